@@ -1,0 +1,74 @@
+"""Where everything lives: one function per place, all below `home()` unless a user names another."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+CODE_ROOT = Path(__file__).resolve().parents[1]  # the folder that holds epochcast/ and the stages
+
+
+def is_checkout(folder: Path) -> bool:
+    """Whether `folder` is a source checkout of this project (and not site-packages)."""
+    return (folder / "pyproject.toml").is_file() and (folder / "collect" / "run_one.py").is_file()
+
+
+def home() -> Path:
+    """Root of all outputs: $EPOCHCAST_HOME, else the checkout that holds this code, else the working directory."""
+    if chosen := os.environ.get("EPOCHCAST_HOME"):
+        return Path(chosen).expanduser().resolve()
+    return CODE_ROOT if is_checkout(CODE_ROOT) else Path.cwd()
+
+
+def reference_data() -> Path:
+    """The reference measurements and images: $EPOCHCAST_REFERENCE_DATA, else `shared/data` beside the checkout."""
+    return Path(os.environ.get("EPOCHCAST_REFERENCE_DATA") or CODE_ROOT.parent / "shared" / "data")
+
+
+def cache_dir() -> Path:
+    """Where decoded images are kept: $EPOCHCAST_CACHE_DIR, else `epochcast` in the user's cache folder."""
+    if chosen := os.environ.get("EPOCHCAST_CACHE_DIR"):
+        return Path(chosen).expanduser().resolve()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "epochcast"
+
+
+def runs_csv() -> Path:
+    return home() / "results" / "runs.csv"
+
+
+def runs_agg_csv() -> Path:
+    return home() / "results" / "runs_agg.csv"
+
+
+def failures_csv(runs: Path) -> Path:
+    """Runs that did not finish, beside the table of those that did."""
+    return runs.with_name("failures.csv" if runs.name == "runs.csv" else f"{runs.stem}_failures.csv")
+
+
+def excluded_csv(runs: Path) -> Path:
+    """Runs taken back, beside the table that holds them."""
+    return runs.with_name("excluded.csv" if runs.name == "runs.csv" else f"{runs.stem}_excluded.csv")
+
+
+def logs_dir() -> Path:
+    return home() / "logs"
+
+
+def models_dir() -> Path:
+    return home() / "results" / "models"
+
+
+def figures_dir() -> Path:
+    return home() / "results" / "figures"
+
+
+def plans_dir() -> Path:
+    return home() / "results" / "plans"
+
+
+def demo_dir() -> Path:
+    return home() / "results" / "demo"
+
+
+def pretrained_dir() -> Path:
+    return CODE_ROOT / "model" / "pretrained"

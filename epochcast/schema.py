@@ -1,0 +1,330 @@
+"""What a run, a measured row and an aggregated row are: one frozen dataclass each, in the order of their columns.
+
+Units, where a published column name carries none: `avg_time_sec`, `avg_time_mean` and `avg_time_std` are seconds per
+full epoch; `images_per_sec`, `thr_mean` and `thr_std` are training images per second; `test_acc`, `acc_mean` and
+`acc_std` are fractions between 0 and 1. `None` means unknown and is an empty cell in a file.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any
+
+TRAIN_N = 50_000  # training images of CIFAR-10 (Krizhevsky 2009)
+TEST_N = 10_000  # test images of CIFAR-10
+WARMUP_EPOCHS = 1  # the first epoch pays for tracing, compiling and autotuning; recorded, never averaged
+SCHEMA_VERSION = 1
+KNOWN_FLAGS = frozenset({"stalled", "unstable", "diverged"})
+UNCLEAN_FLAGS = frozenset({"unstable"})  # such a row enters a mean only where there is no clean one
+FAILURE_STATUSES = ("oom", "killed", "crash", "timeout", "interrupted")
+REPEATED_STATUSES = ("killed", "interrupted", "timeout")  # a grid that resumes measures these once more
+
+
+def _require(is_valid: bool, owner: object, name: str, expected: str) -> None:
+    """Raise a ValueError that names the field, what was expected and what was found."""
+    if not is_valid:
+        value = getattr(owner, name)
+        raise ValueError(f"{type(owner).__name__}.{name} must be {expected}, got {value!r}.")
+
+
+def _require_positive(owner: object, *names: str) -> None:
+    for name in names:
+        value = getattr(owner, name)
+        _require(value is None or (math.isfinite(value) and value > 0), owner, name, "finite and above 0")
+
+
+def _require_not_negative(owner: object, *names: str) -> None:
+    for name in names:
+        value = getattr(owner, name)
+        _require(value is None or (math.isfinite(value) and value >= 0), owner, name, "finite and 0 or above")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class RunConfig:
+    """What is trained: one CIFAR-10 CNN at one batch size. With `Conditions`, the aggregation key."""
+
+    depth: int = 3
+    base_filters: int = 32
+    batch_size: int = 128
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            _require(isinstance(value, int) and value >= 1, self, field.name, "a whole number of at least 1")
+
+    def steps_per_epoch(self, train_n: int = TRAIN_N) -> int:
+        """Optimizer steps of one epoch over `train_n` images; the last batch may be partial."""
+        return math.ceil(train_n / self.batch_size)
+
+    def __str__(self) -> str:
+        return f"({self.depth},{self.base_filters},{self.batch_size})"
+
+
+DEFAULT_CONFIG = RunConfig()
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """Everything but the configuration that a time depends on, as resolved, never `auto`; None is unknown."""
+
+    device_name: str | None = None
+    backend: str | None = None
+    backend_version: str | None = None  # major.minor
+    precision: str | None = None
+    tf32: str | None = None  # on | off
+    pipeline: str | None = None
+    jit_compile: str | None = None  # on | off
+    steps_per_execution: int | None = None
+    dataset: str | None = None
+    train_n: int | None = None
+    timing_mode: str | None = None  # full_epoch | steps_extrapolated
+    window_steps: int | None = None
+
+    def describe(self) -> str:
+        """The known conditions in one line, e.g. `device_name=NVIDIA A100 80GB PCIe, backend=tensorflow`."""
+        known = [f"{f.name}={getattr(self, f.name)}" for f in fields(self) if getattr(self, f.name) is not None]
+        return ", ".join(known) or "all unknown (a table without our columns)"
+
+
+@dataclass(frozen=True, slots=True)
+class RunSpec:
+    """One run as it is asked for: the configuration, the conditions wanted (`auto` where the box decides), its data.
+
+    `epochs` counts the first, untimed one. With `window_steps` each "epoch" is a window of that many steps, and the
+    time of a full epoch is extrapolated by steps.
+    """
+
+    depth: int = DEFAULT_CONFIG.depth
+    base_filters: int = DEFAULT_CONFIG.base_filters
+    batch_size: int = DEFAULT_CONFIG.batch_size
+    epochs: int = 4
+    window_steps: int | None = None
+    seed: int = 123
+    dataset: str = "auto"
+    data_dir: str | None = None
+    train_n: int = TRAIN_N
+    pipeline: str = "auto"
+    precision: str = "float32"
+    jit_compile: str = "auto"
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        RunConfig(self.depth, self.base_filters, self.batch_size)
+        _require(isinstance(self.epochs, int) and self.epochs >= 2, self, "epochs", "at least 2: the first is untimed")
+        _require(self.window_steps is None or self.window_steps >= 1, self, "window_steps", "at least 1, or absent")
+        _require(isinstance(self.seed, int) and self.seed >= 0, self, "seed", "0 or above")
+        _require(isinstance(self.train_n, int) and self.train_n >= 1, self, "train_n", "at least 1")
+        for name, choices in SPEC_CHOICES.items():
+            _require(getattr(self, name) in choices, self, name, f"one of {', '.join(choices)}")
+        is_device = self.device in ("auto", "cpu", "gpu") or self.device.startswith(("gpu:", "GPU-", "MIG-"))
+        _require(is_device, self, "device", "auto, cpu, gpu, gpu:N or a GPU's UUID")
+
+    @property
+    def config(self) -> RunConfig:
+        return RunConfig(self.depth, self.base_filters, self.batch_size)
+
+    @property
+    def timing_mode(self) -> str:
+        return "full_epoch" if self.window_steps is None else "steps_extrapolated"
+
+
+SPEC_CHOICES = {
+    "dataset": ("auto", "cifar10", "synthetic"),
+    "pipeline": ("auto", "tfdata", "arrays"),
+    "precision": ("float32", "mixed_float16", "mixed_bfloat16"),
+    "jit_compile": ("auto", "on", "off"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """One finished run: a row of runs.csv. The eleven published columns come first, under their published names."""
+
+    timestamp_utc: str  # end of the run, ISO 8601
+    tf_version: str | None  # None where TensorFlow was not the backend
+    depth: int
+    base_filters: int
+    batch_size: int
+    epochs: int
+    params: int
+    epoch_times_json: tuple[float, ...]  # seconds of every epoch, or of every raw window
+    avg_time_sec: float  # plain mean of the timed epochs, per full epoch
+    images_per_sec: float  # train_n / avg_time_sec
+    test_acc: float | None
+    schema_version: int | None = None
+    run_id: str | None = None
+    grid_id: str | None = None
+    device_name: str | None = None
+    backend: str | None = None
+    backend_version: str | None = None
+    keras_version: str | None = None
+    precision: str | None = None
+    tf32: str | None = None
+    pipeline: str | None = None
+    jit_compile: str | None = None
+    steps_per_execution: int | None = None
+    dataset: str | None = None
+    train_n: int | None = None
+    timing_mode: str | None = None
+    window_steps: int | None = None
+    seed: int | None = None
+    steady_time_sec: float | None = None  # per full epoch, stall-free
+    n_timed: int | None = None
+    n_stalled: int | None = None
+    wall_sec: float | None = None  # start of the process to its exit
+    overhead_sec: float | None = None  # wall_sec - sum of all epoch (or window) seconds
+    cpu_time_sec: float | None = None  # user + system of the whole process
+    load_avg: float | None = None  # 1-minute load average at the end
+    flags: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        RunConfig(self.depth, self.base_filters, self.batch_size)
+        try:
+            datetime.fromisoformat(self.timestamp_utc)
+        except ValueError:
+            _require(False, self, "timestamp_utc", "an ISO 8601 time")
+        _require_positive(self, "epochs", "params", "avg_time_sec", "images_per_sec", "schema_version", "train_n")
+        _require_positive(self, "steps_per_execution", "window_steps", "steady_time_sec", "n_timed", "wall_sec")
+        are_times = all(math.isfinite(seconds) and seconds > 0 for seconds in self.epoch_times_json)
+        _require(
+            are_times and len(self.epoch_times_json) == self.epochs,
+            self,
+            "epoch_times_json",
+            f"{self.epochs} positive numbers of seconds (column epochs)",
+        )
+        _require(self.test_acc is None or 0 <= self.test_acc <= 1, self, "test_acc", "between 0 and 1, or empty")
+        _require_not_negative(self, "n_stalled", "seed", "overhead_sec", "cpu_time_sec", "load_avg")
+        _require(self.tf32 in (None, "on", "off"), self, "tf32", "on, off or empty")
+        _require(self.jit_compile in (None, "on", "off"), self, "jit_compile", "on, off or empty")
+        is_windowed = self.timing_mode == "steps_extrapolated"
+        _require(
+            self.timing_mode in (None, "full_epoch", "steps_extrapolated"), self, "timing_mode", "a known timing mode"
+        )
+        _require((self.window_steps is not None) == is_windowed, self, "window_steps", "set exactly for windowed runs")
+        _require(KNOWN_FLAGS.issuperset(self.flags), self, "flags", f"of {', '.join(sorted(KNOWN_FLAGS))}")
+        _require(
+            self.schema_version is None or self.schema_version <= SCHEMA_VERSION,
+            self,
+            "schema_version",
+            f"at most {SCHEMA_VERSION} (a newer Epochcast wrote this row: update this one)",
+        )
+
+    @property
+    def config(self) -> RunConfig:
+        return RunConfig(self.depth, self.base_filters, self.batch_size)
+
+    @property
+    def conditions(self) -> Conditions:
+        """The row's conditions; a published row's `tf_version` is its backend's version."""
+        values = {f.name: getattr(self, f.name) for f in fields(Conditions)}
+        version = self.backend_version or self.tf_version
+        values["backend_version"] = None if version is None else ".".join(version.split(".")[:2])
+        return Conditions(**values)
+
+    @property
+    def window_factor(self) -> float:
+        """What an entry of `epoch_times_json` is multiplied by to give seconds per full epoch."""
+        if self.window_steps is None:
+            return 1.0
+        return self.config.steps_per_epoch(self.train_n or TRAIN_N) / self.window_steps
+
+
+@dataclass(frozen=True, slots=True)
+class FailureRecord:
+    """One run that did not finish: a row of failures.csv."""
+
+    timestamp_utc: str
+    run_id: str
+    grid_id: str | None
+    status: str  # one of FAILURE_STATUSES
+    exit_code: int | None
+    signal: str | None
+    depth: int
+    base_filters: int
+    batch_size: int
+    epochs: int
+    epoch_times_json: tuple[float, ...]  # the epochs that were timed before it ended
+    wall_sec: float | None
+    message: str
+    spec_json: str
+    schema_version: int = SCHEMA_VERSION
+
+    def __post_init__(self) -> None:
+        _require(self.status in FAILURE_STATUSES, self, "status", f"one of {', '.join(FAILURE_STATUSES)}")
+
+
+@dataclass(frozen=True, slots=True)
+class Exclusion:
+    """One run taken back: a row of excluded.csv. Every reader of runs.csv leaves it out and says so."""
+
+    run_id: str
+    reason: str
+    date: str
+
+    def __post_init__(self) -> None:
+        for name in ("run_id", "reason", "date"):
+            _require(bool(getattr(self, name)), self, name, "given")
+
+
+@dataclass(frozen=True, slots=True)
+class AggRow:
+    """One configuration under one set of conditions: a row of runs_agg.csv. Times and throughput are steady ones."""
+
+    depth: int
+    base_filters: int
+    batch_size: int
+    params: int
+    n: int  # runs in the means
+    steps_per_epoch: int
+    avg_time_mean: float
+    avg_time_std: float | None
+    thr_mean: float
+    thr_std: float | None
+    acc_mean: float | None
+    acc_std: float | None
+    device_name: str | None = None
+    backend: str | None = None
+    backend_version: str | None = None
+    precision: str | None = None
+    tf32: str | None = None
+    pipeline: str | None = None
+    jit_compile: str | None = None
+    steps_per_execution: int | None = None
+    dataset: str | None = None
+    train_n: int | None = None
+    timing_mode: str | None = None
+    window_steps: int | None = None
+    n_stalled: int | None = None  # stalled epochs left out of the runs' steady times
+    n_flagged: int | None = None  # flagged runs, in the means only where there is no clean run
+    first_epoch_sec_mean: float | None = None
+    first_epoch_sec_std: float | None = None
+    overhead_sec_mean: float | None = None
+    overhead_sec_std: float | None = None
+    acc_epochs: int | None = None  # the epoch count that the accuracy was measured after
+
+    def __post_init__(self) -> None:
+        RunConfig(self.depth, self.base_filters, self.batch_size)
+        _require_positive(self, "params", "n", "steps_per_epoch", "avg_time_mean", "thr_mean", "first_epoch_sec_mean")
+        _require_not_negative(self, "avg_time_std", "thr_std", "acc_std", "first_epoch_sec_std")
+        _require_not_negative(self, "overhead_sec_mean", "overhead_sec_std")
+        _require(self.acc_mean is None or 0 <= self.acc_mean <= 1, self, "acc_mean", "between 0 and 1, or empty")
+
+    @property
+    def config(self) -> RunConfig:
+        return RunConfig(self.depth, self.base_filters, self.batch_size)
+
+    @property
+    def conditions(self) -> Conditions:
+        return Conditions(**{f.name: getattr(self, f.name) for f in fields(Conditions)})
+
+
+PUBLISHED_RUN_COLUMNS = 11  # a table may hold only these; the rest is then unknown
+PUBLISHED_AGG_COLUMNS = 12
+
+
+def to_json_dict(record: Any) -> dict[str, Any]:
+    """A record (any dataclass of this module) as a dict of plain JSON values, in column order."""
+    values = ((f.name, getattr(record, f.name)) for f in fields(record))
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values}

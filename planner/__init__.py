@@ -1,0 +1,1 @@
+"""Choosing which runs to do within a time budget."""

@@ -1,0 +1,93 @@
+"""Closed forms of the CNN: parameters, FLOPs and activation bytes, layer by layer, without a framework.
+
+The network: `depth` blocks of two 3x3 same-padded ReLU convolutions and one 2x2 max-pool (same-padded, so that a
+sixth block still has a pixel to pool), filters doubling per block from `base_filters`, then Flatten, Dense 128 ReLU
+and Dense 10 softmax, on 32x32x3 images. One multiply-add is 2 FLOP; padded taps count, as TensorFlow's profiler
+counts them. Images are single ones: times a batch, multiply.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from epochcast.schema import RunConfig
+
+IMAGE_SIZE = 32
+CHANNELS = 3
+CLASSES = 10
+DENSE_UNITS = 128
+BYTES_PER_FLOAT = 4
+SOFTMAX_FLOP = 5 * CLASSES  # TensorFlow's profiler counts 5 per softmax element
+POOL_FLOP_PER_OUTPUT = 4  # a 2x2 window
+
+
+@dataclass(frozen=True, slots=True)
+class LayerRecord:
+    """One layer's work for one image. `outputs` are activation elements; FLOP are of the forward pass."""
+
+    name: str
+    kind: str  # conv | pool | dense
+    output_shape: tuple[int, ...]
+    params: int
+    macs: int
+    outputs: int
+    forward_flop: int
+
+
+def _conv(name: str, size: int, channels: int, filters: int) -> LayerRecord:
+    outputs = size * size * filters
+    macs = outputs * 9 * channels
+    params = 9 * channels * filters + filters
+    return LayerRecord(name, "conv", (size, size, filters), params, macs, outputs, 2 * macs + outputs)
+
+
+def _dense(name: str, inputs: int, units: int, activation_flop: int = 0) -> LayerRecord:
+    macs = inputs * units
+    return LayerRecord(name, "dense", (units,), macs + units, macs, units, 2 * macs + units + activation_flop)
+
+
+def layer_records(depth: int, base_filters: int) -> tuple[LayerRecord, ...]:
+    """The layers that compute, first to last; Flatten moves nothing and is left out.
+
+    Raises:
+        ValueError: if `depth` or `base_filters` is below 1.
+    """
+    RunConfig(depth, base_filters)
+    layers: list[LayerRecord] = []
+    size, channels, filters = IMAGE_SIZE, CHANNELS, base_filters
+    for block in range(1, depth + 1):
+        layers.append(_conv(f"block{block}_conv1", size, channels, filters))
+        layers.append(_conv(f"block{block}_conv2", size, filters, filters))
+        size = (size + 1) // 2
+        outputs = size * size * filters
+        pool_flop = POOL_FLOP_PER_OUTPUT * outputs
+        layers.append(LayerRecord(f"block{block}_pool", "pool", (size, size, filters), 0, 0, outputs, pool_flop))
+        channels, filters = filters, 2 * filters
+    layers.append(_dense("dense", size * size * channels, DENSE_UNITS))
+    layers.append(_dense("probabilities", DENSE_UNITS, CLASSES, SOFTMAX_FLOP))
+    return tuple(layers)
+
+
+def count_params(depth: int, base_filters: int) -> int:
+    """Trainable parameters; equal to Keras's `count_params`."""
+    return sum(layer.params for layer in layer_records(depth, base_filters))
+
+
+def forward_flop(depth: int, base_filters: int) -> int:
+    """FLOP of one image's forward pass; equal to `total_float_ops` of TensorFlow's profiler."""
+    return sum(layer.forward_flop for layer in layer_records(depth, base_filters))
+
+
+def train_flop(depth: int, base_filters: int) -> int:
+    """FLOP of one image's forward and backward pass, multiply-adds alone.
+
+    Three times the forward pass (itself, the gradients of the weights and of the inputs), less the gradient of the
+    input images, which the first convolution need not compute.
+    """
+    layers = layer_records(depth, base_filters)
+    return 2 * (3 * sum(layer.macs for layer in layers) - layers[0].macs)
+
+
+def activation_bytes(depth: int, base_filters: int) -> int:
+    """Bytes that one image's float32 activations take in one forward pass."""
+    return BYTES_PER_FLOAT * sum(layer.outputs for layer in layer_records(depth, base_filters))
