@@ -8,9 +8,12 @@ full epoch; `images_per_sec`, `thr_mean` and `thr_std` are training images per s
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
+
+Record = TypeVar("Record")
 
 TRAIN_N = 50_000  # training images of CIFAR-10 (Krizhevsky 2009)
 TEST_N = 10_000  # test images of CIFAR-10
@@ -322,6 +325,11 @@ class AggRow:
 
 PUBLISHED_RUN_COLUMNS = 11  # a table may hold only these; the rest is then unknown
 PUBLISHED_AGG_COLUMNS = 12
+
+
+def from_json_dict(kind: type[Record], values: Mapping[str, Any]) -> Record:
+    """A record from the dict that `to_json_dict` made of it."""
+    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
 
 
 def to_json_dict(record: Any) -> dict[str, Any]:

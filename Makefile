@@ -1,0 +1,56 @@
+# `make run` and `make test` are all a new machine needs, beside Python 3.11, make and git.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+# The plain TensorFlow wheel has no CUDA libraries: where an NVIDIA driver is found, the GPU lock is installed instead.
+HAS_DRIVER := $(wildcard /proc/driver/nvidia/version)
+LOCK := $(if $(HAS_DRIVER),requirements-gpu.txt,requirements.txt)
+UV_VERSION := 0.13.9
+
+.PHONY: run test test-slow lint bench lock pretrained clean help
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+run: $(VENV)/ok-$(LOCK) ## measure a small grid here, learn, predict and plan (FRESH=1 starts over)
+	$(BIN)/epochcast demo $(if $(FRESH),--fresh)
+
+test: $(VENV)/ok-$(LOCK) ## the default tests: no GPU, no network
+	$(BIN)/python -m pytest -q
+
+test-slow: $(VENV)/ok-$(LOCK) ## minutes of real training
+	$(BIN)/python -m pytest -q -m slow
+
+lint: $(VENV)/ok-$(LOCK) ## format, rules and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: $(VENV)/ok-$(LOCK) ## every published speed figure, side by side with what it is compared with
+	$(BIN)/python benchmarks/bench_cold_start.py
+	$(BIN)/python benchmarks/bench_append.py
+	$(BIN)/python benchmarks/bench_knapsack.py
+
+pretrained: $(VENV)/ok-$(LOCK) ## train the shipped model again from the reference measurements
+	$(BIN)/python benchmarks/make_pretrained.py
+
+lock: ## write both locks again (needs the network)
+	$(PYTHON) -m venv $(VENV)-lock
+	$(VENV)-lock/bin/pip install -q uv==$(UV_VERSION)
+	$(VENV)-lock/bin/uv pip compile -q pyproject.toml --group dev --universal --python-version 3.11 \
+		--generate-hashes --custom-compile-command 'make lock' -o requirements.txt
+	$(VENV)-lock/bin/uv pip compile -q pyproject.toml --group dev --extra gpu --universal --python-version 3.11 \
+		--generate-hashes --custom-compile-command 'make lock' -o requirements-gpu.txt
+	rm -rf $(VENV)-lock
+
+clean: ## remove the virtual environment and caches; measurements stay
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache
+
+$(VENV)/ok-$(LOCK): $(LOCK) pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) not found; install Python 3.11 to 3.13 and say make PYTHON=python3.12 ..." >&2; exit 1; }
+	@echo "installing $(LOCK) into $(VENV) ($(if $(HAS_DRIVER),3.4 GB to download: an NVIDIA driver was found,0.6 GB to download))"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r $(LOCK)
+	$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@rm -f $(VENV)/ok-*
+	@touch $@

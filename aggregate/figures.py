@@ -1,0 +1,209 @@
+"""Figures of an aggregated table, each as PNG and SVG; what a table lacks the rows for is left out and said."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aggregate.runs_agg import load_agg, one_set_of_conditions
+from epochcast.cli import add_conditions_flag, make_parser, path_flag, print_home, run_command, significant
+from epochcast.paths import figures_dir, runs_agg_csv
+from epochcast.schema import AggRow
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's palette: told apart with any colour vision (jfly.uni-koeln.de/color, 2008)
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+MAX_REPEATED_SHOWN = 30
+
+
+def new_figure(width: float = 8.0, height: float = 4.8) -> tuple[Figure, Axes]:
+    """A figure with one axes, drawn without a display."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    matplotlib.rcParams.update(
+        {"svg.hashsalt": "epochcast", "axes.grid": True, "grid.alpha": 0.3, "axes.axisbelow": True, "font.size": 10}
+    )
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(width, height), layout="constrained")
+    return figure, axes
+
+
+def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
+    """Write a figure as `name`.png and `name`.svg and close it; the paths written."""
+    from matplotlib import pyplot as plt
+
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{name}.png", folder / f"{name}.svg"]
+    for path in paths:
+        figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
+    plt.close(figure)
+    return [path.absolute() for path in paths]
+
+
+def plain_ticks(axes: Axes, x: Sequence[float] | None = None) -> None:
+    """Label the ticks of logarithmic axes with plain numbers: at `x` where given, else at 1, 2 and 5 of a decade."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
+
+    for axis, values in ((axes.xaxis, x), (axes.yaxis, None)):
+        if values is not None or axis.get_scale() == "log":
+            axis.set_major_locator(FixedLocator(values) if values is not None else LogLocator(subs=(1.0, 2.0, 5.0)))
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+            axis.set_minor_formatter(NullFormatter())
+
+
+def _styles(rows: Sequence[AggRow]) -> tuple[dict[int, str], dict[int, str]]:
+    """A colour for each number of filters and a marker for each depth."""
+    filters = sorted({row.base_filters for row in rows})
+    depths = sorted({row.depth for row in rows})
+    colours = {f: COLOURS[i % len(COLOURS)] for i, f in enumerate(filters)}
+    return colours, {d: MARKERS[i % len(MARKERS)] for i, d in enumerate(depths)}
+
+
+def _legend_of(axes: Axes, colours: dict[int, str], markers: dict[int, str]) -> None:
+    """One legend beside the data: colours for filters, markers for depths."""
+    from matplotlib.artist import Artist
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    handles: list[Artist] = [
+        Patch(color=colour, label=f"{filters} base filters") for filters, colour in colours.items()
+    ]
+    handles += [Line2D([], [], color="0.3", marker=m, linestyle="", label=f"depth {d}") for d, m in markers.items()]
+    axes.legend(handles=handles, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+
+
+def accuracy_against_time(rows: Sequence[AggRow]) -> Figure | None:
+    """Test accuracy over steady seconds per epoch; None where no accuracy was measured."""
+    known = [row for row in rows if row.acc_mean is not None]
+    if not known:
+        return None
+    figure, axes = new_figure()
+    colours, markers = _styles(known)
+    for row in known:
+        axes.plot(row.avg_time_mean, row.acc_mean or 0, markers[row.depth], color=colours[row.base_filters], alpha=0.8)
+    epochs = sorted({row.acc_epochs for row in known if row.acc_epochs is not None})
+    after = f" after {' or '.join(map(str, epochs))} epochs" if epochs else ""
+    axes.set(
+        xscale="log", xlabel="steady time (s/epoch)", ylabel=f"test accuracy{after}", title="Accuracy against time"
+    )
+    plain_ticks(axes)
+    _legend_of(axes, colours, markers)
+    return figure
+
+
+def throughput_against_batch_size(rows: Sequence[AggRow]) -> Figure:
+    """Training images per second over batch size, a line for each network."""
+    figure, axes = new_figure()
+    colours, markers = _styles(rows)
+    for depth, filters in sorted({(row.depth, row.base_filters) for row in rows}):
+        line = sorted(
+            (r.batch_size, r.thr_mean, r.thr_std or 0) for r in rows if (r.depth, r.base_filters) == (depth, filters)
+        )
+        x, y, error = zip(*line, strict=True)
+        axes.errorbar(
+            x, y, yerr=error, color=colours[filters], marker=markers[depth], markersize=5, linewidth=1.2, capsize=3
+        )
+    axes.set(xlabel="batch size (images)", ylabel="throughput (images/s)", title="Throughput against batch size")
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    plain_ticks(axes, x=[2.0**k for k in range(1, 20) if _spans(rows, 2**k)])
+    _legend_of(axes, colours, markers)
+    return figure
+
+
+def _spans(rows: Sequence[AggRow], batch_size: int) -> bool:
+    sizes = [row.batch_size for row in rows]
+    return min(sizes) <= batch_size <= max(sizes)
+
+
+def repeats(rows: Sequence[AggRow]) -> Figure | None:
+    """Spread between repeats of one configuration, relative to its mean; None where nothing was repeated."""
+    repeated = sorted((row for row in rows if row.avg_time_std is not None), key=lambda row: row.config)
+    if not repeated:
+        return None
+    noisiest = sorted(repeated, key=lambda row: (row.avg_time_std or 0) / row.avg_time_mean)[-MAX_REPEATED_SHOWN:]
+    shown = [row for row in repeated if row in noisiest]
+    figure, axes = new_figure(height=1.6 + 0.32 * len(shown))
+    spread = [100 * (row.avg_time_std or 0) / row.avg_time_mean for row in shown]
+    axes.errorbar([0] * len(shown), range(len(shown)), xerr=spread, fmt="o", color=COLOURS[0], capsize=4)
+    labels = [f"{row.config}  {significant(row.avg_time_mean)} s  n={row.n}" for row in shown]
+    axes.set_yticks(range(len(shown)), labels)
+    axes.set(xlabel="standard deviation between runs (% of the mean time)", title="Repeats of one configuration")
+    axes.set_ylim(len(shown) - 0.5, -0.5)
+    return figure
+
+
+def first_epoch_against_steady(rows: Sequence[AggRow]) -> Figure | None:
+    """First epoch over steady epoch, both in seconds; None where no first epoch is known."""
+    known = [row for row in rows if row.first_epoch_sec_mean is not None]
+    if not known:
+        return None
+    figure, axes = new_figure()
+    colours, markers = _styles(known)
+    for row in known:
+        seconds, first = row.avg_time_mean, row.first_epoch_sec_mean or 0.0
+        axes.plot(seconds, first, markers[row.depth], color=colours[row.base_filters], alpha=0.8)
+    limits = [min(row.avg_time_mean for row in known), max(row.avg_time_mean for row in known)]
+    axes.plot(limits, limits, "--", color="0.4", linewidth=1)
+    axes.annotate(
+        "equal", (limits[1], limits[1]), textcoords="offset points", xytext=(-4, -12), ha="right", color="0.3"
+    )
+    axes.set(xscale="log", yscale="log", xlabel="steady time (s/epoch)", ylabel="first epoch (s)")
+    axes.set_title("What the first epoch costs: tracing, compiling, autotuning")
+    plain_ticks(axes)
+    _legend_of(axes, colours, markers)
+    return figure
+
+
+def draw_figures(rows: Sequence[AggRow], folder: Path) -> tuple[list[Path], list[str]]:
+    """Every figure that the rows allow: the paths written, and for each one left out the reason.
+
+    Raises:
+        OSError: if `folder` can't be written.
+    """
+    paths: list[Path] = []
+    skipped: list[str] = []
+    for name, figure, reason in (
+        ("accuracy_against_time", accuracy_against_time(rows), "no test accuracy in the table"),
+        ("throughput_against_batch_size", throughput_against_batch_size(rows), ""),
+        ("repeats", repeats(rows), "no configuration was measured twice"),
+        ("first_epoch_against_steady", first_epoch_against_steady(rows), "no first epoch in the table"),
+    ):
+        if figure is None:
+            skipped.append(f"{name}: {reason}")
+        else:
+            paths += save_figure(figure, folder, name)
+    return paths, skipped
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = make_parser(
+        "epochcast figures",
+        "Draw accuracy against time, throughput against batch size, repeats, and first epoch against steady time.",
+        "epochcast figures --runs_agg results/runs_agg.csv --out results/figures",
+    )
+    path_flag(parser, "--runs_agg", runs_agg_csv, "table of averages; made anew where its runs.csv has changed")
+    path_flag(parser, "--out", figures_dir, "folder for the PNG and SVG files")
+    parser.add_argument("--frozen", action="store_true", help="refuse a table that is out of date")
+    add_conditions_flag(parser)
+    arguments = parser.parse_args(argv)
+
+    def work() -> int:
+        print_home()
+        table = load_agg(arguments.runs_agg, arguments.frozen)
+        print(f"table: {table.path} ({table.origin})")
+        paths, skipped = draw_figures(one_set_of_conditions(table.rows, arguments.conditions), arguments.out)
+        for path in paths:
+            print(f"figure: {path}")
+        for reason in skipped:
+            print(f"left_out: {reason}")
+        return 0
+
+    return run_command(work)

@@ -1,0 +1,324 @@
+"""One row per configuration and conditions from the runs of a table: means of steady times, spreads, counts.
+
+runs_agg.csv is a cache of its runs.csv. A JSON file beside it names the source and both hashes, so that a command
+which finds the cache out of date makes it anew, and a table that came from elsewhere is used as it is and called so.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from epochcast.cli import (
+    make_parser,
+    matches,
+    path_flag,
+    percent,
+    print_home,
+    run_command,
+    significant,
+)
+from epochcast.paths import excluded_csv, runs_agg_csv, runs_csv
+from epochcast.schema import TRAIN_N, UNCLEAN_FLAGS, AggRow, Conditions, RunConfig, RunRecord, to_json_dict
+from epochcast.stats import SteadyTime, mean_and_std, steady_time
+from epochcast.tables import RunTable, read_runs, read_table, sha256_of, write_json_atomically, write_table
+
+CHANCE_ACCURACY = 0.10  # ten classes, equally frequent
+CHANCE_MARGIN = 0.005
+
+
+@dataclass(frozen=True, slots=True)
+class Stall:
+    """One timed epoch slowed by something else, left out of its run's steady time."""
+
+    config: RunConfig
+    run_id: str | None
+    timestamp_utc: str
+    epoch: int  # counted from 1
+    sec: float
+    steady_sec: float
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregation:
+    """The aggregated rows and an account of every row read: `n_read` = `n_used` + `n_left_out` + `n_excluded`."""
+
+    rows: list[AggRow]
+    n_read: int
+    n_used: int
+    n_left_out: int  # flagged runs of configurations that have clean ones
+    n_excluded: int
+    stalls: list[Stall] = field(default_factory=list)
+    diverged: list[RunRecord] = field(default_factory=list)
+
+
+def is_diverged(record: RunRecord) -> bool:
+    """Whether a run's loss became NaN, or its test accuracy is that of guessing."""
+    at_chance = record.test_acc is not None and abs(record.test_acc - CHANCE_ACCURACY) <= CHANCE_MARGIN
+    return "diverged" in record.flags or at_chance
+
+
+def _one_row(config: RunConfig, conditions: Conditions, records: Sequence[RunRecord]) -> tuple[AggRow, int]:
+    """The row of one configuration and the number of its runs that entered it."""
+    clean = [r for r in records if not UNCLEAN_FLAGS.intersection(r.flags) and not _steady(r).is_unstable]
+    used = clean or list(records)
+    if len({r.params for r in used}) > 1:
+        raise ValueError(
+            f"{config} has runs with params {', '.join(str(p) for p in sorted({r.params for r in used}))}: "
+            "one network has one count. Take the wrong run back in excluded.csv."
+        )
+    steady = {id(r): _steady(r) for r in used}
+    times = [steady[id(r)].sec * r.window_factor for r in used]
+    train_n = conditions.train_n or TRAIN_N
+    first_epochs = [r.epoch_times_json[0] - steady[id(r)].sec + t for r, t in zip(used, times, strict=True)]
+    acc_epochs = max((r.epochs for r in used if r.test_acc is not None), default=None)
+    accuracies = [r.test_acc for r in used if r.test_acc is not None and r.epochs == acc_epochs]
+    avg_time_mean, avg_time_std = mean_and_std(times)
+    thr_mean, thr_std = mean_and_std([train_n / t for t in times])
+    acc_mean, acc_std = mean_and_std(accuracies)
+    first_mean, first_std = mean_and_std(first_epochs)
+    overhead_mean, overhead_std = mean_and_std([r.overhead_sec for r in used if r.overhead_sec is not None])
+    assert avg_time_mean is not None and thr_mean is not None
+    row = AggRow(
+        **asdict(config),
+        params=used[0].params,
+        n=len(used),
+        steps_per_epoch=config.steps_per_epoch(train_n),
+        avg_time_mean=avg_time_mean,
+        avg_time_std=avg_time_std,
+        thr_mean=thr_mean,
+        thr_std=thr_std,
+        acc_mean=acc_mean,
+        acc_std=acc_std,
+        **asdict(conditions),
+        n_stalled=sum(s.n_stalled for s in steady.values()),
+        n_flagged=sum(bool(r.flags) for r in records),
+        first_epoch_sec_mean=first_mean,
+        first_epoch_sec_std=first_std,
+        overhead_sec_mean=overhead_mean,
+        overhead_sec_std=overhead_std,
+        acc_epochs=acc_epochs,
+    )
+    return row, len(used)
+
+
+def _steady(record: RunRecord) -> SteadyTime:
+    return steady_time(record.epoch_times_json)
+
+
+def _stalls(record: RunRecord) -> list[Stall]:
+    steady, times = _steady(record), record.epoch_times_json
+    return [
+        Stall(record.config, record.run_id, record.timestamp_utc, index + 1, times[index], steady.sec)
+        for index in steady.stalled_epochs
+    ]
+
+
+def aggregate(table: RunTable) -> Aggregation:
+    """Group the runs of a table by configuration and conditions, ordered by depth, base_filters, batch_size.
+
+    Raises:
+        ValueError: if there is no run, or one configuration has two parameter counts.
+    """
+    groups: dict[tuple[RunConfig, Conditions], list[RunRecord]] = defaultdict(list)
+    for record in table.rows:
+        groups[record.config, record.conditions].append(record)
+    if not groups:
+        raise ValueError(f"{table.path.absolute()} holds no finished run. Measure one: python collect/run_one.py")
+    pairs = [
+        _one_row(config, conditions, records)
+        for (config, conditions), records in sorted(groups.items(), key=lambda g: (g[0][0], repr(g[0][1])))
+    ]
+    n_used = sum(n for _, n in pairs)
+    return Aggregation(
+        rows=[row for row, _ in pairs],
+        n_read=len(table.rows) + len(table.excluded),
+        n_used=n_used,
+        n_left_out=len(table.rows) - n_used,
+        n_excluded=len(table.excluded),
+        stalls=[stall for record in table.rows for stall in _stalls(record)],
+        diverged=[record for record in table.rows if is_diverged(record)],
+    )
+
+
+# --- the cache --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class AggTable:
+    """Aggregated rows with where they come from, in words; `source` is the runs.csv, None where there is none."""
+
+    path: Path
+    rows: list[AggRow]
+    origin: str
+    source: Path | None
+
+
+def _source_file(path: Path) -> Path:
+    return path.with_name(path.name + ".source.json")
+
+
+def _source_hashes(runs: Path) -> dict[str, str | None]:
+    exclusions = excluded_csv(runs)
+    return {"runs_sha256": sha256_of(runs), "excluded_sha256": sha256_of(exclusions) if exclusions.exists() else None}
+
+
+def write_agg(runs: Path, out: Path) -> Aggregation:
+    """Aggregate a runs.csv into `out`, with the file beside it that names the source.
+
+    Raises:
+        ValueError, OSError: if the runs can't be read or aggregated, or `out` can't be written.
+    """
+    runs = runs.absolute()
+    hashes = _source_hashes(runs)  # before reading: a row appended meanwhile makes the cache look old, not new
+    result = aggregate(read_runs(runs))
+    write_table(out, result.rows, AggRow)
+    write_json_atomically(_source_file(out), {"source": str(runs), **hashes, "agg_sha256": sha256_of(out)})
+    return result
+
+
+def load_agg(path: Path, is_frozen: bool = False) -> AggTable:
+    """The rows of a runs_agg.csv, made anew where its runs.csv has changed since (or where only that exists yet).
+
+    Raises:
+        FileNotFoundError: if there is neither such a table nor runs beside it.
+        ValueError: if the table is wrong, or out of date while `is_frozen`.
+    """
+    path = path.absolute()
+    source_file = _source_file(path)
+    if not path.exists():
+        runs = path.with_name("runs.csv")
+        if path.name != "runs_agg.csv" or not runs.exists() or is_frozen:
+            raise FileNotFoundError(f"{path}: no such table. Measure first: python collect/run_one.py")
+        return AggTable(path, write_agg(runs, path).rows, f"made now from {runs}", runs)
+    if not source_file.exists():
+        return AggTable(path, _read_agg(path), "a table without a source, used as it is", None)
+    try:
+        recorded = json.loads(source_file.read_text(encoding="utf-8"))
+        runs = Path(recorded["source"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{source_file}: not a source record ({error!r}). Delete it, or aggregate again.") from None
+    if recorded.get("agg_sha256") != sha256_of(path):
+        return AggTable(path, _read_agg(path), "a table edited since it was aggregated, used as it is", None)
+    if not runs.exists():
+        return AggTable(path, _read_agg(path), f"a table whose source {runs} is gone, used as it is", None)
+    if all(recorded.get(name) == value for name, value in _source_hashes(runs).items()):
+        return AggTable(path, _read_agg(path), f"up to date with {runs}", runs)
+    if is_frozen:
+        raise ValueError(f"{path} is older than {runs}, and --frozen forbids to make it anew.")
+    return AggTable(path, write_agg(runs, path).rows, f"was out of date: made anew from {runs}", runs)
+
+
+def _read_agg(path: Path) -> list[AggRow]:
+    rows = read_table(path, AggRow)
+    if not rows:
+        raise ValueError(f"{path} holds no row.")
+    return [_without_false_zeros(row) for row in rows]
+
+
+def _without_false_zeros(row: AggRow) -> AggRow:
+    """A published table writes 0 for the deviation of one run; it is unknown."""
+    if row.n > 1:
+        return row
+    return replace(row, avg_time_std=None, thr_std=None, acc_std=None)
+
+
+def one_set_of_conditions(rows: Sequence[AggRow], filters: Sequence[Mapping[str, str]]) -> list[AggRow]:
+    """The rows that the filters let through, all measured under the same conditions.
+
+    Raises:
+        ValueError: if none is left, or several sets of conditions are: then it lists how they differ.
+    """
+    chosen = [row for row in rows if not filters or matches(row, filters)]
+    if not chosen:
+        raise ValueError(f"none of {len(rows)} rows satisfies --conditions {list(filters)}.")
+    counts: dict[Conditions, int] = defaultdict(int)
+    for row in chosen:
+        counts[row.conditions] += 1
+    if len(counts) > 1:
+        sets = [asdict(c) for c in counts]
+        differing = [name for name in sets[0] if len({s[name] for s in sets}) > 1]
+        listed = "\n".join(
+            "  --conditions "
+            + _quoted(",".join(f"{name}={'' if s[name] is None else s[name]}" for name in differing))
+            + f"   ({n} rows)"
+            for s, n in zip(sets, counts.values(), strict=True)
+        )
+        raise ValueError(
+            f"the table mixes {len(counts)} sets of conditions, which are never averaged or fitted together. "
+            f"Choose one:\n{listed}"
+        )
+    return chosen
+
+
+def _quoted(text: str) -> str:
+    return f"'{text}'" if " " in text or "(" in text else text
+
+
+# --- command ----------------------------------------------------------------------------------------------------------
+
+
+def report_lines(result: Aggregation, noisiest: int = 5) -> list[str]:
+    """What a person should know of an aggregation."""
+    lines = [
+        f"rows_read: {result.n_read} (used {result.n_used}, left out as flagged {result.n_left_out}, "
+        f"excluded {result.n_excluded})",
+        f"configurations: {len({row.config for row in result.rows})} in {len(result.rows)} rows, "
+        f"{len({row.conditions for row in result.rows})} set(s) of conditions",
+    ]
+    repeated = [row for row in result.rows if row.avg_time_std is not None]
+    lines.append(f"repeated: {len(repeated)} with 2 runs or more")
+    by_noise = sorted(repeated, key=lambda row: (row.avg_time_std or 0) / row.avg_time_mean, reverse=True)
+    for row in by_noise[:noisiest]:
+        spread = percent((row.avg_time_std or 0) / row.avg_time_mean)
+        lines.append(f"  noisiest: {row.config} n={row.n} {significant(row.avg_time_mean)} s, sd {spread}")
+    lines.append(f"stalled_epochs: {len(result.stalls)}")
+    for stall in result.stalls:
+        lines.append(
+            f"  stall: {stall.config} {stall.run_id or stall.timestamp_utc} epoch {stall.epoch}: "
+            f"{significant(stall.sec)} s where {significant(stall.steady_sec)} s is steady"
+        )
+    lines.append(f"diverged_runs: {len(result.diverged)} (loss NaN, or test accuracy about {CHANCE_ACCURACY:.2f})")
+    configs = sorted({record.config for record in result.diverged})
+    lines += [f"  diverged: {' '.join(str(c) for c in configs)}"] if configs else []
+    return lines
+
+
+def _report_json(result: Aggregation) -> dict[str, Any]:
+    return {
+        "rows_read": result.n_read,
+        "rows_used": result.n_used,
+        "rows_left_out": result.n_left_out,
+        "rows_excluded": result.n_excluded,
+        "configurations": len({row.config for row in result.rows}),
+        "stalls": [{**to_json_dict(stall), "config": asdict(stall.config)} for stall in result.stalls],
+        "diverged": [record.run_id or record.timestamp_utc for record in result.diverged],
+        "rows": [to_json_dict(row) for row in result.rows],
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = make_parser(
+        "epochcast aggregate",
+        "Average the repeats of each configuration: seconds per epoch, images per second, accuracy, with their spread.",
+        "epochcast aggregate --runs results/runs.csv --out results/runs_agg.csv",
+    )
+    path_flag(parser, "--runs", runs_csv, "table of runs to read")
+    path_flag(parser, "--out", runs_agg_csv, "table of averages to write")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of lines")
+    arguments = parser.parse_args(argv)
+
+    def work() -> int:
+        print_home()
+        result = write_agg(arguments.runs, arguments.out)
+        if arguments.json:
+            print(json.dumps({**_report_json(result), "out": str(arguments.out.absolute())}))
+        else:
+            print("\n".join([*report_lines(result), f"runs_agg: {arguments.out.absolute()}"]))
+        return 0
+
+    return run_command(work)

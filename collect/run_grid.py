@@ -1,0 +1,332 @@
+"""Measure a grid of runs, one process per run, in a seeded random order, so that drift does not line up with a flag.
+
+A grid that was stopped goes on where it was: finished runs are not measured again, nor those that ran out of memory or
+crashed; runs that were killed, interrupted or timed out are. Ctrl-C ends it cleanly.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import itertools
+import json
+import random
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+if not __package__:  # run by path: import from the checkout, not from this folder
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from collect.estimate import WallEstimate
+from collect.recover import recover
+from collect.run_one import DEFAULT, HELP, add_data_flags, make_spec
+from collect.runner import CHILD, RunClaimedError, run, spec_id
+from epochcast.cli import (
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    clock,
+    int_list,
+    make_parser,
+    not_negative_int,
+    positive_float,
+    positive_int,
+    print_home,
+    run_command,
+    significant,
+)
+from epochcast.environment import box_device_name
+from epochcast.paths import excluded_csv, failures_csv
+from epochcast.schema import REPEATED_STATUSES, SPEC_CHOICES, Exclusion, FailureRecord, RunRecord, RunSpec
+from epochcast.tables import check_appendable, read_table
+
+LIST_FLAGS = ("depth", "base_filters", "batch_size", "pipeline", "precision", "jit_compile", "seed")
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedRun:
+    """One run of a grid, under the name by which a resumed grid knows it again."""
+
+    spec: RunSpec
+    run_id: str
+
+
+@dataclass(slots=True)
+class GridResult:
+    """What a grid did: rows measured now, failures by status, runs that were left out, and whether it was stopped."""
+
+    measured: list[RunRecord] = field(default_factory=list)
+    failures: list[FailureRecord] = field(default_factory=list)
+    n_done_before: int = 0
+    n_failed_before: int = 0
+    n_elsewhere: int = 0
+    was_interrupted: bool = False
+
+
+def grid_runs(specs: Iterable[RunSpec], repeats: int, excluded: Mapping[str, Exclusion]) -> list[PlannedRun]:
+    """Every spec `repeats` times, named; a run that was taken back gets a new name, so that it is measured again.
+
+    Raises:
+        ValueError: if there is no spec.
+    """
+    device = box_device_name()
+    planned = []
+    for spec in dict.fromkeys(specs):
+        base = spec_id(spec, device)
+        for repeat in range(1, repeats + 1):
+            run_id, attempt = f"{base}-r{repeat}", 2
+            while run_id in excluded:
+                run_id, attempt = f"{base}-r{repeat}.{attempt}", attempt + 1
+            planned.append(PlannedRun(spec, run_id))
+    if not planned:
+        raise ValueError("the grid is empty: name at least one configuration.")
+    return planned
+
+
+def grid_name(planned: Sequence[PlannedRun]) -> str:
+    """A name for a set of runs, whatever their order."""
+    return "grid-" + hashlib.sha256(" ".join(sorted(p.run_id for p in planned)).encode()).hexdigest()[:8]
+
+
+def read_configs(path: Path, defaults: RunSpec) -> list[RunSpec]:
+    """Specs from a CSV or JSON file: one row or object a configuration, named like the flags; the rest from `defaults`.
+
+    Raises:
+        ValueError: names file, line and column of what is wrong.
+        OSError: if the file can't be read.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        rows = json.loads(text) if path.suffix == ".json" else list(csv.DictReader(text.splitlines()))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path.absolute()}: not UTF-8 text ({error.reason} at byte {error.start}).") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path.absolute()}:{error.lineno}: not JSON: {error.msg}.") from None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise ValueError(f"{path.absolute()}: expected a list of objects, one a configuration.")
+    if not rows:
+        raise ValueError(f"{path.absolute()}: the grid is empty: no configuration in the file.")
+    kinds = {f.name: type(getattr(defaults, f.name)) for f in fields(RunSpec)} | {"window_steps": int, "data_dir": str}
+    specs = []
+    for number, row in enumerate(rows, start=1 if path.suffix == ".json" else 2):
+        where = f"{path.absolute()}:{number}"
+        if unknown := [str(name) for name in row if name not in kinds]:
+            raise ValueError(f"{where}: unknown column {', '.join(unknown)}; use {', '.join(kinds)}.")
+        try:
+            chosen = {name: kinds[name](value) for name, value in row.items() if value not in (None, "")}
+            specs.append(replace(defaults, **chosen))  # type: ignore[arg-type]  # RunSpec checks its own fields
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from None
+    return specs
+
+
+def run_grid(
+    planned: Sequence[PlannedRun],
+    *,
+    runs: Path,
+    log_dir: Path,
+    order_seed: int = 0,
+    timeout_sec: float | None = None,
+    is_dry: bool = False,
+    child: Sequence[str] = CHILD,
+    say: Callable[[str], None] = lambda line: None,
+) -> GridResult:
+    """Measure what is not measured yet. `say` gets the lines a person should see.
+
+    Raises:
+        RunRefusedError: if a run can't be measured here as asked; the others would be refused as well.
+        ValueError, OSError: if a table can't be read or appended to.
+    """
+    grid_id = grid_name(planned)
+    if not is_dry:
+        check_appendable(runs, RunRecord)
+        for record in recover(runs, log_dir).appended:
+            say(f"recovered {record.run_id}, measured before but not in the table")
+    rows = read_table(runs, RunRecord) if runs.exists() else []
+    result = GridResult()
+    waiting = _left_to_do(planned, rows, failures_csv(runs), result)
+    random.Random(order_seed).shuffle(waiting)
+    estimate = WallEstimate(rows)
+    say(_opening_line(grid_id, planned, waiting, estimate, result))
+    if is_dry:
+        return result
+    start = time.monotonic()
+    for number, item in enumerate(waiting, start=1):
+        try:
+            outcome = run(
+                item.spec,
+                run_id=item.run_id,
+                runs=runs,
+                log_dir=log_dir,
+                grid_id=grid_id,
+                timeout_sec=timeout_sec,
+                child=child,
+            )
+        except RunClaimedError:
+            result.n_elsewhere += 1
+            say(f"[{number}/{len(waiting)}] {item.spec.config} is being measured by another process: left to it")
+            continue
+        if isinstance(outcome, RunRecord):
+            result.measured.append(outcome)
+            estimate.add(item.spec, outcome.wall_sec or 0.0)
+        else:
+            result.failures.append(outcome)
+        left_sec = sum(estimate.expected_sec(later.spec) for later in waiting[number:])
+        say(f"[{number}/{len(waiting)}] {_outcome_text(outcome)}; {clock(left_sec)} left")
+        if isinstance(outcome, FailureRecord) and outcome.status == "interrupted":
+            result.was_interrupted = True
+            break
+    say(_closing_line(result, waiting, time.monotonic() - start, runs))
+    return result
+
+
+def _left_to_do(
+    planned: Sequence[PlannedRun], rows: Sequence[RunRecord], failures: Path, result: GridResult
+) -> list[PlannedRun]:
+    finished = {row.run_id for row in rows}
+    last_status = {f.run_id: f.status for f in read_table(failures, FailureRecord)} if failures.exists() else {}
+    waiting = []
+    for item in planned:
+        if item.run_id in finished:
+            result.n_done_before += 1
+        elif last_status.get(item.run_id, REPEATED_STATUSES[0]) not in REPEATED_STATUSES:
+            result.n_failed_before += 1
+        else:
+            waiting.append(item)
+    return waiting
+
+
+def _opening_line(
+    grid_id: str,
+    planned: Sequence[PlannedRun],
+    waiting: Sequence[PlannedRun],
+    estimate: WallEstimate,
+    result: GridResult,
+) -> str:
+    left_out = []
+    if result.n_done_before:
+        left_out.append(f"{result.n_done_before} measured before")
+    if result.n_failed_before:
+        left_out.append(f"{result.n_failed_before} out of memory or crashed before")
+    line = f"{grid_id}: {len(planned)} runs" + (f" ({', '.join(left_out)})" if left_out else "")
+    if not waiting:
+        return f"{line}, nothing left to measure"
+    expected_sec = sum(estimate.expected_sec(item.spec) for item in waiting)
+    until = datetime.now().astimezone() + timedelta(seconds=expected_sec)
+    basis = f"scaled by {estimate.n_runs} runs of this box" if estimate.n_runs else "rough: nothing measured here yet"
+    return f"{line}, {len(waiting)} to measure, about {clock(expected_sec)}, until {until:%Y-%m-%d %H:%M} ({basis})"
+
+
+def _outcome_text(outcome: RunRecord | FailureRecord) -> str:
+    if isinstance(outcome, FailureRecord):
+        return f"{outcome.status.upper()} {_name(outcome)}: {outcome.message[:120]}"
+    flags = f" [{', '.join(outcome.flags)}]" if outcome.flags else ""
+    return (
+        f"{_name(outcome)}: {significant(outcome.steady_time_sec or outcome.avg_time_sec)} s/epoch, "
+        f"{significant(outcome.images_per_sec)} images/s, {significant(outcome.wall_sec or 0.0)} s in all{flags}"
+    )
+
+
+def _name(outcome: RunRecord | FailureRecord) -> str:
+    return f"({outcome.depth},{outcome.base_filters},{outcome.batch_size})"
+
+
+def _closing_line(result: GridResult, waiting: Sequence[PlannedRun], elapsed_sec: float, runs: Path) -> str:
+    parts = [f"{len(result.measured)} of {len(waiting)} runs measured in {clock(elapsed_sec)}"]
+    parts += [f"{n} {status}" for status, n in Counter(f.status for f in result.failures).items()]
+    if result.n_elsewhere:
+        parts.append(f"{result.n_elsewhere} left to another process")
+    flagged = sum(bool(row.flags) for row in result.measured)
+    parts.append(f"{flagged} flagged" if flagged else "none flagged")
+    tables = f"rows in {runs.absolute()}"
+    if result.failures:
+        tables += f", failures in {failures_csv(runs).absolute()}"
+    if result.was_interrupted:
+        parts.append("interrupted: the same command goes on from here")
+    return f"{', '.join(parts)}; {tables}"
+
+
+def _choice_list(choices: Sequence[str]) -> Callable[[str], list[str]]:
+    def parse(text: str) -> list[str]:
+        values = [part.strip() for part in text.split(",")]
+        for value in values:
+            if value not in choices:
+                raise argparse.ArgumentTypeError(f"expected some of {', '.join(choices)}, got {value!r}")
+        return values
+
+    return parse
+
+
+def _seed_list(text: str) -> list[int]:
+    return [not_negative_int(part) for part in text.split(",")]
+
+
+def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[RunSpec]]:
+    parser = make_parser(
+        "epochcast grid",
+        __doc__ or "",
+        "python collect/run_grid.py --depth 2:3 --base_filters 16,32 --batch_size 64:512:x2 --repeats 2",
+    )
+    for name in LIST_FLAGS:
+        default = [getattr(DEFAULT, name)]
+        if name in SPEC_CHOICES:
+            text = f"{HELP[name]}; one or several of {', '.join(SPEC_CHOICES[name])}"
+            parser.add_argument(f"--{name}", type=_choice_list(SPEC_CHOICES[name]), default=default, help=text)
+        else:
+            kind, text = (
+                (_seed_list, "e.g. 1,2,3") if name == "seed" else (int_list, "e.g. 64,128 or 64:2048:x2 or 2:5")
+            )
+            parser.add_argument(f"--{name}", type=kind, default=default, metavar="LIST", help=text)
+    add_data_flags(parser)
+    parser.add_argument(
+        "--configs", type=Path, metavar="PATH", help="CSV or JSON of configurations, instead of the lists"
+    )
+    parser.add_argument("--repeats", type=positive_int, default=1, help="runs of each configuration")
+    parser.add_argument("--order_seed", type=not_negative_int, default=0, help="seed of the random order")
+    parser.add_argument("--timeout_sec", type=positive_float, help="a run that takes longer is ended; default: none is")
+    parser.add_argument("--dry_run", action="store_true", help="say what would be measured and how long it takes")
+    arguments = parser.parse_args(argv)
+    values = vars(arguments)
+    try:
+        if arguments.configs is not None:
+            lists_given = [name for name in LIST_FLAGS if values[name] != [getattr(DEFAULT, name)]]
+            if several := [name for name in lists_given if len(values[name]) > 1 or name in LIST_FLAGS[:3]]:
+                parser.error(f"--configs names the configurations: leave out --{', --'.join(several)}")
+            first = {name: values[name][0] for name in LIST_FLAGS}
+            return arguments, read_configs(arguments.configs, make_spec(values | first))
+        combinations = itertools.product(*(values[name] for name in LIST_FLAGS))
+        return arguments, [make_spec(values | dict(zip(LIST_FLAGS, c, strict=True))) for c in combinations]
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments, specs = _parse(argv)
+
+    def work() -> int:
+        print_home()
+        exclusions = excluded_csv(arguments.runs)
+        excluded = {e.run_id: e for e in read_table(exclusions, Exclusion)} if exclusions.exists() else {}
+        result = run_grid(
+            grid_runs(specs, arguments.repeats, excluded),
+            runs=arguments.runs,
+            log_dir=arguments.log_dir,
+            order_seed=arguments.order_seed,
+            timeout_sec=arguments.timeout_sec,
+            is_dry=arguments.dry_run,
+            say=lambda line: print(line, flush=True),
+        )
+        if result.was_interrupted:
+            return EXIT_INTERRUPTED
+        return EXIT_FAILED if result.failures else 0
+
+    return run_command(work)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,129 @@
+"""Measure one training run of the CIFAR-10 CNN: time its epochs, append a row to runs.csv, keep the log.
+
+The first epoch (tracing, compiling, autotuning) is recorded but never averaged. With --window_steps K, windows of K
+steps are timed instead of whole epochs and the epoch is extrapolated by steps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+
+if not __package__:  # run by path: import from the checkout, not from this folder
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from collect.runner import new_run_id, run
+from epochcast.cli import (
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    make_parser,
+    not_negative_int,
+    path_flag,
+    positive_int,
+    print_home,
+    run_command,
+)
+from epochcast.paths import logs_dir, runs_csv
+from epochcast.schema import SPEC_CHOICES, FailureRecord, RunSpec
+
+DEFAULT = RunSpec()
+
+
+def add_data_flags(parser: argparse.ArgumentParser) -> None:
+    """Flags that one run and a grid share and that take one value in both."""
+    parser.add_argument(
+        "--epochs", type=positive_int, default=DEFAULT.epochs, help="epochs, the untimed first included"
+    )
+    parser.add_argument(
+        "--window_steps", type=positive_int, metavar="K", help="time windows of K steps, extrapolated to an epoch"
+    )
+    parser.add_argument(
+        "--dataset", choices=SPEC_CHOICES["dataset"], default=DEFAULT.dataset, help="cifar10 may download 170 MB"
+    )
+    parser.add_argument(
+        "--data_dir",
+        metavar="PATH",
+        default=os.environ.get("EPOCHCAST_DATA_DIR"),
+        help="class folders of images, cifar-10-batches-py, an .npz, or a tar of any (default: $EPOCHCAST_DATA_DIR)",
+    )
+    parser.add_argument("--train_n", type=positive_int, default=DEFAULT.train_n, help="training images per epoch")
+    parser.add_argument("--device", default=DEFAULT.device, help="auto, cpu, gpu, gpu:N or a GPU's UUID")
+    path_flag(parser, "--runs", runs_csv, "table to append to")
+    path_flag(parser, "--log_dir", logs_dir, "folder for the log and JSON of each run")
+
+
+def make_spec(values: dict[str, object]) -> RunSpec:
+    """A spec from parsed flags; what is no field of a spec is passed over.
+
+    Raises:
+        ValueError: names the field that is wrong.
+    """
+    chosen = {f.name: values[f.name] for f in fields(RunSpec) if f.name in values}
+    if chosen.get("data_dir"):
+        chosen["data_dir"] = str(Path(str(chosen["data_dir"])).expanduser().absolute())
+    return RunSpec(**chosen)  # type: ignore[arg-type]  # RunSpec checks its own fields
+
+
+def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, RunSpec]:
+    parser = make_parser(
+        "epochcast run",
+        __doc__ or "",
+        "python collect/run_one.py --depth 3 --base_filters 32 --batch_size 512 --epochs 4",
+    )
+    parser.add_argument(
+        "--depth", type=positive_int, default=DEFAULT.depth, help="blocks of two convolutions and a pool"
+    )
+    parser.add_argument(
+        "--base_filters",
+        type=positive_int,
+        default=DEFAULT.base_filters,
+        help="filters of the first block, then doubling",
+    )
+    parser.add_argument("--batch_size", type=positive_int, default=DEFAULT.batch_size, help="images per step")
+    for name in ("pipeline", "precision", "jit_compile"):
+        parser.add_argument(f"--{name}", choices=SPEC_CHOICES[name], default=getattr(DEFAULT, name), help=HELP[name])
+    parser.add_argument("--seed", type=not_negative_int, default=DEFAULT.seed, help="of the weights and the shuffling")
+    add_data_flags(parser)
+    parser.add_argument("--run_id", metavar="ID", help="name of the run in the table and of its log (default: made up)")
+    arguments = parser.parse_args(argv)
+    try:
+        return arguments, make_spec(vars(arguments))
+    except ValueError as error:
+        parser.error(str(error))
+
+
+HELP = {
+    "pipeline": "auto: tfdata on TensorFlow, arrays elsewhere",
+    "precision": "Keras dtype policy",
+    "jit_compile": "XLA; auto is Keras's own choice: on for a GPU, off for a CPU",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments, spec = parse(argv)
+
+    def work() -> int:
+        print_home()
+        result = run(
+            spec,
+            run_id=arguments.run_id or new_run_id(spec),
+            runs=arguments.runs,
+            log_dir=arguments.log_dir,
+            say=lambda line: print(line, flush=True),
+            on_output=lambda data: print(data.decode(errors="replace"), end="", file=sys.stderr, flush=True),
+        )
+        if isinstance(result, FailureRecord):
+            print(f"error: the run ended as {result.status}: {result.message}", file=sys.stderr)
+            return EXIT_INTERRUPTED if result.status == "interrupted" else EXIT_FAILED
+        print(f"appended to {arguments.runs.absolute()}", file=sys.stderr)
+        return 0
+
+    return run_command(work)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

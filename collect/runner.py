@@ -1,0 +1,414 @@
+"""Run one spec in a process of its own and turn what comes of it into a row: of runs.csv, or of failures.csv.
+
+A process per run, because a training step that runs out of memory can kill its process and memory is not given back
+between models. The parent owns every file: the log, the JSON beside it and the tables.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import math
+import os
+import re
+import secrets
+import selectors
+import signal
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any
+
+from collect.measure import is_out_of_memory
+from epochcast.environment import load_average, utc_now
+from epochcast.paths import CODE_ROOT, failures_csv
+from epochcast.schema import (
+    SCHEMA_VERSION,
+    WARMUP_EPOCHS,
+    FailureRecord,
+    RunRecord,
+    RunSpec,
+    to_json_dict,
+)
+from epochcast.stats import steady_time
+from epochcast.tables import append_row, check_appendable, read_table, write_json_atomically
+
+CHILD = (sys.executable, str(CODE_ROOT / "collect" / "measure.py"))
+RUN_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
+GRACE_SEC = 10.0  # between asking a child to stop and killing it
+TAIL_BYTES = 8192  # of a child's output, kept to tell an out-of-memory abort from another crash
+
+
+class RunRefusedError(ValueError):
+    """The run can't be measured on this box as it was asked for; nothing was trained."""
+
+
+class RunClaimedError(RuntimeError):
+    """Another process is measuring this run_id at this moment."""
+
+
+@dataclass(slots=True)
+class ChildReport:
+    """What is known of a child process: its events so far, and how it ended."""
+
+    started: dict[str, Any] = field(default_factory=dict)
+    epoch_times: list[float] = field(default_factory=list)
+    has_diverged: bool = False
+    done: dict[str, Any] | None = None
+    failed: dict[str, Any] | None = None
+    refusal: str | None = None
+    exit_code: int | None = None  # negative: ended by that signal
+    wall_sec: float = 0.0
+    cpu_time_sec: float = 0.0
+    was_timeout: bool = False
+    was_interrupted: bool = False
+    output_tail: bytes = b""
+
+
+def spec_id(spec: RunSpec, device_name: str) -> str:
+    """A name for a spec on a device, equal whenever it is asked for again, e.g. `d2_f16_b128-1f0c9a52`."""
+    asked = json.dumps([asdict(spec), device_name, os.environ.get("KERAS_BACKEND", "")], sort_keys=True)
+    digest = hashlib.sha256(asked.encode()).hexdigest()[:8]
+    return f"d{spec.depth}_f{spec.base_filters}_b{spec.batch_size}-{digest}"
+
+
+def new_run_id(spec: RunSpec) -> str:
+    """A name for a run measured by hand: configuration, start and four random letters."""
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    return f"d{spec.depth}_f{spec.base_filters}_b{spec.batch_size}-{stamp}-{secrets.token_hex(2)}"
+
+
+@contextlib.contextmanager
+def _claimed_log(log_dir: Path, run_id: str) -> Iterator[IO[str]]:
+    """The run's log, opened for appending and locked: a run_id is measured by one process at a time."""
+    log_dir.mkdir(parents=True, exist_ok=True)
+    with (log_dir / f"{run_id}.txt").open("a", encoding="utf-8", errors="replace") as log:
+        try:
+            fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunClaimedError(f"run {run_id} is being measured by another process.") from None
+        yield log
+
+
+# --- the child --------------------------------------------------------------------------------------------------------
+
+
+class _Streams:
+    """A child's two pipes: events, noted in the report, and everything it prints."""
+
+    def __init__(
+        self,
+        events: IO[bytes],
+        output: IO[bytes],
+        report: ChildReport,
+        on_event: Callable[[dict[str, Any]], None],
+        on_output: Callable[[bytes], None],
+    ) -> None:
+        self._report, self._on_event, self._on_output = report, on_event, on_output
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(events, selectors.EVENT_READ, self._handle_events)
+        self._selector.register(output, selectors.EVENT_READ, self._handle_output)
+        self._unended = b""
+
+    def read(self, timeout_sec: float) -> bool:
+        """Handle what can be read within `timeout_sec`; False if there was nothing."""
+        if not self._selector.get_map():
+            time.sleep(min(timeout_sec, 0.01))  # both ends are closed: only the exit is waited for
+            return False
+        ready = self._selector.select(timeout_sec)
+        for key, _ in ready:
+            if data := os.read(key.fd, 65536):
+                key.data(data)
+            else:
+                self._selector.unregister(key.fileobj)
+        return bool(ready)
+
+    def _handle_output(self, data: bytes) -> None:
+        self._report.output_tail = (self._report.output_tail + data)[-TAIL_BYTES:]
+        self._on_output(data)
+
+    def _handle_events(self, data: bytes) -> None:
+        *lines, self._unended = (self._unended + data).split(b"\n")
+        for line in lines:
+            event = json.loads(line)
+            _note(self._report, event)
+            self._on_event(event)
+
+
+@contextlib.contextmanager
+def _noted_interrupts() -> Iterator[list[int]]:
+    """Signals that ask this process to stop, noted instead of raised: a row half way to its table is not lost."""
+    noted: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield noted
+        return
+    wanted = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda received, _: noted.append(received)) for number in wanted]
+    try:
+        yield noted
+    finally:
+        for number, handler in zip(wanted, before, strict=True):
+            signal.signal(number, handler)
+
+
+def _stop(process: subprocess.Popen[bytes], with_signal: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, with_signal)  # the child leads a session of its own
+
+
+def run_child(
+    spec: RunSpec,
+    child: Sequence[str],
+    on_event: Callable[[dict[str, Any]], None],
+    on_output: Callable[[bytes], None],
+    timeout_sec: float | None,
+) -> ChildReport:
+    """Run one spec in a child process and watch it to its end; Ctrl-C is passed on and reported, not raised."""
+    report = ChildReport()
+    read_end, write_end = os.pipe()
+    start = time.perf_counter()
+    process = subprocess.Popen(
+        [*child, str(write_end), str(os.getpid())],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        pass_fds=(write_end,),
+        start_new_session=True,  # Ctrl-C reaches this process alone, which passes it on
+    )
+    os.close(write_end)
+    assert process.stdin is not None and process.stdout is not None
+    stop_at = math.inf if timeout_sec is None else start + timeout_sec
+    kill_at = math.inf
+    with _noted_interrupts() as interrupts, process.stdout, os.fdopen(read_end, "rb", 0) as events:
+        with contextlib.suppress(BrokenPipeError), process.stdin:
+            process.stdin.write(json.dumps(asdict(spec)).encode())
+        streams = _Streams(events, process.stdout, report, on_event, on_output)
+        while True:
+            streams.read(0.2)
+            now = time.perf_counter()
+            if interrupts and not report.was_interrupted:
+                report.was_interrupted, kill_at = True, now + GRACE_SEC
+                _signal_session(process, signal.SIGINT)
+            if now > stop_at:
+                report.was_timeout, stop_at, kill_at = True, math.inf, now + GRACE_SEC
+                _signal_session(process, signal.SIGTERM)
+            if now > kill_at or len(interrupts) > 1:
+                _signal_session(process, signal.SIGKILL)
+            pid, status, usage = os.wait4(process.pid, os.WNOHANG)
+            if pid:
+                break
+        report.wall_sec = time.perf_counter() - start
+        process.returncode = report.exit_code = os.waitstatus_to_exitcode(status)
+        report.cpu_time_sec = usage.ru_utime + usage.ru_stime
+        _signal_session(process, signal.SIGKILL)  # whatever the child may have left running
+        while streams.read(0):
+            pass
+    return report
+
+
+def _signal_session(process: subprocess.Popen[bytes], number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, number)  # the child leads a session of its own
+
+
+def _note(report: ChildReport, event: dict[str, Any]) -> None:
+    kind = event["event"]
+    if kind == "started":
+        report.started = {name: value for name, value in event.items() if name != "event"}
+    elif kind == "epoch":
+        report.epoch_times = event["times"]
+        report.has_diverged |= not math.isfinite(event["logs"].get("loss", 0.0))
+    elif kind == "done":
+        report.done = event
+    elif kind == "failed":
+        report.failed = event
+    elif kind == "refused":
+        report.refusal = event["message"]
+
+
+# --- from a report to a row -------------------------------------------------------------------------------------------
+
+
+def record_of(spec: RunSpec, report: ChildReport, run_id: str, grid_id: str | None) -> RunRecord:
+    """The row of a run that finished."""
+    assert report.done is not None
+    started = {name: value for name, value in report.started.items() if name != "data_origin"}
+    times = tuple(report.epoch_times)
+    steady = steady_time(times)
+    train_n = started["train_n"]
+    factor = spec.config.steps_per_epoch(train_n) / spec.window_steps if spec.window_steps else 1.0
+    avg_time_sec = factor * statistics.fmean(times[WARMUP_EPOCHS:])
+    flags = {"stalled": steady.n_stalled > 0, "unstable": steady.is_unstable, "diverged": report.has_diverged}
+    return RunRecord(
+        timestamp_utc=utc_now(),
+        depth=spec.depth,
+        base_filters=spec.base_filters,
+        batch_size=spec.batch_size,
+        epochs=len(times),
+        epoch_times_json=times,
+        avg_time_sec=avg_time_sec,
+        images_per_sec=train_n / avg_time_sec,
+        test_acc=None if report.has_diverged else report.done["test_acc"],
+        schema_version=SCHEMA_VERSION,
+        run_id=run_id,
+        grid_id=grid_id,
+        timing_mode=spec.timing_mode,
+        window_steps=spec.window_steps,
+        seed=spec.seed,
+        steady_time_sec=factor * steady.sec,
+        n_timed=steady.n_timed,
+        n_stalled=steady.n_stalled,
+        wall_sec=report.wall_sec,
+        overhead_sec=max(0.0, report.wall_sec - sum(times)),
+        cpu_time_sec=report.cpu_time_sec,
+        load_avg=load_average(),
+        flags=tuple(name for name, is_set in flags.items() if is_set),
+        **started,
+    )
+
+
+def failure_of(spec: RunSpec, report: ChildReport, run_id: str, grid_id: str | None) -> FailureRecord:
+    """The row of a run that did not finish: what the child said, else what its exit code, signal or output tell."""
+    assert report.exit_code is not None
+    number = -report.exit_code if report.exit_code < 0 else None
+    output = report.output_tail.decode(errors="replace").strip()
+    message = f"{output.splitlines()[-1][:500]}" if output else ""
+    if report.was_interrupted:
+        status, message = "interrupted", "interrupted by the user"
+    elif report.was_timeout:
+        status, message = "timeout", f"stopped after {report.wall_sec:.0f} s"
+    elif report.failed is not None:
+        status, message = report.failed["status"], report.failed["message"]
+    elif is_out_of_memory(output):
+        status = "oom"
+    elif number in (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        status, message = "killed", "killed from outside; where memory is short, the kernel does that"
+    else:
+        status = "crash"
+    return FailureRecord(
+        timestamp_utc=utc_now(),
+        run_id=run_id,
+        grid_id=grid_id,
+        status=status,
+        exit_code=report.exit_code if number is None else None,
+        signal=signal.Signals(number).name if number is not None else None,
+        depth=spec.depth,
+        base_filters=spec.base_filters,
+        batch_size=spec.batch_size,
+        epochs=spec.epochs,
+        epoch_times_json=tuple(report.epoch_times),
+        wall_sec=report.wall_sec,
+        message=" ".join(message.split()),
+        spec_json=json.dumps(asdict(spec)),
+    )
+
+
+def epoch_line(spec: RunSpec, event: dict[str, Any]) -> str:
+    """One finished epoch (or window) as a line: its seconds, images per second, loss and accuracy."""
+    times, logs = event["times"], event["logs"]
+    word = "epoch" if spec.window_steps is None else "window"
+    images = spec.train_n if spec.window_steps is None else spec.window_steps * spec.batch_size
+    note = " (first: not timed)" if len(times) <= WARMUP_EPOCHS else ""
+    learning = ", ".join(f"{name} {logs[name]:.4f}" for name in ("loss", "accuracy") if name in logs)
+    return f"{word} {len(times)}/{spec.epochs}: {times[-1]:.3f} s, {images / times[-1]:,.0f} images/s, {learning}{note}"
+
+
+def run(
+    spec: RunSpec,
+    *,
+    run_id: str,
+    runs: Path,
+    log_dir: Path,
+    grid_id: str | None = None,
+    timeout_sec: float | None = None,
+    child: Sequence[str] = CHILD,
+    say: Callable[[str], None] = lambda line: None,
+    on_output: Callable[[bytes], None] = lambda data: None,
+) -> RunRecord | FailureRecord:
+    """Measure one spec in a process of its own, append its row and return it.
+
+    `say` gets each line a person should see (the same stand in `log_dir/<run_id>.txt`), `on_output` what the child
+    prints. `child` is the command of the measuring process; it speaks the events of `collect.measure`.
+
+    Raises:
+        RunRefusedError: if the run can't be measured here as asked; no row is written.
+        RunClaimedError: if another process is measuring this run_id.
+        ValueError, OSError: if the table can't take the row, found before anything is measured.
+        OSError: if the row could not be appended after all; it is then in `log_dir/<run_id>.json` and in the message.
+    """
+    if not RUN_ID.fullmatch(run_id):
+        raise ValueError(f"run_id {run_id!r} names files: use only letters, digits, '.', '_' and '-'.")
+    runs, log_dir = runs.absolute(), log_dir.absolute()
+    check_appendable(runs, RunRecord)
+    with _claimed_log(log_dir, run_id) as log:
+        if any(row.run_id == run_id for row in read_table(runs, RunRecord)):
+            raise ValueError(f"{runs} holds a run {run_id} already. Choose another --run_id, or leave it out.")
+
+        def tell(line: str) -> None:
+            print(line, file=log, flush=True)
+            say(line)
+
+        def take_output(data: bytes) -> None:
+            log.write(data.decode(errors="replace"))
+            log.flush()
+            on_output(data)
+
+        def take_event(event: dict[str, Any]) -> None:
+            if event["event"] == "started":
+                tell(_started_line(spec, event))
+            elif event["event"] == "epoch":
+                tell(epoch_line(spec, event))
+
+        report = run_child(spec, child, take_event, take_output, timeout_sec)
+        if report.refusal is not None:
+            raise RunRefusedError(report.refusal)
+        if report.done is None or not report.epoch_times[WARMUP_EPOCHS:]:
+            failure = failure_of(spec, report, run_id, grid_id)
+            append_row(failures_csv(runs), failure)
+            tell(f"FAILED: {json.dumps(to_json_dict(failure))}")
+            return failure
+        record = record_of(spec, report, run_id, grid_id)
+        _keep(record, spec, report, runs, log_dir, tell)
+        return record
+
+
+def _started_line(spec: RunSpec, started: dict[str, Any]) -> str:
+    return (
+        f"{spec.config} with {started['params']:,} parameters on {started['device_name']}, {started['backend']} "
+        f"{started['backend_version']}, {started['precision']}, pipeline {started['pipeline']}, XLA "
+        f"{started['jit_compile']}; {started['train_n']:,} images of {started['dataset']} ({started['data_origin']})"
+    )
+
+
+def _keep(
+    record: RunRecord, spec: RunSpec, report: ChildReport, runs: Path, log_dir: Path, tell: Callable[[str], None]
+) -> None:
+    """Put a finished run where it can't be lost: its JSON first, then the table, then the log."""
+    row = to_json_dict(record)
+    sidecar = log_dir / f"{record.run_id}.json"
+    kept = {"table": str(runs), "row": row, "spec": asdict(spec), "data_origin": report.started.get("data_origin")}
+    sidecar_problem = table_problem = None
+    try:
+        write_json_atomically(sidecar, kept)
+    except OSError as error:
+        sidecar_problem = error
+    try:
+        append_row(runs, record)
+    except (OSError, ValueError) as error:
+        table_problem = error
+    with contextlib.suppress(OSError):  # the log's disk may be the full one; the line still reaches the screen
+        tell(f"LOGGED: {json.dumps(row)}")
+    if table_problem is None:
+        return
+    rescue = f"It is kept in {sidecar}: mend that, then say `epochcast recover`."
+    if sidecar_problem is not None:
+        rescue = f"Neither could {sidecar} be written: the LOGGED line above is the only copy, keep it."
+    raise OSError(f"the finished run {record.run_id} is not in {runs}: {table_problem}. {rescue}") from table_problem

@@ -1,0 +1,82 @@
+"""The one door: `epochcast <sub-command>`, and the two commands that have names of their own.
+
+A sub-command's module is imported only when it is called, after the folder that holds our stages has been put first on
+the import path: a user's own `model.py` or `collect/` in the working directory is not mistaken for ours.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+
+COMMANDS = {  # name: (module, what a user does with it)
+    "demo": ("planner.demo", "measure a small grid on this box, learn from it, predict and plan (make run)"),
+    "run": ("collect.run_one", "measure one training run"),
+    "grid": ("collect.run_grid", "measure a grid of runs, resuming where it was stopped"),
+    "recover": ("collect.recover", "append finished runs that could not be appended"),
+    "aggregate": ("aggregate.runs_agg", "average the repeats of each configuration"),
+    "figures": ("aggregate.figures", "draw what was measured"),
+    "train": ("model.train", "learn seconds per epoch from the averages"),
+    "evaluate": ("model.evaluate", "how well unseen configurations are predicted"),
+    "predict": ("model.predict_perf", "predict seconds per epoch (= predict_perf)"),
+    "plan": ("planner.dp_budget_planner", "choose runs within a time budget (= dp_budget_planner)"),
+}
+
+
+def _call(module: str, argv: Sequence[str] | None) -> int:
+    ours = str(Path(__file__).resolve().parents[1])
+    if sys.path[:1] != [ours]:
+        sys.path.insert(0, ours)
+    code: int = import_module(module).main(argv)
+    return code
+
+
+def predict_perf() -> int:
+    """Entry point of the command `predict_perf`."""
+    return _call("model.predict_perf", None)
+
+
+def dp_budget_planner() -> int:
+    """Entry point of the command `dp_budget_planner`."""
+    return _call("planner.dp_budget_planner", None)
+
+
+def help_text() -> str:
+    """The map of the product: every sub-command in a line."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name.ljust(width)}  {what}" for name, (_, what) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: epochcast <command> [flags]",
+            "",
+            "How long will this training take on my GPU, and which runs fit into the hours I have?",
+            "",
+            "commands, in the order that data flows:",
+            *lines,
+            "",
+            "`epochcast <command> --help` shows a command's flags, units, defaults and an example.",
+            "Files go below $EPOCHCAST_HOME, else the checkout, else the working directory.",
+        ]
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(help_text())
+        return 0 if arguments else 2
+    if arguments[0] in ("-V", "--version"):
+        from epochcast import __version__
+
+        print(f"epochcast {__version__}")
+        return 0
+    if arguments[0] not in COMMANDS:
+        print(f"error: no command {arguments[0]!r}; use one of {', '.join(COMMANDS)}.", file=sys.stderr)
+        return 2
+    return _call(COMMANDS[arguments[0]][0], arguments[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,39 @@
+"""Values that stand in for what was not measured on this box yet, each with its source; whoever uses one says so."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+
+from epochcast.environment import gpu_names
+from epochcast.paths import CODE_ROOT
+
+
+@dataclass(frozen=True, slots=True)
+class Assumption:
+    """One assumed value with its unit and where it comes from."""
+
+    name: str
+    device_kind: str  # gpu | cpu
+    value: float
+    unit: str
+    source: str
+    date: str
+
+
+def device_kind() -> str:
+    """`gpu` where the driver lists one on this box, else `cpu`."""
+    return "gpu" if gpu_names() else "cpu"
+
+
+def assumption(name: str, kind: str) -> Assumption:
+    """The assumed value of `name` for a kind of device.
+
+    Raises:
+        KeyError: if there is none.
+    """
+    with (CODE_ROOT / "epochcast" / "data" / "assumptions.csv").open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            if (row["name"], row["device_kind"]) == (name, kind):
+                return Assumption(**{**row, "value": float(row["value"])})  # type: ignore[arg-type]  # one cell is a number
+    raise KeyError(f"no assumption {name!r} for a {kind}")

@@ -1,0 +1,260 @@
+"""What every command line shares: argument types, lists, filters, printed answers and exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import math
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from epochcast.paths import home
+
+EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 128 + signal.SIGINT
+_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
+
+
+# --- argument types: each raises ArgumentTypeError, which argparse turns into one line and exit code 2 ----------------
+
+
+def positive_int(text: str) -> int:
+    """A whole number of at least 1."""
+    try:
+        value = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}") from None
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {value}")
+    return value
+
+
+def not_negative_int(text: str) -> int:
+    """A whole number of at least 0."""
+    return 0 if text.strip() == "0" else positive_int(text)
+
+
+def not_negative_float(text: str) -> float:
+    """A finite number of at least 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected a number of at least 0, got {text!r}") from None
+    if not (math.isfinite(value) and value >= 0):
+        raise argparse.ArgumentTypeError(f"expected a finite number of at least 0, got {text}")
+    return value
+
+
+def positive_float(text: str) -> float:
+    """A finite number above 0."""
+    value = not_negative_float(text)
+    if value == 0:
+        raise argparse.ArgumentTypeError("expected a number above 0, got 0")
+    return value
+
+
+def fraction(text: str) -> float:
+    """A number between 0 and 1."""
+    value = not_negative_float(text)
+    if value > 1:
+        raise argparse.ArgumentTypeError(f"expected a number between 0 and 1, got {text}")
+    return value
+
+
+def duration_sec(text: str) -> float:
+    """Seconds from `90`, `90s`, `15m`, `1h30m`."""
+    match = _DURATION.fullmatch(text.strip())
+    if not match or not any(match.groups()):
+        raise argparse.ArgumentTypeError(f"expected a duration such as 90, 90s, 15m or 1h30m, got {text!r}")
+    hours, minutes, seconds = (float(part or 0) for part in match.groups())
+    return positive_float(str(3600 * hours + 60 * minutes + seconds))
+
+
+def int_list(text: str) -> list[int]:
+    """Whole numbers from `64,128,256`, `64:2048:x2` (doubling), `2:5` (counting by one), or a mixture."""
+    values: list[int] = []
+    for part in text.split(","):
+        bounds = part.strip().split(":")
+        if len(bounds) == 1:
+            values.append(positive_int(bounds[0]))
+            continue
+        step = bounds[2] if len(bounds) == 3 else "1"
+        if len(bounds) > 3 or not re.fullmatch(r"x?\d+", step) or step in ("x0", "x1", "0"):
+            raise argparse.ArgumentTypeError(f"expected LOW:HIGH, LOW:HIGH:STEP or LOW:HIGH:xFACTOR, got {part!r}")
+        value, high = positive_int(bounds[0]), positive_int(bounds[1])
+        if value > high:
+            raise argparse.ArgumentTypeError(f"the range {part!r} is empty: {value} is above {high}")
+        while value <= high:
+            values.append(value)
+            value = value * int(step[1:]) if step.startswith("x") else value + int(step)
+    return list(dict.fromkeys(values))
+
+
+def filter_of(text: str) -> dict[str, str]:
+    """A filter from `depth=3,base_filters=32`: every pair must hold."""
+    pairs = {}
+    for part in text.split(","):
+        name, separator, value = part.partition("=")
+        if not separator or not name.strip():
+            raise argparse.ArgumentTypeError(f"expected NAME=VALUE[,NAME=VALUE...], got {text!r}")
+        pairs[name.strip()] = value.strip()
+    return pairs
+
+
+def matches(row: Any, filters: Iterable[Mapping[str, str]]) -> bool:
+    """Whether a record satisfies at least one of the filters (all pairs of it); an empty value asks for unknown.
+
+    Raises:
+        ValueError: if a filter names something that the record does not have.
+    """
+    is_match = False
+    for pairs in filters:
+        for name in pairs:
+            if not hasattr(row, name):
+                raise ValueError(f"no column {name!r} to filter by; use one of {', '.join(type(row).__slots__)}.")
+        is_match |= all(_as_text(getattr(row, name)) == value for name, value in pairs.items())
+    return is_match
+
+
+def _as_text(value: Any) -> str:
+    return "" if value is None else str(value)
+
+
+# --- parsers ----------------------------------------------------------------------------------------------------------
+
+
+class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Defaults in every help line, examples kept as they are written."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(EXIT_USAGE, f"error: {message}\nSee {self.prog} --help.\n")
+
+
+def make_parser(prog: str, description: str, example: str) -> argparse.ArgumentParser:
+    """A parser whose help ends with an example that works."""
+    return _Parser(
+        prog=prog,
+        description=description,
+        epilog=f"example:\n  {example}",
+        formatter_class=_HelpFormatter,
+        allow_abbrev=False,
+    )
+
+
+def add_json_flag(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of lines")
+
+
+def add_conditions_flag(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--conditions",
+        type=filter_of,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE[,...]",
+        help="use only rows measured under these conditions, e.g. backend=jax,precision=float32",
+    )
+
+
+def path_flag(parser: argparse.ArgumentParser, name: str, default: Callable[[], Path], what: str) -> None:
+    """A flag for a path whose default lies below `home()` and is looked up when the command runs."""
+    parser.add_argument(name, type=Path, default=default(), metavar="PATH", help=what)
+
+
+# --- running a command ------------------------------------------------------------------------------------------------
+
+
+def run_command(work: Callable[[], int]) -> int:
+    """The exit code of `work`; what the user can mend becomes one line on stderr. EPOCHCAST_DEBUG=1 shows the trace."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
+    try:
+        code = work()
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left: nothing to say any more
+        return EXIT_FAILED
+    except (ValueError, OSError) as error:
+        if os.environ.get("EPOCHCAST_DEBUG"):
+            raise
+        print(f"error: {describe_error(error)}", file=sys.stderr)
+        return EXIT_FAILED
+
+
+def describe_error(error: BaseException) -> str:
+    """An exception as one line: the path first where the system names one."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{Path(os.fsdecode(error.filename)).absolute()}: {error.strerror}."
+    return str(error) or type(error).__name__
+
+
+def print_home() -> None:
+    """Say on stderr where files are read and written."""
+    print(f"files under {home()}", file=sys.stderr)
+
+
+# --- printing ---------------------------------------------------------------------------------------------------------
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """A number for people: `digits` significant figures, thousands grouped, no exponent between 1e-4 and 1e15."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    exponent = math.floor(math.log10(abs(value)))
+    if not -5 < exponent < 15:
+        return f"{value:.{digits - 1}e}"
+    rounded = round(value, digits - 1 - exponent)
+    return f"{rounded:,.{max(0, digits - 1 - exponent)}f}"
+
+
+def percent(share: float) -> str:
+    return f"{significant(100 * share)} %"
+
+
+def clock(seconds: float) -> str:
+    """A duration for people: `45 s`, `12 min 30 s`, `3 h 05 min`."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def print_answer(values: Mapping[str, Any], as_json: bool) -> None:
+    """Print an answer: `name: value` lines with 3 significant figures, or one JSON object in full precision."""
+    if as_json:
+        print(json.dumps(values, allow_nan=False))
+        return
+    for name, value in values.items():
+        if value is None:
+            text = "unknown"
+        elif isinstance(value, float):
+            text = significant(value)
+        else:
+            text = str(value)
+        print(f"{name}: {text}")
+
+
+def table_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """A plain table: columns padded, numbers to the right, None as `-`."""
+    cells = [list(header)]
+    for row in rows:
+        cells.append(["-" if v is None else significant(v) if isinstance(v, float) else str(v) for v in row])
+    widths = [max(len(line[i]) for line in cells) for i in range(len(header))]
+    is_number = [all(re.fullmatch(r"[-+\d.,%e ]*", line[i]) for line in cells[1:]) for i in range(len(header))]
+    lines = (
+        "  ".join(c.rjust(w) if n else c.ljust(w) for c, w, n in zip(line, widths, is_number, strict=True)).rstrip()
+        for line in cells
+    )
+    return "\n".join(lines)

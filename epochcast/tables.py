@@ -1,0 +1,408 @@
+"""CSV tables of records: strict reading, durable appending, atomic replacing.
+
+Rows are what a measurement cost GPU minutes for, so nothing here loses one: an append is one write under an exclusive
+lock, flushed to the disk; a line that a crash cut short is moved aside, not deleted; a table that is not ours is never
+written to.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import difflib
+import errno
+import fcntl
+import hashlib
+import io
+import json
+import logging
+import math
+import os
+import tempfile
+import time
+import types
+import typing
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from epochcast.paths import excluded_csv
+from epochcast.schema import PUBLISHED_AGG_COLUMNS, PUBLISHED_RUN_COLUMNS, AggRow, Exclusion, RunRecord
+
+logger = logging.getLogger(__name__)
+Record = TypeVar("Record")
+
+LOCK_TIMEOUT_SEC = 60.0
+MIN_FREE_BYTES = 1 << 20  # thousands of rows; less is asked for before a run, not after it
+LONGEST_LINE_BYTES = 1 << 20
+_PUBLISHED_COLUMNS = {RunRecord: PUBLISHED_RUN_COLUMNS, AggRow: PUBLISHED_AGG_COLUMNS}
+
+
+def columns(kind: type[Any]) -> list[str]:
+    """Column names of a record type, in file order."""
+    return [field.name for field in fields(kind)]
+
+
+# --- cells -----------------------------------------------------------------------------------------------------------
+
+
+def format_cell(value: Any) -> str:
+    """A value as it stands in a file: None is empty, floats round-trip, numbers in a tuple are JSON, words `a;b`."""
+    if value is None:
+        return ""
+    if isinstance(value, tuple):
+        return ";".join(value) if all(isinstance(v, str) for v in value) else json.dumps(list(value))
+    return repr(value) if isinstance(value, float) else str(value)
+
+
+def _parse_number(text: str, number: type[int] | type[float]) -> int | float:
+    try:
+        value = number(text)
+    except ValueError:
+        raise ValueError(f"expected {'a whole number' if number is int else 'a number'}, got {text!r}") from None
+    if not math.isfinite(value):
+        raise ValueError(f"expected a finite number, got {text!r}")
+    return value
+
+
+def _parse_cell(text: str, hint: Any) -> Any:
+    alternatives = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    is_optional = type(None) in alternatives
+    (wanted,) = (a for a in alternatives if a is not type(None))
+    if typing.get_origin(wanted) is tuple:
+        if typing.get_args(wanted)[0] is str:
+            return tuple(text.split(";")) if text else ()
+        try:
+            values = json.loads(text)
+            return tuple(_parse_number(str(v), float) for v in values)
+        except (ValueError, TypeError):
+            raise ValueError(f"expected a JSON list of numbers, got {text!r}") from None
+    if text == "":
+        if is_optional:
+            return None
+        raise ValueError("expected a value, got an empty cell")
+    return text if wanted is str else _parse_number(text, wanted)
+
+
+def parse_row(cells: Sequence[str], header: Sequence[str], kind: type[Record]) -> Record:
+    """One record from the cells of one line; columns that `header` lacks are unknown.
+
+    Raises:
+        ValueError: names the column, what was expected and what was found.
+    """
+    if len(cells) != len(header):
+        raise ValueError(f"expected {len(header)} columns, got {len(cells)}")
+    hints = typing.get_type_hints(kind)
+    values = {}
+    for name, text in zip(header, cells, strict=True):
+        try:
+            values[name] = _parse_cell(text, hints[name])
+        except ValueError as error:
+            raise ValueError(f"column {name!r}: {error}") from None
+    return kind(**values)
+
+
+def format_rows(records: Iterable[Any]) -> str:
+    """Records as CSV lines, without a header."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    for record in records:
+        writer.writerow([format_cell(getattr(record, name)) for name in columns(type(record))])
+    return text.getvalue()
+
+
+def _header_line(kind: type[Any]) -> str:
+    return ",".join(columns(kind)) + "\n"
+
+
+# --- header ----------------------------------------------------------------------------------------------------------
+
+
+def _check_header(path: Path, header: Sequence[str], kind: type[Any]) -> None:
+    """Raise a ValueError unless `header` is ours: all columns, or a first part that an older schema wrote."""
+    wanted = columns(kind)
+    least = _PUBLISHED_COLUMNS.get(kind, len(wanted))
+    if list(header) == wanted[: len(header)] and len(header) >= least:
+        return
+    complaints = []
+    for name in header:
+        if name not in wanted:
+            close = difflib.get_close_matches(name, wanted, n=1)
+            complaints.append(f"unknown column {name!r}" + (f" (did you mean {close[0]!r}?)" if close else ""))
+    missing = [name for name in wanted[: max(least, len(header))] if name not in header]
+    if missing:
+        complaints.append(f"missing column{'s' if len(missing) > 1 else ''} {', '.join(missing)}")
+    if duplicates := sorted({name for name in header if list(header).count(name) > 1}):
+        complaints.append(f"column {', '.join(duplicates)} stands twice")
+    complaint = "; ".join(complaints) or "the columns are in another order"
+    raise ValueError(
+        f"{path}:1: not a table of {kind.__name__} rows: {complaint}. "
+        f"Expected {','.join(wanted[:least])}" + ("" if least == len(wanted) else ",... in this order.")
+    )
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+def _decode(path: Path, raw: bytes) -> str:
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise ValueError(
+            f"{path}:{line}: not UTF-8 text: byte 0x{raw[error.start]:02x} at offset {error.start}. "
+            "Save the file as UTF-8 CSV."
+        ) from None
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH)  # a writer holds LOCK_EX: what looks torn under this lock is torn
+            return file.read()
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"{path}: no such table. Measure something first, or name another with a flag."
+        ) from None
+
+
+def read_table(path: Path, kind: type[Record]) -> list[Record]:
+    """All rows of a table, in file order.
+
+    A last line that a crash cut short is reported and left out; the next append moves it aside.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: names file, line and column of the first thing that is wrong.
+    """
+    path = path.absolute()
+    text = _decode(path, _read_bytes(path))
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    header = next(reader, None)
+    if header is None:
+        raise ValueError(f"{path}:1: the file is empty, expected the header {_header_line(kind).strip()!r}.")
+    _check_header(path, header, kind)
+    records: list[Record] = []
+    while True:
+        try:
+            cells = next(reader, None)
+            if cells is None:
+                return records
+            if cells:
+                records.append(parse_row(cells, header, kind))
+        except (ValueError, csv.Error) as error:
+            if not text.endswith("\n") and _is_at_end(reader):
+                logger.warning(
+                    "%s:%d: the last line was cut short by a crash and is left out: %r", path, reader.line_num, cells
+                )
+                return records
+            raise ValueError(
+                f"{path}:{reader.line_num}, {error}. Correct the cell, or delete the row and measure it again."
+            ) from None
+
+
+def _is_at_end(reader: Iterator[list[str]]) -> bool:
+    try:
+        return next(reader, None) is None
+    except csv.Error:
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class RunTable:
+    """The rows of a runs.csv, and those that its excluded.csv takes back. `rows` and `excluded` are all rows read."""
+
+    path: Path
+    rows: list[RunRecord]
+    excluded: list[tuple[RunRecord, Exclusion]]
+
+
+def read_runs(path: Path) -> RunTable:
+    """The measured runs of a table, without those that the excluded.csv beside it takes back.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: names file, line and column; also where excluded.csv names a run that the table does not hold.
+    """
+    records = read_table(path, RunRecord)
+    exclusions_path = excluded_csv(path)
+    exclusions = {e.run_id: e for e in read_table(exclusions_path, Exclusion)} if exclusions_path.exists() else {}
+    if unknown := sorted(exclusions.keys() - {r.run_id for r in records}):
+        raise ValueError(
+            f"{exclusions_path.absolute()}: run_id {', '.join(unknown)} is not in {path.absolute()}. "
+            "Correct the run_id or delete the line."
+        )
+    rows = [r for r in records if r.run_id not in exclusions]
+    excluded = [(r, exclusions[r.run_id]) for r in records if r.run_id is not None and r.run_id in exclusions]
+    for record, exclusion in excluded:
+        logger.warning("%s: run %s is excluded: %s", path, record.run_id, exclusion.reason)
+    return RunTable(path, rows, excluded)
+
+
+# --- appending -------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[int]:
+    """A file descriptor of `path` under an exclusive lock; the file and its folder are made if absent."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + LOCK_TIMEOUT_SEC
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            while True:
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > deadline:
+                        raise TimeoutError(
+                            f"{path}: locked by another process for {LOCK_TIMEOUT_SEC:.0f} s. "
+                            "End the program that holds it, then try again."
+                        ) from None
+                    time.sleep(0.002)
+            if os.fstat(descriptor).st_ino == path.stat().st_ino:  # else it was replaced while we waited
+                yield descriptor
+                return
+        finally:
+            os.close(descriptor)
+
+
+def _read_last_line(descriptor: int, size: int) -> bytes:
+    """What stands behind the last newline: empty for a whole table."""
+    tail = os.pread(descriptor, LONGEST_LINE_BYTES, max(0, size - LONGEST_LINE_BYTES))
+    return tail[tail.rfind(b"\n") + 1 :]
+
+
+def _write_all(descriptor: int, data: bytes, path: Path) -> None:
+    """Append `data` by one write and push it to the disk; what could only be written in part is taken back."""
+    size = os.fstat(descriptor).st_size
+    try:
+        if os.write(descriptor, data) != len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        os.fsync(descriptor)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            os.ftruncate(descriptor, size)
+        raise OSError(error.errno, f"could not append ({error.strerror})", str(path)) from None
+
+
+def _mend_last_line(descriptor: int, path: Path, header: Sequence[str], kind: type[Any]) -> None:
+    """End an unended last line: with its newline if it is a whole row, else by moving it to `<path>.torn`."""
+    size = os.fstat(descriptor).st_size
+    tail = _read_last_line(descriptor, size)
+    if not tail:
+        return
+    try:
+        (cells,) = csv.reader([tail.decode()], strict=True)
+        parse_row(cells, header, kind)
+    except (ValueError, csv.Error):
+        torn = path.with_name(path.name + ".torn")
+        with torn.open("ab") as file:
+            file.write(tail + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.ftruncate(descriptor, size - len(tail))
+        os.fsync(descriptor)
+        logger.warning("%s: the last line was cut short by a crash; moved to %s: %r", path, torn, tail[:80])
+    else:
+        _write_all(descriptor, b"\n", path)
+
+
+def _make_ready(descriptor: int, path: Path, kind: type[Any]) -> None:
+    """Leave a table that a row can be appended to: header ours and newest, last line whole. The lock is held."""
+    header_line = _header_line(kind).encode()
+    size = os.fstat(descriptor).st_size
+    start = os.pread(descriptor, LONGEST_LINE_BYTES, 0)
+    if b"\n" not in start and start != header_line[:-1] and header_line.startswith(start):
+        os.ftruncate(descriptor, 0)  # a crash cut the very first write short: the header holds no measurement
+        size = 0
+    if size == 0:
+        _write_all(descriptor, header_line, path)
+        return
+    header = next(csv.reader([_decode(path, start.partition(b"\n")[0])]), [])
+    _check_header(path, header, kind)
+    if len(header) < len(columns(kind)):
+        raise ValueError(
+            f"{path}:1: an older schema: {len(header)} columns, this version writes {len(columns(kind))}. "
+            "It can be read as it is; append to another file."
+        )
+    _mend_last_line(descriptor, path, header, kind)
+
+
+def check_appendable(path: Path, kind: type[Any]) -> None:
+    """Make sure, before a run is paid for, that its row can be appended: header, schema, lock, right to write, space.
+
+    A table that does not exist is made, with its header.
+
+    Raises:
+        ValueError: if the file is not such a table, or one of an older schema.
+        OSError: if it can't be written, or less than 1 MiB is free (the path stands in the message).
+    """
+    path = path.absolute()
+    with _locked(path) as descriptor:
+        _make_ready(descriptor, path, kind)
+    free = os.statvfs(path.parent)
+    if free.f_bavail * free.f_frsize < MIN_FREE_BYTES:
+        raise OSError(errno.ENOSPC, "less than 1 MiB is free", str(path.parent))
+
+
+def append_row(path: Path, record: Any) -> None:
+    """Append one record durably: exclusive lock, header checked under it, one write, flush, fsync.
+
+    Raises:
+        ValueError: if the file is not a table of such records.
+        OSError: if the row could not be written; the table is then as it was.
+    """
+    path = path.absolute()
+    with _locked(path) as descriptor:
+        _make_ready(descriptor, path, type(record))
+        _write_all(descriptor, format_rows([record]).encode(), path)
+
+
+# --- replacing -------------------------------------------------------------------------------------------------------
+
+
+def write_bytes_atomically(path: Path, data: bytes) -> None:
+    """Replace a whole file: a reader sees the old one or the new one, never a part.
+
+    Raises:
+        OSError: if the folder can't be written (the path stands in the message).
+    """
+    path = path.absolute()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        try:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+            umask = os.umask(0)
+            os.umask(umask)
+            os.fchmod(file.fileno(), 0o666 & ~umask)
+            Path(file.name).replace(path)
+        except BaseException:
+            Path(file.name).unlink(missing_ok=True)
+            raise
+
+
+def write_text_atomically(path: Path, text: str) -> None:
+    """`write_bytes_atomically` for UTF-8 text."""
+    write_bytes_atomically(path, text.encode())
+
+
+def write_json_atomically(path: Path, value: Any) -> None:
+    """`write_bytes_atomically` for a JSON value, indented; NaN and infinities are refused."""
+    write_text_atomically(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def write_table(path: Path, records: Sequence[Record], kind: type[Record]) -> None:
+    """Replace a whole table."""
+    write_text_atomically(path, _header_line(kind) + format_rows(records))
+
+
+def sha256_of(path: Path) -> str:
+    """Hex SHA-256 of a file's bytes."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()

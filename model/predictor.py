@@ -1,0 +1,205 @@
+"""Answer with a saved time model, by NumPy and h5py alone: no TensorFlow start-up for one prediction.
+
+A model is a `.keras` file and the JSON card beside it. The network takes standardised features, shape (n, 3), and gives
+its members' standardised log times, shape (n, members); the prediction is the exponential of their median, scaled back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from epochcast.environment import box_device_name
+from epochcast.paths import models_dir, pretrained_dir
+from epochcast.schema import TRAIN_N, Conditions, RunConfig
+from model.features import FEATURE_NAMES, feature_matrix
+
+CARD_SCHEMA_VERSION = 1
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Network:
+    """Member networks side by side: layer i has a kernel of shape (members, inputs, units) and a bias (members, units).
+
+    SiLU follows every layer but the last, which has one unit.
+    """
+
+    kernels: tuple[Array, ...]
+    biases: tuple[Array, ...]
+
+    def outputs(self, x: Array) -> Array:
+        """Members' outputs, shape (n, members), for standardised features of shape (n, features)."""
+        h = np.broadcast_to(x[:, None, :], (len(x), self.kernels[0].shape[0], x.shape[1]))
+        for i, (kernel, bias) in enumerate(zip(self.kernels, self.biases, strict=True)):
+            h = np.einsum("nmi,mio->nmo", h, kernel) + bias
+            if i < len(self.kernels) - 1:
+                h = h / (1 + np.exp(-h))
+        return h[:, :, 0]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TimeModel:
+    """A network with the scaling of its inputs (features) and of its output (natural log of seconds per epoch)."""
+
+    network: Network
+    feature_mean: Array
+    feature_scale: Array
+    log_time_mean: float
+    log_time_scale: float
+
+    def times(self, configs: Sequence[RunConfig]) -> Array:
+        """Predicted steady seconds per epoch, shape (n,)."""
+        x = (feature_matrix(configs) - self.feature_mean) / self.feature_scale
+        log_time = np.median(self.network.outputs(x), axis=1) * self.log_time_scale + self.log_time_mean
+        return np.asarray(np.exp(log_time))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SavedModel:
+    """A time model with its card: what it was trained on, how far it reaches, how well it predicts."""
+
+    path: Path
+    card: dict[str, Any]
+    time_model: TimeModel
+
+    @property
+    def device_name(self) -> str | None:
+        return self.conditions.device_name
+
+    @property
+    def conditions(self) -> Conditions:
+        return Conditions(**self.card["conditions"])
+
+    @property
+    def train_n(self) -> int:
+        """Images per epoch of the rows it learned from."""
+        return self.conditions.train_n or TRAIN_N
+
+    def outside(self, config: RunConfig) -> list[str]:
+        """What of a configuration lies outside the measured range, in words; empty if nothing does."""
+        found = []
+        for name, (low, high) in self.card["range"].items():
+            value = getattr(config, name)
+            if not low <= value <= high:
+                found.append(f"{name} {value} (measured: {low} to {high})")
+        return found
+
+
+def card_path(model: Path) -> Path:
+    """The JSON card of a `.keras` file."""
+    return model.with_suffix(".json")
+
+
+def _read_card(path: Path) -> dict[str, Any]:
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: a model without its card can't be trusted. Train it again.") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: not a model card: {error}. Train the model again.") from None
+    wanted = {"schema_version", "feature_names", "feature_mean", "feature_scale", "log_time_mean", "log_time_scale"}
+    wanted |= {"range", "conditions", "keras_sha256", "errors", "activation"}
+    if not isinstance(card, dict) or (missing := sorted(wanted - card.keys())):
+        raise ValueError(f"{path}: not a model card: {', '.join(missing)} missing. Train the model again.")
+    if card["schema_version"] != CARD_SCHEMA_VERSION:
+        raise ValueError(
+            f"{path}: card of schema {card['schema_version']}, this version reads {CARD_SCHEMA_VERSION}. Train again."
+        )
+    if card["feature_names"] != list(FEATURE_NAMES):
+        raise ValueError(
+            f"{path}: the model takes {card['feature_names']}, this version gives {list(FEATURE_NAMES)}. Train again."
+        )
+    return card
+
+
+def _read_network(data: bytes, path: Path) -> Network:
+    """The stacked dense layers of a `.keras` file, in the order that they are applied."""
+    import h5py
+
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        config = json.loads(archive.read("config.json"))
+        weights = archive.read("model.weights.h5")
+    layers = [layer["class_name"] for layer in config["config"]["layers"]]
+    n_dense = layers.count("EinsumDense")
+    if layers != ["InputLayer", "RepeatVector", *["EinsumDense"] * n_dense, "Reshape"]:
+        raise ValueError(f"{path}: not a time model of this version: its layers are {', '.join(layers)}.")
+    with h5py.File(io.BytesIO(weights)) as file:  # Keras names saved layers by class, counting from the second on
+        names = [f"layers/einsum_dense{f'_{i}' if i else ''}/vars" for i in range(n_dense)]
+        kernels = tuple(np.asarray(file[f"{name}/0"], np.float64) for name in names)
+        biases = tuple(np.asarray(file[f"{name}/1"], np.float64) for name in names)
+    return Network(kernels, biases)
+
+
+def load_model(path: Path) -> SavedModel:
+    """A saved time model, checked against its card.
+
+    Raises:
+        FileNotFoundError: if the model or its card is missing.
+        ValueError: if the file is not the one that the card describes, or takes other features than ours.
+    """
+    path = path.absolute()
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: no such model. Train one: epochcast train --model {path}") from None
+    card = _read_card(card_path(path))
+    if hashlib.sha256(data).hexdigest() != card["keras_sha256"]:
+        raise ValueError(
+            f"{path}: not the file that {card_path(path).name} describes (SHA-256 differs). Train it again."
+        )
+    if card["activation"] != "silu":
+        raise ValueError(f"{path}: activation {card['activation']!r} is not known to this version. Train it again.")
+    try:
+        network = _read_network(data, path)
+    except (zipfile.BadZipFile, KeyError, OSError) as error:
+        raise ValueError(f"{path}: not a Keras model file: {error}. Train it again.") from None
+    time_model = TimeModel(
+        network,
+        np.array(card["feature_mean"], np.float64),
+        np.array(card["feature_scale"], np.float64),
+        card["log_time_mean"],
+        card["log_time_scale"],
+    )
+    return SavedModel(path, card, time_model)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Choice:
+    """The model that answers, and why it and no other."""
+
+    model: SavedModel
+    reason: str
+
+
+def choose_model(config: RunConfig | None, path: Path | None = None) -> Choice:
+    """The model for a request: `path`, else a local one of this box that holds it in range, else the pretrained one.
+
+    Among several local ones the newest answers; with `config` None range is not asked for.
+
+    Raises:
+        FileNotFoundError, ValueError: if `path` is no sound model.
+    """
+    if path is not None:
+        return Choice(load_model(path), "named by --model")
+    box = box_device_name()
+    reasons = []
+    local = [load_model(card.with_suffix(".keras")) for card in sorted(models_dir().glob("*.json"))]
+    for model in sorted(local, key=lambda m: str(m.card.get("created_utc")), reverse=True):
+        if model.device_name != box:
+            reasons.append(f"{model.path.name} is of {model.device_name}")
+        elif config is not None and (outside := model.outside(config)):
+            reasons.append(f"{model.path.name} was not trained on {', '.join(outside)}")
+        else:
+            return Choice(model, f"the newest local model of this box ({box})")
+    why = "; ".join(reasons) or f"none in {models_dir()}"
+    return Choice(load_model(pretrained_dir() / "a100.keras"), f"the pretrained model, as no local one fits: {why}")
