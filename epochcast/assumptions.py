@@ -37,3 +37,8 @@ def assumption(name: str, kind: str) -> Assumption:
             if (row["name"], row["device_kind"]) == (name, kind):
                 return Assumption(**{**row, "value": float(row["value"])})  # type: ignore[arg-type]  # one cell is a number
     raise KeyError(f"no assumption {name!r} for a {kind}")
+
+
+def device_kind_of(device_name: str | None) -> str:
+    """`cpu` for a device named as `epochcast.environment.cpu_name` names one, else `gpu` (also where it is unknown)."""
+    return "cpu" if device_name is not None and device_name.endswith(" cores)") else "gpu"

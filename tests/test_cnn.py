@@ -113,8 +113,8 @@ from workload.cnn import build_model, compile_model, seed_everything
 from workload.pipelines import prepare
 
 assert keras.config.backend() == "jax"
-y = np.arange(20, dtype=np.uint8) % 10
-x = np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), dtype=np.uint8)
+y = np.arange(24, dtype=np.uint8) % 10
+x = np.random.default_rng(0).integers(0, 256, (24, 32, 32, 3), dtype=np.uint8)
 
 
 def history(seed, window_steps):
@@ -133,7 +133,7 @@ assert history(1, None) == history(1, None)
 history(2, 4)
 
 seed_everything(1)
-given = prepare("arrays", x, np.arange(20, dtype=np.uint8), batch_size=20, window_steps=None, epochs=3, seed=1)
+given = prepare("arrays", x, np.arange(24, dtype=np.uint8), batch_size=24, window_steps=None, epochs=3, seed=1)
 orders = []
 
 

@@ -204,7 +204,7 @@ def _read_tar(path: Path) -> dict[str, bytes]:
                     is_useful = name.suffix.lower() in (*IMAGE_SUFFIXES, ".npz") or name.name in BATCHES
                     files[name.as_posix()] = file.read() if is_useful else b""
     except (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError) as error:
-        raise ValueError(f"{path}: the archive is broken ({error}). Copy or download it again.") from error
+        raise ValueError(f"{path}: the archive is broken ({error}). Delete it, then fetch it again.") from error
     return files
 
 

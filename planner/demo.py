@@ -1,0 +1,159 @@
+"""`make run`: a small grid measured on this box, averages, figures, a time model, a prediction and a plan, in one go.
+
+It stands in the last stage because it calls all of them; each is the code that its own command runs.
+"""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from aggregate.figures import draw_figures
+from aggregate.runs_agg import Aggregation, report_lines, write_agg
+from collect.run_grid import GridResult, grid_runs, run_grid
+from epochcast.cli import (
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    clock,
+    make_parser,
+    percent,
+    print_home,
+    run_command,
+    significant,
+    table_text,
+)
+from epochcast.paths import demo_dir, failures_csv
+from epochcast.schema import Exclusion, RunConfig, RunSpec
+from epochcast.tables import write_json_atomically
+from model.evaluate import ANN, evaluate
+from model.predict_perf import predict
+from model.predictor import Choice, load_model
+from model.train import train
+from planner.candidates import CostRules
+from planner.dp_budget_planner import Request, plan_budget
+from planner.plan import Plan
+
+GRID = {"depth": (2, 3), "base_filters": (8, 16), "batch_size": (64, 128, 256)}
+WINDOWS = 5  # the first is not timed
+WINDOW_STEPS = 20
+NEW_CONFIG = RunConfig(3, 16, 192)  # not in the grid
+PLAN_SEC = 600.0
+PLAN_EPOCHS = 5
+TIMEOUT_SEC = 300.0
+
+
+def demo_specs() -> list[RunSpec]:
+    """The grid of the demonstration: step windows instead of whole epochs, so that a CPU is done in minutes."""
+    return [RunSpec(*values, epochs=WINDOWS, window_steps=WINDOW_STEPS) for values in itertools.product(*GRID.values())]
+
+
+def start_over(folder: Path) -> Path | None:
+    """Move an earlier demonstration aside (never delete it); the folder it is in now, None if there was none."""
+    if not folder.exists():
+        return None
+    aside = folder.with_name(f"{folder.name}-until-{datetime.now(UTC):%Y%m%dT%H%M%SZ}")
+    shutil.move(folder, aside)
+    return aside
+
+
+def measure(folder: Path) -> GridResult:
+    """Measure what of the grid is not measured yet.
+
+    Raises:
+        ValueError, OSError: if this box can't measure, or the table can't be written.
+    """
+    no_exclusions: dict[str, Exclusion] = {}
+    return run_grid(
+        grid_runs(demo_specs(), 1, no_exclusions),
+        runs=folder / "runs.csv",
+        log_dir=folder / "logs",
+        timeout_sec=TIMEOUT_SEC,
+        say=lambda line: print(line, flush=True),
+    )
+
+
+def learn_and_plan(folder: Path) -> list[str]:
+    """Everything after measuring; the closing screen, line by line.
+
+    Raises:
+        ValueError: if too few runs were measured to learn from.
+    """
+    runs_agg = folder / "runs_agg.csv"
+    aggregation = write_agg(folder / "runs.csv", runs_agg)
+    print("\n".join(report_lines(aggregation)), flush=True)
+    figures, _ = draw_figures(aggregation.rows, folder / "figures")
+    print("training the time model and checking it on configurations it has not seen ...", flush=True)
+    model_path = folder / "models" / "demo.keras"
+    train(aggregation.rows, model_path)
+    report, report_files = evaluate(aggregation.rows, [], folder / "evaluation")
+    saved = load_model(model_path)
+    prediction = predict(NEW_CONFIG, Choice(saved, "just trained"))
+    plan, plan_object = plan_budget(
+        Request(PLAN_SEC, CostRules(PLAN_EPOCHS), runs_agg=runs_agg, time_source="measured")
+    )
+    write_json_atomically(folder / "plan.json", plan_object)
+    files = [folder / "runs.csv", runs_agg, figures[0].parent, model_path, *report_files[:1], folder / "plan.json"]
+    return closing_screen(aggregation, report, prediction, plan, [*files, folder / "logs"])
+
+
+def closing_screen(
+    aggregation: Aggregation, report: dict[str, Any], prediction: dict[str, Any], plan: Plan, files: Sequence[Path]
+) -> list[str]:
+    """What was measured on what, the model's error, the prediction, the plan, and where every file is."""
+    rows = aggregation.rows
+    conditions = rows[0].conditions
+    fastest, slowest = (pick(rows, key=lambda row: row.avg_time_mean) for pick in (min, max))
+    images = "synthetic images (no real ones found)" if conditions.dataset == "synthetic" else "real CIFAR-10 images"
+    errors = []
+    for name, model in report["models"].items():
+        mape = model["time_sec"]["mape"]
+        label = "time model" if name == ANN else name.replace("_", " ")
+        spread = "" if mape["std"] is None else f" ± {percent(mape['std'])}"
+        answered = f"{model['n_answered']} of {report['n']}"
+        errors.append([label, "-" if mape["mean"] is None else f"{percent(mape['mean'])}{spread}", answered])
+    new = RunConfig(prediction["depth"], prediction["base_filters"], prediction["batch_size"])
+    chosen = sorted(plan.chosen, key=lambda c: c.config)
+    return [
+        "",
+        f"=== Epochcast on {conditions.device_name} ===",
+        f"measured    {aggregation.n_used} runs of {len(rows)} configurations, {conditions.backend} "
+        f"{conditions.backend_version}, {conditions.precision}, {images}",
+        f"            windows of {conditions.window_steps} steps, extrapolated to epochs of {conditions.train_n:,} images",
+        f"            fastest {fastest.config} {significant(fastest.avg_time_mean)} s/epoch, "
+        f"slowest {slowest.config} {significant(slowest.avg_time_mean)} s/epoch",
+        f"error       mean absolute relative error on unseen configurations, {report['split']}, "
+        f"{report['repeats']} repeats:",
+        *(f"            {line}" for line in table_text(["", "MAPE", "answered"], errors).splitlines()),
+        f"prediction  {new}, never measured: {significant(prediction['predicted_avg_time_sec'])} s/epoch, "
+        f"{significant(prediction['predicted_images_per_sec_derived'])} images/s",
+        f"plan        {clock(PLAN_SEC)}: {len(chosen)} runs of {PLAN_EPOCHS} epochs in {clock(plan.total_sec)}, "
+        f"{'proven optimal' if plan.is_proven else 'not proven optimal'} for the number of runs:",
+        f"            {' '.join(str(c.config) for c in chosen)}",
+        *(f"{'files' if i == 0 else '':11} {path.absolute()}" for i, path in enumerate(files)),
+    ]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = make_parser("epochcast demo", (__doc__ or "").partition("\n")[0], "make run FRESH=1")
+    parser.add_argument("--fresh", action="store_true", help="start over; what was measured before is moved aside")
+    arguments = parser.parse_args(argv)
+
+    def work() -> int:
+        print_home()
+        folder = demo_dir()
+        if arguments.fresh and (aside := start_over(folder)) is not None:
+            print(f"moved the earlier results to {aside}", flush=True)
+        result = measure(folder)
+        if result.was_interrupted:
+            return EXIT_INTERRUPTED
+        print("\n".join(learn_and_plan(folder)), flush=True)
+        if result.failures:
+            print(f"{len(result.failures)} runs failed: see {failures_csv(folder / 'runs.csv')}", flush=True)
+            return EXIT_FAILED
+        return 0
+
+    return run_command(work)
