@@ -123,7 +123,7 @@ def measure(spec: RunSpec, tell: Callable[..., None]) -> None:
     seed_everything(spec.seed)
     keras.config.set_dtype_policy(spec.precision)
     model = build_model(spec.depth, spec.base_filters)
-    compile_model(model, jit_compile=spec.jit_compile)
+    jit_compile = compile_model(model, jit_compile=spec.jit_compile)
     tell(
         "started",
         device_name=device_name,
@@ -134,7 +134,7 @@ def measure(spec: RunSpec, tell: Callable[..., None]) -> None:
         precision=spec.precision,
         tf32="on" if is_tf32 else "off",
         pipeline=pipeline,
-        jit_compile="on" if model.jit_compile else "off",
+        jit_compile=jit_compile,
         steps_per_execution=1,
         dataset=data.name,
         train_n=len(data.x_train),

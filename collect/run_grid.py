@@ -25,7 +25,7 @@ if not __package__:  # run by path: import from the checkout, not from this fold
 
 from collect.estimate import WallEstimate
 from collect.recover import recover
-from collect.run_one import DEFAULT, HELP, add_data_flags, make_spec
+from collect.run_one import DEFAULT, HELP, add_data_flags, make_spec, show_output
 from collect.runner import CHILD, RunClaimedError, run, spec_id
 from epochcast.cli import (
     EXIT_FAILED,
@@ -135,6 +135,7 @@ def run_grid(
     is_dry: bool = False,
     child: Sequence[str] = CHILD,
     say: Callable[[str], None] = lambda line: None,
+    on_output: Callable[[bytes], None] = lambda data: None,
 ) -> GridResult:
     """Measure what is not measured yet. `say` gets the lines a person should see.
 
@@ -166,6 +167,7 @@ def run_grid(
                 grid_id=grid_id,
                 timeout_sec=timeout_sec,
                 child=child,
+                on_output=on_output,
             )
         except RunClaimedError:
             result.n_elsewhere += 1
@@ -320,6 +322,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             timeout_sec=arguments.timeout_sec,
             is_dry=arguments.dry_run,
             say=lambda line: print(line, flush=True),
+            on_output=show_output,
         )
         if result.was_interrupted:
             return EXIT_INTERRUPTED

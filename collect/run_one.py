@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
@@ -31,6 +32,8 @@ from epochcast.paths import logs_dir, runs_csv
 from epochcast.schema import SPEC_CHOICES, FailureRecord, RunSpec
 
 DEFAULT = RunSpec()
+# TensorFlow writes these before it reads TF_CPP_MIN_LOG_LEVEL
+NOISE = re.compile(r"[IWE]\d{4} \d\d:\d\d|WARNING: All log messages before absl|To enable the following instructions")
 
 
 def add_data_flags(parser: argparse.ArgumentParser) -> None:
@@ -103,6 +106,13 @@ HELP = {
 }
 
 
+def show_output(data: bytes) -> None:
+    """What the measuring process prints, on stderr, without TensorFlow's start-up messages; the log has them all."""
+    for line in data.decode(errors="replace").splitlines():
+        if line.strip() and not NOISE.match(line):
+            print(line, file=sys.stderr, flush=True)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     arguments, spec = parse(argv)
 
@@ -114,7 +124,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             runs=arguments.runs,
             log_dir=arguments.log_dir,
             say=lambda line: print(line, flush=True),
-            on_output=lambda data: print(data.decode(errors="replace"), end="", file=sys.stderr, flush=True),
+            on_output=show_output,
         )
         if isinstance(result, FailureRecord):
             print(f"error: the run ended as {result.status}: {result.message}", file=sys.stderr)

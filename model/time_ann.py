@@ -9,7 +9,10 @@ activation: docs/decisions/0004 gives the evidence.
 from __future__ import annotations
 
 import math
+import os
+import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +33,35 @@ HUBER_DELTA = 0.02  # in standard deviations of log time: about 1.7 % of the tim
 MIN_CONFIGURATIONS = 5
 
 
+def _keras() -> Any:
+    """Keras on the processor: a network this small is not worth a GPU's memory, nor TensorFlow's start-up messages."""
+    if "keras" in sys.modules:
+        return sys.modules["keras"]
+    wanted = {"CUDA_VISIBLE_DEVICES": "-1", "JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)  # the C++ side writes before it reads its own log level
+    try:
+        import keras
+
+        keras.ops.zeros(1)  # devices are chosen now, so that processes started later find the variables as they were
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+    return keras
+
+
 def _layers(members: int, seed: int) -> list[Any]:
     """The stacked dense layers; the fan of each member alone sets the range of its first weights (Glorot 2010)."""
-    import keras
-
+    keras = _keras()
     layers = []
     for i, (inputs, units) in enumerate(zip((3, *HIDDEN), (*HIDDEN, 1), strict=True)):
         limit = math.sqrt(6 / (inputs + units))
@@ -61,14 +89,13 @@ def fit_ensembles(features: Array, log_time: Array, masks: npt.NDArray[np.bool_]
     Raises:
         ValueError: if a mask leaves fewer than two rows.
     """
-    import keras
-
+    keras = _keras()
     if int(masks.sum(axis=1).min()) < 2:
         raise ValueError("every ensemble needs at least two rows to fit.")
     n, members = len(log_time), len(masks) * MEMBERS
-    scalings = [_scaling(features[mask], log_time[mask]) for mask in masks]
-    x = np.stack([(features - s[0]) / s[1] for s in scalings for _ in range(MEMBERS)], axis=1).astype(np.float32)
-    y = np.stack([(log_time - s[2]) / s[3] for s in scalings for _ in range(MEMBERS)], axis=1).astype(np.float32)
+    laws = [_Law.fit(features[mask], log_time[mask]) for mask in masks]
+    x = np.stack([law.standardised(features) for law in laws for _ in range(MEMBERS)], axis=1).astype(np.float32)
+    y = np.stack([law.residual(features, log_time) for law in laws for _ in range(MEMBERS)], axis=1).astype(np.float32)
     weights = np.repeat(masks, MEMBERS, axis=0).T.astype(np.float32)
     weights *= n / weights.sum(axis=0)
 
@@ -102,23 +129,41 @@ def fit_ensembles(features: Array, log_time: Array, masks: npt.NDArray[np.bool_]
     )
     trained = [[np.asarray(w, np.float64) for w in layer.get_weights()] for layer in layers]
     models = []
-    for i, (feature_mean, feature_scale, log_mean, log_scale) in enumerate(scalings):
+    for i, law in enumerate(laws):
         own = slice(i * MEMBERS, (i + 1) * MEMBERS)
         network = Network(tuple(kernel[own] for kernel, _ in trained), tuple(bias[own] for _, bias in trained))
-        models.append(TimeModel(network, feature_mean, feature_scale, log_mean, log_scale))
+        models.append(TimeModel(network, law.feature_mean, law.feature_scale, law.coefficients, law.residual_scale))
     return models
 
 
-def _scaling(features: Array, log_time: Array) -> tuple[Array, Array, float, float]:
-    """Means and standard deviations of features and log time; what does not vary is left unscaled."""
-    scale, log_scale = features.std(axis=0), float(log_time.std())
-    return features.mean(axis=0), np.where(scale > 0, scale, 1.0), float(log_time.mean()), log_scale or 1.0
+@dataclass(frozen=True, slots=True, eq=False)
+class _Law:
+    """Log time as a linear function of standardised features, by least squares on the rows given to `fit`."""
+
+    feature_mean: Array
+    feature_scale: Array
+    coefficients: Array
+    residual_scale: float
+
+    @classmethod
+    def fit(cls, features: Array, log_time: Array) -> _Law:
+        mean, scale = features.mean(axis=0), features.std(axis=0)
+        scale = np.where(scale > 0, scale, 1.0)  # what does not vary has no effect
+        rows = np.hstack([np.ones((len(features), 1)), (features - mean) / scale])
+        coefficients = np.linalg.lstsq(rows, log_time, rcond=None)[0]
+        return cls(mean, scale, coefficients, float((log_time - rows @ coefficients).std()) or 1.0)
+
+    def standardised(self, features: Array) -> Array:
+        return (features - self.feature_mean) / self.feature_scale
+
+    def residual(self, features: Array, log_time: Array) -> Array:
+        law = self.coefficients[0] + self.standardised(features) @ self.coefficients[1:]
+        return np.asarray((log_time - law) / self.residual_scale)
 
 
 def keras_model(time_model: TimeModel) -> Any:
     """The network as a Keras model of built-in layers, without an optimizer: (n, 3) standardised features in."""
-    import keras
-
+    keras = _keras()
     network = time_model.network
     members, n_features, _ = network.kernels[0].shape
     inputs = keras.Input((n_features,))

@@ -15,6 +15,7 @@ from typing import Any
 from aggregate.figures import draw_figures
 from aggregate.runs_agg import Aggregation, report_lines, write_agg
 from collect.run_grid import GridResult, grid_runs, run_grid
+from collect.run_one import show_output
 from epochcast.cli import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
@@ -48,7 +49,10 @@ TIMEOUT_SEC = 300.0
 
 def demo_specs() -> list[RunSpec]:
     """The grid of the demonstration: step windows instead of whole epochs, so that a CPU is done in minutes."""
-    return [RunSpec(*values, epochs=WINDOWS, window_steps=WINDOW_STEPS) for values in itertools.product(*GRID.values())]
+    return [
+        RunSpec(depth, base_filters, batch_size, epochs=WINDOWS, window_steps=WINDOW_STEPS)
+        for depth, base_filters, batch_size in itertools.product(*GRID.values())
+    ]
 
 
 def start_over(folder: Path) -> Path | None:
@@ -73,6 +77,7 @@ def measure(folder: Path) -> GridResult:
         log_dir=folder / "logs",
         timeout_sec=TIMEOUT_SEC,
         say=lambda line: print(line, flush=True),
+        on_output=show_output,
     )
 
 
@@ -115,6 +120,10 @@ def closing_screen(
         spread = "" if mape["std"] is None else f" ± {percent(mape['std'])}"
         answered = f"{model['n_answered']} of {report['n']}"
         errors.append([label, "-" if mape["mean"] is None else f"{percent(mape['mean'])}{spread}", answered])
+    if (better := _better_baseline(report)) is not None:
+        errors.append(
+            [f"({better}: with {report['n']} configurations the network has too little to learn from)", "", ""]
+        )
     new = RunConfig(prediction["depth"], prediction["base_filters"], prediction["batch_size"])
     chosen = sorted(plan.chosen, key=lambda c: c.config)
     return [
@@ -122,7 +131,7 @@ def closing_screen(
         f"=== Epochcast on {conditions.device_name} ===",
         f"measured    {aggregation.n_used} runs of {len(rows)} configurations, {conditions.backend} "
         f"{conditions.backend_version}, {conditions.precision}, {images}",
-        f"            windows of {conditions.window_steps} steps, extrapolated to epochs of {conditions.train_n:,} images",
+        f"            windows of {conditions.window_steps} steps, extrapolated to {conditions.train_n:,} images/epoch",
         f"            fastest {fastest.config} {significant(fastest.avg_time_mean)} s/epoch, "
         f"slowest {slowest.config} {significant(slowest.avg_time_mean)} s/epoch",
         f"error       mean absolute relative error on unseen configurations, {report['split']}, "
@@ -135,6 +144,15 @@ def closing_screen(
         f"            {' '.join(str(c.config) for c in chosen)}",
         *(f"{'files' if i == 0 else '':11} {path.absolute()}" for i, path in enumerate(files)),
     ]
+
+
+def _better_baseline(report: dict[str, Any]) -> str | None:
+    """The baseline that answered for every configuration with less error than the network, in words."""
+    errors = {
+        name: m["time_sec"]["mape"]["mean"] for name, m in report["models"].items() if m["n_answered"] == report["n"]
+    }
+    best = min(errors, key=lambda name: errors[name])
+    return None if best == ANN else f"{best.replace('_', ' ')} predicts better"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

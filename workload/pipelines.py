@@ -34,20 +34,23 @@ def _tfdata(
     *,
     batch_size: int,
     window_steps: int | None,
+    epochs: int,
     seed: int,
 ) -> dict[str, Any]:
     """The reference pipeline, tf.data: `from_tensor_slices.cache.shuffle(all).batch.prefetch`, on the host.
 
     Inside a timed epoch: filling the shuffle buffer before the first batch, shuffling, batching, copying each batch to
-    the device. Filling the cache falls into the first epoch. A window is a stretch of one endless stream, so only
-    the windows in which a new pass over the images begins fill the buffer again.
+    the device. Filling the cache falls into the first epoch. A window is a stretch of one endless shuffled stream, over
+    no more images than the windows use: for each image drawn one is put into the buffer, the same work per step as an
+    epoch's, spread evenly.
     """
     import tensorflow as tf
 
-    images = tf.data.Dataset.from_tensor_slices((as_float(x_train), y_train.astype(np.int32)))
-    images = images.cache().shuffle(len(x_train), seed=seed, reshuffle_each_iteration=True)
+    n = len(x_train) if window_steps is None else min(len(x_train), window_steps * batch_size * epochs)
+    images = tf.data.Dataset.from_tensor_slices((as_float(x_train[:n]), y_train[:n].astype(np.int32))).cache()
     if window_steps is not None:
         images = images.repeat()
+    images = images.shuffle(n, seed=seed, reshuffle_each_iteration=True)
     return {
         "x": images.batch(batch_size).prefetch(tf.data.AUTOTUNE),
         "steps_per_epoch": window_steps,
@@ -61,6 +64,7 @@ def _arrays(
     *,
     batch_size: int,
     window_steps: int | None,
+    epochs: int,
     seed: int,
 ) -> dict[str, Any]:
     """Keras's own `fit` on NumPy arrays, which needs no TensorFlow; Keras shuffles, so `seed` has no say here.
@@ -116,5 +120,5 @@ def prepare(
     import keras
 
     build = PIPELINES[resolve_pipeline(name, keras.config.backend())]
-    data = build(x_train, y_train, batch_size=batch_size, window_steps=window_steps, seed=seed)
+    data = build(x_train, y_train, batch_size=batch_size, window_steps=window_steps, epochs=epochs, seed=seed)
     return FitInput({**data, "epochs": epochs}, window_steps or math.ceil(len(x_train) / batch_size))
