@@ -1,0 +1,64 @@
+"""Cold start of predict_perf beside that of NumPy alone, in turn: python benchmarks/bench_cold_start.py"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+if not __package__:  # run by path: import from the checkout, not from this folder
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from epochcast.cli import positive_int, significant, table_text
+from epochcast.paths import CODE_ROOT, home
+from epochcast.tables import write_json_atomically
+
+COMMANDS = {
+    "import numpy": [sys.executable, "-c", "import numpy"],
+    "predict_perf": [sys.executable, "-c", "from epochcast.__main__ import predict_perf; predict_perf()"],
+}
+
+
+def seconds_of(command: list[str]) -> tuple[float, float]:
+    """Wall and CPU seconds of one fresh process."""
+    before = os.times()
+    start = time.perf_counter()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=CODE_ROOT)
+    wall = time.perf_counter() - start
+    after = os.times()
+    return wall, after.children_user + after.children_system - before.children_user - before.children_system
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=positive_int, default=15, help="fresh processes of each (default: 15)")
+    parser.add_argument("--out", type=Path, default=home() / "results" / "benchmarks" / "cold_start.json")
+    arguments = parser.parse_args()
+    measured: dict[str, list[tuple[float, float]]] = {name: [] for name in COMMANDS}
+    for number in range(arguments.runs + 1):
+        for name, command in COMMANDS.items():
+            times = seconds_of(command)
+            if number:  # the first of each warms the disk cache
+                measured[name].append(times)
+    rows = []
+    report: dict[str, dict[str, float]] = {}
+    for name, times in measured.items():
+        wall, cpu = ([t[i] for t in times] for i in (0, 1))
+        report[name] = {"wall_sec_median": statistics.median(wall), "cpu_sec_median": statistics.median(cpu)}
+        rows.append([name, min(wall), statistics.median(wall), max(wall), statistics.median(cpu)])
+    ratios = [
+        ours[0] / numpy[0] for ours, numpy in zip(measured["predict_perf"], measured["import numpy"], strict=True)
+    ]
+    print(table_text(["fresh process", "wall min s", "wall median s", "wall max s", "cpu median s"], rows))
+    print(f"ratio of wall times, pair by pair: median {significant(statistics.median(ratios))}, n = {len(ratios)}")
+    write_json_atomically(arguments.out, {**report, "wall_ratio_median": statistics.median(ratios), "n": len(ratios)})
+    print(f"written: {arguments.out.absolute()}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
