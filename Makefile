@@ -7,7 +7,7 @@ HAS_DRIVER := $(wildcard /proc/driver/nvidia/version)
 LOCK := $(if $(HAS_DRIVER),requirements-gpu.txt,requirements.txt)
 UV_VERSION := 0.13.9
 
-.PHONY: run test test-slow lint bench lock pretrained clean help
+.PHONY: run test measure-gpu test-slow lint bench lock pretrained clean help
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -17,6 +17,13 @@ run: $(VENV)/ok-$(LOCK) ## measure a small grid here, learn, predict and plan (F
 
 test: $(VENV)/ok-$(LOCK) ## the default tests: no GPU, no network
 	$(BIN)/python -m pytest -q
+
+OUT ?= results/gpu
+measure-gpu: $(VENV)/ok-$(LOCK) ## a grid of whole epochs on this box's GPU, averaged and drawn (OUT=folder; resumes)
+	$(BIN)/python collect/run_grid.py --device gpu --depth 2:5 --base_filters 16:128:x2 --batch_size 64:2048:x2 \
+		--epochs 4 --timeout_sec 600 --runs $(OUT)/runs.csv --log_dir $(OUT)/logs
+	$(BIN)/epochcast aggregate --runs $(OUT)/runs.csv --out $(OUT)/runs_agg.csv
+	$(BIN)/epochcast figures --runs_agg $(OUT)/runs_agg.csv --out $(OUT)/figures
 
 test-slow: $(VENV)/ok-$(LOCK) ## minutes of real training
 	$(BIN)/python -m pytest -q -m slow

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aggregate.runs_agg import load_agg, one_set_of_conditions
-from epochcast.cli import add_conditions_flag, make_parser, path_flag, print_home, run_command, significant
+from epochcast.cli import (
+    add_conditions_flag,
+    add_json_flag,
+    make_parser,
+    path_flag,
+    print_home,
+    run_command,
+    significant,
+)
 from epochcast.paths import figures_dir, runs_agg_csv
 from epochcast.schema import AggRow
 
@@ -24,26 +33,21 @@ MAX_REPEATED_SHOWN = 30
 def new_figure(width: float = 8.0, height: float = 4.8) -> tuple[Figure, Axes]:
     """A figure with one axes, drawn without a display."""
     import matplotlib
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
     matplotlib.rcParams.update(
         {"svg.hashsalt": "epochcast", "axes.grid": True, "grid.alpha": 0.3, "axes.axisbelow": True, "font.size": 10}
     )
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(width, height), layout="constrained")
-    return figure, axes
+    figure = Figure(figsize=(width, height), layout="constrained")  # not pyplot's, which would keep it
+    return figure, figure.subplots()
 
 
 def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """Write a figure as `name`.png and `name`.svg and close it; the paths written."""
-    from matplotlib import pyplot as plt
-
+    """Write a figure as `name`.png and `name`.svg; the paths written."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{name}.png", folder / f"{name}.svg"]
     for path in paths:
         figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
-    plt.close(figure)
     return [path.absolute() for path in paths]
 
 
@@ -193,13 +197,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     path_flag(parser, "--out", figures_dir, "folder for the PNG and SVG files")
     parser.add_argument("--frozen", action="store_true", help="refuse a table that is out of date")
     add_conditions_flag(parser)
+    add_json_flag(parser)
     arguments = parser.parse_args(argv)
 
     def work() -> int:
         print_home()
         table = load_agg(arguments.runs_agg, arguments.frozen)
-        print(f"table: {table.path} ({table.origin})")
         paths, skipped = draw_figures(one_set_of_conditions(table.rows, arguments.conditions), arguments.out)
+        if arguments.json:
+            origin = {"table": str(table.path), "table_origin": table.origin}
+            print(json.dumps({**origin, "figures": [str(path) for path in paths], "left_out": skipped}))
+            return 0
+        print(f"table: {table.path} ({table.origin})")
         for path in paths:
             print(f"figure: {path}")
         for reason in skipped:

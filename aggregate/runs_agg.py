@@ -7,8 +7,9 @@ which finds the cache out of date makes it anew, and a table that came from else
 from __future__ import annotations
 
 import json
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+import shlex
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,18 @@ from epochcast.cli import (
     significant,
 )
 from epochcast.paths import excluded_csv, runs_agg_csv, runs_csv
-from epochcast.schema import TRAIN_N, UNCLEAN_FLAGS, AggRow, Conditions, RunConfig, RunRecord, to_json_dict
+from epochcast.schema import (
+    PUBLISHED_AGG_COLUMNS,
+    TRAIN_N,
+    UNCLEAN_FLAGS,
+    AggRow,
+    Conditions,
+    RunConfig,
+    RunRecord,
+    to_json_dict,
+)
 from epochcast.stats import SteadyTime, mean_and_std, steady_time
-from epochcast.tables import RunTable, read_runs, read_table, sha256_of, write_json_atomically, write_table
+from epochcast.tables import RunTable, columns, read_runs, read_table, sha256_of, write_json_atomically, write_table
 
 CHANCE_ACCURACY = 0.10  # ten classes, equally frequent
 CHANCE_MARGIN = 0.005
@@ -74,7 +84,7 @@ def _one_row(config: RunConfig, conditions: Conditions, records: Sequence[RunRec
     steady = {id(r): _steady(r) for r in used}
     times = [steady[id(r)].sec * r.window_factor for r in used]
     train_n = conditions.train_n or TRAIN_N
-    first_epochs = [r.epoch_times_json[0] - steady[id(r)].sec + t for r, t in zip(used, times, strict=True)]
+    first_epochs = [_first_epoch_sec(r, steady[id(r)].sec) for r in used]
     acc_epochs = max((r.epochs for r in used if r.test_acc is not None), default=None)
     accuracies = [r.test_acc for r in used if r.test_acc is not None and r.epochs == acc_epochs]
     avg_time_mean, avg_time_std = mean_and_std(times)
@@ -96,7 +106,7 @@ def _one_row(config: RunConfig, conditions: Conditions, records: Sequence[RunRec
         acc_std=acc_std,
         **asdict(conditions),
         n_stalled=sum(s.n_stalled for s in steady.values()),
-        n_flagged=sum(bool(r.flags) for r in records),
+        n_flagged=len(records) - len(clean),
         first_epoch_sec_mean=first_mean,
         first_epoch_sec_std=first_std,
         overhead_sec_mean=overhead_mean,
@@ -108,6 +118,14 @@ def _one_row(config: RunConfig, conditions: Conditions, records: Sequence[RunRec
 
 def _steady(record: RunRecord) -> SteadyTime:
     return steady_time(record.epoch_times_json)
+
+
+def _first_epoch_sec(record: RunRecord, steady_sec: float) -> float:
+    """Seconds of the first epoch; of a windowed run, a full steady epoch and what the first window took on top."""
+    first = record.epoch_times_json[0]
+    if record.window_steps is None:
+        return first
+    return steady_sec * record.window_factor + max(first - steady_sec, 0.0)
 
 
 def _stalls(record: RunRecord) -> list[Stall]:
@@ -174,11 +192,23 @@ def write_agg(runs: Path, out: Path) -> Aggregation:
         ValueError, OSError: if the runs can't be read or aggregated, or `out` can't be written.
     """
     runs = runs.absolute()
+    _refuse_another_kind(out.absolute())
     hashes = _source_hashes(runs)  # before reading: a row appended meanwhile makes the cache look old, not new
     result = aggregate(read_runs(runs))
     write_table(out, result.rows, AggRow)
     write_json_atomically(_source_file(out), {"source": str(runs), **hashes, "agg_sha256": sha256_of(out)})
     return result
+
+
+def _refuse_another_kind(out: Path) -> None:
+    """Raise a ValueError where `out` is a file but no table of averages: a slip must not cost a runs.csv."""
+    if not out.is_file():
+        return
+    with out.open("rb") as file:
+        start = file.readline()
+    own = ",".join(columns(AggRow)[:PUBLISHED_AGG_COLUMNS]).encode()
+    if start and not start.removeprefix(b"\xef\xbb\xbf").startswith(own):
+        raise ValueError(f"{out} is no table of averages and is not replaced. Name another with --out.")
 
 
 def load_agg(path: Path, is_frozen: bool = False) -> AggTable:
@@ -192,8 +222,10 @@ def load_agg(path: Path, is_frozen: bool = False) -> AggTable:
     source_file = _source_file(path)
     if not path.exists():
         runs = path.with_name("runs.csv")
-        if path.name != "runs_agg.csv" or not runs.exists() or is_frozen:
+        if path.name != "runs_agg.csv" or not runs.exists():
             raise FileNotFoundError(f"{path}: no such table. Measure first: python collect/run_one.py")
+        if is_frozen:
+            raise FileNotFoundError(f"{path}: no such table yet, and --frozen forbids to make it from {runs}.")
         return AggTable(path, write_agg(runs, path).rows, f"made now from {runs}", runs)
     if not source_file.exists():
         return AggTable(path, _read_agg(path), "a table without a source, used as it is", None)
@@ -235,28 +267,33 @@ def one_set_of_conditions(rows: Sequence[AggRow], filters: Sequence[Mapping[str,
     """
     chosen = [row for row in rows if not filters or matches(row, filters)]
     if not chosen:
-        raise ValueError(f"none of {len(rows)} rows satisfies --conditions {list(filters)}.")
-    counts: dict[Conditions, int] = defaultdict(int)
-    for row in chosen:
-        counts[row.conditions] += 1
-    if len(counts) > 1:
-        sets = [asdict(c) for c in counts]
-        differing = [name for name in sets[0] if len({s[name] for s in sets}) > 1]
-        listed = "\n".join(
-            "  --conditions "
-            + _quoted(",".join(f"{name}={'' if s[name] is None else s[name]}" for name in differing))
-            + f"   ({n} rows)"
-            for s, n in zip(sets, counts.values(), strict=True)
-        )
+        asked = " ".join(_as_flag(pairs) for pairs in filters)
+        counts = Counter(row.conditions.describe() for row in rows)
+        listed = "\n".join(f"  {conditions}   ({n} rows)" for conditions, n in counts.items())
+        raise ValueError(f"none of {len(rows)} rows satisfies {asked}. The table holds:\n{listed}")
+    if (n_sets := len({row.conditions for row in chosen})) > 1:
         raise ValueError(
-            f"the table mixes {len(counts)} sets of conditions, which are never averaged or fitted together. "
-            f"Choose one:\n{listed}"
+            f"the table mixes {n_sets} sets of conditions, which are never averaged or fitted together. "
+            f"Choose one:\n{_choices(rows, {row.conditions for row in chosen})}"
         )
     return chosen
 
 
-def _quoted(text: str) -> str:
-    return f"'{text}'" if " " in text or "(" in text else text
+def _choices(rows: Sequence[AggRow], shown: Collection[Conditions]) -> str:
+    """The flag that picks each of the sets of conditions shown out of all rows, one in a line."""
+    counts = Counter(row.conditions for row in rows)
+    sets = {conditions: asdict(conditions) for conditions in counts}
+    differing = [name for name in columns(Conditions) if len({s[name] for s in sets.values()}) > 1]
+    return "\n".join(
+        f"  {_as_flag({name: sets[conditions][name] for name in differing})}   ({n} rows)"
+        for conditions, n in counts.items()
+        if conditions in shown
+    )
+
+
+def _as_flag(pairs: Mapping[str, Any]) -> str:
+    """`--conditions` with these pairs, as a shell takes it; unknown is an empty value."""
+    return "--conditions " + shlex.quote(",".join(f"{k}={'' if v is None else v}" for k, v in pairs.items()))
 
 
 # --- command ----------------------------------------------------------------------------------------------------------

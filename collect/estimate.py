@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from epochcast.assumptions import assumption, device_kind
 from epochcast.environment import box_device_name, cpu_count
-from epochcast.schema import TRAIN_N, WARMUP_EPOCHS, RunRecord, RunSpec
+from epochcast.schema import TRAIN_N, WARMUP_EPOCHS, RunConfig, RunRecord, RunSpec
 from workload.shape import train_flop
 
 
@@ -18,7 +18,7 @@ class WallEstimate:
         device = box_device_name()
         self._kind = device_kind()
         self._ratios = [
-            row.wall_sec / self._assumed_sec(row.depth, row.base_filters, row.batch_size, row.epochs, row.window_steps)
+            row.wall_sec / self._assumed_sec(row.config, row.epochs, row.window_steps, row.train_n or TRAIN_N)
             for row in finished
             if row.wall_sec is not None and row.device_name == device
         ]
@@ -37,17 +37,16 @@ class WallEstimate:
         return self._assumed_of(spec) * (statistics.median(self._ratios) if self._ratios else 1.0)
 
     def _assumed_of(self, spec: RunSpec) -> float:
-        return self._assumed_sec(spec.depth, spec.base_filters, spec.batch_size, spec.epochs, spec.window_steps)
+        return self._assumed_sec(spec.config, spec.epochs, spec.window_steps, spec.train_n)
 
-    def _assumed_sec(
-        self, depth: int, base_filters: int, batch_size: int, epochs: int, window_steps: int | None
-    ) -> float:
+    def _assumed_sec(self, config: RunConfig, epochs: int, window_steps: int | None, train_n: int) -> float:
         if self._kind == "gpu":
             flops = self._value("train_flops")
         else:
             flops = self._value("train_flops_per_core") * cpu_count()
-        step_sec = self._value("step_floor_sec") + train_flop(depth, base_filters) * batch_size / flops
-        steps = window_steps or TRAIN_N / batch_size
+        step_flop = train_flop(config.depth, config.base_filters) * config.batch_size
+        step_sec = self._value("step_floor_sec") + step_flop / flops
+        steps = window_steps or train_n / config.batch_size
         first_sec = WARMUP_EPOCHS * self._value("first_epoch_excess_sec")
         return self._value("overhead_sec") + first_sec + epochs * steps * step_sec
 

@@ -15,10 +15,11 @@ import random
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 if not __package__:  # run by path: import from the checkout, not from this folder
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -26,7 +27,7 @@ if not __package__:  # run by path: import from the checkout, not from this fold
 from collect.estimate import WallEstimate
 from collect.recover import recover
 from collect.run_one import DEFAULT, HELP, add_data_flags, make_spec, show_output
-from collect.runner import CHILD, RunClaimedError, run, spec_id
+from collect.runner import CHILD, RunClaimedError, RunExistsError, noted_interrupts, run, spec_id
 from epochcast.cli import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
@@ -100,29 +101,56 @@ def read_configs(path: Path, defaults: RunSpec) -> list[RunSpec]:
         ValueError: names file, line and column of what is wrong.
         OSError: if the file can't be read.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        rows = json.loads(text) if path.suffix == ".json" else list(csv.DictReader(text.splitlines()))
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path.absolute()}: not UTF-8 text ({error.reason} at byte {error.start}).") from None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path.absolute()}:{error.lineno}: not JSON: {error.msg}.") from None
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise ValueError(f"{path.absolute()}: expected a list of objects, one a configuration.")
+    rows = list(_read_objects(path))
     if not rows:
         raise ValueError(f"{path.absolute()}: the grid is empty: no configuration in the file.")
-    kinds = {f.name: type(getattr(defaults, f.name)) for f in fields(RunSpec)} | {"window_steps": int, "data_dir": str}
+    kinds = {f.name: type(getattr(DEFAULT, f.name)) for f in fields(RunSpec)} | {"window_steps": int, "data_dir": str}
     specs = []
-    for number, row in enumerate(rows, start=1 if path.suffix == ".json" else 2):
-        where = f"{path.absolute()}:{number}"
+    for where, row in rows:
         if unknown := [str(name) for name in row if name not in kinds]:
             raise ValueError(f"{where}: unknown column {', '.join(unknown)}; use {', '.join(kinds)}.")
+        chosen = {}
+        for name, value in row.items():
+            if value in (None, ""):
+                continue
+            try:
+                if isinstance(value, (bool, float, list, dict)):
+                    raise ValueError
+                chosen[name] = kinds[name](value)
+            except ValueError:
+                wanted = "a whole number" if kinds[name] is int else "a word"
+                raise ValueError(f"{where}, column {name!r}: expected {wanted}, got {value!r}.") from None
         try:
-            chosen = {name: kinds[name](value) for name, value in row.items() if value not in (None, "")}
-            specs.append(replace(defaults, **chosen))  # type: ignore[arg-type]  # RunSpec checks its own fields
+            specs.append(make_spec(asdict(defaults) | chosen))
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from None
     return specs
+
+
+def _read_objects(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each row or object of a file, with where it stands."""
+    path = path.absolute()
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}).") from None
+    if path.suffix.lower() == ".json":
+        try:
+            rows = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path}:{error.lineno}: not JSON: {error.msg}.") from None
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise ValueError(f"{path}: expected a list of objects, one a configuration.")
+        yield from ((f"{path}, object {number}", row) for number, row in enumerate(rows, start=1))
+        return
+    reader = csv.DictReader(text.splitlines(), strict=True)
+    try:
+        for row in reader:
+            if (extra := row.pop(None, None)) is not None:  # type: ignore[call-overload]  # the key of cells too many
+                raise ValueError(f"{path}:{reader.line_num}: more cells than columns: {', '.join(extra)}.")
+            yield f"{path}:{reader.line_num}", row
+    except csv.Error as error:
+        raise ValueError(f"{path}:{reader.reader.line_num}: not CSV: {error}.") from None
 
 
 def run_grid(
@@ -146,8 +174,11 @@ def run_grid(
     grid_id = grid_name(planned)
     if not is_dry:
         check_appendable(runs, RunRecord)
-        for record in recover(runs, log_dir).appended:
+        found = recover(runs, log_dir)
+        for record in found.appended:
             say(f"recovered {record.run_id}, measured before but not in the table")
+        for problem in found.unreadable:
+            say(f"skipped {problem}")
     rows = read_table(runs, RunRecord) if runs.exists() else []
     result = GridResult()
     waiting = _left_to_do(planned, rows, failures_csv(runs), result)
@@ -157,32 +188,37 @@ def run_grid(
     if is_dry:
         return result
     start = time.monotonic()
-    for number, item in enumerate(waiting, start=1):
-        try:
-            outcome = run(
-                item.spec,
-                run_id=item.run_id,
-                runs=runs,
-                log_dir=log_dir,
-                grid_id=grid_id,
-                timeout_sec=timeout_sec,
-                child=child,
-                on_output=on_output,
-            )
-        except RunClaimedError:
-            result.n_elsewhere += 1
-            say(f"[{number}/{len(waiting)}] {item.spec.config} is being measured by another process: left to it")
-            continue
-        if isinstance(outcome, RunRecord):
-            result.measured.append(outcome)
-            estimate.add(item.spec, outcome.wall_sec or 0.0)
-        else:
-            result.failures.append(outcome)
-        left_sec = sum(estimate.expected_sec(later.spec) for later in waiting[number:])
-        say(f"[{number}/{len(waiting)}] {_outcome_text(outcome)}; {clock(left_sec)} left")
-        if isinstance(outcome, FailureRecord) and outcome.status == "interrupted":
-            result.was_interrupted = True
-            break
+    with noted_interrupts() as interrupts:
+        for number, item in enumerate(waiting, start=1):
+            if interrupts:
+                break
+            try:
+                outcome = run(
+                    item.spec,
+                    run_id=item.run_id,
+                    runs=runs,
+                    log_dir=log_dir,
+                    grid_id=grid_id,
+                    timeout_sec=timeout_sec,
+                    child=child,
+                    on_output=on_output,
+                    interrupts=interrupts,
+                )
+            except (RunClaimedError, RunExistsError):
+                result.n_elsewhere += 1
+                say(f"[{number}/{len(waiting)}] {item.spec.config} is measured by another process: left to it")
+                continue
+            if isinstance(outcome, RunRecord):
+                result.measured.append(outcome)
+                estimate.add(item.spec, outcome.wall_sec or 0.0)
+            else:
+                result.failures.append(outcome)
+            left_sec = sum(estimate.expected_sec(later.spec) for later in waiting[number:])
+            say(f"[{number}/{len(waiting)}] {_outcome_text(outcome)}; {clock(left_sec)} left")
+            if isinstance(outcome, FailureRecord) and outcome.status == "interrupted":
+                result.was_interrupted = True
+                break
+        result.was_interrupted |= bool(interrupts)
     say(_closing_line(result, waiting, time.monotonic() - start, runs))
     return result
 

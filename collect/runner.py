@@ -51,8 +51,12 @@ class RunRefusedError(ValueError):
     """The run can't be measured on this box as it was asked for; nothing was trained."""
 
 
-class RunClaimedError(RuntimeError):
+class RunClaimedError(ValueError):
     """Another process is measuring this run_id at this moment."""
+
+
+class RunExistsError(ValueError):
+    """The table holds a run of this run_id already."""
 
 
 @dataclass(slots=True)
@@ -87,10 +91,14 @@ def new_run_id(spec: RunSpec) -> str:
 
 
 @contextlib.contextmanager
-def _claimed_log(log_dir: Path, run_id: str) -> Iterator[IO[str]]:
-    """The run's log, opened for appending and locked: a run_id is measured by one process at a time."""
+def claimed_log(log_dir: Path, run_id: str) -> Iterator[IO[bytes]]:
+    """The run's log, opened for appending and locked: a run_id is measured, or recovered, by one process at a time.
+
+    Raises:
+        RunClaimedError: if another process holds it.
+    """
     log_dir.mkdir(parents=True, exist_ok=True)
-    with (log_dir / f"{run_id}.txt").open("a", encoding="utf-8", errors="replace") as log:
+    with (log_dir / f"{run_id}.txt").open("ab", buffering=0) as log:
         try:
             fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -144,13 +152,16 @@ class _Streams:
 
 
 @contextlib.contextmanager
-def _noted_interrupts() -> Iterator[list[int]]:
-    """Signals that ask this process to stop, noted instead of raised: a row half way to its table is not lost."""
+def noted_interrupts() -> Iterator[list[int]]:
+    """Signals that ask this process to stop, noted instead of raised: a row half way to its table is not lost.
+
+    A signal that this process was started to ignore (`nohup`, `&` in a script) stays ignored.
+    """
     noted: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield noted
         return
-    wanted = (signal.SIGINT, signal.SIGTERM)
+    wanted = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not signal.SIG_IGN]
     before = [signal.signal(number, lambda received, _: noted.append(received)) for number in wanted]
     try:
         yield noted
@@ -159,19 +170,15 @@ def _noted_interrupts() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _stop(process: subprocess.Popen[bytes], with_signal: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, with_signal)  # the child leads a session of its own
-
-
 def run_child(
     spec: RunSpec,
     child: Sequence[str],
     on_event: Callable[[dict[str, Any]], None],
     on_output: Callable[[bytes], None],
     timeout_sec: float | None,
+    interrupts: Sequence[int],
 ) -> ChildReport:
-    """Run one spec in a child process and watch it to its end; Ctrl-C is passed on and reported, not raised."""
+    """Run one spec in a child process and watch it to its end; a signal in `interrupts` is passed on and reported."""
     report = ChildReport()
     read_end, write_end = os.pipe()
     start = time.perf_counter()
@@ -187,24 +194,29 @@ def run_child(
     assert process.stdin is not None and process.stdout is not None
     stop_at = math.inf if timeout_sec is None else start + timeout_sec
     kill_at = math.inf
-    with _noted_interrupts() as interrupts, process.stdout, os.fdopen(read_end, "rb", 0) as events:
+    with process.stdout, os.fdopen(read_end, "rb", 0) as events:
         with contextlib.suppress(BrokenPipeError), process.stdin:
             process.stdin.write(json.dumps(asdict(spec)).encode())
         streams = _Streams(events, process.stdout, report, on_event, on_output)
-        while True:
-            streams.read(0.2)
-            now = time.perf_counter()
-            if interrupts and not report.was_interrupted:
-                report.was_interrupted, kill_at = True, now + GRACE_SEC
-                _signal_session(process, signal.SIGINT)
-            if now > stop_at:
-                report.was_timeout, stop_at, kill_at = True, math.inf, now + GRACE_SEC
-                _signal_session(process, signal.SIGTERM)
-            if now > kill_at or len(interrupts) > 1:
-                _signal_session(process, signal.SIGKILL)
-            pid, status, usage = os.wait4(process.pid, os.WNOHANG)
-            if pid:
-                break
+        try:
+            while True:
+                streams.read(0.2)
+                now = time.perf_counter()
+                if interrupts and not report.was_interrupted:
+                    report.was_interrupted, kill_at = True, now + GRACE_SEC
+                    _signal_session(process, signal.SIGINT)
+                if now > stop_at:
+                    report.was_timeout, stop_at, kill_at = True, math.inf, now + GRACE_SEC
+                    _signal_session(process, signal.SIGTERM)
+                if now > kill_at or len(interrupts) > 1:
+                    _signal_session(process, signal.SIGKILL)
+                pid, status, usage = os.wait4(process.pid, os.WNOHANG)
+                if pid:
+                    break
+        except BaseException:
+            _signal_session(process, signal.SIGKILL)
+            process.wait()
+            raise
         report.wall_sec = time.perf_counter() - start
         process.returncode = report.exit_code = os.waitstatus_to_exitcode(status)
         report.cpu_time_sec = usage.ru_utime + usage.ru_stime
@@ -280,7 +292,8 @@ def failure_of(spec: RunSpec, report: ChildReport, run_id: str, grid_id: str | N
     assert report.exit_code is not None
     number = -report.exit_code if report.exit_code < 0 else None
     output = report.output_tail.decode(errors="replace").strip()
-    message = f"{output.splitlines()[-1][:500]}" if output else ""
+    ending = f"exit code {report.exit_code}" if number is None else f"ended by {signal.Signals(number).name}"
+    message = f"{ending}; last output: {output.splitlines()[-1][:500]}" if output else ending
     if report.was_interrupted:
         status, message = "interrupted", "interrupted by the user"
     elif report.was_timeout:
@@ -332,15 +345,19 @@ def run(
     child: Sequence[str] = CHILD,
     say: Callable[[str], None] = lambda line: None,
     on_output: Callable[[bytes], None] = lambda data: None,
+    interrupts: Sequence[int] | None = None,
 ) -> RunRecord | FailureRecord:
     """Measure one spec in a process of its own, append its row and return it.
 
     `say` gets each line a person should see (the same stand in `log_dir/<run_id>.txt`), `on_output` what the child
-    prints. `child` is the command of the measuring process; it speaks the events of `collect.measure`.
+    prints; what they raise because their reader left does not end the measurement. `child` is the command of the
+    measuring process; it speaks the events of `collect.measure`. `interrupts` are the signals that a caller's
+    `noted_interrupts` notes; without them they are noted here.
 
     Raises:
         RunRefusedError: if the run can't be measured here as asked; no row is written.
         RunClaimedError: if another process is measuring this run_id.
+        RunExistsError: if the table holds this run_id already.
         ValueError, OSError: if the table can't take the row, found before anything is measured.
         OSError: if the row could not be appended after all; it is then in `log_dir/<run_id>.json` and in the message.
     """
@@ -348,18 +365,25 @@ def run(
         raise ValueError(f"run_id {run_id!r} names files: use only letters, digits, '.', '_' and '-'.")
     runs, log_dir = runs.absolute(), log_dir.absolute()
     check_appendable(runs, RunRecord)
-    with _claimed_log(log_dir, run_id) as log:
-        if any(row.run_id == run_id for row in read_table(runs, RunRecord)):
-            raise ValueError(f"{runs} holds a run {run_id} already. Choose another --run_id, or leave it out.")
+    if (failures := failures_csv(runs)).exists():
+        check_appendable(failures, FailureRecord)
+    with contextlib.ExitStack() as stack:
+        if interrupts is None:
+            interrupts = stack.enter_context(noted_interrupts())
+        log = stack.enter_context(claimed_log(log_dir, run_id))
+        _check_is_new(run_id, runs, log_dir)
 
         def tell(line: str) -> None:
-            print(line, file=log, flush=True)
-            say(line)
+            with contextlib.suppress(OSError):  # a full disk does not end a measurement
+                log.write(f"{line}\n".encode(errors="replace"))
+            with contextlib.suppress(OSError):  # nor does a reader of our output that left
+                say(line)
 
         def take_output(data: bytes) -> None:
-            log.write(data.decode(errors="replace"))
-            log.flush()
-            on_output(data)
+            with contextlib.suppress(OSError):
+                log.write(data)
+            with contextlib.suppress(OSError):
+                on_output(data)
 
         def take_event(event: dict[str, Any]) -> None:
             if event["event"] == "started":
@@ -367,17 +391,33 @@ def run(
             elif event["event"] == "epoch":
                 tell(epoch_line(spec, event))
 
-        report = run_child(spec, child, take_event, take_output, timeout_sec)
+        report = run_child(spec, child, take_event, take_output, timeout_sec, interrupts)
         if report.refusal is not None:
             raise RunRefusedError(report.refusal)
         if report.done is None or not report.epoch_times[WARMUP_EPOCHS:]:
             failure = failure_of(spec, report, run_id, grid_id)
-            append_row(failures_csv(runs), failure)
+            append_row(failures, failure)
             tell(f"FAILED: {json.dumps(to_json_dict(failure))}")
             return failure
         record = record_of(spec, report, run_id, grid_id)
         _keep(record, spec, report, runs, log_dir, tell)
         return record
+
+
+def _check_is_new(run_id: str, runs: Path, log_dir: Path) -> None:
+    """Raise unless the run is in the table neither now nor, kept in its JSON, after a recovery. The claim is held."""
+    if any(row.run_id == run_id for row in read_table(runs, RunRecord)):
+        raise RunExistsError(f"{runs} holds a run {run_id} already. Choose another --run_id, or leave it out.")
+    sidecar = log_dir / f"{run_id}.json"
+    try:
+        table = Path(json.loads(sidecar.read_bytes())["table"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # there is none, or none that a recovery could use
+    if table.resolve() == runs.resolve():
+        raise ValueError(
+            f"{sidecar} keeps a finished run {run_id} that is not in {runs}. Append it with `epochcast recover`, or "
+            "choose another --run_id."
+        )
 
 
 def _started_line(spec: RunSpec, started: dict[str, Any]) -> str:
@@ -404,8 +444,7 @@ def _keep(
         append_row(runs, record)
     except (OSError, ValueError) as error:
         table_problem = error
-    with contextlib.suppress(OSError):  # the log's disk may be the full one; the line still reaches the screen
-        tell(f"LOGGED: {json.dumps(row)}")
+    tell(f"LOGGED: {json.dumps(row)}")
     if table_problem is None:
         return
     rescue = f"It is kept in {sidecar}: mend that, then say `epochcast recover`."

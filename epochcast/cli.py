@@ -11,32 +11,39 @@ import re
 import signal
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any, NoReturn
 
 from epochcast.paths import home
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 128 + signal.SIGINT
-_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
+LONGEST_LIST = 10_000  # values of one flag; more is a slip of the pen
+_NUMBER = r"(\d+(?:\.\d+)?)"
+_DURATION = re.compile(rf"(?:{_NUMBER}h)?(?:{_NUMBER}m)?(?:{_NUMBER}s)?")  # 1h30 could mean minutes: refused
 
 
 # --- argument types: each raises ArgumentTypeError, which argparse turns into one line and exit code 2 ----------------
 
 
-def positive_int(text: str) -> int:
-    """A whole number of at least 1."""
+def _int_of_at_least(least: int, text: str) -> int:
     try:
         value = int(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}") from None
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {value}")
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least {least}, got {text!r}") from None
+    if value < least:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least {least}, got {value}")
     return value
+
+
+def positive_int(text: str) -> int:
+    """A whole number of at least 1."""
+    return _int_of_at_least(1, text)
 
 
 def not_negative_int(text: str) -> int:
     """A whole number of at least 0."""
-    return 0 if text.strip() == "0" else positive_int(text)
+    return _int_of_at_least(0, text)
 
 
 def not_negative_float(text: str) -> float:
@@ -68,6 +75,8 @@ def fraction(text: str) -> float:
 
 def duration_sec(text: str) -> float:
     """Seconds from `90`, `90s`, `15m`, `1h30m`."""
+    if re.fullmatch(_NUMBER, text.strip()):
+        return positive_float(text)
     match = _DURATION.fullmatch(text.strip())
     if not match or not any(match.groups()):
         raise argparse.ArgumentTypeError(f"expected a duration such as 90, 90s, 15m or 1h30m, got {text!r}")
@@ -76,7 +85,7 @@ def duration_sec(text: str) -> float:
 
 
 def int_list(text: str) -> list[int]:
-    """Whole numbers from `64,128,256`, `64:2048:x2` (doubling), `2:5` (counting by one), or a mixture."""
+    """Whole numbers from `64,128,256`, `64:2048:x2` (doubling), `2:5` (counting by one), or a mixture, each once."""
     values: list[int] = []
     for part in text.split(","):
         bounds = part.strip().split(":")
@@ -84,14 +93,17 @@ def int_list(text: str) -> list[int]:
             values.append(positive_int(bounds[0]))
             continue
         step = bounds[2] if len(bounds) == 3 else "1"
-        if len(bounds) > 3 or not re.fullmatch(r"x?\d+", step) or step in ("x0", "x1", "0"):
+        is_factor = step.startswith("x")
+        if len(bounds) > 3 or not re.fullmatch(r"x?\d+", step) or int(step.removeprefix("x")) < 1 + is_factor:
             raise argparse.ArgumentTypeError(f"expected LOW:HIGH, LOW:HIGH:STEP or LOW:HIGH:xFACTOR, got {part!r}")
         value, high = positive_int(bounds[0]), positive_int(bounds[1])
         if value > high:
             raise argparse.ArgumentTypeError(f"the range {part!r} is empty: {value} is above {high}")
         while value <= high:
             values.append(value)
-            value = value * int(step[1:]) if step.startswith("x") else value + int(step)
+            value = value * int(step[1:]) if is_factor else value + int(step)
+            if len(values) > LONGEST_LIST:
+                raise argparse.ArgumentTypeError(f"the range {part!r} has more than {LONGEST_LIST} values")
     return list(dict.fromkeys(values))
 
 
@@ -102,6 +114,8 @@ def filter_of(text: str) -> dict[str, str]:
         name, separator, value = part.partition("=")
         if not separator or not name.strip():
             raise argparse.ArgumentTypeError(f"expected NAME=VALUE[,NAME=VALUE...], got {text!r}")
+        if name.strip() in pairs:
+            raise argparse.ArgumentTypeError(f"{name.strip()} stands twice in {text!r}; repeat the flag for either")
         pairs[name.strip()] = value.strip()
     return pairs
 
@@ -129,7 +143,19 @@ def _as_text(value: Any) -> str:
 
 
 class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Defaults in every help line, examples kept as they are written."""
+    """Defaults where there is one to tell, written as a user would; examples kept as they are written."""
+
+    def _expand_help(self, action: argparse.Action) -> str:
+        if not isinstance(action.default, list):
+            return super()._expand_help(action)
+        shown = copy(action)
+        shown.default = ",".join(map(str, action.default)) or None  # as it is typed, without brackets
+        return super()._expand_help(shown)
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        is_told = "default:" in (action.help or "")
+        nothing_to_tell = action.default is None or action.default is False
+        return action.help if is_told or nothing_to_tell else super()._get_help_string(action)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -193,7 +219,7 @@ def run_command(work: Callable[[], int]) -> int:
 
 def describe_error(error: BaseException) -> str:
     """An exception as one line: the path first where the system names one."""
-    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+    if isinstance(error, OSError) and isinstance(error.filename, str | bytes) and error.strerror:
         return f"{Path(os.fsdecode(error.filename)).absolute()}: {error.strerror}."
     return str(error) or type(error).__name__
 
@@ -210,7 +236,7 @@ def significant(value: float, digits: int = 3) -> str:
     """A number for people: `digits` significant figures, thousands grouped, no exponent between 1e-4 and 1e15."""
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"
-    exponent = math.floor(math.log10(abs(value)))
+    exponent = math.floor(math.log10(abs(float(f"{value:.{digits - 1}e}"))))  # of the rounded number: 9.999 is 10.0
     if not -5 < exponent < 15:
         return f"{value:.{digits - 1}e}"
     rounded = round(value, digits - 1 - exponent)

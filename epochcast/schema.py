@@ -8,9 +8,11 @@ full epoch; `images_per_sec`, `thr_mean` and `thr_std` are training images per s
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
+from numbers import Real
 from typing import Any, TypeVar
 
 Record = TypeVar("Record")
@@ -25,6 +27,10 @@ FAILURE_STATUSES = ("oom", "killed", "crash", "timeout", "interrupted")
 REPEATED_STATUSES = ("killed", "interrupted", "timeout")  # a grid that resumes measures these once more
 
 
+class NewerSchemaError(ValueError):
+    """A row or table that a newer Epochcast wrote: nothing in it is wrong, this version can't read it."""
+
+
 def _require(is_valid: bool, owner: object, name: str, expected: str) -> None:
     """Raise a ValueError that names the field, what was expected and what was found."""
     if not is_valid:
@@ -35,13 +41,32 @@ def _require(is_valid: bool, owner: object, name: str, expected: str) -> None:
 def _require_positive(owner: object, *names: str) -> None:
     for name in names:
         value = getattr(owner, name)
-        _require(value is None or (math.isfinite(value) and value > 0), owner, name, "finite and above 0")
+        _require(value is None or (_is_finite(value) and value > 0), owner, name, "finite and above 0")
 
 
 def _require_not_negative(owner: object, *names: str) -> None:
     for name in names:
         value = getattr(owner, name)
-        _require(value is None or (math.isfinite(value) and value >= 0), owner, name, "finite and 0 or above")
+        _require(value is None or (_is_finite(value) and value >= 0), owner, name, "finite and 0 or above")
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, Real) and math.isfinite(value)
+
+
+def _require_time(owner: object, name: str) -> None:
+    try:
+        datetime.fromisoformat(getattr(owner, name))
+    except (ValueError, TypeError):
+        _require(False, owner, name, "an ISO 8601 time")
+
+
+def _require_known_schema(record: RunRecord | FailureRecord) -> None:
+    if record.schema_version is not None and record.schema_version > SCHEMA_VERSION:
+        raise NewerSchemaError(
+            f"{type(record).__name__}.schema_version must be at most {SCHEMA_VERSION}, got {record.schema_version}: "
+            "a newer Epochcast wrote this row. Update this one; the row is not wrong."
+        )
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -116,13 +141,13 @@ class RunSpec:
     def __post_init__(self) -> None:
         RunConfig(self.depth, self.base_filters, self.batch_size)
         _require(isinstance(self.epochs, int) and self.epochs >= 2, self, "epochs", "at least 2: the first is untimed")
-        _require(self.window_steps is None or self.window_steps >= 1, self, "window_steps", "at least 1, or absent")
+        is_window = self.window_steps is None or (isinstance(self.window_steps, int) and self.window_steps >= 1)
+        _require(is_window, self, "window_steps", "a whole number of at least 1, or absent")
         _require(isinstance(self.seed, int) and self.seed >= 0, self, "seed", "0 or above")
         _require(isinstance(self.train_n, int) and self.train_n >= 1, self, "train_n", "at least 1")
         for name, choices in SPEC_CHOICES.items():
             _require(getattr(self, name) in choices, self, name, f"one of {', '.join(choices)}")
-        is_device = self.device in ("auto", "cpu", "gpu") or self.device.startswith(("gpu:", "GPU-", "MIG-"))
-        _require(is_device, self, "device", "auto, cpu, gpu, gpu:N or a GPU's UUID")
+        _require(DEVICE.fullmatch(self.device) is not None, self, "device", "auto, cpu, gpu, gpu:N or a GPU's UUID")
 
     @property
     def config(self) -> RunConfig:
@@ -133,6 +158,7 @@ class RunSpec:
         return "full_epoch" if self.window_steps is None else "steps_extrapolated"
 
 
+DEVICE = re.compile(r"auto|cpu|gpu(:\d+)?|(GPU|MIG)-.+")
 SPEC_CHOICES = {
     "dataset": ("auto", "cifar10", "synthetic"),
     "pipeline": ("auto", "tfdata", "arrays"),
@@ -184,13 +210,11 @@ class RunRecord:
 
     def __post_init__(self) -> None:
         RunConfig(self.depth, self.base_filters, self.batch_size)
-        try:
-            datetime.fromisoformat(self.timestamp_utc)
-        except ValueError:
-            _require(False, self, "timestamp_utc", "an ISO 8601 time")
+        _require_time(self, "timestamp_utc")
         _require_positive(self, "epochs", "params", "avg_time_sec", "images_per_sec", "schema_version", "train_n")
+        _require_known_schema(self)
         _require_positive(self, "steps_per_execution", "window_steps", "steady_time_sec", "n_timed", "wall_sec")
-        are_times = all(math.isfinite(seconds) and seconds > 0 for seconds in self.epoch_times_json)
+        are_times = all(_is_finite(seconds) and seconds > 0 for seconds in self.epoch_times_json)
         _require(
             are_times and len(self.epoch_times_json) == self.epochs,
             self,
@@ -207,12 +231,9 @@ class RunRecord:
         )
         _require((self.window_steps is not None) == is_windowed, self, "window_steps", "set exactly for windowed runs")
         _require(KNOWN_FLAGS.issuperset(self.flags), self, "flags", f"of {', '.join(sorted(KNOWN_FLAGS))}")
-        _require(
-            self.schema_version is None or self.schema_version <= SCHEMA_VERSION,
-            self,
-            "schema_version",
-            f"at most {SCHEMA_VERSION} (a newer Epochcast wrote this row: update this one)",
-        )
+        if self.n_stalled is not None:
+            says = f"with 'stalled' exactly where n_stalled is above 0 (it is {self.n_stalled})"
+            _require(("stalled" in self.flags) == (self.n_stalled > 0), self, "flags", says)
 
     @property
     def config(self) -> RunConfig:
@@ -255,7 +276,15 @@ class FailureRecord:
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
+        RunConfig(self.depth, self.base_filters, self.batch_size)
+        _require_time(self, "timestamp_utc")
+        _require(bool(self.run_id), self, "run_id", "given")
         _require(self.status in FAILURE_STATUSES, self, "status", f"one of {', '.join(FAILURE_STATUSES)}")
+        _require_positive(self, "epochs", "schema_version")
+        _require_known_schema(self)
+        are_times = all(_is_finite(seconds) and seconds > 0 for seconds in self.epoch_times_json)
+        _require(are_times, self, "epoch_times_json", "positive numbers of seconds")
+        _require_not_negative(self, "wall_sec")
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,7 +340,7 @@ class AggRow:
         RunConfig(self.depth, self.base_filters, self.batch_size)
         _require_positive(self, "params", "n", "steps_per_epoch", "avg_time_mean", "thr_mean", "first_epoch_sec_mean")
         _require_not_negative(self, "avg_time_std", "thr_std", "acc_std", "first_epoch_sec_std")
-        _require_not_negative(self, "overhead_sec_mean", "overhead_sec_std")
+        _require_not_negative(self, "overhead_sec_mean", "overhead_sec_std", "n_stalled", "n_flagged")
         _require(self.acc_mean is None or 0 <= self.acc_mean <= 1, self, "acc_mean", "between 0 and 1, or empty")
 
     @property

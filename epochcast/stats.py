@@ -71,16 +71,18 @@ class RegressionMetrics:
 
 
 def regression_metrics(measured: Sequence[float] | Any, predicted: Sequence[float] | Any) -> RegressionMetrics:
-    """Errors of `predicted` against `measured`, both of shape (n,), measured values positive.
+    """Errors of `predicted` against `measured`, both of shape (n,).
 
     Raises:
-        ValueError: if they are empty, differ in length, or hold a value that is not finite.
+        ValueError: if they are empty, differ in length, hold a value that is not finite, or a measured one not above 0.
     """
     y, p = np.asarray(measured, float), np.asarray(predicted, float)
     if y.shape != p.shape or y.ndim != 1 or not y.size:
         raise ValueError(f"expected two equally long lists of values, got shapes {y.shape} and {p.shape}.")
     if not (np.isfinite(y).all() and np.isfinite(p).all()):
         raise ValueError("measured and predicted values must be finite.")
+    if y.min() <= 0:
+        raise ValueError(f"measured values must be above 0 for a relative error, got {y.min()}.")
     error = p - y
     variation = float(((y - y.mean()) ** 2).sum())
     relative = np.abs(error) / y
@@ -88,7 +90,7 @@ def regression_metrics(measured: Sequence[float] | Any, predicted: Sequence[floa
         n=y.size,
         mae=float(np.abs(error).mean()),
         rmse=math.sqrt(float((error**2).mean())),
-        r2=1 - float((error**2).sum()) / variation if variation > 0 else None,
+        r2=1 - float((error**2).sum()) / variation if np.ptp(y) > 0 else None,
         mape=float(relative.mean()),
         p90_ape=float(np.quantile(relative, 0.9)),
     )

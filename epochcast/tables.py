@@ -12,12 +12,14 @@ import csv
 import difflib
 import errno
 import fcntl
+import functools
 import hashlib
 import io
 import json
 import logging
 import math
 import os
+import sys
 import tempfile
 import time
 import types
@@ -28,14 +30,21 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from epochcast.paths import excluded_csv
-from epochcast.schema import PUBLISHED_AGG_COLUMNS, PUBLISHED_RUN_COLUMNS, AggRow, Exclusion, RunRecord
+from epochcast.schema import (
+    PUBLISHED_AGG_COLUMNS,
+    PUBLISHED_RUN_COLUMNS,
+    AggRow,
+    Exclusion,
+    NewerSchemaError,
+    RunRecord,
+)
 
 logger = logging.getLogger(__name__)
 Record = TypeVar("Record")
 
 LOCK_TIMEOUT_SEC = 60.0
 MIN_FREE_BYTES = 1 << 20  # thousands of rows; less is asked for before a run, not after it
-LONGEST_LINE_BYTES = 1 << 20
+END_BYTES = 1 << 16  # read of either end of a table before an append; a longer last line is followed further back
 _PUBLISHED_COLUMNS = {RunRecord: PUBLISHED_RUN_COLUMNS, AggRow: PUBLISHED_AGG_COLUMNS}
 
 
@@ -48,20 +57,32 @@ def columns(kind: type[Any]) -> list[str]:
 
 
 def format_cell(value: Any) -> str:
-    """A value as it stands in a file: None is empty, floats round-trip, numbers in a tuple are JSON, words `a;b`."""
+    """A value as it stands in a file: None is empty, floats round-trip, numbers in a tuple are JSON, words `a;b`.
+
+    A row is one line: line ends inside a text become spaces, so that a torn row can be told from a whole one.
+    """
     if value is None:
         return ""
+    if isinstance(value, str):
+        return value.replace("\r\n", " ").replace("\n", " ").replace("\r", " ")
     if isinstance(value, tuple):
         return ";".join(value) if all(isinstance(v, str) for v in value) else json.dumps(list(value))
     return repr(value) if isinstance(value, float) else str(value)
 
 
+def _shown(text: str) -> str:
+    """A cell as an error message shows it: quoted, its first 60 characters."""
+    return repr(text if len(text) <= 60 else f"{text[:60]}...")
+
+
 def _parse_number(text: str, number: type[int] | type[float]) -> int | float:
     try:
         value = number(text)
-    except ValueError:
-        raise ValueError(f"expected {'a whole number' if number is int else 'a number'}, got {text!r}") from None
-    if not math.isfinite(value):
+        is_finite = math.isfinite(value)
+    except (ValueError, OverflowError):
+        expected = "a whole number" if number is int else "a number"
+        raise ValueError(f"expected {expected}, got {_shown(text)}") from None
+    if not is_finite:
         raise ValueError(f"expected a finite number, got {text!r}")
     return value
 
@@ -71,18 +92,27 @@ def _parse_cell(text: str, hint: Any) -> Any:
     is_optional = type(None) in alternatives
     (wanted,) = (a for a in alternatives if a is not type(None))
     if typing.get_origin(wanted) is tuple:
+        if text == "":
+            return ()  # no flags; no epoch that was timed before a run failed
         if typing.get_args(wanted)[0] is str:
-            return tuple(text.split(";")) if text else ()
+            return tuple(text.split(";"))
         try:
             values = json.loads(text)
+            if not isinstance(values, list):
+                raise ValueError
             return tuple(_parse_number(str(v), float) for v in values)
-        except (ValueError, TypeError):
-            raise ValueError(f"expected a JSON list of numbers, got {text!r}") from None
+        except ValueError:
+            raise ValueError(f"expected a JSON list of numbers, got {_shown(text)}") from None
     if text == "":
         if is_optional:
             return None
         raise ValueError("expected a value, got an empty cell")
     return text if wanted is str else _parse_number(text, wanted)
+
+
+@functools.cache
+def _type_hints(kind: type[Any]) -> dict[str, Any]:
+    return typing.get_type_hints(kind)  # 0.7 ms: too slow to repeat for every row
 
 
 def parse_row(cells: Sequence[str], header: Sequence[str], kind: type[Record]) -> Record:
@@ -93,7 +123,7 @@ def parse_row(cells: Sequence[str], header: Sequence[str], kind: type[Record]) -
     """
     if len(cells) != len(header):
         raise ValueError(f"expected {len(header)} columns, got {len(cells)}")
-    hints = typing.get_type_hints(kind)
+    hints = _type_hints(kind)  # type: ignore[arg-type]  # mypy does not know that classes are hashable
     values = {}
     for name, text in zip(header, cells, strict=True):
         try:
@@ -101,6 +131,11 @@ def parse_row(cells: Sequence[str], header: Sequence[str], kind: type[Record]) -
         except ValueError as error:
             raise ValueError(f"column {name!r}: {error}") from None
     return kind(**values)
+
+
+def _csv_reader(lines: Iterable[str]) -> Iterator[list[str]]:
+    csv.field_size_limit(sys.maxsize)  # the default, 128 KiB, is less than the times of 7,000 epochs need
+    return csv.reader(lines, strict=True)
 
 
 def format_rows(records: Iterable[Any]) -> str:
@@ -119,17 +154,29 @@ def _header_line(kind: type[Any]) -> str:
 # --- header ----------------------------------------------------------------------------------------------------------
 
 
+def _read_header(path: Path, line: str) -> list[str]:
+    try:
+        return next(_csv_reader([line]), [])
+    except csv.Error as error:
+        raise ValueError(f"{path}:1: not a CSV table ({error}): the first line is {line[:80]!r}.") from None
+
+
 def _check_header(path: Path, header: Sequence[str], kind: type[Any]) -> None:
     """Raise a ValueError unless `header` is ours: all columns, or a first part that an older schema wrote."""
     wanted = columns(kind)
     least = _PUBLISHED_COLUMNS.get(kind, len(wanted))
     if list(header) == wanted[: len(header)] and len(header) >= least:
         return
+    if list(header[: len(wanted)]) == wanted:
+        raise NewerSchemaError(
+            f"{path}:1: a newer schema: this version does not know column {', '.join(header[len(wanted) :])}. "
+            "Update Epochcast, or use another file."
+        )
     complaints = []
     for name in header:
         if name not in wanted:
             close = difflib.get_close_matches(name, wanted, n=1)
-            complaints.append(f"unknown column {name!r}" + (f" (did you mean {close[0]!r}?)" if close else ""))
+            complaints.append(f"unknown column {_shown(name)}" + (f" (did you mean {close[0]!r}?)" if close else ""))
     missing = [name for name in wanted[: max(least, len(header))] if name not in header]
     if missing:
         complaints.append(f"missing column{'s' if len(missing) > 1 else ''} {', '.join(missing)}")
@@ -149,6 +196,9 @@ def _decode(path: Path, raw: bytes) -> str:
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
+        if error.reason == "unexpected end of data":  # a crash cut the last line short within a character
+            return error.object[: error.start].decode()
+        raw = error.object  # without a byte order mark
         line = raw.count(b"\n", 0, error.start) + 1
         raise ValueError(
             f"{path}:{line}: not UTF-8 text: byte 0x{raw[error.start]:02x} at offset {error.start}. "
@@ -177,36 +227,27 @@ def read_table(path: Path, kind: type[Record]) -> list[Record]:
         ValueError: names file, line and column of the first thing that is wrong.
     """
     path = path.absolute()
-    text = _decode(path, _read_bytes(path))
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    header = next(reader, None)
-    if header is None:
+    lines = list(io.StringIO(_decode(path, _read_bytes(path)), newline=""))  # splits at line ends only, keeps them
+    if not lines:
         raise ValueError(f"{path}:1: the file is empty, expected the header {_header_line(kind).strip()!r}.")
+    header = _read_header(path, lines[0])
     _check_header(path, header, kind)
     records: list[Record] = []
-    while True:
+    for number, line in enumerate(lines[1:], start=2):  # a row is one line: a quote left open can't swallow others
         try:
-            cells = next(reader, None)
-            if cells is None:
-                return records
-            if cells:
+            if cells := next(_csv_reader([line]), []):
                 records.append(parse_row(cells, header, kind))
+        except NewerSchemaError as error:
+            raise NewerSchemaError(f"{path}:{number}, {error}") from None
         except (ValueError, csv.Error) as error:
-            if not text.endswith("\n") and _is_at_end(reader):
-                logger.warning(
-                    "%s:%d: the last line was cut short by a crash and is left out: %r", path, reader.line_num, cells
-                )
-                return records
+            if number == len(lines) and not line.endswith("\n"):
+                logger.warning("%s:%d: the last line was cut short by a crash; left out: %r", path, number, line[:80])
+                break
+            problem = f"{error}: a row is one line" if isinstance(error, csv.Error) else str(error).rstrip(".")
             raise ValueError(
-                f"{path}:{reader.line_num}, {error}. Correct the cell, or delete the row and measure it again."
+                f"{path}:{number}, {problem}. Correct the cell, or delete the row and measure it again."
             ) from None
-
-
-def _is_at_end(reader: Iterator[list[str]]) -> bool:
-    try:
-        return next(reader, None) is None
-    except csv.Error:
-        return True
+    return records
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,12 +284,21 @@ def read_runs(path: Path) -> RunTable:
 # --- appending -------------------------------------------------------------------------------------------------------
 
 
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        file = next(parent for parent in (folder, *folder.parents) if parent.exists())
+        raise NotADirectoryError(errno.ENOTDIR, "a file, not a folder", str(file)) from None
+
+
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[int]:
     """A file descriptor of `path` under an exclusive lock; the file and its folder are made if absent."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(path.parent)
     deadline = time.monotonic() + LOCK_TIMEOUT_SEC
     while True:
+        is_current = False
         descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             while True:
@@ -262,7 +312,9 @@ def _locked(path: Path) -> Iterator[int]:
                             "End the program that holds it, then try again."
                         ) from None
                     time.sleep(0.002)
-            if os.fstat(descriptor).st_ino == path.stat().st_ino:  # else it was replaced while we waited
+            with contextlib.suppress(FileNotFoundError):
+                is_current = os.fstat(descriptor).st_ino == path.stat().st_ino
+            if is_current:  # else it was replaced or removed while we waited
                 yield descriptor
                 return
         finally:
@@ -271,7 +323,9 @@ def _locked(path: Path) -> Iterator[int]:
 
 def _read_last_line(descriptor: int, size: int) -> bytes:
     """What stands behind the last newline: empty for a whole table."""
-    tail = os.pread(descriptor, LONGEST_LINE_BYTES, max(0, size - LONGEST_LINE_BYTES))
+    reach = END_BYTES
+    while b"\n" not in (tail := os.pread(descriptor, reach, max(0, size - reach))) and reach < size:
+        reach *= 2
     return tail[tail.rfind(b"\n") + 1 :]
 
 
@@ -295,8 +349,10 @@ def _mend_last_line(descriptor: int, path: Path, header: Sequence[str], kind: ty
     if not tail:
         return
     try:
-        (cells,) = csv.reader([tail.decode()], strict=True)
+        (cells,) = _csv_reader([tail.decode()])
         parse_row(cells, header, kind)
+    except NewerSchemaError as error:
+        raise NewerSchemaError(f"{path}, last line, {error}") from None
     except (ValueError, csv.Error):
         torn = path.with_name(path.name + ".torn")
         with torn.open("ab") as file:
@@ -314,14 +370,14 @@ def _make_ready(descriptor: int, path: Path, kind: type[Any]) -> None:
     """Leave a table that a row can be appended to: header ours and newest, last line whole. The lock is held."""
     header_line = _header_line(kind).encode()
     size = os.fstat(descriptor).st_size
-    start = os.pread(descriptor, LONGEST_LINE_BYTES, 0)
-    if b"\n" not in start and start != header_line[:-1] and header_line.startswith(start):
+    start = os.pread(descriptor, END_BYTES, 0)
+    if start and b"\n" not in start and header_line.startswith(start):
         os.ftruncate(descriptor, 0)  # a crash cut the very first write short: the header holds no measurement
         size = 0
     if size == 0:
         _write_all(descriptor, header_line, path)
         return
-    header = next(csv.reader([_decode(path, start.partition(b"\n")[0])]), [])
+    header = _read_header(path, _decode(path, start.partition(b"\n")[0]))
     _check_header(path, header, kind)
     if len(header) < len(columns(kind)):
         raise ValueError(
@@ -371,21 +427,24 @@ def write_bytes_atomically(path: Path, data: bytes) -> None:
         OSError: if the folder can't be written (the path stands in the message).
     """
     path = path.absolute()
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(path.parent)
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "not a regular file", str(path))
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        try:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-            umask = os.umask(0)
-            os.umask(umask)
-            os.fchmod(file.fileno(), 0o666 & ~umask)
-            Path(file.name).replace(path)
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            try:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+                umask = os.umask(0)
+                os.umask(umask)
+                os.fchmod(file.fileno(), 0o666 & ~umask)
+                Path(file.name).replace(path)
+            except BaseException:
+                Path(file.name).unlink(missing_ok=True)
+                raise
+    except OSError as error:  # of the temporary file, whose name says nothing to a user
+        raise OSError(error.errno, f"could not write ({error.strerror})", str(path)) from None
 
 
 def write_text_atomically(path: Path, text: str) -> None:

@@ -1,0 +1,228 @@
+"""A measuring process without a framework, and what tests need to use it.
+
+`light_child.py BEHAVIOUR [ARGUMENT...] FD PARENT` speaks the events of `collect/measure.py`. It measures nothing: the
+seconds that it reports are made up, so that a row can be checked to the last digit. BEHAVIOUR is a name below, or
+`64=ok,128=sigkill`, which chooses by batch size. Each start is noted in the file $LIGHT_CHILD_TRACE.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+if __name__ == "__main__":  # run by path: import from the checkout, not from this folder
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from collect.measure import die_with_parent
+from epochcast.environment import cpu_name
+from epochcast.paths import CODE_ROOT
+from epochcast.schema import RunSpec
+from workload.shape import count_params
+
+FIRST_SEC, EPOCH_SEC = 0.004, 0.002  # less than a process needs to start, so that the overhead comes out positive
+TEST_ACC = 0.625
+NOISE = b"\xff\xfe noise \xc3\xa9\n"  # not UTF-8
+NOISE_BYTES = 250_000 * len(NOISE)
+
+
+# --- for tests --------------------------------------------------------------------------------------------------------
+
+
+def command(*behaviour: str) -> tuple[str, ...]:
+    """The `child` to give to `run` and `run_grid`."""
+    return (sys.executable, str(Path(__file__).resolve()), *behaviour)
+
+
+_MAIN_WITH_CHILD = """
+import functools, importlib, json, resource, sys
+module, function, child, limit = json.loads(sys.argv[1])
+stage = importlib.import_module(module)
+setattr(stage, function, functools.partial(getattr(stage, function), child=child))
+if limit is not None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+sys.exit(stage.main(sys.argv[2:]))
+"""
+
+
+def main_with_child(
+    module: str, function: str, *behaviour: str, flags: list[str], largest_file: int | None = None
+) -> list[str]:
+    """The command of a process that runs `module.main(flags)`, its runs measured by the light child."""
+    how = json.dumps([module, function, command(*behaviour), largest_file])
+    return [sys.executable, "-c", _MAIN_WITH_CHILD, how, *flags]
+
+
+run_one_command = functools.partial(main_with_child, "collect.run_one", "run")
+run_grid_command = functools.partial(main_with_child, "collect.run_grid", "run_grid")
+
+
+def environment(**more: str) -> dict[str, str]:
+    """The environment of such a process: our folders on its import path, warnings as errors."""
+    return {
+        **os.environ,
+        "PYTHONPATH": f"{CODE_ROOT}{os.pathsep}{CODE_ROOT / 'tests'}",
+        "PYTHONWARNINGS": "error",
+        **more,
+    }
+
+
+def light_spec(**values: object) -> RunSpec:
+    """A small spec with a synthetic data set, changed by `values`."""
+    return RunSpec(**{"depth": 1, "base_filters": 2, "train_n": 1000, "dataset": "synthetic", **values})
+
+
+def wait_for(condition, seconds: float = 25.0):
+    """What `condition()` returns as soon as it is true."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"still not so after {seconds:g} s"
+        time.sleep(0.01)
+    return value
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process exists and is no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def starts(trace: Path) -> list[dict]:
+    """The runs that light children started, in order: pid and spec."""
+    return [json.loads(line) for line in trace.read_text().splitlines()] if trace.exists() else []
+
+
+# --- the child --------------------------------------------------------------------------------------------------------
+
+
+def _die(number: int) -> None:
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    os.kill(os.getpid(), number)
+
+
+def _hang() -> None:
+    while True:
+        time.sleep(60)
+
+
+def _behave(spec: RunSpec, behaviour: str, arguments: list[str], parent: int, tell) -> int:
+    if behaviour == "refuse":
+        tell("refused", message="this box has no such device.")
+        return 2
+    is_synthetic = spec.dataset == "synthetic"
+    tell(
+        "started",
+        device_name=cpu_name(),
+        backend="tensorflow",
+        backend_version="2.99.1",
+        tf_version="2.99.1",
+        keras_version="3.99.0",
+        precision=spec.precision,
+        tf32="off",
+        pipeline="tfdata",
+        jit_compile="off",
+        steps_per_execution=1,
+        dataset="synthetic" if is_synthetic else "cifar10_npz",
+        train_n=spec.train_n,
+        params=count_params(spec.depth, spec.base_filters),
+        data_origin="nowhere",
+    )
+    times = [FIRST_SEC] + [EPOCH_SEC] * (spec.epochs - 1)
+    if behaviour == "times":
+        times = [float(text) for text in arguments[0].split(",")]
+    for number in range(1, len(times) + 1):
+        loss = float("nan") if behaviour == "nan" and number > 1 else 1.0 / number
+        tell("epoch", times=times[:number], logs={"loss": loss, "accuracy": 0.5})
+        if number == 2 and (code := _misbehave(behaviour, arguments, parent, tell)) is not None:
+            return code
+    is_measured = not is_synthetic and spec.window_steps is None
+    tell("done", test_acc=TEST_ACC if is_measured else None)
+    if behaviour == "late-segfault":
+        _die(signal.SIGSEGV)
+    return 0
+
+
+def _misbehave(behaviour: str, arguments: list[str], parent: int, tell) -> int | None:
+    """What happens after the second epoch; an exit code ends the run."""
+    if behaviour == "gate":  # goes on when the file is there
+        wait_for(Path(arguments[0]).exists, seconds=60)
+    elif behaviour == "lasting":
+        time.sleep(float(arguments[0]))
+    elif behaviour == "busy":
+        while time.process_time() < float(arguments[0]):
+            pass
+    elif behaviour == "hang":
+        _hang()
+    elif behaviour == "hang-ignoring-signals":
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        Path(arguments[0]).touch()
+        _hang()
+    elif behaviour == "oom-message":
+        tell("failed", status="oom", message="ResourceExhaustedError: OOM when allocating\ntensor with shape[64,32]")
+        return 1
+    elif behaviour == "oom-segfault":
+        print("F0000 RESOURCE_EXHAUSTED: Out of memory while trying to allocate 17179869184 bytes", flush=True)
+        _die(signal.SIGSEGV)
+    elif behaviour == "segfault":
+        print("a last word", flush=True)
+        _die(signal.SIGSEGV)
+    elif behaviour == "sigkill":
+        _die(signal.SIGKILL)
+    elif behaviour == "exit-3":
+        print("it went wrong here", file=sys.stderr, flush=True)
+        return 3
+    elif behaviour == "silent-exit":
+        return 0
+    elif behaviour == "noisy":
+        sys.stdout.buffer.write(NOISE * (NOISE_BYTES // len(NOISE)))
+        sys.stdout.buffer.flush()
+    elif behaviour == "grandchild":  # leaves a process behind, then goes on as told
+        pid_file, then = arguments
+        grandchild = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"])
+        Path(pid_file).write_text(str(grandchild.pid))
+        return _misbehave(then, [], parent, tell)
+    elif behaviour == "replace":  # as a careless user might, while a run is measured
+        table, text = arguments
+        Path(f"{table}.new").write_text(text)
+        Path(f"{table}.new").replace(table)
+    elif behaviour == "interrupt-parent-and-finish":
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        os.kill(parent, signal.SIGINT)
+    else:
+        assert behaviour in ("ok", "times", "nan", "late-segfault"), behaviour
+    return None
+
+
+def main() -> int:
+    *arguments, descriptor, parent = sys.argv[1:]
+    die_with_parent(int(parent))
+    spec = RunSpec(**json.load(sys.stdin))
+    behaviour = arguments.pop(0)
+    if "=" in behaviour:
+        behaviour = dict(pair.split("=") for pair in behaviour.split(","))[str(spec.batch_size)]
+    if trace := os.environ.get("LIGHT_CHILD_TRACE"):
+        with Path(trace).open("a") as file:
+            file.write(json.dumps({"pid": os.getpid(), "batch_size": spec.batch_size, "seed": spec.seed}) + "\n")
+    with os.fdopen(int(descriptor), "w", encoding="utf-8") as events:
+
+        def tell(event: str, **values: object) -> None:
+            print(json.dumps({"event": event, **values}), file=events, flush=True)
+
+        try:
+            return _behave(spec, behaviour, arguments, int(parent), tell)
+        except KeyboardInterrupt:
+            tell("failed", status="interrupted", message="interrupted")
+            return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,210 @@
+"""A finished run whose row could not be appended is kept, and appended later, once."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+from light_child import command, environment, light_spec, run_one_command
+
+from collect import recover as recover_module
+from collect.recover import recover
+from collect.runner import claimed_log, run
+from epochcast.schema import RunRecord, to_json_dict
+from epochcast.tables import append_row, columns, read_table
+
+WRONG_TABLE = "who,what\nme,that\n"
+HEADER = ",".join(columns(RunRecord)) + "\n"
+
+
+@pytest.fixture
+def runs(tmp_path):
+    return tmp_path / "results" / "runs.csv"
+
+
+@pytest.fixture
+def log_dir(tmp_path):
+    return tmp_path / "logs"
+
+
+@pytest.fixture
+def row(runs, log_dir):
+    """A run that was measured and appended."""
+    return run(light_spec(), run_id="a", runs=runs, log_dir=log_dir, child=command("ok"))
+
+
+def keep(log_dir, row, table, run_id="b"):
+    """What a run leaves behind in `log_dir` when its row could not be appended to `table`."""
+    kept = replace(row, run_id=run_id)
+    log_dir.mkdir(exist_ok=True)
+    (log_dir / f"{run_id}.json").write_text(json.dumps({"table": str(table), "row": to_json_dict(kept)}))
+    return kept
+
+
+def run_ids(table):
+    return [row.run_id for row in read_table(table, RunRecord)]
+
+
+# --- appending fails after all ----------------------------------------------------------------------------------------
+
+
+def test_a_table_that_is_replaced_during_the_run_costs_no_row(runs, log_dir, capsys):
+    with pytest.raises(OSError, match="epochcast recover") as error:
+        run(
+            light_spec(),
+            run_id="a",
+            runs=runs,
+            log_dir=log_dir,
+            child=command("replace", str(runs), WRONG_TABLE),
+        )
+    assert "the finished run a is not in" in str(error.value)
+    assert str(log_dir / "a.json") in str(error.value)
+    assert f"{runs}:1: not a table" in str(error.value)
+    assert runs.read_text() == WRONG_TABLE
+    flags = ["--runs", str(runs), "--log_dir", str(log_dir)]
+    assert recover_module.main(flags) == 1  # not mended yet
+    assert "error: " in capsys.readouterr().err
+    runs.write_text(HEADER)
+    assert recover_module.main(flags) == 0
+    assert "rows_appended: 1" in capsys.readouterr().out.splitlines()
+    (recovered,) = read_table(runs, RunRecord)
+    assert to_json_dict(recovered) == json.loads((log_dir / "a.json").read_text())["row"]
+    assert recover_module.main(flags) == 0
+    assert "rows_appended: 0" in capsys.readouterr().out.splitlines()
+    assert run_ids(runs) == ["a"]
+
+
+def run_with_limit(runs, log_dir, largest_file):
+    flags = ["--depth", "1", "--base_filters", "2", "--dataset", "synthetic", "--run_id", "late"]
+    flags += ["--runs", str(runs), "--log_dir", str(log_dir)]
+    return subprocess.run(
+        run_one_command("ok", flags=flags, largest_file=largest_file),
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_a_disk_that_is_full_for_the_table_leaves_the_row_in_its_json(runs, log_dir, row):
+    while runs.stat().st_size < 8000:  # more than the JSON beside the log takes
+        append_row(runs, replace(row, run_id=f"a{runs.stat().st_size}"))
+    before = runs.read_bytes()
+    done = run_with_limit(runs, log_dir, len(before) + 10)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("error: the finished run late is not in")
+    assert f"It is kept in {log_dir / 'late.json'}" in done.stderr
+    assert runs.read_bytes() == before  # the part that could be written was taken back
+    logged = json.loads(done.stdout.splitlines()[-1].removeprefix("LOGGED: "))
+    assert json.loads((log_dir / "late.json").read_text())["row"] == logged
+    (recovered,) = recover(runs, log_dir).appended
+    assert to_json_dict(recovered) == logged
+    assert recover(runs, log_dir).appended == []
+    assert run_ids(runs)[-1] == "late"
+
+
+def test_a_disk_that_is_full_for_everything_leaves_the_row_on_the_screen(runs, log_dir, row):
+    before = runs.read_bytes()
+    done = run_with_limit(runs, log_dir, 0)
+    assert done.returncode == 1
+    logged = json.loads(done.stdout.splitlines()[-1].removeprefix("LOGGED: "))
+    assert logged["run_id"] == "late"
+    assert "the LOGGED line above is the only copy" in done.stderr.splitlines()[-1]
+    assert runs.read_bytes() == before
+    assert not (log_dir / "late.json").exists()
+
+
+# --- recovering -------------------------------------------------------------------------------------------------------
+
+
+def test_rows_that_the_table_holds_are_not_appended_again(runs, log_dir, row):
+    assert recover(runs, log_dir).appended == []
+    assert run_ids(runs) == ["a"]
+
+
+def test_a_kept_row_is_appended_once_however_often_it_is_recovered(runs, log_dir, row):
+    kept = keep(log_dir, row, runs)
+    assert recover(runs, log_dir).appended == [kept]
+    assert recover(runs, log_dir).appended == []
+    assert read_table(runs, RunRecord) == [row, kept]
+
+
+def test_a_kept_row_is_appended_once_by_processes_that_recover_together(runs, log_dir, row):
+    names = [f"b{i:02}" for i in range(25)]
+    for name in names:
+        keep(log_dir, row, runs, name)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: recover(runs, log_dir), range(4)))
+    assert sorted(run_ids(runs)) == ["a", *names]
+    assert sorted(record.run_id for recovery in found for record in recovery.appended) == names
+
+
+def test_a_run_that_is_being_written_by_its_own_process_is_left_to_it(runs, log_dir, row):
+    keep(log_dir, row, runs)
+    with claimed_log(log_dir, "b"):
+        assert recover(runs, log_dir).appended == []
+    assert [record.run_id for record in recover(runs, log_dir).appended] == ["b"]
+
+
+def test_a_table_that_is_gone_is_made_again(runs, log_dir, row):
+    runs.unlink()
+    assert recover(runs, log_dir).appended == [row]
+    assert read_table(runs, RunRecord) == [row]
+
+
+def test_rows_of_other_tables_are_counted_and_left(runs, log_dir, row, tmp_path):
+    other = tmp_path / "other.csv"
+    other.write_text(HEADER)
+    keep(log_dir, row, other)
+    found = recover(runs, log_dir)
+    assert (found.appended, found.n_elsewhere) == ([], 1)
+    assert [record.run_id for record in recover(other, log_dir).appended] == ["b"]
+
+
+def test_rows_of_a_table_that_is_gone_are_taken_only_when_asked_for(runs, log_dir, row, tmp_path):
+    keep(log_dir, row, tmp_path / "moved" / "runs.csv")
+    assert recover(runs, log_dir).appended == []
+    assert [record.run_id for record in recover(runs, log_dir, takes_orphans=True).appended] == ["b"]
+
+
+def test_a_table_is_known_by_whatever_path_it_is_named(runs, log_dir, row, tmp_path, monkeypatch):
+    keep(log_dir, row, runs.parent / ".." / "results" / "runs.csv")
+    (tmp_path / "link").symlink_to(runs.parent)
+    assert [record.run_id for record in recover(tmp_path / "link" / "runs.csv", log_dir).appended] == ["b"]
+    keep(log_dir, row, runs, "c")
+    monkeypatch.chdir(tmp_path)
+    assert [record.run_id for record in recover(runs.relative_to(tmp_path), log_dir).appended] == ["c"]
+
+
+UNREADABLE = {
+    "empty": "",
+    "cut_short": '{"table": "',
+    "not_ours": '{"model": "a100"}',
+    "list": "[1, 2]",
+    "row_is_list": '{"table": "runs.csv", "row": [1]}',
+    "newer": '{"table": "runs.csv", "row": {"a_later_column": 1}}',
+    "no_json": b"\xff\xfe",
+}
+
+
+def test_files_that_hold_no_row_are_reported_and_stop_nothing(runs, log_dir, row, capsys):
+    for name, text in UNREADABLE.items():
+        (log_dir / f"{name}.json").write_bytes(text if isinstance(text, bytes) else text.encode())
+    (log_dir / "folder.json").mkdir()
+    keep(log_dir, row, runs, "z")
+    assert recover_module.main(["--runs", str(runs), "--log_dir", str(log_dir)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    skipped = [line for line in lines if line.startswith("skipped: ")]
+    for name in (*UNREADABLE, "folder"):
+        assert any(str(log_dir / f"{name}.json") in line for line in skipped), name
+    assert len(skipped) == len(UNREADABLE) + 1
+    assert "appended: z (1,2,128)" in lines
+    assert run_ids(runs) == ["a", "z"]
+
+
+def test_nothing_to_recover_is_no_error(tmp_path, capsys):
+    assert recover_module.main(["--runs", str(tmp_path / "runs.csv"), "--log_dir", str(tmp_path / "logs")]) == 0
+    assert "rows_appended: 0" in capsys.readouterr().out.splitlines()

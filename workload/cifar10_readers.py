@@ -1,0 +1,230 @@
+"""The forms that CIFAR-10 comes in: official batches, images in class folders, an .npz, or a tar of one of these.
+
+They come sorted by class, and any first part of them must hold every class, so they are shuffled as they are read. A
+folder of batches and an .npz are read straight; image files and tars are decoded once and kept in the cache.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import lzma
+import pickle
+import sys
+import tarfile
+import time
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO, TypeVar
+
+import numpy as np
+
+from workload.dataset import IMAGE_SHAPE, Dataset, Images, check_images, make_dataset, read_arrays, shuffle
+from workload.image_cache import decode_once
+from workload.shape import CHANNELS, CLASSES, IMAGE_SIZE
+
+T = TypeVar("T")
+Files = Mapping[str, bytes | Path]  # relative name: content, or where it is
+
+BATCHES_FOLDER = "cifar-10-batches-py"
+TRAIN_BATCHES = tuple(f"data_batch_{i}" for i in range(1, 6))
+TEST_BATCH = "test_batch"
+BATCHES = (*TRAIN_BATCHES, TEST_BATCH)
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+ARCHIVE_SUFFIXES = (".npz", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz")
+KNOWN_FORMS = (
+    "a folder of train/CLASS/*.jpg or *.png (and test/CLASS/...) with ten classes, a cifar-10-batches-py folder, "
+    "an .npz (x_train, y_train, x_test, y_test), a tar (plain, gz, xz) of one of these, or a folder with one such file"
+)
+
+logger = logging.getLogger(__name__)
+
+
+def read_dataset(path: Path) -> Dataset:
+    """The images at `path`, shuffled.
+
+    Raises:
+        ValueError: if `path` holds no known form, or broken images.
+    """
+    source = _locate(path).resolve()
+    if source.is_dir():
+        files = _list_folder(source)
+        if TRAIN_BATCHES[0] in files:
+            return shuffle(_read_files(files, str(source)))
+        stamps = [(name, file.stat()) for name, file in files.items()]
+        return decode_once(source, stamps, lambda: shuffle(_read_files(files, str(source))))
+    if tarfile.is_tarfile(source):  # asked first: a plain tar that ends in an .npz looks like a zip file
+        stamps = [(source.name, source.stat())]
+        return decode_once(source, stamps, lambda: shuffle(_read_files(_read_tar(source), str(source))))
+    if zipfile.is_zipfile(source):
+        with source.open("rb") as stream:
+            return shuffle(_read_npz(stream, str(source)))
+    raise ValueError(f"{source}: found neither an .npz nor a tar (plain, gz, xz); it may be cut short. Copy it again.")
+
+
+def _locate(path: Path) -> Path:
+    """The folder of images, the folder of batches, or the file that `path` is or holds."""
+    if not path.is_dir() or (path / "train").is_dir() or any((path / name).is_file() for name in TRAIN_BATCHES):
+        return path
+    if (path / BATCHES_FOLDER).is_dir():
+        return path / BATCHES_FOLDER
+    names = sorted(file.name for file in path.iterdir())
+    archives = [name for name in names if name.lower().endswith(ARCHIVE_SUFFIXES)]
+    if len(archives) == 1:
+        return path / archives[0]
+    raise ValueError(f"{path}: no known form of CIFAR-10, found {_some(archives or names)}. Name {KNOWN_FORMS}.")
+
+
+def _list_folder(folder: Path) -> dict[str, Path]:
+    """The files in a folder that may matter, by relative name."""
+    files = [folder / name for name in BATCHES]
+    files += [file for split in ("train", "test") for file in sorted((folder / split).glob("*/*"))]
+    return {file.relative_to(folder).as_posix(): file for file in files if file.is_file()}
+
+
+def _read_tar(path: Path) -> dict[str, bytes]:
+    """The regular files of a tar, in memory: nothing in it can reach the disk. Files of no use to us come empty."""
+    sys.stderr.write(f"reading {path}\n")
+    files = {}
+    try:
+        with tarfile.open(path) as tar:
+            for member in tar:
+                if member.isfile() and (file := tar.extractfile(member)):
+                    name = PurePosixPath(member.name)
+                    is_useful = name.suffix.lower() in (*IMAGE_SUFFIXES, ".npz") or name.name in BATCHES
+                    files[name.as_posix()] = file.read() if is_useful else b""
+    except (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError) as error:
+        raise ValueError(f"{path}: the archive is broken ({error}). Delete it, then fetch it again.") from error
+    return files
+
+
+def _read_files(files: Files, origin: str) -> Dataset:
+    """The set that these files are: batches, images in class folders, or one .npz."""
+    paths = [path for name in files if not (path := PurePosixPath(name)).name.startswith(".")]
+    batches = {path.name: path.as_posix() for path in paths if path.name in BATCHES}
+    in_classes = [path for path in paths if path.parts[-3:-2] in (("train",), ("test",))]
+    images = [path for path in in_classes if path.suffix.lower() in IMAGE_SUFFIXES]
+    arrays = [path.as_posix() for path in paths if path.suffix == ".npz"]
+    if batches:
+        return _read_batches(files, batches, origin)
+    if images:
+        if others := sorted(str(path) for path in set(in_classes).difference(images)):
+            logger.warning("%s: left out %d files that are no .jpg or .png: %s", origin, len(others), _some(others))
+        return _read_images(files, images, origin)
+    if len(arrays) == 1:
+        return _read_npz(io.BytesIO(_content(files, arrays[0])), f"{origin}/{arrays[0]}")
+    raise ValueError(f"{origin}: no known form of CIFAR-10, found {_some(sorted(files))}. Name {KNOWN_FORMS}.")
+
+
+def _content(files: Files, name: str) -> bytes:
+    content = files[name]
+    return content if isinstance(content, bytes) else content.read_bytes()
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "") if names else "nothing"
+
+
+def _read_images(files: Files, paths: Sequence[PurePosixPath], origin: str) -> Dataset:
+    """Decode images in folders SPLIT/CLASS, below one leading folder or none; the sorted classes are the labels."""
+    if len(roots := {path.parts[:-3] for path in paths}) > 1:
+        found = _some(sorted("/".join(root) or "its top" for root in roots))
+        raise ValueError(f"{origin}: expected one set of images, found several: in {found}. Leave one.")
+    classes = sorted({path.parts[-2] for path in paths})
+    for split in ("train", "test"):
+        present = sorted({path.parts[-2] for path in paths if path.parts[-3] == split})
+        if (present or split == "train") and (len(present) != CLASSES or present != classes):
+            raise ValueError(
+                f"{origin}: expected images of the same {CLASSES} classes in train/ and test/, found {len(present)} in "
+                f"{split}/: {', '.join(present) or 'none'}. Add the missing class folders, or remove the others."
+            )
+    ordered = sorted(paths, key=lambda path: (path.parts[-3] != "train", path))
+    pixels = np.empty((len(ordered), *IMAGE_SHAPE), np.uint8)
+    for i, path in enumerate(_with_progress(ordered, "decoding images")):
+        pixels[i] = decode_image(_content(files, path.as_posix()), f"{origin}/{path}")
+    labels = np.array([classes.index(path.parts[-2]) for path in ordered], np.uint8)
+    n = sum(path.parts[-3] == "train" for path in ordered)
+    arrays = {"x_train": pixels[:n], "y_train": labels[:n]}
+    if n < len(ordered):
+        arrays |= {"x_test": pixels[n:], "y_test": labels[n:]}
+    return make_dataset("cifar10_images", arrays, origin)
+
+
+def _with_progress(items: Sequence[T], label: str) -> Iterator[T]:
+    """The items, with done/total and time left on stderr: one line kept up to date, or five where that is a file."""
+    is_tty = sys.stderr.isatty()
+    every = max(1, len(items) // (100 if is_tty else 5))
+    start = time.perf_counter()
+    for done, item in enumerate(items, start=1):
+        yield item
+        if done % every == 0 or done == len(items):
+            left_sec = (time.perf_counter() - start) / done * (len(items) - done)
+            line = f"{label}: {done}/{len(items)}, {left_sec:.0f} s left"
+            sys.stderr.write(f"{line}\n" if not is_tty else f"\r{line:<60}" + "\n" * (done == len(items)))
+
+
+def decode_image(content: bytes, where: str) -> Images:
+    """The pixels (32, 32, 3) of a JPEG or PNG, grey and palette images as the colours they are.
+
+    Raises:
+        ValueError: if it is broken, of another size, or would lose something.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(content), formats=("JPEG", "PNG")) as image:
+            if image.size == (IMAGE_SIZE, IMAGE_SIZE) and image.mode in ("RGB", "L", "P"):  # the last two lose nothing
+                return np.asarray(image.convert("RGB"))
+            found = f"found {image.size[0]}x{image.size[1]} {image.mode}"
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        found = f"it cannot be decoded ({error})"
+    raise ValueError(f"{where}: expected a {IMAGE_SIZE}x{IMAGE_SIZE} RGB image, {found}. Replace or remove the file.")
+
+
+class _BatchUnpickler(pickle.Unpickler):
+    """Builds NumPy arrays and plain values; a pickle that asks for anything else is refused before it runs."""
+
+    ALLOWED = {
+        ("numpy", "ndarray"): np.ndarray,
+        ("numpy", "dtype"): np.dtype,
+        # the one function that pickled arrays call, under the names that old and new NumPy give its module
+        ("numpy.core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
+        ("numpy._core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
+    }
+
+    def find_class(self, module_name: str, global_name: str) -> Any:  # as the base class: classes and functions
+        if (module_name, global_name) not in self.ALLOWED:
+            raise pickle.UnpicklingError(f"refused to load {module_name}.{global_name}")
+        return self.ALLOWED[module_name, global_name]
+
+
+def _read_batches(files: Files, names: Mapping[str, str], origin: str) -> Dataset:
+    """The official binaries: six pickles of rows with 1,024 red, green, then blue values; `names` are their names."""
+    parts = {}
+    if missing := [name for name in BATCHES if name not in names]:
+        raise ValueError(f"{origin}: expected six batches, {', '.join(missing)} missing. Unpack the archive again.")
+    for name in BATCHES:
+        where = f"{origin}/{names[name]}"
+        try:
+            batch = _BatchUnpickler(io.BytesIO(_content(files, names[name])), encoding="bytes").load()
+            pixels, labels = np.asarray(batch[b"data"]), np.asarray(batch[b"labels"])
+        except Exception as error:  # a broken pickle can raise anything
+            remedy = "Use the official file, or image files."
+            raise ValueError(f"{where}: not a CIFAR-10 batch ({type(error).__name__}: {error}). {remedy}") from error
+        if pixels.ndim != 2 or pixels.shape[1] != IMAGE_SIZE * IMAGE_SIZE * CHANNELS:
+            raise ValueError(f"{where}: expected rows of 3,072 pixels, got shape {pixels.shape}. Unpack it again.")
+        pixels = pixels.reshape(-1, CHANNELS, IMAGE_SIZE, IMAGE_SIZE).transpose(0, 2, 3, 1)
+        parts[name] = check_images(pixels, labels, where)
+    x_train, y_train = (np.concatenate([parts[name][i] for name in TRAIN_BATCHES]) for i in (0, 1))
+    x_test, y_test = parts[TEST_BATCH]
+    return Dataset("cifar10", x_train, y_train, x_test, y_test, origin)
+
+
+def _read_npz(stream: BinaryIO, origin: str) -> Dataset:
+    try:
+        arrays = read_arrays(stream)
+    except ValueError as error:
+        raise ValueError(f"{origin}: the .npz cannot be read ({error}). Copy or make it again.") from error
+    return make_dataset("cifar10_npz", arrays, origin)
