@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from epochcast.cells import columns
 from epochcast.cli import (
     make_parser,
     matches,
@@ -23,6 +24,7 @@ from epochcast.cli import (
     run_command,
     significant,
 )
+from epochcast.files import sha256_of, write_json_atomically
 from epochcast.paths import excluded_csv, runs_agg_csv, runs_csv
 from epochcast.schema import (
     PUBLISHED_AGG_COLUMNS,
@@ -35,7 +37,7 @@ from epochcast.schema import (
     to_json_dict,
 )
 from epochcast.stats import SteadyTime, mean_and_std, steady_time
-from epochcast.tables import RunTable, columns, read_runs, read_table, sha256_of, write_json_atomically, write_table
+from epochcast.tables import RunTable, read_runs, read_table, write_table
 
 CHANCE_ACCURACY = 0.10  # ten classes, equally frequent
 CHANCE_MARGIN = 0.005

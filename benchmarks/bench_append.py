@@ -17,10 +17,12 @@ from pathlib import Path
 if not __package__:  # run by path: import from the checkout, not from this folder
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from epochcast.cells import format_rows
 from epochcast.cli import positive_int, table_text
+from epochcast.files import write_json_atomically
 from epochcast.paths import home
 from epochcast.schema import RunRecord
-from epochcast.tables import append_row, check_appendable, format_rows, read_table, write_json_atomically
+from epochcast.tables import append_row, check_appendable, read_table
 
 ROW = RunRecord(
     timestamp_utc="2026-11-22T00:00:00+00:00",

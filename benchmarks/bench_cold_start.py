@@ -14,8 +14,8 @@ if not __package__:  # run by path: import from the checkout, not from this fold
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from epochcast.cli import positive_int, significant, table_text
+from epochcast.files import write_json_atomically
 from epochcast.paths import CODE_ROOT, home
-from epochcast.tables import write_json_atomically
 
 COMMANDS = {
     "import numpy": [sys.executable, "-c", "import numpy"],

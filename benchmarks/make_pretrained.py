@@ -31,7 +31,7 @@ DECLARED = {
     "timing_mode": "full_epoch",
 }
 CREDIT = (
-    "Learned from 158 runs measured by the authors of "
+    "Learned from runs measured by the authors of "
     "github.com/amacharla15/Hardware-Aware-Training-Time-Throughput-Prediction (head 88f77b8, December 2025), an "
     "NVIDIA A100 80GB PCIe with TensorFlow 2.20; conditions not in its table are declared from its description."
 )

@@ -29,6 +29,7 @@ from typing import IO, Any
 
 from collect.measure import is_out_of_memory
 from epochcast.environment import load_average, utc_now
+from epochcast.files import write_json_atomically
 from epochcast.paths import CODE_ROOT, failures_csv
 from epochcast.schema import (
     SCHEMA_VERSION,
@@ -39,7 +40,7 @@ from epochcast.schema import (
     to_json_dict,
 )
 from epochcast.stats import steady_time
-from epochcast.tables import append_row, check_appendable, read_table, write_json_atomically
+from epochcast.tables import append_row, check_appendable, read_table
 
 CHILD = (sys.executable, str(CODE_ROOT / "collect" / "measure.py"))
 RUN_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")

@@ -12,23 +12,17 @@ import csv
 import difflib
 import errno
 import fcntl
-import functools
-import hashlib
 import io
-import json
 import logging
-import math
 import os
-import sys
-import tempfile
 import time
-import types
-import typing
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from epochcast.cells import columns, csv_reader, format_rows, header_line, parse_row, shown
+from epochcast.files import make_folder, write_text_atomically
 from epochcast.paths import excluded_csv
 from epochcast.schema import (
     PUBLISHED_AGG_COLUMNS,
@@ -48,115 +42,12 @@ END_BYTES = 1 << 16  # read of either end of a table before an append; a longer 
 _PUBLISHED_COLUMNS = {RunRecord: PUBLISHED_RUN_COLUMNS, AggRow: PUBLISHED_AGG_COLUMNS}
 
 
-def columns(kind: type[Any]) -> list[str]:
-    """Column names of a record type, in file order."""
-    return [field.name for field in fields(kind)]
-
-
-# --- cells -----------------------------------------------------------------------------------------------------------
-
-
-def format_cell(value: Any) -> str:
-    """A value as it stands in a file: None is empty, floats round-trip, numbers in a tuple are JSON, words `a;b`.
-
-    A row is one line: line ends inside a text become spaces, so that a torn row can be told from a whole one.
-    """
-    if value is None:
-        return ""
-    if isinstance(value, str):
-        return value.replace("\r\n", " ").replace("\n", " ").replace("\r", " ")
-    if isinstance(value, tuple):
-        return ";".join(value) if all(isinstance(v, str) for v in value) else json.dumps(list(value))
-    return repr(value) if isinstance(value, float) else str(value)
-
-
-def _shown(text: str) -> str:
-    """A cell as an error message shows it: quoted, its first 60 characters."""
-    return repr(text if len(text) <= 60 else f"{text[:60]}...")
-
-
-def _parse_number(text: str, number: type[int] | type[float]) -> int | float:
-    try:
-        value = number(text)
-        is_finite = math.isfinite(value)
-    except (ValueError, OverflowError):
-        expected = "a whole number" if number is int else "a number"
-        raise ValueError(f"expected {expected}, got {_shown(text)}") from None
-    if not is_finite:
-        raise ValueError(f"expected a finite number, got {text!r}")
-    return value
-
-
-def _parse_cell(text: str, hint: Any) -> Any:
-    alternatives = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    is_optional = type(None) in alternatives
-    (wanted,) = (a for a in alternatives if a is not type(None))
-    if typing.get_origin(wanted) is tuple:
-        if text == "":
-            return ()  # no flags; no epoch that was timed before a run failed
-        if typing.get_args(wanted)[0] is str:
-            return tuple(text.split(";"))
-        try:
-            values = json.loads(text)
-            if not isinstance(values, list):
-                raise ValueError
-            return tuple(_parse_number(str(v), float) for v in values)
-        except ValueError:
-            raise ValueError(f"expected a JSON list of numbers, got {_shown(text)}") from None
-    if text == "":
-        if is_optional:
-            return None
-        raise ValueError("expected a value, got an empty cell")
-    return text if wanted is str else _parse_number(text, wanted)
-
-
-@functools.cache
-def _type_hints(kind: type[Any]) -> dict[str, Any]:
-    return typing.get_type_hints(kind)  # 0.7 ms: too slow to repeat for every row
-
-
-def parse_row(cells: Sequence[str], header: Sequence[str], kind: type[Record]) -> Record:
-    """One record from the cells of one line; columns that `header` lacks are unknown.
-
-    Raises:
-        ValueError: names the column, what was expected and what was found.
-    """
-    if len(cells) != len(header):
-        raise ValueError(f"expected {len(header)} columns, got {len(cells)}")
-    hints = _type_hints(kind)  # type: ignore[arg-type]  # mypy does not know that classes are hashable
-    values = {}
-    for name, text in zip(header, cells, strict=True):
-        try:
-            values[name] = _parse_cell(text, hints[name])
-        except ValueError as error:
-            raise ValueError(f"column {name!r}: {error}") from None
-    return kind(**values)
-
-
-def _csv_reader(lines: Iterable[str]) -> Iterator[list[str]]:
-    csv.field_size_limit(sys.maxsize)  # the default, 128 KiB, is less than the times of 7,000 epochs need
-    return csv.reader(lines, strict=True)
-
-
-def format_rows(records: Iterable[Any]) -> str:
-    """Records as CSV lines, without a header."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    for record in records:
-        writer.writerow([format_cell(getattr(record, name)) for name in columns(type(record))])
-    return text.getvalue()
-
-
-def _header_line(kind: type[Any]) -> str:
-    return ",".join(columns(kind)) + "\n"
-
-
 # --- header ----------------------------------------------------------------------------------------------------------
 
 
 def _read_header(path: Path, line: str) -> list[str]:
     try:
-        return next(_csv_reader([line]), [])
+        return next(csv_reader([line]), [])
     except csv.Error as error:
         raise ValueError(f"{path}:1: not a CSV table ({error}): the first line is {line[:80]!r}.") from None
 
@@ -176,7 +67,7 @@ def _check_header(path: Path, header: Sequence[str], kind: type[Any]) -> None:
     for name in header:
         if name not in wanted:
             close = difflib.get_close_matches(name, wanted, n=1)
-            complaints.append(f"unknown column {_shown(name)}" + (f" (did you mean {close[0]!r}?)" if close else ""))
+            complaints.append(f"unknown column {shown(name)}" + (f" (did you mean {close[0]!r}?)" if close else ""))
     missing = [name for name in wanted[: max(least, len(header))] if name not in header]
     if missing:
         complaints.append(f"missing column{'s' if len(missing) > 1 else ''} {', '.join(missing)}")
@@ -229,13 +120,13 @@ def read_table(path: Path, kind: type[Record]) -> list[Record]:
     path = path.absolute()
     lines = list(io.StringIO(_decode(path, _read_bytes(path)), newline=""))  # splits at line ends only, keeps them
     if not lines:
-        raise ValueError(f"{path}:1: the file is empty, expected the header {_header_line(kind).strip()!r}.")
+        raise ValueError(f"{path}:1: the file is empty, expected the header {header_line(kind).strip()!r}.")
     header = _read_header(path, lines[0])
     _check_header(path, header, kind)
     records: list[Record] = []
     for number, line in enumerate(lines[1:], start=2):  # a row is one line: a quote left open can't swallow others
         try:
-            if cells := next(_csv_reader([line]), []):
+            if cells := next(csv_reader([line]), []):
                 records.append(parse_row(cells, header, kind))
         except NewerSchemaError as error:
             raise NewerSchemaError(f"{path}:{number}, {error}") from None
@@ -284,18 +175,10 @@ def read_runs(path: Path) -> RunTable:
 # --- appending -------------------------------------------------------------------------------------------------------
 
 
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        file = next(parent for parent in (folder, *folder.parents) if parent.exists())
-        raise NotADirectoryError(errno.ENOTDIR, "a file, not a folder", str(file)) from None
-
-
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[int]:
     """A file descriptor of `path` under an exclusive lock; the file and its folder are made if absent."""
-    _make_folder(path.parent)
+    make_folder(path.parent)
     deadline = time.monotonic() + LOCK_TIMEOUT_SEC
     while True:
         is_current = False
@@ -349,7 +232,7 @@ def _mend_last_line(descriptor: int, path: Path, header: Sequence[str], kind: ty
     if not tail:
         return
     try:
-        (cells,) = _csv_reader([tail.decode()])
+        (cells,) = csv_reader([tail.decode()])
         parse_row(cells, header, kind)
     except NewerSchemaError as error:
         raise NewerSchemaError(f"{path}, last line, {error}") from None
@@ -368,14 +251,14 @@ def _mend_last_line(descriptor: int, path: Path, header: Sequence[str], kind: ty
 
 def _make_ready(descriptor: int, path: Path, kind: type[Any]) -> None:
     """Leave a table that a row can be appended to: header ours and newest, last line whole. The lock is held."""
-    header_line = _header_line(kind).encode()
+    own_header = header_line(kind).encode()
     size = os.fstat(descriptor).st_size
     start = os.pread(descriptor, END_BYTES, 0)
-    if start and b"\n" not in start and header_line.startswith(start):
+    if start and b"\n" not in start and own_header.startswith(start):
         os.ftruncate(descriptor, 0)  # a crash cut the very first write short: the header holds no measurement
         size = 0
     if size == 0:
-        _write_all(descriptor, header_line, path)
+        _write_all(descriptor, own_header, path)
         return
     header = _read_header(path, _decode(path, start.partition(b"\n")[0]))
     _check_header(path, header, kind)
@@ -420,48 +303,6 @@ def append_row(path: Path, record: Any) -> None:
 # --- replacing -------------------------------------------------------------------------------------------------------
 
 
-def write_bytes_atomically(path: Path, data: bytes) -> None:
-    """Replace a whole file: a reader sees the old one or the new one, never a part.
-
-    Raises:
-        OSError: if the folder can't be written (the path stands in the message).
-    """
-    path = path.absolute()
-    _make_folder(path.parent)
-    if path.exists() and not path.is_file():
-        raise OSError(errno.EINVAL, "not a regular file", str(path))
-    try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            try:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-                umask = os.umask(0)
-                os.umask(umask)
-                os.fchmod(file.fileno(), 0o666 & ~umask)
-                Path(file.name).replace(path)
-            except BaseException:
-                Path(file.name).unlink(missing_ok=True)
-                raise
-    except OSError as error:  # of the temporary file, whose name says nothing to a user
-        raise OSError(error.errno, f"could not write ({error.strerror})", str(path)) from None
-
-
-def write_text_atomically(path: Path, text: str) -> None:
-    """`write_bytes_atomically` for UTF-8 text."""
-    write_bytes_atomically(path, text.encode())
-
-
-def write_json_atomically(path: Path, value: Any) -> None:
-    """`write_bytes_atomically` for a JSON value, indented; NaN and infinities are refused."""
-    write_text_atomically(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
-
-
 def write_table(path: Path, records: Sequence[Record], kind: type[Record]) -> None:
     """Replace a whole table."""
-    write_text_atomically(path, _header_line(kind) + format_rows(records))
-
-
-def sha256_of(path: Path) -> str:
-    """Hex SHA-256 of a file's bytes."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    write_text_atomically(path, header_line(kind) + format_rows(records))

@@ -30,10 +30,10 @@ from epochcast.cli import (
     significant,
     table_text,
 )
+from epochcast.files import write_json_atomically, write_text_atomically
 from epochcast.paths import home, runs_agg_csv
 from epochcast.schema import TRAIN_N, AggRow, RunConfig
 from epochcast.stats import RegressionMetrics, mean_and_std, regression_metrics
-from epochcast.tables import write_json_atomically, write_text_atomically
 from model.baselines import affine_in_steps, linear_on_logs
 from model.features import feature_matrix
 from model.predictor import Array

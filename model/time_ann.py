@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from epochcast.tables import write_bytes_atomically
+from epochcast.files import write_bytes_atomically
 from model.predictor import Array, Network, TimeModel
 
 MEMBERS = 5

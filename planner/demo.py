@@ -27,9 +27,9 @@ from epochcast.cli import (
     significant,
     table_text,
 )
+from epochcast.files import write_json_atomically
 from epochcast.paths import demo_dir, failures_csv
 from epochcast.schema import Exclusion, RunConfig, RunSpec
-from epochcast.tables import write_json_atomically
 from model.evaluate import ANN, evaluate
 from model.predict_perf import predict
 from model.predictor import Choice, load_model

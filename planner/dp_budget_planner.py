@@ -25,9 +25,9 @@ from epochcast.cli import (
     significant,
     table_text,
 )
+from epochcast.files import sha256_of, write_json_atomically
 from epochcast.paths import runs_agg_csv
 from epochcast.schema import AggRow
-from epochcast.tables import sha256_of, write_json_atomically
 from model.predictor import choose_model
 from planner.candidates import VALUES, CostRules, choose_value, make_candidates, with_values
 from planner.plan import Plan, make_plan, plan_json, source_of
@@ -129,7 +129,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = make_parser(
         "dp_budget_planner",
         "Choose the runs worth most that fit into a time budget, exactly; start-up and first epochs are priced.",
-        "dp_budget_planner --budget_sec 3600 --epochs 50 --value acc --min_acc 0.60",
+        "dp_budget_planner --budget_sec 3600 --epochs 50",
     )
     budget = parser.add_mutually_exclusive_group(required=True)
     budget.add_argument("--budget_sec", type=positive_float, metavar="SEC", help="wall seconds that the runs may take")

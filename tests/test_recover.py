@@ -13,8 +13,9 @@ from light_child import command, environment, light_spec, run_one_command
 from collect import recover as recover_module
 from collect.recover import recover
 from collect.runner import claimed_log, run
+from epochcast.cells import columns
 from epochcast.schema import RunRecord, to_json_dict
-from epochcast.tables import append_row, columns, read_table
+from epochcast.tables import append_row, read_table
 
 WRONG_TABLE = "who,what\nme,that\n"
 HEADER = ",".join(columns(RunRecord)) + "\n"

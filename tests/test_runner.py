@@ -39,9 +39,10 @@ from collect.runner import (
     run,
     spec_id,
 )
+from epochcast.cells import columns
 from epochcast.paths import CODE_ROOT
 from epochcast.schema import FailureRecord, RunRecord, RunSpec, from_json_dict, to_json_dict
-from epochcast.tables import columns, read_table
+from epochcast.tables import read_table
 from workload.shape import count_params
 
 PUBLISHED = (
@@ -507,12 +508,12 @@ def on_tensorflow(monkeypatch):
 
 
 def test_an_epoch_is_timed_on_jax_without_tensorflow(bench, on_jax):
-    spec = light_spec(train_n=500, batch_size=64, epochs=3, device="cpu", pipeline="auto")
+    spec = light_spec(train_n=512, batch_size=64, epochs=3, device="cpu", pipeline="auto")
     row = run(spec, run_id="a", runs=bench.runs, log_dir=bench.log_dir, child=on_jax)
     assert isinstance(row, RunRecord), row
     assert bench.rows == [row]
     assert (row.backend, row.tf_version, row.pipeline, row.tf32) == ("jax", None, "arrays", "off")
-    assert (row.epochs, row.n_timed, row.timing_mode, row.train_n) == (3, 2, "full_epoch", 500)
+    assert (row.epochs, row.n_timed, row.timing_mode, row.train_n) == (3, 2, "full_epoch", 512)
     assert row.params == count_params(1, 2)
     assert row.avg_time_sec == pytest.approx(fmean(row.epoch_times_json[1:]), rel=1e-12)
     assert (row.dataset, row.test_acc) == ("synthetic", None)

@@ -8,6 +8,7 @@ import math
 
 import pytest
 
+from epochcast.cells import columns
 from epochcast.schema import (
     DEFAULT_CONFIG,
     SCHEMA_VERSION,
@@ -23,7 +24,6 @@ from epochcast.schema import (
     from_json_dict,
     to_json_dict,
 )
-from epochcast.tables import columns
 
 NAN, INF = math.nan, math.inf
 

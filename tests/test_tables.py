@@ -19,20 +19,10 @@ from pathlib import Path
 import pytest
 
 from epochcast import tables
+from epochcast.cells import columns, format_rows
+from epochcast.files import sha256_of, write_bytes_atomically, write_json_atomically, write_text_atomically
 from epochcast.schema import AggRow, Exclusion, FailureRecord, NewerSchemaError, RunRecord
-from epochcast.tables import (
-    append_row,
-    check_appendable,
-    columns,
-    format_rows,
-    read_runs,
-    read_table,
-    sha256_of,
-    write_bytes_atomically,
-    write_json_atomically,
-    write_table,
-    write_text_atomically,
-)
+from epochcast.tables import append_row, check_appendable, read_runs, read_table, write_table
 
 PUBLISHED = 11
 NOBODY = 65534

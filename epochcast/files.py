@@ -1,0 +1,66 @@
+"""Whole files: replaced at once or not at all, and named by their hash."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it.
+
+    Raises:
+        NotADirectoryError: if a file is in the way; it is named.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        file = next(parent for parent in (folder, *folder.parents) if parent.exists())
+        raise NotADirectoryError(errno.ENOTDIR, "a file, not a folder", str(file)) from None
+
+
+def write_bytes_atomically(path: Path, data: bytes) -> None:
+    """Replace a whole file: a reader sees the old one or the new one, never a part.
+
+    Raises:
+        OSError: if the folder can't be written (the path stands in the message).
+    """
+    path = path.absolute()
+    make_folder(path.parent)
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            try:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+                umask = os.umask(0)
+                os.umask(umask)
+                os.fchmod(file.fileno(), 0o666 & ~umask)
+                Path(file.name).replace(path)
+            except BaseException:
+                Path(file.name).unlink(missing_ok=True)
+                raise
+    except OSError as error:  # of the temporary file, whose name says nothing to a user
+        raise OSError(error.errno, f"could not write ({error.strerror})", str(path)) from None
+
+
+def write_text_atomically(path: Path, text: str) -> None:
+    """`write_bytes_atomically` for UTF-8 text."""
+    write_bytes_atomically(path, text.encode())
+
+
+def write_json_atomically(path: Path, value: Any) -> None:
+    """`write_bytes_atomically` for a JSON value, indented; NaN and infinities are refused."""
+    write_text_atomically(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def sha256_of(path: Path) -> str:
+    """Hex SHA-256 of a file's bytes."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
