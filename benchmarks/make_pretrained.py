@@ -15,7 +15,7 @@ from aggregate.runs_agg import aggregate
 from epochcast.cli import run_command
 from epochcast.paths import pretrained_dir, reference_data
 from epochcast.tables import read_runs
-from model.evaluate import read_config_list
+from model.cross_validation import read_config_list
 from model.train import card_lines, train
 
 DECLARED = {

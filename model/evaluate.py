@@ -1,20 +1,18 @@
-"""Honest errors of the time model: splits by configuration, repeated, beside plain baselines.
+"""Honest errors of the time model, for people and for files: tables, every prediction, figures.
 
-A configuration in the test part of a split is in no row used for fitting or for scaling; nothing stops early, so there
-is no third part. Configurations named by --unseen are kept from all fitting and reported one by one.
+Splits are by configuration, repeated, beside plain baselines. Configurations named by --unseen are kept from all
+fitting and reported one by one.
 """
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from aggregate.figures import COLOURS, new_figure, plain_ticks, save_figure
 from aggregate.runs_agg import load_agg, one_set_of_conditions
@@ -32,155 +30,28 @@ from epochcast.cli import (
 )
 from epochcast.files import write_json_atomically, write_text_atomically
 from epochcast.paths import home, runs_agg_csv
-from epochcast.schema import TRAIN_N, AggRow, RunConfig
-from epochcast.stats import RegressionMetrics, mean_and_std, regression_metrics
-from model.baselines import affine_in_steps, linear_on_logs
-from model.features import feature_matrix
+from epochcast.schema import AggRow, RunConfig
+from epochcast.stats import RegressionMetrics, mean_and_std
+from model.cross_validation import (
+    ANN,
+    REPEATS,
+    CrossValidation,
+    UnseenResult,
+    cross_validate,
+    evaluate_unseen,
+    read_config_list,
+)
 from model.predictor import Array
-from model.time_ann import MIN_CONFIGURATIONS, fit_ensembles
 
-FOLDS = 5
-REPEATS = 5
-ANN = "ann"
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class CrossValidation:
-    """Out-of-fold predictions: `predicted[name]` has shape (repeats, n), NaN where a baseline has no answer."""
-
-    configs: list[RunConfig]
-    measured: Array
-    train_n: int
-    predicted: dict[str, Array]
-    folds: int
-
-    def metrics(self, name: str, as_throughput: bool) -> list[RegressionMetrics]:
-        """Metrics of each repeat over all configurations that this model has an answer for."""
-        found = []
-        for row in self.predicted[name]:
-            known = np.isfinite(row)
-            measured, predicted = self.measured[known], row[known]
-            if as_throughput:
-                measured, predicted = self.train_n / measured, self.train_n / predicted
-            if known.any():
-                found.append(regression_metrics(measured, predicted))
-        return found
-
-
-@dataclass(frozen=True, slots=True)
-class UnseenResult:
-    """One configuration kept from all fitting: what was measured (None if it was not) and what is predicted."""
-
-    config: RunConfig
-    measured_sec: float | None
-    predicted_sec: float
-
-    @property
-    def error(self) -> float | None:
-        """Signed relative error of the prediction."""
-        return None if self.measured_sec is None else self.predicted_sec / self.measured_sec - 1
-
-
-def fold_masks(n: int, folds: int, repeats: int, seed: int) -> npt.NDArray[np.bool_]:
-    """Training masks of repeated K-fold splits, shape (repeats * folds, n); each repeat is shuffled anew."""
-    random = np.random.default_rng(seed)
-    masks = np.ones((repeats * folds, n), bool)
-    for repeat in range(repeats):
-        order = random.permutation(n)
-        for fold in range(folds):
-            masks[repeat * folds + fold, order[fold::folds]] = False
-    return masks
-
-
-def cross_validate(
-    rows: Sequence[AggRow], folds: int = FOLDS, repeats: int = REPEATS, seed: int = 0, with_baselines: bool = True
-) -> CrossValidation:
-    """Repeated K-fold cross-validation by configuration of the network and the baselines.
-
-    Raises:
-        ValueError: if there are fewer than MIN_CONFIGURATIONS configurations, or one stands in two rows.
-    """
-    configs = [row.config for row in rows]
-    require_enough(configs)
-    measured = np.array([row.avg_time_mean for row in rows])
-    train_n = rows[0].train_n or TRAIN_N
-    folds = min(folds, len(rows))
-    masks = fold_masks(len(rows), folds, repeats, seed)
-    models = fit_ensembles(feature_matrix(configs), np.log(measured), masks, seed)
-    baselines: dict[str, Callable[[list[RunConfig], Array, list[RunConfig]], Array]] = {}
-    if with_baselines:
-        baselines = {
-            "linear_on_logs": linear_on_logs,
-            "affine_in_steps": lambda train, times, test: affine_in_steps(train, times, test, train_n),
-        }
-    predicted = {name: np.full((repeats, len(rows)), np.nan) for name in (ANN, *baselines)}
-    for number, (mask, model) in enumerate(zip(masks, models, strict=True)):
-        test = [c for c, is_train in zip(configs, mask, strict=True) if not is_train]
-        train = [c for c, is_train in zip(configs, mask, strict=True) if is_train]
-        predicted[ANN][number // folds, ~mask] = model.times(test)
-        for name, fit in baselines.items():
-            predicted[name][number // folds, ~mask] = fit(train, measured[mask], test)
-    return CrossValidation(configs, measured, train_n, predicted, folds)
-
-
-def require_enough(configs: Sequence[RunConfig]) -> None:
-    """Raise a ValueError unless there are enough different configurations to fit a network to."""
-    if len(set(configs)) < len(configs):
-        raise ValueError("a configuration stands in two rows: aggregate the runs first.")
-    if len(configs) < MIN_CONFIGURATIONS:
-        raise ValueError(
-            f"{len(configs)} configurations are too few to learn from: measure at least {MIN_CONFIGURATIONS}, "
-            "e.g. python collect/run_grid.py --depth 2,3 --base_filters 16,32 --batch_size 64,256"
-        )
-
-
-def evaluate_unseen(
-    rows: Sequence[AggRow], unseen: Sequence[RunConfig], seed: int = 0
-) -> tuple[list[UnseenResult], list[AggRow]]:
-    """Predictions for configurations kept from all fitting, and the rows that were left to learn from.
-
-    Raises:
-        ValueError: if too few configurations are left.
-    """
-    kept_out = set(unseen)
-    rest = [row for row in rows if row.config not in kept_out]
-    require_enough([row.config for row in rest])
-    measured = {row.config: row.avg_time_mean for row in rows}
-    log_time = np.log([row.avg_time_mean for row in rest])
-    (model,) = fit_ensembles(
-        feature_matrix(row.config for row in rest), log_time, np.ones((1, len(rest)), np.bool_), seed
-    )
-    times = model.times(list(unseen))
-    return [UnseenResult(c, measured.get(c), float(t)) for c, t in zip(unseen, times, strict=True)], rest
-
-
-def read_config_list(path: Path) -> list[RunConfig]:
-    """Configurations from a CSV file with (at least) the columns depth, base_filters, batch_size.
-
-    Raises:
-        ValueError: names file, line and what is wrong.
-        OSError: if the file can't be read.
-    """
-    path = path.absolute()
-    names = ("depth", "base_filters", "batch_size")
-    try:
-        rows = list(csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines()))
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8 text (byte {error.start}).") from None
-    configs = []
-    for line, row in enumerate(rows, start=2):
-        try:
-            configs.append(RunConfig(*(int(row[name]) for name in names)))
-        except (KeyError, TypeError):
-            raise ValueError(f"{path}:{line}: expected the columns {', '.join(names)}.") from None
-        except ValueError as error:
-            raise ValueError(f"{path}:{line}: {error}") from None
-    if not configs:
-        raise ValueError(f"{path}: no configuration in the file.")
-    return list(dict.fromkeys(configs))
-
-
-# --- report -----------------------------------------------------------------------------------------------------------
+NAMES = {ANN: "time model", "linear_on_logs": "linear on logs", "affine_in_steps": "affine in steps"}
+STYLES = {  # colour, marker, opacity; the model of interest is drawn last, on top
+    "linear_on_logs": (COLOURS[1], "^", 0.45),
+    "affine_in_steps": (COLOURS[2], "s", 0.45),
+    ANN: (COLOURS[0], "o", 0.9),
+}
 
 
 def summarise(metrics: Sequence[RegressionMetrics]) -> dict[str, dict[str, float | None]]:
@@ -263,33 +134,47 @@ def report_text(report: dict[str, Any]) -> str:
 
 
 def draw_evaluation(result: CrossValidation, folder: Path) -> list[Path]:
-    """Predicted against measured time, every point predicted by a model that had not seen it."""
+    """Predicted against measured, for time and for derived throughput; no point was seen by the model behind it."""
+    title = f"{result.folds}-fold by configuration, n = {len(result.configs)}, first repeat"
+    measured, predicted = result.measured, {name: repeats[0] for name, repeats in result.predicted.items()}
+    time = _scatter(measured, predicted, "time (s/epoch)", title)
+    derived = {name: result.train_n / times for name, times in predicted.items()}
+    throughput = _scatter(result.train_n / measured, derived, "throughput (images/s)", title)
+    return [
+        *save_figure(time, folder, "predicted_against_measured_time"),
+        *save_figure(throughput, folder, "predicted_against_measured_throughput"),
+    ]
+
+
+def _scatter(measured: Array, predicted: Mapping[str, Array], label: str, title: str) -> Figure:
     figure, axes = new_figure(6.6, 5.6)
-    styles = {"linear_on_logs": (COLOURS[1], "^"), "affine_in_steps": (COLOURS[2], "s"), ANN: (COLOURS[0], "o")}
-    for name, (colour, marker) in styles.items():
-        if name in result.predicted:
-            axes.plot(
-                result.measured,
-                result.predicted[name][0],
-                marker,
-                color=colour,
-                label=name,
-                markersize=5,
-                alpha=0.9 if name == ANN else 0.45,
-            )
-    limits = [float(result.measured.min()), float(result.measured.max())]
+    for name, (colour, marker, alpha) in STYLES.items():
+        if name in predicted:
+            axes.plot(measured, predicted[name], marker, color=colour, label=NAMES[name], markersize=5, alpha=alpha)
+    limits = [float(measured.min()), float(measured.max())]
     axes.plot(limits, limits, "--", color="0.3", linewidth=1, label="equal")
-    axes.set(xscale="log", yscale="log", xlabel="measured time (s/epoch)", ylabel="predicted time (s/epoch)")
-    axes.set_title(f"Predicted against measured, {result.folds}-fold by configuration, n = {len(result.configs)}")
+    axes.set(xscale="log", yscale="log", xlabel=f"measured {label}", ylabel=f"predicted {label}", title=title)
     plain_ticks(axes)
     axes.legend(loc="upper left", frameon=False)
-    return save_figure(figure, folder, "predicted_against_measured")
+    return figure
+
+
+def predictions_csv(result: CrossValidation) -> str:
+    """Every out-of-fold prediction as CSV: a line for each configuration and repeat, empty where there is no answer."""
+    import pandas as pd
+
+    configs = pd.DataFrame([asdict(config) for config in result.configs]).assign(measured_sec=result.measured)
+    repeats = [
+        configs.assign(repeat=number + 1, **{f"{name}_sec": p[number] for name, p in result.predicted.items()})
+        for number in range(len(result.predicted[ANN]))
+    ]
+    return str(pd.concat(repeats).to_csv(index=False, lineterminator="\n"))
 
 
 def evaluate(
     rows: Sequence[AggRow], unseen: Sequence[RunConfig], out: Path, repeats: int = REPEATS, seed: int = 0
 ) -> tuple[dict[str, Any], list[Path]]:
-    """Evaluate on one table and write report.txt, report.json and the figure into `out`.
+    """Evaluate on one table and write report, predictions and figures into `out`.
 
     Raises:
         ValueError: if the table has too few configurations.
@@ -300,8 +185,9 @@ def evaluate(
     report = report_of(result, unseen_results)
     write_json_atomically(out / "report.json", report)
     write_text_atomically(out / "report.txt", report_text(report) + "\n")
-    figures = draw_evaluation(result, out)
-    return report, [out.absolute() / "report.txt", out.absolute() / "report.json", *figures]
+    write_text_atomically(out / "predictions.csv", predictions_csv(result))
+    written = [out.absolute() / name for name in ("report.txt", "report.json", "predictions.csv")]
+    return report, [*written, *draw_evaluation(result, out)]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from epochcast.cli import add_json_flag, make_parser, percent, positive_int, print_answer, run_command
+from epochcast.cli import add_json_flag, make_parser, percent, positive_int, print_answer, print_home, run_command
 from epochcast.environment import box_device_name
 from epochcast.schema import DEFAULT_CONFIG, Conditions, RunConfig
 from model.predictor import Choice, choose_model
@@ -69,6 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
 
     def work() -> int:
+        print_home()
         config = RunConfig(arguments.depth, arguments.base_filters, arguments.batch_size)
         params = count_params(config.depth, config.base_filters)
         if arguments.params not in (None, params):

@@ -88,12 +88,16 @@ class SavedModel:
 
     def outside(self, config: RunConfig) -> list[str]:
         """What of a configuration lies outside the measured range, in words; empty if nothing does."""
-        found = []
-        for name, (low, high) in self.card["range"].items():
-            value = getattr(config, name)
-            if not low <= value <= high:
-                found.append(f"{name} {value} (measured: {low} to {high})")
-        return found
+        return _outside(self.card, config)
+
+
+def _outside(card: dict[str, Any], config: RunConfig) -> list[str]:
+    found = []
+    for name, (low, high) in card["range"].items():
+        value = getattr(config, name)
+        if not low <= value <= high:
+            found.append(f"{name} {value} (measured: {low} to {high})")
+    return found
 
 
 def card_path(model: Path) -> Path:
@@ -109,7 +113,7 @@ def _read_card(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise ValueError(f"{path}: not a model card: {error}. Train the model again.") from None
     wanted = {"schema_version", "feature_names", "feature_mean", "feature_scale", "law", "residual_scale"}
-    wanted |= {"range", "conditions", "keras_sha256", "errors", "activation"}
+    wanted |= {"range", "conditions", "keras_sha256", "errors", "activation", "created_utc"}
     if not isinstance(card, dict) or (missing := sorted(wanted - card.keys())):
         raise ValueError(f"{path}: not a model card: {', '.join(missing)} missing. Train the model again.")
     if card["schema_version"] != CARD_SCHEMA_VERSION:
@@ -194,13 +198,14 @@ def choose_model(config: RunConfig | None, path: Path | None = None) -> Choice:
         return Choice(load_model(path), "named by --model")
     box = box_device_name()
     reasons = []
-    local = [load_model(card.with_suffix(".keras")) for card in sorted(models_dir().glob("*.json"))]
-    for model in sorted(local, key=lambda m: str(m.card.get("created_utc")), reverse=True):
-        if model.device_name != box:
-            reasons.append(f"{model.path.name} is of {model.device_name}")
-        elif config is not None and (outside := model.outside(config)):
-            reasons.append(f"{model.path.name} was not trained on {', '.join(outside)}")
+    cards = [(_read_card(path), path) for path in sorted(models_dir().glob("*.json"))]
+    for card, card_file in sorted(cards, key=lambda pair: str(pair[0]["created_utc"]), reverse=True):
+        model = card_file.with_suffix(".keras")
+        if (device := card["conditions"]["device_name"]) != box:
+            reasons.append(f"{model.name} is of {device or 'an unknown device'}")
+        elif config is not None and (outside := _outside(card, config)):
+            reasons.append(f"{model.name} was not trained on {', '.join(outside)}")
         else:
-            return Choice(model, f"the newest local model of this box ({box})")
+            return Choice(load_model(model), f"the newest local model of this box ({box})")
     why = "; ".join(reasons) or f"none in {models_dir()}"
     return Choice(load_model(pretrained_dir() / "a100.keras"), f"the pretrained model, as no local one fits: {why}")

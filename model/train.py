@@ -30,7 +30,7 @@ from epochcast.environment import utc_now
 from epochcast.files import sha256_of, write_json_atomically
 from epochcast.paths import models_dir, runs_agg_csv
 from epochcast.schema import AggRow, Conditions, RunConfig
-from model.evaluate import ANN, cross_validate, read_config_list, require_enough
+from model.cross_validation import ANN, cross_validate, read_config_list, require_enough
 from model.features import FEATURE_NAMES, feature_matrix
 from model.predictor import CARD_SCHEMA_VERSION, card_path
 from model.time_ann import HIDDEN, MEMBERS, STEPS, fit_ensembles, save_keras

@@ -30,7 +30,8 @@ from epochcast.cli import (
 from epochcast.files import write_json_atomically
 from epochcast.paths import demo_dir, failures_csv
 from epochcast.schema import Exclusion, RunConfig, RunSpec
-from model.evaluate import ANN, evaluate
+from model.cross_validation import ANN
+from model.evaluate import evaluate
 from model.predict_perf import predict
 from model.predictor import Choice, load_model
 from model.train import train

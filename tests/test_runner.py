@@ -358,7 +358,7 @@ def test_a_caller_that_notes_signals_itself_learns_of_one_that_came_as_a_run_fin
 def test_a_signal_that_was_ignored_from_the_start_stays_ignored(bench):
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as `&` in a script does
     try:
-        row = bench.measure("ok", say=when_said("epoch 2/", send_self(signal.SIGINT)))
+        row = bench.measure("lasting", "0.5", say=when_said("epoch 2/", send_self(signal.SIGINT)))
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, before)
