@@ -17,6 +17,7 @@ from epochcast.cli import (
     run_command,
     significant,
 )
+from epochcast.files import make_folder
 from epochcast.paths import figures_dir, runs_agg_csv
 from epochcast.schema import AggRow
 
@@ -44,7 +45,7 @@ def new_figure(width: float = 8.0, height: float = 4.8) -> tuple[Figure, Axes]:
 
 def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
     """Write a figure as `name`.png and `name`.svg; the paths written."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     paths = [folder / f"{name}.png", folder / f"{name}.svg"]
     for path in paths:
         figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
@@ -117,7 +118,8 @@ def throughput_against_batch_size(rows: Sequence[AggRow]) -> Figure:
     axes.set(xlabel="batch size (images)", ylabel="throughput (images/s)", title="Throughput against batch size")
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
-    plain_ticks(axes, x=[2.0**k for k in range(1, 20) if _spans(rows, 2**k)])
+    powers = [2.0**k for k in range(1, 20) if _spans(rows, 2**k)]
+    plain_ticks(axes, x=powers or sorted({float(row.batch_size) for row in rows}))
     _legend_of(axes, colours, markers)
     return figure
 
@@ -139,7 +141,8 @@ def repeats(rows: Sequence[AggRow]) -> Figure | None:
     axes.errorbar([0] * len(shown), range(len(shown)), xerr=spread, fmt="o", color=COLOURS[0], capsize=4)
     labels = [f"{row.config}  {significant(row.avg_time_mean)} s  n={row.n}" for row in shown]
     axes.set_yticks(range(len(shown)), labels)
-    axes.set(xlabel="standard deviation between runs (% of the mean time)", title="Repeats of one configuration")
+    noted = f" (the {len(shown)} noisiest of {len(repeated)})" if len(shown) < len(repeated) else ""
+    axes.set(xlabel="standard deviation between runs (% of the mean time)", title=f"Repeats of one configuration{noted}")
     axes.set_ylim(len(shown) - 0.5, -0.5)
     return figure
 

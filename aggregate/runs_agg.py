@@ -193,12 +193,15 @@ def write_agg(runs: Path, out: Path) -> Aggregation:
     Raises:
         ValueError, OSError: if the runs can't be read or aggregated, or `out` can't be written.
     """
-    runs = runs.absolute()
-    _refuse_another_kind(out.absolute())
-    hashes = _source_hashes(runs)  # before reading: a row appended meanwhile makes the cache look old, not new
+    runs, out = runs.absolute(), out.absolute()
+    _refuse_another_kind(out)
+    # before reading: a row appended meanwhile makes the cache look old, not new; a missing table is read_runs's to tell
+    hashes = _source_hashes(runs) if runs.exists() else {}
     result = aggregate(read_runs(runs))
     write_table(out, result.rows, AggRow)
-    write_json_atomically(_source_file(out), {"source": str(runs), **hashes, "agg_sha256": sha256_of(out)})
+    # by name alone where both lie in one folder: moved or copied, it keeps to its own runs
+    source = runs.name if runs.parent == out.parent else str(runs)
+    write_json_atomically(_source_file(out), {"source": source, **hashes, "agg_sha256": sha256_of(out)})
     return result
 
 
@@ -233,7 +236,7 @@ def load_agg(path: Path, is_frozen: bool = False) -> AggTable:
         return AggTable(path, _read_agg(path), "a table without a source, used as it is", None)
     try:
         recorded = json.loads(source_file.read_text(encoding="utf-8"))
-        runs = Path(recorded["source"])
+        runs = path.parent / recorded["source"]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{source_file}: not a source record ({error!r}). Delete it, or aggregate again.") from None
     if recorded.get("agg_sha256") != sha256_of(path):

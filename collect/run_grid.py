@@ -7,27 +7,25 @@ crashed; runs that were killed, interrupted or timed out are. Ctrl-C ends it cle
 from __future__ import annotations
 
 import argparse
-import csv
-import hashlib
 import itertools
-import json
 import random
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 if not __package__:  # run by path: import from the checkout, not from this folder
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from collect.child import CHILD, noted_interrupts
 from collect.estimate import WallEstimate
+from collect.grid import PlannedRun, grid_name, grid_runs, read_configs
 from collect.recover import recover
 from collect.run_one import DEFAULT, HELP, add_data_flags, make_spec, show_output
-from collect.runner import CHILD, RunClaimedError, RunExistsError, noted_interrupts, run, spec_id
+from collect.runner import RunClaimedError, RunExistsError, run
 from epochcast.cli import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
@@ -41,20 +39,17 @@ from epochcast.cli import (
     run_command,
     significant,
 )
-from epochcast.environment import box_device_name
 from epochcast.paths import excluded_csv, failures_csv
 from epochcast.schema import REPEATED_STATUSES, SPEC_CHOICES, Exclusion, FailureRecord, RunRecord, RunSpec
 from epochcast.tables import check_appendable, read_table
 
 LIST_FLAGS = ("depth", "base_filters", "batch_size", "pipeline", "precision", "jit_compile", "seed")
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedRun:
-    """One run of a grid, under the name by which a resumed grid knows it again."""
-
-    spec: RunSpec
-    run_id: str
+LIST_HELP = {
+    "depth": "blocks of two convolutions and a pool, e.g. 2:5",
+    "base_filters": "filters of the first block, e.g. 16,32,64",
+    "batch_size": "images per step, e.g. 64:2048:x2",
+    "seed": "of weights and shuffling, e.g. 1,2,3",
+}
 
 
 @dataclass(slots=True)
@@ -67,90 +62,6 @@ class GridResult:
     n_failed_before: int = 0
     n_elsewhere: int = 0
     was_interrupted: bool = False
-
-
-def grid_runs(specs: Iterable[RunSpec], repeats: int, excluded: Mapping[str, Exclusion]) -> list[PlannedRun]:
-    """Every spec `repeats` times, named; a run that was taken back gets a new name, so that it is measured again.
-
-    Raises:
-        ValueError: if there is no spec.
-    """
-    device = box_device_name()
-    planned = []
-    for spec in dict.fromkeys(specs):
-        base = spec_id(spec, device)
-        for repeat in range(1, repeats + 1):
-            run_id, attempt = f"{base}-r{repeat}", 2
-            while run_id in excluded:
-                run_id, attempt = f"{base}-r{repeat}.{attempt}", attempt + 1
-            planned.append(PlannedRun(spec, run_id))
-    if not planned:
-        raise ValueError("the grid is empty: name at least one configuration.")
-    return planned
-
-
-def grid_name(planned: Sequence[PlannedRun]) -> str:
-    """A name for a set of runs, whatever their order."""
-    return "grid-" + hashlib.sha256(" ".join(sorted(p.run_id for p in planned)).encode()).hexdigest()[:8]
-
-
-def read_configs(path: Path, defaults: RunSpec) -> list[RunSpec]:
-    """Specs from a CSV or JSON file: one row or object a configuration, named like the flags; the rest from `defaults`.
-
-    Raises:
-        ValueError: names file, line and column of what is wrong.
-        OSError: if the file can't be read.
-    """
-    rows = list(_read_objects(path))
-    if not rows:
-        raise ValueError(f"{path.absolute()}: the grid is empty: no configuration in the file.")
-    kinds = {f.name: type(getattr(DEFAULT, f.name)) for f in fields(RunSpec)} | {"window_steps": int, "data_dir": str}
-    specs = []
-    for where, row in rows:
-        if unknown := [str(name) for name in row if name not in kinds]:
-            raise ValueError(f"{where}: unknown column {', '.join(unknown)}; use {', '.join(kinds)}.")
-        chosen = {}
-        for name, value in row.items():
-            if value in (None, ""):
-                continue
-            try:
-                if isinstance(value, (bool, float, list, dict)):
-                    raise ValueError
-                chosen[name] = kinds[name](value)
-            except ValueError:
-                wanted = "a whole number" if kinds[name] is int else "a word"
-                raise ValueError(f"{where}, column {name!r}: expected {wanted}, got {value!r}.") from None
-        try:
-            specs.append(make_spec(asdict(defaults) | chosen))
-        except ValueError as error:
-            raise ValueError(f"{where}: {error}") from None
-    return specs
-
-
-def _read_objects(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each row or object of a file, with where it stands."""
-    path = path.absolute()
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}).") from None
-    if path.suffix.lower() == ".json":
-        try:
-            rows = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path}:{error.lineno}: not JSON: {error.msg}.") from None
-        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-            raise ValueError(f"{path}: expected a list of objects, one a configuration.")
-        yield from ((f"{path}, object {number}", row) for number, row in enumerate(rows, start=1))
-        return
-    reader = csv.DictReader(text.splitlines(), strict=True)
-    try:
-        for row in reader:
-            if (extra := row.pop(None, None)) is not None:  # type: ignore[call-overload]  # the key of cells too many
-                raise ValueError(f"{path}:{reader.line_num}: more cells than columns: {', '.join(extra)}.")
-            yield f"{path}:{reader.line_num}", row
-    except csv.Error as error:
-        raise ValueError(f"{path}:{reader.reader.line_num}: not CSV: {error}.") from None
 
 
 def run_grid(
@@ -316,10 +227,8 @@ def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[RunSpec
             text = f"{HELP[name]}; one or several of {', '.join(SPEC_CHOICES[name])}"
             parser.add_argument(f"--{name}", type=_choice_list(SPEC_CHOICES[name]), default=default, help=text)
         else:
-            kind, text = (
-                (_seed_list, "e.g. 1,2,3") if name == "seed" else (int_list, "e.g. 64,128 or 64:2048:x2 or 2:5")
-            )
-            parser.add_argument(f"--{name}", type=kind, default=default, metavar="LIST", help=text)
+            kind = _seed_list if name == "seed" else int_list
+            parser.add_argument(f"--{name}", type=kind, default=default, metavar="LIST", help=LIST_HELP[name])
     add_data_flags(parser)
     parser.add_argument(
         "--configs", type=Path, metavar="PATH", help="CSV or JSON of configurations, instead of the lists"

@@ -14,7 +14,8 @@ from typing import Any
 
 from aggregate.figures import draw_figures
 from aggregate.runs_agg import Aggregation, report_lines, write_agg
-from collect.run_grid import GridResult, grid_runs, run_grid
+from collect.grid import grid_runs
+from collect.run_grid import GridResult, run_grid
 from collect.run_one import show_output
 from epochcast.cli import (
     EXIT_FAILED,

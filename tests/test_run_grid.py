@@ -27,8 +27,9 @@ from light_child import (
 )
 
 from collect import run_grid as grid
+from collect.grid import grid_name, grid_runs, read_configs
 from collect.recover import recover
-from collect.run_grid import grid_name, grid_runs, read_configs, run_grid
+from collect.run_grid import run_grid
 from collect.runner import RunRefusedError
 from epochcast.paths import CODE_ROOT
 from epochcast.schema import Exclusion, FailureRecord, RunRecord, RunSpec

@@ -28,14 +28,14 @@ from light_child import (
     wait_for,
 )
 
-from collect import runner
+from collect import child, runner
+from collect.child import GRACE_SEC, noted_interrupts
 from collect.runner import (
     RunClaimedError,
     RunExistsError,
     RunRefusedError,
     claimed_log,
     new_run_id,
-    noted_interrupts,
     run,
     spec_id,
 )
@@ -276,7 +276,7 @@ def test_a_hung_child_is_ended_at_the_timeout_with_the_epochs_timed_so_far(bench
 
 
 def test_a_hung_child_that_ignores_sigterm_is_killed_after_a_grace(bench, tmp_path, monkeypatch):
-    monkeypatch.setattr(runner, "GRACE_SEC", 0.5)
+    monkeypatch.setattr(child, "GRACE_SEC", 0.5)
     failure = bench.measure("hang-ignoring-signals", str(tmp_path / "deaf"), timeout_sec=3.0)
     assert (tmp_path / "deaf").exists()
     assert (failure.status, failure.signal) == ("timeout", "SIGKILL")
@@ -339,7 +339,7 @@ def test_a_second_ctrl_c_does_not_wait_for_the_grace(bench, tmp_path):
 
     failure = bench.measure("hang-ignoring-signals", str(deaf), say=when_said("epoch 2/", twice))
     assert (failure.status, failure.signal) == ("interrupted", "SIGKILL")
-    assert failure.wall_sec < runner.GRACE_SEC
+    assert failure.wall_sec < GRACE_SEC
 
 
 def test_ctrl_c_that_comes_as_a_run_finishes_does_not_cost_the_row(bench):
