@@ -141,8 +141,12 @@ def repeats(rows: Sequence[AggRow]) -> Figure | None:
     axes.errorbar([0] * len(shown), range(len(shown)), xerr=spread, fmt="o", color=COLOURS[0], capsize=4)
     labels = [f"{row.config}  {significant(row.avg_time_mean)} s  n={row.n}" for row in shown]
     axes.set_yticks(range(len(shown)), labels)
-    noted = f" (the {len(shown)} noisiest of {len(repeated)})" if len(shown) < len(repeated) else ""
-    axes.set(xlabel="standard deviation between runs (% of the mean time)", title=f"Repeats of one configuration{noted}")
+    noted = (
+        f": the {len(shown)} noisiest of {len(repeated)} configurations"
+        if len(shown) < len(repeated)
+        else " of one configuration"
+    )
+    axes.set(xlabel="standard deviation between runs (% of the mean time)", title=f"Repeats{noted}")
     axes.set_ylim(len(shown) - 0.5, -0.5)
     return figure
 

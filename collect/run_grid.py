@@ -24,7 +24,7 @@ from collect.child import CHILD, noted_interrupts
 from collect.estimate import WallEstimate
 from collect.grid import PlannedRun, grid_name, grid_runs, read_configs
 from collect.recover import recover
-from collect.run_one import DEFAULT, HELP, add_data_flags, make_spec, show_output
+from collect.run_one import DEFAULT, HELP, add_data_flags, make_spec, output_printer
 from collect.runner import RunClaimedError, RunExistsError, run
 from epochcast.cli import (
     EXIT_FAILED,
@@ -267,7 +267,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             timeout_sec=arguments.timeout_sec,
             is_dry=arguments.dry_run,
             say=lambda line: print(line, flush=True),
-            on_output=show_output,
+            on_output=output_printer(),
         )
         if result.was_interrupted:
             return EXIT_INTERRUPTED

@@ -10,7 +10,7 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
 
@@ -106,11 +106,20 @@ HELP = {
 }
 
 
-def show_output(data: bytes) -> None:
-    """What the measuring process prints, on stderr, without TensorFlow's start-up messages; the log has them all."""
-    for line in data.decode(errors="replace").splitlines():
-        if line.strip() and not NOISE.match(line):
-            print(line, file=sys.stderr, flush=True)
+def output_printer() -> Callable[[bytes], None]:
+    """Shows what measuring processes print, on stderr: each line once, without TensorFlow's start-up messages.
+
+    The log of each run has everything.
+    """
+    seen: set[str] = set()
+
+    def show(data: bytes) -> None:
+        for line in data.decode(errors="replace").splitlines():
+            if line.strip() and line not in seen and not NOISE.match(line):
+                seen.add(line)
+                print(line, file=sys.stderr, flush=True)
+
+    return show
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -124,7 +133,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             runs=arguments.runs,
             log_dir=arguments.log_dir,
             say=lambda line: print(line, flush=True),
-            on_output=show_output,
+            on_output=output_printer(),
         )
         if isinstance(result, FailureRecord):
             print(f"error: the run ended as {result.status}: {result.message}", file=sys.stderr)

@@ -22,7 +22,10 @@ def cpu_count() -> int:
 
 
 def cpu_name() -> str:
-    """The processor's model name with the number of cores this process may use, e.g. `AMD EPYC 9B14 (2 cores)`."""
+    """The processor's model name with the number of cores this process may use, e.g. `AMD EPYC 9B14 (2 cores)`.
+
+    Commas go, because a name stands in `--conditions device_name=...,backend=...`.
+    """
     name = platform.processor() or platform.machine()
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
@@ -32,7 +35,7 @@ def cpu_name() -> str:
                 break
     except OSError:
         pass  # not Linux: the platform's own word stands
-    return f"{name} ({cpu_count()} cores)"
+    return f"{name.replace(',', '')} ({cpu_count()} cores)"
 
 
 def gpu_names() -> list[str]:

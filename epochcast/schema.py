@@ -19,6 +19,7 @@ Record = TypeVar("Record")
 
 TRAIN_N = 50_000  # training images of CIFAR-10 (Krizhevsky 2009)
 TEST_N = 10_000  # test images of CIFAR-10
+MAX_DEPTH = 16  # filters double per block: more would be no network, and no number to compute with
 WARMUP_EPOCHS = 1  # the first epoch pays for tracing, compiling and autotuning; recorded, never averaged
 SCHEMA_VERSION = 1
 KNOWN_FLAGS = frozenset({"stalled", "unstable", "diverged"})
@@ -81,6 +82,7 @@ class RunConfig:
         for field in fields(self):
             value = getattr(self, field.name)
             _require(isinstance(value, int) and value >= 1, self, field.name, "a whole number of at least 1")
+        _require(self.depth <= MAX_DEPTH, self, "depth", f"at most {MAX_DEPTH}: filters double with every block")
 
     def steps_per_epoch(self, train_n: int = TRAIN_N) -> int:
         """Optimizer steps of one epoch over `train_n` images; the last batch may be partial."""

@@ -146,17 +146,17 @@ def read_config_list(path: Path) -> list[RunConfig]:
     path = path.absolute()
     names = ("depth", "base_filters", "batch_size")
     try:
-        rows = list(csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines()))
+        reader = csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines())
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not UTF-8 text (byte {error.start}).") from None
     configs = []
-    for line, row in enumerate(rows, start=2):
+    for row in reader:
         try:
             configs.append(RunConfig(*(int(row[name]) for name in names)))
         except (KeyError, TypeError):
-            raise ValueError(f"{path}:{line}: expected the columns {', '.join(names)}.") from None
+            raise ValueError(f"{path}:{reader.line_num}: expected the columns {', '.join(names)}.") from None
         except ValueError as error:
-            raise ValueError(f"{path}:{line}: {error}") from None
+            raise ValueError(f"{path}:{reader.line_num}: {error}") from None
     if not configs:
         raise ValueError(f"{path}: no configuration in the file.")
     return list(dict.fromkeys(configs))

@@ -88,7 +88,7 @@ def report_of(result: CrossValidation, unseen: Sequence[UnseenResult]) -> dict[s
 def _spread(cell: dict[str, float | None], scale: float = 1.0) -> str:
     if cell["mean"] is None:
         return "-"
-    mean = significant(cell["mean"] * scale) if abs(cell["mean"]) < 0.99 or scale != 1 else f"{cell['mean']:.4g}"
+    mean = significant(cell["mean"] * scale) if abs(cell["mean"]) < 0.99 or scale != 1 else significant(cell["mean"], 4)
     return mean if cell["std"] is None else f"{mean} ± {significant(cell['std'] * scale, 2)}"
 
 

@@ -19,12 +19,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from epochcast.cells import columns
 from epochcast.environment import box_device_name
 from epochcast.paths import models_dir, pretrained_dir
 from epochcast.schema import TRAIN_N, Conditions, RunConfig
 from model.features import FEATURE_NAMES, feature_matrix
 
 CARD_SCHEMA_VERSION = 1
+LARGEST_LOG_TIME = 500.0  # natural; a time of 1e217 s, or its inverse, is still a number
 Array = npt.NDArray[np.float64]
 
 
@@ -44,7 +46,7 @@ class Network:
         for i, (kernel, bias) in enumerate(zip(self.kernels, self.biases, strict=True)):
             h = np.einsum("nmi,mio->nmo", h, kernel) + bias
             if i < len(self.kernels) - 1:
-                h = h / (1 + np.exp(-h))
+                h = h * 0.5 * (1 + np.tanh(h / 2))  # h * sigmoid(h), without its overflow far outside
         return h[:, :, 0]
 
 
@@ -59,10 +61,17 @@ class TimeModel:
     residual_scale: float
 
     def times(self, configs: Sequence[RunConfig]) -> Array:
-        """Predicted steady seconds per epoch, shape (n,)."""
+        """Predicted steady seconds per epoch, shape (n,).
+
+        Raises:
+            ValueError: if a configuration lies so far outside that its time is no number.
+        """
         x = (feature_matrix(configs) - self.feature_mean) / self.feature_scale
         residual = np.median(self.network.outputs(x), axis=1) * self.residual_scale
-        return np.asarray(np.exp(self.law[0] + x @ self.law[1:] + residual))
+        log_time = self.law[0] + x @ self.law[1:] + residual
+        if absurd := [str(c) for c, t in zip(configs, log_time, strict=True) if not abs(t) < LARGEST_LOG_TIME]:
+            raise ValueError(f"{' '.join(absurd)}: too far outside what the model learned from to be predicted at all.")
+        return np.asarray(np.exp(log_time))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -114,7 +123,9 @@ def _read_card(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: not a model card: {error}. Train the model again.") from None
     wanted = {"schema_version", "feature_names", "feature_mean", "feature_scale", "law", "residual_scale"}
     wanted |= {"range", "conditions", "keras_sha256", "errors", "activation", "created_utc"}
-    if not isinstance(card, dict) or (missing := sorted(wanted - card.keys())):
+    if not isinstance(card, dict):
+        raise ValueError(f"{path}: not a model card: it holds no JSON object. Train the model again.")
+    if missing := sorted(wanted - card.keys()):
         raise ValueError(f"{path}: not a model card: {', '.join(missing)} missing. Train the model again.")
     if card["schema_version"] != CARD_SCHEMA_VERSION:
         raise ValueError(
@@ -124,6 +135,8 @@ def _read_card(path: Path) -> dict[str, Any]:
         raise ValueError(
             f"{path}: the model takes {card['feature_names']}, this version gives {list(FEATURE_NAMES)}. Train again."
         )
+    if not isinstance(card["conditions"], dict) or set(card["conditions"]) != set(columns(Conditions)):
+        raise ValueError(f"{path}: not a model card: conditions must name {', '.join(columns(Conditions))}.")
     return card
 
 
@@ -166,7 +179,7 @@ def load_model(path: Path) -> SavedModel:
         raise ValueError(f"{path}: activation {card['activation']!r} is not known to this version. Train it again.")
     try:
         network = _read_network(data, path)
-    except (zipfile.BadZipFile, KeyError, OSError) as error:
+    except (zipfile.BadZipFile, json.JSONDecodeError, KeyError, TypeError, OSError) as error:
         raise ValueError(f"{path}: not a Keras model file: {error}. Train it again.") from None
     time_model = TimeModel(
         network,

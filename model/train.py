@@ -27,7 +27,7 @@ from epochcast.cli import (
     significant,
 )
 from epochcast.environment import utc_now
-from epochcast.files import sha256_of, write_json_atomically
+from epochcast.files import make_folder, sha256_of, write_json_atomically
 from epochcast.paths import models_dir, runs_agg_csv
 from epochcast.schema import AggRow, Conditions, RunConfig
 from model.cross_validation import ANN, cross_validate, read_config_list, require_enough
@@ -58,7 +58,11 @@ def declare(conditions: Conditions, facts: Mapping[str, str]) -> Conditions:
     for name, text in facts.items():
         if name not in (known := [f.name for f in fields(Conditions)]):
             raise ValueError(f"--declare {name}: not a condition; use {', '.join(known)}.")
-        value: Any = int(text) if name in ("steps_per_execution", "train_n", "window_steps") else text
+        value: Any = text
+        if name in ("steps_per_execution", "train_n", "window_steps"):
+            if not text.isdecimal() or int(text) < 1:
+                raise ValueError(f"--declare {name}={text}: expected a whole number of at least 1.")
+            value = int(text)
         measured = getattr(conditions, name)
         if measured is not None and measured != value:
             raise ValueError(f"--declare {name}={text}: the table says {measured}.")
@@ -93,6 +97,8 @@ def train(
     rows = [row for row in rows if row.config not in set(held_out)]
     configs = [row.config for row in rows]
     require_enough(configs)
+    conditions = declare(rows[0].conditions, declared or {})  # refused before an older model is replaced
+    make_folder(path.absolute().parent)
     result = cross_validate(rows, repeats=1, seed=seed, with_baselines=False)
     (errors,) = result.metrics(ANN, as_throughput=False)
     log_time = np.log([row.avg_time_mean for row in rows])
@@ -102,7 +108,7 @@ def train(
         "schema_version": CARD_SCHEMA_VERSION,
         "recipe": "log_time_ann",
         "created_utc": utc_now(),
-        "conditions": asdict(declare(rows[0].conditions, declared or {})),
+        "conditions": asdict(conditions),
         "declared": sorted(declared or {}),
         "credit": credit,
         "feature_names": list(FEATURE_NAMES),
@@ -175,7 +181,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             rows, path, seed=arguments.seed, held_out=held_out, declared=arguments.declare, credit=arguments.credit
         )
         if arguments.json:
-            print(json.dumps({"model": str(path.absolute()), **card}))
+            named = {"table": str(table.path), "table_origin": table.origin, "model": str(path.absolute())}
+            print(json.dumps({**named, **card}))
             return 0
         print(f"table: {table.path} ({table.origin})")
         print("\n".join(card_lines(card)))

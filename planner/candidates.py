@@ -58,6 +58,10 @@ class CostRules:
     overhead_sec: float | None = None
     first_epoch: str | float = "measured"
 
+    def __post_init__(self) -> None:
+        if self.epochs < 2:
+            raise ValueError(f"epochs must be at least 2, got {self.epochs}: the first is untimed.")
+
 
 @dataclass(frozen=True, slots=True)
 class _Fallback:
@@ -107,11 +111,14 @@ def make_candidates(
     """Candidates and notes on what was assumed: from measured rows, their times predicted where `saved` is given.
 
     Without rows, candidates are DEFAULT_GRID as far as `saved` was measured, and `saved` must be given.
+
+    Raises:
+        ValueError: if `saved` answers for no configuration of DEFAULT_GRID, or for epochs of another length.
     """
     device_name = rows[0].device_name if rows else None
     if device_name is None and saved is not None:
         device_name = saved.device_name
-    excesses = [r.first_epoch_sec_mean - r.avg_time_mean for r in rows if r.first_epoch_sec_mean is not None]
+    excesses = [max(r.first_epoch_sec_mean - r.avg_time_mean, 0.0) for r in rows if r.first_epoch_sec_mean is not None]
     overheads = [r.overhead_sec_mean for r in rows if r.overhead_sec_mean is not None]
     fallbacks = {
         "overhead_sec": _fallback("overhead_sec", overheads, saved, device_name),
@@ -126,6 +133,11 @@ def make_candidates(
         grid = [RunConfig(*values) for values in itertools.product(*DEFAULT_GRID.values())]
         configs = [(config, None) for config in grid if not saved.outside(config)]
         train_n = saved.train_n
+        if not configs:
+            raise ValueError(
+                f"nothing measured to plan from, and {saved.path} was measured on no configuration of the default "
+                "grid. Measure first: python collect/run_grid.py, or name another --model."
+            )
         ranges = ", ".join(f"{name} {'/'.join(map(str, values))}" for name, values in DEFAULT_GRID.items())
         notes.append(
             f"nothing measured to plan from: the default grid ({ranges}), {len(configs)} of {len(grid)} configurations "
@@ -135,6 +147,15 @@ def make_candidates(
         device, box = saved.device_name or "an unknown device", box_device_name()
         other = "" if device == box else f", NOT this box ({box})"
         notes.append(f"steady times are predictions for {device}{other}")
+        if saved.train_n != train_n:
+            raise ValueError(
+                f"{saved.path} predicts epochs of {saved.train_n} images, the table holds epochs of {train_n}. "
+                "Name another --model, or use --time_source measured."
+            )
+        if n_outside := sum(bool(saved.outside(config)) for config, _ in configs):
+            notes.append(
+                f"{n_outside} of {len(configs)} predictions extrapolate: outside the range of {saved.path.name}"
+            )
         steady = [float(t) for t in saved.time_model.times([config for config, _ in configs])]
     else:
         steady = [row.avg_time_mean for _, row in configs if row is not None]

@@ -16,7 +16,7 @@ from aggregate.figures import draw_figures
 from aggregate.runs_agg import Aggregation, report_lines, write_agg
 from collect.grid import grid_runs
 from collect.run_grid import GridResult, run_grid
-from collect.run_one import show_output
+from collect.run_one import output_printer
 from epochcast.cli import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
@@ -42,7 +42,7 @@ from planner.plan import Plan
 
 GRID = {"depth": (2, 3), "base_filters": (8, 16), "batch_size": (64, 128, 256)}
 WINDOWS = 5  # the first is not timed
-WINDOW_STEPS = 20
+WINDOW_STEPS = 15
 NEW_CONFIG = RunConfig(3, 16, 192)  # not in the grid
 PLAN_SEC = 600.0
 PLAN_EPOCHS = 5
@@ -62,6 +62,8 @@ def start_over(folder: Path) -> Path | None:
     if not folder.exists():
         return None
     aside = folder.with_name(f"{folder.name}-until-{datetime.now(UTC):%Y%m%dT%H%M%SZ}")
+    while aside.exists():  # shutil.move would put it inside
+        aside = aside.with_name(f"{aside.name}-again")
     shutil.move(folder, aside)
     return aside
 
@@ -79,7 +81,7 @@ def measure(folder: Path) -> GridResult:
         log_dir=folder / "logs",
         timeout_sec=TIMEOUT_SEC,
         say=lambda line: print(line, flush=True),
-        on_output=show_output,
+        on_output=output_printer(),
     )
 
 
@@ -87,10 +89,15 @@ def learn_and_plan(folder: Path) -> list[str]:
     """Everything after measuring; the closing screen, line by line.
 
     Raises:
-        ValueError: if too few runs were measured to learn from.
+        ValueError: if too few runs were measured to learn from, or under different conditions.
     """
     runs_agg = folder / "runs_agg.csv"
     aggregation = write_agg(folder / "runs.csv", runs_agg)
+    if (n_sets := len({row.conditions for row in aggregation.rows})) > 1:
+        raise ValueError(
+            f"{folder / 'runs.csv'} mixes {n_sets} sets of conditions: this box has changed since the first runs. "
+            "Start over (the old results are kept): make run FRESH=1"
+        )
     print("\n".join(report_lines(aggregation)), flush=True)
     figures, _ = draw_figures(aggregation.rows, folder / "figures")
     print("training the time model and checking it on configurations it has not seen ...", flush=True)
@@ -122,12 +129,10 @@ def closing_screen(
         spread = "" if mape["std"] is None else f" ± {percent(mape['std'])}"
         answered = f"{model['n_answered']} of {report['n']}"
         errors.append([label, "-" if mape["mean"] is None else f"{percent(mape['mean'])}{spread}", answered])
-    if (better := _better_baseline(report)) is not None:
-        errors.append(
-            [f"({better}: with {report['n']} configurations the network has too little to learn from)", "", ""]
-        )
+    better = _better_baseline(report)
     new = RunConfig(prediction["depth"], prediction["base_filters"], prediction["batch_size"])
     chosen = sorted(plan.chosen, key=lambda c: c.config)
+    worth = "the number of runs" if plan.value == "count" else f"the sum of {plan.value}"
     return [
         "",
         f"=== Epochcast on {conditions.device_name} ===",
@@ -139,10 +144,11 @@ def closing_screen(
         f"error       mean absolute relative error on unseen configurations, {report['split']}, "
         f"{report['repeats']} repeats:",
         *(f"            {line}" for line in table_text(["", "MAPE", "answered"], errors).splitlines()),
+        *([] if better is None else [f"            {better}: {report['n']} configurations are few for a network"]),
         f"prediction  {new}, never measured: {significant(prediction['predicted_avg_time_sec'])} s/epoch, "
         f"{significant(prediction['predicted_images_per_sec_derived'])} images/s",
         f"plan        {clock(PLAN_SEC)}: {len(chosen)} runs of {PLAN_EPOCHS} epochs in {clock(plan.total_sec)}, "
-        f"{'proven optimal' if plan.is_proven else 'not proven optimal'} for the number of runs:",
+        f"{'proven optimal' if plan.is_proven else 'not proven optimal'} for {worth}:",
         f"            {' '.join(str(c.config) for c in chosen)}",
         *(f"{'files' if i == 0 else '':11} {path.absolute()}" for i, path in enumerate(files)),
     ]

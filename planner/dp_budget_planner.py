@@ -25,9 +25,11 @@ from epochcast.cli import (
     significant,
     table_text,
 )
+from epochcast.environment import box_device_name
 from epochcast.files import sha256_of, write_json_atomically
 from epochcast.paths import runs_agg_csv
 from epochcast.schema import AggRow
+from epochcast.tables import read_runs
 from model.predictor import choose_model
 from planner.candidates import VALUES, CostRules, choose_value, make_candidates, with_values
 from planner.plan import Plan, make_plan, plan_json, source_of
@@ -60,13 +62,16 @@ def plan_budget(request: Request) -> tuple[Plan, dict[str, Any]]:
     notes: list[str] = []
     sources: dict[str, Any] = {"table": None, "model": None}
     path = request.runs_agg or runs_agg_csv()
-    has_table = request.runs_agg is not None or path.exists() or path.with_name("runs.csv").exists()
+    has_table = request.runs_agg is not None or path.exists() or _holds_runs(path.with_name("runs.csv"))
     rows: list[AggRow] = []
     if has_table:
         table = load_agg(path, request.is_frozen)
         rows = one_set_of_conditions(table.rows, request.conditions)
         notes.append(f"{len(rows)} candidates from {table.path} ({table.origin})")
         sources["table"] = source_of(table.path, sha256_of(table.path))
+        device, box = rows[0].device_name, box_device_name()
+        if device is not None and device != box:
+            notes.append(f"measured on {device}, NOT this box ({box})")
     time_source = request.time_source or ("measured" if rows else "pred")
     if time_source == "measured" and not rows:
         raise ValueError(f"--time_source measured: there is no table {path}. Measure first, or use --time_source pred.")
@@ -88,6 +93,11 @@ def plan_budget(request: Request) -> tuple[Plan, dict[str, Any]]:
     plan = make_plan(candidates, request.budget_sec, value)
     conditions = rows[0].conditions if rows else saved.conditions  # type: ignore[union-attr]  # one of them is there
     return plan, plan_json(plan, conditions, sources, [*notes, *cost_notes, *value_notes])
+
+
+def _holds_runs(runs: Path) -> bool:
+    """Whether a runs.csv has a finished run in it: a header alone is what a run leaves that failed or goes on."""
+    return runs.exists() and bool(read_runs(runs).rows)
 
 
 def plan_lines(plan: Plan, notes: Sequence[str]) -> list[str]:
@@ -134,7 +144,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     budget = parser.add_mutually_exclusive_group(required=True)
     budget.add_argument("--budget_sec", type=positive_float, metavar="SEC", help="wall seconds that the runs may take")
     budget.add_argument("--budget", type=duration_sec, metavar="TIME", help="the same as 90s, 15m or 1h30m")
-    parser.add_argument("--epochs", type=positive_int, default=DEFAULT_EPOCHS, help="epochs of every run")
+    parser.add_argument("--epochs", type=positive_int, default=DEFAULT_EPOCHS, help="epochs of every run, at least 2")
     parser.add_argument("--value", choices=VALUES, help="sum to maximise; default: acc if all are measured, else count")
     parser.add_argument("--min_acc", type=fraction, metavar="ACC", help="leave out runs below this test accuracy")
     parser.add_argument("--time_source", choices=("measured", "pred"), help="default: measured if there is a table")
@@ -162,20 +172,20 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parse(argv)
-    request = Request(
-        budget_sec=arguments.budget_sec or arguments.budget,
-        rules=CostRules(arguments.epochs, arguments.overhead_sec, arguments.first_epoch),
-        value=arguments.value,
-        min_acc=arguments.min_acc,
-        time_source=arguments.time_source,
-        runs_agg=arguments.runs_agg,
-        model=arguments.model,
-        conditions=arguments.conditions,
-        is_frozen=arguments.frozen,
-    )
 
     def work() -> int:
         print_home()
+        request = Request(
+            budget_sec=arguments.budget_sec or arguments.budget,
+            rules=CostRules(arguments.epochs, arguments.overhead_sec, arguments.first_epoch),
+            value=arguments.value,
+            min_acc=arguments.min_acc,
+            time_source=arguments.time_source,
+            runs_agg=arguments.runs_agg,
+            model=arguments.model,
+            conditions=arguments.conditions,
+            is_frozen=arguments.frozen,
+        )
         plan, as_json = plan_budget(request)
         if arguments.out is not None:
             write_json_atomically(arguments.out, as_json)

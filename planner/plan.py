@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from collect.runner import spec_id
+from epochcast.assumptions import device_kind_of
 from epochcast.cli import significant
 from epochcast.environment import box_device_name, utc_now
 from epochcast.schema import Conditions, RunSpec
@@ -44,7 +45,7 @@ def make_plan(candidates: Sequence[Candidate], budget_sec: float, value: str) ->
     """The most valuable set of runs whose costs fit the budget.
 
     Raises:
-        ValueError: if not even the cheapest run fits.
+        ValueError: if not even the cheapest run fits, or none that fits is worth anything.
         RuntimeError: if the set found is not worth what the search says, or does not fit: a bug, never passed over.
     """
     scale = VALUE_SCALE[value]
@@ -56,15 +57,23 @@ def make_plan(candidates: Sequence[Candidate], budget_sec: float, value: str) ->
             f"the budget of {significant(budget_sec)} s is smaller than every run: the cheapest, {cheapest.config}, "
             f"takes {significant(cheapest.total_sec)} s. Raise the budget, or lower --epochs."
         )
-    solution = solve(costs, [round(scale * c.value) for c in candidates], budget_ms)
+    solution = solve(costs, [_whole_value(c, scale) for c in candidates], budget_ms)
+    if not solution.indices:
+        raise ValueError(f"no run that fits the budget is worth anything by {value}. Choose another --value.")
     return _checked(solution, candidates, budget_sec, value, scale)
+
+
+def _whole_value(candidate: Candidate, scale: int) -> int:
+    return round(scale * candidate.value)
 
 
 def _checked(solution: Solution, candidates: Sequence[Candidate], budget_sec: float, value: str, scale: int) -> Plan:
     chosen = [candidates[i] for i in solution.indices]
     value_dp, resummed = solution.value / scale, math.fsum(c.value for c in chosen)
     total_sec = math.fsum(c.total_sec for c in chosen)
-    if abs(value_dp - resummed) > 0.5 * len(chosen) / scale + 1e-9 * abs(resummed) or total_sec > budget_sec:
+    cost_ms = sum(c.cost_ms for c in chosen)  # exact, where a sum of seconds may round to above the budget
+    is_within = cost_ms == solution.cost and cost_ms <= budget_milliseconds(budget_sec)
+    if sum(_whole_value(c, scale) for c in chosen) != solution.value or not is_within:
         raise RuntimeError(
             f"the plan contradicts itself: the search says {value_dp!r}, its set sums to {resummed!r} and takes "
             f"{total_sec!r} s of {budget_sec!r} s. Please report this with the table."
@@ -79,8 +88,10 @@ def plan_spec(candidate: Candidate, conditions: Conditions) -> RunSpec:
         for name in ("pipeline", "precision", "jit_compile", "train_n")
         if getattr(conditions, name) is not None
     }
+    if conditions.device_name is not None and device_kind_of(conditions.device_name) == "cpu":
+        as_asked["device"] = "cpu"
     dataset = "synthetic" if conditions.dataset == "synthetic" else "auto"
-    return RunSpec(**asdict(candidate.config), epochs=max(2, candidate.epochs), dataset=dataset, **as_asked)
+    return RunSpec(**asdict(candidate.config), epochs=candidate.epochs, dataset=dataset, **as_asked)
 
 
 def plan_json(plan: Plan, conditions: Conditions, sources: dict[str, Any], notes: Sequence[str]) -> dict[str, Any]:

@@ -26,7 +26,7 @@ MODULES = {
 # who prints without being a main, and why that is no library printing
 PRINTS = {
     "collect.measure.main.tell": "writes events to the parent process, not to the screen",
-    "collect.run_one.show_output": "passes on what the measuring process prints; only mains hand it to the library",
+    "collect.run_one.output_printer.show": "passes on what a run prints; only mains hand it to the library",
     "planner.demo.measure": "hands a print to the grid: the demonstration is a screen, nobody imports it",
     "planner.demo.learn_and_plan": "says what takes long on the demonstration's screen",
 }

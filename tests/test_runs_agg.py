@@ -312,9 +312,9 @@ def test_a_table_is_made_from_the_runs_beside_it_and_then_found_up_to_date(runs)
 
 
 def test_neither_table_nor_runs_is_an_error_that_says_what_to_do(tmp_path, runs):
-    with pytest.raises(FileNotFoundError, match="no such table. Measure first"):
+    with pytest.raises(FileNotFoundError, match=r"no such table\. Measure first"):
         load_agg(tmp_path / "runs_agg.csv")
-    with pytest.raises(FileNotFoundError, match="no such table. Measure first"):
+    with pytest.raises(FileNotFoundError, match=r"no such table\. Measure first"):
         load_agg(runs.with_name("mine.csv"))  # a slip of the pen makes no table
 
 
@@ -379,7 +379,7 @@ MIXED = [
     BOX,
     replace(BOX, precision=None, device_name="Intel(R) Xeon(R) Gold 6230 CPU @ 2.10GHz (16 cores)"),
     replace(BOX, precision="mixed_float16"),
-    replace(BOX, backend="jax", device_name="it's a \"GPU\" $HOME"),
+    replace(BOX, backend="jax", device_name='it\'s a "GPU" $HOME'),
 ]
 
 

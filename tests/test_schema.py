@@ -323,3 +323,8 @@ def test_a_record_can_not_be_changed_after_it_was_checked(kind):
     name = dataclasses.fields(kind)[0].name
     with pytest.raises(dataclasses.FrozenInstanceError):
         setattr(record, name, 0)
+
+
+def test_a_depth_that_no_network_can_have_is_refused_before_it_is_computed_with():
+    with pytest.raises(ValueError, match=r"RunConfig\.depth must be at most 16"):
+        RunConfig(1_000_000, 16, 128)

@@ -1,0 +1,204 @@
+"""The demonstration: what it leaves behind, what its closing screen says, and that it loses nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from types import SimpleNamespace
+
+import pytest
+from test_runs_agg import BOX, run_row
+
+from aggregate.runs_agg import aggregate
+from epochcast.cli import EXIT_INTERRUPTED
+from epochcast.schema import RunRecord, RunSpec
+from epochcast.tables import RunTable, write_table
+from planner import demo
+from planner.candidates import CostRules, make_candidates, with_values
+from planner.plan import make_plan
+
+HERE = dataclasses.replace(
+    BOX,
+    device_name="AMD EPYC 9B14 (2 cores)",
+    jit_compile="off",
+    pipeline="tfdata",
+    timing_mode="steps_extrapolated",
+    window_steps=demo.WINDOW_STEPS,
+)
+
+
+def demo_rows(conditions=HERE, test_acc=None):
+    """Twelve windowed runs as the demonstration measures them, their seconds made up from a plain law."""
+    rows = []
+    for i, spec in enumerate(demo.demo_specs()):
+        window = 0.0005 * spec.batch_size**0.8 * spec.base_filters**0.6 * spec.depth**0.3
+        times = (window + 1.5, *[window] * (demo.WINDOWS - 1))
+        config = (spec.depth, spec.base_filters, spec.batch_size)
+        rows.append(
+            run_row(times, config=config, run_id=f"r{i}", test_acc=test_acc, conditions=conditions, overhead_sec=7.0)
+        )
+    return rows
+
+
+# --- the grid --------------------------------------------------------------------------------------------------------
+
+
+def test_the_grid_is_twelve_windowed_runs_without_the_configuration_that_is_predicted():
+    specs = demo.demo_specs()
+    assert len(set(specs)) == 12
+    assert {(spec.epochs, spec.window_steps) for spec in specs} == {(demo.WINDOWS, demo.WINDOW_STEPS)}
+    assert demo.NEW_CONFIG not in {spec.config for spec in specs}
+    for name, values in demo.GRID.items():  # and it lies within, so that the prediction is no extrapolation
+        assert min(values) <= getattr(demo.NEW_CONFIG, name) <= max(values)
+
+
+# --- everything after measuring --------------------------------------------------------------------------------------
+
+
+def test_what_was_measured_becomes_averages_figures_a_model_a_prediction_and_a_plan(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("model.time_ann.STEPS", 300)  # a fifth: what is learned is tested elsewhere
+    folder = tmp_path / "demo"
+    write_table(folder / "runs.csv", demo_rows(), RunRecord)
+    (folder / "logs").mkdir()
+    screen = demo.learn_and_plan(folder)
+    assert "rows_read: 12 (used 12, left out as flagged 0, excluded 0)" in capsys.readouterr().out
+    text = "\n".join(screen)
+    assert f"=== Epochcast on {HERE.device_name} ===" in screen
+    assert "12 runs of 12 configurations, tensorflow 2.21, float32, real CIFAR-10 images" in text
+    assert f"windows of {demo.WINDOW_STEPS} steps, extrapolated to 50,000 images/epoch" in text
+    assert "5-fold by configuration, 5 repeats:" in text
+    assert "prediction  (3,16,192), never measured: " in text
+    plan = json.loads((folder / "plan.json").read_text())
+    assert f"plan        10 min 00 s: {len(plan['chosen'])} runs of 5 epochs in " in text
+    assert "proven optimal for the number of runs:" in text
+    assert {RunSpec(**run["spec"]).window_steps for run in plan["chosen"]} == {None}
+    files = [line.split()[-1] for line in screen if str(tmp_path) in line]
+    names = ["runs.csv", "runs_agg.csv", "figures", "models/demo.keras", "evaluation/report.txt", "plan.json", "logs"]
+    assert sorted(files) == sorted(str(folder / name) for name in names)
+    for name in [*names, "models/demo.json", "figures/throughput_against_batch_size.png"]:
+        assert (folder / name).exists(), name
+    assert [path.name for path in tmp_path.iterdir()] == ["demo"]
+    card = json.loads((folder / "models" / "demo.json").read_text())
+    assert card["conditions"]["device_name"] == HERE.device_name
+    # the seconds follow a law, which a prediction between the measured sizes can't miss by much
+    law = 0.0005 * 192**0.8 * 16**0.6 * 3**0.3 * (261 / demo.WINDOW_STEPS)
+    (line,) = [line for line in screen if line.startswith("prediction")]
+    assert float(line.split(": ")[1].split()[0].replace(",", "")) == pytest.approx(law, rel=0.1)
+
+
+def test_runs_of_two_boxes_are_not_learned_from_together(tmp_path):
+    rows = [*demo_rows(), *demo_rows(dataclasses.replace(HERE, device_name="NVIDIA H200"))]
+    write_table(tmp_path / "runs.csv", rows, RunRecord)
+    with pytest.raises(ValueError, match=r"mixes 2 sets of conditions: this box has changed .* make run FRESH=1"):
+        demo.learn_and_plan(tmp_path)
+
+
+# --- the closing screen ----------------------------------------------------------------------------------------------
+
+
+def screen_of(tmp_path, *, ann=0.02, linear=0.05, answered=12, test_acc=None, dataset="cifar10", std=0.001):
+    """The closing screen of a demonstration whose models had these errors."""
+    rows = demo_rows(dataclasses.replace(HERE, dataset=dataset), test_acc)
+    aggregation = aggregate(RunTable(tmp_path / "runs.csv", rows, []))
+    errors = {"ann": (ann, 12), "linear_on_logs": (linear, answered)}
+    models = {
+        name: {"n_answered": n, "time_sec": {"mape": {"mean": mean, "std": std}}} for name, (mean, n) in errors.items()
+    }
+    report = {"n": 12, "split": "5-fold by configuration", "repeats": 5, "models": models}
+    prediction = {"depth": 3, "base_filters": 16, "batch_size": 192}
+    prediction |= {"predicted_avg_time_sec": 12.34, "predicted_images_per_sec_derived": 4052.0}
+    candidates, _ = make_candidates(aggregation.rows, None, CostRules(5))
+    value = "acc" if test_acc is not None else "count"
+    plan = make_plan(with_values(candidates, value, None)[0], 600.0, value)
+    return "\n".join(demo.closing_screen(aggregation, report, prediction, plan, [tmp_path / "runs.csv"]))
+
+
+def test_the_error_of_each_model_stands_with_its_spread_and_what_it_answered(tmp_path):
+    text = screen_of(tmp_path)
+    rows = [line.split() for line in text.splitlines()]
+    assert ["time", "model", "2.00", "%", "±", "0.100", "%", "12", "of", "12"] in rows
+    assert ["linear", "on", "logs", "5.00", "%", "±", "0.100", "%", "12", "of", "12"] in rows
+    assert "predicts better" not in text
+    assert "(3,16,192), never measured: 12.3 s/epoch, 4,050 images/s" in text
+    assert "±" not in screen_of(tmp_path, std=None)  # one repeat has no spread
+
+
+def test_a_baseline_that_predicts_better_is_admitted_if_it_answers_everywhere(tmp_path):
+    admitted = "linear on logs predicts better: 12 configurations are few for a network"
+    assert admitted in screen_of(tmp_path, linear=0.01)
+    assert "predicts better" not in screen_of(tmp_path, linear=0.01, answered=8)
+    text = screen_of(tmp_path, linear=None, answered=0, std=None)  # a baseline that answers nothing
+    assert "predicts better" not in text
+    assert ["linear", "on", "logs", "-", "0", "of", "12"] in [line.split() for line in text.splitlines()]
+
+
+def test_the_plan_says_what_it_maximises(tmp_path):
+    assert "proven optimal for the number of runs:" in screen_of(tmp_path)
+    assert "proven optimal for the sum of acc:" in screen_of(tmp_path, test_acc=0.5)
+
+
+def test_made_up_images_are_called_so(tmp_path):
+    assert "real CIFAR-10 images" in screen_of(tmp_path)
+    assert "synthetic images (no real ones found)" in screen_of(tmp_path, dataset="synthetic")
+
+
+# --- starting over, and the command ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """The demonstration's folder in a home of its own."""
+    monkeypatch.setenv("EPOCHCAST_HOME", str(tmp_path))
+    return tmp_path / "results" / "demo"
+
+
+def finished(**more):
+    return SimpleNamespace(**{"was_interrupted": False, "failures": [], **more})
+
+
+def test_starting_over_moves_aside_and_deletes_nothing(folder):
+    assert demo.start_over(folder) is None
+    (folder / "logs").mkdir(parents=True)
+    (folder / "logs" / "a.log").write_text("seconds")
+    aside = demo.start_over(folder)
+    assert not folder.exists()
+    assert aside.parent == folder.parent
+    assert aside.name.startswith("demo-until-2")
+    assert (aside / "logs" / "a.log").read_text() == "seconds"
+
+
+def test_starting_over_twice_in_a_second_keeps_both(folder):
+    kept = []
+    for text in ("first", "second"):
+        folder.mkdir(parents=True)
+        (folder / "runs.csv").write_text(text)
+        kept.append(demo.start_over(folder))
+    assert [(aside / "runs.csv").read_text() for aside in kept] == ["first", "second"]
+
+
+def test_the_command_measures_learns_and_ends_with_the_screen(folder, monkeypatch, capsys):
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(demo, "measure", lambda asked: finished())
+    monkeypatch.setattr(demo, "learn_and_plan", lambda asked: [f"screen of {asked}"])
+    assert demo.main([]) == 0
+    assert capsys.readouterr().out.splitlines() == [f"screen of {folder}"]
+    assert demo.main(["--fresh"]) == 0
+    first, last = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"moved the earlier results to {folder}-until-")
+    assert last == f"screen of {folder}"
+
+
+def test_a_run_that_failed_or_an_interruption_shows_in_the_exit_code(folder, monkeypatch, capsys):
+    monkeypatch.setattr(demo, "learn_and_plan", lambda asked: ["screen"])
+    monkeypatch.setattr(demo, "measure", lambda asked: finished(failures=["one"]))
+    assert demo.main([]) == 1
+    assert capsys.readouterr().out.splitlines() == ["screen", f"1 runs failed: see {folder / 'failures.csv'}"]
+    monkeypatch.setattr(demo, "measure", lambda asked: finished(was_interrupted=True))
+    assert demo.main([]) == EXIT_INTERRUPTED
+    assert capsys.readouterr().out == ""
+
+
+def test_too_few_measured_runs_are_one_clear_error(folder, monkeypatch, capsys):
+    monkeypatch.setattr(demo, "measure", lambda asked: finished())
+    assert demo.main([]) == 1
+    assert "no such table. Measure something first" in capsys.readouterr().err
