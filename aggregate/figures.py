@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from aggregate.runs_agg import load_agg, one_set_of_conditions
 from epochcast.cli import (
-    add_conditions_flag,
     add_json_flag,
+    add_table_flags,
     make_parser,
     path_flag,
     print_home,
@@ -18,7 +18,7 @@ from epochcast.cli import (
     significant,
 )
 from epochcast.files import make_folder
-from epochcast.paths import figures_dir, runs_agg_csv
+from epochcast.paths import figures_dir
 from epochcast.schema import AggRow
 
 if TYPE_CHECKING:
@@ -200,10 +200,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "Draw accuracy against time, throughput against batch size, repeats, and first epoch against steady time.",
         "epochcast figures --runs_agg results/runs_agg.csv --out results/figures",
     )
-    path_flag(parser, "--runs_agg", runs_agg_csv, "table of averages; made anew where its runs.csv has changed")
+    add_table_flags(parser)
     path_flag(parser, "--out", figures_dir, "folder for the PNG and SVG files")
-    parser.add_argument("--frozen", action="store_true", help="refuse a table that is out of date")
-    add_conditions_flag(parser)
     add_json_flag(parser)
     arguments = parser.parse_args(argv)
 

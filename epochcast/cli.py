@@ -15,7 +15,7 @@ from copy import copy
 from pathlib import Path
 from typing import Any, NoReturn
 
-from epochcast.paths import home
+from epochcast.paths import home, runs_agg_csv
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 128 + signal.SIGINT
 LONGEST_LIST = 10_000  # values of one flag; more is a slip of the pen
@@ -187,6 +187,13 @@ def add_conditions_flag(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE[,...]",
         help="use only rows measured under these conditions, e.g. backend=jax,precision=float32",
     )
+
+
+def add_table_flags(parser: argparse.ArgumentParser) -> None:
+    """Flags of a command that reads one set of conditions from a table of averages."""
+    path_flag(parser, "--runs_agg", runs_agg_csv, "table of averages; made anew where its runs.csv has changed")
+    parser.add_argument("--frozen", action="store_true", help="refuse a table that is out of date")
+    add_conditions_flag(parser)
 
 
 def path_flag(parser: argparse.ArgumentParser, name: str, default: Callable[[], Path], what: str) -> None:

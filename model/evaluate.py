@@ -17,7 +17,7 @@ import numpy as np
 from aggregate.figures import COLOURS, new_figure, plain_ticks, save_figure
 from aggregate.runs_agg import load_agg, one_set_of_conditions
 from epochcast.cli import (
-    add_conditions_flag,
+    add_table_flags,
     make_parser,
     not_negative_int,
     path_flag,
@@ -29,7 +29,7 @@ from epochcast.cli import (
     table_text,
 )
 from epochcast.files import write_json_atomically, write_text_atomically
-from epochcast.paths import home, runs_agg_csv
+from epochcast.paths import home
 from epochcast.schema import AggRow, RunConfig
 from epochcast.stats import RegressionMetrics, mean_and_std
 from model.cross_validation import (
@@ -196,13 +196,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         "How well the time model predicts configurations it has not seen, beside plain baselines.",
         "epochcast evaluate --runs_agg results/runs_agg.csv --unseen unseen.csv",
     )
-    path_flag(parser, "--runs_agg", runs_agg_csv, "table of averages; made anew where its runs.csv has changed")
-    parser.add_argument("--frozen", action="store_true", help="refuse a table that is out of date")
+    add_table_flags(parser)
     parser.add_argument("--unseen", type=Path, metavar="CSV", help="configurations to keep from all fitting")
     parser.add_argument("--repeats", type=positive_int, default=REPEATS, help="repeats of the 5-fold split")
     parser.add_argument("--seed", type=not_negative_int, default=0, help="of the splits and the first weights")
     path_flag(parser, "--out", lambda: home() / "results" / "evaluation", "folder for report and figure")
-    add_conditions_flag(parser)
     parser.add_argument("--json", action="store_true", help="print the report as one JSON object")
     arguments = parser.parse_args(argv)
 

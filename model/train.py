@@ -16,11 +16,10 @@ import numpy as np
 
 from aggregate.runs_agg import load_agg, one_set_of_conditions
 from epochcast.cli import (
-    add_conditions_flag,
+    add_table_flags,
     filter_of,
     make_parser,
     not_negative_int,
-    path_flag,
     percent,
     print_home,
     run_command,
@@ -28,7 +27,7 @@ from epochcast.cli import (
 )
 from epochcast.environment import utc_now
 from epochcast.files import make_folder, sha256_of, write_json_atomically
-from epochcast.paths import models_dir, runs_agg_csv
+from epochcast.paths import models_dir
 from epochcast.schema import AggRow, Conditions, RunConfig
 from model.cross_validation import ANN, cross_validate, read_config_list, require_enough
 from model.features import FEATURE_NAMES, feature_matrix
@@ -147,8 +146,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "Train the network that predicts seconds per epoch and save it with its card.",
         "epochcast train --runs_agg results/runs_agg.csv",
     )
-    path_flag(parser, "--runs_agg", runs_agg_csv, "table of averages; made anew where its runs.csv has changed")
-    parser.add_argument("--frozen", action="store_true", help="refuse a table that is out of date")
+    add_table_flags(parser)
     parser.add_argument(
         "--model",
         type=Path,
@@ -165,7 +163,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="conditions that the table lacks, e.g. device_name=...; the card says that they were declared",
     )
     parser.add_argument("--credit", metavar="TEXT", help="whose measurements these are, for the card")
-    add_conditions_flag(parser)
     parser.add_argument("--json", action="store_true", help="print the card as one JSON object")
     arguments = parser.parse_args(argv)
     if arguments.model is not None and arguments.model.suffix != ".keras":

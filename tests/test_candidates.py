@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 import pytest
-from test_figures import agg_row
+from rows import agg_row
 
 from aggregate.runs_agg import aggregate
 from epochcast.assumptions import assumption

@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from rows import CONFIGS, ROWS
 
 from aggregate.runs_agg import aggregate
-from epochcast.schema import AggRow, RunConfig
+from epochcast.schema import RunConfig
 from epochcast.tables import read_runs
 from model.cross_validation import (
     ANN,
@@ -18,34 +19,6 @@ from model.cross_validation import (
     read_config_list,
     require_enough,
 )
-from workload.shape import count_params
-
-CONFIGS = [RunConfig(*c) for c in [(2, 16, 64), (2, 16, 256), (2, 32, 64), (3, 32, 64), (3, 16, 256), (3, 32, 128)]]
-
-
-def agg_row(config, sec):
-    return AggRow(
-        depth=config.depth,
-        base_filters=config.base_filters,
-        batch_size=config.batch_size,
-        params=count_params(config.depth, config.base_filters),
-        n=1,
-        steps_per_epoch=config.steps_per_epoch(),
-        avg_time_mean=sec,
-        avg_time_std=None,
-        thr_mean=50_000 / sec,
-        thr_std=None,
-        acc_mean=None,
-        acc_std=None,
-    )
-
-
-def plausible_sec(config):
-    return 0.5 + 2e-5 * config.depth * config.base_filters * config.steps_per_epoch()
-
-
-ROWS = [agg_row(config, plausible_sec(config)) for config in CONFIGS]
-
 
 # --- splits -----------------------------------------------------------------------------------------------------------
 

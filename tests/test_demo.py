@@ -7,7 +7,7 @@ import json
 from types import SimpleNamespace
 
 import pytest
-from test_runs_agg import BOX, run_row
+from rows import BOX, run_row
 
 from aggregate.runs_agg import aggregate
 from epochcast.cli import EXIT_INTERRUPTED

@@ -9,7 +9,7 @@ import re
 import shlex
 
 import pytest
-from test_figures import agg_row
+from rows import agg_row
 
 from aggregate.runs_agg import write_agg
 from epochcast.files import sha256_of

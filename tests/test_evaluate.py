@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from test_cross_validation import CONFIGS, ROWS
+from rows import CONFIGS, ROWS
 
 from epochcast.schema import AggRow, RunConfig
 from epochcast.stats import regression_metrics

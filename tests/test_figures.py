@@ -7,6 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 from PIL import Image
+from rows import agg_row
 
 from aggregate.figures import (
     accuracy_against_time,
@@ -20,27 +21,8 @@ from aggregate.figures import (
 from aggregate.runs_agg import aggregate
 from epochcast.schema import AggRow
 from epochcast.tables import read_runs, write_table
-from workload.shape import count_params
 
 NAMES = ("accuracy_against_time", "throughput_against_batch_size", "repeats", "first_epoch_against_steady")
-
-
-def agg_row(depth=2, base_filters=16, batch_size=64, seconds=2.0, n=1, std=None, **more):
-    """A row of averages; `more` adds what it knows beyond time."""
-    values = {"acc_mean": None, "acc_std": None, **more}
-    return AggRow(
-        depth=depth,
-        base_filters=base_filters,
-        batch_size=batch_size,
-        params=count_params(depth, base_filters),
-        n=n,
-        steps_per_epoch=-(-50_000 // batch_size),
-        avg_time_mean=seconds,
-        avg_time_std=std,
-        thr_mean=50_000 / seconds,
-        thr_std=None if std is None else 100.0,
-        **values,
-    )
 
 
 FULL = [

@@ -6,11 +6,11 @@ import json
 import math
 import random
 import shlex
-import statistics
 from collections import Counter
 from dataclasses import replace
 
 import pytest
+from rows import BOX, run_row
 
 from aggregate.runs_agg import (
     aggregate,
@@ -26,37 +26,6 @@ from epochcast.cli import filter_of
 from epochcast.paths import excluded_csv
 from epochcast.schema import PUBLISHED_AGG_COLUMNS, AggRow, Conditions, Exclusion, RunConfig, RunRecord
 from epochcast.tables import RunTable, read_runs, read_table, write_table
-from workload.shape import count_params
-
-BOX = Conditions(
-    device_name="NVIDIA A100 80GB PCIe",
-    backend="tensorflow",
-    backend_version="2.21",
-    precision="float32",
-    jit_compile="on",
-    dataset="cifar10",
-    train_n=50_000,
-    timing_mode="full_epoch",
-)
-
-
-def run_row(times=(9.0, 2.0, 2.0), *, config=(2, 16, 64), run_id=None, test_acc=None, conditions=BOX, **more):
-    """A row of runs.csv for a run with these epoch (or window) seconds."""
-    depth, base_filters, batch_size = config
-    known = {name: getattr(conditions, name) for name in columns(Conditions)}
-    values = {"params": count_params(depth, base_filters), "epochs": len(times), "tf_version": None, **known, **more}
-    return RunRecord(
-        timestamp_utc="2026-01-01T00:00:00+00:00",
-        depth=depth,
-        base_filters=base_filters,
-        batch_size=batch_size,
-        epoch_times_json=tuple(times),
-        avg_time_sec=statistics.fmean(times[1:]),
-        images_per_sec=1.0,
-        test_acc=test_acc,
-        run_id=run_id,
-        **values,
-    )
 
 
 def aggregate_rows(tmp_path, *rows):

@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
-from test_cross_validation import CONFIGS, ROWS
+from rows import CONFIGS, ROWS
 
 from aggregate.runs_agg import aggregate, write_agg
 from epochcast.files import sha256_of
