@@ -5,5 +5,5 @@ WORKDIR /epochcast
 COPY requirements.txt ./
 RUN python3.11 -m venv .venv && .venv/bin/pip install --no-cache-dir --require-hashes -r requirements.txt
 COPY . .
-RUN .venv/bin/pip install --no-cache-dir --no-deps --no-build-isolation -e . && touch .venv/ok-requirements.txt
-CMD ["make", "run"]
+RUN .venv/bin/pip install --no-cache-dir --no-deps --no-build-isolation -e .
+CMD [".venv/bin/epochcast", "demo", "--device", "cpu"]

@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 # The plain TensorFlow wheel has no CUDA libraries: where an NVIDIA driver is found, the GPU lock is installed instead.
-HAS_DRIVER := $(wildcard /proc/driver/nvidia/version)
+HAS_DRIVER := $(or $(wildcard /proc/driver/nvidia/version),$(shell command -v nvidia-smi))
 LOCK := $(if $(HAS_DRIVER),requirements-gpu.txt,requirements.txt)
 UV_VERSION := 0.13.9
 
@@ -12,8 +12,8 @@ UV_VERSION := 0.13.9
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
-run: $(VENV)/ok-$(LOCK) ## measure a small grid here, learn, predict and plan (FRESH=1 starts over)
-	$(BIN)/epochcast demo $(if $(FRESH),--fresh)
+run: $(VENV)/ok-$(LOCK) ## measure a small grid here, learn, predict and plan (FRESH=1 starts over, DEVICE=cpu)
+	$(BIN)/epochcast demo $(if $(FRESH),--fresh) $(if $(DEVICE),--device $(DEVICE))
 
 test: $(VENV)/ok-$(LOCK) ## the default tests: no GPU, no network
 	$(BIN)/python -m pytest -q

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from epochcast.cli import (
     run_command,
     significant,
 )
-from epochcast.files import make_folder
+from epochcast.files import write_bytes_atomically
 from epochcast.paths import figures_dir
 from epochcast.schema import AggRow
 
@@ -45,11 +46,12 @@ def new_figure(width: float = 8.0, height: float = 4.8) -> tuple[Figure, Axes]:
 
 def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
     """Write a figure as `name`.png and `name`.svg; the paths written."""
-    make_folder(folder)
-    paths = [folder / f"{name}.png", folder / f"{name}.svg"]
+    paths = [folder.absolute() / f"{name}.{kind}" for kind in ("png", "svg")]
     for path in paths:
-        figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
-    return [path.absolute() for path in paths]
+        kind, drawn = path.suffix[1:], io.BytesIO()
+        figure.savefig(drawn, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
+        write_bytes_atomically(path, drawn.getvalue())
+    return paths
 
 
 def plain_ticks(axes: Axes, x: Sequence[float] | None = None) -> None:
@@ -190,6 +192,9 @@ def draw_figures(rows: Sequence[AggRow], folder: Path) -> tuple[list[Path], list
         if figure is None:
             skipped.append(f"{name}: {reason}")
         else:
+            (axes,) = figure.axes
+            device = rows[0].device_name or "an unnamed device"
+            axes.set_title(f"{axes.get_title()}\n{device}, {len(rows)} configurations", fontsize=11)
             paths += save_figure(figure, folder, name)
     return paths, skipped
 

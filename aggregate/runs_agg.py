@@ -7,6 +7,7 @@ which finds the cache out of date makes it anew, and a table that came from else
 from __future__ import annotations
 
 import json
+import logging
 import shlex
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
@@ -38,6 +39,9 @@ from epochcast.schema import (
 )
 from epochcast.stats import SteadyTime, mean_and_std, steady_time
 from epochcast.tables import RunTable, read_runs, read_table, write_table
+from workload.shape import count_params
+
+logger = logging.getLogger(__name__)
 
 CHANCE_ACCURACY = 0.10  # ten classes, equally frequent
 CHANCE_MARGIN = 0.005
@@ -45,11 +49,12 @@ CHANCE_MARGIN = 0.005
 
 @dataclass(frozen=True, slots=True)
 class Stall:
-    """One timed epoch slowed by something else, left out of its run's steady time."""
+    """One timed epoch (or window) slowed by something else, left out of its run's steady time; both in its seconds."""
 
     config: RunConfig
     run_id: str | None
     timestamp_utc: str
+    what: str  # epoch | window
     epoch: int  # counted from 1
     sec: float
     steady_sec: float
@@ -65,6 +70,7 @@ class Aggregation:
     n_left_out: int  # flagged runs of configurations that have clean ones
     n_excluded: int
     stalls: list[Stall] = field(default_factory=list)
+    unstable: list[RunRecord] = field(default_factory=list)  # in a mean only where there is no clean run
     diverged: list[RunRecord] = field(default_factory=list)
 
 
@@ -78,10 +84,11 @@ def _one_row(config: RunConfig, conditions: Conditions, records: Sequence[RunRec
     """The row of one configuration and the number of its runs that entered it."""
     clean = [r for r in records if not UNCLEAN_FLAGS.intersection(r.flags) and not _steady(r).is_unstable]
     used = clean or list(records)
-    if len({r.params for r in used}) > 1:
+    params = count_params(config.depth, config.base_filters)
+    if wrong := sorted({r.params for r in used} - {params}):
         raise ValueError(
-            f"{config} has runs with params {', '.join(str(p) for p in sorted({r.params for r in used}))}: "
-            "one network has one count. Take the wrong run back in excluded.csv."
+            f"{config} has {params} parameters, the table says {', '.join(map(str, wrong))}: another network, or an "
+            "edited cell. Take the wrong run back in excluded.csv."
         )
     steady = {id(r): _steady(r) for r in used}
     times = [steady[id(r)].sec * r.window_factor for r in used]
@@ -97,7 +104,7 @@ def _one_row(config: RunConfig, conditions: Conditions, records: Sequence[RunRec
     assert avg_time_mean is not None and thr_mean is not None
     row = AggRow(
         **asdict(config),
-        params=used[0].params,
+        params=params,
         n=len(used),
         steps_per_epoch=config.steps_per_epoch(train_n),
         avg_time_mean=avg_time_mean,
@@ -132,8 +139,9 @@ def _first_epoch_sec(record: RunRecord, steady_sec: float) -> float:
 
 def _stalls(record: RunRecord) -> list[Stall]:
     steady, times = _steady(record), record.epoch_times_json
+    what = "epoch" if record.window_steps is None else "window"
     return [
-        Stall(record.config, record.run_id, record.timestamp_utc, index + 1, times[index], steady.sec)
+        Stall(record.config, record.run_id, record.timestamp_utc, what, index + 1, times[index], steady.sec)
         for index in steady.stalled_epochs
     ]
 
@@ -161,6 +169,7 @@ def aggregate(table: RunTable) -> Aggregation:
         n_left_out=len(table.rows) - n_used,
         n_excluded=len(table.excluded),
         stalls=[stall for record in table.rows for stall in _stalls(record)],
+        unstable=[record for record in table.rows if _steady(record).is_unstable],
         diverged=[record for record in table.rows if is_diverged(record)],
     )
 
@@ -231,7 +240,7 @@ def load_agg(path: Path, is_frozen: bool = False) -> AggTable:
             raise FileNotFoundError(f"{path}: no such table. Measure first: python collect/run_one.py")
         if is_frozen:
             raise FileNotFoundError(f"{path}: no such table yet, and --frozen forbids to make it from {runs}.")
-        return AggTable(path, write_agg(runs, path).rows, f"made now from {runs}", runs)
+        return AggTable(path, _made_anew(runs, path), f"made now from {runs}", runs)
     if not source_file.exists():
         return AggTable(path, _read_agg(path), "a table without a source, used as it is", None)
     try:
@@ -247,7 +256,18 @@ def load_agg(path: Path, is_frozen: bool = False) -> AggTable:
         return AggTable(path, _read_agg(path), f"up to date with {runs}", runs)
     if is_frozen:
         raise ValueError(f"{path} is older than {runs}, and --frozen forbids to make it anew.")
-    return AggTable(path, write_agg(runs, path).rows, f"was out of date: made anew from {runs}", runs)
+    return AggTable(path, _made_anew(runs, path), f"was out of date: made anew from {runs}", runs)
+
+
+def _made_anew(runs: Path, out: Path) -> list[AggRow]:
+    """The averages of `runs`, kept in `out` if it can be written: a cache that can't is no reason not to answer."""
+    try:
+        return write_agg(runs, out).rows
+    except OSError as error:
+        if not runs.exists():
+            raise
+        logger.warning("the averages could not be kept: %s", error)
+        return aggregate(read_runs(runs)).rows
 
 
 def _read_agg(path: Path) -> list[AggRow]:
@@ -321,9 +341,11 @@ def report_lines(result: Aggregation, noisiest: int = 5) -> list[str]:
     lines.append(f"stalled_epochs: {len(result.stalls)}")
     for stall in result.stalls:
         lines.append(
-            f"  stall: {stall.config} {stall.run_id or stall.timestamp_utc} epoch {stall.epoch}: "
+            f"  stall: {stall.config} {stall.run_id or stall.timestamp_utc} {stall.what} {stall.epoch}: "
             f"{significant(stall.sec)} s where {significant(stall.steady_sec)} s is steady"
         )
+    lines.append(f"unstable_runs: {len(result.unstable)} (over a third of the timed epochs slow; median taken)")
+    lines += [f"  unstable: {' '.join(str(r.config) for r in result.unstable)}"] if result.unstable else []
     lines.append(f"diverged_runs: {len(result.diverged)} (loss NaN, or test accuracy about {CHANCE_ACCURACY:.2f})")
     configs = sorted({record.config for record in result.diverged})
     lines += [f"  diverged: {' '.join(str(c) for c in configs)}"] if configs else []
@@ -338,6 +360,7 @@ def _report_json(result: Aggregation) -> dict[str, Any]:
         "rows_excluded": result.n_excluded,
         "configurations": len({row.config for row in result.rows}),
         "stalls": [{**to_json_dict(stall), "config": asdict(stall.config)} for stall in result.stalls],
+        "unstable": [record.run_id or record.timestamp_utc for record in result.unstable],
         "diverged": [record.run_id or record.timestamp_utc for record in result.diverged],
         "rows": [to_json_dict(row) for row in result.rows],
     }

@@ -184,7 +184,7 @@ def main() -> int:
         return 130
     except Exception as error:  # whatever a framework raises becomes a status; the trace goes to the log
         message = f"{type(error).__name__}: {error}"
-        if isinstance(error, (ValueError, OSError)) and not has_started and not is_out_of_memory(message):
+        if isinstance(error, (ValueError, OSError, ImportError)) and not has_started and not is_out_of_memory(message):
             tell("refused", message=str(error))
             return 2
         tell("failed", status="oom" if is_out_of_memory(message) else "crash", message=message[:2000])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import math
 import random
 import sys
 import time
@@ -44,6 +45,7 @@ from epochcast.schema import REPEATED_STATUSES, SPEC_CHOICES, Exclusion, Failure
 from epochcast.tables import check_appendable, read_table
 
 LIST_FLAGS = ("depth", "base_filters", "batch_size", "pipeline", "precision", "jit_compile", "seed")
+MAX_CONFIGURATIONS = 10_000  # years of measuring: more is a slip of the pen
 LIST_HELP = {
     "depth": "blocks of two convolutions and a pool, e.g. 2:5",
     "base_filters": "filters of the first block, e.g. 16,32,64",
@@ -72,6 +74,7 @@ def run_grid(
     order_seed: int = 0,
     timeout_sec: float | None = None,
     is_dry: bool = False,
+    retries_crashed: bool = False,
     child: Sequence[str] = CHILD,
     say: Callable[[str], None] = lambda line: None,
     on_output: Callable[[bytes], None] = lambda data: None,
@@ -92,7 +95,8 @@ def run_grid(
             say(f"skipped {problem}")
     rows = read_table(runs, RunRecord) if runs.exists() else []
     result = GridResult()
-    waiting = _left_to_do(planned, rows, failures_csv(runs), result)
+    repeated = {*REPEATED_STATUSES, "crash"} if retries_crashed else set(REPEATED_STATUSES)
+    waiting = _left_to_do(planned, rows, failures_csv(runs), repeated, result)
     random.Random(order_seed).shuffle(waiting)
     estimate = WallEstimate(rows)
     say(_opening_line(grid_id, planned, waiting, estimate, result))
@@ -135,15 +139,20 @@ def run_grid(
 
 
 def _left_to_do(
-    planned: Sequence[PlannedRun], rows: Sequence[RunRecord], failures: Path, result: GridResult
+    planned: Sequence[PlannedRun],
+    rows: Sequence[RunRecord],
+    failures: Path,
+    repeated: set[str],
+    result: GridResult,
 ) -> list[PlannedRun]:
+    """The runs without a row, less those that last ended in a way that is not repeated; counts them in `result`."""
     finished = {row.run_id for row in rows}
     last_status = {f.run_id: f.status for f in read_table(failures, FailureRecord)} if failures.exists() else {}
     waiting = []
     for item in planned:
         if item.run_id in finished:
             result.n_done_before += 1
-        elif last_status.get(item.run_id, REPEATED_STATUSES[0]) not in REPEATED_STATUSES:
+        elif item.run_id in last_status and last_status[item.run_id] not in repeated:
             result.n_failed_before += 1
         else:
             waiting.append(item)
@@ -175,9 +184,11 @@ def _outcome_text(outcome: RunRecord | FailureRecord) -> str:
     if isinstance(outcome, FailureRecord):
         return f"{outcome.status.upper()} {_name(outcome)}: {outcome.message[:120]}"
     flags = f" [{', '.join(outcome.flags)}]" if outcome.flags else ""
+    assert outcome.steady_time_sec is not None and outcome.wall_sec is not None and outcome.train_n is not None
     return (
-        f"{_name(outcome)}: {significant(outcome.steady_time_sec or outcome.avg_time_sec)} s/epoch, "
-        f"{significant(outcome.images_per_sec)} images/s, {significant(outcome.wall_sec or 0.0)} s in all{flags}"
+        f"{_name(outcome)}: {significant(outcome.steady_time_sec)} s/epoch, "
+        f"{significant(outcome.train_n / outcome.steady_time_sec)} images/s, "
+        f"{significant(outcome.wall_sec)} s in all{flags}"
     )
 
 
@@ -236,6 +247,7 @@ def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[RunSpec
     parser.add_argument("--repeats", type=positive_int, default=1, help="runs of each configuration")
     parser.add_argument("--order_seed", type=not_negative_int, default=0, help="seed of the random order")
     parser.add_argument("--timeout_sec", type=positive_float, help="a run that takes longer is ended; default: none is")
+    parser.add_argument("--retry", action="store_true", help="measure crashed runs once more too, e.g. after a repair")
     parser.add_argument("--dry_run", action="store_true", help="say what would be measured and how long it takes")
     arguments = parser.parse_args(argv)
     values = vars(arguments)
@@ -246,7 +258,10 @@ def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[RunSpec
                 parser.error(f"--configs names the configurations: leave out --{', --'.join(several)}")
             first = {name: values[name][0] for name in LIST_FLAGS}
             return arguments, read_configs(arguments.configs, make_spec(values | first))
-        combinations = itertools.product(*(values[name] for name in LIST_FLAGS))
+        lists = [values[name] for name in LIST_FLAGS]
+        if (n := math.prod(map(len, lists))) > MAX_CONFIGURATIONS:
+            parser.error(f"a grid of {n:,} configurations: at most {MAX_CONFIGURATIONS:,} are taken. Shorten a list.")
+        combinations = itertools.product(*lists)
         return arguments, [make_spec(values | dict(zip(LIST_FLAGS, c, strict=True))) for c in combinations]
     except (ValueError, OSError) as error:
         parser.error(str(error))
@@ -266,12 +281,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             order_seed=arguments.order_seed,
             timeout_sec=arguments.timeout_sec,
             is_dry=arguments.dry_run,
+            retries_crashed=arguments.retry,
             say=lambda line: print(line, flush=True),
             on_output=output_printer(),
         )
         if result.was_interrupted:
             return EXIT_INTERRUPTED
-        return EXIT_FAILED if result.failures else 0
+        return EXIT_FAILED if result.failures or result.n_failed_before else 0
 
     return run_command(work)
 

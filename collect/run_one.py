@@ -17,7 +17,7 @@ from pathlib import Path
 if not __package__:  # run by path: import from the checkout, not from this folder
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from collect.runner import new_run_id, run
+from collect.runner import RUN_ID, new_run_id, run
 from epochcast.cli import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
@@ -91,7 +91,7 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, RunSpec]:
         parser.add_argument(f"--{name}", choices=SPEC_CHOICES[name], default=getattr(DEFAULT, name), help=HELP[name])
     parser.add_argument("--seed", type=not_negative_int, default=DEFAULT.seed, help="of the weights and the shuffling")
     add_data_flags(parser)
-    parser.add_argument("--run_id", metavar="ID", help="name of the run in the table and of its log (default: made up)")
+    parser.add_argument("--run_id", type=run_id_of, metavar="ID", help="names row and log (default: made up)")
     arguments = parser.parse_args(argv)
     try:
         return arguments, make_spec(vars(arguments))
@@ -104,6 +104,13 @@ HELP = {
     "precision": "Keras dtype policy",
     "jit_compile": "XLA; auto is Keras's own choice: on for a GPU, off for a CPU",
 }
+
+
+def run_id_of(text: str) -> str:
+    """A run_id that can name files."""
+    if not RUN_ID.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{text!r} names files: use only letters, digits, '.', '_' and '-'")
+    return text
 
 
 def output_printer() -> Callable[[bytes], None]:

@@ -111,7 +111,7 @@ def record_of(spec: RunSpec, report: ChildReport, run_id: str, grid_id: str | No
         n_timed=steady.n_timed,
         n_stalled=steady.n_stalled,
         wall_sec=report.wall_sec,
-        overhead_sec=max(0.0, report.wall_sec - sum(times)),
+        overhead_sec=report.wall_sec - sum(times),
         cpu_time_sec=report.cpu_time_sec,
         load_avg=load_average(),
         flags=tuple(name for name, is_set in flags.items() if is_set),
@@ -278,6 +278,8 @@ def _keep(
         table_problem = error
     tell(f"LOGGED: {json.dumps(row)}")
     if table_problem is None:
+        if sidecar_problem is not None:
+            tell(f"WARNING: {sidecar_problem}; the row is in the table all the same")
         return
     rescue = f"It is kept in {sidecar}: mend that, then say `epochcast recover`."
     if sidecar_problem is not None:

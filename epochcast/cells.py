@@ -43,6 +43,8 @@ def shown(text: str) -> str:
 
 def _parse_number(text: str, number: type[int] | type[float]) -> int | float:
     try:
+        if number is int and text.endswith(".0"):
+            text = text[:-2]  # pandas writes whole numbers so where a column has gaps
         value = number(text)
         is_finite = math.isfinite(value)
     except (ValueError, OverflowError):

@@ -59,9 +59,12 @@ def not_negative_float(text: str) -> float:
 
 def positive_float(text: str) -> float:
     """A finite number above 0."""
-    value = not_negative_float(text)
-    if value == 0:
-        raise argparse.ArgumentTypeError("expected a number above 0, got 0")
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}") from None
+    if not (math.isfinite(value) and value > 0):
+        raise argparse.ArgumentTypeError(f"expected a finite number above 0, got {text}")
     return value
 
 

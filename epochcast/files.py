@@ -30,7 +30,7 @@ def write_bytes_atomically(path: Path, data: bytes) -> None:
     Raises:
         OSError: if the folder can't be written (the path stands in the message).
     """
-    path = path.absolute()
+    path = path.resolve()  # through a link: what it points to is replaced, not the link
     make_folder(path.parent)
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "not a regular file", str(path))

@@ -12,18 +12,20 @@ from model.predictor import Array
 from workload.shape import count_params
 
 
-def _log_features(configs: Sequence[RunConfig]) -> Array:
+def _log_features(configs: Sequence[RunConfig], train_n: int) -> Array:
     """The network's features with log2 of parameters and of steps per epoch, shape (n, 5)."""
-    closed_forms = [[count_params(c.depth, c.base_filters), c.steps_per_epoch()] for c in configs]
+    closed_forms = [[count_params(c.depth, c.base_filters), c.steps_per_epoch(train_n)] for c in configs]
     return np.hstack([feature_matrix(configs), np.log2(np.array(closed_forms, np.float64))])
 
 
-def linear_on_logs(train: Sequence[RunConfig], times: Array, test: Sequence[RunConfig]) -> Array:
+def linear_on_logs(
+    train: Sequence[RunConfig], times: Array, test: Sequence[RunConfig], train_n: int = TRAIN_N
+) -> Array:
     """Times of `test`, shape (n,): least squares of log time on depth and the logs of the rest."""
     from sklearn.linear_model import LinearRegression
 
-    fitted = LinearRegression().fit(_log_features(train), np.log(times))
-    return np.asarray(np.exp(fitted.predict(_log_features(test))))
+    fitted = LinearRegression().fit(_log_features(train, train_n), np.log(times))
+    return np.asarray(np.exp(fitted.predict(_log_features(test, train_n))))
 
 
 def affine_in_steps(

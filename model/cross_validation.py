@@ -7,6 +7,7 @@ is no third part.
 from __future__ import annotations
 
 import csv
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,7 +93,7 @@ def cross_validate(
     baselines: dict[str, Callable[[list[RunConfig], Array, list[RunConfig]], Array]] = {}
     if with_baselines:
         baselines = {
-            "linear_on_logs": linear_on_logs,
+            "linear_on_logs": lambda train, times, test: linear_on_logs(train, times, test, train_n),
             "affine_in_steps": lambda train, times, test: affine_in_steps(train, times, test, train_n),
         }
     predicted = {name: np.full((repeats, len(rows)), np.nan) for name in (ANN, *baselines)}
@@ -160,3 +161,9 @@ def read_config_list(path: Path) -> list[RunConfig]:
     if not configs:
         raise ValueError(f"{path}: no configuration in the file.")
     return list(dict.fromkeys(configs))
+
+
+def rows_sha256(rows: Sequence[AggRow]) -> str:
+    """Hash of what a model learns from: every configuration with its steady time, whatever their order."""
+    lines = sorted(f"{r.depth},{r.base_filters},{r.batch_size},{r.avg_time_mean!r}" for r in rows)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

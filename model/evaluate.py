@@ -28,6 +28,7 @@ from epochcast.cli import (
     significant,
     table_text,
 )
+from epochcast.environment import utc_now
 from epochcast.files import write_json_atomically, write_text_atomically
 from epochcast.paths import home
 from epochcast.schema import AggRow, RunConfig
@@ -40,6 +41,7 @@ from model.cross_validation import (
     cross_validate,
     evaluate_unseen,
     read_config_list,
+    rows_sha256,
 )
 from model.predictor import Array
 
@@ -107,7 +109,7 @@ def report_text(report: dict[str, Any]) -> str:
             cells = model[key]
             table.append(
                 [
-                    name,
+                    NAMES[name],
                     f"{model['n_answered']}/{report['n']}",
                     *(_spread(cells[metric], 100) for metric in ("mape", "p90_ape")),
                     *(_spread(cells[metric]) for metric in ("mae", "rmse", "r2")),
@@ -116,7 +118,7 @@ def report_text(report: dict[str, Any]) -> str:
         header = ["model", "answered", "MAPE %", "P90 %", f"MAE {unit}", f"RMSE {unit}", "R2"]
         lines += ["", title, table_text(header, table)]
     if report["unseen"]:
-        table = [
+        listed: list[list[str | float | None]] = [
             [
                 f"({u['depth']},{u['base_filters']},{u['batch_size']})",
                 u["measured_sec"],
@@ -126,7 +128,7 @@ def report_text(report: dict[str, Any]) -> str:
             for u in report["unseen"]
         ]
         header = ["configuration", "measured s", "predicted s", "error"]
-        lines += ["", "Kept from all fitting", table_text(header, table)]
+        lines += ["", "Kept from all fitting", table_text(header, listed)]
         errors = [abs(u["error"]) for u in report["unseen"] if u["error"] is not None]
         if errors:
             lines.append(f"mean absolute error of {len(errors)}: {percent(float(np.mean(errors)))}")
@@ -172,9 +174,14 @@ def predictions_csv(result: CrossValidation) -> str:
 
 
 def evaluate(
-    rows: Sequence[AggRow], unseen: Sequence[RunConfig], out: Path, repeats: int = REPEATS, seed: int = 0
+    rows: Sequence[AggRow],
+    unseen: Sequence[RunConfig],
+    out: Path,
+    repeats: int = REPEATS,
+    seed: int = 0,
+    table: str | None = None,
 ) -> tuple[dict[str, Any], list[Path]]:
-    """Evaluate on one table and write report, predictions and figures into `out`.
+    """Evaluate on one table and write report, predictions and figures into `out`; `table` says where the rows are from.
 
     Raises:
         ValueError: if the table has too few configurations.
@@ -182,9 +189,20 @@ def evaluate(
     """
     unseen_results, rest = evaluate_unseen(rows, unseen, seed) if unseen else ([], list(rows))
     result = cross_validate(rest, repeats=repeats, seed=seed)
-    report = report_of(result, unseen_results)
+    report = {
+        "created_utc": utc_now(),
+        "table": table,
+        "rows_sha256": rows_sha256(rows),
+        "conditions": asdict(rows[0].conditions),
+        "seed": seed,
+        **report_of(result, unseen_results),
+    }
     write_json_atomically(out / "report.json", report)
-    write_text_atomically(out / "report.txt", report_text(report) + "\n")
+    origin = (
+        f"Rows: {table or 'given by a program'} (SHA-256 {report['rows_sha256'][:12]}), "
+        f"{rows[0].conditions.describe()}. Seed {seed}, {report['created_utc']}."
+    )
+    write_text_atomically(out / "report.txt", f"{origin}\n{report_text(report)}\n")
     write_text_atomically(out / "predictions.csv", predictions_csv(result))
     written = [out.absolute() / name for name in ("report.txt", "report.json", "predictions.csv")]
     return report, [*written, *draw_evaluation(result, out)]
@@ -194,7 +212,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = make_parser(
         "epochcast evaluate",
         "How well the time model predicts configurations it has not seen, beside plain baselines.",
-        "epochcast evaluate --runs_agg results/runs_agg.csv --unseen unseen.csv",
+        "epochcast evaluate --runs_agg results/runs_agg.csv --repeats 5",
     )
     add_table_flags(parser)
     parser.add_argument("--unseen", type=Path, metavar="CSV", help="configurations to keep from all fitting")
@@ -209,7 +227,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         table = load_agg(arguments.runs_agg, arguments.frozen)
         rows = one_set_of_conditions(table.rows, arguments.conditions)
         unseen = read_config_list(arguments.unseen) if arguments.unseen else []
-        report, paths = evaluate(rows, unseen, arguments.out, arguments.repeats, arguments.seed)
+        report, paths = evaluate(rows, unseen, arguments.out, arguments.repeats, arguments.seed, str(table.path))
         if arguments.json:
             print(json.dumps({"table": str(table.path), "table_origin": table.origin, **report}))
             return 0

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -97,16 +98,12 @@ class SavedModel:
 
     def outside(self, config: RunConfig) -> list[str]:
         """What of a configuration lies outside the measured range, in words; empty if nothing does."""
-        return _outside(self.card, config)
-
-
-def _outside(card: dict[str, Any], config: RunConfig) -> list[str]:
-    found = []
-    for name, (low, high) in card["range"].items():
-        value = getattr(config, name)
-        if not low <= value <= high:
-            found.append(f"{name} {value} (measured: {low} to {high})")
-    return found
+        found = []
+        for name, (low, high) in self.card["range"].items():
+            value = getattr(config, name)
+            if not low <= value <= high:
+                found.append(f"{name} {value} (measured: {low} to {high})")
+        return found
 
 
 def card_path(model: Path) -> Path:
@@ -135,9 +132,35 @@ def _read_card(path: Path) -> dict[str, Any]:
         raise ValueError(
             f"{path}: the model takes {card['feature_names']}, this version gives {list(FEATURE_NAMES)}. Train again."
         )
-    if not isinstance(card["conditions"], dict) or set(card["conditions"]) != set(columns(Conditions)):
-        raise ValueError(f"{path}: not a model card: conditions must name {', '.join(columns(Conditions))}.")
+    if fault := _fault(card):
+        raise ValueError(f"{path}: not a model card: {fault}. Train the model again.")
     return card
+
+
+def _fault(card: dict[str, Any]) -> str | None:
+    """What is wrong with the values of a card that has all its fields; None if nothing is."""
+    n = len(FEATURE_NAMES)
+    for name, length in (("feature_mean", n), ("feature_scale", n), ("law", n + 1)):
+        if not (isinstance(card[name], list) and len(card[name]) == length and all(map(_is_number, card[name]))):
+            return f"{name} must be {length} numbers, found {card[name]!r}"
+    if min(card["feature_scale"]) <= 0:
+        return f"feature_scale must be above 0, found {card['feature_scale']!r}"
+    if not _is_number(card["residual_scale"]):
+        return f"residual_scale must be a number, found {card['residual_scale']!r}"
+    ranges, errors = card["range"], card["errors"]
+    if not (isinstance(ranges, dict) and set(ranges) == set(columns(RunConfig))):
+        return f"range must name {', '.join(columns(RunConfig))}"
+    if not all(isinstance(r, list) and len(r) == 2 and all(map(_is_number, r)) for r in ranges.values()):
+        return f"range must hold a lowest and a highest value each, found {ranges!r}"
+    if not (isinstance(card["conditions"], dict) and set(card["conditions"]) == set(columns(Conditions))):
+        return f"conditions must name {', '.join(columns(Conditions))}"
+    if not (isinstance(errors, dict) and {"mape", "p90_ape", "mae", "split", "n"} <= errors.keys()):
+        return "errors must hold mape, p90_ape, mae, split and n"
+    return None if isinstance(card["created_utc"], str) else "created_utc must be a time"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _read_network(data: bytes, path: Path) -> Network:
@@ -199,26 +222,52 @@ class Choice:
     reason: str
 
 
-def choose_model(config: RunConfig | None, path: Path | None = None) -> Choice:
+def choose_model(
+    config: RunConfig | None = None, path: Path | None = None, conditions: Conditions | None = None
+) -> Choice:
     """The model for a request: `path`, else a local one of this box that holds it in range, else the pretrained one.
 
-    Among several local ones the newest answers; with `config` None range is not asked for.
+    Among several local ones the newest answers; a model or card that is broken is passed over and named. With `config`
+    None range is not asked for. With `conditions`, those of a table that the answer is used beside, only a model
+    learned under the same ones answers.
 
     Raises:
-        FileNotFoundError, ValueError: if `path` is no sound model.
+        FileNotFoundError, ValueError: if `path` is no sound model, or no model fits the conditions.
     """
     if path is not None:
-        return Choice(load_model(path), "named by --model")
+        saved = load_model(path)
+        if conditions is not None and (differing := _contradictions(saved.conditions, conditions)):
+            raise ValueError(f"{path}: learned under other conditions than the table's: {differing}. Name another.")
+        return Choice(saved, "named by --model")
     box = box_device_name()
+    found: list[tuple[str, SavedModel]] = []
     reasons = []
-    cards = [(_read_card(path), path) for path in sorted(models_dir().glob("*.json"))]
-    for card, card_file in sorted(cards, key=lambda pair: str(pair[0]["created_utc"]), reverse=True):
-        model = card_file.with_suffix(".keras")
-        if (device := card["conditions"]["device_name"]) != box:
-            reasons.append(f"{model.name} is of {device or 'an unknown device'}")
-        elif config is not None and (outside := _outside(card, config)):
-            reasons.append(f"{model.name} was not trained on {', '.join(outside)}")
+    for card_file in sorted(models_dir().glob("*.json")):
+        try:
+            card = _read_card(card_file)
+            if conditions is None and (device := card["conditions"]["device_name"]) != box:
+                reasons.append(f"{card_file.stem} is of {device or 'an unknown device'}")
+                continue
+            saved = load_model(card_file.with_suffix(".keras"))
+        except (ValueError, FileNotFoundError) as error:
+            reasons.append(f"passed over: {error}")
+            continue
+        if conditions is not None and saved.conditions != conditions:
+            reasons.append(f"{card_file.stem} was learned under other conditions")
+        elif config is not None and (outside := saved.outside(config)):
+            reasons.append(f"{card_file.stem} was not trained on {', '.join(outside)}")
         else:
-            return Choice(load_model(model), f"the newest local model of this box ({box})")
+            found.append((card["created_utc"], saved))
+    if found:
+        what = f"local model of this box ({box})" if conditions is None else "local model of the table's conditions"
+        return Choice(max(found, key=lambda pair: pair[0])[1], f"the newest {what}")
     why = "; ".join(reasons) or f"none in {models_dir()}"
+    if conditions is not None:
+        raise ValueError(f"no model of the table's conditions ({why}). Train one: epochcast train, or name --model.")
     return Choice(load_model(pretrained_dir() / "a100.keras"), f"the pretrained model, as no local one fits: {why}")
+
+
+def _contradictions(one: Conditions, other: Conditions) -> str:
+    """The conditions that are known in both and differ, in words; what one does not know is no contradiction."""
+    pairs = {name: (getattr(one, name), getattr(other, name)) for name in columns(Conditions)}
+    return ", ".join(f"{n} {a}, not {b}" for n, (a, b) in pairs.items() if a != b and a is not None and b is not None)

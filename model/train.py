@@ -29,16 +29,10 @@ from epochcast.environment import utc_now
 from epochcast.files import make_folder, sha256_of, write_json_atomically
 from epochcast.paths import models_dir
 from epochcast.schema import AggRow, Conditions, RunConfig
-from model.cross_validation import ANN, cross_validate, read_config_list, require_enough
+from model.cross_validation import ANN, cross_validate, read_config_list, require_enough, rows_sha256
 from model.features import FEATURE_NAMES, feature_matrix
 from model.predictor import CARD_SCHEMA_VERSION, card_path
 from model.time_ann import HIDDEN, MEMBERS, STEPS, fit_ensembles, save_keras
-
-
-def rows_sha256(rows: Sequence[AggRow]) -> str:
-    """Hash of what a model learns from: every configuration with its steady time, whatever their order."""
-    lines = sorted(f"{r.depth},{r.base_filters},{r.batch_size},{r.avg_time_mean!r}" for r in rows)
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def default_model_path(conditions: Conditions) -> Path:
@@ -158,7 +152,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--declare",
         type=filter_of,
-        default={},
+        default=None,
         metavar="NAME=VALUE[,...]",
         help="conditions that the table lacks, e.g. device_name=...; the card says that they were declared",
     )
@@ -172,7 +166,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print_home()
         table = load_agg(arguments.runs_agg, arguments.frozen)
         rows = one_set_of_conditions(table.rows, arguments.conditions)
-        path = arguments.model or default_model_path(declare(rows[0].conditions, arguments.declare))
+        path = arguments.model or default_model_path(declare(rows[0].conditions, arguments.declare or {}))
         held_out = read_config_list(arguments.held_out) if arguments.held_out else []
         card = train(
             rows, path, seed=arguments.seed, held_out=held_out, declared=arguments.declare, credit=arguments.credit

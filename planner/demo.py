@@ -49,10 +49,10 @@ PLAN_EPOCHS = 5
 TIMEOUT_SEC = 300.0
 
 
-def demo_specs() -> list[RunSpec]:
+def demo_specs(device: str = "auto") -> list[RunSpec]:
     """The grid of the demonstration: step windows instead of whole epochs, so that a CPU is done in minutes."""
     return [
-        RunSpec(depth, base_filters, batch_size, epochs=WINDOWS, window_steps=WINDOW_STEPS)
+        RunSpec(depth, base_filters, batch_size, epochs=WINDOWS, window_steps=WINDOW_STEPS, device=device)
         for depth, base_filters, batch_size in itertools.product(*GRID.values())
     ]
 
@@ -68,7 +68,7 @@ def start_over(folder: Path) -> Path | None:
     return aside
 
 
-def measure(folder: Path) -> GridResult:
+def measure(folder: Path, device: str = "auto") -> GridResult:
     """Measure what of the grid is not measured yet.
 
     Raises:
@@ -76,7 +76,7 @@ def measure(folder: Path) -> GridResult:
     """
     no_exclusions: dict[str, Exclusion] = {}
     return run_grid(
-        grid_runs(demo_specs(), 1, no_exclusions),
+        grid_runs(demo_specs(device), 1, no_exclusions),
         runs=folder / "runs.csv",
         log_dir=folder / "logs",
         timeout_sec=TIMEOUT_SEC,
@@ -103,7 +103,7 @@ def learn_and_plan(folder: Path) -> list[str]:
     print("training the time model and checking it on configurations it has not seen ...", flush=True)
     model_path = folder / "models" / "demo.keras"
     train(aggregation.rows, model_path)
-    report, report_files = evaluate(aggregation.rows, [], folder / "evaluation")
+    report, report_files = evaluate(aggregation.rows, [], folder / "evaluation", table=str(runs_agg))
     saved = load_model(model_path)
     prediction = predict(NEW_CONFIG, Choice(saved, "just trained"))
     plan, plan_object = plan_budget(
@@ -130,6 +130,7 @@ def closing_screen(
         answered = f"{model['n_answered']} of {report['n']}"
         errors.append([label, "-" if mape["mean"] is None else f"{percent(mape['mean'])}{spread}", answered])
     better = _better_baseline(report)
+    disturbed = len({stall.run_id for stall in aggregation.stalls} | {run.run_id for run in aggregation.unstable})
     new = RunConfig(prediction["depth"], prediction["base_filters"], prediction["batch_size"])
     chosen = sorted(plan.chosen, key=lambda c: c.config)
     worth = "the number of runs" if plan.value == "count" else f"the sum of {plan.value}"
@@ -141,6 +142,11 @@ def closing_screen(
         f"            windows of {conditions.window_steps} steps, extrapolated to {conditions.train_n:,} images/epoch",
         f"            fastest {fastest.config} {significant(fastest.avg_time_mean)} s/epoch, "
         f"slowest {slowest.config} {significant(slowest.avg_time_mean)} s/epoch",
+        *(
+            []
+            if not disturbed
+            else [f"            {disturbed} runs were disturbed by other work here: expect larger errors"]
+        ),
         f"error       mean absolute relative error on unseen configurations, {report['split']}, "
         f"{report['repeats']} repeats:",
         *(f"            {line}" for line in table_text(["", "MAPE", "answered"], errors).splitlines()),
@@ -151,6 +157,8 @@ def closing_screen(
         f"{'proven optimal' if plan.is_proven else 'not proven optimal'} for {worth}:",
         f"            {' '.join(str(c.config) for c in chosen)}",
         *(f"{'files' if i == 0 else '':11} {path.absolute()}" for i, path in enumerate(files)),
+        f"next        predict_perf --model {prediction['model']} --depth 2 --base_filters 12 --batch_size 100",
+        f"            dp_budget_planner --budget 30m --epochs 10 --runs_agg {files[1].absolute()}",
     ]
 
 
@@ -166,6 +174,7 @@ def _better_baseline(report: dict[str, Any]) -> str | None:
 def main(argv: Sequence[str] | None = None) -> int:
     parser = make_parser("epochcast demo", (__doc__ or "").partition("\n")[0], "make run FRESH=1")
     parser.add_argument("--fresh", action="store_true", help="start over; what was measured before is moved aside")
+    parser.add_argument("--device", default="auto", help="auto, cpu, gpu, gpu:N or a GPU's UUID")
     arguments = parser.parse_args(argv)
 
     def work() -> int:
@@ -173,7 +182,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         folder = demo_dir()
         if arguments.fresh and (aside := start_over(folder)) is not None:
             print(f"moved the earlier results to {aside}", flush=True)
-        result = measure(folder)
+        result = measure(folder, arguments.device)
         if result.was_interrupted:
             return EXIT_INTERRUPTED
         print("\n".join(learn_and_plan(folder)), flush=True)

@@ -68,16 +68,18 @@ def plan_budget(request: Request) -> tuple[Plan, dict[str, Any]]:
         table = load_agg(path, request.is_frozen)
         rows = one_set_of_conditions(table.rows, request.conditions)
         notes.append(f"{len(rows)} candidates from {table.path} ({table.origin})")
-        sources["table"] = source_of(table.path, sha256_of(table.path))
+        sources["table"] = source_of(table.path, sha256_of(table.path) if table.path.exists() else None)
         device, box = rows[0].device_name, box_device_name()
         if device is not None and device != box:
             notes.append(f"measured on {device}, NOT this box ({box})")
-    time_source = request.time_source or ("measured" if rows else "pred")
+    time_source = request.time_source or ("measured" if rows and request.model is None else "pred")
+    if time_source == "measured" and request.model is not None:
+        raise ValueError(f"--model {request.model} predicts, --time_source measured does not: leave one of them out.")
     if time_source == "measured" and not rows:
         raise ValueError(f"--time_source measured: there is no table {path}. Measure first, or use --time_source pred.")
     saved = None
     if time_source == "pred":
-        choice = choose_model(None, request.model)
+        choice = choose_model(None, request.model, rows[0].conditions if rows else None)
         saved = choice.model
         notes.append(f"{saved.path.name} predicts: {choice.reason}")
         sources["model"] = source_of(saved.path, saved.card["keras_sha256"])
@@ -90,6 +92,11 @@ def plan_budget(request: Request) -> tuple[Plan, dict[str, Any]]:
     if value == "acc" and (measured_after := {r.acc_epochs for r in rows} - {request.rules.epochs, None}):
         after = " or ".join(str(n) for n in sorted(n for n in measured_after if n is not None))
         value_notes.append(f"accuracies were measured after {after} epochs, not after {request.rules.epochs}")
+    if rows and rows[0].timing_mode == "steps_extrapolated":
+        value_notes.append(
+            "times come from windows of steps; the planned runs train whole epochs and then test, which takes longer "
+            "than the overhead above says"
+        )
     plan = make_plan(candidates, request.budget_sec, value)
     conditions = rows[0].conditions if rows else saved.conditions  # type: ignore[union-attr]  # one of them is there
     return plan, plan_json(plan, conditions, sources, [*notes, *cost_notes, *value_notes])
@@ -135,6 +142,13 @@ def _first_epoch(text: str) -> str | float:
     return text if text in ("measured", "none") else positive_float(text)
 
 
+def _at_least_two(text: str) -> int:
+    value = positive_int(text)
+    if value < 2:
+        raise argparse.ArgumentTypeError("expected at least 2 epochs: the first is untimed")
+    return value
+
+
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = make_parser(
         "dp_budget_planner",
@@ -144,7 +158,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     budget = parser.add_mutually_exclusive_group(required=True)
     budget.add_argument("--budget_sec", type=positive_float, metavar="SEC", help="wall seconds that the runs may take")
     budget.add_argument("--budget", type=duration_sec, metavar="TIME", help="the same as 90s, 15m or 1h30m")
-    parser.add_argument("--epochs", type=positive_int, default=DEFAULT_EPOCHS, help="epochs of every run, at least 2")
+    parser.add_argument("--epochs", type=_at_least_two, default=DEFAULT_EPOCHS, help="epochs of every run, at least 2")
     parser.add_argument("--value", choices=VALUES, help="sum to maximise; default: acc if all are measured, else count")
     parser.add_argument("--min_acc", type=fraction, metavar="ACC", help="leave out runs below this test accuracy")
     parser.add_argument("--time_source", choices=("measured", "pred"), help="default: measured if there is a table")
@@ -159,11 +173,11 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         type=_first_epoch,
         default="measured",
         metavar="measured|none|SEC",
-        help="default: measured",
+        help="what the first epoch costs: as measured (default), none: as any other, or that many seconds",
     )
     parser.add_argument("--runs_agg", type=Path, metavar="PATH", help="averages; default: results/runs_agg.csv")
     parser.add_argument("--frozen", action="store_true", help="refuse a table that is out of date")
-    parser.add_argument("--model", type=Path, metavar="PATH", help="time model for --time_source pred; default: chosen")
+    parser.add_argument("--model", type=Path, metavar="PATH", help="time model to predict with; default: chosen")
     parser.add_argument("--out", type=Path, metavar="PATH", help="write the plan as JSON")
     add_conditions_flag(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object, the runs under chosen")

@@ -82,7 +82,7 @@ def _checked(solution: Solution, candidates: Sequence[Candidate], budget_sec: fl
 
 
 def plan_spec(candidate: Candidate, conditions: Conditions) -> RunSpec:
-    """The run that carries a candidate out, under the conditions that its time was measured or predicted for."""
+    """The run that carries a candidate out: whole epochs, else under the conditions that its time holds for."""
     as_asked = {
         name: getattr(conditions, name)
         for name in ("pipeline", "precision", "jit_compile", "train_n")
@@ -139,6 +139,6 @@ def plan_json(plan: Plan, conditions: Conditions, sources: dict[str, Any], notes
     }
 
 
-def source_of(path: Path, sha256: str) -> dict[str, str]:
+def source_of(path: Path, sha256: str | None) -> dict[str, str | None]:
     """A file that a plan rests on, with its hash."""
     return {"path": str(path.absolute()), "sha256": sha256}

@@ -72,7 +72,10 @@ def test_what_was_measured_becomes_averages_figures_a_model_a_prediction_and_a_p
     assert f"plan        10 min 00 s: {len(plan['chosen'])} runs of 5 epochs in " in text
     assert "proven optimal for the number of runs:" in text
     assert {RunSpec(**run["spec"]).window_steps for run in plan["chosen"]} == {None}
-    files = [line.split()[-1] for line in screen if str(tmp_path) in line]
+    commands = screen[-2:]
+    assert f"predict_perf --model {folder / 'models' / 'demo.keras'}" in commands[0]
+    assert f"--runs_agg {folder / 'runs_agg.csv'}" in commands[1]
+    files = [line.split()[-1] for line in screen[:-2] if str(tmp_path) in line]
     names = ["runs.csv", "runs_agg.csv", "figures", "models/demo.keras", "evaluation/report.txt", "plan.json", "logs"]
     assert sorted(files) == sorted(str(folder / name) for name in names)
     for name in [*names, "models/demo.json", "figures/throughput_against_batch_size.png"]:
@@ -105,12 +108,14 @@ def screen_of(tmp_path, *, ann=0.02, linear=0.05, answered=12, test_acc=None, da
         name: {"n_answered": n, "time_sec": {"mape": {"mean": mean, "std": std}}} for name, (mean, n) in errors.items()
     }
     report = {"n": 12, "split": "5-fold by configuration", "repeats": 5, "models": models}
-    prediction = {"depth": 3, "base_filters": 16, "batch_size": 192}
+    prediction = {"depth": 3, "base_filters": 16, "batch_size": 192, "model": "demo.keras"}
     prediction |= {"predicted_avg_time_sec": 12.34, "predicted_images_per_sec_derived": 4052.0}
     candidates, _ = make_candidates(aggregation.rows, None, CostRules(5))
     value = "acc" if test_acc is not None else "count"
     plan = make_plan(with_values(candidates, value, None)[0], 600.0, value)
-    return "\n".join(demo.closing_screen(aggregation, report, prediction, plan, [tmp_path / "runs.csv"]))
+    return "\n".join(
+        demo.closing_screen(aggregation, report, prediction, plan, [tmp_path / "runs.csv", tmp_path / "runs_agg.csv"])
+    )
 
 
 def test_the_error_of_each_model_stands_with_its_spread_and_what_it_answered(tmp_path):
@@ -178,7 +183,7 @@ def test_starting_over_twice_in_a_second_keeps_both(folder):
 
 def test_the_command_measures_learns_and_ends_with_the_screen(folder, monkeypatch, capsys):
     folder.mkdir(parents=True)
-    monkeypatch.setattr(demo, "measure", lambda asked: finished())
+    monkeypatch.setattr(demo, "measure", lambda *asked: finished())
     monkeypatch.setattr(demo, "learn_and_plan", lambda asked: [f"screen of {asked}"])
     assert demo.main([]) == 0
     assert capsys.readouterr().out.splitlines() == [f"screen of {folder}"]
@@ -190,15 +195,15 @@ def test_the_command_measures_learns_and_ends_with_the_screen(folder, monkeypatc
 
 def test_a_run_that_failed_or_an_interruption_shows_in_the_exit_code(folder, monkeypatch, capsys):
     monkeypatch.setattr(demo, "learn_and_plan", lambda asked: ["screen"])
-    monkeypatch.setattr(demo, "measure", lambda asked: finished(failures=["one"]))
+    monkeypatch.setattr(demo, "measure", lambda *asked: finished(failures=["one"]))
     assert demo.main([]) == 1
     assert capsys.readouterr().out.splitlines() == ["screen", f"1 runs failed: see {folder / 'failures.csv'}"]
-    monkeypatch.setattr(demo, "measure", lambda asked: finished(was_interrupted=True))
+    monkeypatch.setattr(demo, "measure", lambda *asked: finished(was_interrupted=True))
     assert demo.main([]) == EXIT_INTERRUPTED
     assert capsys.readouterr().out == ""
 
 
 def test_too_few_measured_runs_are_one_clear_error(folder, monkeypatch, capsys):
-    monkeypatch.setattr(demo, "measure", lambda asked: finished())
+    monkeypatch.setattr(demo, "measure", lambda *asked: finished())
     assert demo.main([]) == 1
     assert "no such table. Measure something first" in capsys.readouterr().err

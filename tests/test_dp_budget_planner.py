@@ -150,11 +150,23 @@ def test_without_a_table_the_default_grid_is_planned_by_the_pretrained_model_and
 
 
 def test_a_table_may_be_planned_by_predictions(table):
+    write_table(table, [dataclasses.replace(row, device_name=None) for row in ROWS], AggRow)
     _, as_json = plan_of(table, 1000, time_source="pred", model=pretrained_dir() / "a100.keras")
     assert as_json["table"]["sha256"] == sha256_of(table)
     assert as_json["model"]["sha256"] == sha256_of(pretrained_dir() / "a100.keras")
     assert "a100.keras predicts: named by --model" in as_json["notes"]
     assert as_json["chosen"][0]["steady_sec"] != 4.0
+    _, by_default = plan_of(table, 1000, model=pretrained_dir() / "a100.keras")  # a model that is named is used
+    assert by_default["model"] == as_json["model"]
+
+
+def test_a_model_of_other_conditions_is_never_mixed_with_a_table(table):
+    with pytest.raises(ValueError, match=r"a100\.keras: learned under other conditions than the table's: device_name"):
+        plan_of(table, 1000, model=pretrained_dir() / "a100.keras")
+    with pytest.raises(ValueError, match="no model of the table's conditions"):
+        plan_of(table, 1000, time_source="pred")
+    with pytest.raises(ValueError, match="--time_source measured does not"):
+        plan_of(table, 1000, time_source="measured", model=pretrained_dir() / "a100.keras")
 
 
 def test_the_table_of_this_home_is_planned_from_unless_another_is_named(home, capsys):
@@ -260,7 +272,6 @@ def test_a_wrong_command_is_refused_with_exit_code_2(capsys, flags):
         ("--runs_agg none.csv", "none.csv: no such table. Measure first"),
         ("--runs_agg empty.csv", "empty.csv holds no row."),
         ("--budget_sec 20.9", "smaller than every run: the cheapest, (2,16,256), takes 21.0 s"),
-        ("--epochs 1", "epochs must be at least 2, got 1"),
         ("--min_acc 0.71", "no candidate is left of 3: 3 of 3 candidates left out: accuracy below 0.71"),
         ("--value acc --runs_agg timed.csv", "no candidate is left of 1: 1 of 1 candidates left out: no accuracy"),
         ("--out table.csv/plan.json", "table.csv: a file, not a folder."),

@@ -56,7 +56,7 @@ def as_text(tmp_path_factory):
 
 def test_json_is_one_object_and_the_report_of_the_file(as_json):
     report = json.loads(as_json[0])
-    assert report.pop("table").endswith("runs_agg.csv")
+    assert report["table"].endswith("runs_agg.csv")
     assert report.pop("table_origin") == "a table without a source, used as it is"
     assert report == json.loads((as_json[1] / "report.json").read_text())
     assert (report["n"], report["repeats"], report["split"]) == (5, 2, "5-fold by configuration")
@@ -67,7 +67,9 @@ def test_text_names_table_conditions_and_every_file_and_holds_the_report(as_text
     out, folder = as_text
     assert f"table: {folder.parent / 'runs_agg.csv'} (a table without a source, used as it is)" in out
     assert "conditions: " in out
-    assert (folder / "report.txt").read_text() in out
+    origin, report = (folder / "report.txt").read_text().split("\n", 1)
+    assert report in out
+    assert origin.startswith(f"Rows: {folder.parent / 'runs_agg.csv'} (SHA-256 ")
     assert "Kept from all fitting" not in out
     named = {Path(line.removeprefix("file: ")) for line in out.splitlines() if line.startswith("file: ")}
     assert named == {folder / name for name in FILES}

@@ -235,6 +235,34 @@ def test_the_pretrained_model_answers_where_no_local_one_fits_with_the_reason_fo
     choice = choose_model(CONFIG)
     assert choice.model.path == PRETRAINED
     assert choice.reason == (
-        "the pretrained model, as no local one fits: small.keras was not trained on depth 3 (measured: 2 to 2); "
-        "other.keras is of NVIDIA Other; unknown.keras is of an unknown device"
+        "the pretrained model, as no local one fits: other is of NVIDIA Other; "
+        "small was not trained on depth 3 (measured: 2 to 2); unknown is of an unknown device"
     )
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"range": {}}, "range must name depth, base_filters, batch_size"),
+        ({"range": {"depth": [2, 5], "base_filters": [1], "batch_size": [1, 2]}}, "a lowest and a highest value each"),
+        ({"residual_scale": "1"}, "residual_scale must be a number"),
+        ({"law": [1, 2]}, "law must be 4 numbers"),
+        ({"feature_scale": [0, 0, 0]}, "feature_scale must be above 0"),
+        ({"errors": {"n": 3}}, "errors must hold mape"),
+    ],
+)
+def test_a_card_edited_by_hand_is_refused_with_what_is_wrong(tmp_path, changes, said):
+    path = copy_pretrained(tmp_path)
+    card = json.loads(path.with_suffix(".json").read_text())
+    path.with_suffix(".json").write_text(json.dumps({**card, **changes}))
+    assert said in refusal(path)
+
+
+def test_a_file_that_is_no_card_does_not_keep_the_others_from_answering():
+    add_local("good", 5)
+    (models_dir() / "notes.json").write_text('{"a": 1}')
+    assert choose_model(CONFIG).model.path.name == "good.keras"
+    (models_dir() / "good.keras").unlink()
+    choice = choose_model(CONFIG)
+    assert choice.model.path == PRETRAINED
+    assert "notes.json: not a model card" in choice.reason

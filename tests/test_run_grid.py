@@ -315,6 +315,8 @@ def test_going_on_repeats_what_was_killed_or_timed_out_and_nothing_else(bench):
     third = bench.measure("ok", batch_sizes=sizes)
     assert (bench.started, third.measured) == ([], [])
     assert "5 runs (3 measured before, 2 out of memory or crashed before), nothing left to measure" in bench.said[-2]
+    fourth = bench.measure("ok", batch_sizes=sizes, retries_crashed=True)
+    assert [row.batch_size for row in fourth.measured] == [128]  # what crashed; what ran out of memory does so again
 
 
 def test_runs_that_were_taken_back_are_measured_again_under_a_new_name(bench):
@@ -514,3 +516,10 @@ def test_a_kept_row_and_a_grid_that_starts_beside_it_do_not_double_it(bench):
         assert recover(bench.runs, bench.log_dir).appended == []
         bench.measure("ok", batch_sizes=(16,))
     assert bench.rows == [row]
+
+
+def test_a_grid_of_more_than_ten_thousand_configurations_is_refused_at_once(capsys):
+    with pytest.raises(SystemExit) as end:
+        grid.main(["--depth", "1:16", "--base_filters", "1:1000", "--batch_size", "1:1000", "--dry_run"])
+    assert end.value.code == 2
+    assert "a grid of 16,000,000 configurations: at most 10,000" in capsys.readouterr().err

@@ -194,8 +194,10 @@ def the_error(capsys):
 
 
 def test_a_bad_run_id_is_refused(tmp_path, home, measure_one, capsys):
-    assert measure_one("ok", "--run_id", "../up") == 1
-    assert "run_id '../up' names files" in the_error(capsys)
+    with pytest.raises(SystemExit) as end:
+        measure_one("ok", "--run_id", "../up")
+    assert end.value.code == 2
+    assert "error: argument --run_id: '../up' names files" in capsys.readouterr().err
     assert starts(tmp_path / "trace") == []
 
 

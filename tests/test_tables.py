@@ -243,7 +243,7 @@ def test_columns_of_a_newer_version_are_named_and_ask_for_an_update(runs, refuse
     ("old", "new", "complaint"),
     [
         (",3,32,128,3,", ",three,32,128,3,", "column 'depth': expected a whole number, got 'three'"),
-        (",3,32,128,3,", ",3.0,32,128,3,", "column 'depth': expected a whole number, got '3.0'"),
+        (",3,32,128,3,", ",3.5,32,128,3,", "column 'depth': expected a whole number, got '3.5'"),
         (",3,32,128,3,", ",,32,128,3,", "column 'depth': expected a value, got an empty cell"),
         (",3,32,128,3,", f",3,32,1{'0' * 400},3,", "column 'batch_size': expected a whole number, got '1000"),
         (",3,32,128,3,", ",0,32,128,3,", "RunConfig.depth must be a whole number of at least 1, got 0"),
