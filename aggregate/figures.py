@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aggregate.runs_agg import load_agg, one_set_of_conditions
+from aggregate.agg_table import load_agg, one_set_of_conditions
 from epochcast.cli import (
     add_json_flag,
     add_table_flags,

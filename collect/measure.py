@@ -185,7 +185,8 @@ def main() -> int:
     except Exception as error:  # whatever a framework raises becomes a status; the trace goes to the log
         message = f"{type(error).__name__}: {error}"
         if isinstance(error, (ValueError, OSError, ImportError)) and not has_started and not is_out_of_memory(message):
-            tell("refused", message=str(error))
+            remedy = ". Install it, or choose another backend, e.g. KERAS_BACKEND=tensorflow."
+            tell("refused", message=f"{error}{remedy if isinstance(error, ImportError) else ''}")
             return 2
         tell("failed", status="oom" if is_out_of_memory(message) else "crash", message=message[:2000])
         import traceback

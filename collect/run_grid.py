@@ -171,7 +171,9 @@ def _opening_line(
         left_out.append(f"{result.n_done_before} measured before")
     if result.n_failed_before:
         left_out.append(f"{result.n_failed_before} out of memory or crashed before")
-    line = f"{grid_id}: {len(planned)} runs" + (f" ({', '.join(left_out)})" if left_out else "")
+    line = f"{grid_id}: {len(planned)} run{'s' if len(planned) > 1 else ''}" + (
+        f" ({', '.join(left_out)})" if left_out else ""
+    )
     if not waiting:
         return f"{line}, nothing left to measure"
     expected_sec = sum(estimate.expected_sec(item.spec) for item in waiting)

@@ -16,7 +16,7 @@ COMMANDS = {  # name: (module, what a user does with it)
     "run": ("collect.run_one", "measure one training run"),
     "grid": ("collect.run_grid", "measure a grid of runs, resuming where it was stopped"),
     "recover": ("collect.recover", "append finished runs that could not be appended"),
-    "aggregate": ("aggregate.runs_agg", "average the repeats of each configuration"),
+    "aggregate": ("aggregate.agg_table", "average the repeats of each configuration"),
     "figures": ("aggregate.figures", "draw what was measured"),
     "train": ("model.train", "learn seconds per epoch from the averages"),
     "evaluate": ("model.evaluate", "how well unseen configurations are predicted"),

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from aggregate.agg_table import load_agg, one_set_of_conditions
 from aggregate.figures import COLOURS, new_figure, plain_ticks, save_figure
-from aggregate.runs_agg import load_agg, one_set_of_conditions
 from epochcast.cli import (
     add_table_flags,
     make_parser,

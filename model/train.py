@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from aggregate.runs_agg import load_agg, one_set_of_conditions
+from aggregate.agg_table import load_agg, one_set_of_conditions
 from epochcast.cli import (
     add_table_flags,
     filter_of,

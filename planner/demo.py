@@ -12,8 +12,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from aggregate.agg_table import write_agg
 from aggregate.figures import draw_figures
-from aggregate.runs_agg import Aggregation, report_lines, write_agg
+from aggregate.runs_agg import Aggregation, report_lines
 from collect.grid import grid_runs
 from collect.run_grid import GridResult, run_grid
 from collect.run_one import output_printer

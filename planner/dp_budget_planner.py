@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aggregate.runs_agg import load_agg, one_set_of_conditions
+from aggregate.agg_table import load_agg, one_set_of_conditions
 from epochcast.cli import (
     add_conditions_flag,
     clock,

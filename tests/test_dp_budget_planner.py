@@ -11,7 +11,7 @@ import shlex
 import pytest
 from rows import agg_row
 
-from aggregate.runs_agg import write_agg
+from aggregate.agg_table import write_agg
 from epochcast.files import sha256_of
 from epochcast.paths import pretrained_dir, runs_agg_csv
 from epochcast.schema import AggRow, RunRecord, RunSpec

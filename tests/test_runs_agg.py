@@ -12,15 +12,8 @@ from dataclasses import replace
 import pytest
 from rows import BOX, run_row
 
-from aggregate.runs_agg import (
-    aggregate,
-    is_diverged,
-    load_agg,
-    main,
-    one_set_of_conditions,
-    report_lines,
-    write_agg,
-)
+from aggregate.agg_table import load_agg, main, one_set_of_conditions, write_agg
+from aggregate.runs_agg import aggregate, is_diverged, report_lines
 from epochcast.cells import columns
 from epochcast.cli import filter_of
 from epochcast.paths import excluded_csv

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from rows import CONFIGS, ROWS
 
-from aggregate.runs_agg import aggregate, write_agg
+from aggregate.agg_table import write_agg
+from aggregate.runs_agg import aggregate
 from epochcast.files import sha256_of
 from epochcast.schema import AggRow, Conditions, RunRecord
 from epochcast.tables import append_row, read_runs, write_table
