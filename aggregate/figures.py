@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -55,14 +56,17 @@ def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
 
 
 def plain_ticks(axes: Axes, x: Sequence[float] | None = None) -> None:
-    """Label the ticks of logarithmic axes with plain numbers: at `x` where given, else at 1, 2 and 5 of a decade."""
+    """Label the ticks of logarithmic axes with plain numbers: at `x` where given, else at round ones of each decade."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
 
     for axis, values in ((axes.xaxis, x), (axes.yaxis, None)):
-        if values is not None or axis.get_scale() == "log":
-            axis.set_major_locator(FixedLocator(values) if values is not None else LogLocator(subs=(1.0, 2.0, 5.0)))
-            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
-            axis.set_minor_formatter(NullFormatter())
+        if values is None and axis.get_scale() != "log":
+            continue
+        low, high = axis.get_view_interval()
+        subs = (1.0, 2.0, 5.0) if high > 10 * low else tuple(float(digit) for digit in range(1, 10))
+        axis.set_major_locator(FixedLocator(values) if values is not None else LogLocator(subs=subs))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+        axis.set_minor_formatter(NullFormatter())
 
 
 def _styles(rows: Sequence[AggRow]) -> tuple[dict[int, str], dict[int, str]]:
@@ -165,9 +169,8 @@ def first_epoch_against_steady(rows: Sequence[AggRow]) -> Figure | None:
         axes.plot(seconds, first, markers[row.depth], color=colours[row.base_filters], alpha=0.8)
     limits = [min(row.avg_time_mean for row in known), max(row.avg_time_mean for row in known)]
     axes.plot(limits, limits, "--", color="0.4", linewidth=1)
-    axes.annotate(
-        "equal", (limits[1], limits[1]), textcoords="offset points", xytext=(-4, -12), ha="right", color="0.3"
-    )
+    middle = math.sqrt(limits[0] * limits[1])
+    axes.annotate("equal", (middle, middle), textcoords="offset points", xytext=(8, -12), color="0.3")
     axes.set(xscale="log", yscale="log", xlabel="steady time (s/epoch)", ylabel="first epoch (s)")
     axes.set_title("What the first epoch costs: tracing, compiling, autotuning")
     plain_ticks(axes)
