@@ -33,7 +33,8 @@ lint: $(VENV)/ok-$(LOCK) ## format, rules and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: $(VENV)/ok-$(LOCK) ## every published speed figure, side by side with what it is compared with
+bench: $(VENV)/ok-$(LOCK) ## every published figure: accuracy, and speed side by side with what it is compared with
+	$(BIN)/python benchmarks/bench_accuracy.py
 	$(BIN)/python benchmarks/bench_cold_start.py
 	$(BIN)/python benchmarks/bench_append.py
 	$(BIN)/python benchmarks/bench_knapsack.py
