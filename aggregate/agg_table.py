@@ -108,6 +108,22 @@ def load_agg(path: Path, is_frozen: bool = False) -> AggTable:
     return AggTable(path, _made_anew(runs, path), f"was out of date: made anew from {runs}", runs)
 
 
+def load_agg_if_any(path: Path | None, is_frozen: bool = False) -> AggTable | None:
+    """As `load_agg`; with no path named the default one, and None where nothing is measured yet.
+
+    Raises:
+        FileNotFoundError: if a table that was named does not exist.
+        ValueError: as `load_agg`.
+    """
+    if path is not None:
+        return load_agg(path, is_frozen)
+    path = runs_agg_csv()
+    runs = path.with_name("runs.csv")
+    # a header alone is what a run leaves that failed or goes on
+    has_any = path.exists() or (runs.exists() and bool(read_runs(runs).rows))
+    return load_agg(path, is_frozen) if has_any else None
+
+
 def _made_anew(runs: Path, out: Path) -> list[AggRow]:
     """The averages of `runs`, kept in `out` if it can be written: a cache that can't is no reason not to answer."""
     try:

@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aggregate.agg_table import load_agg, one_set_of_conditions
 from epochcast.cli import (
@@ -45,14 +45,28 @@ def new_figure(width: float = 8.0, height: float = 4.8) -> tuple[Figure, Axes]:
     return figure, figure.subplots()
 
 
+def new_grid(width: float, height: float, rows: int, columns: int, **layout: Any) -> tuple[Figure, list[Axes]]:
+    """A figure with several axes, row by row; `layout` goes to matplotlib's `subplots`."""
+    import numpy as np
+
+    figure, axes = new_figure(width, height)
+    axes.remove()
+    return figure, list(np.ravel(figure.subplots(rows, columns, **layout)))
+
+
 def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
     """Write a figure as `name`.png and `name`.svg; the paths written."""
     paths = [folder.absolute() / f"{name}.{kind}" for kind in ("png", "svg")]
     for path in paths:
-        kind, drawn = path.suffix[1:], io.BytesIO()
-        figure.savefig(drawn, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
-        write_bytes_atomically(path, drawn.getvalue())
+        save_figure_as(figure, path)
     return paths
+
+
+def save_figure_as(figure: Figure, path: Path) -> None:
+    """Write a figure as the PNG or SVG file that the path's ending says, whole or not at all."""
+    kind, drawn = path.suffix[1:], io.BytesIO()
+    figure.savefig(drawn, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
+    write_bytes_atomically(path, drawn.getvalue())
 
 
 def plain_ticks(axes: Axes, x: Sequence[float] | None = None) -> None:

@@ -12,8 +12,9 @@ from typing import Any
 
 from collect.run_one import DEFAULT, make_spec
 from collect.runner import spec_id
+from epochcast.assumptions import device_kind_of
 from epochcast.environment import box_device_name
-from epochcast.schema import Exclusion, RunSpec
+from epochcast.schema import Conditions, Exclusion, RunConfig, RunSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,19 @@ def grid_runs(specs: Iterable[RunSpec], repeats: int, excluded: Mapping[str, Exc
     if not planned:
         raise ValueError("the grid is empty: name at least one configuration.")
     return planned
+
+
+def spec_under(config: RunConfig, epochs: int, conditions: Conditions, in_windows: bool = False) -> RunSpec:
+    """A run of a configuration under conditions, as far as they are known; of whole epochs unless `in_windows`."""
+    as_asked = {
+        name: getattr(conditions, name)
+        for name in ("pipeline", "precision", "jit_compile", "train_n", *(["window_steps"] if in_windows else []))
+        if getattr(conditions, name) is not None
+    }
+    if conditions.device_name is not None and device_kind_of(conditions.device_name) == "cpu":
+        as_asked["device"] = "cpu"
+    dataset = "synthetic" if conditions.dataset == "synthetic" else "auto"
+    return RunSpec(**asdict(config), epochs=epochs, dataset=dataset, **as_asked)
 
 
 def grid_name(planned: Sequence[PlannedRun]) -> str:

@@ -7,15 +7,16 @@ from collections.abc import Sequence
 import numpy as np
 
 from epochcast.schema import TRAIN_N, RunConfig
-from model.features import feature_matrix
-from model.predictor import Array
+from model.features import FEATURE_NAMES, feature_matrix
+from model.physics import Array
 from workload.shape import count_params
 
 
 def _log_features(configs: Sequence[RunConfig], train_n: int) -> Array:
     """The network's features with log2 of parameters and of steps per epoch, shape (n, 5)."""
     closed_forms = [[count_params(c.depth, c.base_filters), c.steps_per_epoch(train_n)] for c in configs]
-    return np.hstack([feature_matrix(configs), np.log2(np.array(closed_forms, np.float64))])
+    features = feature_matrix(configs, FEATURE_NAMES, train_n)
+    return np.hstack([features, np.log2(np.array(closed_forms, np.float64))])
 
 
 def linear_on_logs(

@@ -1,7 +1,7 @@
 """Predictions for configurations that a model has not seen: repeated K-fold splits, and configurations kept out.
 
-A configuration in the test part of a split is in no row used for fitting or for scaling; nothing stops early, so there
-is no third part.
+A configuration in the test part of a split is in no row used for fitting, gating or scaling; the shipped recipe stops
+nothing early, so there is no third part.
 """
 
 from __future__ import annotations
@@ -15,53 +15,59 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from epochcast.schema import TRAIN_N, AggRow, RunConfig
+from epochcast.schema import AggRow, RunConfig
 from epochcast.stats import RegressionMetrics, regression_metrics
 from model.baselines import affine_in_steps, linear_on_logs
-from model.features import feature_matrix
-from model.predictor import Array
-from model.time_ann import MIN_CONFIGURATIONS, fit_ensembles
+from model.fitting import PHYSICS, PHYSICS_ANN, REFERENCE_ANN, fit_time_models
+from model.physics import MIN_ROWS, Array
+from model.progress import Say
+from model.time_model import Table, TimeModel
 
 FOLDS = 5
 REPEATS = 5
-ANN = "ann"
+NETWORK_MIN_ROWS = 20  # with fewer, a network on the law does worse than the law alone (docs/method.md)
+BASELINES: dict[str, Callable[[list[RunConfig], Array, list[RunConfig], int], Array]] = {
+    "linear_on_logs": linear_on_logs,
+    "affine_in_steps": affine_in_steps,
+}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CrossValidation:
     """Out-of-fold predictions: `predicted[name]` has shape (repeats, n), NaN where a baseline has no answer."""
 
-    configs: list[RunConfig]
-    measured: Array
-    train_n: int
+    table: Table
     predicted: dict[str, Array]
     folds: int
+    masks: npt.NDArray[np.bool_]  # shape (repeats * folds, n), the training rows of each fold
 
-    def metrics(self, name: str, as_throughput: bool) -> list[RegressionMetrics]:
+    def metrics(self, name: str, as_throughput: bool = False) -> list[RegressionMetrics]:
         """Metrics of each repeat over all configurations that this model has an answer for."""
         found = []
         for row in self.predicted[name]:
             known = np.isfinite(row)
-            measured, predicted = self.measured[known], row[known]
+            measured, predicted = self.table.seconds[known], row[known]
             if as_throughput:
-                measured, predicted = self.train_n / measured, self.train_n / predicted
+                measured, predicted = self.table.train_n / measured, self.table.train_n / predicted
             if known.any():
                 found.append(regression_metrics(measured, predicted))
         return found
 
+    def mape(self, name: str) -> float:
+        """Mean absolute relative error over all repeats."""
+        return float(np.mean([m.mape for m in self.metrics(name)]))
 
-@dataclass(frozen=True, slots=True)
-class UnseenResult:
-    """One configuration kept from all fitting: what was measured (None if it was not) and what is predicted."""
+    def log_errors(self, name: str) -> Array:
+        """|log(predicted / measured)|, shape (repeats, n)."""
+        return np.asarray(np.abs(np.log(self.predicted[name] / self.table.seconds)))
 
-    config: RunConfig
-    measured_sec: float | None
-    predicted_sec: float
+    def fold_numbers(self) -> npt.NDArray[np.int_]:
+        """Which fold each row was predicted in, shape (repeats, n)."""
+        return np.asarray(np.argmin(self.masks.reshape(-1, self.folds, len(self.table)), axis=1))
 
     @property
-    def error(self) -> float | None:
-        """Signed relative error of the prediction."""
-        return None if self.measured_sec is None else self.predicted_sec / self.measured_sec - 1
+    def split(self) -> str:
+        return "leave-one-out" if self.folds == len(self.table) else f"{self.folds}-fold by configuration"
 
 
 def fold_masks(n: int, folds: int, repeats: int, seed: int) -> npt.NDArray[np.bool_]:
@@ -75,66 +81,78 @@ def fold_masks(n: int, folds: int, repeats: int, seed: int) -> npt.NDArray[np.bo
     return masks
 
 
+def folds_for(n: int) -> int:
+    """Folds of a cross-validation of n rows; few rows are left out one at a time, so that enough stay."""
+    return n if n < NETWORK_MIN_ROWS else FOLDS
+
+
+def forms_for(recipe: str, n: int) -> list[str]:
+    """What a recipe may become with n rows, to be compared by cross-validation."""
+    if recipe == REFERENCE_ANN:
+        return [REFERENCE_ANN]
+    return [PHYSICS] if n < NETWORK_MIN_ROWS else [PHYSICS_ANN, PHYSICS]
+
+
+def gather(table: Table, masks: npt.NDArray[np.bool_], repeats: int, models: Sequence[TimeModel]) -> Array:
+    """Out-of-fold predictions, shape (repeats, n), of one model for each mask."""
+    predicted = np.full((repeats, len(table)), np.nan)
+    for number, (mask, model) in enumerate(zip(masks, models, strict=True)):
+        test = table.take(~mask).configs
+        predicted[number * repeats // len(masks), ~mask] = model.times(test)
+    return predicted
+
+
 def cross_validate(
-    rows: Sequence[AggRow], folds: int = FOLDS, repeats: int = REPEATS, seed: int = 0, with_baselines: bool = True
+    table: Table,
+    forms: Sequence[str] = (PHYSICS_ANN,),
+    repeats: int = REPEATS,
+    seed: int = 0,
+    baselines: Sequence[str] = (),
+    say: Say | None = None,
 ) -> CrossValidation:
-    """Repeated K-fold cross-validation by configuration of the network and the baselines.
+    """Repeated cross-validation by configuration, all models on the same folds.
 
     Raises:
-        ValueError: if there are fewer than MIN_CONFIGURATIONS configurations, or one stands in two rows.
+        ValueError: if there are fewer than MIN_ROWS configurations, or one stands in two rows.
     """
-    configs = [row.config for row in rows]
-    require_enough(configs)
-    measured = np.array([row.avg_time_mean for row in rows])
-    train_n = rows[0].train_n or TRAIN_N
-    folds = min(folds, len(rows))
-    masks = fold_masks(len(rows), folds, repeats, seed)
-    models = fit_ensembles(feature_matrix(configs), np.log(measured), masks, seed)
-    baselines: dict[str, Callable[[list[RunConfig], Array, list[RunConfig]], Array]] = {}
-    if with_baselines:
-        baselines = {
-            "linear_on_logs": lambda train, times, test: linear_on_logs(train, times, test, train_n),
-            "affine_in_steps": lambda train, times, test: affine_in_steps(train, times, test, train_n),
-        }
-    predicted = {name: np.full((repeats, len(rows)), np.nan) for name in (ANN, *baselines)}
-    for number, (mask, model) in enumerate(zip(masks, models, strict=True)):
-        test = [c for c, is_train in zip(configs, mask, strict=True) if not is_train]
-        train = [c for c, is_train in zip(configs, mask, strict=True) if is_train]
-        predicted[ANN][number // folds, ~mask] = model.times(test)
-        for name, fit in baselines.items():
-            predicted[name][number // folds, ~mask] = fit(train, measured[mask], test)
-    return CrossValidation(configs, measured, train_n, predicted, folds)
+    require_enough(table.configs)
+    folds = folds_for(len(table))
+    repeats = 1 if folds == len(table) else repeats  # leaving one out has no other order
+    masks = fold_masks(len(table), folds, repeats, seed)
+    predicted = {
+        form: gather(table, masks, repeats, fit_time_models(form, table, masks, seed, say=say)) for form in forms
+    }
+    for name in baselines:
+        predicted[name] = np.full((repeats, len(table)), np.nan)
+        for number, mask in enumerate(masks):
+            train = table.take(mask)
+            answer = BASELINES[name](train.configs, train.seconds, table.take(~mask).configs, table.train_n)
+            predicted[name][number // folds, ~mask] = answer
+    return CrossValidation(table, predicted, folds, masks)
 
 
 def require_enough(configs: Sequence[RunConfig]) -> None:
     """Raise a ValueError unless there are enough different configurations to fit a network to."""
     if len(set(configs)) < len(configs):
         raise ValueError("a configuration stands in two rows: aggregate the runs first.")
-    if len(configs) < MIN_CONFIGURATIONS:
+    if len(configs) < MIN_ROWS:
         raise ValueError(
-            f"{len(configs)} configurations are too few to learn from: measure at least {MIN_CONFIGURATIONS}, "
-            "e.g. python collect/run_grid.py --depth 2,3 --base_filters 16,32 --batch_size 64,256"
+            f"{len(configs)} configurations are too few to learn from: measure at least {MIN_ROWS}; "
+            "epochcast next_runs names them, and --start_from another device's model takes fewer."
         )
 
 
-def evaluate_unseen(
-    rows: Sequence[AggRow], unseen: Sequence[RunConfig], seed: int = 0
-) -> tuple[list[UnseenResult], list[AggRow]]:
-    """Predictions for configurations kept from all fitting, and the rows that were left to learn from.
+def kept_out(table: Table, unseen: Sequence[RunConfig]) -> tuple[Table, npt.NDArray[np.bool_]]:
+    """The table without some configurations, and the mask, shape (n,), of the rows that are left.
 
     Raises:
-        ValueError: if too few configurations are left.
+        ValueError: if too few are left.
     """
-    kept_out = set(unseen)
-    rest = [row for row in rows if row.config not in kept_out]
-    require_enough([row.config for row in rest])
-    measured = {row.config: row.avg_time_mean for row in rows}
-    log_time = np.log([row.avg_time_mean for row in rest])
-    (model,) = fit_ensembles(
-        feature_matrix(row.config for row in rest), log_time, np.ones((1, len(rest)), np.bool_), seed
-    )
-    times = model.times(list(unseen))
-    return [UnseenResult(c, measured.get(c), float(t)) for c, t in zip(unseen, times, strict=True)], rest
+    named = set(unseen)
+    is_in = np.array([config not in named for config in table.configs])
+    rest = table.take(is_in)
+    require_enough(rest.configs)
+    return rest, is_in
 
 
 def read_config_list(path: Path) -> list[RunConfig]:

@@ -7,15 +7,14 @@ fitting and reported one by one.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from aggregate.agg_table import load_agg, one_set_of_conditions
-from aggregate.figures import COLOURS, new_figure, plain_ticks, save_figure
 from epochcast.cli import (
     add_table_flags,
     make_parser,
@@ -33,27 +32,27 @@ from epochcast.files import write_json_atomically, write_text_atomically
 from epochcast.paths import home
 from epochcast.schema import AggRow, RunConfig
 from epochcast.stats import RegressionMetrics, mean_and_std
+from model.calibration import fit_calibrated
+from model.card import half_width_text
 from model.cross_validation import (
-    ANN,
+    BASELINES,
     REPEATS,
     CrossValidation,
-    UnseenResult,
     cross_validate,
-    evaluate_unseen,
+    forms_for,
+    kept_out,
     read_config_list,
     rows_sha256,
 )
-from model.predictor import Array
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-NAMES = {ANN: "time model", "linear_on_logs": "linear on logs", "affine_in_steps": "affine in steps"}
-STYLES = {  # colour, marker, opacity; the model of interest is drawn last, on top
-    "linear_on_logs": (COLOURS[1], "^", 0.45),
-    "affine_in_steps": (COLOURS[2], "s", 0.45),
-    ANN: (COLOURS[0], "o", 0.9),
-}
+from model.evaluation_figures import NAMES, draw_evaluation
+from model.fitting import LAW_ALONE, PHYSICS, PHYSICS_ANN, REFERENCE_ANN
+from model.intervals import Interval, Range, conformal_half_width
+from model.learning_curves import learning_curves
+from model.order import order_violations
+from model.physics import GROUPS, fit_gated_law
+from model.progress import Progress, Quiet, Say
+from model.startup import fit_excess, fit_overhead, to_json
+from model.time_model import Table
 
 
 def summarise(metrics: Sequence[RegressionMetrics]) -> dict[str, dict[str, float | None]]:
@@ -65,112 +64,33 @@ def summarise(metrics: Sequence[RegressionMetrics]) -> dict[str, dict[str, float
     return summary
 
 
-def report_of(result: CrossValidation, unseen: Sequence[UnseenResult]) -> dict[str, Any]:
-    """The whole evaluation as plain JSON values."""
-    models: dict[str, Any] = {}
-    for name, predicted in result.predicted.items():
-        time, throughput = result.metrics(name, False), result.metrics(name, True)
-        models[name] = {
-            "n_answered": int(np.isfinite(predicted).sum(axis=1).min()),
-            "time_sec": summarise(time),
-            "images_per_sec": summarise(throughput),
-        }
+def models_of(result: CrossValidation) -> dict[str, Any]:
+    """Metrics of every model of a cross-validation, for time and for derived throughput."""
     return {
-        "split": f"{result.folds}-fold by configuration",
-        "repeats": len(result.predicted[ANN]),
-        "n": len(result.configs),
-        "models": models,
-        "unseen": [
-            {**asdict(u.config), "measured_sec": u.measured_sec, "predicted_sec": u.predicted_sec, "error": u.error}
-            for u in unseen
-        ],
+        name: {
+            "n_answered": int(np.isfinite(predicted).sum(axis=1).min()),
+            "time_sec": summarise(result.metrics(name)),
+            "images_per_sec": summarise(result.metrics(name, as_throughput=True)),
+        }
+        for name, predicted in result.predicted.items()
     }
 
 
-def _spread(cell: dict[str, float | None], scale: float = 1.0) -> str:
-    if cell["mean"] is None:
-        return "-"
-    mean = significant(cell["mean"] * scale) if abs(cell["mean"]) < 0.99 or scale != 1 else significant(cell["mean"], 4)
-    return mean if cell["std"] is None else f"{mean} ± {significant(cell['std'] * scale, 2)}"
+def cross_conformal(result: CrossValidation, form: str) -> dict[str, Any] | None:
+    """How often a 90 % interval holds a row whose fold had no part in its width; None of too few rows.
 
-
-def report_text(report: dict[str, Any]) -> str:
-    """The report for people: one table for time, one for derived throughput, the unseen configurations."""
-    lines = [
-        f"Split: {report['split']}, {report['repeats']} repeats, {report['n']} configurations; "
-        "mean ± standard deviation over repeats.",
-    ]
-    for title, key, unit in (
-        ("Seconds per epoch", "time_sec", "s"),
-        ("Derived throughput", "images_per_sec", "images/s"),
-    ):
-        table = []
-        for name, model in report["models"].items():
-            cells = model[key]
-            table.append(
-                [
-                    NAMES[name],
-                    f"{model['n_answered']}/{report['n']}",
-                    *(_spread(cells[metric], 100) for metric in ("mape", "p90_ape")),
-                    *(_spread(cells[metric]) for metric in ("mae", "rmse", "r2")),
-                ]
-            )
-        header = ["model", "answered", "MAPE %", "P90 %", f"MAE {unit}", f"RMSE {unit}", "R2"]
-        lines += ["", title, table_text(header, table)]
-    if report["unseen"]:
-        listed: list[list[str | float | None]] = [
-            [
-                f"({u['depth']},{u['base_filters']},{u['batch_size']})",
-                u["measured_sec"],
-                u["predicted_sec"],
-                None if u["error"] is None else f"{100 * u['error']:+.2f} %",
-            ]
-            for u in report["unseen"]
-        ]
-        header = ["configuration", "measured s", "predicted s", "error"]
-        lines += ["", "Kept from all fitting", table_text(header, listed)]
-        errors = [abs(u["error"]) for u in report["unseen"] if u["error"] is not None]
-        if errors:
-            lines.append(f"mean absolute error of {len(errors)}: {percent(float(np.mean(errors)))}")
-    return "\n".join(lines)
-
-
-def draw_evaluation(result: CrossValidation, folder: Path) -> list[Path]:
-    """Predicted against measured, for time and for derived throughput; no point was seen by the model behind it."""
-    title = f"{result.folds}-fold by configuration, n = {len(result.configs)}, first repeat"
-    measured, predicted = result.measured, {name: repeats[0] for name, repeats in result.predicted.items()}
-    time = _scatter(measured, predicted, "time (s/epoch)", title)
-    derived = {name: result.train_n / times for name, times in predicted.items()}
-    throughput = _scatter(result.train_n / measured, derived, "throughput (images/s)", title)
-    return [
-        *save_figure(time, folder, "predicted_against_measured_time"),
-        *save_figure(throughput, folder, "predicted_against_measured_throughput"),
-    ]
-
-
-def _scatter(measured: Array, predicted: Mapping[str, Array], label: str, title: str) -> Figure:
-    figure, axes = new_figure(6.6, 5.6)
-    for name, (colour, marker, alpha) in STYLES.items():
-        if name in predicted:
-            axes.plot(measured, predicted[name], marker, color=colour, label=NAMES[name], markersize=5, alpha=alpha)
-    limits = [float(measured.min()), float(measured.max())]
-    axes.plot(limits, limits, "--", color="0.3", linewidth=1, label="equal")
-    axes.set(xscale="log", yscale="log", xlabel=f"measured {label}", ylabel=f"predicted {label}", title=title)
-    plain_ticks(axes)
-    axes.legend(loc="upper left", frameon=False)
-    return figure
-
-
-def predictions_csv(result: CrossValidation) -> str:
-    """Every out-of-fold prediction as CSV: a line for each configuration and repeat, empty where there is no answer."""
-    import pandas as pd
-
-    configs = pd.DataFrame([asdict(config) for config in result.configs]).assign(measured_sec=result.measured)
-    repeats = [
-        configs.assign(repeat=number + 1, **{f"{name}_sec": p[number] for name, p in result.predicted.items()})
-        for number in range(len(result.predicted[ANN]))
-    ]
-    return str(pd.concat(repeats).to_csv(index=False, lineterminator="\n"))
+    Each fold is judged with the width that the other folds of its repeat give.
+    """
+    covered, widths = [], []
+    for errors, folds in zip(result.log_errors(form), result.fold_numbers(), strict=True):
+        for fold in range(result.folds):
+            half = conformal_half_width(errors[folds != fold])
+            if half is None:
+                return None
+            covered.append((errors[folds == fold] <= half).mean())
+            widths.append(half)
+    mean = float(np.expm1(np.mean(widths)))
+    return {"coverage": float(np.mean(covered)), "half_width": mean, "largest": float(np.expm1(max(widths)))}
 
 
 def evaluate(
@@ -180,32 +100,254 @@ def evaluate(
     repeats: int = REPEATS,
     seed: int = 0,
     table: str | None = None,
+    recipe: str = PHYSICS_ANN,
+    say: Callable[[str], Say] = Quiet,
 ) -> tuple[dict[str, Any], list[Path]]:
     """Evaluate on one table and write report, predictions and figures into `out`; `table` says where the rows are from.
+
+    `say` makes, from the name of a long part, what is told the share of it that is done.
 
     Raises:
         ValueError: if the table has too few configurations.
         OSError: if `out` can't be written.
     """
-    unseen_results, rest = evaluate_unseen(rows, unseen, seed) if unseen else ([], list(rows))
-    result = cross_validate(rest, repeats=repeats, seed=seed)
+    everything = Table.of(rows)
+    rest, is_in = kept_out(everything, unseen)
+    forms = forms_for(recipe, len(rest))
+    result = cross_validate(
+        rest,
+        [*forms, *([PHYSICS] if PHYSICS not in forms else [])],
+        repeats=repeats,
+        seed=seed,
+        baselines=list(BASELINES),
+        say=say("cross-validation"),
+    )
+    form = min(forms, key=result.mape)
+    first = result.log_errors(form)[0]
+    model, calibration = fit_calibrated(rest, form, first, seed, say("left-out levels"))
+    law, disturbed = fit_gated_law(LAW_ALONE, rest.configs, rest.seconds, rest.train_n)
+    curves = learning_curves(rest, seed, say("learning curves"))
+    kept_rows = [row for row, kept in zip(rows, is_in, strict=True) if kept]
+    measured = dict(zip(everything.configs, everything.seconds.tolist(), strict=True))
+    shares = {group: float(share.mean()) for group, share in law.shares(rest.configs).items()}
     report = {
         "created_utc": utc_now(),
         "table": table,
         "rows_sha256": rows_sha256(rows),
         "conditions": asdict(rows[0].conditions),
         "seed": seed,
-        **report_of(result, unseen_results),
+        "recipe": recipe,
+        "form": form,
+        "split": result.split,
+        "repeats": len(result.predicted[form]),
+        "n": len(rest),
+        "range": Range.of(rest.configs).to_json(),
+        "models": models_of(result),
+        "intervals": {
+            "within": calibration.widths.within,
+            "beyond": calibration.widths.beyond,
+            "checked": cross_conformal(result, form),
+        },
+        "levels": [
+            {"label": level.label, "n": int(level.mask.sum()), "mape": float(np.expm1(e).mean())}
+            for level, e in zip(calibration.levels, calibration.level_errors, strict=True)
+        ],
+        "order_violations": order_violations(model),
+        "unseen": [_unseen(c, measured.get(c), model.times([c])[0], rest, calibration.widths) for c in unseen],
+        "physics": {
+            "form": law.form,
+            "coefficients": law.coefficients.tolist(),
+            "readings": law.readings(),
+            "shares": shares,
+            "disturbed": [str(c) for c, is_out in zip(rest.configs, disturbed, strict=True) if is_out],
+        },
+        "startup": to_json(fit_excess(kept_rows, seed), fit_overhead(kept_rows)),
+        "learning_curves": [asdict(point) for point in curves],
     }
     write_json_atomically(out / "report.json", report)
-    origin = (
-        f"Rows: {table or 'given by a program'} (SHA-256 {report['rows_sha256'][:12]}), "
-        f"{rows[0].conditions.describe()}. Seed {seed}, {report['created_utc']}."
-    )
-    write_text_atomically(out / "report.txt", f"{origin}\n{report_text(report)}\n")
+    write_text_atomically(out / "report.md", report_markdown(report))
     write_text_atomically(out / "predictions.csv", predictions_csv(result))
-    written = [out.absolute() / name for name in ("report.txt", "report.json", "predictions.csv")]
-    return report, [*written, *draw_evaluation(result, out)]
+    written = [out.absolute() / name for name in ("report.md", "report.json", "predictions.csv")]
+    return report, [*written, *draw_evaluation(out, result, form, calibration.widths.within, curves, law)]
+
+
+def _unseen(config: RunConfig, measured: float | None, predicted: float, rest: Table, widths: Any) -> dict[str, Any]:
+    interval = Interval.of_log(float(predicted), widths.of(Range.of(rest.configs).place(config)))
+    return {
+        **asdict(config),
+        "measured_sec": measured,
+        "predicted_sec": interval.value,
+        "low_sec": interval.low,
+        "high_sec": interval.high,
+        "error": None if measured is None else interval.value / measured - 1,
+    }
+
+
+def predictions_csv(result: CrossValidation) -> str:
+    """Every out-of-fold prediction as CSV: a line for each configuration and repeat, empty where there is no answer."""
+    import pandas as pd
+
+    configs = pd.DataFrame([asdict(c) for c in result.table.configs]).assign(measured_sec=result.table.seconds)
+    repeats = [
+        configs.assign(repeat=number + 1, **{f"{name}_sec": p[number] for name, p in result.predicted.items()})
+        for number in range(len(next(iter(result.predicted.values()))))
+    ]
+    return str(pd.concat(repeats).to_csv(index=False, lineterminator="\n"))
+
+
+# --- the report for people --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A heading, a table (or none) and lines below it."""
+
+    title: str
+    header: list[str] = field(default_factory=list)
+    rows: list[list[Any]] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+
+    def plain(self) -> str:
+        table = [table_text(self.header, self.rows)] if self.rows else []
+        return "\n".join([self.title, *table, *self.lines])
+
+    def markdown(self) -> str:
+        table = []
+        if self.rows:
+            cells = [
+                ["-" if v is None else significant(v) if isinstance(v, float) else str(v) for v in r] for r in self.rows
+            ]
+            table = [" | ".join(line) for line in (self.header, ["---"] * len(self.header), *cells)]
+            table = [f"| {line} |" for line in table]
+        return "\n".join(
+            [f"## {self.title}", "", *table, *([""] if table else []), *(f"- {line}" for line in self.lines)]
+        )
+
+
+def sections(report: dict[str, Any]) -> list[Section]:
+    """The report in the order that a reader wants it."""
+    found = []
+    for title, key, unit in (
+        ("Seconds per epoch", "time_sec", "s"),
+        ("Derived throughput", "images_per_sec", "images/s"),
+    ):
+        rows = [
+            [
+                NAMES[name],
+                f"{model['n_answered']}/{report['n']}",
+                *(_spread(model[key][metric], 100) for metric in ("mape", "p90_ape")),
+                *(_spread(model[key][metric]) for metric in ("mae", "rmse", "r2")),
+            ]
+            for name, model in report["models"].items()
+        ]
+        header = ["model", "answered", "MAPE %", "P90 %", f"MAE {unit}", f"RMSE {unit}", "R2"]
+        found.append(Section(title, header, rows))
+    if report["unseen"]:
+        found.append(_unseen_section(report["unseen"]))
+    found.append(_interval_section(report))
+    physics, startup = report["physics"], report["startup"]
+    rows = [[name, words] for name, words in physics["readings"].items()]
+    shares = ", ".join(f"{group} {100 * physics['shares'][group]:.0f} %" for group in GROUPS)
+    lines = [f"shares of an epoch, mean of all configurations: {shares}"]
+    if physics["disturbed"]:
+        lines.append(f"left out as disturbed, slower than the law by over 20 %: {' '.join(physics['disturbed'])}")
+    if (excess := startup["first_epoch_excess_sec"]) is not None:
+        words = [w for w in (excess["readings"] or {}).values() if w != "none"]
+        what = " + ".join(words) or f"{significant(excess['median'])} s (median)"
+        lines.append(f"first epoch beyond a steady one: {what}; 90 % within {_relative(excess['within'])}")
+    if (overhead := startup["overhead_sec"]) is not None:
+        lines.append(
+            f"overhead of a process: {significant(overhead['median'])} s; 90 % within {_relative(overhead['within'])}"
+        )
+    found.append(Section("Where the time goes (physics alone)", ["term", "reading"], rows, lines))
+    if report["learning_curves"]:
+        found.append(_curves_section(report["learning_curves"]))
+    return found
+
+
+def _curves_section(points: Sequence[dict[str, Any]]) -> Section:
+    by_size = {(p["design"], p["n"]): p for p in points}
+    sizes = sorted({p["n"] for p in points})
+    rows = [
+        [n]
+        + [
+            f"{100 * by_size[design, n][key]:.1f}"
+            for design in ("random", "designed")
+            for key in ("mape_mean", "mape_worst")
+        ]
+        for n in sizes
+    ]
+    header = ["measured", "random: MAPE % on the rest", "worst", "designed: MAPE % on the rest", "worst"]
+    lines = [
+        f"{points[0]['orders']} orders each, begun at any configuration; designed: as epochcast next_runs names them"
+    ]
+    return Section("What measuring more buys", header, rows, lines)
+
+
+def _relative(half: float | None) -> str:
+    return "an unknown width" if half is None else f"±{percent(half)}"
+
+
+def _spread(cell: dict[str, float | None], scale: float = 1.0) -> str:
+    if cell["mean"] is None:
+        return "-"
+    mean = significant(cell["mean"] * scale) if abs(cell["mean"]) < 0.99 or scale != 1 else significant(cell["mean"], 4)
+    return mean if cell["std"] is None else f"{mean} ± {significant(cell['std'] * scale, 2)}"
+
+
+def _unseen_section(unseen: Sequence[dict[str, Any]]) -> Section:
+    rows: list[list[Any]] = [
+        [
+            f"({u['depth']},{u['base_filters']},{u['batch_size']})",
+            u["measured_sec"],
+            u["predicted_sec"],
+            "unknown" if u["low_sec"] is None else f"{significant(u['low_sec'])} to {significant(u['high_sec'])}",
+            None if u["error"] is None else f"{100 * u['error']:+.2f} %",
+        ]
+        for u in unseen
+    ]
+    header = ["configuration", "measured s", "predicted s", "90 %", "error"]
+    errors = [abs(u["error"]) for u in unseen if u["error"] is not None]
+    lines = [f"mean absolute error of {len(errors)}: {percent(float(np.mean(errors)))}"] if errors else []
+    return Section("Kept from all fitting", header, rows, lines)
+
+
+def _interval_section(report: dict[str, Any]) -> Section:
+    intervals = report["intervals"]
+    lines = [
+        f"90 % interval within the measured range: {half_width_text(intervals['within'])}",
+        f"one step beyond it: {half_width_text(intervals['beyond'])} (95 % quantile of the errors below, pooled)",
+    ]
+    if (checked := intervals["checked"]) is not None:
+        lines.append(
+            f"checked fold by fold with the others' width: {percent(checked['coverage'])} of the rows inside, mean "
+            f"half-width {percent(checked['half_width'])}, largest {percent(checked['largest'])}"
+        )
+    lines.append(f"predicted times that fall where depth or filters grow: {report['order_violations']}")
+    rows = [[e["label"], e["n"], f"{100 * e['mape']:.1f}"] for e in report["levels"]]
+    return Section("Beyond the range: each level left out", ["left out", "rows", "MAPE %"], rows, lines)
+
+
+def report_text(report: dict[str, Any]) -> str:
+    """The report for a terminal."""
+    return "\n\n".join([_split_line(report), *(section.plain() for section in sections(report))])
+
+
+def report_markdown(report: dict[str, Any]) -> str:
+    """The report as a Markdown page."""
+    origin = (
+        f"Rows: {report['table'] or 'given by a program'} (SHA-256 {report['rows_sha256'][:12]}). "
+        f"Seed {report['seed']}, {report['created_utc']}."
+    )
+    parts = ["# How well the time model predicts", origin, _split_line(report)]
+    return "\n\n".join([*parts, *(section.markdown() for section in sections(report))]) + "\n"
+
+
+def _split_line(report: dict[str, Any]) -> str:
+    return (
+        f"The model: {NAMES[report['form']]}. Split: {report['split']}, {report['repeats']} repeats, {report['n']} "
+        "configurations; mean ± standard deviation over repeats."
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -216,9 +358,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     add_table_flags(parser)
     parser.add_argument("--unseen", type=Path, metavar="CSV", help="configurations to keep from all fitting")
+    parser.add_argument("--recipe", choices=(PHYSICS_ANN, REFERENCE_ANN), default=PHYSICS_ANN, help="as of train")
     parser.add_argument("--repeats", type=positive_int, default=REPEATS, help="repeats of the 5-fold split")
     parser.add_argument("--seed", type=not_negative_int, default=0, help="of the splits and the first weights")
-    path_flag(parser, "--out", lambda: home() / "results" / "evaluation", "folder for report and figure")
+    path_flag(parser, "--out", lambda: home() / "results" / "evaluation", "folder for report and figures")
     parser.add_argument("--json", action="store_true", help="print the report as one JSON object")
     arguments = parser.parse_args(argv)
 
@@ -227,7 +370,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         table = load_agg(arguments.runs_agg, arguments.frozen)
         rows = one_set_of_conditions(table.rows, arguments.conditions)
         unseen = read_config_list(arguments.unseen) if arguments.unseen else []
-        report, paths = evaluate(rows, unseen, arguments.out, arguments.repeats, arguments.seed, str(table.path))
+        report, paths = evaluate(
+            rows, unseen, arguments.out, arguments.repeats, arguments.seed, str(table.path), arguments.recipe, Progress
+        )
         if arguments.json:
             print(json.dumps({"table": str(table.path), "table_origin": table.origin, **report}))
             return 0

@@ -1,39 +1,40 @@
-"""The Keras network that learns log seconds per epoch: small members, trained side by side as one stacked model.
+"""The Keras network that learns what physics leaves over of log time: small members, trained as one stacked model.
 
 Members of an ensemble, and the folds of a cross-validation, differ only in their rows and their first weights, so they
-are one `EinsumDense` network with a leading member axis: 130 of them train in the time of a few. Each takes full-batch
-steps; there is no validation part to stop on, the learning rate falls to zero by a cosine. Robust loss, smooth
-activation: docs/decisions/0004 gives the evidence.
+are one `EinsumDense` network with a leading member axis: hundreds of them train in the time of a few. Each takes
+full-batch steps; there is no validation part to stop on, the learning rate falls to zero by a cosine. Smooth
+activation, robust loss: docs/decisions/0004 gives the evidence.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import sys
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from epochcast.files import write_bytes_atomically
-from model.predictor import Array, Network, TimeModel
+from model.network import Network
+from model.physics import Array
+from model.progress import Say
 
-MEMBERS = 5
-HIDDEN = (64, 64)
+MEMBERS = 10
+HIDDEN = (32, 32)
 STEPS = 1500
 STEPS_PER_EXECUTION = 100  # that many steps per Python call: the network is too small to wait for Python
 WARMUP_STEPS = 50
 LEARNING_RATE = 1e-2
 WEIGHT_DECAY = 1e-4
 HUBER_DELTA = 0.02  # in standard deviations of log time: about 1.7 % of the time on the reference table
-MIN_CONFIGURATIONS = 5
 
 
-def _keras() -> Any:
+def keras_on_cpu() -> Any:
     """Keras on the processor: a network this small is not worth a GPU's memory, nor TensorFlow's start-up messages."""
     if "keras" in sys.modules:
         return sys.modules["keras"]
@@ -59,54 +60,64 @@ def _keras() -> Any:
     return keras
 
 
-def _layers(members: int, seed: int) -> list[Any]:
-    """The stacked dense layers; the fan of each member alone sets the range of its first weights (Glorot 2010)."""
-    keras = _keras()
-    layers = []
-    for i, (inputs, units) in enumerate(zip((3, *HIDDEN), (*HIDDEN, 1), strict=True)):
-        limit = math.sqrt(6 / (inputs + units))
-        layers.append(
-            keras.layers.EinsumDense(
-                "nmi,mio->nmo",
-                output_shape=(members, units),
-                bias_axes="mo",
-                activation="silu" if i < len(HIDDEN) else None,
-                kernel_initializer=keras.initializers.RandomUniform(-limit, limit, seed=seed + i),
-            )
+def first_kernels(units: Sequence[int], members: int, seed: int) -> list[Array]:
+    """First kernels, each of shape (members, inputs, outputs): uniform by a member's own fan (Glorot 2010)."""
+    random = np.random.default_rng(seed)
+    limits = [(i, o, math.sqrt(6 / (i + o))) for i, o in itertools.pairwise(units)]
+    return [random.uniform(-limit, limit, (members, i, o)) for i, o, limit in limits]
+
+
+def stacked_layers(units: Sequence[int], members: int, activation: str) -> list[Any]:
+    """Dense layers of `units[0]` inputs to `units[-1]` outputs for each member, stacked along a leading axis."""
+    keras = keras_on_cpu()
+    return [
+        keras.layers.EinsumDense(
+            "nmi,mio->nmo",
+            output_shape=(members, outputs),
+            bias_axes="mo",
+            activation=activation if i < len(units) - 2 else None,
+            kernel_initializer="zeros",  # set afterwards, from a seed
         )
-    return layers
+        for i, outputs in enumerate(units[1:])
+    ]
 
 
-def fit_ensembles(features: Array, log_time: Array, masks: npt.NDArray[np.bool_], seed: int) -> list[TimeModel]:
-    """One ensemble of MEMBERS networks for each row mask, all trained at once.
+def set_kernels(layers: Sequence[Any], kernels: Sequence[Array]) -> None:
+    """Give stacked layers these kernels, and biases of 0."""
+    for layer, kernel in zip(layers, kernels, strict=True):
+        layer.set_weights([kernel.astype(np.float32), np.zeros((kernel.shape[0], kernel.shape[2]), np.float32)])
+
+
+def fit_networks(x: Array, y: Array, weights: Array, seeds: Sequence[int], say: Say | None = None) -> list[Network]:
+    """One ensemble of MEMBERS networks for each set of row weights, all trained at once.
 
     Args:
-        features: shape (n, 3), unscaled, `model.features.FEATURE_NAMES`.
-        log_time: shape (n,), natural log of seconds per epoch.
-        masks: shape (ensembles, n); an ensemble is fitted, and its inputs and output are scaled, on its own rows alone.
-        seed: of the first weights; training has no other chance in it.
-
-    Raises:
-        ValueError: if a mask leaves fewer than two rows.
+        x: shape (ensembles, n, features), inputs, standardised.
+        y: shape (ensembles, n), targets in standard deviations of log time. Where a weight is 0, any finite number.
+        weights: shape (ensembles, n), 0 for a row that the ensemble must not see.
+        seeds: of the first weights, one for each ensemble; training has no other chance in it, so that an ensemble does
+            not depend on which others are trained beside it, but for rounding.
     """
-    keras = _keras()
-    if int(masks.sum(axis=1).min()) < 2:
-        raise ValueError("every ensemble needs at least two rows to fit.")
-    n, members = len(log_time), len(masks) * MEMBERS
-    laws = [_Law.fit(features[mask], log_time[mask]) for mask in masks]
-    x = np.stack([law.standardised(features) for law in laws for _ in range(MEMBERS)], axis=1).astype(np.float32)
-    y = np.stack([law.residual(features, log_time) for law in laws for _ in range(MEMBERS)], axis=1).astype(np.float32)
-    weights = np.repeat(masks, MEMBERS, axis=0).T.astype(np.float32)
-    weights *= n / weights.sum(axis=0)
+    keras = keras_on_cpu()
+    n_ensembles, n, n_features = x.shape
+    members = n_ensembles * MEMBERS
+    weights = weights * n / weights.sum(axis=1, keepdims=True)
+    stacked = [np.repeat(a, MEMBERS, axis=0).swapaxes(0, 1).astype(np.float32) for a in (x, y, weights)]
 
-    inputs = keras.Input((members, features.shape[1]))
+    inputs = keras.Input((members, n_features))
     outputs = inputs
-    for layer in (layers := _layers(members, seed)):
+    units = (n_features, *HIDDEN, 1)
+    for layer in (layers := stacked_layers(units, members, "silu")):
         outputs = layer(outputs)
     model = keras.Model(inputs, keras.layers.Reshape((members,))(outputs))
+    starts = [first_kernels(units, MEMBERS, seed) for seed in seeds]
+    kernels = [np.concatenate(own) for own in zip(*starts, strict=True)]
+    set_kernels(layers, [*kernels[:-1], np.zeros_like(kernels[-1])])  # the residual begins at 0
 
     def pseudo_huber(y_true: Any, y_pred: Any) -> Any:
-        return HUBER_DELTA**2 * (keras.ops.sqrt(1 + keras.ops.square((y_true - y_pred) / HUBER_DELTA)) - 1)
+        # the sum over members: its gradient for one member does not depend on how many there are
+        error = HUBER_DELTA**2 * (keras.ops.sqrt(1 + keras.ops.square((y_true - y_pred) / HUBER_DELTA)) - 1)
+        return error * members
 
     schedule = keras.optimizers.schedules.CosineDecay(
         0.0, STEPS - WARMUP_STEPS, warmup_target=LEARNING_RATE, warmup_steps=WARMUP_STEPS
@@ -117,58 +128,37 @@ def fit_ensembles(features: Array, log_time: Array, masks: npt.NDArray[np.bool_]
         steps_per_execution=STEPS_PER_EXECUTION,
         jit_compile=False,  # XLA takes longer to compile this than to train it
     )
-    repeats = STEPS_PER_EXECUTION
+    epochs = STEPS // STEPS_PER_EXECUTION
+    x_rows, y_rows, w_rows = (np.tile(a, (STEPS_PER_EXECUTION, *(1,) * (a.ndim - 1))) for a in stacked)
+    told = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: say and say((epoch + 1) / epochs))
     model.fit(
-        np.tile(x, (repeats, 1, 1)),
-        np.tile(y, (repeats, 1)),
-        sample_weight=np.tile(weights, (repeats, 1)),
-        batch_size=n,
-        shuffle=False,
-        epochs=STEPS // repeats,
-        verbose=0,
+        x_rows, y_rows, sample_weight=w_rows, batch_size=n, shuffle=False, epochs=epochs, verbose=0, callbacks=[told]
     )
+    return split_members(layers, n_ensembles, "silu")
+
+
+def split_members(layers: Sequence[Any], n_ensembles: int, activation: str) -> list[Network]:
+    """The trained layers of a stack, taken apart into one network for each ensemble."""
     trained = [[np.asarray(w, np.float64) for w in layer.get_weights()] for layer in layers]
-    models = []
-    for i, law in enumerate(laws):
-        own = slice(i * MEMBERS, (i + 1) * MEMBERS)
-        network = Network(tuple(kernel[own] for kernel, _ in trained), tuple(bias[own] for _, bias in trained))
-        models.append(TimeModel(network, law.feature_mean, law.feature_scale, law.coefficients, law.residual_scale))
-    return models
+    size = len(trained[0][0]) // n_ensembles
+    return [
+        Network(
+            tuple(kernel[i * size : (i + 1) * size] for kernel, _ in trained),
+            tuple(bias[i * size : (i + 1) * size] for _, bias in trained),
+            activation,
+        )
+        for i in range(n_ensembles)
+    ]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Law:
-    """Log time as a linear function of standardised features, by least squares on the rows given to `fit`."""
-
-    feature_mean: Array
-    feature_scale: Array
-    coefficients: Array
-    residual_scale: float
-
-    @classmethod
-    def fit(cls, features: Array, log_time: Array) -> _Law:
-        mean, scale = features.mean(axis=0), features.std(axis=0)
-        scale = np.where(scale > 0, scale, 1.0)  # what does not vary has no effect
-        rows = np.hstack([np.ones((len(features), 1)), (features - mean) / scale])
-        coefficients = np.linalg.lstsq(rows, log_time, rcond=None)[0]
-        return cls(mean, scale, coefficients, float((log_time - rows @ coefficients).std()) or 1.0)
-
-    def standardised(self, features: Array) -> Array:
-        return (features - self.feature_mean) / self.feature_scale
-
-    def residual(self, features: Array, log_time: Array) -> Array:
-        law = self.coefficients[0] + self.standardised(features) @ self.coefficients[1:]
-        return np.asarray((log_time - law) / self.residual_scale)
-
-
-def keras_model(time_model: TimeModel) -> Any:
-    """The network as a Keras model of built-in layers, without an optimizer: (n, 3) standardised features in."""
-    keras = _keras()
-    network = time_model.network
+def keras_model(network: Network) -> Any:
+    """The network as a Keras model of built-in layers, without an optimizer: (n, features) standardised inputs."""
+    keras = keras_on_cpu()
     members, n_features, _ = network.kernels[0].shape
     inputs = keras.Input((n_features,))
     outputs = keras.layers.RepeatVector(members)(inputs)
-    for layer in (layers := _layers(members, 0)):
+    units = [kernel.shape[1] for kernel in network.kernels] + [1]
+    for layer in (layers := stacked_layers(units, members, network.activation)):
         outputs = layer(outputs)
     model = keras.Model(inputs, keras.layers.Reshape((members,))(outputs), name="log_time")
     for layer, kernel, bias in zip(layers, network.kernels, network.biases, strict=True):
@@ -176,7 +166,7 @@ def keras_model(time_model: TimeModel) -> Any:
     return model
 
 
-def save_keras(time_model: TimeModel, path: Path) -> None:
+def save_keras(network: Network, path: Path) -> None:
     """Write the network as a `.keras` file, whole or not at all.
 
     Raises:
@@ -184,5 +174,5 @@ def save_keras(time_model: TimeModel, path: Path) -> None:
     """
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.keras"
-        keras_model(time_model).save(file)
+        keras_model(network).save(file)
         write_bytes_atomically(path, file.read_bytes())

@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, astuple, dataclass, fields, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,16 +22,41 @@ from epochcast.cli import (
     percent,
     print_home,
     run_command,
-    significant,
 )
 from epochcast.environment import utc_now
-from epochcast.files import make_folder, sha256_of, write_json_atomically
+from epochcast.files import make_folder, sha256_of, write_json_atomically, write_text_atomically
 from epochcast.paths import models_dir
 from epochcast.schema import AggRow, Conditions, RunConfig
-from model.cross_validation import ANN, cross_validate, read_config_list, require_enough, rows_sha256
-from model.features import FEATURE_NAMES, feature_matrix
-from model.predictor import CARD_SCHEMA_VERSION, card_path
-from model.time_ann import HIDDEN, MEMBERS, STEPS, fit_ensembles, save_keras
+from model.calibration import Calibration, calibrate, fit_calibrated
+from model.card import (
+    CARD_SCHEMA_VERSION,
+    card_path,
+    card_sha256,
+    error_text,
+    half_width_text,
+    markdown,
+    markdown_path,
+)
+from model.cross_validation import (
+    NETWORK_MIN_ROWS,
+    CrossValidation,
+    cross_validate,
+    forms_for,
+    gather,
+    read_config_list,
+    require_enough,
+    rows_sha256,
+)
+from model.fitting import LAW_ALONE, PHYSICS, PHYSICS_ANN, REFERENCE_ANN, Start, fit_time_models
+from model.intervals import COVERAGE, Range
+from model.levels import levels_of
+from model.order import order_violations
+from model.physics import Law, disturbed_rows, fit_gated_law
+from model.predictor import SavedModel, load_model
+from model.progress import Progress, Say
+from model.startup import fit_excess, fit_overhead, to_json
+from model.time_ann import save_keras
+from model.time_model import Table, TimeModel
 
 
 def default_model_path(conditions: Conditions) -> Path:
@@ -63,23 +87,97 @@ def declare(conditions: Conditions, facts: Mapping[str, str]) -> Conditions:
     return conditions
 
 
-def _seconds(values: Sequence[float | None]) -> dict[str, float | int] | None:
-    known = [v for v in values if v is not None]
-    return {"median": statistics.median(known), "n": len(known)} if known else None
+MIN_ROWS_TO_CHOOSE_START = 4  # rows of a new device before they may choose what to start from
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fitted:
+    """A time model with what is known of its errors."""
+
+    model: TimeModel
+    form: str
+    reason: str | None  # why it is not the network that the recipe aims at
+    validation: CrossValidation  # of `form`, by that name
+    calibration: Calibration
+    plain_law: Law  # of six terms: what people read, and what another device's few rows start from
+
+
+def fit(
+    table: Table, recipe: str = PHYSICS_ANN, seed: int = 0, start: SavedModel | None = None, say: Say | None = None
+) -> Fitted:
+    """The best model that the rows allow by a recipe, with its intervals.
+
+    Fewer than NETWORK_MIN_ROWS rows get the physics law alone; with more it must lose against the network in the same
+    cross-validation.
+
+    Args:
+        start: another device's model; its law is the prior of this one's, its residual is kept if that helps.
+
+    Raises:
+        ValueError: if there are too few rows.
+    """
+    if start is not None:
+        return _fit_from(table, start, seed)
+    forms = forms_for(recipe, len(table))
+    validation = cross_validate(table, forms, repeats=1, seed=seed, say=say)
+    form = min(forms, key=validation.mape)
+    reason = None
+    if forms == [PHYSICS]:
+        reason = f"{len(table)} configurations; a network needs {NETWORK_MIN_ROWS}"
+    elif form == PHYSICS:
+        errors = f"{percent(validation.mape(PHYSICS))} against {percent(validation.mape(PHYSICS_ANN))}"
+        reason = f"the law alone predicts better ({errors})"
+    model, calibration = fit_calibrated(table, form, validation.log_errors(form)[0], seed, say)
+    plain_law, _ = fit_gated_law(LAW_ALONE, table.configs, table.seconds, table.train_n)
+    return Fitted(model, form, reason, validation, calibration, plain_law)
+
+
+def _fit_from(table: Table, source: SavedModel, seed: int) -> Fitted:
+    """A law of these rows that starts from another device's: from its six terms, or from its whole model with the
+    residual where leaving one row out shows a gain."""
+    starts = {"six terms": Start(source.plain_law)}
+    known = source.time_model
+    if known.law is not None and not known.network.is_zero and len(table) >= MIN_ROWS_TO_CHOOSE_START:
+        starts["terms and residual"] = Start(known.law, known)
+    masks = ~np.eye(len(table), dtype=bool)
+    # of one row there is nothing to leave out and still to learn from
+    predicted = {
+        name: gather(table, masks, 1, fit_time_models(PHYSICS, table, masks, seed, start=start))
+        if len(table) > 1
+        else np.full((1, 1), np.nan)
+        for name, start in starts.items()
+    }
+    judged = CrossValidation(table, predicted, len(table), masks)
+    name = min(starts, key=judged.mape) if len(starts) > 1 else "six terms"
+    start = starts[name]
+    (model,) = fit_time_models(PHYSICS, table, np.ones((1, len(table)), bool), seed, start=start)
+    validation = CrossValidation(table, {PHYSICS: predicted[name]}, len(table), masks)
+    fold_errors = validation.log_errors(PHYSICS)[0] if len(table) > 1 else np.empty(0)
+    levels = levels_of(table.configs, min_rest=1)
+    level_masks = np.array([~level.mask for level in levels]).reshape(len(levels), len(table))
+    level_models = fit_time_models(PHYSICS, table, level_masks, seed, start=start)
+    found = calibrate(table, levels, level_models, fold_errors)
+    (plain,) = fit_time_models(PHYSICS, table, np.ones((1, len(table)), bool), seed, start=starts["six terms"])
+    assert plain.law is not None
+    reason = f"started from the {name} of {source.path.name} ({source.device_name or 'an unknown device'})"
+    return Fitted(model, PHYSICS, reason, validation, found, plain.law)
 
 
 def train(
     rows: Sequence[AggRow],
     path: Path,
     *,
+    recipe: str = PHYSICS_ANN,
     seed: int = 0,
     held_out: Sequence[RunConfig] = (),
     declared: Mapping[str, str] | None = None,
     credit: str | None = None,
+    start: SavedModel | None = None,
+    say: Say | None = None,
 ) -> dict[str, Any]:
-    """Fit the time model to all rows but those held out, save it as `path` with its card, and return the card.
+    """Fit the time model to all rows but those held out, save it as `path` with its cards, and return the JSON card.
 
-    The errors on the card are of a 5-fold cross-validation by configuration over the same rows.
+    The errors on the card are of a cross-validation by configuration over the same rows.
 
     Raises:
         ValueError: if there are too few configurations, or a held-out one is not in the table.
@@ -88,50 +186,89 @@ def train(
     if missing := [str(c) for c in held_out if c not in {row.config for row in rows}]:
         raise ValueError(f"held out, but not in the table: {' '.join(missing)}.")
     rows = [row for row in rows if row.config not in set(held_out)]
-    configs = [row.config for row in rows]
-    require_enough(configs)
+    if start is None:
+        require_enough([row.config for row in rows])
+    elif not rows:
+        raise ValueError("no configuration is left to learn from.")
     conditions = declare(rows[0].conditions, declared or {})  # refused before an older model is replaced
     make_folder(path.absolute().parent)
-    result = cross_validate(rows, repeats=1, seed=seed, with_baselines=False)
-    (errors,) = result.metrics(ANN, as_throughput=False)
-    log_time = np.log([row.avg_time_mean for row in rows])
-    (model,) = fit_ensembles(feature_matrix(configs), log_time, np.ones((1, len(rows)), np.bool_), seed)
-    save_keras(model, path)
+    table = Table.of(rows)
+    fitted = fit(table, recipe, seed, start, say)
+    model = fitted.model
+    save_keras(model.network, path)
+    disturbed = _disturbed(table, fitted)
+    widths = fitted.calibration.widths
     card = {
         "schema_version": CARD_SCHEMA_VERSION,
-        "recipe": "log_time_ann",
+        "recipe": recipe,
+        "form": fitted.form,
+        "reason": fitted.reason,
+        "started_from": None
+        if start is None
+        else {"path": str(start.path), "keras_sha256": start.card["keras_sha256"]},
         "created_utc": utc_now(),
         "conditions": asdict(conditions),
         "declared": sorted(declared or {}),
         "credit": credit,
-        "feature_names": list(FEATURE_NAMES),
-        "feature_mean": model.feature_mean.tolist(),
-        "feature_scale": model.feature_scale.tolist(),
-        "law": model.law.tolist(),
+        "feature_names": list(model.inputs.names),
+        "feature_mean": model.inputs.mean.tolist(),
+        "feature_scale": model.inputs.scale.tolist(),
+        "feature_low": model.inputs.low.tolist() if np.isfinite(model.inputs.low).all() else None,
+        "feature_high": model.inputs.high.tolist() if np.isfinite(model.inputs.high).all() else None,
+        "law": None if model.law is None else law_json(model.law),
+        "plain_law": {**law_json(fitted.plain_law), "readings": fitted.plain_law.readings()},
         "residual_scale": model.residual_scale,
-        "activation": "silu",
-        "members": MEMBERS,
-        "hidden": list(HIDDEN),
-        "steps": STEPS,
+        "activation": model.network.activation,
+        "members": len(model.network.kernels[0]),
         "seed": seed,
-        "range": {
-            name: [min(getattr(c, name) for c in configs), max(getattr(c, name) for c in configs)]
-            for name in ("depth", "base_filters", "batch_size")
-        },
+        "range": Range.of(table.configs).to_json(),
         "n_configurations": len(rows),
         "n_runs": sum(row.n for row in rows),
         "rows_sha256": rows_sha256(rows),
-        "held_out": [[c.depth, c.base_filters, c.batch_size] for c in held_out],
-        "errors": {"split": f"{result.folds}-fold by configuration", "repeats": 1, **asdict(errors)},
-        "overhead_sec": _seconds([row.overhead_sec_mean for row in rows]),
-        "first_epoch_excess_sec": _seconds(
-            [None if r.first_epoch_sec_mean is None else r.first_epoch_sec_mean - r.avg_time_mean for r in rows]
-        ),
-        "versions": {name: version(name) for name in ("epochcast", "keras", "numpy")},
+        "held_out": [list(astuple(c)) for c in held_out],
+        "disturbed": [list(astuple(c)) for c in disturbed],
+        "errors": _errors(fitted),
+        "order_violations": order_violations(model),
+        "intervals": {"coverage": COVERAGE, **asdict(widths)},
+        "levels": [
+            {
+                "label": level.label,
+                "n": int(level.mask.sum()),
+                "is_edge": level.is_edge,
+                "mape": float(np.expm1(e).mean()),
+            }
+            for level, e in zip(fitted.calibration.levels, fitted.calibration.level_errors, strict=True)
+        ],
+        **to_json(fit_excess(rows, seed), fit_overhead(rows)),
+        "versions": {name: version(name) for name in ("epochcast", "keras", "numpy", "scikit-learn")},
         "keras_sha256": sha256_of(path),
     }
+    card["card_sha256"] = card_sha256(card)
     write_json_atomically(card_path(path), card)
+    write_text_atomically(markdown_path(path), markdown(card, path.stem))
     return card
+
+
+def law_json(law: Law) -> dict[str, Any]:
+    """A law as the card holds it."""
+    return {"form": law.form, "coefficients": law.coefficients.tolist()}
+
+
+def _disturbed(table: Table, fitted: Fitted) -> list[RunConfig]:
+    """Configurations that the gate kept out of the fit."""
+    if fitted.model.law is None:
+        return []
+    out = disturbed_rows(fitted.model.law, table.configs, table.seconds)
+    return [c for c, is_out in zip(table.configs, out, strict=True) if is_out]
+
+
+def _errors(fitted: Fitted) -> dict[str, Any]:
+    """The cross-validated errors as the card holds them; unknown where one row is all there is."""
+    split = fitted.validation.split
+    if not np.isfinite(fitted.validation.predicted[fitted.form]).all():
+        return {"split": split, "n": 0, "mape": None, "p90_ape": None, "mae": None, "rmse": None, "r2": None}
+    (errors,) = fitted.validation.metrics(fitted.form)
+    return {"split": split, **asdict(errors)}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -147,6 +284,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="PATH",
         help="a .keras file to write; default: below results/models/",
     )
+    parser.add_argument(
+        "--recipe",
+        choices=(PHYSICS_ANN, REFERENCE_ANN),
+        default=PHYSICS_ANN,
+        help="physics law and network (the law alone with few rows), or the original network for comparison",
+    )
+    parser.add_argument(
+        "--start_from",
+        type=Path,
+        metavar="PATH",
+        help="another device's .keras model whose law and residual a few rows of this one are added to",
+    )
     parser.add_argument("--seed", type=not_negative_int, default=0, help="of the splits and the first weights")
     parser.add_argument("--held_out", type=Path, metavar="CSV", help="configurations to keep from all fitting")
     parser.add_argument(
@@ -161,6 +310,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.model is not None and arguments.model.suffix != ".keras":
         parser.error(f"--model {arguments.model}: the name must end in .keras")
+    if arguments.start_from is not None and arguments.recipe != PHYSICS_ANN:
+        parser.error(f"--start_from needs --recipe {PHYSICS_ANN}")
 
     def work() -> int:
         print_home()
@@ -169,7 +320,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         path = arguments.model or default_model_path(declare(rows[0].conditions, arguments.declare or {}))
         held_out = read_config_list(arguments.held_out) if arguments.held_out else []
         card = train(
-            rows, path, seed=arguments.seed, held_out=held_out, declared=arguments.declare, credit=arguments.credit
+            rows,
+            path,
+            recipe=arguments.recipe,
+            seed=arguments.seed,
+            held_out=held_out,
+            declared=arguments.declare,
+            credit=arguments.credit,
+            start=load_model(arguments.start_from) if arguments.start_from else None,
+            say=Progress("training"),
         )
         if arguments.json:
             named = {"table": str(table.path), "table_origin": table.origin, "model": str(path.absolute())}
@@ -179,18 +338,32 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("\n".join(card_lines(card)))
         print(f"model: {path.absolute()}")
         print(f"card: {card_path(path).absolute()}")
+        print(f"card for people: {markdown_path(path).absolute()}")
         return 0
 
     return run_command(work)
 
 
+def order_warning(violations: int) -> str | None:
+    """What to say of a model by which bigger networks are sometimes faster; None of one by which they never are."""
+    if not violations:
+        return None
+    return f"{violations} predicted times fall where depth or filters grow: measure more, or more evenly"
+
+
 def card_lines(card: Mapping[str, Any]) -> list[str]:
     """A model's card for people: what it learned from and how well it predicts."""
-    errors = card["errors"]
+    errors, intervals = card["errors"], card["intervals"]
     ranges = ", ".join(f"{name} {low} to {high}" for name, (low, high) in card["range"].items())
+    disturbed = " ".join("(" + ",".join(map(str, config)) + ")" for config in card["disturbed"])
     return [
         f"learned_from: {card['n_configurations']} configurations, {card['n_runs']} runs; {ranges}",
         f"conditions: {Conditions(**card['conditions']).describe()}",
-        f"error: MAPE {percent(errors['mape'])}, 90th percentile {percent(errors['p90_ape'])}, "
-        f"MAE {significant(errors['mae'])} s ({errors['split']}, n = {errors['n']})",
+        f"form: {card['form']}" + (f" ({card['reason']})" if card["reason"] else ""),
+        *([f"left_out_as_disturbed: {disturbed}"] if disturbed else []),
+        f"plain_law: {'; '.join(w for w in card['plain_law']['readings'].values() if w != 'none')}",
+        f"error: {error_text(errors)}",
+        *([f"warning: {words}"] if (words := order_warning(card["order_violations"])) else []),
+        f"interval_90: within the range {half_width_text(intervals['within'])}, one step beyond it "
+        f"{half_width_text(intervals['beyond'])}",
     ]

@@ -16,13 +16,13 @@ from epochcast.assumptions import assumption, device_kind_of
 from epochcast.cli import significant
 from epochcast.environment import box_device_name
 from epochcast.schema import TRAIN_N, AggRow, RunConfig
+from model.design import DEFAULT_GRID
 from model.predictor import SavedModel
+from model.startup import Excess
 from planner.knapsack import to_milliseconds_up
 from workload.shape import count_params
 
 VALUES = ("acc", "thr", "count")
-# what is planned from where nothing was measured: every combination, as far as the answering model reaches
-DEFAULT_GRID = {"depth": (2, 3, 4, 5), "base_filters": (16, 32, 64, 128), "batch_size": (64, 128, 256, 512, 1024, 2048)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +65,26 @@ class CostRules:
 
 @dataclass(frozen=True, slots=True)
 class _Fallback:
-    """A value that stands in where a row has none, with the words for it."""
+    """A value that stands in where a row has none, with the words for it; `law` knows it better than one number."""
 
     sec: float
     origin: str
+    law: Excess | None = None
+
+    def of(self, config: RunConfig) -> float:
+        return self.sec if self.law is None else float(self.law.seconds([config])[0])
+
+    @property
+    def words(self) -> str:
+        return f"{'about ' if self.law else ''}{significant(self.sec)} s, {self.origin}"
 
 
 def _fallback(name: str, others: Sequence[float], saved: SavedModel | None, device_name: str | None) -> _Fallback:
     if others:
         return _Fallback(statistics.median(others), f"the median of {len(others)} measured rows")
+    if saved is not None and name == "first_epoch_excess_sec" and saved.excess is not None:
+        origin = f"as the {saved.excess.n} rows behind {saved.path.name} tell for each configuration"
+        return _Fallback(saved.excess.median, origin, saved.excess)
     if saved is not None and (known := saved.card.get(name)):
         return _Fallback(known["median"], f"the median of the {known['n']} rows behind {saved.path.name}")
     fact = assumption(name, device_kind_of(device_name))
@@ -93,7 +104,7 @@ def _price(
     if overhead is None:
         overhead = row.overhead_sec_mean if row is not None else None
         if overhead is None:
-            overhead = fallbacks["overhead_sec"].sec
+            overhead = fallbacks["overhead_sec"].of(config)
             used["overhead_sec"] += 1
     if rules.first_epoch == "none":
         return overhead, steady_sec
@@ -102,7 +113,7 @@ def _price(
     if row is not None and row.first_epoch_sec_mean is not None:
         return overhead, max(row.first_epoch_sec_mean - row.avg_time_mean, 0.0) + steady_sec
     used["first_epoch_excess_sec"] += 1
-    return overhead, fallbacks["first_epoch_excess_sec"].sec + steady_sec
+    return overhead, fallbacks["first_epoch_excess_sec"].of(config) + steady_sec
 
 
 def make_candidates(
@@ -178,10 +189,7 @@ def make_candidates(
     words = {"overhead_sec": "overhead", "first_epoch_excess_sec": "first epoch beyond a steady one"}
     for name, n in used.items():
         fallback = fallbacks[name]
-        notes.append(
-            f"{words[name]} unknown for {n} of {len(candidates)} candidates: assumed {significant(fallback.sec)} s, "
-            f"{fallback.origin}"
-        )
+        notes.append(f"{words[name]} unknown for {n} of {len(candidates)} candidates: assumed {fallback.words}")
     return candidates, notes
 
 

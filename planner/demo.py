@@ -32,8 +32,9 @@ from epochcast.cli import (
 from epochcast.files import write_json_atomically
 from epochcast.paths import demo_dir, failures_csv
 from epochcast.schema import Exclusion, RunConfig, RunSpec
-from model.cross_validation import ANN
+from model.card import half_width_text
 from model.evaluate import evaluate
+from model.evaluation_figures import NAMES
 from model.predict_perf import predict
 from model.predictor import Choice, load_model
 from model.train import train
@@ -126,10 +127,9 @@ def closing_screen(
     errors = []
     for name, model in report["models"].items():
         mape = model["time_sec"]["mape"]
-        label = "time model" if name == ANN else name.replace("_", " ")
         spread = "" if mape["std"] is None else f" ± {percent(mape['std'])}"
         answered = f"{model['n_answered']} of {report['n']}"
-        errors.append([label, "-" if mape["mean"] is None else f"{percent(mape['mean'])}{spread}", answered])
+        errors.append([NAMES[name], "-" if mape["mean"] is None else f"{percent(mape['mean'])}{spread}", answered])
     better = _better_baseline(report)
     disturbed = len({stall.run_id for stall in aggregation.stalls} | {run.run_id for run in aggregation.unstable})
     new = RunConfig(prediction["depth"], prediction["base_filters"], prediction["batch_size"])
@@ -149,10 +149,11 @@ def closing_screen(
             else [f"            {disturbed} runs were disturbed by other work here: expect larger errors"]
         ),
         f"error       mean absolute relative error on unseen configurations, {report['split']}, "
-        f"{report['repeats']} repeats:",
+        f"{report['repeats']} repeat{'' if report['repeats'] == 1 else 's'}:",
         *(f"            {line}" for line in table_text(["", "MAPE", "answered"], errors).splitlines()),
-        *([] if better is None else [f"            {better}: {report['n']} configurations are few for a network"]),
-        f"prediction  {new}, never measured: {significant(prediction['predicted_avg_time_sec'])} s/epoch, "
+        *([] if better is None else [f"            {better} than the model: {report['n']} configurations are few"]),
+        f"prediction  {new}, never measured: {significant(prediction['predicted_avg_time_sec'])} s/epoch "
+        f"(90 % interval {half_width_text(prediction['half_width_log'])}), "
         f"{significant(prediction['predicted_images_per_sec_derived'])} images/s",
         f"plan        {clock(PLAN_SEC)}: {len(chosen)} runs of {PLAN_EPOCHS} epochs in {clock(plan.total_sec)}, "
         f"{'proven optimal' if plan.is_proven else 'not proven optimal'} for {worth}:",
@@ -164,12 +165,12 @@ def closing_screen(
 
 
 def _better_baseline(report: dict[str, Any]) -> str | None:
-    """The baseline that answered for every configuration with less error than the network, in words."""
+    """The baseline that answered for every configuration with less error than the model, in words."""
     errors = {
         name: m["time_sec"]["mape"]["mean"] for name, m in report["models"].items() if m["n_answered"] == report["n"]
     }
     best = min(errors, key=lambda name: errors[name])
-    return None if best == ANN else f"{best.replace('_', ' ')} predicts better"
+    return None if best == report["form"] else f"{NAMES[best]} predicts better"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aggregate.agg_table import load_agg, one_set_of_conditions
+from aggregate.agg_table import load_agg_if_any, one_set_of_conditions
 from epochcast.cli import (
     add_conditions_flag,
     clock,
@@ -29,7 +29,6 @@ from epochcast.environment import box_device_name
 from epochcast.files import sha256_of, write_json_atomically
 from epochcast.paths import runs_agg_csv
 from epochcast.schema import AggRow
-from epochcast.tables import read_runs
 from model.predictor import choose_model
 from planner.candidates import VALUES, CostRules, choose_value, make_candidates, with_values
 from planner.plan import Plan, make_plan, plan_json, source_of
@@ -61,11 +60,8 @@ def plan_budget(request: Request) -> tuple[Plan, dict[str, Any]]:
     """
     notes: list[str] = []
     sources: dict[str, Any] = {"table": None, "model": None}
-    path = request.runs_agg or runs_agg_csv()
-    has_table = request.runs_agg is not None or path.exists() or _holds_runs(path.with_name("runs.csv"))
     rows: list[AggRow] = []
-    if has_table:
-        table = load_agg(path, request.is_frozen)
+    if (table := load_agg_if_any(request.runs_agg, request.is_frozen)) is not None:
         rows = one_set_of_conditions(table.rows, request.conditions)
         notes.append(f"{len(rows)} candidates from {table.path} ({table.origin})")
         sources["table"] = source_of(table.path, sha256_of(table.path) if table.path.exists() else None)
@@ -76,10 +72,12 @@ def plan_budget(request: Request) -> tuple[Plan, dict[str, Any]]:
     if time_source == "measured" and request.model is not None:
         raise ValueError(f"--model {request.model} predicts, --time_source measured does not: leave one of them out.")
     if time_source == "measured" and not rows:
-        raise ValueError(f"--time_source measured: there is no table {path}. Measure first, or use --time_source pred.")
+        raise ValueError(
+            f"--time_source measured: there is no table {runs_agg_csv()}. Measure first, or use --time_source pred."
+        )
     saved = None
     if time_source == "pred":
-        choice = choose_model(None, request.model, rows[0].conditions if rows else None)
+        choice = choose_model((), request.model, rows[0].conditions if rows else None)
         saved = choice.model
         notes.append(f"{saved.path.name} predicts: {choice.reason}")
         sources["model"] = source_of(saved.path, saved.card["keras_sha256"])
@@ -100,11 +98,6 @@ def plan_budget(request: Request) -> tuple[Plan, dict[str, Any]]:
     plan = make_plan(candidates, request.budget_sec, value)
     conditions = rows[0].conditions if rows else saved.conditions  # type: ignore[union-attr]  # one of them is there
     return plan, plan_json(plan, conditions, sources, [*notes, *cost_notes, *value_notes])
-
-
-def _holds_runs(runs: Path) -> bool:
-    """Whether a runs.csv has a finished run in it: a header alone is what a run leaves that failed or goes on."""
-    return runs.exists() and bool(read_runs(runs).rows)
 
 
 def plan_lines(plan: Plan, notes: Sequence[str]) -> list[str]:

@@ -10,11 +10,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from collect.grid import spec_under
 from collect.runner import spec_id
-from epochcast.assumptions import device_kind_of
 from epochcast.cli import significant
 from epochcast.environment import box_device_name, utc_now
-from epochcast.schema import Conditions, RunSpec
+from epochcast.schema import Conditions
 from planner.candidates import Candidate
 from planner.knapsack import Solution, budget_milliseconds, solve
 
@@ -81,25 +81,12 @@ def _checked(solution: Solution, candidates: Sequence[Candidate], budget_sec: fl
     return Plan(chosen, budget_sec, value, value_dp, resummed, solution.bound / scale, total_sec, solution.is_proven)
 
 
-def plan_spec(candidate: Candidate, conditions: Conditions) -> RunSpec:
-    """The run that carries a candidate out: whole epochs, else under the conditions that its time holds for."""
-    as_asked = {
-        name: getattr(conditions, name)
-        for name in ("pipeline", "precision", "jit_compile", "train_n")
-        if getattr(conditions, name) is not None
-    }
-    if conditions.device_name is not None and device_kind_of(conditions.device_name) == "cpu":
-        as_asked["device"] = "cpu"
-    dataset = "synthetic" if conditions.dataset == "synthetic" else "auto"
-    return RunSpec(**asdict(candidate.config), epochs=candidate.epochs, dataset=dataset, **as_asked)
-
-
 def plan_json(plan: Plan, conditions: Conditions, sources: dict[str, Any], notes: Sequence[str]) -> dict[str, Any]:
     """The whole plan as JSON values: what `--json` prints and `--out` writes."""
     device = box_device_name()
     runs = []
     for candidate in plan.chosen:
-        spec = plan_spec(candidate, conditions)
+        spec = spec_under(candidate.config, candidate.epochs, conditions)
         runs.append(
             {
                 "run_id": f"{spec_id(spec, device)}-plan",

@@ -16,19 +16,21 @@ TRAIN = [RunConfig(*c) for c in product((2, 3, 4), (16, 32, 64), (64, 100, 256))
 TEST = [RunConfig(2, 16, 512), RunConfig(3, 64, 32), RunConfig(4, 32, 128)]
 
 
-def power_law(config):
-    params = count_params(config.depth, config.base_filters)
-    return math.exp(0.3 * config.depth) * config.base_filters**0.7 * config.batch_size**-0.2 * params**0.1
+def power_law(config, train_n=50_000):
+    params, steps = count_params(config.depth, config.base_filters), config.steps_per_epoch(train_n)
+    return math.exp(0.3 * config.depth) * config.base_filters**0.7 * config.batch_size**-0.2 * params**0.1 * steps**0.5
 
 
 def affine_law(config, train_n=50_000):
     return 0.4 * config.depth + 1e-5 * config.base_filters * config.steps_per_epoch(train_n)
 
 
-def test_linear_on_logs_recovers_a_power_law():
-    times = np.array([power_law(c) for c in TRAIN])
+@pytest.mark.parametrize("train_n", [50_000, 1_000])
+def test_linear_on_logs_recovers_a_power_law(train_n):
+    times = np.array([power_law(c, train_n) for c in TRAIN])
+    expected = [power_law(c, train_n) for c in TEST]
     # relative 1e-9: least squares in double precision, columns of a condition below 1e4
-    np.testing.assert_allclose(linear_on_logs(TRAIN, times, TEST), [power_law(c) for c in TEST], rtol=1e-9)
+    np.testing.assert_allclose(linear_on_logs(TRAIN, times, TEST, train_n), expected, rtol=1e-9)
 
 
 @pytest.mark.parametrize("train_n", [50_000, 1_000])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -12,8 +13,11 @@ from epochcast.assumptions import assumption
 from epochcast.paths import pretrained_dir
 from epochcast.schema import RunConfig
 from epochcast.tables import read_runs
+from model.design import DEFAULT_GRID
+from model.intervals import Widths
 from model.predictor import load_model
-from planner.candidates import DEFAULT_GRID, Candidate, CostRules, choose_value, make_candidates, with_values
+from model.startup import Excess
+from planner.candidates import Candidate, CostRules, choose_value, make_candidates, with_values
 from workload.shape import count_params
 
 CPU = "AMD EPYC 9B14 (2 cores)"
@@ -126,13 +130,20 @@ def test_without_rows_the_default_grid_is_predicted_and_its_costs_come_from_the_
     assert notes[0].endswith("96 of 96 configurations within the range of a100.keras")
     assert notes[1].startswith(f"steady times are predictions for {GPU}")
     joined = "\n".join(notes)
-    assert "overhead unknown for 96 of 96 candidates: assumed 16.2 s, an assumption for a gpu" in joined
-    excess = pretrained.card["first_epoch_excess_sec"]
-    assert f"the median of the {excess['n']} rows behind a100.keras" in joined
+    n_overheads, n_excesses = (pretrained.card[name]["n"] for name in ("overhead_sec", "first_epoch_excess_sec"))
+    behind = "the median of the {} rows behind a100.keras"
+    assert f"overhead unknown for 96 of 96 candidates: assumed 16.1 s, {behind.format(n_overheads)}" in joined
+    behind = f"as the {n_excesses} rows behind a100.keras tell for each configuration"
+    assert f"first epoch beyond a steady one unknown for 96 of 96 candidates: assumed about 15.4 s, {behind}" in joined
     times = pretrained.time_model.times([c.config for c in candidates])
     assert [c.steady_sec for c in candidates] == pytest.approx(times, rel=1e-12)
+    excesses = {c.config: c.first_epoch_sec - c.steady_sec for c in candidates}
+    assert excesses[RunConfig(5, 128, 2048)] > excesses[RunConfig(2, 16, 64)] > 0  # its compiling takes longer
     for c in candidates:
-        assert c.first_epoch_sec == pytest.approx(c.steady_sec + excess["median"], rel=1e-12)
+        forecast = pretrained.forecast(c.config, 50)  # what predict_perf says
+        assert c.overhead_sec == forecast.overhead.value
+        assert c.first_epoch_sec == pytest.approx(forecast.first_epoch.value, rel=1e-12)
+        assert c.total_sec == pytest.approx(forecast.wall.value, rel=1e-12)
         assert c.images_per_sec == pytest.approx(50_000 / c.steady_sec, rel=1e-12)
 
 
@@ -160,10 +171,34 @@ def test_epochs_of_another_length_are_not_predicted(pretrained):
     assert candidate.images_per_sec == 5000.0
 
 
-def test_a_model_that_reaches_nothing_of_the_default_grid_is_an_error(pretrained, monkeypatch):
-    monkeypatch.setitem(pretrained.card, "range", {"batch_size": [3, 5]})
+def test_a_model_that_reaches_nothing_of_the_default_grid_is_an_error(pretrained):
+    elsewhere = replace(pretrained, range=replace(pretrained.range, batch_size=(3, 5)))
     with pytest.raises(ValueError, match="was measured on no configuration of the default grid"):
-        make_candidates([], pretrained, CostRules(2))
+        make_candidates([], elsewhere, CostRules(2))
+
+
+def test_a_model_of_too_few_rows_for_a_law_of_first_epochs_answers_with_their_median(pretrained):
+    saved = replace(pretrained, excess=Excess(None, 4.5, 3, Widths(None, None, 0)))
+    candidates, notes = make_candidates([], saved, CostRules(2))
+    assert {round(c.first_epoch_sec - c.steady_sec, 9) for c in candidates} == {4.5}
+    assert any("assumed about 4.50 s, as the 3 rows behind a100.keras tell" in note for note in notes)
+
+
+def test_a_model_that_knows_no_start_up_leaves_it_to_the_assumptions(pretrained):
+    card = {**pretrained.card, "first_epoch_excess_sec": None, "overhead_sec": None}
+    saved = replace(pretrained, card=card, excess=None, overhead=None)
+    candidates, notes = make_candidates([], saved, CostRules(2))
+    overhead, excess = assumption("overhead_sec", "gpu"), assumption("first_epoch_excess_sec", "gpu")
+    assert {c.overhead_sec for c in candidates} == {overhead.value}
+    assert {round(c.first_epoch_sec - c.steady_sec, 9) for c in candidates} == {excess.value}
+    assert sum("an assumption for a gpu" in note for note in notes) == 2
+
+
+def test_rows_that_know_their_first_epoch_are_asked_before_the_model(pretrained):
+    rows = [measured_row(64), measured_row(128, first_epoch_sec_mean=None)]
+    candidates, notes = make_candidates(rows, pretrained, CostRules(2))
+    assert [c.first_epoch_sec - c.steady_sec for c in candidates] == pytest.approx([9.0, 9.0])
+    assert any("assumed 9.00 s, the median of 1 measured rows" in note for note in notes)
 
 
 # --- worth -----------------------------------------------------------------------------------------------------------

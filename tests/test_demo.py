@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -55,8 +56,7 @@ def test_the_grid_is_twelve_windowed_runs_without_the_configuration_that_is_pred
 # --- everything after measuring --------------------------------------------------------------------------------------
 
 
-def test_what_was_measured_becomes_averages_figures_a_model_a_prediction_and_a_plan(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("model.time_ann.STEPS", 300)  # a fifth: what is learned is tested elsewhere
+def test_what_was_measured_becomes_averages_figures_a_model_a_prediction_and_a_plan(tmp_path, capsys):
     folder = tmp_path / "demo"
     write_table(folder / "runs.csv", demo_rows(), RunRecord)
     (folder / "logs").mkdir()
@@ -66,7 +66,7 @@ def test_what_was_measured_becomes_averages_figures_a_model_a_prediction_and_a_p
     assert f"=== Epochcast on {HERE.device_name} ===" in screen
     assert "12 runs of 12 configurations, tensorflow 2.21, float32, real CIFAR-10 images" in text
     assert f"windows of {demo.WINDOW_STEPS} steps, extrapolated to 50,000 images/epoch" in text
-    assert "5-fold by configuration, 5 repeats:" in text
+    assert "on unseen configurations, leave-one-out, 1 repeat" in text  # too few rows for folds
     assert "prediction  (3,16,192), never measured: " in text
     plan = json.loads((folder / "plan.json").read_text())
     assert f"plan        10 min 00 s: {len(plan['chosen'])} runs of 5 epochs in " in text
@@ -76,9 +76,9 @@ def test_what_was_measured_becomes_averages_figures_a_model_a_prediction_and_a_p
     assert f"predict_perf --model {folder / 'models' / 'demo.keras'}" in commands[0]
     assert f"--runs_agg {folder / 'runs_agg.csv'}" in commands[1]
     files = [line.split()[-1] for line in screen[:-2] if str(tmp_path) in line]
-    names = ["runs.csv", "runs_agg.csv", "figures", "models/demo.keras", "evaluation/report.txt", "plan.json", "logs"]
+    names = ["runs.csv", "runs_agg.csv", "figures", "models/demo.keras", "evaluation/report.md", "plan.json", "logs"]
     assert sorted(files) == sorted(str(folder / name) for name in names)
-    for name in [*names, "models/demo.json", "figures/throughput_against_batch_size.png"]:
+    for name in [*names, "models/demo.json", "figures/throughput_against_batch_size.png", "evaluation/report.json"]:
         assert (folder / name).exists(), name
     assert [path.name for path in tmp_path.iterdir()] == ["demo"]
     card = json.loads((folder / "models" / "demo.json").read_text())
@@ -86,6 +86,7 @@ def test_what_was_measured_becomes_averages_figures_a_model_a_prediction_and_a_p
     # the seconds follow a law, which a prediction between the measured sizes can't miss by much
     law = 0.0005 * 192**0.8 * 16**0.6 * 3**0.3 * (261 / demo.WINDOW_STEPS)
     (line,) = [line for line in screen if line.startswith("prediction")]
+    assert re.search(r" s/epoch \(90 % interval ±\S+ %\), \S+ images/s$", line)
     assert float(line.split(": ")[1].split()[0].replace(",", "")) == pytest.approx(law, rel=0.1)
 
 
@@ -99,17 +100,19 @@ def test_runs_of_two_boxes_are_not_learned_from_together(tmp_path):
 # --- the closing screen ----------------------------------------------------------------------------------------------
 
 
-def screen_of(tmp_path, *, ann=0.02, linear=0.05, answered=12, test_acc=None, dataset="cifar10", std=0.001):
+def screen_of(
+    tmp_path, *, physics=0.02, linear=0.05, answered=12, test_acc=None, dataset="cifar10", std=0.001, half=0.05
+):
     """The closing screen of a demonstration whose models had these errors."""
     rows = demo_rows(dataclasses.replace(HERE, dataset=dataset), test_acc)
     aggregation = aggregate(RunTable(tmp_path / "runs.csv", rows, []))
-    errors = {"ann": (ann, 12), "linear_on_logs": (linear, answered)}
+    errors = {"physics": (physics, 12), "linear_on_logs": (linear, answered)}
     models = {
         name: {"n_answered": n, "time_sec": {"mape": {"mean": mean, "std": std}}} for name, (mean, n) in errors.items()
     }
-    report = {"n": 12, "split": "5-fold by configuration", "repeats": 5, "models": models}
+    report = {"form": "physics", "n": 12, "split": "5-fold by configuration", "repeats": 5, "models": models}
     prediction = {"depth": 3, "base_filters": 16, "batch_size": 192, "model": "demo.keras"}
-    prediction |= {"predicted_avg_time_sec": 12.34, "predicted_images_per_sec_derived": 4052.0}
+    prediction |= {"predicted_avg_time_sec": 12.34, "predicted_images_per_sec_derived": 4052.0, "half_width_log": half}
     candidates, _ = make_candidates(aggregation.rows, None, CostRules(5))
     value = "acc" if test_acc is not None else "count"
     plan = make_plan(with_values(candidates, value, None)[0], 600.0, value)
@@ -121,15 +124,17 @@ def screen_of(tmp_path, *, ann=0.02, linear=0.05, answered=12, test_acc=None, da
 def test_the_error_of_each_model_stands_with_its_spread_and_what_it_answered(tmp_path):
     text = screen_of(tmp_path)
     rows = [line.split() for line in text.splitlines()]
-    assert ["time", "model", "2.00", "%", "±", "0.100", "%", "12", "of", "12"] in rows
+    assert ["physics", "alone", "2.00", "%", "±", "0.100", "%", "12", "of", "12"] in rows
     assert ["linear", "on", "logs", "5.00", "%", "±", "0.100", "%", "12", "of", "12"] in rows
     assert "predicts better" not in text
-    assert "(3,16,192), never measured: 12.3 s/epoch, 4,050 images/s" in text
-    assert "±" not in screen_of(tmp_path, std=None)  # one repeat has no spread
+    assert "(3,16,192), never measured: 12.3 s/epoch (90 % interval ±5.13 %), 4,050 images/s" in text
+    bare = screen_of(tmp_path, std=None, half=None)  # one repeat has no spread, few rows have no interval
+    assert "±" not in bare
+    assert "12.3 s/epoch (90 % interval unknown)" in bare
 
 
 def test_a_baseline_that_predicts_better_is_admitted_if_it_answers_everywhere(tmp_path):
-    admitted = "linear on logs predicts better: 12 configurations are few for a network"
+    admitted = "linear on logs predicts better than the model: 12 configurations are few"
     assert admitted in screen_of(tmp_path, linear=0.01)
     assert "predicts better" not in screen_of(tmp_path, linear=0.01, answered=8)
     text = screen_of(tmp_path, linear=None, answered=0, std=None)  # a baseline that answers nothing

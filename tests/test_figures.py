@@ -14,7 +14,9 @@ from aggregate.figures import (
     draw_figures,
     first_epoch_against_steady,
     main,
+    new_grid,
     repeats,
+    save_figure_as,
     throughput_against_batch_size,
 )
 from aggregate.runs_agg import aggregate
@@ -116,6 +118,39 @@ def test_the_figure_of_many_repeats_says_that_it_shows_the_noisiest(tmp_path):
     labels = [label.get_text() for label in axes.get_yticklabels()]
     assert labels == [f"(2,16,{b})  2.00 s  n=2" for b in range(11, 41)]
     assert repeats(rows[:30]).axes[0].get_title() == "Repeats of one configuration"
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (2, 1), (1, 3), (2, 2)])
+def test_a_figure_of_several_panels_gives_them_row_by_row(rows, columns):
+    figure, panels = new_grid(6.0, 4.0, rows, columns)
+    assert figure.axes == panels
+    assert len(panels) == rows * columns
+    assert tuple(figure.get_size_inches()) == (6.0, 4.0)
+    figure.draw_without_rendering()
+    corners = [panel.get_position() for panel in panels]
+    assert sorted(corners, key=lambda box: (-round(box.y0, 3), round(box.x0, 3))) == corners
+
+
+def test_panels_may_share_an_axis_and_differ_in_height():
+    figure, (upper, lower) = new_grid(6.0, 6.0, 2, 1, height_ratios=[2, 1], sharex=True)
+    upper.plot([1, 5], [0, 1])
+    figure.draw_without_rendering()
+    assert upper.get_xlim() == lower.get_xlim()
+    assert upper.get_position().height > 1.5 * lower.get_position().height
+
+
+def test_a_figure_is_written_in_the_format_of_its_name_the_svg_alike_each_time(tmp_path):
+    for name in ("one.png", "one.svg", "two.svg"):
+        figure, (axes,) = new_grid(3.0, 2.0, 1, 1)
+        axes.plot([1, 2], [3, 4])
+        save_figure_as(figure, tmp_path / "new" / name)
+    folder = tmp_path / "new"
+    with Image.open(folder / "one.png") as image:
+        assert image.format == "PNG"
+        assert image.size == (450, 300)  # 150 dots an inch
+    assert ElementTree.parse(folder / "one.svg").getroot().tag == "{http://www.w3.org/2000/svg}svg"
+    assert (folder / "one.svg").read_bytes() == (folder / "two.svg").read_bytes()
+    assert sorted(path.name for path in folder.iterdir()) == ["one.png", "one.svg", "two.svg"]
 
 
 def test_the_a100_reference_is_drawn_in_full(reference_data):

@@ -28,6 +28,8 @@ PRINTS = {
     "collect.measure.main.tell": "writes events to the parent process, not to the screen",
     "collect.run_one.output_printer.show": "passes on what a run prints; only mains hand it to the library",
     "planner.demo.measure": "hands a print to the grid: the demonstration is a screen, nobody imports it",
+    "model.predict_perf._print": "the second half of main: an answer as lines, a table or JSON",
+    "model.progress.Progress.__call__": "how far a long fit is, on stderr: training and evaluation take long enough",
     "planner.demo.learn_and_plan": "says what takes long on the demonstration's screen",
 }
 

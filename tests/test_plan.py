@@ -10,10 +10,11 @@ import random
 
 import pytest
 
+from collect.grid import spec_under
 from epochcast.schema import Conditions, RunConfig, RunSpec
 from planner.candidates import Candidate
 from planner.knapsack import solve
-from planner.plan import make_plan, plan_json, plan_spec, source_of
+from planner.plan import make_plan, plan_json, source_of
 
 
 def run_of(total_sec, value=1.0, batch_size=64):
@@ -112,8 +113,12 @@ KNOWN = Conditions(
 
 
 def test_a_planned_run_is_asked_for_under_the_conditions_its_time_holds_for():
-    candidate = dataclasses.replace(run_of(5.0), epochs=50)
-    spec = plan_spec(candidate, KNOWN)
+    def planned(conditions):
+        candidate = dataclasses.replace(run_of(5.0), epochs=50)
+        (run,) = plan_json(make_plan([candidate], 1000.0, "count"), conditions, {}, [])["chosen"]
+        return RunSpec(**run["spec"])
+
+    spec = planned(KNOWN)
     assert spec == RunSpec(
         2,
         16,
@@ -126,9 +131,9 @@ def test_a_planned_run_is_asked_for_under_the_conditions_its_time_holds_for():
         jit_compile="on",
     )
     assert spec.window_steps is None  # whole epochs, whatever way they were timed
-    assert plan_spec(candidate, Conditions()) == RunSpec(2, 16, 64, epochs=50)
+    assert planned(Conditions()) == RunSpec(2, 16, 64, epochs=50)
     on_cpu = Conditions(device_name="AMD EPYC 9B14 (2 cores)")
-    assert plan_spec(candidate, on_cpu).device == "cpu"  # also on a box with a GPU
+    assert planned(on_cpu).device == "cpu"  # also on a box with a GPU
 
 
 def test_a_plan_survives_its_file_and_every_run_of_it_is_a_valid_spec(tmp_path):
@@ -147,7 +152,7 @@ def test_a_plan_survives_its_file_and_every_run_of_it_is_a_valid_spec(tmp_path):
     assert len({run["run_id"] for run in runs}) == len(runs) == len(plan.chosen)
     for run, candidate in zip(runs, plan.chosen, strict=True):
         spec = RunSpec(**run["spec"])
-        assert spec == plan_spec(candidate, KNOWN)
+        assert spec == spec_under(candidate.config, candidate.epochs, KNOWN, in_windows=False)
         assert spec.epochs == run["epochs"]
         parts = run["overhead_sec"] + run["first_epoch_sec"] + (run["epochs"] - 1) * run["steady_sec"]
         assert run["total_sec"] == pytest.approx(parts, rel=1e-12)

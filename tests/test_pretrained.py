@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 
 from aggregate.runs_agg import aggregate
 from epochcast.paths import pretrained_dir
 from epochcast.schema import RunConfig
 from epochcast.tables import read_runs
-from model.cross_validation import read_config_list
-from model.predictor import card_path, load_model
-from model.train import rows_sha256
+from model.card import card_path, markdown, markdown_path
+from model.cross_validation import read_config_list, rows_sha256
+from model.order import order_violations
+from model.predictor import load_model
 
 PATH = pretrained_dir() / "a100.keras"
 HELD_OUT = read_config_list(pretrained_dir() / "a100_held_out.csv")
+NOISY = RunConfig(2, 16, 160)  # measured 6 % above the line through its neighbours in batch size
 
 
 @pytest.fixture
@@ -26,9 +30,22 @@ def rows(reference_data):
     return aggregate(read_runs(reference_data / "a100" / "runs.csv")).rows
 
 
-def test_the_card_lists_the_five_configurations_held_out(saved):
-    assert len(HELD_OUT) == 5
-    assert [RunConfig(*values) for values in saved.card["held_out"]] == HELD_OUT
+@pytest.fixture
+def measured(rows):
+    return {row.config: row for row in rows}
+
+
+# --- the files --------------------------------------------------------------------------------------------------------
+
+
+def test_network_and_cards_agree(saved):
+    card = saved.card
+    assert card["keras_sha256"] == hashlib.sha256(PATH.read_bytes()).hexdigest()
+    assert (card["recipe"], card["form"], card["reason"]) == ("physics_ann", "physics_ann", None)
+    assert saved.time_model.network.kernels[0].shape[:2] == (card["members"], len(card["feature_names"]))
+    assert (card["members"], saved.time_model.network.activation) == (10, card["activation"])
+    assert not saved.time_model.network.is_zero
+    assert markdown_path(PATH).read_text(encoding="utf-8") == markdown(card, "a100")
 
 
 def test_the_card_names_device_and_source(saved):
@@ -38,9 +55,16 @@ def test_the_card_names_device_and_source(saved):
     assert "backend_version" not in saved.card["declared"]  # measured: it stands in the table
 
 
-def test_both_files_are_small():
-    assert PATH.stat().st_size < 200_000
-    assert card_path(PATH).stat().st_size < 200_000
+def test_all_files_are_small():
+    assert all(path.stat().st_size < 200_000 for path in (PATH, card_path(PATH), markdown_path(PATH)))
+
+
+# --- what it learned from ---------------------------------------------------------------------------------------------
+
+
+def test_the_card_lists_the_five_configurations_held_out(saved):
+    assert len(HELD_OUT) == 5
+    assert [RunConfig(*values) for values in saved.card["held_out"]] == HELD_OUT
 
 
 def test_it_was_learned_from_the_reference_rows_without_those_held_out(saved, rows):
@@ -56,14 +80,42 @@ def test_its_range_is_that_of_the_rows_learned_from(saved, rows):
         assert bounds == [min(values), max(values)]
 
 
-def test_it_answers_a_measured_configuration_within_five_percent(saved, rows):
+# --- how well it predicts ---------------------------------------------------------------------------------------------
+
+
+def test_its_card_claims_what_the_method_promises(saved):
+    assert saved.card["errors"]["mape"] <= 0.012
+    assert saved.card["errors"]["p90_ape"] <= 0.022
+    assert saved.card["errors"]["n"] == 138
+    assert saved.card["intervals"]["coverage"] == 0.9
+    assert 0 < saved.widths.within < saved.widths.beyond <= 0.11
+
+
+def test_predicted_times_never_fall_where_a_network_grows(saved):
+    assert saved.card["order_violations"] == order_violations(saved.time_model) == 0
+
+
+def test_it_answers_a_measured_configuration_within_five_percent(saved, measured):
     config = RunConfig(3, 32, 512)
-    (measured,) = [row.avg_time_mean for row in rows if row.config == config]
-    assert saved.time_model.times([config])[0] == pytest.approx(measured, rel=0.05)  # the claim
+    assert saved.time_model.times([config])[0] == pytest.approx(measured[config].avg_time_mean, rel=0.05)  # the claim
 
 
-def test_it_predicts_the_configurations_held_out_within_five_percent_on_average(saved, rows):
-    measured = {row.config: row.avg_time_mean for row in rows}
-    predicted = saved.time_model.times(HELD_OUT)
-    errors = [abs(p / measured[c] - 1) for c, p in zip(HELD_OUT, predicted, strict=True)]
-    assert sum(errors) / len(errors) < 0.05  # extrapolation between measured batch sizes; in-range MAPE is 1 %
+def test_it_predicts_each_configuration_held_out_within_three_percent_but_the_noisy_one(saved, measured):
+    predicted = dict(zip(HELD_OUT, saved.time_model.times(HELD_OUT), strict=True))
+    errors = {c: abs(predicted[c] / measured[c].avg_time_mean - 1) for c in HELD_OUT}
+    assert sum(errors.values()) / len(errors) <= 0.025
+    assert all(error <= 0.03 for config, error in errors.items() if config != NOISY)
+
+
+def test_first_epochs_and_overhead_are_known_with_their_intervals(saved, rows):
+    assert saved.excess is not None
+    assert saved.excess.law is not None
+    assert saved.overhead is not None
+    forecast = saved.forecast(RunConfig(3, 32, 512), epochs=50)
+    for part in (forecast.first_epoch, forecast.overhead, forecast.training, forecast.wall):
+        assert part.low < part.value < part.high
+    covered = []
+    for row in rows:
+        first = saved.forecast(row.config).first_epoch
+        covered.append(first.low <= row.first_epoch_sec_mean <= first.high)
+    assert sum(covered) / len(covered) >= 0.87  # 90 %, less what 143 draws vary by

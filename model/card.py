@@ -1,0 +1,223 @@
+"""A saved model's JSON card: read strictly, refused when it was edited, and told to people as Markdown beside it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from epochcast.cells import columns
+from epochcast.cli import percent, significant, table_text
+from epochcast.schema import Conditions, RunConfig
+from model.features import FEATURE_NAMES, REFERENCE_FEATURE_NAMES
+from model.physics import FORMS
+
+CARD_SCHEMA_VERSION = 2
+_INPUTS = ("feature_names", "feature_mean", "feature_scale", "feature_low", "feature_high")
+_WANTED = {
+    "schema_version", "card_sha256", "keras_sha256", "recipe", "form", "created_utc", "conditions", "range", "errors",
+    "law", "plain_law", "residual_scale", "activation", "intervals", "first_epoch_excess_sec", "overhead_sec", "levels",
+    "order_violations",
+    *_INPUTS,
+}  # fmt: skip
+
+
+def card_path(model: Path) -> Path:
+    """The JSON card of a `.keras` file."""
+    return model.with_suffix(".json")
+
+
+def markdown_path(model: Path) -> Path:
+    """The card for people, of a `.keras` file."""
+    return model.with_suffix(".md")
+
+
+def card_sha256(card: Mapping[str, Any]) -> str:
+    """Hash of everything that a card says, itself left out."""
+    said = {name: value for name, value in card.items() if name != "card_sha256"}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+
+def read_card(path: Path) -> dict[str, Any]:
+    """A card, checked.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        ValueError: if it is no card of this version, or not as it was written.
+    """
+    again = "Train the model again."
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: a model without its card can't be trusted. Train it again.") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: not a model card: {error}. {again}") from None
+    if not isinstance(card, dict):
+        raise ValueError(f"{path}: not a model card: it holds no JSON object. {again}")
+    if (version := card.get("schema_version")) != CARD_SCHEMA_VERSION:
+        raise ValueError(f"{path}: card of schema {version}, this version reads {CARD_SCHEMA_VERSION}. {again}")
+    if missing := sorted(_WANTED - card.keys()):
+        raise ValueError(f"{path}: not a model card: {', '.join(missing)} missing. {again}")
+    if card["card_sha256"] != card_sha256(card):
+        raise ValueError(f"{path}: edited since it was written (SHA-256 differs). {again}")
+    if fault := _fault(card):
+        raise ValueError(f"{path}: not a model card: {fault}. {again}")
+    return card
+
+
+def _fault(card: dict[str, Any]) -> str | None:
+    """What is wrong with the values of a card that has all its fields; None if nothing is."""
+    if card["feature_names"] not in (list(FEATURE_NAMES), list(REFERENCE_FEATURE_NAMES)):
+        return f"the model takes {card['feature_names']}, this version gives {list(FEATURE_NAMES)}"
+    n = len(card["feature_names"])
+    for name in ("feature_mean", "feature_scale"):
+        if not _are_numbers(card[name], n):
+            return f"{name} must be {n} numbers, found {card[name]!r}"
+    if min(card["feature_scale"]) <= 0:
+        return f"feature_scale must be above 0, found {card['feature_scale']!r}"
+    for name in ("feature_low", "feature_high"):
+        if card[name] is not None and not _are_numbers(card[name], n):
+            return f"{name} must be {n} numbers, or null, found {card[name]!r}"
+    if not _is_number(card["residual_scale"]):
+        return f"residual_scale must be a number, found {card['residual_scale']!r}"
+    for name in ("law", "plain_law"):
+        if (law := card[name]) is None and name == "law":
+            continue
+        if not (isinstance(law, dict) and isinstance(law.get("form"), str) and law["form"] in FORMS):
+            return f"{name} must be of a form of {', '.join(FORMS)}, found {law!r}"
+        if not _are_numbers(law.get("coefficients"), len(FORMS[law["form"]])) or min(law["coefficients"]) < 0:
+            return f"{name} must hold {len(FORMS[law['form']])} coefficients of at least 0, found {law!r}"
+    ranges, errors, intervals = card["range"], card["errors"], card["intervals"]
+    if not (isinstance(ranges, dict) and set(ranges) == set(columns(RunConfig))):
+        return f"range must name {', '.join(columns(RunConfig))}"
+    if not all(_are_numbers(r, 2) for r in ranges.values()):
+        return f"range must hold a lowest and a highest value each, found {ranges!r}"
+    if not (isinstance(card["conditions"], dict) and set(card["conditions"]) == set(columns(Conditions))):
+        return f"conditions must name {', '.join(columns(Conditions))}"
+    if not (isinstance(errors, dict) and {"mape", "p90_ape", "mae", "split", "n"} <= errors.keys()):
+        return "errors must hold mape, p90_ape, mae, split and n"
+    if not (isinstance(intervals, dict) and {"within", "beyond", "n", "n_levels"} <= intervals.keys()):
+        return "intervals must hold within, beyond, n and n_levels"
+    return None if isinstance(card["created_utc"], str) else "created_utc must be a time"
+
+
+def _are_numbers(value: Any, n: int) -> bool:
+    return isinstance(value, list) and len(value) == n and all(map(_is_number, value))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def error_text(errors: Mapping[str, Any]) -> str:
+    """Cross-validated errors in a line."""
+    if errors["mape"] is None:
+        return "unknown: one configuration has nothing to be judged on"
+    return (
+        f"MAPE {percent(errors['mape'])}, 90th percentile {percent(errors['p90_ape'])}, MAE "
+        f"{significant(errors['mae'])} s ({errors['split']}, n = {errors['n']})"
+    )
+
+
+def half_width_text(half_log: float | None) -> str:
+    """A half-width in natural logs as people read it."""
+    return "unknown" if half_log is None else f"±{percent(math.expm1(half_log))}"
+
+
+def markdown(card: Mapping[str, Any], name: str) -> str:
+    """The card for people: front matter, then what the model is for, what it rests on, how well it does, its limits."""
+    conditions = Conditions(**card["conditions"])
+    errors, intervals, levels = card["errors"], card["intervals"], card["levels"]
+    ranges = "\n".join(f"- {axis}: {low} to {high}" for axis, (low, high) in card["range"].items())
+    held_out = ", ".join("(" + ",".join(map(str, c)) + ")" for c in card["held_out"]) or "none"
+    disturbed = ", ".join("(" + ",".join(map(str, c)) + ")" for c in card["disturbed"]) or "none"
+    declared = ", ".join(card["declared"]) or "none"
+    readings = "\n".join(f"| {term} | {words} |" for term, words in card["plain_law"]["readings"].items())
+    edges = [[entry["label"], entry["n"], f"{100 * entry['mape']:.1f}"] for entry in levels]
+    excess, overhead = card["first_epoch_excess_sec"], card["overhead_sec"]
+    lines = [
+        "---",
+        "library_name: keras",
+        "pipeline_tag: tabular-regression",
+        f"model_name: {json.dumps(name)}",
+        "tags: [epochcast, training-time, keras]",
+        f"mape: {json.dumps(errors['mape'])}",
+        f"keras_sha256: {card['keras_sha256']}",
+        f"rows_sha256: {card['rows_sha256']}",
+        "---",
+        "",
+        f"# {name}",
+        "",
+        "Predicts steady seconds per epoch (and images per second: train_n / time) of Epochcast's CIFAR-10 CNN, for",
+        "plans on the device below. Read it with `predict_perf`: the network alone, without the coefficients in the",
+        "JSON card beside it, predicts nothing.",
+        "",
+        "## What it rests on",
+        "",
+        f"- {card['n_configurations']} configurations, {card['n_runs']} runs; SHA-256 of configurations and times "
+        f"`{card['rows_sha256']}`",
+        f"- conditions: {conditions.describe()}",
+        f"- declared, not in the table: {declared}",
+        f"- held out of all fitting: {held_out}",
+        f"- left out as disturbed (over 20 % slower than the physics law): {disturbed}",
+        *([f"- {card['credit']}"] if card["credit"] else []),
+        "",
+        "Measured range:",
+        "",
+        ranges,
+        "",
+        "## What it is",
+        "",
+        _FORM_WORDS[card["form"]],
+        *([f"Why not the network: {card['reason']}"] if card.get("reason") else []),
+        "",
+        "In plain terms, by a law of six terms alone:",
+        "",
+        "| term | reading |",
+        "|---|---|",
+        readings,
+        "",
+        "## How well it does",
+        "",
+        f"- {error_text(errors)}",
+        f"- 90 % interval within the range: {half_width_text(intervals['within'])} (from {intervals['n']} errors)",
+        f"- one step beyond it (a block, a factor of two): {half_width_text(intervals['beyond'])} (from "
+        f"{intervals['n_levels']} left-out levels); further away: unknown",
+        f"- predicted times that fall where depth or filters grow, on a grid of 324: {card['order_violations']}",
+        *(["", "```", table_text(["left out", "rows", "MAPE %"], edges), "```"] if edges else []),
+        "",
+        f"First epoch beyond a steady one: {'unknown' if excess is None else _excess_words(excess)}. Overhead of a "
+        f"process: {'unknown' if overhead is None else _overhead_words(overhead)}.",
+        "",
+        "## Limits",
+        "",
+        "One device, one software stack, one family of networks: those of the conditions above. It says nothing of",
+        "another GPU, precision, pipeline or framework version, nor of a machine whose GPU is shared or throttled.",
+        "",
+        f"Recipe {card['recipe']}, seed {card['seed']}, made {card['created_utc']} with "
+        + ", ".join(f"{name} {version}" for name, version in card["versions"].items())
+        + ".",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+_FORM_WORDS = {
+    "physics_ann": "A sum of physical terms, non-negative and fitted to relative error, and an ensemble of small SiLU "
+    "networks for what it leaves over of log time.",
+    "physics": "A sum of physical terms, non-negative and fitted to relative error; no network (its `.keras` file is a "
+    "zero).",
+    "reference_ann": "One ReLU network on log time, by the recipe that this project started from; for comparison.",
+}
+
+
+def _excess_words(excess: Mapping[str, Any]) -> str:
+    if excess["readings"]:
+        return " + ".join(words for words in excess["readings"].values() if words != "none")
+    return f"{significant(excess['median'])} s, the median of {excess['n']} rows"
+
+
+def _overhead_words(overhead: Mapping[str, Any]) -> str:
+    return f"{significant(overhead['median'])} s, the median of {overhead['n']} rows"

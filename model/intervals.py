@@ -1,0 +1,142 @@
+"""90 % intervals, calibrated on configurations kept from fitting: one width inside the measured range, a wider one just
+outside it, none further away.
+
+Inside: split-conformal quantile of the cross-validation's errors. Outside: the 95 % quantile of the errors of
+left-out levels, pooled; a new level is not one of those, so the plain 90 % would be too narrow (docs/method.md).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from epochcast.cells import columns
+from epochcast.schema import RunConfig
+from model.physics import Array
+
+COVERAGE = 0.90
+LEVEL_QUANTILE = 0.95
+WITHIN, BEYOND, FAR = "within", "beyond", "far"  # the measured range; one step outside it; further away
+
+
+def conformal_half_width(errors: Array, coverage: float = COVERAGE) -> float | None:
+    """The error that a new one of the same kind stays below with probability `coverage`; None of too few errors.
+
+    The ceil((n + 1) * coverage)-th smallest (Vovk et al. 2005); for 90 % that takes nine.
+    """
+    rank = math.ceil((len(errors) + 1) * coverage - 1e-9)
+    return None if rank > len(errors) else float(np.sort(errors)[rank - 1])
+
+
+def beyond_half_width(level_errors: Array, within: float | None) -> float | None:
+    """The pooled quantile of left-out levels' errors, never below the width within range; None where either lacks."""
+    if within is None or not len(level_errors):
+        return None
+    return max(within, float(np.quantile(level_errors, LEVEL_QUANTILE, method="higher")))
+
+
+@dataclass(frozen=True, slots=True)
+class Widths:
+    """Half-widths of one quantity, as its `kind` says: of natural logs, or relative to the prediction."""
+
+    within: float | None
+    beyond: float | None
+    n: int  # errors that `within` rests on
+    n_levels: int = 0  # left-out levels that `beyond` rests on
+
+    def of(self, place: str) -> float | None:
+        """The half-width at WITHIN, BEYOND or FAR; None where nothing is known."""
+        return {WITHIN: self.within, BEYOND: self.beyond}.get(place)
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A prediction with its 90 % interval; `low` and `high` are None where no interval is known."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+    @classmethod
+    def of_log(cls, value: float, half: float | None) -> Interval:
+        """From a half-width in natural logs."""
+        return cls(value) if half is None else cls(value, value * math.exp(-half), value * math.exp(half))
+
+    @classmethod
+    def of_relative(cls, value: float, half: float | None) -> Interval:
+        """From a half-width relative to the value; no time is below 0."""
+        return cls.of_absolute(value, None if half is None else half * value)
+
+    @classmethod
+    def of_absolute(cls, value: float, half: float | None) -> Interval:
+        """From a half-width in the value's unit; no time is below 0."""
+        return cls(value) if half is None else cls(value, max(0.0, value - half), value + half)
+
+    def times(self, factor: float) -> Interval:
+        """Of a multiple."""
+        if self.low is None or self.high is None:
+            return Interval(self.value * factor)
+        return Interval(self.value * factor, self.low * factor, self.high * factor)
+
+    def inverse(self, numerator: float) -> Interval:
+        """Of numerator / value."""
+        if self.low is None or self.high is None:
+            return Interval(numerator / self.value)
+        return Interval(numerator / self.value, numerator / self.high, numerator / self.low)
+
+
+def total(parts: Sequence[Interval]) -> Interval:
+    """The sum of parts whose errors are independent: half-widths add as squares, above and below by themselves.
+
+    No interval where a part has none.
+    """
+    value = math.fsum(p.value for p in parts)
+    below, above = [], []
+    for part in parts:
+        if part.low is None or part.high is None:
+            return Interval(value)
+        below.append(part.value - part.low)
+        above.append(part.high - part.value)
+    return Interval(value, value - math.hypot(*below), value + math.hypot(*above))
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """The box of measured configurations: lowest and highest value of each axis."""
+
+    depth: tuple[int, int]
+    base_filters: tuple[int, int]
+    batch_size: tuple[int, int]
+
+    @classmethod
+    def of(cls, configs: Sequence[RunConfig]) -> Range:
+        values = [[getattr(c, name) for c in configs] for name in columns(RunConfig)]
+        return cls(*((min(v), max(v)) for v in values))
+
+    def outside(self, config: RunConfig) -> list[str]:
+        """What of a configuration was never measured, in words; empty if nothing."""
+        found = []
+        for name, (low, high) in asdict(self).items():
+            if not low <= (value := getattr(config, name)) <= high:
+                found.append(f"{name} {value} was never measured ({low} to {high} were)")
+        return found
+
+    def place(self, config: RunConfig) -> str:
+        """WITHIN the range, BEYOND it by at most one block or a factor of two, or FAR from it."""
+        place = WITHIN
+        for name, (low, high) in asdict(self).items():
+            value = getattr(config, name)
+            if low <= value <= high:
+                continue
+            lowest, highest = (low - 1, high + 1) if name == "depth" else (low / 2, high * 2)
+            if not lowest <= value <= highest:
+                return FAR
+            place = BEYOND
+        return place
+
+    def to_json(self) -> dict[str, Any]:
+        return {name: list(pair) for name, pair in asdict(self).items()}

@@ -1,0 +1,220 @@
+"""Seconds as a sum of terms that are known in advance, each with a unit and a meaning; the only fitter of such laws.
+
+t = sum of coefficient x column, coefficients >= 0. With S steps per epoch, N images per epoch, P parameters, F training
+FLOP per image and A bytes of activations of one image's forward pass, an epoch costs
+
+    per_epoch 1 | per_step S | per_step_and_block S * depth | per_param_step S * P | per_flop N * F
+    per_activation_byte N * 3 A | per_step_flop S * F | per_wide_flop N * F of the layers with 256 channels or more
+
+Every term grows with depth and filters or stays (parameters may fall where a pool makes the dense layer smaller).
+Fitted by non-negative least squares (Lawson and Hanson 1974) on relative error, reweighted (pseudo-Huber) so that one
+slow run does not pull.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from epochcast.cli import significant
+from epochcast.schema import RunConfig
+from workload.shape import activation_bytes, count_params, forward_flop, layer_records, train_flop
+
+Array = npt.NDArray[np.float64]
+
+WIDE_CHANNELS = 256
+MIN_ROWS = 6  # as many as the smallest law has coefficients
+ROBUST_SCALE = 0.02  # log error above which a row weighs less; repeats of one configuration differ by 0.65 %
+ROBUST_ROUNDS = 8
+PRIOR_SPREAD = (
+    1.0  # natural log: a coefficient of another device is likely within a factor of 2.7, once its speed is known
+)
+PRIOR_NOISE = 0.05  # natural log: of a row about a law
+PRIOR_ROUNDS = 60
+GATE = 0.20  # log error: a row this much slower than the law was disturbed
+GATE_SPREADS = 5.0  # and this many standard deviations (from the median error) slower, where a table is noisier
+GATE_MIN_ROWS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One column of a law. `group` is its share's name; `reading` turns a coefficient into words."""
+
+    group: str
+    column: Callable[[RunConfig, int], float]
+    reading: Callable[[float], str]
+
+
+def _wide_flop(config: RunConfig) -> int:
+    """Training FLOP per image in layers of at least WIDE_CHANNELS output channels."""
+    layers = layer_records(config.depth, config.base_filters)
+    return 3 * 2 * sum(r.macs for r in layers if r.kind == "conv" and r.output_shape[-1] >= WIDE_CHANNELS)
+
+
+HOST, STEPS, ARITHMETIC, MEMORY = GROUPS = ("input and host", "steps", "arithmetic", "memory")
+TERMS = {
+    "per_epoch": Term(HOST, lambda c, n: 1.0, lambda b: f"{significant(b)} s per epoch"),
+    "per_step": Term(STEPS, lambda c, n: c.steps_per_epoch(n), lambda b: f"{significant(1e3 * b)} ms per step"),
+    "per_step_and_block": Term(
+        STEPS,
+        lambda c, n: c.steps_per_epoch(n) * c.depth,
+        lambda b: f"{significant(1e3 * b)} ms per step and block",
+    ),
+    "per_param_step": Term(
+        MEMORY,
+        lambda c, n: c.steps_per_epoch(n) * count_params(c.depth, c.base_filters),
+        lambda b: f"{significant(1e12 * b)} ps per parameter and step",
+    ),
+    "per_flop": Term(
+        ARITHMETIC,
+        lambda c, n: n * train_flop(c.depth, c.base_filters),
+        lambda b: f"{significant(1e-12 / b)} TFLOP/s",
+    ),
+    "per_activation_byte": Term(
+        MEMORY,
+        lambda c, n: n * 3 * activation_bytes(c.depth, c.base_filters),
+        lambda b: f"{significant(1e-9 / b)} GB/s of activations",
+    ),
+    "per_step_flop": Term(
+        ARITHMETIC,
+        lambda c, n: c.steps_per_epoch(n) * train_flop(c.depth, c.base_filters),
+        lambda b: f"{significant(1e12 * b)} ms per step and GFLOP of one image",
+    ),
+    "per_wide_flop": Term(
+        ARITHMETIC,
+        lambda c, n: n * _wide_flop(c),
+        lambda b: f"{significant(1e15 * b)} s more per PFLOP in layers of {WIDE_CHANNELS} channels or more",
+    ),
+    # of the first epoch, beyond a steady one: tracing, compiling, autotuning
+    "once": Term("start", lambda c, n: 1.0, lambda b: f"{significant(b)} s"),
+    "per_block": Term("start", lambda c, n: c.depth, lambda b: f"{significant(b)} s per block"),
+    "per_image_of_batch": Term(
+        "start", lambda c, n: c.batch_size, lambda b: f"{significant(1e3 * b)} ms per image of the batch"
+    ),
+    "per_batch_flop": Term(
+        "start",
+        lambda c, n: forward_flop(c.depth, c.base_filters) * c.batch_size,
+        lambda b: f"{significant(1e12 * b)} s per TFLOP of one batch's forward pass",
+    ),
+}
+FORMS = {
+    "physics_6": ("per_epoch", "per_step", "per_step_and_block", "per_param_step", "per_flop", "per_activation_byte"),
+    "first_epoch_4": ("once", "per_block", "per_image_of_batch", "per_batch_flop"),
+}
+FORMS["physics_8"] = (*FORMS["physics_6"], "per_step_flop", "per_wide_flop")
+
+
+def columns_of(form: str, configs: Sequence[RunConfig], train_n: int) -> Array:
+    """The columns of a form for some configurations, shape (n, terms).
+
+    Raises:
+        ValueError: if a configuration is so large that its work is no number.
+    """
+    rows = []
+    for config in configs:
+        try:
+            rows.append([float(TERMS[name].column(config, train_n)) for name in FORMS[form]])
+        except OverflowError:
+            raise ValueError(f"{config}: too far outside what the model learned from to be predicted at all.") from None
+    return np.array(rows).reshape(len(configs), len(FORMS[form]))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Law:
+    """A fitted form: `coefficients` in FORMS[form]'s order, in seconds per unit of their columns."""
+
+    form: str
+    coefficients: Array
+    train_n: int
+
+    def parts(self, configs: Sequence[RunConfig]) -> Array:
+        """Seconds that each term takes, shape (n, terms)."""
+        return columns_of(self.form, configs, self.train_n) * self.coefficients
+
+    def seconds(self, configs: Sequence[RunConfig]) -> Array:
+        """Seconds, shape (n,)."""
+        return np.asarray(self.parts(configs).sum(axis=1))
+
+    def shares(self, configs: Sequence[RunConfig]) -> dict[str, Array]:
+        """Share of each group in a steady time, shape (n,) each; together 1."""
+        parts = self.parts(configs)
+        total = parts.sum(axis=1)
+        groups = [TERMS[name].group for name in FORMS[self.form]]
+        return {g: parts[:, [i for i, of in enumerate(groups) if of == g]].sum(axis=1) / total for g in GROUPS}
+
+    def readings(self) -> dict[str, str]:
+        """What each coefficient says, by term; `none` where it is 0."""
+        pairs = zip(FORMS[self.form], self.coefficients, strict=True)
+        return {name: TERMS[name].reading(float(b)) if b > 0 else "none" for name, b in pairs}
+
+
+def fit_law(form: str, configs: Sequence[RunConfig], seconds: Array, train_n: int, scale: Array | None = None) -> Law:
+    """The law of a form that fits best in relative error; a slow row pulls little.
+
+    Args:
+        seconds: shape (n,), what the terms sum to.
+        scale: shape (n,), what an error is relative to; default `seconds`.
+    """
+    from sklearn.linear_model import LinearRegression
+
+    scale = seconds if scale is None else scale
+    a, b = columns_of(form, configs, train_n) / scale[:, None], seconds / scale
+    unit = a.mean(axis=0)
+    unit[unit == 0] = 1.0
+    a = a / unit
+    weight = np.ones(len(b))
+    for _ in range(1 + ROBUST_ROUNDS):
+        fitted = LinearRegression(fit_intercept=False, positive=True).fit(a * weight[:, None], b * weight)
+        share = np.asarray(fitted.coef_, float)
+        weight = (1 + ((a @ share - b) / ROBUST_SCALE) ** 2) ** -0.25
+    return Law(form, share / unit, train_n)
+
+
+def fit_law_from(prior: Law, configs: Sequence[RunConfig], seconds: Array) -> Law:
+    """A law of another device, moved to what a few rows of this one say; one row is enough.
+
+    The most probable coefficients where each, relative to the prior's and to one overall speed that is left open, is
+    log-normal (PRIOR_SPREAD), and so is a row about the law (PRIOR_NOISE), a slow row pulling little. A term that the
+    prior lacks stays out.
+    """
+    columns = columns_of(prior.form, configs, prior.train_n)
+    known = prior.coefficients > 0
+    theta0 = np.log(prior.coefficients[known]) + np.median(np.log(seconds / prior.seconds(configs)))
+    theta = theta0.copy()
+    k = len(theta)
+    precision = (np.eye(k) - 1 / k) / PRIOR_SPREAD**2  # of deviations from their mean: the overall speed is free
+    for _ in range(PRIOR_ROUNDS):  # Gauss-Newton; the shares of a time are the derivatives of its logarithm
+        parts = columns[:, known] * np.exp(theta)
+        total = parts.sum(axis=1)
+        shares, error = parts / total[:, None], np.log(seconds / total)
+        weight = (1 + (error / PRIOR_NOISE) ** 2) ** -0.5 / PRIOR_NOISE**2
+        normal = shares.T @ (shares * weight[:, None]) + precision
+        step = np.linalg.solve(normal + 1e-9 * np.eye(k), shares.T @ (weight * error) - precision @ (theta - theta0))
+        theta = theta + np.clip(step, -1.0, 1.0)
+    coefficients = np.zeros(len(known))
+    coefficients[known] = np.exp(theta)
+    return Law(prior.form, coefficients, prior.train_n)
+
+
+def disturbed_rows(law: Law, configs: Sequence[RunConfig], seconds: Array) -> npt.NDArray[np.bool_]:
+    """Rows so much slower than the law that something else must have slowed them, shape (n,); none of few rows."""
+    if len(seconds) < GATE_MIN_ROWS:
+        return np.zeros(len(seconds), bool)
+    error = np.log(seconds / law.seconds(configs))
+    spread = 1.4826 * float(np.median(np.abs(error - np.median(error))))  # of a normal distribution
+    return np.asarray(error > max(GATE, GATE_SPREADS * spread))
+
+
+def fit_gated_law(
+    form: str, configs: Sequence[RunConfig], seconds: Array, train_n: int
+) -> tuple[Law, npt.NDArray[np.bool_]]:
+    """A law fitted without the rows that were disturbed, and the mask of those, shape (n,)."""
+    law = fit_law(form, configs, seconds, train_n)
+    disturbed = disturbed_rows(law, configs, seconds)
+    if disturbed.any():
+        kept = [c for c, out in zip(configs, disturbed, strict=True) if not out]
+        law = fit_law(form, kept, seconds[~disturbed], train_n)
+    return law, disturbed

@@ -1,0 +1,164 @@
+"""Intervals: the coverage that they promise, their arithmetic, and where the measured range ends."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from epochcast.schema import RunConfig
+from model.intervals import (
+    BEYOND,
+    FAR,
+    WITHIN,
+    Interval,
+    Range,
+    Widths,
+    beyond_half_width,
+    conformal_half_width,
+    total,
+)
+
+# --- half-widths ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("coverage", [0.5, 0.8, 0.9])
+def test_a_conformal_width_holds_each_error_left_out_of_it_as_often_as_promised(seed, coverage):
+    random = np.random.default_rng(seed)
+    errors = random.exponential(size=random.integers(12, 60))
+    held = []
+    for i in range(len(errors)):
+        half = conformal_half_width(np.delete(errors, i), coverage)
+        held.append(half is not None and errors[i] <= half)
+    n = len(errors)
+    assert coverage <= np.mean(held) + 1e-9
+    assert np.mean(held) < coverage + 1 / n + 1e-9  # no wider than it must be: one error more
+
+
+@pytest.mark.parametrize("n", [9, 10, 19, 30, 143])
+def test_a_new_error_of_the_same_kind_is_below_the_width_nine_times_in_ten(n):
+    draws = np.random.default_rng(n).lognormal(size=(4_000, n + 1))
+    held = np.mean([errors[-1] <= conformal_half_width(errors[:-1]) for errors in draws])
+    sampling = 4 * math.sqrt(0.9 * 0.1 / len(draws))  # four standard deviations of a share of 4,000 draws
+    assert 0.9 - sampling <= held <= 0.9 + 1 / (n + 1) + sampling
+
+
+@pytest.mark.parametrize("n", range(9))
+def test_fewer_than_nine_errors_have_no_90_percent_width(n):
+    assert conformal_half_width(np.full(n, 0.1)) is None
+
+
+def test_nine_errors_have_the_largest_as_their_width():
+    assert conformal_half_width(np.array([3.0, 9, 1, 4, 2, 8, 5, 7, 6])) == 9.0
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_the_width_beyond_the_range_is_never_the_narrower_one_and_holds_95_percent_of_its_errors(seed):
+    random = np.random.default_rng(seed)
+    errors, within = random.exponential(size=random.integers(1, 80)), float(random.exponential())
+    beyond = beyond_half_width(errors, within)
+    assert beyond >= within
+    assert np.mean(errors <= beyond) >= 0.95
+    assert beyond == within or beyond in errors
+
+
+def test_beyond_the_range_nothing_is_known_without_levels_or_without_a_width_within():
+    assert beyond_half_width(np.empty(0), 0.1) is None
+    assert beyond_half_width(np.array([0.1, 0.2]), None) is None
+
+
+def test_a_width_is_known_within_and_beyond_but_not_far_away():
+    widths = Widths(0.01, 0.08, 20, 10)
+    assert [widths.of(place) for place in (WITHIN, BEYOND, FAR)] == [0.01, 0.08, None]
+    assert [Widths(None, None, 3).of(place) for place in (WITHIN, BEYOND, FAR)] == [None] * 3
+
+
+# --- arithmetic -------------------------------------------------------------------------------------------------------
+
+UNKNOWN = Interval(2.0)
+
+
+def ends(interval):
+    return (interval.value, interval.low, interval.high)
+
+
+def test_an_interval_of_logs_is_a_factor_either_way():
+    assert ends(Interval.of_log(2.0, math.log(1.25))) == pytest.approx((2.0, 1.6, 2.5), rel=1e-12)  # exp of log
+    assert Interval.of_log(2.0, None) == UNKNOWN
+
+
+def test_an_interval_of_seconds_or_of_a_share_never_ends_below_zero():
+    assert Interval.of_absolute(2.0, 0.5) == Interval(2.0, 1.5, 2.5)
+    assert Interval.of_absolute(2.0, 3.0) == Interval(2.0, 0.0, 5.0)
+    assert Interval.of_relative(2.0, 0.25) == Interval(2.0, 1.5, 2.5)
+    assert Interval.of_relative(2.0, 1.5) == Interval(2.0, 0.0, 5.0)
+    assert Interval.of_relative(2.0, None) == Interval.of_absolute(2.0, None) == UNKNOWN
+
+
+def test_a_multiple_has_multiples_of_both_ends():
+    assert Interval(2.0, 1.5, 3.0).times(4) == Interval(8.0, 6.0, 12.0)
+    assert UNKNOWN.times(4) == Interval(8.0)
+
+
+def test_an_inverse_swaps_the_ends():
+    assert Interval(2.0, 1.0, 4.0).inverse(8.0) == Interval(4.0, 2.0, 8.0)
+    assert UNKNOWN.inverse(8.0) == Interval(4.0)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_total_s_half_widths_are_the_root_of_the_parts_squares_above_and_below_by_themselves(seed):
+    random = np.random.default_rng(seed)
+    parts = [Interval(v, v - low, v + high) for v, low, high in random.uniform(0, 5, (random.integers(1, 6), 3))]
+    whole = total(parts)
+    assert whole.value == pytest.approx(sum(p.value for p in parts), rel=1e-12)  # order of sums
+    below, above = (whole.value - whole.low) ** 2, (whole.high - whole.value) ** 2
+    assert below == pytest.approx(sum((p.value - p.low) ** 2 for p in parts), rel=1e-9)  # of differences
+    assert above == pytest.approx(sum((p.high - p.value) ** 2 for p in parts), rel=1e-9)
+
+
+def test_a_total_is_narrower_than_its_parts_added_up_and_wider_than_the_widest():
+    whole = total([Interval(10, 7, 13), Interval(20, 16, 24)])
+    assert whole == Interval(30, 25, 35)  # 3, 4, 5
+
+
+def test_a_part_without_an_interval_leaves_the_total_without_one():
+    assert total([Interval(1.0, 0.5, 1.5), UNKNOWN]) == Interval(3.0)
+
+
+# --- the measured range -----------------------------------------------------------------------------------------------
+
+RANGE = Range((2, 5), (16, 128), (32, 2048))
+
+
+def test_the_range_is_the_lowest_and_the_highest_of_each_axis():
+    configs = [RunConfig(3, 64, 32), RunConfig(2, 128, 256), RunConfig(5, 16, 2048)]
+    assert Range.of(configs) == RANGE
+    assert RANGE.to_json() == {"depth": [2, 5], "base_filters": [16, 128], "batch_size": [32, 2048]}
+
+
+@pytest.mark.parametrize("config", [(2, 16, 32), (5, 128, 2048), (3, 48, 100)])
+def test_what_lies_in_the_box_with_its_border_is_within(config):
+    assert RANGE.place(RunConfig(*config)) == WITHIN
+    assert RANGE.outside(RunConfig(*config)) == []
+
+
+@pytest.mark.parametrize("config", [(6, 64, 64), (1, 64, 64), (3, 8, 64), (3, 256, 64), (3, 32, 16), (3, 32, 4096)])
+def test_one_block_or_a_factor_of_two_outside_is_beyond(config):
+    assert RANGE.place(RunConfig(*config)) == BEYOND
+    assert len(RANGE.outside(RunConfig(*config))) == 1
+
+
+@pytest.mark.parametrize("config", [(7, 64, 64), (3, 7, 64), (3, 257, 64), (3, 32, 15), (3, 32, 4097), (6, 512, 64)])
+def test_further_outside_on_any_axis_is_far(config):
+    assert RANGE.place(RunConfig(*config)) == FAR
+
+
+def test_all_axes_a_step_outside_are_still_beyond_and_each_is_named():
+    assert RANGE.place(RunConfig(6, 256, 16)) == BEYOND
+    assert RANGE.outside(RunConfig(6, 256, 16)) == [
+        "depth 6 was never measured (2 to 5 were)",
+        "base_filters 256 was never measured (16 to 128 were)",
+        "batch_size 16 was never measured (32 to 2048 were)",
+    ]

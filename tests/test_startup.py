@@ -1,0 +1,150 @@
+"""First epochs and overhead: a made-up law is found again, few rows give a median, no row gives nothing."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from rows import CONFIGS, agg_row, plausible_sec
+
+from epochcast.schema import RunConfig
+from model.intervals import conformal_half_width
+from model.physics import Law
+from model.startup import FORM, fit_excess, fit_overhead, from_json, to_json
+
+GRID = [RunConfig(d, f, b) for d in (2, 3, 5) for f in (16, 32, 64) for b in (64, 256, 1024)]
+LAW = Law(FORM, np.array([4.0, 0.5, 2e-3, 3e-11]), 50_000)
+NEW = [RunConfig(4, 32, 128), RunConfig(6, 256, 2048), RunConfig(1, 8, 16)]
+
+
+def rows_with(excess, configs=GRID, **more):
+    """Rows whose first epochs take `excess` seconds, one for each, more than a steady one."""
+    steady = [plausible_sec(c) for c in configs]
+    return [
+        agg_row(c.depth, c.base_filters, c.batch_size, t, first_epoch_sec_mean=t + float(e), **more)
+        for c, t, e in zip(configs, steady, excess, strict=True)
+    ]
+
+
+# --- first epoch ------------------------------------------------------------------------------------------------------
+
+
+def test_a_made_up_law_is_found_again_within_and_beyond_the_rows():
+    found = fit_excess(rows_with(LAW.seconds(GRID)), seed=0)
+    np.testing.assert_allclose(found.law.coefficients, LAW.coefficients, rtol=1e-6)  # least squares of exact rows
+    np.testing.assert_allclose(found.seconds(NEW), LAW.seconds(NEW), rtol=1e-6)
+    assert found.n == len(GRID)
+    assert found.widths.within < 1e-6
+    assert found.widths.beyond < 1e-6
+
+
+def test_noise_widens_the_interval_within_and_more_so_beyond():
+    noise = np.random.default_rng(3).normal(1, 0.1, len(GRID))
+    found = fit_excess(rows_with(LAW.seconds(GRID) * noise), seed=0)
+    assert 0.01 < found.widths.within <= found.widths.beyond
+    np.testing.assert_allclose(found.seconds(GRID), LAW.seconds(GRID), rtol=0.3)  # noise of 10 %
+    assert (found.law.coefficients >= 0).all()
+
+
+def test_below_twelve_rows_the_median_answers_for_every_configuration():
+    excess = np.arange(1.0, 12.0)
+    found = fit_excess(rows_with(excess, GRID[:11]), seed=0)
+    assert found.law is None
+    assert (found.median, found.n) == (pytest.approx(6.0), 11)  # differences of floats
+    np.testing.assert_allclose(found.seconds(NEW), 6.0)
+    assert fit_excess(rows_with(LAW.seconds(GRID[:12]), GRID[:12]), seed=0).law is not None
+
+
+def test_the_width_of_a_median_is_of_each_row_against_the_others_relative_to_its_first_epoch():
+    excess = np.random.default_rng(1).uniform(5, 9, 11)
+    rows = rows_with(excess, GRID[:11])
+    errors = []
+    for i, row in enumerate(rows):
+        predicted = np.median(np.delete(excess, i))
+        errors.append(abs(predicted - excess[i]) / (row.avg_time_mean + predicted))
+    found = fit_excess(rows, seed=0)
+    assert found.widths.within == pytest.approx(conformal_half_width(np.array(errors)), rel=1e-9)  # of differences
+    assert found.widths.n == 11
+    assert found.widths.n_levels > 0
+
+
+def test_a_row_that_does_not_know_its_first_epoch_has_no_part_in_it():
+    unknown = [replace(row, first_epoch_sec_mean=None) for row in rows_with(np.full(6, 99.0), CONFIGS)]
+    known = rows_with(np.full(3, 7.0), GRID[:3])
+    found = fit_excess([*unknown, *known], seed=0)
+    assert (found.n, found.median) == (3, pytest.approx(7.0))
+    assert (found.widths.within, found.widths.beyond) == (None, None)  # three errors are too few
+
+
+def test_one_row_is_answered_with_without_a_width():
+    found = fit_excess(rows_with([8.0], GRID[:1]), seed=0)
+    assert found.seconds(NEW).tolist() == pytest.approx([8.0] * 3)
+    assert (found.widths.within, found.widths.beyond, found.widths.n) == (None, None, 0)
+
+
+def test_no_row_that_knows_means_unknown():
+    rows = [agg_row(c.depth, c.base_filters, c.batch_size, plausible_sec(c)) for c in CONFIGS]
+    assert fit_excess(rows, seed=0) is None
+    assert fit_overhead(rows) is None
+
+
+def test_a_first_epoch_no_slower_than_the_rest_has_no_excess():
+    rows = [replace(row, first_epoch_sec_mean=row.avg_time_mean / 2) for row in rows_with(np.zeros(len(GRID)))]
+    found = fit_excess(rows, seed=0)
+    assert (found.law, found.median) == (None, 0.0)
+    np.testing.assert_array_equal(found.seconds(NEW), 0.0)
+
+
+def test_widths_repeat_for_a_seed():
+    rows = rows_with(LAW.seconds(GRID) * np.random.default_rng(3).normal(1, 0.1, len(GRID)))
+    assert fit_excess(rows, seed=5).widths == fit_excess(rows, seed=5).widths
+
+
+# --- overhead ---------------------------------------------------------------------------------------------------------
+
+
+def test_overhead_is_the_median_of_the_rows_that_know_it_with_one_width_everywhere():
+    seconds = [7.0, 9, 8, 12, 7.5, 8.5, 9.5, 6.5, 8]
+    rows = [*rows_with(np.ones(3), GRID[:3]), *rows_with(np.ones(9), GRID[3:12])]
+    rows[3:] = [replace(row, overhead_sec_mean=s) for row, s in zip(rows[3:], seconds, strict=True)]
+    found = fit_overhead(rows)
+    assert (found.median, found.n) == (statistics.median(seconds), 9)
+    assert found.widths.within == found.widths.beyond == pytest.approx(0.5)  # nine errors: the largest, 12 against 8
+
+
+def test_eight_overheads_have_no_width():
+    found = fit_overhead(rows_with(np.ones(8), GRID[:8], overhead_sec_mean=7.0))
+    assert (found.median, found.widths.within) == (7.0, None)
+
+
+def test_an_overhead_of_nothing_is_known_and_has_no_relative_width():
+    found = fit_overhead(rows_with(np.ones(9), GRID[:9], overhead_sec_mean=0.0))
+    assert (found.median, found.widths.within) == (0.0, None)
+
+
+# --- on a card --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [1, 9, 27])
+def test_both_parts_come_back_from_a_card_as_they_were(n):
+    rows = rows_with(LAW.seconds(GRID[:n]), GRID[:n], overhead_sec_mean=7.0)
+    excess, overhead = fit_excess(rows, seed=0), fit_overhead(rows)
+    back, overhead_back = from_json(json.loads(json.dumps(to_json(excess, overhead))), 50_000)
+    np.testing.assert_array_equal(back.seconds(NEW), excess.seconds(NEW))
+    assert (back.median, back.n, back.widths) == (excess.median, excess.n, excess.widths)
+    assert (overhead_back.median, overhead_back.n) == (overhead.median, overhead.n)
+    assert overhead_back.widths.within == overhead.widths.within
+
+
+def test_unknown_parts_come_back_unknown():
+    assert from_json(json.loads(json.dumps(to_json(None, None))), 50_000) == (None, None)
+
+
+def test_a_card_reads_the_law_in_words():
+    said = to_json(fit_excess(rows_with(LAW.seconds(GRID)), seed=0), None)["first_epoch_excess_sec"]
+    assert said["form"] == FORM
+    assert said["readings"]["per_block"] == "0.500 s per block"
+    assert said["readings"]["per_image_of_batch"] == "2.00 ms per image of the batch"
