@@ -20,6 +20,7 @@ COMMANDS = {  # name: (module, what a user does with it)
     "figures": ("aggregate.figures", "draw what was measured"),
     "train": ("model.train", "learn seconds per epoch from the averages"),
     "evaluate": ("model.evaluate", "how well unseen configurations are predicted"),
+    "next_runs": ("model.next_runs", "which configurations to measure next"),
     "predict": ("model.predict_perf", "predict seconds per epoch (= predict_perf)"),
     "plan": ("planner.dp_budget_planner", "choose runs within a time budget (= dp_budget_planner)"),
 }

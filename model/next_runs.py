@@ -1,0 +1,181 @@
+"""`epochcast next_runs`: the configurations to measure next, in a file that `collect/run_grid.py --configs` takes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import json
+import shlex
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from aggregate.agg_table import load_agg_if_any, one_set_of_conditions
+from collect.grid import spec_under
+from epochcast.assumptions import assumption, device_kind_of
+from epochcast.cli import (
+    add_conditions_flag,
+    add_json_flag,
+    clock,
+    int_list,
+    make_parser,
+    path_flag,
+    positive_int,
+    print_home,
+    run_command,
+    significant,
+    table_text,
+)
+from epochcast.environment import box_device_name
+from epochcast.files import write_text_atomically
+from epochcast.paths import home
+from epochcast.schema import TRAIN_N, AggRow, Conditions, RunConfig
+from model.design import D_OPTIMAL_RUNS, DEFAULT_GRID, guessed_law, next_indices
+from model.fitting import LAW_ALONE
+from model.physics import Array
+from model.predictor import choose_model
+from model.startup import FORM
+
+OUT_COLUMNS = (
+    "depth", "base_filters", "batch_size", "epochs", "pipeline", "precision", "jit_compile", "train_n", "dataset",
+    "device",
+)  # fmt: skip
+MAX_CANDIDATES = 2_000  # their distances are held in memory, pair by pair
+
+
+@dataclass(frozen=True, slots=True)
+class NextRun:
+    """One configuration to measure, in this order; seconds are a guess made before, good for comparing."""
+
+    config: RunConfig
+    by: str  # D-optimal | variance reduction
+    expected_sec: float
+
+
+def measured_costs(rows: Sequence[AggRow], candidates: Sequence[RunConfig], epochs: int) -> Array:
+    """Seconds that a run of each candidate will take, shape (n,), from as few as one measured row.
+
+    overhead + first epoch + (epochs - 1) x steady time; an overhead or first epoch that no row knows is left to
+    `epochcast/data/assumptions.csv`.
+    """
+    train_n = rows[0].train_n or TRAIN_N
+    configs, steady = [r.config for r in rows], np.array([r.avg_time_mean for r in rows])
+    seconds = epochs * guessed_law(LAW_ALONE, configs, steady, train_n, candidates).seconds(candidates)
+    kind = device_kind_of(rows[0].device_name)
+    known = [r for r in rows if r.first_epoch_sec_mean is not None and r.first_epoch_sec_mean > r.avg_time_mean]
+    if known:
+        excess = np.array([(r.first_epoch_sec_mean or 0.0) - r.avg_time_mean for r in known])
+        seconds = seconds + guessed_law(FORM, [r.config for r in known], excess, train_n, candidates).seconds(
+            candidates
+        )
+    else:
+        seconds = seconds + assumption("first_epoch_excess_sec", kind).value
+    overheads = [r.overhead_sec_mean for r in rows if r.overhead_sec_mean is not None]
+    overhead = float(np.median(overheads)) if overheads else assumption("overhead_sec", kind).value
+    return np.asarray(seconds + overhead)
+
+
+def plan_next(
+    rows: Sequence[AggRow], grid: Sequence[RunConfig], n: int, epochs: int, model: Path | None = None
+) -> tuple[list[NextRun], str]:
+    """The next `n` configurations of the grid, and in words where their expected seconds come from.
+
+    Raises:
+        ValueError: if every configuration of the grid is measured, or `model` is no sound model.
+    """
+    done = {row.config for row in rows}
+    candidates = list(dict.fromkeys([*grid, *(row.config for row in rows)]))
+    measured = [i for i, config in enumerate(candidates) if config in done]
+    if rows and model is not None:
+        raise ValueError("--model guides a start from nothing; this table has measured rows. Leave it out.")
+    if len(measured) == len(candidates):
+        raise ValueError("every configuration of the grid is measured: name more with --depth, --batch_size, ...")
+    train_n = (rows[0].train_n if rows else None) or TRAIN_N
+    if rows:
+        seconds = measured_costs(rows, candidates, epochs)
+        source = f"a law through the {len(rows)} measured configurations"
+    else:
+        choice = choose_model((), model)
+        saved = choice.model
+        kind = device_kind_of(saved.device_name)
+        excess = saved.excess.seconds(candidates) if saved.excess else assumption("first_epoch_excess_sec", kind).value
+        overhead = saved.overhead.median if saved.overhead else assumption("overhead_sec", kind).value
+        seconds = overhead + excess + epochs * saved.time_model.times(candidates)
+        other = "" if saved.device_name == box_device_name() else ", another device: only their ratios count"
+        source = f"{saved.path.name} ({saved.device_name or 'an unknown device'}{other})"
+    chosen = next_indices(candidates, measured, n, train_n, lambda taken: seconds)
+    by = ["D-optimal" if len(measured) + k < D_OPTIMAL_RUNS else "variance reduction" for k in range(len(chosen))]
+    runs = [NextRun(candidates[i], how, float(seconds[i])) for i, how in zip(chosen, by, strict=True)]
+    return runs, source
+
+
+def configs_csv(runs: Sequence[NextRun], epochs: int, conditions: Conditions) -> str:
+    """The runs as `run_grid --configs` reads them, under the conditions of what is measured already."""
+    specs = [asdict(spec_under(run.config, epochs, conditions, in_windows=True)) for run in runs]
+    names = [*OUT_COLUMNS, *(["window_steps"] if conditions.window_steps is not None else [])]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(specs)
+    return text.getvalue()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = make_parser(
+        "epochcast next_runs",
+        "Which configurations to measure next, for the largest gain in knowledge per second of measuring.\n\n"
+        "From nothing, seven runs are enough for a first model; what is measured already is taken into account.",
+        "epochcast next_runs --depth 2:5 --base_filters 16:128:x2 --batch_size 64:1024:x2 --n 7",
+    )
+    for name, values in DEFAULT_GRID.items():
+        parser.add_argument(f"--{name}", type=int_list, default=list(values), metavar="LIST", help="of the candidates")
+    parser.add_argument("--n", type=positive_int, default=D_OPTIMAL_RUNS, help="how many to name")
+    parser.add_argument("--epochs", type=positive_int, default=4, help="epochs of each run, the untimed first included")
+    parser.add_argument(
+        "--model", type=Path, metavar="PATH", help="a .keras model whose times guide the first choice; default: chosen"
+    )
+    parser.add_argument("--runs_agg", type=Path, metavar="PATH", help="what is measured; default: results/runs_agg.csv")
+    parser.add_argument("--frozen", action="store_true", help="refuse a table that is out of date")
+    add_conditions_flag(parser)
+    path_flag(parser, "--out", lambda: home() / "results" / "next_runs.csv", "file for run_grid --configs")
+    add_json_flag(parser)
+    arguments = parser.parse_args(argv)
+    if arguments.epochs < 2:
+        parser.error("--epochs must be at least 2: the first is untimed")
+    if (n_grid := len(arguments.depth) * len(arguments.base_filters) * len(arguments.batch_size)) > MAX_CANDIDATES:
+        parser.error(f"{n_grid:,} candidates: at most {MAX_CANDIDATES:,} are taken. Shorten a list.")
+
+    def work() -> int:
+        print_home()
+        table = load_agg_if_any(arguments.runs_agg, arguments.frozen)
+        rows = [] if table is None else one_set_of_conditions(table.rows, arguments.conditions)
+        grid = [
+            RunConfig(*values)
+            for values in itertools.product(arguments.depth, arguments.base_filters, arguments.batch_size)
+        ]
+        runs, source = plan_next(rows, grid, arguments.n, arguments.epochs, arguments.model)
+        conditions = rows[0].conditions if rows else Conditions()
+        write_text_atomically(arguments.out, configs_csv(runs, arguments.epochs, conditions))
+        out = arguments.out.absolute()
+        total_sec = sum(run.expected_sec for run in runs)
+        if arguments.json:
+            listed = [{**asdict(r.config), "by": r.by, "expected_sec": r.expected_sec} for r in runs]
+            answer = {"measured": len(rows), "runs": listed, "total_sec": total_sec, "seconds_from": source}
+            print(json.dumps({**answer, "out": str(out)}))
+            return 0
+        print("measured: " + (f"{len(rows)} configurations in {table.path}" if table else "nothing yet"))
+        header = ["", "depth", "base_filters", "batch_size", "chosen by", "expected s"]
+        lines = [
+            [k, *asdict(r.config).values(), r.by, significant(r.expected_sec)] for k, r in enumerate(runs, start=1)
+        ]
+        print(table_text(header, lines))
+        if len(runs) < arguments.n:
+            print(f"left_in_grid: {len(runs)}, fewer than --n {arguments.n}")
+        print(f"expected: {clock(total_sec)} in all, by {source}")
+        print(f"next: python collect/run_grid.py --configs {shlex.quote(str(out))}")
+        return 0
+
+    return run_command(work)
