@@ -11,11 +11,10 @@ from pathlib import Path
 if not __package__:  # run by path: import from the checkout, not from this folder
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from aggregate.runs_agg import aggregate
+from benchmarks.reference_table import held_out, steady_rows
 from epochcast.cli import run_command
-from epochcast.paths import pretrained_dir, reference_data
-from epochcast.tables import read_runs
-from model.cross_validation import read_config_list
+from epochcast.paths import pretrained_dir
+from model.progress import Progress
 from model.train import card_lines, train
 
 DECLARED = {
@@ -33,15 +32,21 @@ DECLARED = {
 CREDIT = (
     "Learned from runs measured by the authors of "
     "github.com/amacharla15/Hardware-Aware-Training-Time-Throughput-Prediction (head 88f77b8, December 2025), an "
-    "NVIDIA A100 80GB PCIe with TensorFlow 2.20; conditions not in its table are declared from its description."
+    "NVIDIA A100 80GB PCIe with TensorFlow 2.20; conditions not in its table are declared from its description. "
+    "Its overhead is what time stamps of runs started back to back leave beside their epochs."
 )
 
 
 def main() -> int:
     def work() -> int:
-        rows = aggregate(read_runs(reference_data() / "a100" / "runs.csv")).rows
-        held_out = read_config_list(pretrained_dir() / "a100_held_out.csv")
-        card = train(rows, pretrained_dir() / "a100.keras", held_out=held_out, declared=DECLARED, credit=CREDIT)
+        card = train(
+            steady_rows(),
+            pretrained_dir() / "a100.keras",
+            held_out=held_out(),
+            declared=DECLARED,
+            credit=CREDIT,
+            say=Progress("training"),
+        )
         print("\n".join(card_lines(card)))
         return 0
 

@@ -42,7 +42,6 @@ from model.cross_validation import (
     CrossValidation,
     cross_validate,
     forms_for,
-    gather,
     read_config_list,
     require_enough,
     rows_sha256,
@@ -51,12 +50,13 @@ from model.fitting import LAW_ALONE, PHYSICS, PHYSICS_ANN, REFERENCE_ANN, Start,
 from model.intervals import COVERAGE, Range
 from model.levels import levels_of
 from model.order import order_violations
-from model.physics import Law, disturbed_rows, fit_gated_law
+from model.physics import MIN_ROWS, Law, disturbed_rows, fit_gated_law
 from model.predictor import SavedModel, load_model
 from model.progress import Progress, Say
 from model.startup import fit_excess, fit_overhead, to_json
 from model.time_ann import save_keras
 from model.time_model import Table, TimeModel
+from model.transfer import choose_start
 
 
 def default_model_path(conditions: Conditions) -> Path:
@@ -85,9 +85,6 @@ def declare(conditions: Conditions, facts: Mapping[str, str]) -> Conditions:
             raise ValueError(f"--declare {name}={text}: the table says {measured}.")
         conditions = replace(conditions, **{name: value})
     return conditions
-
-
-MIN_ROWS_TO_CHOOSE_START = 4  # rows of a new device before they may choose what to start from
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -133,34 +130,22 @@ def fit(
 
 
 def _fit_from(table: Table, source: SavedModel, seed: int) -> Fitted:
-    """A law of these rows that starts from another device's: from its six terms, or from its whole model with the
-    residual where leaving one row out shows a gain."""
-    starts = {"six terms": Start(source.plain_law)}
-    known = source.time_model
-    if known.law is not None and not known.network.is_zero and len(table) >= MIN_ROWS_TO_CHOOSE_START:
-        starts["terms and residual"] = Start(known.law, known)
-    masks = ~np.eye(len(table), dtype=bool)
-    # of one row there is nothing to leave out and still to learn from
-    predicted = {
-        name: gather(table, masks, 1, fit_time_models(PHYSICS, table, masks, seed, start=start))
-        if len(table) > 1
-        else np.full((1, 1), np.nan)
-        for name, start in starts.items()
-    }
-    judged = CrossValidation(table, predicted, len(table), masks)
-    name = min(starts, key=judged.mape) if len(starts) > 1 else "six terms"
-    start = starts[name]
-    (model,) = fit_time_models(PHYSICS, table, np.ones((1, len(table)), bool), seed, start=start)
-    validation = CrossValidation(table, {PHYSICS: predicted[name]}, len(table), masks)
-    fold_errors = validation.log_errors(PHYSICS)[0] if len(table) > 1 else np.empty(0)
-    levels = levels_of(table.configs, min_rest=1)
-    level_masks = np.array([~level.mask for level in levels]).reshape(len(levels), len(table))
-    level_models = fit_time_models(PHYSICS, table, level_masks, seed, start=start)
-    found = calibrate(table, levels, level_models, fold_errors)
-    (plain,) = fit_time_models(PHYSICS, table, np.ones((1, len(table)), bool), seed, start=starts["six terms"])
+    """A law of these rows that starts from what of another device's model predicts them best."""
+    chosen = choose_start(table, source.plain_law, source.time_model)
+    everything = np.ones((1, len(table)), bool)
+    (model,) = fit_time_models(PHYSICS, table, everything, seed, start=chosen.start)
+    (plain,) = fit_time_models(PHYSICS, table, everything, seed, start=chosen.start and Start(source.plain_law))
     assert plain.law is not None
-    reason = f"started from the {name} of {source.path.name} ({source.device_name or 'an unknown device'})"
-    return Fitted(model, PHYSICS, reason, validation, found, plain.law)
+    levels = levels_of(table.configs, min_rest=1 if chosen.start else MIN_ROWS)
+    masks = np.array([~level.mask for level in levels]).reshape(len(levels), len(table))
+    level_models = fit_time_models(PHYSICS, table, masks, seed, start=chosen.start)
+    errors = chosen.validation.log_errors(PHYSICS)[0]
+    found = calibrate(table, levels, level_models, errors[np.isfinite(errors)])
+    other = f"{source.path.name} ({source.device_name or 'an unknown device'})"
+    reason = f"started from the {chosen.name} of {other}"
+    if chosen.start is None:
+        reason = f"nothing of {other} helps: these rows alone predict better"
+    return Fitted(model, PHYSICS, reason, chosen.validation, found, plain.law)
 
 
 def train(
