@@ -45,7 +45,7 @@ def main() -> int:
             held_out=held_out(),
             declared=DECLARED,
             credit=CREDIT,
-            say=Progress("training"),
+            say=Progress,
         )
         print("\n".join(card_lines(card)))
         return 0

@@ -1,18 +1,18 @@
-"""How wide a model's intervals are, from models that have not seen what they are judged on; a check of order."""
+"""How wide a model's intervals are, from models that have not seen what they are judged on."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from model.fitting import fit_time_models
+from model.fitting import Start, fit_time_models, rows_left_out
 from model.intervals import Widths, beyond_half_width, conformal_half_width
-from model.levels import Level, levels_of
-from model.physics import Array
-from model.progress import Say
+from model.levels import Level, edge_axes, levels_of
+from model.physics import MIN_ROWS, Array
+from model.progress import Quiet, Say
 from model.time_model import Table, TimeModel
 
 
@@ -32,28 +32,45 @@ class Calibration:
 
 
 def calibrate(
-    table: Table, levels: Sequence[Level], level_models: Sequence[TimeModel], fold_errors: Array
+    table: Table,
+    levels: Sequence[Level],
+    level_models: Sequence[TimeModel],
+    fold_errors: Array,
+    disturbed: npt.NDArray[np.bool_],
 ) -> Calibration:
-    """The widths within the range and beyond it.
+    """The widths within the range and beyond it, of runs that nothing disturbs.
 
     Args:
         level_models: `level_models[i]` has not seen `levels[i]`.
-        fold_errors: out-of-fold |log error| of every row, shape (n,).
+        fold_errors: out-of-fold |log error| of every row, shape (n,); NaN where there is none.
+        disturbed: shape (n,), rows that the gate kept out of the fit; their errors say nothing of a steady time.
     """
-    errors = [log_errors(m, table, level.mask) for level, m in zip(levels, level_models, strict=True)]
-    within = conformal_half_width(fold_errors)
+    judged = np.isfinite(fold_errors) & ~disturbed
+    pairs = [(v, m) for v, m in zip(levels, level_models, strict=True) if (v.mask & ~disturbed).any()]
+    levels = [level for level, _ in pairs]
+    errors = [log_errors(model, table, level.mask & ~disturbed) for level, model in pairs]
+    within = conformal_half_width(fold_errors[judged])
     pooled = np.concatenate(errors) if errors else np.empty(0)
-    widths = Widths(within, beyond_half_width(pooled, within), len(fold_errors), len(levels))
-    return Calibration(widths, list(levels), errors)
+    beyond = beyond_half_width(pooled, within)
+    widths = Widths(within, beyond, int(judged.sum()), len(levels), edge_axes(levels))
+    return Calibration(widths, levels, errors)
 
 
 def fit_calibrated(
-    table: Table, form: str, fold_errors: Array, seed: int, say: Say | None = None
-) -> tuple[TimeModel, Calibration]:
-    """The model of all rows, with its intervals from left-out levels and the folds' errors."""
+    table: Table,
+    form: str,
+    fold_errors: Array,
+    seed: int,
+    *,
+    start: Start | None = None,
+    say: Callable[[str], Say] = Quiet,
+) -> tuple[TimeModel, Calibration, npt.NDArray[np.bool_]]:
+    """The model of all rows, its intervals from left-out levels and the folds' errors, and the rows left out of it."""
+    everything = np.ones((1, len(table)), bool)
     # by itself: what is trained beside it for the intervals would move it by rounding
-    (model,) = fit_time_models(form, table, np.ones((1, len(table)), bool), seed)
-    levels = levels_of(table.configs)
+    (model,) = fit_time_models(form, table, everything, seed, start=start, say=say("training"))
+    disturbed = rows_left_out(table, model, start)
+    levels = levels_of(table.configs, min_rest=MIN_ROWS if start is None else 1)
     masks = np.array([~level.mask for level in levels]).reshape(len(levels), len(table))
-    level_models = fit_time_models(form, table, masks, seed, say=say) if levels else []
-    return model, calibrate(table, levels, level_models, fold_errors)
+    level_models = fit_time_models(form, table, masks, seed, start=start, say=say("left-out levels")) if levels else []
+    return model, calibrate(table, levels, level_models, fold_errors, disturbed), disturbed

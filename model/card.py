@@ -13,14 +13,16 @@ from epochcast.cells import columns
 from epochcast.cli import percent, significant, table_text
 from epochcast.schema import Conditions, RunConfig
 from model.features import FEATURE_NAMES, REFERENCE_FEATURE_NAMES
-from model.physics import FORMS
+from model.order import N_TIMES
+from model.physics import FORMS, GATE
+from model.startup import excess_words
 
 CARD_SCHEMA_VERSION = 2
 _INPUTS = ("feature_names", "feature_mean", "feature_scale", "feature_low", "feature_high")
 _WANTED = {
     "schema_version", "card_sha256", "keras_sha256", "recipe", "form", "created_utc", "conditions", "range", "errors",
     "law", "plain_law", "residual_scale", "activation", "intervals", "first_epoch_excess_sec", "overhead_sec", "levels",
-    "order_violations",
+    "order_violations", "reason",
     *_INPUTS,
 }  # fmt: skip
 
@@ -99,8 +101,8 @@ def _fault(card: dict[str, Any]) -> str | None:
         return f"conditions must name {', '.join(columns(Conditions))}"
     if not (isinstance(errors, dict) and {"mape", "p90_ape", "mae", "split", "n"} <= errors.keys()):
         return "errors must hold mape, p90_ape, mae, split and n"
-    if not (isinstance(intervals, dict) and {"within", "beyond", "n", "n_levels"} <= intervals.keys()):
-        return "intervals must hold within, beyond, n and n_levels"
+    if not (isinstance(intervals, dict) and {"within", "beyond", "n", "n_levels", "axes"} <= intervals.keys()):
+        return "intervals must hold within, beyond, n, n_levels and axes"
     return None if isinstance(card["created_utc"], str) else "created_utc must be a time"
 
 
@@ -162,7 +164,7 @@ def markdown(card: Mapping[str, Any], name: str) -> str:
         f"- conditions: {conditions.describe()}",
         f"- declared, not in the table: {declared}",
         f"- held out of all fitting: {held_out}",
-        f"- left out as disturbed (over 20 % slower than the physics law): {disturbed}",
+        f"- left out as disturbed (over {percent(math.expm1(GATE))} slower than the physics law): {disturbed}",
         *([f"- {card['credit']}"] if card["credit"] else []),
         "",
         "Measured range:",
@@ -172,7 +174,7 @@ def markdown(card: Mapping[str, Any], name: str) -> str:
         "## What it is",
         "",
         _FORM_WORDS[card["form"]],
-        *([f"Why not the network: {card['reason']}"] if card.get("reason") else []),
+        *(["", f"Note: {card['reason']}."] if card["reason"] else []),
         "",
         "In plain terms, by a law of six terms alone:",
         "",
@@ -184,12 +186,13 @@ def markdown(card: Mapping[str, Any], name: str) -> str:
         "",
         f"- {error_text(errors)}",
         f"- 90 % interval within the range: {half_width_text(intervals['within'])} (from {intervals['n']} errors)",
-        f"- one step beyond it (a block, a factor of two): {half_width_text(intervals['beyond'])} (from "
-        f"{intervals['n_levels']} left-out levels); further away: unknown",
-        f"- predicted times that fall where depth or filters grow, on a grid of 324: {card['order_violations']}",
+        f"- one axis one step beyond it (a block, a factor of two): {half_width_text(intervals['beyond'])} (from "
+        f"{intervals['n_levels']} left-out levels; axes: {', '.join(intervals['axes']) or 'none'}); further away, or "
+        "two axes at once: unknown",
+        f"- predicted times that fall where depth or filters grow, on a grid of {N_TIMES}: {card['order_violations']}",
         *(["", "```", table_text(["left out", "rows", "MAPE %"], edges), "```"] if edges else []),
         "",
-        f"First epoch beyond a steady one: {'unknown' if excess is None else _excess_words(excess)}. Overhead of a "
+        f"First epoch beyond a steady one: {'unknown' if excess is None else excess_words(excess)}. Overhead of a "
         f"process: {'unknown' if overhead is None else _overhead_words(overhead)}.",
         "",
         "## Limits",
@@ -207,16 +210,12 @@ def markdown(card: Mapping[str, Any], name: str) -> str:
 _FORM_WORDS = {
     "physics_ann": "A sum of physical terms, non-negative and fitted to relative error, and an ensemble of small SiLU "
     "networks for what it leaves over of log time.",
+    "transferred": "A sum of physical terms whose coefficients started from those of another device's model; its "
+    "network, if any, is that one's.",
     "physics": "A sum of physical terms, non-negative and fitted to relative error; no network (its `.keras` file is a "
     "zero).",
     "reference_ann": "One ReLU network on log time, by the recipe that this project started from; for comparison.",
 }
-
-
-def _excess_words(excess: Mapping[str, Any]) -> str:
-    if excess["readings"]:
-        return " + ".join(words for words in excess["readings"].values() if words != "none")
-    return f"{significant(excess['median'])} s, the median of {excess['n']} rows"
 
 
 def _overhead_words(overhead: Mapping[str, Any]) -> str:

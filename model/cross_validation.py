@@ -131,10 +131,17 @@ def cross_validate(
     return CrossValidation(table, predicted, folds, masks)
 
 
-def require_enough(configs: Sequence[RunConfig]) -> None:
-    """Raise a ValueError unless there are enough different configurations to fit a network to."""
+def require_distinct(configs: Sequence[RunConfig]) -> None:
+    """Raise a ValueError if a configuration stands in two rows, which no split could tell apart, or there is none."""
+    if not configs:
+        raise ValueError("no configuration is left to learn from.")
     if len(set(configs)) < len(configs):
         raise ValueError("a configuration stands in two rows: aggregate the runs first.")
+
+
+def require_enough(configs: Sequence[RunConfig]) -> None:
+    """Raise a ValueError unless there are enough different configurations to fit a law to."""
+    require_distinct(configs)
     if len(configs) < MIN_ROWS:
         raise ValueError(
             f"{len(configs)} configurations are too few to learn from: measure at least {MIN_ROWS}; "

@@ -15,7 +15,7 @@ import numpy as np
 from epochcast.schema import RunConfig
 from model.features import FEATURE_NAMES, feature_matrix
 from model.fitting import LAW_ALONE
-from model.physics import FORMS, Array, Law, columns_of, fit_law_from
+from model.physics import FORMS, Array, Law, columns_of, fit_law, fit_law_from
 
 D_OPTIMAL_RUNS = len(FORMS[LAW_ALONE]) + 1  # one more than there are coefficients: after that, a flexible model's turn
 RIDGE = 1e-4  # of the information matrix before any row
@@ -82,10 +82,11 @@ def _variance_reduction(x: Array, taken: Sequence[int]) -> Array:
 def guessed_law(
     form: str, configs: Sequence[RunConfig], seconds: Array, train_n: int, over: Sequence[RunConfig]
 ) -> Law:
-    """A law from as few as one row: where the rows say nothing, every term takes the same part of the time.
+    """A law from as few as one row, for a guess at what other runs cost.
 
-    Args:
-        over: the configurations over which the parts are the same on average.
+    With as many rows as terms it is fitted; with fewer, terms begin with equal parts of the time, on average of `over`.
     """
-    equal = Law(form, 1 / np.maximum(columns_of(form, over, train_n).mean(axis=0), 1e-300), train_n)
+    if len(configs) >= len(FORMS[form]):
+        return fit_law(form, configs, seconds, train_n)
+    equal = Law(form, 1 / columns_of(form, over, train_n).mean(axis=0), train_n)
     return fit_law_from(equal, configs, seconds)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from aggregate.agg_table import load_agg, one_set_of_conditions
 from epochcast.cli import (
@@ -28,7 +29,7 @@ from epochcast.cli import (
     table_text,
 )
 from epochcast.environment import utc_now
-from epochcast.files import write_json_atomically, write_text_atomically
+from epochcast.files import make_folder, write_json_atomically, write_text_atomically
 from epochcast.paths import home
 from epochcast.schema import AggRow, RunConfig
 from epochcast.stats import RegressionMetrics, mean_and_std
@@ -36,6 +37,7 @@ from model.calibration import fit_calibrated
 from model.card import half_width_text
 from model.cross_validation import (
     BASELINES,
+    NETWORK_MIN_ROWS,
     REPEATS,
     CrossValidation,
     cross_validate,
@@ -49,9 +51,9 @@ from model.fitting import LAW_ALONE, PHYSICS, PHYSICS_ANN, REFERENCE_ANN
 from model.intervals import Interval, Range, conformal_half_width
 from model.learning_curves import learning_curves
 from model.order import order_violations
-from model.physics import GROUPS, fit_gated_law
+from model.physics import GATE, GROUPS, fit_gated_law
 from model.progress import Progress, Quiet, Say
-from model.startup import fit_excess, fit_overhead, to_json
+from model.startup import excess_words, fit_excess, fit_overhead, to_json
 from model.time_model import Table
 
 
@@ -76,19 +78,24 @@ def models_of(result: CrossValidation) -> dict[str, Any]:
     }
 
 
-def cross_conformal(result: CrossValidation, form: str) -> dict[str, Any] | None:
+def cross_conformal(
+    result: CrossValidation, form: str, disturbed: npt.NDArray[np.bool_] | None = None
+) -> dict[str, Any] | None:
     """How often a 90 % interval holds a row whose fold had no part in its width; None of too few rows.
 
-    Each fold is judged with the width that the other folds of its repeat give.
+    Each fold is judged with the width that the other folds of its repeat give. Rows that are `disturbed`, shape (n,),
+    are left out of both.
     """
+    judged = np.ones(len(result.table), bool) if disturbed is None else ~disturbed
     covered, widths = [], []
     for errors, folds in zip(result.log_errors(form), result.fold_numbers(), strict=True):
         for fold in range(result.folds):
-            half = conformal_half_width(errors[folds != fold])
+            half = conformal_half_width(errors[(folds != fold) & judged])
             if half is None:
                 return None
-            covered.append((errors[folds == fold] <= half).mean())
-            widths.append(half)
+            if (own := (folds == fold) & judged).any():
+                covered.append((errors[own] <= half).mean())
+                widths.append(half)
     mean = float(np.expm1(np.mean(widths)))
     return {"coverage": float(np.mean(covered)), "half_width": mean, "largest": float(np.expm1(max(widths)))}
 
@@ -111,6 +118,7 @@ def evaluate(
         ValueError: if the table has too few configurations.
         OSError: if `out` can't be written.
     """
+    make_folder(out.absolute())  # before minutes of work
     everything = Table.of(rows)
     rest, is_in = kept_out(everything, unseen)
     forms = forms_for(recipe, len(rest))
@@ -124,8 +132,8 @@ def evaluate(
     )
     form = min(forms, key=result.mape)
     first = result.log_errors(form)[0]
-    model, calibration = fit_calibrated(rest, form, first, seed, say("left-out levels"))
-    law, disturbed = fit_gated_law(LAW_ALONE, rest.configs, rest.seconds, rest.train_n)
+    model, calibration, disturbed = fit_calibrated(rest, form, first, seed, say=say)
+    law, _ = fit_gated_law(LAW_ALONE, rest.configs, rest.seconds, rest.train_n)
     curves = learning_curves(rest, seed, say("learning curves"))
     kept_rows = [row for row, kept in zip(rows, is_in, strict=True) if kept]
     measured = dict(zip(everything.configs, everything.seconds.tolist(), strict=True))
@@ -146,10 +154,10 @@ def evaluate(
         "intervals": {
             "within": calibration.widths.within,
             "beyond": calibration.widths.beyond,
-            "checked": cross_conformal(result, form),
+            "checked": cross_conformal(result, form, disturbed),
         },
         "levels": [
-            {"label": level.label, "n": int(level.mask.sum()), "mape": float(np.expm1(e).mean())}
+            {"label": level.label, "n": len(e), "mape": float(np.expm1(e).mean())}
             for level, e in zip(calibration.levels, calibration.level_errors, strict=True)
         ],
         "order_violations": order_violations(model),
@@ -172,7 +180,7 @@ def evaluate(
 
 
 def _unseen(config: RunConfig, measured: float | None, predicted: float, rest: Table, widths: Any) -> dict[str, Any]:
-    interval = Interval.of_log(float(predicted), widths.of(Range.of(rest.configs).place(config)))
+    interval = Interval.of_log(float(predicted), widths.of(Range.of(rest.configs).place(config, widths.axes)))
     return {
         **asdict(config),
         "measured_sec": measured,
@@ -250,11 +258,11 @@ def sections(report: dict[str, Any]) -> list[Section]:
     shares = ", ".join(f"{group} {100 * physics['shares'][group]:.0f} %" for group in GROUPS)
     lines = [f"shares of an epoch, mean of all configurations: {shares}"]
     if physics["disturbed"]:
-        lines.append(f"left out as disturbed, slower than the law by over 20 %: {' '.join(physics['disturbed'])}")
+        limit = percent(float(np.expm1(GATE)))
+        lines.append(f"left out as disturbed, slower than the law by over {limit}: {' '.join(physics['disturbed'])}")
     if (excess := startup["first_epoch_excess_sec"]) is not None:
-        words = [w for w in (excess["readings"] or {}).values() if w != "none"]
-        what = " + ".join(words) or f"{significant(excess['median'])} s (median)"
-        lines.append(f"first epoch beyond a steady one: {what}; 90 % within {_relative(excess['within'])}")
+        within = _relative(excess["within"])
+        lines.append(f"first epoch beyond a steady one: {excess_words(excess)}; 90 % of first epochs within {within}")
     if (overhead := startup["overhead_sec"]) is not None:
         lines.append(
             f"overhead of a process: {significant(overhead['median'])} s; 90 % within {_relative(overhead['within'])}"
@@ -279,7 +287,8 @@ def _curves_section(points: Sequence[dict[str, Any]]) -> Section:
     ]
     header = ["measured", "random: MAPE % on the rest", "worst", "designed: MAPE % on the rest", "worst"]
     lines = [
-        f"{points[0]['orders']} orders each, begun at any configuration; designed: as epochcast next_runs names them"
+        f"{points[0]['orders']} orders each, begun anywhere; designed as epochcast next_runs does, costs aside",
+        f"recipe {PHYSICS_ANN}: the law alone below {NETWORK_MIN_ROWS} configurations, the network from there on",
     ]
     return Section("What measuring more buys", header, rows, lines)
 
@@ -316,7 +325,7 @@ def _interval_section(report: dict[str, Any]) -> Section:
     intervals = report["intervals"]
     lines = [
         f"90 % interval within the measured range: {half_width_text(intervals['within'])}",
-        f"one step beyond it: {half_width_text(intervals['beyond'])} (95 % quantile of the errors below, pooled)",
+        f"one axis a step beyond it: {half_width_text(intervals['beyond'])} (95 % quantile of the pooled errors below)",
     ]
     if (checked := intervals["checked"]) is not None:
         lines.append(
@@ -325,7 +334,7 @@ def _interval_section(report: dict[str, Any]) -> Section:
         )
     lines.append(f"predicted times that fall where depth or filters grow: {report['order_violations']}")
     rows = [[e["label"], e["n"], f"{100 * e['mape']:.1f}"] for e in report["levels"]]
-    return Section("Beyond the range: each level left out", ["left out", "rows", "MAPE %"], rows, lines)
+    return Section("Each level left out of all fitting", ["left out", "rows", "MAPE %"], rows, lines)
 
 
 def report_text(report: dict[str, Any]) -> str:
@@ -345,8 +354,9 @@ def report_markdown(report: dict[str, Any]) -> str:
 
 def _split_line(report: dict[str, Any]) -> str:
     return (
-        f"The model: {NAMES[report['form']]}. Split: {report['split']}, {report['repeats']} repeats, {report['n']} "
-        "configurations; mean ± standard deviation over repeats."
+        f"The model: {NAMES[report['form']]}. Split: {report['split']}, {report['repeats']} "
+        f"repeat{'' if report['repeats'] == 1 else 's'}, {report['n']} configurations; mean ± standard deviation over "
+        "repeats."
     )
 
 

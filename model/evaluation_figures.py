@@ -107,7 +107,8 @@ def draw_learning_curves(points: Sequence[CurvePoint]) -> Figure:
 
 def draw_shares(law: Law, table: Table) -> Figure:
     """Shares of an epoch's time by the physics law, for each network at its smallest and its largest batch size."""
-    networks = sorted({(c.depth, c.base_filters) for c in table.configs})[:MOST_BARS]
+    all_networks = sorted({(c.depth, c.base_filters) for c in table.configs})
+    networks = all_networks[:: math.ceil(len(all_networks) / MOST_BARS)]
     figure, axes = new_grid(11, 0.9 + 0.27 * len(networks), 1, 2, sharey=True)
     colours = dict(zip(GROUPS, (COLOURS[2], COLOURS[5], COLOURS[3], COLOURS[4]), strict=True))
     for panel, pick, word in zip(axes, (min, max), ("smallest", "largest"), strict=True):
@@ -126,7 +127,8 @@ def draw_shares(law: Law, table: Table) -> Figure:
         panel.set_title(f"{word} batch size measured (at the right)", fontsize=11)
         panel.grid(False)
     axes[0].invert_yaxis()
-    axes[0].set_ylabel("(depth, base filters)")
+    shown = "" if len(networks) == len(all_networks) else f", {len(networks)} of {len(all_networks)} networks"
+    axes[0].set_ylabel(f"(depth, base filters){shown}")
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(GROUPS), frameon=False)
     return figure

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from model.features import FEATURE_NAMES, feature_matrix
 from model.network import Network
-from model.physics import Law, fit_gated_law, fit_law_from
+from model.physics import Law, fit_gated_law, fit_gated_law_from
 from model.progress import Say
 from model.reference_ann import fit_reference
 from model.time_ann import fit_networks
@@ -66,14 +66,28 @@ def _physics(rows: Table, law_form: str, start: Start | None) -> TimeModel:
     if start is None:
         law, _ = fit_gated_law(law_form, rows.configs, rows.seconds, rows.train_n)
     else:
-        prior = replace(start.law, train_n=rows.train_n)
-        if (known := start.residual_of) is not None:
-            residual = replace(known, law=None, train_n=rows.train_n)
-            law = fit_law_from(prior, rows.configs, rows.seconds / residual.times(rows.configs))
-            return replace(residual, law=law)
-        law = fit_law_from(prior, rows.configs, rows.seconds)
+        law, _ = _law_from(start, rows)
+        if start.residual_of is not None:
+            return replace(start.residual_of, law=law, train_n=rows.train_n)
     inputs = Inputs.of(feature_matrix(rows.configs, FEATURE_NAMES, rows.train_n), FEATURE_NAMES)
     return TimeModel(law, Network.zero(len(FEATURE_NAMES)), inputs, 1.0, rows.train_n)
+
+
+def _law_from(start: Start, rows: Table) -> tuple[Law, npt.NDArray[np.bool_]]:
+    """The law of what the residual kept leaves of the rows, and the mask of rows that were disturbed."""
+    seconds = rows.seconds
+    if start.residual_of is not None:
+        seconds = seconds / replace(start.residual_of, law=None, train_n=rows.train_n).times(rows.configs)
+    return fit_gated_law_from(replace(start.law, train_n=rows.train_n), rows.configs, seconds)
+
+
+def rows_left_out(rows: Table, model: TimeModel, start: Start | None) -> npt.NDArray[np.bool_]:
+    """The rows that the gate kept out of this model's fit, shape (n,)."""
+    if model.law is None:
+        return np.zeros(len(rows), bool)
+    if start is not None:
+        return _law_from(start, rows)[1]
+    return fit_gated_law(model.law.form, rows.configs, rows.seconds, rows.train_n)[1]
 
 
 def _physics_ann(table: Table, masks: Masks, law_form: str, seeds: Sequence[int], say: Say | None) -> list[TimeModel]:

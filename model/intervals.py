@@ -8,7 +8,7 @@ left-out levels, pooled; a new level is not one of those, so the plain 90 % woul
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from model.physics import Array
 
 COVERAGE = 0.90
 LEVEL_QUANTILE = 0.95
-WITHIN, BEYOND, FAR = "within", "beyond", "far"  # the measured range; one step outside it; further away
+WITHIN, BEYOND, FAR = PLACES = ("within", "beyond", "far")  # the measured range; one step outside it; further away
 
 
 def conformal_half_width(errors: Array, coverage: float = COVERAGE) -> float | None:
@@ -33,8 +33,8 @@ def conformal_half_width(errors: Array, coverage: float = COVERAGE) -> float | N
 
 
 def beyond_half_width(level_errors: Array, within: float | None) -> float | None:
-    """The pooled quantile of left-out levels' errors, never below the width within range; None where either lacks."""
-    if within is None or not len(level_errors):
+    """The pooled quantile of left-out levels' errors, never below the width within; None of too few of either."""
+    if within is None or conformal_half_width(level_errors) is None:
         return None
     return max(within, float(np.quantile(level_errors, LEVEL_QUANTILE, method="higher")))
 
@@ -47,6 +47,7 @@ class Widths:
     beyond: float | None
     n: int  # errors that `within` rests on
     n_levels: int = 0  # left-out levels that `beyond` rests on
+    axes: tuple[str, ...] = ()  # of which the smallest or the largest value was left out
 
     def of(self, place: str) -> float | None:
         """The half-width at WITHIN, BEYOND or FAR; None where nothing is known."""
@@ -125,18 +126,23 @@ class Range:
                 found.append(f"{name} {value} was never measured ({low} to {high} were)")
         return found
 
-    def place(self, config: RunConfig) -> str:
-        """WITHIN the range, BEYOND it by at most one block or a factor of two, or FAR from it."""
-        place = WITHIN
-        for name, (low, high) in asdict(self).items():
-            value = getattr(config, name)
-            if low <= value <= high:
-                continue
-            lowest, highest = (low - 1, high + 1) if name == "depth" else (low / 2, high * 2)
-            if not lowest <= value <= highest:
-                return FAR
-            place = BEYOND
-        return place
+    def place(self, config: RunConfig, judged_axes: Collection[str]) -> str:
+        """WITHIN the range, BEYOND it, or FAR from it.
+
+        Beyond is one axis out by at most one block or a factor of two, and that one of `judged_axes`: of those levels
+        were left out, one axis at a time, so nothing is known of two axes out together.
+        """
+        out = {name: pair for name, pair in asdict(self).items() if not pair[0] <= getattr(config, name) <= pair[1]}
+        if not out:
+            return WITHIN
+        (name, (low, high)), *more = out.items()
+        lowest, highest = (low - 1, high + 1) if name == "depth" else (low / 2, high * 2)
+        is_near = not more and name in judged_axes and lowest <= getattr(config, name) <= highest
+        return BEYOND if is_near else FAR
 
     def to_json(self) -> dict[str, Any]:
         return {name: list(pair) for name, pair in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Range:
+        return cls(**{name: (low, high) for name, (low, high) in values.items()})

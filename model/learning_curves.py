@@ -31,7 +31,9 @@ class CurvePoint:
 
 
 def learning_curves(table: Table, seed: int = 0, say: Say | None = None) -> list[CurvePoint]:
-    """Points of both curves, by the rule that training goes by; none of a table too small to spare rows.
+    """Points of both curves; none of a table too small to spare rows.
+
+    Below NETWORK_MIN_ROWS the law alone, from there on the network, whichever predicts better.
 
     Random orders and the designs' first configurations are drawn from `seed`.
     """

@@ -24,6 +24,11 @@ class Level:
     is_edge: bool
 
 
+def edge_axes(levels: Sequence[Level]) -> tuple[str, ...]:
+    """The axes whose smallest or largest value is among the levels."""
+    return tuple(dict.fromkeys(level.axis for level in levels if level.is_edge))
+
+
 def levels_of(configs: Sequence[RunConfig], min_rest: int = MIN_ROWS) -> list[Level]:
     """Every value of depth and base_filters, and the smallest and the largest batch sizes, that leave enough rows.
 

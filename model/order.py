@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import numpy as np
 
@@ -14,6 +15,9 @@ GRID = {
     "base_filters": (8, 16, 32, 64, 128, 256),
     "batch_size": (16, 32, 64, 128, 256, 512, 1024, 2048, 4096),
 }
+
+
+N_TIMES = math.prod(map(len, GRID.values()))
 
 
 def violations_by_axis(model: TimeModel) -> dict[str, int]:

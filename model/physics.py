@@ -208,13 +208,22 @@ def disturbed_rows(law: Law, configs: Sequence[RunConfig], seconds: Array) -> np
     return np.asarray(error > max(GATE, GATE_SPREADS * spread))
 
 
-def fit_gated_law(
-    form: str, configs: Sequence[RunConfig], seconds: Array, train_n: int
-) -> tuple[Law, npt.NDArray[np.bool_]]:
+Gated = tuple[Law, npt.NDArray[np.bool_]]
+
+
+def fit_gated_law(form: str, configs: Sequence[RunConfig], seconds: Array, train_n: int) -> Gated:
     """A law fitted without the rows that were disturbed, and the mask of those, shape (n,)."""
-    law = fit_law(form, configs, seconds, train_n)
+    return _gated(lambda c, s: fit_law(form, c, s, train_n), configs, seconds)
+
+
+def fit_gated_law_from(prior: Law, configs: Sequence[RunConfig], seconds: Array) -> Gated:
+    """As `fit_gated_law`, by `fit_law_from`."""
+    return _gated(lambda c, s: fit_law_from(prior, c, s), configs, seconds)
+
+
+def _gated(fit: Callable[[Sequence[RunConfig], Array], Law], configs: Sequence[RunConfig], seconds: Array) -> Gated:
+    law = fit(configs, seconds)
     disturbed = disturbed_rows(law, configs, seconds)
     if disturbed.any():
-        kept = [c for c, out in zip(configs, disturbed, strict=True) if not out]
-        law = fit_law(form, kept, seconds[~disturbed], train_n)
+        law = fit([c for c, out in zip(configs, disturbed, strict=True) if not out], seconds[~disturbed])
     return law, disturbed

@@ -25,11 +25,15 @@ from epochcast.environment import box_device_name
 from epochcast.schema import DEFAULT_CONFIG, Conditions, RunConfig
 from model.card import error_text, half_width_text
 from model.intervals import BEYOND, WITHIN, Interval
-from model.predictor import Choice, choose_model, contradicted
+from model.predictor import Choice, choose_model
 from workload.shape import count_params
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+FORM_NOTES = {"physics": " (physics alone)", "transferred": " (started from another device's)"}
+MOST_EPOCHS = 10**9
 
 
 def _with_bounds(name: str, interval: Interval | None) -> dict[str, float | None]:
@@ -48,10 +52,10 @@ def predict(config: RunConfig, choice: Choice, epochs: int | None = None) -> dic
     forecast = saved.forecast(config, epochs)
     run = {
         "epochs": epochs,
-        **_with_bounds("first_epoch_sec", forecast.first_epoch),
-        **_with_bounds("overhead_sec", forecast.overhead),
-        **_with_bounds("training_sec", forecast.training),
-        **_with_bounds("wall_sec", forecast.wall),
+        **_with_bounds("first_epoch_sec", forecast.run.first_epoch),
+        **_with_bounds("overhead_sec", forecast.run.overhead),
+        **_with_bounds("training_sec", forecast.run.training),
+        **_with_bounds("wall_sec", forecast.run.wall),
     }
     return {
         **asdict(config),
@@ -94,7 +98,7 @@ def extrapolation_words(answer: Mapping[str, Any]) -> str:
 def _lines(answer: Mapping[str, Any]) -> dict[str, Any]:
     """The answer for people: intervals beside their values, nested parts in words."""
     device = answer["device"] or "an unknown device"
-    form = "" if answer["form"] == "physics_ann" else f" ({answer['form']} alone)"
+    form = FORM_NOTES.get(answer["form"], "")
     nested = {
         "in_range": range_words(answer),
         "device": device if device == answer["this_box"] else f"{device} (NOT this box: {answer['this_box']})",
@@ -139,6 +143,7 @@ def draw_batches(answers: Sequence[Mapping[str, Any]]) -> Figure:
     """Seconds per epoch and images per second over batch size, with their 90 % intervals."""
     from matplotlib.ticker import NullLocator
 
+    answers = sorted(answers, key=lambda answer: int(answer["batch_size"]))
     figure, axes = new_figure(7.2, 4.6)
     right = axes.twinx()
     right.grid(False)
@@ -192,11 +197,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         type=filter_of,
         default={},
         metavar="NAME=VALUE[,...]",
-        help="refuse a model that was learned under other ones, e.g. precision=mixed_float16",
+        help="take only a model that was learned under these, e.g. precision=mixed_float16",
     )
     parser.add_argument("--plot", type=Path, metavar="PATH", help="a .png or .svg of time and throughput to write")
     add_json_flag(parser)
     arguments = parser.parse_args(argv)
+    if arguments.epochs is not None and arguments.epochs > MOST_EPOCHS:
+        parser.error(f"--epochs: at most {MOST_EPOCHS:,}")
     if arguments.plot is not None and arguments.plot.suffix not in (".png", ".svg"):
         parser.error(f"--plot {arguments.plot}: the name must end in .png or .svg")
 
@@ -209,9 +216,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 f"--params {arguments.params}: depth {arguments.depth} with {arguments.base_filters} base filters has "
                 f"{params} parameters. Leave --params out, or correct depth and base_filters."
             )
-        choice = choose_model(configs, arguments.model)
-        if differing := contradicted(choice.model.conditions, arguments.conditions):
-            raise ValueError(f"{choice.model.path} ({choice.reason}) was learned under {differing}.")
+        choice = choose_model(configs, arguments.model, wanted=arguments.conditions)
         answers = [predict(config, choice, arguments.epochs) for config in configs]
         if arguments.plot is not None:
             save_figure_as(draw_batches(answers), arguments.plot)

@@ -22,24 +22,21 @@ from epochcast.environment import box_device_name
 from epochcast.paths import models_dir, pretrained_dir
 from epochcast.schema import TRAIN_N, Conditions, RunConfig
 from model.card import card_path, read_card
-from model.intervals import Interval, Range, Widths, total
+from model.intervals import Interval, Range, Widths
 from model.network import ACTIVATIONS, Network
 from model.physics import Law
-from model.startup import Excess, Overhead, from_json
+from model.startup import Excess, Overhead, WholeRun, from_json, whole_run
 from model.time_model import Inputs, TimeModel
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Forecast:
-    """What one configuration will take, each part with its 90 % interval; None is unknown."""
+    """What one configuration will take, with 90 % intervals."""
 
     place: str  # model.intervals: within, beyond or far from the measured range
     outside: list[str]
     steady: Interval
-    first_epoch: Interval | None
-    overhead: Interval | None
-    training: Interval | None  # all epochs of a run
-    wall: Interval | None  # overhead and training
+    run: WholeRun
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,29 +72,14 @@ class SavedModel:
     def forecast(self, config: RunConfig, epochs: int | None = None) -> Forecast:
         """Steady time, first epoch and overhead of one configuration, and with `epochs` a run's total.
 
-        total = overhead + excess of the first epoch + epochs x steady time; their errors are taken as independent.
-
         Raises:
             ValueError: if the configuration is too far outside to be predicted at all.
         """
-        place = self.range.place(config)
+        place = self.range.place(config, self.widths.axes)
         seconds = float(self.time_model.times([config])[0])
         steady = Interval.of_log(seconds, self.widths.of(place))
-        first = overhead = excess = training = wall = None
-        if self.excess is not None:
-            beyond_steady = float(self.excess.seconds([config])[0])
-            half = self.excess.widths.of(place)
-            # calibrated relative to the first epoch as a whole
-            spread = None if half is None else half * (beyond_steady + seconds)
-            excess = Interval.of_absolute(beyond_steady, spread)
-            first = total([excess, steady])
-        if self.overhead is not None:
-            overhead = Interval.of_relative(self.overhead.median, self.overhead.widths.of(place))
-        if epochs is not None and excess is not None:
-            training = total([excess, steady.times(epochs)])
-            if overhead is not None:
-                wall = total([overhead, excess, steady.times(epochs)])
-        return Forecast(place, self.range.outside(config), steady, first, overhead, training, wall)
+        run = whole_run(config, steady, place, self.excess, self.overhead, epochs)
+        return Forecast(place, self.range.outside(config), steady, run)
 
 
 def _read_network(data: bytes, path: Path, activation: str) -> Network:
@@ -162,9 +144,11 @@ def load_model(path: Path) -> SavedModel:
         card["residual_scale"],
         train_n,
     )
-    ranges = Range(**{name: tuple(pair) for name, pair in card["range"].items()})
+    ranges = Range.from_json(card["range"])
     intervals = card["intervals"]
-    widths = Widths(intervals["within"], intervals["beyond"], intervals["n"], intervals["n_levels"])
+    widths = Widths(
+        intervals["within"], intervals["beyond"], intervals["n"], intervals["n_levels"], tuple(intervals["axes"])
+    )
     return SavedModel(
         path, card, time_model, ranges, _law(card["plain_law"], train_n), widths, *from_json(card, train_n)
     )
@@ -179,13 +163,16 @@ class Choice:
 
 
 def choose_model(
-    configs: Sequence[RunConfig] = (), path: Path | None = None, conditions: Conditions | None = None
+    configs: Sequence[RunConfig] = (),
+    path: Path | None = None,
+    conditions: Conditions | None = None,
+    wanted: Mapping[str, str] | None = None,
 ) -> Choice:
     """The model for a request: `path`, else a local one of this box that holds it in range, else the pretrained one.
 
     Among several local ones the newest answers; a model or card that is broken is passed over and named. Without
     `configs` range is not asked for. With `conditions`, those of a table that the answer is used beside, only a model
-    learned under the same ones answers.
+    learned under the same ones answers; with `wanted`, only one that is known to meet each of those, by name and text.
 
     Raises:
         FileNotFoundError, ValueError: if `path` is no sound model, or no model fits the conditions.
@@ -194,7 +181,7 @@ def choose_model(
         saved = load_model(path)
         if conditions is not None and (differing := _contradictions(saved.conditions, conditions)):
             raise ValueError(f"{path}: learned under other conditions than the table's: {differing}. Name another.")
-        return Choice(saved, "named by --model")
+        return _meeting(Choice(saved, "named by --model"), wanted or {})
     box = box_device_name()
     found: list[tuple[str, SavedModel]] = []
     reasons = []
@@ -210,6 +197,8 @@ def choose_model(
             continue
         if conditions is not None and saved.conditions != conditions:
             reasons.append(f"{card_file.stem} was learned under other conditions")
+        elif differing := contradicted(saved.conditions, wanted or {}):
+            reasons.append(f"{card_file.stem} was learned under {differing}")
         elif outside := [words for config in configs for words in saved.outside(config)]:
             reasons.append(f"{card_file.stem}: {', '.join(dict.fromkeys(outside))}")
         else:
@@ -220,7 +209,15 @@ def choose_model(
     why = "; ".join(reasons) or f"none in {models_dir()}"
     if conditions is not None:
         raise ValueError(f"no model of the table's conditions ({why}). Train one: epochcast train, or name --model.")
-    return Choice(load_model(pretrained_dir() / "a100.keras"), f"the pretrained model, as no local one fits: {why}")
+    pretrained = load_model(pretrained_dir() / "a100.keras")
+    return _meeting(Choice(pretrained, f"the pretrained model, as no local one fits: {why}"), wanted or {})
+
+
+def _meeting(choice: Choice, wanted: Mapping[str, str]) -> Choice:
+    """The choice, unless it is not known to meet the conditions wanted: then a ValueError."""
+    if differing := contradicted(choice.model.conditions, wanted):
+        raise ValueError(f"{choice.model.path} ({choice.reason}) was learned under {differing}.")
+    return choice
 
 
 def contradicted(conditions: Conditions, wanted: Mapping[str, str]) -> str:
@@ -231,11 +228,12 @@ def contradicted(conditions: Conditions, wanted: Mapping[str, str]) -> str:
     """
     if unknown := [name for name in wanted if name not in columns(Conditions)]:
         raise ValueError(f"{', '.join(unknown)}: not a condition; use {', '.join(columns(Conditions))}.")
-    found = {name: getattr(conditions, name) for name in wanted}
+    known = {name: getattr(conditions, name) for name in wanted}
+    found = {name: "" if value is None else str(value) for name, value in known.items()}  # as in a filter
     return ", ".join(
-        f"{name} {'unknown' if found[name] is None else found[name]}, not {value}"
+        f"{name} {found[name] or 'unknown'}, not {value or 'unknown'}"
         for name, value in wanted.items()
-        if str(found[name]) != value
+        if found[name] != value
     )
 
 

@@ -7,17 +7,18 @@ time - all epochs: a median. Either is unknown where no row has it.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from epochcast.cli import significant
 from epochcast.schema import TRAIN_N, AggRow, RunConfig
 from model.cross_validation import fold_masks, folds_for
-from model.intervals import Widths, beyond_half_width, conformal_half_width
-from model.levels import levels_of
+from model.intervals import PLACES, Interval, Range, Widths, beyond_half_width, conformal_half_width, total
+from model.levels import edge_axes, levels_of
 from model.physics import Array, Law, fit_law
 
 FORM = "first_epoch_4"
@@ -31,6 +32,7 @@ class Excess:
     law: Law | None  # None: `median` answers
     median: float
     n: int
+    range: Range  # of the rows that know their first epoch
     widths: Widths
 
     def seconds(self, configs: Sequence[RunConfig]) -> Array:
@@ -83,8 +85,9 @@ def fit_excess(rows: Sequence[AggRow], seed: int) -> Excess | None:
     levels = levels_of(configs)
     level_errors = np.concatenate([errors(~level.mask) for level in levels]) if levels else np.empty(0)
     law, _ = fit(np.ones(len(own), bool))
-    widths = Widths(within, beyond_half_width(level_errors, within), len(within_errors), len(levels))
-    return Excess(law, median, len(own), widths)
+    beyond = beyond_half_width(level_errors, within)
+    widths = Widths(within, beyond, len(within_errors), len(levels), edge_axes(levels))
+    return Excess(law, median, len(own), Range.of(configs), widths)
 
 
 def fit_overhead(rows: Sequence[AggRow]) -> Overhead | None:
@@ -92,10 +95,52 @@ def fit_overhead(rows: Sequence[AggRow]) -> Overhead | None:
     known = [row.overhead_sec_mean for row in rows if row.overhead_sec_mean is not None]
     if not known:
         return None
-    values = np.array(known)
     median = statistics.median(known)
-    width = conformal_half_width(np.abs(values - median) / median) if median > 0 else None
-    return Overhead(median, len(known), Widths(width, width, len(known)))
+    # each judged by the median of the others
+    others = [statistics.median(known[:i] + known[i + 1 :]) for i in range(len(known))] if len(known) > 1 else []
+    errors = [abs(value - other) / other for value, other in zip(known, others, strict=False) if other > 0]
+    width = conformal_half_width(np.array(errors))
+    return Overhead(median, len(known), Widths(width, width, len(errors)))
+
+
+@dataclass(frozen=True, slots=True)
+class WholeRun:
+    """What a run takes in parts and in all, seconds with 90 % intervals; None is unknown."""
+
+    first_epoch: Interval | None
+    overhead: Interval | None
+    training: Interval | None  # all epochs
+    wall: Interval | None  # overhead and training
+
+
+def whole_run(
+    config: RunConfig,
+    steady: Interval,
+    place: str,
+    excess: Excess | None,
+    overhead: Overhead | None,
+    epochs: int | None = None,
+) -> WholeRun:
+    """total = overhead + excess of the first epoch + epochs x steady time; their errors are taken as independent.
+
+    `place` is where the configuration lies, as of `model.intervals`; without `epochs` there is no total.
+    """
+    process = None if overhead is None else Interval.of_relative(overhead.median, overhead.widths.of(place))
+    if excess is None:
+        return WholeRun(None, process, None, None)
+    beyond_steady = float(excess.seconds([config])[0])
+    known_place = max(place, excess.range.place(config, excess.widths.axes), key=PLACES.index)
+    half = excess.widths.of(known_place)  # calibrated relative to the first epoch as a whole
+    start = Interval.of_absolute(beyond_steady, None if half is None else half * (beyond_steady + steady.value))
+    training = None if epochs is None else total([start, steady.times(epochs)])
+    wall = None if epochs is None or process is None else total([process, start, steady.times(epochs)])
+    return WholeRun(total([start, steady]), process, training, wall)
+
+
+def excess_words(excess: Mapping[str, Any]) -> str:
+    """The first epoch beyond a steady one, as a card holds it, in words."""
+    words = [words for words in (excess["readings"] or {}).values() if words != "none"]
+    return " + ".join(words) or f"{significant(excess['median'])} s, the median of {excess['n']} rows"
 
 
 def to_json(excess: Excess | None, overhead: Overhead | None) -> dict[str, Any]:
@@ -113,6 +158,8 @@ def to_json(excess: Excess | None, overhead: Overhead | None) -> dict[str, Any]:
             "beyond": excess.widths.beyond,
             "n_errors": excess.widths.n,
             "n_levels": excess.widths.n_levels,
+            "range": excess.range.to_json(),
+            "axes": list(excess.widths.axes),
         },
         "overhead_sec": None
         if overhead is None
@@ -126,8 +173,8 @@ def from_json(card: dict[str, Any], train_n: int) -> tuple[Excess | None, Overhe
     excess = overhead = None
     if first is not None:
         law = None if first["form"] is None else Law(first["form"], np.array(first["coefficients"], float), train_n)
-        widths = Widths(first["within"], first["beyond"], first["n_errors"], first["n_levels"])
-        excess = Excess(law, first["median"], first["n"], widths)
+        widths = Widths(first["within"], first["beyond"], first["n_errors"], first["n_levels"], tuple(first["axes"]))
+        excess = Excess(law, first["median"], first["n"], Range.from_json(first["range"]), widths)
     if other is not None:
         overhead = Overhead(other["median"], other["n"], Widths(other["within"], other["within"], other["n"]))
     return excess, overhead

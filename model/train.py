@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass, fields, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, astuple, fields, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,6 @@ from epochcast.cli import (
     filter_of,
     make_parser,
     not_negative_int,
-    percent,
     print_home,
     run_command,
 )
@@ -27,7 +26,6 @@ from epochcast.environment import utc_now
 from epochcast.files import make_folder, sha256_of, write_json_atomically, write_text_atomically
 from epochcast.paths import models_dir
 from epochcast.schema import AggRow, Conditions, RunConfig
-from model.calibration import Calibration, calibrate, fit_calibrated
 from model.card import (
     CARD_SCHEMA_VERSION,
     card_path,
@@ -37,26 +35,17 @@ from model.card import (
     markdown,
     markdown_path,
 )
-from model.cross_validation import (
-    NETWORK_MIN_ROWS,
-    CrossValidation,
-    cross_validate,
-    forms_for,
-    read_config_list,
-    require_enough,
-    rows_sha256,
-)
-from model.fitting import LAW_ALONE, PHYSICS, PHYSICS_ANN, REFERENCE_ANN, Start, fit_time_models
+from model.cross_validation import read_config_list, require_distinct, require_enough, rows_sha256
+from model.fitting import PHYSICS_ANN, REFERENCE_ANN
 from model.intervals import COVERAGE, Range
-from model.levels import levels_of
 from model.order import order_violations
-from model.physics import MIN_ROWS, Law, disturbed_rows, fit_gated_law
+from model.physics import Law
 from model.predictor import SavedModel, load_model
-from model.progress import Progress, Say
+from model.progress import Progress, Quiet, Say
 from model.startup import fit_excess, fit_overhead, to_json
 from model.time_ann import save_keras
-from model.time_model import Table, TimeModel
-from model.transfer import choose_start
+from model.time_model import Table
+from model.training import TRANSFERRED, Fitted, fit
 
 
 def default_model_path(conditions: Conditions) -> Path:
@@ -87,67 +76,6 @@ def declare(conditions: Conditions, facts: Mapping[str, str]) -> Conditions:
     return conditions
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Fitted:
-    """A time model with what is known of its errors."""
-
-    model: TimeModel
-    form: str
-    reason: str | None  # why it is not the network that the recipe aims at
-    validation: CrossValidation  # of `form`, by that name
-    calibration: Calibration
-    plain_law: Law  # of six terms: what people read, and what another device's few rows start from
-
-
-def fit(
-    table: Table, recipe: str = PHYSICS_ANN, seed: int = 0, start: SavedModel | None = None, say: Say | None = None
-) -> Fitted:
-    """The best model that the rows allow by a recipe, with its intervals.
-
-    Fewer than NETWORK_MIN_ROWS rows get the physics law alone; with more it must lose against the network in the same
-    cross-validation.
-
-    Args:
-        start: another device's model; its law is the prior of this one's, its residual is kept if that helps.
-
-    Raises:
-        ValueError: if there are too few rows.
-    """
-    if start is not None:
-        return _fit_from(table, start, seed)
-    forms = forms_for(recipe, len(table))
-    validation = cross_validate(table, forms, repeats=1, seed=seed, say=say)
-    form = min(forms, key=validation.mape)
-    reason = None
-    if forms == [PHYSICS]:
-        reason = f"{len(table)} configurations; a network needs {NETWORK_MIN_ROWS}"
-    elif form == PHYSICS:
-        errors = f"{percent(validation.mape(PHYSICS))} against {percent(validation.mape(PHYSICS_ANN))}"
-        reason = f"the law alone predicts better ({errors})"
-    model, calibration = fit_calibrated(table, form, validation.log_errors(form)[0], seed, say)
-    plain_law, _ = fit_gated_law(LAW_ALONE, table.configs, table.seconds, table.train_n)
-    return Fitted(model, form, reason, validation, calibration, plain_law)
-
-
-def _fit_from(table: Table, source: SavedModel, seed: int) -> Fitted:
-    """A law of these rows that starts from what of another device's model predicts them best."""
-    chosen = choose_start(table, source.plain_law, source.time_model)
-    everything = np.ones((1, len(table)), bool)
-    (model,) = fit_time_models(PHYSICS, table, everything, seed, start=chosen.start)
-    (plain,) = fit_time_models(PHYSICS, table, everything, seed, start=chosen.start and Start(source.plain_law))
-    assert plain.law is not None
-    levels = levels_of(table.configs, min_rest=1 if chosen.start else MIN_ROWS)
-    masks = np.array([~level.mask for level in levels]).reshape(len(levels), len(table))
-    level_models = fit_time_models(PHYSICS, table, masks, seed, start=chosen.start)
-    errors = chosen.validation.log_errors(PHYSICS)[0]
-    found = calibrate(table, levels, level_models, errors[np.isfinite(errors)])
-    other = f"{source.path.name} ({source.device_name or 'an unknown device'})"
-    reason = f"started from the {chosen.name} of {other}"
-    if chosen.start is None:
-        reason = f"nothing of {other} helps: these rows alone predict better"
-    return Fitted(model, PHYSICS, reason, chosen.validation, found, plain.law)
-
-
 def train(
     rows: Sequence[AggRow],
     path: Path,
@@ -158,7 +86,7 @@ def train(
     declared: Mapping[str, str] | None = None,
     credit: str | None = None,
     start: SavedModel | None = None,
-    say: Say | None = None,
+    say: Callable[[str], Say] = Quiet,
 ) -> dict[str, Any]:
     """Fit the time model to all rows but those held out, save it as `path` with its cards, and return the JSON card.
 
@@ -171,26 +99,26 @@ def train(
     if missing := [str(c) for c in held_out if c not in {row.config for row in rows}]:
         raise ValueError(f"held out, but not in the table: {' '.join(missing)}.")
     rows = [row for row in rows if row.config not in set(held_out)]
-    if start is None:
-        require_enough([row.config for row in rows])
-    elif not rows:
-        raise ValueError("no configuration is left to learn from.")
-    conditions = declare(rows[0].conditions, declared or {})  # refused before an older model is replaced
+    configs = [row.config for row in rows]
+    (require_enough if start is None else require_distinct)(configs)
+    conditions = declare(rows[0].conditions, declared or {})
+    if start is not None and start.conditions == conditions:
+        raise ValueError(
+            f"{start.path} was learned under the conditions of these rows: it may have seen them, and starts nothing "
+            "new. Train on all of them, without --start_from."
+        )
     make_folder(path.absolute().parent)
     table = Table.of(rows)
     fitted = fit(table, recipe, seed, start, say)
     model = fitted.model
-    save_keras(model.network, path)
-    disturbed = _disturbed(table, fitted)
-    widths = fitted.calibration.widths
-    card = {
+    card: dict[str, Any] = {
         "schema_version": CARD_SCHEMA_VERSION,
         "recipe": recipe,
         "form": fitted.form,
         "reason": fitted.reason,
         "started_from": None
-        if start is None
-        else {"path": str(start.path), "keras_sha256": start.card["keras_sha256"]},
+        if start is None or fitted.form != TRANSFERRED
+        else {name: start.card[name] for name in ("keras_sha256", "rows_sha256", "conditions")},
         "created_utc": utc_now(),
         "conditions": asdict(conditions),
         "declared": sorted(declared or {}),
@@ -211,14 +139,14 @@ def train(
         "n_runs": sum(row.n for row in rows),
         "rows_sha256": rows_sha256(rows),
         "held_out": [list(astuple(c)) for c in held_out],
-        "disturbed": [list(astuple(c)) for c in disturbed],
+        "disturbed": [list(astuple(c)) for c, out in zip(configs, fitted.disturbed, strict=True) if out],
         "errors": _errors(fitted),
         "order_violations": order_violations(model),
-        "intervals": {"coverage": COVERAGE, **asdict(widths)},
+        "intervals": {"coverage": COVERAGE, **asdict(fitted.calibration.widths)},
         "levels": [
             {
                 "label": level.label,
-                "n": int(level.mask.sum()),
+                "n": len(e),
                 "is_edge": level.is_edge,
                 "mape": float(np.expm1(e).mean()),
             }
@@ -226,8 +154,9 @@ def train(
         ],
         **to_json(fit_excess(rows, seed), fit_overhead(rows)),
         "versions": {name: version(name) for name in ("epochcast", "keras", "numpy", "scikit-learn")},
-        "keras_sha256": sha256_of(path),
     }
+    save_keras(model.network, path)  # last, with its card right after: whatever fails before leaves an older model
+    card["keras_sha256"] = sha256_of(path)
     card["card_sha256"] = card_sha256(card)
     write_json_atomically(card_path(path), card)
     write_text_atomically(markdown_path(path), markdown(card, path.stem))
@@ -237,14 +166,6 @@ def train(
 def law_json(law: Law) -> dict[str, Any]:
     """A law as the card holds it."""
     return {"form": law.form, "coefficients": law.coefficients.tolist()}
-
-
-def _disturbed(table: Table, fitted: Fitted) -> list[RunConfig]:
-    """Configurations that the gate kept out of the fit."""
-    if fitted.model.law is None:
-        return []
-    out = disturbed_rows(fitted.model.law, table.configs, table.seconds)
-    return [c for c, is_out in zip(table.configs, out, strict=True) if is_out]
 
 
 def _errors(fitted: Fitted) -> dict[str, Any]:
@@ -259,7 +180,7 @@ def _errors(fitted: Fitted) -> dict[str, Any]:
 def main(argv: Sequence[str] | None = None) -> int:
     parser = make_parser(
         "epochcast train",
-        "Train the network that predicts seconds per epoch and save it with its card.",
+        "Learn seconds per epoch from the averages and save the model with its cards.",
         "epochcast train --runs_agg results/runs_agg.csv",
     )
     add_table_flags(parser)
@@ -313,7 +234,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             declared=arguments.declare,
             credit=arguments.credit,
             start=load_model(arguments.start_from) if arguments.start_from else None,
-            say=Progress("training"),
+            say=Progress,
         )
         if arguments.json:
             named = {"table": str(table.path), "table_origin": table.origin, "model": str(path.absolute())}

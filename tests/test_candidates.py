@@ -140,10 +140,10 @@ def test_without_rows_the_default_grid_is_predicted_and_its_costs_come_from_the_
     excesses = {c.config: c.first_epoch_sec - c.steady_sec for c in candidates}
     assert excesses[RunConfig(5, 128, 2048)] > excesses[RunConfig(2, 16, 64)] > 0  # its compiling takes longer
     for c in candidates:
-        forecast = pretrained.forecast(c.config, 50)  # what predict_perf says
-        assert c.overhead_sec == forecast.overhead.value
-        assert c.first_epoch_sec == pytest.approx(forecast.first_epoch.value, rel=1e-12)
-        assert c.total_sec == pytest.approx(forecast.wall.value, rel=1e-12)
+        run = pretrained.forecast(c.config, 50).run  # what predict_perf says
+        assert c.overhead_sec == run.overhead.value
+        assert c.first_epoch_sec == pytest.approx(run.first_epoch.value, rel=1e-12)
+        assert c.total_sec == pytest.approx(run.wall.value, rel=1e-12)
         assert c.images_per_sec == pytest.approx(50_000 / c.steady_sec, rel=1e-12)
 
 
@@ -178,7 +178,7 @@ def test_a_model_that_reaches_nothing_of_the_default_grid_is_an_error(pretrained
 
 
 def test_a_model_of_too_few_rows_for_a_law_of_first_epochs_answers_with_their_median(pretrained):
-    saved = replace(pretrained, excess=Excess(None, 4.5, 3, Widths(None, None, 0)))
+    saved = replace(pretrained, excess=Excess(None, 4.5, 3, pretrained.range, Widths(None, None, 0)))
     candidates, notes = make_candidates([], saved, CostRules(2))
     assert {round(c.first_epoch_sec - c.steady_sec, 9) for c in candidates} == {4.5}
     assert any("assumed about 4.50 s, as the 3 rows behind a100.keras tell" in note for note in notes)

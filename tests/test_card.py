@@ -120,7 +120,20 @@ def test_what_is_no_utf_8_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["law", "range", "keras_sha256", "errors", "conditions", "feature_names", "card_sha256", "intervals"]
+    "name",
+    [
+        "law",
+        "plain_law",
+        "order_violations",
+        "reason",
+        "range",
+        "keras_sha256",
+        "errors",
+        "conditions",
+        "feature_names",
+        "card_sha256",
+        "intervals",
+    ],
 )
 def test_a_card_that_lacks_a_field_is_refused_with_its_name(tmp_path, name):
     card = {key: value for key, value in CARD.items() if key != name}
@@ -148,7 +161,11 @@ def test_a_card_that_lacks_a_field_is_refused_with_its_name(tmp_path, name):
         ({"conditions": {"device": "A100"}}, "conditions must name device_name, backend"),
         ({"conditions": None}, "conditions must name device_name, backend"),
         ({"errors": {"n": 3}}, "errors must hold mape, p90_ape, mae, split and n"),
-        ({"intervals": {"within": 0.1}}, "intervals must hold within, beyond, n and n_levels"),
+        ({"intervals": {"within": 0.1}}, "intervals must hold within, beyond, n, n_levels and axes"),
+        (
+            {"intervals": {name: value for name, value in CARD["intervals"].items() if name != "axes"}},
+            "intervals must hold within, beyond, n, n_levels and axes",
+        ),
         ({"created_utc": 5}, "created_utc must be a time"),
     ],
 )
@@ -200,9 +217,11 @@ def test_markdown_names_range_rows_held_out_errors_intervals_and_limits():
     assert CARD["credit"] in text
     assert error_text(CARD["errors"]) in text
     assert f"within the range: {half_width_text(CARD['intervals']['within'])}" in text
-    assert (
-        f"{half_width_text(CARD['intervals']['beyond'])} (from {CARD['intervals']['n_levels']} left-out levels)" in text
-    )
+    intervals = CARD["intervals"]
+    beyond = f"{half_width_text(intervals['beyond'])} (from {intervals['n_levels']} left-out levels; axes: depth, "
+    assert beyond in text
+    assert "two axes at once: unknown" in text
+    assert f"on a grid of 324: {CARD['order_violations']}\n" in text
     for level in CARD["levels"]:
         assert level["label"] in text
     assert all(f"| {term} | {words} |" in text for term, words in CARD["plain_law"]["readings"].items())
@@ -220,12 +239,20 @@ def test_markdown_names_range_rows_held_out_errors_intervals_and_limits():
 def test_markdown_says_unknown_and_none_where_nothing_is_known():
     bare = {"held_out": [], "disturbed": [], "declared": [], "credit": None, "law": None, "levels": []}
     unknown = {"first_epoch_excess_sec": None, "overhead_sec": None, "reason": "because"}
-    intervals = {**CARD["intervals"], "within": None, "beyond": None}
+    intervals = {**CARD["intervals"], "within": None, "beyond": None, "axes": []}
     text = markdown({**CARD, **bare, **unknown, "form": "physics", "intervals": intervals}, "x")
     assert "- held out of all fitting: none\n" in text
-    assert "- left out as disturbed (over 20 % slower than the physics law): none\n" in text
+    assert "- left out as disturbed (over 22.1 % slower than the physics law): none\n" in text
     assert "- declared, not in the table: none\n" in text
     assert "First epoch beyond a steady one: unknown. Overhead of a process: unknown." in text
-    assert "Why not the network: because\n" in text
+    assert "\n\nNote: because.\n" in text
+    assert "left-out levels; axes: none)" in text
     assert "90 % interval within the range: unknown" in text
     assert "None" not in text
+
+
+def test_markdown_says_how_a_form_came_to_be_and_why_it_is_no_network_where_it_is_none():
+    assert "Note:" not in markdown({**CARD, "reason": None}, "x")
+    text = markdown({**CARD, "form": "transferred", "reason": "started from the six terms of y"}, "x")
+    assert "started from those of another device's model" in text
+    assert "Note: started from the six terms of y.\n" in text

@@ -19,6 +19,7 @@ from model.cross_validation import (
     forms_for,
     kept_out,
     read_config_list,
+    require_distinct,
     require_enough,
     rows_sha256,
 )
@@ -134,6 +135,25 @@ def test_keeping_configurations_out_counts_towards_too_few():
 def test_a_configuration_in_two_rows_is_refused():
     with pytest.raises(ValueError, match="stands in two rows: aggregate the runs first"):
         cross_validate(Table.of([*ROWS, replace(ROWS[0], avg_time_mean=9.0)]), [PHYSICS])
+
+
+@pytest.mark.parametrize("require", [require_distinct, require_enough])
+@pytest.mark.parametrize(
+    ("configs", "said"),
+    [
+        ([], r"^no configuration is left to learn from\.$"),
+        ([*CONFIGS, CONFIGS[3]], r"^a configuration stands in two rows: aggregate the runs first\.$"),
+        (CONFIGS[:1] * 2, r"^a configuration stands in two rows: aggregate the runs first\.$"),
+    ],
+    ids=["none", "twice", "one twice"],
+)
+def test_none_or_one_in_two_rows_is_refused_however_few_are_enough(require, configs, said):
+    with pytest.raises(ValueError, match=said):
+        require(configs)
+
+
+def test_one_configuration_is_distinct():
+    require_distinct(CONFIGS[:1])
 
 
 def test_what_is_kept_out_leaves_the_others_in_their_order(rows):

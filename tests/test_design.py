@@ -24,7 +24,7 @@ from model.design import (
 )
 from model.features import FEATURE_NAMES, feature_matrix
 from model.fitting import LAW_ALONE, PHYSICS, fit_time_models
-from model.physics import FORMS
+from model.physics import FORMS, Law, columns_of, fit_law
 from model.startup import FORM
 from model.time_model import Table
 
@@ -212,6 +212,19 @@ def test_a_law_guessed_over_one_configuration_reaches_the_others():
     law = guessed_law(LAW_ALONE, GRID[:1], np.array([2.0]), TRAIN_N, GRID[:1])
     assert law.seconds(GRID[:1])[0] == pytest.approx(2.0, rel=0.01)
     assert (law.seconds(GRID) > 0).all()
+
+
+@pytest.mark.parametrize("form", [LAW_ALONE, FORM])
+def test_as_many_rows_as_terms_are_fitted_and_no_longer_guessed(form):
+    draw = np.random.default_rng(3)
+    true = Law(form, draw.uniform(0.5, 2, len(FORMS[form])) / columns_of(form, GRID, TRAIN_N).mean(axis=0), TRAIN_N)
+    order = next_indices(GRID, [], 2 * len(FORMS[form]), TRAIN_N)
+    for n in (len(FORMS[form]) - 1, len(FORMS[form]), 2 * len(FORMS[form])):
+        own = [GRID[i] for i in order[:n]]
+        law = guessed_law(form, own, true.seconds(own), TRAIN_N, GRID)
+        fitted = fit_law(form, own, true.seconds(own), TRAIN_N)
+        assert (law.coefficients == fitted.coefficients).all() == (n >= len(FORMS[form]))
+    np.testing.assert_allclose(law.seconds(GRID), true.seconds(GRID), rtol=1e-6)  # rows that are a law exactly
 
 
 # --- on the reference measurements -----------------------------------------------------------------------------------

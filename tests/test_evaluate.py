@@ -216,6 +216,17 @@ def test_a_row_s_own_time_has_no_part_in_its_out_of_fold_prediction(as_json, as_
     assert not np.isclose(before["linear_on_logs_sec"], after["linear_on_logs_sec"])[~is_changed].all()
 
 
+def test_a_disturbed_row_is_named_and_no_part_of_the_interval(as_json, as_text, rows):
+    out, folder = as_text
+    before, after = json.loads(as_json[0]), json.loads((folder / "report.json").read_text())
+    assert before["physics"]["disturbed"] == []
+    assert after["physics"]["disturbed"] == [str(rows[3].config)]
+    assert f"left out as disturbed, slower than the law by over 22.1 %: {rows[3].config}\n" in out
+    # eleven errors beside it; the width is the largest of them, and none knows of a row that took ten times as long
+    assert after["intervals"]["within"] < 0.5
+    assert after["intervals"]["beyond"] < np.log(10)
+
+
 def test_what_was_held_out_influences_nothing_but_its_own_error(tmp_path, monkeypatch, rows):
     monkeypatch.setattr(evaluate, "draw_evaluation", lambda *_: [])  # only time: the report holds all numbers
     changed = list(rows)
@@ -257,7 +268,11 @@ def test_twenty_rows_put_the_network_beside_the_law(tmp_path, monkeypatch, refer
     monkeypatch.setattr("model.time_ann.STEPS", 200)  # the report, not how good a network becomes
     monkeypatch.setattr(evaluate, "draw_evaluation", lambda *_: [])
     chosen = reference_rows(reference_data)[3::7]
-    report, _ = evaluate.evaluate(chosen, [], tmp_path, repeats=1)
+    told = {}
+    report, _ = evaluate.evaluate(chosen, [], tmp_path, repeats=1, say=lambda part: told.setdefault(part, []).append)
+    assert list(told) == ["cross-validation", "training", "left-out levels", "learning curves"]
+    assert told["cross-validation"][-1] == 1
+    assert all(0 <= share <= 1 for shares in told.values() for share in shares)
     assert report["split"] == "5-fold by configuration"
     assert list(report["models"]) == ["physics_ann", *MODELS]
     mape = {name: report["models"][name]["time_sec"]["mape"]["mean"] for name in ("physics_ann", "physics")}
@@ -289,4 +304,14 @@ def test_too_few_configurations_exit_1_with_one_line(tmp_path, capsys):
     out, err = capsys.readouterr()
     assert out == ""
     assert "error: 3 configurations are too few" in err
-    assert not (tmp_path / "out").exists()
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_folder_that_can_t_be_made_is_refused_before_any_work(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    write_table(tmp_path / "runs_agg.csv", ROWS[:3], AggRow)  # too few: what the work would begin with
+    argv = ["--runs_agg", str(tmp_path / "runs_agg.csv"), "--out", str(tmp_path / "file" / "out")]
+    assert evaluate.main(argv) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines()[-1] == f"error: {tmp_path / 'file'}: a file, not a folder."

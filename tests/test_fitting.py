@@ -12,7 +12,7 @@ from aggregate.runs_agg import aggregate
 from epochcast.schema import RunConfig
 from epochcast.tables import read_runs
 from model.features import FEATURE_NAMES, feature_matrix
-from model.fitting import PHYSICS, PHYSICS_ANN, Start, fit_time_models
+from model.fitting import PHYSICS, PHYSICS_ANN, REACH, Start, fit_time_models
 from model.order import order_violations
 from model.physics import fit_gated_law
 from model.time_ann import MEMBERS
@@ -74,7 +74,7 @@ def test_a_stalled_row_moves_other_times_by_less_than_one_percent_and_its_own_by
         assert np.delete(moved, row).max() < 0.01
 
 
-def test_outside_the_box_the_correction_is_that_on_its_border_and_depth_reaches_at_most_one_block_further(model):
+def test_outside_the_box_the_correction_is_that_on_its_border_and_depth_reaches_one_block_further(model):
     for outside, border in {
         RunConfig(3, 256, 100): RunConfig(3, 128, 100),
         RunConfig(3, 8, 100): RunConfig(3, 16, 100),
@@ -87,12 +87,16 @@ def test_outside_the_box_the_correction_is_that_on_its_border_and_depth_reaches_
         assert correction == pytest.approx(expected, rel=1e-9)  # double precision
 
 
-def test_following_depth_beyond_the_box_never_costs_order(fitted):
+def test_depth_is_followed_one_block_beyond_the_box_on_either_side_and_that_never_costs_order(fitted):
+    name, reach = REACH
+    assert (name, reach) == ("depth", 1)
     for own_model in fitted[2]:
-        reach = own_model.inputs.high[0] - 5
-        assert reach in (0, 1)
-        assert own_model.inputs.low[0] == 2 - reach
-        assert order_violations(own_model) <= order_violations(own_model.reaching("depth", -reach))
+        assert (own_model.inputs.low[0], own_model.inputs.high[0]) == (2 - reach, 5 + reach)
+        within = own_model.reaching(name, -reach)
+        assert order_violations(own_model) <= order_violations(within)
+        for depth in (1, 6):
+            config = [RunConfig(depth, 32, 128)]
+            assert own_model.times(config) != pytest.approx(within.times(config), rel=1e-6)  # it is followed
 
 
 def test_each_model_is_fitted_gated_and_scaled_on_its_own_rows_alone(fitted):

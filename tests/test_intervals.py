@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from itertools import combinations, product
 
 import numpy as np
 import pytest
@@ -57,16 +59,21 @@ def test_nine_errors_have_the_largest_as_their_width():
 @pytest.mark.parametrize("seed", range(30))
 def test_the_width_beyond_the_range_is_never_the_narrower_one_and_holds_95_percent_of_its_errors(seed):
     random = np.random.default_rng(seed)
-    errors, within = random.exponential(size=random.integers(1, 80)), float(random.exponential())
+    errors, within = random.exponential(size=random.integers(9, 80)), float(random.exponential())
     beyond = beyond_half_width(errors, within)
     assert beyond >= within
     assert np.mean(errors <= beyond) >= 0.95
     assert beyond == within or beyond in errors
 
 
-def test_beyond_the_range_nothing_is_known_without_levels_or_without_a_width_within():
-    assert beyond_half_width(np.empty(0), 0.1) is None
-    assert beyond_half_width(np.array([0.1, 0.2]), None) is None
+@pytest.mark.parametrize("n", range(9))
+def test_fewer_than_nine_errors_of_left_out_levels_tell_nothing_beyond(n):
+    assert beyond_half_width(np.full(n, 0.2), 0.1) is None
+    assert beyond_half_width(np.full(9, 0.2), 0.1) == 0.2
+
+
+def test_beyond_the_range_nothing_is_known_without_a_width_within():
+    assert beyond_half_width(np.full(20, 0.2), None) is None
 
 
 def test_a_width_is_known_within_and_beyond_but_not_far_away():
@@ -130,6 +137,8 @@ def test_a_part_without_an_interval_leaves_the_total_without_one():
 # --- the measured range -----------------------------------------------------------------------------------------------
 
 RANGE = Range((2, 5), (16, 128), (32, 2048))
+AXES = ("depth", "base_filters", "batch_size")
+NEAR = {"depth": (1, 6), "base_filters": (8, 256), "batch_size": (16, 4096)}  # the last values a step outside
 
 
 def test_the_range_is_the_lowest_and_the_highest_of_each_axis():
@@ -140,23 +149,32 @@ def test_the_range_is_the_lowest_and_the_highest_of_each_axis():
 
 @pytest.mark.parametrize("config", [(2, 16, 32), (5, 128, 2048), (3, 48, 100)])
 def test_what_lies_in_the_box_with_its_border_is_within(config):
-    assert RANGE.place(RunConfig(*config)) == WITHIN
+    assert RANGE.place(RunConfig(*config), AXES) == RANGE.place(RunConfig(*config), ()) == WITHIN
     assert RANGE.outside(RunConfig(*config)) == []
 
 
-@pytest.mark.parametrize("config", [(6, 64, 64), (1, 64, 64), (3, 8, 64), (3, 256, 64), (3, 32, 16), (3, 32, 4096)])
-def test_one_block_or_a_factor_of_two_outside_is_beyond(config):
-    assert RANGE.place(RunConfig(*config)) == BEYOND
-    assert len(RANGE.outside(RunConfig(*config))) == 1
+@pytest.mark.parametrize(("axis", "value"), [(axis, value) for axis, values in NEAR.items() for value in values])
+def test_one_axis_a_block_or_a_factor_of_two_outside_is_beyond_if_its_edge_levels_were_left_out(axis, value):
+    config = replace(RunConfig(3, 64, 64), **{axis: value})
+    assert RANGE.place(config, AXES) == RANGE.place(config, (axis,)) == BEYOND
+    assert RANGE.place(config, set(AXES) - {axis}) == RANGE.place(config, ()) == FAR
+    assert len(RANGE.outside(config)) == 1
 
 
 @pytest.mark.parametrize("config", [(7, 64, 64), (3, 7, 64), (3, 257, 64), (3, 32, 15), (3, 32, 4097), (6, 512, 64)])
 def test_further_outside_on_any_axis_is_far(config):
-    assert RANGE.place(RunConfig(*config)) == FAR
+    assert RANGE.place(RunConfig(*config), AXES) == FAR
 
 
-def test_all_axes_a_step_outside_are_still_beyond_and_each_is_named():
-    assert RANGE.place(RunConfig(6, 256, 16)) == BEYOND
+@pytest.mark.parametrize("axes", [*combinations(AXES, 2), AXES])
+def test_two_axes_or_more_a_step_outside_at_once_are_far(axes):
+    for values in product(*(NEAR[axis] for axis in axes)):
+        config = replace(RunConfig(3, 64, 64), **dict(zip(axes, values, strict=True)))
+        assert RANGE.place(config, AXES) == FAR
+        assert len(RANGE.outside(config)) == len(axes)
+
+
+def test_each_axis_outside_is_named():
     assert RANGE.outside(RunConfig(6, 256, 16)) == [
         "depth 6 was never measured (2 to 5 were)",
         "base_filters 256 was never measured (16 to 128 were)",

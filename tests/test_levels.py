@@ -10,7 +10,7 @@ import pytest
 from aggregate.runs_agg import aggregate
 from epochcast.schema import RunConfig
 from epochcast.tables import read_runs
-from model.levels import levels_of
+from model.levels import edge_axes, levels_of
 
 A100_LEVELS = {  # rows, and whether it is an edge
     "depth 2": (41, True),
@@ -87,6 +87,14 @@ def test_an_axis_with_one_value_has_no_level(axis):
     values = {"depth": (2, 3), "base_filters": (16, 32), "batch_size": (32, 64)} | {axis: (4,)}
     configs = [RunConfig(*c) for c in product(*values.values())] * 4
     assert {level.axis for level in levels_of(configs)} == set(values) - {axis}
+    assert edge_axes(levels_of(configs)) == tuple(name for name in values if name != axis)
+
+
+def test_an_axis_of_which_only_a_middle_value_can_be_left_out_is_no_edge_axis():
+    configs = [RunConfig(d, 16, 64) for d in (2,) * 5 + (3,) + (4,) * 5]
+    assert [level.label for level in levels_of(configs, min_rest=7)] == ["depth 3"]
+    assert edge_axes(levels_of(configs, min_rest=7)) == ()
+    assert edge_axes(levels_of(configs, min_rest=6)) == ("depth",)  # depth 2 and depth 4 can be spared too
 
 
 def test_batch_sizes_within_a_factor_of_two_and_a_quarter_of_each_other_have_no_level():

@@ -238,6 +238,15 @@ def test_seconds_of_a_run_are_overhead_first_epoch_and_the_others_as_the_rows_te
         assert np.median(np.abs(seconds / wanted - 1)) < error
 
 
+def test_seven_designed_rows_give_the_seconds_of_all_others_to_a_few_percent(reference_data):
+    rows = aggregate(read_runs(reference_data / "a100" / "runs.csv")).rows
+    known = [dataclasses.replace(row, overhead_sec_mean=16.0) for row in rows]
+    configs = [row.config for row in rows]
+    wanted = [16.0 + row.first_epoch_sec_mean + 9 * row.avg_time_mean for row in rows]
+    seconds = measured_costs([known[i] for i in next_indices(configs, [], 7, 50_000)], configs, 10)
+    assert np.median(np.abs(seconds / wanted - 1)) < 0.06
+
+
 @pytest.mark.parametrize(("device_name", "kind"), [(CPU, "cpu"), ("NVIDIA H200", "gpu"), (None, "gpu")])
 def test_what_no_row_knows_is_assumed_for_the_kind_of_device(device_name, kind):
     row = agg_row(seconds=2.0, device_name=device_name)

@@ -7,15 +7,16 @@ import math
 import shutil
 import subprocess
 import sys
+from itertools import product
 
 import pytest
 
 from epochcast.environment import box_device_name
-from epochcast.paths import CODE_ROOT, pretrained_dir
+from epochcast.paths import CODE_ROOT, models_dir, pretrained_dir
 from epochcast.schema import DEFAULT_CONFIG, Conditions, RunConfig
 from model import predict_perf
 from model.card import card_sha256
-from model.predictor import load_model
+from model.predictor import choose_model, load_model
 from workload.shape import count_params
 
 PRETRAINED = pretrained_dir() / "a100.keras"
@@ -27,12 +28,12 @@ def home(tmp_path, monkeypatch):
     monkeypatch.setenv("EPOCHCAST_HOME", str(tmp_path))
 
 
-def changed_copy(folder, **changes):
+def changed_copy(folder, name="copy", **changes):
     """A copy of the shipped model whose card says something else, sealed again."""
-    shutil.copy(PRETRAINED, folder / "copy.keras")
+    shutil.copy(PRETRAINED, folder / f"{name}.keras")
     card = {**json.loads(PRETRAINED.with_suffix(".json").read_text()), **changes}
-    (folder / "copy.json").write_text(json.dumps({**card, "card_sha256": card_sha256(card)}))
-    return folder / "copy.keras"
+    (folder / f"{name}.json").write_text(json.dumps({**card, "card_sha256": card_sha256(card)}))
+    return folder / f"{name}.keras"
 
 
 def ask(capsys, *flags, code=0):
@@ -98,8 +99,7 @@ def test_without_flags_the_default_configuration_is_asked_for(capsys):
 # --- intervals --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("depth", [1, 2, 4, 6])
-@pytest.mark.parametrize("batch_size", [16, 48, 2048])
+@pytest.mark.parametrize(("depth", "batch_size"), [*product([1, 2, 4, 6], [48, 2048]), *product([2, 4], [16, 4096])])
 def test_a_prediction_lies_in_its_interval_and_throughput_s_is_images_over_time_s(capsys, depth, batch_size):
     answer = ask_json(capsys, "--depth", depth, "--batch_size", batch_size)
     low, value, high = (answer[f"predicted_avg_time_sec{end}"] for end in ("_low", "", "_high"))
@@ -110,29 +110,33 @@ def test_a_prediction_lies_in_its_interval_and_throughput_s_is_images_over_time_
 
 
 def test_outside_the_range_both_forms_say_what_was_never_measured_and_widen(capsys):
-    flags = ("--depth", 6, "--batch_size", 16)
+    flags = ("--depth", 6, "--batch_size", 64)
     answer, inside = ask_json(capsys, *flags), ask_json(capsys)
     assert (answer["in_range"], answer["place"]) == (False, "beyond")
-    assert answer["outside"] == [
-        "depth 6 was never measured (2 to 5 were)",
-        "batch_size 16 was never measured (32 to 2048 were)",
-    ]
+    assert answer["outside"] == ["depth 6 was never measured (2 to 5 were)"]
     assert answer["half_width_log"] > inside["half_width_log"]
     width = f"±{100 * math.expm1(answer['half_width_log']):.2f} %"
-    assert ask_lines(capsys, *flags)["in_range"] == f"no: {', '.join(answer['outside'])}: extrapolating, {width}"
+    assert ask_lines(capsys, *flags)["in_range"] == f"no: {answer['outside'][0]}: extrapolating, {width}"
 
 
-def test_far_outside_the_interval_is_unknown_in_both_forms(capsys):
-    flags = ("--depth", 9, "--epochs", 10)
+FAR = {
+    ("--depth", 9): "depth 9 was never measured (2 to 5 were)",
+    ("--depth", 6, "--batch_size", 16): (
+        "depth 6 was never measured (2 to 5 were), batch_size 16 was never measured (32 to 2048 were)"
+    ),
+}
+
+
+@pytest.mark.parametrize(("flags", "outside"), FAR.items(), ids=["depth 9", "two axes"])
+def test_far_outside_or_by_two_axes_at_once_the_interval_is_unknown_in_both_forms(capsys, flags, outside):
+    flags = (*flags, "--epochs", 10)
     answer, lines = ask_json(capsys, *flags), ask_lines(capsys, *flags)
     assert (answer["place"], answer["half_width_log"]) == ("far", None)
     for name in ("predicted_avg_time_sec", "predicted_images_per_sec_derived", "first_epoch_sec", "wall_sec"):
         assert answer[name] > 0
         assert (answer[f"{name}_low"], answer[f"{name}_high"]) == (None, None)
         assert lines[f"{name}_90"] == "unknown"
-    assert lines["in_range"] == (
-        "no: depth 9 was never measured (2 to 5 were): extrapolating further than any check reaches, interval unknown"
-    )
+    assert lines["in_range"] == f"no: {outside}: extrapolating further than any check reaches, interval unknown"
 
 
 # --- whole runs -------------------------------------------------------------------------------------------------------
@@ -150,12 +154,8 @@ def test_a_number_of_epochs_gives_every_part_of_a_run_with_its_interval(capsys):
     rest = 49 * answer["predicted_avg_time_sec"]
     assert answer["training_sec"] == pytest.approx(answer["first_epoch_sec"] + rest)
     assert answer["wall_sec"] == pytest.approx(answer["training_sec"] + answer["overhead_sec"])
-    forecast = load_model(PRETRAINED).forecast(DEFAULT_CONFIG, 50)
-    assert [answer[f"wall_sec{end}"] for end in ("_low", "", "_high")] == [
-        forecast.wall.low,
-        forecast.wall.value,
-        forecast.wall.high,
-    ]
+    wall = load_model(PRETRAINED).forecast(DEFAULT_CONFIG, 50).run.wall
+    assert [answer[f"wall_sec{end}"] for end in ("_low", "", "_high")] == [wall.low, wall.value, wall.high]
 
 
 def test_without_epochs_no_run_is_predicted(capsys):
@@ -224,6 +224,17 @@ def test_a_plot_is_written_and_named(capsys, tmp_path, name, start):
     assert path.read_bytes().startswith(start)
 
 
+def test_batch_sizes_are_drawn_from_the_smallest_to_the_largest_in_whatever_order_they_are_asked_for():
+    choice = choose_model(path=PRETRAINED)
+    answers = [predict_perf.predict(RunConfig(3, 32, b), choice) for b in (512, 64, 1024, 16)]
+    time, throughput = predict_perf.draw_batches(answers).axes
+    for axes, name in ((time, "predicted_avg_time_sec"), (throughput, "predicted_images_per_sec_derived")):
+        (line,) = axes.lines
+        values = {a["batch_size"]: a[name] for a in answers}
+        assert list(zip(*line.get_data(), strict=True)) == sorted(values.items())
+    assert [a["batch_size"] for a in answers] == [512, 64, 1024, 16]  # the table keeps the order asked for
+
+
 def test_a_plot_of_what_has_no_interval_is_written_too(capsys, tmp_path):
     assert ask_json(capsys, "--depth", 9, "--plot", tmp_path / "far.png")["place"] == "far"
     assert (tmp_path / "far.png").read_bytes().startswith(b"\x89PNG")
@@ -241,6 +252,34 @@ def test_a_plot_must_be_a_kind_of_file_that_is_drawn(capsys, tmp_path):
 
 def test_conditions_that_the_model_was_learned_under_change_nothing(capsys):
     assert ask_json(capsys, "--conditions", "precision=float32,backend=tensorflow") == ask_json(capsys)
+
+
+def local_model(name, created, **conditions):
+    """A local model of this box, learned under other conditions than the shipped one."""
+    models_dir().mkdir(parents=True, exist_ok=True)
+    known = json.loads(PRETRAINED.with_suffix(".json").read_text())["conditions"]
+    conditions = {**known, "device_name": box_device_name(), **conditions}
+    created_utc = f"2026-01-{created:02d}T00:00:00+00:00"
+    return changed_copy(models_dir(), name, created_utc=created_utc, conditions=conditions)
+
+
+def test_of_two_local_models_the_one_of_the_precision_asked_for_answers(capsys):
+    half = local_model("half", 1, precision="mixed_float16")
+    single = local_model("single", 2)
+    assert ask_json(capsys)["model"] == str(single)  # the newer one
+    for precision, path in (("mixed_float16", half), ("float32", single)):
+        answer = ask_json(capsys, "--conditions", f"precision={precision}")
+        assert (answer["model"], answer["conditions"]["precision"]) == (str(path), precision)
+        assert answer["answered_because"] == f"the newest local model of this box ({box_device_name()})"
+
+
+def test_an_empty_condition_asks_for_a_model_that_does_not_know_it(capsys):
+    assert ask_json(capsys, "--conditions", "window_steps=") == ask_json(capsys)
+    out, err = ask(
+        capsys, "--model", local_model("windows", 1, window_steps=100), "--conditions", "window_steps=", code=1
+    )
+    assert out == ""
+    assert err.endswith("(named by --model) was learned under window_steps 100, not unknown.\n")
 
 
 def test_a_model_of_other_conditions_is_refused(capsys):
@@ -302,6 +341,18 @@ def test_what_is_no_positive_whole_number_exits_2(capsys, flag, value):
         predict_perf.main([f"{flag}={value}"])
     assert end.value.code == 2
     assert capsys.readouterr().out == ""
+
+
+def test_at_most_a_billion_epochs_are_taken(capsys):
+    answer = ask_json(capsys, "--epochs", 10**9)
+    steady_sec = 10**9 * answer["predicted_avg_time_sec"]
+    assert answer["training_sec"] == pytest.approx(steady_sec, rel=1e-6)  # the first is a few seconds longer
+    with pytest.raises(SystemExit) as end:
+        predict_perf.main(["--epochs", str(10**9 + 1)])
+    assert end.value.code == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "error: --epochs: at most 1,000,000,000\n" in err
 
 
 CHILD = f"""

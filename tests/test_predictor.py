@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 from rows import ROWS
 
+from aggregate.runs_agg import aggregate
 from epochcast.environment import box_device_name
 from epochcast.paths import models_dir, pretrained_dir
 from epochcast.schema import Conditions, RunConfig
+from epochcast.tables import read_runs
 from model.card import card_sha256
 from model.features import feature_matrix
 from model.intervals import BEYOND, FAR, WITHIN, Interval, total
@@ -58,7 +60,7 @@ def add_local(name, created, device="this box", **changes):
     conditions = load_model(PRETRAINED).card["conditions"]
     conditions["device_name"] = box_device_name() if device == "this box" else device
     created_utc = f"2026-01-{created:02d}T00:00:00+00:00"
-    return copy_pretrained(models_dir(), name, created_utc=created_utc, conditions=conditions, **changes)
+    return copy_pretrained(models_dir(), name, **{"created_utc": created_utc, "conditions": conditions, **changes})
 
 
 @pytest.fixture(autouse=True)
@@ -116,7 +118,13 @@ def test_outside_names_what_was_not_measured():
 
 @pytest.mark.parametrize(
     ("config", "place"),
-    [(CONFIG, WITHIN), (RunConfig(6, 32, 512), BEYOND), (RunConfig(5, 256, 16), BEYOND), (RunConfig(7, 32, 64), FAR)],
+    [
+        (CONFIG, WITHIN),
+        (RunConfig(6, 32, 512), BEYOND),
+        (RunConfig(5, 256, 32), BEYOND),
+        (RunConfig(5, 256, 16), FAR),
+        (RunConfig(7, 32, 64), FAR),
+    ],
 )
 def test_a_forecast_s_interval_is_that_of_its_place(config, place):
     saved = load_model(PRETRAINED)
@@ -125,14 +133,14 @@ def test_a_forecast_s_interval_is_that_of_its_place(config, place):
     assert forecast.steady == Interval.of_log(saved.time_model.times([config])[0], saved.widths.of(place))
     assert (forecast.steady.low is None) == (place == FAR)
     assert forecast.outside == saved.outside(config)
-    assert (forecast.training, forecast.wall) == (None, None)  # no number of epochs was asked for
+    assert (forecast.run.training, forecast.run.wall) == (None, None)  # no number of epochs was asked for
 
 
 def test_beyond_the_range_no_interval_is_narrower_than_within_it():
     saved = load_model(PRETRAINED)
     within, beyond = saved.forecast(CONFIG, 10), saved.forecast(replace(CONFIG, depth=6), 10)
-    for name in ("steady", "first_epoch", "overhead", "wall"):
-        one, other = getattr(within, name), getattr(beyond, name)
+    pairs = [(getattr(within.run, name), getattr(beyond.run, name)) for name in ("first_epoch", "overhead", "wall")]
+    for one, other in [(within.steady, beyond.steady), *pairs]:
         assert other.high / other.value >= one.high / one.value
         assert other.low / other.value <= one.low / one.value
 
@@ -141,22 +149,55 @@ def test_beyond_the_range_no_interval_is_narrower_than_within_it():
 def test_a_run_is_overhead_first_epoch_and_the_others(epochs):
     saved = load_model(PRETRAINED)
     forecast = saved.forecast(CONFIG, epochs)
-    rest = (epochs - 1) * forecast.steady.value
-    assert forecast.training.value == pytest.approx(forecast.first_epoch.value + rest, rel=1e-12)  # order of sums
-    assert forecast.wall.value == pytest.approx(forecast.overhead.value + forecast.training.value, rel=1e-12)
+    steady, run = forecast.steady, forecast.run
+    rest = (epochs - 1) * steady.value
+    assert run.training.value == pytest.approx(run.first_epoch.value + rest, rel=1e-12)  # order of sums
+    assert run.wall.value == pytest.approx(run.overhead.value + run.training.value, rel=1e-12)
     beyond_steady = saved.excess.seconds([CONFIG])[0]
-    excess = Interval.of_absolute(beyond_steady, saved.excess.widths.within * forecast.first_epoch.value)
-    assert forecast.training == total([excess, forecast.steady.times(epochs)])
-    assert forecast.wall == total([forecast.overhead, excess, forecast.steady.times(epochs)])
+    excess = Interval.of_absolute(beyond_steady, saved.excess.widths.within * run.first_epoch.value)
+    assert run.training == total([excess, steady.times(epochs)])
+    assert run.wall == total([run.overhead, excess, steady.times(epochs)])
 
 
 def test_parts_that_the_rows_do_not_know_are_unknown(tmp_path):
-    forecast = load_model(copy_pretrained(tmp_path, overhead_sec=None)).forecast(CONFIG, 50)
-    assert (forecast.overhead, forecast.wall) == (None, None)
-    assert forecast.training is not None
-    forecast = load_model(copy_pretrained(tmp_path, first_epoch_excess_sec=None)).forecast(CONFIG, 50)
-    assert (forecast.first_epoch, forecast.training, forecast.wall) == (None, None, None)
-    assert forecast.overhead is not None
+    run = load_model(copy_pretrained(tmp_path, overhead_sec=None)).forecast(CONFIG, 50).run
+    assert (run.overhead, run.wall) == (None, None)
+    assert run.training is not None
+    run = load_model(copy_pretrained(tmp_path, first_epoch_excess_sec=None)).forecast(CONFIG, 50).run
+    assert (run.first_epoch, run.training, run.wall) == (None, None, None)
+    assert run.overhead is not None
+
+
+def test_two_axes_out_at_once_and_an_axis_that_never_varied_have_no_interval(reference_data, tmp_path):
+    from model.train import train
+
+    rows = aggregate(read_runs(reference_data / "a100" / "runs.csv")).rows
+    rows = [replace(row, overhead_sec_mean=16.0) for row in rows if row.batch_size == 192]
+    card = train(rows, tmp_path / "one_batch.keras")
+    saved = load_model(tmp_path / "one_batch.keras")
+    assert (card["form"], len(rows)) == ("physics", 16)
+    assert saved.widths.axes == saved.excess.widths.axes == ("depth", "base_filters")
+    places = {
+        (3, 32, 192): WITHIN,
+        (6, 32, 192): BEYOND,
+        (3, 256, 192): BEYOND,
+        (6, 256, 192): FAR,
+        (3, 32, 191): FAR,
+        (3, 32, 384): FAR,
+        (6, 32, 96): FAR,
+    }
+    for values, place in places.items():
+        forecast = saved.forecast(RunConfig(*values), 10)
+        assert forecast.place == place
+        run = forecast.run
+        for interval in (forecast.steady, run.first_epoch, run.overhead, run.training, run.wall):
+            assert interval.value > 0
+            if place == FAR:
+                assert (interval.low, interval.high) == (None, None)
+            elif interval is run.overhead:
+                assert interval.low == interval.value == interval.high  # 16 s in every row
+            else:
+                assert interval.low < interval.value < interval.high
 
 
 def test_a_model_without_network_answers_by_its_law_alone(tmp_path):
@@ -311,6 +352,33 @@ def test_of_several_configurations_all_must_be_in_range():
     assert choose_model([RunConfig(3, 32, b) for b in (64, 512)]).model.path == older
 
 
+def test_the_newest_local_model_that_meets_the_wanted_conditions_answers():
+    known = load_model(PRETRAINED).card["conditions"] | {"device_name": box_device_name()}
+    single, half = add_local("single", 5), add_local("half", 4, conditions=known | {"precision": "mixed_float16"})
+    add_local("older", 3, conditions=known | {"precision": "mixed_float16"})
+    assert choose_model([CONFIG]).model.path == single
+    assert choose_model([CONFIG], wanted={"precision": "float32"}).model.path == single
+    choice = choose_model([CONFIG], wanted={"precision": "mixed_float16"})
+    assert (choice.model.path, choice.reason) == (half, f"the newest local model of this box ({box_device_name()})")
+
+
+def test_where_no_model_meets_the_wanted_conditions_each_is_named_and_none_answers():
+    add_local("local", 5)
+    with pytest.raises(ValueError) as caught:
+        choose_model([CONFIG], wanted={"precision": "bfloat16"})
+    assert str(caught.value) == (
+        f"{PRETRAINED} (the pretrained model, as no local one fits: local was learned under precision float32, "
+        "not bfloat16) was learned under precision float32, not bfloat16."
+    )
+
+
+def test_a_named_model_must_meet_the_wanted_conditions_too():
+    assert choose_model([CONFIG], PRETRAINED, wanted={"backend": "tensorflow"}).reason == "named by --model"
+    with pytest.raises(ValueError) as caught:
+        choose_model([CONFIG], PRETRAINED, wanted={"backend": "jax"})
+    assert str(caught.value) == f"{PRETRAINED} (named by --model) was learned under backend tensorflow, not jax."
+
+
 # --- beside a table ---------------------------------------------------------------------------------------------------
 
 
@@ -353,6 +421,10 @@ def test_wanted_conditions_are_met_only_where_they_are_known_to_be():
     assert contradicted(known, {}) == contradicted(known, {"precision": "float32", "train_n": "50000"}) == ""
     assert contradicted(known, {"precision": "bfloat16", "backend": "jax"}) == (
         "precision float32, not bfloat16, backend unknown, not jax"
+    )
+    assert contradicted(known, {"backend": "", "window_steps": ""}) == ""  # an empty value asks for unknown
+    assert contradicted(known, {"precision": "", "train_n": ""}) == (
+        "precision float32, not unknown, train_n 50000, not unknown"
     )
     with pytest.raises(ValueError, match=r"^gpu: not a condition; use device_name, "):
         contradicted(known, {"gpu": "A100"})

@@ -10,13 +10,26 @@ import numpy as np
 import pytest
 from rows import CONFIGS, agg_row, plausible_sec
 
+from aggregate.runs_agg import aggregate
 from epochcast.schema import RunConfig
-from model.intervals import conformal_half_width
+from epochcast.tables import read_runs
+from model.intervals import BEYOND, FAR, WITHIN, Interval, Range, Widths, conformal_half_width
 from model.physics import Law
-from model.startup import FORM, fit_excess, fit_overhead, from_json, to_json
+from model.startup import (
+    FORM,
+    Excess,
+    Overhead,
+    excess_words,
+    fit_excess,
+    fit_overhead,
+    from_json,
+    to_json,
+    whole_run,
+)
 
 GRID = [RunConfig(d, f, b) for d in (2, 3, 5) for f in (16, 32, 64) for b in (64, 256, 1024)]
 LAW = Law(FORM, np.array([4.0, 0.5, 2e-3, 3e-11]), 50_000)
+AXES = ("depth", "base_filters", "batch_size")
 NEW = [RunConfig(4, 32, 128), RunConfig(6, 256, 2048), RunConfig(1, 8, 16)]
 
 
@@ -98,6 +111,18 @@ def test_a_first_epoch_no_slower_than_the_rest_has_no_excess():
     np.testing.assert_array_equal(found.seconds(NEW), 0.0)
 
 
+def test_nine_first_epochs_in_ten_lie_in_the_interval_of_a_law_that_has_not_seen_them(reference_data):
+    rows = aggregate(read_runs(reference_data / "a100" / "runs.csv")).rows
+    covered = []
+    for fold in range(5):
+        excess = fit_excess([row for i, row in enumerate(rows) if i % 5 != fold], seed=0)
+        for row in rows[fold::5]:
+            steady = Interval(row.avg_time_mean, row.avg_time_mean, row.avg_time_mean)
+            first = whole_run(row.config, steady, WITHIN, excess, None).first_epoch
+            covered.append(first.low <= row.first_epoch_sec_mean <= first.high)
+    assert 0.85 <= np.mean(covered) <= 0.95  # 90 %, two standard deviations of a share of 143
+
+
 def test_widths_repeat_for_a_seed():
     rows = rows_with(LAW.seconds(GRID) * np.random.default_rng(3).normal(1, 0.1, len(GRID)))
     assert fit_excess(rows, seed=5).widths == fit_excess(rows, seed=5).widths
@@ -115,6 +140,25 @@ def test_overhead_is_the_median_of_the_rows_that_know_it_with_one_width_everywhe
     assert found.widths.within == found.widths.beyond == pytest.approx(0.5)  # nine errors: the largest, 12 against 8
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_each_overhead_is_judged_by_the_median_of_the_others(seed):
+    random = np.random.default_rng(seed)
+    seconds = random.uniform(4, 20, random.integers(9, 15))
+    rows = [
+        replace(r, overhead_sec_mean=s) for r, s in zip(rows_with(seconds, GRID[: len(seconds)]), seconds, strict=True)
+    ]
+    others = np.array([np.median(np.delete(seconds, i)) for i in range(len(seconds))])
+    found = fit_overhead(rows)
+    assert found.median == pytest.approx(np.median(seconds), rel=1e-12)  # a mean of two
+    assert found.widths.within == pytest.approx(conformal_half_width(np.abs(seconds / others - 1)), rel=1e-9)
+    assert found.widths.n == len(seconds)
+
+
+def test_one_overhead_is_known_without_a_width():
+    found = fit_overhead(rows_with([1.0], GRID[:1], overhead_sec_mean=7.0))
+    assert (found.median, found.n, found.widths.within) == (7.0, 1, None)
+
+
 def test_eight_overheads_have_no_width():
     found = fit_overhead(rows_with(np.ones(8), GRID[:8], overhead_sec_mean=7.0))
     assert (found.median, found.widths.within) == (7.0, None)
@@ -123,6 +167,56 @@ def test_eight_overheads_have_no_width():
 def test_an_overhead_of_nothing_is_known_and_has_no_relative_width():
     found = fit_overhead(rows_with(np.ones(9), GRID[:9], overhead_sec_mean=0.0))
     assert (found.median, found.widths.within) == (0.0, None)
+
+
+# --- a whole run ------------------------------------------------------------------------------------------------------
+
+STEADY = Interval(2.0, 1.9, 2.1)
+EXCESS = Excess(None, 8.0, 20, Range.of([*GRID, *NEW]), Widths(0.1, 0.3, 20, 4, ("depth",)))
+OVERHEAD = Overhead(6.0, 20, Widths(0.5, 0.5, 20))
+
+
+def test_a_whole_run_adds_its_parts_up_and_their_half_widths_as_squares():
+    run = whole_run(NEW[0], STEADY, WITHIN, EXCESS, OVERHEAD, 10)
+    assert run.overhead == Interval(6.0, 3.0, 9.0)
+    start, steady = 0.1 * (8 + 2), 10 * 0.1  # seconds either way: of the excess, and of ten epochs
+    for part, value, half in (
+        (run.first_epoch, 10.0, np.hypot(start, 0.1)),
+        (run.training, 28.0, np.hypot(start, steady)),
+        (run.wall, 34.0, np.sqrt(start**2 + steady**2 + 3.0**2)),
+    ):
+        assert (part.value, part.low, part.high) == pytest.approx((value, value - half, value + half))
+
+
+def test_a_whole_run_is_wider_beyond_the_range_and_has_no_interval_far_from_it():
+    within, beyond, far = (whole_run(NEW[0], STEADY, p, EXCESS, OVERHEAD, 10) for p in (WITHIN, BEYOND, FAR))
+    for name in ("first_epoch", "training", "wall"):
+        assert getattr(beyond, name).low < getattr(within, name).low
+        assert getattr(far, name) == Interval(getattr(within, name).value)
+    assert far.overhead == Interval(6.0)
+
+
+def test_a_first_epoch_outside_those_that_were_measured_is_no_surer_than_that():
+    known = replace(EXCESS, range=Range((2, 3), (16, 32), (64, 64)))
+    inside, beyond, far = (
+        whole_run(c, STEADY, WITHIN, known, OVERHEAD, 10)
+        for c in (RunConfig(3, 32, 64), RunConfig(4, 32, 64), RunConfig(3, 32, 128))
+    )
+    assert inside.first_epoch.high < beyond.first_epoch.high
+    assert far.first_epoch == Interval(10.0)  # batch size: not an axis of which an edge was left out
+    assert far.wall == Interval(34.0)
+
+
+def test_without_epochs_there_is_no_total_and_a_part_that_is_unknown_leaves_the_total_unknown():
+    run = whole_run(NEW[0], STEADY, WITHIN, EXCESS, OVERHEAD)
+    assert (run.training, run.wall) == (None, None)
+    assert run.first_epoch.value == 10.0
+    run = whole_run(NEW[0], STEADY, WITHIN, None, OVERHEAD, 10)
+    assert (run.first_epoch, run.training, run.wall) == (None, None, None)
+    assert run.overhead.value == 6.0
+    run = whole_run(NEW[0], STEADY, WITHIN, EXCESS, None, 10)
+    assert (run.overhead, run.wall) == (None, None)
+    assert run.training.value == 28.0
 
 
 # --- on a card --------------------------------------------------------------------------------------------------------
@@ -135,6 +229,7 @@ def test_both_parts_come_back_from_a_card_as_they_were(n):
     back, overhead_back = from_json(json.loads(json.dumps(to_json(excess, overhead))), 50_000)
     np.testing.assert_array_equal(back.seconds(NEW), excess.seconds(NEW))
     assert (back.median, back.n, back.widths) == (excess.median, excess.n, excess.widths)
+    assert back.widths.axes == {1: (), 9: ("base_filters", "batch_size"), 27: AXES}[n]  # one row, one depth, all
     assert (overhead_back.median, overhead_back.n) == (overhead.median, overhead.n)
     assert overhead_back.widths.within == overhead.widths.within
 
@@ -148,3 +243,12 @@ def test_a_card_reads_the_law_in_words():
     assert said["form"] == FORM
     assert said["readings"]["per_block"] == "0.500 s per block"
     assert said["readings"]["per_image_of_batch"] == "2.00 ms per image of the batch"
+    assert excess_words(said) == " + ".join(said["readings"].values())
+
+
+def test_in_words_a_term_of_nothing_is_left_out_and_without_a_law_the_median_is_said():
+    law = replace(LAW, coefficients=np.array([4.0, 0.5, 0, 0]))
+    said = to_json(Excess(law, 5.0, 27, Range.of(GRID), Widths(None, None, 27)), None)["first_epoch_excess_sec"]
+    assert excess_words(said) == "4.00 s + 0.500 s per block"
+    said = to_json(fit_excess(rows_with(np.full(3, 7.0), GRID[:3]), seed=0), None)["first_epoch_excess_sec"]
+    assert excess_words(said) == "7.00 s, the median of 3 rows"

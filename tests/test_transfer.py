@@ -10,7 +10,7 @@ from epochcast.paths import pretrained_dir
 from epochcast.tables import read_runs
 from model.design import next_indices
 from model.fitting import PHYSICS
-from model.physics import Law, fit_law
+from model.physics import MIN_ROWS, Law, fit_law
 from model.predictor import load_model
 from model.time_model import Table
 from model.transfer import MIN_ROWS_TO_CHOOSE, NOTHING, SIX_TERMS, WHOLE_MODEL, choose_start
@@ -55,6 +55,15 @@ def test_rows_of_a_device_unlike_the_other_take_nothing_of_it(clean, seed):
     np.testing.assert_allclose(alone, table.seconds, rtol=1e-6)
     assert chosen.name == NOTHING
     assert chosen.start is None
+
+
+@pytest.mark.parametrize("n", [4, MIN_ROWS])
+def test_as_few_rows_as_terms_always_take_something_of_the_other(clean, n):
+    unlike = Law("physics_6", SAVED.plain_law.coefficients * 10.0 ** np.linspace(-2, 2, 6), clean.train_n)
+    rows = rows_of(Table(clean.configs, unlike.seconds(clean.configs), clean.train_n), n)
+    chosen = choose_start(rows, SAVED.plain_law, SAVED.time_model)
+    assert chosen.name in (SIX_TERMS, WHOLE_MODEL)
+    assert chosen.start is not None
 
 
 def test_one_row_is_not_judged(clean):
