@@ -29,7 +29,7 @@ from epochcast.files import write_json_atomically, write_text_atomically
 from epochcast.paths import CODE_ROOT, home
 from epochcast.tables import read_runs
 from model.calibration import log_errors
-from model.cross_validation import FOLDS, CrossValidation, cross_validate, fold_masks, gather
+from model.cross_validation import CrossValidation, cross_validate, gather
 from model.design import D_OPTIMAL_RUNS, guessed_law, next_indices
 from model.evaluate import cross_conformal
 from model.features import FEATURE_NAMES
@@ -47,6 +47,7 @@ from model.levels import Level, levels_of
 from model.order import order_violations, violations_by_axis
 from model.physics import MIN_ROWS, Array, Law, fit_gated_law
 from model.progress import Progress
+from model.splits import FOLDS, fold_masks
 from model.startup import FORM, fit_excess, fit_overhead, whole_run
 from model.time_ann import MEMBERS
 from model.time_model import Table, TimeModel

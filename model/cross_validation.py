@@ -21,11 +21,10 @@ from model.baselines import affine_in_steps, linear_on_logs
 from model.fitting import PHYSICS, PHYSICS_ANN, REFERENCE_ANN, fit_time_models
 from model.physics import MIN_ROWS, Array
 from model.progress import Say
+from model.splits import NETWORK_MIN_ROWS, fold_masks, folds_for
 from model.time_model import Table, TimeModel
 
-FOLDS = 5
 REPEATS = 5
-NETWORK_MIN_ROWS = 20  # with fewer, a network on the law does worse than the law alone (docs/method.md)
 BASELINES: dict[str, Callable[[list[RunConfig], Array, list[RunConfig], int], Array]] = {
     "linear_on_logs": linear_on_logs,
     "affine_in_steps": affine_in_steps,
@@ -68,22 +67,6 @@ class CrossValidation:
     @property
     def split(self) -> str:
         return "leave-one-out" if self.folds == len(self.table) else f"{self.folds}-fold by configuration"
-
-
-def fold_masks(n: int, folds: int, repeats: int, seed: int) -> npt.NDArray[np.bool_]:
-    """Training masks of repeated K-fold splits, shape (repeats * folds, n); each repeat is shuffled anew."""
-    random = np.random.default_rng(seed)
-    masks = np.ones((repeats * folds, n), bool)
-    for repeat in range(repeats):
-        order = random.permutation(n)
-        for fold in range(folds):
-            masks[repeat * folds + fold, order[fold::folds]] = False
-    return masks
-
-
-def folds_for(n: int) -> int:
-    """Folds of a cross-validation of n rows; few rows are left out one at a time, so that enough stay."""
-    return n if n < NETWORK_MIN_ROWS else FOLDS
 
 
 def forms_for(recipe: str, n: int) -> list[str]:

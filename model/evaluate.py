@@ -37,7 +37,6 @@ from model.calibration import fit_calibrated
 from model.card import half_width_text
 from model.cross_validation import (
     BASELINES,
-    NETWORK_MIN_ROWS,
     REPEATS,
     CrossValidation,
     cross_validate,
@@ -53,6 +52,7 @@ from model.learning_curves import learning_curves
 from model.order import order_violations
 from model.physics import GATE, GROUPS, fit_gated_law
 from model.progress import Progress, Quiet, Say
+from model.splits import NETWORK_MIN_ROWS
 from model.startup import excess_words, fit_excess, fit_overhead, to_json
 from model.time_model import Table
 
@@ -325,7 +325,7 @@ def _interval_section(report: dict[str, Any]) -> Section:
     intervals = report["intervals"]
     lines = [
         f"90 % interval within the measured range: {half_width_text(intervals['within'])}",
-        f"one axis a step beyond it: {half_width_text(intervals['beyond'])} (95 % quantile of the pooled errors below)",
+        f"one axis a step beyond it: {half_width_text(intervals['beyond'])} (95 % quantile of the pooled errors above)",
     ]
     if (checked := intervals["checked"]) is not None:
         lines.append(

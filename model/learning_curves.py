@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from model.cross_validation import NETWORK_MIN_ROWS
 from model.design import next_indices
 from model.fitting import PHYSICS, PHYSICS_ANN, fit_time_models
 from model.physics import MIN_ROWS
 from model.progress import Say
+from model.splits import NETWORK_MIN_ROWS
 from model.time_model import Table
 
 SIZES = (6, 7, 8, 10, 12, 16, 20, 40, 80)

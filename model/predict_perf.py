@@ -8,7 +8,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aggregate.figures import COLOURS, new_figure, plain_ticks, save_figure_as
 from epochcast.cli import (
     add_json_flag,
     filter_of,
@@ -143,6 +142,8 @@ def draw_batches(answers: Sequence[Mapping[str, Any]]) -> Figure:
     """Seconds per epoch and images per second over batch size, with their 90 % intervals."""
     from matplotlib.ticker import NullLocator
 
+    from aggregate.figures import COLOURS, new_figure, plain_ticks
+
     answers = sorted(answers, key=lambda answer: int(answer["batch_size"]))
     figure, axes = new_figure(7.2, 4.6)
     right = axes.twinx()
@@ -219,6 +220,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         choice = choose_model(configs, arguments.model, wanted=arguments.conditions)
         answers = [predict(config, choice, arguments.epochs) for config in configs]
         if arguments.plot is not None:
+            from aggregate.figures import save_figure_as
+
             save_figure_as(draw_batches(answers), arguments.plot)
         _print(answers, arguments.json)
         if arguments.plot is not None and not arguments.json:

@@ -6,7 +6,6 @@ time - all epochs: a median. Either is unknown where no row has it.
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,10 +15,10 @@ import numpy.typing as npt
 
 from epochcast.cli import significant
 from epochcast.schema import TRAIN_N, AggRow, RunConfig
-from model.cross_validation import fold_masks, folds_for
 from model.intervals import PLACES, Interval, Range, Widths, beyond_half_width, conformal_half_width, total
 from model.levels import edge_axes, levels_of
 from model.physics import Array, Law, fit_law
+from model.splits import fold_masks, folds_for
 
 FORM = "first_epoch_4"
 LAW_MIN_ROWS = 12  # three for each coefficient; with fewer the median answers
@@ -95,9 +94,9 @@ def fit_overhead(rows: Sequence[AggRow]) -> Overhead | None:
     known = [row.overhead_sec_mean for row in rows if row.overhead_sec_mean is not None]
     if not known:
         return None
-    median = statistics.median(known)
+    median = float(np.median(known))
     # each judged by the median of the others
-    others = [statistics.median(known[:i] + known[i + 1 :]) for i in range(len(known))] if len(known) > 1 else []
+    others = [float(np.median(known[:i] + known[i + 1 :])) for i in range(len(known))] if len(known) > 1 else []
     errors = [abs(value - other) / other for value, other in zip(known, others, strict=False) if other > 0]
     width = conformal_half_width(np.array(errors))
     return Overhead(median, len(known), Widths(width, width, len(errors)))

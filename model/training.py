@@ -11,7 +11,6 @@ import numpy.typing as npt
 from epochcast.cli import percent
 from model.calibration import Calibration, fit_calibrated
 from model.cross_validation import (
-    NETWORK_MIN_ROWS,
     CrossValidation,
     cross_validate,
     forms_for,
@@ -22,6 +21,7 @@ from model.fitting import LAW_ALONE, PHYSICS, PHYSICS_ANN, Start, fit_time_model
 from model.physics import MIN_ROWS, Law, fit_gated_law
 from model.predictor import SavedModel
 from model.progress import Quiet, Say
+from model.splits import NETWORK_MIN_ROWS
 from model.time_model import Table, TimeModel
 from model.transfer import choose_start
 
