@@ -192,9 +192,16 @@ def add_conditions_flag(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_table_flags(parser: argparse.ArgumentParser) -> None:
-    """Flags of a command that reads one set of conditions from a table of averages."""
-    path_flag(parser, "--runs_agg", runs_agg_csv, "table of averages; made anew where its runs.csv has changed")
+def add_table_flags(parser: argparse.ArgumentParser, is_optional: bool = False) -> None:
+    """Flags of a command that reads one set of conditions from a table of averages.
+
+    With `is_optional` no table named is None: the command then takes the default one if there is any.
+    """
+    if is_optional:
+        what = "table of averages; default: results/runs_agg.csv, if anything is measured"
+        parser.add_argument("--runs_agg", type=Path, metavar="PATH", help=what)
+    else:
+        path_flag(parser, "--runs_agg", runs_agg_csv, "table of averages; made anew where its runs.csv has changed")
     parser.add_argument("--frozen", action="store_true", help="refuse a table that is out of date")
     add_conditions_flag(parser)
 
@@ -282,11 +289,16 @@ def print_answer(values: Mapping[str, Any], as_json: bool) -> None:
         print(f"{name}: {text}")
 
 
+def cell_text(value: Any) -> str:
+    """A table's cell: numbers with 3 significant figures, None as `-`."""
+    return "-" if value is None else significant(value) if isinstance(value, float) else str(value)
+
+
 def table_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """A plain table: columns padded, numbers to the right, None as `-`."""
     cells = [list(header)]
     for row in rows:
-        cells.append(["-" if v is None else significant(v) if isinstance(v, float) else str(v) for v in row])
+        cells.append([cell_text(value) for value in row])
     widths = [max(len(line[i]) for line in cells) for i in range(len(header))]
     is_number = [all(re.fullmatch(r"[-+\d.,%e ]*", line[i]) for line in cells[1:]) for i in range(len(header))]
     lines = (

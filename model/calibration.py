@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,11 +25,19 @@ def log_errors(model: TimeModel, table: Table, mask: npt.NDArray[np.bool_]) -> A
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Calibration:
-    """Half-widths (natural logs) and the errors behind the wider one, |log error| of each level's rows."""
+    """Half-widths (natural logs) and the errors behind the wider one, |log error| and MAPE of each level's rows."""
 
     widths: Widths
     levels: list[Level]
     level_errors: list[Array]
+    level_mapes: list[float]
+
+    def levels_json(self) -> list[dict[str, Any]]:
+        """The left-out levels as a card and a report hold them."""
+        return [
+            {"label": level.label, "n": len(errors), "is_edge": level.is_edge, "mape": mape}
+            for level, errors, mape in zip(self.levels, self.level_errors, self.level_mapes, strict=True)
+        ]
 
 
 def calibrate(
@@ -49,11 +58,16 @@ def calibrate(
     pairs = [(v, m) for v, m in zip(levels, level_models, strict=True) if (v.mask & ~disturbed).any()]
     levels = [level for level, _ in pairs]
     errors = [log_errors(model, table, level.mask & ~disturbed) for level, model in pairs]
+    judged_rows = [table.take(level.mask & ~disturbed) for level in levels]
+    mapes = [
+        float(np.abs(model.times(rows.configs) / rows.seconds - 1).mean())
+        for rows, (_, model) in zip(judged_rows, pairs, strict=True)
+    ]
     within = conformal_half_width(fold_errors[judged])
     pooled = np.concatenate(errors) if errors else np.empty(0)
     beyond = beyond_half_width(pooled, within)
     widths = Widths(within, beyond, int(judged.sum()), len(levels), edge_axes(levels))
-    return Calibration(widths, levels, errors)
+    return Calibration(widths, levels, errors, mapes)
 
 
 def fit_calibrated(

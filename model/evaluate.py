@@ -18,6 +18,7 @@ import numpy.typing as npt
 from aggregate.agg_table import load_agg, one_set_of_conditions
 from epochcast.cli import (
     add_table_flags,
+    cell_text,
     make_parser,
     not_negative_int,
     path_flag,
@@ -47,7 +48,7 @@ from model.cross_validation import (
 )
 from model.evaluation_figures import NAMES, draw_evaluation
 from model.fitting import LAW_ALONE, PHYSICS, PHYSICS_ANN, REFERENCE_ANN
-from model.intervals import Interval, Range, conformal_half_width
+from model.intervals import Interval, Range, Widths, conformal_half_width
 from model.learning_curves import learning_curves
 from model.order import order_violations
 from model.physics import GATE, GROUPS, fit_gated_law
@@ -156,10 +157,7 @@ def evaluate(
             "beyond": calibration.widths.beyond,
             "checked": cross_conformal(result, form, disturbed),
         },
-        "levels": [
-            {"label": level.label, "n": len(e), "mape": float(np.expm1(e).mean())}
-            for level, e in zip(calibration.levels, calibration.level_errors, strict=True)
-        ],
+        "levels": calibration.levels_json(),
         "order_violations": order_violations(model),
         "unseen": [_unseen(c, measured.get(c), model.times([c])[0], rest, calibration.widths) for c in unseen],
         "physics": {
@@ -179,7 +177,7 @@ def evaluate(
     return report, [*written, *draw_evaluation(out, result, form, calibration.widths.within, curves, law)]
 
 
-def _unseen(config: RunConfig, measured: float | None, predicted: float, rest: Table, widths: Any) -> dict[str, Any]:
+def _unseen(config: RunConfig, measured: float | None, predicted: float, rest: Table, widths: Widths) -> dict[str, Any]:
     interval = Interval.of_log(float(predicted), widths.of(Range.of(rest.configs).place(config, widths.axes)))
     return {
         **asdict(config),
@@ -220,16 +218,10 @@ class Section:
         return "\n".join([self.title, *table, *self.lines])
 
     def markdown(self) -> str:
-        table = []
-        if self.rows:
-            cells = [
-                ["-" if v is None else significant(v) if isinstance(v, float) else str(v) for v in r] for r in self.rows
-            ]
-            table = [" | ".join(line) for line in (self.header, ["---"] * len(self.header), *cells)]
-            table = [f"| {line} |" for line in table]
-        return "\n".join(
-            [f"## {self.title}", "", *table, *([""] if table else []), *(f"- {line}" for line in self.lines)]
-        )
+        cells = [self.header, ["---"] * len(self.header), *([cell_text(v) for v in row] for row in self.rows)]
+        table = "\n".join(f"| {' | '.join(line)} |" for line in cells) if self.rows else ""
+        listed = "\n".join(f"- {line}" for line in self.lines)
+        return "\n\n".join(part for part in (f"## {self.title}", table, listed) if part)
 
 
 def sections(report: dict[str, Any]) -> list[Section]:

@@ -17,8 +17,8 @@ from aggregate.agg_table import load_agg_if_any, one_set_of_conditions
 from collect.grid import spec_under
 from epochcast.assumptions import assumption, device_kind_of
 from epochcast.cli import (
-    add_conditions_flag,
     add_json_flag,
+    add_table_flags,
     clock,
     int_list,
     make_parser,
@@ -137,9 +137,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--model", type=Path, metavar="PATH", help="a .keras model whose times guide the first choice; default: chosen"
     )
-    parser.add_argument("--runs_agg", type=Path, metavar="PATH", help="what is measured; default: results/runs_agg.csv")
-    parser.add_argument("--frozen", action="store_true", help="refuse a table that is out of date")
-    add_conditions_flag(parser)
+    add_table_flags(parser, is_optional=True)
     path_flag(parser, "--out", lambda: home() / "results" / "next_runs.csv", "file for run_grid --configs")
     add_json_flag(parser)
     arguments = parser.parse_args(argv)

@@ -66,7 +66,7 @@ class Inputs:
 
 
 def _median(values: Array) -> Array:
-    """Median of each row, shape (n,); NumPy's own would import masked arrays, a tenth of a prediction's start-up."""
+    """Median of each row, shape (n,); NumPy's own imports masked arrays for it, at every start of a prediction."""
     ordered = np.sort(values, axis=1)
     n = values.shape[1]
     return np.asarray((ordered[:, (n - 1) // 2] + ordered[:, n // 2]) / 2)

@@ -143,15 +143,7 @@ def train(
         "errors": _errors(fitted),
         "order_violations": order_violations(model),
         "intervals": {"coverage": COVERAGE, **asdict(fitted.calibration.widths)},
-        "levels": [
-            {
-                "label": level.label,
-                "n": len(e),
-                "is_edge": level.is_edge,
-                "mape": float(np.expm1(e).mean()),
-            }
-            for level, e in zip(fitted.calibration.levels, fitted.calibration.level_errors, strict=True)
-        ],
+        "levels": fitted.calibration.levels_json(),
         **to_json(fit_excess(rows, seed), fit_overhead(rows)),
         "versions": {name: version(name) for name in ("epochcast", "keras", "numpy", "scikit-learn")},
     }

@@ -11,7 +11,7 @@ from typing import Any
 
 from aggregate.agg_table import load_agg_if_any, one_set_of_conditions
 from epochcast.cli import (
-    add_conditions_flag,
+    add_table_flags,
     clock,
     duration_sec,
     fraction,
@@ -168,11 +168,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="measured|none|SEC",
         help="what the first epoch costs: as measured (default), none: as any other, or that many seconds",
     )
-    parser.add_argument("--runs_agg", type=Path, metavar="PATH", help="averages; default: results/runs_agg.csv")
-    parser.add_argument("--frozen", action="store_true", help="refuse a table that is out of date")
+    add_table_flags(parser, is_optional=True)
     parser.add_argument("--model", type=Path, metavar="PATH", help="time model to predict with; default: chosen")
     parser.add_argument("--out", type=Path, metavar="PATH", help="write the plan as JSON")
-    add_conditions_flag(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object, the runs under chosen")
     return parser.parse_args(argv)
 

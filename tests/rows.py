@@ -20,6 +20,15 @@ BOX = Conditions(
 )
 
 
+def assert_one_clear_error(captured, message):
+    """What a command printed is one line of error that holds `message`, with a list below it at most."""
+    assert captured.out == ""
+    said = [line for line in captured.err.splitlines() if not line.startswith("files under ")]
+    assert said[0].startswith("error: ")
+    assert message in said[0]
+    assert all(line.startswith("  ") for line in said[1:])  # what a table holds, if anything
+
+
 def run_row(times=(9.0, 2.0, 2.0), *, config=(2, 16, 64), run_id=None, test_acc=None, conditions=BOX, **more):
     """A row of runs.csv for a run with these epoch (or window) seconds."""
     depth, base_filters, batch_size = config

@@ -12,10 +12,7 @@ from aggregate.runs_agg import aggregate
 from epochcast.schema import RunConfig
 from epochcast.tables import read_runs
 from model.cross_validation import (
-    NETWORK_MIN_ROWS,
     cross_validate,
-    fold_masks,
-    folds_for,
     forms_for,
     kept_out,
     read_config_list,
@@ -24,6 +21,7 @@ from model.cross_validation import (
     rows_sha256,
 )
 from model.fitting import PHYSICS, PHYSICS_ANN, REFERENCE_ANN
+from model.splits import NETWORK_MIN_ROWS, fold_masks, folds_for
 from model.time_model import Table
 
 # --- splits -----------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import re
 import shlex
 
 import pytest
-from rows import agg_row
+from rows import agg_row, assert_one_clear_error
 
 from aggregate.agg_table import write_agg
 from epochcast.files import sha256_of
@@ -290,12 +290,7 @@ def test_what_cannot_be_planned_is_one_clear_error_and_exit_code_1(table, home, 
     write_table(home / "empty.csv", [], AggRow)
     write_table(home / "timed.csv", [known_row(64, 1.0, None)], AggRow)
     assert main(["--budget_sec", "1000", "--epochs", "10", "--runs_agg", str(table), *flags.split()]) == 1
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    said = [line for line in captured.err.splitlines() if not line.startswith("files under ")]
-    assert said[0].startswith("error: ")
-    assert message in said[0]
-    assert all(line.startswith("  ") for line in said[1:])  # what a table holds, if anything
+    assert_one_clear_error(capsys.readouterr(), message)
 
 
 def test_measured_times_without_a_table_are_an_error(home, capsys):

@@ -11,7 +11,7 @@ import sys
 
 import numpy as np
 import pytest
-from rows import BOX, agg_row, plausible_sec, run_row
+from rows import BOX, agg_row, assert_one_clear_error, plausible_sec, run_row
 
 from aggregate.runs_agg import aggregate
 from collect import run_grid
@@ -362,10 +362,5 @@ def test_what_cannot_be_answered_is_one_clear_error_and_exit_code_1(home, capsys
     table_of(home, [row_of(config) for config in SMALL_GRID[:2]])
     write_table(home / "empty.csv", [], AggRow)
     assert main(flags.split()) == 1
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    said = [line for line in captured.err.splitlines() if not line.startswith("files under ")]
-    assert said[0].startswith("error: ")
-    assert message in said[0]
-    assert all(line.startswith("  ") for line in said[1:])  # what a table holds, if anything
+    assert_one_clear_error(capsys.readouterr(), message)
     assert not (home / "results").exists()

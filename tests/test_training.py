@@ -11,10 +11,10 @@ from rows import CONFIGS, ROWS
 from aggregate.runs_agg import aggregate
 from epochcast.paths import pretrained_dir
 from epochcast.tables import read_runs
-from model.cross_validation import NETWORK_MIN_ROWS
 from model.fitting import PHYSICS, PHYSICS_ANN
 from model.physics import Law, fit_law
 from model.predictor import load_model
+from model.splits import NETWORK_MIN_ROWS
 from model.time_model import Table
 from model.training import TRANSFERRED, fit
 
