@@ -61,7 +61,8 @@ def predicted_against_measured(
     plain_ticks(upper)
     plain_ticks(lower)
     upper.legend(loc="upper left", frameon=False)
-    upper.set_title(f"{result.split}, n = {len(result.table)}, first repeat", fontsize=11)
+    first = ", first repeat" if len(result.predicted[form]) > 1 else ""
+    upper.set_title(f"{result.split}, n = {len(result.table)}{first}", fontsize=11)
     return figure
 
 
@@ -75,7 +76,13 @@ def error_by_axis(result: CrossValidation, form: str) -> Figure:
         present = np.unique(values)
         for place, value in enumerate(present):
             own = error[:, values == value].ravel()
-            panel.plot(place + random.uniform(-0.25, 0.25, own.size), own, ".", color=COLOURS[0], alpha=0.35)
+            panel.plot(
+                place + random.uniform(-0.25, 0.25, own.size),
+                own,
+                ".",
+                color=COLOURS[0],
+                alpha=0.35 if len(error) > 1 else 0.8,
+            )
             panel.hlines(np.median(own), place - 0.35, place + 0.35, color=COLOURS[3], linewidth=2)
         panel.axhline(0, linestyle="--", color="0.3", linewidth=1)
         panel.set_xticks(range(len(present)), [str(v) for v in present], rotation=60 if len(present) > 8 else 0)
@@ -109,7 +116,7 @@ def draw_shares(law: Law, table: Table) -> Figure:
     """Shares of an epoch's time by the physics law, for each network at its smallest and its largest batch size."""
     all_networks = sorted({(c.depth, c.base_filters) for c in table.configs})
     networks = all_networks[:: math.ceil(len(all_networks) / MOST_BARS)]
-    figure, axes = new_grid(11, 0.9 + 0.27 * len(networks), 1, 2, sharey=True)
+    figure, axes = new_grid(11, max(2.6, 0.9 + 0.27 * len(networks)), 1, 2, sharey=True)
     colours = dict(zip(GROUPS, (COLOURS[2], COLOURS[5], COLOURS[3], COLOURS[4]), strict=True))
     for panel, pick, word in zip(axes, (min, max), ("smallest", "largest"), strict=True):
         configs = [
