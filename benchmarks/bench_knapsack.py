@@ -1,28 +1,35 @@
-"""CPU time and correctness of our knapsack solver beside two others, on the same instances in one process.
+"""CPU time and correctness of our knapsack solver beside others, on the same instances in one process.
 
 - `pareto`: planner.knapsack.solve.
-- `plain`: the textbook table over every unit of budget, in plain Python, with one row of choices per item.
+- `plain`: the textbook table over every unit of budget, its rows by NumPy, one bit of choice per item and unit.
 - `milp`: scipy.optimize.milp (HiGHS) with mip_rel_gap 0 and a time limit.
+- `ortools`: the branch and bound of OR-Tools' KnapsackSolver with the same time limit, if that package is installed.
+- `one_parent`: a table that keeps only the last item that improved each cell, as the planner this project began with
+  did, and stops where an item comes again; by NumPy too. Only on the A100 cases and the two that it gets wrong.
 
 An answer is right if its set, summed again from the instance, fits the budget and is worth as much as the best set that
-any of the three returned. The table is complete, so where `plain` runs, right means optimal.
+any solver returned. The tables are complete, so where `plain` runs, right means optimal. CPU time is that of all
+threads of the process; our solver uses one.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
-import json
+import contextlib
+import functools
+import importlib
 import os
 import platform
-import random
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+import tracemalloc
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from itertools import groupby
 from pathlib import Path
+from types import ModuleType
 
 if not __package__:  # run by path: import from the checkout, not from this folder
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -30,34 +37,36 @@ if not __package__:  # run by path: import from the checkout, not from this fold
 import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 
-from epochcast.paths import home, reference_data
-from planner.knapsack import budget_milliseconds, solve, to_milliseconds_up
+from benchmarks.knapsack_instances import Instance, a100_instances, counterexamples, family_instances
+from epochcast.cli import run_command, table_text
+from epochcast.environment import utc_now
+from epochcast.files import write_json_atomically
+from epochcast.paths import home
+from model.progress import Progress
+from planner.knapsack import solve
 
-PLAIN_CELL_LIMIT = 80_000_000  # items x budget; about 5 s of plain Python
-MILP_LIMIT_SEC = 5.0
+PLAIN_CELL_LIMIT = 2_000_000_000  # items x budget; 250 MB of choices
+LIMIT_SEC, QUICK_LIMIT_SEC = 5.0, 1.0  # of milp and OR-Tools on one instance
 REPEATS = 5
 ENOUGH_SEC = 1.0  # no further repeat once a solver has used this much CPU time on one instance
-
-
-@dataclass(frozen=True, slots=True)
-class Instance:
-    name: str
-    costs: list[int]
-    values: list[int]
-    budget: int
+MOST_MB, SLACK_SEC = 1.0, 0.010
+BY_ORIGINAL = ("A100", "counterexample")  # groups that `one_parent` is run on
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     indices: list[int]
     is_claimed_optimal: bool
+    bound: float | None = None  # no set is worth more
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
     """One solver on one instance. `cpu_ratio` is its CPU time over ours."""
 
-    instance: str
+    case: str
+    group: str
+    draw: int
     n_items: int
     budget: int
     solver: str
@@ -71,75 +80,66 @@ class Result:
     is_claimed_optimal: bool
     is_right: bool
     value_lost_fraction: float
+    bound_above_fraction: float | None  # bound over value, less 1
+    peak_mb: float | None  # 10^6 bytes, ours on the A100 cases
 
 
-def a100_instances() -> list[Instance]:
-    """50 and 3,000 epochs of the published A100 configurations, worth their accuracy; empty without the table."""
-    path = reference_data() / "a100" / "runs_agg.csv"
-    if not path.is_file():
-        print(f"{path} not found: the A100 instances are left out.", file=sys.stderr)
-        return []
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    values = [round(float(row["acc_mean"]) * 1e6) for row in rows]
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What the benchmark should show, and what it showed."""
 
-    def costs(epochs: int) -> list[int]:
-        return [to_milliseconds_up(epochs * float(row["avg_time_mean"])) for row in rows]
-
-    in_sec = [-(-cost // 1000) for cost in costs(50)]
-    return [
-        Instance("A100 50 epochs, 3600 s in s", in_sec, values, 3600),
-        Instance("A100 50 epochs, 3600 s in ms", costs(50), values, budget_milliseconds(3600)),
-        Instance("A100 3000 epochs, 7 d in ms", costs(3000), values, budget_milliseconds(7 * 86_400)),
-    ]
-
-
-def random_instances(seed: int) -> list[Instance]:
-    """Weights 1 to 1000, budget half their sum; values that follow the weights not at all, nearly and exactly."""
-    instances = []
-    for n in (100, 500):
-        for family in ("uncorrelated", "weakly correlated", "strongly correlated"):
-            rng = random.Random(f"{seed} {n} {family}")
-            costs = [rng.randint(1, 1000) for _ in range(n)]
-            if family == "uncorrelated":
-                values = [rng.randint(1, 1000) for _ in costs]
-            elif family == "weakly correlated":
-                values = [max(1, cost + rng.randint(-100, 100)) for cost in costs]
-            else:
-                values = [cost + 100 for cost in costs]
-            instances.append(Instance(f"{family}, n={n}", costs, values, sum(costs) // 2))
-    return instances
+    what: str
+    found: str
+    is_reached: bool
 
 
 def solve_pareto(instance: Instance) -> Answer:
     solution = solve(instance.costs, instance.values, instance.budget)
-    return Answer(list(solution.indices), solution.is_proven)
+    return Answer(list(solution.indices), solution.is_proven, solution.bound)
 
 
 def solve_plain(instance: Instance) -> Answer | None:
-    """The textbook programme; None where it would take too long."""
-    n, budget = len(instance.costs), instance.budget
-    if n * budget > PLAIN_CELL_LIMIT:
+    """The textbook programme; None where its table would be too large."""
+    if len(instance.costs) * instance.budget > PLAIN_CELL_LIMIT:
         return None
-    best = [0] * (budget + 1)
-    takes = []
+    best = np.zeros(instance.budget + 1, np.int64)
+    rows = []
     for cost, value in zip(instance.costs, instance.values, strict=True):
-        take = bytearray(budget + 1)
-        for b in range(budget, cost - 1, -1):
-            candidate = best[b - cost] + value
-            if candidate > best[b]:
-                best[b] = candidate
-                take[b] = 1
-        takes.append(take)
-    indices, room = [], budget
-    for i in range(n - 1, -1, -1):
-        if takes[i][room]:
+        fits = best[cost:]  # of length 0 where the item costs more than the budget
+        with_it = best[: fits.size] + value
+        rows.append(np.packbits(with_it > fits))
+        np.maximum(fits, with_it, out=fits)
+    indices, room = [], instance.budget
+    for i in range(len(rows) - 1, -1, -1):
+        cell = room - instance.costs[i]
+        if cell >= 0 and rows[i][cell // 8] >> (7 - cell % 8) & 1:
             indices.append(i)
-            room -= instance.costs[i]
+            room = cell
     return Answer(indices, True)
 
 
-def solve_milp(instance: Instance) -> Answer | None:
+def solve_one_parent(instance: Instance) -> Answer | None:
+    """The original planner's way: its value is right, its set often not. None where its table would be too large."""
+    if len(instance.costs) * instance.budget > PLAIN_CELL_LIMIT or instance.group not in BY_ORIGINAL:
+        return None
+    best = np.full(instance.budget + 1, -1, np.int64)  # -1: no set costs exactly this much
+    best[0] = 0
+    last_item = np.full(instance.budget + 1, -1, np.int32)
+    for i, (cost, value) in enumerate(zip(instance.costs, instance.values, strict=True)):
+        below = best[: best[cost:].size]
+        with_it = np.where(below >= 0, below + value, -1)
+        is_better = with_it > best[cost:]
+        best[cost:][is_better] = with_it[is_better]
+        last_item[cost:][is_better] = i
+    indices: list[int] = []
+    cell = int(best.argmax())
+    while cell > 0 and (i := int(last_item[cell])) not in indices:
+        indices.append(i)
+        cell -= instance.costs[i]
+    return Answer(indices, True)
+
+
+def solve_milp(instance: Instance, limit_sec: float) -> Answer | None:
     """HiGHS; None where it found no set within its time limit."""
     values = np.array(instance.values, dtype=float)
     result = milp(
@@ -147,25 +147,60 @@ def solve_milp(instance: Instance) -> Answer | None:
         constraints=LinearConstraint(np.array([instance.costs], dtype=float), ub=instance.budget),
         integrality=np.ones_like(values),
         bounds=Bounds(0, 1),
-        options={"mip_rel_gap": 0, "time_limit": MILP_LIMIT_SEC},
+        options={"mip_rel_gap": 0, "time_limit": limit_sec},
     )
     if result.x is None:
         return None
-    return Answer([int(i) for i in np.flatnonzero(result.x > 0.5)], result.status == 0)
+    return Answer([int(i) for i in np.flatnonzero(result.x > 0.5)], result.status == 0, -result.mip_dual_bound)
 
 
-SOLVERS: dict[str, Callable[[Instance], Answer | None]] = {
-    "pareto": solve_pareto,
-    "plain": solve_plain,
-    "milp": solve_milp,
-}
+@functools.cache
+def _ortools_module() -> ModuleType | None:
+    try:
+        return importlib.import_module("ortools.algorithms.python.knapsack_solver")
+    except ImportError:
+        return None
 
 
-def measure(instance: Instance) -> list[Result]:
+def solve_ortools(instance: Instance, limit_sec: float) -> Answer | None:
+    """OR-Tools; None where it is not installed."""
+    if (module := _ortools_module()) is None:
+        return None
+    branch_and_bound = module.SolverType.KNAPSACK_MULTIDIMENSION_BRANCH_AND_BOUND_SOLVER
+    solver = module.KnapsackSolver(branch_and_bound, "knapsack")
+    solver.set_time_limit(limit_sec)
+    solver.init(instance.values, [instance.costs], [instance.budget])
+    solver.solve()
+    indices = [i for i in range(len(instance.costs)) if solver.best_solution_contains(i)]
+    return Answer(indices, bool(solver.is_solution_optimal()))
+
+
+@contextlib.contextmanager
+def _without_stdout() -> Iterator[None]:
+    """Drops what compiled code prints: HiGHS lets lines of its own debugging slip through."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    with Path(os.devnull).open("wb") as nothing:
+        os.dup2(nothing.fileno(), 1)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+def measure(instance: Instance, limit_sec: float) -> list[Result]:
     """Run every solver on `instance`. Inside the timed region: the solver's call, its input ready as Python lists."""
+    solvers: dict[str, Callable[[Instance], Answer | None]] = {
+        "pareto": solve_pareto,
+        "plain": solve_plain,
+        "milp": functools.partial(solve_milp, limit_sec=limit_sec),
+        "ortools": functools.partial(solve_ortools, limit_sec=limit_sec),
+        "one_parent": solve_one_parent,
+    }
     answers: dict[str, Answer] = {}
     cpu_sec: dict[str, list[float]] = {}
-    for name, solver in SOLVERS.items():
+    for name, solver in solvers.items():
         cpu_sec[name] = []
         while len(cpu_sec[name]) < REPEATS and sum(cpu_sec[name]) < ENOUGH_SEC:
             start = time.process_time()
@@ -174,13 +209,16 @@ def measure(instance: Instance) -> list[Result]:
             if answer is None:
                 break
             answers[name] = answer
+    peak_mb = _peak_mb(instance) if instance.group == "A100" else None
     costs = {name: sum(instance.costs[i] for i in answer.indices) for name, answer in answers.items()}
     values = {name: sum(instance.values[i] for i in answer.indices) for name, answer in answers.items()}
     best = max(values[name] for name in answers if costs[name] <= instance.budget)
     ours = statistics.median(cpu_sec["pareto"])
     return [
         Result(
-            instance=instance.name,
+            case=instance.case,
+            group=instance.group,
+            draw=instance.draw,
             n_items=len(instance.costs),
             budget=instance.budget,
             solver=name,
@@ -194,58 +232,165 @@ def measure(instance: Instance) -> list[Result]:
             is_claimed_optimal=answer.is_claimed_optimal,
             is_right=costs[name] <= instance.budget and values[name] == best,
             value_lost_fraction=1 - values[name] / best,
+            bound_above_fraction=None if answer.bound is None else answer.bound / values[name] - 1,
+            peak_mb=peak_mb if name == "pareto" else None,
         )
         for name, answer in answers.items()
     ]
 
 
-def print_table(results: list[Result]) -> None:
-    print(f"{'instance':<30} {'solver':<7} {'n':>2} {'CPU ms':>9} {'x ours':>8}  {'set':<5} claims")
-    for result in results:
-        print(
-            f"{result.instance:<30} {result.solver:<7} {result.n_repeats:>2} {1000 * result.cpu_sec_median:>9.3g} "
-            f"{result.cpu_ratio:>8.3g}  {'right' if result.is_right else 'WRONG':<5} "
-            f"{'optimal' if result.is_claimed_optimal else 'not proven'}"
-        )
+def _peak_mb(instance: Instance) -> float:
+    tracemalloc.start()
+    try:
+        solve_pareto(instance)
+        return tracemalloc.get_traced_memory()[1] / 1e6
+    finally:
+        tracemalloc.stop()
+
+
+def compare(
+    seed: int, is_quick: bool = False, say: Callable[[float], None] = lambda share: None
+) -> tuple[list[Result], list[Target]]:
+    """Every solver on every instance, and what was to be reached. `say` is told the share that is done."""
+    sizes, n_draws, limit_sec = ((100, 500), 1, QUICK_LIMIT_SEC) if is_quick else ((100, 500, 2000), 3, LIMIT_SEC)
+    instances = [*a100_instances(), *counterexamples(), *family_instances(seed, sizes, n_draws)]
+    measure(instances[0], limit_sec)  # first calls into NumPy and HiGHS import and allocate
+    results = []
+    for n_done, instance in enumerate(instances, start=1):
+        with _without_stdout():
+            results += measure(instance, limit_sec)
+        say(n_done / len(instances))
+    return results, _targets(results)
+
+
+def _targets(results: list[Result]) -> list[Target]:
+    ours = [r for r in results if r.solver == "pareto"]
+    milp_cpu_sec = {(r.group, r.case, r.draw): r.cpu_sec_median for r in results if r.solver == "milp"}
+
+    def ahead_of_milp(result: Result) -> float:
+        """Seconds by which we are faster; where milp returned nothing, for ever."""
+        return milp_cpu_sec.get((result.group, result.case, result.draw), float("inf")) - result.cpu_sec_median
+
+    def all_hold(what: str, among: list[Result], holds: Callable[[Result], bool], more: str = "") -> Target:
+        n = sum(map(holds, among))
+        return Target(what, f"{n} of {len(among)}{more}", n == len(among) > 0)
+
+    a100 = [r for r in ours if r.group == "A100"]
+    small = [r for r in ours if r.group == "10^3"]
+    large = [r for r in ours if r.group == "10^6"]
+    hard = [r for r in ours if r.group.startswith("hard")]
+    peak_mb = max(r.peak_mb for r in a100 if r.peak_mb is not None)
+    slowest = min(small, key=ahead_of_milp)
+    lead_ms = 1000 * ahead_of_milp(slowest)
+    lag = f"; at worst {abs(lead_ms):.3g} ms {'faster' if lead_ms >= 0 else 'slower'} ({slowest.case})"
+
+    def is_proven_or_bounded(result: Result) -> bool:
+        return result.is_right and (result.is_claimed_optimal or result.bound_above_fraction is not None)
+
+    def unproven(among: list[Result]) -> str:
+        gaps = [r.bound_above_fraction or 0.0 for r in among if not r.is_claimed_optimal]
+        return f", {len(among) - len(gaps)} proven" + (f"; widest bound {100 * max(gaps):.2g} %" if gaps else "")
+
+    return [
+        all_hold("right on every instance", ours, lambda r: r.is_right),
+        all_hold("A100 cases proven", a100, lambda r: r.is_claimed_optimal),
+        all_hold("A100 cases no slower than milp", a100, lambda r: ahead_of_milp(r) >= 0),
+        Target(f"A100 cases under {MOST_MB:g} MB", f"at most {peak_mb:.2g} MB", peak_mb < MOST_MB),
+        all_hold("costs to 10^3: families proven", small, lambda r: r.is_claimed_optimal),
+        all_hold(
+            f"costs to 10^3: no slower than milp, or by {1000 * SLACK_SEC:g} ms at most",
+            small,
+            lambda r: ahead_of_milp(r) >= -SLACK_SEC,
+            lag,
+        ),
+        all_hold("costs to 10^6: families proven, or with a bound", large, is_proven_or_bounded, unproven(large)),
+        all_hold("harder families: proven, or with a bound", hard, is_proven_or_bounded, unproven(hard)),
+    ]
+
+
+def results_table(results: list[Result]) -> str:
+    """One line for each case and solver: shares of draws that it called optimal and that are right, medians, worst."""
+    header = (
+        *("group", "case", "solver", "draws", "claimed", "right", "CPU ms", "x ours", "worst ms"),
+        *("value lost %", "bound %", "peak MB"),
+    )
+    lines = []
+    for (group, case), same_case in groupby(results, key=lambda r: (r.group, r.case)):
+        by_solver: dict[str, list[Result]] = {}
+        for result in same_case:
+            by_solver.setdefault(result.solver, []).append(result)
+        for solver, draws in by_solver.items():
+            gaps = [
+                100 * r.bound_above_fraction
+                for r in draws
+                if r.bound_above_fraction is not None and not r.is_claimed_optimal
+            ]
+            n_right = sum(r.is_right for r in draws)
+            lines.append(
+                (
+                    group,
+                    case,
+                    solver,
+                    len(draws),
+                    f"{sum(r.is_claimed_optimal for r in draws)}/{len(draws)}",
+                    f"{n_right}/{len(draws)}" if n_right == len(draws) else f"{n_right}/{len(draws)} WRONG",
+                    1000 * statistics.median(r.cpu_sec_median for r in draws),
+                    statistics.median(r.cpu_ratio for r in draws),
+                    1000 * max(r.cpu_sec_max for r in draws),
+                    100 * max(r.value_lost_fraction for r in draws),
+                    max(gaps) if gaps else None,
+                    draws[0].peak_mb,
+                )
+            )
+    return table_text(header, lines)
+
+
+def targets_table(targets: list[Target]) -> str:
+    return table_text(
+        ("target", "found", "reached"), [(t.what, t.found, "yes" if t.is_reached else "NO") for t in targets]
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="Compare our knapsack solver with plain Python and scipy's milp.")
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     default_out = home() / "results" / "benchmarks" / "knapsack.json"
     parser.add_argument("--out", type=Path, default=default_out, help="JSON file to write (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the random instances (default: %(default)s)")
+    parser.add_argument("--quick", action="store_true", help="one draw of at most 500 items, milp and OR-Tools for 1 s")
     args = parser.parse_args(argv)
 
-    instances = a100_instances() + random_instances(args.seed)
-    solve_pareto(instances[0])  # warm-up: first calls into NumPy and HiGHS import and allocate
-    solve_milp(instances[0])
-    results = []
-    for done, instance in enumerate(instances, start=1):
-        results += measure(instance)
-        print(f"{done}/{len(instances)} {instance.name}", file=sys.stderr)
-    print_table(results)
-    answered = {(result.instance, result.solver) for result in results}
-    for instance in instances:
-        for name in SOLVERS:
-            if (instance.name, name) not in answered:
-                print(f"no answer: {name} on {instance.name} (table or time limit)")
+    def work() -> int:
+        start = time.monotonic()
+        results, targets = compare(args.seed, args.quick, Progress("knapsacks"))
+        has_ortools = _ortools_module() is not None
+        print(f"{results_table(results)}\n\n{targets_table(targets)}\n")
+        print("CPU time of all threads; pareto and the tables use one. A case of several draws: medians over them.")
+        print(
+            "milp and OR-Tools stop by the wall clock, so other work on this machine takes from what they can prove; "
+            f"load average now {os.getloadavg()[0]:.1f} on {os.cpu_count()} CPUs."
+        )
+        if not has_ortools:
+            print("OR-Tools is not installed and was left out: pip install ortools")
+        versions = {name: version(name) for name in ("numpy", "scipy", *(["ortools"] if has_ortools else []))}
+        report = {
+            "created_utc": utc_now(),
+            "python": platform.python_version(),
+            **versions,
+            "machine": platform.machine(),
+            "n_cpu": os.cpu_count(),
+            "load_avg_1min": os.getloadavg()[0],
+            "seed": args.seed,
+            "is_quick": args.quick,
+            "limit_sec": QUICK_LIMIT_SEC if args.quick else LIMIT_SEC,
+            "plain_cell_limit": PLAIN_CELL_LIMIT,
+            "targets": [asdict(target) for target in targets],
+            "results": [asdict(result) for result in results],
+        }
+        write_json_atomically(args.out, report)
+        print(f"written: {args.out.resolve()} after {time.monotonic() - start:.0f} s")
+        return 0
 
-    report = {
-        "python": platform.python_version(),
-        "numpy": version("numpy"),
-        "scipy": version("scipy"),
-        "machine": platform.machine(),
-        "n_cpu": os.cpu_count(),
-        "load_avg_1min": os.getloadavg()[0],
-        "seed": args.seed,
-        "milp_limit_sec": MILP_LIMIT_SEC,
-        "plain_cell_limit": PLAIN_CELL_LIMIT,
-        "results": [asdict(result) for result in results],
-    }
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    print(f"written: {args.out.resolve()}")
-    return 0
+    return run_command(work)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,13 @@
 """Exact 0/1 knapsack on integers: the set of items worth most whose cost fits a budget.
 
 Dynamic programme over Pareto lists (Nemhauser and Ullmann, Management Science 15(9), 1969): a state is the cost and
-value of a set of the items seen so far, and only states that no other state beats are kept. The items come in order of
-value per cost, so the fractional knapsack (Dantzig, Operations Research 5(2), 1957) bounds what a state can become;
-states that cannot beat the best set known are dropped.
+value of a set of the items decided so far, and only states that no other state beats are kept. Items are decided from
+the break item outwards (Balas and Zemel, Operations Research 28(5), 1980; Pisinger, Operations Research 45(5), 1997):
+in order of value per cost the break item is the first that does not fit. Upper bounds close what can't beat the best
+set known: the fractional knapsack of the undecided items (Dantzig, Operations Research 5(2), 1957) and, where many
+states stay open, the same under a bound on the number of items (Martello and Toth, Operations Research 45(5), 1997).
+If the lists outgrow their cap, a table over every unit of cost answers where it fits into memory, else the best set
+found comes with its bound.
 """
 
 from __future__ import annotations
@@ -17,11 +21,13 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-STATE_CAP = 1_500_000
-_BLOCK = 62  # items whose yes/no fit into one int64
-_LIMIT = 2**62  # two numbers below it can be added in int64
+from planner.bounds import LIMIT, CountBound, Filling, Ints, count_bounds, density
 
-Ints = NDArray[np.int64]
+STATE_CAP = 1_500_000  # states of one list
+WORK_CAP = 16  # times the state cap: states of all lists together
+TABLE_BYTES = 2**28  # bits of the table of choices
+_COUNT_BOUND_FROM = 1024  # open states from which on a second bound pays
+_BLOCK = 62  # items whose yes/no fit into one int64
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +44,21 @@ class Solution:
 
 @dataclass(frozen=True, slots=True)
 class _States:
-    """Sets of the items seen so far, in ascending order of both cost and value; all arrays of one length."""
+    """Sets of the items decided so far, in ascending order of both cost and value; all arrays of one length."""
 
     cost: Ints
     value: Ints
-    taken: Ints  # bit j: item j of the current block of _BLOCK items is in the set
+    count: Ints  # items in the set
+    taken: Ints  # bit j: item j of the current block of _BLOCK decisions is in the set
     parent: Ints  # where the set's earlier items stand in the last list of the block before
 
     def __getitem__(self, which: Ints | NDArray[np.bool_]) -> _States:
-        return _States(self.cost[which], self.value[which], self.taken[which], self.parent[which])
+        return _States(self.cost[which], self.value[which], self.count[which], self.taken[which], self.parent[which])
+
+    @classmethod
+    def start(cls) -> _States:
+        """The empty set."""
+        return cls(*np.zeros((5, 1), np.int64))
 
 
 def to_milliseconds_up(sec: float) -> int:
@@ -63,33 +75,35 @@ def budget_milliseconds(sec: float) -> int:
     return math.floor(_exact_milliseconds(sec))
 
 
-def solve(costs: Sequence[int], values: Sequence[int], budget: int, *, state_cap: int = STATE_CAP) -> Solution:
+def solve(
+    costs: Sequence[int],
+    values: Sequence[int],
+    budget: int,
+    *,
+    state_cap: int = STATE_CAP,
+    table_bytes: int = TABLE_BYTES,
+) -> Solution:
     """The set of items with the largest total value among those whose total cost is at most `budget`.
 
     The caller brings integers: costs rounded up, the budget rounded down, values scaled. Items without value are never
     taken. Of several best sets the same one is returned each time. Where more than `state_cap` states would be kept,
-    the search stops: the best set so far, `is_proven` False, and a bound that holds.
+    a table of at most `table_bytes` is tried; where that is too small the search stops: the best set so far,
+    `is_proven` False, and a bound that holds.
 
     Raises:
         ValueError: if a number is negative, no integer or too large for 64 bits, or the lengths differ.
         RuntimeError: if the set, summed again from `costs` and `values`, is not what the search promised.
     """
-    all_costs = [_whole(f"costs[{i}]", cost) for i, cost in enumerate(costs)]
-    all_values = [_whole(f"values[{i}]", value) for i, value in enumerate(values)]
-    budget = _whole("budget", budget)
-    if len(all_costs) != len(all_values):
-        raise ValueError(f"Every item needs a cost and a value; got {len(all_costs)} costs, {len(all_values)} values.")
-
+    all_costs, all_values, budget = _checked_input(costs, values, budget)
     free = [i for i, cost in enumerate(all_costs) if cost == 0 and all_values[i] > 0]
     priced = [i for i, cost in enumerate(all_costs) if 0 < cost <= budget and all_values[i] > 0]
-    # Different densities are at least 1 / cost**2 > 2**-124 apart, so this integer quotient tells them apart exactly.
-    priced.sort(key=lambda i: (all_values[i] << 124) // all_costs[i], reverse=True)
+    priced.sort(key=lambda i: density(all_values[i], all_costs[i]), reverse=True)
     search = _Search([all_costs[i] for i in priced], [all_values[i] for i in priced], budget)
-    bound, max_states = search.run(state_cap)
+    best_items, best_value, bound, max_states = search.find_best(state_cap, table_bytes)
 
     free_value = sum(all_values[i] for i in free)
-    value, bound = search.best_value + free_value, bound + free_value
-    indices = tuple(sorted(free + [priced[k] for k in search.best_items]))
+    value, bound = best_value + free_value, bound + free_value
+    indices = tuple(sorted(free + [priced[k] for k in best_items]))
     # Read the caller's own sequences once more: a plan whose set is not what was priced is worse than no plan.
     cost = sum(operator.index(costs[i]) for i in indices)
     summed = sum(operator.index(values[i]) for i in indices)
@@ -101,70 +115,181 @@ def solve(costs: Sequence[int], values: Sequence[int], budget: int, *, state_cap
     return Solution(indices, value, cost, bound == value, bound, max_states)
 
 
+def front(costs: Sequence[int], values: Sequence[int], budget: int) -> tuple[Ints, Ints]:
+    """The best value for every budget up to `budget`: ascending costs at which it rises, and the values from there on.
+
+    Exact, by the same lists without a bound: at most as long as the budget has units, so count costs in coarse ones.
+    Raises as `solve` does.
+    """
+    all_costs, all_values, budget = _checked_input(costs, values, budget)
+    items = [(cost, value) for cost, value in zip(all_costs, all_values, strict=True) if cost <= budget and value > 0]
+    _check_sums([cost for cost, _ in items], [value for _, value in items])
+    states = _States.start()
+    for cost, value in items:
+        states = _extend(states, cost, value, 0, budget)
+    return states.cost, states.value
+
+
 class _Search:
     """The dynamic programme on items of positive cost and value, in descending order of value per cost."""
 
     def __init__(self, costs: list[int], values: list[int], budget: int) -> None:
-        products = [(cost - 1) * (value % cost) for cost, value in zip(costs, values, strict=True)]
-        if max(sum(costs), sum(values), *products) >= _LIMIT:
-            raise ValueError(
-                f"Too large for exact 64-bit arithmetic: the {len(costs)} items that fit the budget alone cost "
-                f"{sum(costs)} and are worth {sum(values)} together. Count costs or values in a larger unit."
-            )
-        self.costs, self.values, self.budget = costs, values, min(budget, sum(costs))
-        self.cost_before = np.cumsum([0, *costs], dtype=np.int64)  # [k]: cost of items 0 .. k-1 together
-        self.value_before = np.cumsum([0, *values], dtype=np.int64)
-        self.divisor = np.array([*costs, 1], dtype=np.int64)  # the last entry stands for "no item left"
-        self.quotient, self.remainder = np.divmod(np.array([*values, 0], dtype=np.int64), self.divisor)
+        _check_sums(costs, values, [(cost - 1) * (value % cost) for cost, value in zip(costs, values, strict=True)])
+        self.costs, self.values = np.array(costs, np.int64), np.array(values, np.int64)
+        self.budget = min(budget, sum(costs))
+        whole = Filling(self.costs, self.values)
+        self.cost_before, self.value_before = whole.cost_before, whole.value_before
+        # items `left` .. `right` - 1 are decided; those before the break are likely in, those behind it likely out
+        self.left = self.right = int(np.searchsorted(self.cost_before, self.budget, side="right") - 1)
+        self.by_cost = np.argsort(self.costs, kind="stable")
+        self.decided: list[int] = []
         self.blocks: list[tuple[Ints, Ints]] = []  # taken and parent of the last list of each completed block
+        self.count_bounds: list[CountBound] | None = None
+        self.max_states = 0
         self.best_items: list[int] = []
         room = self.budget
         for k, cost in enumerate(costs):  # the first set to beat: in order, whatever still fits
             if cost <= room:
                 self.best_items.append(k)
                 room -= cost
-        self.best_value = sum(values[k] for k in self.best_items)
+        self.best_value = int(self.values[self.best_items].sum())
 
-    def run(self, state_cap: int) -> tuple[int, int]:
-        """Find the best set; return a bound on the value of every set and the length of the longest list."""
-        states, max_states = _States(*np.zeros((4, 1), dtype=np.int64)), 0
-        for k in range(len(self.costs) + 1):
-            states, upper = self._prune(states, k)
-            if not upper.size:  # behind the last item at the latest: there a state is worth just what it has
-                break
-            if upper.size > state_cap:
-                return int(upper.max()), max_states
-            max_states = max(max_states, upper.size)
-            if k and k % _BLOCK == 0:
+    def find_best(self, state_cap: int, table_bytes: int) -> tuple[list[int], int, int, int]:
+        """The best set, its value, a bound on the value of every set and the length of the longest list."""
+        self._prune(_States.start())  # improves the first set
+        is_in, is_open = self._settled()
+        fixed_cost, fixed_value = (int(numbers[is_in].sum()) for numbers in (self.costs, self.values))
+        is_open &= self.costs <= self.budget - fixed_cost
+        rest = _Search(self.costs[is_open].tolist(), self.values[is_open].tolist(), self.budget - fixed_cost)
+        floor = self.best_value - fixed_value
+        rest.best_value = max(rest.best_value, floor)
+        bound = rest.run(state_cap)
+        if bound > rest.best_value:
+            bound = rest.run_table(table_bytes, bound)
+        if rest.best_value > floor:
+            self.best_value = rest.best_value + fixed_value
+            open_items = np.flatnonzero(is_open)
+            self.best_items = [*np.flatnonzero(is_in).tolist(), *(int(open_items[k]) for k in rest.best_items)]
+        return self.best_items, self.best_value, bound + fixed_value, rest.max_states
+
+    def _settled(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Which items are in every set that beats the best one, and which may be in or out (Dembo and Hammer, 1980).
+
+        Forced the other way, a settled item leaves the fractional knapsack no more than the best set has.
+        """
+        everything = Filling(self.costs, self.values)
+        _, _, without = everything.into(np.minimum(self.budget + self.costs, everything.cost_before[-1]))
+        _, _, beside = everything.into(self.budget - self.costs)
+        is_before = np.arange(len(self.costs)) < self.left
+        can_change = np.where(is_before, without - self.values, beside + self.values) > self.best_value
+        return is_before & ~can_change, can_change
+
+    def run(self, state_cap: int) -> int:
+        """Find the best set; return a bound on the value of every set, the best one's value if that is proven."""
+        states, n_left = _States.start(), WORK_CAP * state_cap
+        while True:
+            states, upper = self._prune(states)
+            if not upper.size:  # when all is decided at the latest: there a state is worth just what it has
+                return self.best_value
+            n_left -= upper.size
+            if upper.size > state_cap or n_left < 0:
+                return int(upper.max())
+            self.max_states = max(self.max_states, upper.size)
+            level = len(self.decided)
+            if level and level % _BLOCK == 0:
                 self.blocks.append((states.taken, states.parent))
-                states = _States(states.cost, states.value, np.zeros_like(states.cost), np.arange(upper.size))
-            states = _extend(states, self.costs[k], self.values[k], 1 << k % _BLOCK, self.budget)
-        return self.best_value, max_states
+                zeros, numbers = np.zeros_like(states.cost), np.arange(upper.size)
+                states = _States(states.cost, states.value, states.count, zeros, numbers)
+            item = self._next_item()
+            self.decided.append(item)
+            bit = 1 << level % _BLOCK
+            states = _extend(states, int(self.costs[item]), int(self.values[item]), bit, self.budget)
 
-    def _prune(self, states: _States, k: int) -> tuple[_States, Ints]:
-        """The states of items 0 .. k-1 that may still beat the best set, and their bounds. May improve the best set."""
+    def _next_item(self) -> int:
+        """The next to decide, now behind the break and now before it, as long as there are any."""
+        if self.left == 0 or (self.right < len(self.costs) and len(self.decided) % 2 == 0):
+            self.right += 1
+            return self.right - 1
+        self.left -= 1
+        return self.left
+
+    def _prune(self, states: _States) -> tuple[_States, Ints]:
+        """The states that may still beat the best set, and bounds on what each can reach. May improve the best set."""
+        undecided = np.append(np.arange(self.left), np.arange(self.right, len(self.costs)))
         room = self.budget - states.cost
-        # Items k .. split-1 fit whole; of item `split` the fractional knapsack takes the part that fits.
-        split = np.searchsorted(self.cost_before, self.cost_before[k] + room, side="right") - 1
-        lower = states.value + self.value_before[split] - self.value_before[k]
-        room -= self.cost_before[split] - self.cost_before[k]
-        # floor(room * value / cost) in two parts, because room * value may not fit 64 bits
-        upper = lower + room * self.quotient[split] + room * self.remainder[split] // self.divisor[split]
-        i = int(lower.argmax())
-        if lower[i] > self.best_value:
-            self.best_value = int(lower[i])
-            self.best_items = [*self._items(int(states.taken[i]), int(states.parent[i])), *range(k, int(split[i]))]
+        n_whole, added, upper = Filling(self.costs[undecided], self.values[undecided]).into(room)
+        i = int((states.value + added).argmax())
+        if (value := int(states.value[i] + added[i])) > self.best_value:
+            self._improve(value, states, i, undecided[: n_whole[i]])
+        self._try_one_more_or_less(states)
+        upper = upper + states.value
         is_open = upper > self.best_value
-        return states[is_open], upper[is_open]
+        states, upper = states[is_open], upper[is_open]
+        if self.count_bounds is None and upper.size > _COUNT_BOUND_FROM:
+            self.count_bounds = count_bounds(self.costs, self.values, self.budget, self.best_value)
+        for bound in self.count_bounds or ():
+            tighter = bound.of(
+                states.cost, states.value, states.count, self.budget, (self.left, self.right), self.best_value
+            )
+            upper = np.minimum(upper, tighter)
+            is_open = upper > self.best_value
+            states, upper = states[is_open], upper[is_open]
+        return states, upper
 
-    def _items(self, taken: int, parent: int) -> list[int]:
-        """The items of one state, followed from the current block to the first."""
-        items = []
-        for block in range(len(self.blocks), -1, -1):
-            items += [block * _BLOCK + j for j in range(_BLOCK) if taken >> j & 1]
+    def _try_one_more_or_less(self, states: _States) -> None:
+        """Complete each state by all undecided items before the break and none behind it, but for the best one."""
+        room = self.budget - states.cost - self.cost_before[self.left]
+        values = states.value + self.value_before[self.left]
+        behind = self.by_cost[self.by_cost >= self.right]
+        best_up_to = np.append(0, np.maximum.accumulate(self.values[behind]))  # value of the best that costs so little
+        fits = np.searchsorted(self.costs[behind], room, side="right")
+        more = np.where(room >= 0, values + best_up_to[fits], -1)
+        before = self.by_cost[self.by_cost < self.left]
+        least_from = np.append(np.minimum.accumulate(self.values[before][::-1])[::-1], LIMIT)  # of those that suffice
+        frees = np.searchsorted(self.costs[before], -room, side="left")
+        less = np.where(room < 0, values - least_from[frees], -1)
+        i = int(np.maximum(more, less).argmax())
+        if (value := int(max(more[i], less[i]))) <= self.best_value:
+            return
+        rest = np.arange(self.left)
+        if room[i] < 0:
+            dropped = before[frees[i] :][int(self.values[before[frees[i] :]].argmin())]
+            rest = rest[rest != dropped]
+        elif fits[i]:
+            rest = np.append(rest, behind[int(self.values[behind[: fits[i]]].argmax())])
+        self._improve(value, states, i, rest)
+
+    def _improve(self, value: int, states: _States, i: int, undecided: Ints) -> None:
+        """The best set is now state `i` with these undecided items."""
+        taken, parent = int(states.taken[i]), int(states.parent[i])
+        items = [int(k) for k in undecided]
+        for block in range(len(self.blocks), -1, -1):  # from the current block to the first
+            items += [self.decided[block * _BLOCK + j] for j in range(_BLOCK) if taken >> j & 1]
             if block:
                 taken, parent = (int(column[parent]) for column in self.blocks[block - 1])
-        return items
+        self.best_value, self.best_items = value, items
+
+    def run_table(self, max_bytes: int, bound: int) -> int:
+        """The same by a table of every cost up to the budget, one bit a choice; `bound` where it needs more memory."""
+        unit = math.gcd(*(int(cost) for cost in self.costs))
+        costs, budget = self.costs // unit, self.budget // unit
+        if len(costs) * (budget + 8) // 8 > max_bytes or 16 * budget > max_bytes:
+            return bound
+        best = np.zeros(budget + 1, np.int64)
+        choices = []
+        for cost, value in zip(costs.tolist(), self.values.tolist(), strict=True):
+            with_it = best[: budget + 1 - cost] + value
+            is_better = with_it > best[cost:]
+            choices.append(np.packbits(is_better))
+            np.maximum(best[cost:], with_it, out=best[cost:])
+        if best[budget] > self.best_value:
+            self.best_value, self.best_items = int(best[budget]), []
+            for k in range(len(costs) - 1, -1, -1):
+                cell = budget - int(costs[k])
+                if cell >= 0 and choices[k][cell >> 3] >> (7 - (cell & 7)) & 1:
+                    self.best_items.append(k)
+                    budget = cell
+        return self.best_value
 
 
 def _extend(states: _States, cost: int, value: int, bit: int, budget: int) -> _States:
@@ -173,6 +298,7 @@ def _extend(states: _States, cost: int, value: int, bit: int, budget: int) -> _S
     both = _States(
         np.concatenate([states.cost, states.cost[:n_fit] + cost]),
         np.concatenate([states.value, states.value[:n_fit] + value]),
+        np.concatenate([states.count, states.count[:n_fit] + 1]),
         np.concatenate([states.taken, states.taken[:n_fit] | bit]),
         np.concatenate([states.parent, states.parent[:n_fit]]),
     )
@@ -181,6 +307,22 @@ def _extend(states: _States, cost: int, value: int, bit: int, budget: int) -> _S
     order = order[np.append(True, values[1:] > np.maximum.accumulate(values)[:-1])]
     costs = both.cost[order]
     return both[order[np.append(costs[1:] > costs[:-1], True)]]  # of equal costs the last is worth most
+
+
+def _checked_input(costs: Sequence[int], values: Sequence[int], budget: int) -> tuple[list[int], list[int], int]:
+    all_costs = [_whole(f"costs[{i}]", cost) for i, cost in enumerate(costs)]
+    all_values = [_whole(f"values[{i}]", value) for i, value in enumerate(values)]
+    if len(all_costs) != len(all_values):
+        raise ValueError(f"Every item needs a cost and a value; got {len(all_costs)} costs, {len(all_values)} values.")
+    return all_costs, all_values, _whole("budget", budget)
+
+
+def _check_sums(costs: list[int], values: list[int], products: Sequence[int] = ()) -> None:
+    if max(sum(costs), sum(values), *products) >= LIMIT:
+        raise ValueError(
+            f"Too large for exact 64-bit arithmetic: the {len(costs)} items that fit the budget alone cost "
+            f"{sum(costs)} and are worth {sum(values)} together. Count costs or values in a larger unit."
+        )
 
 
 def _whole(name: str, number: int) -> int:

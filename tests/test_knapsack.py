@@ -1,4 +1,4 @@
-"""The knapsack solver against enumeration, a dense dynamic programme and the published A100 table."""
+"""The knapsack solver against enumeration, a dense dynamic programme, HiGHS and the published A100 table."""
 
 from __future__ import annotations
 
@@ -10,28 +10,42 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.optimize import Bounds, LinearConstraint, milp
 
-from planner.knapsack import Solution, budget_milliseconds, solve, to_milliseconds_up
+from planner.knapsack import Solution, budget_milliseconds, front, solve, to_milliseconds_up
 
 Instance = tuple[list[int], list[int], int]
+
+FAMILIES = ("uncorrelated", "weakly", "strongly", "inverse strongly", "subset-sum")
+
+
+def family_items(family: str, n: int, top: int, rng: random.Random) -> tuple[list[int], list[int]]:
+    """Costs and values of the families of Pisinger (Computers & Operations Research 32(9), 2005); costs from 1."""
+    costs = [rng.randint(1, top) for _ in range(n)]
+    if family == "uncorrelated":
+        return costs, [rng.randint(1, top) for _ in costs]
+    if family == "weakly":
+        return costs, [max(1, cost + rng.randint(-top // 10, top // 10)) for cost in costs]
+    if family == "strongly":
+        return costs, [cost + top // 10 for cost in costs]
+    if family == "inverse strongly":
+        return [cost + top // 10 for cost in costs], costs
+    assert family == "subset-sum"
+    return costs, list(costs)
 
 
 def small_instance(rng: random.Random) -> Instance:
     """Up to 11 items in random order, from families with zeros, ties, no slack or numbers near the 64-bit limit."""
     n = rng.choice([1, 2, 3, 4, 5, 6, 7, 8, 8, 9, 10, 11])
     top = rng.choice([2, 5, 30, 1000, 10**8])
-    costs = [rng.randint(0, top) for _ in range(n)]
-    family = rng.randrange(5)
-    if family == 0:
-        values = [rng.randint(0, top) for _ in range(n)]
-    elif family == 1:
-        values = [cost + top // 10 for cost in costs]
-    elif family == 2:
-        values = list(costs)
-    elif family == 3:
-        values = [rng.randint(0, 3) for _ in range(n)]
+    family = rng.choice([*FAMILIES, "few values", "large values"])
+    if family in FAMILIES:
+        costs, values = family_items(family, n, top, rng)
+        if rng.random() < 0.3:
+            costs[rng.randrange(n)] = values[rng.randrange(n)] = 0
     else:
-        values = [rng.randint(0, 10**11) for _ in range(n)]
+        costs = [rng.randint(0, top) for _ in range(n)]
+        values = [rng.randint(0, 3 if family == "few values" else 10**11) for _ in costs]
     return costs, values, rng.randint(0, sum(costs) + 1)
 
 
@@ -55,14 +69,24 @@ def best_values_by_dense_programme(costs: list[int], values: list[int], budget: 
     return best
 
 
-def medium_instance(seed: int) -> Instance:
-    """100 to 200 items in random order: more than the solver remembers in one block of choices."""
+def medium_instance(seed: int, n_items: tuple[int, int] = (100, 200), top: int = 100) -> Instance:
+    """100 to 200 items of one family, in turn, in random order; one in three counts its values in a finer unit."""
     rng = random.Random(seed)
-    n = rng.randint(100, 200)
-    costs = [rng.randint(1, 100) for _ in range(n)]
-    noise = [0, 3, 100][seed % 3]  # value follows cost exactly, nearly, not at all
-    values = [rng.randint(1, 100) if noise == 100 else cost + 10 + rng.randint(0, noise) for cost in costs]
-    return costs, values, int(sum(costs) * rng.uniform(0.05, 0.95))
+    costs, values = family_items(FAMILIES[seed % len(FAMILIES)], rng.randint(*n_items), top, rng)
+    unit = 1000 if seed % 3 == 0 else 1
+    return costs, [unit * value for value in values], int(sum(costs) * rng.uniform(0.05, 0.95))
+
+
+def late_instance(seed: int, n_items: int) -> Instance:
+    """Value is cost, in thousands; only the last item without the first one reaches the odd rest of the budget.
+
+    All bounds equal the budget and nothing is settled early. The solver decides from the middle outwards, so it comes
+    to these two at the end. For even seeds all other items are equal: the best set holds all decided in the first half.
+    """
+    rng = random.Random(seed)
+    costs = [1000 * rng.randint(1, 1 if seed % 2 == 0 else 20) for _ in range(n_items - 2)]
+    costs = [1003, *costs, 1005]
+    return costs, list(costs), sum(costs) // 2000 * 1000 + 5
 
 
 def check_set(solution: Solution, costs: list[int], values: list[int], budget: int) -> None:
@@ -70,6 +94,12 @@ def check_set(solution: Solution, costs: list[int], values: list[int], budget: i
     assert list(solution.indices) == sorted(set(solution.indices))
     assert solution.cost == sum(costs[i] for i in solution.indices) <= budget
     assert solution.value == sum(values[i] for i in solution.indices) <= solution.bound
+
+
+def check_is_optimal(solution: Solution, costs: list[int], values: list[int], budget: int) -> None:
+    check_set(solution, costs, values, budget)
+    assert solution.is_proven
+    assert solution.value == best_values_by_dense_programme(costs, values, budget)[-1]
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -102,10 +132,168 @@ def test_counterexamples_to_one_parent_per_budget(
 @pytest.mark.parametrize("seed", range(24))
 def test_solution_is_as_good_as_a_dense_programme(seed: int) -> None:
     costs, values, budget = medium_instance(seed)
+    check_is_optimal(solve(costs, values, budget), costs, values, budget)
+
+
+@pytest.mark.parametrize("state_cap", [0, 1, 3])
+@pytest.mark.parametrize("seed", range(15))
+def test_table_answers_where_the_lists_may_not_grow(seed: int, state_cap: int) -> None:
+    """Also where all costs have a common divisor, which the table divides by, and on the smallest instances."""
+    for costs, values, budget in (medium_instance(seed), medium_instance(seed, (1, 12)), medium_instance(seed, (2, 9))):
+        check_is_optimal(solve(costs, values, budget, state_cap=state_cap), costs, values, budget)
+        thousands = [1000 * cost for cost in costs]
+        solution = solve(thousands, values, 1000 * budget + 999, state_cap=state_cap, table_bytes=2**21)
+        check_set(solution, thousands, values, 1000 * budget + 999)
+        assert solution.is_proven
+        assert solution.value == best_values_by_dense_programme(costs, values, budget)[-1]
+
+
+def test_table_leaves_out_open_items_that_no_longer_fit() -> None:
+    """The first and third item are settled in; the others fit the budget, but one of them not beside those."""
+    solution = solve([33, 11, 3, 10, 63, 44, 39], [43, 21, 13, 20, 73, 54, 49], 98, state_cap=0)
+    check_is_optimal(solution, [33, 11, 3, 10, 63, 44, 39], [43, 21, 13, 20, 73, 54, 49], 98)
+    rng = random.Random(1)
+    for _ in range(1000):
+        costs, values = family_items(rng.choice(FAMILIES), rng.randint(3, 10), 30, rng)
+        budget = int(sum(costs) * rng.uniform(0.05, 0.95))
+        solution = solve(costs, values, budget, state_cap=0)
+        assert solution.is_proven
+        assert solution.value == best_value_by_enumeration(costs, values, budget)
+
+
+def test_table_confirms_a_set_that_was_already_the_best() -> None:
+    """The bound of the fractional knapsack stays above the best set, so only a full search can tell."""
+    costs, values, budget = [7, 5, 8, 5], [8, 8, 8, 7], 8
+    solution = solve(costs, values, budget, state_cap=0)
+    assert (solution.value, solution.is_proven) == (8, True)
+    unproven = solve(costs, values, budget, state_cap=0, table_bytes=0)
+    assert unproven.value == 8 < unproven.bound
+
+
+@pytest.mark.parametrize("n_items", [64, 100, 150, 200, 300])
+def test_sets_are_rebuilt_across_blocks_of_decisions(n_items: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In full blocks of 62 decisions, and in blocks so small that short searches cross many of them."""
+    for seed in range(3):
+        costs, values, budget = late_instance(seed, n_items)
+        solution = solve(costs, values, budget, table_bytes=0)
+        check_set(solution, costs, values, budget)
+        assert (solution.value, solution.is_proven) == (budget, True)
+        assert {0, n_items - 1} & set(solution.indices) == {n_items - 1}
+    for block in (1, 2, 5):
+        monkeypatch.setattr("planner.knapsack._BLOCK", block)
+        for seed in range(4):
+            for small in (medium_instance(n_items + seed, (20, 90)), late_instance(seed, 40)):
+                check_is_optimal(solve(*small, table_bytes=0), *small)
+
+
+@pytest.mark.parametrize("bound_from", [0, 10**9])
+@pytest.mark.parametrize("seed", range(20))
+def test_solution_is_as_good_with_the_bound_on_the_number_of_items_as_without(
+    seed: int, bound_from: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Always on and never on: a bound that is too tight would lose the best set."""
+    monkeypatch.setattr("planner.knapsack._COUNT_BOUND_FROM", bound_from)
+    for k in range(15):
+        costs, values, budget = medium_instance(15 * seed + k, (15, 80), 60)
+        check_is_optimal(solve(costs, values, budget, table_bytes=0), costs, values, budget)
+    for k in range(100):
+        costs, values, budget = medium_instance(100 * seed + k, (4, 11), 30)
+        solution = solve(costs, values, budget, table_bytes=0)
+        assert solution.is_proven
+        assert solution.value == best_value_by_enumeration(costs, values, budget)
+
+
+@pytest.mark.parametrize("bound_from", [0, 10**9])
+@pytest.mark.parametrize(("top_cost", "top_value"), [(2**30, 2**57), (2**57, 8), (2**30, 2**32), (1000, 2**57)])
+def test_numbers_near_the_limit_do_not_overflow(
+    top_cost: int, top_value: int, bound_from: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("planner.knapsack._COUNT_BOUND_FROM", bound_from)
+    rng = random.Random(top_cost + top_value)
+    for _ in range(200):
+        n = rng.randint(5, 11)
+        costs = [rng.randint(top_cost // 2, top_cost) for _ in range(n)]
+        values = [rng.randint(1 + top_value // 2, top_value) for _ in range(n)]
+        budget = int(sum(costs) * rng.uniform(0.2, 0.8))
+        solution = solve(costs, values, budget)
+        check_set(solution, costs, values, budget)
+        assert solution.is_proven
+        assert solution.value == best_value_by_enumeration(costs, values, budget)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_bounds_hold_where_both_kinds_stop_unproven(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("planner.knapsack._COUNT_BOUND_FROM", 0)
+    for k in range(10):
+        costs, values, budget = medium_instance(10 * seed + k, (15, 80), 60)
+        optimum = best_values_by_dense_programme(costs, values, budget)[-1]
+        for state_cap in (0, 1, 5):
+            solution = solve(costs, values, budget, state_cap=state_cap, table_bytes=0)
+            check_set(solution, costs, values, budget)
+            assert solution.value <= optimum <= solution.bound
+
+
+@pytest.mark.parametrize("family", ["strongly", "inverse strongly"])
+@pytest.mark.parametrize("value_unit", [1, 1000, 10**9])
+@pytest.mark.parametrize("cost_unit", [1, 1000])
+def test_the_units_of_cost_and_value_do_not_matter(family: str, value_unit: int, cost_unit: int) -> None:
+    """These are proven by the number of items alone, whose charge must be found in any unit."""
+    costs, values = family_items(family, 500, 10**6, random.Random(1))
+    budget = sum(costs) // 2
+    plain = solve(costs, values, budget)
+    scaled = solve([cost_unit * c for c in costs], [value_unit * v for v in values], cost_unit * budget)
+    assert plain.is_proven
+    assert scaled.is_proven
+    assert scaled.value == value_unit * plain.value
+    assert scaled.max_states < 20_000
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_front_is_the_best_value_at_every_budget(seed: int) -> None:
+    costs, values, budget = medium_instance(seed, (1, 60), 40)
+    if seed % 4 == 0:
+        costs[0], values[-1] = 0, 0
+    at, best = front(costs, values, budget)
+    assert (at[0], *np.diff(at).clip(max=1), *np.diff(best).clip(max=1)) == (0, *[1] * 2 * (len(at) - 1))
+    every_budget = best[np.searchsorted(at, np.arange(budget + 1), side="right") - 1]
+    assert every_budget.tolist() == best_values_by_dense_programme(costs, values, budget).tolist()
+    for b in {0, budget, *at[:: 1 + len(at) // 10].tolist(), *(at[:: 1 + len(at) // 10] - 1).clip(0).tolist()}:
+        assert solve(costs, values, b).value == every_budget[b]
+
+
+def test_front_of_nothing_of_free_items_and_of_items_too_dear() -> None:
+    for costs, values, budget, expected in (
+        ([], [], 5, ([0], [0])),
+        ([0, 0], [2, 3], 0, ([0], [5])),
+        ([6, 10**30], [9, 10**30], 5, ([0], [0])),
+        ([6, 1], [9, 0], 10**30, ([0, 6], [0, 9])),
+    ):
+        at, best = front(costs, values, budget)
+        assert (at.tolist(), best.tolist()) == expected
+    with pytest.raises(ValueError, match="64-bit"):
+        front([1, 1], [2**61, 2**61], 2)
+    with pytest.raises(ValueError, match=r"values\[1\].*-3"):
+        front([1, 1], [2, -3], 2)
+
+
+@pytest.mark.parametrize("n_items", [50, 200, 500])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_solution_is_as_good_as_what_milp_proves(family: str, n_items: int) -> None:
+    """HiGHS with no gap, 2 s; where it proves nothing, the dense programme still does."""
+    rng = random.Random(f"{family} {n_items}")
+    costs, values = family_items(family, n_items, 1000 if n_items < 500 else 100, rng)
+    budget = sum(costs) // 2
     solution = solve(costs, values, budget)
-    check_set(solution, costs, values, budget)
-    assert solution.is_proven
-    assert solution.value == best_values_by_dense_programme(costs, values, budget)[-1]
+    check_is_optimal(solution, costs, values, budget)
+    result = milp(
+        -np.array(values, float),
+        constraints=LinearConstraint(np.array([costs], float), ub=budget),
+        integrality=np.ones(n_items),
+        bounds=Bounds(0, 1),
+        options={"mip_rel_gap": 0, "time_limit": 2},
+    )
+    if result.status == 0:
+        assert solution.value == round(-result.fun)
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -137,25 +325,22 @@ def test_state_cap_leaves_a_set_that_fits_and_a_bound_that_holds(seed: int) -> N
     costs, values, budget = medium_instance(seed)
     optimum = best_values_by_dense_programme(costs, values, budget)[-1]
     for state_cap in (0, 1, 2, 20):
-        solution = solve(costs, values, budget, state_cap=state_cap)
+        solution = solve(costs, values, budget, state_cap=state_cap, table_bytes=0)
         check_set(solution, costs, values, budget)
         assert solution.value <= optimum <= solution.bound
         assert solution.is_proven == (solution.value == solution.bound)
         assert solution.max_states <= state_cap
 
 
-def test_set_is_not_called_proven_when_the_cap_was_hit() -> None:
-    rng = random.Random(0)
-    costs = [rng.randint(1, 10_000) for _ in range(40)]
-    values = [cost + 1000 for cost in costs]
+def test_set_is_not_called_proven_when_the_cap_was_hit_and_no_table_fits() -> None:
+    costs, values = family_items("weakly", 200, 10_000, random.Random(0))
     budget = sum(costs) // 2
-    capped, full = (solve(costs, values, budget, state_cap=cap) for cap in (50, 10**6))
-    check_set(capped, costs, values, budget)
-    assert full.is_proven
-    assert full.value == best_values_by_dense_programme(costs, values, budget)[-1]
+    capped = solve(costs, values, budget, state_cap=20, table_bytes=0)
     assert not capped.is_proven
-    assert capped.value <= full.value <= capped.bound
     assert capped.value < capped.bound
+    for full in (solve(costs, values, budget, table_bytes=0), solve(costs, values, budget, state_cap=20)):
+        check_is_optimal(full, costs, values, budget)
+        assert capped.value <= full.value <= capped.bound
 
 
 @pytest.mark.parametrize(
