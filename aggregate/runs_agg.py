@@ -60,8 +60,12 @@ class Aggregation:
 
 def is_diverged(record: RunRecord) -> bool:
     """Whether a run's loss became NaN, or its test accuracy is that of guessing."""
-    at_chance = record.test_acc is not None and abs(record.test_acc - CHANCE_ACCURACY) <= CHANCE_MARGIN
-    return "diverged" in record.flags or at_chance
+    return "diverged" in record.flags or is_chance(record.test_acc)
+
+
+def is_chance(acc: float | None) -> bool:
+    """Whether an accuracy is that of guessing."""
+    return acc is not None and abs(acc - CHANCE_ACCURACY) <= CHANCE_MARGIN
 
 
 def _one_row(config: RunConfig, conditions: Conditions, records: Sequence[RunRecord]) -> tuple[AggRow, int]:
@@ -105,6 +109,7 @@ def _one_row(config: RunConfig, conditions: Conditions, records: Sequence[RunRec
         overhead_sec_mean=overhead_mean,
         overhead_sec_std=overhead_std,
         acc_epochs=acc_epochs,
+        n_diverged=sum(map(is_diverged, used)),
     )
     return row, len(used)
 

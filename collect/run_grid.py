@@ -14,19 +14,18 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
 if not __package__:  # run by path: import from the checkout, not from this folder
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from collect.child import CHILD, noted_interrupts
+from collect.child import CHILD
 from collect.estimate import WallEstimate
 from collect.grid import PlannedRun, grid_name, grid_runs, read_configs
-from collect.recover import recover
 from collect.run_one import DEFAULT, HELP, add_data_flags, make_spec, output_printer
-from collect.runner import RunClaimedError, RunExistsError, run
+from collect.turns import Taken, Turn, make_ready, outcome_text, take_turns
 from epochcast.cli import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
@@ -38,11 +37,10 @@ from epochcast.cli import (
     positive_int,
     print_home,
     run_command,
-    significant,
 )
 from epochcast.paths import excluded_csv, failures_csv
 from epochcast.schema import REPEATED_STATUSES, SPEC_CHOICES, Exclusion, FailureRecord, RunRecord, RunSpec
-from epochcast.tables import check_appendable, read_table
+from epochcast.tables import read_table
 
 LIST_FLAGS = ("depth", "base_filters", "batch_size", "pipeline", "precision", "jit_compile", "seed")
 MAX_CONFIGURATIONS = 10_000  # years of measuring: more is a slip of the pen
@@ -55,15 +53,43 @@ LIST_HELP = {
 
 
 @dataclass(slots=True)
-class GridResult:
-    """What a grid did: rows measured now, failures by status, runs that were left out, and whether it was stopped."""
+class GridResult(Taken):
+    """What a grid did, and how many of its runs were measured before, or failed for good."""
 
-    measured: list[RunRecord] = field(default_factory=list)
-    failures: list[FailureRecord] = field(default_factory=list)
     n_done_before: int = 0
     n_failed_before: int = 0
-    n_elsewhere: int = 0
-    was_interrupted: bool = False
+
+
+class _Shuffled:
+    """The runs left to do, in random order, with the time that is left."""
+
+    def __init__(
+        self,
+        waiting: Sequence[PlannedRun],
+        estimate: WallEstimate,
+        timeout_sec: float | None,
+        say: Callable[[str], None],
+    ) -> None:
+        self._waiting, self._estimate, self._timeout_sec, self._say = waiting, estimate, timeout_sec, say
+        self._number = 0
+
+    def next_turn(self) -> Turn | None:
+        if self._number == len(self._waiting):
+            return None
+        self._number += 1
+        return Turn(self._waiting[self._number - 1], self._timeout_sec)
+
+    def ended(self, planned: PlannedRun, outcome: RunRecord | FailureRecord) -> None:
+        if isinstance(outcome, RunRecord):
+            self._estimate.add(planned.spec, outcome.wall_sec or 0.0)
+        left_sec = sum(self._estimate.expected_sec(later.spec) for later in self._waiting[self._number :])
+        self._say(f"{self._place()} {outcome_text(outcome)}; {clock(left_sec)} left")
+
+    def left_to_another(self, planned: PlannedRun) -> None:
+        self._say(f"{self._place()} {planned.spec.config} is measured by another process: left to it")
+
+    def _place(self) -> str:
+        return f"[{self._number}/{len(self._waiting)}]"
 
 
 def run_grid(
@@ -87,12 +113,7 @@ def run_grid(
     """
     grid_id = grid_name(planned)
     if not is_dry:
-        check_appendable(runs, RunRecord)
-        found = recover(runs, log_dir)
-        for record in found.appended:
-            say(f"recovered {record.run_id}, measured before but not in the table")
-        for problem in found.unreadable:
-            say(f"skipped {problem}")
+        make_ready(runs, log_dir, say)
     rows = read_table(runs, RunRecord) if runs.exists() else []
     result = GridResult()
     repeated = {*REPEATED_STATUSES, "crash"} if retries_crashed else set(REPEATED_STATUSES)
@@ -103,37 +124,8 @@ def run_grid(
     if is_dry:
         return result
     start = time.monotonic()
-    with noted_interrupts() as interrupts:
-        for number, item in enumerate(waiting, start=1):
-            if interrupts:
-                break
-            try:
-                outcome = run(
-                    item.spec,
-                    run_id=item.run_id,
-                    runs=runs,
-                    log_dir=log_dir,
-                    grid_id=grid_id,
-                    timeout_sec=timeout_sec,
-                    child=child,
-                    on_output=on_output,
-                    interrupts=interrupts,
-                )
-            except (RunClaimedError, RunExistsError):
-                result.n_elsewhere += 1
-                say(f"[{number}/{len(waiting)}] {item.spec.config} is measured by another process: left to it")
-                continue
-            if isinstance(outcome, RunRecord):
-                result.measured.append(outcome)
-                estimate.add(item.spec, outcome.wall_sec or 0.0)
-            else:
-                result.failures.append(outcome)
-            left_sec = sum(estimate.expected_sec(later.spec) for later in waiting[number:])
-            say(f"[{number}/{len(waiting)}] {_outcome_text(outcome)}; {clock(left_sec)} left")
-            if isinstance(outcome, FailureRecord) and outcome.status == "interrupted":
-                result.was_interrupted = True
-                break
-        result.was_interrupted |= bool(interrupts)
+    shuffled = _Shuffled(waiting, estimate, timeout_sec, say)
+    take_turns(shuffled, result, runs=runs, log_dir=log_dir, grid_id=grid_id, child=child, on_output=on_output)
     say(_closing_line(result, waiting, time.monotonic() - start, runs))
     return result
 
@@ -180,22 +172,6 @@ def _opening_line(
     until = datetime.now().astimezone() + timedelta(seconds=expected_sec)
     basis = f"scaled by {estimate.n_runs} runs of this box" if estimate.n_runs else "rough: nothing measured here yet"
     return f"{line}, {len(waiting)} to measure, about {clock(expected_sec)}, until {until:%Y-%m-%d %H:%M} ({basis})"
-
-
-def _outcome_text(outcome: RunRecord | FailureRecord) -> str:
-    if isinstance(outcome, FailureRecord):
-        return f"{outcome.status.upper()} {_name(outcome)}: {outcome.message[:120]}"
-    flags = f" [{', '.join(outcome.flags)}]" if outcome.flags else ""
-    assert outcome.steady_time_sec is not None and outcome.wall_sec is not None and outcome.train_n is not None
-    return (
-        f"{_name(outcome)}: {significant(outcome.steady_time_sec)} s/epoch, "
-        f"{significant(outcome.train_n / outcome.steady_time_sec)} images/s, "
-        f"{significant(outcome.wall_sec)} s in all{flags}"
-    )
-
-
-def _name(outcome: RunRecord | FailureRecord) -> str:
-    return f"({outcome.depth},{outcome.base_filters},{outcome.batch_size})"
 
 
 def _closing_line(result: GridResult, waiting: Sequence[PlannedRun], elapsed_sec: float, runs: Path) -> str:

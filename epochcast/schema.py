@@ -55,6 +55,10 @@ def _is_finite(value: object) -> bool:
     return isinstance(value, Real) and math.isfinite(value)
 
 
+def _is_whole(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
 def _require_time(owner: object, name: str) -> None:
     try:
         datetime.fromisoformat(getattr(owner, name))
@@ -81,7 +85,7 @@ class RunConfig:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            _require(isinstance(value, int) and value >= 1, self, field.name, "a whole number of at least 1")
+            _require(_is_whole(value, 1), self, field.name, "a whole number of at least 1")
         _require(self.depth <= MAX_DEPTH, self, "depth", f"at most {MAX_DEPTH}: filters double with every block")
 
     def steps_per_epoch(self, train_n: int = TRAIN_N) -> int:
@@ -142,11 +146,11 @@ class RunSpec:
 
     def __post_init__(self) -> None:
         RunConfig(self.depth, self.base_filters, self.batch_size)
-        _require(isinstance(self.epochs, int) and self.epochs >= 2, self, "epochs", "at least 2: the first is untimed")
-        is_window = self.window_steps is None or (isinstance(self.window_steps, int) and self.window_steps >= 1)
+        _require(_is_whole(self.epochs, 2), self, "epochs", "at least 2: the first is untimed")
+        is_window = self.window_steps is None or _is_whole(self.window_steps, 1)
         _require(is_window, self, "window_steps", "a whole number of at least 1, or absent")
-        _require(isinstance(self.seed, int) and self.seed >= 0, self, "seed", "0 or above")
-        _require(isinstance(self.train_n, int) and self.train_n >= 1, self, "train_n", "at least 1")
+        _require(_is_whole(self.seed, 0), self, "seed", "0 or above")
+        _require(_is_whole(self.train_n, 1), self, "train_n", "at least 1")
         for name, choices in SPEC_CHOICES.items():
             _require(getattr(self, name) in choices, self, name, f"one of {', '.join(choices)}")
         _require(DEVICE.fullmatch(self.device) is not None, self, "device", "auto, cpu, gpu, gpu:N or a GPU's UUID")
@@ -337,12 +341,13 @@ class AggRow:
     overhead_sec_mean: float | None = None
     overhead_sec_std: float | None = None
     acc_epochs: int | None = None  # the epoch count that the accuracy was measured after
+    n_diverged: int | None = None  # of the runs in the means: loss NaN, or no better than guessing
 
     def __post_init__(self) -> None:
         RunConfig(self.depth, self.base_filters, self.batch_size)
         _require_positive(self, "params", "n", "steps_per_epoch", "avg_time_mean", "thr_mean", "first_epoch_sec_mean")
         _require_not_negative(self, "avg_time_std", "thr_std", "acc_std", "first_epoch_sec_std")
-        _require_not_negative(self, "overhead_sec_mean", "overhead_sec_std", "n_stalled", "n_flagged")
+        _require_not_negative(self, "overhead_sec_mean", "overhead_sec_std", "n_stalled", "n_flagged", "n_diverged")
         _require(self.acc_mean is None or 0 <= self.acc_mean <= 1, self, "acc_mean", "between 0 and 1, or empty")
 
     @property

@@ -72,6 +72,8 @@ def test_the_a100_runs_give_143_rows_without_the_two_known_stalls(a100):
     assert times[RunConfig(3, 32, 320)] == pytest.approx(1.03, abs=5e-3)
     assert len(result.diverged) == 19
     assert len({record.config for record in result.diverged}) == 17
+    assert sum(row.n_diverged for row in result.rows) == 19
+    assert sum(row.n_diverged == row.n for row in result.rows) == 17
     text = report_lines(result)
     assert "rows_read: 159 (used 159, left out as flagged 0, excluded 0)" in text
     assert "stalled_epochs: 2" in text
@@ -253,6 +255,15 @@ def test_a_run_has_diverged_if_it_says_so_or_only_guesses():
     assert is_diverged(run_row(test_acc=0.0999))
     assert not is_diverged(run_row(test_acc=0.11))
     assert not is_diverged(run_row())
+
+
+def test_a_row_counts_the_runs_of_its_means_that_diverged(tmp_path):
+    guessing = run_row(run_id="a", test_acc=0.1)
+    assert only_row(tmp_path, guessing, run_row(run_id="b", test_acc=0.6)).n_diverged == 1
+    assert only_row(tmp_path, guessing, run_row(run_id="b", flags=("diverged",))).n_diverged == 2
+    assert only_row(tmp_path, run_row(run_id="b")).n_diverged == 0  # of an unknown accuracy, but no NaN
+    unstable = run_row(run_id="a", test_acc=0.1, flags=("unstable",))
+    assert only_row(tmp_path, unstable, run_row(run_id="b")).n_diverged == 0  # it is in no mean
 
 
 # --- the cache -------------------------------------------------------------------------------------------------------
