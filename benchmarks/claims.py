@@ -1,4 +1,4 @@
-"""Every figure that is claimed of the time model, with its target: python benchmarks/claims.py (make claims)
+"""Every figure claimed of the time model and of plans, with its target: python benchmarks/claims.py (make claims)
 
 On the reference A100 table; transfer also on rows measured on a CPU (results/cpu/). Splits are by configuration. Writes
 claims.md and claims.json to results/benchmarks/claims/. `--only NAME,...` runs some parts.
@@ -11,7 +11,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ import numpy as np
 import numpy.typing as npt
 
 from aggregate.runs_agg import aggregate
+from benchmarks.claim import RANDOM, Claim, at_most
+from benchmarks.plan_claims import info, knapsack, plans, simulated
 from benchmarks.reference_table import held_out, published_rows, steady_rows
 from epochcast.cli import clock, run_command, table_text
 from epochcast.environment import utc_now
@@ -53,26 +55,11 @@ from model.time_ann import MEMBERS
 from model.time_model import Table, TimeModel
 from model.transfer import choose_start
 
-RANDOM = np.random.default_rng
 STARTS = 15  # first configurations of the designs, drawn at random
 SEEDS = 5
 UNSEEN_SEEDS = 10
 STALL_ROWS, STALL_FACTORS = 40, (1.5, 2.0, 10.0)
 PLAN_EPOCHS = (3, 10, 50)
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """One figure with what it should reach; `reached` is None where there is no target."""
-
-    what: str
-    found: str
-    target: str = ""
-    reached: bool | None = None
-
-
-def at_most(what: str, value: float, limit: float, spread: str = "", unit: str = "%") -> Claim:
-    return Claim(what, f"{value:.4g} {unit}{spread}", f"<= {limit:g} {unit}", bool(value <= limit))
 
 
 def ape(model: TimeModel, table: Table, mask: npt.NDArray[np.bool_]) -> Array:
@@ -554,6 +541,10 @@ PARTS: dict[str, Callable[[], list[Claim]]] = {
     "whole_runs": whole_runs,
     "transfer": transfer,
     "stalled": stalled,
+    "knapsack": knapsack,
+    "plans": plans,
+    "info": info,
+    "simulated": simulated,
 }
 
 

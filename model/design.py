@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from epochcast.schema import RunConfig
 from model.features import FEATURE_NAMES, feature_matrix
@@ -25,6 +26,7 @@ KERNEL_NOISE = 1e-3  # variance of a measurement, the process's own being 1
 # what is planned or measured where a user names nothing else
 DEFAULT_GRID = {"depth": (2, 3, 4, 5), "base_filters": (16, 32, 64, 128), "batch_size": (64, 128, 256, 512, 1024, 2048)}
 Costs = Callable[[list[int]], Array]  # of every candidate, shape (n,), given the indices of those already measured
+Fits = Callable[[list[int]], npt.NDArray[np.bool_]]  # which candidates still fit, given those chosen so far
 
 
 def information_rows(configs: Sequence[RunConfig], train_n: int) -> Array:
@@ -34,33 +36,66 @@ def information_rows(configs: Sequence[RunConfig], train_n: int) -> Array:
     return np.asarray(scaled / scaled.sum(axis=1, keepdims=True))
 
 
+class Field:
+    """The design's Gaussian process over all candidates: what is still uncertain after those measured."""
+
+    def __init__(self, candidates: Sequence[RunConfig], measured: Sequence[int], train_n: int) -> None:
+        features = feature_matrix(candidates, FEATURE_NAMES, train_n)
+        spread = features.std(axis=0)
+        x = (features - features.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
+        square = ((x[:, None, :] - x[None, :, :]) ** 2).sum(axis=2)
+        self._covariance = np.exp(-square / (2 * KERNEL_LENGTH**2))  # each candidate has variance 1 at first
+        for i in measured:
+            self.measure(i)
+
+    @property
+    def known(self) -> float:
+        """The share of the candidates' variance that the measured ones explain, 0 to 1."""
+        return float(1 - np.diag(self._covariance).mean())
+
+    def gains(self) -> Array:
+        """How much more of it each candidate would explain if it were measured next, shape (n,)."""
+        own = np.diag(self._covariance) + KERNEL_NOISE
+        return np.asarray((self._covariance**2).sum(axis=0) / own / len(own))
+
+    def measure(self, i: int) -> None:
+        """Candidate `i` is measured."""
+        row = self._covariance[i]
+        self._covariance = self._covariance - np.outer(row, row) / (row[i] + KERNEL_NOISE)
+
+
 def next_indices(
     candidates: Sequence[RunConfig],
     measured: Sequence[int],
     n: int,
     train_n: int,
     costs: Costs | None = None,
+    fits: Fits | None = None,
 ) -> list[int]:
-    """Indices of the next `n` candidates to measure, in order; fewer if there are no more.
+    """Indices of the next `n` candidates to measure, in order; fewer if there are no more, or no more that fit.
 
     Args:
         candidates: all configurations that could be measured or have been, each once.
         measured: indices of those that have been.
         costs: seconds of each candidate, given what is measured by then; None: all the same.
+        fits: which candidates fit beside those chosen; None: all.
     """
     rows = information_rows(candidates, train_n)
-    features = feature_matrix(candidates, FEATURE_NAMES, train_n)
-    spread = features.std(axis=0)
-    x = (features - features.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
+    field = Field(candidates, measured, train_n)
     taken = list(measured)
     chosen: list[int] = []
     while len(chosen) < n and len(taken) < len(candidates):
-        gain = _d_optimal_gain(rows, taken) if len(taken) < D_OPTIMAL_RUNS else _variance_reduction(x, taken)
+        gain = _d_optimal_gain(rows, taken) if len(taken) < D_OPTIMAL_RUNS else field.gains()
         score = gain if costs is None else gain / costs(taken)
         score[taken] = -math.inf
+        if fits is not None:
+            score[~fits(chosen)] = -math.inf
         best = int(np.argmax(score))
+        if score[best] == -math.inf:
+            break
         chosen.append(best)
         taken.append(best)
+        field.measure(best)
     return chosen
 
 
@@ -68,15 +103,6 @@ def _d_optimal_gain(rows: Array, taken: Sequence[int]) -> Array:
     """log det gain of the information matrix from each row, given the rows taken."""
     information = RIDGE * np.eye(rows.shape[1]) + rows[taken].T @ rows[taken]
     return np.asarray(np.log1p(np.einsum("ni,ij,nj->n", rows, np.linalg.inv(information), rows)))
-
-
-def _variance_reduction(x: Array, taken: Sequence[int]) -> Array:
-    """How much measuring each candidate lowers the posterior variance, summed over all candidates."""
-    square = ((x[:, None, :] - x[None, :, :]) ** 2).sum(axis=2)
-    kernel = np.exp(-square / (2 * KERNEL_LENGTH**2))
-    known = kernel[np.ix_(taken, taken)] + KERNEL_NOISE * np.eye(len(taken))
-    posterior = kernel - kernel[:, taken] @ np.linalg.solve(known, kernel[taken])
-    return np.asarray((posterior**2).sum(axis=0) / (np.diag(posterior) + KERNEL_NOISE))
 
 
 def guessed_law(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from model.physics import Array
 
 COVERAGE = 0.90
 LEVEL_QUANTILE = 0.95
+HALF_WIDTH_SDS = NormalDist().inv_cdf((1 + COVERAGE) / 2)  # standard deviations in half of an interval
 WITHIN, BEYOND, FAR = PLACES = ("within", "beyond", "far")  # the measured range; one step outside it; further away
 
 

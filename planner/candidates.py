@@ -1,53 +1,73 @@
 """What a planner may choose from: runs with the wall seconds that each would take, and where each part is known from.
 
-cost = overhead + first epoch + (epochs - 1) x steady time. What was not measured is taken from the nearest thing that
-was (the median of the other rows, the model's card), else from the assumptions file; a note says so, never a silent 0.
+cost = overhead + first epoch + (epochs - 1) x steady time: measured where the configuration was, else predicted. What
+neither knows is taken from the nearest thing that was measured (the other rows, the model's card), else from the
+assumptions file; a note says so, never a silent 0.
 """
 
 from __future__ import annotations
 
 import itertools
-import statistics
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
+from aggregate.runs_agg import is_chance
 from epochcast.assumptions import assumption, device_kind_of
 from epochcast.cli import significant
 from epochcast.environment import box_device_name
 from epochcast.schema import TRAIN_N, AggRow, RunConfig
 from model.design import DEFAULT_GRID
+from model.intervals import HALF_WIDTH_SDS, WITHIN, Interval, total
 from model.predictor import SavedModel
-from model.startup import Excess
-from planner.knapsack import to_milliseconds_up
+from model.startup import Excess, Overhead, fit_excess, fit_overhead, whole_run
+from planner.repeat_spread import RepeatSpread
 from workload.shape import count_params
 
-VALUES = ("acc", "thr", "count")
+_SEED = 0  # of the folds behind the widths of what stands in for unmeasured parts
+_Part = TypeVar("_Part", Overhead, Excess)
+_WORDS = {"overhead_sec": "overhead", "first_epoch_excess_sec": "first epoch beyond a steady one"}
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One run that could be done: its wall seconds in parts, and what it is worth."""
+    """One configuration that could be run `repeats` times: wall seconds in parts, their error, and what it is worth."""
 
     config: RunConfig
     params: int
     epochs: int
-    overhead_sec: float
-    first_epoch_sec: float
-    steady_sec: float
-    acc: float | None
+    overhead: Interval
+    first_epoch: Interval
+    steady: Interval
     images_per_sec: float
+    acc: float | None = None
+    acc_epochs: int | None = None
+    has_diverged: bool = False
+    was_measured: bool = True
+    is_predicted: bool = False  # the cost is the model's, not measured
+    is_extrapolated: bool = False
+    repeats: int = 1
     value: float = 0.0
 
     @property
-    def total_sec(self) -> float:
-        """Wall seconds from the start of the process to its exit."""
-        return self.overhead_sec + self.first_epoch_sec + (self.epochs - 1) * self.steady_sec
+    def run(self) -> Interval:
+        """Wall seconds of one run from the start of the process to its exit; errors of the parts as independent."""
+        return total([self.overhead, self.first_epoch, self.steady.times(self.epochs - 1)])
 
     @property
-    def cost_ms(self) -> int:
-        """Whole milliseconds, rounded up."""
-        return to_milliseconds_up(self.total_sec)
+    def total_sec(self) -> float:
+        """Wall seconds of all repeats."""
+        return self.repeats * self.run.value
+
+    @property
+    def sd_sec(self) -> float | None:
+        """Standard deviation of `total_sec` about what it will be; None where a part's error is unknown.
+
+        Repeats of one configuration share their error: what a model has wrong, it has wrong each time.
+        """
+        run = self.run
+        return None if run.high is None else self.repeats * (run.high - run.value) / HALF_WIDTH_SDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +77,7 @@ class CostRules:
     epochs: int
     overhead_sec: float | None = None
     first_epoch: str | float = "measured"
+    repeats: int = 1
 
     def __post_init__(self) -> None:
         if self.epochs < 2:
@@ -64,168 +85,202 @@ class CostRules:
 
 
 @dataclass(frozen=True, slots=True)
-class _Fallback:
-    """A value that stands in where a row has none, with the words for it; `law` knows it better than one number."""
+class _StartUp:
+    """What stands in for an overhead or an excess that was not measured, each with the words for where it is from."""
 
-    sec: float
-    origin: str
-    law: Excess | None = None
+    overhead: Overhead | float
+    overhead_words: str
+    excess: Excess | float
+    excess_words: str
 
-    def of(self, config: RunConfig) -> float:
-        return self.sec if self.law is None else float(self.law.seconds([config])[0])
+    @classmethod
+    def of(cls, rows: Sequence[AggRow], saved: SavedModel | None, device_name: str | None) -> _StartUp:
+        """From the rows, else from the model's card, else from the assumptions."""
 
-    @property
-    def words(self) -> str:
-        return f"{'about ' if self.law else ''}{significant(self.sec)} s, {self.origin}"
+        def chosen(name: str, own: _Part | None, card: _Part | None) -> tuple[_Part | float, str]:
+            if own is not None:
+                if own.widths.within is None and card is not None:  # too few rows to tell their error: the card's
+                    own = _with_error_of(own, card)
+                return own, _of_rows(own, f"{own.n} measured rows")
+            if card is not None:
+                assert saved is not None
+                return card, _of_rows(card, f"{card.n} rows behind {saved.path.name}")
+            fact = assumption(name, device_kind_of(device_name))
+            words = f"an assumption for a {fact.device_kind}: {fact.source} ({fact.date})"
+            return fact.value, f"{significant(fact.value)} s, {words}"
+
+        overhead = chosen("overhead_sec", fit_overhead(rows), None if saved is None else saved.overhead)
+        excess = chosen("first_epoch_excess_sec", fit_excess(rows, _SEED), None if saved is None else saved.excess)
+        return cls(*overhead, *excess)
+
+    def overhead_of(self, place: str) -> Interval:
+        if isinstance(self.overhead, Overhead):
+            return Interval.of_relative(self.overhead.median, self.overhead.widths.of(place))
+        return Interval(self.overhead)
+
+    def first_epoch_of(self, config: RunConfig, steady: Interval, place: str) -> Interval:
+        if not isinstance(self.excess, Excess):
+            return Interval(self.excess + steady.value)
+        first_epoch = whole_run(config, steady, place, self.excess, None).first_epoch
+        assert first_epoch is not None
+        return first_epoch
 
 
-def _fallback(name: str, others: Sequence[float], saved: SavedModel | None, device_name: str | None) -> _Fallback:
-    if others:
-        return _Fallback(statistics.median(others), f"the median of {len(others)} measured rows")
-    if saved is not None and name == "first_epoch_excess_sec" and saved.excess is not None:
-        origin = f"as the {saved.excess.n} rows behind {saved.path.name} tell for each configuration"
-        return _Fallback(saved.excess.median, origin, saved.excess)
-    if saved is not None and (known := saved.card.get(name)):
-        return _Fallback(known["median"], f"the median of the {known['n']} rows behind {saved.path.name}")
-    fact = assumption(name, device_kind_of(device_name))
-    return _Fallback(fact.value, f"an assumption for a {fact.device_kind}: {fact.source} ({fact.date})")
+def _with_error_of(own: _Part, card: _Part) -> _Part:
+    if isinstance(own, Excess) and isinstance(card, Excess):
+        return replace(own, widths=card.widths, range=card.range)
+    return replace(own, widths=card.widths)
 
 
-def _price(
-    config: RunConfig,
-    steady_sec: float,
-    row: AggRow | None,
-    rules: CostRules,
-    fallbacks: dict[str, _Fallback],
-    used: Counter[str],
-) -> tuple[float, float]:
-    """Overhead and first epoch of one candidate; counts in `used` what was not measured for it."""
-    overhead = rules.overhead_sec
-    if overhead is None:
-        overhead = row.overhead_sec_mean if row is not None else None
-        if overhead is None:
-            overhead = fallbacks["overhead_sec"].of(config)
-            used["overhead_sec"] += 1
-    if rules.first_epoch == "none":
-        return overhead, steady_sec
-    if not isinstance(rules.first_epoch, str):
-        return overhead, rules.first_epoch
-    if row is not None and row.first_epoch_sec_mean is not None:
-        return overhead, max(row.first_epoch_sec_mean - row.avg_time_mean, 0.0) + steady_sec
-    used["first_epoch_excess_sec"] += 1
-    return overhead, fallbacks["first_epoch_excess_sec"].of(config) + steady_sec
+def _of_rows(part: Overhead | Excess, rows: str) -> str:
+    if isinstance(part, Excess) and part.law is not None:
+        return f"about {significant(part.median)} s, as the {rows} tell for each configuration"
+    return f"{significant(part.median)} s, the median of {rows}"
+
+
+class _Pricer:
+    """Prices one configuration after the other, and counts what was not known of them."""
+
+    def __init__(self, rows: Sequence[AggRow], saved: SavedModel | None, rules: CostRules, is_predicted: bool) -> None:
+        device_name = rows[0].device_name if rows else None if saved is None else saved.device_name
+        self.rules, self.saved, self.is_predicted = rules, saved, is_predicted
+        self.start_up = _StartUp.of(rows, saved, device_name)
+        given = {"overhead"} if rules.overhead_sec is not None else set()
+        given |= set() if rules.first_epoch == "measured" else {"first_epoch"}
+        self.spread = RepeatSpread.of(rows, device_name, given)
+        self.train_n = (rows[0].train_n if rows else saved.train_n if saved else None) or TRAIN_N
+        self.assumed: Counter[str] = Counter()
+
+    def candidate(self, config: RunConfig, row: AggRow | None) -> Candidate:
+        """The candidate of a configuration; `row` is None where it was not measured."""
+        known = None if self.is_predicted else row
+        is_extrapolated = False
+        if known is not None:
+            place, steady = WITHIN, self.spread.steady(known)
+        else:
+            assert self.saved is not None
+            forecast = self.saved.forecast(config)
+            place, steady, is_extrapolated = forecast.place, forecast.steady, forecast.place != WITHIN
+        return Candidate(
+            config=config,
+            params=count_params(config.depth, config.base_filters),
+            epochs=self.rules.epochs,
+            overhead=self._overhead(known, place),
+            first_epoch=self._first_epoch(config, known, steady, place),
+            steady=steady,
+            images_per_sec=self.train_n / steady.value,
+            acc=None if row is None else row.acc_mean,
+            acc_epochs=None if row is None else row.acc_epochs,
+            has_diverged=row is not None and has_diverged(row),
+            was_measured=row is not None,
+            is_predicted=known is None,
+            is_extrapolated=is_extrapolated,
+            repeats=self.rules.repeats,
+        )
+
+    def _overhead(self, row: AggRow | None, place: str) -> Interval:
+        if self.rules.overhead_sec is not None:
+            return Interval.of_relative(self.rules.overhead_sec, 0.0)
+        if row is not None and row.overhead_sec_mean is not None:
+            return self.spread.overhead(row)
+        self.assumed["overhead_sec"] += 1
+        return self.start_up.overhead_of(place)
+
+    def _first_epoch(self, config: RunConfig, row: AggRow | None, steady: Interval, place: str) -> Interval:
+        if self.rules.first_epoch == "none":
+            return steady
+        if not isinstance(self.rules.first_epoch, str):
+            return Interval.of_relative(self.rules.first_epoch, 0.0)
+        if row is not None and row.first_epoch_sec_mean is not None:
+            return self.spread.first_epoch(row)
+        self.assumed["first_epoch_excess_sec"] += 1
+        return self.start_up.first_epoch_of(config, steady, place)
+
+
+def has_diverged(row: AggRow) -> bool:
+    """Whether at least half of the runs learned nothing; a table without our columns tells by its accuracy."""
+    return is_chance(row.acc_mean) if row.n_diverged is None else 2 * row.n_diverged >= row.n
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What may be chosen, and what was assumed: for the costs, and for their errors."""
+
+    candidates: list[Candidate]
+    notes: list[str]
+    error_notes: list[str] = field(default_factory=list)
 
 
 def make_candidates(
-    rows: Sequence[AggRow], saved: SavedModel | None, rules: CostRules
-) -> tuple[list[Candidate], list[str]]:
-    """Candidates and notes on what was assumed: from measured rows, their times predicted where `saved` is given.
+    rows: Sequence[AggRow],
+    saved: SavedModel | None,
+    rules: CostRules,
+    configs: Sequence[RunConfig] | None = None,
+    is_predicted: bool = False,
+) -> Offer:
+    """Candidates, each with its cost and that cost's error.
 
-    Without rows, candidates are DEFAULT_GRID as far as `saved` was measured, and `saved` must be given.
+    Args:
+        rows: what was measured, under one set of conditions.
+        saved: answers for configurations without a row, with `is_predicted` for all; None: only rows are candidates.
+        configs: what may be run; None: what was measured, without any DEFAULT_GRID within the range of `saved`.
 
     Raises:
-        ValueError: if `saved` answers for no configuration of DEFAULT_GRID, or for epochs of another length.
+        ValueError: if nothing is left to choose from, or `saved` answers for epochs of another length.
     """
-    device_name = rows[0].device_name if rows else None
-    if device_name is None and saved is not None:
-        device_name = saved.device_name
-    excesses = [max(r.first_epoch_sec_mean - r.avg_time_mean, 0.0) for r in rows if r.first_epoch_sec_mean is not None]
-    overheads = [r.overhead_sec_mean for r in rows if r.overhead_sec_mean is not None]
-    fallbacks = {
-        "overhead_sec": _fallback("overhead_sec", overheads, saved, device_name),
-        "first_epoch_excess_sec": _fallback("first_epoch_excess_sec", excesses, saved, device_name),
-    }
+    by_config = {row.config: row for row in rows}
     notes: list[str] = []
-    if rows:
-        configs: list[tuple[RunConfig, AggRow | None]] = [(row.config, row) for row in rows]
-        train_n = rows[0].train_n or TRAIN_N
-    else:
-        assert saved is not None
-        grid = [RunConfig(*values) for values in itertools.product(*DEFAULT_GRID.values())]
-        configs = [(config, None) for config in grid if not saved.outside(config)]
-        train_n = saved.train_n
-        if not configs:
-            raise ValueError(
-                f"nothing measured to plan from, and {saved.path} was measured on no configuration of the default "
-                "grid. Measure first: python collect/run_grid.py, or name another --model."
-            )
-        ranges = ", ".join(f"{name} {'/'.join(map(str, values))}" for name, values in DEFAULT_GRID.items())
-        notes.append(
-            f"nothing measured to plan from: the default grid ({ranges}), {len(configs)} of {len(grid)} configurations "
-            f"within the range of {saved.path.name}"
+    if configs is None:
+        configs, notes = (list(by_config), []) if rows else _default_grid(saved)
+    wanted = list(dict.fromkeys(configs))
+    if saved is None:
+        known = [config for config in wanted if config in by_config]
+        if len(known) < len(wanted):
+            notes.append(f"{len(wanted) - len(known)} of {len(wanted)} candidates left out: never measured")
+        wanted = known
+    if not wanted:
+        raise ValueError("none of the candidates was measured. Leave --time_source measured out, to predict them.")
+    pricer = _Pricer(rows, saved, rules, is_predicted)
+    if saved is not None and saved.train_n != pricer.train_n:
+        raise ValueError(
+            f"{saved.path} predicts epochs of {saved.train_n} images, the table holds epochs of {pricer.train_n}. "
+            "Name another --model, or use --time_source measured."
         )
-    if saved is not None:
+    candidates = [pricer.candidate(config, by_config.get(config)) for config in wanted]
+    n_predicted = sum(c.is_predicted for c in candidates)
+    if saved is not None and n_predicted:
         device, box = saved.device_name or "an unknown device", box_device_name()
         other = "" if device == box else f", NOT this box ({box})"
-        notes.append(f"steady times are predictions for {device}{other}")
-        if saved.train_n != train_n:
-            raise ValueError(
-                f"{saved.path} predicts epochs of {saved.train_n} images, the table holds epochs of {train_n}. "
-                "Name another --model, or use --time_source measured."
-            )
-        if n_outside := sum(bool(saved.outside(config)) for config, _ in configs):
+        which = "" if n_predicted == len(candidates) else f" of {n_predicted} of {len(candidates)} candidates"
+        notes.append(f"steady times{which} are predictions for {device}{other}")
+        if n_outside := sum(c.is_extrapolated for c in candidates):
             notes.append(
-                f"{n_outside} of {len(configs)} predictions extrapolate: outside the range of {saved.path.name}"
+                f"{n_outside} of {n_predicted} predictions extrapolate: outside the range of {saved.path.name}"
             )
-        steady = [float(t) for t in saved.time_model.times([config for config, _ in configs])]
-    else:
-        steady = [row.avg_time_mean for _, row in configs if row is not None]
-    used: Counter[str] = Counter()
-    candidates = []
-    for (config, row), seconds in zip(configs, steady, strict=True):
-        overhead, first_epoch = _price(config, seconds, row, rules, fallbacks, used)
-        candidates.append(
-            Candidate(
-                config=config,
-                params=count_params(config.depth, config.base_filters),
-                epochs=rules.epochs,
-                overhead_sec=overhead,
-                first_epoch_sec=first_epoch,
-                steady_sec=seconds,
-                acc=row.acc_mean if row is not None else None,
-                images_per_sec=train_n / seconds,
-            )
+    origins = {"overhead_sec": pricer.start_up.overhead_words, "first_epoch_excess_sec": pricer.start_up.excess_words}
+    for name, n in pricer.assumed.items():
+        notes.append(f"{_WORDS[name]} unknown for {n} of {len(candidates)} candidates: assumed {origins[name]}")
+    return Offer(candidates, notes, pricer.spread.notes if n_predicted < len(candidates) else [])
+
+
+def default_grid() -> tuple[list[RunConfig], str]:
+    """What may be run where nobody named anything, and its lists in words."""
+    grid = [RunConfig(*values) for values in itertools.product(*DEFAULT_GRID.values())]
+    return grid, ", ".join(f"{name} {'/'.join(map(str, values))}" for name, values in DEFAULT_GRID.items())
+
+
+def _default_grid(saved: SavedModel | None) -> tuple[list[RunConfig], list[str]]:
+    """DEFAULT_GRID as far as `saved` was measured, and a note that it is."""
+    if saved is None:
+        raise ValueError("nothing measured to plan from. Measure first: python collect/run_grid.py")
+    grid, ranges = default_grid()
+    configs = [config for config in grid if not saved.outside(config)]
+    if not configs:
+        raise ValueError(
+            f"nothing measured to plan from, and {saved.path} was measured on no configuration of the default "
+            "grid. Measure first: python collect/run_grid.py, or name another --model."
         )
-    words = {"overhead_sec": "overhead", "first_epoch_excess_sec": "first epoch beyond a steady one"}
-    for name, n in used.items():
-        fallback = fallbacks[name]
-        notes.append(f"{words[name]} unknown for {n} of {len(candidates)} candidates: assumed {fallback.words}")
-    return candidates, notes
-
-
-def choose_value(candidates: Sequence[Candidate]) -> str:
-    """`acc` if every candidate has a measured accuracy, else `count`."""
-    return "acc" if all(c.acc is not None for c in candidates) else "count"
-
-
-def with_values(
-    candidates: Sequence[Candidate], value: str, min_acc: float | None
-) -> tuple[list[Candidate], list[str]]:
-    """Candidates with what they are worth, without those that --min_acc or a missing accuracy rules out; notes.
-
-    Raises:
-        ValueError: if none is left.
-    """
-    kept, notes = list(candidates), []
-    if min_acc is not None or value == "acc":
-        known = [c for c in kept if c.acc is not None]
-        if len(known) < len(kept):
-            notes.append(f"{len(kept) - len(known)} of {len(kept)} candidates left out: no accuracy was measured")
-        kept = known
-    if min_acc is not None:
-        good = [c for c in kept if c.acc is not None and c.acc >= min_acc]
-        if len(good) < len(kept):
-            notes.append(f"{len(kept) - len(good)} of {len(kept)} candidates left out: accuracy below {min_acc:g}")
-        kept = good
-    if not kept:
-        raise ValueError(f"no candidate is left of {len(candidates)}: {'; '.join(notes)}.")
-    return [replace(c, value=_worth(c, value)) for c in kept], notes
-
-
-def _worth(candidate: Candidate, value: str) -> float:
-    if value == "count":
-        return 1.0
-    if value == "thr":
-        return candidate.images_per_sec
-    assert candidate.acc is not None
-    return candidate.acc
+    return configs, [
+        f"nothing measured to plan from: the default grid ({ranges}), {len(configs)} of {len(grid)} configurations "
+        f"within the range of {saved.path.name}"
+    ]

@@ -39,8 +39,8 @@ from model.predict_perf import predict
 from model.predictor import Choice, load_model
 from model.train import train
 from planner.candidates import CostRules
-from planner.dp_budget_planner import Request, plan_budget
 from planner.plan import Plan
+from planner.request import Request, plan_budget
 
 GRID = {"depth": (2, 3), "base_filters": (8, 16), "batch_size": (64, 128, 256)}
 WINDOWS = 5  # the first is not timed
@@ -108,10 +108,9 @@ def learn_and_plan(folder: Path) -> list[str]:
     report, report_files = evaluate(aggregation.rows, [], folder / "evaluation", table=str(runs_agg))
     saved = load_model(model_path)
     prediction = predict(NEW_CONFIG, Choice(saved, "just trained"))
-    plan, plan_object = plan_budget(
-        Request(PLAN_SEC, CostRules(PLAN_EPOCHS), runs_agg=runs_agg, time_source="measured")
-    )
-    write_json_atomically(folder / "plan.json", plan_object)
+    answer = plan_budget(Request(PLAN_SEC, CostRules(PLAN_EPOCHS), runs_agg=runs_agg, time_source="measured"))
+    plan = answer.plan
+    write_json_atomically(folder / "plan.json", answer.to_json())
     files = [folder / "runs.csv", runs_agg, figures[0].parent, model_path, *report_files[:1], folder / "plan.json"]
     return closing_screen(aggregation, report, prediction, plan, [*files, folder / "logs"])
 

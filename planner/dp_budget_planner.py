@@ -1,134 +1,43 @@
-"""`dp_budget_planner`: which runs to do in the seconds there are, by an exact 0/1 knapsack."""
+"""`dp_budget_planner`: which runs to do in the time there is, by an exact 0/1 knapsack."""
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from aggregate.agg_table import load_agg_if_any, one_set_of_conditions
+from collect.grid import read_configs
 from epochcast.cli import (
     add_table_flags,
-    clock,
     duration_sec,
+    filter_of,
     fraction,
+    int_list,
     make_parser,
     not_negative_float,
-    percent,
     positive_float,
     positive_int,
     print_home,
     run_command,
-    significant,
-    table_text,
 )
-from epochcast.environment import box_device_name
-from epochcast.files import sha256_of, write_json_atomically
-from epochcast.paths import runs_agg_csv
-from epochcast.schema import AggRow
-from model.predictor import choose_model
-from planner.candidates import VALUES, CostRules, choose_value, make_candidates, with_values
-from planner.plan import Plan, make_plan, plan_json, source_of
+from epochcast.files import write_json_atomically, write_text_atomically
+from epochcast.paths import plans_dir
+from epochcast.schema import DEFAULT_CONFIG, RunConfig, RunSpec
+from planner.candidates import CostRules
+from planner.exports import optuna_trials, plan_csv, plan_sh
+from planner.plan_file import ledger_of
+from planner.plan_text import front_lines, left_out_json, plan_lines
+from planner.request import DEFAULT_CONFIDENCE, MAX_CANDIDATES, Answer, Request, plan_budget
+from planner.worth import VALUES, Wishes
 
 DEFAULT_EPOCHS = 50
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What a user asks of the planner; None is left to the planner, which says what it took."""
-
-    budget_sec: float
-    rules: CostRules
-    value: str | None = None
-    min_acc: float | None = None
-    time_source: str | None = None  # measured | pred
-    runs_agg: Path | None = None
-    model: Path | None = None
-    conditions: Sequence[Mapping[str, str]] = ()
-    is_frozen: bool = False
-
-
-def plan_budget(request: Request) -> tuple[Plan, dict[str, Any]]:
-    """The best plan for a request, and the same as the JSON object of plan.json.
-
-    Raises:
-        ValueError: if nothing can be planned: no candidate, mixed conditions, a budget below every run.
-        FileNotFoundError: if a table or model that was named does not exist.
-    """
-    notes: list[str] = []
-    sources: dict[str, Any] = {"table": None, "model": None}
-    rows: list[AggRow] = []
-    if (table := load_agg_if_any(request.runs_agg, request.is_frozen)) is not None:
-        rows = one_set_of_conditions(table.rows, request.conditions)
-        notes.append(f"{len(rows)} candidates from {table.path} ({table.origin})")
-        sources["table"] = source_of(table.path, sha256_of(table.path) if table.path.exists() else None)
-        device, box = rows[0].device_name, box_device_name()
-        if device is not None and device != box:
-            notes.append(f"measured on {device}, NOT this box ({box})")
-    time_source = request.time_source or ("measured" if rows and request.model is None else "pred")
-    if time_source == "measured" and request.model is not None:
-        raise ValueError(f"--model {request.model} predicts, --time_source measured does not: leave one of them out.")
-    if time_source == "measured" and not rows:
-        raise ValueError(
-            f"--time_source measured: there is no table {runs_agg_csv()}. Measure first, or use --time_source pred."
-        )
-    saved = None
-    if time_source == "pred":
-        choice = choose_model((), request.model, rows[0].conditions if rows else None)
-        saved = choice.model
-        notes.append(f"{saved.path.name} predicts: {choice.reason}")
-        sources["model"] = source_of(saved.path, saved.card["keras_sha256"])
-    candidates, cost_notes = make_candidates(rows, saved, request.rules)
-    value = request.value or choose_value(candidates)
-    if request.value is None:
-        why = "every candidate has a measured accuracy" if value == "acc" else "accuracies are missing"
-        notes.append(f"maximising {value}, as {why}")
-    candidates, value_notes = with_values(candidates, value, request.min_acc)
-    if value == "acc" and (measured_after := {r.acc_epochs for r in rows} - {request.rules.epochs, None}):
-        after = " or ".join(str(n) for n in sorted(n for n in measured_after if n is not None))
-        value_notes.append(f"accuracies were measured after {after} epochs, not after {request.rules.epochs}")
-    if rows and rows[0].timing_mode == "steps_extrapolated":
-        value_notes.append(
-            "times come from windows of steps; the planned runs train whole epochs and then test, which takes longer "
-            "than the overhead above says"
-        )
-    plan = make_plan(candidates, request.budget_sec, value)
-    conditions = rows[0].conditions if rows else saved.conditions  # type: ignore[union-attr]  # one of them is there
-    return plan, plan_json(plan, conditions, sources, [*notes, *cost_notes, *value_notes])
-
-
-def plan_lines(plan: Plan, notes: Sequence[str]) -> list[str]:
-    """A plan for people: what was assumed, the runs, the sums."""
-    lines = [f"note: {note}" for note in notes]
-    rows = [
-        [
-            str(c.config),
-            c.overhead_sec,
-            c.first_epoch_sec,
-            c.steady_sec,
-            c.total_sec,
-            c.acc,
-            c.images_per_sec,
-            c.value,
-        ]
-        for c in sorted(plan.chosen, key=lambda c: c.config)
-    ]
-    digits = {"acc": 6, "thr": 6, "count": len(str(len(plan.chosen)))}[plan.value]
-    header = ["configuration", "overhead s", "first epoch s", "s/epoch", "total s", "acc", "images/s", "value"]
-    lines += ["", table_text(header, rows), ""]
-    proof = "yes, proven" if plan.is_proven else f"not proven: at most {significant(plan.bound, 6)}"
-    lines += [
-        f"runs: {len(plan.chosen)} of {plan.chosen[0].epochs} epochs",
-        f"total_sec: {significant(plan.total_sec, 6)} ({clock(plan.total_sec)})",
-        f"budget_used: {percent(plan.budget_used)} of {significant(plan.budget_sec, 6)} s",
-        f"value ({plan.value}): {significant(plan.value_dp, digits)} by the dynamic programme, "
-        f"{significant(plan.value_resummed, digits)} re-summed over the runs above",
-        f"optimal: {proof}",
-    ]
-    return lines
+AXES = ("depth", "base_filters", "batch_size")
+FIGURES = (".png", ".svg")
 
 
 def _first_epoch(text: str) -> str | float:
@@ -142,26 +51,87 @@ def _at_least_two(text: str) -> int:
     return value
 
 
+def _confidence(text: str) -> float:
+    value = fraction(text)
+    if not 0.5 <= value <= 0.999:
+        raise argparse.ArgumentTypeError(f"expected a share between 0.5 (no margin) and 0.999, got {text}")
+    return value
+
+
+def _figure_path(text: str) -> Path:
+    if (path := Path(text)).suffix not in FIGURES:
+        raise argparse.ArgumentTypeError(f"{text}: the name must end in {' or '.join(FIGURES)}")
+    return path
+
+
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = make_parser(
         "dp_budget_planner",
         "Choose the runs worth most that fit into a time budget, exactly; start-up and first epochs are priced.",
-        "dp_budget_planner --budget_sec 3600 --epochs 50",
+        "dp_budget_planner --budget 1h --epochs 50 --confidence 0.95 --front --out results/plans/hour.json",
     )
     budget = parser.add_mutually_exclusive_group(required=True)
     budget.add_argument("--budget_sec", type=positive_float, metavar="SEC", help="wall seconds that the runs may take")
     budget.add_argument("--budget", type=duration_sec, metavar="TIME", help="the same as 90s, 15m or 1h30m")
-    parser.add_argument("--epochs", type=_at_least_two, default=DEFAULT_EPOCHS, help="epochs of every run, at least 2")
-    parser.add_argument("--value", choices=VALUES, help="sum to maximise; default: acc if all are measured, else count")
-    parser.add_argument("--min_acc", type=fraction, metavar="ACC", help="leave out runs below this test accuracy")
-    parser.add_argument("--time_source", choices=("measured", "pred"), help="default: measured if there is a table")
-    parser.add_argument(
-        "--overhead_sec",
-        type=not_negative_float,
-        metavar="SEC",
-        help="of a run, outside epochs; default: measured",
+
+    runs = parser.add_argument_group("what may be run")
+    runs.add_argument("--epochs", type=_at_least_two, default=DEFAULT_EPOCHS, help="epochs of every run, at least 2")
+    runs.add_argument(
+        "--repeats", type=positive_int, default=1, help="runs of every configuration: all of them or none"
     )
-    parser.add_argument(
+    runs.add_argument(
+        "--candidates", type=Path, metavar="PATH", help="CSV or JSON of configurations; default: what was measured"
+    )
+    for name in AXES:
+        runs.add_argument(
+            f"--{name}",
+            type=int_list,
+            metavar="LIST",
+            help=f"candidates by lists, e.g. 2:4 (then {name} defaults to {getattr(DEFAULT_CONFIG, name)})",
+        )
+    for name, what in (("must", "runs that have to be in"), ("exclude", "runs that may not be in")):
+        runs.add_argument(
+            f"--{name}",
+            type=filter_of,
+            action="append",
+            default=[],
+            metavar="NAME=VALUE[,...]",
+            help=f"{what}, e.g. depth=3,base_filters=32; may be repeated",
+        )
+    runs.add_argument("--exclude_measured", action="store_true", help="only what was never measured")
+    runs.add_argument("--min_acc", type=fraction, metavar="ACC", help="leave out runs below this test accuracy")
+    runs.add_argument("--max_params", type=positive_int, metavar="N", help="leave out larger networks")
+    runs.add_argument("--include_diverged", action="store_true", help="also what learned nothing when it was measured")
+
+    goal = parser.add_argument_group("what for")
+    goal.add_argument(
+        "--value",
+        choices=VALUES,
+        help="acc, thr, count: their sum over the runs; best_acc: the best single run; info: what teaches the time "
+        "model most; default: acc if all are measured, else count",
+    )
+    goal.add_argument(
+        "--confidence",
+        type=_confidence,
+        metavar="SHARE",
+        help=f"share of such plans that keep the budget; 0.5: no margin; default: {DEFAULT_CONFIDENCE}",
+    )
+    goal.add_argument(
+        "--common_sd",
+        type=not_negative_float,
+        metavar="SD",
+        help="relative spread of a factor common to all runs, e.g. 0.02 where days differ by 2 %%; default: as "
+        "replayed plans had it (docs/method.md)",
+    )
+
+    cost = parser.add_argument_group("what it costs")
+    cost.add_argument(
+        "--time_source", choices=("measured", "pred"), help="default: measured where it was, else predicted"
+    )
+    cost.add_argument(
+        "--overhead_sec", type=not_negative_float, metavar="SEC", help="of a run, outside epochs; default: measured"
+    )
+    cost.add_argument(
         "--first_epoch",
         type=_first_epoch,
         default="measured",
@@ -169,10 +139,106 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="what the first epoch costs: as measured (default), none: as any other, or that many seconds",
     )
     add_table_flags(parser, is_optional=True)
-    parser.add_argument("--model", type=Path, metavar="PATH", help="time model to predict with; default: chosen")
-    parser.add_argument("--out", type=Path, metavar="PATH", help="write the plan as JSON")
-    parser.add_argument("--json", action="store_true", help="print one JSON object, the runs under chosen")
-    return parser.parse_args(argv)
+    parser.add_argument(
+        "--model", type=Path, metavar="PATH", help="time model that predicts what was not measured; default: chosen"
+    )
+
+    out = parser.add_argument_group("output")
+    out.add_argument("--json", action="store_true", help="print one JSON object, the runs under chosen")
+    out.add_argument("--out", type=Path, metavar="PATH", help="write the plan as JSON: what epochcast run_plan takes")
+    out.add_argument("--csv", type=Path, metavar="PATH", help="write the runs as a table")
+    out.add_argument("--sh", type=Path, metavar="PATH", help="write the collect/run_one.py commands")
+    out.add_argument("--optuna", type=Path, metavar="PATH", help="write the runs as trials for Optuna's enqueue_trial")
+    out.add_argument("--plot", type=_figure_path, metavar="PATH", help="draw the plan along the clock (.png or .svg)")
+    out.add_argument(
+        "--front",
+        type=_figure_path,
+        nargs="?",
+        const=plans_dir() / "front.png",
+        metavar="PATH",
+        help="print and draw what more time would buy; default: results/plans/front.png",
+    )
+    arguments = parser.parse_args(argv)
+    lists = [getattr(arguments, name) for name in AXES]
+    if arguments.candidates is not None and any(lists):
+        parser.error("--candidates names the configurations: leave --depth, --base_filters and --batch_size out")
+    if arguments.exclude_measured and arguments.time_source == "measured":
+        parser.error("--exclude_measured leaves nothing whose time is measured: leave --time_source out")
+    return arguments
+
+
+def _configs(arguments: argparse.Namespace) -> tuple[list[RunConfig] | None, list[str]]:
+    """The candidates that a user names, None where the measured ones are meant; notes."""
+    if arguments.candidates is not None:
+        specs = read_configs(arguments.candidates, RunSpec())
+        says_more = any(spec != RunSpec(**asdict(spec.config)) for spec in specs)
+        notes = [f"of {arguments.candidates} only {', '.join(AXES)} are used"] if says_more else []
+        return [spec.config for spec in specs], notes
+    lists = [getattr(arguments, name) for name in AXES]
+    if not any(lists):
+        return None, []
+    values = [own or [getattr(DEFAULT_CONFIG, name)] for name, own in zip(AXES, lists, strict=True)]
+    if (n := math.prod(map(len, values))) > MAX_CANDIDATES:
+        raise ValueError(f"{n:,} candidates: at most {MAX_CANDIDATES:,} are taken. Shorten a list.")
+    return [RunConfig(*combination) for combination in itertools.product(*values)], []
+
+
+def _request(arguments: argparse.Namespace) -> Request:
+    configs, notes = _configs(arguments)
+    return Request(
+        budget_sec=arguments.budget_sec or arguments.budget,
+        rules=CostRules(arguments.epochs, arguments.overhead_sec, arguments.first_epoch, arguments.repeats),
+        value=arguments.value,
+        wishes=Wishes(
+            must=arguments.must,
+            exclude=arguments.exclude,
+            exclude_measured=arguments.exclude_measured,
+            min_acc=arguments.min_acc,
+            max_params=arguments.max_params,
+            include_diverged=arguments.include_diverged,
+        ),
+        confidence=arguments.confidence,
+        common_sd=arguments.common_sd,
+        time_source=arguments.time_source,
+        configs=configs,
+        notes=notes,
+        runs_agg=arguments.runs_agg,
+        model=arguments.model,
+        conditions=arguments.conditions,
+        is_frozen=arguments.frozen,
+    )
+
+
+def _write(answer: Answer, as_json: dict[str, Any], arguments: argparse.Namespace) -> dict[str, Path]:
+    """Write what the flags ask for; the files by the name of their flag."""
+    written: dict[str, Path] = {}
+    if arguments.out is not None:
+        if (ledger := ledger_of(arguments.out.absolute())).exists():
+            raise ValueError(f"{arguments.out}: this plan was begun ({ledger} exists). Write to another --out.")
+        write_json_atomically(arguments.out, as_json)
+        written["plan"] = arguments.out
+    texts: dict[str, Callable[[], str]] = {
+        "csv": lambda: plan_csv(as_json["chosen"]),
+        "sh": lambda: plan_sh(as_json),
+        "optuna": lambda: json.dumps(optuna_trials(as_json), indent=1) + "\n",
+    }
+    for name, text in texts.items():
+        if (path := getattr(arguments, name)) is not None:
+            write_text_atomically(path, text())
+            written[name] = path
+    if arguments.plot is not None or arguments.front is not None:
+        from aggregate.figures import save_figure_as
+        from planner.front import value_curve
+        from planner.plan_figures import front_figure, timeline
+
+        if arguments.plot is not None:
+            save_figure_as(timeline(answer.plan), arguments.plot)
+            written["plot"] = arguments.plot
+        if arguments.front is not None:
+            curve = value_curve(answer, 2 * answer.plan.budget_sec)
+            save_figure_as(front_figure(answer.plan, curve), arguments.front)
+            written["front"] = arguments.front
+    return written
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -180,26 +246,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def work() -> int:
         print_home()
-        request = Request(
-            budget_sec=arguments.budget_sec or arguments.budget,
-            rules=CostRules(arguments.epochs, arguments.overhead_sec, arguments.first_epoch),
-            value=arguments.value,
-            min_acc=arguments.min_acc,
-            time_source=arguments.time_source,
-            runs_agg=arguments.runs_agg,
-            model=arguments.model,
-            conditions=arguments.conditions,
-            is_frozen=arguments.frozen,
-        )
-        plan, as_json = plan_budget(request)
-        if arguments.out is not None:
-            write_json_atomically(arguments.out, as_json)
+        answer = plan_budget(_request(arguments))
+        as_json = answer.to_json()
+        written = _write(answer, as_json, arguments)
         if arguments.json:
-            print(json.dumps(as_json))
-        else:
-            print("\n".join(plan_lines(plan, as_json["notes"])))
-            if arguments.out is not None:
-                print(f"plan: {arguments.out.absolute()}")
+            print(json.dumps({**as_json, "best_left_out": left_out_json(answer.plan)}))
+            return 0
+        print("\n".join(plan_lines(answer)))
+        if arguments.front is not None:
+            print("\n".join(front_lines(answer)))
+        for name, path in written.items():
+            print(f"{name}: {path.absolute()}")
+        if arguments.out is not None:
+            print(f"next: epochcast run_plan {arguments.out.absolute()}")
         return 0
 
     return run_command(work)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import random
 import statistics
 
 from epochcast.cells import columns
 from epochcast.schema import AggRow, Conditions, RunConfig, RunRecord
+from model.intervals import HALF_WIDTH_SDS, Interval
+from planner.candidates import Candidate
 from workload.shape import count_params
 
 BOX = Conditions(
@@ -74,3 +77,22 @@ def plausible_sec(config):
 
 
 ROWS = [agg_row(config.depth, config.base_filters, config.batch_size, plausible_sec(config)) for config in CONFIGS]
+
+
+def run_costing(total_sec, value=1.0, sd=0.0, config=(2, 16, 64), **more):
+    """A candidate of two epochs whose run takes that long; `sd` None: how exactly is unknown."""
+    overhead = Interval(total_sec / 2) if sd is None else Interval.of_absolute(total_sec / 2, HALF_WIDTH_SDS * sd)
+    known = Interval.of_absolute(total_sec / 4, 0.0)
+    values = {"params": count_params(*config[:2]), "epochs": 2, "images_per_sec": 1.0, **more}
+    return Candidate(RunConfig(*config), overhead=overhead, first_epoch=known, steady=known, value=value, **values)
+
+
+def random_runs(seed, n=9, sd=0.03, first_batch=2):
+    """Candidates with random seconds, spreads about `sd` of those, and values below 1, each of another batch size."""
+    draw = random.Random(seed)
+    runs = []
+    for i in range(n):
+        seconds = draw.uniform(0.5, 20)
+        spread = None if sd is None else seconds * draw.uniform(0, 2 * sd)
+        runs.append(run_costing(seconds, draw.random(), spread, (2, 16, first_batch + i)))
+    return runs

@@ -15,8 +15,9 @@ from epochcast.cli import EXIT_INTERRUPTED
 from epochcast.schema import RunRecord, RunSpec
 from epochcast.tables import RunTable, write_table
 from planner import demo
-from planner.candidates import CostRules, make_candidates, with_values
+from planner.candidates import CostRules, make_candidates
 from planner.plan import make_plan
+from planner.worth import Wishes, select
 
 HERE = dataclasses.replace(
     BOX,
@@ -113,9 +114,9 @@ def screen_of(
     report = {"form": "physics", "n": 12, "split": "5-fold by configuration", "repeats": 5, "models": models}
     prediction = {"depth": 3, "base_filters": 16, "batch_size": 192, "model": "demo.keras"}
     prediction |= {"predicted_avg_time_sec": 12.34, "predicted_images_per_sec_derived": 4052.0, "half_width_log": half}
-    candidates, _ = make_candidates(aggregation.rows, None, CostRules(5))
     value = "acc" if test_acc is not None else "count"
-    plan = make_plan(with_values(candidates, value, None)[0], 600.0, value)
+    _, candidates, _ = select(make_candidates(aggregation.rows, None, CostRules(5)).candidates, value, Wishes())
+    plan = make_plan(candidates, 600.0, value)
     return "\n".join(
         demo.closing_screen(aggregation, report, prediction, plan, [tmp_path / "runs.csv", tmp_path / "runs_agg.csv"])
     )

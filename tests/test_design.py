@@ -18,6 +18,7 @@ from model.design import (
     KERNEL_LENGTH,
     KERNEL_NOISE,
     RIDGE,
+    Field,
     guessed_law,
     information_rows,
     next_indices,
@@ -191,6 +192,47 @@ def test_costs_are_asked_for_again_with_every_run_that_is_named():
 
     named = next_indices(GRID, [3], 4, TRAIN_N, costs)
     assert asked == [[3, *named[:k]] for k in range(4)]
+
+
+# --- what still fits, and what is known ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_only_what_fits_is_named_and_nothing_more_once_nothing_does(seed):
+    candidates, measured = random_grid(seed)
+    seconds = np.random.default_rng(seed).uniform(1, 100, len(candidates))
+
+    def fits(chosen):
+        return seconds[chosen].sum() + seconds <= 150
+
+    named = next_indices(candidates, measured, len(candidates), TRAIN_N, lambda taken: seconds, fits)
+    assert seconds[named].sum() <= 150
+    left = [i for i in range(len(candidates)) if i not in {*named, *measured}]
+    assert all(seconds[named].sum() + seconds[i] > 150 for i in left)
+    assert next_indices(candidates, measured, 5, TRAIN_N, None, lambda chosen: np.zeros(len(candidates), bool)) == []
+
+
+def test_where_everything_fits_the_design_is_the_same():
+    every = np.ones(len(GRID), bool)
+    assert next_indices(GRID, [3], 9, TRAIN_N, None, lambda chosen: every) == next_indices(GRID, [3], 9, TRAIN_N)
+
+
+@pytest.mark.parametrize("taken", [[0], [5, 17, 60], list(range(0, 96, 7))], ids=len)
+def test_the_share_known_is_the_variance_that_the_process_no_longer_has(taken):
+    left = summed_variance(GRID, taken) / len(GRID)  # before any run each has variance 1
+    assert Field(GRID, taken, TRAIN_N).known == pytest.approx(1 - left, abs=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_the_share_gained_is_what_a_run_adds_to_the_share_known_and_no_run_takes_any_away(seed):
+    candidates, measured = random_grid(seed)
+    gained, known = Field(candidates, measured, TRAIN_N).gains(), Field(candidates, measured, TRAIN_N).known
+    assert gained.shape == (len(candidates),)
+    assert (known == 0) == (not measured)
+    assert (gained >= 0).all()
+    for i in [i for i in range(len(candidates)) if i not in measured][:10]:
+        assert Field(candidates, [*measured, i], TRAIN_N).known - known == pytest.approx(gained[i], abs=1e-9)
+    assert 0.9 < Field(candidates, range(len(candidates)), TRAIN_N).known <= 1
 
 
 # --- a law from little -----------------------------------------------------------------------------------------------

@@ -1,7 +1,8 @@
-"""`dp_budget_planner`: from a table or the pretrained model to a plan, with everything said that was assumed."""
+"""`dp_budget_planner`: every flag does what it says, what is written is what is printed, and errors are one line."""
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import json
 import math
@@ -9,19 +10,19 @@ import re
 import shlex
 
 import pytest
+from PIL import Image
 from rows import agg_row, assert_one_clear_error
 
-from aggregate.agg_table import write_agg
+from collect.run_one import parse
 from epochcast.files import sha256_of
 from epochcast.paths import pretrained_dir, runs_agg_csv
 from epochcast.schema import AggRow, RunRecord, RunSpec
 from epochcast.tables import check_appendable, write_table
-from planner import dp_budget_planner
-from planner.candidates import CostRules
-from planner.dp_budget_planner import Request, main, plan_budget
-from planner.knapsack import solve
+from planner import dp_budget_planner, request
+from planner.dp_budget_planner import main
+from planner.plan_file import read_plan
 
-DEVICE = "AMD EPYC 9B14 (2 cores)"
+DEVICE = "NVIDIA A100 80GB PCIe"
 
 
 def known_row(batch_size, seconds, acc=0.6, **more):
@@ -29,14 +30,16 @@ def known_row(batch_size, seconds, acc=0.6, **more):
     return agg_row(batch_size=batch_size, seconds=seconds, **{**known, "acc_mean": acc, **more})
 
 
-ROWS = [known_row(64, 4.0, 0.7), known_row(128, 2.0, 0.65), known_row(256, 1.0, 0.5)]
+ROWS = [known_row(64, 4.0, 0.7), known_row(128, 2.0, 0.65), known_row(256, 1.0, 0.5)]  # 51, 31, 21 s of 10 epochs
 
 
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
     """Files of the tester's own take no part."""
     monkeypatch.setenv("EPOCHCAST_HOME", str(tmp_path))
-    monkeypatch.setattr(dp_budget_planner, "box_device_name", lambda: DEVICE)
+    monkeypatch.delenv("EPOCHCAST_DATA_DIR", raising=False)
+    monkeypatch.setattr(request, "box_device_name", lambda: DEVICE)
+    monkeypatch.setattr("planner.candidates.box_device_name", lambda: DEVICE)
     return tmp_path
 
 
@@ -47,21 +50,38 @@ def table(home):
     return path
 
 
-def plan_of(table, budget_sec, **request):
-    return plan_budget(Request(budget_sec, CostRules(10), runs_agg=table, **request))
-
-
 def answer_of(capsys, *flags):
     assert main([*map(str, flags), "--json"]) == 0
     return json.loads(capsys.readouterr().out)
 
 
-# --- the A100 reference ----------------------------------------------------------------------------------------------
+def lines_of(capsys, *flags):
+    assert main([*map(str, flags)]) == 0
+    return capsys.readouterr().out.splitlines()
+
+
+def batches(answer):
+    return [run["batch_size"] for run in answer["chosen"]]
+
+
+@pytest.fixture
+def ask(table, capsys):
+    """The JSON answer for these flags; ten epochs and no margin unless they say otherwise."""
+
+    def ask(flags, budget_sec=1000):
+        given = ["--runs_agg", table, "--budget_sec", budget_sec, *shlex.split(flags)]
+        own = ["--epochs", "10"] if "--epochs" not in flags else []
+        return answer_of(capsys, *given, *own, *(["--confidence", "0.5"] if "--conf" not in flags else []))
+
+    return ask
+
+
+# --- the A100 reference, and this home -------------------------------------------------------------------------------
 
 
 def test_the_published_a100_plan_comes_out_again(reference_data, capsys):
     published = reference_data / "a100" / "runs_agg.csv"
-    costs = ["--overhead_sec", 0, "--first_epoch", "none"]
+    costs = ["--overhead_sec", 0, "--first_epoch", "none", "--confidence", 0.5]
     answer = answer_of(capsys, "--budget_sec", 3600, "--min_acc", 0.6, *costs, "--runs_agg", published)
     assert len(answer["chosen"]) == 46
     assert answer["value_resummed"] == pytest.approx(31.2, abs=0.05)
@@ -70,66 +90,9 @@ def test_the_published_a100_plan_comes_out_again(reference_data, capsys):
     assert answer["total_sec"] <= 3600
     assert {run["overhead_sec"] for run in answer["chosen"]} == {0.0}
     assert all(run["first_epoch_sec"] == run["steady_sec"] for run in answer["chosen"])
-    assert "143 candidates from" in answer["notes"][0]
+    assert "143 measured configurations in" in answer["notes"][0]
     assert "a table without a source" in answer["notes"][0]
     assert answer["table"] == {"path": str(published.absolute()), "sha256": sha256_of(published)}
-
-
-def test_the_honest_a100_plan_pays_for_start_up_and_first_epochs(reference_data, home):
-    write_agg(reference_data / "a100" / "runs.csv", home / "agg.csv")
-    rules = CostRules(50, overhead_sec=16.2)
-    plan, as_json = plan_budget(Request(3600, rules, min_acc=0.6, runs_agg=home / "agg.csv"))
-    assert len(plan.chosen) == 37
-    assert plan.value_resummed == pytest.approx(24.99, abs=0.005)
-    assert plan.is_proven
-    assert plan.total_sec <= 3600
-    assert "accuracies were measured after 3 epochs, not after 50" in as_json["notes"]
-    assert not any("unknown" in note for note in as_json["notes"])
-    for candidate in plan.chosen:
-        parts = 16.2 + candidate.first_epoch_sec + 49 * candidate.steady_sec
-        assert candidate.total_sec == pytest.approx(parts, rel=1e-12)
-        assert candidate.first_epoch_sec > candidate.steady_sec
-    last = 0.0
-    for budget_sec in (200, 900, 3600, 7200):
-        value = plan_budget(Request(budget_sec, rules, min_acc=0.6, runs_agg=home / "agg.csv"))[0].value_dp
-        assert value > last
-        last = value
-
-
-def test_what_the_published_averages_do_not_know_is_assumed_and_said(reference_data):
-    plan, as_json = plan_of(reference_data / "a100" / "runs_agg.csv", 3600)
-    notes = "\n".join(as_json["notes"])
-    assert "overhead unknown for 143 of 143 candidates: assumed 16.2 s, an assumption for a gpu: A100" in notes
-    assert "first epoch beyond a steady one unknown for 143 of 143 candidates: assumed 15.4 s" in notes
-    assert {candidate.overhead_sec for candidate in plan.chosen} == {16.2}
-
-
-# --- what is planned -------------------------------------------------------------------------------------------------
-
-
-def test_a_plan_is_the_most_valuable_set_and_names_its_sources(table):
-    plan, as_json = plan_of(table, 60)  # the runs take 51, 31 and 21 s
-    assert [c.config.batch_size for c in plan.chosen] == [128, 256]
-    assert (plan.total_sec, plan.value_dp) == (52.0, pytest.approx(1.15, rel=1e-12))
-    assert as_json["table"] == {"path": str(table), "sha256": sha256_of(table)}
-    assert as_json["model"] is None
-    assert as_json["conditions"]["device_name"] == DEVICE
-    assert as_json["notes"] == [
-        f"3 candidates from {table} (a table without a source, used as it is)",
-        "maximising acc, as every candidate has a measured accuracy",
-        "accuracies were measured after 3 epochs, not after 10",
-    ]
-
-
-def test_accuracy_is_maximised_only_where_all_are_measured_and_the_choice_is_said(table):
-    write_table(table, [*ROWS, known_row(512, 0.5, None)], AggRow)
-    plan, as_json = plan_of(table, 1000)
-    assert (as_json["maximised"], len(plan.chosen), plan.value_dp) == ("count", 4, 4.0)
-    assert "maximising count, as accuracies are missing" in as_json["notes"]
-    plan, as_json = plan_of(table, 1000, value="acc")
-    assert len(plan.chosen) == 3
-    assert "1 of 4 candidates left out: no accuracy was measured" in as_json["notes"]
-    assert not any("maximising" in note for note in as_json["notes"])
 
 
 def test_without_a_table_the_default_grid_is_planned_by_the_pretrained_model_and_said(home, capsys):
@@ -138,6 +101,8 @@ def test_without_a_table_the_default_grid_is_planned_by_the_pretrained_model_and
     assert answer["table"] is None
     assert answer["model"] == {"path": str(model), "sha256": sha256_of(model)}
     assert answer["maximised"] == "count"
+    assert answer["confidence"] == 0.9
+    assert answer["total_sec"] < answer["upper_sec"] <= 7200
     notes = "\n".join(answer["notes"])
     assert "a100.keras predicts: the pretrained model, as no local one fits" in notes
     assert "nothing measured to plan from: the default grid" in notes
@@ -147,36 +112,23 @@ def test_without_a_table_the_default_grid_is_planned_by_the_pretrained_model_and
     excesses = {run["first_epoch_sec"] - run["steady_sec"] for run in answer["chosen"]}
     assert min(excesses) > 0
     assert len(excesses) > 1  # each configuration's own
-    assert answer["conditions"]["device_name"] == "NVIDIA A100 80GB PCIe"
+    assert answer["conditions"]["device_name"] == DEVICE
     assert list(home.iterdir()) == []
     for run in answer["chosen"]:
         assert RunSpec(**run["spec"]).precision == "float32"
-
-
-def test_a_table_may_be_planned_by_predictions(table):
-    write_table(table, [dataclasses.replace(row, device_name=None) for row in ROWS], AggRow)
-    _, as_json = plan_of(table, 1000, time_source="pred", model=pretrained_dir() / "a100.keras")
-    assert as_json["table"]["sha256"] == sha256_of(table)
-    assert as_json["model"]["sha256"] == sha256_of(pretrained_dir() / "a100.keras")
-    assert "a100.keras predicts: named by --model" in as_json["notes"]
-    assert as_json["chosen"][0]["steady_sec"] != 4.0
-    _, by_default = plan_of(table, 1000, model=pretrained_dir() / "a100.keras")  # a model that is named is used
-    assert by_default["model"] == as_json["model"]
-
-
-def test_a_model_of_other_conditions_is_never_mixed_with_a_table(table):
-    with pytest.raises(ValueError, match=r"a100\.keras: learned under other conditions than the table's: device_name"):
-        plan_of(table, 1000, model=pretrained_dir() / "a100.keras")
-    with pytest.raises(ValueError, match="no model of the table's conditions"):
-        plan_of(table, 1000, time_source="pred")
-    with pytest.raises(ValueError, match="--time_source measured does not"):
-        plan_of(table, 1000, time_source="measured", model=pretrained_dir() / "a100.keras")
 
 
 def test_the_table_of_this_home_is_planned_from_unless_another_is_named(home, capsys):
     write_table(runs_agg_csv(), ROWS[:1], AggRow)
     answer = answer_of(capsys, "--budget_sec", 1000)
     assert answer["table"]["path"] == str(home / "results" / "runs_agg.csv")
+
+
+def test_a_runs_csv_that_holds_only_its_header_is_no_table(home, capsys):
+    check_appendable(home / "results" / "runs.csv", RunRecord)
+    answer = answer_of(capsys, "--budget_sec", 600)
+    assert answer["table"] is None
+    assert any("nothing measured to plan from" in note for note in answer["notes"])
 
 
 def test_mixed_conditions_stop_and_each_choice_listed_is_a_flag_that_works(table, capsys):
@@ -196,50 +148,214 @@ def test_mixed_conditions_stop_and_each_choice_listed_is_a_flag_that_works(table
     assert devices == {DEVICE, 'Gold\'s "6230"'}
 
 
-# --- command ---------------------------------------------------------------------------------------------------------
+# --- what is printed -------------------------------------------------------------------------------------------------
 
 
-def test_the_command_prints_the_plan_its_sums_and_where_it_is(table, home, capsys):
+def test_the_command_prints_the_plan_its_sums_what_was_missed_and_where_it_is(table, home, capsys):
     out = home / "plans" / "plan.json"
-    flags = ["--budget_sec", "60", "--epochs", "10", "--runs_agg", str(table), "--out", str(out)]
-    assert main(flags) == 0
-    text = capsys.readouterr().out
-    lines = text.splitlines()
-    assert f"note: 3 candidates from {table} (a table without a source, used as it is)" in lines
-    assert "runs: 2 of 10 epochs" in lines
-    assert "total_sec: 52.0000 (52 s)" in lines
-    assert "budget_used: 86.7 % of 60.0000 s" in lines
-    assert "value (acc): 1.15000 by the dynamic programme, 1.15000 re-summed over the runs above" in lines
+    flags = ["--budget_sec", 60, "--epochs", 10, "--runs_agg", table, "--out", out]
+    lines = lines_of(capsys, *flags)
+    assert f"note: 3 measured configurations in {table} (a table without a source, used as it is)" in lines
+    assert "runs: 2 of 10 epochs, in this order" in lines
+    assert "total_sec: 52.0000 (52 s) expected" in lines
+    (upper,) = [line for line in lines if line.startswith("upper_sec: 52.")]
+    assert upper.endswith(" with the margin: 90.0 % of such plans take no longer")
+    assert any(re.fullmatch(r"budget_used: 8[78]\.\d %\s+of 60\.0000 s", line) for line in lines)
+    assert "value (acc): 1.15000 by the search, 1.15000 counted again over the runs above" in lines
     assert "optimal: yes, proven" in lines
-    assert lines[-1] == f"plan: {out}"
+    assert "best 1 of 1 left out, and the seconds that the budget lacks for each:" in lines
+    assert lines[-2:] == [f"plan: {out}", f"next: epochcast run_plan {out}"]
     rows = [line.split() for line in lines if line.startswith("(2,16,")]
-    assert [row[0] for row in rows] == ["(2,16,128)", "(2,16,256)"]
-    assert [float(row[4]) for row in rows] == [31.0, 21.0]
+    assert [row[0] for row in rows] == ["(2,16,256)", "(2,16,128)", "(2,16,64)"]
+    assert [float(row[4]) for row in rows] == [21.0, 31.0, 51.0]
+    assert float(rows[2][-1]) == pytest.approx(43, abs=1.5)  # 103 s and a margin, of 60 s
     written = json.loads(out.read_text())
     answer = answer_of(capsys, *flags)
-    moment = ("plan_id", "created_utc")
+    lacking = answer.pop("best_left_out")
+    assert [(run["batch_size"], run["total_sec"]) for run in lacking] == [(64, 51.0)]
+    moment = ("plan_id", "created_utc", "chosen", "left_out")
     assert {k: v for k, v in answer.items() if k not in moment} == {k: v for k, v in written.items() if k not in moment}
+    assert json.loads(out.read_text()) == answer  # what is printed is what is written
+
+
+def test_without_a_margin_none_is_printed(table, capsys):
+    lines = lines_of(capsys, "--budget_sec", 60, "--epochs", 10, "--runs_agg", table, "--confidence", 0.5)
+    assert not any("upper_sec" in line for line in lines)
+    assert "budget_used: 86.7 % of 60.0000 s" in lines
 
 
 def test_a_plan_that_is_not_proven_says_what_it_could_be_worth_at_most(table, capsys, monkeypatch):
-    monkeypatch.setattr("planner.plan.solve", lambda *arguments: solve(*arguments, state_cap=0))
-    assert main(["--budget_sec", "75", "--epochs", "10", "--runs_agg", str(table)]) == 0
-    text = capsys.readouterr().out
-    assert re.search(r"^optimal: not proven: at most 1\.\d+$", text, re.MULTILINE)
+    monkeypatch.setattr("planner.margin._MAX_SEARCHES", 0)
+    flags = ["--runs_agg", table, "--budget_sec", 75, "--epochs", 10, "--must", "batch_size=64"]
+    (line,) = [line for line in lines_of(capsys, *flags) if line.startswith("optimal: ")]
+    assert re.fullmatch(r"optimal: not proven: at most 1\.85\d*, 164 % more", line)
+
+
+def test_an_info_plan_says_that_it_is_greedy(capsys):
+    lines = lines_of(capsys, "--budget", "15m", "--value", "info")
+    assert "optimal: not proven: chosen greedily" in lines
+    assert any(line.startswith("value (info): 0.") and "of the variance" in line for line in lines)
+
+
+def test_repeats_are_counted_and_each_is_a_run(table, capsys, ask):
+    flags = ["--runs_agg", table, "--budget_sec", 1000, "--epochs", 10, "--repeats", 3]
+    lines = lines_of(capsys, *flags)
+    assert "runs: 9 of 10 epochs (3 configurations, 3 times each), in this order" in lines
+    assert sum(line.endswith("x 3") for line in lines) == 3
+    answer = ask("--repeats 3")
+    assert sorted(batches(answer)) == [64, 64, 64, 128, 128, 128, 256, 256, 256]
+    assert answer["total_sec"] == 3 * 103
+    assert math.fsum(run["value"] for run in answer["chosen"]) == pytest.approx(answer["value_resummed"])
+    assert len({run["run_id"] for run in answer["chosen"]}) == 9
+
+
+# --- flags -----------------------------------------------------------------------------------------------------------
 
 
 def test_both_ways_to_write_a_budget_are_one(table, capsys):
     one = answer_of(capsys, "--budget", "1h30m", "--runs_agg", table)
     other = answer_of(capsys, "--budget_sec", 5400, "--runs_agg", table)
     assert one["budget"] == other["budget"] == 5400
-    assert one["chosen"] == other["chosen"]
+    assert [run["spec"] for run in one["chosen"]] == [run["spec"] for run in other["chosen"]]
 
 
-def test_a_first_epoch_in_seconds_is_taken_as_given(table, capsys):
-    flags = ["--budget_sec", 1000, "--runs_agg", table, "--epochs", 3]
-    given = answer_of(capsys, *flags, "--first_epoch", "12.5", "--overhead_sec", "0.25")
+def test_the_planners_default_is_fifty_epochs(table, capsys):
+    answer = answer_of(capsys, "--budget_sec", 10_000, "--runs_agg", table)
+    assert {run["epochs"] for run in answer["chosen"]} == {dp_budget_planner.DEFAULT_EPOCHS} == {50}
+
+
+def test_a_first_epoch_and_an_overhead_in_seconds_are_taken_as_given(ask):
+    given = ask("--epochs 3 --first_epoch 12.5 --overhead_sec 0.25")
     assert {run["first_epoch_sec"] for run in given["chosen"]} == {12.5}
     assert math.fsum(run["total_sec"] for run in given["chosen"]) == 3 * 12.75 + 2 * 7.0
+
+
+@pytest.mark.parametrize(
+    ("flags", "chosen"),
+    [
+        ("", [256, 128, 64]),
+        ("--value thr", [256, 128, 64]),
+        ("--value count", [256, 128, 64]),
+        ("--value best_acc", [64]),
+        ("--must batch_size=64", [64, 256, 128]),
+        ("--must batch_size=64 --must batch_size=128", [128, 64, 256]),
+        ("--exclude batch_size=128", [256, 64]),
+        ("--exclude depth=2,batch_size=128 --exclude batch_size=64", [256]),
+        ("--min_acc 0.6", [128, 64]),
+        ("--min_acc 0.6 --must batch_size=256", [256, 128, 64]),
+        ("--max_params 280218", [256, 128, 64]),
+        ("--max_params 280217 --must batch_size=64", [64]),
+        ("--time_source measured", [256, 128, 64]),
+        ("--depth 2 --base_filters 16 --batch_size 64,256", [256, 64]),
+        ("--batch_size 64:256:x2 --base_filters 16 --depth 2", [256, 128, 64]),
+    ],
+)
+def test_flags_choose_what_is_planned(ask, flags, chosen):
+    assert batches(ask(flags)) == chosen
+
+
+def test_what_diverged_is_planned_only_if_asked_for(table, ask):
+    write_table(table, [*ROWS[:2], known_row(256, 1.0, 0.1)], AggRow)
+    assert batches(ask("")) == [128, 64]
+    assert batches(ask("--include_diverged")) == [128, 64, 256]
+
+
+def test_more_confidence_and_a_larger_common_factor_take_more_room(ask):
+    uppers = [ask(f"--confidence {c}")["upper_sec"] for c in (0.5, 0.6, 0.9, 0.999)]
+    assert uppers == sorted(set(uppers))
+    assert uppers[0] == 103
+    uppers = [ask(f"--confidence 0.9 --common_sd {sd}")["upper_sec"] for sd in (0, 0.01, 0.1)]
+    assert uppers == sorted(set(uppers))
+    told = ask("--confidence 0.9 --common_sd 0.1")
+    assert told["margin"]["common_sd"] == 0.1
+    assert told["confidence"] == 0.9
+
+
+def configurations(path, name):
+    rows = [{"depth": 2, "base_filters": 16, "batch_size": b} for b in (64, 128)]
+    if name.endswith("json"):
+        (path / name).write_text(json.dumps(rows))
+    else:
+        (path / name).write_text("depth,base_filters,batch_size\n2,16,64\n2,16,128\n")
+    return path / name
+
+
+@pytest.mark.parametrize("name", ["grid.csv", "grid.json"])
+def test_candidates_come_from_a_file(home, capsys, ask, name):
+    path = configurations(home, name)
+    assert batches(ask(f"--candidates {path}")) == [128, 64]
+    answer = answer_of(capsys, "--budget", "1h", "--candidates", path)  # of no table: predicted
+    assert sorted(batches(answer)) == [64, 128]
+    assert all(run["is_predicted"] and not run["was_measured"] for run in answer["chosen"])
+
+
+def test_lists_name_what_was_never_measured_and_the_model_predicts_it(capsys):
+    answer = answer_of(capsys, "--budget", "1h", "--depth", "2:4", "--batch_size", "128:512:x2", "--epochs", 20)
+    found = {(run["depth"], run["base_filters"], run["batch_size"]) for run in answer["chosen"]}
+    assert found == {(d, 32, b) for d in (2, 3, 4) for b in (128, 256, 512)}
+
+
+def test_only_what_was_never_measured_is_planned_if_asked_for(table, home, capsys):
+    write_table(table, [dataclasses.replace(row, device_name=None) for row in ROWS], AggRow)
+    model = pretrained_dir() / "a100.keras"
+    flags = ["--runs_agg", table, "--budget", "1h", "--model", model, "--exclude_measured"]
+    answer = answer_of(capsys, *flags, "--depth", 2, "--base_filters", 16, "--batch_size", "64,512,1024")
+    assert sorted(batches(answer)) == [512, 1024]
+    assert "1 of 3 candidates left out: measured already" in answer["notes"]
+
+
+# --- files -----------------------------------------------------------------------------------------------------------
+
+
+def test_every_export_names_the_same_runs(table, home, capsys):
+    paths = {name: home / "out" / f"plan.{name}" for name in ("json", "csv", "sh", "optuna")}
+    flags = ["--budget_sec", 60, "--epochs", 10, "--runs_agg", table, "--out", paths["json"], "--csv", paths["csv"]]
+    lines = lines_of(capsys, *flags, "--sh", paths["sh"], "--optuna", paths["optuna"])
+    names = ("plan", "csv", "sh", "optuna")
+    assert lines[-5:-1] == [f"{n}: {p}" for n, p in zip(names, paths.values(), strict=True)]
+    plan = json.loads(paths["json"].read_text())
+    with paths["csv"].open(newline="") as file:
+        assert [row["run_id"] for row in csv.DictReader(file)] == [run["run_id"] for run in plan["chosen"]]
+    commands = [line for line in paths["sh"].read_text().splitlines() if "run_one.py" in line]
+    for run, command in zip(plan["chosen"], commands, strict=True):
+        arguments, spec = parse(shlex.split(command)[2:])
+        assert (spec, arguments.run_id) == (RunSpec(**run["spec"]), run["run_id"])
+    trials = json.loads(paths["optuna"].read_text())
+    assert [trial["user_attrs"]["run_id"] for trial in trials] == [run["run_id"] for run in plan["chosen"]]
+    assert [run.planned.run_id for run in read_plan(paths["json"]).chosen] == [run["run_id"] for run in plan["chosen"]]
+
+
+@pytest.mark.parametrize("confidence", [0.5, 0.9])
+def test_the_figures_are_drawn_and_the_front_is_printed(table, home, capsys, confidence):
+    flags = ["--budget_sec", 60, "--epochs", 10, "--runs_agg", table, "--confidence", confidence]
+    lines = lines_of(capsys, *flags, "--plot", home / "plan.svg", "--front")
+    assert (home / "plan.svg").read_text().startswith("<?xml")
+    front = home / "results" / "plans" / "front.png"
+    assert lines[-2:] == [f"plot: {home / 'plan.svg'}", f"front: {front}"]
+    with Image.open(front) as image:
+        image.load()
+    shown = lines[next(i for i, line in enumerate(lines) if line.startswith("budget ")) + 1 :][:10]
+    values = [float(line.split(" s ")[1].split()[0]) if " s " in line else None for line in shown if "this" in line]
+    assert values == [1.15]
+    assert main([*map(str, flags), "--front", str(home / "other.svg")]) == 0
+    assert (home / "other.svg").exists()
+
+
+def test_a_plan_that_was_begun_is_never_written_over(table, home, capsys):
+    flags = ["--budget_sec", "60", "--epochs", "10", "--runs_agg", str(table), "--out", str(home / "plan.json")]
+    assert main(flags) == 0
+    (home / "plan.json").write_text("an older plan that was not begun")
+    assert main(flags) == 0
+    before = (home / "plan.json").read_text()
+    (home / "plan.ledger.jsonl").write_text("{}\n")
+    capsys.readouterr()
+    assert main(flags) == 1
+    assert_one_clear_error(capsys.readouterr(), "plan.json: this plan was begun")
+    assert (home / "plan.json").read_text() == before
+    assert main([*flags[:-1], str(home / "another.json")]) == 0
+
+
+# --- wrong input -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -254,11 +370,25 @@ def test_a_first_epoch_in_seconds_is_taken_as_given(table, capsys):
         "--budget 1h --budget_sec 3600",
         "--budget 1h --min_acc 60",
         "--budget 1h --epochs 0",
+        "--budget 1h --epochs 1",
+        "--budget 1h --repeats 0",
         "--budget 1h --value speed",
         "--budget 1h --first_epoch 0",
         "--budget 1h --first_epoch sometimes",
         "--budget 1h --overhead_sec -1",
         "--budget 1h --conditions jax",
+        "--budget 1h --confidence 0.49",
+        "--budget 1h --confidence 0.9991",
+        "--budget 1h --confidence 90",
+        "--budget 1h --common_sd -0.1",
+        "--budget 1h --max_params 0",
+        "--budget 1h --must depth",
+        "--budget 1h --depth 4:2",
+        "--budget 1h --plot plan.pdf",
+        "--budget 1h --front front.txt",
+        "--budget 1h --candidates grid.csv --depth 3",
+        "--budget 1h --exclude_measured --time_source measured",
+        "--budget 1h --time_source guessed",
     ],
 )
 def test_a_wrong_command_is_refused_with_exit_code_2(capsys, flags):
@@ -275,10 +405,29 @@ def test_a_wrong_command_is_refused_with_exit_code_2(capsys, flags):
     [
         ("--runs_agg none.csv", "none.csv: no such table. Measure first"),
         ("--runs_agg empty.csv", "empty.csv holds no row."),
-        ("--budget_sec 20.9", "smaller than every run: the cheapest, (2,16,256), takes 21.0 s"),
+        ("--budget_sec 20.9", "smaller than every run: the cheapest, (2,16,256), takes 21.3 s with the margin"),
+        ("--budget_sec 20.9 --confidence 0.5", "smaller than every run: the cheapest, (2,16,256), takes 21.0 s."),
+        ("--budget_sec 60 --must depth=2", "the runs that must be done take 104 s with the margin, the budget is 60.0"),
+        ("--must depth=7", "--must depth=7: no candidate is like that. There are depth 2; base_filters 16; batch_size"),
+        ("--exclude colour=red", "no column 'colour' to filter by; use one of depth"),
+        ("--must depth=2 --exclude batch_size=64", "--must and --exclude both name (2,16,64): narrow one of them."),
+        ("--exclude depth=2", "no candidate is left of 3: 3 of 3 candidates left out: excluded by --exclude."),
+        ("--max_params 1", "no candidate is left of 3: 3 of 3 candidates left out: more than 1 parameters"),
+        ("--exclude_measured", "no candidate is left of 3: 3 of 3 candidates left out: measured already"),
         ("--min_acc 0.71", "no candidate is left of 3: 3 of 3 candidates left out: accuracy below 0.71"),
         ("--value acc --runs_agg timed.csv", "no candidate is left of 1: 1 of 1 candidates left out: no accuracy"),
+        ("--confidence 0.9 --runs_agg timed.csv", "--confidence 0.9: the error of the overhead is unknown"),
+        ("--value info", "no model of the table's conditions"),
+        ("--value info --time_source measured", "every candidate is measured already: info has nothing to add"),
+        ("--candidates none.csv", "none.csv: No such file or directory."),
+        ("--candidates bad.csv", "bad.csv:2, column 'depth': expected a whole number, got 'deep'"),
+        ("--candidates bad.json", "bad.json: expected a list of objects, one a configuration."),
+        ("--candidates no_rows.csv", "no_rows.csv: the grid is empty"),
+        ("--batch_size 1:2001 --base_filters 16,32", "4,002 candidates: at most 2,000 are taken"),
+        ("--time_source measured --depth 4", "none of the candidates was measured. Leave --time_source measured out"),
+        ("--time_source measured --model none.keras", "none.keras predicts, --time_source measured does not"),
         ("--out table.csv/plan.json", "table.csv: a file, not a folder."),
+        ("--csv table.csv/plan.csv", "table.csv: a file, not a folder."),
         ("--out /dev/full", "/dev/full: not a regular file."),
         ("--conditions colour=red", "no column 'colour' to filter by; use one of depth"),
         ("--conditions backend=jax", "none of 3 rows satisfies --conditions backend=jax"),
@@ -288,7 +437,10 @@ def test_a_wrong_command_is_refused_with_exit_code_2(capsys, flags):
 def test_what_cannot_be_planned_is_one_clear_error_and_exit_code_1(table, home, capsys, monkeypatch, flags, message):
     monkeypatch.chdir(home)
     write_table(home / "empty.csv", [], AggRow)
-    write_table(home / "timed.csv", [known_row(64, 1.0, None)], AggRow)
+    write_table(home / "timed.csv", [known_row(64, 1.0, None, overhead_sec_mean=None)], AggRow)
+    (home / "bad.csv").write_text("depth,base_filters\ndeep,16\n")
+    (home / "bad.json").write_text("{}")
+    (home / "no_rows.csv").write_text("depth,base_filters\n")
     assert main(["--budget_sec", "1000", "--epochs", "10", "--runs_agg", str(table), *flags.split()]) == 1
     assert_one_clear_error(capsys.readouterr(), message)
 
@@ -296,22 +448,3 @@ def test_what_cannot_be_planned_is_one_clear_error_and_exit_code_1(table, home, 
 def test_measured_times_without_a_table_are_an_error(home, capsys):
     assert main(["--budget_sec", "100", "--time_source", "measured"]) == 1
     assert f"there is no table {home / 'results' / 'runs_agg.csv'}. Measure first" in capsys.readouterr().err
-
-
-def test_the_planners_default_is_fifty_epochs(table, capsys):
-    answer = answer_of(capsys, "--budget_sec", 10_000, "--runs_agg", table)
-    assert {run["epochs"] for run in answer["chosen"]} == {dp_budget_planner.DEFAULT_EPOCHS} == {50}
-
-
-def test_a_plan_from_another_box_says_so(table, monkeypatch):
-    monkeypatch.setattr(dp_budget_planner, "box_device_name", lambda: "another box")
-    _, as_json = plan_of(table, 60)
-    assert f"measured on {DEVICE}, NOT this box (another box)" in as_json["notes"]
-
-
-def test_a_runs_csv_that_holds_only_its_header_is_no_table(home, capsys):
-    check_appendable(home / "results" / "runs.csv", RunRecord)
-    assert main(["--budget_sec", "600", "--json"]) == 0
-    plan = json.loads(capsys.readouterr().out)
-    assert plan["table"] is None
-    assert any("nothing measured to plan from" in note for note in plan["notes"])

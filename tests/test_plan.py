@@ -1,168 +1,283 @@
-"""A plan fits its budget, is worth what it says, and is written so that every run of it can be started."""
+"""A plan fits its budget with its margin, is worth what it says, and comes in an order worth stopping at any time."""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
 import math
-import random
 
+import numpy as np
 import pytest
+from rows import random_runs, run_costing
 
-from collect.grid import spec_under
-from epochcast.schema import Conditions, RunConfig, RunSpec
-from planner.candidates import Candidate
-from planner.knapsack import solve
-from planner.plan import make_plan, plan_json, source_of
+from epochcast.schema import TRAIN_N, RunConfig
+from model.design import Field
+from planner import plan as plan_module
+from planner.knapsack import budget_milliseconds, to_milliseconds_up
+from planner.margin import NO_MARGIN, Margin, best_within
+from planner.plan import EXACT, GREEDY, SINGLE, Knowledge, make_plan
+from planner.worth import SUMS, VALUES
+
+AT_90 = Margin(1.2816, 0.003)
+ROUNDING = 1e-9  # seconds: the same floats added in another order
 
 
-def run_of(total_sec, value=1.0, batch_size=64):
-    """A run of two epochs that costs `total_sec`."""
-    return Candidate(RunConfig(2, 16, batch_size), 280_218, 2, 0.0, total_sec / 2, total_sec / 2, value, 1.0, value)
+def with_worth(candidates, value):
+    return [dataclasses.replace(c, value=1.0) for c in candidates] if value == "count" else candidates
 
 
-def random_candidates(seed, n=9):
-    draw = random.Random(seed)
-    return [run_of(draw.uniform(0.5, 20), draw.random(), batch_size=2 + i) for i in range(n)]
+def subsets(candidates):
+    return [s for size in range(len(candidates) + 1) for s in itertools.combinations(candidates, size)]
+
+
+def fits(candidates, budget_sec, margin):
+    if not margin.quantile:
+        return sum(to_milliseconds_up(c.total_sec) for c in candidates) <= budget_milliseconds(budget_sec)
+    return margin.upper_sec([c.total_sec for c in candidates], [c.sd_sec for c in candidates]) <= budget_sec
 
 
 # --- the best set ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("value", ["acc", "count", "thr"])
-@pytest.mark.parametrize("seed", range(10))
-def test_a_plan_is_the_best_set_that_fits_and_more_budget_never_lowers_its_value(seed, value):
-    candidates = random_candidates(seed)
-    if value == "count":
-        candidates = [dataclasses.replace(c, value=1.0) for c in candidates]
-    sets = [s for size in range(1, 10) for s in itertools.combinations(candidates, size)]
+@pytest.mark.parametrize("margin", [NO_MARGIN, AT_90], ids=["", "margin"])
+@pytest.mark.parametrize("value", SUMS)
+@pytest.mark.parametrize("seed", range(8))
+def test_a_plan_is_the_best_set_that_fits_and_more_budget_never_lowers_its_value(seed, value, margin):
+    candidates = with_worth(random_runs(seed), value)
+    must = with_worth(random_runs(seed + 1000, n=seed % 3, first_batch=100), value)
+    sets = [(*must, *s) for s in subsets(candidates)]
     last = 0.0
-    for budget_sec in (20.0, 30.5, 47.123, 200.0):
-        plan = make_plan(candidates, budget_sec, value)
-        assert math.fsum(c.total_sec for c in plan.chosen) == plan.total_sec <= budget_sec
-        assert plan.budget_used == plan.total_sec / budget_sec
-        assert plan.is_proven
+    for budget_sec in (45.0, 60.123, 400.0):
+        plan = make_plan(candidates, budget_sec, value, margin, must)
+        assert (plan.is_proven, plan.method, plan.budget_sec, plan.value) == (True, EXACT, budget_sec, value)
+        assert plan.bound == plan.value_dp
+        assert math.fsum(c.total_sec for c in plan.chosen) == plan.total_sec <= plan.upper_sec
+        assert plan.upper_sec <= budget_sec + ROUNDING
+        assert plan.budget_used == plan.upper_sec / budget_sec
         # values are rounded for the search: to 1e-6 (acc), 1e-3 (thr), 1 (count, exact)
         tolerance = len(candidates) * {"acc": 1e-6, "thr": 1e-3, "count": 0}[value]
         assert plan.value_dp == pytest.approx(plan.value_resummed, abs=tolerance)
         assert plan.value_resummed == math.fsum(c.value for c in plan.chosen)
-        best = max(
-            math.fsum(c.value for c in s) for s in sets if sum(c.cost_ms for c in s) <= math.floor(budget_sec * 1000)
-        )
+        best = max(math.fsum(c.value for c in s) for s in sets if fits(s, budget_sec, margin))
         assert plan.value_resummed == pytest.approx(best, abs=tolerance)
         assert plan.value_dp >= last
         last = plan.value_dp
-    assert len(plan.chosen) == len(candidates)  # the last budget holds them all
+        assert sorted(plan.chosen + plan.left_out, key=lambda c: c.config) == sorted(
+            must + candidates, key=lambda c: c.config
+        )
+    assert plan.left_out == []  # the last budget holds them all
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_plan_with_a_margin_is_worth_no_more_than_one_without(seed):
+    candidates = random_runs(seed, n=20)
+    values = [make_plan(candidates, 60.0, "acc", Margin(q, 0.003)).value_dp for q in (0, 0.8, 1.3, 3)]
+    assert values == sorted(values, reverse=True)
 
 
 def test_a_budget_that_is_used_to_the_millisecond_is_no_contradiction():
     assert math.fsum([0.1] * 3) > 0.3  # as binary numbers sum
-    plan = make_plan([run_of(0.1, batch_size=b) for b in (2, 3, 4)], 0.3, "count")
-    assert len(plan.chosen) == 3
-    assert make_plan([run_of(0.1, batch_size=b) for b in (2, 3, 4)], 0.2999, "count").value_dp == 2
+    runs = [run_costing(0.1, config=(2, 16, b)) for b in (2, 3, 4)]
+    assert len(make_plan(runs, 0.3, "count").chosen) == 3
+    assert make_plan(runs, 0.2999, "count").value_dp == 2
+
+
+@pytest.mark.parametrize("margin", [NO_MARGIN, AT_90], ids=["", "margin"])
+def test_runs_that_must_be_done_and_the_rest_meet_a_budget_exactly(margin):
+    """Parts of a millisecond of several musts are rounded one by one, as those of all other runs are."""
+    for seed in range(300):
+        must = with_worth(random_runs(seed, n=3, first_batch=100), "count")
+        runs = [
+            run_costing(round(c.total_sec, 3), 1.0, c.sd_sec, (2, 16, c.config.batch_size)) for c in random_runs(seed)
+        ]
+        every = [*must, *runs[:4]]
+        budget_sec = math.ceil(1000 * math.fsum(c.total_sec for c in every)) / 1000
+        if margin.quantile:
+            budget_sec = margin.upper_sec([c.total_sec for c in every], [c.sd_sec for c in every])
+        plan = make_plan(runs, budget_sec, "count", margin, must)  # a search that allows for more contradicts itself
+        assert plan.upper_sec <= budget_sec + ROUNDING
+        assert plan.value_dp >= 6
+
+
+# --- what must be done, and the order --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_what_must_be_done_comes_first_and_then_value_per_second_falls(value):
+    for seed in range(5):
+        candidates, must = random_runs(seed, n=12), random_runs(seed + 100, n=2, first_batch=100)
+        plan = make_plan(candidates, 90.0, value, AT_90, must)
+        assert {c.config for c in plan.chosen[:2]} == {c.config for c in must}
+        assert not {c.config for c in plan.chosen[2:]} & {c.config for c in must}
+        if value in SUMS:
+            for part in (plan.chosen[:2], plan.chosen[2:]):
+                density = [c.value / c.total_sec for c in part]
+                assert density == sorted(density, reverse=True)
+        assert plan.upper_sec <= 90
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_musts_may_be_all_there_is(value):
+    must = random_runs(1, n=2)
+    plan = make_plan([], 100.0, value, AT_90, must)
+    assert len(plan.chosen) == 2
+    assert plan.left_out == []
+    with pytest.raises(ValueError, match=r"runs that must be done take .* s with the margin, the budget is 1\.00 s"):
+        make_plan([], 1.0, value, AT_90, must)
 
 
 def test_a_budget_below_every_run_names_the_cheapest():
+    runs = [run_costing(5.0), run_costing(4.0, sd=1.0, config=(2, 16, 7))]
     with pytest.raises(ValueError, match=r"budget of 3\.00 s is smaller than .* cheapest, \(2,16,7\),\s*takes 4\.00 s"):
-        make_plan([run_of(5.0), run_of(4.0, batch_size=7)], 3.0, "count")
+        make_plan(runs, 3.0, "count")
+    with pytest.raises(ValueError, match=r"cheapest, \(2,16,64\), takes 5\.02 s with the margin"):
+        make_plan(runs, 5.01, "count", AT_90)  # the other may take 5.29 s
 
 
 def test_runs_that_are_worth_nothing_are_no_plan():
     with pytest.raises(ValueError, match="no run that fits the budget is worth anything by acc"):
-        make_plan([run_of(5.0, value=0.0)], 10.0, "acc")
+        make_plan([run_costing(5.0, value=0.0)], 10.0, "acc")
 
 
+def test_a_run_whose_error_is_unknown_has_no_margin():
+    with pytest.raises(ValueError, match=r"the error of \(2,16,64\) is unknown: no margin can be told"):
+        make_plan([run_costing(5.0, sd=None)], 10.0, "count", AT_90)
+    assert make_plan([run_costing(5.0, sd=None)], 10.0, "count").upper_sec == 5
+
+
+# --- what was missed -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("margin", [NO_MARGIN, AT_90], ids=["", "margin"])
+@pytest.mark.parametrize("value", SUMS)
+def test_the_best_that_were_left_out_fit_beside_the_plan_with_the_seconds_that_it_lacks(value, margin):
+    for seed in range(10):
+        candidates = with_worth(random_runs(seed, n=14), value)
+        plan = make_plan(candidates, 40.0, value, margin)
+        missed = plan.missed()
+        assert len(missed) == min(5, len(plan.left_out))
+        assert [c.value for c, _ in missed] == sorted((c.value for c in plan.left_out), reverse=True)[:5]
+        for run, seconds in missed:
+            assert seconds > 0  # else it would be in the plan
+            together = [*plan.chosen, run]
+            assert fits(together, plan.budget_sec + seconds + ROUNDING, margin)
+            assert not fits(together, plan.budget_sec + seconds - 0.001 - ROUNDING, margin)
+            assert make_plan(candidates, 40.0 + seconds + ROUNDING, value, margin).value_dp > plan.value_dp
+
+
+def test_only_as_many_as_asked_for_are_named():
+    plan = make_plan(random_runs(3, n=14), 20.0, "acc")
+    assert len(plan.missed(2)) == 2
+    assert plan.missed(100)[:2] == plan.missed(2)
+    assert len(plan.missed(100)) == len(plan.left_out) > 5
+    assert make_plan(random_runs(3, n=14), 1000.0, "acc").missed() == []
+
+
+# --- never passed over -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("margin", [NO_MARGIN, AT_90], ids=["", "margin"])
 @pytest.mark.parametrize(
     "lie",
     [
         lambda s: dataclasses.replace(s, value=s.value + 1),
         lambda s: dataclasses.replace(s, value=s.value - 1),
-        lambda s: dataclasses.replace(s, cost=s.cost - 1),
         lambda s: dataclasses.replace(s, indices=s.indices[1:]),
-        lambda s: dataclasses.replace(s, indices=(0, 1, 2, 3)),
+        lambda s: dataclasses.replace(s, indices=(0, 1, 2, 3), value=4),
     ],
-    ids=["worth more", "worth less", "cheaper", "a run less", "a run too many"],
+    ids=["worth more", "worth less", "a run less", "a run too many"],
 )
-def test_a_search_that_contradicts_its_own_set_is_never_passed_on(monkeypatch, lie):
-    candidates = [run_of(5.0, batch_size=b) for b in (2, 3, 4, 5)]
-    monkeypatch.setattr("planner.plan.solve", lambda *arguments: lie(solve(*arguments)))
+def test_a_search_that_contradicts_its_own_set_is_never_passed_on(monkeypatch, lie, margin):
+    candidates = [run_costing(5.0, config=(2, 16, b)) for b in (2, 3, 4, 5)]
+    monkeypatch.setattr(plan_module, "best_within", lambda *given: lie(best_within(*given)))
     with pytest.raises(RuntimeError, match="the plan contradicts itself"):
-        make_plan(candidates, 16.0, "count")
+        make_plan(candidates, 16.0, "count", margin)
 
 
 def test_what_is_not_proven_is_not_called_so(monkeypatch):
-    monkeypatch.setattr("planner.plan.solve", lambda *arguments: solve(*arguments, state_cap=0))
-    plan = make_plan(random_candidates(0), 30.0, "acc")
+    candidates = random_runs(0, n=20, sd=0.3)
+    proven = make_plan(candidates, 30.0, "acc", AT_90)
+    monkeypatch.setattr("planner.margin._MAX_SEARCHES", 1)
+    plan = make_plan(candidates, 30.0, "acc", AT_90)
+    assert proven.is_proven
     assert not plan.is_proven
-    assert plan.bound > plan.value_dp
+    assert plan.value_dp <= proven.value_dp <= plan.bound
 
 
-# --- plan.json -------------------------------------------------------------------------------------------------------
-
-KNOWN = Conditions(
-    device_name="NVIDIA A100 80GB PCIe",
-    precision="mixed_float16",
-    pipeline="arrays",
-    jit_compile="on",
-    dataset="synthetic",
-    train_n=10_000,
-    timing_mode="steps_extrapolated",
-    window_steps=20,
-)
+# --- the best single run ---------------------------------------------------------------------------------------------
 
 
-def test_a_planned_run_is_asked_for_under_the_conditions_its_time_holds_for():
-    def planned(conditions):
-        candidate = dataclasses.replace(run_of(5.0), epochs=50)
-        (run,) = plan_json(make_plan([candidate], 1000.0, "count"), conditions, {}, [])["chosen"]
-        return RunSpec(**run["spec"])
-
-    spec = planned(KNOWN)
-    assert spec == RunSpec(
-        2,
-        16,
-        64,
-        epochs=50,
-        dataset="synthetic",
-        train_n=10_000,
-        pipeline="arrays",
-        precision="mixed_float16",
-        jit_compile="on",
-    )
-    assert spec.window_steps is None  # whole epochs, whatever way they were timed
-    assert planned(Conditions()) == RunSpec(2, 16, 64, epochs=50)
-    on_cpu = Conditions(device_name="AMD EPYC 9B14 (2 cores)")
-    assert planned(on_cpu).device == "cpu"  # also on a box with a GPU
+@pytest.mark.parametrize("margin", [NO_MARGIN, AT_90], ids=["", "margin"])
+@pytest.mark.parametrize("seed", range(10))
+def test_best_acc_is_the_best_run_that_can_be_afforded_and_the_cheapest_among_equals(seed, margin):
+    candidates = [dataclasses.replace(c, value=round(c.value, 1)) for c in random_runs(seed, n=20)]
+    for budget_sec in (8.0, 12.0, 16.0, 50.0):
+        plan = make_plan(candidates, budget_sec, "best_acc", margin)
+        (chosen,) = plan.chosen
+        affordable = [c for c in candidates if fits([c], budget_sec, margin)]
+        assert chosen.value == plan.value_dp == plan.bound == max(c.value for c in affordable)
+        assert chosen.total_sec == min(c.total_sec for c in affordable if c.value == chosen.value)
+        assert (plan.is_proven, plan.method, len(plan.left_out)) == (True, SINGLE, 19)
 
 
-def test_a_plan_survives_its_file_and_every_run_of_it_is_a_valid_spec(tmp_path):
-    plan = make_plan(random_candidates(1), 40.0, "acc")
-    table = source_of(tmp_path / "agg.csv", "abc")
-    written = plan_json(plan, KNOWN, {"table": table, "model": None}, ["a note"])
-    text = json.dumps(written, allow_nan=False)
-    assert json.loads(text) == written
-    assert (written["budget"], written["budget_unit"], written["maximised"]) == (40.0, "s", "acc")
-    assert written["table"] == {"path": str(tmp_path / "agg.csv"), "sha256": "abc"}
-    assert Conditions(**written["conditions"]) == KNOWN
-    assert written["notes"] == ["a note"]
-    assert written["is_proven_optimal"] is True
-    assert written["value_bound"] == written["value_dp"]
-    runs = written["chosen"]
-    assert len({run["run_id"] for run in runs}) == len(runs) == len(plan.chosen)
-    for run, candidate in zip(runs, plan.chosen, strict=True):
-        spec = RunSpec(**run["spec"])
-        assert spec == spec_under(candidate.config, candidate.epochs, KNOWN, in_windows=False)
-        assert spec.epochs == run["epochs"]
-        parts = run["overhead_sec"] + run["first_epoch_sec"] + (run["epochs"] - 1) * run["steady_sec"]
-        assert run["total_sec"] == pytest.approx(parts, rel=1e-12)
-        assert run["steady_sec_upper"] is None  # unknown
-    assert math.fsum(run["value"] for run in runs) == written["value_resummed"]
-    assert math.fsum(run["total_sec"] for run in runs) == written["total_sec"]
+def test_best_acc_adds_nothing_to_a_must_that_is_as_good():
+    must = [run_costing(5.0, value=0.7)]
+    others = [run_costing(5.0, value=v, config=(2, 16, 32 + i)) for i, v in enumerate((0.6, 0.7, 0.8))]
+    assert make_plan(others[:2], 100.0, "best_acc", NO_MARGIN, must).chosen == must
+    assert make_plan(others, 100.0, "best_acc", NO_MARGIN, must).chosen == [must[0], others[2]]
+    assert make_plan(others, 9.0, "best_acc", NO_MARGIN, must).chosen == must
 
 
-def test_a_plan_is_named_after_what_it_holds():
-    plan = make_plan(random_candidates(1), 40.0, "acc")
-    names = {plan_json(p, KNOWN, {}, [])["plan_id"] for p in (plan, make_plan(random_candidates(2), 40.0, "acc"))}
-    assert len(names) == 2
-    assert all(name.startswith("plan-") and len(name) == 13 for name in names)
+# --- what teaches most -----------------------------------------------------------------------------------------------
+
+GRID = [RunConfig(d, f, b) for d in (2, 3, 4) for f in (16, 32, 64) for b in (64, 256, 1024)]
+
+
+def priced_grid(seed):
+    draw = np.random.default_rng(seed)
+    return [
+        run_costing(float(s), 0.0, 0.02 * float(s), (c.depth, c.base_filters, c.batch_size))
+        for s, c in zip(draw.uniform(5, 50, len(GRID)), GRID, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("margin", [NO_MARGIN, AT_90], ids=["", "margin"])
+@pytest.mark.parametrize("seed", range(6))
+def test_an_info_plan_fits_repeats_nothing_measured_and_is_worth_no_less_than_its_best_single_run(seed, margin):
+    candidates = priced_grid(seed)
+    measured = GRID[: 4 * seed : 3] + [RunConfig(5, 128, 2048)] * (seed % 2)
+    known = Knowledge(measured, TRAIN_N)
+    everything = [*GRID, *(config for config in measured if config not in GRID)]
+
+    def share(configs):
+        return Field(everything, sorted({everything.index(c) for c in [*measured, *configs]}), TRAIN_N).known
+
+    for budget_sec in (60.0, 200.0, 2000.0):
+        plan = make_plan(candidates, budget_sec, "info", margin, knowledge=known)
+        configs = [c.config for c in plan.chosen]
+        assert fits(plan.chosen, budget_sec, margin)
+        assert len({*configs, *measured}) == len(configs) + len(measured)
+        assert plan.value_dp == pytest.approx(share(configs) - share([]), abs=1e-9)  # sums of the same terms
+        assert plan.value_dp == pytest.approx(plan.value_resummed, abs=1e-9)
+        for k, run in enumerate(plan.chosen):
+            assert run.value == pytest.approx(share(configs[: k + 1]) - share(configs[:k]), abs=1e-9)
+        for c in candidates:
+            if fits([c], budget_sec, margin):
+                assert plan.value_dp >= share([c.config]) - share([]) - 1e-9
+        assert (plan.is_proven, plan.bound, plan.method) == (False, None, GREEDY)
+        for run in plan.left_out:
+            assert run.value == pytest.approx(share([*configs, run.config]) - share(configs), abs=1e-9)
+            assert not fits([*plan.chosen, run], budget_sec, margin)
+    assert plan.left_out == []
+
+
+def test_an_info_plan_prefers_what_a_second_teaches_most():
+    slow = priced_grid(0)[4]
+    twin = dataclasses.replace(slow, overhead=slow.overhead.times(3), config=RunConfig(3, 32, 257))  # as good, dearer
+    plan = make_plan([twin, slow, *priced_grid(0)[:2]], slow.total_sec + 1, "info")
+    assert twin.config not in {c.config for c in plan.chosen}
+
+
+def test_where_all_is_measured_there_is_nothing_to_learn():
+    with pytest.raises(ValueError, match="every candidate is measured already: info has nothing to add"):
+        make_plan(priced_grid(0), 100.0, "info", knowledge=Knowledge(GRID, TRAIN_N))

@@ -1,0 +1,417 @@
+"""What is claimed of plans: they keep their budget, hold their value, teach the time model, and gain by re-planning.
+
+Parts of benchmarks/claims.py. All on the reference A100 table, with costs predicted by models that have not seen the
+configuration; what a run "took" is its measured overhead + first epoch + (epochs - 1) x steady time.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.bench_knapsack import compare
+from benchmarks.claim import RANDOM, Claim
+from benchmarks.reference_table import steady_rows
+from collect.grid import PlannedRun, spec_under
+from epochcast.assumptions import assumption
+from epochcast.schema import AggRow, Conditions, RunConfig
+from model.cross_validation import REPEATS, cross_validate, forms_for, gather
+from model.fitting import PHYSICS_ANN, fit_time_models
+from model.intervals import WITHIN, Interval, conformal_half_width
+from model.physics import MIN_ROWS
+from model.progress import Progress
+from model.splits import FOLDS, fold_masks
+from model.startup import fit_excess, fit_overhead, whole_run
+from model.time_model import Table
+from planner.candidates import Candidate, CostRules, make_candidates
+from planner.course import Actual, Course
+from planner.knapsack import budget_milliseconds, solve, to_milliseconds_up
+from planner.margin import NO_MARGIN, Margin
+from planner.plan import NOTHING_KNOWN, VALUE_SCALE, Plan, make_plan
+from planner.plan_file import PlanRun, SavedPlan
+from planner.worth import SUMS, Wishes, select
+
+EPOCHS = (3, 10, 50)
+CONFIDENCES = (0.8, 0.9, 0.95)
+BANDS = ((300, 600), (600, 1200), (1200, 2400), (2400, 4800), (4800, 7200))
+BUDGETS = range(300, 7201, 150)
+COMMON_SDS = (0.0, 0.001, 0.002, 0.003, 0.004, 0.006, 0.01)
+SPLITS = 3  # of the configurations into halves, one calibrated on and one planned with
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """One configuration: as a model expects it that has not seen it, and what it took."""
+
+    candidate: Candidate
+    actual: Actual
+
+    @property
+    def actual_sec(self) -> float:
+        return self.actual.overhead + self.actual.first_epoch + (self.candidate.epochs - 1) * self.actual.steady
+
+
+@functools.cache
+def unseen_costs() -> list[list[tuple[AggRow, Interval, Interval, Interval]]]:
+    """For each of five repeats the rows with overhead, first epoch and steady time from folds without the row."""
+    rows = [row for row in steady_rows() if row.overhead_sec_mean is not None]
+    table = Table.of(rows)
+    masks = fold_masks(len(rows), FOLDS, REPEATS, 0)
+    models = fit_time_models(PHYSICS_ANN, table, masks, 0, say=Progress("unseen costs"))
+    predicted = gather(table, masks, REPEATS, models)
+    repeats = []
+    for repeat in range(REPEATS):
+        errors = np.abs(np.log(predicted[repeat] / table.seconds))
+        found: dict[int, tuple[AggRow, Interval, Interval, Interval]] = {}
+        for mask in masks[repeat * FOLDS : (repeat + 1) * FOLDS]:
+            train = [row for row, is_in in zip(rows, mask, strict=True) if is_in]
+            excess, overhead = fit_excess(train, 0), fit_overhead(train)
+            half = conformal_half_width(errors[mask])
+            for k in np.flatnonzero(~mask):
+                steady = Interval.of_log(float(predicted[repeat, k]), half)
+                run = whole_run(rows[k].config, steady, WITHIN, excess, overhead)
+                assert run.overhead is not None and run.first_epoch is not None
+                found[int(k)] = (rows[k], run.overhead, run.first_epoch, steady)
+        repeats.append([found[k] for k in range(len(rows))])
+    return repeats
+
+
+def replayed(repeat: int, epochs: int, value: str, kept: Sequence[int] | None = None) -> list[Replayed]:
+    """Candidates of one repeat with what each took; `kept` are indices of rows."""
+    rows = unseen_costs()[repeat]
+    found = []
+    for k in range(len(rows)) if kept is None else kept:
+        row, overhead, first_epoch, steady = rows[k]
+        candidate = Candidate(
+            row.config,
+            row.params,
+            epochs,
+            overhead,
+            first_epoch,
+            steady,
+            images_per_sec=row.thr_mean,
+            acc=row.acc_mean,
+            acc_epochs=row.acc_epochs,
+        )
+        actual = Actual(row.overhead_sec_mean or 0.0, row.first_epoch_sec_mean or 0.0, row.avg_time_mean)
+        found.append(Replayed(candidate, actual))
+    _, valued, _ = select([r.candidate for r in found], value, Wishes(include_diverged=True))
+    return [Replayed(candidate, r.actual) for candidate, r in zip(valued, found, strict=True)]
+
+
+def took_sec(plan: Plan, runs: Sequence[Replayed]) -> float:
+    """What the plan's runs took together."""
+    actual = {r.candidate.config: r.actual_sec for r in runs}
+    return sum(actual[c.config] for c in plan.chosen)
+
+
+def oracle_value(runs: Sequence[Replayed], budget_sec: float, value: str) -> float:
+    """The exact plan's value if everybody knew what each run takes."""
+    scale = VALUE_SCALE[value]
+    costs = [to_milliseconds_up(r.actual_sec) for r in runs]
+    values = [round(scale * r.candidate.value) for r in runs]
+    return solve(costs, values, budget_milliseconds(budget_sec)).value / scale
+
+
+def shares(cases: Iterable[tuple[float, float, float]]) -> tuple[dict[tuple[int, int], tuple[float, float]], float]:
+    """By band of budgets: percent that kept it and percent of the oracle's value; the worst overrun in percent.
+
+    Args:
+        cases: budget, seconds taken and value over the oracle's, of each plan.
+    """
+    by_band: dict[tuple[int, int], list[tuple[bool, float]]] = defaultdict(list)
+    worst = 0.0
+    for budget, taken, value in cases:
+        band = next(b for b in BANDS if b[0] <= budget < b[1] or budget == BANDS[-1][1] == b[1])
+        by_band[band].append((taken <= budget, value))
+        worst = max(worst, taken / budget)
+    means = {
+        band: (100 * np.mean([k for k, _ in own]), 100 * np.mean([v for _, v in own])) for band, own in by_band.items()
+    }
+    return {band: (float(kept), float(value)) for band, (kept, value) in sorted(means.items())}, 100 * (worst - 1)
+
+
+def replay(
+    margin: Margin,
+    budgets: Iterable[int],
+    repeats: Iterable[int] = range(REPEATS),
+    kept: Sequence[int] | None = None,
+    values: Sequence[str] = SUMS,
+) -> list[tuple[float, float, float]]:
+    """Budget, seconds taken and value over the oracle's of plans made with a margin."""
+    cases = []
+    for repeat in repeats:
+        for epochs in EPOCHS:
+            for value in values:
+                runs = replayed(repeat, epochs, value, kept)
+                candidates = [r.candidate for r in runs]
+                for budget in budgets:
+                    plan = make_plan(candidates, budget, value, margin)
+                    key = (epochs, value, budget, tuple(kept or ()))
+                    if key not in _ORACLES:
+                        _ORACLES[key] = oracle_value(runs, budget, value)
+                    cases.append((float(budget), took_sec(plan, runs), plan.value_dp / _ORACLES[key]))
+    return cases
+
+
+_ORACLES: dict[object, float] = {}
+
+
+def plans() -> list[Claim]:
+    """Share of plans that end within their budget, and share of the oracle's value, costs predicted by models that have
+    not seen the configuration; epochs 3, 10, 50, values acc, thr, count, 5 repeats of the folds."""
+    claims = [_naive()]
+    for confidence in (0.5, *CONFIDENCES):
+        margin = Margin.of_confidence(confidence) if confidence > 0.5 else NO_MARGIN
+        cases = replay(margin, BUDGETS)
+        bands, worst = shares(cases)
+        kept = 100 * float(np.mean([taken <= budget for budget, taken, _ in cases]))
+        value = 100 * float(np.mean([v for _, _, v in cases]))
+        words = f"confidence {confidence:g}" if confidence > 0.5 else "without margin"
+        claims.append(
+            Claim(
+                f"{words}: kept, value, worst overrun",
+                f"{kept:.1f} %, {value:.1f} %, {worst:+.1f} % (n = {len(cases)})",
+            )
+        )
+        for (low, high), (kept_here, value_here) in bands.items():
+            is_claimed = confidence == CONFIDENCES[-1]
+            reached = kept_here >= 95 and value_here >= 95 if is_claimed else None
+            target = ">= 95 %, >= 95 %" if is_claimed else ""
+            found = f"{kept_here:.1f} %, {value_here:.1f} %"
+            claims.append(Claim(f"{words}: budgets of {low} to {high} s: kept, value", found, target, reached))
+    shipped = assumption("plan_common_sd", "any").value
+    smallest = calibrated(range(300, 7201, 300), repeats=range(REPEATS))
+    what = f"smallest common factor of {', '.join(f'{c:g}' for c in COMMON_SDS)} with which all bands keep as promised"
+    claims.append(Claim(what, f"{smallest:g}", f"{shipped:g}, as shipped", smallest == shipped))
+    return [*claims, *_held_out_halves()]
+
+
+def _naive() -> Claim:
+    """Plans by epochs x time, as if runs had no start-up."""
+    ratios: dict[int, list[float]] = {}
+    for epochs in EPOCHS:
+        for value in SUMS:
+            runs = replayed(0, epochs, value)
+            nothing = Interval(0.0)
+            bare = [replace(r.candidate, overhead=nothing, first_epoch=r.candidate.steady) for r in runs]
+            for budget in BUDGETS:
+                ratios.setdefault(epochs, []).append(took_sec(make_plan(bare, budget, value), runs) / budget)
+    means = ", ".join(f"x {np.mean(own):.1f}" for own in ratios.values())
+    longest = max(max(own) for own in ratios.values())
+    return Claim(
+        f"epochs x time alone: overrun at {', '.join(map(str, EPOCHS))} epochs", f"{means}; at most x {longest:.1f}"
+    )
+
+
+def _held_out_halves() -> list[Claim]:
+    """The common factor calibrated on half of the configurations, judged by plans of the other half."""
+    n = len(unseen_costs()[0])
+    halves = fold_masks(n, 2, SPLITS, 0)
+    budgets = range(300, 3601, 600)  # half of the runs take half of the time
+    found: dict[float, list[tuple[float, float, float]]] = {confidence: [] for confidence in CONFIDENCES}
+    chosen = []
+    for mask in halves:
+        own, other = np.flatnonzero(mask).tolist(), np.flatnonzero(~mask).tolist()
+        common = calibrated(budgets, own)
+        chosen.append(common)
+        for confidence in CONFIDENCES:
+            found[confidence] += replay(Margin.of_confidence(confidence, common), budgets, [0], other)
+    claims = [Claim(f"common factor calibrated on halves ({len(halves)})", ", ".join(f"{c:g}" for c in chosen))]
+    for confidence, cases in found.items():
+        kept = 100 * float(np.mean([taken <= budget for budget, taken, _ in cases]))
+        value = 100 * float(np.mean([v for _, _, v in cases]))
+        text = f"{kept:.1f} %, {value:.1f} % (n = {len(cases)})"
+        claims.append(Claim(f"confidence {confidence:g}, plans of the other half: kept, value", text))
+    return claims
+
+
+def calibrated(budgets: Iterable[int], kept: Sequence[int] | None = None, repeats: Iterable[int] = (0,)) -> float:
+    """The smallest of COMMON_SDS with which plans keep their budgets in every band as often as they promise."""
+    budgets, repeats = list(budgets), list(repeats)
+    for common in COMMON_SDS:
+        for confidence in CONFIDENCES:
+            bands, _ = shares(replay(Margin.of_confidence(confidence, common), budgets, repeats, kept))
+            if min(share for share, _ in bands.values()) < 100 * confidence:
+                break
+        else:
+            return common
+    return COMMON_SDS[-1]
+
+
+# --- the exact search -------------------------------------------------------------------------------------------------
+
+
+def knapsack() -> list[Claim]:
+    """The exact search beside a plain table, HiGHS and, if installed, OR-Tools; `make bench` shows each instance."""
+    results, targets = compare(seed=0, say=Progress("knapsack"))
+    claims = [Claim(target.what, target.found, "yes", target.is_reached) for target in targets]
+    for group in dict.fromkeys(result.group for result in results):
+        ratios = [r.cpu_ratio for r in results if r.group == group and r.solver == "milp"]
+        if ratios:
+            median, least = float(np.median(ratios)), min(ratios)
+            what = f"{group}: CPU time of milp over ours, median, least"
+            claims.append(Claim(what, f"x {median:.1f}, x {least:.1f} (n = {len(ratios)})"))
+    return claims
+
+
+# --- what a plan teaches ----------------------------------------------------------------------------------------------
+
+INFO_BUDGETS = (300, 600, 1200)
+INFO_EPOCHS = 3
+RANDOM_PLANS = 30
+
+
+def info() -> list[Claim]:
+    """Error of the time model on the configurations that were not in a plan, trained on the plan's runs (3 epochs each,
+    measured costs), beside 30 random plans that fill the same budget and beside sums of accuracy and of throughput."""
+    rows = steady_rows()
+    table = Table.of(rows)
+    candidates = make_candidates(rows, None, CostRules(INFO_EPOCHS)).candidates
+    costs = np.array([c.total_sec for c in candidates])
+    claims = []
+    for budget in INFO_BUDGETS:
+        errors: dict[str, list[tuple[float, int]]] = {}
+        for value in ("info", "acc", "thr"):
+            _, valued, _ = select(candidates, value, Wishes(include_diverged=True))
+            plan = make_plan(valued, budget, value)
+            errors[value] = [_error_after(table, [c.config for c in plan.chosen])]
+        errors["random"] = []
+        for seed in range(RANDOM_PLANS):
+            chosen: list[int] = []
+            for k in RANDOM(seed).permutation(len(candidates)).tolist():
+                if costs[[*chosen, k]].sum() <= budget:
+                    chosen.append(k)
+            errors["random"].append(_error_after(table, [candidates[k].config for k in chosen]))
+        drawn = [error for error, _ in errors["random"]]
+        median, p90 = float(np.median(drawn)), float(np.quantile(drawn, 0.9, method="higher"))
+        own, n = errors["info"][0]
+        claims.append(
+            Claim(f"info, {budget} s: error on the rest", f"{own:.2f} % ({n} runs)", f"< {median:.2f} %", own < median)
+        )
+        lacking = sum(not np.isfinite(error) for error in drawn)
+        sizes = f"{np.median([size for _, size in errors['random']]):.0f} runs"
+        too_few = f"; {lacking} too few rows for a model" if lacking else ""
+        claims.append(
+            Claim(
+                f"{RANDOM_PLANS} random plans, {budget} s: median, p90",
+                f"{median:.2f} %, {p90:.2f} % ({sizes}{too_few})",
+            )
+        )
+        for value in ("acc", "thr"):
+            error, n = errors[value][0]
+            claims.append(Claim(f"sum of {value}, {budget} s: error on the rest", f"{error:.2f} % ({n} runs)"))
+    return claims
+
+
+def _error_after(table: Table, configs: Sequence[RunConfig]) -> tuple[float, int]:
+    """Percent of error on all other rows after training on these, by the recipe that ships; infinite with too few."""
+    is_in = np.array([config in set(configs) for config in table.configs])
+    if is_in.sum() < MIN_ROWS:
+        return float("inf"), int(is_in.sum())
+    own, rest = table.take(is_in), table.take(~is_in)
+    forms = forms_for(PHYSICS_ANN, len(own))
+    validation = cross_validate(own, forms, repeats=1) if len(forms) > 1 else None
+    form = forms[0] if validation is None else min(forms, key=validation.mape)
+    (model,) = fit_time_models(form, table, is_in[None], 0)
+    return float(100 * np.abs(model.times(rest.configs) / rest.seconds - 1).mean()), int(is_in.sum())
+
+
+# --- carried out ------------------------------------------------------------------------------------------------------
+
+SIMULATED_PLANS = 200
+SIMULATED_BUDGETS = (600, 3600)
+SLOW_DAY = 1.10  # all that a run takes, on the day of every second plan
+RUN_SD = {
+    "overhead": 0.0143,
+    "first_epoch": 0.0081,
+    "steady": 0.0064,
+}  # between repeats (epochcast/data/assumptions.csv)
+
+
+def simulated() -> list[Claim]:
+    """200 plans at 90 % carried out by the code of `epochcast run_plan` in replayed time: runs as measured, noise as
+    between repeats, every second plan on a day that is 10 % slower; without and with re-planning on the same times."""
+    kept: dict[str, list[bool]] = defaultdict(list)
+    worth: dict[str, list[float]] = defaultdict(list)
+    for number in range(SIMULATED_PLANS):
+        random = RANDOM(number)
+        repeat, epochs = int(random.integers(REPEATS)), int(random.choice(EPOCHS))
+        value, budget = str(random.choice(SUMS)), int(random.integers(*SIMULATED_BUDGETS))
+        day = SLOW_DAY if number % 2 else 1.0
+        runs = []
+        for r in replayed(repeat, epochs, value):
+            noise = {part: day * float(np.exp(random.normal(0, sd))) for part, sd in RUN_SD.items()}
+            actual = Actual(*(getattr(r.actual, part) * factor for part, factor in noise.items()))
+            runs.append(Replayed(r.candidate, actual))
+        best = oracle_value(runs, budget, value)
+        plan = make_plan([r.candidate for r in runs], budget, value, Margin.of_confidence(0.9))
+        kind = "slow day" if number % 2 else "usual day"
+        for how in ("not watched", "watched", "planned again"):
+            used, done = _carried_out(plan, runs, how)
+            for group in (kind, "all"):
+                kept[f"{group}, {how}"].append(used <= budget)
+                worth[f"{group}, {how}"].append(100 * done / best)
+    claims = []
+    for name in kept:
+        share, mean = 100 * float(np.mean(kept[name])), float(np.mean(worth[name]))
+        is_claimed = name == "all, planned again"
+        claims.append(
+            Claim(
+                f"{name}: budget kept, value of the oracle's",
+                f"{share:.1f} %, {mean:.1f} % (n = {len(kept[name])})",
+                ">= 90 % kept" if is_claimed else "",
+                share >= 90 if is_claimed else None,
+            )
+        )
+    for group in ("usual day", "slow day", "all"):
+        gains = np.array(worth[f"{group}, planned again"]) - np.array(worth[f"{group}, watched"])
+        half = 1.96 * gains.std(ddof=1) / np.sqrt(len(gains))
+        low, high = gains.mean() - half, gains.mean() + half
+        found = f"{gains.mean():+.2f} % of the oracle's value ({low:+.2f} to {high:+.2f})"
+        is_claimed = group == "all"
+        claims.append(
+            Claim(
+                f"{group}: gain of re-planning, 95 % interval",
+                found,
+                "> 0" if is_claimed else "",
+                bool(low > 0) if is_claimed else None,
+            )
+        )
+    return claims
+
+
+def _carried_out(plan: Plan, runs: Sequence[Replayed], how: str) -> tuple[float, float]:
+    """Seconds used and value of the runs done."""
+    took = {r.candidate.config: r for r in runs}
+    if how == "not watched":
+        return took_sec(plan, runs), plan.value_dp
+    conditions = Conditions()
+
+    def planned(candidates: Sequence[Candidate]) -> list[PlanRun]:
+        specs = [spec_under(c.config, c.epochs, conditions) for c in candidates]
+        return [PlanRun(PlannedRun(s, str(c.config)), c, False) for s, c in zip(specs, candidates, strict=True)]
+
+    saved = SavedPlan(
+        path=Path("simulated"),
+        plan_id="simulated",
+        budget_sec=plan.budget_sec,
+        value=plan.value,
+        margin=plan.margin,
+        chosen=planned(plan.chosen),
+        left_out=planned(plan.left_out),
+        knowledge=NOTHING_KNOWN,
+        device_name=None,
+    )
+    course = Course(saved, replans=how == "planned again")
+    used = 0.0
+    while (run := course.next_run(plan.budget_sec - used)) is not None:
+        replay_of = took[run.candidate.config]
+        used += replay_of.actual_sec
+        course.finish(run, replay_of.actual)
+    return used, sum(run.candidate.value for run, _ in course.finished)

@@ -1,0 +1,65 @@
+"""A plan for other programs: a table, shell commands, trials for Optuna."""
+
+from __future__ import annotations
+
+import csv
+import io
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+from epochcast.schema import RunSpec
+
+COLUMNS = (
+    "run_id", "depth", "base_filters", "batch_size", "epochs", "params", "overhead_sec", "overhead_sec_upper",
+    "first_epoch_sec", "first_epoch_sec_upper", "steady_sec", "steady_sec_upper", "total_sec", "total_sec_upper",
+    "value", "acc", "acc_epochs", "images_per_sec", "is_predicted", "must",
+)  # fmt: skip
+
+
+def plan_csv(runs: Sequence[Mapping[str, Any]]) -> str:
+    """The chosen runs of a plan.json as a table; what is unknown is empty."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(runs)
+    return text.getvalue()
+
+
+def plan_sh(plan: Mapping[str, Any]) -> str:
+    """The commands that do the runs one after the other, for a shell in the checkout's root."""
+    default = RunSpec()
+    lines = [
+        "#!/bin/sh",
+        f"# {plan['plan_id']}: {len(plan['chosen'])} runs, about {plan['total_sec']:.0f} s of {plan['budget']:g} s.",
+        "# Nothing here watches the budget; `epochcast run_plan` does.",
+        'PYTHON="${PYTHON:-python}"',
+    ]
+    for run in plan["chosen"]:
+        spec = RunSpec(**run["spec"])
+        flags = ["--depth", "--base_filters", "--batch_size", "--epochs"]
+        words = [text for flag in flags for text in (flag, str(getattr(spec, flag[2:])))]
+        for field in fields(RunSpec):
+            value = getattr(spec, field.name)
+            if f"--{field.name}" not in flags and value is not None and value != getattr(default, field.name):
+                words += [f"--{field.name}", str(value)]
+        lines.append(f'"$PYTHON" collect/run_one.py {shlex.join([*words, "--run_id", run["run_id"]])}')
+    return "\n".join(lines) + "\n"
+
+
+def optuna_trials(plan: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Arguments of `optuna.study.Study.enqueue_trial`, one mapping for each configuration, in the plan's order.
+
+    `for trial in trials: study.enqueue_trial(**trial)` queues them; the objective suggests the same three names.
+    """
+    seen = set()
+    trials = []
+    for run in plan["chosen"]:
+        params = {name: run[name] for name in ("depth", "base_filters", "batch_size")}
+        if (key := tuple(params.values())) in seen:
+            continue
+        seen.add(key)
+        attributes = {"plan_id": plan["plan_id"], "run_id": run["run_id"], "epochs": run["epochs"]}
+        trials.append({"params": params, "user_attrs": attributes | {"expected_sec": run["total_sec"]}})
+    return trials

@@ -1,0 +1,210 @@
+"""plan.json: a plan as it is written for people's programs and for `epochcast run_plan`, and read again."""
+
+from __future__ import annotations
+
+import json
+import math
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from collect.grid import PlannedRun, spec_under
+from collect.runner import RUN_ID, spec_id
+from epochcast.environment import box_device_name, utc_now
+from epochcast.schema import Conditions, RunConfig, RunSpec
+from model.intervals import Interval
+from planner.candidates import Candidate
+from planner.margin import Margin
+from planner.plan import NOTHING_KNOWN, Knowledge, Plan
+from planner.worth import VALUES
+
+PLAN_SCHEMA_VERSION = 2
+PARTS = ("overhead", "first_epoch", "steady")
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRun:
+    """One run of a plan, or one that was left out: what is run under which name, and what it was expected to take."""
+
+    planned: PlannedRun
+    candidate: Candidate
+    is_must: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SavedPlan:
+    """A plan as read from its file."""
+
+    path: Path
+    plan_id: str
+    budget_sec: float
+    value: str
+    margin: Margin
+    chosen: list[PlanRun]
+    left_out: list[PlanRun]
+    knowledge: Knowledge
+    device_name: str | None  # that the times are of
+
+    @property
+    def ledger_path(self) -> Path:
+        return ledger_of(self.path)
+
+
+def ledger_of(plan: Path) -> Path:
+    """Where the account of a plan's runs is kept."""
+    return plan.with_name(f"{plan.stem}.ledger.jsonl")
+
+
+def plan_json(
+    plan: Plan,
+    conditions: Conditions,
+    sources: Mapping[str, Any],
+    notes: Sequence[str],
+    confidence: float | None = None,
+    must: Sequence[RunConfig] = (),
+    knowledge: Knowledge = NOTHING_KNOWN,
+) -> dict[str, Any]:
+    """The whole plan as JSON values: what `--json` prints and `--out` writes."""
+    plan_id = f"plan-{secrets.token_hex(4)}"
+
+    def runs(candidates: Sequence[Candidate]) -> list[dict[str, Any]]:
+        return [
+            _run_json(candidate, conditions, f"{plan_id}-r{repeat}", candidate.config in must)
+            for candidate in candidates
+            for repeat in range(1, candidate.repeats + 1)
+        ]
+
+    return {
+        "schema_version": PLAN_SCHEMA_VERSION,
+        "plan_id": plan_id,
+        "created_utc": utc_now(),
+        "budget": plan.budget_sec,
+        "budget_unit": "s",
+        "confidence": confidence,
+        "margin": asdict(plan.margin),
+        "maximised": plan.value,
+        "method": plan.method,
+        "conditions": asdict(conditions),
+        **sources,
+        "is_proven_optimal": plan.is_proven,
+        "value_dp": plan.value_dp,
+        "value_resummed": plan.value_resummed,
+        "value_bound": plan.bound,
+        "total_sec": plan.total_sec,
+        "upper_sec": plan.upper_sec,
+        "budget_used": plan.budget_used,
+        "notes": list(notes),
+        "chosen": runs(plan.chosen),
+        "left_out": runs(plan.left_out),
+        "measured": [list(asdict(config).values()) for config in knowledge.measured],
+        "train_n": knowledge.train_n,
+    }
+
+
+def _run_json(candidate: Candidate, conditions: Conditions, suffix: str, is_must: bool) -> dict[str, Any]:
+    """One run: what a plan of several repeats is worth is shared by them."""
+    spec = spec_under(candidate.config, candidate.epochs, conditions)
+    run: dict[str, Any] = {
+        "run_id": f"{spec_id(spec, box_device_name())}-{suffix}",
+        "spec": asdict(spec),
+        **asdict(candidate.config),
+        "params": candidate.params,
+        "epochs": candidate.epochs,
+    }
+    for part in PARTS:
+        interval: Interval = getattr(candidate, part)
+        run |= {f"{part}_sec": interval.value, f"{part}_sec_upper": interval.high}
+    return run | {
+        "total_sec": candidate.run.value,
+        "total_sec_upper": candidate.run.high,
+        "value": candidate.value / candidate.repeats,
+        "acc": candidate.acc,
+        "acc_epochs": candidate.acc_epochs,
+        "images_per_sec": candidate.images_per_sec,
+        "was_measured": candidate.was_measured,
+        "is_predicted": candidate.is_predicted,
+        "must": is_must,
+    }
+
+
+def read_plan(path: Path) -> SavedPlan:
+    """A plan from the file that `dp_budget_planner --out` wrote.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        ValueError: if it is no plan, or of another version.
+    """
+    path = path.absolute()
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: no such plan. Make one: dp_budget_planner --budget 1h --out {path}") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: not a plan: {error}.") from None
+    version = values.get("schema_version") if isinstance(values, dict) else None
+    if version != PLAN_SCHEMA_VERSION:
+        raise ValueError(
+            f"{path}: not a plan that this version can run (schema_version {version!r}, {PLAN_SCHEMA_VERSION} is "
+            "known). Make it again: dp_budget_planner --out"
+        )
+    try:
+        if values["maximised"] not in VALUES:
+            raise ValueError(f"maximised is {values['maximised']!r}")
+        plan = SavedPlan(
+            path=path,
+            plan_id=str(values["plan_id"]),
+            budget_sec=_number(values, "budget", least=1e-3),
+            value=values["maximised"],
+            margin=Margin(*(_number(values["margin"], name) for name in ("quantile", "common_sd"))),
+            chosen=[_run_of(run) for run in values["chosen"]],
+            left_out=[_run_of(run) for run in values["left_out"]],
+            knowledge=Knowledge([RunConfig(*config) for config in values["measured"]], values["train_n"]),
+            device_name=values["conditions"]["device_name"],
+        )
+        ids = [run.planned.run_id for run in (*plan.chosen, *plan.left_out)]
+        if len(set(ids)) < len(ids):
+            raise ValueError("two runs have the same run_id")
+        return plan
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        what = f"{error} is missing" if isinstance(error, KeyError) else str(error).rstrip(".")
+        raise ValueError(f"{path}: not a whole plan: {what}. Make it again: dp_budget_planner --out") from None
+
+
+def _number(values: Mapping[str, Any], name: str, least: float = 0.0) -> float:
+    value = values[name]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value < math.inf:
+        raise ValueError(f"{name} is {value!r}")
+    return float(value)
+
+
+def _run_of(run: Mapping[str, Any]) -> PlanRun:
+    spec = RunSpec(**run["spec"])
+
+    def interval(part: str) -> Interval:
+        value, upper = _number(run, f"{part}_sec"), f"{part}_sec_upper"
+        return Interval.of_absolute(value, None if run[upper] is None else _number(run, upper, least=value) - value)
+
+    candidate = Candidate(
+        config=spec.config,
+        params=run["params"],
+        epochs=spec.epochs,
+        overhead=interval("overhead"),
+        first_epoch=interval("first_epoch"),
+        steady=interval("steady"),
+        images_per_sec=run["images_per_sec"],
+        acc=run["acc"],
+        acc_epochs=run["acc_epochs"],
+        was_measured=run["was_measured"],
+        is_predicted=run["is_predicted"],
+        value=_number(run, "value"),
+    )
+    if not RUN_ID.fullmatch(str(run["run_id"])):
+        raise ValueError(f"run_id is {run['run_id']!r}")
+    return PlanRun(PlannedRun(spec, str(run["run_id"])), candidate, bool(run["must"]))
+
+
+def source_of(path: Path, sha256: str | None) -> dict[str, str | None]:
+    """A file that a plan rests on, with its hash."""
+    return {"path": str(path.absolute()), "sha256": sha256}

@@ -1,0 +1,194 @@
+"""What became of a plan: planned against actual, run by run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from collect.turns import Taken
+from epochcast.cli import clock, percent, significant, table_text
+from epochcast.paths import failures_csv
+from epochcast.schema import FailureRecord, RunRecord
+from epochcast.tables import read_table
+from planner.course import Actual
+from planner.plan_file import PARTS, PlanRun, SavedPlan
+
+DONE = "done"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One run of a plan, planned against actual; None where it was not run, or did not finish."""
+
+    run: PlanRun
+    status: str  # done, a status of failures.csv, or "not started"
+    wall_sec: float | None = None
+    actual: Actual | None = None
+
+
+@dataclass(slots=True)
+class PlanResult:
+    """What became of a plan."""
+
+    plan: SavedPlan
+    entries: list[Entry]
+    used_sec: float
+    taken: Taken = field(default_factory=Taken)
+
+    @property
+    def n_done(self) -> int:
+        return sum(entry.status == DONE for entry in self.entries)
+
+    @property
+    def value(self) -> float:
+        """What the finished runs are worth."""
+        own = [entry.run.candidate.value for entry in self.entries if entry.status == DONE]
+        return max(own, default=0.0) if self.plan.value == "best_acc" else sum(own)
+
+
+def outcomes_of(plan: SavedPlan, runs: Path) -> dict[str, RunRecord | FailureRecord]:
+    """What the tables hold of each run of a plan by its run_id: its row, else its last failure."""
+    failures = failures_csv(runs)
+    kept: list[FailureRecord | RunRecord] = [
+        *(read_table(failures, FailureRecord) if failures.exists() else []),
+        *(read_table(runs, RunRecord) if runs.exists() else []),
+    ]
+    ours = {run.planned.run_id for run in (*plan.chosen, *plan.left_out)}
+    return {record.run_id: record for record in kept if record.run_id in ours}
+
+
+def status_of(outcome: RunRecord | FailureRecord) -> str:
+    """How a run ended, in a word."""
+    return outcome.status if isinstance(outcome, FailureRecord) else DONE
+
+
+def entries_of(plan: SavedPlan, lines: Sequence[Mapping[str, Any]], runs: Path) -> list[Entry]:
+    """Every run that was begun, in that order, then those of the plan that were not."""
+    outcomes = outcomes_of(plan, runs)
+    last = {line["run_id"]: line for line in lines if line["event"] in ("run_started", "run_ended")}
+    ours = {run.planned.run_id: run for run in (*plan.chosen, *plan.left_out)}
+    entries = []
+    for run_id, line in last.items():
+        if run_id not in ours:
+            continue
+        outcome = outcomes.get(run_id)
+        if isinstance(outcome, RunRecord):
+            entries.append(Entry(ours[run_id], DONE, outcome.wall_sec, Actual.of(outcome)))
+        else:
+            entries.append(Entry(ours[run_id], line.get("status", "cut off"), line.get("wall_sec")))
+    return entries + [Entry(run, "not started") for run in plan.chosen if run.planned.run_id not in last]
+
+
+def result_lines(result: PlanResult) -> list[str]:
+    """Planned against actual, run by run and in all."""
+    header = ["configuration", "", "planned s", "actual s", "ratio", "overhead", "first epoch", "s/epoch"]
+    rows: list[list[object]] = []
+    for entry in result.entries:
+        candidate = entry.run.candidate
+        ratio = None if entry.wall_sec is None else entry.wall_sec / candidate.total_sec
+        pairs: list[object] = [None] * 3
+        if entry.actual is not None:
+            pairs = [
+                f"{significant(took)} ({significant(getattr(candidate, part).value)})"
+                for part, took in asdict(entry.actual).items()
+            ]
+        rows.append([str(candidate.config), entry.status, candidate.total_sec, entry.wall_sec, ratio, *pairs])
+    plan, done = result.plan, [entry for entry in result.entries if entry.status == DONE]
+    lines = ["", "planned against actual (what was planned in brackets):", table_text(header, rows), ""]
+    if done:
+        planned = sum(entry.run.candidate.total_sec for entry in done)
+        actual = sum(entry.wall_sec or 0.0 for entry in done)
+        lines.append(
+            f"done: {len(done)} runs in {significant(actual, 4)} s, planned {significant(planned, 4)} s "
+            f"({actual / planned - 1:+.1%})"
+        )
+    planned_runs = {run.planned.run_id for run in plan.chosen}
+    added = sum(entry.run.planned.run_id not in planned_runs for entry in done)
+    missing = [entry for entry in result.entries if entry.status != DONE]
+    lines += [
+        f"value ({plan.value}): {significant(result.value, 4)} of "
+        f"{significant(_planned_value(plan), 4)} planned" + (f", {added} added" if added else ""),
+        f"used: {clock(result.used_sec)} of {clock(plan.budget_sec)} ({percent(result.used_sec / plan.budget_sec)})"
+        + (", over the budget" if result.used_sec > plan.budget_sec else ""),
+    ]
+    if missing and result.taken.was_interrupted:
+        lines.append("interrupted: the same command goes on from here")
+    elif missing:
+        lines.append(f"not done: {len(missing)}; what did not fit the rest of the budget was not started")
+    return lines
+
+
+def _planned_value(plan: SavedPlan) -> float:
+    values = [run.candidate.value for run in plan.chosen]
+    return max(values, default=0.0) if plan.value == "best_acc" else sum(values)
+
+
+def result_json(result: PlanResult) -> dict[str, Any]:
+    """The same in full precision."""
+    return {
+        "plan_id": result.plan.plan_id,
+        "budget_sec": result.plan.budget_sec,
+        "used_sec": result.used_sec,
+        "value": result.value,
+        "planned_value": _planned_value(result.plan),
+        "was_interrupted": result.taken.was_interrupted,
+        "runs": [
+            {
+                "run_id": entry.run.planned.run_id,
+                **asdict(entry.run.candidate.config),
+                "status": entry.status,
+                "planned_sec": entry.run.candidate.total_sec,
+                "actual_sec": entry.wall_sec,
+                "planned": {part: getattr(entry.run.candidate, part).value for part in PARTS},
+                "actual": None if entry.actual is None else asdict(entry.actual),
+            }
+            for entry in result.entries
+        ],
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """One run that would be done, or not for want of time: then `start_sec` is None."""
+
+    run: PlanRun
+    sec: float
+    start_sec: float | None  # seconds of the budget used by then
+
+
+def dry_lines(plan: SavedPlan, used_sec: float, expected: Sequence[Expected]) -> list[str]:
+    """What would be run now, and when."""
+    rows = [
+        [str(e.run.candidate.config), "does not fit" if e.start_sec is None else e.start_sec, e.sec] for e in expected
+    ]
+    return [
+        f"{plan.plan_id}: {clock(used_sec)} of {clock(plan.budget_sec)} used",
+        table_text(["configuration", "starts at s", "takes s"], rows) if rows else "nothing left to run",
+        f"expected end: {clock(_end_sec(used_sec, expected))} of {clock(plan.budget_sec)}",
+    ]
+
+
+def dry_json(plan: SavedPlan, used_sec: float, expected: Sequence[Expected]) -> dict[str, Any]:
+    """The same in full precision."""
+    return {
+        "plan_id": plan.plan_id,
+        "budget_sec": plan.budget_sec,
+        "used_sec": used_sec,
+        "expected_end_sec": _end_sec(used_sec, expected),
+        "runs": [
+            {
+                "run_id": e.run.planned.run_id,
+                **asdict(e.run.candidate.config),
+                "start_sec": e.start_sec,
+                "expected_sec": e.sec,
+            }
+            for e in expected
+        ],
+    }
+
+
+def _end_sec(used_sec: float, expected: Sequence[Expected]) -> float:
+    return used_sec + math.fsum(e.sec for e in expected if e.start_sec is not None)

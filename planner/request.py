@@ -1,0 +1,202 @@
+"""What a user asks of the planner, and the plan that answers it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aggregate.agg_table import load_agg_if_any, one_set_of_conditions
+from epochcast.environment import box_device_name
+from epochcast.files import sha256_of
+from epochcast.paths import runs_agg_csv
+from epochcast.schema import TRAIN_N, AggRow, Conditions, RunConfig
+from model.predictor import SavedModel, choose_model
+from planner.candidates import Candidate, CostRules, Offer, default_grid, make_candidates
+from planner.margin import NO_MARGIN, Margin
+from planner.plan import Knowledge, Plan, make_plan
+from planner.plan_file import plan_json, source_of
+from planner.worth import Wishes, choose_value, select
+
+DEFAULT_CONFIDENCE = 0.9
+MAX_CANDIDATES = 2_000  # all of them stand in plan.json, for planning again
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a user asks of the planner; None is left to the planner, which says what it took."""
+
+    budget_sec: float
+    rules: CostRules
+    value: str | None = None
+    wishes: Wishes = field(default_factory=Wishes)
+    confidence: float | None = None
+    common_sd: float | None = None
+    time_source: str | None = None  # measured | pred
+    configs: Sequence[RunConfig] | None = None  # candidates; None: what was measured
+    runs_agg: Path | None = None
+    model: Path | None = None
+    conditions: Sequence[Mapping[str, str]] = ()
+    is_frozen: bool = False
+    notes: Sequence[str] = ()  # what reading the request had to say
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A plan, and what it was chosen from: enough to plan again for another budget."""
+
+    plan: Plan
+    confidence: float | None  # None: without a margin
+    notes: list[str]
+    must: list[Candidate]
+    candidates: list[Candidate]
+    knowledge: Knowledge
+    conditions: Conditions
+    sources: dict[str, Any]
+
+    def at(self, budget_sec: float) -> Plan:
+        """The same for another budget.
+
+        Raises:
+            ValueError: if nothing fits it.
+        """
+        plan = self.plan
+        return make_plan(self.candidates, budget_sec, plan.value, plan.margin, self.must, self.knowledge)
+
+    def to_json(self) -> dict[str, Any]:
+        """The object of plan.json."""
+        must = [c.config for c in self.must]
+        return plan_json(self.plan, self.conditions, self.sources, self.notes, self.confidence, must, self.knowledge)
+
+
+def plan_budget(request: Request) -> Answer:
+    """The best plan for a request.
+
+    Raises:
+        ValueError: if nothing can be planned: no candidate, mixed conditions, a budget below every run.
+        FileNotFoundError: if a table or model that was named does not exist.
+    """
+    if request.configs is not None and len(request.configs) > MAX_CANDIDATES:
+        raise ValueError(f"{len(request.configs):,} candidates: at most {MAX_CANDIDATES:,} are taken. Shorten a list.")
+    notes = list(request.notes)
+    sources: dict[str, Any] = {"table": None, "model": None}
+    rows: list[AggRow] = []
+    if (table := load_agg_if_any(request.runs_agg, request.is_frozen)) is not None:
+        rows = one_set_of_conditions(table.rows, request.conditions)
+        notes.append(f"{len(rows)} measured configurations in {table.path} ({table.origin})")
+        sources["table"] = source_of(table.path, sha256_of(table.path) if table.path.exists() else None)
+        device, box = rows[0].device_name, box_device_name()
+        if device is not None and device != box:
+            notes.append(f"measured on {device}, NOT this box ({box})")
+    saved = _model_of(request, rows, notes)
+    configs = request.configs
+    if _learns_more(request, rows) and saved is not None:
+        grid, ranges = default_grid()
+        configs = [config for config in grid if not saved.outside(config)]
+        notes.append(
+            f"candidates: the default grid ({ranges}) within the range of {saved.path.name}, less what is measured"
+        )
+    if saved is not None:
+        sources["model"] = source_of(saved.path, saved.card["keras_sha256"])
+    offer = make_candidates(rows, saved, request.rules, configs, request.time_source == "pred")
+    value = request.value or choose_value(offer.candidates)
+    if request.value is None:
+        why = "every candidate has a measured accuracy" if value == "acc" else "accuracies are missing"
+        notes.append(f"maximising {value}, as {why}")
+    must, candidates, value_notes = select(offer.candidates, value, request.wishes)
+    notes += offer.notes + value_notes + _value_notes(value, [*must, *candidates], request.rules.epochs)
+    if rows and rows[0].timing_mode == "steps_extrapolated":
+        notes.append(
+            "times come from windows of steps; the planned runs train whole epochs and then test, which takes longer "
+            "than the overhead above says"
+        )
+    margin, confidence = NO_MARGIN, request.confidence
+    if confidence is None:
+        confidence = DEFAULT_CONFIDENCE
+    if confidence > 0.5:
+        must, candidates, margin = _with_known_errors(request, must, candidates, confidence, offer, notes)
+    knowledge = Knowledge([row.config for row in rows], (rows[0].train_n if rows else None) or TRAIN_N)
+    plan = make_plan(candidates, request.budget_sec, value, margin, must, knowledge)
+    conditions = rows[0].conditions if rows else saved.conditions  # type: ignore[union-attr]  # one of them is there
+    told = confidence if margin.quantile else None
+    return Answer(plan, told, notes, must, candidates, knowledge, conditions, sources)
+
+
+def _learns_more(request: Request, rows: Sequence[AggRow]) -> bool:
+    """Whether unmeasured configurations are meant though none is named: what is measured has nothing to teach."""
+    return request.value == "info" and request.configs is None and bool(rows)
+
+
+def _model_of(request: Request, rows: Sequence[AggRow], notes: list[str]) -> SavedModel | None:
+    """The model that predicts, None where all is measured; a note says which and why."""
+    if request.time_source == "measured":
+        if request.model is not None:
+            raise ValueError(
+                f"--model {request.model} predicts, --time_source measured does not: leave one of them out."
+            )
+        if not rows:
+            raise ValueError(
+                f"--time_source measured: there is no table {runs_agg_csv()}. Measure first, or use --time_source pred."
+            )
+        return None
+    measured = {row.config for row in rows}
+    unmeasured = [config for config in request.configs or () if config not in measured]
+    is_needed = not rows or request.time_source == "pred" or unmeasured or _learns_more(request, rows)
+    if not is_needed:
+        if request.model is not None:
+            notes.append(f"{request.model} predicts nothing: all was measured (--time_source pred predicts it)")
+        return None
+    choice = choose_model(unmeasured, request.model, rows[0].conditions if rows else None)
+    notes.append(f"{choice.model.path.name} predicts: {choice.reason}")
+    return choice.model
+
+
+def _value_notes(value: str, candidates: Sequence[Candidate], epochs: int) -> list[str]:
+    """What a value is not: accuracies of other epochs, gains of no proof."""
+    if value == "info":
+        return [
+            "info is chosen greedily by gain per second: not proven optimal, at least (1 - 1/e) / 2 of the best for a "
+            "submodular gain (Leskovec et al. 2007)"
+        ]
+    after = sorted({c.acc_epochs for c in candidates if c.acc_epochs not in (None, epochs)} - {None})
+    if value in ("acc", "best_acc") and after:
+        counts = " or ".join(map(str, after))
+        return [f"accuracies were measured after {counts} epochs: that they hold after {epochs} is an extrapolation"]
+    return []
+
+
+def _with_known_errors(
+    request: Request,
+    must: Sequence[Candidate],
+    candidates: Sequence[Candidate],
+    confidence: float,
+    offer: Offer,
+    notes: list[str],
+) -> tuple[list[Candidate], list[Candidate], Margin]:
+    """The runs whose error is known, and the margin that the confidence asks for.
+
+    Where no run's error is known, a confidence that was not asked for is given up, and said so.
+    """
+    unknown = [c for c in [*must, *candidates] if c.sd_sec is None]
+    known = [c for c in candidates if c.sd_sec is not None]
+    if unknown and (not known or any(c.sd_sec is None for c in must)):
+        parts = [
+            words
+            for name, words in (("overhead", "overhead"), ("first_epoch", "first epoch"), ("steady", "steady time"))
+            if any(getattr(c, name).high is None for c in unknown)
+        ]
+        why = f"the error of the {' and of the '.join(parts)} is unknown"
+        if request.confidence is not None:
+            raise ValueError(
+                f"--confidence {confidence:g}: {why}, so no margin can be told. Measure a few runs, name "
+                "--overhead_sec or --first_epoch, or plan without a margin: --confidence 0.5"
+            )
+        notes.append(f"no margin: {why}; about half of such plans overrun")
+        return list(must), list(candidates), NO_MARGIN
+    if unknown:
+        notes.append(
+            f"{len(unknown)} candidates left out: the error of their times is unknown (--confidence 0.5 keeps them)"
+        )
+    notes += offer.error_notes
+    return list(must), known, Margin.of_confidence(confidence, request.common_sd)

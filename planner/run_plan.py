@@ -1,0 +1,275 @@
+"""Carry a plan out within its budget: run after run, each in a process of its own, with a ledger beside the plan.
+
+Stopped by Ctrl-C, a kill or a power cut, the same command goes on where it was; only time really used counts. A run
+that would break the budget is not started. With --replan the rest is planned again after every run, by what the runs so
+far took: one factor each for overhead, first epoch and steady time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from collect.child import CHILD
+from collect.grid import PlannedRun
+from collect.run_one import output_printer
+from collect.turns import Taken, Turn, make_ready, outcome_text, take_turns
+from epochcast.cli import (
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    add_json_flag,
+    clock,
+    make_parser,
+    path_flag,
+    print_home,
+    run_command,
+    significant,
+)
+from epochcast.environment import box_device_name
+from epochcast.paths import logs_dir, runs_csv
+from epochcast.schema import REPEATED_STATUSES, FailureRecord, RunRecord
+from planner.course import Actual, Course
+from planner.ledger import Ledger, looked_at, opened
+from planner.plan_file import PlanRun, SavedPlan, read_plan
+from planner.plan_result import (
+    DONE,
+    Expected,
+    PlanResult,
+    dry_json,
+    dry_lines,
+    entries_of,
+    outcomes_of,
+    result_json,
+    result_lines,
+    status_of,
+)
+
+Say = Callable[[str], None]
+
+
+class _PlanTurns:
+    """The runs of a plan, in the order of its course, with every change in the ledger."""
+
+    def __init__(self, course: Course, ledger: Ledger, is_hard: bool, say: Say) -> None:
+        self.course, self.ledger, self.is_hard, self.say = course, ledger, is_hard, say
+        self.runs = _runs_of(course.plan)
+        self.planned_sec = sum(run.candidate.total_sec for run, _ in course.finished)
+
+    @property
+    def left_sec(self) -> float:
+        return self.course.plan.budget_sec - self.ledger.used_sec
+
+    def next_turn(self) -> Turn | None:
+        before = [run.planned.run_id for run in self.course.waiting]
+        run = self.course.next_run(self.left_sec)
+        left_sec = self.left_sec  # less what planning again took
+        after = [run.planned.run_id for run in self.course.waiting]
+        if after != before:
+            self._tell_replanned(before, after)
+        if run is None:
+            if after:
+                self.ledger.write("refused", run_ids=after, left_sec=left_sec)
+            return None
+        expected = self.course.expected_sec(run)
+        values = {"expected_sec": expected, "upper_sec": self.course.upper_sec(run)}
+        self.say(f"{run.candidate.config}: about {significant(expected)} s, {clock(left_sec)} left")
+        self.ledger.write("run_started", run_id=run.planned.run_id, **values)
+        return Turn(run.planned, left_sec if self.is_hard else None)
+
+    def _tell_replanned(self, before: Sequence[str], after: Sequence[str]) -> None:
+        factors = asdict(self.course.factors)
+        self.ledger.write("replanned", factors=factors, run_ids=list(after))
+        if set(after) == set(before):
+            return
+        words = ", ".join(f"{name.replace('_', ' ')} x {factor:.3f}" for name, factor in factors.items())
+        changes = [
+            f"{word} {' '.join(str(self.runs[run_id].candidate.config) for run_id in run_ids)}"
+            for word, run_ids in (("in:", sorted(set(after) - set(before))), ("out:", sorted(set(before) - set(after))))
+            if run_ids
+        ]
+        self.say(f"planned again ({words}): {', '.join(changes)}")
+
+    def ended(self, planned: PlannedRun, outcome: RunRecord | FailureRecord) -> None:
+        run = self.runs[planned.run_id]
+        _note_end(outcome, run, self.course, self.ledger)
+        if isinstance(outcome, RunRecord):
+            self.planned_sec += run.candidate.total_sec
+        self.say(
+            f"[{len(self.course.finished)} done] {outcome_text(outcome)}; planned "
+            f"{significant(run.candidate.total_sec)} s; {clock(self.ledger.used_sec)} used, {clock(self.planned_sec)} "
+            "planned for what is done"
+        )
+
+    def left_to_another(self, planned: PlannedRun) -> None:
+        self.ledger.write("run_ended", run_id=planned.run_id, status="elsewhere", wall_sec=None)
+        self.course.drop([planned.run_id])
+        self.say(f"{planned.spec.config} is measured by another process: left to it")
+
+
+def carry_out(
+    plan: SavedPlan,
+    *,
+    runs: Path,
+    log_dir: Path,
+    replans: bool = False,
+    is_hard: bool = False,
+    child: Sequence[str] = CHILD,
+    say: Say = lambda line: None,
+    on_output: Callable[[bytes], None] = lambda data: None,
+) -> PlanResult:
+    """Run what of a plan is not done yet and fits what is left of its budget.
+
+    Args:
+        replans: choose the rest again after every run.
+        is_hard: end a run that is still going when the budget is used up.
+
+    Raises:
+        RunRefusedError: if a run can't be measured here as asked.
+        ValueError: if another process carries the plan out, or a file is not what it should be.
+        OSError: if the ledger or a table can't be written.
+    """
+    taken = Taken()
+    with opened(plan.ledger_path, plan.plan_id) as ledger:
+        make_ready(runs, log_dir, say)
+        course = Course(plan, replans)
+        _resume(course, ledger, runs, say)
+        turns = _PlanTurns(course, ledger, is_hard, say)
+        try:
+            with ledger.kept_alive():
+                say(_opening_line(course, ledger))
+                take_turns(
+                    turns, taken, runs=runs, log_dir=log_dir, grid_id=plan.plan_id, child=child, on_output=on_output
+                )
+        finally:
+            with contextlib.suppress(OSError):  # how it ended is to be told, not that its ledger is full too
+                ledger.write("ended", was_interrupted=taken.was_interrupted)
+        return PlanResult(plan, entries_of(plan, ledger.lines, runs), ledger.used_sec, taken)
+
+
+def _resume(course: Course, ledger: Ledger, runs: Path, say: Say) -> None:
+    """Take up what earlier sessions did, or somebody outside of them: rows, failures, a run that was cut off."""
+    ours, outcomes = _runs_of(course.plan), outcomes_of(course.plan, runs)
+    noted = {(line["run_id"], line["status"]) for line in ledger.of("run_ended")}
+    starts = {line["run_id"]: line for line in ledger.of("run_started")}
+    has_row = {run_id for run_id, outcome in outcomes.items() if isinstance(outcome, RunRecord)}
+    if lost := sorted(run_id for run_id, status in noted if status == DONE and run_id in ours.keys() - has_row):
+        raise ValueError(
+            f"{runs.absolute()} has no row of {lost[0]}, which is done by {ledger.path}. Name the table that has it "
+            "with --runs."
+        )
+    done_outside = []
+    for run_id, outcome in outcomes.items():
+        if (status := status_of(outcome)) in REPEATED_STATUSES:
+            continue
+        if (run_id, status) in noted:
+            _take(outcome, ours[run_id], course)
+        elif run_id in starts and outcome.grid_id == course.plan.plan_id:  # cut off between the tables and the ledger
+            ledger.reach(float(starts[run_id]["used_sec"]) + (outcome.wall_sec or 0.0))
+            _note_end(outcome, ours[run_id], course, ledger)
+        else:
+            done_outside.append(outcome)
+    if (cut_off := _cut_off(ledger.lines)) is not None:
+        say(f"{ours[cut_off].candidate.config if cut_off in ours else cut_off} was cut off; the time it took counts")
+    for outcome in done_outside:
+        ledger.charge(outcome.wall_sec or 0.0)
+        _note_end(outcome, ours[str(outcome.run_id)], course, ledger)
+        say(f"done outside of this plan, the time it took counts: {outcome_text(outcome)}")
+
+
+def _cut_off(lines: Sequence[Mapping[str, Any]]) -> str | None:
+    """The run in the middle of which the last session was killed; None if there was none."""
+    marks = [line for line in lines if line["event"] in ("run_started", "run_ended", "ended")]
+    return str(marks[-1]["run_id"]) if marks and marks[-1]["event"] == "run_started" else None
+
+
+def _take(outcome: RunRecord | FailureRecord, run: PlanRun, course: Course) -> None:
+    if isinstance(outcome, RunRecord):
+        course.finish(run, Actual.of(outcome))
+    else:
+        course.drop([run.planned.run_id])
+
+
+def _note_end(outcome: RunRecord | FailureRecord, run: PlanRun, course: Course, ledger: Ledger) -> None:
+    """Write that a run ended, and go on without it."""
+    parts = asdict(Actual.of(outcome)) if isinstance(outcome, RunRecord) else {}
+    values = {"status": status_of(outcome), "wall_sec": outcome.wall_sec, **parts}
+    ledger.write("run_ended", run_id=run.planned.run_id, **values)
+    _take(outcome, run, course)
+
+
+def _runs_of(plan: SavedPlan) -> dict[str, PlanRun]:
+    return {run.planned.run_id: run for run in (*plan.chosen, *plan.left_out)}
+
+
+def expect(plan: SavedPlan, runs: Path) -> tuple[float, list[Expected]]:
+    """Seconds of the budget used so far, and what would be run now; nothing is started or written.
+
+    Raises:
+        ValueError: if a file is not what it should be.
+    """
+    ledger, course = looked_at(plan.ledger_path, plan.plan_id), Course(plan, replans=False)
+    _resume(course, ledger, runs, lambda line: None)
+    used_sec = at_sec = ledger.used_sec
+    expected = []
+    while (run := course.next_run(plan.budget_sec - at_sec)) is not None:
+        expected.append(Expected(run, course.expected_sec(run), at_sec))
+        at_sec += expected[-1].sec
+        course.drop([run.planned.run_id])
+    return used_sec, expected + [Expected(run, course.expected_sec(run), None) for run in course.waiting]
+
+
+def _opening_line(course: Course, ledger: Ledger) -> str:
+    plan = course.plan
+    how = ", planned again after every run" if course.replans else ""
+    return (
+        f"{plan.plan_id}: {len(course.finished)} of {len(plan.chosen)} runs done, {clock(ledger.used_sec)} of "
+        f"{clock(plan.budget_sec)} used{how}; ledger {ledger.path}"
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = make_parser(
+        "epochcast run_plan", __doc__ or "", "epochcast run_plan results/plans/hour.json --replan --hard"
+    )
+    parser.add_argument("plan", type=Path, metavar="PLAN", help="what dp_budget_planner --out wrote")
+    parser.add_argument("--replan", action="store_true", help="choose the rest again after every run")
+    parser.add_argument("--hard", action="store_true", help="end a run that still goes on when the budget is used up")
+    parser.add_argument("--dry_run", action="store_true", help="say what would be run")
+    parser.add_argument("--any_device", action="store_true", help="run a plan that was made for another device")
+    path_flag(parser, "--runs", runs_csv, "table to append to")
+    path_flag(parser, "--log_dir", logs_dir, "folder for the log and JSON of each run")
+    add_json_flag(parser)
+    arguments = parser.parse_args(argv)
+
+    def work() -> int:
+        print_home()
+        plan = read_plan(arguments.plan)
+        if arguments.dry_run:
+            told = (plan, *expect(plan, arguments.runs))
+            print(json.dumps(dry_json(*told)) if arguments.json else "\n".join(dry_lines(*told)))
+            return 0
+        if not arguments.any_device and plan.device_name not in (None, box_device_name()):
+            raise ValueError(
+                f"{plan.path} was planned for {plan.device_name}, this box is {box_device_name()}: its times mean "
+                "nothing here. Plan from rows of this box, or name --any_device."
+            )
+        result = carry_out(
+            plan,
+            runs=arguments.runs,
+            log_dir=arguments.log_dir,
+            replans=arguments.replan,
+            is_hard=arguments.hard,
+            say=lambda line: print(line, file=sys.stderr if arguments.json else sys.stdout, flush=True),
+            on_output=output_printer(),
+        )
+        print(json.dumps(result_json(result)) if arguments.json else "\n".join(result_lines(result)))
+        if result.taken.was_interrupted:
+            return EXIT_INTERRUPTED
+        return EXIT_FAILED if result.taken.failures else 0
+
+    return run_command(work)

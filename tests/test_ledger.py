@@ -1,0 +1,194 @@
+"""The account of a plan: on the disk at once, mended after a kill, never another's, never two at once."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import time
+
+import pytest
+
+from planner import ledger as module
+from planner.ledger import looked_at, opened
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "plans" / "hour.ledger.jsonl"
+
+
+def lines_of(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def events_of(path):
+    return [line["event"] for line in lines_of(path)]
+
+
+def begin(path, *used, plan_id="plan-1"):
+    """A ledger of a session that was killed; `used` are the seconds of its `alive` lines."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    told = [{"event": "begun", "utc": "", "used_sec": 0.0, "plan_id": plan_id}]
+    told += [{"event": "alive", "utc": "", "used_sec": seconds} for seconds in used]
+    path.write_text("".join(json.dumps(line) + "\n" for line in told))
+
+
+def test_every_line_is_on_the_disk_when_it_is_written(path, monkeypatch):
+    pushed = []
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (fsync(descriptor), pushed.append(path.read_bytes())))
+    with opened(path, "plan-1") as ledger:
+        ledger.write("run_started", run_id="a", expected_sec=1.0, upper_sec=2.0)
+        ledger.write("run_ended", run_id="a", status="done", wall_sec=0.5)
+        assert pushed[-1] == path.read_bytes()
+    assert len(pushed) == 3
+    assert events_of(path) == ["begun", "run_started", "run_ended"]
+    assert all(line["utc"].endswith("+00:00") for line in lines_of(path))
+    assert [line["event"] for line in ledger.of("run_ended")] == ["run_ended"]
+
+
+def test_the_time_between_two_sessions_is_not_counted(path):
+    with opened(path, "plan-1") as ledger:
+        ledger.charge(100.0)
+        ledger.write("ended")
+    time.sleep(0.3)
+    with opened(path, "plan-1") as ledger:
+        assert 100.0 <= ledger.used_sec < 100.2
+    assert [line["used_sec"] >= 100 for line in lines_of(path)] == [False, True, True]
+
+
+def test_a_killed_session_counts_up_to_its_last_line(path):
+    begin(path, 5.0, 10.0)
+    assert looked_at(path, "plan-1").used_sec == pytest.approx(10, abs=0.1)
+    with opened(path, "plan-1") as ledger:
+        assert ledger.used_sec == pytest.approx(10, abs=0.1)
+        ledger.reach(12.0)
+        ledger.reach(7.0)
+        assert ledger.used_sec == pytest.approx(12, abs=0.1)
+
+
+def test_while_a_run_goes_on_the_ledger_tells_that_it_is_alive(path, monkeypatch):
+    monkeypatch.setattr(module, "ALIVE_SEC", 0.02)
+    with opened(path, "plan-1") as ledger:
+        with ledger.kept_alive():
+            time.sleep(0.3)
+        n = events_of(path).count("alive")
+        time.sleep(0.1)
+        assert events_of(path).count("alive") == n >= 3
+    used = [line["used_sec"] for line in lines_of(path)]
+    assert used == sorted(used)
+    assert used[-1] > 0.2
+
+
+@pytest.mark.parametrize("torn", ['{"event": "ali', '{"event": "alive", "utc": "", "used_sec": 7.0}', "\0\0\0"])
+def test_a_line_that_a_kill_cut_is_dropped_and_the_rest_kept(path, torn):
+    begin(path, 5.0)
+    whole = path.read_text()
+    path.write_text(whole + torn)
+    looked_at(path, "plan-1")
+    assert path.read_text() == whole + torn
+    with opened(path, "plan-1") as ledger:
+        assert ledger.used_sec == pytest.approx(5, abs=0.1)
+    assert path.read_text().startswith(whole + '{"event": "resumed"')
+    assert len(lines_of(path)) == 3
+
+
+@pytest.mark.parametrize("text", ["", '{"eve', '{"event": "begun", "utc": "2026-01-01T0'])
+def test_a_ledger_whose_first_line_a_kill_cut_is_begun_anew(path, text):
+    path.parent.mkdir()
+    path.write_text(text)
+    with opened(path, "plan-1"):
+        pass
+    assert events_of(path) == ["begun"]
+
+
+FOREIGN = [
+    "a note without an end",
+    "a note\n",
+    "[]\n",
+    "3\n",
+    "\n",
+    "\0\0\n",
+    '{"event": "begun"}\n',
+    '{"event": "lunch", "used_sec": 1.0}\n',
+    '{"event": ["begun"], "used_sec": 1.0}\n',
+    '{"event": "alive", "used_sec": -1.0}\n',
+    '{"event": "alive", "used_sec": NaN}\n',
+    '{"event": "alive", "used_sec": Infinity}\n',
+    '{"event": "alive", "used_sec": null}\n',
+    '{"event": "run_started", "used_sec": 1.0}\n',
+    '{"event": "run_ended", "used_sec": 1.0, "run_id": "a"}\n',
+]
+
+
+@pytest.mark.parametrize("text", FOREIGN)
+@pytest.mark.parametrize("has_begun", [False, True])
+def test_what_is_no_ledger_is_named_with_its_line_and_left_as_it_is(path, text, has_begun):
+    begin(path)
+    text = path.read_text() * has_begun + (text if has_begun is False else text.removesuffix("\n") + "\n")
+    path.write_text(text)
+    for take in (looked_at, lambda *names: opened(*names).__enter__()):
+        with pytest.raises(ValueError, match=r"not a line of a plan's ledger\. Move the file aside") as error:
+            take(path, "plan-1")
+        assert str(error.value).startswith(f"{path}:{1 + has_begun}: ")
+    assert path.read_text() == text
+
+
+def test_the_ledger_of_another_plan_is_refused_and_left_as_it_is(path):
+    begin(path, 5.0, plan_id="plan-2")
+    before = path.read_bytes()
+    for take in (looked_at, lambda *names: opened(*names).__enter__()):
+        with pytest.raises(ValueError, match="is the ledger of plan-2, not of plan-1"):
+            take(path, "plan-1")
+    assert path.read_bytes() == before
+
+
+def test_a_ledger_is_one_process_s_at_a_time(path):
+    with opened(path, "plan-1"):
+        before = path.read_bytes()
+        with pytest.raises(ValueError, match="another process carries this plan out"), opened(path, "plan-1"):
+            pass
+        assert path.read_bytes() == before
+    with opened(path, "plan-1"):
+        pass
+
+
+def test_a_ledger_that_is_looked_at_is_not_written(path):
+    ledger = looked_at(path, "plan-1")
+    ledger.charge(3.0)
+    ledger.write("run_ended", run_id="a", status="done")
+    assert ledger.used_sec == pytest.approx(3, abs=0.1)
+    assert len(ledger.of("run_ended")) == 1
+    assert not path.parent.exists()
+
+
+def test_a_line_that_does_not_fit_the_disk_is_taken_back_and_the_file_named(path, monkeypatch):
+    def write_half(descriptor, data, write=os.write):
+        return write(descriptor, data[: len(data) // 2])
+
+    with opened(path, "plan-1") as ledger:
+        before = path.read_bytes()
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "write", write_half)
+            with pytest.raises(OSError, match="could not append") as error:
+                ledger.write("run_started", run_id="a")
+            patch.setattr(module, "ALIVE_SEC", 0.01)
+            with ledger.kept_alive():  # a measurement goes on
+                time.sleep(0.05)
+        assert (error.value.errno, error.value.filename) == (errno.ENOSPC, str(path))
+        assert path.read_bytes() == before
+        ledger.write("ended")
+    assert events_of(path) == ["begun", "ended"]
+    assert not ledger.of("run_started")
+
+
+def test_a_folder_or_a_file_in_the_way_is_named(path, tmp_path):
+    path.mkdir(parents=True)
+    with pytest.raises(IsADirectoryError) as error, opened(path, "plan-1"):
+        pass
+    assert error.value.filename == str(path)
+    (tmp_path / "note").touch()
+    with pytest.raises(NotADirectoryError) as error, opened(tmp_path / "note" / "a.ledger.jsonl", "plan-1"):
+        pass
+    assert error.value.filename == str(tmp_path / "note")

@@ -1,0 +1,195 @@
+"""plan.json: what is written is read again, every run of it can be started, and what is no plan is one clear error."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+
+import pytest
+from rows import random_runs, run_costing
+
+from collect.grid import spec_under
+from epochcast.schema import Conditions, RunConfig, RunSpec
+from model.intervals import Interval
+from planner.margin import NO_MARGIN, Margin
+from planner.plan import Knowledge, make_plan
+from planner.plan_file import ledger_of, plan_json, read_plan, source_of
+
+KNOWN = Conditions(
+    device_name="NVIDIA A100 80GB PCIe",
+    precision="mixed_float16",
+    pipeline="arrays",
+    jit_compile="on",
+    dataset="synthetic",
+    train_n=10_000,
+    timing_mode="steps_extrapolated",
+    window_steps=20,
+)
+MARGIN = Margin(1.2816, 0.003)
+
+
+def written(tmp_path, plan, conditions=KNOWN, **more):
+    path = tmp_path / "plan.json"
+    path.write_text(json.dumps(plan_json(plan, conditions, {"table": None, "model": None}, [], **more)))
+    return path
+
+
+# --- written ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_planned_run_is_asked_for_under_the_conditions_its_time_holds_for():
+    def planned(conditions):
+        plan = make_plan([run_costing(5.0, epochs=50)], 1000.0, "count")
+        (run,) = plan_json(plan, conditions, {}, [])["chosen"]
+        return RunSpec(**run["spec"])
+
+    spec = planned(KNOWN)
+    known = {"dataset": "synthetic", "train_n": 10_000, "pipeline": "arrays", "precision": "mixed_float16"}
+    assert spec == RunSpec(2, 16, 64, epochs=50, jit_compile="on", **known)
+    assert spec.window_steps is None  # whole epochs, whatever way they were timed
+    assert planned(Conditions()) == RunSpec(2, 16, 64, epochs=50)
+    on_cpu = Conditions(device_name="AMD EPYC 9B14 (2 cores)")
+    assert planned(on_cpu).device == "cpu"  # also on a box with a GPU
+
+
+def test_every_run_of_a_plan_is_a_valid_spec_and_the_sums_are_those_of_the_runs(tmp_path):
+    plan = make_plan(random_runs(1, sd=None), 40.0, "acc")
+    table = source_of(tmp_path / "agg.csv", "abc")
+    values = plan_json(plan, KNOWN, {"table": table, "model": None}, ["a note"], 0.9)
+    assert json.loads(json.dumps(values, allow_nan=False)) == values
+    assert (values["budget"], values["budget_unit"], values["maximised"]) == (40.0, "s", "acc")
+    assert (values["confidence"], values["method"]) == (0.9, "exact")
+    assert values["table"] == {"path": str(tmp_path / "agg.csv"), "sha256": "abc"}
+    assert Conditions(**values["conditions"]) == KNOWN
+    assert values["notes"] == ["a note"]
+    assert values["is_proven_optimal"] is True
+    assert values["value_bound"] == values["value_dp"]
+    runs = values["chosen"]
+    assert len({run["run_id"] for run in runs}) == len(runs) == len(plan.chosen)
+    for run, candidate in zip(runs, plan.chosen, strict=True):
+        spec = RunSpec(**run["spec"])
+        assert spec == spec_under(candidate.config, candidate.epochs, KNOWN, in_windows=False)
+        assert spec.epochs == run["epochs"]
+        parts = run["overhead_sec"] + run["first_epoch_sec"] + (run["epochs"] - 1) * run["steady_sec"]
+        assert run["total_sec"] == pytest.approx(parts, rel=1e-12)
+        assert run["overhead_sec_upper"] is None  # unknown
+        assert run["total_sec_upper"] is None
+    assert math.fsum(run["value"] for run in runs) == values["value_resummed"]
+    assert math.fsum(run["total_sec"] for run in runs) == values["total_sec"] == values["upper_sec"]
+
+
+def test_each_repeat_is_a_run_of_its_own_and_they_share_what_they_are_worth():
+    candidates = [dataclasses.replace(run, repeats=3) for run in random_runs(2)]
+    plan = make_plan(candidates, 100.0, "acc", MARGIN)
+    values = plan_json(plan, KNOWN, {}, [])
+    assert len(values["chosen"]) == 3 * len(plan.chosen)
+    assert len({run["run_id"] for run in values["chosen"] + values["left_out"]}) == 3 * len(candidates)
+    assert math.fsum(run["value"] for run in values["chosen"]) == pytest.approx(plan.value_resummed, rel=1e-12)
+    assert math.fsum(run["total_sec"] for run in values["chosen"]) == pytest.approx(plan.total_sec, rel=1e-12)
+
+
+def test_a_plan_is_named_after_what_it_holds():
+    plans = [make_plan(random_runs(seed), 40.0, "acc") for seed in (1, 2)]
+    names = {plan_json(plan, KNOWN, {}, [])["plan_id"] for plan in plans}
+    assert len(names) == 2
+    assert all(name.startswith("plan-") and len(name) == 13 for name in names)
+
+
+# --- read again ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("margin", [NO_MARGIN, MARGIN], ids=["", "margin"])
+@pytest.mark.parametrize("value", ["acc", "best_acc", "info"])
+@pytest.mark.parametrize("seed", range(3))
+def test_what_was_written_is_read_again(tmp_path, seed, value, margin):
+    must = random_runs(seed + 50, n=seed, first_batch=100)
+    candidates = random_runs(seed, sd=0.03 if margin.quantile else None)
+    candidates[0] = dataclasses.replace(candidates[0], acc=0.5, acc_epochs=3, was_measured=False, is_predicted=True)
+    known = Knowledge([RunConfig(4, 64, 512)], 10_000)
+    plan = make_plan(candidates, 60.0, value, margin, must, known)
+    path = written(tmp_path, plan, must=[c.config for c in must], knowledge=known)
+    saved = read_plan(path)
+    values = json.loads(path.read_text())
+    assert (saved.path, saved.plan_id, saved.budget_sec) == (path, values["plan_id"], 60.0)
+    assert (saved.value, saved.margin, saved.knowledge) == (value, margin, known)
+    assert saved.ledger_path == ledger_of(path) == tmp_path / "plan.ledger.jsonl"
+    for runs, written_runs, candidates_of in (
+        (saved.chosen, values["chosen"], plan.chosen),
+        (saved.left_out, values["left_out"], plan.left_out),
+    ):
+        for run, as_json, candidate in zip(runs, written_runs, candidates_of, strict=True):
+            assert run.planned.run_id == as_json["run_id"]
+            assert run.planned.spec == RunSpec(**as_json["spec"])
+            assert run.is_must == (candidate.config in {c.config for c in must})
+            again = run.candidate
+            for part in ("overhead", "first_epoch", "steady"):
+                one, other = getattr(again, part), getattr(candidate, part)
+                assert one.value == other.value
+                assert one.high == (None if other.high is None else pytest.approx(other.high, rel=1e-12))
+            # a difference of two near numbers
+            assert again.sd_sec == (None if candidate.sd_sec is None else pytest.approx(candidate.sd_sec, rel=1e-9))
+            parts = {name: Interval(1.0) for name in ("overhead", "first_epoch", "steady")}
+            assert dataclasses.replace(again, **parts) == dataclasses.replace(candidate, **parts)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "not a plan: Expecting value"),
+        ("{", "not a plan: "),
+        ("[1, 2]", "not a plan that this version can run (schema_version None"),
+        ('{"schema_version": 1}', "(schema_version 1, 2 is known). Make it again"),
+    ],
+)
+def test_a_file_that_is_no_plan_is_one_clear_error(tmp_path, text, message):
+    path = tmp_path / "plan.json"
+    path.write_text(text)
+    with pytest.raises(ValueError) as caught:
+        read_plan(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert message in str(caught.value)
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(ValueError, match="not a plan: "):
+        read_plan(path)
+
+
+def test_no_file_says_how_to_make_one(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"none\.json: no such plan\. Make one: dp_budget_planner --budget"):
+        read_plan(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda v: v.pop("budget"), "not a whole plan: 'budget' is missing"),
+        (lambda v: v.update(budget="an hour"), "budget is 'an hour'"),
+        (lambda v: v.update(budget=float("nan")), "budget is nan"),
+        (lambda v: v.update(budget=0), "budget is 0"),
+        (lambda v: v["margin"].update(quantile="wide"), "quantile is 'wide'"),
+        (lambda v: v["chosen"][0].update(run_id="../x"), "run_id is '../x'"),
+        (lambda v: v["chosen"][0]["spec"].update(seed=True), "seed must be 0 or above, got True"),
+        (lambda v: v["left_out"].append(v["chosen"][0]), "two runs have the same run_id"),
+        (lambda v: v.update(maximised="speed"), "maximised is 'speed'"),
+        (lambda v: v.update(chosen=None), "not a whole plan: "),
+        (lambda v: v.update(margin={"width": 3}), "'quantile' is missing"),
+        (lambda v: v.update(measured=[7]), "not a whole plan: "),
+        (lambda v: v["chosen"][0].pop("run_id"), "'run_id' is missing"),
+        (lambda v: v["chosen"][0].pop("steady_sec_upper"), "'steady_sec_upper' is missing"),
+        (lambda v: v["chosen"][0]["spec"].update(depth=0), "depth must be a whole number of at least 1, got 0. Make"),
+        (lambda v: v["chosen"][0]["spec"].update(colour="red"), "unexpected keyword argument 'colour'"),
+        (lambda v: v["left_out"][0].update(value="much"), "value is 'much'"),
+        (lambda v: v["left_out"].append("run"), "not a whole plan: "),
+    ],
+)
+def test_a_plan_that_is_not_whole_is_one_clear_error(tmp_path, change, message):
+    path = written(tmp_path, make_plan(random_runs(1), 40.0, "acc"))
+    values = json.loads(path.read_text())
+    change(values)
+    path.write_text(json.dumps(values))
+    with pytest.raises(ValueError) as caught:
+        read_plan(path)
+    text = str(caught.value)
+    assert text.startswith(f"{path}: ")
+    assert message in text
+    assert text.endswith("Make it again: dp_budget_planner --out")
