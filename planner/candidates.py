@@ -143,6 +143,7 @@ class _Pricer:
 
     def __init__(self, rows: Sequence[AggRow], saved: SavedModel | None, rules: CostRules, is_predicted: bool) -> None:
         device_name = rows[0].device_name if rows else None if saved is None else saved.device_name
+        self.device_name = device_name
         self.rules, self.saved, self.is_predicted = rules, saved, is_predicted
         self.start_up = _StartUp.of(rows, saved, device_name)
         given = {"overhead"} if rules.overhead_sec is not None else set()
@@ -209,6 +210,7 @@ class Offer:
     candidates: list[Candidate]
     notes: list[str]
     error_notes: list[str] = field(default_factory=list)
+    device_name: str | None = None  # that the costs are of
 
 
 def make_candidates(
@@ -260,7 +262,7 @@ def make_candidates(
     origins = {"overhead_sec": pricer.start_up.overhead_words, "first_epoch_excess_sec": pricer.start_up.excess_words}
     for name, n in pricer.assumed.items():
         notes.append(f"{_WORDS[name]} unknown for {n} of {len(candidates)} candidates: assumed {origins[name]}")
-    return Offer(candidates, notes, pricer.spread.notes if n_predicted < len(candidates) else [])
+    return Offer(candidates, notes, pricer.spread.notes if n_predicted < len(candidates) else [], pricer.device_name)
 
 
 def default_grid() -> tuple[list[RunConfig], str]:

@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
-from epochcast.assumptions import assumption
 from planner.knapsack import Solution, budget_milliseconds, solve, to_milliseconds_up
 
 _UNITS = 2**30  # of the budget in the search with a margin: finer than a millisecond up to twelve days
@@ -28,10 +27,9 @@ class Margin:
     common_sd: float = 0.0  # relative standard deviation of the factor common to all runs of a plan
 
     @classmethod
-    def of_confidence(cls, confidence: float, common_sd: float | None = None) -> Margin:
-        """The margin that a share `confidence` of plans keeps; `common_sd` None: as calibrated by replay."""
-        common = assumption("plan_common_sd", "any").value if common_sd is None else common_sd
-        return cls(max(0.0, NormalDist().inv_cdf(confidence)), common)
+    def of_confidence(cls, confidence: float, common_sd: float) -> Margin:
+        """The margin that a share `confidence` of plans keeps."""
+        return cls(max(0.0, NormalDist().inv_cdf(confidence)), common_sd)
 
     def seconds(self, expected_sec: Sequence[float], sd_sec: Sequence[float]) -> float:
         """The margin of a plan of these runs."""

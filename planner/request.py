@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from aggregate.agg_table import load_agg_if_any, one_set_of_conditions
+from epochcast.assumptions import assumption, device_kind_of
+from epochcast.cli import percent
 from epochcast.environment import box_device_name
 from epochcast.files import sha256_of
 from epochcast.paths import runs_agg_csv
@@ -147,7 +149,10 @@ def _model_of(request: Request, rows: Sequence[AggRow], notes: list[str]) -> Sav
         if request.model is not None:
             notes.append(f"{request.model} predicts nothing: all was measured (--time_source pred predicts it)")
         return None
-    choice = choose_model(unmeasured, request.model, rows[0].conditions if rows else None)
+    if rows:  # the table's own model, though it may extrapolate: candidates say so, and their errors are wider
+        choice = choose_model((), request.model, rows[0].conditions)
+    else:
+        choice = choose_model(unmeasured, request.model)
     notes.append(f"{choice.model.path.name} predicts: {choice.reason}")
     return choice.model
 
@@ -199,4 +204,9 @@ def _with_known_errors(
             f"{len(unknown)} candidates left out: the error of their times is unknown (--confidence 0.5 keeps them)"
         )
     notes += offer.error_notes
-    return list(must), known, Margin.of_confidence(confidence, request.common_sd)
+    common_sd = request.common_sd
+    if common_sd is None:
+        kind = device_kind_of(offer.device_name)
+        common_sd = assumption("plan_common_sd", kind).value
+        notes.append(f"a factor common to all runs is assumed to spread by {percent(common_sd)} ({kind}; --common_sd)")
+    return list(must), known, Margin.of_confidence(confidence, common_sd)

@@ -8,7 +8,6 @@ import random
 import numpy as np
 import pytest
 
-from epochcast.assumptions import assumption
 from planner.knapsack import budget_milliseconds, solve, to_milliseconds_up
 from planner.margin import NO_MARGIN, Margin, Priced, best_within
 
@@ -54,11 +53,6 @@ def test_more_confidence_asks_for_more_and_even_odds_for_nothing():
     assert margins[2] == pytest.approx(1.2816 * (0.01 * 150 + 5), rel=1e-4)  # the 90 % quantile of a normal
     assert Margin.of_confidence(0.2, 0.01) == Margin(0.0, 0.01)
     assert NO_MARGIN.upper_sec([100.0, 50.0], [3.0, 4.0]) == 150
-
-
-def test_the_common_factor_is_the_calibrated_one_unless_another_is_named():
-    assert Margin.of_confidence(0.9).common_sd == assumption("plan_common_sd", "any").value > 0
-    assert Margin.of_confidence(0.9, 0.0).common_sd == 0
 
 
 def test_errors_of_single_runs_average_out_and_a_common_factor_does_not():

@@ -11,6 +11,7 @@ import pytest
 from rows import agg_row
 
 from aggregate.agg_table import write_agg
+from epochcast.assumptions import assumption
 from epochcast.files import sha256_of
 from epochcast.paths import models_dir, pretrained_dir
 from epochcast.schema import AggRow, RunConfig
@@ -331,3 +332,12 @@ def test_what_the_published_averages_do_not_know_is_assumed_and_said(reference_d
     assert "first epoch beyond a steady one unknown for 143 of 143 candidates: assumed 15.4 s" in notes
     assert {candidate.overhead.value for candidate in answer.plan.chosen} == {16.2}
     assert "no margin: the error of the overhead and of the first epoch is unknown" in notes
+
+
+@pytest.mark.parametrize(("device", "kind"), [("NVIDIA A100 80GB PCIe", "gpu"), ("AMD EPYC 9B14 (2 cores)", "cpu")])
+def test_the_common_factor_is_that_of_the_device_unless_another_is_named(table, device, kind):
+    write_table(table, [dataclasses.replace(row, device_name=device) for row in ROWS], AggRow)
+    answer = answer_of(table, 1000, time_source="measured")
+    assert answer.plan.margin.common_sd == assumption("plan_common_sd", kind).value > 0
+    assert any("common to all runs is assumed" in note for note in answer.notes)
+    assert answer_of(table, 1000, time_source="measured", common_sd=0.0).plan.margin.common_sd == 0
