@@ -6,10 +6,9 @@ configuration; what a run "took" is its measured overhead + first epoch + (epoch
 
 from __future__ import annotations
 
-import functools
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,150 +16,39 @@ import numpy as np
 from benchmarks.bench_knapsack import compare
 from benchmarks.claim import RANDOM, Claim
 from benchmarks.reference_table import steady_rows
+from benchmarks.replay import (
+    COMMON_SDS,
+    CONFIDENCES,
+    EPOCHS,
+    Replayed,
+    calibrated,
+    oracle_value,
+    replay,
+    replayed,
+    shares,
+    took_sec,
+    unseen_costs,
+)
 from collect.grid import PlannedRun, spec_under
 from epochcast.assumptions import assumption
-from epochcast.schema import AggRow, Conditions, RunConfig
-from model.cross_validation import REPEATS, cross_validate, forms_for, gather
+from epochcast.schema import Conditions, RunConfig
+from model.cross_validation import REPEATS, cross_validate, forms_for
 from model.fitting import PHYSICS_ANN, fit_time_models
-from model.intervals import WITHIN, Interval, conformal_half_width
+from model.intervals import Interval
 from model.physics import MIN_ROWS
 from model.progress import Progress
-from model.splits import FOLDS, fold_masks
-from model.startup import fit_excess, fit_overhead, whole_run
+from model.splits import fold_masks
 from model.time_model import Table
 from planner.candidates import Candidate, CostRules, make_candidates
 from planner.course import Actual, Course
-from planner.knapsack import budget_milliseconds, solve, to_milliseconds_up
 from planner.margin import NO_MARGIN, Margin
-from planner.plan import NOTHING_KNOWN, VALUE_SCALE, Plan, make_plan
+from planner.plan import NOTHING_KNOWN, Plan, make_plan
 from planner.plan_file import PlanRun, SavedPlan
 from planner.worth import SUMS, Wishes, select
 
-EPOCHS = (3, 10, 50)
-CONFIDENCES = (0.8, 0.9, 0.95)
-BANDS = ((300, 600), (600, 1200), (1200, 2400), (2400, 4800), (4800, 7200))
 BUDGETS = range(300, 7201, 150)
-COMMON_SDS = (0.0, 0.001, 0.002, 0.003, 0.004, 0.006, 0.01)
 SHIPPED = assumption("plan_common_sd", "gpu").value
 SPLITS = 3  # of the configurations into halves, one calibrated on and one planned with
-
-
-@dataclass(frozen=True, slots=True)
-class Replayed:
-    """One configuration: as a model expects it that has not seen it, and what it took."""
-
-    candidate: Candidate
-    actual: Actual
-
-    @property
-    def actual_sec(self) -> float:
-        return self.actual.overhead + self.actual.first_epoch + (self.candidate.epochs - 1) * self.actual.steady
-
-
-@functools.cache
-def unseen_costs() -> list[list[tuple[AggRow, Interval, Interval, Interval]]]:
-    """For each of five repeats the rows with overhead, first epoch and steady time from folds without the row."""
-    rows = [row for row in steady_rows() if row.overhead_sec_mean is not None]
-    table = Table.of(rows)
-    masks = fold_masks(len(rows), FOLDS, REPEATS, 0)
-    models = fit_time_models(PHYSICS_ANN, table, masks, 0, say=Progress("unseen costs"))
-    predicted = gather(table, masks, REPEATS, models)
-    repeats = []
-    for repeat in range(REPEATS):
-        errors = np.abs(np.log(predicted[repeat] / table.seconds))
-        found: dict[int, tuple[AggRow, Interval, Interval, Interval]] = {}
-        for mask in masks[repeat * FOLDS : (repeat + 1) * FOLDS]:
-            train = [row for row, is_in in zip(rows, mask, strict=True) if is_in]
-            excess, overhead = fit_excess(train, 0), fit_overhead(train)
-            half = conformal_half_width(errors[mask])
-            for k in np.flatnonzero(~mask):
-                steady = Interval.of_log(float(predicted[repeat, k]), half)
-                run = whole_run(rows[k].config, steady, WITHIN, excess, overhead)
-                assert run.overhead is not None and run.first_epoch is not None
-                found[int(k)] = (rows[k], run.overhead, run.first_epoch, steady)
-        repeats.append([found[k] for k in range(len(rows))])
-    return repeats
-
-
-def replayed(repeat: int, epochs: int, value: str, kept: Sequence[int] | None = None) -> list[Replayed]:
-    """Candidates of one repeat with what each took; `kept` are indices of rows."""
-    rows = unseen_costs()[repeat]
-    found = []
-    for k in range(len(rows)) if kept is None else kept:
-        row, overhead, first_epoch, steady = rows[k]
-        candidate = Candidate(
-            row.config,
-            row.params,
-            epochs,
-            overhead,
-            first_epoch,
-            steady,
-            images_per_sec=row.thr_mean,
-            acc=row.acc_mean,
-            acc_epochs=row.acc_epochs,
-        )
-        actual = Actual(row.overhead_sec_mean or 0.0, row.first_epoch_sec_mean or 0.0, row.avg_time_mean)
-        found.append(Replayed(candidate, actual))
-    _, valued, _ = select([r.candidate for r in found], value, Wishes(include_diverged=True))
-    return [Replayed(candidate, r.actual) for candidate, r in zip(valued, found, strict=True)]
-
-
-def took_sec(plan: Plan, runs: Sequence[Replayed]) -> float:
-    """What the plan's runs took together."""
-    actual = {r.candidate.config: r.actual_sec for r in runs}
-    return sum(actual[c.config] for c in plan.chosen)
-
-
-def oracle_value(runs: Sequence[Replayed], budget_sec: float, value: str) -> float:
-    """The exact plan's value if everybody knew what each run takes."""
-    scale = VALUE_SCALE[value]
-    costs = [to_milliseconds_up(r.actual_sec) for r in runs]
-    values = [round(scale * r.candidate.value) for r in runs]
-    return solve(costs, values, budget_milliseconds(budget_sec)).value / scale
-
-
-def shares(cases: Iterable[tuple[float, float, float]]) -> tuple[dict[tuple[int, int], tuple[float, float]], float]:
-    """By band of budgets: percent that kept it and percent of the oracle's value; the worst overrun in percent.
-
-    Args:
-        cases: budget, seconds taken and value over the oracle's, of each plan.
-    """
-    by_band: dict[tuple[int, int], list[tuple[bool, float]]] = defaultdict(list)
-    worst = 0.0
-    for budget, taken, value in cases:
-        band = next(b for b in BANDS if b[0] <= budget < b[1] or budget == BANDS[-1][1] == b[1])
-        by_band[band].append((taken <= budget, value))
-        worst = max(worst, taken / budget)
-    means = {
-        band: (100 * np.mean([k for k, _ in own]), 100 * np.mean([v for _, v in own])) for band, own in by_band.items()
-    }
-    return {band: (float(kept), float(value)) for band, (kept, value) in sorted(means.items())}, 100 * (worst - 1)
-
-
-def replay(
-    margin: Margin,
-    budgets: Iterable[int],
-    repeats: Iterable[int] = range(REPEATS),
-    kept: Sequence[int] | None = None,
-    values: Sequence[str] = SUMS,
-) -> list[tuple[float, float, float]]:
-    """Budget, seconds taken and value over the oracle's of plans made with a margin."""
-    cases = []
-    for repeat in repeats:
-        for epochs in EPOCHS:
-            for value in values:
-                runs = replayed(repeat, epochs, value, kept)
-                candidates = [r.candidate for r in runs]
-                for budget in budgets:
-                    plan = make_plan(candidates, budget, value, margin)
-                    key = (epochs, value, budget, tuple(kept or ()))
-                    if key not in _ORACLES:
-                        _ORACLES[key] = oracle_value(runs, budget, value)
-                    cases.append((float(budget), took_sec(plan, runs), plan.value_dp / _ORACLES[key]))
-    return cases
-
-
-_ORACLES: dict[object, float] = {}
 
 
 def plans() -> list[Claim]:
@@ -229,19 +117,6 @@ def _held_out_halves() -> list[Claim]:
         text = f"{kept:.1f} %, {value:.1f} % (n = {len(cases)})"
         claims.append(Claim(f"confidence {confidence:g}, plans of the other half: kept, value", text))
     return claims
-
-
-def calibrated(budgets: Iterable[int], kept: Sequence[int] | None = None, repeats: Iterable[int] = (0,)) -> float:
-    """The smallest of COMMON_SDS with which plans keep their budgets in every band as often as they promise."""
-    budgets, repeats = list(budgets), list(repeats)
-    for common in COMMON_SDS:
-        for confidence in CONFIDENCES:
-            bands, _ = shares(replay(Margin.of_confidence(confidence, common), budgets, repeats, kept))
-            if min(share for share, _ in bands.values()) < 100 * confidence:
-                break
-        else:
-            return common
-    return COMMON_SDS[-1]
 
 
 # --- the exact search -------------------------------------------------------------------------------------------------
