@@ -181,7 +181,7 @@ def add_json_flag(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of lines")
 
 
-def add_conditions_flag(parser: argparse.ArgumentParser) -> None:
+def add_conditions_flag(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--conditions",
         type=filter_of,
@@ -192,7 +192,7 @@ def add_conditions_flag(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_table_flags(parser: argparse.ArgumentParser, is_optional: bool = False) -> None:
+def add_table_flags(parser: argparse._ActionsContainer, is_optional: bool = False) -> None:
     """Flags of a command that reads one set of conditions from a table of averages.
 
     With `is_optional` no table named is None: the command then takes the default one if there is any.
@@ -206,7 +206,7 @@ def add_table_flags(parser: argparse.ArgumentParser, is_optional: bool = False) 
     add_conditions_flag(parser)
 
 
-def path_flag(parser: argparse.ArgumentParser, name: str, default: Callable[[], Path], what: str) -> None:
+def path_flag(parser: argparse._ActionsContainer, name: str, default: Callable[[], Path], what: str) -> None:
     """A flag for a path whose default lies below `home()` and is looked up when the command runs."""
     parser.add_argument(name, type=Path, default=default(), metavar="PATH", help=what)
 

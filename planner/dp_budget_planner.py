@@ -82,13 +82,10 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     runs.add_argument(
         "--candidates", type=Path, metavar="PATH", help="CSV or JSON of configurations; default: what was measured"
     )
-    for name in AXES:
-        runs.add_argument(
-            f"--{name}",
-            type=int_list,
-            metavar="LIST",
-            help=f"candidates by lists, e.g. 2:4 (then {name} defaults to {getattr(DEFAULT_CONFIG, name)})",
-        )
+    for name, example in zip(AXES, ("2:5", "16:128:x2", "64,128,256"), strict=True):
+        default = getattr(DEFAULT_CONFIG, name)
+        text = f"of the candidates, e.g. {example}; {default} where only other lists are named"
+        runs.add_argument(f"--{name}", type=int_list, metavar="LIST", help=text)
     for name, what in (("must", "runs that have to be in"), ("exclude", "runs that may not be in")):
         runs.add_argument(
             f"--{name}",
@@ -136,10 +133,10 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         type=_first_epoch,
         default="measured",
         metavar="measured|none|SEC",
-        help="what the first epoch costs: as measured (default), none: as any other, or that many seconds",
+        help="what the first epoch costs: as measured, none: as any other, or that many seconds",
     )
-    add_table_flags(parser, is_optional=True)
-    parser.add_argument(
+    add_table_flags(cost, is_optional=True)
+    cost.add_argument(
         "--model", type=Path, metavar="PATH", help="time model that predicts what was not measured; default: chosen"
     )
 
