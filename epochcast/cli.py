@@ -20,7 +20,9 @@ from epochcast.paths import home, runs_agg_csv
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 128 + signal.SIGINT
 LONGEST_LIST = 10_000  # values of one flag; more is a slip of the pen
 _NUMBER = r"(\d+(?:\.\d+)?)"
-_DURATION = re.compile(rf"(?:{_NUMBER}h)?(?:{_NUMBER}m)?(?:{_NUMBER}s)?")  # 1h30 could mean minutes: refused
+_DURATION = re.compile(
+    rf"(?:{_NUMBER}w)?(?:{_NUMBER}d)?(?:{_NUMBER}h)?(?:{_NUMBER}m)?(?:{_NUMBER}s)?"
+)  # 1h30 could mean minutes: refused
 
 
 # --- argument types: each raises ArgumentTypeError, which argparse turns into one line and exit code 2 ----------------
@@ -77,14 +79,14 @@ def fraction(text: str) -> float:
 
 
 def duration_sec(text: str) -> float:
-    """Seconds from `90`, `90s`, `15m`, `1h30m`."""
+    """Seconds from `90`, `90s`, `15m`, `1h30m`, `2d`, `1w`."""
     if re.fullmatch(_NUMBER, text.strip()):
         return positive_float(text)
     match = _DURATION.fullmatch(text.strip())
     if not match or not any(match.groups()):
-        raise argparse.ArgumentTypeError(f"expected a duration such as 90, 90s, 15m or 1h30m, got {text!r}")
-    hours, minutes, seconds = (float(part or 0) for part in match.groups())
-    return positive_float(str(3600 * hours + 60 * minutes + seconds))
+        raise argparse.ArgumentTypeError(f"expected a duration such as 90, 90s, 15m, 1h30m or 2d, got {text!r}")
+    weeks, days, hours, minutes, seconds = (float(part or 0) for part in match.groups())
+    return positive_float(str(604_800 * weeks + 86_400 * days + 3600 * hours + 60 * minutes + seconds))
 
 
 def int_list(text: str) -> list[int]:

@@ -8,6 +8,7 @@ assumptions file; a note says so, never a silent 0.
 from __future__ import annotations
 
 import itertools
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -64,10 +65,13 @@ class Candidate:
     def sd_sec(self) -> float | None:
         """Standard deviation of `total_sec` about what it will be; None where a part's error is unknown.
 
-        Repeats of one configuration share their error: what a model has wrong, it has wrong each time.
+        What a model has wrong of a configuration it has wrong in every repeat; measured ones differ by themselves.
         """
         run = self.run
-        return None if run.high is None else self.repeats * (run.high - run.value) / HALF_WIDTH_SDS
+        if run.high is None:
+            return None
+        shared = self.repeats if self.is_predicted else math.sqrt(self.repeats)
+        return shared * (run.high - run.value) / HALF_WIDTH_SDS
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from epochcast.schema import RunConfig, RunRecord
 from planner.candidates import Candidate
 from planner.margin import Margin
-from planner.plan import Knowledge, make_plan
+from planner.plan import Knowledge, NothingFitsError, make_plan
 from planner.plan_file import PARTS, PlanRun, SavedPlan
 
 PRIOR_RUNS = 2  # a factor is believed like that many runs that went as predicted
@@ -26,7 +26,8 @@ class Actual:
 
     @classmethod
     def of(cls, record: RunRecord) -> Actual:
-        return cls(record.overhead_sec or 0.0, record.epoch_times_json[0], record.avg_time_sec)
+        assert record.overhead_sec is not None  # we measured it
+        return cls(record.overhead_sec, record.epoch_times_json[0], record.avg_time_sec)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,5 +142,5 @@ class Course:
         )
         try:
             return make_plan(others, left_sec, self.plan.value, self.margin, kept, known).chosen if others else kept
-        except ValueError:  # nothing more fits, or nothing that does is worth anything
+        except NothingFitsError:
             return kept

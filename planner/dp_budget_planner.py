@@ -30,8 +30,8 @@ from epochcast.paths import plans_dir
 from epochcast.schema import DEFAULT_CONFIG, RunConfig, RunSpec
 from planner.candidates import CostRules
 from planner.exports import optuna_trials, plan_csv, plan_sh
-from planner.plan_file import ledger_of
-from planner.plan_text import front_lines, left_out_json, plan_lines
+from planner.plan_file import is_begun, ledger_of
+from planner.plan_text import front_json, front_lines, left_out_json, plan_lines
 from planner.request import DEFAULT_CONFIDENCE, MAX_CANDIDATES, Answer, Request, plan_budget
 from planner.worth import VALUES, Wishes
 
@@ -156,6 +156,12 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="print and draw what more time would buy; default: results/plans/front.png",
     )
     arguments = parser.parse_args(argv)
+    if arguments.out is not None and arguments.out.suffix != ".json":
+        parser.error(f"--out {arguments.out}: the name must end in .json")
+    named = [getattr(arguments, name) for name in ("out", "csv", "sh", "optuna", "plot", "front")]
+    paths = [path.absolute() for path in named if path is not None]
+    if len(set(paths)) < len(paths):
+        parser.error("two outputs have the same name: each needs a file of its own")
     lists = [getattr(arguments, name) for name in AXES]
     if arguments.candidates is not None and any(lists):
         parser.error("--candidates names the configurations: leave --depth, --base_filters and --batch_size out")
@@ -210,7 +216,7 @@ def _write(answer: Answer, as_json: dict[str, Any], arguments: argparse.Namespac
     """Write what the flags ask for; the files by the name of their flag."""
     written: dict[str, Path] = {}
     if arguments.out is not None:
-        if (ledger := ledger_of(arguments.out.absolute())).exists():
+        if is_begun(ledger := ledger_of(arguments.out.absolute())):
             raise ValueError(f"{arguments.out}: this plan was begun ({ledger} exists). Write to another --out.")
         write_json_atomically(arguments.out, as_json)
         written["plan"] = arguments.out
@@ -247,7 +253,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         as_json = answer.to_json()
         written = _write(answer, as_json, arguments)
         if arguments.json:
-            print(json.dumps({**as_json, "best_left_out": left_out_json(answer.plan)}))
+            front = {} if arguments.front is None else {"front": front_json(answer)}
+            print(json.dumps({**as_json, "best_left_out": left_out_json(answer.plan), **front}))
             return 0
         print("\n".join(plan_lines(answer)))
         if arguments.front is not None:

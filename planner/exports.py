@@ -14,7 +14,7 @@ from epochcast.schema import RunSpec
 COLUMNS = (
     "run_id", "depth", "base_filters", "batch_size", "epochs", "params", "overhead_sec", "overhead_sec_upper",
     "first_epoch_sec", "first_epoch_sec_upper", "steady_sec", "steady_sec_upper", "total_sec", "total_sec_upper",
-    "value", "acc", "acc_epochs", "images_per_sec", "is_predicted", "must",
+    "value", "acc", "acc_epochs", "images_per_sec", "is_predicted", "is_extrapolated", "must",
 )  # fmt: skip
 
 

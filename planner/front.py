@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from model.physics import Array
+from model.progress import Progress
 from planner.knapsack import budget_milliseconds, front, to_milliseconds_up
-from planner.plan import VALUE_SCALE, Plan
+from planner.plan import VALUE_SCALE, NothingFitsError, Plan
 from planner.request import Answer
 from planner.worth import SUMS
 
@@ -22,10 +22,11 @@ _FEW = 200
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """Values from budgets on, both ascending; between two budgets the value is that of the lower one."""
+    """Values from budgets on, both ascending; between two budgets it is that of the lower one, or not known exactly."""
 
     budget_sec: Array
     value: Array
+    is_exact: bool
 
 
 def neighbours(answer: Answer) -> list[tuple[float, Plan | None]]:
@@ -39,7 +40,7 @@ def neighbours(answer: Answer) -> list[tuple[float, Plan | None]]:
 def _plan_at(answer: Answer, budget_sec: float) -> Plan | None:
     try:
         return answer.at(budget_sec)
-    except ValueError:  # nothing fits
+    except NothingFitsError:
         return None
 
 
@@ -54,8 +55,12 @@ def value_curve(answer: Answer, up_to_sec: float) -> Curve:
         return _exact_curve(answer, up_to_sec)
     cheapest = min((c.total_sec for c in [*answer.must, *answer.candidates]), default=0.0)
     budgets = np.unique([*np.linspace(cheapest, up_to_sec, _POINTS), plan.budget_sec])
-    plans: Sequence[Plan | None] = [_plan_at(answer, float(b)) for b in budgets]
-    return Curve(budgets, np.array([0.0 if p is None else p.value_dp for p in plans]))
+    plans: list[Plan | None] = []
+    progress = Progress("plans for other budgets")
+    for number, budget in enumerate(budgets, start=1):
+        plans.append(_plan_at(answer, float(budget)))
+        progress(number / len(budgets))
+    return Curve(budgets, np.array([0.0 if p is None else p.value_dp for p in plans]), False)
 
 
 def _exact_curve(answer: Answer, up_to_sec: float) -> Curve:
@@ -67,4 +72,4 @@ def _exact_curve(answer: Answer, up_to_sec: float) -> Curve:
     costs = [-(-to_milliseconds_up(c.total_sec) // unit) for c in answer.candidates]
     values = [round(scale * c.value) for c in answer.candidates]
     cost, value = front(costs, values, room_ms // unit)
-    return Curve((must_ms + cost * unit) / 1000, (value + must_value) / scale)
+    return Curve((must_ms + cost * unit) / 1000, (value + must_value) / scale, unit == 1)

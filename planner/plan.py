@@ -20,6 +20,12 @@ from planner.worth import SUMS
 
 # values become integers for the exact search: accuracy to 1e-6, throughput to 1e-3 images/s
 VALUE_SCALE = {"acc": 10**6, "thr": 10**3, "count": 1}
+
+
+class NothingFitsError(ValueError):
+    """No run, or not all that must be done, keeps the budget, or none that does is worth anything."""
+
+
 EXACT, SINGLE, GREEDY = "exact", "single", "greedy"
 _ROUNDING = 1e-12
 
@@ -122,21 +128,24 @@ def make_plan(
         must: runs that are done whatever they are worth; none of `candidates`.
 
     Raises:
-        ValueError: if not even the cheapest run fits, the musts do not, or none that fits is worth anything.
+        NothingFitsError: if not even the cheapest run fits, the musts do not, or none that fits is worth anything.
         RuntimeError: if the set found is not worth what the search says, or does not fit: a bug, never passed over.
     """
+    if budget_sec <= 0:
+        raise NothingFitsError(f"nothing is left of the budget ({significant(budget_sec)} s).")
     if must and not _fits(must, budget_sec, margin):
-        raise ValueError(
+        raise NothingFitsError(
             f"the runs that must be done take {significant(_upper_sec(must, margin))} s{_with_margin(margin)}, the "
             f"budget is {significant(budget_sec)} s. Raise it, or narrow --must."
         )
     if not must:
         cheapest = min(candidates, key=lambda c: _upper_sec([c], margin))
         if not _fits([cheapest], budget_sec, margin):
-            raise ValueError(
+            raise NothingFitsError(
                 f"the budget of {significant(budget_sec)} s is smaller than every run: the cheapest, "
-                f"{cheapest.config}, takes {significant(_upper_sec([cheapest], margin))} s{_with_margin(margin)}. "
-                "Raise the budget, or lower --epochs."
+                f"{cheapest.config}, takes {significant(_upper_sec([cheapest], margin))} s{_with_margin(margin)}"
+                + (f" for {cheapest.repeats} runs. Lower --repeats" if cheapest.repeats > 1 else ". Lower --epochs")
+                + ", or raise the budget."
             )
     if value in SUMS:
         plan = _best_sum(candidates, budget_sec, value, margin, must)
@@ -145,7 +154,7 @@ def make_plan(
     else:
         plan = _most_informative(candidates, budget_sec, margin, must, knowledge)
     if not plan.chosen:
-        raise ValueError(f"no run that fits the budget is worth anything by {value}. Choose another --value.")
+        raise NothingFitsError(f"no run that fits the budget is worth anything by {value}. Choose another --value.")
     return plan
 
 
@@ -232,7 +241,7 @@ def _most_informative(
         return np.array([*affordable, *[False] * len(known)])
 
     if not must and len(begun) == len(configs):
-        raise ValueError(
+        raise NothingFitsError(
             "every candidate is measured already: info has nothing to add. Name others, e.g. --depth 2:5 "
             "--base_filters 16:128:x2 --batch_size 64:2048:x2, or --candidates."
         )

@@ -8,19 +8,13 @@ from aggregate.figures import COLOURS, new_figure
 from epochcast.cli import significant
 from planner.front import Curve
 from planner.plan import Plan
+from planner.worth import VALUE_LABELS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-VALUE_LABELS = {
-    "acc": "sum of test accuracies",
-    "thr": "sum of throughputs (images/s)",
-    "count": "runs",
-    "best_acc": "best test accuracy",
-    "info": "share of the variance explained",
-}
 GREY = "#999999"
-_MOST_NAMES = 40  # rows of a timeline that have room for a name
+_MOST_NAMES = 60  # rows of a timeline that have room for a name
 
 
 def clock_unit(longest_sec: float) -> tuple[float, str]:
@@ -53,6 +47,7 @@ def timeline(plan: Plan) -> Figure:
         axes.set_yticks(range(len(runs)), [str(c.config) for c in runs], fontsize=8)
         axes.set_ylabel("(depth, filters, batch)")
     else:
+        axes.yaxis.set_major_formatter(lambda row, _: f"{row + 1:.0f}")
         axes.set_ylabel("run of the plan")
     axes.grid(axis="y", visible=False)
     axes.set_xlabel(f"wall time ({unit})")
@@ -68,7 +63,11 @@ def front_figure(plan: Plan, curve: Curve) -> Figure:
     """The best plan's value for every budget, and where this plan stands."""
     per_unit, unit = clock_unit(float(curve.budget_sec[-1]))
     figure, axes = new_figure()
-    axes.step(curve.budget_sec / per_unit, curve.value, where="post", color=COLOURS[0])
+    if curve.is_exact:
+        axes.step(curve.budget_sec / per_unit, curve.value, where="post", color=COLOURS[0], label="best plan")
+    else:
+        name = f"best plans at {len(curve.budget_sec)} budgets"
+        axes.plot(curve.budget_sec / per_unit, curve.value, ".-", color=COLOURS[0], lw=0.8, label=name)
     axes.plot(plan.budget_sec / per_unit, plan.value_dp, "o", color=COLOURS[1], label="this plan")
     axes.set_xlabel(f"budget ({unit})")
     axes.set_ylabel(VALUE_LABELS[plan.value])

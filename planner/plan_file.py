@@ -12,8 +12,9 @@ from typing import Any
 
 from collect.grid import PlannedRun, spec_under
 from collect.runner import RUN_ID, spec_id
+from epochcast.cells import columns
 from epochcast.environment import box_device_name, utc_now
-from epochcast.schema import Conditions, RunConfig, RunSpec
+from epochcast.schema import Conditions, RunConfig, RunRecord, RunSpec
 from model.intervals import Interval
 from planner.candidates import Candidate
 from planner.margin import Margin
@@ -22,6 +23,7 @@ from planner.worth import VALUES
 
 PLAN_SCHEMA_VERSION = 2
 PARTS = ("overhead", "first_epoch", "steady")
+NOT_PLANNED = ("timing_mode", "window_steps")  # whatever was measured, planned runs train whole epochs
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,17 @@ class SavedPlan:
     chosen: list[PlanRun]
     left_out: list[PlanRun]
     knowledge: Knowledge
-    device_name: str | None  # that the times are of
+    conditions: Conditions  # that the times are of
+
+    def differences(self, record: RunRecord) -> str:
+        """What a run was measured under that the plan was not made for, in words; empty if nothing is known of it."""
+        own = record.conditions
+        pairs = {name: (getattr(own, name), getattr(self.conditions, name)) for name in columns(Conditions)}
+        return ", ".join(
+            f"{name} {found}, not {planned}"
+            for name, (found, planned) in pairs.items()
+            if found is not None and planned is not None and found != planned and name not in NOT_PLANNED
+        )
 
     @property
     def ledger_path(self) -> Path:
@@ -55,6 +67,11 @@ class SavedPlan:
 def ledger_of(plan: Path) -> Path:
     """Where the account of a plan's runs is kept."""
     return plan.with_name(f"{plan.stem}.ledger.jsonl")
+
+
+def is_begun(ledger: Path) -> bool:
+    """Whether anything stands in a ledger; a full disk leaves an empty one."""
+    return ledger.exists() and ledger.stat().st_size > 0
 
 
 def plan_json(
@@ -125,6 +142,7 @@ def _run_json(candidate: Candidate, conditions: Conditions, suffix: str, is_must
         "images_per_sec": candidate.images_per_sec,
         "was_measured": candidate.was_measured,
         "is_predicted": candidate.is_predicted,
+        "is_extrapolated": candidate.is_extrapolated,
         "must": is_must,
     }
 
@@ -160,8 +178,10 @@ def read_plan(path: Path) -> SavedPlan:
             margin=Margin(*(_number(values["margin"], name) for name in ("quantile", "common_sd"))),
             chosen=[_run_of(run) for run in values["chosen"]],
             left_out=[_run_of(run) for run in values["left_out"]],
-            knowledge=Knowledge([RunConfig(*config) for config in values["measured"]], values["train_n"]),
-            device_name=values["conditions"]["device_name"],
+            knowledge=Knowledge(
+                [RunConfig(*config) for config in values["measured"]], int(_number(values, "train_n", 1))
+            ),
+            conditions=Conditions(**values["conditions"]),
         )
         ids = [run.planned.run_id for run in (*plan.chosen, *plan.left_out)]
         if len(set(ids)) < len(ids):
@@ -188,16 +208,17 @@ def _run_of(run: Mapping[str, Any]) -> PlanRun:
 
     candidate = Candidate(
         config=spec.config,
-        params=run["params"],
+        params=int(_number(run, "params", least=1)),
         epochs=spec.epochs,
         overhead=interval("overhead"),
         first_epoch=interval("first_epoch"),
         steady=interval("steady"),
-        images_per_sec=run["images_per_sec"],
-        acc=run["acc"],
-        acc_epochs=run["acc_epochs"],
+        images_per_sec=_number(run, "images_per_sec"),
+        acc=None if run["acc"] is None else _number(run, "acc"),
+        acc_epochs=None if run["acc_epochs"] is None else int(_number(run, "acc_epochs")),
         was_measured=run["was_measured"],
         is_predicted=run["is_predicted"],
+        is_extrapolated=run["is_extrapolated"],
         value=_number(run, "value"),
     )
     if not RUN_ID.fullmatch(str(run["run_id"])):

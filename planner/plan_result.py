@@ -16,7 +16,7 @@ from epochcast.tables import read_table
 from planner.course import Actual
 from planner.plan_file import PARTS, PlanRun, SavedPlan
 
-DONE = "done"
+DONE, OTHER, NOT_STARTED = "done", "other conditions", "not started"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,7 @@ class Entry:
     status: str  # done, a status of failures.csv, or "not started"
     wall_sec: float | None = None
     actual: Actual | None = None
+    test_acc: float | None = None
 
 
 @dataclass(slots=True)
@@ -39,12 +40,17 @@ class PlanResult:
     taken: Taken = field(default_factory=Taken)
 
     @property
+    def has_failures(self) -> bool:
+        """Whether a run was begun that is not done; what did not fit the budget is no failure."""
+        return any(entry.status not in (DONE, NOT_STARTED) for entry in self.entries)
+
+    @property
     def n_done(self) -> int:
         return sum(entry.status == DONE for entry in self.entries)
 
     @property
     def value(self) -> float:
-        """What the finished runs are worth."""
+        """What the finished runs were planned to be worth."""
         own = [entry.run.candidate.value for entry in self.entries if entry.status == DONE]
         return max(own, default=0.0) if self.plan.value == "best_acc" else sum(own)
 
@@ -60,9 +66,11 @@ def outcomes_of(plan: SavedPlan, runs: Path) -> dict[str, RunRecord | FailureRec
     return {record.run_id: record for record in kept if record.run_id in ours}
 
 
-def status_of(outcome: RunRecord | FailureRecord) -> str:
-    """How a run ended, in a word."""
-    return outcome.status if isinstance(outcome, FailureRecord) else DONE
+def status_of(outcome: RunRecord | FailureRecord, plan: SavedPlan) -> str:
+    """How a run of the plan ended; one under other conditions than planned is none of it."""
+    if isinstance(outcome, FailureRecord):
+        return outcome.status
+    return OTHER if plan.differences(outcome) else DONE
 
 
 def entries_of(plan: SavedPlan, lines: Sequence[Mapping[str, Any]], runs: Path) -> list[Entry]:
@@ -76,15 +84,16 @@ def entries_of(plan: SavedPlan, lines: Sequence[Mapping[str, Any]], runs: Path) 
             continue
         outcome = outcomes.get(run_id)
         if isinstance(outcome, RunRecord):
-            entries.append(Entry(ours[run_id], DONE, outcome.wall_sec, Actual.of(outcome)))
+            status = status_of(outcome, plan)
+            entries.append(Entry(ours[run_id], status, outcome.wall_sec, Actual.of(outcome), outcome.test_acc))
         else:
             entries.append(Entry(ours[run_id], line.get("status", "cut off"), line.get("wall_sec")))
-    return entries + [Entry(run, "not started") for run in plan.chosen if run.planned.run_id not in last]
+    return entries + [Entry(run, NOT_STARTED) for run in plan.chosen if run.planned.run_id not in last]
 
 
 def result_lines(result: PlanResult) -> list[str]:
     """Planned against actual, run by run and in all."""
-    header = ["configuration", "", "planned s", "actual s", "ratio", "overhead", "first epoch", "s/epoch"]
+    header = ["configuration", "", "planned s", "actual s", "ratio", "overhead", "first epoch", "s/epoch", "acc"]
     rows: list[list[object]] = []
     for entry in result.entries:
         candidate = entry.run.candidate
@@ -95,7 +104,9 @@ def result_lines(result: PlanResult) -> list[str]:
                 f"{significant(took)} ({significant(getattr(candidate, part).value)})"
                 for part, took in asdict(entry.actual).items()
             ]
-        rows.append([str(candidate.config), entry.status, candidate.total_sec, entry.wall_sec, ratio, *pairs])
+        rows.append(
+            [str(candidate.config), entry.status, candidate.total_sec, entry.wall_sec, ratio, *pairs, entry.test_acc]
+        )
     plan, done = result.plan, [entry for entry in result.entries if entry.status == DONE]
     lines = ["", "planned against actual (what was planned in brackets):", table_text(header, rows), ""]
     if done:
@@ -109,8 +120,8 @@ def result_lines(result: PlanResult) -> list[str]:
     added = sum(entry.run.planned.run_id not in planned_runs for entry in done)
     missing = [entry for entry in result.entries if entry.status != DONE]
     lines += [
-        f"value ({plan.value}): {significant(result.value, 4)} of "
-        f"{significant(_planned_value(plan), 4)} planned" + (f", {added} added" if added else ""),
+        f"value ({plan.value}), as planned: {significant(result.value, 4)} done of "
+        f"{significant(_planned_value(plan), 4)}" + (f", {added} added" if added else ""),
         f"used: {clock(result.used_sec)} of {clock(plan.budget_sec)} ({percent(result.used_sec / plan.budget_sec)})"
         + (", over the budget" if result.used_sec > plan.budget_sec else ""),
     ]

@@ -5,39 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from epochcast.cli import clock, percent, significant, table_text
+from model.intervals import HALF_WIDTH_SDS
 from planner.candidates import Candidate
 from planner.front import neighbours
 from planner.plan import GREEDY, Plan
 from planner.request import Answer
+from planner.worth import VALUE_LABELS
 
-VALUE_WORDS = {
-    "acc": "sum of accuracies",
-    "thr": "sum of images/s",
-    "count": "configurations",
-    "best_acc": "best accuracy",
-    "info": "share of the variance explained",
-}
-_DIGITS = {"acc": 6, "thr": 6, "best_acc": 4, "info": 3}
+HEADER = (
+    "configuration", "overhead s", "first epoch s", "s/epoch", "total s", "95 % within", "acc", "images/s", "value",
+)  # fmt: skip
+_DIGITS = {"acc": 5, "thr": 6, "best_acc": 4, "info": 3}
 
 
 def plan_lines(answer: Answer) -> list[str]:
     """Notes, the table of runs, sums and proof, and the best runs that were left out."""
     plan = answer.plan
     lines = [f"note: {note}" for note in answer.notes]
-    header = [
-        "configuration",
-        "overhead s",
-        "first epoch s",
-        "s/epoch",
-        "total s",
-        "90 % to",
-        "acc",
-        "images/s",
-        "value",
-    ]
+    header = [*HEADER, "lacking s"]
+    rows = [[*_cells(c), _marks(c)] for c in plan.chosen]
+    lines += ["", table_text([*HEADER, ""], rows), ""]
     has_repeats = any(c.repeats > 1 for c in plan.chosen)
-    rows = [[*_cells(c), c.value, *([f"x {c.repeats}"] if has_repeats else [])] for c in plan.chosen]
-    lines += ["", table_text([*header, *([""] if has_repeats else [])], rows), ""]
     n_runs = sum(c.repeats for c in plan.chosen)
     repeated = f" ({len(plan.chosen)} configurations, {plan.chosen[0].repeats} times each)" if has_repeats else ""
     lines += [
@@ -47,28 +35,36 @@ def plan_lines(answer: Answer) -> list[str]:
     if plan.margin.quantile:
         lines.append(
             f"upper_sec: {significant(plan.upper_sec, 6)} ({clock(plan.upper_sec)}) with the margin: "
-            f"{percent(answer.confidence or 0.0)} of such plans take no longer"
+            f"{percent(answer.confidence or 0.0)} of such plans take no longer{answer.caveat}"
         )
+    else:
+        lines.append("upper_sec: no margin: about half of such plans overrun")
     lines += [
         f"budget_used: {percent(plan.budget_used)} of {significant(plan.budget_sec, 6)} s",
         f"value ({plan.value}): {_value(plan, plan.value_dp)} {_how(plan)}",
         f"optimal: {_proof(plan)}",
     ]
     if missed := plan.missed():
-        rows = [[*_cells(c), c.value, seconds] for c, seconds in missed]
+        missed_rows = [[*_cells(c), seconds, _marks(c)] for c, seconds in missed]
         lines += [
             "",
             f"best {len(missed)} of {len(plan.left_out)} left out, and the seconds that the budget lacks for each:",
         ]
-        lines.append(table_text([*header, "lacking s"], rows))
+        lines.append(table_text([*header, ""], missed_rows))
     return lines
 
 
 def _cells(candidate: Candidate) -> list[object]:
-    run = candidate.run
-    upper = None if run.high is None else candidate.repeats * run.high
+    sd = candidate.sd_sec
+    upper = None if sd is None else candidate.total_sec + HALF_WIDTH_SDS * sd
     parts = [candidate.overhead.value, candidate.first_epoch.value, candidate.steady.value, candidate.total_sec, upper]
-    return [str(candidate.config), *parts, candidate.acc, candidate.images_per_sec]
+    return [str(candidate.config), *parts, candidate.acc, candidate.images_per_sec, candidate.value]
+
+
+def _marks(candidate: Candidate) -> str:
+    """What a reader should know of a row beside its numbers."""
+    known = "extrapolated" if candidate.is_extrapolated else "predicted" if candidate.is_predicted else ""
+    return ", ".join([*([f"x {candidate.repeats}"] if candidate.repeats > 1 else []), *([known] if known else [])])
 
 
 def _value(plan: Plan, value: float) -> str:
@@ -100,7 +96,19 @@ def front_lines(answer: Answer) -> list[str]:
         more = value - answer.plan.value_dp
         here = "this plan" if plan is answer.plan else f"{'+' if more >= 0 else '-'}{_value(answer.plan, abs(more))}"
         rows.append([clock(budget), _value(answer.plan, value) if value else "0", here, runs])
-    return ["", table_text(["budget", VALUE_WORDS[answer.plan.value], "more", "runs"], rows)]
+    return ["", table_text(["budget", VALUE_LABELS[answer.plan.value], "more", "runs"], rows)]
+
+
+def front_json(answer: Answer) -> Sequence[dict[str, object]]:
+    """The same as JSON values."""
+    return [
+        {
+            "budget_sec": budget,
+            "value": None if plan is None else plan.value_dp,
+            "n_runs": 0 if plan is None else sum(c.repeats for c in plan.chosen),
+        }
+        for budget, plan in neighbours(answer)
+    ]
 
 
 def left_out_json(plan: Plan) -> Sequence[dict[str, object]]:

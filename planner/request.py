@@ -56,6 +56,7 @@ class Answer:
     knowledge: Knowledge
     conditions: Conditions
     sources: dict[str, Any]
+    caveat: str = ""  # what the confidence does not cover, in words
 
     def at(self, budget_sec: float) -> Plan:
         """The same for another budget.
@@ -108,7 +109,7 @@ def plan_budget(request: Request) -> Answer:
         notes.append(f"maximising {value}, as {why}")
     must, candidates, value_notes = select(offer.candidates, value, request.wishes)
     notes += offer.notes + value_notes + _value_notes(value, [*must, *candidates], request.rules.epochs)
-    if rows and rows[0].timing_mode == "steps_extrapolated":
+    if _is_windowed(rows):
         notes.append(
             "times come from windows of steps; the planned runs train whole epochs and then test, which takes longer "
             "than the overhead above says"
@@ -122,7 +123,14 @@ def plan_budget(request: Request) -> Answer:
     plan = make_plan(candidates, request.budget_sec, value, margin, must, knowledge)
     conditions = rows[0].conditions if rows else saved.conditions  # type: ignore[union-attr]  # one of them is there
     told = confidence if margin.quantile else None
-    return Answer(plan, told, notes, must, candidates, knowledge, conditions, sources)
+    device = offer.device_name
+    caveats = [f" on {device}"] if device not in (None, box_device_name()) else []
+    caveats += [", what whole epochs and the test take beyond windows apart"] if _is_windowed(rows) else []
+    return Answer(plan, told, notes, must, candidates, knowledge, conditions, sources, "".join(caveats))
+
+
+def _is_windowed(rows: Sequence[AggRow]) -> bool:
+    return bool(rows) and rows[0].timing_mode == "steps_extrapolated"
 
 
 def _learns_more(request: Request, rows: Sequence[AggRow]) -> bool:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from epochcast.cli import (
 )
 from epochcast.environment import box_device_name
 from epochcast.paths import logs_dir, runs_csv
-from epochcast.schema import REPEATED_STATUSES, FailureRecord, RunRecord
+from epochcast.schema import REPEATED_STATUSES, Conditions, FailureRecord, RunRecord
 from planner.course import Actual, Course
 from planner.ledger import Ledger, looked_at, opened
 from planner.plan_file import PlanRun, SavedPlan, read_plan
@@ -104,6 +105,11 @@ class _PlanTurns:
             f"{significant(run.candidate.total_sec)} s; {clock(self.ledger.used_sec)} used, {clock(self.planned_sec)} "
             "planned for what is done"
         )
+        if isinstance(outcome, RunRecord) and (differences := self.course.plan.differences(outcome)):
+            raise ValueError(
+                f"{planned.run_id} was measured under other conditions than planned: {differences}. The plan's times "
+                "say nothing of such runs; no other was started. Mend that, or plan again from such rows."
+            )
 
     def left_to_another(self, planned: PlannedRun) -> None:
         self.ledger.write("run_ended", run_id=planned.run_id, status="elsewhere", wall_sec=None)
@@ -164,7 +170,7 @@ def _resume(course: Course, ledger: Ledger, runs: Path, say: Say) -> None:
         )
     done_outside = []
     for run_id, outcome in outcomes.items():
-        if (status := status_of(outcome)) in REPEATED_STATUSES:
+        if (status := status_of(outcome, course.plan)) in REPEATED_STATUSES:
             continue
         if (run_id, status) in noted:
             _take(outcome, ours[run_id], course)
@@ -188,7 +194,7 @@ def _cut_off(lines: Sequence[Mapping[str, Any]]) -> str | None:
 
 
 def _take(outcome: RunRecord | FailureRecord, run: PlanRun, course: Course) -> None:
-    if isinstance(outcome, RunRecord):
+    if isinstance(outcome, RunRecord) and status_of(outcome, course.plan) == DONE:
         course.finish(run, Actual.of(outcome))
     else:
         course.drop([run.planned.run_id])
@@ -197,7 +203,7 @@ def _take(outcome: RunRecord | FailureRecord, run: PlanRun, course: Course) -> N
 def _note_end(outcome: RunRecord | FailureRecord, run: PlanRun, course: Course, ledger: Ledger) -> None:
     """Write that a run ended, and go on without it."""
     parts = asdict(Actual.of(outcome)) if isinstance(outcome, RunRecord) else {}
-    values = {"status": status_of(outcome), "wall_sec": outcome.wall_sec, **parts}
+    values = {"status": status_of(outcome, course.plan), "wall_sec": outcome.wall_sec, **parts}
     ledger.write("run_ended", run_id=run.planned.run_id, **values)
     _take(outcome, run, course)
 
@@ -232,6 +238,20 @@ def _opening_line(course: Course, ledger: Ledger) -> str:
     )
 
 
+def _refuse_another_box(plan: SavedPlan) -> None:
+    """Raise a ValueError where it is plain before any run that the plan's times mean nothing here."""
+    backend = os.environ.get("KERAS_BACKEND") or plan.conditions.backend
+    for what, here, planned in (
+        ("device", box_device_name(), plan.conditions.device_name),
+        ("backend", backend, plan.conditions.backend),
+    ):
+        if planned not in (None, here):
+            raise ValueError(
+                f"{plan.path} was planned for {what} {planned}, here it is {here}: its times mean nothing. Plan from "
+                "rows that were measured so, or name --any_conditions."
+            )
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     parser = make_parser(
         "epochcast run_plan", __doc__ or "", "epochcast run_plan results/plans/hour.json --replan --hard"
@@ -240,7 +260,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--replan", action="store_true", help="choose the rest again after every run")
     parser.add_argument("--hard", action="store_true", help="end a run that still goes on when the budget is used up")
     parser.add_argument("--dry_run", action="store_true", help="say what would be run")
-    parser.add_argument("--any_device", action="store_true", help="run a plan that was made for another device")
+    parser.add_argument(
+        "--any_conditions", action="store_true", help="run a plan that was made for another device, backend, ..."
+    )
     path_flag(parser, "--runs", runs_csv, "table to append to")
     path_flag(parser, "--log_dir", logs_dir, "folder for the log and JSON of each run")
     add_json_flag(parser)
@@ -252,12 +274,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.dry_run:
             told = (plan, *expect(plan, arguments.runs))
             print(json.dumps(dry_json(*told)) if arguments.json else "\n".join(dry_lines(*told)))
+            if arguments.replan and not arguments.json:
+                print("--replan may choose others after the first run")
             return 0
-        if not arguments.any_device and plan.device_name not in (None, box_device_name()):
-            raise ValueError(
-                f"{plan.path} was planned for {plan.device_name}, this box is {box_device_name()}: its times mean "
-                "nothing here. Plan from rows of this box, or name --any_device."
-            )
+        if arguments.any_conditions:
+            plan = replace(plan, conditions=Conditions())
+        _refuse_another_box(plan)
         result = carry_out(
             plan,
             runs=arguments.runs,
@@ -270,6 +292,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(json.dumps(result_json(result)) if arguments.json else "\n".join(result_lines(result)))
         if result.taken.was_interrupted:
             return EXIT_INTERRUPTED
-        return EXIT_FAILED if result.taken.failures else 0
+        return EXIT_FAILED if result.has_failures else 0
 
     return run_command(work)

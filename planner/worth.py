@@ -10,6 +10,13 @@ from planner.candidates import Candidate
 
 SUMS = ("acc", "thr", "count")  # the value of a plan is the sum over its runs
 VALUES = (*SUMS, "best_acc", "info")
+VALUE_LABELS = {
+    "acc": "sum of test accuracies",
+    "thr": "sum of throughputs (images/s)",
+    "count": "configurations",
+    "best_acc": "best test accuracy",
+    "info": "share of the variance explained",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +56,8 @@ def select(
         raise ValueError(f"--must and --exclude both name {both[0].config}: narrow one of them.")
     kept = [c for c in candidates if not matches(c.config, wishes.must)]
     notes = []
+    if must:
+        notes.append(f"{len(must)} of {len(candidates)} candidates must be in, whatever else would leave them out")
     rules: list[tuple[str, Callable[[Candidate], bool]]] = [
         ("excluded by --exclude", lambda c: matches(c.config, wishes.exclude)),
         ("measured already", lambda c: wishes.exclude_measured and c.was_measured),

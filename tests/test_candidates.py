@@ -52,10 +52,11 @@ def test_a_run_costs_overhead_first_epoch_and_the_other_epochs_and_errors_add_as
 
 
 @pytest.mark.parametrize("repeats", [1, 3, 10])
-def test_repeats_cost_as_often_and_share_their_error(repeats):
+def test_repeats_cost_as_often_and_share_a_models_error_but_not_that_of_measuring(repeats):
     run = run_costing(10.0, sd=0.5, repeats=repeats)
     assert run.total_sec == 10 * repeats
-    assert run.sd_sec == pytest.approx(0.5 * repeats, rel=1e-9)
+    assert run.sd_sec == pytest.approx(0.5 * repeats**0.5, rel=1e-9)
+    assert replace(run, is_predicted=True).sd_sec == pytest.approx(0.5 * repeats, rel=1e-9)
     assert run.run.value == 10
     assert run_costing(10.0, sd=None, repeats=repeats).sd_sec is None
 

@@ -66,13 +66,13 @@ def test_planned_against_actual_is_told_run_by_run_and_in_all(plan, runs):
     append_row(runs, row_of(second, 18.0, (6.0, 5.0)))
     text = result_lines(result_of(plan, runs, [ended(first), ended(second), ended(third, "crash", 0.5)]))
     assert rows_of(text[2].splitlines()) == [
-        ["(1,2,16)", "done", "10.0", "12.0", "1.20", "7.50", "(5.00)", "3.00", "(2.50)", "1.50", "(2.50)"],
-        ["(1,2,32)", "done", "20.0", "18.0", "0.900", "7.00", "(10.0)", "6.00", "(5.00)", "5.00", "(5.00)"],
-        ["(1,2,64)", "crash", "8.00", "0.500", "0.0625", "-", "-", "-"],
+        ["(1,2,16)", "done", "10.0", "12.0", "1.20", "7.50", "(5.00)", "3.00", "(2.50)", "1.50", "(2.50)", "-"],
+        ["(1,2,32)", "done", "20.0", "18.0", "0.900", "7.00", "(10.0)", "6.00", "(5.00)", "5.00", "(5.00)", "-"],
+        ["(1,2,64)", "crash", "8.00", "0.500", "0.0625", "-", "-", "-", "-"],
     ]
     assert text[4:] == [
         "done: 2 runs in 30.00 s, planned 30.00 s (+0.0%)",
-        "value (acc): 0.9000 of 1.200 planned",
+        "value (acc), as planned: 0.9000 done of 1.200",
         "used: 30 s of 40 s (75.0 %)",
         "not done: 1; what did not fit the rest of the budget was not started",
     ]
@@ -82,14 +82,14 @@ def test_a_plan_of_which_nothing_was_done_has_no_ratio(plan, runs):
     text = result_lines(result_of(plan, runs, [], 0.0))
     assert [row[1:3] for row in rows_of(text[2].splitlines())] == [["not", "started"]] * 3
     assert not any(line.startswith("done:") for line in text)
-    assert "value (acc): 0 of 1.200 planned" in text
+    assert "value (acc), as planned: 0 done of 1.200" in text
 
 
 def test_what_was_added_what_went_over_and_what_was_interrupted_is_said(plan, runs):
     (spare,) = plan.left_out
     append_row(runs, row_of(spare, 3.0))
     text = "\n".join(result_lines(result_of(plan, runs, [ended(spare)], 50.0, was_interrupted=True)))
-    assert "value (acc): 0.2000 of 1.200 planned, 1 added" in text
+    assert "value (acc), as planned: 0.2000 done of 1.200, 1 added" in text
     assert "used: 50 s of 40 s (125 %), over the budget" in text
     assert text.endswith("interrupted: the same command goes on from here")
 

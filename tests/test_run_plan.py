@@ -19,7 +19,7 @@ from rows import BOX, assert_one_clear_error
 from collect.recover import recover
 from collect.runner import RunRefusedError, run
 from epochcast.paths import failures_csv
-from epochcast.schema import FailureRecord, RunRecord
+from epochcast.schema import Conditions, FailureRecord, RunRecord
 from epochcast.tables import append_row, read_table
 from planner import run_plan
 from planner.ledger import opened
@@ -506,7 +506,7 @@ def test_json_is_one_object_and_progress_goes_to_stderr(bench, monkeypatch, caps
     assert [(run["batch_size"], run["status"]) for run in answer["runs"]] == [(16, "done"), (32, "crash")]
     assert answer["runs"][0]["actual_sec"] == bench.rows[0].wall_sec
     assert "[1 done] (1,2,16)" in captured.err
-    assert bench.main(monkeypatch, "ok", flags=["--json"]) == 0  # nothing failed this time
+    assert bench.main(monkeypatch, "ok", flags=["--json"]) == 1  # nothing failed now, but the plan holds a failure
     assert json.loads(capsys.readouterr().out)["runs"][1]["status"] == "crash"
 
 
@@ -546,11 +546,29 @@ def test_a_dry_run_in_the_middle_of_a_plan_counts_as_the_plan_would(bench):
 def test_a_plan_for_another_device_is_refused_unless_asked_for(bench, monkeypatch, capsys):
     bench.plan(16, conditions=BOX)
     assert bench.main(monkeypatch, "ok") == 1
-    assert_one_clear_error(capsys.readouterr(), "was planned for NVIDIA A100 80GB PCIe, this box is ")
+    assert_one_clear_error(capsys.readouterr(), "was planned for device NVIDIA A100 80GB PCIe, here it is ")
     assert not bench.ledger.exists()
     assert bench.main(monkeypatch, "ok", flags=["--dry_run"]) == 0
-    assert bench.main(monkeypatch, "ok", flags=["--any_device"]) == 0
+    assert bench.main(monkeypatch, "ok", flags=["--any_conditions"]) == 0
     assert bench.measured == [16]
+
+
+def test_a_plan_for_another_backend_is_refused_before_anything_is_run(bench, monkeypatch, capsys):
+    bench.plan(16, conditions=Conditions(backend="tensorflow"))
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    assert bench.main(monkeypatch, "ok") == 1
+    assert_one_clear_error(capsys.readouterr(), "was planned for backend tensorflow, here it is jax")
+    assert not bench.ledger.exists()
+
+
+def test_a_run_under_other_conditions_is_none_of_the_plan_and_ends_it(bench, monkeypatch, capsys):
+    bench.plan(16, 32, conditions=Conditions(dataset="cifar10_images"))  # the light child has no images
+    assert bench.main(monkeypatch, "ok") == 1
+    assert "was measured under other conditions than planned: dataset " in capsys.readouterr().err
+    assert bench.measured == [16]
+    assert bench.main(monkeypatch, "ok", flags=["--dry_run", "--json"]) == 0
+    waiting = json.loads(capsys.readouterr().out)
+    assert "other conditions" not in str(waiting)
 
 
 def spoil_json(bench):
