@@ -15,17 +15,21 @@ import numpy as np
 
 from benchmarks.bench_knapsack import compare
 from benchmarks.claim import RANDOM, Claim
+from benchmarks.claim_figures import DAYS, HOWS, Learned, draw_info, draw_plans, draw_simulated
 from benchmarks.reference_table import steady_rows
 from benchmarks.replay import (
     COMMON_SDS,
     CONFIDENCES,
     EPOCHS,
+    Case,
     Replayed,
+    Shares,
+    by_band,
     calibrated,
+    grouped,
     oracle_value,
     replay,
     replayed,
-    shares,
     took_sec,
     unseen_costs,
 )
@@ -47,37 +51,73 @@ from planner.plan_file import PlanRun, SavedPlan
 from planner.worth import SUMS, Wishes, select
 
 BUDGETS = range(300, 7201, 150)
+FEWER_BUDGETS = range(300, 7201, 300)  # for calibrating
 SHIPPED = assumption("plan_common_sd", "gpu").value
 SPLITS = 3  # of the configurations into halves, one calibrated on and one planned with
 
 
 def plans() -> list[Claim]:
     """Share of plans that end within their budget, and share of the oracle's value, costs predicted by models that have
-    not seen the configuration; epochs 3, 10, 50, values acc, thr, count, 5 repeats of the folds."""
+    not seen the configuration; epochs 3, 10, 50, values acc, thr, count, 5 repeats of the folds. A binding plan leaves
+    something out."""
     claims = [_naive()]
+    by_margin: dict[str, list[Case]] = {}
     for confidence in (0.5, *CONFIDENCES):
         margin = Margin.of_confidence(confidence, SHIPPED) if confidence > 0.5 else NO_MARGIN
-        cases = replay(margin, BUDGETS)
-        bands, worst = shares(cases)
-        kept = 100 * float(np.mean([taken <= budget for budget, taken, _ in cases]))
-        value = 100 * float(np.mean([v for _, _, v in cases]))
         words = f"confidence {confidence:g}" if confidence > 0.5 else "without margin"
-        claims.append(
-            Claim(
-                f"{words}: kept, value, worst overrun",
-                f"{kept:.1f} %, {value:.1f} %, {worst:+.1f} % (n = {len(cases)})",
-            )
-        )
-        for (low, high), (kept_here, value_here) in bands.items():
-            is_claimed = confidence == CONFIDENCES[-1]
-            reached = kept_here >= 95 and value_here >= 95 if is_claimed else None
-            target = ">= 95 %, >= 95 %" if is_claimed else ""
-            found = f"{kept_here:.1f} %, {value_here:.1f} %"
-            claims.append(Claim(f"{words}: budgets of {low} to {high} s: kept, value", found, target, reached))
-    smallest = calibrated(range(300, 7201, 300), repeats=range(REPEATS))
+        by_margin[words] = cases = replay(margin, BUDGETS)
+        if len(by_margin) == 1:
+            claims.append(_distinct(cases))
+        claims += _shares_of_all(words, cases, is_claimed=confidence == CONFIDENCES[-1])
+        claims += _shares_of_binding(words, cases)
+    smallest = calibrated(FEWER_BUDGETS, repeats=range(REPEATS))
     what = f"smallest common factor of {', '.join(f'{c:g}' for c in COMMON_SDS)} with which all bands keep as promised"
     claims.append(Claim(what, f"{smallest:g}", f"{SHIPPED:g}, as shipped", smallest == SHIPPED))
+    draw_plans(by_margin)
     return [*claims, *_held_out_halves()]
+
+
+def _distinct(cases: Sequence[Case]) -> Claim:
+    outcomes: dict[object, set[bool]] = defaultdict(set)
+    for c in cases:
+        outcomes[c.epochs, c.value, c.budget_sec].add(c.is_kept)
+    alike = 100 * float(np.mean([len(own) == 1 for own in outcomes.values()]))
+    found = (
+        f"{len(outcomes)} of n = {len(cases)}: in {alike:.0f} % of them all {REPEATS} repeats of the folds end alike"
+    )
+    return Claim("without margin: distinct cases of (epochs, value, budget)", found)
+
+
+def _shares_of_all(words: str, cases: Sequence[Case], is_claimed: bool) -> list[Claim]:
+    """Of all plans, those that take every candidate among them."""
+    worst = 100 * max(c.took_sec / c.budget_sec - 1 for c in cases)
+    shares = Shares.of(cases)
+    found = f"{shares.kept:.1f} %, {shares.value:.1f} %, {worst:+.1f} % (n = {shares.n})"
+    claims = [Claim(f"{words}: kept, value, worst overrun", found)]
+    for (low, high), own in by_band(cases).items():
+        reached = own.kept >= 95 and own.value >= 95 if is_claimed else None
+        target = ">= 95 %, >= 95 %" if is_claimed else ""
+        claims.append(Claim(f"{words}: budgets of {low} to {high} s: kept, value", str(own), target, reached))
+    return [*claims, _worst_cell(words, cases)]
+
+
+def _shares_of_binding(words: str, cases: Sequence[Case]) -> list[Claim]:
+    """Of the plans that leave something out: one that takes every candidate is hard to get wrong."""
+    binding = [c for c in cases if c.is_binding]
+    shares = Shares.of(binding)
+    found = f"{shares} (n = {shares.n}, {len(cases) - shares.n} not binding)"
+    claims = [Claim(f"{words}, binding: kept, value", found)]
+    for (low, high), own in by_band(binding).items():
+        what = f"{words}, binding: budgets of {low} to {high} s: kept, value"
+        claims.append(Claim(what, f"{own} (n = {own.n})"))
+    return [*claims, _worst_cell(f"{words}, binding", binding)]
+
+
+def _worst_cell(words: str, cases: Sequence[Case]) -> Claim:
+    cells = {cell: Shares.of(own) for cell, own in grouped(cases, lambda c: (c.epochs, c.value, c.band)).items()}
+    (epochs, value, (low, high)), own = min(cells.items(), key=lambda pair: (pair[1].kept, -pair[1].n))
+    found = f"{epochs} epochs, {value}, {low} to {high} s: {own.kept:.1f} % (n = {own.n})"
+    return Claim(f"{words}: worst of {len(cells)} cells (epochs, value, budgets), kept", found)
 
 
 def _naive() -> Claim:
@@ -101,21 +141,24 @@ def _held_out_halves() -> list[Claim]:
     """The common factor calibrated on half of the configurations, judged by plans of the other half."""
     n = len(unseen_costs()[0])
     halves = fold_masks(n, 2, SPLITS, 0)
-    budgets = range(300, 3601, 600)  # half of the runs take half of the time
-    found: dict[float, list[tuple[float, float, float]]] = {confidence: [] for confidence in CONFIDENCES}
+    found: dict[float, list[Case]] = {confidence: [] for confidence in CONFIDENCES}
     chosen = []
     for mask in halves:
-        own, other = np.flatnonzero(mask).tolist(), np.flatnonzero(~mask).tolist()
-        common = calibrated(budgets, own)
+        own, other = tuple(np.flatnonzero(mask).tolist()), tuple(np.flatnonzero(~mask).tolist())
+        common = calibrated(FEWER_BUDGETS, own)
         chosen.append(common)
         for confidence in CONFIDENCES:
-            found[confidence] += replay(Margin.of_confidence(confidence, common), budgets, [0], other)
+            found[confidence] += replay(Margin.of_confidence(confidence, common), FEWER_BUDGETS, [0], other)
     claims = [Claim(f"common factor calibrated on halves ({len(halves)})", ", ".join(f"{c:g}" for c in chosen))]
     for confidence, cases in found.items():
-        kept = 100 * float(np.mean([taken <= budget for budget, taken, _ in cases]))
-        value = 100 * float(np.mean([v for _, _, v in cases]))
-        text = f"{kept:.1f} %, {value:.1f} % (n = {len(cases)})"
-        claims.append(Claim(f"confidence {confidence:g}, plans of the other half: kept, value", text))
+        words = f"confidence {confidence:g}, plans of the other half"
+        shares, binding = Shares.of(cases), Shares.of([c for c in cases if c.is_binding])
+        text = f"{shares} (n = {shares.n}); binding {binding} (n = {binding.n})"
+        claims.append(Claim(f"{words}: kept, value", text))
+        bound = by_band(c for c in cases if c.is_binding)
+        for (low, high), own_shares in by_band(cases).items():
+            text = f"{own_shares} (n = {own_shares.n}); binding {bound[low, high]} (n = {bound[low, high].n})"
+            claims.append(Claim(f"{words}: budgets of {low} to {high} s: kept, value", text))
     return claims
 
 
@@ -150,8 +193,9 @@ def info() -> list[Claim]:
     candidates = make_candidates(rows, None, CostRules(INFO_EPOCHS)).candidates
     costs = np.array([c.total_sec for c in candidates])
     claims = []
+    learned: dict[int, Learned] = {}
     for budget in INFO_BUDGETS:
-        errors: dict[str, list[tuple[float, int]]] = {}
+        learned[budget] = errors = {}
         for value in ("info", "acc", "thr"):
             _, valued, _ = select(candidates, value, Wishes(include_diverged=True))
             plan = make_plan(valued, budget, value)
@@ -181,6 +225,7 @@ def info() -> list[Claim]:
         for value in ("acc", "thr"):
             error, n = errors[value][0]
             claims.append(Claim(f"sum of {value}, {budget} s: error on the rest", f"{error:.2f} % ({n} runs)"))
+    draw_info(learned, INFO_EPOCHS)
     return claims
 
 
@@ -202,11 +247,7 @@ def _error_after(table: Table, configs: Sequence[RunConfig]) -> tuple[float, int
 SIMULATED_PLANS = 200
 SIMULATED_BUDGETS = (600, 3600)
 SLOW_DAY = 1.10  # all that a run takes, on the day of every second plan
-RUN_SD = {
-    "overhead": 0.0143,
-    "first_epoch": 0.0081,
-    "steady": 0.0064,
-}  # between repeats (epochcast/data/assumptions.csv)
+RUN_SD = {part: assumption(f"repeat_sd_{part}", "gpu").value for part in ("overhead", "first_epoch", "steady")}
 
 
 def simulated() -> list[Claim]:
@@ -226,8 +267,8 @@ def simulated() -> list[Claim]:
             runs.append(Replayed(r.candidate, actual))
         best = oracle_value(runs, budget, value)
         plan = make_plan([r.candidate for r in runs], budget, value, Margin.of_confidence(0.9, SHIPPED))
-        kind = "slow day" if number % 2 else "usual day"
-        for how in ("not watched", "watched", "planned again"):
+        kind = DAYS[number % 2]
+        for how in HOWS:
             used, done = _carried_out(plan, runs, how)
             for group in (kind, "all"):
                 kept[f"{group}, {how}"].append(used <= budget)
@@ -244,7 +285,7 @@ def simulated() -> list[Claim]:
                 share >= 90 if is_claimed else None,
             )
         )
-    for group in ("usual day", "slow day", "all"):
+    for group in (*DAYS, "all"):
         gains = np.array(worth[f"{group}, planned again"]) - np.array(worth[f"{group}, watched"])
         half = 1.96 * gains.std(ddof=1) / np.sqrt(len(gains))
         low, high = gains.mean() - half, gains.mean() + half
@@ -258,6 +299,7 @@ def simulated() -> list[Claim]:
                 bool(low > 0) if is_claimed else None,
             )
         )
+    draw_simulated(kept, worth)
     return claims
 
 
@@ -281,7 +323,7 @@ def _carried_out(plan: Plan, runs: Sequence[Replayed], how: str) -> tuple[float,
         chosen=planned(plan.chosen),
         left_out=planned(plan.left_out),
         knowledge=NOTHING_KNOWN,
-        device_name=None,
+        conditions=conditions,
     )
     course = Course(saved, replans=how == "planned again")
     used = 0.0
