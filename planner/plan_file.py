@@ -6,7 +6,7 @@ import json
 import math
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,18 @@ class SavedPlan:
             for name, (found, planned) in pairs.items()
             if found is not None and planned is not None and found != planned and name not in NOT_PLANNED
         )
+
+    def with_images_in(self, data_dir: Path) -> SavedPlan:
+        """The same plan with its runs' images in a folder, which the plan itself does not know."""
+
+        def moved(runs: Sequence[PlanRun]) -> list[PlanRun]:
+            where = str(data_dir.expanduser().absolute())
+            return [
+                replace(run, planned=replace(run.planned, spec=replace(run.planned.spec, data_dir=where)))
+                for run in runs
+            ]
+
+        return replace(self, chosen=moved(self.chosen), left_out=moved(self.left_out))
 
     @property
     def ledger_path(self) -> Path:

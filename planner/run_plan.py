@@ -108,7 +108,7 @@ class _PlanTurns:
         if isinstance(outcome, RunRecord) and (differences := self.course.plan.differences(outcome)):
             raise ValueError(
                 f"{planned.run_id} was measured under other conditions than planned: {differences}. The plan's times "
-                "say nothing of such runs; no other was started. Mend that, or plan again from such rows."
+                "say nothing of such runs; no other was started. Mend that (images: --data_dir), or plan again."
             )
 
     def left_to_another(self, planned: PlannedRun) -> None:
@@ -263,6 +263,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--any_conditions", action="store_true", help="run a plan that was made for another device, backend, ..."
     )
+    parser.add_argument(
+        "--data_dir", type=Path, metavar="PATH", help="where the images are, as for epochcast run; $EPOCHCAST_DATA_DIR"
+    )
     path_flag(parser, "--runs", runs_csv, "table to append to")
     path_flag(parser, "--log_dir", logs_dir, "folder for the log and JSON of each run")
     add_json_flag(parser)
@@ -280,6 +283,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.any_conditions:
             plan = replace(plan, conditions=Conditions())
         _refuse_another_box(plan)
+        if arguments.data_dir is not None:
+            plan = plan.with_images_in(arguments.data_dir)
         result = carry_out(
             plan,
             runs=arguments.runs,

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from light_child import command, environment, is_alive, main_with_child, starts, wait_for
@@ -569,6 +570,13 @@ def test_a_run_under_other_conditions_is_none_of_the_plan_and_ends_it(bench, mon
     assert bench.main(monkeypatch, "ok", flags=["--dry_run", "--json"]) == 0
     waiting = json.loads(capsys.readouterr().out)
     assert "other conditions" not in str(waiting)
+
+
+def test_the_images_may_be_named_again(bench, monkeypatch):
+    bench.plan(16)
+    assert bench.main(monkeypatch, "ok", flags=["--data_dir", "images"]) == 0
+    (kept,) = (json.loads(path.read_text())["spec"] for path in bench.log_dir.glob("*.json"))
+    assert kept["data_dir"] == str(Path("images").absolute())
 
 
 def spoil_json(bench):
