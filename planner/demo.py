@@ -160,6 +160,7 @@ def closing_screen(
         *(f"{'files' if i == 0 else '':11} {path.absolute()}" for i, path in enumerate(files)),
         f"next        predict_perf --model {prediction['model']} --depth 2 --base_filters 12 --batch_size 100",
         f"            dp_budget_planner --budget 30m --epochs 10 --runs_agg {files[1].absolute()}",
+        f"            epochcast run_plan {files[-2].absolute()} --replan",
     ]
 
 

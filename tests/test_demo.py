@@ -73,10 +73,11 @@ def test_what_was_measured_becomes_averages_figures_a_model_a_prediction_and_a_p
     assert f"plan        10 min 00 s: {len(plan['chosen'])} runs of 5 epochs in " in text
     assert "proven optimal for the number of runs:" in text
     assert {RunSpec(**run["spec"]).window_steps for run in plan["chosen"]} == {None}
-    commands = screen[-2:]
+    commands = screen[-3:]
     assert f"predict_perf --model {folder / 'models' / 'demo.keras'}" in commands[0]
     assert f"--runs_agg {folder / 'runs_agg.csv'}" in commands[1]
-    files = [line.split()[-1] for line in screen[:-2] if str(tmp_path) in line]
+    assert f"run_plan {folder / 'plan.json'}" in commands[2]
+    files = [line.split()[-1] for line in screen[:-3] if str(tmp_path) in line]
     names = ["runs.csv", "runs_agg.csv", "figures", "models/demo.keras", "evaluation/report.md", "plan.json", "logs"]
     assert sorted(files) == sorted(str(folder / name) for name in names)
     for name in [*names, "models/demo.json", "figures/throughput_against_batch_size.png", "evaluation/report.json"]:
