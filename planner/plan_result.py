@@ -13,6 +13,7 @@ from epochcast.cli import clock, percent, significant, table_text
 from epochcast.paths import failures_csv
 from epochcast.schema import FailureRecord, RunRecord
 from epochcast.tables import read_table
+from model.design import Field
 from planner.course import Actual
 from planner.plan_file import PARTS, PlanRun, SavedPlan
 
@@ -51,8 +52,7 @@ class PlanResult:
     @property
     def value(self) -> float:
         """What the finished runs were planned to be worth."""
-        own = [entry.run.candidate.value for entry in self.entries if entry.status == DONE]
-        return max(own, default=0.0) if self.plan.value == "best_acc" else sum(own)
+        return _worth(self.plan, [entry.run for entry in self.entries if entry.status == DONE])
 
 
 def outcomes_of(plan: SavedPlan, runs: Path) -> dict[str, RunRecord | FailureRecord]:
@@ -121,7 +121,7 @@ def result_lines(result: PlanResult) -> list[str]:
     missing = [entry for entry in result.entries if entry.status != DONE]
     lines += [
         f"value ({plan.value}), as planned: {significant(result.value, 4)} done of "
-        f"{significant(_planned_value(plan), 4)}" + (f", {added} added" if added else ""),
+        f"{significant(_worth(plan, plan.chosen), 4)}" + (f", {added} added" if added else ""),
         f"used: {clock(result.used_sec)} of {clock(plan.budget_sec)} ({percent(result.used_sec / plan.budget_sec)})"
         + (", over the budget" if result.used_sec > plan.budget_sec else ""),
     ]
@@ -132,9 +132,21 @@ def result_lines(result: PlanResult) -> list[str]:
     return lines
 
 
-def _planned_value(plan: SavedPlan) -> float:
-    values = [run.candidate.value for run in plan.chosen]
-    return max(values, default=0.0) if plan.value == "best_acc" else sum(values)
+def _worth(plan: SavedPlan, runs: Sequence[PlanRun]) -> float:
+    """What runs of the plan are worth together: their sum, the best one's, or the share of the variance explained."""
+    values = [run.candidate.value for run in runs]
+    if plan.value == "best_acc":
+        return max(values, default=0.0)
+    if plan.value != "info":
+        return sum(values)
+    known = plan.knowledge
+    pool = dict.fromkeys([*(run.candidate.config for run in (*plan.chosen, *plan.left_out)), *known.measured])
+    number = {config: i for i, config in enumerate(pool)}
+    process = Field(list(pool), [number[config] for config in dict.fromkeys(known.measured)], known.train_n)
+    before = process.known
+    for config in dict.fromkeys(run.candidate.config for run in runs):
+        process.measure(number[config])
+    return process.known - before
 
 
 def result_json(result: PlanResult) -> dict[str, Any]:
@@ -144,7 +156,7 @@ def result_json(result: PlanResult) -> dict[str, Any]:
         "budget_sec": result.plan.budget_sec,
         "used_sec": result.used_sec,
         "value": result.value,
-        "planned_value": _planned_value(result.plan),
+        "planned_value": _worth(result.plan, result.plan.chosen),
         "was_interrupted": result.taken.was_interrupted,
         "runs": [
             {

@@ -233,7 +233,7 @@ def _opening_line(course: Course, ledger: Ledger) -> str:
     plan = course.plan
     how = ", planned again after every run" if course.replans else ""
     return (
-        f"{plan.plan_id}: {len(course.finished)} of {len(plan.chosen)} runs done, {clock(ledger.used_sec)} of "
+        f"{plan.plan_id}: {len(plan.chosen)} runs planned, {len(course.finished)} done, {clock(ledger.used_sec)} of "
         f"{clock(plan.budget_sec)} used{how}; ledger {ledger.path}"
     )
 

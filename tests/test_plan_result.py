@@ -9,8 +9,9 @@ from plans import light_run, row_of, write_plan
 
 from collect.turns import Taken
 from epochcast.paths import failures_csv
-from epochcast.schema import FailureRecord
+from epochcast.schema import FailureRecord, RunConfig
 from epochcast.tables import append_row
+from planner.plan import Knowledge, make_plan
 from planner.plan_result import DONE, Expected, PlanResult, dry_json, dry_lines, entries_of, result_json, result_lines
 
 
@@ -164,3 +165,20 @@ def test_a_dry_run_names_starts_what_does_not_fit_and_the_end(plan):
     assert end == "expected end: 15 s of 40 s"
     assert dry_json(plan, 5.0, expected)["expected_end_sec"] == 15.0
     assert dry_lines(plan, 5.0, [])[1:] == ["nothing left to run", "expected end: 5 s of 40 s"]
+
+
+def test_what_info_runs_are_worth_together_is_no_sum_of_what_each_was_worth_when_it_was_chosen(tmp_path, runs):
+    candidates = [light_run(b, 10.0) for b in (8, 16, 32, 64, 128, 256)]
+    known = Knowledge([RunConfig(1, 2, 512)], 1000)
+    made = make_plan(candidates, 30.0, "info", knowledge=known)
+    plan = write_plan(tmp_path / "i.json", made.chosen, made.left_out, value="info", knowledge=known)
+    for run in plan.chosen:
+        append_row(runs, row_of(run, 10.0))
+    as_planned = result_json(result_of(plan, runs, [ended(run) for run in plan.chosen]))
+    assert as_planned["value"] == pytest.approx(made.value_dp, rel=1e-9)
+    assert as_planned["planned_value"] == pytest.approx(made.value_dp, rel=1e-9)
+    others = plan.left_out[:2]
+    for run in others:
+        append_row(runs, row_of(run, 10.0))
+    more = result_json(result_of(plan, runs, [ended(run) for run in [*plan.chosen, *others]]))
+    assert made.value_dp < more["value"] < made.value_dp + sum(run.candidate.value for run in others)

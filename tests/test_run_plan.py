@@ -166,7 +166,7 @@ def test_each_run_is_told_with_the_time_elapsed_against_the_time_planned(bench):
     bench.plan(16, 32, budget_sec=600.0)
     bench.carry_out("16=ok,32=oom-message")
     opening, *lines = bench.said
-    assert re.fullmatch(rf"plan-\w+: 0 of 2 runs done, 0 s of 10 min 00 s used; ledger {bench.ledger}", opening)
+    assert re.fullmatch(rf"plan-\w+: 2 runs planned, 0 done, 0 s of 10 min 00 s used; ledger {bench.ledger}", opening)
     assert lines[0] == "(1,2,16): about 1.00 s, 10 min 00 s left"
     assert re.fullmatch(
         r"\[1 done\] \(1,2,16\): .*; planned 1\.00 s; \d s used, 1 s planned for what is done", lines[1]
@@ -492,7 +492,7 @@ def test_the_command_prints_planned_against_actual_and_where_the_ledger_is(bench
     assert bench.main(monkeypatch, "ok") == 0
     captured = capsys.readouterr()
     assert captured.err == f"files under {bench.folder}\n"
-    assert captured.out.startswith(f"{bench.saved.plan_id}: 0 of 2 runs done")
+    assert captured.out.startswith(f"{bench.saved.plan_id}: 2 runs planned, 0 done")
     table = captured.out.partition("planned against actual")[2].splitlines()
     assert table[2].split()[:3] == ["(1,2,16)", "done", "1.00"]
     assert "done: 2 runs in " in captured.out
