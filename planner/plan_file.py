@@ -23,7 +23,8 @@ from planner.worth import VALUES
 
 PLAN_SCHEMA_VERSION = 2
 PARTS = ("overhead", "first_epoch", "steady")
-NOT_PLANNED = ("timing_mode", "window_steps")  # whatever was measured, planned runs train whole epochs
+# planned runs train whole epochs, however was measured; another version is slower or quicker, but no other thing
+NOT_PLANNED = ("timing_mode", "window_steps", "backend_version")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,12 @@ class SavedPlan:
         return ", ".join(
             f"{name} {found}, not {planned}"
             for name, (found, planned) in pairs.items()
-            if found is not None and planned is not None and found != planned and name not in NOT_PLANNED
+            if found is not None
+            and planned is not None
+            and found != planned
+            and name not in NOT_PLANNED
+            # from whichever folder, real images are real ones
+            and (name != "dataset" or "synthetic" in (found, planned))
         )
 
     def with_images_in(self, data_dir: Path) -> SavedPlan:

@@ -7,6 +7,7 @@ import json
 import math
 
 import pytest
+from plans import light_run, row_of, write_plan
 from rows import random_runs, run_costing
 
 from collect.grid import spec_under
@@ -193,3 +194,20 @@ def test_a_plan_that_is_not_whole_is_one_clear_error(tmp_path, change, message):
     assert text.startswith(f"{path}: ")
     assert message in text
     assert text.endswith("Make it again: dp_budget_planner --out")
+
+
+@pytest.mark.parametrize(
+    ("planned", "found", "words"),
+    [
+        ({"dataset": "cifar10"}, {"dataset": "cifar10_images"}, ""),
+        ({"dataset": "cifar10"}, {"dataset": "synthetic"}, "dataset synthetic, not cifar10"),
+        ({"dataset": "synthetic"}, {"dataset": "cifar10"}, "dataset cifar10, not synthetic"),
+        ({"backend_version": "2.20"}, {"backend_version": "2.21"}, ""),
+        ({"train_n": 50_000}, {"train_n": 2048}, "train_n 2048, not 50000"),
+        ({"precision": None}, {"precision": "float32"}, ""),
+    ],
+)
+def test_a_run_is_none_of_a_plan_where_its_conditions_contradict_the_plans(tmp_path, planned, found, words):
+    plan = write_plan(tmp_path / "plan.json", [light_run(16)], conditions=Conditions(**planned))
+    record = dataclasses.replace(row_of(plan.chosen[0], 10.0), **found)
+    assert plan.differences(record) == words
