@@ -8,7 +8,7 @@ from epochcast.cli import clock, percent, significant, table_text
 from model.intervals import HALF_WIDTH_SDS
 from planner.candidates import Candidate
 from planner.front import neighbours
-from planner.plan import GREEDY, Plan
+from planner.plan import GREEDY, SINGLE, Plan
 from planner.request import Answer
 from planner.worth import VALUE_LABELS
 
@@ -22,7 +22,6 @@ def plan_lines(answer: Answer) -> list[str]:
     """Notes, the table of runs, sums and proof, and the best runs that were left out."""
     plan = answer.plan
     lines = [f"note: {note}" for note in answer.notes]
-    header = [*HEADER, "lacking s"]
     rows = [[*_cells(c), _marks(c)] for c in plan.chosen]
     lines += ["", table_text([*HEADER, ""], rows), ""]
     has_repeats = any(c.repeats > 1 for c in plan.chosen)
@@ -46,11 +45,11 @@ def plan_lines(answer: Answer) -> list[str]:
     ]
     if missed := plan.missed():
         missed_rows = [[*_cells(c), seconds, _marks(c)] for c, seconds in missed]
-        lines += [
-            "",
-            f"best {len(missed)} of {len(plan.left_out)} left out, and the seconds that the budget lacks for each:",
-        ]
-        lines.append(table_text([*header, ""], missed_rows))
+        what = "and the seconds that the budget lacks for each"
+        if plan.method == SINGLE:
+            what += " (0: it fits, but is worth less)"
+        lines += ["", f"best {len(missed)} of {len(plan.left_out)} left out, {what}:"]
+        lines.append(table_text([*HEADER, "lacking s", ""], missed_rows))
     return lines
 
 

@@ -35,6 +35,14 @@ NOISE_BYTES = 250_000 * len(NOISE)
 # --- for tests --------------------------------------------------------------------------------------------------------
 
 
+def isolate(monkeypatch, home, trace):
+    """Files of the tester's own take no part, and light children say in `trace` what they were started for."""
+    for name in ("EPOCHCAST_DATA_DIR", "EPOCHCAST_DEBUG"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("EPOCHCAST_HOME", str(home))
+    monkeypatch.setenv("LIGHT_CHILD_TRACE", str(trace))
+
+
 def command(*behaviour: str) -> tuple[str, ...]:
     """The `child` to give to `run` and `run_grid`."""
     return (sys.executable, str(Path(__file__).resolve()), *behaviour)

@@ -20,6 +20,7 @@ from light_child import (
     command,
     environment,
     is_alive,
+    isolate,
     light_spec,
     run_grid_command,
     starts,
@@ -91,11 +92,8 @@ class Bench:
 
 @pytest.fixture
 def bench(tmp_path, monkeypatch):
-    for name in ("EPOCHCAST_DATA_DIR", "EPOCHCAST_DEBUG"):
-        monkeypatch.delenv(name, raising=False)
     bench = Bench(tmp_path)
-    monkeypatch.setenv("EPOCHCAST_HOME", str(tmp_path))
-    monkeypatch.setenv("LIGHT_CHILD_TRACE", str(bench.trace))
+    isolate(monkeypatch, tmp_path, bench.trace)
     return bench
 
 

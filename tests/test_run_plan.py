@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-from light_child import command, environment, is_alive, main_with_child, starts, wait_for
+from light_child import command, environment, is_alive, isolate, main_with_child, starts, wait_for
 from plans import light_run, row_of, write_plan
 from rows import BOX, assert_one_clear_error
 
@@ -131,11 +131,8 @@ class Bench:
 
 @pytest.fixture
 def bench(tmp_path, monkeypatch):
-    for name in ("EPOCHCAST_DATA_DIR", "EPOCHCAST_DEBUG"):
-        monkeypatch.delenv(name, raising=False)
     bench = Bench(tmp_path)
-    monkeypatch.setenv("EPOCHCAST_HOME", str(tmp_path))
-    monkeypatch.setenv("LIGHT_CHILD_TRACE", str(bench.trace))
+    isolate(monkeypatch, tmp_path, bench.trace)
     return bench
 
 
