@@ -1,0 +1,95 @@
+"""What metering costs and how right it is: python benchmarks/bench_power.py
+
+The processor time of the meter's thread at ten readings a second, as a share of one core, against this box's NVIDIA
+driver where there is one, else against the tests' fake one (so without the time that a real driver takes). Against the
+fake one also the error of the energy over the same time, whose truth is known.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+if not __package__:  # run by path: import from the checkout, not from this folder
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from epochcast.cli import positive_float, table_text
+from epochcast.files import write_json_atomically
+from epochcast.nvml import open_nvml, visible_gpu
+from epochcast.paths import CODE_ROOT, home
+from epochcast.power import PowerMeter
+from tests.fake_nvml import build, environment, true_energy_j
+
+TARGET_CORE_PERCENT = 0.2
+TARGET_ERROR_PERCENT = 2.0  # over 10 s, with the counter
+MODES = {"counter": "", "no counter": "nocounter", "1-s average": "nocounter,nofields"}
+
+
+def meter_here(seconds: float) -> None:
+    """Meter this process's GPU for some seconds, in which it does nothing else; print what was found as JSON."""
+    nvml = open_nvml()
+    meter = PowerMeter(None if nvml is None else visible_gpu(nvml, "auto"))
+    meter.start()
+    time.sleep(0.5)
+    start, cpu = time.monotonic(), time.process_time()
+    time.sleep(seconds)
+    end, cpu = time.monotonic(), time.process_time() - cpu
+    meter.stop()
+    reading = meter.reading(start, end, 1)
+    found = {"readings": reading.power_samples, "source": reading.energy_source, "energy_j": reading.energy_j_window}
+    print(json.dumps({**found, "start": start, "end": end, "cpu_sec": cpu}))
+
+
+def meter_apart(environ: dict[str, str], seconds: float) -> dict[str, float]:
+    command = [sys.executable, __file__, "--inside", "--seconds", str(seconds)]
+    done = subprocess.run(command, env=environ, check=True, capture_output=True, text=True, cwd=CODE_ROOT)
+    return json.loads(done.stdout)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=positive_float, default=10.0, help="metered in each mode (default: 10)")
+    parser.add_argument("--out", type=Path, default=home() / "results" / "benchmarks" / "power.json")
+    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.inside:
+        meter_here(arguments.seconds)
+        return 0
+    report = []
+    has_driver = open_nvml() is not None
+    with tempfile.TemporaryDirectory() as folder:
+        if build(Path(folder)) is None and not has_driver:
+            print("error: no NVIDIA driver here, and no C compiler (cc) to build a fake one with", file=sys.stderr)
+            return 1
+        for name, mode in {**({"this box's driver": None} if has_driver else {}), **MODES}.items():
+            environ = dict(os.environ)
+            if mode is not None:
+                environ |= environment(Path(folder), mode)
+            found = meter_apart(environ, arguments.seconds)
+            true_j = None if mode is None else true_energy_j(Path(folder), environ, found["start"], found["end"])
+            report.append(
+                {
+                    "driver": name if mode is None else f"fake, {name}",
+                    "source": found["source"],
+                    "readings": found["readings"],
+                    "cpu_us_per_reading": 1e6 * found["cpu_sec"] / found["readings"],
+                    "core_percent": 100 * found["cpu_sec"] / (found["end"] - found["start"]),
+                    "error_percent": None if true_j is None else 100 * (found["energy_j"] / true_j - 1),
+                }
+            )
+    rows = [["" if value is None else value for value in row.values()] for row in report]
+    print(table_text(["driver", "source", "readings", "CPU us/reading", "core %", "energy error %"], rows))
+    print(f"targets: {TARGET_CORE_PERCENT} % of a core; {TARGET_ERROR_PERCENT} % energy error in 10 s with the counter")
+    write_json_atomically(arguments.out, report)
+    print(f"written: {arguments.out.absolute()}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

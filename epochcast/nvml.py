@@ -1,0 +1,266 @@
+"""The NVIDIA GPUs of this box as the driver's own library (NVML) tells of them; None is what it will not say.
+
+NVML needs no CUDA and no framework, and asking it does not touch a program that computes. It numbers the GPUs by their
+PCI address; CUDA's numbers are others (`visible_gpu`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from types import ModuleType, TracebackType
+from typing import Any
+
+CLOCK_REASONS = {  # bit of nvmlDeviceGetCurrentClocksEventReasons (nvml.h): our word; idle (1) slows nothing down
+    0x2: "applications_clocks",
+    0x4: "sw_power_cap",
+    0x8: "hw_slowdown",
+    0x10: "sync_boost",
+    0x20: "sw_thermal_slowdown",
+    0x40: "hw_thermal_slowdown",
+    0x80: "hw_power_brake",
+    0x100: "display_clocks",
+}
+_GPU_SCOPE, _MODULE_SCOPE = 0, 1  # nvml.h: NVML_POWER_SCOPE_GPU, NVML_POWER_SCOPE_MODULE
+Processes = list[tuple[int, int | None]]  # process id, device memory in bytes
+
+
+class NvmlGpu:
+    """One physical GPU. Every query asks the driver anew and is None where it does not answer."""
+
+    def __init__(self, pynvml: ModuleType, index: int, handle: Any) -> None:
+        self._pynvml = pynvml
+        self._handle = handle
+        self._power_scopes: dict[int, int] = {}  # of each field: the scope that answered first
+        self.index = index
+        self.name: str | None = self._ask("nvmlDeviceGetName")
+        self.uuid: str | None = self._ask("nvmlDeviceGetUUID")
+        pci = self._ask("nvmlDeviceGetPciInfo")
+        self.pci_bus_id: str | None = None if pci is None else _text(pci.busId)
+        architecture = self._ask("nvmlDeviceGetArchitecture")
+        self.architecture: str | None = _architectures(pynvml).get(architecture)
+
+    def _ask(self, query: str, *arguments: Any) -> Any:
+        try:
+            return getattr(self._pynvml, query)(self._handle, *arguments)
+        except self._pynvml.NVMLError:
+            return None
+
+    def _thousandth(self, query: str) -> float | None:
+        value = self._ask(query)
+        return None if value is None else value / 1000
+
+    def _field_power_w(self, field: int) -> float | None:
+        """Power by a field value: of the GPU, else of the module that it sits on, and so from then on."""
+        scopes = (self._power_scopes[field],) if field in self._power_scopes else (_GPU_SCOPE, _MODULE_SCOPE)
+        for scope in scopes:
+            values = self._ask("nvmlDeviceGetFieldValues", [(field, scope)])
+            # a driver that is asked too often answers 0
+            if values is not None and values[0].nvmlReturn == 0 and values[0].value.uiVal > 0:
+                self._power_scopes[field] = scope
+                return float(values[0].value.uiVal) / 1000
+        return None
+
+    @property
+    def power_is_module(self) -> bool:
+        """Whether power is read of a whole module: GPU, CPU and memory of a superchip."""
+        return _MODULE_SCOPE in self._power_scopes.values()
+
+    @property
+    def is_mig(self) -> bool:
+        """Whether the GPU is cut into instances: its energy, power and clocks are then those of all of them."""
+        return self.mig_enabled() is True
+
+    def power_limit_w(self) -> float | None:
+        """The limit in force, the lowest of all that apply."""
+        return self._thousandth("nvmlDeviceGetEnforcedPowerLimit")
+
+    def energy_j(self) -> float | None:
+        """Energy of the whole board since the driver was loaded: a counter of Volta and later."""
+        return self._thousandth("nvmlDeviceGetTotalEnergyConsumption")
+
+    def power_instant_w(self) -> float | None:
+        return self._field_power_w(self._pynvml.NVML_FI_DEV_POWER_INSTANT)
+
+    def power_average_w(self) -> float | None:
+        """Power averaged over the last second (over less before Ampere and on the A100)."""
+        power_w = self._field_power_w(self._pynvml.NVML_FI_DEV_POWER_AVERAGE)
+        return power_w or self._thousandth("nvmlDeviceGetPowerUsage") or None
+
+    def temperature_c(self) -> float | None:
+        return _number(self._ask("nvmlDeviceGetTemperature", self._pynvml.NVML_TEMPERATURE_GPU))
+
+    def sm_clock_mhz(self) -> float | None:
+        return _number(self._ask("nvmlDeviceGetClockInfo", self._pynvml.NVML_CLOCK_SM))
+
+    def max_sm_clock_mhz(self) -> float | None:
+        return _number(self._ask("nvmlDeviceGetMaxClockInfo", self._pynvml.NVML_CLOCK_SM))
+
+    def memory_clock_mhz(self) -> float | None:
+        return _number(self._ask("nvmlDeviceGetClockInfo", self._pynvml.NVML_CLOCK_MEM))
+
+    def throttle_reasons(self) -> tuple[str, ...] | None:
+        """What holds the clock below its highest now, in the words of `CLOCK_REASONS`; being idle is no reason."""
+        bits = self._ask("nvmlDeviceGetCurrentClocksEventReasons")
+        if bits is None:  # drivers before 535 know only the older name
+            bits = self._ask("nvmlDeviceGetCurrentClocksThrottleReasons")
+        return None if bits is None else tuple(word for bit, word in CLOCK_REASONS.items() if bits & bit)
+
+    def memory_used_bytes(self) -> int | None:
+        memory = self._ask("nvmlDeviceGetMemoryInfo")
+        return None if memory is None else int(memory.used)
+
+    def memory_total_bytes(self) -> int | None:
+        memory = self._ask("nvmlDeviceGetMemoryInfo")
+        return None if memory is None else int(memory.total)
+
+    def utilization(self) -> float | None:
+        """Share of the last moment (1/6 to 1 s) in which some kernel ran, 0 to 1."""
+        rates = self._ask("nvmlDeviceGetUtilizationRates")
+        return None if rates is None else rates.gpu / 100
+
+    def _running(self, kind: str) -> Processes | None:
+        running = self._ask(f"nvmlDeviceGet{kind}RunningProcesses_v3")
+        if running is None:  # drivers before 510 know only the older name
+            running = self._ask(f"nvmlDeviceGet{kind}RunningProcesses_v2")
+        return None if running is None else [(process.pid, process.usedGpuMemory) for process in running]
+
+    def compute_processes(self) -> Processes | None:
+        """The processes that compute on the GPU, working or not; one that only draws (a desktop) is not among them."""
+        return self._running("Compute")
+
+    def processes(self) -> Processes | None:
+        """Everything that computes or draws on the GPU.
+
+        In a container the ids may be those of the host, and foreign processes may be missing.
+        """
+        lists = [running for kind in ("Graphics", "Compute") if (running := self._running(kind)) is not None]
+        return sorted({pid: used for running in lists for pid, used in running}.items()) if lists else None
+
+    def ecc_enabled(self) -> bool | None:
+        modes = self._ask("nvmlDeviceGetEccMode")
+        return None if modes is None else bool(modes[0])
+
+    def mig_enabled(self) -> bool | None:
+        modes = self._ask("nvmlDeviceGetMigMode")
+        return None if modes is None else bool(modes[0])
+
+    def persistence_enabled(self) -> bool | None:
+        mode = self._ask("nvmlDeviceGetPersistenceMode")
+        return None if mode is None else bool(mode)
+
+    def mig_uuids(self) -> list[str]:
+        """The UUIDs (`MIG-...`) of the instances that the GPU is cut into."""
+        uuids = []
+        for index in range(self._ask("nvmlDeviceGetMaxMigDeviceCount") or 0):
+            instance = self._ask("nvmlDeviceGetMigDeviceHandleByIndex", index)
+            if instance is not None:
+                uuids.append(NvmlGpu(self._pynvml, index, instance).uuid or "")
+        return uuids
+
+
+class Nvml:
+    """The driver's library, open; `with open_nvml() as nvml` closes it."""
+
+    def __init__(self, pynvml: ModuleType) -> None:
+        self._pynvml = pynvml
+        self.driver_version: str | None = _answer(pynvml, pynvml.nvmlSystemGetDriverVersion)
+        cuda = _answer(pynvml, pynvml.nvmlSystemGetCudaDriverVersion)
+        self.cuda_version: str | None = None if cuda is None else f"{cuda // 1000}.{cuda % 1000 // 10}"
+
+    def gpus(self) -> list[NvmlGpu]:
+        """The GPUs that the driver lets this process see, in the order of their PCI addresses."""
+        gpus = []
+        for index in range(_answer(self._pynvml, self._pynvml.nvmlDeviceGetCount) or 0):
+            handle = _answer(self._pynvml, self._pynvml.nvmlDeviceGetHandleByIndex, index)
+            if handle is not None:
+                gpus.append(NvmlGpu(self._pynvml, index, handle))
+        return sorted(gpus, key=lambda gpu: (gpu.pci_bus_id or "", gpu.index))
+
+    def close(self) -> None:
+        _answer(self._pynvml, self._pynvml.nvmlShutdown)
+
+    def __enter__(self) -> Nvml:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+
+def open_nvml() -> Nvml | None:
+    """The driver's library, or None where there is none that answers; `nvml_problem` says why."""
+    opened = _open()
+    return opened if isinstance(opened, Nvml) else None
+
+
+def nvml_problem() -> str | None:
+    """Why the driver's library can't be used here, in words; None where it can."""
+    opened = _open()
+    if isinstance(opened, Nvml):
+        opened.close()
+        return None
+    return opened
+
+
+def _open() -> Nvml | str:
+    try:
+        import pynvml
+    except ImportError:
+        return "the Python package nvidia-ml-py is not installed (pip install nvidia-ml-py)"
+    if not hasattr(pynvml, "NVML_FI_DEV_POWER_INSTANT"):
+        return "the abandoned package pynvml hides nvidia-ml-py (pip uninstall pynvml; pip install nvidia-ml-py)"
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError as error:
+        if error.value == pynvml.NVML_ERROR_LIBRARY_NOT_FOUND:
+            return "no NVIDIA driver: its library libnvidia-ml.so.1 is not found"
+        return f"the NVIDIA driver does not answer: {error}"
+    return Nvml(pynvml)
+
+
+def visible_gpu(nvml: Nvml, device: str, environ: Mapping[str, str] = os.environ) -> NvmlGpu | None:
+    """The physical GPU that a run with `--device device` uses in this environment; None for the CPU or where unknown.
+
+    A run sees the GPUs in the order of their PCI addresses, as NVML does (`CUDA_DEVICE_ORDER=PCI_BUS_ID`); where the
+    environment orders otherwise, numbers tell nothing unless all GPUs are of one model. An instance of a GPU
+    (MIG) gives the whole GPU: `is_mig` says so.
+    """
+    if device == "cpu":
+        return None
+    gpus = nvml.gpus()
+    if device in ("auto", "gpu"):
+        chosen = environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
+    else:
+        chosen = device.removeprefix("gpu:")
+    if chosen.isdecimal():
+        is_by_address = environ.get("CUDA_DEVICE_ORDER", "PCI_BUS_ID") == "PCI_BUS_ID"
+        is_known = is_by_address or len({gpu.name for gpu in gpus}) == 1
+        return gpus[int(chosen)] if is_known and int(chosen) < len(gpus) else None
+    if not chosen.startswith(("GPU-", "MIG-")):  # -1 or empty: none; CUDA takes anything else as none, too
+        return None
+    whole = chosen.removeprefix("MIG-").split("/")[0]  # older drivers: MIG-GPU-<uuid>/<instance>/<instance>
+    matches = [gpu for gpu in gpus if whole.startswith("GPU-") and (gpu.uuid or "").startswith(whole)]
+    if chosen.startswith("MIG-"):
+        matches = matches or [gpu for gpu in gpus if any(uuid.startswith(chosen) for uuid in gpu.mig_uuids())]
+    return matches[0] if len(matches) == 1 else None
+
+
+def _answer(pynvml: ModuleType, query: Callable[..., Any], *arguments: Any) -> Any:
+    try:
+        return query(*arguments)
+    except pynvml.NVMLError:
+        return None
+
+
+def _architectures(pynvml: ModuleType) -> dict[int, str]:
+    prefix = "NVML_DEVICE_ARCH_"
+    names = (name for name in vars(pynvml) if name.startswith(prefix) and name != f"{prefix}UNKNOWN")
+    return {getattr(pynvml, name): name.removeprefix(prefix).capitalize() for name in names}
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def _number(value: int | None) -> float | None:
+    return None if value is None else float(value)
