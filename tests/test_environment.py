@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
+import time
 from datetime import UTC, datetime, timedelta
 
+import fake_nvml
 import pytest
 
 from epochcast import environment
@@ -13,11 +18,15 @@ from epochcast.environment import (
     box_device_name,
     cpu_count,
     cpu_name,
+    driver_version,
     gpu_names,
     has_nvidia_driver,
     load_average,
+    settings,
+    snapshot,
     utc_now,
 )
+from epochcast.paths import CODE_ROOT
 
 
 @pytest.fixture
@@ -114,3 +123,84 @@ def test_assumed_values_are_positive_and_say_where_they_come_from(name, kind):
 def test_a_value_that_nobody_assumed_is_an_error():
     with pytest.raises(KeyError, match="no assumption 'watts' for a gpu"):
         assumption("watts", "gpu")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "NVRM version: NVIDIA UNIX x86_64 Kernel Module  580.65.06  Mon Jul 21 05:20:43 UTC 2025",
+        "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.65.06  Release Build  (dvs-builder)",
+    ],
+)
+def test_the_driver_is_known_by_the_kernel_where_its_library_does_not_answer(driver, line):
+    assert driver_version() is None
+    driver.mkdir()
+    (driver / "version").write_text(f"{line}\nGCC version:  gcc version 13.3.0 (Ubuntu 13.3.0-6ubuntu2~24.04)\n")
+    assert driver_version() == "580.65.06"
+    assert snapshot()["driver_version"] == "580.65.06"
+
+
+def test_settings_hold_what_a_time_depends_on_and_no_password(monkeypatch):
+    kept = {"CUDA_VISIBLE_DEVICES": "1", "XLA_FLAGS": "--xla_dump", "KERAS_BACKEND": "jax", "TF_XLA_FLAGS": "x"}
+    kept |= {"NVIDIA_TF32_OVERRIDE": "0", "TF_CPP_MIN_LOG_LEVEL": "2", "JAX_PLATFORMS": "cpu", "OMP_NUM_THREADS": "2"}
+    others = ("TF_TOKEN_app_terraform_io", "TF_VAR_password", "NVIDIA_API_KEY", "KERAS_API_KEY", "HOME")
+    for name in [name for name in os.environ if name in settings()]:
+        monkeypatch.delenv(name)
+    for name, value in (kept | dict.fromkeys(others, "secret")).items():
+        monkeypatch.setenv(name, value)
+    assert settings() == kept
+
+
+def test_a_snapshot_without_a_gpu_is_json_and_empty_where_it_knows_nothing(driver):
+    taken = json.loads(json.dumps(snapshot(), allow_nan=False))
+    assert taken["gpu"] is taken["driver_version"] is taken["cuda_driver_version"] is None
+    assert taken["cpu"]["name"] == cpu_name()
+    assert taken["cpu"]["cores_usable"] == cpu_count()
+    assert datetime.fromisoformat(taken["taken_utc"]).utcoffset() == timedelta(0)
+    assert taken["python_version"] == ".".join(map(str, sys.version_info[:3]))
+
+
+def test_a_snapshot_is_quick():
+    def seconds() -> float:
+        start = time.perf_counter()
+        snapshot()
+        return time.perf_counter() - start
+
+    assert min(seconds() for _ in range(8)) < 0.05  # it is taken before and after every run
+
+
+SNAPSHOT_OF_GPU = """
+import json
+from epochcast.environment import snapshot
+from epochcast.nvml import open_nvml, visible_gpu
+with open_nvml() as nvml:
+    print(json.dumps(snapshot(visible_gpu(nvml, "auto", {}), nvml)))
+"""
+
+
+def gpu_snapshot(tmp_path_factory, mode, **values):
+    environ = {**os.environ, **fake_nvml.environment(fake_nvml.library(tmp_path_factory), mode, **values)}
+    environ["PYTHONPATH"] = str(CODE_ROOT)
+    command = [sys.executable, "-c", SNAPSHOT_OF_GPU]
+    return json.loads(subprocess.run(command, env=environ, capture_output=True, text=True, check=True).stdout)
+
+
+def test_a_snapshot_of_a_gpu_tells_its_clock_heat_limit_and_neighbours(tmp_path_factory):
+    taken = gpu_snapshot(tmp_path_factory, "clockdrop,neighbour", duty=0, limit_w=350)
+    assert taken["driver_version"] == "580.65.06"
+    assert taken["cuda_driver_version"] == "13.0"
+    gpu = taken["gpu"]
+    assert (gpu["name"], gpu["uuid"], gpu["architecture"]) == ("NVIDIA Fake 100", fake_nvml.gpu_uuid(), "Hopper")
+    assert (gpu["sm_clock_mhz"], gpu["max_sm_clock_mhz"], gpu["memory_clock_mhz"]) == (1200, 1980, 2619)
+    assert gpu["throttle_reasons"] == ["hw_thermal_slowdown"]
+    assert gpu["power_limit_w"] == 350
+    assert 45 <= gpu["temperature_c"] <= 65
+    assert gpu["processes"] == [{"pid": 4242, "memory_bytes": 1 << 30}]
+    assert (gpu["ecc_enabled"], gpu["mig_enabled"], gpu["persistence_enabled"]) == (True, False, True)
+    assert (gpu["utilization"], gpu["memory_used_bytes"], gpu["memory_total_bytes"]) == (0, 1 << 30, 80 << 30)
+
+
+def test_what_a_driver_does_not_tell_is_none(tmp_path_factory):
+    gpu = gpu_snapshot(tmp_path_factory, "pascal", limit_w=0)["gpu"]
+    assert gpu["ecc_enabled"] is gpu["mig_enabled"] is gpu["power_limit_w"] is None
+    assert gpu["throttle_reasons"] == gpu["processes"] == []  # told: nothing

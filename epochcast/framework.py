@@ -1,0 +1,111 @@
+"""What a measurement depends on that only the measuring process can tell: the framework as it runs there."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+MAPS = Path("/proc/self/maps")
+
+
+def framework_details(backend: str) -> dict[str, Any]:
+    """Versions, device libraries and settings in force, as JSON values; None is unknown.
+
+    Call it after the backend was imported and has found its devices: nothing is imported or started here.
+    """
+    numpy, keras = sys.modules.get("numpy"), sys.modules.get("keras")
+    details: dict[str, Any] = {
+        "backend": backend,
+        "numpy_version": _told(lambda: numpy.__version__),  # type: ignore[union-attr]  # None raises, and is unknown
+        "keras_version": _told(lambda: keras.__version__),  # type: ignore[union-attr]  # as above
+        "dtype_policy": _told(lambda: keras.config.dtype_policy().name),  # type: ignore[union-attr]  # as above
+        "cuda_runtime_version": _told(_cuda_runtime_version),
+        "cudnn_version": _told(_cudnn_version),
+    }
+    about = {"tensorflow": _tensorflow_details, "jax": _jax_details}.get(backend)
+    module = sys.modules.get(backend)
+    return details if about is None or module is None else {**details, **about(module)}
+
+
+def _told(ask: Callable[[], Any]) -> Any:
+    try:
+        return ask()
+    except Exception:  # whatever a version of a framework raises for what it does not have: that is then unknown
+        return None
+
+
+def _tensorflow_details(tf: Any) -> dict[str, Any]:  # Any: a module that may not be imported here
+    build = _told(lambda: dict(tf.sysconfig.get_build_info())) or {}
+    gpus = _told(lambda: tf.config.list_physical_devices("GPU")) or []
+    return {
+        "tensorflow_version": _told(lambda: tf.__version__),
+        "built_with_cuda": _told(lambda: bool(tf.test.is_built_with_cuda())),
+        "cuda_build_version": _text(build.get("cuda_version")),
+        "cudnn_build_version": _text(build.get("cudnn_version")),
+        "visible_devices": _told(lambda: [device.name for device in tf.config.get_visible_devices()]),
+        "gpus": _told(lambda: [_plain(tf.config.experimental.get_device_details(gpu)) for gpu in gpus]),
+        "tf32_allowed": _told(lambda: bool(tf.config.experimental.tensor_float_32_execution_enabled())),
+        "optimizer_jit": _told(lambda: _text(tf.config.optimizer.get_jit())),
+        "intra_op_threads": _told(lambda: int(tf.config.threading.get_intra_op_parallelism_threads())),  # 0: it chooses
+        "inter_op_threads": _told(lambda: int(tf.config.threading.get_inter_op_parallelism_threads())),
+    }
+
+
+def _jax_details(jax: Any) -> dict[str, Any]:  # Any: a module that may not be imported here
+    devices = _told(lambda: list(jax.devices())) or []
+    precision = _told(lambda: str(jax.config.jax_default_matmul_precision or "default"))
+    gpus = [device for device in devices if device.platform == "gpu"]
+    return {
+        "jax_version": _told(lambda: jax.__version__),
+        "jaxlib_version": _told(lambda: sys.modules["jaxlib"].__version__),
+        "platform_version": _told(lambda: devices[0].client.platform_version),  # of XLA's client, with its CUDA
+        "visible_devices": [str(device) for device in devices],
+        "gpus": [
+            {"device_name": device.device_kind, "compute_capability": getattr(device, "compute_capability", None)}
+            for device in gpus
+        ],
+        "tf32_allowed": None if precision is None else precision in ("default", "tensorfloat32"),
+        "matmul_precision": precision,
+        "enable_x64": _told(lambda: bool(jax.config.jax_enable_x64)),
+    }
+
+
+def _cudnn_version() -> str | None:
+    """Version of the cuDNN that this process has loaded, e.g. `9.10.2`."""
+    library = _loaded("libcudnn.so")
+    if library is None:
+        return None
+    query = library.cudnnGetVersion
+    query.restype = ctypes.c_size_t
+    version = int(query())
+    # major 10,000 + minor 100 + patch since cuDNN 9, before it major 1,000 (cudnn_version.h)
+    major = version // 10_000 if version >= 90_000 else version // 1_000
+    rest = version - major * (10_000 if version >= 90_000 else 1_000)
+    return f"{major}.{rest // 100}.{rest % 100}"
+
+
+def _cuda_runtime_version() -> str | None:
+    """Version of the CUDA runtime that this process has loaded, e.g. `12.9`; one linked in statically is not seen."""
+    library = _loaded("libcudart.so")
+    version = ctypes.c_int()
+    if library is None or library.cudaRuntimeGetVersion(ctypes.byref(version)) != 0:
+        return None
+    return f"{version.value // 1000}.{version.value % 1000 // 10}"
+
+
+def _loaded(name: str) -> ctypes.CDLL | None:
+    """A library that is loaded already; nothing is loaded anew."""
+    path = re.search(rf"/\S*/{re.escape(name)}[.\d]*$", MAPS.read_text(), re.MULTILINE)
+    return None if path is None else ctypes.CDLL(path[0])
+
+
+def _plain(details: dict[str, Any]) -> dict[str, Any]:
+    return {name: value if isinstance(value, str) else _text(value) for name, value in details.items()}
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None or value == "" else str(value)
