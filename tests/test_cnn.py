@@ -40,9 +40,8 @@ def train(cnn, images, config, *, pipeline="auto", window_steps=None, epochs):
     cnn.seed_everything(123)
     model = cnn.build_model(*config)
     cnn.compile_model(model, jit_compile="off")
-    given = prepare(
-        pipeline, images.x_train, images.y_train, batch_size=128, window_steps=window_steps, epochs=epochs, seed=123
-    )
+    batches = {"batch_size": 128, "window_steps": window_steps, "epochs": epochs, "seed": 123}
+    given = prepare(pipeline, images.x_train, images.y_train, model=model, **batches)
     return model, model.fit(**given.fit_kwargs, verbose=0).history["loss"]
 
 
@@ -82,6 +81,8 @@ def test_compile_uses_adam_at_its_default_rate_one_step_at_a_time(cnn):
     assert float(model.optimizer.learning_rate) == pytest.approx(0.001)
     assert isinstance(model.loss, keras.losses.SparseCategoricalCrossentropy)
     assert model.steps_per_execution == 1
+    cnn.compile_model(model, steps_per_execution=8)
+    assert model.steps_per_execution == 8
 
 
 def test_compile_says_how_it_compiled(cnn):
@@ -123,7 +124,7 @@ def history(seed, window_steps):
     assert compile_model(model) == "on"
     steps = []
     count = keras.callbacks.LambdaCallback(on_train_batch_end=lambda step, logs: steps.append(step))
-    given = prepare("auto", x, y, batch_size=8, window_steps=window_steps, epochs=2, seed=seed)
+    given = prepare("auto", x, y, model=model, batch_size=8, window_steps=window_steps, epochs=2, seed=seed)
     loss = model.fit(**given.fit_kwargs, callbacks=[count], verbose=0).history["loss"]
     assert len(steps) == 2 * given.steps_per_entry == 2 * (window_steps or 3), steps
     return loss
@@ -133,7 +134,6 @@ assert history(1, None) == history(1, None)
 history(2, 4)
 
 seed_everything(1)
-given = prepare("arrays", x, np.arange(24, dtype=np.uint8), batch_size=24, window_steps=None, epochs=3, seed=1)
 orders = []
 
 
@@ -145,11 +145,13 @@ def spy(y_true, y_pred):
 
 model = build_model(1, 1)
 model.compile(loss=spy, run_eagerly=True)
+labels = np.arange(24, dtype=np.uint8)
+given = prepare("arrays", x, labels, model=model, batch_size=24, window_steps=None, epochs=3, seed=1)
 model.fit(**given.fit_kwargs, verbose=0)
 assert len(orders) == len({str(order) for order in orders}) == 3, orders
 
 try:
-    prepare("tfdata", x, y, batch_size=8, window_steps=None, epochs=1, seed=1)
+    prepare("tfdata", x, y, model=model, batch_size=8, window_steps=None, epochs=1, seed=1)
 except ValueError as error:
     assert "arrays" in str(error)
 else:

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from epochcast.schema import SPEC_CHOICES
-from workload.pipelines import PIPELINES, as_float, prepare, resolve_pipeline
+from workload.pipelines import (
+    AUTO_STEPS_PER_EXECUTION,
+    PIPELINES,
+    as_float,
+    model_for,
+    prepare,
+    resolve_pipeline,
+    resolve_steps_per_execution,
+)
 
 N = 20  # image i is filled with i and labelled i, so a label tells which image was seen
 NAMES = sorted(PIPELINES)
@@ -18,32 +26,35 @@ def images():
     return np.broadcast_to(labels[:, None, None, None], (N, 32, 32, 3)).copy(), labels
 
 
-def seen_by_fit(fit_input):
-    """What `fit` sees: per entry the labels of each batch; every batch's pixels are checked against its labels."""
+def seen_by_fit(name, images, *, batch_size=8, window_steps=None, epochs=3, seed=7, steps_per_execution=1):
+    """What the network sees: per entry the labels of each batch, whose pixels are checked against them."""
     import keras
 
     entries = []
 
-    class Probe(keras.Model):
-        def train_step(self, data):
-            pixels, labels = (np.asarray(part) for part in data)
-            assert pixels.dtype == np.float32
-            assert pixels.shape == (len(labels), 32, 32, 3)
-            np.testing.assert_array_equal(pixels.min((1, 2, 3)), as_float(labels.astype(np.uint8)))
-            np.testing.assert_array_equal(pixels.max((1, 2, 3)), as_float(labels.astype(np.uint8)))
+    def spy(labels, outputs):
+        labels, (low, high, _) = np.asarray(labels).ravel(), np.asarray(outputs).T
+        expected = as_float(labels.astype(np.uint8))
+        np.testing.assert_allclose(low, expected, rtol=0, atol=1e-6)  # the device may divide otherwise than NumPy
+        np.testing.assert_allclose(high, expected, rtol=0, atol=1e-6)
+        if entries:  # before the first entry, to learn the shapes
             entries[-1].append(labels.tolist())
-            return {"loss": keras.ops.zeros(())}
+        return keras.ops.mean(outputs)
 
-    probe = Probe()
-    probe.built = True
-    probe.compile(optimizer="sgd", run_eagerly=True)
+    pixels = keras.Input((32, 32, 3))
+    flat = keras.layers.Flatten()(pixels)
+    low, high = keras.ops.min(flat, axis=1, keepdims=True), keras.ops.max(flat, axis=1, keepdims=True)
+    probe = keras.Model(pixels, keras.ops.concatenate([low, high, keras.layers.Dense(1)(low)], axis=1))
+    probe = model_for(name, probe)
+    probe.compile(optimizer="sgd", loss=spy, run_eagerly=True, steps_per_execution=steps_per_execution)
+    given = prepare(
+        name, *images, model=probe, batch_size=batch_size, window_steps=window_steps, epochs=epochs, seed=seed
+    )
     start = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: entries.append([]))
-    probe.fit(**fit_input.fit_kwargs, callbacks=[start], verbose=0)
+    probe.fit(**given.fit_kwargs, callbacks=[start], verbose=0)
+    steps = [len(entry) for entry in entries]
+    assert steps == [given.steps_per_entry] * epochs
     return entries
-
-
-def fit_input(name, images, *, batch_size=8, window_steps=None, epochs=3, seed=7):
-    return prepare(name, *images, batch_size=batch_size, window_steps=window_steps, epochs=epochs, seed=seed)
 
 
 def test_pipelines_are_those_that_a_run_may_ask_for():
@@ -56,14 +67,65 @@ def test_auto_is_tfdata_only_where_tensorflow_is_the_backend(backend, expected):
     assert resolve_pipeline("arrays", backend) == "arrays"
 
 
-def test_tfdata_under_another_backend_is_refused_and_names_arrays():
-    assert resolve_pipeline("tfdata", "tensorflow") == "tfdata"
-    with pytest.raises(ValueError, match=r"tensorflow backend, found jax: use --pipeline arrays"):
-        resolve_pipeline("tfdata", "jax")
+@pytest.mark.parametrize(
+    ("name", "backend", "wanted"),
+    [
+        ("tfdata", "jax", "tensorflow"),
+        ("indices", "jax", "tensorflow"),
+        ("indices", "torch", "tensorflow"),
+        ("device", "torch", "tensorflow or jax"),
+    ],
+)
+def test_a_pipeline_under_a_backend_that_lacks_it_is_refused_and_names_arrays(name, backend, wanted):
+    assert resolve_pipeline(name, "tensorflow") == name
+    with pytest.raises(ValueError, match=f"{name} needs Keras's {wanted} backend, found {backend}: use .* arrays"):
+        resolve_pipeline(name, backend)
+
+
+def test_device_works_under_jax_too():
+    assert resolve_pipeline("device", "jax") == "device"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "backend", "pipeline", "expected"),
+    [
+        ("auto", "tensorflow", "tfdata", AUTO_STEPS_PER_EXECUTION),
+        ("auto", "tensorflow", "indices", AUTO_STEPS_PER_EXECUTION),
+        ("auto", "tensorflow", "device", 1),
+        ("auto", "jax", "arrays", 1),  # Keras loops there in Python
+        ("auto", "jax", "device", 1),
+        ("auto", "torch", "arrays", 1),
+        (1, "torch", "arrays", 1),
+        (1, "tensorflow", "device", 1),
+        (7, "tensorflow", "arrays", 7),
+        (7, "jax", "arrays", 7),
+    ],
+)
+def test_steps_per_execution_becomes_one_number(wanted, backend, pipeline, expected):
+    assert resolve_steps_per_execution(wanted, backend, pipeline) == expected
+
+
+@pytest.mark.parametrize(
+    ("backend", "pipeline", "reason"),
+    [("torch", "arrays", "torch backend"), ("tensorflow", "device", "whole epochs"), ("jax", "device", "whole epochs")],
+)
+def test_several_steps_per_execution_are_refused_where_they_are_impossible(backend, pipeline, reason):
+    with pytest.raises(ValueError, match=f"must be 1 or auto, got 8: .*{reason}"):
+        resolve_steps_per_execution(8, backend, pipeline)
+
+
+@pytest.mark.parametrize("name", ["indices", "device"])
+def test_a_model_without_the_train_step_of_its_pipeline_is_refused(name, images):
+    import keras
+
+    model = keras.Sequential([keras.Input((32, 32, 3)), keras.layers.Flatten(), keras.layers.Dense(10)])
+    model.compile(loss="mse")
+    with pytest.raises(ValueError, match=f"pipeline {name} cannot train a Sequential: make it with model_for"):
+        prepare(name, *images, model=model, batch_size=8, window_steps=None, epochs=1, seed=1)
 
 
 def test_an_unknown_pipeline_is_refused_with_the_known_ones():
-    with pytest.raises(ValueError, match="one of auto, tfdata, arrays, got 'numpy'"):
+    with pytest.raises(ValueError, match="one of auto, tfdata, arrays, indices, device, got 'numpy'"):
         resolve_pipeline("numpy", "tensorflow")
 
 
@@ -75,9 +137,7 @@ def test_images_become_floats_between_0_and_1():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_full_epoch_sees_every_image_once_with_a_partial_last_batch(name, images):
-    given = fit_input(name, images)
-    entries = seen_by_fit(given)
-    assert given.steps_per_entry == 3
+    entries = seen_by_fit(name, images)
     assert [[len(batch) for batch in entry] for entry in entries] == [[8, 8, 4]] * 3
     for entry in entries:
         assert sorted(label for batch in entry for label in batch) == list(range(N))
@@ -86,29 +146,27 @@ def test_a_full_epoch_sees_every_image_once_with_a_partial_last_batch(name, imag
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("window_steps", [1, 2, 5])  # less than the set, and twice it
 def test_a_window_is_exactly_its_steps_of_full_batches(name, images, window_steps):
-    given = fit_input(name, images, window_steps=window_steps, epochs=4)
-    entries = seen_by_fit(given)
-    assert given.steps_per_entry == window_steps
+    entries = seen_by_fit(name, images, window_steps=window_steps, epochs=4)
     assert [[len(batch) for batch in entry] for entry in entries] == [[8] * window_steps] * 4
 
 
 @pytest.mark.parametrize(("window_steps", "epochs", "n"), [(1, 1, 8), (1, 2, 16), (2, 1, 16), (1, 3, N), (5, 2, N)])
 def test_the_windows_of_tfdata_draw_from_as_many_first_images_as_they_hold(images, window_steps, epochs, n):
-    entries = seen_by_fit(fit_input("tfdata", images, window_steps=window_steps, epochs=epochs))
+    entries = seen_by_fit("tfdata", images, window_steps=window_steps, epochs=epochs)
     last = max(label for entry in entries for batch in entry for label in batch)
     assert n // 2 <= last < n
 
 
 @pytest.mark.parametrize(("window_steps", "epochs"), [(1, 3), (2, 2), (5, 2)])
 def test_each_window_of_arrays_holds_the_same_first_images(images, window_steps, epochs):
-    entries = seen_by_fit(fit_input("arrays", images, window_steps=window_steps, epochs=epochs))
+    entries = seen_by_fit("arrays", images, window_steps=window_steps, epochs=epochs)
     wanted = sorted(i % N for i in range(8 * window_steps))  # starting over where the set is smaller
     assert [sorted(label for batch in entry for label in batch) for entry in entries] == [wanted] * epochs
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_batch_larger_than_the_set_still_makes_a_full_window(name, images):
-    entries = seen_by_fit(fit_input(name, images, batch_size=64, window_steps=2, epochs=2))
+    entries = seen_by_fit(name, images, batch_size=64, window_steps=2, epochs=2)
     assert [[len(batch) for batch in entry] for entry in entries] == [[64, 64]] * 2
 
 
@@ -118,13 +176,47 @@ def test_every_epoch_has_an_order_of_its_own(name, images, window_steps):
     from workload.cnn import seed_everything
 
     seed_everything(123)
-    entries = seen_by_fit(fit_input(name, images, window_steps=window_steps))
+    entries = seen_by_fit(name, images, window_steps=window_steps)
     assert len({str(entry) for entry in entries}) == 3
 
 
 @pytest.mark.parametrize("window_steps", [None, 2])
-def test_the_same_seed_gives_tfdata_the_same_orders(images, window_steps):
-    first, again, other = (
-        seen_by_fit(fit_input("tfdata", images, window_steps=window_steps, seed=s)) for s in (1, 1, 2)
-    )
+@pytest.mark.parametrize("name", ["tfdata", "indices", "device"])
+def test_the_same_seed_gives_the_same_orders(name, images, window_steps):
+    first, again, other = (seen_by_fit(name, images, window_steps=window_steps, seed=s) for s in (1, 1, 2))
     assert first == again != other
+
+
+@pytest.mark.parametrize("window_steps", [None, 2])
+def test_indices_and_device_draw_the_same_orders(images, window_steps):
+    entries = [seen_by_fit(name, images, window_steps=window_steps) for name in ("indices", "device")]
+    assert entries[0] == entries[1]
+
+
+@pytest.mark.parametrize("name", ["tfdata", "arrays", "indices"])
+@pytest.mark.parametrize(("window_steps", "steps_per_execution"), [(None, 2), (5, 2), (4, 2), (2, 8)])
+def test_several_steps_per_execution_train_exactly_the_steps_of_every_entry(
+    name, images, window_steps, steps_per_execution
+):
+    import keras
+
+    from workload.cnn import compile_model
+
+    network = keras.Sequential([keras.Input((32, 32, 3)), keras.layers.Flatten(), keras.layers.Dense(20, "softmax")])
+    model = model_for(name, network)
+    compile_model(model, steps_per_execution=steps_per_execution)
+    given = prepare(name, *images, model=model, batch_size=8, window_steps=window_steps, epochs=4, seed=1)
+    done = []
+    after = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: done.append(int(model.optimizer.iterations))
+    )
+    model.fit(**given.fit_kwargs, callbacks=[after], verbose=0)
+    steps = window_steps or 3
+    assert given.steps_per_entry == steps
+    assert done == [steps, 2 * steps, 3 * steps, 4 * steps]
+
+
+@pytest.mark.parametrize("name", ["tfdata", "indices"])
+def test_windows_that_end_within_an_execution_go_on_with_the_same_stream(name, images):
+    by_one, by_two = (seen_by_fit(name, images, window_steps=5, steps_per_execution=steps) for steps in (1, 2))
+    assert by_one == by_two

@@ -1,7 +1,8 @@
 """How images reach the network: one function per pipeline, chosen by name, each giving what `model.fit` takes.
 
-What a timed epoch holds depends on the pipeline, so the pipeline is a condition of every measured time. Casting the
-images to float32, and building the pipeline, are over before the first epoch begins, in all of them.
+What a timed epoch holds depends on the pipeline, so the pipeline is a condition of every measured time. Building the
+pipeline is over before the first epoch begins, in all of them; so is casting the images to float32 in `tfdata` and
+`arrays`, while `indices` and `device` cast each batch on the device, in each step.
 """
 
 from __future__ import annotations
@@ -9,10 +10,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+
+from workload.orders import entry_orders
+
+if TYPE_CHECKING:
+    import keras
+
+AUTO_STEPS_PER_EXECUTION = 32  # TensorFlow's `auto`: benchmarks/bench_pipelines.py shows what it brings
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,10 +36,22 @@ def as_float(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     return np.divide(images, np.float32(255), dtype=np.float32)
 
 
+def _entries_of(stream: Any, steps: int, steps_per_execution: int) -> dict[str, Any]:
+    """What `fit` takes so that each of its epochs is the next `steps` batches of an endless tf.data stream."""
+    if steps % steps_per_execution == 0:
+        return {"x": stream, "steps_per_epoch": steps}
+    import tensorflow as tf
+
+    # Keras would run on to the next multiple of steps_per_execution, unless the data end
+    batches = iter(stream)
+    return {"x": tf.data.Dataset.range(steps).map(lambda _: next(batches))}
+
+
 def _tfdata(
     x_train: npt.NDArray[np.uint8],
     y_train: npt.NDArray[np.uint8],
     *,
+    model: keras.Model,
     batch_size: int,
     window_steps: int | None,
     epochs: int,
@@ -51,17 +71,17 @@ def _tfdata(
     if window_steps is not None:
         images = images.repeat()
     images = images.shuffle(n, seed=seed, reshuffle_each_iteration=True)
-    return {
-        "x": images.batch(batch_size).prefetch(tf.data.AUTOTUNE),
-        "steps_per_epoch": window_steps,
-        "shuffle": False,  # the dataset does it; Keras warns if it is asked as well
-    }
+    batches = images.batch(batch_size).prefetch(tf.data.AUTOTUNE)
+    if window_steps is not None:
+        return _entries_of(batches, window_steps, model.steps_per_execution)
+    return {"x": batches}
 
 
 def _arrays(
     x_train: npt.NDArray[np.uint8],
     y_train: npt.NDArray[np.uint8],
     *,
+    model: keras.Model,
     batch_size: int,
     window_steps: int | None,
     epochs: int,
@@ -80,8 +100,63 @@ def _arrays(
     return {"x": as_float(x_train), "y": y_train.astype(np.int32), "batch_size": batch_size, "shuffle": True}
 
 
-Pipeline = Callable[..., dict[str, Any]]  # called as the two above are
-PIPELINES: dict[str, Pipeline] = {"tfdata": _tfdata, "arrays": _arrays}
+def _indices(
+    x_train: npt.NDArray[np.uint8],
+    y_train: npt.NDArray[np.uint8],
+    *,
+    model: keras.Model,
+    batch_size: int,
+    window_steps: int | None,
+    epochs: int,
+    seed: int,
+) -> dict[str, Any]:
+    """tf.data over a permutation of indices: each batch is gathered as uint8 on the host and cast on the device.
+
+    Inside a timed epoch: drawing one permutation, gathering each batch, copying it to the device (a quarter of the
+    bytes of float32), casting it there. Epochs and windows are stretches of one endless stream.
+    """
+    import tensorflow as tf
+
+    def batches_of(order: Any) -> Any:
+        starts = tf.data.Dataset.range(0, n, batch_size)
+        return starts.map(lambda start: order[start : start + batch_size])
+
+    n = len(x_train) if window_steps is None else window_steps * batch_size
+    orders = tf.data.Dataset.from_generator(
+        lambda: entry_orders(len(x_train), batch_size, window_steps, seed),
+        output_signature=tf.TensorSpec((n,), tf.int32),
+    )
+    with tf.device("CPU:0"):
+        images, labels = tf.constant(x_train), tf.constant(y_train)
+    batches = orders.flat_map(batches_of).map(
+        lambda order: (tf.gather(images, order), tf.gather(labels, order)), num_parallel_calls=tf.data.AUTOTUNE
+    )
+    return _entries_of(batches.prefetch(tf.data.AUTOTUNE), math.ceil(n / batch_size), model.steps_per_execution)
+
+
+def _device(
+    x_train: npt.NDArray[np.uint8],
+    y_train: npt.NDArray[np.uint8],
+    *,
+    model: keras.Model,
+    batch_size: int,
+    window_steps: int | None,
+    epochs: int,
+    seed: int,
+) -> dict[str, Any]:
+    """The images on the device: `workload.device_epochs`.
+
+    Inside a timed epoch: copying an order of the images, 4 bytes each, to the device, and gathering and casting each
+    batch there. Under JAX the order is drawn inside it too; under TensorFlow it is drawn while the epoch before trains.
+    """
+    from workload.device_epochs import device_input
+
+    return device_input(model, x_train, y_train, batch_size=batch_size, window_steps=window_steps, seed=seed)
+
+
+Pipeline = Callable[..., dict[str, Any]]  # called as the four above are
+PIPELINES: dict[str, Pipeline] = {"tfdata": _tfdata, "arrays": _arrays, "indices": _indices, "device": _device}
+BACKENDS = {"tfdata": ("tensorflow",), "indices": ("tensorflow",), "device": ("tensorflow", "jax")}  # others: any
 
 
 def resolve_pipeline(name: str, backend: str) -> str:
@@ -94,9 +169,50 @@ def resolve_pipeline(name: str, backend: str) -> str:
         return "tfdata" if backend == "tensorflow" else "arrays"
     if name not in PIPELINES:
         raise ValueError(f"pipeline must be one of auto, {', '.join(PIPELINES)}, got {name!r}.")
-    if name == "tfdata" and backend != "tensorflow":
-        raise ValueError(f"pipeline tfdata needs Keras's tensorflow backend, found {backend}: use --pipeline arrays.")
+    wanted = BACKENDS.get(name, (backend,))
+    if backend not in wanted:
+        raise ValueError(
+            f"pipeline {name} needs Keras's {' or '.join(wanted)} backend, found {backend}: use --pipeline arrays."
+        )
     return name
+
+
+def resolve_steps_per_execution(wanted: int | str, backend: str, pipeline: str) -> int:
+    """Steps per call into the framework: `auto` is what pays off, the same for every configuration.
+
+    Under JAX Keras loops over the steps in Python all the same, and `device` runs whole epochs anyway: 1 there.
+
+    Raises:
+        ValueError: if more than one step was asked for where that is impossible.
+    """
+    is_one = pipeline == "device" or backend == "torch"
+    if wanted == "auto":
+        return AUTO_STEPS_PER_EXECUTION if backend == "tensorflow" and not is_one else 1
+    steps = int(wanted)
+    if steps > 1 and is_one:
+        what = "pipeline device runs whole epochs" if pipeline == "device" else "the torch backend runs single steps"
+        raise ValueError(f"steps_per_execution must be 1 or auto, got {steps}: {what}. Leave the flag out.")
+    return steps
+
+
+def model_for(pipeline: str, model: keras.Model) -> keras.Model:
+    """`model`, not compiled yet, as `pipeline` trains it: the same layers, where needed with a train step of its own.
+
+    It evaluates and predicts like any other model, on batches of floats.
+    """
+    import keras
+
+    model_class = _model_class(pipeline, keras.config.backend())
+    return model if isinstance(model, model_class) else model_class(model.inputs, model.outputs, name=model.name)
+
+
+def _model_class(pipeline: str, backend: str) -> type[keras.Model]:
+    import keras
+
+    from workload.device_epochs import DEVICE_EPOCHS, CastingModel
+
+    own = {"indices": CastingModel, "device": DEVICE_EPOCHS.get(backend)}
+    return own.get(pipeline) or keras.Model
 
 
 def prepare(
@@ -104,6 +220,7 @@ def prepare(
     x_train: npt.NDArray[np.uint8],
     y_train: npt.NDArray[np.uint8],
     *,
+    model: keras.Model,
     batch_size: int,
     window_steps: int | None,
     epochs: int,
@@ -112,13 +229,21 @@ def prepare(
     """Everything that `model.fit(**fit_input.fit_kwargs)` needs to train on uint8 images for `epochs` entries.
 
     An entry is a full epoch, its last batch as small as it comes out, or with `window_steps` exactly that many steps of
-    full batches. `name` is `auto` or one of PIPELINES.
+    full batches. `name` is `auto` or one of PIPELINES; `model` is compiled, and where the pipeline needs a train step
+    of its own, comes from `model_for`.
 
     Raises:
-        ValueError: if there is no such pipeline, or it does not work under Keras's present backend.
+        ValueError: if there is no such pipeline, it does not work under Keras's present backend, or not with `model`.
     """
     import keras
 
-    build = PIPELINES[resolve_pipeline(name, keras.config.backend())]
-    data = build(x_train, y_train, batch_size=batch_size, window_steps=window_steps, epochs=epochs, seed=seed)
-    return FitInput({**data, "epochs": epochs}, window_steps or math.ceil(len(x_train) / batch_size))
+    backend = keras.config.backend()
+    pipeline = resolve_pipeline(name, backend)
+    if not isinstance(model, _model_class(pipeline, backend)):
+        raise ValueError(f"pipeline {pipeline} cannot train a {type(model).__name__}: make it with model_for.")
+    steps_per_entry = window_steps or math.ceil(len(x_train) / batch_size)
+    data = PIPELINES[pipeline](
+        x_train, y_train, model=model, batch_size=batch_size, window_steps=window_steps, epochs=epochs, seed=seed
+    )
+    # shuffling is the pipeline's, but for arrays; Keras warns if it is asked as well
+    return FitInput({"shuffle": False, **data, "epochs": epochs}, steps_per_entry)

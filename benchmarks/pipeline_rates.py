@@ -1,0 +1,148 @@
+"""Images per second of the pipelines of one backend, in turn; run by bench_pipelines.py, one process per backend.
+
+Run by path with the path of a JSON file that says what to measure; results go to stdout, a line of JSON each.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+if not __package__:  # run by path: import from the checkout, not from this folder
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+TINY = "tiny"  # 4 x 4 average pool and one dense layer: hardly any work, so what is left is the pipeline's
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One way to train; the first of a list is the reference that the others are set against."""
+
+    pipeline: str
+    jit_compile: str = "off"
+    steps_per_execution: int = 1
+    is_looped: bool | None = None  # of `device` under JAX
+
+    def __str__(self) -> str:
+        loop = {None: "", True: ", loop", False: ", step by step"}[self.is_looped]
+        return f"{self.pipeline}{loop}"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Settings to measure in turn on one model, batch size and number of images."""
+
+    model: str  # tiny, or depth,base_filters
+    batch_size: int
+    train_n: int
+    rounds: int
+    settings: tuple[Setting, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """Seconds of one undisturbed epoch of one setting in each round."""
+
+    backend: str
+    device: str
+    model: str
+    batch_size: int
+    train_n: int
+    setting: Setting
+    jit_compile: str  # as resolved
+    epoch_sec: tuple[float, ...]
+    first_epoch_sec: float
+
+
+def read_rate(line: str) -> Rate:
+    values = json.loads(line)
+    setting = Setting(**values.pop("setting"))
+    return Rate(**{**values, "setting": setting, "epoch_sec": tuple(values["epoch_sec"])})
+
+
+def read_jobs(text: str) -> list[Job]:
+    return [Job(**{**job, "settings": tuple(Setting(**s) for s in job["settings"])}) for job in json.loads(text)]
+
+
+def build(model: str) -> Any:
+    import keras
+
+    from workload.cnn import build_model
+
+    if model != TINY:
+        return build_model(*map(int, model.split(",")))
+    inputs = keras.Input((32, 32, 3))
+    pooled = keras.layers.Flatten()(keras.layers.AveragePooling2D(4)(inputs))
+    return keras.Model(inputs, keras.layers.Dense(10, activation="softmax", dtype="float32")(pooled))
+
+
+def measure(job: Job, device: str) -> Iterator[Rate]:
+    """Train every setting for two epochs in each round, in turn, and take the second; the first round warms up."""
+    import keras
+
+    from epochcast.timing import EpochTimer
+    from workload.synthetic import make_synthetic
+
+    images = make_synthetic(job.train_n, seed=0)
+    floats: dict[str, dict[str, Any]] = {}  # what those that hold all images as float32 share, 600 MB each
+    ready = [_ready(setting, job, images.x_train, images.y_train, floats) for setting in job.settings]
+    times: list[list[float]] = [[] for _ in ready]
+    for _ in range(job.rounds + 1):
+        for (_, fit), seconds in zip(ready, times, strict=True):
+            timer = EpochTimer()
+            fit(epochs=2, callbacks=[timer], verbose=0)
+            seconds.extend(timer.epoch_times_sec if not seconds else timer.epoch_times_sec[1:])
+    for setting, (jit_compile, _), seconds in zip(job.settings, ready, times, strict=True):
+        backend = keras.config.backend()
+        measured = tuple(seconds[2:])  # without the first round
+        yield Rate(backend, device, job.model, job.batch_size, job.train_n, setting, jit_compile, measured, seconds[0])
+
+
+def _ready(
+    setting: Setting, job: Job, x_train: Any, y_train: Any, floats: dict[str, dict[str, Any]]
+) -> tuple[str, Callable[..., Any]]:
+    from workload.cnn import compile_model, seed_everything
+    from workload.device_epochs import device_input
+    from workload.pipelines import model_for, prepare
+
+    seed_everything(1)
+    name = setting.pipeline
+    model = model_for(name, build(job.model))
+    jit_compile = compile_model(model, jit_compile=setting.jit_compile, steps_per_execution=setting.steps_per_execution)
+    batches: dict[str, Any] = {"batch_size": job.batch_size, "window_steps": None, "seed": 1}
+    if setting.is_looped is not None:
+        given = device_input(model, x_train, y_train, **batches, is_looped=setting.is_looped)
+    elif name in floats:
+        given = floats[name]
+    else:
+        given = prepare(name, x_train, y_train, model=model, epochs=2, **batches).fit_kwargs
+        if name in ("tfdata", "arrays"):
+            floats[name] = given
+
+    def fit(**more: Any) -> Any:
+        return model.fit(**{"shuffle": False, **given, **more})
+
+    return jit_compile, fit
+
+
+def main() -> int:
+    jobs = read_jobs(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    import keras
+
+    if keras.config.backend() == "jax":
+        sys.modules["tensorflow"] = None  # type: ignore[assignment]  # as on a machine without it
+    from collect.devices import resolve_device
+
+    device, _ = resolve_device(keras.config.backend(), "auto")
+    for job in jobs:
+        for rate in measure(job, device):
+            print(json.dumps(asdict(rate)), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
