@@ -30,6 +30,8 @@ class ChildReport:
 
     started: dict[str, Any] = field(default_factory=dict)
     epoch_times: list[float] = field(default_factory=list)
+    edges: list[tuple[float, float]] = field(default_factory=list)  # of the epochs, by time.monotonic
+    idle_edges: tuple[float, float] | None = None
     has_diverged: bool = False
     done: dict[str, Any] | None = None
     failed: dict[str, Any] | None = None
@@ -110,13 +112,18 @@ def run_child(
     on_output: Callable[[bytes], None],
     timeout_sec: float | None,
     interrupts: Sequence[int],
+    idle_sec: float = 0.0,
+    on_start: Callable[[int], None] = lambda pid: None,
 ) -> ChildReport:
-    """Run one spec in a child process and watch it to its end; a signal in `interrupts` is passed on and reported."""
+    """Run one spec in a child process and watch it to its end; a signal in `interrupts` is passed on and reported.
+
+    `on_start` gets the child's process id; `idle_sec` is waited by a child on a GPU before its first epoch.
+    """
     report = ChildReport()
     read_end, write_end = os.pipe()
     start = time.perf_counter()
     process = subprocess.Popen(
-        [*child, str(write_end), str(os.getpid())],
+        [*child, str(write_end), str(os.getpid()), str(idle_sec)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -124,6 +131,7 @@ def run_child(
         start_new_session=True,  # Ctrl-C reaches this process alone, which passes it on
     )
     os.close(write_end)
+    on_start(process.pid)
     assert process.stdin is not None and process.stdout is not None
     stop_at = math.inf if timeout_sec is None else start + timeout_sec
     kill_at = math.inf
@@ -170,7 +178,10 @@ def _note(report: ChildReport, event: dict[str, Any]) -> None:
         report.started = {name: value for name, value in event.items() if name != "event"}
     elif kind == "epoch":
         report.epoch_times = event["times"]
+        report.edges.append(tuple(event["edges"]))
         report.has_diverged |= not math.isfinite(event["logs"].get("loss", 0.0))
+    elif kind == "idle":
+        report.idle_edges = tuple(event["edges"])
     elif kind == "done":
         report.done = event
     elif kind == "failed":

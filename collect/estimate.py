@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import statistics
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from epochcast.assumptions import assumption, device_kind
 from epochcast.environment import box_device_name, cpu_count
+from epochcast.precision import MIN_TIMED_EPOCHS, MIN_TIMED_SEC
 from epochcast.schema import TRAIN_N, WARMUP_EPOCHS, RunConfig, RunRecord, RunSpec
 from workload.shape import train_flop
+
+
+def least_epochs(spec: RunSpec, epoch_sec: float) -> int:
+    """The epochs asked for; else those that a run without noise takes until its time is known."""
+    if spec.epochs is not None:
+        return spec.epochs
+    timed = max(MIN_TIMED_EPOCHS, math.ceil(min(MIN_TIMED_SEC, spec.max_sec) / epoch_sec))
+    affordable = max(WARMUP_EPOCHS + 1, math.ceil(spec.max_sec / epoch_sec))
+    return min(WARMUP_EPOCHS + timed, affordable, spec.max_epochs)
 
 
 class WallEstimate:
@@ -18,7 +29,7 @@ class WallEstimate:
         device = box_device_name()
         self._kind = device_kind()
         self._ratios = [
-            row.wall_sec / self._assumed_sec(row.config, row.epochs, row.window_steps, row.train_n or TRAIN_N)
+            row.wall_sec / self._assumed_of_row(row)
             for row in finished
             if row.wall_sec is not None and row.device_name == device
         ]
@@ -37,9 +48,17 @@ class WallEstimate:
         return self._assumed_of(spec) * (statistics.median(self._ratios) if self._ratios else 1.0)
 
     def _assumed_of(self, spec: RunSpec) -> float:
-        return self._assumed_sec(spec.config, spec.epochs, spec.window_steps, spec.train_n)
+        return self._assumed_sec(
+            spec.config, spec.window_steps, spec.train_n, lambda epoch_sec: least_epochs(spec, epoch_sec)
+        )
 
-    def _assumed_sec(self, config: RunConfig, epochs: int, window_steps: int | None, train_n: int) -> float:
+    def _assumed_of_row(self, row: RunRecord) -> float:
+        return self._assumed_sec(row.config, row.window_steps, row.train_n or TRAIN_N, lambda epoch_sec: row.epochs)
+
+    def _assumed_sec(
+        self, config: RunConfig, window_steps: int | None, train_n: int, epochs_of: Callable[[float], int]
+    ) -> float:
+        """`epochs_of` gives the run's epochs (or windows) from the seconds of one."""
         if self._kind == "gpu":
             flops = self._value("train_flops")
         else:
@@ -47,6 +66,7 @@ class WallEstimate:
         step_flop = train_flop(config.depth, config.base_filters) * config.batch_size
         step_sec = self._value("step_floor_sec") + step_flop / flops
         steps = window_steps or train_n / config.batch_size
+        epochs = epochs_of(steps * step_sec)
         first_sec = WARMUP_EPOCHS * self._value("first_epoch_excess_sec")
         return self._value("overhead_sec") + first_sec + epochs * steps * step_sec
 

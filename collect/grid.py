@@ -5,16 +5,19 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from collect.run_one import DEFAULT, make_spec
+from collect.run_one import DEFAULT, make_spec, steps_per_execution
 from collect.runner import spec_id
 from epochcast.assumptions import device_kind_of
 from epochcast.environment import box_device_name
 from epochcast.schema import Conditions, Exclusion, RunConfig, RunSpec
+
+WANTED: dict[Any, str] = {int: "a whole number", float: "a number", str: "a word"}
+CARRIED_CONDITIONS = ("pipeline", "precision", "jit_compile", "steps_per_execution", "train_n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +48,11 @@ def grid_runs(specs: Iterable[RunSpec], repeats: int, excluded: Mapping[str, Exc
     return planned
 
 
-def spec_under(config: RunConfig, epochs: int, conditions: Conditions, in_windows: bool = False) -> RunSpec:
+def spec_under(config: RunConfig, epochs: int | None, conditions: Conditions, in_windows: bool = False) -> RunSpec:
     """A run of a configuration under conditions, as far as they are known; of whole epochs unless `in_windows`."""
     as_asked = {
         name: getattr(conditions, name)
-        for name in ("pipeline", "precision", "jit_compile", "train_n", *(["window_steps"] if in_windows else []))
+        for name in (*CARRIED_CONDITIONS, *(["window_steps"] if in_windows else []))
         if getattr(conditions, name) is not None
     }
     if conditions.device_name is not None and device_kind_of(conditions.device_name) == "cpu":
@@ -73,7 +76,8 @@ def read_configs(path: Path, defaults: RunSpec) -> list[RunSpec]:
     rows = list(_read_objects(path))
     if not rows:
         raise ValueError(f"{path.absolute()}: the grid is empty: no configuration in the file.")
-    kinds = {f.name: type(getattr(DEFAULT, f.name)) for f in fields(RunSpec)} | {"window_steps": int, "data_dir": str}
+    kinds: dict[str, Callable[[Any], Any]] = {f.name: type(getattr(DEFAULT, f.name)) for f in fields(RunSpec)}
+    kinds |= {"epochs": int, "window_steps": int, "data_dir": str, "steps_per_execution": steps_per_execution}
     specs = []
     for where, row in rows:
         if unknown := [str(name) for name in row if name not in kinds]:
@@ -83,11 +87,11 @@ def read_configs(path: Path, defaults: RunSpec) -> list[RunSpec]:
             if value in (None, ""):
                 continue
             try:
-                if isinstance(value, (bool, float, list, dict)):
+                if isinstance(value, (bool, list, dict)) or (isinstance(value, float) and kinds[name] is not float):
                     raise ValueError
                 chosen[name] = kinds[name](value)
             except ValueError:
-                wanted = "a whole number" if kinds[name] is int else "a word"
+                wanted = WANTED.get(kinds[name], "auto or a whole number")
                 raise ValueError(f"{where}, column {name!r}: expected {wanted}, got {value!r}.") from None
         try:
             specs.append(make_spec(asdict(defaults) | chosen))

@@ -1,9 +1,10 @@
 """The process that trains and times one run, and tells its parent (`collect.runner`) what happened, event by event.
 
-Run by path with two numbers: a file descriptor to write events to, and the parent's process id. The spec is read from
-stdin as JSON. Each event is one line of JSON: `started` (the conditions as resolved), `epoch` (all times so far, the
-last epoch's logs), `done` (test accuracy), or, at the end of a run that failed, `failed` (status, message) or `refused`
-(the request can't be measured here; nothing was tried).
+Run by path with three numbers: a file descriptor to write events to, the parent's process id, and the seconds to wait
+before the first epoch where a GPU's idle power is measured. The spec is read from stdin as JSON. Each event is one line
+of JSON: `started` (the conditions as resolved), `idle` (when that wait began and ended), `epoch` (all times so far, the
+edges of the last epoch, its logs), `done` (why training stopped, test accuracy, peak memory), or, at the end of a run
+that failed, `failed` (status, message) or `refused` (the request can't be measured here; nothing was tried).
 """
 
 from __future__ import annotations
@@ -12,14 +13,19 @@ import json
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if not __package__:  # run by path: import from the checkout, not from this folder
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from epochcast.environment import cpu_name, has_nvidia_driver
-from epochcast.schema import RunSpec
+from collect.compile_cache import enable, programs_dir
+from collect.devices import choose_devices, peak_memory_bytes, resolve_device
+from collect.stopping import stop_reason
+from epochcast.assumptions import device_kind_of
+from epochcast.framework import framework_details
+from epochcast.schema import WARMUP_EPOCHS, RunSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,67 +49,10 @@ def die_with_parent(parent: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def choose_devices(device: str) -> None:
-    """Show the framework only the device asked for; must run before the framework is imported."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    if device == "cpu":
-        os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
-        os.environ["JAX_PLATFORMS"] = "cpu"
-    elif device.startswith("gpu:"):
-        os.environ["CUDA_VISIBLE_DEVICES"] = device.removeprefix("gpu:")
-    elif device.startswith(("GPU-", "MIG-")):
-        os.environ["CUDA_VISIBLE_DEVICES"] = device
-
-
-def _tensorflow_gpu() -> tuple[str | None, bool]:
-    """Name of the first GPU that TensorFlow can use (None without one), and whether TF32 is in force on it."""
-    import tensorflow as tf
-
-    gpus = tf.config.list_physical_devices("GPU")
-    if not gpus:
-        return None, False
-    for gpu in gpus:
-        tf.config.experimental.set_memory_growth(gpu, True)
-    details = tf.config.experimental.get_device_details(gpus[0])
-    has_tf32 = details.get("compute_capability", (0, 0)) >= (8, 0)
-    return details.get("device_name"), has_tf32 and tf.config.experimental.tensor_float_32_execution_enabled()
-
-
-def _jax_gpu() -> tuple[str | None, bool]:
-    import jax
-
-    device = jax.devices()[0]
-    if device.platform != "gpu":
-        return None, False
-    has_tf32 = float(getattr(device, "compute_capability", "0")) >= 8.0
-    return device.device_kind, has_tf32 and jax.config.jax_default_matmul_precision in (
-        None,
-        "default",
-        "tensorfloat32",
-    )
-
-
-def resolve_device(backend: str, wanted: str) -> tuple[str, bool]:
-    """Name of the device that the framework will train on, and whether TF32 is in force on it.
-
-    Raises:
-        ValueError: if a GPU was asked for, or the driver has one, and the framework can't use it.
-    """
-    name, is_tf32 = {"tensorflow": _tensorflow_gpu, "jax": _jax_gpu}.get(backend, lambda: (None, False))()
-    if name is not None:
-        return name, is_tf32
-    if wanted not in ("auto", "cpu"):
-        raise ValueError(f"--device {wanted}: {backend} sees no such GPU here. Check nvidia-smi, or use --device cpu.")
-    if wanted == "auto" and has_nvidia_driver():
-        raise ValueError(
-            f"an NVIDIA driver is installed, but {backend} sees no usable GPU. Install the GPU build "
-            "(pip install --require-hashes -r requirements-gpu.txt), or measure the processor with --device cpu."
-        )
-    return cpu_name(), False
-
-
-def measure(spec: RunSpec, tell: Callable[..., None]) -> None:
+def measure(spec: RunSpec, tell: Callable[..., None], idle_sec: float = 0.0) -> None:
     """Train and time one run; every event goes to `tell(event, **values)`.
+
+    On a GPU it waits `idle_sec` before the first epoch, everything ready and nothing queued.
 
     Raises:
         ValueError: if the request can't be measured here, before anything was trained.
@@ -114,28 +63,31 @@ def measure(spec: RunSpec, tell: Callable[..., None]) -> None:
     from epochcast.timing import EpochTimer
     from workload.cifar10 import load
     from workload.cnn import build_model, compile_model, seed_everything
-    from workload.pipelines import as_float, prepare, resolve_pipeline
+    from workload.pipelines import as_float, model_for, prepare, resolve_pipeline, resolve_steps_per_execution
 
     backend = keras.backend.backend()
+    version = _backend_version(backend)
+    cache = enable(backend, spec.compile_cache, programs_dir(backend, version, spec.device))
     device_name, is_tf32 = resolve_device(backend, spec.device)
     pipeline = resolve_pipeline(spec.pipeline, backend)
+    steps_per_execution = resolve_steps_per_execution(spec.steps_per_execution, backend, pipeline)
     data = load(spec.dataset, Path(spec.data_dir) if spec.data_dir else None, spec.train_n, spec.seed)
     seed_everything(spec.seed)
     keras.config.set_dtype_policy(spec.precision)
-    model = build_model(spec.depth, spec.base_filters)
-    jit_compile = compile_model(model, jit_compile=spec.jit_compile)
+    model = model_for(pipeline, build_model(spec.depth, spec.base_filters))
+    jit_compile = compile_model(model, jit_compile=spec.jit_compile, steps_per_execution=steps_per_execution)
     tell(
         "started",
         device_name=device_name,
         backend=backend,
-        backend_version=_backend_version(backend),
-        tf_version=_backend_version(backend) if backend == "tensorflow" else None,
+        backend_version=version,
+        tf_version=version if backend == "tensorflow" else None,
         keras_version=keras.__version__,
         precision=spec.precision,
         tf32="on" if is_tf32 else "off",
         pipeline=pipeline,
         jit_compile=jit_compile,
-        steps_per_execution=1,
+        steps_per_execution=steps_per_execution,
         dataset=data.name,
         train_n=len(data.x_train),
         params=model.count_params(),
@@ -145,18 +97,42 @@ def measure(spec: RunSpec, tell: Callable[..., None]) -> None:
         pipeline,
         data.x_train,
         data.y_train,
+        model=model,
         batch_size=spec.batch_size,
         window_steps=spec.window_steps,
-        epochs=spec.epochs,
+        epochs=spec.most_epochs,
         seed=spec.seed,
     )
-    timer = EpochTimer(on_epoch=lambda times, logs: tell("epoch", times=times, logs=logs))
+    if idle_sec and device_kind_of(device_name) == "gpu":
+        idle_start = time.monotonic()
+        time.sleep(idle_sec)
+        tell("idle", edges=(idle_start, time.monotonic()))
+    stopped_by = cache_state = None
+
+    def on_epoch(times: list[float], logs: dict[str, float]) -> bool:
+        nonlocal stopped_by, cache_state
+        if len(times) == WARMUP_EPOCHS:
+            cache_state = cache.state(jit_compile)
+        tell("epoch", times=times, edges=timer.epoch_edges_sec[-1], logs=logs)
+        stopped_by = stop_reason(spec, times)
+        return stopped_by is not None
+
+    timer = EpochTimer(on_epoch)
     model.fit(**fit_input.fit_kwargs, verbose=0, callbacks=[timer])
+    peak_memory = peak_memory_bytes(backend)  # of training: evaluation is not what was timed
+    cache.keep()
     test_acc = None
     if spec.window_steps is None and data.has_real_test_set and data.x_test is not None:
         images = as_float(data.x_test)
         test_acc = float(model.evaluate(images, data.y_test, batch_size=512, verbose=0, return_dict=True)["accuracy"])
-    tell("done", test_acc=test_acc)
+    tell(
+        "done",
+        stop_reason=stopped_by,
+        test_acc=test_acc,
+        peak_memory_bytes=peak_memory,
+        compile_cache=cache_state,
+        framework=framework_details(backend),
+    )
 
 
 def _backend_version(backend: str) -> str:
@@ -177,7 +153,7 @@ def main() -> int:
         print(json.dumps({"event": event, **values}), file=events, flush=True)
 
     try:
-        measure(spec, tell)
+        measure(spec, tell, float(sys.argv[3]))
         return 0
     except KeyboardInterrupt:
         tell("failed", status="interrupted", message="interrupted")

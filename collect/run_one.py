@@ -7,11 +7,12 @@ steps are timed instead of whole epochs and the epoch is extrapolated by steps.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import re
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 if not __package__:  # run by path: import from the checkout, not from this folder
@@ -22,16 +23,20 @@ from epochcast.cli import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
     make_parser,
+    not_negative_float,
     not_negative_int,
     path_flag,
+    positive_float,
     positive_int,
+    print_answer,
     print_home,
     run_command,
 )
 from epochcast.paths import logs_dir, runs_csv
-from epochcast.schema import SPEC_CHOICES, FailureRecord, RunSpec
+from epochcast.schema import SPEC_CHOICES, FailureRecord, RunRecord, RunSpec
 
 DEFAULT = RunSpec()
+IDLE_SEC = 5.0
 # TensorFlow writes these before it reads TF_CPP_MIN_LOG_LEVEL
 NOISE = re.compile(r"[IWE]\d{4} \d\d:\d\d|WARNING: All log messages before absl|To enable the following instructions")
 
@@ -39,8 +44,19 @@ NOISE = re.compile(r"[IWE]\d{4} \d\d:\d\d|WARNING: All log messages before absl|
 def add_data_flags(parser: argparse.ArgumentParser) -> None:
     """Flags that one run and a grid share and that take one value in both."""
     parser.add_argument(
-        "--epochs", type=positive_int, default=DEFAULT.epochs, help="epochs, the untimed first included"
+        "--epochs",
+        type=positive_int,
+        metavar="N",
+        help="exactly N epochs, the untimed first included (default: until the steady time is known)",
     )
+    parser.add_argument(
+        "--target_ci",
+        type=positive_float,
+        default=DEFAULT.target_ci,
+        help="known: half of its 95%% interval is at most this share of the steady time",
+    )
+    parser.add_argument("--max_epochs", type=positive_int, default=DEFAULT.max_epochs, help="at most so many epochs")
+    parser.add_argument("--max_sec", type=positive_float, default=DEFAULT.max_sec, help="at most so long training")
     parser.add_argument(
         "--window_steps", type=positive_int, metavar="K", help="time windows of K steps, extrapolated to an epoch"
     )
@@ -55,8 +71,33 @@ def add_data_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--train_n", type=positive_int, default=DEFAULT.train_n, help="training images per epoch")
     parser.add_argument("--device", default=DEFAULT.device, help="auto, cpu, gpu, gpu:N or a GPU's UUID")
+    parser.add_argument(
+        "--steps_per_execution",
+        type=steps_per_execution,
+        metavar="N",
+        default=DEFAULT.steps_per_execution,
+        help="steps per call into the framework, or auto",
+    )
+    parser.add_argument(
+        "--compile_cache",
+        choices=SPEC_CHOICES["compile_cache"],
+        default=DEFAULT.compile_cache,
+        help="keep compiled programs on disk for later runs: shorter first epochs",
+    )
+    parser.add_argument(
+        "--idle_sec",
+        type=not_negative_float,
+        default=IDLE_SEC,
+        metavar="SEC",
+        help="wait before the first epoch of a GPU that tells its power, to measure the idle power",
+    )
     path_flag(parser, "--runs", runs_csv, "table to append to")
     path_flag(parser, "--log_dir", logs_dir, "folder for the log and JSON of each run")
+
+
+def steps_per_execution(text: str) -> int | str:
+    """`auto` or a whole number of at least 1."""
+    return text if text == "auto" else positive_int(str(text))
 
 
 def make_spec(values: dict[str, object]) -> RunSpec:
@@ -92,15 +133,23 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, RunSpec]:
     parser.add_argument("--seed", type=not_negative_int, default=DEFAULT.seed, help="of the weights and the shuffling")
     add_data_flags(parser)
     parser.add_argument("--run_id", type=run_id_of, metavar="ID", help="names row and log (default: made up)")
+    parser.add_argument(
+        "--split_input",
+        action="store_true",
+        help="measure once more with the images on the device, and say how long the device waits for input and host",
+    )
     arguments = parser.parse_args(argv)
     try:
-        return arguments, make_spec(vars(arguments))
+        spec = make_spec(vars(arguments))
     except ValueError as error:
         parser.error(str(error))
+    if arguments.split_input and spec.pipeline == "device":
+        parser.error("--split_input compares a pipeline with `device`: name another --pipeline, or leave it out")
+    return arguments, spec
 
 
 HELP = {
-    "pipeline": "auto: tfdata on TensorFlow, arrays elsewhere",
+    "pipeline": "auto: tfdata on TensorFlow, arrays elsewhere; device: images on the device, no host work per step",
     "precision": "Keras dtype policy",
     "jit_compile": "XLA; auto is Keras's own choice: on for a GPU, off for a CPU",
 }
@@ -111,6 +160,28 @@ def run_id_of(text: str) -> str:
     if not RUN_ID.fullmatch(text):
         raise argparse.ArgumentTypeError(f"{text!r} names files: use only letters, digits, '.', '_' and '-'")
     return text
+
+
+def split_input(with_pipeline: RunRecord, on_device: RunRecord) -> dict[str, float | str | None]:
+    """What one configuration, measured with a pipeline and with its images on the device, says of the waiting.
+
+    The share that the device waits is 1 - device's steady time / pipeline's; its interval is made of both runs' own, so
+    it holds for these two runs.
+    """
+    whole_sec, device_sec = with_pipeline.steady_time_sec, on_device.steady_time_sec
+    assert whole_sec is not None and device_sec is not None
+    share = 1 - device_sec / whole_sec
+    errors = [with_pipeline.rel_ci95, on_device.rel_ci95]
+    half = None if None in errors else (1 - share) * math.hypot(*(e for e in errors if e is not None))
+    return {
+        f"steady_sec_{with_pipeline.pipeline}": whole_sec,
+        "steady_sec_device": device_sec,
+        "waiting_share": share,
+        "waiting_share_ci95_lo": None if half is None else share - half,
+        "waiting_share_ci95_hi": None if half is None else share + half,
+        "waiting_for": f"pipeline {with_pipeline.pipeline} and the host's work per step"
+        + ("; below 0: on this box the images on the device are no faster" if share < 0 else ""),
+    }
 
 
 def output_printer() -> Callable[[bytes], None]:
@@ -134,17 +205,27 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def work() -> int:
         print_home()
-        result = run(
-            spec,
-            run_id=arguments.run_id or new_run_id(spec),
-            runs=arguments.runs,
-            log_dir=arguments.log_dir,
-            say=lambda line: print(line, flush=True),
-            on_output=output_printer(),
-        )
-        if isinstance(result, FailureRecord):
-            print(f"error: the run ended as {result.status}: {result.message}", file=sys.stderr)
-            return EXIT_INTERRUPTED if result.status == "interrupted" else EXIT_FAILED
+        run_id = arguments.run_id or new_run_id(spec)
+        wanted = [(spec, run_id)]
+        if arguments.split_input:
+            wanted.append((replace(spec, pipeline="device", steps_per_execution=1), f"{run_id}-device"))
+        records = []
+        for one_spec, one_id in wanted:
+            result = run(
+                one_spec,
+                run_id=one_id,
+                runs=arguments.runs,
+                log_dir=arguments.log_dir,
+                idle_sec=arguments.idle_sec,
+                say=lambda line: print(line, flush=True),
+                on_output=output_printer(),
+            )
+            if isinstance(result, FailureRecord):
+                print(f"error: the run ended as {result.status}: {result.message}", file=sys.stderr)
+                return EXIT_INTERRUPTED if result.status == "interrupted" else EXIT_FAILED
+            records.append(result)
+        if arguments.split_input:
+            print_answer(split_input(*records), as_json=False)
         print(f"appended to {arguments.runs.absolute()}", file=sys.stderr)
         return 0
 

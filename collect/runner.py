@@ -13,8 +13,6 @@ import json
 import os
 import re
 import secrets
-import signal
-import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -22,21 +20,22 @@ from pathlib import Path
 from typing import IO, Any
 
 from collect.child import CHILD, ChildReport, noted_interrupts, run_child
-from collect.measure import is_out_of_memory
-from epochcast.environment import load_average, utc_now
+from collect.outcome import failure_of, record_of
+from collect.run_lines import epoch_line, result_lines, started_line
+from collect.watch import Beside, Watch
 from epochcast.files import write_json_atomically
 from epochcast.paths import failures_csv
 from epochcast.schema import (
-    SCHEMA_VERSION,
     WARMUP_EPOCHS,
     FailureRecord,
     RunRecord,
     RunSpec,
     to_json_dict,
 )
-from epochcast.stats import steady_time
 from epochcast.tables import append_row, check_appendable, read_table
 
+DEFAULT = RunSpec()
+LATER_FIELDS = ("steps_per_execution", "target_ci", "max_epochs", "max_sec", "compile_cache")  # new in schema 2
 RUN_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
 
 
@@ -54,7 +53,11 @@ class RunExistsError(ValueError):
 
 def spec_id(spec: RunSpec, device_name: str) -> str:
     """A name for a spec on a device, equal whenever it is asked for again, e.g. `d2_f16_b128-1f0c9a52`."""
-    asked = json.dumps([asdict(spec), device_name, os.environ.get("KERAS_BACKEND", "")], sort_keys=True)
+    values = asdict(spec)
+    for name in LATER_FIELDS:  # at its default it is what was measured before there was such a field: the same run
+        if values[name] == getattr(DEFAULT, name):
+            del values[name]
+    asked = json.dumps([values, device_name, os.environ.get("KERAS_BACKEND", "")], sort_keys=True)
     digest = hashlib.sha256(asked.encode()).hexdigest()[:8]
     return f"d{spec.depth}_f{spec.base_filters}_b{spec.batch_size}-{digest}"
 
@@ -81,91 +84,6 @@ def claimed_log(log_dir: Path, run_id: str) -> Iterator[IO[bytes]]:
         yield log
 
 
-def record_of(spec: RunSpec, report: ChildReport, run_id: str, grid_id: str | None) -> RunRecord:
-    """The row of a run that finished."""
-    assert report.done is not None
-    started = {name: value for name, value in report.started.items() if name != "data_origin"}
-    times = tuple(report.epoch_times)
-    steady = steady_time(times)
-    train_n = started["train_n"]
-    factor = spec.config.steps_per_epoch(train_n) / spec.window_steps if spec.window_steps else 1.0
-    avg_time_sec = factor * statistics.fmean(times[WARMUP_EPOCHS:])
-    flags = {"stalled": steady.n_stalled > 0, "unstable": steady.is_unstable, "diverged": report.has_diverged}
-    return RunRecord(
-        timestamp_utc=utc_now(),
-        depth=spec.depth,
-        base_filters=spec.base_filters,
-        batch_size=spec.batch_size,
-        epochs=len(times),
-        epoch_times_json=times,
-        avg_time_sec=avg_time_sec,
-        images_per_sec=train_n / avg_time_sec,
-        test_acc=None if report.has_diverged else report.done["test_acc"],
-        schema_version=SCHEMA_VERSION,
-        run_id=run_id,
-        grid_id=grid_id,
-        timing_mode=spec.timing_mode,
-        window_steps=spec.window_steps,
-        seed=spec.seed,
-        steady_time_sec=factor * steady.sec,
-        n_timed=steady.n_timed,
-        n_stalled=steady.n_stalled,
-        wall_sec=report.wall_sec,
-        overhead_sec=report.wall_sec - sum(times),
-        cpu_time_sec=report.cpu_time_sec,
-        load_avg=load_average(),
-        flags=tuple(name for name, is_set in flags.items() if is_set),
-        **started,
-    )
-
-
-def failure_of(spec: RunSpec, report: ChildReport, run_id: str, grid_id: str | None) -> FailureRecord:
-    """The row of a run that did not finish: what the child said, else what its exit code, signal or output tell."""
-    assert report.exit_code is not None
-    number = -report.exit_code if report.exit_code < 0 else None
-    output = report.output_tail.decode(errors="replace").strip()
-    ending = f"exit code {report.exit_code}" if number is None else f"ended by {signal.Signals(number).name}"
-    message = f"{ending}; last output: {output.splitlines()[-1][:500]}" if output else ending
-    if report.was_interrupted:
-        status, message = "interrupted", "interrupted by the user"
-    elif report.was_timeout:
-        status, message = "timeout", f"stopped after {report.wall_sec:.0f} s"
-    elif report.failed is not None:
-        status, message = report.failed["status"], report.failed["message"]
-    elif is_out_of_memory(output):
-        status = "oom"
-    elif number in (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-        status, message = "killed", "killed from outside; where memory is short, the kernel does that"
-    else:
-        status = "crash"
-    return FailureRecord(
-        timestamp_utc=utc_now(),
-        run_id=run_id,
-        grid_id=grid_id,
-        status=status,
-        exit_code=report.exit_code if number is None else None,
-        signal=signal.Signals(number).name if number is not None else None,
-        depth=spec.depth,
-        base_filters=spec.base_filters,
-        batch_size=spec.batch_size,
-        epochs=spec.epochs,
-        epoch_times_json=tuple(report.epoch_times),
-        wall_sec=report.wall_sec,
-        message=" ".join(message.split()),
-        spec_json=json.dumps(asdict(spec)),
-    )
-
-
-def epoch_line(spec: RunSpec, event: dict[str, Any]) -> str:
-    """One finished epoch (or window) as a line: its seconds, images per second, loss and accuracy."""
-    times, logs = event["times"], event["logs"]
-    word = "epoch" if spec.window_steps is None else "window"
-    images = spec.train_n if spec.window_steps is None else spec.window_steps * spec.batch_size
-    note = " (first: not timed)" if len(times) <= WARMUP_EPOCHS else ""
-    learning = ", ".join(f"{name} {logs[name]:.4f}" for name in ("loss", "accuracy") if name in logs)
-    return f"{word} {len(times)}/{spec.epochs}: {times[-1]:.3f} s, {images / times[-1]:,.0f} images/s, {learning}{note}"
-
-
 def run(
     spec: RunSpec,
     *,
@@ -174,6 +92,7 @@ def run(
     log_dir: Path,
     grid_id: str | None = None,
     timeout_sec: float | None = None,
+    idle_sec: float = 0.0,
     child: Sequence[str] = CHILD,
     say: Callable[[str], None] = lambda line: None,
     on_output: Callable[[bytes], None] = lambda data: None,
@@ -182,9 +101,10 @@ def run(
     """Measure one spec in a process of its own, append its row and return it.
 
     `say` gets each line a person should see (the same stand in `log_dir/<run_id>.txt`), `on_output` what the child
-    prints; what they raise because their reader left does not end the measurement. `child` is the command of the
-    measuring process; it speaks the events of `collect.measure`. `interrupts` are the signals that a caller's
-    `noted_interrupts` notes; without them they are noted here.
+    prints; what they raise because their reader left does not end the measurement. `idle_sec` is waited before the
+    first epoch where the GPU's power can be read. `child` is the command of the measuring process; it speaks the events
+    of `collect.measure`. `interrupts` are the signals that a caller's `noted_interrupts` notes; without them they are
+    noted here.
 
     Raises:
         RunRefusedError: if the run can't be measured here as asked; no row is written.
@@ -218,12 +138,23 @@ def run(
                 on_output(data)
 
         def take_event(event: dict[str, Any]) -> None:
+            watch.take(event)
             if event["event"] == "started":
-                tell(_started_line(spec, event))
+                tell(started_line(spec, event))
             elif event["event"] == "epoch":
                 tell(epoch_line(spec, event))
 
-        report = run_child(spec, child, take_event, take_output, timeout_sec, interrupts)
+        watch = stack.enter_context(Watch(spec, log_dir / f"{run_id}.energy.csv"))
+        report = run_child(
+            spec,
+            child,
+            take_event,
+            take_output,
+            timeout_sec,
+            interrupts,
+            idle_sec=idle_sec if watch.tells_power else 0.0,
+            on_start=watch.started,
+        )
         if report.refusal is not None:
             raise RunRefusedError(report.refusal)
         if report.done is None or not report.epoch_times[WARMUP_EPOCHS:]:
@@ -231,8 +162,11 @@ def run(
             append_row(failures, failure)
             tell(f"FAILED: {json.dumps(to_json_dict(failure))}")
             return failure
-        record = record_of(spec, report, run_id, grid_id)
-        _keep(record, spec, report, runs, log_dir, tell)
+        beside = watch.beside(report)
+        record = record_of(spec, report, run_id, grid_id, beside)
+        for line in result_lines(record):
+            tell(line)
+        _keep(record, spec, report, beside, runs, log_dir, tell)
         return record
 
 
@@ -252,21 +186,27 @@ def _check_is_new(run_id: str, runs: Path, log_dir: Path) -> None:
         )
 
 
-def _started_line(spec: RunSpec, started: dict[str, Any]) -> str:
-    return (
-        f"{spec.config} with {started['params']:,} parameters on {started['device_name']}, {started['backend']} "
-        f"{started['backend_version']}, {started['precision']}, pipeline {started['pipeline']}, XLA "
-        f"{started['jit_compile']}; {started['train_n']:,} images of {started['dataset']} ({started['data_origin']})"
-    )
-
-
 def _keep(
-    record: RunRecord, spec: RunSpec, report: ChildReport, runs: Path, log_dir: Path, tell: Callable[[str], None]
+    record: RunRecord,
+    spec: RunSpec,
+    report: ChildReport,
+    beside: Beside,
+    runs: Path,
+    log_dir: Path,
+    tell: Callable[[str], None],
 ) -> None:
     """Put a finished run where it can't be lost: its JSON first, then the table, then the log."""
     row = to_json_dict(record)
     sidecar = log_dir / f"{record.run_id}.json"
-    kept = {"table": str(runs), "row": row, "spec": asdict(spec), "data_origin": report.started.get("data_origin")}
+    kept = {
+        "table": str(runs),
+        "row": row,
+        "spec": asdict(spec),
+        "data_origin": report.started.get("data_origin"),
+        "framework": (report.done or {}).get("framework"),
+        "environment": beside.environment,
+        "epoch_edges_sec": report.edges,
+    }
     sidecar_problem = table_problem = None
     try:
         write_json_atomically(sidecar, kept)

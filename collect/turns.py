@@ -68,6 +68,7 @@ def take_turns(
     runs: Path,
     log_dir: Path,
     grid_id: str,
+    idle_sec: float = 0.0,
     child: Sequence[str] = CHILD,
     on_output: Callable[[bytes], None] = lambda data: None,
 ) -> None:
@@ -87,6 +88,7 @@ def take_turns(
                     log_dir=log_dir,
                     grid_id=grid_id,
                     timeout_sec=turn.timeout_sec,
+                    idle_sec=idle_sec,
                     child=child,
                     on_output=on_output,
                     interrupts=interrupts,

@@ -11,9 +11,16 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from datetime import datetime
-from numbers import Real
 from typing import Any, TypeVar
+
+from epochcast.validation import (
+    is_finite,
+    is_whole,
+    require,
+    require_not_negative,
+    require_positive,
+    require_time,
+)
 
 Record = TypeVar("Record")
 
@@ -21,49 +28,29 @@ TRAIN_N = 50_000  # training images of CIFAR-10 (Krizhevsky 2009)
 TEST_N = 10_000  # test images of CIFAR-10
 MAX_DEPTH = 16  # filters double per block: more would be no network, and no number to compute with
 WARMUP_EPOCHS = 1  # the first epoch pays for tracing, compiling and autotuning; recorded, never averaged
-SCHEMA_VERSION = 1
-KNOWN_FLAGS = frozenset({"stalled", "unstable", "diverged"})
-UNCLEAN_FLAGS = frozenset({"unstable"})  # such a row enters a mean only where there is no clean one
+SCHEMA_VERSION = 2  # 1: 36 columns, up to `flags`; a published table has 11 and no version
+FLAGS = {  # name: what a row so flagged tells, in the order that they are written
+    "stalled": "a timed epoch slowed by something else, left out of the steady time",
+    "unstable": "over a third of the timed epochs that slow: nothing left out, the median taken",
+    "throttled": "the GPU lowered its clock while it was timed",
+    "shared_gpu": "another process was on the GPU",
+    "busy_host": "other processes took processor time that the run could have used",
+    "short": "too few timed epochs, or too short a time, to know how good the time is",
+    "trend": "the timed epochs became steadily slower or faster",
+    "warmup": "slow epochs after the first: one was not enough to warm up",
+    "diverged": "the loss became NaN",
+}
+KNOWN_FLAGS = frozenset(FLAGS)
+# such a row enters a mean only where there is no clean one
+UNCLEAN_FLAGS = frozenset({"unstable", "throttled", "shared_gpu", "busy_host"})
+STOP_REASONS = ("target_ci", "max_epochs", "max_sec", "epochs")  # what ended a run; epochs: the count asked for
+ENERGY_SOURCES = ("nvml_counter", "nvml_poll_instant", "nvml_poll_avg1s", "board_power_model", "none")
 FAILURE_STATUSES = ("oom", "killed", "crash", "timeout", "interrupted")
 REPEATED_STATUSES = ("killed", "interrupted", "timeout")  # a grid that resumes measures these once more
 
 
 class NewerSchemaError(ValueError):
     """A row or table that a newer Epochcast wrote: nothing in it is wrong, this version can't read it."""
-
-
-def _require(is_valid: bool, owner: object, name: str, expected: str) -> None:
-    """Raise a ValueError that names the field, what was expected and what was found."""
-    if not is_valid:
-        value = getattr(owner, name)
-        raise ValueError(f"{type(owner).__name__}.{name} must be {expected}, got {value!r}.")
-
-
-def _require_positive(owner: object, *names: str) -> None:
-    for name in names:
-        value = getattr(owner, name)
-        _require(value is None or (_is_finite(value) and value > 0), owner, name, "finite and above 0")
-
-
-def _require_not_negative(owner: object, *names: str) -> None:
-    for name in names:
-        value = getattr(owner, name)
-        _require(value is None or (_is_finite(value) and value >= 0), owner, name, "finite and 0 or above")
-
-
-def _is_finite(value: object) -> bool:
-    return isinstance(value, Real) and math.isfinite(value)
-
-
-def _is_whole(value: object, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
-
-
-def _require_time(owner: object, name: str) -> None:
-    try:
-        datetime.fromisoformat(getattr(owner, name))
-    except (ValueError, TypeError):
-        _require(False, owner, name, "an ISO 8601 time")
 
 
 def _require_known_schema(record: RunRecord | FailureRecord) -> None:
@@ -85,8 +72,8 @@ class RunConfig:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            _require(_is_whole(value, 1), self, field.name, "a whole number of at least 1")
-        _require(self.depth <= MAX_DEPTH, self, "depth", f"at most {MAX_DEPTH}: filters double with every block")
+            require(is_whole(value, 1), self, field.name, "a whole number of at least 1")
+        require(self.depth <= MAX_DEPTH, self, "depth", f"at most {MAX_DEPTH}: filters double with every block")
 
     def steps_per_epoch(self, train_n: int = TRAIN_N) -> int:
         """Optimizer steps of one epoch over `train_n` images; the last batch may be partial."""
@@ -126,14 +113,15 @@ class Conditions:
 class RunSpec:
     """One run as it is asked for: the configuration, the conditions wanted (`auto` where the box decides), its data.
 
-    `epochs` counts the first, untimed one. With `window_steps` each "epoch" is a window of that many steps, and the
-    time of a full epoch is extrapolated by steps.
+    `epochs` counts the first, untimed one. Without it the run goes on until the 95 % interval of the steady time is
+    within `target_ci` of it, at most to `max_epochs` epochs or `max_sec` seconds of training. With `window_steps` each
+    "epoch" is a window of that many steps, and the time of a full epoch is extrapolated by steps.
     """
 
     depth: int = DEFAULT_CONFIG.depth
     base_filters: int = DEFAULT_CONFIG.base_filters
     batch_size: int = DEFAULT_CONFIG.batch_size
-    epochs: int = 4
+    epochs: int | None = None
     window_steps: int | None = None
     seed: int = 123
     dataset: str = "auto"
@@ -143,21 +131,37 @@ class RunSpec:
     precision: str = "float32"
     jit_compile: str = "auto"
     device: str = "auto"
+    steps_per_execution: int | str = 1  # steps per call into the framework; or `auto`
+    target_ci: float = 0.01  # half-width of the interval over the steady time
+    max_epochs: int = 500
+    max_sec: float = 300.0
+    compile_cache: str = "off"
 
     def __post_init__(self) -> None:
         RunConfig(self.depth, self.base_filters, self.batch_size)
-        _require(_is_whole(self.epochs, 2), self, "epochs", "at least 2: the first is untimed")
-        is_window = self.window_steps is None or _is_whole(self.window_steps, 1)
-        _require(is_window, self, "window_steps", "a whole number of at least 1, or absent")
-        _require(_is_whole(self.seed, 0), self, "seed", "0 or above")
-        _require(_is_whole(self.train_n, 1), self, "train_n", "at least 1")
+        is_count = self.epochs is None or is_whole(self.epochs, 2)
+        require(is_count, self, "epochs", "at least 2 (the first is untimed), or absent: until the time is known")
+        is_window = self.window_steps is None or is_whole(self.window_steps, 1)
+        require(is_window, self, "window_steps", "a whole number of at least 1, or absent")
+        require(is_whole(self.seed, 0), self, "seed", "0 or above")
+        require(is_whole(self.train_n, 1), self, "train_n", "at least 1")
         for name, choices in SPEC_CHOICES.items():
-            _require(getattr(self, name) in choices, self, name, f"one of {', '.join(choices)}")
-        _require(DEVICE.fullmatch(self.device) is not None, self, "device", "auto, cpu, gpu, gpu:N or a GPU's UUID")
+            require(getattr(self, name) in choices, self, name, f"one of {', '.join(choices)}")
+        is_auto = self.steps_per_execution == "auto"
+        require(is_auto or is_whole(self.steps_per_execution, 1), self, "steps_per_execution", "auto or at least 1")
+        require(is_finite(self.target_ci) and self.target_ci > 0, self, "target_ci", "a share above 0, e.g. 0.01")
+        require(is_whole(self.max_epochs, 2), self, "max_epochs", "at least 2: the first is untimed")
+        require(is_finite(self.max_sec) and self.max_sec > 0, self, "max_sec", "a number of seconds above 0")
+        require(DEVICE.fullmatch(self.device) is not None, self, "device", "auto, cpu, gpu, gpu:N or a GPU's UUID")
 
     @property
     def config(self) -> RunConfig:
         return RunConfig(self.depth, self.base_filters, self.batch_size)
+
+    @property
+    def most_epochs(self) -> int:
+        """The epochs that a run takes at most: those asked for, else `max_epochs`."""
+        return self.max_epochs if self.epochs is None else self.epochs
 
     @property
     def timing_mode(self) -> str:
@@ -167,9 +171,10 @@ class RunSpec:
 DEVICE = re.compile(r"auto|cpu|gpu(:\d+)?|(GPU|MIG)-.+")
 SPEC_CHOICES = {
     "dataset": ("auto", "cifar10", "synthetic"),
-    "pipeline": ("auto", "tfdata", "arrays"),
+    "pipeline": ("auto", "tfdata", "arrays", "indices", "device"),
     "precision": ("float32", "mixed_float16", "mixed_bfloat16"),
     "jit_compile": ("auto", "on", "off"),
+    "compile_cache": ("off", "on"),
 }
 
 
@@ -213,33 +218,79 @@ class RunRecord:
     cpu_time_sec: float | None = None  # user + system of the whole process
     load_avg: float | None = None  # 1-minute load average at the end
     flags: tuple[str, ...] = ()
+    rel_spread: float | None = None  # sample standard deviation of the stall-free timed epochs / steady time
+    rel_ci95: float | None = None  # half-width of the 95 % interval of the steady time / steady time
+    rel_trend: float | None = None  # change from the first to the last timed epoch by a fitted line / steady time
+    stop_reason: str | None = None  # one of STOP_REASONS
+    host_busy_cores: float | None = None  # processor cores that other processes used while epochs were timed
+    compile_cache: str | None = None  # off | cold | warm
+    peak_memory_bytes: int | None = None  # of the device, by the framework's allocator
+    device_memory_bytes: int | None = None  # of the whole device
+    gpu_uuid: str | None = None
+    driver_version: str | None = None
+    sm_clock_mhz: float | None = None  # mean while epochs were timed
+    throttle_reasons: str | None = None  # seen while epochs were timed, joined by ';'; none: none was
+    power_limit_w: float | None = None
+    temp_start_c: float | None = None
+    temp_end_c: float | None = None
+    idle_sec: float | None = None  # waited before the first epoch to measure the idle power; in no overhead
+    energy_source: str | None = None  # one of ENERGY_SOURCES; board energy, all of the GPU's
+    energy_estimated: int | None = None  # 1: by a model of the board's power, not measured
+    energy_j_per_epoch: float | None = None  # per full epoch
+    energy_lo_j: float | None = None  # band of energy_j_per_epoch where it is estimated
+    energy_hi_j: float | None = None
+    energy_net_j_per_epoch: float | None = None  # above the idle power
+    energy_j_window: float | None = None  # of the whole block of timed epochs
+    energy_window_sec: float | None = None
+    energy_n_epochs: int | None = None  # epochs (or windows) in the block
+    mean_power_w: float | None = None
+    max_power_w: float | None = None
+    idle_power_w: float | None = None
+    power_samples: int | None = None
+    power_dt_sec: float | None = None  # median time between samples
+    max_gap_sec: float | None = None  # longest time between samples
+    counter_poll_ratio: float | None = None  # energy by the counter / energy by polled power
+    energy_flags: tuple[str, ...] = ()  # of epochcast.energy.ENERGY_FLAGS
+    cpu_energy_j: float | None = None  # of the processor packages, over the block of timed epochs (RAPL)
+    meter_version: int | None = None
+    git_commit: str | None = None  # of the checkout, `-dirty` where it has changes
 
     def __post_init__(self) -> None:
         RunConfig(self.depth, self.base_filters, self.batch_size)
-        _require_time(self, "timestamp_utc")
-        _require_positive(self, "epochs", "params", "avg_time_sec", "images_per_sec", "schema_version", "train_n")
+        require_time(self, "timestamp_utc")
+        require_positive(self, "epochs", "params", "avg_time_sec", "images_per_sec", "schema_version", "train_n")
         _require_known_schema(self)
-        _require_positive(self, "steps_per_execution", "window_steps", "steady_time_sec", "n_timed", "wall_sec")
-        are_times = all(_is_finite(seconds) and seconds > 0 for seconds in self.epoch_times_json)
-        _require(
+        require_positive(self, "steps_per_execution", "window_steps", "steady_time_sec", "n_timed", "wall_sec")
+        are_times = all(is_finite(seconds) and seconds > 0 for seconds in self.epoch_times_json)
+        require(
             are_times and len(self.epoch_times_json) == self.epochs,
             self,
             "epoch_times_json",
             f"{self.epochs} positive numbers of seconds (column epochs)",
         )
-        _require(self.test_acc is None or 0 <= self.test_acc <= 1, self, "test_acc", "between 0 and 1, or empty")
-        _require_not_negative(self, "n_stalled", "seed", "overhead_sec", "cpu_time_sec", "load_avg")
-        _require(self.tf32 in (None, "on", "off"), self, "tf32", "on, off or empty")
-        _require(self.jit_compile in (None, "on", "off"), self, "jit_compile", "on, off or empty")
+        require(self.test_acc is None or 0 <= self.test_acc <= 1, self, "test_acc", "between 0 and 1, or empty")
+        require_not_negative(self, "n_stalled", "seed", "overhead_sec", "cpu_time_sec", "load_avg")
+        require(self.tf32 in (None, "on", "off"), self, "tf32", "on, off or empty")
+        require(self.jit_compile in (None, "on", "off"), self, "jit_compile", "on, off or empty")
         is_windowed = self.timing_mode == "steps_extrapolated"
-        _require(
+        require(
             self.timing_mode in (None, "full_epoch", "steps_extrapolated"), self, "timing_mode", "a known timing mode"
         )
-        _require((self.window_steps is not None) == is_windowed, self, "window_steps", "set exactly for windowed runs")
-        _require(KNOWN_FLAGS.issuperset(self.flags), self, "flags", f"of {', '.join(sorted(KNOWN_FLAGS))}")
+        require((self.window_steps is not None) == is_windowed, self, "window_steps", "set exactly for windowed runs")
+        require_not_negative(self, "rel_spread", "rel_ci95", "host_busy_cores", "idle_sec", "max_gap_sec")
+        require_positive(self, "peak_memory_bytes", "device_memory_bytes", "sm_clock_mhz", "power_limit_w")
+        require_positive(self, "energy_j_per_epoch", "energy_lo_j", "energy_hi_j", "energy_j_window")
+        require_positive(self, "energy_window_sec", "energy_n_epochs", "mean_power_w", "max_power_w", "cpu_energy_j")
+        require(self.rel_trend is None or is_finite(self.rel_trend), self, "rel_trend", "finite")
+        require(self.stop_reason in (None, *STOP_REASONS), self, "stop_reason", f"of {', '.join(STOP_REASONS)}")
+        require(self.compile_cache in (None, "off", "cold", "warm"), self, "compile_cache", "off, cold or warm")
+        is_source = self.energy_source in (None, *ENERGY_SOURCES)
+        require(is_source, self, "energy_source", f"of {', '.join(ENERGY_SOURCES)}")
+        require(self.energy_estimated in (None, 0, 1), self, "energy_estimated", "0, 1 or empty")
+        require(KNOWN_FLAGS.issuperset(self.flags), self, "flags", f"of {', '.join(sorted(KNOWN_FLAGS))}")
         if self.n_stalled is not None:
             says = f"with 'stalled' exactly where n_stalled is above 0 (it is {self.n_stalled})"
-            _require(("stalled" in self.flags) == (self.n_stalled > 0), self, "flags", says)
+            require(("stalled" in self.flags) == (self.n_stalled > 0), self, "flags", says)
 
     @property
     def config(self) -> RunConfig:
@@ -283,14 +334,14 @@ class FailureRecord:
 
     def __post_init__(self) -> None:
         RunConfig(self.depth, self.base_filters, self.batch_size)
-        _require_time(self, "timestamp_utc")
-        _require(bool(self.run_id), self, "run_id", "given")
-        _require(self.status in FAILURE_STATUSES, self, "status", f"one of {', '.join(FAILURE_STATUSES)}")
-        _require_positive(self, "epochs", "schema_version")
+        require_time(self, "timestamp_utc")
+        require(bool(self.run_id), self, "run_id", "given")
+        require(self.status in FAILURE_STATUSES, self, "status", f"one of {', '.join(FAILURE_STATUSES)}")
+        require_positive(self, "epochs", "schema_version")
         _require_known_schema(self)
-        are_times = all(_is_finite(seconds) and seconds > 0 for seconds in self.epoch_times_json)
-        _require(are_times, self, "epoch_times_json", "positive numbers of seconds")
-        _require_not_negative(self, "wall_sec")
+        are_times = all(is_finite(seconds) and seconds > 0 for seconds in self.epoch_times_json)
+        require(are_times, self, "epoch_times_json", "positive numbers of seconds")
+        require_not_negative(self, "wall_sec")
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,7 +354,7 @@ class Exclusion:
 
     def __post_init__(self) -> None:
         for name in ("run_id", "reason", "date"):
-            _require(bool(getattr(self, name)), self, name, "given")
+            require(bool(getattr(self, name)), self, name, "given")
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,13 +393,22 @@ class AggRow:
     overhead_sec_std: float | None = None
     acc_epochs: int | None = None  # the epoch count that the accuracy was measured after
     n_diverged: int | None = None  # of the runs in the means: loss NaN, or no better than guessing
+    n_energy: int | None = None  # runs of measured energy without an energy flag, in the three below
+    energy_j_per_epoch_median: float | None = None  # board energy of a full epoch
+    energy_j_per_epoch_mad: float | None = None  # median absolute deviation; of one run unknown
+    mean_power_w_median: float | None = None
+    peak_memory_bytes: int | None = None  # the largest
+    device_memory_bytes: int | None = None
 
     def __post_init__(self) -> None:
         RunConfig(self.depth, self.base_filters, self.batch_size)
-        _require_positive(self, "params", "n", "steps_per_epoch", "avg_time_mean", "thr_mean", "first_epoch_sec_mean")
-        _require_not_negative(self, "avg_time_std", "thr_std", "acc_std", "first_epoch_sec_std")
-        _require_not_negative(self, "overhead_sec_mean", "overhead_sec_std", "n_stalled", "n_flagged", "n_diverged")
-        _require(self.acc_mean is None or 0 <= self.acc_mean <= 1, self, "acc_mean", "between 0 and 1, or empty")
+        require_positive(self, "params", "n", "steps_per_epoch", "avg_time_mean", "thr_mean", "first_epoch_sec_mean")
+        require_not_negative(self, "avg_time_std", "thr_std", "acc_std", "first_epoch_sec_std")
+        require_not_negative(self, "overhead_sec_mean", "overhead_sec_std", "n_stalled", "n_flagged", "n_diverged")
+        require_not_negative(self, "n_energy", "energy_j_per_epoch_mad")
+        require_positive(self, "energy_j_per_epoch_median", "mean_power_w_median")
+        require_positive(self, "peak_memory_bytes", "device_memory_bytes")
+        require(self.acc_mean is None or 0 <= self.acc_mean <= 1, self, "acc_mean", "between 0 and 1, or empty")
 
     @property
     def config(self) -> RunConfig:

@@ -12,27 +12,33 @@ import keras
 class EpochTimer(keras.callbacks.Callback):  # type: ignore[misc]  # keras ships no types
     """Seconds of every epoch of one `fit`, by a monotonic clock, in `epoch_times_sec`.
 
-    The clock stops in `on_epoch_end`, after Keras has fetched the epoch's logs: they depend on every step, so the
-    device has finished. Pass no `validation_data` to `fit` and keep this callback first: both would be timed.
+    `epoch_edges_sec` holds when each began and ended, by `time.monotonic`, which other processes read too. The clock
+    stops in `on_epoch_end`, after Keras has fetched the epoch's logs: they depend on every step, so the device has
+    finished. Pass no `validation_data` to `fit` and keep this callback first: both would be timed.
 
     Args:
         on_epoch: called after the clock has stopped with (seconds of all epochs so far, logs); what it does is not
-            timed, but belongs to the run's overhead.
+            timed, but belongs to the run's overhead. If it returns true, training ends.
     """
 
-    def __init__(self, on_epoch: Callable[[list[float], dict[str, float]], None] | None = None) -> None:
+    def __init__(self, on_epoch: Callable[[list[float], dict[str, float]], bool | None] | None = None) -> None:
         super().__init__()
         self.epoch_times_sec: list[float] = []
+        self.epoch_edges_sec: list[tuple[float, float]] = []
         self._on_epoch = on_epoch
-        self._start = 0.0
+        self._start = self._start_edge = 0.0
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        self.epoch_times_sec = []
+        self.epoch_times_sec, self.epoch_edges_sec = [], []
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._start_edge = time.monotonic()
         self._start = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self.epoch_times_sec.append(time.perf_counter() - self._start)
-        if self._on_epoch is not None:
-            self._on_epoch(self.epoch_times_sec, {name: float(value) for name, value in (logs or {}).items()})
+        self.epoch_edges_sec.append((self._start_edge, time.monotonic()))
+        if self._on_epoch is not None and self._on_epoch(
+            self.epoch_times_sec, {name: float(value) for name, value in (logs or {}).items()}
+        ):
+            self.model.stop_training = True

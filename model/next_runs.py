@@ -32,7 +32,8 @@ from epochcast.cli import (
 from epochcast.environment import box_device_name
 from epochcast.files import write_text_atomically
 from epochcast.paths import home
-from epochcast.schema import TRAIN_N, AggRow, Conditions, RunConfig
+from epochcast.precision import MIN_TIMED_EPOCHS
+from epochcast.schema import TRAIN_N, WARMUP_EPOCHS, AggRow, Conditions, RunConfig
 from model.design import D_OPTIMAL_RUNS, DEFAULT_GRID, guessed_law, next_indices
 from model.fitting import LAW_ALONE
 from model.physics import Array
@@ -40,9 +41,10 @@ from model.predictor import choose_model
 from model.startup import FORM
 
 OUT_COLUMNS = (
-    "depth", "base_filters", "batch_size", "epochs", "pipeline", "precision", "jit_compile", "train_n", "dataset",
-    "device",
+    "depth", "base_filters", "batch_size", "epochs", "pipeline", "precision", "jit_compile", "steps_per_execution",
+    "train_n", "dataset", "device",
 )  # fmt: skip
+LEAST_EPOCHS = WARMUP_EPOCHS + MIN_TIMED_EPOCHS  # what a run costs at least that goes on until its time is known
 MAX_CANDIDATES = 2_000  # their distances are held in memory, pair by pair
 
 
@@ -112,7 +114,7 @@ def plan_next(
     return runs, source
 
 
-def configs_csv(runs: Sequence[NextRun], epochs: int, conditions: Conditions) -> str:
+def configs_csv(runs: Sequence[NextRun], epochs: int | None, conditions: Conditions) -> str:
     """The runs as `run_grid --configs` reads them, under the conditions of what is measured already."""
     specs = [asdict(spec_under(run.config, epochs, conditions, in_windows=True)) for run in runs]
     names = [*OUT_COLUMNS, *(["window_steps"] if conditions.window_steps is not None else [])]
@@ -133,7 +135,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, values in DEFAULT_GRID.items():
         parser.add_argument(f"--{name}", type=int_list, default=list(values), metavar="LIST", help="of the candidates")
     parser.add_argument("--n", type=positive_int, default=D_OPTIMAL_RUNS, help="how many to name")
-    parser.add_argument("--epochs", type=positive_int, default=4, help="epochs of each run, the untimed first included")
+    parser.add_argument(
+        "--epochs",
+        type=positive_int,
+        metavar="N",
+        help="exactly N epochs each, the untimed first included (default: until the steady time is known)",
+    )
     parser.add_argument(
         "--model", type=Path, metavar="PATH", help="a .keras model whose times guide the first choice; default: chosen"
     )
@@ -141,7 +148,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     path_flag(parser, "--out", lambda: home() / "results" / "next_runs.csv", "file for run_grid --configs")
     add_json_flag(parser)
     arguments = parser.parse_args(argv)
-    if arguments.epochs < 2:
+    if arguments.epochs is not None and arguments.epochs < 2:
         parser.error("--epochs must be at least 2: the first is untimed")
     if (n_grid := len(arguments.depth) * len(arguments.base_filters) * len(arguments.batch_size)) > MAX_CANDIDATES:
         parser.error(f"{n_grid:,} candidates: at most {MAX_CANDIDATES:,} are taken. Shorten a list.")
@@ -154,7 +161,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             RunConfig(*values)
             for values in itertools.product(arguments.depth, arguments.base_filters, arguments.batch_size)
         ]
-        runs, source = plan_next(rows, grid, arguments.n, arguments.epochs, arguments.model)
+        runs, source = plan_next(rows, grid, arguments.n, arguments.epochs or LEAST_EPOCHS, arguments.model)
         conditions = rows[0].conditions if rows else Conditions()
         write_text_atomically(arguments.out, configs_csv(runs, arguments.epochs, conditions))
         out = arguments.out.absolute()

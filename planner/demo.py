@@ -16,7 +16,7 @@ from aggregate.agg_table import write_agg
 from aggregate.figures import draw_figures
 from aggregate.runs_agg import Aggregation, report_lines
 from collect.grid import grid_runs
-from collect.run_grid import GridResult, run_grid
+from collect.grid_loop import GridResult, run_grid
 from collect.run_one import output_printer
 from epochcast.cli import (
     EXIT_FAILED,

@@ -219,6 +219,8 @@ def _number(values: Mapping[str, Any], name: str, least: float = 0.0) -> float:
 
 def _run_of(run: Mapping[str, Any]) -> PlanRun:
     spec = RunSpec(**run["spec"])
+    if spec.epochs is None:
+        raise ValueError("epochs is None: a planned run has a fixed number")
 
     def interval(part: str) -> Interval:
         value, upper = _number(run, f"{part}_sec"), f"{part}_sec_upper"

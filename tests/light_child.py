@@ -83,7 +83,7 @@ def environment(**more: str) -> dict[str, str]:
 
 def light_spec(**values: object) -> RunSpec:
     """A small spec with a synthetic data set, changed by `values`."""
-    return RunSpec(**{"depth": 1, "base_filters": 2, "train_n": 1000, "dataset": "synthetic", **values})
+    return RunSpec(**{"depth": 1, "base_filters": 2, "train_n": 1000, "dataset": "synthetic", "epochs": 4, **values})
 
 
 def wait_for(condition, seconds: float = 25.0):
@@ -121,21 +121,22 @@ def _hang() -> None:
         time.sleep(60)
 
 
-def _behave(spec: RunSpec, behaviour: str, arguments: list[str], parent: int, tell) -> int:
+def _behave(spec: RunSpec, behaviour: str, arguments: list[str], parent: int, idle_sec: float, tell) -> int:
     if behaviour == "refuse":
         tell("refused", message="this box has no such device.")
         return 2
     is_synthetic = spec.dataset == "synthetic"
+    pace_sec = float(arguments[0]) if behaviour == "paced" else 0.0  # paced SECONDS DEVICE: epochs that really last
     tell(
         "started",
-        device_name=cpu_name(),
+        device_name=arguments[1] if behaviour == "paced" and len(arguments) > 1 else cpu_name(),
         backend="tensorflow",
         backend_version="2.99.1",
         tf_version="2.99.1",
         keras_version="3.99.0",
         precision=spec.precision,
         tf32="off",
-        pipeline="tfdata",
+        pipeline="tfdata" if spec.pipeline == "auto" else spec.pipeline,
         jit_compile="off",
         steps_per_execution=1,
         dataset="synthetic" if is_synthetic else "cifar10_npz",
@@ -143,16 +144,25 @@ def _behave(spec: RunSpec, behaviour: str, arguments: list[str], parent: int, te
         params=count_params(spec.depth, spec.base_filters),
         data_origin="nowhere",
     )
-    times = [FIRST_SEC] + [EPOCH_SEC] * (spec.epochs - 1)
+    if on_gpu := os.environ.get("LIGHT_CHILD_ON_GPU"):  # a file that tells a fake driver who computes on its GPU
+        Path(on_gpu).write_text(str(os.getpid()))
+    if behaviour == "paced" and idle_sec:
+        idle_start = time.monotonic()
+        time.sleep(idle_sec)
+        tell("idle", edges=(idle_start, time.monotonic()))
+    times = [pace_sec or FIRST_SEC] + [pace_sec or EPOCH_SEC] * (spec.most_epochs - 1)
     if behaviour == "times":
         times = [float(text) for text in arguments[0].split(",")]
     for number in range(1, len(times) + 1):
         loss = float("nan") if behaviour == "nan" and number > 1 else 1.0 / number
-        tell("epoch", times=times[:number], logs={"loss": loss, "accuracy": 0.5})
+        time.sleep(pace_sec)
+        now = time.monotonic()
+        tell("epoch", times=times[:number], edges=(now - times[number - 1], now), logs={"loss": loss, "accuracy": 0.5})
         if number == 2 and (code := _misbehave(behaviour, arguments, parent, tell)) is not None:
             return code
     is_measured = not is_synthetic and spec.window_steps is None
-    tell("done", test_acc=TEST_ACC if is_measured else None)
+    reason = "max_epochs" if spec.epochs is None else "epochs"
+    tell("done", stop_reason=reason, test_acc=TEST_ACC if is_measured else None, peak_memory_bytes=None)
     if behaviour == "late-segfault":
         _die(signal.SIGSEGV)
     return 0
@@ -206,12 +216,12 @@ def _misbehave(behaviour: str, arguments: list[str], parent: int, tell) -> int |
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         os.kill(parent, signal.SIGINT)
     else:
-        assert behaviour in ("ok", "times", "nan", "late-segfault"), behaviour
+        assert behaviour in ("ok", "times", "paced", "nan", "late-segfault"), behaviour
     return None
 
 
 def main() -> int:
-    *arguments, descriptor, parent = sys.argv[1:]
+    *arguments, descriptor, parent, idle_sec = sys.argv[1:]
     die_with_parent(int(parent))
     spec = RunSpec(**json.load(sys.stdin))
     behaviour = arguments.pop(0)
@@ -226,7 +236,7 @@ def main() -> int:
             print(json.dumps({"event": event, **values}), file=events, flush=True)
 
         try:
-            return _behave(spec, behaviour, arguments, int(parent), tell)
+            return _behave(spec, behaviour, arguments, int(parent), float(idle_sec), tell)
         except KeyboardInterrupt:
             tell("failed", status="interrupted", message="interrupted")
             return 130

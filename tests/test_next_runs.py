@@ -23,7 +23,7 @@ from epochcast.schema import AggRow, Conditions, RunConfig, RunRecord, RunSpec
 from epochcast.tables import read_runs, write_table
 from model.design import DEFAULT_GRID, next_indices
 from model.fitting import PHYSICS, fit_time_models
-from model.next_runs import main, measured_costs, plan_next
+from model.next_runs import LEAST_EPOCHS, main, measured_costs, plan_next
 from model.time_model import Table
 
 SMALL = ["--depth", "2:3", "--base_filters", "16,32", "--batch_size", "64:256:x2"]  # twelve configurations
@@ -285,7 +285,7 @@ def test_one_json_object_holds_what_the_file_holds_and_the_library_agrees(home, 
     written = [spec.config for spec in read_configs(out, RunSpec())]
     assert [RunConfig(r["depth"], r["base_filters"], r["batch_size"]) for r in answer["runs"]] == written
     assert answer["total_sec"] == pytest.approx(sum(run["expected_sec"] for run in answer["runs"]), rel=1e-12)
-    runs, source = plan_next(rows, SMALL_GRID, 4, 4)
+    runs, source = plan_next(rows, SMALL_GRID, 4, LEAST_EPOCHS)
     assert [run.config for run in runs] == written
     assert [(r["by"], r["expected_sec"]) for r in answer["runs"]] == [(run.by, run.expected_sec) for run in runs]
     assert source == answer["seconds_from"]

@@ -79,7 +79,7 @@ def test_a_table_that_is_replaced_during_the_run_costs_no_row(runs, log_dir, cap
 
 
 def run_with_limit(runs, log_dir, largest_file):
-    flags = ["--depth", "1", "--base_filters", "2", "--dataset", "synthetic", "--run_id", "late"]
+    flags = ["--depth", "1", "--base_filters", "2", "--dataset", "synthetic", "--epochs", "4", "--run_id", "late"]
     flags += ["--runs", str(runs), "--log_dir", str(log_dir)]
     return subprocess.run(
         run_one_command("ok", flags=flags, largest_file=largest_file),

@@ -29,14 +29,14 @@ from light_child import (
 
 from collect import run_grid as grid
 from collect.grid import grid_name, grid_runs, read_configs
+from collect.grid_loop import run_grid
 from collect.recover import recover
-from collect.run_grid import run_grid
 from collect.runner import RunRefusedError
 from epochcast.paths import CODE_ROOT
 from epochcast.schema import Exclusion, FailureRecord, RunRecord, RunSpec
 from epochcast.tables import append_row, read_table
 
-DATA = ["--train_n", "1000", "--dataset", "synthetic"]
+DATA = ["--train_n", "1000", "--dataset", "synthetic", "--epochs", "4"]
 SMALL = ["--depth", "1", "--base_filters", "2", *DATA]
 
 
@@ -205,7 +205,7 @@ BAD_CONFIGS = [
     ("a.csv", "depth,filters\n2,16\n", ":2: unknown column filters"),
     ("b.csv", "depth,batch_size\n2,64\n2,many\n", ":3, column 'batch_size': expected a whole number, got 'many'"),
     ("c.csv", "depth\n\n\n0\n", ":4: RunConfig.depth must be a whole number of at least 1, got 0"),
-    ("d.csv", "depth,pipeline\n2,numpy\n", ":2: RunSpec.pipeline must be one of auto, tfdata, arrays, got 'numpy'"),
+    ("d.csv", "depth,pipeline\n2,numpy\n", ":2: RunSpec.pipeline must be one of auto, tfdata, arrays, indices, device"),
     ("e.csv", "", ": the grid is empty"),
     ("f.csv", "depth,base_filters\n", ": the grid is empty"),
     ("g.csv", "depth\n2,16\n", ":2: more cells than columns: 16"),
@@ -279,11 +279,11 @@ def test_progress_is_done_of_total_with_the_time_left_and_a_summary_closes_it(be
     assert all(re.search(r"; \d+ s left$|; \d+ min \d\d s left$", line) for line in progress)
     assert progress[-1].endswith("; 0 s left")
     by_size = {size: line for line in progress for size in (16, 32, 64) if f"(1,2,{size})" in line}
-    assert re.search(r"0\.00200 s/epoch, 500,000 images/s, \S+ s in all;", by_size[16])
+    assert re.search(r"0\.00200 s/epoch, 500,000 images/s, \S+ s in all \[short\];", by_size[16])
     assert "OOM (1,2,32): ResourceExhaustedError" in by_size[32]
-    assert "[diverged]" in by_size[64]
+    assert "[short, diverged]" in by_size[64]
     assert closing.startswith("2 of 3 runs measured in ")
-    assert "1 oom, 1 flagged" in closing
+    assert "1 oom, 2 flagged (short 2, diverged 1)" in closing
     assert f"rows in {bench.runs}, failures in {bench.runs.with_name('failures.csv')}" in closing
 
 
@@ -521,3 +521,47 @@ def test_a_grid_of_more_than_ten_thousand_configurations_is_refused_at_once(caps
         grid.main(["--depth", "1:16", "--base_filters", "1:1000", "--batch_size", "1:1000", "--dry_run"])
     assert end.value.code == 2
     assert "a grid of 16,000,000 configurations: at most 10,000" in capsys.readouterr().err
+
+
+# --- runs that something disturbed ------------------------------------------------------------------------------------
+
+STALLED, CALM = "0.004,0.002,0.002,0.009,0.002", "0.004,0.002,0.002,0.002,0.002"
+
+
+def test_a_flagged_run_is_measured_once_more_and_both_rows_stay(bench):
+    result = bench.measure("times", STALLED, batch_sizes=(16,), repeats_flagged=True)
+    first, second = bench.rows
+    assert second.run_id == f"{first.run_id}-again"
+    assert "stalled" in first.flags and "stalled" in second.flags  # and not a third time
+    assert result.measured == [first, second]
+    assert re.search(r"2 of 2 runs measured in .*, 2 flagged \(stalled 2, short 2\)", bench.said[-1])
+
+
+def test_what_would_come_out_the_same_is_not_measured_again(bench):
+    bench.measure("times", CALM, batch_sizes=(16,), repeats_flagged=True)
+    assert [row.flags for row in bench.rows] == [("short",)]
+    bench.measure("nan", batch_sizes=(32,), repeats_flagged=True)
+    assert [row.flags for row in bench.rows] == [("short",), ("short", "diverged")]
+
+
+def test_flagged_runs_are_kept_as_they_are_where_that_is_asked_for(bench):
+    assert bench.start("times", STALLED, flags=["--batch_size", "16", "--keep_flagged"]).wait(60) == 0, bench.output
+    assert bench.measured == [16]
+    assert bench.start("times", CALM, flags=["--batch_size", "16"]).wait(60) == 0, bench.output
+    assert bench.measured == [16, 16]  # a later call measures it again
+    assert bench.start("times", CALM, flags=["--batch_size", "16"]).wait(60) == 0, bench.output
+    assert bench.measured == [16, 16]
+    assert "nothing left to measure" in bench.output
+
+
+def test_the_second_run_comes_after_all_others(bench):
+    bench.measure("16=times,32=ok,64=ok", STALLED, repeats_flagged=True)
+    assert bench.started[-1] == 16
+    assert Counter(bench.started) == {16: 2, 32: 1, 64: 1}
+
+
+def test_no_run_begins_after_the_time_given(bench):
+    result = bench.measure("ok", stop_after_sec=0.0)
+    assert (result.measured, bench.started) == ([], [])
+    assert bench.said[-1].startswith("0 of 3 runs measured")
+    assert len(bench.measure("ok", stop_after_sec=60.0).measured) == 3

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from epochcast.tables import read_table
 from workload.shape import count_params
 
 RUN_ONE = str(CODE_ROOT / "collect" / "run_one.py")
-SMALL = ["--depth", "1", "--base_filters", "2", "--train_n", "1000", "--dataset", "synthetic"]
+SMALL = ["--depth", "1", "--base_filters", "2", "--train_n", "1000", "--dataset", "synthetic", "--epochs", "4"]
 
 
 @pytest.fixture
@@ -60,13 +61,13 @@ def failures_of(home):
 
 def test_stdout_has_the_epochs_and_ends_with_the_row_as_json(home, measure_one, capsys):
     assert measure_one("ok", "--epochs", "3", "--batch_size", "64", "--run_id", "mine", "--seed", "0") == 0
-    first, *epochs, logged = capsys.readouterr().out.splitlines()
+    first, *epochs, result, flag, logged = capsys.readouterr().out.splitlines()
     (row,) = rows_of(home)
     assert first.startswith("(1,2,64) with ")
     assert [line.partition(":")[0] for line in epochs] == ["epoch 1/3", "epoch 2/3", "epoch 3/3"]
     assert json.loads(logged.removeprefix("LOGGED: ")) == to_json_dict(row)
     assert (row.run_id, row.seed, row.epochs) == ("mine", 0, 3)
-    assert (home / "logs" / "mine.txt").read_text().splitlines() == [first, *epochs, logged]
+    assert (home / "logs" / "mine.txt").read_text().splitlines() == [first, *epochs, result, flag, logged]
     assert json.loads((home / "logs" / "mine.json").read_text())["row"] == to_json_dict(row)
 
 
@@ -160,7 +161,7 @@ BAD_FLAGS = [
     (["--base_filters", "x"], "--base_filters: expected a whole number of at least 1, got 'x'"),
     (["--train_n", "0"], "--train_n"),
     (["--epochs", "0"], "--epochs"),
-    (["--epochs", "1"], "epochs must be at least 2: the first is untimed, got 1"),
+    (["--epochs", "1"], "epochs must be at least 2 (the first is untimed), or absent: until the time is known, got 1"),
     (["--window_steps", "0"], "--window_steps"),
     (["--seed", "-1"], "--seed"),
     (["--pipeline", "numpy"], "--pipeline: invalid choice: 'numpy'"),
@@ -296,7 +297,12 @@ def test_run_one_by_path_from_another_folder_trains_and_appends_a_row(tmp_path):
     assert done.returncode == 0, done.stderr
     (row,) = rows_of(home)
     lines = done.stdout.splitlines()
-    assert [line.partition(":")[0] for line in lines[1:]] == ["epoch 1/3", "epoch 2/3", "epoch 3/3", "LOGGED"]
+    *epochs, logged = [line for line in lines[1:] if not line.startswith("flag ")]
+    assert [line.partition(":")[0] for line in [*epochs[:-1], logged]] == [
+        *(f"epoch {i}/3" for i in (1, 2, 3)),
+        "LOGGED",
+    ]
+    assert epochs[-1].startswith("steady time ")
     assert json.loads(lines[-1].removeprefix("LOGGED: ")) == to_json_dict(row)
     log = (home / "logs" / "real.txt").read_text()
     assert set(lines) <= set(log.splitlines())
@@ -320,3 +326,48 @@ def test_a_backend_that_is_not_installed_is_one_clear_error_and_no_failure(home,
     assert run_one.main([*SMALL, "--device", "cpu"]) == 1
     assert "No module named 'torch'. Install it, or choose another backend" in the_error(capsys)
     assert rows_of(home) == failures_of(home) == []
+
+
+# --- with and without the pipeline ------------------------------------------------------------------------------------
+
+
+def test_a_configuration_is_measured_with_and_without_its_pipeline(home, measure_one, capsys):
+    assert measure_one("ok", "--split_input", "--run_id", "mine") == 0
+    with_pipeline, on_device = rows_of(home)
+    assert (with_pipeline.run_id, with_pipeline.pipeline) == ("mine", "tfdata")
+    assert (on_device.run_id, on_device.pipeline) == ("mine-device", "device")
+    assert with_pipeline.config == on_device.config
+    said = capsys.readouterr().out
+    assert "steady_sec_tfdata: 0.00200\nsteady_sec_device: 0.00200\nwaiting_share: 0" in said
+
+
+def timed(seconds, pipeline, rel_ci95):
+    return replace(
+        a_row(), steady_time_sec=seconds, pipeline=pipeline, rel_ci95=rel_ci95, avg_time_sec=seconds, n_stalled=0
+    )
+
+
+def a_row():
+    return RunRecord("2026-01-01T00:00:00+00:00", None, 2, 16, 64, 2, 1, (1.0, 1.0), 1.0, 1.0, None)
+
+
+def test_the_share_that_the_device_waits_has_the_interval_of_both_runs():
+    answer = run_one.split_input(timed(2.0, "tfdata", 0.03), timed(0.5, "device", 0.04))
+    assert answer["waiting_share"] == 0.75
+    half = 0.25 * 0.05  # a ratio's relative errors add as squares
+    assert answer["waiting_share_ci95_lo"] == pytest.approx(0.75 - half)
+    assert answer["waiting_share_ci95_hi"] == pytest.approx(0.75 + half)
+    assert "below 0" not in answer["waiting_for"]
+
+
+def test_a_device_pipeline_that_is_slower_is_said_to_be():
+    answer = run_one.split_input(timed(1.0, "arrays", None), timed(1.2, "device", 0.01))
+    assert answer["waiting_share"] == pytest.approx(-0.2)
+    assert answer["waiting_share_ci95_lo"] is None
+    assert "below 0: on this box" in answer["waiting_for"]
+
+
+def test_the_device_pipeline_is_not_compared_with_itself(home, measure_one, capsys):
+    with pytest.raises(SystemExit):
+        measure_one("ok", "--split_input", "--pipeline", "device")
+    assert "--split_input compares a pipeline with `device`" in capsys.readouterr().err

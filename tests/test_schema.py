@@ -92,7 +92,7 @@ BAD = {
     RunConfig: [(n, v) for n in ("depth", "base_filters", "batch_size") for v in (0, -1, 2.0, "3", None)],
     RunSpec: [
         *((n, v) for n in ("depth", "base_filters", "batch_size") for v in (0, -1)),
-        *(("epochs", v) for v in (1, 0, -4, 4.0, "4", None)),
+        *(("epochs", v) for v in (1, 0, -4, 4.0, "4", True)),
         *(("window_steps", v) for v in (0, -1, 2.5, "5")),
         *(("seed", v) for v in (-1, 0.5, None)),
         *(("train_n", v) for v in (0, -1, 100.0, None)),
@@ -100,12 +100,26 @@ BAD = {
         ("pipeline", "numpy"),
         ("precision", "float16"),
         ("jit_compile", True),
+        *(("steps_per_execution", v) for v in (0, -1, 2.0, "2", "all", None, True)),
+        *(("target_ci", v) for v in (0, -0.01, NAN, INF, "0.01", None)),
+        *(("max_epochs", v) for v in (1, 0, 10.0, None)),
+        *(("max_sec", v) for v in (0, -1.0, NAN, INF, None)),
+        *(("compile_cache", v) for v in ("warm", True, None)),
         *(("device", v) for v in ("tpu", "", "gpu:", "gpu:x", "gpu:-1", "GPU", "GPU-", "cpu:0")),
     ],
     RunRecord: [
         *not_positive("epochs", "params", "avg_time_sec", "images_per_sec", "schema_version", "train_n"),
         *not_positive("steps_per_execution", "steady_time_sec", "n_timed", "wall_sec"),
         *negative("n_stalled", "seed", "overhead_sec", "cpu_time_sec", "load_avg"),
+        *negative("rel_spread", "rel_ci95", "host_busy_cores", "idle_sec", "max_gap_sec"),
+        *not_positive("peak_memory_bytes", "device_memory_bytes", "sm_clock_mhz", "power_limit_w", "cpu_energy_j"),
+        *not_positive("energy_j_per_epoch", "energy_lo_j", "energy_hi_j", "energy_j_window", "energy_window_sec"),
+        *not_positive("energy_n_epochs", "mean_power_w", "max_power_w"),
+        *(("rel_trend", v) for v in (NAN, INF, "0.1")),
+        ("stop_reason", "bored"),
+        ("compile_cache", "on"),
+        ("energy_source", "guess"),
+        *(("energy_estimated", v) for v in (2, -1, "yes")),
         *(("depth", v) for v in (0, -1, 2.0)),
         *(("timestamp_utc", v) for v in ("yesterday", "", None)),
         *(("test_acc", v) for v in (-0.1, 1.1, 70.0, NAN)),
@@ -131,7 +145,8 @@ BAD = {
     AggRow: [
         *not_positive("params", "n", "steps_per_epoch", "avg_time_mean", "thr_mean", "first_epoch_sec_mean"),
         *negative("avg_time_std", "thr_std", "acc_std", "first_epoch_sec_std", "overhead_sec_mean"),
-        *negative("overhead_sec_std", "n_stalled", "n_flagged"),
+        *negative("overhead_sec_std", "n_stalled", "n_flagged", "n_energy", "energy_j_per_epoch_mad"),
+        *not_positive("energy_j_per_epoch_median", "mean_power_w_median", "peak_memory_bytes", "device_memory_bytes"),
         *(("acc_mean", v) for v in (-0.1, 1.1, NAN)),
         ("batch_size", 0),
     ],
@@ -152,7 +167,7 @@ def test_a_bad_value_is_refused_by_a_message_that_names_field_and_value(kind, na
 @pytest.mark.parametrize("kind", [RunRecord, FailureRecord])
 def test_a_row_of_a_newer_schema_asks_for_an_update(kind):
     kind(**VALID[kind], schema_version=SCHEMA_VERSION)
-    with pytest.raises(NewerSchemaError, match=r"schema_version must be at most 1, got 2: a newer Epochcast wrote"):
+    with pytest.raises(NewerSchemaError, match=r"schema_version must be at most 2, got 3: a newer Epochcast wrote"):
         kind(**VALID[kind], schema_version=SCHEMA_VERSION + 1)
 
 
@@ -314,7 +329,7 @@ def test_json_that_no_record_can_be_made_of_is_refused():
     with pytest.raises(TypeError, match="watts"):
         from_json_dict(RunSpec, {**values, "watts": 300})
     with pytest.raises(ValueError, match="epochs"):
-        from_json_dict(RunSpec, {**values, "epochs": None})
+        from_json_dict(RunSpec, {**values, "epochs": 1})
 
 
 @pytest.mark.parametrize("kind", list(VALID), ids=lambda kind: kind.__name__)

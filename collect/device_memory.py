@@ -1,0 +1,124 @@
+"""Which runs of a grid fit into their device's memory, by the estimate of `workload.memory`, and how much there is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from collect.grid import PlannedRun
+from epochcast.assumptions import device_kind
+from epochcast.environment import box_device_name, cpu_name
+from epochcast.host import memory_bytes
+from epochcast.nvml import open_nvml, visible_gpu
+from epochcast.schema import Conditions, RunRecord, RunSpec
+from workload.memory import DOUBTFUL, TOO_LARGE, MemoryModel, gib_text, named
+from workload.pipelines import resolve_pipeline
+
+
+@dataclass(frozen=True, slots=True)
+class Fitting:
+    """The runs to do, those left out because they will not fit, and what a person should know of either."""
+
+    kept: list[PlannedRun] = field(default_factory=list)
+    too_large: list[PlannedRun] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+
+
+def sort_by_fit(waiting: Sequence[PlannedRun], rows: Sequence[RunRecord], given_bytes: int | None = None) -> Fitting:
+    """The runs less those that will not fit; where the memory (`given_bytes`, else found) is unknown, all of them."""
+    found = Fitting()
+    models: dict[RunSpec, MemoryModel] = {}
+    for device in dict.fromkeys(item.spec.device for item in waiting):
+        own = [item for item in waiting if item.spec.device == device]
+        total = given_bytes or device_memory_bytes(device, rows)
+        if total is None:
+            found.kept.extend(own)
+            continue
+        too_large: list[PlannedRun] = []
+        doubtful: list[PlannedRun] = []
+        for item in own:
+            shared = _without_config(item.spec)
+            if shared not in models:
+                models[shared] = MemoryModel.of(_conditions_of(item.spec, rows), rows)
+            fit = models[shared].peak(item.spec.config).fit(total)
+            (too_large if fit == TOO_LARGE else found.kept).append(item)
+            if fit == DOUBTFUL:
+                doubtful.append(item)
+        found.too_large.extend(too_large)
+        if too_large:
+            found.lines.append(
+                f"left out: {_listed(too_large)} will not fit into {gib_text(total)} by the estimate; "
+                "--ignore_memory measures what is left out all the same"
+            )
+        if doubtful:
+            found.lines.append(f"measured all the same: {_listed(doubtful)} may not fit into {gib_text(total)}")
+    return found
+
+
+def device_memory_bytes(device: str, rows: Sequence[RunRecord] = ()) -> int | None:
+    """All memory of the device that a run with `--device device` takes here: as the rows tell, else as the box does."""
+    name = _device_name(device)
+    for row in reversed(rows):
+        if row.device_name == name and row.device_memory_bytes is not None:
+            return row.device_memory_bytes
+    if device == "cpu" or (device == "auto" and device_kind() == "cpu"):
+        return memory_bytes()[0]
+    if (nvml := open_nvml()) is None:
+        return None
+    with nvml:
+        gpu = visible_gpu(nvml, device, os.environ)
+        return None if gpu is None else gpu.memory_total_bytes()
+
+
+def _device_name(device: str) -> str:
+    return cpu_name() if device == "cpu" else box_device_name()
+
+
+def _without_config(spec: RunSpec) -> RunSpec:
+    """The same for all configurations and seeds that are run alike."""
+    return RunSpec(
+        train_n=spec.train_n,
+        pipeline=spec.pipeline,
+        precision=spec.precision,
+        jit_compile=spec.jit_compile,
+        device=spec.device,
+    )
+
+
+def _conditions_of(spec: RunSpec, rows: Sequence[RunRecord]) -> Conditions:
+    """Those of the last row with a measured peak that was run as the spec asks, else the spec's own as far as known."""
+    backend = os.environ.get("KERAS_BACKEND") or "tensorflow"
+    try:
+        pipeline = resolve_pipeline(spec.pipeline, backend)
+    except ValueError:  # the run itself will be refused with these words
+        pipeline = spec.pipeline
+    own = Conditions(
+        device_name=_device_name(spec.device),
+        backend=backend,
+        precision=spec.precision,
+        pipeline=pipeline,
+        jit_compile=_jit_compile_of(spec, backend),
+        train_n=spec.train_n,
+    )
+    wanted = {name: getattr(own, name) for name in ("device_name", "backend", "precision", "pipeline", "train_n")}
+    if spec.jit_compile != "auto":
+        wanted["jit_compile"] = spec.jit_compile
+    for row in reversed(rows):
+        if row.peak_memory_bytes is not None and all(getattr(row, name) == v for name, v in wanted.items()):
+            return row.conditions
+    return own
+
+
+def _jit_compile_of(spec: RunSpec, backend: str) -> str:
+    """How the run is compiled; `auto` as Keras resolves it."""
+    if spec.jit_compile != "auto":
+        return spec.jit_compile
+    is_on_cpu = spec.device == "cpu" or (spec.device == "auto" and device_kind() == "cpu")
+    return "off" if backend != "jax" and is_on_cpu else "on"
+
+
+def _listed(items: Sequence[PlannedRun]) -> str:
+    """Runs counted, with the first few of their configurations."""
+    runs = f"{len(items)} run{'s' if len(items) > 1 else ''}"
+    return f"{runs} ({named(list(dict.fromkeys(item.spec.config for item in items)))})"

@@ -1,0 +1,224 @@
+"""Say whether this box is fit to measure: device, neighbours, load, memory, disk, tables, data, versions.
+
+Nothing is changed, downloaded or trained, and no framework is started unless --deep is given. Exit code 1 means that
+measuring is impossible now, or would be untrue; warnings do not fail.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+if not __package__:  # run by path: import from the checkout, not from this folder
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from collect.box_checks import (
+    Check,
+    clock_check,
+    cpu_energy_check,
+    data_check,
+    disk_check,
+    folders_check,
+    host_load_check,
+    judged,
+    memory_check,
+    processor_check,
+    system_check,
+    table_check,
+)
+from collect.devices import choose_devices, resolve_device
+from collect.gpu_checks import (
+    INSTALL_GPU,
+    ON_CPU,
+    cuda_libraries_check,
+    device_check,
+    device_kind,
+    first_installed,
+    gpu_checks,
+)
+from epochcast import __version__
+from epochcast.cli import EXIT_FAILED, EXIT_OK, add_json_flag, make_parser, path_flag, print_home, run_command
+from epochcast.environment import has_nvidia_driver, load_average, snapshot
+from epochcast.framework import framework_details
+from epochcast.host_load import host_cpu_times, other_cores
+from epochcast.nvml import nvml_problem, open_nvml, visible_gpu
+from epochcast.paths import CODE_ROOT, logs_dir, runs_csv
+from epochcast.schema import RunSpec
+
+LOOK_SEC = 1.0  # how long the host's load is watched
+DEEP_TIMEOUT_SEC = 180.0  # a framework starts in seconds; its first time on a GPU may take a minute
+WIDTH = 100
+PACKAGES = {  # how each is called in Python: the packages that bring it
+    "tensorflow": ("tensorflow", "tensorflow-cpu", "tf-nightly"),
+    "keras": ("keras", "keras-nightly"),
+    "jax": ("jax",),
+    "torch": ("torch",),
+}
+
+
+def backend_name(environ: Mapping[str, str] = os.environ) -> str:
+    """The backend that Keras will take: $KERAS_BACKEND, else its own settings file, else TensorFlow."""
+    if chosen := environ.get("KERAS_BACKEND"):
+        return chosen
+    settings = Path(environ.get("KERAS_HOME") or Path.home() / ".keras").expanduser() / "keras.json"
+    try:
+        return str(json.loads(settings.read_text())["backend"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return "tensorflow"
+
+
+def versions_check(backend: str) -> Check:
+    """Python and the packages that a run needs."""
+    known = {name: first_installed(packages) for name, packages in PACKAGES.items()}
+    shown = [f"{name} {number}{' (backend)' if name == backend else ''}" for name, number in known.items() if number]
+    found = ", ".join([f"Python {sys.version.split()[0]}", *shown])
+    missing = [name for name in dict.fromkeys((backend, "keras")) if known.get(name) is None]
+    if not missing:
+        return Check("versions", "ok", found)
+    remedy = f"pip install {' '.join(missing)}, or choose another backend: KERAS_BACKEND=tensorflow"
+    return Check("versions", "problem", f"{found}; missing: {', '.join(missing)}", remedy)
+
+
+def probe(device: str) -> dict[str, Any]:
+    """Start the backend as a run with `--device` does, and tell what it found. Runs in a process of its own."""
+    choose_devices(device)
+    import keras
+
+    backend = keras.backend.backend()
+    name, is_tf32 = resolve_device(backend, device)
+    return {"device_name": name, "tf32": is_tf32, **framework_details(backend)}
+
+
+def deep_check(device: str) -> Check:
+    """What the backend itself says: it is started in a process of its own."""
+    program = (
+        "import json, sys; sys.path.insert(0, sys.argv[1]); from collect.doctor import probe; "
+        "print(json.dumps(probe(sys.argv[2])))"
+    )
+    command = [sys.executable, "-c", program, str(CODE_ROOT), device]
+    try:
+        told = subprocess.run(
+            command, capture_output=True, text=True, timeout=DEEP_TIMEOUT_SEC, stdin=subprocess.DEVNULL
+        )
+    except subprocess.TimeoutExpired:
+        found = f"the backend did not start within {DEEP_TIMEOUT_SEC:.0f} s"
+        return Check("framework", "problem", found, "see `nvidia-smi`, and whether importing keras hangs by itself")
+    if told.returncode != 0:
+        last = (told.stderr.strip().splitlines() or ["no output"])[-1]
+        remedy = f"{INSTALL_GPU}, {ON_CPU}" if "GPU" in last else "start it by hand: python -c 'import keras'"
+        return Check("framework", "problem", f"the backend does not start: {last}", remedy)
+    answer = json.loads(told.stdout.strip().splitlines()[-1])
+    known = [answer["device_name"], f"TF32 {'on' if answer['tf32'] else 'off'}"]
+    known += [
+        f"{word} {answer[name]}"
+        for word, name in (("CUDA", "cuda_runtime_version"), ("cuDNN", "cudnn_version"))
+        if answer.get(name)
+    ]
+    return Check("framework", "ok", f"{answer['backend']} trains on {', '.join(known)}")
+
+
+def examine(
+    device: str, runs: Path, log_dir: Path, data_dir: Path | None, is_deep: bool = False
+) -> tuple[list[Check], dict[str, Any]]:
+    """All checks, and the snapshot of the environment that goes with them. Takes about LOOK_SEC."""
+    start = time.monotonic()
+    before = host_cpu_times()
+    with ExitStack() as stack:
+        if (nvml := open_nvml()) is not None:
+            stack.enter_context(nvml)
+        gpu = None if nvml is None else visible_gpu(nvml, device)
+        kind = device_kind(device, gpu)
+        why_none = (nvml_problem() or "") if nvml is None else ""
+        checks = [device_check(device, nvml, gpu, has_nvidia_driver(), why_none)]
+        checks += gpu_checks(nvml, gpu) if kind == "gpu" else [cpu_energy_check()]
+        environment = snapshot(gpu, nvml)
+    backend = backend_name()
+    of_files = [
+        folders_check((runs.parent, log_dir)),
+        disk_check(runs.parent),
+        table_check(runs),
+        data_check(data_dir),
+        versions_check(backend),
+    ]
+    if kind == "gpu":
+        of_files.append(cuda_libraries_check(backend))
+    of_host = [processor_check(kind), memory_check(), clock_check(), system_check()]
+    time.sleep(max(0.0, start + LOOK_SEC - time.monotonic()))
+    of_host.insert(1, host_load_check(other_cores(before, host_cpu_times()), load_average(), kind))
+    if is_deep:
+        of_files.append(deep_check(device))
+    commit = environment["git_commit"]
+    of_files.append(judged("code", f"epochcast {__version__}" + (f", commit {commit}" if commit else ", no checkout")))
+    return [*checks, *of_host, *of_files], environment
+
+
+def screen(checks: Sequence[Check]) -> Iterator[str]:
+    """The checks as lines of at most WIDTH characters where no path is longer, and the verdict."""
+    name_width = max(len(check.name) for check in checks)
+    for check in checks:
+        status = check.status.upper() if check.status == "problem" else check.status
+        lead = f"{status:<9}{check.name:<{name_width}}  "
+        yield from _wrapped(lead, check.found)
+        if check.remedy:
+            yield from _wrapped(" " * len(lead) + "-> ", check.remedy)
+    yield ""
+    yield verdict(checks)
+
+
+def _wrapped(lead: str, text: str) -> list[str]:
+    """The text behind its lead, wrapped; paths and commands stay whole."""
+    indent = " " * len(lead)
+    wrapper = textwrap.TextWrapper(
+        WIDTH, initial_indent=lead, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+    return wrapper.wrap(text)
+
+
+def verdict(checks: Sequence[Check]) -> str:
+    problems = [check.name for check in checks if check.status == "problem"]
+    warnings = [check.name for check in checks if check.status == "warning"]
+    if problems:
+        return f"NOT FIT to measure: {', '.join(problems)}"
+    return "fit to measure" + (f"; look at: {', '.join(warnings)}" if warnings else "")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = make_parser("epochcast doctor", __doc__ or "", "epochcast doctor --device gpu:0 --deep")
+    parser.add_argument(
+        "--device", default=RunSpec().device, help="the device to measure: auto, cpu, gpu, gpu:N or a UUID"
+    )
+    parser.add_argument("--deep", action="store_true", help="also start the framework and have it list its devices")
+    path_flag(parser, "--runs", runs_csv, "table that runs are appended to")
+    path_flag(parser, "--log_dir", logs_dir, "folder for the logs of runs")
+    parser.add_argument(
+        "--data_dir", type=Path, metavar="PATH", help="where CIFAR-10 lies (default: as a run looks for it)"
+    )
+    add_json_flag(parser)
+    arguments = parser.parse_args(argv)
+
+    def work() -> int:
+        print_home()
+        RunSpec(device=arguments.device)  # refuses what is no device
+        runs, log_dir = arguments.runs.absolute(), arguments.log_dir.absolute()
+        checks, environment = examine(arguments.device, runs, log_dir, arguments.data_dir, arguments.deep)
+        is_fit = all(check.status != "problem" for check in checks)
+        if arguments.json:
+            print(json.dumps({"is_fit": is_fit, "checks": [asdict(c) for c in checks], "environment": environment}))
+        else:
+            print("\n".join(screen(checks)))
+        return EXIT_OK if is_fit else EXIT_FAILED
+
+    return run_command(work)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,42 @@
+"""What a person reads while a run is measured: a line at its start, one per epoch, one at its end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from collect.stopping import STOPPED_BY
+from epochcast.cli import percent, significant
+from epochcast.schema import FLAGS, WARMUP_EPOCHS, RunRecord, RunSpec
+
+
+def started_line(spec: RunSpec, started: dict[str, Any]) -> str:
+    return (
+        f"{spec.config} with {started['params']:,} parameters on {started['device_name']}, {started['backend']} "
+        f"{started['backend_version']}, {started['precision']}, pipeline {started['pipeline']}, XLA "
+        f"{started['jit_compile']}; {started['train_n']:,} images of {started['dataset']} ({started['data_origin']})"
+    )
+
+
+def epoch_line(spec: RunSpec, event: dict[str, Any]) -> str:
+    """One finished epoch (or window) as a line: its seconds, images per second, loss and accuracy."""
+    times, logs = event["times"], event["logs"]
+    word = "epoch" if spec.window_steps is None else "window"
+    images = spec.train_n if spec.window_steps is None else spec.window_steps * spec.batch_size
+    note = " (first: not timed)" if len(times) <= WARMUP_EPOCHS else ""
+    learning = ", ".join(f"{name} {logs[name]:.4f}" for name in ("loss", "accuracy") if name in logs)
+    of = f"/{spec.epochs}" if spec.epochs is not None else ""
+    return f"{word} {len(times)}{of}: {times[-1]:.3f} s, {images / times[-1]:,.0f} images/s, {learning}{note}"
+
+
+def result_lines(record: RunRecord) -> list[str]:
+    """What a person should know of a run that finished: its steady time, how well it is known, what ended it, flags."""
+    assert record.steady_time_sec is not None
+    known = "" if record.rel_ci95 is None else f" +-{percent(record.rel_ci95)} (95 %)"
+    line = (
+        f"steady time {significant(record.steady_time_sec, 4)} s per epoch{known} from {record.n_timed} timed "
+        f"{'epochs' if record.window_steps is None else 'windows'}: {STOPPED_BY[record.stop_reason or 'epochs']}"
+    )
+    if record.energy_j_per_epoch is not None:
+        estimated = " (estimated)" if record.energy_estimated else ""
+        line += f"; board energy {significant(record.energy_j_per_epoch)} J per epoch{estimated}"
+    return [line, *(f"flag {flag}: {FLAGS[flag]}" for flag in record.flags)]

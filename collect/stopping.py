@@ -1,0 +1,34 @@
+"""When a run has trained enough: the count asked for, or until its steady time is known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from epochcast.precision import precision
+from epochcast.schema import WARMUP_EPOCHS, RunSpec
+
+STOPPED_BY = {  # what a person is told
+    "target_ci": "the steady time is known to the target",
+    "max_epochs": "the limit of epochs was reached before the target",
+    "max_sec": "the limit of seconds was reached before the target",
+    "epochs": "the epochs asked for are done",
+}
+
+
+def stop_reason(spec: RunSpec, epoch_times: Sequence[float]) -> str | None:
+    """Why a run with these epochs is over, one of `epochcast.schema.STOP_REASONS`; None: it goes on.
+
+    Without a count of epochs it goes on until the 95 % interval of the steady time is within `spec.target_ci` and the
+    timed epochs are neither too few nor too short to be believed, at most to `max_epochs` epochs or, with one timed
+    epoch, `max_sec` seconds.
+    """
+    if spec.epochs is not None:
+        return "epochs" if len(epoch_times) >= spec.epochs else None
+    if len(epoch_times) <= WARMUP_EPOCHS:
+        return None
+    known = precision(epoch_times)
+    if known.rel_ci95 is not None and known.rel_ci95 <= spec.target_ci and not known.is_short:
+        return "target_ci"
+    if len(epoch_times) >= spec.max_epochs:
+        return "max_epochs"
+    return "max_sec" if sum(epoch_times) >= spec.max_sec else None

@@ -1,0 +1,117 @@
+"""What goes on beside a run while it is timed, seen from the parent: power, clocks, neighbours, the host's load.
+
+The measuring process is left alone: it tells when its epochs began and ended, by a clock that both processes read.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from collect.child import ChildReport
+from epochcast.assumptions import device_kind_of
+from epochcast.energy import EnergyReading
+from epochcast.environment import cpu_count, snapshot
+from epochcast.host import memory_bytes
+from epochcast.host_load import HostCpu, host_cpu_times, is_busy_host, other_cores
+from epochcast.nvml import Nvml, NvmlGpu, open_nvml, visible_gpu
+from epochcast.power import PowerMeter
+from epochcast.schema import WARMUP_EPOCHS, RunSpec
+
+HOST_PERIOD_SEC = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What a watch saw: columns of the row, flags, and the environment before and after for the run's JSON."""
+
+    columns: dict[str, Any] = field(default_factory=dict)
+    flags: frozenset[str] = frozenset()
+    environment: dict[str, Any] = field(default_factory=dict)
+
+
+class Watch:
+    """A `with` block around one run: `started` and `take` hear of the child, `beside` tells what was seen.
+
+    Args:
+        spec: what is run; a run on the processor leaves GPUs alone.
+        checkpoint: where the energy counter is noted at the end of every epoch, in case this process dies.
+    """
+
+    def __init__(self, spec: RunSpec, checkpoint: Path) -> None:
+        self._nvml: Nvml | None = open_nvml()
+        self._gpu: NvmlGpu | None = visible_gpu(self._nvml, spec.device) if self._nvml is not None else None
+        self._meter = PowerMeter(self._gpu, checkpoint=checkpoint if self._gpu is not None else None)
+        self._before = snapshot(self._gpu, self._nvml)
+        self._after: dict[str, Any] = {}
+        self._pid: int | None = None
+        self._n_epochs = 0
+        self._host: list[HostCpu | None] = []  # at the end of the untimed epochs, and last
+
+    def __enter__(self) -> Watch:
+        self._meter.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._meter.stop()
+        if self._nvml is not None:
+            self._nvml.close()
+
+    @property
+    def tells_power(self) -> bool:
+        """Whether the GPU's power can be read, so that waiting for its idle power is worth the time."""
+        return self._meter.tells_power
+
+    def started(self, pid: int) -> None:
+        """The measuring process, which leads a session of its own, has been started."""
+        self._pid = pid
+
+    def take(self, event: dict[str, Any]) -> None:
+        """Hear an event of the measuring process."""
+        if event["event"] == "epoch":
+            self._n_epochs += 1
+            self._meter.checkpoint(self._n_epochs)
+            if self._n_epochs == WARMUP_EPOCHS:
+                self._host = [self._host_now()] * 2
+            elif self._host and (self._host[-1] is None or time.monotonic() - self._host[-1].at_sec > HOST_PERIOD_SEC):
+                self._host[-1] = self._host_now()  # reading /proc takes a millisecond: not at each of short epochs
+        elif event["event"] == "done":
+            self._after = snapshot(self._gpu, self._nvml)
+
+    def beside(self, report: ChildReport) -> Beside:
+        """What was seen of a run that finished, over the block of its timed epochs."""
+        kind = device_kind_of(report.started["device_name"])
+        others = other_cores(*self._host)
+        start, end = report.edges[WARMUP_EPOCHS][0], report.edges[-1][1]
+        reading = self._meter.reading(
+            start, end, len(report.edges) - WARMUP_EPOCHS, idle=report.idle_edges, own_pids=self._own_pids()
+        )
+        if kind == "cpu":  # also on a box with a GPU that the framework was kept from: its energy is not the run's
+            reading = EnergyReading(cpu_energy_j=reading.cpu_energy_j)
+        columns = asdict(reading)
+        flags = set(columns.pop("row_flags"))
+        if is_busy_host(others, cpu_count(), kind):
+            flags.add("busy_host")
+        if kind == "cpu":
+            device_bytes = memory_bytes()[0]
+        else:
+            device_bytes = None if self._gpu is None else self._gpu.memory_total_bytes()
+        idle_sec = None if report.idle_edges is None else report.idle_edges[1] - report.idle_edges[0]
+        columns |= {
+            "host_busy_cores": others,
+            "idle_sec": idle_sec,
+            "driver_version": self._nvml.driver_version if self._nvml is not None and self._gpu is not None else None,
+            "device_memory_bytes": device_bytes,
+            "git_commit": self._before["git_commit"],  # the code that was started
+        }
+        return Beside(columns, frozenset(flags), {"before": self._before, "after": self._after})
+
+    def _host_now(self) -> HostCpu | None:
+        return host_cpu_times(() if self._pid is None else (self._pid,))
+
+    def _own_pids(self) -> set[int]:
+        return {os.getpid()} if self._pid is None else {os.getpid(), self._pid}
