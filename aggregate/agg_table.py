@@ -36,11 +36,11 @@ class AggTable:
     source: Path | None
 
 
-def _source_file(path: Path) -> Path:
+def source_file_of(path: Path) -> Path:
     return path.with_name(path.name + ".source.json")
 
 
-def _source_hashes(runs: Path) -> dict[str, str | None]:
+def source_hashes(runs: Path) -> dict[str, str | None]:
     exclusions = excluded_csv(runs)
     return {"runs_sha256": sha256_of(runs), "excluded_sha256": sha256_of(exclusions) if exclusions.exists() else None}
 
@@ -54,12 +54,12 @@ def write_agg(runs: Path, out: Path) -> Aggregation:
     runs, out = runs.absolute(), out.absolute()
     _refuse_another_kind(out)
     # before reading: a row appended meanwhile makes the cache look old, not new; a missing table is read_runs's to tell
-    hashes = _source_hashes(runs) if runs.exists() else {}
+    hashes = source_hashes(runs) if runs.exists() else {}
     result = aggregate(read_runs(runs))
     write_table(out, result.rows, AggRow)
     # by name alone where both lie in one folder: moved or copied, it keeps to its own runs
     source = runs.name if runs.parent == out.parent else str(runs)
-    write_json_atomically(_source_file(out), {"source": source, **hashes, "agg_sha256": sha256_of(out)})
+    write_json_atomically(source_file_of(out), {"source": source, **hashes, "agg_sha256": sha256_of(out)})
     return result
 
 
@@ -82,7 +82,7 @@ def load_agg(path: Path, is_frozen: bool = False) -> AggTable:
         ValueError: if the table is wrong, or out of date while `is_frozen`.
     """
     path = path.absolute()
-    source_file = _source_file(path)
+    source_file = source_file_of(path)
     if not path.exists():
         runs = path.with_name("runs.csv")
         if path.name != "runs_agg.csv" or not runs.exists():
@@ -101,7 +101,7 @@ def load_agg(path: Path, is_frozen: bool = False) -> AggTable:
         return AggTable(path, _read_agg(path), "a table edited since it was aggregated, used as it is", None)
     if not runs.exists():
         return AggTable(path, _read_agg(path), f"a table whose source {runs} is gone, used as it is", None)
-    if all(recorded.get(name) == value for name, value in _source_hashes(runs).items()):
+    if all(recorded.get(name) == value for name, value in source_hashes(runs).items()):
         return AggTable(path, _read_agg(path), f"up to date with {runs}", runs)
     if is_frozen:
         raise ValueError(f"{path} is older than {runs}, and --frozen forbids to make it anew.")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
+import statistics
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -13,6 +14,7 @@ from epochcast.cli import (
     significant,
 )
 from epochcast.schema import (
+    FLAGS,
     TRAIN_N,
     UNCLEAN_FLAGS,
     AggRow,
@@ -27,6 +29,7 @@ from workload.shape import count_params
 
 logger = logging.getLogger(__name__)
 
+TOLD_FLAGS = [flag for flag in FLAGS if flag not in ("stalled", "unstable", "diverged")]  # these have their own lines
 CHANCE_ACCURACY = 0.10  # ten classes, equally frequent
 CHANCE_MARGIN = 0.005
 
@@ -56,11 +59,22 @@ class Aggregation:
     stalls: list[Stall] = field(default_factory=list)
     unstable: list[RunRecord] = field(default_factory=list)  # in a mean only where there is no clean run
     diverged: list[RunRecord] = field(default_factory=list)
+    flag_counts: Counter[str] = field(default_factory=Counter)  # runs by the flags that their rows bear
 
 
 def is_diverged(record: RunRecord) -> bool:
     """Whether a run's loss became NaN, or its test accuracy is that of guessing."""
     return "diverged" in record.flags or is_chance(record.test_acc)
+
+
+def is_clean(record: RunRecord) -> bool:
+    """Whether nothing disturbed a run so that its time should not enter a mean beside others."""
+    return not UNCLEAN_FLAGS.intersection(record.flags) and not _steady(record).is_unstable
+
+
+def has_sound_energy(record: RunRecord) -> bool:
+    """Whether a run measured its board energy and found nothing wrong with it; an estimate is no measurement."""
+    return record.energy_j_per_epoch is not None and record.energy_estimated == 0 and not record.energy_flags
 
 
 def is_chance(acc: float | None) -> bool:
@@ -70,7 +84,7 @@ def is_chance(acc: float | None) -> bool:
 
 def _one_row(config: RunConfig, conditions: Conditions, records: Sequence[RunRecord]) -> tuple[AggRow, int]:
     """The row of one configuration and the number of its runs that entered it."""
-    clean = [r for r in records if not UNCLEAN_FLAGS.intersection(r.flags) and not _steady(r).is_unstable]
+    clean = [r for r in records if is_clean(r)]
     used = clean or list(records)
     params = count_params(config.depth, config.base_filters)
     if wrong := sorted({r.params for r in used} - {params}):
@@ -81,7 +95,8 @@ def _one_row(config: RunConfig, conditions: Conditions, records: Sequence[RunRec
     steady = {id(r): _steady(r) for r in used}
     times = [steady[id(r)].sec * r.window_factor for r in used]
     train_n = conditions.train_n or TRAIN_N
-    first_epochs = [_first_epoch_sec(r, steady[id(r)].sec) for r in used]
+    compiled = [r for r in used if r.compile_cache != "warm"] or used  # a warm cache is not what a new run meets
+    first_epochs = [_first_epoch_sec(r, steady[id(r)].sec) for r in compiled]
     acc_epochs = max((r.epochs for r in used if r.test_acc is not None), default=None)
     accuracies = [r.test_acc for r in used if r.test_acc is not None and r.epochs == acc_epochs]
     avg_time_mean, avg_time_std = mean_and_std(times)
@@ -110,8 +125,27 @@ def _one_row(config: RunConfig, conditions: Conditions, records: Sequence[RunRec
         overhead_sec_std=overhead_std,
         acc_epochs=acc_epochs,
         n_diverged=sum(map(is_diverged, used)),
+        **_energy_columns(used),
+        peak_memory_bytes=max((r.peak_memory_bytes for r in used if r.peak_memory_bytes is not None), default=None),
+        device_memory_bytes=max((r.device_memory_bytes for r in used if r.device_memory_bytes), default=None),
     )
     return row, len(used)
+
+
+def _energy_columns(used: Sequence[RunRecord]) -> dict[str, Any]:
+    """Board energy of the runs that measured it soundly."""
+    sound = [r for r in used if has_sound_energy(r)]
+    if not sound:
+        return {"n_energy": 0 if any(r.energy_source is not None for r in used) else None}
+    joules = [r.energy_j_per_epoch for r in sound if r.energy_j_per_epoch is not None]
+    powers = [r.mean_power_w for r in sound if r.mean_power_w is not None]
+    median_j = statistics.median(joules)
+    return {
+        "n_energy": len(sound),
+        "energy_j_per_epoch_median": median_j,
+        "energy_j_per_epoch_mad": statistics.median(abs(j - median_j) for j in joules) if len(joules) > 1 else None,
+        "mean_power_w_median": statistics.median(powers) if powers else None,
+    }
 
 
 def _steady(record: RunRecord) -> SteadyTime:
@@ -160,6 +194,7 @@ def aggregate(table: RunTable) -> Aggregation:
         stalls=[stall for record in table.rows for stall in _stalls(record)],
         unstable=[record for record in table.rows if _steady(record).is_unstable],
         diverged=[record for record in table.rows if is_diverged(record)],
+        flag_counts=Counter(flag for record in table.rows for flag in record.flags),
     )
 
 
@@ -188,6 +223,11 @@ def report_lines(result: Aggregation, noisiest: int = 5) -> list[str]:
         )
     lines.append(f"unstable_runs: {len(result.unstable)} (over a third of the timed epochs slow; median taken)")
     lines += [f"  unstable: {' '.join(str(r.config) for r in result.unstable)}"] if result.unstable else []
+    counted = {flag: result.flag_counts[flag] for flag in TOLD_FLAGS if result.flag_counts[flag]}
+    if counted:
+        lines.append("flagged_runs: " + ", ".join(f"{flag} {n}" for flag, n in counted.items()))
+    if energies := [row for row in result.rows if row.n_energy]:
+        lines.append(f"board_energy: of {sum(row.n_energy or 0 for row in energies)} runs of {len(energies)} rows")
     lines.append(f"diverged_runs: {len(result.diverged)} (loss NaN, or test accuracy about {CHANCE_ACCURACY:.2f})")
     configs = sorted({record.config for record in result.diverged})
     lines += [f"  diverged: {' '.join(str(c) for c in configs)}"] if configs else []
@@ -204,5 +244,6 @@ def report_json(result: Aggregation) -> dict[str, Any]:
         "stalls": [{**to_json_dict(stall), "config": asdict(stall.config)} for stall in result.stalls],
         "unstable": [record.run_id or record.timestamp_utc for record in result.unstable],
         "diverged": [record.run_id or record.timestamp_utc for record in result.diverged],
+        "flags": dict(result.flag_counts),
         "rows": [to_json_dict(row) for row in result.rows],
     }

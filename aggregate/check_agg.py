@@ -1,0 +1,182 @@
+"""Whether a table of averages is that of the runs it lies beside, and, where it is not, what it is instead."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from aggregate.agg_table import source_file_of, source_hashes
+from aggregate.check_lines import CheckedRow, half_unit, lines_of
+from aggregate.check_rows import has_own_params
+from aggregate.check_rules import Finding
+from aggregate.runs_agg import aggregate
+from epochcast.cells import csv_reader
+from epochcast.cli import significant
+from epochcast.files import sha256_of
+from epochcast.schema import AggRow, Conditions, RunConfig, RunRecord
+from epochcast.tables import RunTable, read_table
+
+ARITHMETIC = 1e-9  # relative: standard deviations are differences of near numbers
+SHOWN = 3  # lines named in a finding
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """A row of a table of averages with its cells as written."""
+
+    number: int
+    cells: dict[str, str]
+    row: AggRow
+
+    def agrees(self, name: str, expected: object) -> bool:
+        """Whether a column holds a value, as far as its digits tell."""
+        value = getattr(self.row, name)
+        if self.row.n == 1 and name.endswith("_std") and not value:
+            value = None  # a published table writes 0 for the deviation of one run
+        if isinstance(value, float) and isinstance(expected, float):
+            return abs(value - expected) <= half_unit(self.cells[name]) + ARITHMETIC * abs(expected)
+        return bool(value == expected)
+
+    def agrees_with(self, n: int, sec: float, throughput: float) -> bool:
+        return self.row.n == n and self.agrees("avg_time_mean", sec) and self.agrees("thr_mean", throughput)
+
+
+def cache_of(runs: Path) -> Path:
+    """The table of averages that lies beside a table of runs by name."""
+    return runs.with_name("runs_agg.csv" if runs.name == "runs.csv" else f"{runs.stem}_agg.csv")
+
+
+def agg_findings(path: Path, runs: Path, rows: Sequence[CheckedRow], is_named: bool) -> Iterator[Finding]:
+    """What a table of averages says that the runs do not; nothing where it is another table's and not named.
+
+    One that bears a record of its source is a cache: it is out of date or not. Any other is compared cell by cell.
+    """
+    source, state = _cache_state(path, runs)
+    if source == runs.resolve() and state:
+        if state != "up to date":
+            expected = f"made from {runs.name} as it is"
+            yield Finding("cache", path.name, None, None, None, state, expected)
+        return
+    if source is not None and source != runs.resolve() and not is_named:
+        return
+    try:
+        lines = _read_lines(path)
+    except ValueError as error:
+        yield Finding("aggregate", path.name, None, None, None, str(error), "a readable table of averages")
+        return
+    sound = [row for row in rows if has_own_params(row.record)]
+    if sound:
+        yield from _differences(path.name, lines, sound)
+
+
+def _cache_state(path: Path, runs: Path) -> tuple[Path | None, str]:
+    """The source that a table names, and how it stands to it: empty where it holds something else since."""
+    try:
+        recorded = json.loads(source_file_of(path).read_text(encoding="utf-8"))
+        source = (path.parent / recorded["source"]).resolve()
+    except (OSError, ValueError, KeyError, TypeError):
+        return None, ""
+    if recorded.get("agg_sha256") != sha256_of(path):
+        return source, ""  # edited: to be compared
+    if source != runs.resolve():
+        return source, ""
+    is_current = all(recorded.get(name) == value for name, value in source_hashes(runs).items())
+    return source, "up to date" if is_current else "made from an earlier state of the runs or of excluded.csv"
+
+
+def _read_lines(path: Path) -> list[_Line]:
+    rows = read_table(path, AggRow)
+    texts = [(n, text) for n, text in enumerate(lines_of(path.read_bytes()), start=1) if text.strip()]
+    header = next(csv_reader([texts[0][1]]))
+    return [
+        _Line(number, dict(zip(header, next(csv_reader([text])), strict=True)), row)
+        for (number, text), row in zip(texts[1:], rows, strict=False)  # a torn last line has no row
+    ]
+
+
+def _differences(file: str, lines: Sequence[_Line], rows: Sequence[CheckedRow]) -> Iterator[Finding]:
+    of_runs = aggregate(RunTable(Path(file), [row.record for row in rows], [])).rows
+    expected: dict[RunConfig, list[AggRow]] = defaultdict(list)
+    for agg in of_runs:
+        expected[agg.config].append(agg)
+    found: list[Finding] = []
+    met: set[tuple[RunConfig, Conditions]] = set()
+    for line in lines:
+        # a published table knows no conditions: any will do
+        is_blind = line.row.conditions == Conditions()
+        candidates = [a for a in expected[line.row.config] if is_blind or a.conditions == line.row.conditions]
+        if not candidates:
+            found.append(_finding(file, line, "no such run", "a run of this configuration under these conditions"))
+            continue
+        differing = {id(a): [name for name in line.cells if not _agrees(line, name, a, is_blind)] for a in candidates}
+        nearest = min(candidates, key=lambda a: len(differing[id(a)]))
+        met.add((nearest.config, nearest.conditions))
+        if names := differing[id(nearest)]:
+            found.append(_explain(file, line, nearest, names, rows))
+    for agg in of_runs:
+        if (agg.config, agg.conditions) not in met:
+            found.append(Finding("aggregate", file, None, str(agg.config), None, "no row", f"one of {agg.n} run(s)"))
+    if found:
+        n = len({f.line for f in found if f.line is not None})
+        told = f"stale: {n} of {len(lines)} rows differ{_provenance(lines, rows)}"
+        yield Finding("aggregate", file, None, None, None, told, f"means of the steady times of all {len(rows)} rows")
+        yield from found
+
+
+def _agrees(line: _Line, name: str, expected: AggRow, is_blind: bool) -> bool:
+    if is_blind and name in Conditions.__slots__:
+        return True
+    return line.agrees(name, getattr(expected, name))
+
+
+def _finding(file: str, line: _Line, found: str, expected: str) -> Finding:
+    return Finding("aggregate", file, line.number, str(line.row.config), None, found, expected)
+
+
+def _plain_means(records: Sequence[RunRecord]) -> tuple[int, float, float]:
+    """n, seconds and images per second as the published aggregation made them: stalled epochs and all."""
+    return (
+        len(records),
+        statistics.fmean(record.avg_time_sec for record in records),
+        statistics.fmean(record.images_per_sec for record in records),
+    )
+
+
+def _provenance(lines: Sequence[_Line], rows: Sequence[CheckedRow]) -> str:
+    """Which rows a table was made of, and how, where plain means of the first of them give all of it."""
+    n = sum(line.row.n for line in lines)
+    groups: dict[RunConfig, list[RunRecord]] = defaultdict(list)
+    for row in rows[:n]:
+        groups[row.record.config].append(row.record)
+    if n > len(rows) or Counter(line.row.config for line in lines) != Counter(groups.keys()):
+        return ""
+    if all(line.agrees_with(*_plain_means(groups[line.row.config])) for line in lines):
+        later = f"; made before line {rows[n].line} was appended" if n < len(rows) else ""
+        return f". It is the plain mean, stalled epochs and all, of the first {n} of {len(rows)} rows{later}"
+    return ""
+
+
+def _explain(file: str, line: _Line, expected: AggRow, names: Sequence[str], rows: Sequence[CheckedRow]) -> Finding:
+    """Why a row differs: runs appended since, stalled epochs in plain means, or numbers that no run gives."""
+    n = line.row.n
+    if {"n", "avg_time_mean", "thr_mean"}.isdisjoint(names):
+        told, wanted = (", ".join(f"{name} {getattr(row, name)}" for name in names[:3]) for row in (line.row, expected))
+        return _finding(file, line, told, wanted)
+    own = [row for row in rows if (row.record.config, row.record.conditions) == (expected.config, expected.conditions)]
+    made_of = own[:n]
+    reasons = []
+    if n < expected.n:
+        reasons.append(f"without the run of line {', '.join(str(row.line) for row in own[n:][:SHOWN])}")
+    if n > len(own):
+        reasons.append(f"of more runs than the table holds, {len(own)}")
+    elif line.agrees_with(*_plain_means([row.record for row in made_of])):
+        if stalled := [str(row.line) for row in made_of if row.steady.n_stalled]:
+            reasons.append(f"plain mean with the stalled epoch of line {', '.join(stalled[:SHOWN])}")
+    elif n == expected.n:
+        reasons.append("no mean of these runs")
+    told = f"n {n}, {significant(line.row.avg_time_mean, 4)} s ({'; '.join(reasons)})"
+    return _finding(file, line, told, f"n {expected.n}, {significant(expected.avg_time_mean, 4)} s")

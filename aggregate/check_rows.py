@@ -1,0 +1,210 @@
+"""Rules that one row obeys by itself: arithmetic between its cells, and what it says about its own run.
+
+How far two cells may differ is read from their digits: half a unit of the last one written, carried through the
+formula, and what sums of floats in another order give.
+"""
+
+from __future__ import annotations
+
+import functools
+import statistics
+from collections.abc import Iterator
+
+from aggregate.check_lines import CheckedRow
+from aggregate.check_rules import Finding
+from aggregate.runs_agg import TOLD_FLAGS, is_diverged
+from epochcast.cli import percent, significant
+from epochcast.energy import MISMATCH, SHORT_WINDOW_SEC
+from epochcast.precision import precision
+from epochcast.schema import FLAGS, TRAIN_N, WARMUP_EPOCHS, RunRecord
+from workload.shape import count_params
+
+ARITHMETIC = 1e-12  # relative; double precision sums of a thousand terms in another order differ by less
+SPREAD_ARITHMETIC = 1e-9  # absolute; of shares of the steady time, which are differences of near numbers
+
+_count_params = functools.cache(count_params)
+
+
+def has_own_params(record: RunRecord) -> bool:
+    """Whether a row's `params` is the closed form of its network."""
+    return record.params == _count_params(record.depth, record.base_filters)
+
+
+def row_findings(row: CheckedRow) -> Iterator[Finding]:
+    """What is wrong with, or odd about, one row."""
+    yield from _params(row)
+    yield from _times(row)
+    yield from _counts(row)
+    yield from _spread(row)
+    yield from _overhead(row)
+    yield from _results(row)
+    yield from _energy(row)
+    yield from _power(row)
+    yield from _doubts(row)
+
+
+def _differs(found: float, expected: float, rounding: float) -> bool:
+    return abs(found - expected) > rounding + ARITHMETIC * abs(expected)
+
+
+def _number(value: float) -> str:
+    return f"{value:.9g}"
+
+
+def _params(row: CheckedRow) -> Iterator[Finding]:
+    record = row.record
+    if not has_own_params(record):
+        expected = _count_params(record.depth, record.base_filters)
+        of = f"{expected} for depth {record.depth} and base_filters {record.base_filters}"
+        yield row.finding("params", f"params {record.params}", of)
+
+
+def _times(row: CheckedRow) -> Iterator[Finding]:
+    record, factor = row.record, row.record.window_factor
+    epoch_rounding = factor * row.epoch_rounding
+    mean = factor * statistics.fmean(record.epoch_times_json[WARMUP_EPOCHS:])
+    if _differs(record.avg_time_sec, mean, row.rounding("avg_time_sec") + epoch_rounding):
+        found = f"avg_time_sec {_number(record.avg_time_sec)}"
+        yield row.finding("avg_time", found, f"{_number(mean)}, the mean of {len(record.epoch_times_json) - 1} timed")
+    train_n = record.train_n or TRAIN_N
+    throughput = train_n / record.avg_time_sec
+    carried = throughput * row.rounding("avg_time_sec") / record.avg_time_sec
+    if _differs(record.images_per_sec, throughput, row.rounding("images_per_sec") + carried):
+        found = f"images_per_sec {_number(record.images_per_sec)}"
+        yield row.finding("images_per_sec", found, f"{_number(throughput)} = {train_n} / avg_time_sec")
+    steady_sec = factor * row.steady.sec
+    stated = record.steady_time_sec
+    if stated is not None and _differs(stated, steady_sec, row.rounding("steady_time_sec") + epoch_rounding):
+        yield row.finding("steady_time", f"steady_time_sec {_number(stated)}", f"{_number(steady_sec)} from the epochs")
+
+
+def _counts(row: CheckedRow) -> Iterator[Finding]:
+    record, steady = row.record, row.steady
+    for name, expected in {"n_timed": steady.n_timed, "n_stalled": steady.n_stalled}.items():
+        stated = getattr(record, name)
+        if stated is not None and stated != expected:
+            yield row.finding("counts", f"{name} {stated}", f"{expected} from the epochs")
+    if record.n_timed is None or (row.cells.get("flags") and not record.flags):
+        return  # no flags were recorded, or wrong ones, which is told
+    for name, is_so in {"stalled": steady.n_stalled > 0, "unstable": steady.is_unstable}.items():
+        if (name in record.flags) != is_so:
+            yield row.finding(
+                "counts",
+                f"{'without' if is_so else 'with'} flag {name}",
+                f"{'with' if is_so else 'without'} it: {steady.n_stalled} of {steady.n_timed} timed epochs are stalls",
+            )
+
+
+def _spread(row: CheckedRow) -> Iterator[Finding]:
+    record = row.record
+    stated = {name: getattr(record, name) for name in ("rel_spread", "rel_ci95")}
+    if all(value is None for value in stated.values()):
+        return
+    known = precision(record.epoch_times_json)
+    for name, value in stated.items():
+        expected = getattr(known, name)
+        if value is None or expected is None:
+            if value is not expected:
+                yield row.finding("spread", f"{name} {value}", f"{expected} from the epochs")
+            continue
+        # what rounding moves an epoch by, moves a spread by twice that at most, and its interval alike
+        carried = 2 * row.epoch_rounding / row.steady.sec * (expected / known.rel_spread if known.rel_spread else 1)
+        if _differs(value, expected, row.rounding(name) + carried + SPREAD_ARITHMETIC):
+            yield row.finding("spread", f"{name} {_number(value)}", f"{_number(expected)} from the epochs")
+
+
+def _overhead(row: CheckedRow) -> Iterator[Finding]:
+    record = row.record
+    if record.overhead_sec is None or record.wall_sec is None:
+        return
+    expected = record.wall_sec - sum(record.epoch_times_json) - (record.idle_sec or 0.0)
+    rounding = sum(map(row.rounding, ("overhead_sec", "wall_sec", "idle_sec"))) + record.epochs * row.epoch_rounding
+    if _differs(record.overhead_sec, expected, rounding + ARITHMETIC * record.wall_sec):
+        of = "wall_sec - epochs" + ("" if record.idle_sec is None else " - idle_sec")
+        yield row.finding("overhead", f"overhead_sec {_number(record.overhead_sec)}", f"{_number(expected)} = {of}")
+
+
+def _results(row: CheckedRow) -> Iterator[Finding]:
+    record = row.record
+    if record.test_acc is not None and (record.dataset == "synthetic" or record.window_steps is not None):
+        why = "synthetic images" if record.dataset == "synthetic" else "windows of an epoch"
+        yield row.finding("accuracy", f"test_acc {record.test_acc:.4g} of {why}", "an empty cell")
+    peak, whole = record.peak_memory_bytes, record.device_memory_bytes
+    if peak is not None and whole is not None and peak > whole:
+        yield row.finding("memory", f"peak_memory_bytes {peak}", f"at most device_memory_bytes {whole}")
+
+
+def _energy(row: CheckedRow) -> Iterator[Finding]:
+    """Joules of the whole block of timed epochs, per epoch, and per second, as `epochcast.energy` relates them."""
+    record = row.record
+    value, window = record.energy_j_per_epoch, record.energy_j_window
+    n, window_sec = record.energy_n_epochs, record.energy_window_sec
+    is_known = value is not None or window is not None
+    if is_known and record.energy_source in (None, "none"):
+        yield row.finding("energy", f"joules of energy_source {record.energy_source}", "a source, or empty cells")
+    is_model = record.energy_source == "board_power_model"
+    if is_known and record.energy_estimated is not None and record.energy_estimated != is_model:
+        found = f"energy_estimated {record.energy_estimated} of source {record.energy_source}"
+        yield row.finding("energy", found, str(int(is_model)))
+    if n is not None and n > row.steady.n_timed:
+        yield row.finding("energy", f"energy_n_epochs {n}", f"at most the {row.steady.n_timed} timed")
+    if value is not None and window is not None and n:
+        share = record.window_factor / n
+        yield from _energy_cell(row, "energy_j_per_epoch", share * window, share * row.rounding("energy_j_window"))
+    if window is not None and window_sec is not None:
+        mean_w = window / window_sec
+        carried = (row.rounding("energy_j_window") + mean_w * row.rounding("energy_window_sec")) / window_sec
+        yield from _energy_cell(row, "mean_power_w", mean_w, carried)
+    lo, hi = record.energy_lo_j, record.energy_hi_j
+    if value is not None and not (lo or value) <= value <= (hi or value):
+        found = f"energy_j_per_epoch {_number(value)} in a band from {lo} to {hi}"
+        yield row.finding("energy", found, "energy_lo_j <= energy_j_per_epoch <= energy_hi_j")
+    net = record.energy_net_j_per_epoch
+    if value is not None and net is not None and net > value:
+        found = f"energy_net_j_per_epoch {_number(net)}"
+        yield row.finding("energy", found, f"at most energy_j_per_epoch {_number(value)}")
+
+
+def _energy_cell(row: CheckedRow, name: str, expected: float, carried: float) -> Iterator[Finding]:
+    stated = getattr(row.record, name)
+    if stated is not None and _differs(stated, expected, row.rounding(name) + carried):
+        yield row.finding("energy", f"{name} {_number(stated)}", f"{_number(expected)} from energy_j_window")
+
+
+def _power(row: CheckedRow) -> Iterator[Finding]:
+    record = row.record
+    window_sec, mean_w, ratio = record.energy_window_sec, record.mean_power_w, record.counter_poll_ratio
+    if window_sec is not None and record.energy_n_epochs == row.steady.n_timed:
+        timed_sec = sum(record.epoch_times_json[WARMUP_EPOCHS:])
+        if window_sec < (1 - MISMATCH) * timed_sec:
+            found = f"energy_window_sec {significant(window_sec)}"
+            yield row.finding("power", found, f"at least the {significant(timed_sec)} s of the timed epochs")
+    if mean_w is not None and record.max_power_w is not None and mean_w > (1 + MISMATCH) * record.max_power_w:
+        found = f"mean_power_w {significant(mean_w)}"
+        yield row.finding("power", found, f"at most max_power_w {significant(record.max_power_w)}")
+    if ratio is not None and abs(ratio - 1) > MISMATCH and (window_sec is None or window_sec >= SHORT_WINDOW_SEC):
+        expected = f"{1 - MISMATCH:.1f} to {1 + MISMATCH:.1f} over {SHORT_WINDOW_SEC:.0f} s or more"
+        yield row.finding("power", f"counter_poll_ratio {significant(ratio)}", expected)
+
+
+def _doubts(row: CheckedRow) -> Iterator[Finding]:
+    record, steady = row.record, row.steady
+    times = record.epoch_times_json
+    what = "epoch" if record.window_steps is None else "window"
+    if steady.n_stalled:
+        slow = ", ".join(f"{what} {i + 1} took {significant(times[i])} s" for i in steady.stalled_epochs[:5])
+        more = f" and {steady.n_stalled - 5} more" if steady.n_stalled > 5 else ""
+        yield row.finding("stall", slow + more, f"about {significant(steady.sec)} s, the steady time")
+    if steady.is_unstable:
+        timed = times[WARMUP_EPOCHS:]
+        found = f"timed {what}s from {significant(min(timed))} to {significant(max(timed))} s"
+        yield row.finding(
+            "unstable", found, f"most of them within 1.25 x the fastest; the median is {steady.sec:.3g} s"
+        )
+    if told := [f"{name} ({FLAGS[name]})" for name in record.flags if name in TOLD_FLAGS]:
+        yield row.finding("flagged", "; ".join(told), "no flag")
+    if record.energy_flags:
+        yield row.finding("flagged", f"energy: {', '.join(record.energy_flags)}", "no energy flag")
+    if is_diverged(record):
+        acc = "NaN loss" if record.test_acc is None else f"test_acc {percent(record.test_acc)}"
+        yield row.finding("diverged", acc, "above 10 %, that of guessing")
