@@ -1,0 +1,162 @@
+"""The same configurations under two conditions or on two machines: what really differs, and by how much."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from aggregate.compare_sides import Side, energy_of, make_side, require_same_work, shared_runs, what_differs
+from aggregate.compare_spread import SideSpread
+from aggregate.compare_stats import VERDICTS, Difference, Overall, differences, overall
+from epochcast.cli import add_conditions_flag, add_json_flag, filter_of, make_parser, print_home, run_command
+from epochcast.paths import runs_csv
+from epochcast.schema import RunConfig
+from epochcast.tables import read_runs
+
+FIGURES = (".png", ".svg")
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """One configuration that was measured on both sides; times are geometric means of its runs."""
+
+    config: RunConfig
+    n_a: int
+    n_b: int
+    sec_a: float
+    sec_b: float
+    difference: Difference
+    energy_ratio: float | None  # b / a, of board energy per epoch
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two sides, configuration by configuration and together."""
+
+    a: Side
+    b: Side
+    spread_a: SideSpread
+    spread_b: SideSpread
+    rows: list[Compared]
+    overall: Overall
+    energy: Overall | None  # None where no configuration has measured energy on both sides
+    differing: dict[str, tuple[str, str]]
+    n_shared: int  # runs that stand on both sides
+
+    @property
+    def verdicts(self) -> dict[str, int]:
+        """How many configurations got each verdict."""
+        counts = Counter(row.difference.verdict for row in self.rows)
+        return {name: counts[name] for name in VERDICTS}
+
+    def n_one_sided(self, side: Side) -> int:
+        """Runs of configurations that the other side lacks."""
+        return sum(map(len, side.runs.values())) - self.n_compared(side)
+
+    def n_compared(self, side: Side) -> int:
+        return sum(len(side.runs[row.config]) for row in self.rows)
+
+
+def compare(a: Side, b: Side) -> Comparison:
+    """Compare the configurations that both sides measured.
+
+    Raises:
+        ValueError: if there is none, or an epoch is not the same work on both sides.
+    """
+    require_same_work(a, b)
+    runs_a, runs_b = a.measured, b.measured
+    common = [config for config in runs_a if config in runs_b]
+    if not common:
+        raise ValueError(
+            f"no configuration was measured on both sides: {len(runs_a)} on side a ({a.path}), {len(runs_b)} on side b "
+            f"({b.path}). Measure the same grid on both."
+        )
+    spread_a, spread_b = a.spread(), b.spread()
+    found = differences([(runs_a[config], runs_b[config]) for config in common], spread_a, spread_b)
+    rows = []
+    for config, difference in zip(common, found, strict=True):
+        sec_a, sec_b = (math.exp(statistics.fmean(run.log_sec for run in runs[config])) for runs in (runs_a, runs_b))
+        joules_a, joules_b = energy_of(a.runs[config]), energy_of(b.runs[config])
+        energy_ratio = None if joules_a is None or joules_b is None else joules_b / joules_a
+        n_a, n_b = len(runs_a[config]), len(runs_b[config])
+        rows.append(Compared(config, n_a, n_b, sec_a, sec_b, difference, energy_ratio))
+    energy_ratios = [row.energy_ratio for row in rows if row.energy_ratio is not None]
+    return Comparison(
+        a=a,
+        b=b,
+        spread_a=spread_a,
+        spread_b=spread_b,
+        rows=rows,
+        overall=overall([row.difference.log_ratio for row in rows]),
+        energy=overall([math.log(ratio) for ratio in energy_ratios]) if energy_ratios else None,
+        differing=what_differs(a, b),
+        n_shared=shared_runs(a, b),
+    )
+
+
+def _figure_path(text: str) -> Path:
+    if (path := Path(text)).suffix not in FIGURES:
+        raise argparse.ArgumentTypeError(f"{text}: the name must end in {' or '.join(FIGURES)}")
+    return path
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = make_parser(
+        "epochcast compare",
+        "Compare two tables of runs, or two conditions within one: ratio b / a of the steady seconds per epoch for "
+        "each configuration measured on both sides. What the spread between runs does not support is not named.",
+        "epochcast compare --runs results/runs.csv --a pipeline=arrays --b pipeline=device --plot compare.png",
+    )
+    parser.add_argument("tables", nargs="*", type=Path, metavar="A.csv B.csv", help="two tables of runs")
+    parser.add_argument(
+        "--runs", type=Path, metavar="PATH", help="one table, of which --a and --b choose; default: results/runs.csv"
+    )
+    for name in ("a", "b"):
+        parser.add_argument(
+            f"--{name}",
+            type=filter_of,
+            action="append",
+            default=[],
+            metavar="NAME=VALUE[,...]",
+            help=f"what side {name} is, e.g. pipeline=arrays, or grid_id=...; any column",
+        )
+    add_conditions_flag(parser)
+    parser.add_argument("--all", action="store_true", help="print every configuration, not only the first ones")
+    parser.add_argument("--plot", type=_figure_path, metavar="PATH", help="draw the ratios (.png or .svg)")
+    add_json_flag(parser)
+    arguments = parser.parse_args(argv)
+    if arguments.tables and (arguments.runs or len(arguments.tables) != 2):
+        parser.error(f"expected two tables A.csv B.csv, or --runs with --a and --b, got {len(arguments.tables)} tables")
+    if not arguments.tables and not (arguments.a and arguments.b):
+        parser.error("which two? Name two tables A.csv B.csv, or the sides of one by --a and --b")
+
+    def work() -> int:
+        from aggregate.compare_text import comparison_json, comparison_lines
+
+        print_home()
+        path_a, path_b = arguments.tables or [arguments.runs or runs_csv()] * 2
+        table_a = read_runs(path_a)
+        table_b = table_a if path_b == path_a else read_runs(path_b)
+        result = compare(
+            make_side("a", table_a, [arguments.a, arguments.conditions]),
+            make_side("b", table_b, [arguments.b, arguments.conditions]),
+        )
+        if arguments.plot:
+            from aggregate.compare_figure import draw_comparison
+
+            draw_comparison(result, arguments.plot)
+        if arguments.json:
+            print(json.dumps(comparison_json(result), allow_nan=False))
+            return 0
+        print("\n".join(comparison_lines(result, shows_all=arguments.all)))
+        if arguments.plot:
+            print(f"figure: {arguments.plot.absolute()}")
+        return 0
+
+    return run_command(work)

@@ -1,0 +1,163 @@
+"""The two sides of a comparison: runs of one set of conditions each, with an account of every row read."""
+
+from __future__ import annotations
+
+import shlex
+import statistics
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from aggregate.compare_spread import Run, SideSpread
+from aggregate.runs_agg import has_sound_energy, is_clean
+from epochcast.assumptions import device_kind_of
+from epochcast.cells import columns
+from epochcast.cli import matches
+from epochcast.schema import TRAIN_N, Conditions, RunConfig, RunRecord
+from epochcast.tables import RunTable
+from workload.shape import count_params
+
+Filters = Sequence[Mapping[str, str]]
+# what a time may depend on beside the conditions, told where it differs
+TOLD_COLUMNS = ("keras_version", "driver_version", "gpu_uuid", "power_limit_w", "compile_cache", "git_commit")
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One side; `n_read` = `n_excluded` + `n_others` + `n_left_out` + the runs in `runs`."""
+
+    name: str  # a | b
+    path: Path
+    conditions: Conditions
+    runs: dict[RunConfig, list[RunRecord]]
+    n_read: int
+    n_excluded: int
+    n_others: int  # of other conditions, by the filters
+    n_left_out: int  # flagged runs of configurations that have clean ones
+    unclean: list[RunConfig]  # configurations of flagged runs only
+
+    @property
+    def measured(self) -> dict[RunConfig, list[Run]]:
+        """The runs as they are compared."""
+        return {
+            config: [Run.of(record.epoch_times_json, record.window_factor) for record in records]
+            for config, records in self.runs.items()
+        }
+
+    @property
+    def period(self) -> tuple[str, str]:
+        """Time stamps of the first and the last run."""
+        stamps = sorted(record.timestamp_utc for records in self.runs.values() for record in records)
+        return stamps[0], stamps[-1]
+
+    def spread(self) -> SideSpread:
+        return SideSpread(self.measured, device_kind_of(self.conditions.device_name))
+
+
+def make_side(name: str, table: RunTable, filters: Sequence[Filters]) -> Side:
+    """The runs of a table that satisfy each group of filters (any filter of it), by configuration.
+
+    Raises:
+        ValueError: if none does, if those that do have several sets of conditions (it lists them), or another network.
+    """
+    chosen = [r for r in table.rows if all(not group or _satisfies(r, group) for group in filters)]
+    found = Counter(record.conditions for record in chosen or table.rows)
+    where = f"side {name}, {table.path.absolute()}"
+    if not table.rows:
+        raise ValueError(f"{where}: it holds no finished run. Measure one: python collect/run_one.py")
+    if not chosen:
+        raise ValueError(f"{where}: none of {len(table.rows)} runs is as asked. It holds:\n{_choices(name, found)}")
+    if len(found) > 1:
+        raise ValueError(
+            f"{where}: {len(found)} sets of conditions, and a side is one. Choose one:\n{_choices(name, found)}"
+        )
+    groups: dict[RunConfig, list[RunRecord]] = defaultdict(list)
+    for record in chosen:
+        if record.params != (params := count_params(record.depth, record.base_filters)):
+            raise ValueError(
+                f"{where}: {record.config} has {params} parameters, run {record.run_id or record.timestamp_utc} says "
+                f"{record.params}: another network, or an edited cell. Take it back in excluded.csv."
+            )
+        groups[record.config].append(record)
+    clean = {config: [r for r in records if is_clean(r)] for config, records in sorted(groups.items())}
+    runs = {config: records or groups[config] for config, records in clean.items()}
+    return Side(
+        name=name,
+        path=table.path.absolute(),
+        conditions=chosen[0].conditions,
+        runs=runs,
+        n_read=len(table.rows) + len(table.excluded),
+        n_excluded=len(table.excluded),
+        n_others=len(table.rows) - len(chosen),
+        n_left_out=len(chosen) - sum(map(len, runs.values())),
+        unclean=[config for config, records in clean.items() if not records],
+    )
+
+
+def _satisfies(record: RunRecord, filters: Filters) -> bool:
+    """As `matches`, by the conditions as they are compared (a version is major.minor), else by the row's column."""
+    of_conditions = set(columns(Conditions))
+    for pairs in filters:
+        named = {name: value for name, value in pairs.items() if name in of_conditions}
+        others = {name: value for name, value in pairs.items() if name not in of_conditions}
+        if matches(record.conditions, [named]) and matches(record, [others]):
+            return True
+    return False
+
+
+def _choices(name: str, sets: Counter[Conditions]) -> str:
+    """The flag that picks each set of conditions, one in a line."""
+    values = {conditions: asdict(conditions) for conditions in sets}
+    differing = [column for column in columns(Conditions) if len({v[column] for v in values.values()}) > 1]
+    lines = []
+    for conditions, n in sets.items():
+        pairs = ",".join(f"{column}={_text(values[conditions][column], '')}" for column in differing)
+        flag = f"--{name} {shlex.quote(pairs)}" if differing else conditions.describe()
+        lines.append(f"  {flag}   ({n} runs)")
+    return "\n".join(lines)
+
+
+def _text(value: Any, unknown: str = "unknown") -> str:
+    return unknown if value is None else str(value)
+
+
+def what_differs(a: Side, b: Side) -> dict[str, tuple[str, str]]:
+    """Conditions, and what else a time may depend on, with their values on either side where those differ."""
+    differing: dict[str, tuple[str, str]] = {}
+    for name in columns(Conditions):
+        pair = _text(getattr(a.conditions, name)), _text(getattr(b.conditions, name))
+        if pair[0] != pair[1]:
+            differing[name] = pair
+    for name in TOLD_COLUMNS:
+        pair = _values(a, name), _values(b, name)
+        if pair[0] != pair[1]:
+            differing[name] = pair
+    return differing
+
+
+def _values(side: Side, name: str) -> str:
+    return "/".join(sorted({_text(getattr(r, name)) for records in side.runs.values() for r in records}))
+
+
+def require_same_work(a: Side, b: Side) -> None:
+    """Raise a ValueError where an epoch is not the same number of images on both sides."""
+    images = [side.conditions.train_n or TRAIN_N for side in (a, b)]
+    if images[0] != images[1]:
+        raise ValueError(
+            f"an epoch is {images[0]:,} images on side a and {images[1]:,} on side b: seconds per epoch can't be "
+            "compared. Measure one of them again with the other's --train_n."
+        )
+
+
+def shared_runs(a: Side, b: Side) -> int:
+    """How many runs stand on both sides."""
+    of_a = {record for records in a.runs.values() for record in records}
+    return sum(record in of_a for records in b.runs.values() for record in records)
+
+
+def energy_of(records: Sequence[RunRecord]) -> float | None:
+    """Median board energy per epoch of the runs that measured it soundly, in joules."""
+    sound = [r.energy_j_per_epoch for r in records if r.energy_j_per_epoch is not None and has_sound_energy(r)]
+    return statistics.median(sound) if sound else None
