@@ -1,4 +1,4 @@
-"""Whole files: replaced at once or not at all, and named by their hash."""
+"""Whole files: made or replaced at once or not at all, and named by their hash."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import os
 import tempfile
 from pathlib import Path
 from typing import Any
+
+NO_HARD_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
 
 def make_folder(folder: Path) -> None:
@@ -59,6 +61,57 @@ def write_text_atomically(path: Path, text: str) -> None:
 def write_json_atomically(path: Path, value: Any) -> None:
     """`write_bytes_atomically` for a JSON value, indented; NaN and infinities are refused."""
     write_text_atomically(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def write_new_file(path: Path, data: bytes) -> None:
+    """Make a file that must not exist yet: a reader sees it whole or not at all.
+
+    Raises:
+        FileExistsError: if there is one.
+        OSError: if the folder can't be written.
+    """
+    make_folder(path.parent)
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        os.fchmod(file.fileno(), 0o666 & ~umask)
+        link_new(Path(file.name), path)
+
+
+def link_new(source: Path, path: Path) -> None:
+    """Give a file a second name, which must not exist yet; on the disk when this returns.
+
+    On a file system without hard links it is a copy, which a kill could cut short.
+
+    Raises:
+        FileExistsError: if the name is taken.
+        OSError: if the folder can't be written.
+    """
+    try:
+        try:
+            path.hardlink_to(source)
+        except OSError as error:
+            if error.errno not in NO_HARD_LINKS:
+                raise
+            with path.open("xb") as file:
+                file.write(source.read_bytes())
+                file.flush()
+                os.fsync(file.fileno())
+    except FileExistsError:
+        raise FileExistsError(errno.EEXIST, "exists already, and is not overwritten", str(path)) from None
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Push a folder's names to the disk."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def sha256_of(path: Path) -> str:

@@ -15,6 +15,7 @@ import fcntl
 import io
 import logging
 import os
+import shlex
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -176,7 +177,7 @@ def read_runs(path: Path) -> RunTable:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[int]:
+def locked(path: Path) -> Iterator[int]:
     """A file descriptor of `path` under an exclusive lock; the file and its folder are made if absent."""
     make_folder(path.parent)
     deadline = time.monotonic() + LOCK_TIMEOUT_SEC
@@ -264,8 +265,8 @@ def _make_ready(descriptor: int, path: Path, kind: type[Any]) -> None:
     _check_header(path, header, kind)
     if len(header) < len(columns(kind)):
         raise ValueError(
-            f"{path}:1: an older schema: {len(header)} columns, this version writes {len(columns(kind))}. "
-            "It can be read as it is; append to another file."
+            f"{path}:1: an older schema: {len(header)} columns, this version writes {len(columns(kind))}. It can be "
+            f"read as it is, but not appended to. Lift it: epochcast migrate --runs {shlex.quote(str(path))}"
         )
     _mend_last_line(descriptor, path, header, kind)
 
@@ -280,7 +281,7 @@ def check_appendable(path: Path, kind: type[Any]) -> None:
         OSError: if it can't be written, or less than 1 MiB is free (the path stands in the message).
     """
     path = path.absolute()
-    with _locked(path) as descriptor:
+    with locked(path) as descriptor:
         _make_ready(descriptor, path, kind)
     free = os.statvfs(path.parent)
     if free.f_bavail * free.f_frsize < MIN_FREE_BYTES:
@@ -295,7 +296,7 @@ def append_row(path: Path, record: Any) -> None:
         OSError: if the row could not be written; the table is then as it was.
     """
     path = path.absolute()
-    with _locked(path) as descriptor:
+    with locked(path) as descriptor:
         _make_ready(descriptor, path, type(record))
         _write_all(descriptor, format_rows([record]).encode(), path)
 

@@ -1,0 +1,237 @@
+"""Lift a table of an older schema to the present one: every cell stays as it is, what was not recorded stays unknown.
+
+The `schema_version` of a row stays too: it says which version wrote the row, not which columns the file has.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import fcntl
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from epochcast.cells import columns, csv_reader, header_line, parse_row
+from epochcast.cli import add_json_flag, make_parser, path_flag, print_home, run_command
+from epochcast.files import link_new, make_folder, sync_folder, write_new_file
+from epochcast.paths import excluded_csv, failures_csv, runs_csv
+from epochcast.schema import SCHEMA_VERSION, FailureRecord, RunRecord
+from epochcast.tables import locked, read_table
+
+LAST_COLUMNS = {1: "flags"}  # of runs.csv in each earlier schema; without them: the published columns, schema 0
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """What became of one table: `path` now has the present schema."""
+
+    path: Path
+    n_rows: int
+    old_version: int
+    n_old_columns: int
+    kept: Path | None  # the old file; None where it was not replaced
+    is_torn: bool  # its last line was cut short by a crash, and stands in the old file only
+
+    @property
+    def is_lifted(self) -> bool:
+        return self.old_version < SCHEMA_VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class _Content:
+    """A table's bytes, taken apart into lines: its whole rows as they stand there."""
+
+    header: list[str]
+    lines: list[bytes]
+    is_torn: bool
+
+    @classmethod
+    def of(cls, path: Path, data: bytes, kind: type[Any]) -> _Content:
+        first, *lines = data.removeprefix(BYTE_ORDER_MARK).split(b"\n")
+        header = next(csv_reader([first.decode().removesuffix("\r")]), [])
+        if not header or header != columns(kind)[: len(header)]:
+            raise ValueError(f"{path} was changed while it was read. Try again.")
+        last = lines.pop() if lines else b""  # empty where the file ends with a newline
+        is_torn = bool(last) and not _is_row(last, header, kind)
+        whole = [*lines, *([] if is_torn else [last])]
+        return cls(header, [line for raw in whole if (line := raw.removesuffix(b"\r"))], is_torn)
+
+    def version(self, kind: type[Any]) -> int:
+        if len(self.header) == len(columns(kind)):
+            return SCHEMA_VERSION
+        return max((version for version, last in LAST_COLUMNS.items() if last in self.header), default=0)
+
+    def cells(self) -> list[list[str]]:
+        return [next(csv_reader([line.decode()])) for line in self.lines]
+
+
+def _is_row(line: bytes, header: Sequence[str], kind: type[Any]) -> bool:
+    try:
+        (cells,) = csv_reader([line.decode()])
+        parse_row(cells, header, kind)
+    except (ValueError, csv.Error):  # UnicodeDecodeError is a ValueError
+        return False
+    return True
+
+
+def migrate(runs: Path, out: Path | None = None) -> list[Migration]:
+    """Lift a runs.csv and the failures.csv beside it: in place, or into new files with their excluded.csv.
+
+    In place the old file stays beside the new one as `runs.csv.schema1` (its version). The lock is that of appends: a
+    row that is appended meanwhile is lifted too, or meets the new table. Killed at any moment it leaves the old table
+    or the new one; begun again it goes on.
+
+    Raises:
+        FileNotFoundError, ValueError: if the table is missing, wrong, or a newer version's; nothing is changed then.
+        FileExistsError: if `out`, or a file that would stand beside it, exists.
+        OSError: if a file can't be written.
+    """
+    tables: list[tuple[Path, type[Any]]] = [(runs.absolute(), RunRecord)]
+    if (failures := failures_csv(runs.absolute())).exists():
+        tables.append((failures, FailureRecord))
+    for path, kind in tables:
+        read_table(path, kind)  # names what is wrong before anything is changed
+    if out is None:
+        return [_lift_in_place(path.resolve(), kind) for path, kind in tables]
+    out = out.absolute()
+    for path in (out, failures_csv(out), excluded_csv(out)):
+        if path.exists() or path.is_symlink():
+            raise FileExistsError(f"{path} exists, and is not overwritten. Name another with --out.")
+    if (exclusions := excluded_csv(runs.absolute())).exists():
+        write_new_file(excluded_csv(out), exclusions.read_bytes())
+    # the runs last: with them all is there
+    targets = {RunRecord: out, FailureRecord: failures_csv(out)}
+    return [_lift_into(path, targets[kind], kind) for path, kind in reversed(tables)][::-1]
+
+
+def _lift_in_place(path: Path, kind: type[Any]) -> Migration:
+    with locked(path) as descriptor:
+        status = os.fstat(descriptor)
+        data = os.pread(descriptor, status.st_size, 0)
+        content = _Content.of(path, data, kind)
+        version = content.version(kind)
+        done = Migration(path, len(content.lines), version, len(content.header), None, content.is_torn)
+        if version == SCHEMA_VERSION:
+            return done
+        lifted = _write_lifted(path, content, kind)
+        try:
+            lifted.chmod(status.st_mode & 0o777)
+            with contextlib.suppress(PermissionError):
+                os.chown(lifted, status.st_uid, status.st_gid)
+            kept = _keep(path, data, version)
+            os.replace(lifted, path)  # noqa: PTH105  # a seam: tests kill a migration here
+        except BaseException:
+            lifted.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+        return Migration(path, done.n_rows, version, done.n_old_columns, kept, done.is_torn)
+
+
+def _lift_into(path: Path, out: Path, kind: type[Any]) -> Migration:
+    with path.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        content = _Content.of(path, file.read(), kind)
+    lifted = _write_lifted(out, content, kind)
+    try:
+        link_new(lifted, out)
+    finally:
+        lifted.unlink()
+    return Migration(out, len(content.lines), content.version(kind), len(content.header), None, content.is_torn)
+
+
+def _write_lifted(path: Path, content: _Content, kind: type[Any]) -> Path:
+    """A file beside `path` with the present header and a line for each old one, read back and compared."""
+    added = b"," * (len(columns(kind)) - len(content.header))
+    lines = [header_line(kind).encode(), *(line + added + b"\n" for line in content.lines)]
+    make_folder(path.parent)
+    lifted = None
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            lifted = Path(file.name)
+            file.writelines(lines)
+            file.flush()
+            os.fsync(file.fileno())
+            umask = os.umask(0)
+            os.umask(umask)
+            os.fchmod(file.fileno(), 0o666 & ~umask)
+        _verify(path, content, lifted, kind)
+    except BaseException as error:
+        if lifted is not None:
+            lifted.unlink(missing_ok=True)
+        if isinstance(error, OSError):  # of the temporary file, whose name says nothing to a user
+            raise OSError(error.errno, f"could not write beside it ({error.strerror})", str(path)) from None
+        raise
+    return lifted
+
+
+def _verify(path: Path, content: _Content, lifted: Path, kind: type[Any]) -> None:
+    """Raise a ValueError unless the lifted file reads as a table and holds every old cell, and nothing else."""
+    n_read = len(read_table(lifted, kind))
+    found = _Content.of(lifted, lifted.read_bytes(), kind)
+    nothing = [""] * (len(columns(kind)) - len(content.header))
+    if n_read != len(content.lines) or found.cells() != [cells + nothing for cells in content.cells()]:
+        raise ValueError(f"{path}: the lifted table does not read back as the old one; nothing was changed.")
+
+
+def _keep(path: Path, data: bytes, version: int) -> Path:
+    """Give the old file a second name; what a migration killed before the replacing already kept is that."""
+    kept, n = path.with_name(f"{path.name}.schema{version}"), 1
+    while True:
+        try:
+            link_new(path, kept)
+            return kept
+        except FileExistsError:
+            if kept.is_file() and kept.read_bytes() == data:
+                return kept
+            n += 1
+            kept = path.with_name(f"{path.name}.schema{version}-{n}")
+
+
+# --- command ---------------------------------------------------------------------------------------------------------
+
+
+def _lines_about(done: Migration) -> list[str]:
+    if not done.is_lifted and done.kept is None:
+        return [f"{done.path}: {done.n_rows} rows, already schema {SCHEMA_VERSION}"]
+    lines = [
+        f"{done.path}: {done.n_rows} rows lifted from schema {done.old_version} ({done.n_old_columns} columns) to "
+        f"schema {SCHEMA_VERSION}; what they did not record is unknown"
+    ]
+    lines += [f"kept: {done.kept}"] if done.kept else []
+    lines += ["torn: the last line was cut short by a crash, and stands in the old file only"] if done.is_torn else []
+    return lines
+
+
+def _as_json(done: Migration) -> dict[str, Any]:
+    kept = None if done.kept is None else str(done.kept)
+    return {**asdict(done), "path": str(done.path), "kept": kept, "is_lifted": done.is_lifted, "schema": SCHEMA_VERSION}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = make_parser(
+        "epochcast migrate",
+        "Lift a table of runs of an older schema to the present one, so that it can be appended to. No cell is "
+        "changed; the old file is kept beside it.",
+        "epochcast migrate --runs results/runs.csv",
+    )
+    path_flag(parser, "--runs", runs_csv, "table of runs to lift, with the failures.csv beside it")
+    parser.add_argument("--out", type=Path, metavar="PATH", help="new table to make; default: lift in place")
+    add_json_flag(parser)
+    arguments = parser.parse_args(argv)
+
+    def work() -> int:
+        print_home()
+        done = migrate(arguments.runs, arguments.out)
+        if arguments.json:
+            print(json.dumps({"tables": [_as_json(table) for table in done]}))
+        else:
+            print("\n".join(line for table in done for line in _lines_about(table)))
+        return 0
+
+    return run_command(work)
