@@ -23,6 +23,9 @@ _NUMBER = r"(\d+(?:\.\d+)?)"
 _DURATION = re.compile(
     rf"(?:{_NUMBER}w)?(?:{_NUMBER}d)?(?:{_NUMBER}h)?(?:{_NUMBER}m)?(?:{_NUMBER}s)?"
 )  # 1h30 could mean minutes: refused
+_MEMORY_UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+_MEMORY_UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
+_MEMORY = re.compile(rf"{_NUMBER}\s*(B|[KMGT]i?B)?", re.IGNORECASE)
 
 
 # --- argument types: each raises ArgumentTypeError, which argparse turns into one line and exit code 2 ----------------
@@ -87,6 +90,14 @@ def duration_sec(text: str) -> float:
         raise argparse.ArgumentTypeError(f"expected a duration such as 90, 90s, 15m, 1h30m or 2d, got {text!r}")
     weeks, days, hours, minutes, seconds = (float(part or 0) for part in match.groups())
     return positive_float(str(604_800 * weeks + 86_400 * days + 3600 * hours + 60 * minutes + seconds))
+
+
+def memory_size(text: str) -> int:
+    """Bytes from `80GB` (10^9), `79.2GiB` (2^30), `512MB`, `512MiB` or a plain number of bytes."""
+    match = _MEMORY.fullmatch(text.strip())
+    if not match:
+        raise argparse.ArgumentTypeError(f"expected a size of memory such as 80GB or 74.5GiB, got {text!r}")
+    return int(positive_float(str(float(match[1]) * _MEMORY_UNITS[(match[2] or "B").upper()]))) or 1
 
 
 def int_list(text: str) -> list[int]:

@@ -21,10 +21,13 @@ from epochcast.cli import (
     table_text,
 )
 from epochcast.environment import box_device_name
-from epochcast.schema import DEFAULT_CONFIG, Conditions, RunConfig
+from epochcast.schema import DEFAULT_CONFIG, AggRow, Conditions, RunConfig
 from model.card import error_text, half_width_text
+from model.energy import EnergyModel
 from model.intervals import BEYOND, WITHIN, Interval
+from model.measured import measured_rows
 from model.predictor import Choice, choose_model
+from workload.memory import MemoryModel
 from workload.shape import count_params
 
 if TYPE_CHECKING:
@@ -45,8 +48,31 @@ def _with_bounds(name: str, interval: Interval | None) -> dict[str, float | None
     }
 
 
-def predict(config: RunConfig, choice: Choice, epochs: int | None = None) -> dict[str, Any]:
-    """The whole answer for one configuration: predictions with intervals, the model and why it answers, its range."""
+def _memory_of(config: RunConfig, memory: MemoryModel) -> dict[str, Any]:
+    peak = memory.peak(config)
+    return {
+        "peak_memory_gib": peak.value / 2**30,
+        "peak_memory_lo_gib": peak.low / 2**30,
+        "peak_memory_hi_gib": peak.high / 2**30,
+        "peak_memory_basis": peak.basis,
+    }
+
+
+def _energy_of(config: RunConfig, steady: Interval, energy: EnergyModel) -> dict[str, Any]:
+    known = energy.per_epoch(config, steady)
+    return {
+        **_with_bounds("board_energy_j_per_epoch", None if known is None else known.joules),
+        "board_energy_basis": None if known is None else known.basis,
+    }
+
+
+def predict(
+    config: RunConfig, choice: Choice, epochs: int | None = None, rows: Sequence[AggRow] = ()
+) -> dict[str, Any]:
+    """The whole answer for one configuration: predictions with intervals, the model and why it answers, its range.
+
+    `rows` are what was measured on this box: those under the model's conditions tell of memory and energy.
+    """
     saved = choice.model
     forecast = saved.forecast(config, epochs)
     run = {
@@ -63,6 +89,8 @@ def predict(config: RunConfig, choice: Choice, epochs: int | None = None) -> dic
         **_with_bounds("predicted_avg_time_sec", forecast.steady),
         **_with_bounds("predicted_images_per_sec_derived", forecast.steady.inverse(saved.train_n)),
         **(run if epochs is not None else {}),
+        **_memory_of(config, MemoryModel.of(saved.conditions, rows)),
+        **_energy_of(config, forecast.steady, EnergyModel.of(saved.conditions, rows)),
         "coverage": saved.card["intervals"]["coverage"],
         "in_range": forecast.place == WITHIN,
         "place": forecast.place,
@@ -106,9 +134,15 @@ def _lines(answer: Mapping[str, Any]) -> dict[str, Any]:
         "error": error_text(answer["error"]),
     }
     left_out = {"this_box", "outside", "declared_conditions", "coverage", "place", "half_width_log", "form"}
+    left_out.add("peak_memory_hi_gib")
+    if answer["board_energy_basis"] is None:  # no row measured energy: nothing to say
+        left_out |= {"board_energy_j_per_epoch", "board_energy_basis"}
     lines: dict[str, Any] = {}
     for name, value in answer.items():
         if name.endswith(("_low", "_high")) or name in left_out:
+            continue
+        if name == "peak_memory_lo_gib":
+            lines["peak_memory_band_gib"] = _memory_text(answer)
             continue
         lines[name] = nested.get(name, value)
         if f"{name}_low" in answer:
@@ -121,11 +155,18 @@ def _bounds_text(answer: Mapping[str, Any], name: str) -> str:
     return "unknown" if low is None or high is None else f"{significant(low)} to {significant(high)}"
 
 
+def _memory_text(answer: Mapping[str, Any]) -> str:
+    return f"{significant(answer['peak_memory_lo_gib'])} to {significant(answer['peak_memory_hi_gib'])}"
+
+
 def answer_table(answers: Sequence[Mapping[str, Any]]) -> str:
     """Several batch sizes as a table: each value with its interval."""
     has_runs = "wall_sec" in answers[0]
     header = ["batch_size", "steps", "s/epoch", "90 %", "images/s", "90 %"]
     header += ["first epoch s", f"wall s, {answers[0]['epochs']} epochs", "90 %"] if has_runs else []
+    header += ["peak GiB", "band"]
+    has_energy = any(answer["board_energy_j_per_epoch"] is not None for answer in answers)
+    header += ["board J/epoch", "90 %"] if has_energy else []
     rows = []
     for answer in answers:
         time, rate = answer["predicted_avg_time_sec"], answer["predicted_images_per_sec_derived"]
@@ -134,6 +175,9 @@ def answer_table(answers: Sequence[Mapping[str, Any]]) -> str:
         row += [rate, _bounds_text(answer, "predicted_images_per_sec_derived")]
         if has_runs:
             row += [answer["first_epoch_sec"], answer["wall_sec"], _bounds_text(answer, "wall_sec")]
+        row += [answer["peak_memory_gib"], _memory_text(answer)]
+        if has_energy:
+            row += [answer["board_energy_j_per_epoch"], _bounds_text(answer, "board_energy_j_per_epoch")]
         rows.append([*row, "" if answer["in_range"] else "extrapolated"])
     return table_text([*header, ""], rows)
 
@@ -218,7 +262,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 f"{params} parameters. Leave --params out, or correct depth and base_filters."
             )
         choice = choose_model(configs, arguments.model, wanted=arguments.conditions)
-        answers = [predict(config, choice, arguments.epochs) for config in configs]
+        rows = measured_rows()
+        answers = [predict(config, choice, arguments.epochs, rows) for config in configs]
         if arguments.plot is not None:
             from aggregate.figures import save_figure_as
 
@@ -245,5 +290,5 @@ def _print(answers: Sequence[Mapping[str, Any]], as_json: bool) -> None:
     for answer in answers:
         if not answer["in_range"]:
             print(f"extrapolated: {extrapolation_words(answer)}")
-    shared = ("device", "model", "answered_because", "conditions", "error")
+    shared = ("peak_memory_basis", "device", "model", "answered_because", "conditions", "error")
     print_answer({name: first[name] for name in shared}, False)

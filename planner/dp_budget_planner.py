@@ -19,6 +19,7 @@ from epochcast.cli import (
     fraction,
     int_list,
     make_parser,
+    memory_size,
     not_negative_float,
     positive_float,
     positive_int,
@@ -98,6 +99,12 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     runs.add_argument("--exclude_measured", action="store_true", help="only what was never measured")
     runs.add_argument("--min_acc", type=fraction, metavar="ACC", help="leave out runs below this test accuracy")
     runs.add_argument("--max_params", type=positive_int, metavar="N", help="leave out larger networks")
+    runs.add_argument(
+        "--device_memory",
+        type=memory_size,
+        metavar="SIZE",
+        help="leave out what will not fit into this by the estimate, e.g. 80GB; default: as the rows tell",
+    )
     runs.add_argument("--include_diverged", action="store_true", help="also what learned nothing when it was measured")
 
     goal = parser.add_argument_group("what for")
@@ -209,6 +216,7 @@ def _request(arguments: argparse.Namespace) -> Request:
         model=arguments.model,
         conditions=arguments.conditions,
         is_frozen=arguments.frozen,
+        device_memory_bytes=arguments.device_memory,
     )
 
 

@@ -16,6 +16,7 @@ from epochcast.paths import runs_agg_csv
 from epochcast.schema import TRAIN_N, AggRow, Conditions, RunConfig
 from model.predictor import SavedModel, choose_model
 from planner.candidates import Candidate, CostRules, Offer, default_grid, make_candidates
+from planner.device_memory import without_too_large
 from planner.margin import NO_MARGIN, Margin
 from planner.plan import Knowledge, Plan, make_plan
 from planner.plan_file import plan_json, source_of
@@ -41,6 +42,7 @@ class Request:
     model: Path | None = None
     conditions: Sequence[Mapping[str, str]] = ()
     is_frozen: bool = False
+    device_memory_bytes: int | None = None  # None: as the rows tell
     notes: Sequence[str] = ()  # what reading the request had to say
 
 
@@ -103,12 +105,16 @@ def plan_budget(request: Request) -> Answer:
     if saved is not None:
         sources["model"] = source_of(saved.path, saved.card["keras_sha256"])
     offer = make_candidates(rows, saved, request.rules, configs, request.time_source == "pred")
-    value = request.value or choose_value(offer.candidates)
+    conditions = rows[0].conditions if rows else saved.conditions  # type: ignore[union-attr]  # one of them is there
+    fitting, memory_notes = without_too_large(
+        offer.candidates, rows, conditions, request.wishes, request.device_memory_bytes
+    )
+    value = request.value or choose_value(fitting)
     if request.value is None:
         why = "every candidate has a measured accuracy" if value == "acc" else "accuracies are missing"
         notes.append(f"maximising {value}, as {why}")
-    must, candidates, value_notes = select(offer.candidates, value, request.wishes)
-    notes += offer.notes + value_notes + _value_notes(value, [*must, *candidates], request.rules.epochs)
+    must, candidates, value_notes = select(fitting, value, request.wishes)
+    notes += offer.notes + memory_notes + value_notes + _value_notes(value, [*must, *candidates], request.rules.epochs)
     if _is_windowed(rows):
         notes.append(
             "times come from windows of steps; the planned runs train whole epochs and then test, which takes longer "
@@ -121,7 +127,6 @@ def plan_budget(request: Request) -> Answer:
         must, candidates, margin = _with_known_errors(request, must, candidates, confidence, offer, notes)
     knowledge = Knowledge([row.config for row in rows], (rows[0].train_n if rows else None) or TRAIN_N)
     plan = make_plan(candidates, request.budget_sec, value, margin, must, knowledge)
-    conditions = rows[0].conditions if rows else saved.conditions  # type: ignore[union-attr]  # one of them is there
     told = confidence if margin.quantile else None
     device = offer.device_name
     caveats = [f" on {device}"] if device not in (None, box_device_name()) else []

@@ -184,15 +184,29 @@ def test_several_batch_sizes_are_a_table_with_intervals(capsys):
     out = ask(capsys, "--batch_size", "64:256:x2").out.splitlines()
     assert out[0] == f"depth: {DEFAULT_CONFIG.depth}"
     header = next(i for i, line in enumerate(out) if line.startswith("batch_size"))
-    assert out[header].split() == ["batch_size", "steps", "s/epoch", "90", "%", "images/s", "90", "%"]
+    assert out[header].split() == [
+        "batch_size",
+        "steps",
+        "s/epoch",
+        "90",
+        "%",
+        "images/s",
+        "90",
+        "%",
+        "peak",
+        "GiB",
+        "band",
+    ]
     for line, batch_size in zip(out[header + 1 : header + 4], (64, 128, 256), strict=True):
         one = ask_lines(capsys, "--batch_size", batch_size)
         assert line.split()[:2] == [str(batch_size), one["steps_per_epoch"]]
         for name in ("predicted_avg_time_sec", "predicted_images_per_sec_derived"):
             assert one[name] in line.split()
             assert one[f"{name}_90"] in line
+        assert one["peak_memory_gib"] in line.split()
+        assert one["peak_memory_band_gib"] in line
     shared = dict(line.split(": ", 1) for line in out[header + 4 :])
-    assert list(shared) == ["device", "model", "answered_because", "conditions", "error"]
+    assert list(shared) == ["peak_memory_basis", "device", "model", "answered_because", "conditions", "error"]
 
 
 def test_several_batch_sizes_with_epochs_show_first_epoch_and_wall_time(capsys):
