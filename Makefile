@@ -19,11 +19,8 @@ test: $(VENV)/ok-$(LOCK) ## the default tests: no GPU, no network
 	$(BIN)/python -m pytest -q
 
 OUT ?= results/gpu
-measure-gpu: $(VENV)/ok-$(LOCK) ## a grid of whole epochs on this box's GPU, averaged and drawn (OUT=folder; resumes)
-	$(BIN)/python collect/run_grid.py --device gpu --depth 2:5 --base_filters 16:128:x2 --batch_size 64:2048:x2 \
-		--epochs 4 --timeout_sec 600 --runs $(OUT)/runs.csv --log_dir $(OUT)/logs
-	$(BIN)/epochcast aggregate --runs $(OUT)/runs.csv --out $(OUT)/runs_agg.csv
-	$(BIN)/epochcast figures --runs_agg $(OUT)/runs_agg.csv --out $(OUT)/figures
+measure-gpu: $(VENV)/ok-$(LOCK) ## pipelines, precisions, energy and roofline on this box's GPU (OUT=folder BUDGET=2h; resumes)
+	$(BIN)/python benchmarks/measure_gpu.py --out $(OUT) $(if $(BUDGET),--budget $(BUDGET)) $(FLAGS)
 
 test-slow: $(VENV)/ok-$(LOCK) ## minutes of real training
 	$(BIN)/python -m pytest -q -m slow
@@ -36,6 +33,10 @@ lint: $(VENV)/ok-$(LOCK) ## format, rules and types
 bench: $(VENV)/ok-$(LOCK) ## speed figures, side by side with what they are compared with
 	$(BIN)/python benchmarks/bench_cold_start.py
 	$(BIN)/python benchmarks/bench_append.py
+	$(BIN)/python benchmarks/bench_power.py
+	$(BIN)/python benchmarks/bench_pipelines.py
+	$(BIN)/python benchmarks/bench_compile_cache.py
+	$(BIN)/python benchmarks/bench_memory.py
 	$(BIN)/python benchmarks/bench_knapsack.py
 
 claims: $(VENV)/ok-$(LOCK) ## every figure claimed of the time model, with its target and spread

@@ -37,7 +37,7 @@ def load(dataset: str, data_dir: Path | None, train_n: int, seed: int) -> Datase
     """
     if dataset not in SPEC_CHOICES["dataset"]:
         raise ValueError(f"dataset must be one of {', '.join(SPEC_CHOICES['dataset'])}, got {dataset!r}.")
-    path = None if dataset == "synthetic" else _find(data_dir)
+    path = None if dataset == "synthetic" else find_images(data_dir)
     if path is None and dataset == "cifar10":
         path = _download()
     if path is not None:
@@ -59,7 +59,7 @@ def load(dataset: str, data_dir: Path | None, train_n: int, seed: int) -> Datase
     return replace(found, x_train=found.x_train[:train_n], y_train=found.y_train[:train_n])
 
 
-def _find(data_dir: Path | None) -> Path | None:
+def find_images(data_dir: Path | None) -> Path | None:
     """Where real images lie: the user's choice, which must exist, else the first known place that has some."""
     if chosen := data_dir or os.environ.get("EPOCHCAST_DATA_DIR"):
         path = Path(chosen).expanduser().absolute()

@@ -48,7 +48,7 @@ def read_dataset(path: Path) -> Dataset:
     Raises:
         ValueError: if `path` holds no known form, or broken images.
     """
-    source = _locate(path).resolve()
+    source = locate_images(path).resolve()
     if source.is_dir():
         files = _list_folder(source)
         if TRAIN_BATCHES[0] in files:
@@ -64,7 +64,7 @@ def read_dataset(path: Path) -> Dataset:
     raise ValueError(f"{source}: found neither an .npz nor a tar (plain, gz, xz); it may be cut short. Copy it again.")
 
 
-def _locate(path: Path) -> Path:
+def locate_images(path: Path) -> Path:
     """The folder of images, the folder of batches, or the file that `path` is or holds."""
     if not path.is_dir() or (path / "train").is_dir() or any((path / name).is_file() for name in TRAIN_BATCHES):
         return path

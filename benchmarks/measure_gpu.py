@@ -1,0 +1,119 @@
+"""Everything worth measuring on a GPU box, in one command that resumes: python benchmarks/measure_gpu.py
+
+First the configurations that tell most, under every pipeline and precision; then the rest of the grid under the same.
+Then the averages, figures and comparisons of pipelines and precisions, and images per second of every pipeline beside
+the reference with its share of the roofline. Called again it goes on where it was stopped; with --budget it begins no
+run after that time, and draws what there is. The command that made a result stands in `how.txt` beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import subprocess
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+
+if not __package__:  # run by path: import from the checkout, not from this folder
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from epochcast.cli import clock, duration_sec, positive_int
+from epochcast.environment import utc_now
+from epochcast.paths import CODE_ROOT
+from epochcast.schema import RunRecord
+from epochcast.tables import read_table
+
+EPOCHCAST = [sys.executable, "-m", "epochcast"]
+INTERRUPTED = 130
+
+
+def call(command: list[str]) -> int:
+    """Run a command, printing it as a shell would take it; its exit code."""
+    print(f"\n$ {shlex.join(command)}", flush=True)
+    return subprocess.run(command, cwd=CODE_ROOT, check=False).returncode
+
+
+def measure(arguments: argparse.Namespace, deadline: float | None) -> int:
+    """The runs, the most informative configurations first; stops at the deadline and at Ctrl-C."""
+    out = arguments.out
+    first = out / "first.csv"
+    grid = [f"--{name}={getattr(arguments, name)}" for name in ("depth", "base_filters", "batch_size")]
+    if not first.exists():
+        # of a folder without rows, so that a second call names the same configurations
+        nothing = ["--runs_agg", str(out / "runs_agg.csv")] if (out / "runs_agg.csv").exists() else []
+        if code := call([*EPOCHCAST, "next_runs", *grid, "--n", str(arguments.first), *nothing, "--out", str(first)]):
+            return code
+    shared = ["--device", arguments.device, "--compile_cache", "on", *arguments.grid_flags]
+    shared += ["--runs", str(out / "runs.csv"), "--log_dir", str(out / "logs")]
+    conditions = [
+        ["--pipeline", pipeline, "--precision", precision]
+        for precision in arguments.precision.split(",")
+        for pipeline in arguments.pipeline.split(",")
+    ]
+    for which in (["--configs", str(first)], grid):
+        for condition in conditions:
+            left_sec = None if deadline is None else deadline - time.monotonic()
+            if left_sec is not None and left_sec <= 0:
+                print(f"\nthe budget of {clock(arguments.budget)} is used up; the same command goes on from here")
+                return 0
+            stop = [] if left_sec is None else ["--stop_after", f"{left_sec:.0f}s"]
+            code = call([sys.executable, "collect/run_grid.py", *which, *condition, *shared, *stop])
+            if code == INTERRUPTED:
+                return code
+    return 0
+
+
+def evaluate(arguments: argparse.Namespace) -> None:
+    """Averages, figures and comparisons of what there is."""
+    out = arguments.out
+    runs = str(out / "runs.csv")
+    call([*EPOCHCAST, "check", runs])
+    call([*EPOCHCAST, "aggregate", "--runs", runs, "--out", str(out / "runs_agg.csv")])
+    rows = read_table(out / "runs.csv", RunRecord)
+    sides = sorted({(str(row.pipeline), str(row.precision)) for row in rows})
+    for pipeline, precision in sides:
+        chosen = f"pipeline={pipeline},precision={precision}"
+        folder = out / "figures" / f"{pipeline}-{precision}"
+        table = ["--runs_agg", str(out / "runs_agg.csv"), "--conditions", chosen]
+        call([*EPOCHCAST, "figures", *table, "--out", str(folder)])
+    for a, b in pairwise(sides):
+        names = ["pipeline", "precision"]
+        flags = [",".join(f"{n}={v}" for n, v in zip(names, side, strict=True)) for side in (a, b)]
+        plot = out / "figures" / f"compare-{'-'.join(a)}-{'-'.join(b)}.png"
+        call([*EPOCHCAST, "compare", "--runs", runs, "--a", flags[0], "--b", flags[1], "--plot", str(plot)])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("results/gpu"), help="folder for rows, logs and figures")
+    parser.add_argument("--device", default="gpu", help="as run_one's")
+    parser.add_argument("--depth", default="2:5")
+    parser.add_argument("--base_filters", default="16:128:x2")
+    parser.add_argument("--batch_size", default="64:2048:x2")
+    parser.add_argument("--pipeline", default="arrays,device")
+    parser.add_argument("--precision", default="float32,mixed_bfloat16")
+    parser.add_argument("--first", type=positive_int, default=8, help="configurations measured before the others")
+    parser.add_argument("--budget", type=duration_sec, metavar="TIME", help="begin no run after this time, e.g. 25m")
+    parser.add_argument("--bench_flags", default="", help="flags for bench_pipelines.py, in one word; 'no' skips it")
+    parser.add_argument("grid_flags", nargs="*", help="after --: flags for run_grid.py, e.g. -- --timeout_sec 600")
+    arguments = parser.parse_args()
+    arguments.out = arguments.out.absolute()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    with (arguments.out / "how.txt").open("a", encoding="utf-8") as file:
+        file.write(f"{utc_now()}  {shlex.join(['python', *sys.argv])}\n")
+    call([*EPOCHCAST, "doctor", "--device", arguments.device])  # told, not obeyed: the rows bear flags of their own
+    deadline = None if arguments.budget is None else time.monotonic() + arguments.budget
+    code = measure(arguments, deadline)
+    if not (arguments.out / "runs.csv").exists():
+        return code or 1
+    evaluate(arguments)
+    if arguments.bench_flags != "no" and not code:
+        bench = ["benchmarks/bench_pipelines.py", "--out", str(arguments.out / "pipelines.json")]
+        code = call([sys.executable, *bench, *shlex.split(arguments.bench_flags)])
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
