@@ -25,6 +25,7 @@ from collect.devices import choose_devices, peak_memory_bytes, resolve_device
 from collect.stopping import stop_reason
 from epochcast.assumptions import device_kind_of
 from epochcast.framework import framework_details
+from epochcast.precision import precision
 from epochcast.schema import WARMUP_EPOCHS, RunSpec
 
 if TYPE_CHECKING:
@@ -113,7 +114,9 @@ def measure(spec: RunSpec, tell: Callable[..., None], idle_sec: float = 0.0) -> 
         nonlocal stopped_by, cache_state
         if len(times) == WARMUP_EPOCHS:
             cache_state = cache.state(jit_compile)
-        tell("epoch", times=times, edges=timer.epoch_edges_sec[-1], logs=logs)
+        is_open = spec.epochs is None and len(times) > WARMUP_EPOCHS
+        rel_ci95 = precision(times).rel_ci95 if is_open else None
+        tell("epoch", times=times, edges=timer.epoch_edges_sec[-1], logs=logs, rel_ci95=rel_ci95)
         stopped_by = stop_reason(spec, times)
         return stopped_by is not None
 

@@ -23,9 +23,16 @@ def epoch_line(spec: RunSpec, event: dict[str, Any]) -> str:
     word = "epoch" if spec.window_steps is None else "window"
     images = spec.train_n if spec.window_steps is None else spec.window_steps * spec.batch_size
     note = " (first: not timed)" if len(times) <= WARMUP_EPOCHS else ""
+    if event.get("rel_ci95") is not None:
+        note = f", steady time known to +-{percent(event['rel_ci95'])}"
     learning = ", ".join(f"{name} {logs[name]:.4f}" for name in ("loss", "accuracy") if name in logs)
     of = f"/{spec.epochs}" if spec.epochs is not None else ""
     return f"{word} {len(times)}{of}: {times[-1]:.3f} s, {images / times[-1]:,.0f} images/s, {learning}{note}"
+
+
+def is_shown(spec: RunSpec, n_epochs: int) -> bool:
+    """Whether a person sees the line of this epoch: every one of a fixed count, of an open one ever fewer."""
+    return spec.epochs is not None or n_epochs <= 10 or n_epochs % (10 if n_epochs < 100 else 100) == 0
 
 
 def result_lines(record: RunRecord) -> list[str]:

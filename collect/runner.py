@@ -21,7 +21,7 @@ from typing import IO, Any
 
 from collect.child import CHILD, ChildReport, noted_interrupts, run_child
 from collect.outcome import failure_of, record_of
-from collect.run_lines import epoch_line, result_lines, started_line
+from collect.run_lines import epoch_line, is_shown, result_lines, started_line
 from collect.watch import Beside, Watch
 from epochcast.files import write_json_atomically
 from epochcast.paths import failures_csv
@@ -141,7 +141,7 @@ def run(
             watch.take(event)
             if event["event"] == "started":
                 tell(started_line(spec, event))
-            elif event["event"] == "epoch":
+            elif event["event"] == "epoch" and is_shown(spec, len(event["times"])):
                 tell(epoch_line(spec, event))
 
         watch = stack.enter_context(Watch(spec, log_dir / f"{run_id}.energy.csv"))

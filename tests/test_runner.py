@@ -564,3 +564,11 @@ def test_training_whose_loss_becomes_nan_ends_in_a_diverged_row(bench, on_tensor
     assert "diverged" in row.flags
     assert row.avg_time_sec > 0
     assert bench.rows == [row]
+
+
+def test_of_an_open_number_of_epochs_ever_fewer_are_shown_and_all_are_kept(bench):
+    row = bench.measure("times", ",".join(["0.0001"] * 230), spec=light_spec(epochs=None, max_epochs=230))
+    assert (row.epochs, row.stop_reason) == (230, "max_epochs")
+    shown = [int(line.split()[1].rstrip(":")) for line in bench.said if line.startswith("epoch ")]
+    assert shown == [*range(1, 11), *range(20, 101, 10), 200]
+    assert any("the limit of epochs was reached before the target" in line for line in bench.said)
