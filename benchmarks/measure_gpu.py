@@ -30,9 +30,14 @@ INTERRUPTED = 130
 
 
 def call(command: list[str]) -> int:
-    """Run a command, printing it as a shell would take it; its exit code."""
+    """Run a command, printing it as a shell would take it; its exit code. Ctrl-C is the command's to handle."""
     print(f"\n$ {shlex.join(command)}", flush=True)
-    return subprocess.run(command, cwd=CODE_ROOT, check=False).returncode
+    with subprocess.Popen(command, cwd=CODE_ROOT) as process:
+        while True:
+            try:
+                return process.wait()
+            except KeyboardInterrupt:  # it has reached the command too, which ends by itself
+                continue
 
 
 def measure(arguments: argparse.Namespace, deadline: float | None) -> int:

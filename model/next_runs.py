@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from aggregate.agg_table import load_agg_if_any, one_set_of_conditions
-from collect.grid import spec_under
+from collect.grid import CARRIED_CONDITIONS, spec_under
 from epochcast.assumptions import assumption, device_kind_of
 from epochcast.cli import (
     add_json_flag,
@@ -33,17 +33,13 @@ from epochcast.environment import box_device_name
 from epochcast.files import write_text_atomically
 from epochcast.paths import home
 from epochcast.precision import MIN_TIMED_EPOCHS
-from epochcast.schema import TRAIN_N, WARMUP_EPOCHS, AggRow, Conditions, RunConfig
+from epochcast.schema import TRAIN_N, WARMUP_EPOCHS, AggRow, Conditions, RunConfig, RunSpec
 from model.design import D_OPTIMAL_RUNS, DEFAULT_GRID, guessed_law, next_indices
 from model.fitting import LAW_ALONE
 from model.physics import Array
 from model.predictor import choose_model
 from model.startup import FORM
 
-OUT_COLUMNS = (
-    "depth", "base_filters", "batch_size", "epochs", "pipeline", "precision", "jit_compile", "steps_per_execution",
-    "train_n", "dataset", "device",
-)  # fmt: skip
 LEAST_EPOCHS = WARMUP_EPOCHS + MIN_TIMED_EPOCHS  # what a run costs at least that goes on until its time is known
 MAX_CANDIDATES = 2_000  # their distances are held in memory, pair by pair
 
@@ -115,9 +111,14 @@ def plan_next(
 
 
 def configs_csv(runs: Sequence[NextRun], epochs: int | None, conditions: Conditions) -> str:
-    """The runs as `run_grid --configs` reads them, under the conditions of what is measured already."""
+    """The runs as `run_grid --configs` reads them, under the conditions of what is measured already.
+
+    What those leave open has no column, so that the grid's own flags decide it.
+    """
     specs = [asdict(spec_under(run.config, epochs, conditions, in_windows=True)) for run in runs]
-    names = [*OUT_COLUMNS, *(["window_steps"] if conditions.window_steps is not None else [])]
+    default = asdict(RunSpec())
+    own = [*asdict(RunConfig()), *(name for name in CARRIED_CONDITIONS if getattr(conditions, name) is not None)]
+    names = [name for name in default if name in own or any(spec[name] != default[name] for spec in specs)]
     text = io.StringIO()
     writer = csv.DictWriter(text, names, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()

@@ -364,3 +364,13 @@ def test_what_cannot_be_answered_is_one_clear_error_and_exit_code_1(home, capsys
     assert main(flags.split()) == 1
     assert_one_clear_error(capsys.readouterr(), message)
     assert not (home / "results").exists()
+
+
+def test_what_the_measured_rows_leave_open_is_decided_by_the_grids_flags(home, capsys):
+    answer_of(capsys, *SMALL)
+    path = home / "results" / "next_runs.csv"
+    assert path.read_text().splitlines()[0] == "depth,base_filters,batch_size"
+    asked = RunSpec(pipeline="device", precision="mixed_bfloat16", train_n=512)
+    assert {(s.pipeline, s.precision, s.train_n) for s in read_configs(path, asked)} == {
+        ("device", "mixed_bfloat16", 512)
+    }
