@@ -10,6 +10,8 @@ from epochcast.schema import AggRow, Conditions, RunConfig
 from model.intervals import HALF_WIDTH_SDS, Interval
 
 MAD_TO_SD = 1.4826  # of normal errors
+MIN_RUNS = 5  # of fewer the median absolute deviation may be 0 by chance
+MIN_POWERS = 3  # measured configurations: one or two tell of no spread
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,19 +38,21 @@ class EnergyModel:
     def per_epoch(self, config: RunConfig, steady: Interval) -> EnergyPerEpoch | None:
         """The energy of a configuration whose epoch takes `steady` seconds; None where no row measured energy.
 
-        One that was measured is its rows' median. Another draws the median mean power of the measured ones, its
-        interval reaching from the lowest power in the shortest time to the highest in the longest.
+        One that was measured is its rows' median, with a band of its runs' spread from MIN_RUNS on. Another draws the
+        median mean power of the measured ones; from MIN_POWERS of them on its band reaches from the lowest power in the
+        shortest time to the highest in the longest.
         """
         if (row := self.rows.get(config)) is not None and row.energy_j_per_epoch_median is not None:
-            mad = row.energy_j_per_epoch_mad
-            half = None if mad is None else HALF_WIDTH_SDS * MAD_TO_SD * mad
+            mad, has_spread = row.energy_j_per_epoch_mad, (row.n_energy or 0) >= MIN_RUNS
+            half = HALF_WIDTH_SDS * MAD_TO_SD * mad if mad is not None and has_spread else None
             joules = Interval.of_absolute(row.energy_j_per_epoch_median, half)
             return EnergyPerEpoch(joules, True, f"measured, {row.n_energy} runs")
         powers = [row.mean_power_w_median for row in self.rows.values() if row.mean_power_w_median is not None]
         if not powers:
             return None
-        low = None if steady.low is None else steady.low * min(powers)
-        high = None if steady.high is None else steady.high * max(powers)
+        has_band = len(powers) >= MIN_POWERS
+        low = steady.low * min(powers) if steady.low is not None and has_band else None
+        high = steady.high * max(powers) if steady.high is not None and has_band else None
         joules = Interval(steady.value * statistics.median(powers), low, high)
         watts = f"{min(powers):.0f} to {max(powers):.0f} W"
         return EnergyPerEpoch(

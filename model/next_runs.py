@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from aggregate.agg_table import load_agg_if_any, one_set_of_conditions
+from collect.estimate import least_epochs
 from collect.grid import CARRIED_CONDITIONS, spec_under
 from epochcast.assumptions import assumption, device_kind_of
 from epochcast.cli import (
@@ -32,15 +33,13 @@ from epochcast.cli import (
 from epochcast.environment import box_device_name
 from epochcast.files import write_text_atomically
 from epochcast.paths import home
-from epochcast.precision import MIN_TIMED_EPOCHS
-from epochcast.schema import TRAIN_N, WARMUP_EPOCHS, AggRow, Conditions, RunConfig, RunSpec
+from epochcast.schema import TRAIN_N, AggRow, Conditions, RunConfig, RunSpec
 from model.design import D_OPTIMAL_RUNS, DEFAULT_GRID, guessed_law, next_indices
 from model.fitting import LAW_ALONE
 from model.physics import Array
 from model.predictor import choose_model
 from model.startup import FORM
 
-LEAST_EPOCHS = WARMUP_EPOCHS + MIN_TIMED_EPOCHS  # what a run costs at least that goes on until its time is known
 MAX_CANDIDATES = 2_000  # their distances are held in memory, pair by pair
 
 
@@ -53,7 +52,13 @@ class NextRun:
     expected_sec: float
 
 
-def measured_costs(rows: Sequence[AggRow], candidates: Sequence[RunConfig], epochs: int) -> Array:
+def training_sec(steady_sec: Array, epochs: int | None) -> Array:
+    """Seconds of all epochs at their steady time, shape (n,); without a count, until the time is known at the least."""
+    counts = [least_epochs(RunSpec(epochs=epochs), float(sec)) for sec in steady_sec]
+    return np.asarray(counts * np.asarray(steady_sec))
+
+
+def measured_costs(rows: Sequence[AggRow], candidates: Sequence[RunConfig], epochs: int | None) -> Array:
     """Seconds that a run of each candidate will take, shape (n,), from as few as one measured row.
 
     overhead + first epoch + (epochs - 1) x steady time; an overhead or first epoch that no row knows is left to
@@ -61,7 +66,7 @@ def measured_costs(rows: Sequence[AggRow], candidates: Sequence[RunConfig], epoc
     """
     train_n = rows[0].train_n or TRAIN_N
     configs, steady = [r.config for r in rows], np.array([r.avg_time_mean for r in rows])
-    seconds = epochs * guessed_law(LAW_ALONE, configs, steady, train_n, candidates).seconds(candidates)
+    seconds = training_sec(guessed_law(LAW_ALONE, configs, steady, train_n, candidates).seconds(candidates), epochs)
     kind = device_kind_of(rows[0].device_name)
     known = [r for r in rows if r.first_epoch_sec_mean is not None and r.first_epoch_sec_mean > r.avg_time_mean]
     if known:
@@ -77,7 +82,7 @@ def measured_costs(rows: Sequence[AggRow], candidates: Sequence[RunConfig], epoc
 
 
 def plan_next(
-    rows: Sequence[AggRow], grid: Sequence[RunConfig], n: int, epochs: int, model: Path | None = None
+    rows: Sequence[AggRow], grid: Sequence[RunConfig], n: int, epochs: int | None, model: Path | None = None
 ) -> tuple[list[NextRun], str]:
     """The next `n` configurations of the grid, and in words where their expected seconds come from.
 
@@ -101,7 +106,7 @@ def plan_next(
         kind = device_kind_of(saved.device_name)
         excess = saved.excess.seconds(candidates) if saved.excess else assumption("first_epoch_excess_sec", kind).value
         overhead = saved.overhead.median if saved.overhead else assumption("overhead_sec", kind).value
-        seconds = overhead + excess + epochs * saved.time_model.times(candidates)
+        seconds = overhead + excess + training_sec(saved.time_model.times(candidates), epochs)
         other = "" if saved.device_name == box_device_name() else ", another device: only their ratios count"
         source = f"{saved.path.name} ({saved.device_name or 'an unknown device'}{other})"
     chosen = next_indices(candidates, measured, n, train_n, lambda taken: seconds)
@@ -162,7 +167,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             RunConfig(*values)
             for values in itertools.product(arguments.depth, arguments.base_filters, arguments.batch_size)
         ]
-        runs, source = plan_next(rows, grid, arguments.n, arguments.epochs or LEAST_EPOCHS, arguments.model)
+        runs, source = plan_next(rows, grid, arguments.n, arguments.epochs, arguments.model)
         conditions = rows[0].conditions if rows else Conditions()
         write_text_atomically(arguments.out, configs_csv(runs, arguments.epochs, conditions))
         out = arguments.out.absolute()

@@ -61,7 +61,9 @@ def _memory_of(config: RunConfig, memory: MemoryModel) -> dict[str, Any]:
 def _energy_of(config: RunConfig, steady: Interval, energy: EnergyModel) -> dict[str, Any]:
     known = energy.per_epoch(config, steady)
     return {
-        **_with_bounds("board_energy_j_per_epoch", None if known is None else known.joules),
+        "board_energy_j_per_epoch": None if known is None else known.joules.value,
+        "board_energy_lo_j": None if known is None else known.joules.low,
+        "board_energy_hi_j": None if known is None else known.joules.high,
         "board_energy_basis": None if known is None else known.basis,
     }
 
@@ -134,15 +136,18 @@ def _lines(answer: Mapping[str, Any]) -> dict[str, Any]:
         "error": error_text(answer["error"]),
     }
     left_out = {"this_box", "outside", "declared_conditions", "coverage", "place", "half_width_log", "form"}
-    left_out.add("peak_memory_hi_gib")
+    left_out |= {"peak_memory_hi_gib", "board_energy_hi_j"}
     if answer["board_energy_basis"] is None:  # no row measured energy: nothing to say
-        left_out |= {"board_energy_j_per_epoch", "board_energy_basis"}
+        left_out |= {"board_energy_j_per_epoch", "board_energy_lo_j", "board_energy_basis"}
     lines: dict[str, Any] = {}
     for name, value in answer.items():
         if name.endswith(("_low", "_high")) or name in left_out:
             continue
         if name == "peak_memory_lo_gib":
-            lines["peak_memory_band_gib"] = _memory_text(answer)
+            lines["peak_memory_band_gib"] = _band_text(answer, "peak_memory_lo_gib", "peak_memory_hi_gib")
+            continue
+        if name == "board_energy_lo_j":
+            lines["board_energy_band_j"] = _band_text(answer, "board_energy_lo_j", "board_energy_hi_j")
             continue
         lines[name] = nested.get(name, value)
         if f"{name}_low" in answer:
@@ -151,12 +156,12 @@ def _lines(answer: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _bounds_text(answer: Mapping[str, Any], name: str) -> str:
-    low, high = answer[f"{name}_low"], answer[f"{name}_high"]
+    return _band_text(answer, f"{name}_low", f"{name}_high")
+
+
+def _band_text(answer: Mapping[str, Any], low_name: str, high_name: str) -> str:
+    low, high = answer[low_name], answer[high_name]
     return "unknown" if low is None or high is None else f"{significant(low)} to {significant(high)}"
-
-
-def _memory_text(answer: Mapping[str, Any]) -> str:
-    return f"{significant(answer['peak_memory_lo_gib'])} to {significant(answer['peak_memory_hi_gib'])}"
 
 
 def answer_table(answers: Sequence[Mapping[str, Any]]) -> str:
@@ -166,7 +171,7 @@ def answer_table(answers: Sequence[Mapping[str, Any]]) -> str:
     header += ["first epoch s", f"wall s, {answers[0]['epochs']} epochs", "90 %"] if has_runs else []
     header += ["peak GiB", "band"]
     has_energy = any(answer["board_energy_j_per_epoch"] is not None for answer in answers)
-    header += ["board J/epoch", "90 %"] if has_energy else []
+    header += ["board J/epoch", "band"] if has_energy else []
     rows = []
     for answer in answers:
         time, rate = answer["predicted_avg_time_sec"], answer["predicted_images_per_sec_derived"]
@@ -175,9 +180,9 @@ def answer_table(answers: Sequence[Mapping[str, Any]]) -> str:
         row += [rate, _bounds_text(answer, "predicted_images_per_sec_derived")]
         if has_runs:
             row += [answer["first_epoch_sec"], answer["wall_sec"], _bounds_text(answer, "wall_sec")]
-        row += [answer["peak_memory_gib"], _memory_text(answer)]
+        row += [answer["peak_memory_gib"], _band_text(answer, "peak_memory_lo_gib", "peak_memory_hi_gib")]
         if has_energy:
-            row += [answer["board_energy_j_per_epoch"], _bounds_text(answer, "board_energy_j_per_epoch")]
+            row += [answer["board_energy_j_per_epoch"], _band_text(answer, "board_energy_lo_j", "board_energy_hi_j")]
         rows.append([*row, "" if answer["in_range"] else "extrapolated"])
     return table_text([*header, ""], rows)
 

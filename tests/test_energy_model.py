@@ -25,7 +25,7 @@ def measured(depth, filters, batch, joules, watts, conditions=GPU, mad=None, n=1
 
 ROWS = [
     measured(2, 16, 64, 400.0, 200.0),
-    measured(3, 16, 64, 900.0, 300.0, mad=6.0, n=3),
+    measured(3, 16, 64, 900.0, 300.0, mad=6.0, n=5),
     measured(4, 16, 64, 2000.0, 350.0),
     measured(2, 16, 128, 50.0, 60.0, conditions=replace(GPU, precision="mixed_bfloat16")),
     agg_row(2, 32, 64),
@@ -37,12 +37,19 @@ def test_a_measured_configuration_has_its_own_energy():
     assert energy.was_measured
     assert energy.joules.value == 900.0
     assert energy.joules.high - 900.0 == pytest.approx(1.6449 * 1.4826 * 6.0, rel=1e-4)
-    assert energy.basis == "measured, 3 runs"
+    assert energy.basis == "measured, 5 runs"
 
 
-def test_one_run_tells_of_no_interval():
+def test_few_runs_tell_of_no_band():
     energy = EnergyModel.of(GPU, ROWS).per_epoch(RunConfig(2, 16, 64), STEADY)
     assert energy.joules == Interval(400.0)
+    three = [measured(2, 16, 64, 100.0, 200.0, mad=0.0, n=3)]  # of 100, 100 and 140 J
+    assert EnergyModel.of(GPU, three).per_epoch(RunConfig(2, 16, 64), STEADY).joules == Interval(100.0)
+
+
+def test_the_power_of_two_configurations_tells_of_no_band():
+    energy = EnergyModel.of(GPU, ROWS[:2]).per_epoch(RunConfig(5, 16, 64), STEADY)
+    assert energy.joules == Interval(2.0 * 250.0)
 
 
 def test_another_configuration_draws_the_power_of_the_measured_ones():

@@ -23,7 +23,7 @@ from epochcast.schema import AggRow, Conditions, RunConfig, RunRecord, RunSpec
 from epochcast.tables import read_runs, write_table
 from model.design import DEFAULT_GRID, next_indices
 from model.fitting import PHYSICS, fit_time_models
-from model.next_runs import LEAST_EPOCHS, main, measured_costs, plan_next
+from model.next_runs import main, measured_costs, plan_next, training_sec
 from model.time_model import Table
 
 SMALL = ["--depth", "2:3", "--base_filters", "16,32", "--batch_size", "64:256:x2"]  # twelve configurations
@@ -285,7 +285,7 @@ def test_one_json_object_holds_what_the_file_holds_and_the_library_agrees(home, 
     written = [spec.config for spec in read_configs(out, RunSpec())]
     assert [RunConfig(r["depth"], r["base_filters"], r["batch_size"]) for r in answer["runs"]] == written
     assert answer["total_sec"] == pytest.approx(sum(run["expected_sec"] for run in answer["runs"]), rel=1e-12)
-    runs, source = plan_next(rows, SMALL_GRID, 4, LEAST_EPOCHS)
+    runs, source = plan_next(rows, SMALL_GRID, 4, None)
     assert [run.config for run in runs] == written
     assert [(r["by"], r["expected_sec"]) for r in answer["runs"]] == [(run.by, run.expected_sec) for run in runs]
     assert source == answer["seconds_from"]
@@ -374,3 +374,8 @@ def test_what_the_measured_rows_leave_open_is_decided_by_the_grids_flags(home, c
     assert {(s.pipeline, s.precision, s.train_n) for s in read_configs(path, asked)} == {
         ("device", "mixed_bfloat16", 512)
     }
+
+
+def test_a_run_that_goes_on_until_it_is_known_costs_ten_seconds_of_epochs_or_six_epochs():
+    assert training_sec(np.array([0.5, 20.0]), None).tolist() == [21 * 0.5, 6 * 20.0]
+    assert training_sec(np.array([0.5, 20.0]), 3).tolist() == [1.5, 60.0]
