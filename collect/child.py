@@ -177,7 +177,7 @@ def _note(report: ChildReport, event: dict[str, Any]) -> None:
     if kind == "started":
         report.started = {name: value for name, value in event.items() if name != "event"}
     elif kind == "epoch":
-        report.epoch_times = event["times"]
+        report.epoch_times.append(event["sec"])
         report.edges.append(tuple(event["edges"]))
         report.has_diverged |= not math.isfinite(event["logs"].get("loss", 0.0))
     elif kind == "idle":

@@ -2,8 +2,8 @@
 
 Run by path with three numbers: a file descriptor to write events to, the parent's process id, and the seconds to wait
 before the first epoch where a GPU's idle power is measured. The spec is read from stdin as JSON. Each event is one line
-of JSON: `started` (the conditions as resolved), `idle` (when that wait began and ended), `epoch` (all times so far, the
-edges of the last epoch, its logs), `done` (why training stopped, test accuracy, peak memory), or, at the end of a run
+of JSON: `started` (the conditions as resolved), `idle` (when that wait began and ended), `epoch` (its seconds, when it
+began and ended, its logs), `done` (why training stopped, test accuracy, peak memory), or, at the end of a run
 that failed, `failed` (status, message) or `refused` (the request can't be measured here; nothing was tried).
 """
 
@@ -22,6 +22,7 @@ if not __package__:  # run by path: import from the checkout, not from this fold
 
 from collect.compile_cache import enable, programs_dir
 from collect.devices import choose_devices, peak_memory_bytes, resolve_device
+from collect.run_lines import is_shown
 from collect.stopping import stop_reason
 from epochcast.assumptions import device_kind_of
 from epochcast.framework import framework_details
@@ -115,11 +116,12 @@ def measure(spec: RunSpec, tell: Callable[..., None], idle_sec: float = 0.0) -> 
         if len(times) == WARMUP_EPOCHS:
             cache_state = cache.state(jit_compile)
         is_open = spec.epochs is None and len(times) > WARMUP_EPOCHS
-        rel_ci95 = precision(times).rel_ci95 if is_open else None
-        tell("epoch", times=times, edges=timer.epoch_edges_sec[-1], logs=logs, rel_ci95=rel_ci95)
+        rel_ci95 = precision(times).rel_ci95 if is_open and is_shown(spec, len(times)) else None
+        tell("epoch", sec=times[-1], edges=timer.epoch_edges_sec[-1], logs=logs, rel_ci95=rel_ci95)
         stopped_by = stop_reason(spec, times)
         return stopped_by is not None
 
+    precision((1.0, 1.0, 1.0))  # imports what it needs now, not between two epochs
     timer = EpochTimer(on_epoch)
     model.fit(**fit_input.fit_kwargs, verbose=0, callbacks=[timer])
     peak_memory = peak_memory_bytes(backend)  # of training: evaluation is not what was timed

@@ -17,17 +17,17 @@ def started_line(spec: RunSpec, started: dict[str, Any]) -> str:
     )
 
 
-def epoch_line(spec: RunSpec, event: dict[str, Any]) -> str:
+def epoch_line(spec: RunSpec, n_epochs: int, event: dict[str, Any]) -> str:
     """One finished epoch (or window) as a line: its seconds, images per second, loss and accuracy."""
-    times, logs = event["times"], event["logs"]
+    sec, logs = event["sec"], event["logs"]
     word = "epoch" if spec.window_steps is None else "window"
     images = spec.train_n if spec.window_steps is None else spec.window_steps * spec.batch_size
-    note = " (first: not timed)" if len(times) <= WARMUP_EPOCHS else ""
+    note = " (first: not timed)" if n_epochs <= WARMUP_EPOCHS else ""
     if event.get("rel_ci95") is not None:
         note = f", steady time known to +-{percent(event['rel_ci95'])}"
     learning = ", ".join(f"{name} {logs[name]:.4f}" for name in ("loss", "accuracy") if name in logs)
     of = f"/{spec.epochs}" if spec.epochs is not None else ""
-    return f"{word} {len(times)}{of}: {times[-1]:.3f} s, {images / times[-1]:,.0f} images/s, {learning}{note}"
+    return f"{word} {n_epochs}{of}: {sec:.3f} s, {images / sec:,.0f} images/s, {learning}{note}"
 
 
 def is_shown(spec: RunSpec, n_epochs: int) -> bool:

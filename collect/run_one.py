@@ -11,7 +11,7 @@ import math
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -34,6 +34,7 @@ from epochcast.cli import (
 )
 from epochcast.paths import logs_dir, runs_csv
 from epochcast.schema import SPEC_CHOICES, FailureRecord, RunRecord, RunSpec
+from epochcast.tables import read_table
 
 DEFAULT = RunSpec()
 IDLE_SEC = 5.0
@@ -145,6 +146,10 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, RunSpec]:
         parser.error(str(error))
     if arguments.split_input and spec.pipeline == "device":
         parser.error("--split_input compares a pipeline with `device`: name another --pipeline, or leave it out")
+    if arguments.split_input and os.environ.get("KERAS_BACKEND") == "torch":
+        parser.error("--split_input needs pipeline device, which works under KERAS_BACKEND=tensorflow and jax")
+    if arguments.split_input and arguments.run_id and not RUN_ID.fullmatch(f"{arguments.run_id}-device"):
+        parser.error(f"--run_id {arguments.run_id} is too long for --split_input, which adds `-device`")
     return arguments, spec
 
 
@@ -160,6 +165,11 @@ def run_id_of(text: str) -> str:
     if not RUN_ID.fullmatch(text):
         raise argparse.ArgumentTypeError(f"{text!r} names files: use only letters, digits, '.', '_' and '-'")
     return text
+
+
+def _rows_of(runs: Path, run_ids: Container[str]) -> dict[str, RunRecord]:
+    rows = read_table(runs, RunRecord) if runs.exists() else []
+    return {row.run_id: row for row in rows if row.run_id is not None and row.run_id in run_ids}
 
 
 def split_input(with_pipeline: RunRecord, on_device: RunRecord) -> dict[str, float | str | None]:
@@ -206,11 +216,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     def work() -> int:
         print_home()
         run_id = arguments.run_id or new_run_id(spec)
-        wanted = [(spec, run_id)]
+        wanted = {run_id: spec}
         if arguments.split_input:
-            wanted.append((replace(spec, pipeline="device", steps_per_execution=1), f"{run_id}-device"))
+            wanted[f"{run_id}-device"] = replace(spec, pipeline="device", steps_per_execution=1)
+        # so that half of a pair that was interrupted is not measured again
+        before = _rows_of(arguments.runs, wanted) if arguments.split_input else {}
         records = []
-        for one_spec, one_id in wanted:
+        for one_id, one_spec in wanted.items():
+            if one_id in before:
+                print(f"{one_id} was measured before", file=sys.stderr)
+                records.append(before[one_id])
+                continue
             result = run(
                 one_spec,
                 run_id=one_id,

@@ -141,8 +141,8 @@ def run(
             watch.take(event)
             if event["event"] == "started":
                 tell(started_line(spec, event))
-            elif event["event"] == "epoch" and is_shown(spec, len(event["times"])):
-                tell(epoch_line(spec, event))
+            elif event["event"] == "epoch" and is_shown(spec, watch.n_epochs):
+                tell(epoch_line(spec, watch.n_epochs, event))
 
         watch = stack.enter_context(Watch(spec, log_dir / f"{run_id}.energy.csv"))
         report = run_child(
@@ -162,8 +162,13 @@ def run(
             append_row(failures, failure)
             tell(f"FAILED: {json.dumps(to_json_dict(failure))}")
             return failure
-        beside = watch.beside(report)
-        record = record_of(spec, report, run_id, grid_id, beside)
+        try:
+            beside = watch.beside(report)
+            record = record_of(spec, report, run_id, grid_id, beside)
+        except Exception as error:  # whatever a driver said: what was timed is not lost by it
+            tell(f"WARNING: what went on beside the run is not known: {type(error).__name__}: {error}")
+            beside = Beside()
+            record = record_of(spec, report, run_id, grid_id, beside)
         for line in result_lines(record):
             tell(line)
         _keep(record, spec, report, beside, runs, log_dir, tell)

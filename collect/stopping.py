@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from epochcast.precision import precision
+from epochcast.precision import is_short, precision
 from epochcast.schema import WARMUP_EPOCHS, RunSpec
 
+LOOKS = 50  # a run of many epochs is looked at once for each fiftieth that it grows
 STOPPED_BY = {  # what a person is told
     "target_ci": "the steady time is known to the target",
     "max_epochs": "the limit of epochs was reached before the target",
@@ -26,9 +27,12 @@ def stop_reason(spec: RunSpec, epoch_times: Sequence[float]) -> str | None:
         return "epochs" if len(epoch_times) >= spec.epochs else None
     if len(epoch_times) <= WARMUP_EPOCHS:
         return None
-    known = precision(epoch_times)
-    if known.rel_ci95 is not None and known.rel_ci95 <= spec.target_ci and not known.is_short:
-        return "target_ci"
-    if len(epoch_times) >= spec.max_epochs:
+    n = len(epoch_times)
+    is_looked_at = n % max(1, n // LOOKS) == 0  # looking takes a millisecond then, which short epochs would feel
+    if is_looked_at and not is_short(epoch_times[WARMUP_EPOCHS:]):
+        known = precision(epoch_times)
+        if known.rel_ci95 is not None and known.rel_ci95 <= spec.target_ci:
+            return "target_ci"
+    if n >= spec.max_epochs:
         return "max_epochs"
     return "max_sec" if sum(epoch_times) >= spec.max_sec else None

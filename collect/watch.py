@@ -5,6 +5,7 @@ The measuring process is left alone: it tells when its epochs began and ended, b
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from dataclasses import asdict, dataclass, field
@@ -16,7 +17,7 @@ from collect.child import ChildReport
 from epochcast.assumptions import device_kind_of
 from epochcast.energy import EnergyReading
 from epochcast.environment import cpu_count, snapshot
-from epochcast.host import memory_bytes
+from epochcast.host import cpu_quota_cores, memory_bytes
 from epochcast.host_load import HostCpu, host_cpu_times, is_busy_host, other_cores
 from epochcast.nvml import Nvml, NvmlGpu, open_nvml, visible_gpu
 from epochcast.power import PowerMeter
@@ -49,7 +50,7 @@ class Watch:
         self._before = snapshot(self._gpu, self._nvml)
         self._after: dict[str, Any] = {}
         self._pid: int | None = None
-        self._n_epochs = 0
+        self.n_epochs = 0
         self._host: list[HostCpu | None] = []  # at the end of the untimed epochs, and last
 
     def __enter__(self) -> Watch:
@@ -73,9 +74,9 @@ class Watch:
     def take(self, event: dict[str, Any]) -> None:
         """Hear an event of the measuring process."""
         if event["event"] == "epoch":
-            self._n_epochs += 1
-            self._meter.checkpoint(self._n_epochs)
-            if self._n_epochs == WARMUP_EPOCHS:
+            self.n_epochs += 1
+            self._meter.checkpoint(self.n_epochs)
+            if self.n_epochs == WARMUP_EPOCHS:
                 self._host = [self._host_now()] * 2
             elif self._host and (self._host[-1] is None or time.monotonic() - self._host[-1].at_sec > HOST_PERIOD_SEC):
                 self._host[-1] = self._host_now()  # reading /proc takes a millisecond: not at each of short epochs
@@ -94,7 +95,7 @@ class Watch:
             reading = EnergyReading(cpu_energy_j=reading.cpu_energy_j)
         columns = asdict(reading)
         flags = set(columns.pop("row_flags"))
-        if is_busy_host(others, cpu_count(), kind):
+        if is_busy_host(others, min(cpu_count(), cpu_quota_cores() or math.inf), kind):
             flags.add("busy_host")
         if kind == "cpu":
             device_bytes = memory_bytes()[0]

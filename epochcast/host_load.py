@@ -53,7 +53,7 @@ def other_cores(before: HostCpu | None, after: HostCpu | None) -> float | None:
     return max(0.0, busy - own) / elapsed
 
 
-def is_busy_host(others: float | None, cores: int, device_kind: str) -> bool:
+def is_busy_host(others: float | None, cores: float, device_kind: str) -> bool:
     """Whether `others` cores in use by other programs spoil a run on a `cpu` or a `gpu`; unknown spoils nothing."""
     return others is not None and others > BUSY_SHARE[device_kind] * cores
 

@@ -51,8 +51,13 @@ def precision(epoch_times: Sequence[float]) -> Precision:
         rel_trend=rel_trend,
         has_trend=has_trend,
         n_slow_first=n_slow_first,
-        is_short=len(timed) < MIN_TIMED_EPOCHS or sum(timed) < MIN_TIMED_SEC,
+        is_short=is_short(timed),
     )
+
+
+def is_short(timed: Sequence[float]) -> bool:
+    """Whether the timed epochs are too few, or took too little time, for their interval to be believed."""
+    return len(timed) < MIN_TIMED_EPOCHS or sum(timed) < MIN_TIMED_SEC
 
 
 def _t_quantile(level: float, freedom: int) -> float:

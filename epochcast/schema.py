@@ -42,7 +42,7 @@ FLAGS = {  # name: what a row so flagged tells, in the order that they are writt
 }
 KNOWN_FLAGS = frozenset(FLAGS)
 # such a row enters a mean only where there is no clean one
-UNCLEAN_FLAGS = frozenset({"unstable", "throttled", "shared_gpu", "busy_host"})
+UNCLEAN_FLAGS = frozenset({"unstable", "throttled", "shared_gpu", "busy_host", "warmup"})
 STOP_REASONS = ("target_ci", "max_epochs", "max_sec", "epochs")  # what ended a run; epochs: the count asked for
 ENERGY_SOURCES = ("nvml_counter", "nvml_poll_instant", "nvml_poll_avg1s", "board_power_model", "none")
 FAILURE_STATUSES = ("oom", "killed", "crash", "timeout", "interrupted")
@@ -133,7 +133,7 @@ class RunSpec:
     device: str = "auto"
     steps_per_execution: int | str = 1  # steps per call into the framework; or `auto`
     target_ci: float = 0.01  # half-width of the interval over the steady time
-    max_epochs: int = 500
+    max_epochs: int = 2000
     max_sec: float = 300.0
     compile_cache: str = "off"
 

@@ -12,8 +12,11 @@ import numpy as np
 
 from epochcast.schema import WARMUP_EPOCHS
 
-STALL_RATIO = 1.25  # interference only adds time: an epoch this much slower than the fastest one was disturbed
+STALL_RATIO = 1.25  # interference only adds time: an epoch this much slower than an undisturbed one was disturbed
 MIN_TIMED_FOR_MEDIAN = 4
+MIN_TIMED_FOR_SPREAD = 10  # from here on the fastest epoch is an extreme of the noise, the median is typical
+STALL_SDS = 5.0  # robust standard deviations above the median: less may be the run's own noise
+MAD_TO_SD = 1.4826  # of normal errors
 MAX_STALLED_SHARE = 1 / 3
 
 
@@ -35,7 +38,9 @@ def steady_time(epoch_times: Sequence[float]) -> SteadyTime:
     """Mean of the timed epochs without stalls; the median, with nothing left out, where the run is unstable.
 
     With fewer than four timed epochs, one slower than 1.25 x the fastest is a stall. With four or more the same,
-    unless more than a third are that slow.
+    unless more than a third are that slow. With ten or more it is slower than 1.25 x the median and than the median
+    by five robust standard deviations: the fastest of many is an extreme, and a limit that hangs on it would cut the
+    slow half of ordinary noise off.
 
     Raises:
         ValueError: if there is no timed epoch.
@@ -43,12 +48,26 @@ def steady_time(epoch_times: Sequence[float]) -> SteadyTime:
     timed = epoch_times[WARMUP_EPOCHS:]
     if not timed:
         raise ValueError(f"no timed epoch in {list(epoch_times)}: the first is warm-up, run at least 2.")
-    limit = STALL_RATIO * min(timed)
-    slow = tuple(i for i, seconds in enumerate(epoch_times) if i >= WARMUP_EPOCHS and seconds > limit)
-    if len(timed) >= MIN_TIMED_FOR_MEDIAN and len(slow) > MAX_STALLED_SHARE * len(timed):
+    limit, is_unstable = _stall_limit(timed)
+    if is_unstable:
         return SteadyTime(statistics.median(timed), len(timed), (), True)
+    slow = tuple(i for i, seconds in enumerate(epoch_times) if i >= WARMUP_EPOCHS and seconds > limit)
     clean = [seconds for i, seconds in enumerate(epoch_times) if i >= WARMUP_EPOCHS and i not in slow]
     return SteadyTime(statistics.fmean(clean), len(timed), slow, False)
+
+
+def _stall_limit(timed: Sequence[float]) -> tuple[float, bool]:
+    """The time above which an epoch is a stall, and whether too many are slow for any to be left out."""
+    n = len(timed)
+    if n < MIN_TIMED_FOR_SPREAD:
+        limit = STALL_RATIO * min(timed)
+        n_slow = sum(seconds > limit for seconds in timed)
+        return limit, n >= MIN_TIMED_FOR_MEDIAN and n_slow > MAX_STALLED_SHARE * n
+    typical = statistics.median(timed)
+    sd = MAD_TO_SD * statistics.median(abs(seconds - typical) for seconds in timed)
+    n_slow = sum(seconds > STALL_RATIO * typical for seconds in timed)
+    n_fast = sum(seconds < typical / STALL_RATIO for seconds in timed)  # then the median is one of the slow
+    return max(STALL_RATIO * typical, typical + STALL_SDS * sd), max(n_slow, n_fast) > MAX_STALLED_SHARE * n
 
 
 def mean_and_std(values: Sequence[float]) -> tuple[float | None, float | None]:

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from epochcast.schema import AggRow, Conditions, RunConfig
+from epochcast.stats import MAD_TO_SD
 from model.intervals import HALF_WIDTH_SDS, Interval
 
-MAD_TO_SD = 1.4826  # of normal errors
 MIN_RUNS = 5  # of fewer the median absolute deviation may be 0 by chance
 MIN_POWERS = 3  # measured configurations: one or two tell of no spread
 

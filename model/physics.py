@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from epochcast.cli import significant
 from epochcast.schema import RunConfig
+from epochcast.stats import MAD_TO_SD
 from workload.shape import activation_bytes, count_params, forward_flop, layer_records, train_flop
 
 Array = npt.NDArray[np.float64]
@@ -204,7 +205,7 @@ def disturbed_rows(law: Law, configs: Sequence[RunConfig], seconds: Array) -> np
     if len(seconds) < GATE_MIN_ROWS:
         return np.zeros(len(seconds), bool)
     error = np.log(seconds / law.seconds(configs))
-    spread = 1.4826 * float(np.median(np.abs(error - np.median(error))))  # of a normal distribution
+    spread = MAD_TO_SD * float(np.median(np.abs(error - np.median(error))))
     return np.asarray(error > max(GATE, GATE_SPREADS * spread))
 
 

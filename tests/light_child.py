@@ -157,7 +157,7 @@ def _behave(spec: RunSpec, behaviour: str, arguments: list[str], parent: int, id
         loss = float("nan") if behaviour == "nan" and number > 1 else 1.0 / number
         time.sleep(pace_sec)
         now = time.monotonic()
-        tell("epoch", times=times[:number], edges=(now - times[number - 1], now), logs={"loss": loss, "accuracy": 0.5})
+        tell("epoch", sec=times[number - 1], edges=(now - times[number - 1], now), logs={"loss": loss, "accuracy": 0.5})
         if number == 2 and (code := _misbehave(behaviour, arguments, parent, tell)) is not None:
             return code
     is_measured = not is_synthetic and spec.window_steps is None

@@ -371,3 +371,12 @@ def test_the_device_pipeline_is_not_compared_with_itself(home, measure_one, caps
     with pytest.raises(SystemExit):
         measure_one("ok", "--split_input", "--pipeline", "device")
     assert "--split_input compares a pipeline with `device`" in capsys.readouterr().err
+
+
+def test_the_half_of_a_pair_that_is_there_is_not_measured_again(home, measure_one, capsys):
+    assert measure_one("ok", "--run_id", "mine") == 0
+    assert measure_one("ok", "--split_input", "--run_id", "mine") == 0
+    assert [row.run_id for row in rows_of(home)] == ["mine", "mine-device"]
+    assert measure_one("ok", "--split_input", "--run_id", "mine") == 0
+    assert len(rows_of(home)) == 2
+    assert "waiting_share: 0" in capsys.readouterr().out

@@ -39,6 +39,7 @@ from collect.runner import (
     run,
     spec_id,
 )
+from collect.watch import Beside, Watch
 from epochcast.cells import columns
 from epochcast.paths import CODE_ROOT
 from epochcast.schema import FailureRecord, RunRecord, RunSpec, from_json_dict, to_json_dict
@@ -488,6 +489,10 @@ RUN_AS_MAIN = "import runpy, sys\nsys.argv = sys.argv[1:]\nrunpy.run_path(sys.ar
 LIMIT_MEMORY = "import resource\nresource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30))\n"
 BLOCK_TENSORFLOW = "import sys\nsys.modules['tensorflow'] = None\n"
 NO_CORE_FILE = "import resource\nresource.setrlimit(resource.RLIMIT_CORE, (0, 0))\n"
+QUICKLY_KNOWN = """
+import epochcast.precision
+epochcast.precision.MIN_TIMED_SEC = 0.05
+"""
 INFINITE_STEPS = """
 import functools, keras
 keras.optimizers.Adam = functools.partial(keras.optimizers.Adam, learning_rate=float("inf"))
@@ -572,3 +577,34 @@ def test_of_an_open_number_of_epochs_ever_fewer_are_shown_and_all_are_kept(bench
     shown = [int(line.split()[1].rstrip(":")) for line in bench.said if line.startswith("epoch ")]
     assert shown == [*range(1, 11), *range(20, 101, 10), 200]
     assert any("the limit of epochs was reached before the target" in line for line in bench.said)
+
+
+def test_a_driver_that_talks_nonsense_does_not_cost_the_run(bench, monkeypatch):
+    def nonsense(self, report):
+        return Beside(columns={"sm_clock_mhz": 0.0})
+
+    monkeypatch.setattr(Watch, "beside", nonsense)
+    row = bench.measure("ok")
+    assert bench.rows == [row]
+    assert row.sm_clock_mhz is None
+    assert any("what went on beside the run is not known" in line and "sm_clock_mhz" in line for line in bench.said)
+
+
+def test_a_real_run_ends_when_its_time_is_known_and_says_so(bench, on_tensorflow):
+    spec = light_spec(epochs=None, target_ci=1.0, max_epochs=1000, max_sec=60.0, train_n=64, batch_size=32)
+    row = run(
+        replace(spec, device="cpu"), run_id="a", runs=bench.runs, log_dir=bench.log_dir, child=real(QUICKLY_KNOWN)
+    )
+    assert isinstance(row, RunRecord), row
+    assert row.stop_reason == "target_ci"
+    assert 5 < row.epochs < 1000
+    assert row.rel_ci95 <= 1.0
+
+
+def test_a_real_run_ends_at_its_limit_of_seconds(bench, on_tensorflow):
+    spec = light_spec(epochs=None, target_ci=1e-9, max_sec=2.0, train_n=64, batch_size=32, device="cpu")
+    row = run(spec, run_id="a", runs=bench.runs, log_dir=bench.log_dir, child=real())
+    assert isinstance(row, RunRecord), row
+    assert row.stop_reason == "max_sec"
+    assert sum(row.epoch_times_json) >= 2.0
+    assert row.epochs == 2 or sum(row.epoch_times_json[:-1]) < 2.0

@@ -163,3 +163,40 @@ def test_r2_is_unknown_where_the_measured_values_do_not_vary():
 def test_values_without_a_relative_error_are_refused(measured, predicted, complaint):
     with pytest.raises(ValueError, match=complaint):
         regression_metrics(measured, predicted)
+
+
+# --- many epochs ------------------------------------------------------------------------------------------------------
+
+
+def calm(n, rel_sd=0.01, seed=0):
+    return [9.0, *np.random.default_rng(seed).normal(1.0, rel_sd, n)]
+
+
+@pytest.mark.parametrize("n", [10, 30, 300])
+def test_a_stall_among_many_is_left_out(n):
+    times = [*calm(n), 1.6]
+    steady = steady_time(times)
+    assert steady.stalled_epochs == (n + 1,)
+    assert steady.sec == pytest.approx(np.mean(times[1:-1]))
+
+
+@pytest.mark.parametrize("rel_sd", [0.05, 0.08, 0.12])
+def test_the_slow_half_of_ordinary_noise_is_no_stall(rel_sd):
+    times = calm(300, rel_sd)
+    steady = steady_time(times)
+    assert (steady.n_stalled, steady.is_unstable) == (0, False)
+    assert steady.sec == pytest.approx(np.mean(times[1:]))
+
+
+@pytest.mark.parametrize("n_slow", [8, 10, 12])
+def test_a_run_of_two_speeds_is_unstable_whichever_is_more_frequent(n_slow):
+    times = [9.0, *([1.0] * (20 - n_slow)), *([1.6] * n_slow)]
+    steady = steady_time(times)
+    assert steady.is_unstable
+    assert steady.n_stalled == 0
+
+
+def test_nine_timed_epochs_are_judged_by_the_fastest_and_ten_by_the_median():
+    slow_few = [1.0, 1.24, 1.24, 1.24, 1.24, 1.24, 1.24, 1.24, 1.3]
+    assert steady_time([9.0, *slow_few]).n_stalled == 1
+    assert steady_time([9.0, *slow_few, 1.24]).n_stalled == 0
