@@ -9,11 +9,12 @@ run after that time, and draws what there is. The command that made a result sta
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import subprocess
 import sys
 import time
-from itertools import pairwise
+from itertools import combinations
 from pathlib import Path
 
 if not __package__:  # run by path: import from the checkout, not from this folder
@@ -29,10 +30,11 @@ EPOCHCAST = [sys.executable, "-m", "epochcast"]
 INTERRUPTED = 130
 
 
-def call(command: list[str]) -> int:
+def call(command: list[str], **environ: str) -> int:
     """Run a command, printing it as a shell would take it; its exit code. Ctrl-C is the command's to handle."""
-    print(f"\n$ {shlex.join(command)}", flush=True)
-    with subprocess.Popen(command, cwd=CODE_ROOT) as process:
+    settings = "".join(f"{name}={shlex.quote(value)} " for name, value in environ.items())
+    print(f"\n$ {settings}{shlex.join(command)}", flush=True)
+    with subprocess.Popen(command, cwd=CODE_ROOT, env={**os.environ, **environ}) as process:
         while True:
             try:
                 return process.wait()
@@ -46,9 +48,11 @@ def measure(arguments: argparse.Namespace, deadline: float | None) -> int:
     first = out / "first.csv"
     grid = [f"--{name}={getattr(arguments, name)}" for name in ("depth", "base_filters", "batch_size")]
     if not first.exists():
-        # of a folder without rows, so that a second call names the same configurations
-        nothing = ["--runs_agg", str(out / "runs_agg.csv")] if (out / "runs_agg.csv").exists() else []
-        if code := call([*EPOCHCAST, "next_runs", *grid, "--n", str(arguments.first), *nothing, "--out", str(first)]):
+        # in a home without rows: what was measured elsewhere is measured here under other conditions
+        code = call(
+            [*EPOCHCAST, "next_runs", *grid, "--n", str(arguments.first), "--out", str(first)], EPOCHCAST_HOME=str(out)
+        )
+        if code:
             return code
     shared = ["--device", arguments.device, "--compile_cache", "on", *arguments.grid_flags]
     shared += ["--runs", str(out / "runs.csv"), "--log_dir", str(out / "logs")]
@@ -57,37 +61,43 @@ def measure(arguments: argparse.Namespace, deadline: float | None) -> int:
         for precision in arguments.precision.split(",")
         for pipeline in arguments.pipeline.split(",")
     ]
+    worst = 0
     for which in (["--configs", str(first)], grid):
         for condition in conditions:
             left_sec = None if deadline is None else deadline - time.monotonic()
             if left_sec is not None and left_sec <= 0:
                 print(f"\nthe budget of {clock(arguments.budget)} is used up; the same command goes on from here")
-                return 0
+                return worst
             stop = [] if left_sec is None else ["--stop_after", f"{left_sec:.0f}s"]
             code = call([sys.executable, "collect/run_grid.py", *which, *condition, *shared, *stop])
             if code == INTERRUPTED:
                 return code
-    return 0
+            worst = max(worst, code)
+    return worst
 
 
-def evaluate(arguments: argparse.Namespace) -> None:
-    """Averages, figures and comparisons of what there is."""
+def evaluate(arguments: argparse.Namespace) -> int:
+    """Averages, figures and comparisons of what there is; the worst exit code."""
     out = arguments.out
     runs = str(out / "runs.csv")
-    call([*EPOCHCAST, "check", runs])
-    call([*EPOCHCAST, "aggregate", "--runs", runs, "--out", str(out / "runs_agg.csv")])
+    codes = [call([*EPOCHCAST, "check", runs])]
+    codes.append(call([*EPOCHCAST, "aggregate", "--runs", runs, "--out", str(out / "runs_agg.csv")]))
     rows = read_table(out / "runs.csv", RunRecord)
     sides = sorted({(str(row.pipeline), str(row.precision)) for row in rows})
     for pipeline, precision in sides:
         chosen = f"pipeline={pipeline},precision={precision}"
         folder = out / "figures" / f"{pipeline}-{precision}"
         table = ["--runs_agg", str(out / "runs_agg.csv"), "--conditions", chosen]
-        call([*EPOCHCAST, "figures", *table, "--out", str(folder)])
-    for a, b in pairwise(sides):
-        names = ["pipeline", "precision"]
-        flags = [",".join(f"{n}={v}" for n, v in zip(names, side, strict=True)) for side in (a, b)]
+        codes.append(call([*EPOCHCAST, "figures", *table, "--out", str(folder)]))
+    for a, b in combinations(sides, 2):
+        if (a[0] == b[0]) == (a[1] == b[1]):
+            continue  # they differ in both: it would not be known what makes the difference
+        flags = [",".join(f"{n}={v}" for n, v in zip(("pipeline", "precision"), side, strict=True)) for side in (a, b)]
         plot = out / "figures" / f"compare-{'-'.join(a)}-{'-'.join(b)}.png"
-        call([*EPOCHCAST, "compare", "--runs", runs, "--a", flags[0], "--b", flags[1], "--plot", str(plot)])
+        codes.append(
+            call([*EPOCHCAST, "compare", "--runs", runs, "--a", flags[0], "--b", flags[1], "--plot", str(plot)])
+        )
+    return max(codes)
 
 
 def main() -> int:
@@ -113,10 +123,10 @@ def main() -> int:
     code = measure(arguments, deadline)
     if not (arguments.out / "runs.csv").exists():
         return code or 1
-    evaluate(arguments)
-    if arguments.bench_flags != "no" and not code:
+    code = max(code, evaluate(arguments))
+    if arguments.bench_flags != "no" and code != INTERRUPTED:
         bench = ["benchmarks/bench_pipelines.py", "--out", str(arguments.out / "pipelines.json")]
-        code = call([sys.executable, *bench, *shlex.split(arguments.bench_flags)])
+        code = max(code, call([sys.executable, *bench, *shlex.split(arguments.bench_flags)]))
     return code
 
 

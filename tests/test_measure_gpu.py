@@ -1,0 +1,57 @@
+"""The one command for a GPU box, without measuring: which runs it asks for, in which order, and what it compares."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from benchmarks import measure_gpu
+from epochcast.paths import CODE_ROOT
+
+SMALL = ["--depth", "1:2", "--base_filters", "4", "--batch_size", "64,128", "--first", "1", "--bench_flags", "no"]
+
+
+@pytest.fixture(scope="module")
+def said(tmp_path_factory):
+    """What the command prints where its grids only say what they would measure."""
+    out = tmp_path_factory.mktemp("gpu")
+    command = [sys.executable, "benchmarks/measure_gpu.py", "--out", str(out), "--device", "cpu", *SMALL]
+    environ = {**os.environ, "EPOCHCAST_HOME": str(out / "home")}
+    done = subprocess.run(
+        [*command, "--", "--dry_run", "--train_n", "512", "--dataset", "synthetic"],
+        cwd=CODE_ROOT, env=environ, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr  # nothing was measured, so there is nothing to evaluate
+    assert (out / "how.txt").read_text().count("measure_gpu.py") == 1
+    return done.stdout
+
+
+def test_the_first_configurations_come_under_every_pipeline_and_precision_then_the_grid(said):
+    grids = re.findall(r"(--configs|--depth=1:2).*--pipeline (\w+) --precision (\w+)", said)
+    sides = [(p, q) for q in ("float32", "mixed_bfloat16") for p in ("arrays", "device")]
+    assert grids == [(which, *side) for which in ("--configs", "--depth=1:2") for side in sides]
+
+
+def test_every_condition_is_a_run_of_its_own(said):
+    names = re.findall(r"^(grid-\w+): (\d+) runs?, \2 to measure", said, re.MULTILINE)
+    assert [int(n) for _, n in names] == [1] * 4 + [4] * 4
+    assert len({name for name, _ in names}) == 8
+
+
+def test_only_sides_that_differ_in_one_thing_are_compared(tmp_path, monkeypatch):
+    rows = [type("Row", (), {"pipeline": p, "precision": q}) for p in ("arrays", "device") for q in ("float32", "half")]
+    called = []
+    monkeypatch.setattr(measure_gpu, "read_table", lambda path, kind: rows)
+    monkeypatch.setattr(measure_gpu, "call", lambda command, **environ: called.append(command) or len(called) % 2)
+    assert measure_gpu.evaluate(type("Arguments", (), {"out": tmp_path})) == 1  # the worst code is not forgotten
+    pairs = [(c[c.index("--a") + 1], c[c.index("--b") + 1]) for c in called if "compare" in c]
+    assert sorted(pairs) == [
+        ("pipeline=arrays,precision=float32", "pipeline=arrays,precision=half"),
+        ("pipeline=arrays,precision=float32", "pipeline=device,precision=float32"),
+        ("pipeline=arrays,precision=half", "pipeline=device,precision=half"),
+        ("pipeline=device,precision=float32", "pipeline=device,precision=half"),
+    ]
