@@ -74,8 +74,10 @@ def _refuse_another_kind(out: Path) -> None:
         raise ValueError(f"{out} is no table of averages and is not replaced. Name another with --out.")
 
 
-def load_agg(path: Path, is_frozen: bool = False) -> AggTable:
+def load_agg(path: Path, is_frozen: bool = False, keeps: bool = True) -> AggTable:
     """The rows of a runs_agg.csv, made anew where its runs.csv has changed since (or where only that exists yet).
+
+    What is made anew is written for the next reader, unless `keeps` is false.
 
     Raises:
         FileNotFoundError: if there is neither such a table nor runs beside it.
@@ -89,7 +91,7 @@ def load_agg(path: Path, is_frozen: bool = False) -> AggTable:
             raise FileNotFoundError(f"{path}: no such table. Measure first: python collect/run_one.py")
         if is_frozen:
             raise FileNotFoundError(f"{path}: no such table yet, and --frozen forbids to make it from {runs}.")
-        return AggTable(path, _made_anew(runs, path), f"made now from {runs}", runs)
+        return AggTable(path, _made_anew(runs, path, keeps), f"made now from {runs}", runs)
     if not source_file.exists():
         return AggTable(path, _read_agg(path), "a table without a source, used as it is", None)
     try:
@@ -105,10 +107,10 @@ def load_agg(path: Path, is_frozen: bool = False) -> AggTable:
         return AggTable(path, _read_agg(path), f"up to date with {runs}", runs)
     if is_frozen:
         raise ValueError(f"{path} is older than {runs}, and --frozen forbids to make it anew.")
-    return AggTable(path, _made_anew(runs, path), f"was out of date: made anew from {runs}", runs)
+    return AggTable(path, _made_anew(runs, path, keeps), f"was out of date: made anew from {runs}", runs)
 
 
-def load_agg_if_any(path: Path | None, is_frozen: bool = False) -> AggTable | None:
+def load_agg_if_any(path: Path | None, is_frozen: bool = False, keeps: bool = True) -> AggTable | None:
     """As `load_agg`; with no path named the default one, and None where nothing is measured yet.
 
     Raises:
@@ -116,16 +118,18 @@ def load_agg_if_any(path: Path | None, is_frozen: bool = False) -> AggTable | No
         ValueError: as `load_agg`.
     """
     if path is not None:
-        return load_agg(path, is_frozen)
+        return load_agg(path, is_frozen, keeps)
     path = runs_agg_csv()
     runs = path.with_name("runs.csv")
     # a header alone is what a run leaves that failed or goes on
     has_any = path.exists() or (runs.exists() and bool(read_runs(runs).rows))
-    return load_agg(path, is_frozen) if has_any else None
+    return load_agg(path, is_frozen, keeps) if has_any else None
 
 
-def _made_anew(runs: Path, out: Path) -> list[AggRow]:
+def _made_anew(runs: Path, out: Path, keeps: bool) -> list[AggRow]:
     """The averages of `runs`, kept in `out` if it can be written: a cache that can't is no reason not to answer."""
+    if not keeps:
+        return aggregate(read_runs(runs)).rows
     try:
         return write_agg(runs, out).rows
     except OSError as error:

@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 def measured_rows() -> list[AggRow]:
     """The default table's rows, if there are any; a table that can't be read is no reason not to answer."""
     try:
-        table = load_agg_if_any(None)
+        table = load_agg_if_any(None, keeps=False)  # an answer leaves no file behind
     except (ValueError, OSError) as error:
         logger.warning("peak memory and energy are told without measured rows: %s", error)
         return []

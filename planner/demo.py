@@ -14,6 +14,7 @@ from typing import Any
 
 from aggregate.agg_table import write_agg
 from aggregate.figures import draw_figures
+from aggregate.migrate import migrate
 from aggregate.runs_agg import Aggregation, report_lines
 from collect.grid import grid_runs
 from collect.grid_loop import GridResult, run_grid
@@ -77,9 +78,12 @@ def measure(folder: Path, device: str = "auto") -> GridResult:
         ValueError, OSError: if this box can't measure, or the table can't be written.
     """
     no_exclusions: dict[str, Exclusion] = {}
+    runs = folder / "runs.csv"
+    if runs.exists():  # perhaps of an earlier version: the rows stay, and the demonstration goes on
+        migrate(runs)
     return run_grid(
         grid_runs(demo_specs(device), 1, no_exclusions),
-        runs=folder / "runs.csv",
+        runs=runs,
         log_dir=folder / "logs",
         timeout_sec=TIMEOUT_SEC,
         say=lambda line: print(line, flush=True),

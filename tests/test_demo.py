@@ -11,7 +11,9 @@ import pytest
 from rows import BOX, run_row
 
 from aggregate.runs_agg import aggregate
+from epochcast.cells import columns
 from epochcast.cli import EXIT_INTERRUPTED
+from epochcast.paths import CODE_ROOT
 from epochcast.schema import RunRecord, RunSpec
 from epochcast.tables import RunTable, write_table
 from planner import demo
@@ -214,3 +216,15 @@ def test_too_few_measured_runs_are_one_clear_error(folder, monkeypatch, capsys):
     monkeypatch.setattr(demo, "measure", lambda *asked: finished())
     assert demo.main([]) == 1
     assert "no such table. Measure something first" in capsys.readouterr().err
+
+
+def test_a_demonstration_of_an_earlier_version_goes_on_in_its_table(folder, monkeypatch):
+    folder.mkdir(parents=True, exist_ok=True)
+    older = (CODE_ROOT / "results" / "cpu" / "jax" / "runs.csv").read_text()
+    (folder / "runs.csv").write_text(older)
+    monkeypatch.setattr(demo, "run_grid", lambda planned, **how: how["runs"])
+    runs = demo.measure(folder)
+    lifted = runs.read_text().splitlines()
+    assert lifted[0].split(",") == columns(RunRecord)
+    assert len(lifted) == len(older.splitlines())
+    assert (folder / "runs.csv.schema1").read_text() == older
