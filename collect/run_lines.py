@@ -43,6 +43,8 @@ def result_lines(record: RunRecord) -> list[str]:
         f"steady time {significant(record.steady_time_sec, 4)} s per epoch{known} from {record.n_timed} timed "
         f"{'epochs' if record.window_steps is None else 'windows'}: {STOPPED_BY[record.stop_reason or 'epochs']}"
     )
+    if record.compile_cache in ("cold", "warm"):
+        line += f"; first epoch {significant(record.epoch_times_json[0])} s, {record.compile_cache} compilation cache"
     if record.energy_j_per_epoch is not None:
         estimated = " (estimated)" if record.energy_estimated else ""
         line += f"; board energy {significant(record.energy_j_per_epoch)} J per epoch{estimated}"

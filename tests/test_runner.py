@@ -30,6 +30,7 @@ from light_child import (
 
 from collect import child, runner
 from collect.child import GRACE_SEC, noted_interrupts
+from collect.run_lines import result_lines
 from collect.runner import (
     RunClaimedError,
     RunExistsError,
@@ -608,3 +609,10 @@ def test_a_real_run_ends_at_its_limit_of_seconds(bench, on_tensorflow):
     assert row.stop_reason == "max_sec"
     assert sum(row.epoch_times_json) >= 2.0
     assert row.epochs == 2 or sum(row.epoch_times_json[:-1]) < 2.0
+
+
+def test_the_first_epoch_is_told_with_the_state_of_the_compilation_cache(bench):
+    row = bench.measure("ok")
+    told = [" ".join(result_lines(replace(row, compile_cache=state))) for state in (None, "off", "cold", "warm")]
+    assert ["first epoch" in line for line in told] == [False, False, True, True]
+    assert "; first epoch 0.00400 s, warm compilation cache" in told[-1]
