@@ -4,6 +4,9 @@ The reference is `tfdata` one step at a time without XLA under TensorFlow, `arra
 epochs of the same round, its median and range over the rounds. Inside the timed region: a whole epoch, the second of
 two. Models: a tiny one (average pool and one dense layer), where the pipeline is nearly all, and CNNs by depth and
 filters. On a GPU further rows set `device` against the roofline, beside the published A100 measurements.
+
+A backend that is not installed or can't use the device is skipped and named. Every rate is written when it comes, so
+that an interrupted run keeps what it measured.
 """
 
 from __future__ import annotations
@@ -15,23 +18,24 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 if not __package__:  # run by path: import from the checkout, not from this folder
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from benchmarks.gpu_peaks import GPU_PEAKS
 from benchmarks.pipeline_rates import TINY, Job, Rate, Setting, read_rate
-from benchmarks.reference_table import steady_rows
+from benchmarks.roofline import ROOFLINE_BATCH_SIZE, ROOFLINE_CONFIGS, peaks_notes, roofline_table
 from epochcast.assumptions import device_kind_of
 from epochcast.cli import percent, positive_float, positive_int, run_command, significant, table_text
 from epochcast.environment import has_nvidia_driver, utc_now
 from epochcast.files import write_json_atomically
-from epochcast.paths import CODE_ROOT, home, reference_data
+from epochcast.paths import CODE_ROOT, home
 from epochcast.schema import TRAIN_N
 from model.progress import Progress
-from workload.shape import BYTES_PER_FLOAT, CHANNELS, IMAGE_SIZE, layer_records, train_flop
 
 BATCH_SIZES = (64, 256, 2048)
 SPE = 32
@@ -54,9 +58,9 @@ IN_LOOP = {
     "tensorflow": (Setting("tfdata"), Setting("device"), Setting("device", "on")),
     "jax": (Setting("arrays", "on"), Setting("device", "on"), Setting("device", "on", is_looped=True)),
 }
-IN_LOOP_JOB = {"model": "2,16", "batch_size": 64, "train_n": 256, "rounds": 1}
-ROOFLINE = ("2,16", "3,32", "4,64")  # at batch 2048
-A100_TF32_TFLOPS, A100_GB_PER_SEC = 156.0, 1935.0  # the card of the reference: NVIDIA A100 80GB PCIe data sheet
+IN_LOOP_JOB: dict[str, Any] = {"model": "2,16", "batch_size": 64, "train_n": 256, "rounds": 1}  # Any: of a Job
+RATES_COMMAND = (sys.executable, "-m", "benchmarks.pipeline_rates")
+LONGEST_REASON = 500  # characters
 NOISE = 0.03  # two settings closer than this are as fast as each other
 
 
@@ -67,6 +71,46 @@ class Target:
     what: str
     found: str
     is_reached: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A backend that is not measured, or not to the end, and why."""
+
+    backend: str
+    n_measured: int
+    n_planned: int
+    reason: str
+
+    def __str__(self) -> str:
+        how = f"ended after {self.n_measured} of {self.n_planned} rates" if self.n_measured else "skipped"
+        return f"{self.backend} {how}: {self.reason}"
+
+
+@dataclass(slots=True)
+class Report:
+    """What was measured so far."""
+
+    rates: list[Rate]
+    skipped: list[Skipped]
+    is_complete: bool  # every backend had its turn
+
+    @property
+    def targets(self) -> list[Target]:
+        """None is set for a GPU but its share of the roofline."""
+        return targets([rate for rate in self.rates if device_kind_of(rate.device) == "cpu"])
+
+    def write(self, out: Path) -> None:
+        """Replace the JSON file `out`."""
+        report = {
+            "created_utc": utc_now(),
+            "load_avg_1min": os.getloadavg()[0],
+            "is_complete": self.is_complete,
+            "skipped": [asdict(backend) for backend in self.skipped],
+            "targets": [asdict(target) for target in self.targets],
+            "rates": [{**asdict(rate), "ratios": ratios(rate, self.rates)} for rate in self.rates],
+        }
+        write_json_atomically(out, report)
 
 
 def jobs(is_gpu: bool, rounds: int, tiny_n: int, cnn_n: int) -> dict[str, list[Job]]:
@@ -82,30 +126,66 @@ def jobs(is_gpu: bool, rounds: int, tiny_n: int, cnn_n: int) -> dict[str, list[J
     for backend, settings in IN_LOOP.items():
         if is_gpu:
             device = (settings[0], Setting("device", "on"))
-            planned[backend] += [Job(model, 2048, TRAIN_N, rounds, device) for model in ROOFLINE[1:]]
+            models = [f"{depth},{filters}" for depth, filters in ROOFLINE_CONFIGS[1:]]
+            planned[backend] += [Job(model, ROOFLINE_BATCH_SIZE, TRAIN_N, rounds, device) for model in models]
         else:
             planned[backend].append(Job(**IN_LOOP_JOB, settings=settings))
     return planned
 
 
-def measure(backend: str, planned: Sequence[Job], say: Callable[[int], None]) -> list[Rate]:
-    """Run one backend's jobs in a process of its own; `say` is told the rates so far."""
+def measure(
+    backend: str,
+    planned: Sequence[Job],
+    keep: Callable[[Rate], None],
+    command: Sequence[str] = RATES_COMMAND,
+) -> str | None:
+    """Run one backend's jobs in a process of its own and `keep` each rate as it comes; why it ended early, if it did.
+
+    `command` is given the path of a JSON file with the jobs, and prints the rates.
+    """
     environment = {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "2"}
-    rates = []
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file, tempfile.TemporaryFile("w+") as errors:
         json.dump([asdict(job) for job in planned], file)
         file.flush()
-        command = [sys.executable, "-m", "benchmarks.pipeline_rates", file.name]
         with subprocess.Popen(
-            command, cwd=CODE_ROOT, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True
+            [*command, file.name], cwd=CODE_ROOT, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True
         ) as child:
-            for line in child.stdout or ():
-                rates.append(read_rate(line))
-                say(len(rates))
-        if child.returncode:
-            errors.seek(0)
-            raise OSError(f"the {backend} process ended with {child.returncode}: {errors.read()[-2000:]}")
-    return rates
+            try:
+                for line in child.stdout or ():
+                    if line.endswith("\n"):  # a kill may cut the last line short
+                        keep(read_rate(line))
+            except BaseException:  # Ctrl-C, too: nothing is left that reads what it prints
+                child.kill()
+                raise
+        if not child.returncode:
+            return None
+        errors.seek(0)
+        lines = errors.read().strip().splitlines()
+        how = f"signal {-child.returncode}" if child.returncode < 0 else f"exit code {child.returncode}"
+        return lines[-1][:LONGEST_REASON] if lines and child.returncode > 0 else how
+
+
+def measure_all(planned: Mapping[str, Sequence[Job]], out: Path, command: Sequence[str] = RATES_COMMAND) -> Report:
+    """Measure one backend after the other; `out` holds what there is after every rate."""
+    n_rates = sum(len(job.settings) for jobs in planned.values() for job in jobs)
+    progress = Progress("pipelines")
+    report = Report([], [], is_complete=False)
+
+    def keep(rate: Rate) -> None:
+        report.rates.append(rate)
+        report.write(out)
+        progress(len(report.rates) / n_rates)
+
+    for backend, own in planned.items():
+        reason = measure(backend, own, keep, command)
+        if reason is not None:
+            n_measured = sum(rate.backend == backend for rate in report.rates)
+            report.skipped.append(Skipped(backend, n_measured, sum(len(job.settings) for job in own), reason))
+            print(report.skipped[-1], file=sys.stderr, flush=True)
+    report.is_complete = True
+    if report.rates:  # else what an earlier run left there is worth more
+        report.write(out)
+    return report
 
 
 def ratios(rate: Rate, rates: Iterable[Rate]) -> list[float]:
@@ -138,7 +218,7 @@ def rates_table(rates: list[Rate]) -> str:
 
 
 def targets(rates: list[Rate]) -> list[Target]:
-    """Those of a processor; none was set for a GPU but its share of the roofline."""
+    """Those that `rates` of a processor tell of."""
     found = []
 
     def ratio_of(rate: Rate) -> float:
@@ -161,58 +241,28 @@ def targets(rates: list[Rate]) -> list[Target]:
     for backend in sorted(backends):
         settings = IN_LOOP[backend]
         own = [r for r in rates if r.backend == backend and r.train_n == IN_LOOP_JOB["train_n"]]
-        looped = next(r for r in own if r.setting == settings[-1])
-        default = next(r for r in own if r.setting == settings[1])
+        looped = next((r for r in own if r.setting == settings[-1]), None)
+        default = next((r for r in own if r.setting == settings[1]), None)
+        if looped is None or default is None:  # it ended before
+            continue
         times = statistics.median(looped.epoch_sec) / statistics.median(default.epoch_sec)
         what = f"2,16, {backend}: convolutions in an XLA loop slower than the default, 30 to 120 x"
         found.append(Target(what, f"{significant(times)} x", times >= 30))
     return found
 
 
-def fused_bytes(depth: int, base_filters: int) -> float:
-    """Bytes that training moves for one image in float32 if each layer is one pass, without weights.
-
-    Forward, a layer reads its input and writes its output. Backward, a convolution or dense layer reads its output, for
-    the mask of its activation, and its input, reads the gradient of its output once for the weights and once for the
-    input, and writes the input's; the first convolution leaves the last two out. A pool reads and writes each once.
-    """
-    elements, inputs = 0, IMAGE_SIZE * IMAGE_SIZE * CHANNELS
-    for number, layer in enumerate(layer_records(depth, base_filters)):
-        elements += inputs + layer.outputs
-        if layer.kind == "pool":
-            elements += 2 * (inputs + layer.outputs)
-        else:
-            elements += 2 * layer.outputs + inputs + (layer.outputs + inputs if number else 0)
-        inputs = layer.outputs
-    return BYTES_PER_FLOAT * elements
-
-
-def roofline_images_per_sec(depth: int, base_filters: int, peak_tflops: float, peak_gb_per_sec: float) -> float:
-    """The most images a second that arithmetic and memory allow; no launches, no optimizer."""
-    compute = peak_tflops * 1e12 / train_flop(depth, base_filters)
-    return min(compute, peak_gb_per_sec * 1e9 / fused_bytes(depth, base_filters))
-
-
-def roofline_table(rates: list[Rate], peak_tflops: float | None, peak_gb_per_sec: float | None) -> str:
-    """Shares of the roofline at batch 2048: the published A100 rows, if they are at hand, and ours on a GPU."""
-    lines: list[tuple[str | float | None, ...]] = []
-    configs = {model: tuple(map(int, model.split(","))) for model in ROOFLINE}
-    if reference_data().is_dir():
-        by_config = {(r.depth, r.base_filters, r.batch_size): r for r in steady_rows()}
-        for model, (depth, filters) in configs.items():
-            speed = by_config[depth, filters, 2048].thr_mean
-            bound = roofline_images_per_sec(depth, filters, A100_TF32_TFLOPS, A100_GB_PER_SEC)
-            lines.append(("A100 80GB PCIe, published", model, "tfdata", speed, bound, 100 * speed / bound))
-    for rate in rates:
-        if rate.model in configs and rate.batch_size == 2048 and device_kind_of(rate.device) == "gpu":
-            speed = rate.train_n / statistics.median(rate.epoch_sec)
-            bound = share = None
-            if peak_tflops and peak_gb_per_sec:
-                bound = roofline_images_per_sec(*configs[rate.model], peak_tflops, peak_gb_per_sec)
-                share = 100 * speed / bound
-            name = f"{rate.backend}: {rate.setting}, XLA {rate.jit_compile}"
-            lines.append((rate.device, rate.model, name, speed, bound, share))
-    return table_text(("device", "model", "pipeline", "images/s", "roofline images/s", "share %"), lines)
+def report_text(report: Report, peak_tflops: float | None = None, peak_gb_per_sec: float | None = None) -> str:
+    """All tables: rates, backends that were skipped, targets and roofline."""
+    parts = [rates_table(report.rates)]
+    if report.skipped:
+        backends = [(s.backend, f"{s.n_measured} of {s.n_planned}", s.reason) for s in report.skipped]
+        parts.append(table_text(("skipped", "rates", "reason"), backends))
+    if report.targets:
+        lines = [(t.what, t.found, "yes" if t.is_reached else "NO") for t in report.targets]
+        parts.append(table_text(("target", "found", "reached"), lines))
+    parts.append(roofline_table(report.rates, peak_tflops, peak_gb_per_sec))
+    parts += peaks_notes(report.rates, peak_tflops, peak_gb_per_sec)
+    return "\n\n".join(parts)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -226,41 +276,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=positive_int, default=3, help="rounds after the first (default: 3)")
     parser.add_argument("--tiny_n", type=positive_int, default=TRAIN_N, help="images of the tiny model")
     parser.add_argument("--cnn_n", type=positive_int, default=2560, help="images of the CNN without a GPU")
-    for flag, what, example in (
-        ("--peak_tflops", "TFLOP/s at the precision in force (TF32)", "A100 156, H200 494.7"),
-        ("--peak_gb_per_sec", "GB/s of device memory", "A100 80GB PCIe 1935, H200 4800"),
+    for flag, what in (
+        ("--peak_tflops", "TFLOP/s in the precision of float32"),
+        ("--peak_gb_per_sec", "GB/s of memory"),
     ):
-        parser.add_argument(flag, type=positive_float, help=f"this GPU's {what}, for its roofline; e.g. {example}")
+        help_text = f"this GPU's {what}, for its roofline (default: of its name in {GPU_PEAKS.name})"
+        parser.add_argument(flag, type=positive_float, help=help_text)
     args = parser.parse_args(argv)
 
     def work() -> int:
-        is_gpu = has_nvidia_driver()
         if unknown := set(args.backends.split(",")).difference(IN_LOOP):
             raise ValueError(f"--backends: expected some of {both}, got {', '.join(sorted(unknown))}.")
-        planned = jobs(is_gpu, args.rounds, args.tiny_n, args.cnn_n)
-        planned = {backend: planned[backend] for backend in args.backends.split(",")}
-        n_rates = sum(len(job.settings) for jobs in planned.values() for job in jobs)
-        progress = Progress("pipelines")
-        rates: list[Rate] = []
-        for backend, own in planned.items():
-            n_before = len(rates)
-            rates += measure(backend, own, lambda n, before=n_before: progress((before + n) / n_rates))
-        reached = [] if is_gpu else targets(rates)
-        print(f"{rates_table(rates)}\n")
-        if reached:
-            lines = [(t.what, t.found, "yes" if t.is_reached else "NO") for t in reached]
-            print(f"{table_text(('target', 'found', 'reached'), lines)}\n")
-        print(roofline_table(rates, args.peak_tflops, args.peak_gb_per_sec))
-        if is_gpu and not (args.peak_tflops and args.peak_gb_per_sec):
-            print("This GPU's roofline is unknown: give --peak_tflops and --peak_gb_per_sec.")
+        planned = jobs(has_nvidia_driver(), args.rounds, args.tiny_n, args.cnn_n)
+        report = measure_all({backend: planned[backend] for backend in args.backends.split(",")}, args.out)
+        print(report_text(report, args.peak_tflops, args.peak_gb_per_sec))
         print(f"load average now {os.getloadavg()[0]:.1f} on {os.cpu_count()} CPUs: only ratios mean something")
-        report = {
-            "created_utc": utc_now(),
-            "load_avg_1min": os.getloadavg()[0],
-            "targets": [asdict(target) for target in reached],
-            "rates": [{**asdict(rate), "ratios": ratios(rate, rates)} for rate in rates],
-        }
-        write_json_atomically(args.out, report)
+        if not report.rates:
+            print("error: no backend could be measured", file=sys.stderr)
+            return 1
         print(f"written: {args.out.absolute()}")
         return 0
 

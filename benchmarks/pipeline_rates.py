@@ -1,6 +1,7 @@
 """Images per second of the pipelines of one backend, in turn; run by bench_pipelines.py, one process per backend.
 
-Run by path with the path of a JSON file that says what to measure; results go to stdout, a line of JSON each.
+Run by path with the path of a JSON file that says what to measure; results go to stdout, a line of JSON each. Where the
+backend is not installed or can't use the device, the reason is the one line on stderr, and the exit code 1.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ class Rate:
 
     backend: str
     device: str
+    precision: str  # of products: tf32, or fp32 where that is not in force
     model: str
     batch_size: int
     train_n: int
@@ -80,7 +82,7 @@ def build(model: str) -> Any:
     return keras.Model(inputs, keras.layers.Dense(10, activation="softmax", dtype="float32")(pooled))
 
 
-def measure(job: Job, device: str) -> Iterator[Rate]:
+def measure(job: Job, device: str, precision: str) -> Iterator[Rate]:
     """Train every setting for two epochs in each round, in turn, and take the second; the first round warms up."""
     import keras
 
@@ -99,7 +101,8 @@ def measure(job: Job, device: str) -> Iterator[Rate]:
     for setting, (jit_compile, _), seconds in zip(job.settings, ready, times, strict=True):
         backend = keras.config.backend()
         measured = tuple(seconds[2:])  # without the first round
-        yield Rate(backend, device, job.model, job.batch_size, job.train_n, setting, jit_compile, measured, seconds[0])
+        of_job = (backend, device, precision, job.model, job.batch_size, job.train_n)
+        yield Rate(*of_job, setting, jit_compile, measured, seconds[0])
 
 
 def _ready(
@@ -129,17 +132,34 @@ def _ready(
     return jit_compile, fit
 
 
-def main() -> int:
-    jobs = read_jobs(Path(sys.argv[1]).read_text(encoding="utf-8"))
+def start_backend() -> tuple[str, str]:
+    """Name of the device that Keras's backend will train on, and the precision of its products.
+
+    Raises:
+        ImportError: if the backend is not installed.
+        ValueError: if there is a GPU and the backend can't use it.
+        RuntimeError: if the backend finds no device at all.
+    """
     import keras
 
+    keras.config.set_dtype_policy("float32")  # whatever the user's keras.json says
     if keras.config.backend() == "jax":
         sys.modules["tensorflow"] = None  # type: ignore[assignment]  # as on a machine without it
     from collect.devices import resolve_device
 
-    device, _ = resolve_device(keras.config.backend(), "auto")
+    device, is_tf32 = resolve_device(keras.config.backend(), "auto")
+    return device, "tf32" if is_tf32 else "fp32"
+
+
+def main() -> int:
+    jobs = read_jobs(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    try:
+        device, precision = start_backend()
+    except (ImportError, ValueError, RuntimeError) as error:
+        print(" ".join(str(error).split()), file=sys.stderr)  # one line: it is shown as the reason
+        return 1
     for job in jobs:
-        for rate in measure(job, device):
+        for rate in measure(job, device, precision):
             print(json.dumps(asdict(rate)), flush=True)
     return 0
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import fcntl
 import hashlib
 import logging
 import os
@@ -22,6 +23,7 @@ from epochcast.environment import cpu_name, gpu_names
 from epochcast.paths import cache_dir
 
 LEAST_FREE_BYTES = 1 << 30  # TensorFlow ends a run whose program it can't write
+_OWN_PREFIX = "epochcast-compiled-"
 _TF_FLAG = "--tf_xla_persistent_cache_directory"
 _JAX_REQUEST, _JAX_HIT = (f"/jax/compilation_cache/{event}" for event in ("compile_requests_use_cache", "cache_hits"))
 _KEPT = re.compile(r"(?P<name>.+)\.(?P<digest>[0-9a-f]{16})")  # the backend's name of a program, then of its content
@@ -109,8 +111,8 @@ def _own_folder(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # who can write there can have any code run
     with tempfile.TemporaryFile(dir=folder):
         pass  # it can be written
-    own = Path(tempfile.mkdtemp(prefix="epochcast-compiled-"))
-    atexit.register(shutil.rmtree, own, ignore_errors=True)
+    own = _make_own_folder()
+    _remove_left_folders(own.parent)
     if (free := shutil.disk_usage(own).free) < LEAST_FREE_BYTES:
         raise OSError(
             f"{own.parent} has {free / 1e9:.2g} GB free, too little to be sure; TMPDIR may name another folder"
@@ -123,6 +125,32 @@ def _own_folder(folder: Path) -> Path:
             elif not (own / name).is_symlink():  # two processes may have kept the same at once
                 (own / name).symlink_to(path.absolute())
     return own
+
+
+def _make_own_folder() -> Path:
+    """A new folder, removed when this process ends; locked till then, so that others can tell if it was killed."""
+    while True:
+        own = Path(tempfile.mkdtemp(prefix=_OWN_PREFIX))
+        descriptor = os.open(own, os.O_RDONLY | os.O_DIRECTORY)  # never closed: the lock goes with the process
+        with contextlib.suppress(OSError):  # a file system without locks: nobody can take it for left, either
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if own.exists():  # else another process was quicker with the lock, and took it for left
+            atexit.register(shutil.rmtree, own, ignore_errors=True)
+            return own
+        os.close(descriptor)
+
+
+def _remove_left_folders(parent: Path) -> None:
+    """Remove the folders of processes that were killed: those nobody holds the lock of."""
+    for folder in parent.glob(f"{_OWN_PREFIX}*"):
+        with contextlib.suppress(OSError):  # locked, gone by now, or another user's
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.fstat(descriptor).st_uid == os.getuid():
+                    shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(descriptor)
 
 
 def _kept_programs(folder: Path) -> list[tuple[str, str, Path]]:

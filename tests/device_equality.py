@@ -29,7 +29,7 @@ def cnn():
 
 
 def by_device(build, n, batch_size, *, window_steps=None, epochs=3, jit_compile="auto", is_looped=None, callbacks=()):
-    """Train `build()` by the pipeline; return the model and its losses."""
+    """Train `build()` by the pipeline; return the model and its losses and accuracies by epoch."""
     seed_everything(SEED)
     model = model_for("device", build())
     compile_model(model, jit_compile=jit_compile)
@@ -39,7 +39,7 @@ def by_device(build, n, batch_size, *, window_steps=None, epochs=3, jit_compile=
     else:
         looped = device_input(model, X[:n], Y[:n], is_looped=is_looped, **batches)
         given = {**looped, "epochs": epochs, "shuffle": False}
-    return model, model.fit(**given, verbose=0, callbacks=list(callbacks)).history["loss"]
+    return model, model.fit(**given, verbose=0, callbacks=list(callbacks)).history
 
 
 def by_arrays(build, n, batch_size, *, window_steps=None, epochs=3, jit_compile="auto"):
@@ -47,20 +47,28 @@ def by_arrays(build, n, batch_size, *, window_steps=None, epochs=3, jit_compile=
     seed_everything(SEED)
     model = build()
     compile_model(model, jit_compile=jit_compile)
-    losses = []
+    history = {"loss": [], "accuracy": []}
     for order in islice(entry_orders(n, batch_size, window_steps, SEED), epochs):
         x, y = as_float(X[order]), Y[order].astype(np.int32)
-        losses += model.fit(x, y, batch_size=batch_size, shuffle=False, verbose=0).history["loss"]
-    return model, losses
+        epoch = model.fit(x, y, batch_size=batch_size, shuffle=False, verbose=0).history
+        for name, values in history.items():
+            values += epoch[name]
+    return model, history
 
 
-def assert_same_training(build, n, batch_size, *, is_looped=None, loss_rtol=1e-5, **how):
-    """Steps and losses agree, and of the tiny network the weights; return both models, `device`'s first."""
-    model, losses = by_device(build, n, batch_size, is_looped=is_looped, **how)
+def assert_same_training(build, n, batch_size, *, is_looped=None, loss_rtol=1e-5, n_differ=0, **how):
+    """Steps, losses and accuracies agree, and of the tiny network the weights; return both models, `device`'s first.
+
+    `n_differ` is how many images of an epoch may be told otherwise: a rounding can decide between two classes.
+    """
+    model, history = by_device(build, n, batch_size, is_looped=is_looped, **how)
     reference, expected = by_arrays(build, n, batch_size, **how)
     steps = how.get("epochs", 3) * (how.get("window_steps") or -(-n // batch_size))
     assert int(model.optimizer.iterations) == int(reference.optimizer.iterations) == steps
-    np.testing.assert_allclose(losses, expected, rtol=loss_rtol)
+    assert history.keys() == expected.keys()
+    np.testing.assert_allclose(history["loss"], expected["loss"], rtol=loss_rtol)
+    n_seen = how["window_steps"] * batch_size if how.get("window_steps") else n
+    np.testing.assert_allclose(history["accuracy"], expected["accuracy"], rtol=0, atol=n_differ / n_seen + 1e-6)
     if build is tiny:
         for ours, theirs in zip(model.weights, reference.weights, strict=True):
             # sums in another order

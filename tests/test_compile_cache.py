@@ -221,18 +221,63 @@ def test_programs_that_cannot_be_handed_in_are_a_warning(folder, caplog):
     assert str(folder) in caplog.text
 
 
+def test_the_folder_of_a_killed_process_goes_with_the_next_start_and_that_of_a_living_one_stays(folder, tmp_path):
+    compile_one(folder)
+    code = (
+        "import sys, time; from pathlib import Path; from collect.compile_cache import enable\n"
+        "enable('tensorflow', 'on', Path(sys.argv[1])); print('ready', flush=True); time.sleep(60)"
+    )
+    environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": str(CODE_ROOT)}
+    before = set(tmp_path.glob("epochcast-compiled-*"))
+    with subprocess.Popen([sys.executable, "-c", code, folder], env=environment, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"ready\n"
+        (theirs,) = set(tmp_path.glob("epochcast-compiled-*")) - before
+        started(folder)
+        assert (theirs / NAME).is_symlink()
+        process.kill()
+    _, own = started(folder)
+    assert not theirs.exists()
+    assert all(path.exists() for path in before)  # of this process, which lives
+    assert (own / NAME).read_bytes() == PROGRAM  # what the links led to stays
+
+
+def test_a_folder_of_another_user_or_a_link_with_our_name_is_left_alone(folder, tmp_path, monkeypatch):
+    foreign, elsewhere = tmp_path / "epochcast-compiled-foreign", tmp_path / "elsewhere"
+    (elsewhere / "file").mkdir(parents=True)
+    (tmp_path / "epochcast-compiled-link").symlink_to(elsewhere)
+    started(folder)
+    assert (elsewhere / "file").exists()
+    foreign.mkdir()
+    somebody = foreign.stat().st_uid + 1
+    monkeypatch.setattr(os, "getuid", lambda: somebody)
+    started(folder)
+    assert foreign.exists()
+
+
 # --- real processes ---------------------------------------------------------------------------------------------------
 
 
 def test_jax_compiles_in_the_first_process_and_not_in_the_second(tmp_path):
-    folder, elsewhere = tmp_path / "compiled", tmp_path / "elsewhere"
-    cold = child(folder)
-    warm = child(folder)
+    cold, warm = child(tmp_path / "compiled"), child(tmp_path / "compiled")
     assert (cold["state"], warm["state"]) == ("cold", "warm")
     assert (warm["loss"], warm["steps"]) == (cold["loss"], 4)
-    off = child(folder, wanted="off", JAX_COMPILATION_CACHE_DIR=str(elsewhere))
-    assert (off["state"], off["loss"]) == ("off", cold["loss"])
-    assert not elsewhere.exists()
+
+
+@pytest.mark.parametrize("wanted", ["off", None])  # None: not asked, so that the environment holds
+def test_off_keeps_jax_from_the_cache_that_the_environment_names(wanted, tmp_path):
+    code = (
+        "from pathlib import Path; from collect.compile_cache import enable\n"
+        f"cache = {wanted!r} and enable('jax', {wanted!r}, Path('unused'))\n"
+        "import jax; jax.jit(lambda x: x + 1)(1.0).block_until_ready()\n"
+        "print(cache and cache.state('on'))"
+    )
+    named = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "named"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    environment = {**os.environ, "PYTHONPATH": str(CODE_ROOT), "JAX_PLATFORMS": "cpu", **named}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout == f"{wanted}\n", done.stderr
+    assert (tmp_path / "named").exists() == (wanted is None)
 
 
 @pytest.mark.slow

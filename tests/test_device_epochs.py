@@ -52,7 +52,8 @@ def test_mixed_precision_trains_as_the_reference(equality, precision, policy):
 
 
 def test_the_cnn_learns_as_the_reference_and_evaluates_on_ordinary_batches(equality):
-    model, reference = equality.assert_same_training(equality.cnn, 300, 64, loss_rtol=1e-3)  # Adam amplifies rounding
+    # Adam amplifies rounding
+    model, reference = equality.assert_same_training(equality.cnn, 300, 64, loss_rtol=1e-3, n_differ=1)
     assert model.count_params() == reference.count_params()
     x, y = equality.as_float(equality.X), equality.Y
     ours, theirs = (m.evaluate(x, y, batch_size=70, verbose=0) for m in (model, reference))
@@ -92,12 +93,12 @@ def test_a_run_may_be_stopped_before_its_last_epoch(equality):
     stop = keras.callbacks.LambdaCallback(
         on_epoch_end=lambda epoch, logs: setattr(stop.model, "stop_training", epoch == 1)
     )
-    model, losses = equality.by_device(equality.tiny, 300, 64, epochs=100, callbacks=[stop])
-    assert (len(losses), int(model.optimizer.iterations)) == (2, 10)
+    model, history = equality.by_device(equality.tiny, 300, 64, epochs=100, callbacks=[stop])
+    assert (len(history["loss"]), int(model.optimizer.iterations)) == (2, 10)
 
 
 def test_the_seed_decides_over_the_training(equality):
-    first, again = (equality.by_device(equality.tiny, 300, 64)[1] for _ in range(2))
+    first, again = (equality.by_device(equality.tiny, 300, 64)[1]["loss"] for _ in range(2))
     np.testing.assert_allclose(first, again, rtol=1e-6)
 
 
@@ -140,7 +141,7 @@ model, reference = equality.assert_same_training(equality.tiny, 300, 64, epochs=
 x = as_float(equality.X)
 ours, theirs = (m.evaluate(x, equality.Y, batch_size=150, verbose=0) for m in (model, reference))
 assert abs(ours[0] - theirs[0]) < 1e-5, (ours, theirs)
-equality.assert_same_training(lambda: build_model(1, 8), 128, 64, epochs=2, loss_rtol=1e-3)
+equality.assert_same_training(lambda: build_model(1, 8), 128, 64, epochs=2, loss_rtol=1e-3, n_differ=1)
 assert loops == []
 print("done")
 """
@@ -148,6 +149,7 @@ print("done")
 
 def test_jax_trains_as_its_own_reference_looped_or_step_by_step_without_tensorflow(tmp_path):
     environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "KERAS_HOME": str(tmp_path)}
+    environment["XLA_FLAGS"] = "--xla_backend_optimization_level=0"  # compiling is most of this test's time
     child = subprocess.run(
         [sys.executable, "-W", "error", "-c", JAX_CHILD],
         cwd=paths.CODE_ROOT,

@@ -1,0 +1,101 @@
+"""The speed that arithmetic and memory allow a GPU at most, and what share of it was measured."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Sequence
+
+from benchmarks.gpu_peaks import GPU_PEAKS, gpu_peaks
+from benchmarks.pipeline_rates import Rate
+from benchmarks.reference_table import steady_rows
+from epochcast.assumptions import device_kind_of
+from epochcast.cli import table_text
+from epochcast.paths import reference_data
+from workload.shape import BYTES_PER_FLOAT, CHANNELS, IMAGE_SIZE, layer_records, train_flop
+
+ROOFLINE_CONFIGS = ((2, 16), (3, 32), (4, 64))  # depth, base_filters
+ROOFLINE_BATCH_SIZE = 2048
+REFERENCE_GPU = "NVIDIA A100 80GB PCIe"  # of the published measurements, which were made in TF32
+
+
+def fused_bytes(depth: int, base_filters: int) -> float:
+    """Bytes that training moves for one image in float32 if each layer is one pass, without weights.
+
+    Forward, a layer reads its input and writes its output. Backward, a convolution or dense layer reads its output, for
+    the mask of its activation, and its input, reads the gradient of its output once for the weights and once for the
+    input, and writes the input's; the first convolution leaves the last two out. A pool reads and writes each once.
+    """
+    elements, inputs = 0, IMAGE_SIZE * IMAGE_SIZE * CHANNELS
+    for number, layer in enumerate(layer_records(depth, base_filters)):
+        elements += inputs + layer.outputs
+        if layer.kind == "pool":
+            elements += 2 * (inputs + layer.outputs)
+        else:
+            elements += 2 * layer.outputs + inputs + (layer.outputs + inputs if number else 0)
+        inputs = layer.outputs
+    return BYTES_PER_FLOAT * elements
+
+
+def roofline_images_per_sec(depth: int, base_filters: int, peak_tflops: float, peak_gb_per_sec: float) -> float:
+    """The most images a second that arithmetic and memory allow; no launches, no optimizer."""
+    compute = peak_tflops * 1e12 / train_flop(depth, base_filters)
+    return min(compute, peak_gb_per_sec * 1e9 / fused_bytes(depth, base_filters))
+
+
+def roofline_table(
+    rates: Sequence[Rate], peak_tflops: float | None = None, peak_gb_per_sec: float | None = None
+) -> str:
+    """Shares of the roofline at batch 2048: the published A100 rows, if they are at hand, and ours on a GPU.
+
+    Its peaks are those known of a GPU of its name, unless they are given.
+    """
+    lines: list[tuple[str | float | None, ...]] = []
+    configs = {f"{depth},{filters}": (depth, filters) for depth, filters in ROOFLINE_CONFIGS}
+    reference = gpu_peaks(REFERENCE_GPU)
+    if reference is not None and reference_data().is_dir():
+        by_config = {(r.depth, r.base_filters, r.batch_size): r for r in steady_rows()}
+        for model, (depth, filters) in configs.items():
+            speed = by_config[depth, filters, ROOFLINE_BATCH_SIZE].thr_mean
+            bound = roofline_images_per_sec(depth, filters, reference.tf32_tflops, reference.gb_per_sec)
+            lines.append((f"{REFERENCE_GPU}, published", model, "tfdata", "tf32", speed, bound, 100 * speed / bound))
+    for rate in rates:
+        if rate.model in configs and rate.batch_size == ROOFLINE_BATCH_SIZE and device_kind_of(rate.device) == "gpu":
+            speed = rate.train_n / statistics.median(rate.epoch_sec)
+            tflops, gb_per_sec = _peaks_of(rate.device, rate.precision, peak_tflops, peak_gb_per_sec)
+            most = None
+            if tflops is not None and gb_per_sec is not None:
+                most = roofline_images_per_sec(*configs[rate.model], tflops, gb_per_sec)
+            share = None if most is None else 100 * speed / most
+            name = f"{rate.backend}: {rate.setting}, XLA {rate.jit_compile}"
+            lines.append((rate.device, rate.model, name, rate.precision, speed, most, share))
+    header = ("device", "model", "pipeline", "precision", "images/s", "roofline images/s", "share %")
+    return table_text(header, lines)
+
+
+def peaks_notes(rates: Iterable[Rate], peak_tflops: float | None, peak_gb_per_sec: float | None) -> list[str]:
+    """A line for each GPU in `rates`: its peaks and where they come from, or that they are not known."""
+    notes = []
+    for device, precision in sorted({(r.device, r.precision) for r in rates if device_kind_of(r.device) == "gpu"}):
+        peaks = gpu_peaks(device)
+        tflops, gb_per_sec = _peaks_of(device, precision, peak_tflops, peak_gb_per_sec)
+        if tflops is None or gb_per_sec is None:
+            notes.append(
+                f"{device}: its peaks are not in {GPU_PEAKS}: give --peak_tflops and --peak_gb_per_sec for its share."
+            )
+            continue
+        flags = {"--peak_tflops": peak_tflops, "--peak_gb_per_sec": peak_gb_per_sec}
+        sources = [flag for flag, given in flags.items() if given]
+        if peaks is not None and len(sources) < len(flags):
+            sources.append(peaks.source)
+        notes.append(f"{device}: {precision} {tflops:g} TFLOP/s, {gb_per_sec:g} GB/s: {'; '.join(sources)}")
+    return notes
+
+
+def _peaks_of(
+    device: str, precision: str, peak_tflops: float | None, peak_gb_per_sec: float | None
+) -> tuple[float | None, float | None]:
+    """TFLOP/s and GB/s: those given, else those known of a GPU of this name."""
+    peaks = gpu_peaks(device)
+    if peaks is None:
+        return peak_tflops, peak_gb_per_sec
+    return peak_tflops or peaks.tflops(precision), peak_gb_per_sec or peaks.gb_per_sec
