@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from epochcast.assumptions import assumption
 from epochcast.precision import MEDIAN_SE_RATIO
 from epochcast.schema import WARMUP_EPOCHS, RunConfig
-from epochcast.stats import STALL_RATIO, steady_time
+from epochcast.stats import stall_limit, steady_time
 
 LEVEL = 0.05
 LEAST_FREEDOM = 5  # degrees of freedom from which a spread is taken as it was measured
@@ -35,7 +35,7 @@ class Run:
         """A stall counts as the slowest epoch that would be none: left out of the steady time, but not of the doubt."""
         steady = steady_time(epoch_times)
         timed = epoch_times[WARMUP_EPOCHS:]
-        limit = math.inf if steady.is_unstable else STALL_RATIO * min(timed)
+        limit = math.inf if steady.is_unstable else stall_limit(timed)[0]
         logs = [math.log(min(sec, limit)) for sec in timed]
         return cls(
             log_sec=math.log(steady.sec * window_factor),

@@ -48,7 +48,7 @@ def steady_time(epoch_times: Sequence[float]) -> SteadyTime:
     timed = epoch_times[WARMUP_EPOCHS:]
     if not timed:
         raise ValueError(f"no timed epoch in {list(epoch_times)}: the first is warm-up, run at least 2.")
-    limit, is_unstable = _stall_limit(timed)
+    limit, is_unstable = stall_limit(timed)
     if is_unstable:
         return SteadyTime(statistics.median(timed), len(timed), (), True)
     slow = tuple(i for i, seconds in enumerate(epoch_times) if i >= WARMUP_EPOCHS and seconds > limit)
@@ -56,7 +56,7 @@ def steady_time(epoch_times: Sequence[float]) -> SteadyTime:
     return SteadyTime(statistics.fmean(clean), len(timed), slow, False)
 
 
-def _stall_limit(timed: Sequence[float]) -> tuple[float, bool]:
+def stall_limit(timed: Sequence[float]) -> tuple[float, bool]:
     """The time above which an epoch is a stall, and whether too many are slow for any to be left out."""
     n = len(timed)
     if n < MIN_TIMED_FOR_SPREAD:

@@ -40,6 +40,7 @@ def plan_sh(plan: Mapping[str, Any]) -> str:
         spec = RunSpec(**run["spec"])
         flags = ["--depth", "--base_filters", "--batch_size", "--epochs"]
         words = [text for flag in flags for text in (flag, str(getattr(spec, flag[2:])))]
+        words += ["--idle_sec", "0"]  # the plan's seconds hold no wait for the idle power
         for field in fields(RunSpec):
             value = getattr(spec, field.name)
             if f"--{field.name}" not in flags and value is not None and value != getattr(default, field.name):
