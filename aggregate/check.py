@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from aggregate.check_agg import agg_findings, cache_of
-from aggregate.check_lines import CheckedRow, cells_of, lines_of, read_header, read_row
+from aggregate.check_lines import CheckedRow, cells_of, lines_of, read_header, read_row, with_digits
 from aggregate.check_rows import row_findings
 from aggregate.check_rules import ERROR, RULES, WARNING, Finding
 from aggregate.check_table import duplicate_findings, table_findings
@@ -65,6 +65,7 @@ def check_lines(lines: Sequence[str], file: str = "runs.csv", excluded: frozense
         findings += wrong
         if row is not None:
             rows.append(row)
+    rows = with_digits(rows)
     findings += duplicate_findings(rows)
     kept = [row for row in rows if row.record.run_id not in excluded]
     for row in kept:
@@ -168,7 +169,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = make_parser(
         "epochcast check",
         "Check a table of runs, and the averages beside it, by named rules. Exit code 1 where there is an error.",
-        "epochcast check results/runs.csv",
+        "epochcast check results/cpu_repeats/runs.csv",
     )
     table = parser.add_mutually_exclusive_group()
     table.add_argument("table", nargs="?", type=Path, metavar="RUNS", help="table of runs to check, as --runs")

@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from aggregate.agg_table import source_file_of, source_hashes
-from aggregate.check_lines import CheckedRow, half_unit, lines_of
+from aggregate.check_lines import CheckedRow, Digits, column_digits, half_unit, lines_of
 from aggregate.check_rows import has_own_params
 from aggregate.check_rules import Finding
 from aggregate.runs_agg import aggregate
-from epochcast.cells import csv_reader
+from epochcast.cells import columns, csv_reader
 from epochcast.cli import significant
 from epochcast.files import sha256_of
 from epochcast.schema import AggRow, Conditions, RunConfig, RunRecord
@@ -22,6 +22,7 @@ from epochcast.tables import RunTable, read_table
 
 ARITHMETIC = 1e-9  # relative: standard deviations are differences of near numbers
 SHOWN = 3  # lines named in a finding
+MEANS = [name for name in columns(AggRow) if name.endswith(("_mean", "_std", "_median", "_mad"))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,7 @@ class _Line:
     number: int
     cells: dict[str, str]
     row: AggRow
+    digits: Mapping[str, Digits]  # of the table's columns
 
     def agrees(self, name: str, expected: object) -> bool:
         """Whether a column holds a value, as far as its digits tell."""
@@ -38,7 +40,9 @@ class _Line:
         if self.row.n == 1 and name.endswith("_std") and not value:
             value = None  # a published table writes 0 for the deviation of one run
         if isinstance(value, float) and isinstance(expected, float):
-            return abs(value - expected) <= half_unit(self.cells[name]) + ARITHMETIC * abs(expected)
+            text = self.cells[name]
+            rounding = self.digits[name].half_unit(text) if name in self.digits else half_unit(text)
+            return abs(value - expected) <= rounding + ARITHMETIC * abs(expected)
         return bool(value == expected)
 
     def agrees_with(self, n: int, sec: float, throughput: float) -> bool:
@@ -92,9 +96,11 @@ def _read_lines(path: Path) -> list[_Line]:
     rows = read_table(path, AggRow)
     texts = [(n, text) for n, text in enumerate(lines_of(path.read_bytes()), start=1) if text.strip()]
     header = next(csv_reader([texts[0][1]]))
+    # a torn last line has no row
+    cells = [dict(zip(header, next(csv_reader([text])), strict=True)) for _, text in texts[1 : len(rows) + 1]]
+    digits = column_digits(cells, MEANS)
     return [
-        _Line(number, dict(zip(header, next(csv_reader([text])), strict=True)), row)
-        for (number, text), row in zip(texts[1:], rows, strict=False)  # a torn last line has no row
+        _Line(number, of_line, row, digits) for (number, _), of_line, row in zip(texts[1:], cells, rows, strict=False)
     ]
 
 

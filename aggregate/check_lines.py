@@ -6,21 +6,67 @@ import csv
 import functools
 import io
 import json
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields, replace
 from decimal import Decimal, InvalidOperation
 
 from aggregate.check_rules import Finding
-from epochcast.cells import columns, csv_reader, parse_row
-from epochcast.schema import PUBLISHED_RUN_COLUMNS, WARMUP_EPOCHS, RunRecord
+from epochcast.cells import CellError, columns, csv_reader, parse_row
+from epochcast.schema import PUBLISHED_RUN_COLUMNS, SCHEMA_VERSION, WARMUP_EPOCHS, NewerSchemaError, RunRecord
 from epochcast.stats import SteadyTime, steady_time
+from epochcast.validation import FieldError
 
-_CELL_ERROR = re.compile(r"column '(\w+)': expected (.*?), got (.*)", re.DOTALL)
-_FIELD_ERROR = re.compile(r"\w+\.(\w+) must be (.*), got (.*?)\.?", re.DOTALL)
 _OPTIONAL = {f.name for f in fields(RunRecord) if f.default is not MISSING} | {"tf_version", "test_acc"}
 # fields that must agree: with the first already emptied, the second is to blame
 _TIED = {"flags": "n_stalled", "window_steps": "timing_mode"}
+
+MOST_PLACES = 400  # more than any float has
+FINEST_SHARE = 10  # one in so many cells says how finely a column is written
+OF_EPOCHS = frozenset({"avg_time_sec", "steady_time_sec"})
+ROUNDED = (  # columns that are compared with what others give
+    "avg_time_sec",
+    "images_per_sec",
+    "steady_time_sec",
+    "rel_spread",
+    "rel_ci95",
+    "overhead_sec",
+    "wall_sec",
+    "idle_sec",
+    "energy_j_per_epoch",
+    "energy_j_window",
+    "energy_window_sec",
+    "mean_power_w",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Digits:
+    """How finely a column is written: the last decimal place of its numbers and how many significant digits."""
+
+    exponent: int  # of the last place: -3 where thousandths are written
+    significant: int
+
+    @classmethod
+    def of(cls, texts: Iterable[str]) -> Digits | None:
+        """Those of a column, by the finest tenth of its cells: not by a single odd one. None where none is a number."""
+        numbers = [number for text in texts if (number := _decimal(text)) is not None]
+        if not numbers:
+            return None
+        rank = max(1, len(numbers) // FINEST_SHARE) - 1
+        exponents = sorted(exponent for _, _, exponent in numbers)
+        return cls(exponents[rank], sorted((n for _, n, _ in numbers), reverse=True)[rank])
+
+    def half_unit(self, text: str) -> float:
+        """Half a unit of the last digit of a cell, zeros at the end that were not written counted as written.
+
+        A program rounds to places or to significant digits; the coarser of the two is what is sure.
+        """
+        number = _decimal(text)
+        if number is None:
+            return 0.0
+        first_place, _, exponent = number
+        return 0.5 * 10.0 ** min(exponent, max(self.exponent, first_place - self.significant + 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +78,7 @@ class CheckedRow:
     cells: Mapping[str, str]
     record: RunRecord
     steady: SteadyTime
+    digits: Mapping[str, Digits] = field(default_factory=dict)  # of the table's columns; without them each cell's own
 
     def finding(self, rule: str, found: str, expected: str) -> Finding:
         record = self.record
@@ -40,8 +87,22 @@ class CheckedRow:
         )
 
     def rounding(self, name: str) -> float:
-        """Half a unit of the last digit that stands in the cell."""
-        return half_unit(self.cells.get(name, ""))
+        """Half a unit of the last digit of a cell, as its column is written."""
+        text = self.cells.get(name, "")
+        if (digits := self.digits.get(name)) is None:
+            return half_unit(text)
+        # a row may be written as coarsely as its own epochs are: tables of other digits were joined
+        allowed = [digits.half_unit(text), self._epoch_digits.half_unit(text)]
+        allowed += [self.epoch_rounding] if name in OF_EPOCHS else []
+        return min(half_unit(text), max(allowed))
+
+    @property
+    def _epoch_digits(self) -> Digits:
+        """The significant digits of the row's epochs; their places say nothing of other columns."""
+        numbers = [
+            _decimal(text) for text in json.loads(self.cells["epoch_times_json"], parse_float=str, parse_int=str)
+        ]
+        return Digits(-MOST_PLACES, max(number[1] for number in numbers if number is not None))
 
     @property
     def epoch_rounding(self) -> float:
@@ -57,13 +118,36 @@ class CheckedRow:
         return max(map(half_unit, full))
 
 
+def _decimal(text: str) -> tuple[int, int, int] | None:
+    """Of a number as written: place of its first digit, count of its digits, place of its last one."""
+    try:
+        number = Decimal(text)
+    except InvalidOperation:
+        return None
+    _, digits, exponent = number.as_tuple()
+    return (number.adjusted(), len(digits), exponent) if isinstance(exponent, int) else None
+
+
 def half_unit(text: str) -> float:
     """Half a unit of the last digit of a number as written: 0.0005 of `1.133`; 0 of an empty cell."""
-    try:
-        exponent = Decimal(text).as_tuple().exponent
-    except InvalidOperation:
-        return 0.0
-    return 0.5 * 10.0**exponent if isinstance(exponent, int) else 0.0
+    number = _decimal(text)
+    return 0.0 if number is None else 0.5 * 10.0 ** number[2]
+
+
+def column_digits(rows: Sequence[Mapping[str, str]], names: Iterable[str]) -> dict[str, Digits]:
+    """How finely each column of a table is written, where it holds numbers."""
+    texts: dict[str, list[str]] = defaultdict(list)
+    for row in rows:
+        for name in names:
+            if text := row.get(name):
+                texts[name].append(text)
+    return {name: digits for name, of_column in texts.items() if (digits := Digits.of(of_column)) is not None}
+
+
+def with_digits(rows: Sequence[CheckedRow]) -> list[CheckedRow]:
+    """The rows of a table, each knowing how finely the table's columns are written."""
+    digits = column_digits([row.cells for row in rows], ROUNDED)
+    return [replace(row, digits=digits) for row in rows]
 
 
 def lines_of(raw: bytes) -> list[str]:
@@ -148,16 +232,18 @@ def _read_record(cells: Mapping[str, str], number: int, file: str) -> tuple[RunR
     emptied: set[str] = set()
     is_lost = False
     while True:
+        rule = "ranges"
         try:
             record = parse_row(list(cells.values()), list(cells), RunRecord)
             return (None if is_lost else record), findings
-        except ValueError as error:
-            text = str(error)
-        rule = "types" if (match := _CELL_ERROR.fullmatch(text)) else "ranges"
-        match = match or _FIELD_ERROR.fullmatch(text)
-        if match is None:  # a message of another form: the whole row is the finding
-            return None, [*findings, Finding(rule, file, number, config, run_id, text, "a row of a runs.csv")]
-        name, expected, got = match.groups()
+        except NewerSchemaError:
+            name, got = "schema_version", cells["schema_version"]
+            expected = f"at most {SCHEMA_VERSION}: a newer Epochcast wrote this row"
+        except FieldError as error:
+            rule = "types" if isinstance(error, CellError) else "ranges"
+            name, expected, got = error.column, error.expected, error.got
+        except ValueError as error:  # of no one cell: the whole row is the finding
+            return None, [*findings, Finding(rule, file, number, config, run_id, str(error), "a row of a runs.csv")]
         if is_lost and rule == "ranges":
             return None, findings  # against a stand-in: nothing that stands in the file
         if cells.get(name) or name not in emptied:

@@ -1,7 +1,7 @@
 """Rules that one row obeys by itself: arithmetic between its cells, and what it says about its own run.
 
-How far two cells may differ is read from their digits: half a unit of the last one written, carried through the
-formula, and what sums of floats in another order give.
+How far two cells may differ is read from their digits: half a unit of the last one that the column is written to,
+carried through the formula, and what sums of floats in another order give.
 """
 
 from __future__ import annotations

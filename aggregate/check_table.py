@@ -7,15 +7,15 @@ import statistics
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from aggregate.check_lines import CheckedRow
 from aggregate.check_rules import Finding
-from epochcast.assumptions import device_kind_of
+from epochcast.assumptions import assumption, device_kind_of
+from epochcast.cells import parse_time
 from epochcast.cli import significant
 from epochcast.schema import UNCLEAN_FLAGS, Conditions, RunConfig
 
-REPEAT_SD = 0.0065  # sd of log time between repeats of the reference A100 table (16 degrees of freedom: 0.64 %)
 MIN_DEGREES = 5  # of freedom, for a table's own spread of repeats to be known
 SEPARATION = 3.0  # standard deviations of the difference of two runs
 # towards which end of an axis an epoch takes longer, all else equal: more work (depth, filters), more steps (batch)
@@ -47,8 +47,7 @@ def duplicate_findings(rows: Sequence[CheckedRow]) -> Iterator[Finding]:
 def _timestamps(rows: Sequence[CheckedRow]) -> Iterator[Finding]:
     before: datetime | None = None
     for row in rows:
-        time = datetime.fromisoformat(row.record.timestamp_utc)
-        time = time if time.tzinfo else time.replace(tzinfo=UTC)  # published ones carry no offset
+        time = parse_time(row.record.timestamp_utc)
         if before is not None and time < before:
             yield row.finding("timestamps", row.record.timestamp_utc, f"not before {before.isoformat()}, a line above")
         before = time
@@ -85,15 +84,16 @@ class Contradiction:
     others: list[RunConfig]
 
 
-def tolerance_of(groups: Sequence[Sequence[float]]) -> float:
+def tolerance_of(groups: Sequence[Sequence[float]], device_kind: str) -> float:
     """By how much of itself a time may contradict another: 3 sd of the difference of two runs.
 
-    The sd is that of the table's own repeats (one group of times per configuration) where they know it, and at least
-    that of the reference A100's.
+    The sd is that of the table's own repeats (one group of times per configuration) where they know it, but no less
+    than is assumed of a GPU, the steadier device; else what is assumed of such a device.
     """
     degrees = sum(len(group) - 1 for group in groups)
-    sd = REPEAT_SD
-    if degrees >= MIN_DEGREES:
+    is_known = degrees >= MIN_DEGREES
+    sd = assumption("repeat_sd_steady", "gpu" if is_known else device_kind).value
+    if is_known:
         logs = [[math.log(value) for value in group] for group in groups if len(group) > 1]
         sd = max(sd, math.sqrt(sum(statistics.variance(g) * (len(g) - 1) for g in logs) / degrees))
     return 1 - math.exp(-SEPARATION * math.sqrt(2) * sd)
@@ -154,11 +154,11 @@ def _monotone(rows: Sequence[CheckedRow]) -> Iterator[Finding]:
             tables[row.record.conditions][row.record.config].append(row)
     seconds = {id(row): row.steady.sec * row.record.window_factor for row in rows}
     for conditions, table in tables.items():
-        tolerance = tolerance_of([[seconds[id(row)] for row in runs] for runs in table.values()])
+        kind = device_kind_of(conditions.device_name)
+        tolerance = tolerance_of([[seconds[id(row)] for row in runs] for runs in table.values()], kind)
         means = {config: statistics.fmean(seconds[id(row)] for row in runs) for config, runs in table.items()}
         # a processor's caches can make the smaller batch the faster one
-        is_cpu = conditions.device_name is not None and device_kind_of(conditions.device_name) == "cpu"
-        axes = [axis for axis in SLOWER if not (is_cpu and axis == "batch_size")]
+        axes = [axis for axis in SLOWER if not (kind == "cpu" and axis == "batch_size")]
         for found in contradictions(means, tolerance, axes):
             sign = 1 if found.is_too_slow else -1
             row = max(table[found.config], key=lambda r: sign * seconds[id(r)])

@@ -8,10 +8,18 @@ import math
 import statistics
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from aggregate.compare_sides import Side, energy_of, make_side, require_same_work, shared_runs, what_differs
+from aggregate.compare_sides import (
+    Side,
+    differ_by_times_alone,
+    energy_of,
+    make_side,
+    require_same_work,
+    shared_runs,
+    what_differs,
+)
 from aggregate.compare_spread import SideSpread
 from aggregate.compare_stats import VERDICTS, Difference, Overall, differences, overall
 from epochcast.cli import add_conditions_flag, add_json_flag, filter_of, make_parser, print_home, run_command
@@ -20,6 +28,7 @@ from epochcast.schema import RunConfig
 from epochcast.tables import read_runs
 
 FIGURES = (".png", ".svg")
+ONLY_TIMES_DIFFER = "nothing recorded differs; measured at other times"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +57,7 @@ class Comparison:
     energy: Overall | None  # None where no configuration has measured energy on both sides
     differing: dict[str, tuple[str, str]]
     n_shared: int  # runs that stand on both sides
+    only_times_differ: bool  # nothing recorded tells the sides apart: nothing is named
 
     @property
     def verdicts(self) -> dict[str, int]:
@@ -79,24 +89,33 @@ def compare(a: Side, b: Side) -> Comparison:
         )
     spread_a, spread_b = a.spread(), b.spread()
     found = differences([(runs_a[config], runs_b[config]) for config in common], spread_a, spread_b)
+    only_times_differ = differ_by_times_alone(a, b) and any(a.runs[c] != b.runs[c] for c in common)
     rows = []
     for config, difference in zip(common, found, strict=True):
+        if only_times_differ and a.runs[config] != b.runs[config]:
+            difference = replace(difference, verdict="undecided", needed_runs=None, why_undecided=ONLY_TIMES_DIFFER)
         sec_a, sec_b = (math.exp(statistics.fmean(run.log_sec for run in runs[config])) for runs in (runs_a, runs_b))
         joules_a, joules_b = energy_of(a.runs[config]), energy_of(b.runs[config])
         energy_ratio = None if joules_a is None or joules_b is None else joules_b / joules_a
         n_a, n_b = len(runs_a[config]), len(runs_b[config])
         rows.append(Compared(config, n_a, n_b, sec_a, sec_b, difference, energy_ratio))
     energy_ratios = [row.energy_ratio for row in rows if row.energy_ratio is not None]
+
+    def together(log_ratios: Sequence[float]) -> Overall:
+        all_of_it = overall(log_ratios)
+        return replace(all_of_it, verdict="undecided") if only_times_differ else all_of_it
+
     return Comparison(
         a=a,
         b=b,
         spread_a=spread_a,
         spread_b=spread_b,
         rows=rows,
-        overall=overall([row.difference.log_ratio for row in rows]),
-        energy=overall([math.log(ratio) for ratio in energy_ratios]) if energy_ratios else None,
+        overall=together([row.difference.log_ratio for row in rows]),
+        energy=together([math.log(ratio) for ratio in energy_ratios]) if energy_ratios else None,
         differing=what_differs(a, b),
         n_shared=shared_runs(a, b),
+        only_times_differ=only_times_differ,
     )
 
 
@@ -111,7 +130,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "epochcast compare",
         "Compare two tables of runs, or two conditions within one: ratio b / a of the steady seconds per epoch for "
         "each configuration measured on both sides. What the spread between runs does not support is not named.",
-        "epochcast compare --runs results/runs.csv --a pipeline=arrays --b pipeline=device --plot compare.png",
+        "epochcast compare results/cpu/tensorflow/runs.csv results/cpu/jax/runs.csv --plot compare.png",
     )
     parser.add_argument("tables", nargs="*", type=Path, metavar="A.csv B.csv", help="two tables of runs")
     parser.add_argument(

@@ -7,13 +7,14 @@ import statistics
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from aggregate.compare_spread import Run, SideSpread
 from aggregate.runs_agg import has_sound_energy, is_clean
 from epochcast.assumptions import device_kind_of
-from epochcast.cells import columns
+from epochcast.cells import columns, parse_time
 from epochcast.cli import matches
 from epochcast.schema import TRAIN_N, Conditions, RunConfig, RunRecord
 from epochcast.tables import RunTable
@@ -22,6 +23,8 @@ from workload.shape import count_params
 Filters = Sequence[Mapping[str, str]]
 # what a time may depend on beside the conditions, told where it differs
 TOLD_COLUMNS = ("keras_version", "driver_version", "gpu_uuid", "power_limit_w", "compile_cache", "git_commit")
+
+FEWEST_TURNS = 3  # a b a b: fewer are two campaigns, or one about the other
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +50,16 @@ class Side:
         }
 
     @property
+    def records(self) -> list[RunRecord]:
+        """All runs, ordered by time."""
+        records = [record for of_config in self.runs.values() for record in of_config]
+        return sorted(records, key=lambda record: parse_time(record.timestamp_utc))
+
+    @property
     def period(self) -> tuple[str, str]:
         """Time stamps of the first and the last run."""
-        stamps = sorted(record.timestamp_utc for records in self.runs.values() for record in records)
-        return stamps[0], stamps[-1]
+        records = self.records
+        return records[0].timestamp_utc, records[-1].timestamp_utc
 
     def spread(self) -> SideSpread:
         return SideSpread(self.measured, device_kind_of(self.conditions.device_name))
@@ -138,7 +147,31 @@ def what_differs(a: Side, b: Side) -> dict[str, tuple[str, str]]:
 
 
 def _values(side: Side, name: str) -> str:
-    return "/".join(sorted({_text(getattr(r, name)) for records in side.runs.values() for r in records}))
+    return "/".join(sorted({_text(getattr(record, name)) for record in side.records}))
+
+
+def differ_by_times_alone(a: Side, b: Side) -> bool:
+    """Whether nothing that is recorded tells the sides apart, and one was not measured in turns with the other.
+
+    Repeats spread as runs do within one campaign; what drifted until the next one would pass for a difference. What
+    one side did not record does not tell it apart, a set of conditions excepted.
+    """
+    if a.conditions != b.conditions:
+        return False
+    for name in TOLD_COLUMNS:
+        values_a, values_b = ({getattr(record, name) for record in side.records} - {None} for side in (a, b))
+        if values_a and values_b and values_a != values_b:
+            return False
+    return not _are_interleaved(a, b)
+
+
+def _are_interleaved(a: Side, b: Side) -> bool:
+    """Whether the sides take turns in time: at least half as often as in a random order, and to and fro at least."""
+    runs = [(parse_time(record.timestamp_utc), side.name) for side in (a, b) for record in side.records]
+    names = [name for _, name in sorted(runs)]
+    n_turns = sum(name != before for before, name in pairwise(names))
+    n_a, n_b = names.count(a.name), names.count(b.name)
+    return n_turns >= max(FEWEST_TURNS, n_a * n_b / (n_a + n_b))
 
 
 def require_same_work(a: Side, b: Side) -> None:

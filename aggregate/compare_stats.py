@@ -22,10 +22,14 @@ VERDICTS = {
 }
 
 
-def _p_value(t: float, freedom: float) -> float:
+def _p_beyond(d: float, error: float, freedom: float, log_floor: float) -> float:
+    """Of as large a difference to the same side where the true one is at most the floor; both sides may be asked.
+
+    Below 0.05 exactly where the 95 % interval lies beyond the floor.
+    """
     from scipy.special import stdtr
 
-    return float(2 * stdtr(freedom, -abs(t)))
+    return float(min(1.0, 2 * stdtr(freedom, (log_floor - abs(d)) / error)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +38,7 @@ class Difference:
 
     log_ratio: float
     half_width: float  # of the 95 % interval of log_ratio
-    p: float  # of as large a difference where there is none
+    p: float  # of as large a difference where the true one is no more than the floor
     p_holm: float  # the same, corrected for all configurations that are tested at once (Holm 1979)
     verdict: str  # of VERDICTS
     needed_runs: int | None  # a side, that would tell; None where decided, or beyond MOST_RUNS_ADVISED
@@ -67,8 +71,10 @@ def differences(
 ) -> list[Difference]:
     """One for each pair of runs (of a, of b) of one configuration.
 
-    Welch's t-test on the log times; where the same runs stand on both sides there is nothing to test.
+    Welch's t-test on the log times, of more difference than the floor; where the same runs stand on both sides there is
+    nothing to test.
     """
+    log_floor = math.log1p(floor)
     tested = []
     for runs_a, runs_b in pairs:
         of_a, of_b = a.of(runs_a), b.of(runs_b)
@@ -76,16 +82,16 @@ def differences(
         var_a, var_b = of_a.sd**2 / len(runs_a), of_b.sd**2 / len(runs_b)
         variance = 0.0 if list(runs_a) == list(runs_b) else var_a + var_b
         if variance == 0:  # the same runs, or times without any spread: what differs then differs for certain
-            tested.append((d, 0.0, 1.0 if d == 0 else 0.0, 0.0, 0))
+            tested.append((d, 0.0, 0.0 if abs(d) > log_floor else 1.0, 0.0, 0))
             continue
         freedom = variance**2 / (var_a**2 / of_a.freedom + var_b**2 / of_b.freedom)
         error = math.sqrt(variance)
         n = max(len(runs_a), len(runs_b))
-        p = _p_value(d / error, freedom)
+        p = _p_beyond(d, error, freedom, log_floor)
         tested.append((d, quantile(freedom) * error, p, of_a.sd**2 + of_b.sd**2, n))
     corrected = holm([p for _, _, p, _, _ in tested])
     return [
-        _judged(Difference(d, half, p, p_holm, "undecided", None), variance, n, len(pairs), math.log1p(floor))
+        _judged(Difference(d, half, p, p_holm, "undecided", None), variance, n, len(pairs), log_floor)
         for (d, half, p, variance, n), p_holm in zip(tested, corrected, strict=True)
     ]
 
@@ -93,9 +99,9 @@ def differences(
 def verdict_of(d: float, half_width: float, p: float, log_floor: float) -> str:
     """A difference is named where it is significant and its whole interval lies beyond the floor.
 
-    It is not worth naming where its interval lies within the floor, or it is significant but smaller than that.
+    It is not worth naming where its whole interval lies within the floor; else nothing can be told.
     """
-    if abs(d) + half_width <= log_floor or (p < LEVEL and abs(d) <= log_floor):
+    if abs(d) + half_width <= log_floor:
         return "same"
     if p < LEVEL and abs(d) - half_width > log_floor:
         return "slower" if d > 0 else "faster"
@@ -107,10 +113,10 @@ def _judged(found: Difference, variance: float, n_runs: int, n_tests: int, log_f
     if verdict != "undecided":
         return replace(found, verdict=verdict)
     why = "the interval holds 1"
-    if found.p_holm < LEVEL:
-        why = "maybe less than the floor"
-    elif found.p < LEVEL:
+    if found.p < LEVEL:
         why = f"chance among {n_tests}"
+    elif abs(found.log_ratio) > found.half_width:
+        why = "maybe less than the floor"
     needed = _needed_runs(abs(found.log_ratio), variance, n_runs, n_tests, log_floor)
     return replace(found, needed_runs=needed, why_undecided=why)
 
@@ -121,7 +127,7 @@ def _needed_runs(d: float, variance: float, n_runs: int, n_tests: int, log_floor
     z, z_corrected = normal.inv_cdf(1 - LEVEL / 2), normal.inv_cdf(1 - LEVEL / 2 / n_tests)
     for n in range(n_runs + 1, MOST_RUNS_ADVISED + 1):
         error = math.sqrt(variance / n)
-        if d + z * error <= log_floor or (d > z_corrected * error and abs(d - log_floor) > z * error):
+        if d + z * error <= log_floor or d - log_floor > z_corrected * error:
             return n
     return None
 

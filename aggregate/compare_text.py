@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from aggregate.compare import Compared, Comparison
+from aggregate.compare import ONLY_TIMES_DIFFER, Compared, Comparison
 from aggregate.compare_sides import Side
-from aggregate.compare_spread import SideSpread
+from aggregate.compare_spread import LEVEL, SideSpread
 from aggregate.compare_stats import (
     FEWEST_TESTABLE,
     MOST_RUNS_ADVISED,
@@ -34,9 +34,11 @@ def comparison_lines(result: Comparison, shows_all: bool = False) -> list[str]:
     differing = differing or f"nothing that the rows record, but {_when(result.a)}; {_when(result.b)}"
     lines += textwrap.wrap(f"differs: {differing}", WIDTH, subsequent_indent="  ")
     lines.append(f"spread: a {_spread_text(result.spread_a)}; b {_spread_text(result.spread_b)}")
-    lines.append(f"overall: {overall_text(result.overall)}")
+    why = ONLY_TIMES_DIFFER if result.only_times_differ else None
+    lines.append(f"overall: {overall_text(result.overall, why_undecided=why)}")
     if result.energy:
-        lines.append(f"energy: {overall_text(result.energy, 'board energy per epoch', 'takes more', 'takes less')}")
+        words = ("board energy per epoch", "takes more", "takes less")
+        lines.append(f"energy: {overall_text(result.energy, *words, why_undecided=why)}")
     lines.append(f"verdicts: {', '.join(f'{count} {VERDICTS[name]}' for name, count in counts.items())}")
     lines += [f"note: {note}" for note in notes(result)]
     shown = sorted(result.rows, key=_most_telling)
@@ -76,13 +78,20 @@ def _spread_text(spread: SideSpread) -> str:
     return f"{percent(spread.sd)} assumed for a {spread.device_kind} ({few})"
 
 
-def overall_text(found: Overall, what: str = "time", slower: str = "slower", faster: str = "faster") -> str:
+def overall_text(
+    found: Overall,
+    what: str = "time",
+    slower: str = "slower",
+    faster: str = "faster",
+    why_undecided: str | None = None,
+) -> str:
     """The geometric mean ratio with its interval, its test and what they say."""
     interval = "" if found.low is None or found.high is None else f" [{_ratio(found.low)}, {_ratio(found.high)}]"
     said = {"slower": f"b {slower}", "faster": f"b {faster}", "same": VERDICTS["same"]}.get(found.verdict)
     if said is None:
-        few = f": measure at least {FEWEST_TESTABLE}" if found.n < FEWEST_TESTABLE else ""
-        said = f"{VERDICTS['undecided']}{few or ': the configurations do not agree, or too little'}"
+        few = f"measure at least {FEWEST_TESTABLE}" if found.n < FEWEST_TESTABLE else ""
+        why = why_undecided or few or "the configurations do not agree, or too little"
+        said = f"{VERDICTS['undecided']}: {why}"
     test = "" if found.p is None else f", Wilcoxon signed rank p = {significant(found.p, 2)}"
     return f"b takes {_ratio(found.ratio)}{interval} x the {what} of a over {found.n} configurations{test}: {said}"
 
@@ -90,9 +99,15 @@ def overall_text(found: Overall, what: str = "time", slower: str = "slower", fas
 def notes(result: Comparison) -> list[str]:
     """What a reader should know before using the ratios."""
     said = [
-        f"named only where significant for all {len(result.rows)} at once (Holm) and beyond the noise floor of "
-        f"{percent(NOISE_FLOOR)}; an interval is of its configuration alone"
+        f"p is of a difference beyond the noise floor of {percent(NOISE_FLOOR)}, corrected for all {len(result.rows)} "
+        f"at once (Holm): named below {LEVEL}; not worth naming: the whole interval within the floor; an interval is "
+        "of its configuration alone"
     ]
+    if result.only_times_differ:
+        said.append(
+            "no recorded condition differs, so that what drifted between the two measurements may be all there is: "
+            "nothing is named. Measure the two sides in turns"
+        )
     if result.n_shared:
         said.append(f"{result.n_shared} runs stand on both sides: those are compared with themselves")
     is_assumed = result.spread_a.is_assumed or result.spread_b.is_assumed
@@ -112,6 +127,8 @@ def verdict_text(difference: Difference) -> str:
     """The verdict in words; where nothing can be told, why, and what would help."""
     if difference.verdict != "undecided":
         return VERDICTS[difference.verdict]
+    if difference.why_undecided == ONLY_TIMES_DIFFER:
+        return f"{VERDICTS['undecided']}: {ONLY_TIMES_DIFFER}"
     needed = difference.needed_runs
     help_ = f"about {needed} runs a side" if needed else f"over {MOST_RUNS_ADVISED} runs a side"
     return f"{VERDICTS['undecided']}: {difference.why_undecided}; {help_} would"
@@ -157,6 +174,7 @@ def comparison_json(result: Comparison) -> dict[str, Any]:
         "energy": _overall_json(result.energy) if result.energy else None,
         "verdicts": result.verdicts,
         "runs_on_both_sides": result.n_shared,
+        "only_times_differ": result.only_times_differ,
         "notes": notes(result),
         "configurations": [_row_json(row) for row in result.rows],
     }

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from epochcast.cells import columns, format_rows, header_line
+from aggregate.merge_runs import MOST_LISTED, Renamed, distinct_runs, name_runs, names_of, names_of_excluded
+from epochcast.cells import format_rows, header_line, parse_time
 from epochcast.cli import add_json_flag, make_parser, print_home, run_command
 from epochcast.files import write_new_file
 from epochcast.paths import excluded_csv, failures_csv
-from epochcast.schema import PUBLISHED_RUN_COLUMNS, Exclusion, FailureRecord, RunRecord
+from epochcast.schema import Exclusion, FailureRecord, RunRecord
 from epochcast.tables import read_table
 
 Record = TypeVar("Record")
-MOST_LISTED = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +42,16 @@ class Merged:
     failures: Joined
     exclusions: Joined
     n_without_run_id: int  # duplicates among rows without a run_id, known by their content
+    renamed: list[Renamed]
 
 
 def merge(tables: Sequence[Path], out: Path) -> Merged:
     """Join tables of runs, with the failures.csv and excluded.csv beside each, into the new table `out`.
 
-    A run is known by its run_id, one without by its published columns. Rows of an older schema are lifted. Runs are
-    ordered by time; what the tables hold twice stands once.
+    A run is known by its run_id and its epochs, one without a run_id by its published columns. Two boxes may give the
+    same run_id to different runs: the later one then gets a new run_id, by which the failures and exclusions of its
+    table call it too. Rows of an older schema are lifted. Runs are ordered by time; what the tables hold twice stands
+    once, and so does a run that an earlier merge renamed: merging the result again with a table of it adds nothing.
 
     Raises:
         FileExistsError: if `out` or a file that would stand beside it exists.
@@ -59,26 +61,33 @@ def merge(tables: Sequence[Path], out: Path) -> Merged:
     for path in (out, failures_csv(out), excluded_csv(out)):
         if path.exists() or path.is_symlink():
             raise FileExistsError(f"{path} exists, and is not overwritten. Name another with --out, or move it away.")
-    exclusions = [row for path in tables for row in _rows_if_any(excluded_csv(path), Exclusion)]
-    failures = [row for path in tables for row in _rows_if_any(failures_csv(path), FailureRecord)]
-    read = [(path.absolute(), read_table(path, RunRecord)) for path in tables]
-    rows = [(path, row) for path, records in read for row in records]
-    kept = _without_duplicates(rows)
-    if unknown := sorted({e.run_id for e in exclusions} - {row.run_id for row in kept if row.run_id}):
+    paths = [path.absolute() for path in tables]
+    exclusions = [(path, row) for path in paths for row in _rows_if_any(excluded_csv(path), Exclusion)]
+    failures = [(path, row) for path in paths for row in _rows_if_any(failures_csv(path), FailureRecord)]
+    rows = [(path, row) for path in paths for row in read_table(path, RunRecord)]
+    runs = distinct_runs(rows)
+    renamed = name_runs(runs, {row.run_id for _, row in exclusions} | {row.run_id for _, row in failures})
+    kept_failures = [_with_run_id(row, names_of(row.run_id, path, runs)[0]) for path, row in failures]
+    kept_exclusions = [
+        _with_run_id(row, name) for path, row in exclusions for name in names_of_excluded(row, path, runs)
+    ]
+    if unknown := sorted({row.run_id for path, row in exclusions if not names_of_excluded(row, path, runs)}):
         raise ValueError(
-            f"excluded.csv names runs that no table holds: {', '.join(unknown[:MOST_LISTED])}. Correct them first."
+            "excluded.csv names runs that neither its table nor exactly one other holds: "
+            f"{', '.join(unknown[:MOST_LISTED])}. Correct them first."
         )
-    n_nameless_in = sum(row.run_id is None for _, row in rows)
-    n_read: dict[Path, int] = defaultdict(int)
-    for path, records in read:
-        n_read[path] += len(records)
+    kept = [_with_run_id(run.row, run.run_id) for run in sorted(runs, key=lambda run: run.place)]
+    n_read: dict[Path, int] = dict.fromkeys(paths, 0)
+    for path, _ in rows:
+        n_read[path] += 1
     result = Merged(
         out=out,
-        n_read=dict(n_read),
+        n_read=n_read,
         runs=Joined(sorted(kept, key=_time), len(rows)),
-        failures=Joined(sorted(dict.fromkeys(failures), key=_time), len(failures)),
-        exclusions=Joined(list(dict.fromkeys(exclusions)), len(exclusions)),
-        n_without_run_id=n_nameless_in - sum(row.run_id is None for row in kept),
+        failures=Joined(sorted(dict.fromkeys(kept_failures), key=_time), len(failures)),
+        exclusions=Joined(list(dict.fromkeys(kept_exclusions)), len(kept_exclusions)),
+        n_without_run_id=sum(row.run_id is None for _, row in rows) - sum(row.run_id is None for row in kept),
+        renamed=renamed,
     )
     # the runs last: a table without its exclusions would bring back what was taken back
     for path, joined, kind in (
@@ -96,48 +105,11 @@ def _rows_if_any(path: Path, kind: type[Record]) -> list[Record]:
 
 
 def _time(row: RunRecord | FailureRecord) -> datetime:
-    time = datetime.fromisoformat(row.timestamp_utc)
-    return time if time.tzinfo else time.replace(tzinfo=UTC)  # published times carry no offset
+    return parse_time(row.timestamp_utc)
 
 
-def _published(row: RunRecord) -> tuple[Any, ...]:
-    return tuple(getattr(row, name) for name in columns(RunRecord)[:PUBLISHED_RUN_COLUMNS])
-
-
-def _disagreeing(row: RunRecord, other: RunRecord) -> list[str]:
-    """Columns in which two rows of one run differ; what a row without a run_id leaves open differs from nothing."""
-    names = columns(RunRecord)
-    if row.run_id is None and other.run_id is not None:
-        names = [name for name in names if getattr(row, name) not in (None, ())]
-    return [name for name in names if getattr(row, name) != getattr(other, name)]
-
-
-def _without_duplicates(rows: Sequence[tuple[Path, RunRecord]]) -> list[RunRecord]:
-    """Each run once.
-
-    Raises:
-        ValueError: if two rows of one run disagree.
-    """
-    named = {_published(row): row.run_id for _, row in rows if row.run_id}
-    kept: dict[Any, tuple[Path, RunRecord]] = {}
-    conflicts: list[str] = []
-    for path, row in sorted(rows, key=lambda pair: pair[1].run_id is None):  # a row that knows its run_id comes first
-        key = row.run_id or named.get(_published(row)) or _published(row)
-        first_path, first = kept.setdefault(key, (path, row))
-        if differing := _disagreeing(row, first):
-            name = f"run_id {first.run_id}" if first.run_id else f"the run without run_id of {row.timestamp_utc}"
-            shown = "; ".join(f"{c}: {getattr(first, c)!r} and {getattr(row, c)!r}" for c in differing[:3])
-            more = f"; and {', '.join(differing[3:])}" if len(differing) > 3 else ""
-            conflicts.append(f"{name} ({first_path} and {path}): {shown}{more}")
-    if conflicts:
-        listed = "\n".join(f"  {conflict}" for conflict in conflicts[:MOST_LISTED])
-        more = f"\n  ... {len(conflicts) - MOST_LISTED} more" if len(conflicts) > MOST_LISTED else ""
-        raise ValueError(
-            f"{len(conflicts)} rows disagree with another of the same run, nothing is written. Find out which is "
-            f"right, and delete the other or give it a run_id of its own:\n{listed}{more}"
-        )
-    first_rows = {id(row) for _, row in kept.values()}
-    return [row for _, row in rows if id(row) in first_rows]
+def _with_run_id(row: Record, run_id: str | None) -> Record:
+    return replace(row, run_id=run_id)  # type: ignore[type-var]  # all three records are dataclasses with a run_id
 
 
 # --- command ---------------------------------------------------------------------------------------------------------
@@ -150,6 +122,11 @@ def _report_lines(result: Merged) -> list[str]:
             lines.append(f"{what}: {joined.n_in} read = {len(joined.rows)} written + {joined.n_duplicates} duplicates")
     if result.n_without_run_id:
         lines.append(f"duplicates without a run_id, known by their cells: {result.n_without_run_id}")
+    if result.renamed:
+        lines.append(f"renamed: {len(result.renamed)} runs whose run_id an earlier run of another table has")
+        lines += [f"  {r.run_id} of {r.table} -> {r.new_run_id}" for r in result.renamed[:MOST_LISTED]]
+        more = len(result.renamed) - MOST_LISTED
+        lines += [f"  ... {more} more: --json"] if more > 0 else []
     return [*lines, f"out: {result.out}"]
 
 
@@ -158,6 +135,7 @@ def _report_json(result: Merged) -> dict[str, Any]:
         "out": str(result.out),
         "read": {str(path): n for path, n in result.n_read.items()},
         "duplicates_without_run_id": result.n_without_run_id,
+        "renamed": [{**asdict(renamed), "table": str(renamed.table)} for renamed in result.renamed],
         **{
             what: {"read": joined.n_in, "written": len(joined.rows), "duplicates": joined.n_duplicates}
             for what, joined in (
@@ -173,7 +151,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = make_parser(
         "epochcast merge",
         "Join tables of runs, with their failures.csv and excluded.csv, into a new one. Nothing is overwritten.",
-        "epochcast merge box1/runs.csv box2/runs.csv --out results/both/runs.csv",
+        "epochcast merge results/cpu/tensorflow/runs.csv results/cpu_repeats/runs.csv --out results/both/runs.csv",
     )
     parser.add_argument("tables", nargs="+", type=Path, metavar="TABLE", help="two or more tables of runs")
     parser.add_argument("--out", type=Path, required=True, metavar="PATH", help="table to make; must not exist")

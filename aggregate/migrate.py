@@ -18,7 +18,7 @@ from typing import Any
 
 from epochcast.cells import columns, csv_reader, header_line, parse_row
 from epochcast.cli import add_json_flag, make_parser, path_flag, print_home, run_command
-from epochcast.files import link_new, make_folder, sync_folder, write_new_file
+from epochcast.files import fill, link_new, make_folder, sync_folder, write_new_file
 from epochcast.paths import excluded_csv, failures_csv, runs_csv
 from epochcast.schema import SCHEMA_VERSION, FailureRecord, RunRecord
 from epochcast.tables import locked, read_table
@@ -154,12 +154,7 @@ def _write_lifted(path: Path, content: _Content, kind: type[Any]) -> Path:
     try:
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
             lifted = Path(file.name)
-            file.writelines(lines)
-            file.flush()
-            os.fsync(file.fileno())
-            umask = os.umask(0)
-            os.umask(umask)
-            os.fchmod(file.fileno(), 0o666 & ~umask)
+            fill(file, b"".join(lines))
         _verify(path, content, lifted, kind)
     except BaseException as error:
         if lifted is not None:
@@ -218,7 +213,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "epochcast migrate",
         "Lift a table of runs of an older schema to the present one, so that it can be appended to. No cell is "
         "changed; the old file is kept beside it.",
-        "epochcast migrate --runs results/runs.csv",
+        "epochcast migrate --runs results/cpu_repeats/runs.csv --out results/lifted/runs.csv",
     )
     path_flag(parser, "--runs", runs_csv, "table of runs to lift, with the failures.csv beside it")
     parser.add_argument("--out", type=Path, metavar="PATH", help="new table to make; default: lift in place")

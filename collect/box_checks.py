@@ -30,18 +30,19 @@ from epochcast.host_load import BUSY_SHARE, is_busy_host
 from epochcast.paths import failures_csv
 from epochcast.rapl import POWERCAP, open_rapl
 from epochcast.schema import TEST_N, TRAIN_N, FailureRecord, RunRecord
-from epochcast.tables import MIN_FREE_BYTES, read_table
+from epochcast.tables import MIN_FREE_BYTES, read_runs, read_table
 from workload.cifar10 import ORIGIN_MB, find_images
 from workload.cifar10_readers import KNOWN_FORMS, TRAIN_BATCHES, locate_images
 from workload.shape import CHANNELS, CLASSES, IMAGE_SIZE
 
 STATUSES = ("ok", "unknown", "warning", "problem")  # from good to bad
-GIB = 1 << 30
+MIB, GIB = 1 << 20, 1 << 30
 IMAGE_BYTES = IMAGE_SIZE * IMAGE_SIZE * CHANNELS
 IMAGES_BYTES = (TRAIN_N + TEST_N) * IMAGE_BYTES * 4  # as float32, the least that a run keeps in memory
 COMFORTABLE_COPIES = 4  # of the images: those of the pipeline and the framework's own memory
 COMFORTABLE_FREE_BYTES = GIB  # decoded images, logs, models and figures
 CLOCK_READS = 2000
+OTHER_FOLDERS = "choose others: EPOCHCAST_HOME, --runs, --log_dir"
 SLOW_CLOCK_SEC = 5e-6  # a clock read in the kernel instead of the processor: hpet, acpi_pm
 
 
@@ -62,8 +63,11 @@ def judged(name: str, found: str, complaints: Iterable[tuple[str, str]] = ()) ->
     return Check(name, worst, found, "; ".join(dict.fromkeys(remedy for _, remedy in known)) or None)
 
 
-def gib(n_bytes: float) -> str:
-    return f"{significant(n_bytes / GIB)} GiB"
+def memory_text(n_bytes: float) -> str:
+    """A size for people, in GiB, or MiB where it is smaller."""
+    if n_bytes >= GIB:
+        return f"{significant(n_bytes / GIB)} GiB"
+    return f"{significant(n_bytes / MIB)} MiB" if n_bytes >= MIB else "under 1 MiB"
 
 
 # --- the host ---------------------------------------------------------------------------------------------------------
@@ -114,7 +118,8 @@ def memory_check() -> Check:
     total, available = memory_bytes()
     if total is None or available is None:
         return Check("memory", "unknown", "the kernel does not tell")
-    found = f"{gib(available)} of {gib(total)} free; the images of a run alone take {gib(IMAGES_BYTES)}"
+    needed = memory_text(IMAGES_BYTES)
+    found = f"{memory_text(available)} of {memory_text(total)} free; the images of a run alone take {needed}"
     if available >= COMFORTABLE_COPIES * IMAGES_BYTES:
         return Check("memory", "ok", found)
     remedy = "end other programs, or measure fewer images: --train_n"
@@ -151,10 +156,13 @@ def clock_check() -> Check:
 def folders_check(folders: Collection[Path]) -> Check:
     """Whether the folders of results and logs can be written, tried in each by a file without a name."""
     errors = {folder: error for folder in folders if (error := _write_error(folder)) is not None}
-    if not errors:
-        return Check("folders", "ok", f"{_shown(folders)} can be written")
-    found = "; ".join(f"{folder}: {error}" for folder, error in errors.items())
-    return Check("folders", "problem", found, "make them writable, or choose others: EPOCHCAST_HOME, --runs, --log_dir")
+    # a full disk is the disk's check to judge
+    refused = {folder: error for folder, error in errors.items() if error.errno not in (errno.ENOSPC, errno.EDQUOT)}
+    if not refused:
+        full = ", were the disk not full" if errors else ""
+        return Check("folders", "ok", f"{_shown(folders)} can be written{full}")
+    found = "; ".join(f"{folder}: {error.strerror or error}" for folder, error in refused.items())
+    return Check("folders", "problem", found, f"make them writable, or {OTHER_FOLDERS}")
 
 
 def _shown(folders: Collection[Path]) -> str:
@@ -166,29 +174,35 @@ def _shown(folders: Collection[Path]) -> str:
 
 
 def existing(folder: Path) -> Path:
-    """The folder itself, or the nearest above it that exists."""
+    """The folder itself, or the nearest above it that exists.
+
+    Raises:
+        PermissionError: if one above may not be entered.
+    """
     return next(parent for parent in (folder, *folder.parents) if parent.exists())
 
 
-def _write_error(folder: Path) -> str | None:
+def _write_error(folder: Path) -> OSError | None:
     try:
         with tempfile.TemporaryFile(dir=existing(folder)) as file:
             file.write(b"x")
     except OSError as error:
-        # a full disk is the disk's check to tell
-        return None if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror or str(error)
+        return error
     return None
 
 
 def disk_check(folder: Path) -> Check:
     """Free space where results go."""
-    place = existing(folder)
     try:
-        space = os.statvfs(place)
+        space = os.statvfs(place := existing(folder))
+    except PermissionError as error:
+        return Check(
+            "disk", "problem", describe_error(error), f"get the right to enter the folders above it, or {OTHER_FOLDERS}"
+        )
     except OSError as error:
         return Check("disk", "unknown", describe_error(error))
     free = space.f_bavail * space.f_frsize
-    found = f"{gib(free)} free at {place}"
+    found = f"{memory_text(free)} free at {place}"
     remedy = "delete what is not needed, or choose another disk: EPOCHCAST_HOME"
     if free < MIN_FREE_BYTES:
         return Check("disk", "problem", f"{found}: no run starts", remedy)
@@ -196,28 +210,42 @@ def disk_check(folder: Path) -> Check:
 
 
 def table_check(runs: Path) -> Check:
-    """Whether the table of runs, and that of failures, can be read and appended to."""
+    """Whether the table of runs, with its exclusions, and that of failures can be read and appended to."""
     failures = failures_csv(runs)
-    if not runs.exists() and not failures.exists():
-        return Check("table", "ok", f"{runs} will be made by the first run")
+    told = []
     try:
-        counts = []
+        if runs.exists():
+            table = read_runs(runs)
+            told.append(f"{runs}: {len(table.rows) + len(table.excluded):,} rows of the present schema")
+            told += [f"{len(table.excluded)} of them excluded"] if table.excluded else []
+        else:
+            told.append(f"{runs} will be made by the first run")
+        if failures.exists():
+            told.append(f"{len(read_table(failures, FailureRecord))} failed runs beside it")
         for path, kind in ((runs, RunRecord), (failures, FailureRecord)):
-            if path.exists():
-                counts.append(len(read_table(path, kind)))
-                with path.open(encoding="utf-8-sig", newline="") as file:
-                    n_columns = len(next(csv_reader([file.readline()])))
-                if n_columns < len(columns(kind)):
-                    found = f"{path} has an older schema, {n_columns} of {len(columns(kind))} columns: no run appends"
-                    return Check("table", "problem", found, f"epochcast migrate --runs {shlex.quote(str(runs))}")
+            n_columns = _count_columns(path) if path.exists() else len(columns(kind))
+            if n_columns < len(columns(kind)):
+                found = f"{path} has an older schema, {n_columns} of {len(columns(kind))} columns: no run appends"
+                return Check("table", "problem", found, f"epochcast migrate --runs {shlex.quote(str(runs))}")
     except (OSError, ValueError) as error:
         return Check("table", "problem", describe_error(error), "mend it, or measure into another: --runs PATH")
-    failed = f", {counts[1]} failed runs beside it" if len(counts) > 1 else ""
-    return Check("table", "ok", f"{runs}: {counts[0]:,} rows of the present schema{failed}")
+    return Check("table", "ok", ", ".join(told))
+
+
+def _count_columns(path: Path) -> int:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        return len(next(csv_reader([file.readline()])))
 
 
 def data_check(data_dir: Path | None) -> Check:
     """Whether real images are at hand; nothing is read or downloaded."""
+    try:
+        return _look_for_images(data_dir)
+    except OSError as error:  # a folder on the way may not be entered
+        return Check("data", "problem", describe_error(error), "make it readable, or name another: --data_dir PATH")
+
+
+def _look_for_images(data_dir: Path | None) -> Check:
     try:
         place = find_images(data_dir)
     except FileNotFoundError:

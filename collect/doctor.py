@@ -41,9 +41,9 @@ from collect.gpu_checks import (
     ON_CPU,
     cuda_libraries_check,
     device_check,
-    device_kind,
     first_installed,
     gpu_checks,
+    kind_of_run,
 )
 from epochcast import __version__
 from epochcast.cli import EXIT_FAILED, EXIT_OK, add_json_flag, make_parser, path_flag, print_home, run_command
@@ -136,7 +136,7 @@ def examine(
         if (nvml := open_nvml()) is not None:
             stack.enter_context(nvml)
         gpu = None if nvml is None else visible_gpu(nvml, device)
-        kind = device_kind(device, gpu)
+        kind = kind_of_run(device, gpu)
         why_none = (nvml_problem() or "") if nvml is None else ""
         checks = [device_check(device, nvml, gpu, has_nvidia_driver(), why_none)]
         checks += gpu_checks(nvml, gpu) if kind == "gpu" else [cpu_energy_check()]

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from collect.box_checks import GIB, Check, gib, judged
+from collect.box_checks import GIB, Check, judged, memory_text
 from epochcast.cli import percent
 from epochcast.disturbance import SLOWDOWNS
 from epochcast.environment import cpu_name, driver_version, gpu_names
@@ -26,7 +26,7 @@ INSTALL_GPU = "pip install --require-hashes -r requirements-gpu.txt"
 ON_CPU = "or use --device cpu"
 
 
-def device_kind(device: str, gpu: NvmlGpu | None) -> str:
+def kind_of_run(device: str, gpu: NvmlGpu | None) -> str:
     """`gpu` where a run with `--device` means one, else `cpu`."""
     if device == "cpu":
         return "cpu"
@@ -40,7 +40,7 @@ def device_check(device: str, nvml: Nvml | None, gpu: NvmlGpu | None, has_driver
     if gpu is not None:
         memory, n_gpus = gpu.memory_total_bytes(), len(nvml.gpus()) if nvml is not None else 1
         words = [gpu.name or "a GPU without a name"]
-        words += [] if memory is None else [gib(memory)]
+        words += [] if memory is None else [memory_text(memory)]
         words += [] if gpu.uuid is None else [gpu.uuid]
         words += [] if n_gpus == 1 else [f"one of {n_gpus}"]
         return Check("device", "ok", ", ".join(words))
@@ -136,7 +136,7 @@ def neighbours_check(gpu: NvmlGpu) -> Check:
     """Other programs on the GPU."""
     processes, share, used = gpu.processes(), gpu.utilization(), gpu.memory_used_bytes()
     found = [] if share is None else [f"{percent(share)} busy"]
-    found += [] if used is None else [f"{gib(used)} in use"]
+    found += [] if used is None else [f"{memory_text(used)} in use"]
     complaints = []
     if processes:
         listed = ", ".join(_process_text(pid, memory) for pid, memory in processes[:3])
@@ -160,7 +160,7 @@ def _process_text(pid: int, memory: int | None) -> str:
         name = Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()
     except OSError:
         name = "not visible here"
-    return f"{pid} ({name}{'' if memory is None else f', {gib(memory)}'})"
+    return f"{pid} ({name}{'' if memory is None else f', {memory_text(memory)}'})"
 
 
 def cuda_libraries_check(backend: str) -> Check:

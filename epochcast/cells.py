@@ -12,9 +12,25 @@ import types
 import typing
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
+from epochcast.validation import FieldError
+
 Record = TypeVar("Record")
+
+
+class CellError(FieldError):
+    """A cell that is not of its column's type."""
+
+
+class _NotOfTypeError(ValueError):
+    """What a cell should be and what it is; its column is known to the caller."""
+
+    def __init__(self, expected: str, got: str) -> None:
+        super().__init__(expected, got)
+        self.expected = expected
+        self.got = got
 
 
 def columns(kind: type[Any]) -> list[str]:
@@ -49,9 +65,9 @@ def _parse_number(text: str, number: type[int] | type[float]) -> int | float:
         is_finite = math.isfinite(value)
     except (ValueError, OverflowError):
         expected = "a whole number" if number is int else "a number"
-        raise ValueError(f"expected {expected}, got {shown(text)}") from None
+        raise _NotOfTypeError(expected, shown(text)) from None
     if not is_finite:
-        raise ValueError(f"expected a finite number, got {text!r}")
+        raise _NotOfTypeError("a finite number", repr(text))
     return value
 
 
@@ -70,11 +86,11 @@ def _parse_cell(text: str, hint: Any) -> Any:
                 raise ValueError
             return tuple(_parse_number(str(v), float) for v in values)
         except ValueError:
-            raise ValueError(f"expected a JSON list of numbers, got {shown(text)}") from None
+            raise _NotOfTypeError("a JSON list of numbers", shown(text)) from None
     if text == "":
         if is_optional:
             return None
-        raise ValueError("expected a value, got an empty cell")
+        raise _NotOfTypeError("a value", "an empty cell")
     return text if wanted is str else _parse_number(text, wanted)
 
 
@@ -87,7 +103,8 @@ def parse_row(cells: Sequence[str], header: Sequence[str], kind: type[Record]) -
     """One record from the cells of one line; columns that `header` lacks are unknown.
 
     Raises:
-        ValueError: names the column, what was expected and what was found.
+        CellError: if a cell is not of its column's type: names the column, what was expected and what was found.
+        ValueError: if there are more or fewer cells than columns, or the record refuses a value.
     """
     if len(cells) != len(header):
         raise ValueError(f"expected {len(header)} columns, got {len(cells)}")
@@ -96,9 +113,16 @@ def parse_row(cells: Sequence[str], header: Sequence[str], kind: type[Record]) -
     for name, text in zip(header, cells, strict=True):
         try:
             values[name] = _parse_cell(text, hints[name])
-        except ValueError as error:
-            raise ValueError(f"column {name!r}: {error}") from None
+        except _NotOfTypeError as error:
+            message = f"column {name!r}: expected {error.expected}, got {error.got}"
+            raise CellError(message, name, error.expected, error.got) from None
     return kind(**values)
+
+
+def parse_time(text: str) -> datetime:
+    """A time stamp as a moment; published ones carry no offset and are UTC."""
+    time = datetime.fromisoformat(text)
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 def csv_reader(lines: Iterable[str]) -> Iterator[list[str]]:

@@ -8,7 +8,7 @@ import json
 import os
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 NO_HARD_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
@@ -26,6 +26,16 @@ def make_folder(folder: Path) -> None:
         raise NotADirectoryError(errno.ENOTDIR, "a file, not a folder", str(file)) from None
 
 
+def fill(file: IO[bytes], data: bytes) -> None:
+    """Write the content of a temporary file: on the disk when this returns, with the rights that any new file has."""
+    file.write(data)
+    file.flush()
+    os.fsync(file.fileno())
+    umask = os.umask(0)
+    os.umask(umask)
+    os.fchmod(file.fileno(), 0o666 & ~umask)  # `tempfile` leaves it to its owner alone
+
+
 def write_bytes_atomically(path: Path, data: bytes) -> None:
     """Replace a whole file: a reader sees the old one or the new one, never a part.
 
@@ -39,12 +49,7 @@ def write_bytes_atomically(path: Path, data: bytes) -> None:
     try:
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
             try:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-                umask = os.umask(0)
-                os.umask(umask)
-                os.fchmod(file.fileno(), 0o666 & ~umask)
+                fill(file, data)
                 Path(file.name).replace(path)
             except BaseException:
                 Path(file.name).unlink(missing_ok=True)
@@ -72,12 +77,7 @@ def write_new_file(path: Path, data: bytes) -> None:
     """
     make_folder(path.parent)
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.fchmod(file.fileno(), 0o666 & ~umask)
+        fill(file, data)
         link_new(Path(file.name), path)
 
 

@@ -7,11 +7,21 @@ from datetime import datetime
 from numbers import Real
 
 
+class FieldError(ValueError):
+    """A value that its field, or column, can't hold: which, what was expected and what was found, as text."""
+
+    def __init__(self, message: str, column: str, expected: str, got: str) -> None:
+        super().__init__(message)
+        self.column = column
+        self.expected = expected
+        self.got = got
+
+
 def require(is_valid: bool, owner: object, name: str, expected: str) -> None:
-    """Raise a ValueError that names the field, what was expected and what was found."""
+    """Raise a FieldError that names the field, what was expected and what was found."""
     if not is_valid:
-        value = getattr(owner, name)
-        raise ValueError(f"{type(owner).__name__}.{name} must be {expected}, got {value!r}.")
+        got = repr(getattr(owner, name))
+        raise FieldError(f"{type(owner).__name__}.{name} must be {expected}, got {got}.", name, expected, got)
 
 
 def require_positive(owner: object, *names: str) -> None:

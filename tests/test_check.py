@@ -17,10 +17,11 @@ from rows import BOX, agg_row, assert_one_clear_error, run_row
 
 from aggregate.agg_table import write_agg
 from aggregate.check import check_file, check_lines, main, report_lines
-from aggregate.check_lines import half_unit, lines_of, read_row
+from aggregate.check_lines import column_digits, half_unit, lines_of, read_row
 from aggregate.check_rows import row_findings
 from aggregate.check_rules import ERROR, RULES, WARNING
-from aggregate.check_table import REPEAT_SD, contradictions, tolerance_of
+from aggregate.check_table import contradictions, tolerance_of
+from epochcast.assumptions import assumption
 from epochcast.cells import columns, format_rows, header_line
 from epochcast.precision import precision
 from epochcast.schema import PUBLISHED_RUN_COLUMNS, AggRow, Exclusion, RunConfig, RunRecord
@@ -143,6 +144,92 @@ def test_any_value_of_any_row_that_is_ten_percent_off_is_named_by_a_rule_that_th
     assert n == 159 * 7 * 2
 
 
+def short_edits(line, names):
+    """The line with one time or throughput replaced by a number of one to three digits about 10 % off."""
+    (cells,) = csv.reader([line])
+    times_at = names.index("epoch_times_json")
+    times = json.loads(cells[times_at])
+    values = {name: float(cells[names.index(name)]) for name in ("avg_time_sec", "images_per_sec")}
+    values |= {f"epoch {i + 1}": sec for i, sec in enumerate(times) if i}
+    for what, value in values.items():
+        for digits in (1, 2, 3):
+            texts = {
+                f"{float(f'{factor * value:.{digits - 1}e}'):.15g}" for factor in (0.89, 0.9, 0.91, 1.09, 1.1, 1.11)
+            }
+            for text in sorted(texts):
+                if not 0.088 <= abs(float(text) / value - 1) <= 0.112:
+                    continue
+                changed = list(cells)
+                if what in names:
+                    changed[names.index(what)] = text
+                else:
+                    i = int(what.split()[1]) - 1
+                    changed[times_at] = json.dumps([*times[:i], json.loads(text), *times[i + 1 :]])
+                line_text = io.StringIO()
+                csv.writer(line_text, lineterminator="\n").writerow(changed)
+                yield what, text, line_text.getvalue()
+
+
+def test_a_value_replaced_by_a_short_number_that_is_ten_percent_off_is_named(a100_lines):
+    """The short number's own digits would allow for it; those of its column do not."""
+    names = columns(RunRecord)[:PUBLISHED_RUN_COLUMNS]
+    rows = [read_row(line, number, names, "runs.csv")[0] for number, line in enumerate(a100_lines[1:], start=2)]
+    cells = [row.cells for row in rows]
+    n = Counter()
+    for i, (line, row) in enumerate(zip(a100_lines[1:], rows, strict=True)):
+        before = {f.rule for f in row_findings(row)}
+        for what, text, changed in short_edits(line, names):
+            edited, _ = read_row(changed, row.line, names, "runs.csv")
+            digits = column_digits([*cells[:i], edited.cells, *cells[i + 1 :]], ("avg_time_sec", "images_per_sec"))
+            new = {f.rule for f in row_findings(replace(edited, digits=digits))} - before
+            assert new & {"avg_time", "images_per_sec"}, (row.line, what, text)
+            n[what] += 1
+    assert min(n.values()) > 300
+
+
+def test_in_the_whole_table_a_value_replaced_by_a_short_number_is_named(a100_lines):
+    (at,) = (i for i, line in enumerate(a100_lines) if ",1.1084" in line)
+    (cells,) = csv.reader([a100_lines[at]])
+    before = named(check_lines(a100_lines))
+    cells[columns(RunRecord).index("avg_time_sec")] = "1"
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(cells)
+    changed = [*a100_lines[:at], text.getvalue(), *a100_lines[at + 1 :]]
+    assert named(check_lines(changed)) - before == {("avg_time", at + 1), ("images_per_sec", at + 1)}
+
+
+@pytest.mark.parametrize("form", [".2f", ".3f", ".6f", ".6g", ".9g"])
+def test_a_rounded_table_whose_last_zeros_are_not_written_is_sound_also_joined_with_an_exact_one(a100_lines, form):
+    names = columns(RunRecord)[:PUBLISHED_RUN_COLUMNS]
+    avg, throughput, times = (names.index(n) for n in ("avg_time_sec", "images_per_sec", "epoch_times_json"))
+
+    def rounded(value):
+        return f"{float(f'{float(value):{form}}'):.15g}"
+
+    lines = [a100_lines[0]]
+    for line in a100_lines[1:]:
+        (cells,) = csv.reader([line])
+        cells[avg], cells[throughput] = rounded(cells[avg]), rounded(cells[throughput])
+        cells[times] = "[" + ", ".join(map(rounded, json.loads(cells[times]))) + "]"
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerow(cells)
+        lines.append(text.getvalue())
+    arithmetic = {"avg_time", "images_per_sec"}
+    assert not arithmetic & set(rules_of(check_lines(lines)))
+    joined = [lines[0], *(pair[i % 2] for i, pair in enumerate(zip(lines[1:], a100_lines[1:], strict=True)))]
+    assert not arithmetic & set(rules_of(check_lines(joined)))
+
+
+def test_one_cell_of_more_digits_does_not_make_a_rounded_table_exact():
+    rows = [run_row((9.0, 2.0, round(2.01 + i / 100, 2)), config=(2, 16, 64 + i), run_id=str(i)) for i in range(40)]
+    sound = [
+        replace(r, avg_time_sec=round(r.avg_time_sec, 2), images_per_sec=round(5e4 / r.avg_time_sec)) for r in rows
+    ]
+    assert "avg_time" not in rules_of(check_rows(*sound))
+    odd = replace(sound[7], avg_time_sec=2.0400001234)
+    assert "avg_time" not in rules_of(check_rows(*sound[:7], odd, *sound[8:]))
+
+
 def test_in_the_whole_table_a_changed_row_is_named_where_it_was_not(a100_lines):
     names = columns(RunRecord)[:PUBLISHED_RUN_COLUMNS]
     before = named(check_lines(a100_lines))
@@ -218,7 +305,7 @@ def means_by_config(rows, seconds):
 
 def test_the_published_means_contradict_their_neighbours_at_the_stalled_row_alone(a100):
     published = {row.config: row.avg_time_mean for row in read_table(a100 / "runs_agg.csv", AggRow)}
-    (found,) = contradictions(published, tolerance_of([]))
+    (found,) = contradictions(published, tolerance_of([], "gpu"))
     assert found.config == RunConfig(3, 16, 512)
     assert found.is_too_slow
     assert RunConfig(3, 16, 384) in found.others
@@ -227,9 +314,12 @@ def test_the_published_means_contradict_their_neighbours_at_the_stalled_row_alon
 def test_plain_means_of_all_runs_contradict_at_both_stalled_rows_and_steady_ones_nowhere(a100):
     rows = read_runs(a100 / "runs.csv").rows
     plain, _ = means_by_config(rows, lambda row: row.avg_time_sec)
-    assert {c.config for c in contradictions(plain, tolerance_of([]))} == {RunConfig(3, 16, 512), RunConfig(3, 32, 320)}
+    assert {c.config for c in contradictions(plain, tolerance_of([], "gpu"))} == {
+        RunConfig(3, 16, 512),
+        RunConfig(3, 32, 320),
+    }
     steady, repeats = means_by_config(rows, lambda row: steady_time(row.epoch_times_json).sec)
-    assert contradictions(steady, tolerance_of(repeats)) == []
+    assert contradictions(steady, tolerance_of(repeats, "gpu")) == []
     assert contradictions(steady, 0.0) == []  # not even by a hair
 
 
@@ -239,15 +329,26 @@ def test_the_spread_of_repeats_that_the_tolerance_is_made_of_is_that_of_the_refe
     degrees = sum(len(group) - 1 for group in logs)
     sd = math.sqrt(sum(statistics.variance(group) * (len(group) - 1) for group in logs) / degrees)
     assert degrees == 16
-    assert 0.95 * REPEAT_SD < sd < REPEAT_SD
-    assert tolerance_of(groups) == pytest.approx(3 * math.sqrt(2) * REPEAT_SD, rel=0.02)
+    assert sd == pytest.approx(assumption("repeat_sd_steady", "gpu").value, rel=0.02)
+    assert tolerance_of(groups, "gpu") == pytest.approx(3 * math.sqrt(2) * sd, rel=0.02)
+
+
+def test_a_processor_without_repeats_is_given_the_room_that_is_assumed_of_one():
+    for kind in ("gpu", "cpu"):
+        sd = assumption("repeat_sd_steady", kind).value
+        assert tolerance_of([], kind) == pytest.approx(1 - math.exp(-3 * math.sqrt(2) * sd))
+    quiet = [[1.0, 1.001]] * 6  # known from its own repeats, at least as noisy as a GPU
+    assert tolerance_of(quiet, "cpu") == tolerance_of([], "gpu")
+    rows = [run_row((9.0, t, t), config=(d, 16, 64), run_id=str(d)) for t, d in ((1.0, 2), (0.9, 3))]
+    assert rules_of(check_rows(*rows))["monotone"] == 1
+    assert rules_of(check_rows(*(replace(row, device_name="AMD EPYC (2 cores)") for row in rows)))["monotone"] == 0
 
 
 def test_a_table_with_noisier_repeats_is_given_more_room():
     groups = [[1.0, 1.1], [2.0, 2.2], [3.0, 3.3], [4.0, 4.4], [5.0, 5.5]]
     sd = math.log(1.1) / math.sqrt(2)
-    assert tolerance_of(groups) == pytest.approx(1 - math.exp(-3 * math.sqrt(2) * sd))
-    assert tolerance_of(groups[:4]) == tolerance_of([])  # too few repeats to know
+    assert tolerance_of(groups, "gpu") == pytest.approx(1 - math.exp(-3 * math.sqrt(2) * sd))
+    assert tolerance_of(groups[:4], "gpu") == tolerance_of([], "gpu")  # too few repeats to know
 
 
 GRID = {RunConfig(d, f, b): d * f * (1 + 64 / b) for d in (2, 3, 4) for f in (16, 32, 64) for b in (64, 128, 256, 512)}
@@ -519,6 +620,22 @@ def test_a_bad_cell_is_named_with_what_stood_there(a100_lines, old, new, rule, f
     assert {f.line for f in report.findings if f.severity == ERROR} == {2}
 
 
+def test_a_row_of_a_newer_version_is_told_as_such():
+    lines = lines_with(full_row())
+    lines[1] = lines[1].replace(",2,run", ",9,run")
+    finding = only(check_lines(lines), "ranges")
+    assert (finding.found, finding.line) == ("schema_version 9", 2)
+    assert "newer" in finding.expected
+
+
+def test_a_cell_that_reads_like_a_message_is_told_whole():
+    lines = lines_with(replace(full_row(), jit_compile="off"))
+    lines[1] = lines[1].replace(",off,", ',"off, got on.",', 1)
+    finding = only(check_lines(lines), "ranges")
+    assert finding.found == "jit_compile 'off, got on.'"
+    assert finding.expected == "jit_compile on, off or empty"
+
+
 def test_flags_and_counts_that_exclude_each_other_are_told_once():
     lines = lines_with(replace(full_row(), load_avg=0.5))
     lines[1] = lines[1].replace(",0.5,,", ",0.5,stalled,")
@@ -629,6 +746,15 @@ def test_a_cache_is_a_warning_when_it_is_older_than_its_runs(runs):
     assert (finding.file, finding.severity) == ("runs_agg.csv", WARNING)
     write_agg(runs, agg)
     assert check_file(runs).findings == []
+
+
+def test_a_mean_replaced_by_a_short_number_is_an_error(a100, tmp_path):
+    runs, agg = tmp_path / "runs.csv", tmp_path / "runs_agg.csv"
+    runs.write_bytes((a100 / "runs.csv").read_bytes())
+    write_agg(runs, agg)
+    row = next(row for row in read_table(agg, AggRow) if 1.05 < row.avg_time_mean < 1.12)
+    agg.write_text(agg.read_text().replace(repr(row.avg_time_mean), "1"))
+    assert any(f.config == str(row.config) for f in check_file(runs).findings if f.rule == "aggregate")
 
 
 def test_an_aggregate_that_lacks_a_configuration_or_has_one_too_many_is_an_error(runs):

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from pathlib import Path
 from types import SimpleNamespace
 
 import fake_nvml
@@ -34,7 +35,7 @@ from epochcast.cells import columns, header_line
 from epochcast.environment import cpu_count
 from epochcast.nvml import NvmlGpu
 from epochcast.paths import CODE_ROOT
-from epochcast.schema import FailureRecord, RunRecord
+from epochcast.schema import Exclusion, FailureRecord, RunRecord
 from epochcast.tables import append_row
 
 DOCTOR = str(CODE_ROOT / "collect" / "doctor.py")
@@ -249,10 +250,10 @@ def test_a_gpu_known_to_the_kernel_alone_can_be_measured_without_its_energy(monk
     monkeypatch.setattr(gpu_checks, "gpu_names", lambda: ["NVIDIA X"])
     why = "the Python package nvidia-ml-py is not installed"
     assert device_check("auto", None, None, True, why).status == "warning"
-    assert gpu_checks.device_kind("auto", None) == "gpu"
+    assert gpu_checks.kind_of_run("auto", None) == "gpu"
     monkeypatch.setattr(gpu_checks, "gpu_names", list)
     assert device_check("auto", None, None, True, why).status == "problem"
-    assert gpu_checks.device_kind("auto", None) == "cpu"
+    assert gpu_checks.kind_of_run("auto", None) == "cpu"
 
 
 def test_cuda_libraries_are_found_as_packages_or_in_the_system(monkeypatch):
@@ -332,7 +333,45 @@ def test_folders_that_can_t_be_written_are_named(tmp_path, monkeypatch):
         return folders_check((tmp_path,))
 
     assert refuse(errno.EROFS).found == f"{tmp_path}: Read-only file system"
-    assert refuse(errno.ENOSPC).status == "ok"  # the disk's check says so
+    full = refuse(errno.ENOSPC)
+    assert (full.status, "were the disk not full" in full.found) == ("ok", True)  # the disk's check judges
+
+
+def test_a_folder_that_may_not_be_entered_is_a_problem_with_a_remedy(quiet_box, monkeypatch, capsys):
+    closed = quiet_box / "closed"
+    exists = Path.exists
+
+    def refuse(path, *more):
+        if closed in path.parents:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))  # root may enter any
+        return exists(path, *more)
+
+    monkeypatch.setattr(Path, "exists", refuse)
+    paths = ["--runs", str(closed / "results" / "runs.csv"), "--log_dir", str(closed / "logs")]
+    assert doctor.main([*paths, "--data_dir", str(closed / "images"), "--json"]) == 1
+    checks = {check["name"]: check for check in json.loads(capsys.readouterr().out)["checks"]}
+    for name in ("folders", "disk", "table", "data"):
+        assert checks[name]["status"] == "problem"
+        assert "Permission denied" in checks[name]["found"]
+        assert str(closed) in checks[name]["found"]
+        assert checks[name]["remedy"]
+    assert doctor.main(paths) == 1
+    assert "NOT FIT to measure: folders, disk, table" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("n_bytes", "text"),
+    [
+        (4000, "under 1 MiB"),
+        (1 << 20, "1.00 MiB"),
+        (100 << 20, "100 MiB"),
+        (1 << 30, "1.00 GiB"),
+        (80 << 30, "80.0 GiB"),
+    ],
+)
+def test_sizes_are_told_in_a_unit_that_fits_them(n_bytes, text, monkeypatch, tmp_path):
+    monkeypatch.setattr(box_checks.os, "statvfs", lambda path: SimpleNamespace(f_bavail=n_bytes, f_frsize=1))
+    assert disk_check(tmp_path).found.startswith(f"{text} free at ")
 
 
 def test_a_full_disk_is_a_problem_and_a_nearly_full_one_a_warning(tmp_path, monkeypatch):
@@ -356,6 +395,19 @@ def test_a_table_of_the_present_schema_is_well_and_an_older_one_is_to_be_migrate
     status, remedy = status_and_remedy(table_check(runs))
     assert status == "problem" and remedy == f"epochcast migrate --runs {runs}"
     assert runs.read_text() == older
+
+
+def test_exclusions_are_counted_and_one_of_an_unknown_run_is_a_problem(tmp_path):
+    runs = tmp_path / "runs.csv"
+    for run_id in ("r1", "r2"):
+        append_row(runs, run_row(run_id=run_id))
+    append_row(tmp_path / "excluded.csv", Exclusion("r2", "a slip", "2026-01-01"))
+    check = table_check(runs)
+    assert (check.status, check.found) == ("ok", f"{runs}: 2 rows of the present schema, 1 of them excluded")
+    append_row(tmp_path / "excluded.csv", Exclusion("ghost", "a slip", "2026-01-01"))
+    check = table_check(runs)
+    assert status_and_remedy(check)[0] == "problem"
+    assert "ghost" in check.found
 
 
 def test_a_broken_table_or_table_of_failures_is_a_problem_that_names_the_file(tmp_path):

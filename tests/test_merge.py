@@ -6,14 +6,16 @@ import dataclasses
 import itertools
 import json
 import random
+import shlex
 
 import pytest
 from rows import assert_one_clear_error, run_row
 
 from aggregate.merge import main, merge
+from epochcast.__main__ import main as call
 from epochcast.cells import columns, format_rows, header_line
 from epochcast.files import link_new, write_new_file
-from epochcast.paths import excluded_csv, failures_csv
+from epochcast.paths import CODE_ROOT, excluded_csv, failures_csv
 from epochcast.schema import PUBLISHED_RUN_COLUMNS, Exclusion, FailureRecord, RunRecord
 from epochcast.tables import append_row, read_runs, read_table, write_table
 
@@ -105,12 +107,14 @@ def test_rows_of_one_moment_keep_the_order_of_the_tables_and_times_without_offse
 
 
 def test_runs_that_disagree_are_listed_and_nothing_is_written(table, out, capsys):
-    a = table(run("same"), run("edited"), run("other"))
-    b = table(run("same"), run("edited", test_acc=0.75, wall_sec=3.0), run("other", 7))
+    later = dataclasses.replace(run("other"), timestamp_utc="2026-01-01T00:00:07+00:00")  # with the same epochs
+    slower = dataclasses.replace(run("epoch"), epoch_times_json=(9.0, 3.0, 2.0))  # one cell of two
+    a = table(run("same"), run("edited"), run("other"), run("epoch"))
+    b = table(run("same"), run("edited", test_acc=0.75, wall_sec=3.0), later, slower)
     assert main([str(a), str(b), "--out", str(out)]) == 1
     captured = capsys.readouterr()
-    assert_one_clear_error(captured, "2 rows disagree with another of the same run, nothing is written")
-    edited, other = captured.err.splitlines()[-2:]
+    assert_one_clear_error(captured, "3 rows disagree with another of the same run, nothing is written")
+    edited, other, epoch = captured.err.splitlines()[-3:]
     assert "run_id edited" in edited
     assert "test_acc: None and 0.75" in edited
     assert "wall_sec: None and 3.0" in edited
@@ -118,7 +122,7 @@ def test_runs_that_disagree_are_listed_and_nothing_is_written(table, out, capsys
     assert str(b) in edited
     assert "run_id other" in other
     assert "timestamp_utc" in other
-    assert "epoch_times_json" in other
+    assert "epoch_times_json" in epoch
     assert "run_id same" not in captured.err
     assert not out.parent.exists()
 
@@ -159,6 +163,91 @@ def test_an_older_schema_is_lifted_and_its_rows_are_the_same_runs(table, out):
     assert len(read_table(out, RunRecord)) == 5
 
 
+# --- other runs under the same run_id --------------------------------------------------------------------------------
+
+
+def measured(run_id, seed):
+    """A run of another box than those of other seeds."""
+    rng = random.Random(f"{run_id} {seed}")
+    row = run_row((9.0 + rng.random(), 2.0 + rng.random(), 2.0 + rng.random()), run_id=run_id, schema_version=2)
+    return dataclasses.replace(row, timestamp_utc=f"2026-01-01T00:{rng.randrange(60):02d}:00+00:00")
+
+
+def nameless(rows):
+    return {dataclasses.replace(row, run_id=None) for row in rows}
+
+
+def test_runs_of_two_boxes_under_one_run_id_are_both_kept_and_the_later_one_is_renamed(table, out, capsys):
+    early, late = run("r1", 1), run("r1", 2)
+    a, b = table(late, run("r2", 5)), table(early, run("r1.2", 9))
+    write_table(excluded_csv(a), [Exclusion("r1", "the door was open", "2026-01-02")], Exclusion)
+    write_table(failures_csv(a), [failure("r1", 0, "killed"), failure("f1", 3)], FailureRecord)
+    write_table(failures_csv(b), [failure("r1", 4, "killed"), failure("r1.3", 5)], FailureRecord)
+    assert main([str(a), str(b), "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "runs: 4 read = 4 written + 0 duplicates" in printed
+    assert "renamed: 1 runs" in printed
+    assert f"  r1 of {a} -> r1.4" in printed  # r1.2 is another run, r1.3 one that failed
+    found = read_table(out, RunRecord)
+    assert [(row.run_id, row.epoch_times_json) for row in found[:2]] == [
+        ("r1", early.epoch_times_json),
+        ("r1.4", late.epoch_times_json),
+    ]
+    assert [row.run_id for row in found] == ["r1", "r1.4", "r2", "r1.2"]
+    assert [row.run_id for row, _ in read_runs(out).excluded] == ["r1.4"]
+    assert [f.run_id for f in read_table(failures_csv(out), FailureRecord)] == ["r1.4", "f1", "r1", "r1.3"]
+
+
+def test_boxes_that_end_a_run_in_the_same_second_measured_two_runs(table, out):
+    one, other = run("r1", 1), dataclasses.replace(run("r1", 2), timestamp_utc=run("r1", 1).timestamp_utc)
+    one, other = (
+        dataclasses.replace(row, epoch_times_json=tuple(t + i / 128 for t in row.epoch_times_json))
+        for i, row in enumerate((one, other))
+    )
+    result = merge([table(one), table(other)], out)
+    assert {row.run_id for row in result.runs.rows} == {"r1", "r1.2"}
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_merging_the_result_again_with_tables_of_it_adds_nothing(table, out, seed):
+    rng = random.Random(seed)
+    boxes = []
+    for box in range(3):
+        rows = [measured(f"r{i}", (seed, box)) for i in range(8) if rng.random() < 0.8]
+        boxes.append(table(*rows))
+        if rows and rng.random() < 0.8:
+            write_table(excluded_csv(boxes[-1]), [Exclusion(rows[0].run_id, f"box {box}", "2026-01-02")], Exclusion)
+            attempts = [failure(row.run_id, i, "killed") for i, row in enumerate(rows[:3])]
+            write_table(failures_csv(boxes[-1]), attempts, FailureRecord)
+    pair = out.with_name("pair.csv")
+    merge(boxes[1:], pair)
+    merge([boxes[0], pair], out)
+    whole = read_runs(out)
+    every = [row for path in boxes for row in read_table(path, RunRecord)]
+    assert nameless(read_table(out, RunRecord)) == nameless(every)
+    assert len({row.run_id for row in read_table(out, RunRecord)}) == len(every)
+    taken_back = [row for path in boxes for row, _ in read_runs(path).excluded]
+    assert nameless(row for row, _ in whole.excluded) == nameless(taken_back)
+    for i in range(4):
+        more = rng.sample([*boxes, pair], rng.randint(1, 4))
+        tables = rng.sample([out, *more], 1 + len(more))
+        again = out.with_name(f"again{i}.csv")
+        result = merge(tables, again)
+        assert result.renamed == []
+        for companion in (lambda path: path, excluded_csv, failures_csv):
+            if companion(out).exists():
+                # rows of one second stand in the order of the tables
+                lines = [sorted(companion(path).read_text().splitlines()) for path in (again, out)]
+                assert lines[0] == lines[1]
+
+
+def test_two_published_tables_of_one_box_are_joined(out):
+    tables = [CODE_ROOT / "results" / name / "runs.csv" for name in ("cpu/tensorflow", "cpu_repeats")]
+    result = merge(tables, out)
+    assert (result.runs.n_in, len(result.runs.rows), len(result.renamed)) == (65, 65, 4)
+    assert len({row.run_id for row in read_table(out, RunRecord)}) == 65
+
+
 def test_failures_and_exclusions_go_along(table, out, capsys):
     a, b = table(run("r1", 1), run("bad", 2)), table(run("r3", 3))
     write_table(
@@ -188,7 +277,7 @@ def test_a_run_excluded_in_one_table_stays_excluded_where_another_holds_it_too(t
 def test_exclusions_of_runs_that_nobody_has_are_refused(table, out):
     a = table(run("r1"))
     write_table(excluded_csv(a), [Exclusion("ghost", "slip", "2026-01-02")], Exclusion)
-    with pytest.raises(ValueError, match="names runs that no table holds: ghost"):
+    with pytest.raises(ValueError, match="neither its table nor exactly one other holds: ghost"):
         merge([a, table(run("r2"))], out)
     assert not out.parent.exists()
 
@@ -251,3 +340,19 @@ def test_one_table_is_a_wrong_command(table, out, capsys):
         main([str(table(run("r1"))), "--out", str(out)])
     assert caught.value.code == 2
     assert "expected two tables or more" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["check", "compare", "merge", "migrate"])
+def test_the_example_in_the_help_works_as_printed(name, tmp_path, monkeypatch, capsys):
+    (tmp_path / "results").mkdir()
+    for folder in ("cpu", "cpu_repeats"):
+        (tmp_path / "results" / folder).symlink_to(CODE_ROOT / "results" / folder)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EPOCHCAST_HOME", str(tmp_path))
+    with pytest.raises(SystemExit):
+        call([name, "--help"])
+    program, *argv = shlex.split(capsys.readouterr().out.rpartition("example:")[2])
+    assert program == "epochcast"
+    before = {path: path.read_bytes() for path in (CODE_ROOT / "results").glob("cpu*/**/*.csv")}
+    assert call(argv) == 0
+    assert before == {path: path.read_bytes() for path in (CODE_ROOT / "results").glob("cpu*/**/*.csv")}
