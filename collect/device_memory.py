@@ -12,7 +12,7 @@ from epochcast.environment import box_device_name, cpu_name
 from epochcast.host import memory_bytes
 from epochcast.nvml import open_nvml, visible_gpu
 from epochcast.schema import Conditions, RunRecord, RunSpec
-from workload.memory import DOUBTFUL, TOO_LARGE, MemoryModel, gib_text, named
+from workload.memory import MemoryModel, gib_text, named
 from workload.pipelines import resolve_pipeline
 
 
@@ -28,23 +28,23 @@ class Fitting:
 def sort_by_fit(waiting: Sequence[PlannedRun], rows: Sequence[RunRecord], given_bytes: int | None = None) -> Fitting:
     """The runs less those that will not fit; where the memory (`given_bytes`, else found) is unknown, all of them."""
     found = Fitting()
-    models: dict[RunSpec, MemoryModel] = {}
     for device in dict.fromkeys(item.spec.device for item in waiting):
         own = [item for item in waiting if item.spec.device == device]
         total = given_bytes or device_memory_bytes(device, rows)
         if total is None:
             found.kept.extend(own)
             continue
+        name, _ = device_here(device)
         too_large: list[PlannedRun] = []
         doubtful: list[PlannedRun] = []
-        for item in own:
-            shared = _without_config(item.spec)
-            if shared not in models:
-                models[shared] = MemoryModel.of(_conditions_of(item.spec, rows), rows)
-            fit = models[shared].peak(item.spec.config).fit(total)
-            (too_large if fit == TOO_LARGE else found.kept).append(item)
-            if fit == DOUBTFUL:
-                doubtful.append(item)
+        for shared in dict.fromkeys(_without_config(item.spec) for item in own):
+            alike = [item for item in own if _without_config(item.spec) == shared]
+            model = MemoryModel.of(_conditions_of(shared, name, rows), rows)
+            too, maybe = map(set, model.sort_by_fit([item.spec.config for item in alike], total, given_bytes is None))
+            too_large += [item for item in alike if item.spec.config in too]
+            doubtful += [item for item in alike if item.spec.config in maybe]
+        left_out = set(too_large)
+        found.kept.extend(item for item in own if item not in left_out)
         found.too_large.extend(too_large)
         if too_large:
             found.lines.append(
@@ -56,23 +56,22 @@ def sort_by_fit(waiting: Sequence[PlannedRun], rows: Sequence[RunRecord], given_
     return found
 
 
-def device_memory_bytes(device: str, rows: Sequence[RunRecord] = ()) -> int | None:
-    """All memory of the device that a run with `--device device` takes here: as the rows tell, else as the box does."""
-    name = _device_name(device)
-    for row in reversed(rows):
-        if row.device_name == name and row.device_memory_bytes is not None:
-            return row.device_memory_bytes
+def device_here(device: str) -> tuple[str | None, int | None]:
+    """Name and memory of the device that a run with `--device device` takes here, as far as the box tells."""
     if device == "cpu" or (device == "auto" and device_kind() == "cpu"):
-        return memory_bytes()[0]
+        return cpu_name(), memory_bytes()[0]
     if (nvml := open_nvml()) is None:
-        return None
+        return box_device_name() if device in ("auto", "gpu") else None, None
     with nvml:
         gpu = visible_gpu(nvml, device, os.environ)
-        return None if gpu is None else gpu.memory_total_bytes()
+        return (None, None) if gpu is None else (gpu.name, gpu.memory_total_bytes())
 
 
-def _device_name(device: str) -> str:
-    return cpu_name() if device == "cpu" else box_device_name()
+def device_memory_bytes(device: str, rows: Sequence[RunRecord] = ()) -> int | None:
+    """All memory of the device that a run with `--device device` takes here: as the box tells, else as its rows do."""
+    name, total = device_here(device)
+    told = [row.device_memory_bytes for row in rows if row.device_name == name is not None and row.device_memory_bytes]
+    return total or (told[-1] if told else None)
 
 
 def _without_config(spec: RunSpec) -> RunSpec:
@@ -86,7 +85,7 @@ def _without_config(spec: RunSpec) -> RunSpec:
     )
 
 
-def _conditions_of(spec: RunSpec, rows: Sequence[RunRecord]) -> Conditions:
+def _conditions_of(spec: RunSpec, device_name: str | None, rows: Sequence[RunRecord]) -> Conditions:
     """Those of the last row with a measured peak that was run as the spec asks, else the spec's own as far as known."""
     backend = os.environ.get("KERAS_BACKEND") or "tensorflow"
     try:
@@ -94,7 +93,7 @@ def _conditions_of(spec: RunSpec, rows: Sequence[RunRecord]) -> Conditions:
     except ValueError:  # the run itself will be refused with these words
         pipeline = spec.pipeline
     own = Conditions(
-        device_name=_device_name(spec.device),
+        device_name=device_name,
         backend=backend,
         precision=spec.precision,
         pipeline=pipeline,
@@ -104,7 +103,7 @@ def _conditions_of(spec: RunSpec, rows: Sequence[RunRecord]) -> Conditions:
     wanted = {name: getattr(own, name) for name in ("device_name", "backend", "precision", "pipeline", "train_n")}
     if spec.jit_compile != "auto":
         wanted["jit_compile"] = spec.jit_compile
-    for row in reversed(rows):
+    for row in reversed(rows if device_name is not None else ()):
         if row.peak_memory_bytes is not None and all(getattr(row, name) == v for name, v in wanted.items()):
             return row.conditions
     return own

@@ -109,7 +109,7 @@ def run_grid(
     """Measure what is not measured yet, and with `repeats_flagged` what was disturbed once more.
 
     After `stop_after_sec` no further run is begun. What will not fit into the device's memory (the given one, else as
-    the rows or the box tell) is left out, unless `ignores_memory`. `say` gets the lines a person should see.
+    the box or the rows tell) is left out, unless `ignores_memory`. `say` gets the lines a person should see.
 
     Raises:
         RunRefusedError: if a run can't be measured here as asked; the others would be refused as well.

@@ -93,7 +93,7 @@ def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[RunSpec
         "--device_memory",
         type=memory_size,
         metavar="SIZE",
-        help="what will not fit into this by the estimate is left out, e.g. 80GB; default: as the box tells",
+        help="what will not fit into this by the estimate is left out, e.g. 80GB; default: as the box or the rows tell",
     )
     parser.add_argument("--ignore_memory", action="store_true", help="leave nothing out for want of memory")
     parser.add_argument("--retry", action="store_true", help="measure crashed runs once more too, e.g. after a repair")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from collect.device_memory import device_here
+from epochcast.assumptions import device_kind_of
 from epochcast.cli import matches
 from epochcast.schema import AggRow, Conditions
 from planner.candidates import Candidate
 from planner.worth import Wishes
-from workload.memory import DOUBTFUL, TOO_LARGE, MemoryModel, PeakMemory, gib_text, named
+from workload.memory import MemoryModel, gib_text, named
 
 
 def without_too_large(
@@ -20,54 +22,48 @@ def without_too_large(
 ) -> tuple[list[Candidate], list[str]]:
     """The candidates that may fit, and notes on the others.
 
-    Without `device_bytes` the memory is what the rows tell, and what was measured does fit; where they tell nothing,
-    nothing is left out.
+    Without `device_bytes` the memory is what the rows tell, else what this box does where the plan is for its device;
+    what was measured does fit then. Where neither tells, nothing is left out.
 
     Raises:
         ValueError: if a run that must be done will not fit, or none will.
     """
     told = max((row.device_memory_bytes for row in rows if row.device_memory_bytes is not None), default=None)
-    total = device_bytes or told
+    total = device_bytes or told or _memory_here(conditions.device_name)
     if total is None:
-        return list(candidates), []
+        return list(candidates), [
+            "how much memory the device has is not known: nothing left out for want of it (--device_memory)"
+        ]
     model = MemoryModel.of(conditions, rows)
-    measured = {row.config: row.peak_memory_bytes for row in rows}
-
-    def peak(candidate: Candidate) -> PeakMemory | None:
-        """The estimate; measured where it was; None where nobody asks, or a run on this device tells that it fits."""
-        is_known_to_fit = candidate.config in measured and device_bytes is None
-        if is_known_to_fit or matches(candidate.config, wishes.exclude):
-            return None
-        if own := measured.get(candidate.config):
-            return PeakMemory(own, own, own, 1)
-        return model.peak(candidate.config)
-
-    peaks = {c.config: peak(c) for c in candidates}
-    fits = {config: None if own is None else own.fit(total) for config, own in peaks.items()}
-    too_large = [config for config, fit in fits.items() if fit == TOO_LARGE]
-    doubtful = [config for config, fit in fits.items() if fit == DOUBTFUL]
+    asked = [c.config for c in candidates if not matches(c.config, wishes.exclude)]
+    too_large, doubtful = model.sort_by_fit(asked, total, is_measured_device=device_bytes is None)
     for config in too_large:
         if matches(config, wishes.must):
-            needs = peaks[config]
-            assert needs is not None
+            needs = model.needs(config)
             raise ValueError(
                 f"--must names {config}, which will not fit into {gib_text(total)}: it takes at least "
                 f"{gib_text(needs.low)} by the estimate ({needs.basis}). Narrow --must, or correct --device_memory."
             )
-    if too_large and len(too_large) == len(peaks):
+    if too_large and len(too_large) == len(candidates):
         raise ValueError(
-            f"none of {len(peaks)} candidates fits into {gib_text(total)} of device memory: {named(too_large)}. "
+            f"none of {len(candidates)} candidates fits into {gib_text(total)} of device memory: {named(too_large)}. "
             "Name smaller ones, or correct --device_memory."
         )
-    how = f"by the estimate ({model.peak(candidates[0].config).basis})" if candidates else ""
     notes = []
     if too_large:
         notes.append(
-            f"{len(too_large)} of {len(peaks)} candidates left out: will not fit into {gib_text(total)} {how}: "
-            f"{named(too_large)}"
+            f"{len(too_large)} of {len(candidates)} candidates left out: will not fit into {gib_text(total)} by the "
+            f"estimate ({model.peak(too_large[0]).basis}): {named(too_large)}"
         )
     if doubtful:
         notes.append(
-            f"{len(doubtful)} of {len(peaks)} candidates may not fit into {gib_text(total)}: {named(doubtful)}"
+            f"{len(doubtful)} of {len(candidates)} candidates may not fit into {gib_text(total)}: {named(doubtful)}"
         )
-    return [c for c in candidates if fits[c.config] != TOO_LARGE], notes
+    left_out = set(too_large)
+    return [c for c in candidates if c.config not in left_out], notes
+
+
+def _memory_here(device_name: str | None) -> int | None:
+    """The memory of this box's device by that name; None if it has none, or can't be asked."""
+    name, total = device_here("cpu" if device_kind_of(device_name) == "cpu" else "auto")
+    return total if name == device_name else None

@@ -103,7 +103,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--device_memory",
         type=memory_size,
         metavar="SIZE",
-        help="leave out what will not fit into this by the estimate, e.g. 80GB; default: as the rows tell",
+        help="leave out what will not fit into this by the estimate, e.g. 80GB; default: as the rows or this box tell",
     )
     runs.add_argument("--include_diverged", action="store_true", help="also what learned nothing when it was measured")
 

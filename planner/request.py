@@ -42,7 +42,7 @@ class Request:
     model: Path | None = None
     conditions: Sequence[Mapping[str, str]] = ()
     is_frozen: bool = False
-    device_memory_bytes: int | None = None  # None: as the rows tell
+    device_memory_bytes: int | None = None  # None: as the rows or this box tell
     notes: Sequence[str] = ()  # what reading the request had to say
 
 

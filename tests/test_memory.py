@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import random
 from dataclasses import replace
 from itertools import product
 
@@ -12,8 +13,18 @@ from rows import BOX, agg_row, run_row
 from epochcast.assumptions import assumption
 from epochcast.cli import memory_size
 from epochcast.schema import Conditions, RunConfig
-from workload.memory import DOUBTFUL, FITS, LEAST_ROWS, TOO_LARGE, MemoryModel, PeakMemory, closed_form, named
-from workload.shape import activation_bytes, count_params
+from workload.memory import (
+    DOUBTFUL,
+    FITS,
+    LEAST_ROWS,
+    TOO_LARGE,
+    MemoryModel,
+    PeakMemory,
+    closed_form,
+    fits_text,
+    named,
+)
+from workload.shape import activation_bytes, count_params, layer_records
 
 CPU = Conditions(device_name="AMD EPYC (2 cores)", backend="jax", precision="float32", jit_compile="on")
 CONFIG = RunConfig(2, 16, 128)
@@ -27,7 +38,8 @@ def test_one_configuration_agrees_with_arithmetic_by_hand():
     assert peak.value == pytest.approx(state + images + activations, rel=1e-12)
     assert peak.low == pytest.approx(3 * 4 * 280_218 + images / 2 + 0.95 * activations, rel=1e-12)
     assert peak.high == pytest.approx(5 * 4 * 280_218 + images + 1.05 * activations, rel=1e-12)
-    assert (peak.n_rows, peak.basis) == (0, "not calibrated")
+    assert peak.basis == "not calibrated"
+    assert closed_form(CONFIG, BOX).basis == "not calibrated: the band was never checked on a GPU"
 
 
 GRID = [RunConfig(*values) for values in product((1, 2, 4, 6), (1, 8, 64), (1, 32, 1024))]
@@ -80,8 +92,8 @@ def test_pipeline_device_adds_the_whole_set_and_no_other_does():
     plain = closed_form(CONFIG, BOX)
     held = closed_form(CONFIG, replace(BOX, pipeline="device", train_n=1000))
     assert held.value - plain.value == 1000 * (3_072 + 4)
-    assert held.low - plain.low == 1000 * (3_072 + 4)
-    for pipeline in ("arrays", "tfdata", "indices"):
+    assert held.low - closed_form(CONFIG, replace(BOX, pipeline="indices")).low == 1000 * (3_072 + 4)
+    for pipeline in ("arrays", "tfdata"):
         assert closed_form(CONFIG, replace(BOX, pipeline=pipeline)) == plain
 
 
@@ -98,12 +110,44 @@ def test_the_band_is_narrow_only_where_the_compiler_told():
 
 
 @pytest.mark.parametrize("jit_compile", ["on", "off", None])
+@pytest.mark.parametrize(("precision", "element_bytes"), [("float32", 4), ("mixed_float16", 2), (None, 4)])
 @pytest.mark.parametrize("depth", range(1, 9))
-def test_the_low_end_where_nothing_was_read_is_less_than_holding_every_activation_once(depth, jit_compile):
-    config = RunConfig(depth, 16, 512)
-    assert closed_form(config, replace(BOX, jit_compile=jit_compile)).low < 3 * 4 * count_params(depth, 16) + 512 * (
-        activation_bytes(depth, 16) + 4 * 3_072
-    )
+def test_the_low_end_where_nothing_was_read_is_every_layer_s_output_once(depth, precision, element_bytes, jit_compile):
+    conditions = replace(BOX, precision=precision, jit_compile=jit_compile)
+    outputs = sum(layer.outputs for layer in layer_records(depth, 16))
+    state = 3 * 4 * count_params(depth, 16)
+    assert closed_form(RunConfig(depth, 16, 512), conditions).low == state + 512 * (element_bytes * outputs + 4 * 3_072)
+
+
+# bytes that JAX's compiled step takes on a processor, by its own account: the held-out cases of bench_memory.py
+HELD = {
+    ((2, 8, 1024), "float32"): 463_565_248,
+    ((2, 32, 64), "float32"): 117_984_544,
+    ((2, 32, 300), "float32"): 528_011_472,
+    ((3, 16, 100), "float32"): 99_117_968,
+    ((3, 64, 128), "float32"): 508_026_304,
+    ((3, 8, 32), "float32"): 16_828_000,
+    ((4, 16, 32), "float32"): 37_747_040,
+    ((4, 32, 512), "float32"): 1_031_700_256,
+    ((1, 32, 200), "float32"): 297_125_792,
+    ((5, 32, 100), "float32"): 292_139_408,
+    ((6, 16, 32), "float32"): 128_208_544,
+    ((2, 32, 64), "mixed_float16"): 107_715_848,
+    ((4, 16, 100), "mixed_float16"): 95_806_104,
+    ((2, 32, 64), "mixed_bfloat16"): 116_034_976,
+    ((4, 16, 100), "mixed_bfloat16"): 103_574_320,
+}
+
+
+@pytest.mark.parametrize(("config", "precision"), HELD)
+def test_the_low_end_where_nothing_was_read_is_below_what_a_compiler_told(config, precision):
+    for element in (precision, "float32"):  # XLA on a processor holds half precision in 4 bytes
+        assert closed_form(RunConfig(*config), replace(BOX, precision=element)).low < 0.6 * HELD[config, precision]
+
+
+def test_images_that_are_cast_on_the_device_come_as_bytes():
+    low, plain = (closed_form(CONFIG, replace(BOX, pipeline=name)).low for name in ("indices", "tfdata"))
+    assert plain - low == 128 * 3 * 3_072
 
 
 @pytest.mark.parametrize("device", [BOX.device_name, CPU.device_name])
@@ -113,12 +157,12 @@ def test_without_xla_a_network_is_held_as_the_textbook_says(device):
     activations = 128 * 4 * (55_434 + 2 * 16_384)  # each once, and two gradients as large as the largest
     assert peak.value == pytest.approx(4 * 4 * 280_218 + 2 * 4 * 128 * 3_072 + activations, rel=1e-12)
     half = closed_form(CONFIG, replace(conditions, precision="mixed_float16"))
-    assert half.low < 3 * 4 * 280_218 + 4 * 128 * 3_072 + 128 * 2 * 55_434  # each once in 2 bytes, which may be so
+    assert half.low == 3 * 4 * 280_218 + 4 * 128 * 3_072 + 128 * 2 * 55_434  # each once in 2 bytes, which may be so
 
 
 @pytest.mark.parametrize("kind", ["cpu", "gpu"])
 def test_every_factor_has_a_source(kind):
-    for name in ("memory_kept", "memory_working", "memory_low_without_xla", "memory_high_unread"):
+    for name in ("memory_kept", "memory_working", "memory_high_without_xla", "memory_high_unread"):
         assert assumption(name, kind).source
         assert assumption(name, kind).date
 
@@ -139,13 +183,13 @@ def measured(shares, configs=CONFIGS, conditions=BOX, make=run_row):
 
 
 def test_measured_peaks_move_the_estimate_and_narrow_the_band():
-    model = MemoryModel.of(BOX, measured([0.50, 0.52, 0.48, 0.51, 0.49]))
+    model = MemoryModel.of(BOX, measured([0.52, 0.50, 0.48, 0.51, 0.49]))
     plain, scaled = closed_form(CONFIG, BOX), model.peak(CONFIG)
     assert scaled.value == pytest.approx(0.50 * plain.value, rel=1e-6)
     assert scaled.high / scaled.low < 1.2 < plain.high / plain.low
     assert scaled.low < 0.48 * plain.value
     assert scaled.high > 0.52 * plain.value
-    assert (scaled.n_rows, scaled.basis) == (5, "calibrated by 5 rows")
+    assert scaled.basis == "calibrated by 5 rows"
 
 
 def test_rows_of_averages_calibrate_as_runs_do():
@@ -165,12 +209,15 @@ def test_equal_ratios_do_not_make_an_estimate_certain():
 
 
 def test_too_few_rows_other_conditions_and_unmeasured_peaks_calibrate_nothing():
-    plain = MemoryModel(BOX)
-    assert MemoryModel.of(BOX, measured([0.5] * (LEAST_ROWS - 1))) == plain
-    assert MemoryModel.of(BOX, measured([0.5] * 5, conditions=replace(BOX, precision="mixed_float16"))) == plain
-    assert MemoryModel.of(BOX, [replace(row, peak_memory_bytes=None) for row in measured([0.5] * 5)]) == plain
-    assert MemoryModel.of(BOX, measured([0.5] * 5, configs=[CONFIG] * 5)) == plain  # one configuration, five times
-    assert MemoryModel.of(BOX, measured([0.5] * LEAST_ROWS)).n_rows == LEAST_ROWS
+    plain = closed_form(CONFIG, BOX)
+    for rows in (
+        measured([0.5] * (LEAST_ROWS - 1)),
+        measured([0.5] * 5, conditions=replace(BOX, precision="mixed_float16")),
+        [replace(row, peak_memory_bytes=None) for row in measured([0.5] * 5)],
+        measured([0.5] * 5, configs=[CONFIG] * 5),  # one configuration, five times
+    ):
+        assert MemoryModel.of(BOX, rows).peak(CONFIG) == plain
+    assert MemoryModel.of(BOX, measured([0.5] * LEAST_ROWS)).peak(CONFIG).basis == f"calibrated by {LEAST_ROWS} rows"
 
 
 def test_of_repeats_the_largest_peak_counts():
@@ -178,13 +225,64 @@ def test_of_repeats_the_largest_peak_counts():
     assert MemoryModel.of(BOX, [*high, *low]) == MemoryModel.of(BOX, high)
 
 
-def test_beyond_the_largest_measured_the_band_is_never_narrower_than_unscaled():
-    model = MemoryModel.of(BOX, measured([3.0] * 5))  # a framework's own memory, many times what it trains
+def test_sizes_apart_are_scaled_by_the_peaks_of_their_own_size():
+    configs = [RunConfig(2, 16, b) for b in (8, 10, 12, 1024, 1100, 1200)]
+    model = MemoryModel.of(BOX, measured([3.0] * 3 + [0.5] * 3, configs))
+    for config, share in ((RunConfig(2, 16, 11), 3.0), (RunConfig(2, 16, 1050), 0.5)):
+        peak = model.peak(config)
+        assert peak.value == pytest.approx(share * closed_form(config, BOX).value, rel=1e-6)
+        assert peak.high / peak.low < 1.05
+
+
+GB = 10**9
+WIDE_GRID = [RunConfig(*values) for values in product((2, 3, 4, 5), (16, 32, 64, 128), (64, 128, 256, 512, 1024, 2048))]
+
+
+def true_peaks(share, constant, seed):
+    """On a device of our own making: what no step does without, a share of the closed form's rest, each configuration
+    off by some 2 %, and what a framework holds anyway."""
+    spread = random.Random(seed)
+    peaks = {}
+    for config in WIDE_GRID:
+        form = closed_form(config, BOX)
+        grows = form.low + share * (form.value - form.low)
+        peaks[config] = round(constant + grows * (1 + max(-0.05, min(0.05, spread.gauss(0, 0.02)))))
+    return peaks
+
+
+def calibrated_by(peaks, least_bytes, device_bytes):
+    """A model of every second configuration that takes so much and fits into the device: no other has a peak."""
+    ran = [config for config, peak in peaks.items() if least_bytes < peak <= device_bytes][::2]
+    rows = [run_row(config=(c.depth, c.base_filters, c.batch_size), peak_memory_bytes=peaks[c]) for c in ran]
+    return MemoryModel.of(BOX, rows)
+
+
+@pytest.mark.parametrize("least_bytes", [0, GB])
+@pytest.mark.parametrize("constant", [0, 3 * 10**8, 6 * 10**8])
+@pytest.mark.parametrize("share", [0.2, 0.6, 1.02, 1.5])
+@pytest.mark.parametrize("seed", range(3))
+def test_peaks_that_all_fit_tell_what_is_too_large_and_leave_out_nothing_that_fits(share, constant, least_bytes, seed):
+    peaks = true_peaks(share, constant, seed)
+    device_bytes = round(max(peaks.values()) / 2.2)
+    model = calibrated_by(peaks, least_bytes, device_bytes)
+    bands = {config: model.needs(config) for config in WIDE_GRID}
+    outside = [c for c, band in bands.items() if not band.low <= peaks[c] <= band.high]
+    assert len(outside) <= 2  # of 96: a band told by a sample is no certainty
+    assert all(0.95 * bands[c].low < peaks[c] < 1.05 * bands[c].high for c in outside)
+    too_large, doubtful = model.sort_by_fit(WIDE_GRID, device_bytes, is_measured_device=True)
+    assert all(peaks[config] > device_bytes for config in too_large)
+    far = {config for config, peak in peaks.items() if peak > 1.5 * device_bytes}
+    assert far
+    assert far <= set(too_large)
+    assert {c for c, peak in peaks.items() if peak > device_bytes} <= {*too_large, *doubtful}
+
+
+def test_peaks_of_one_size_tell_nothing_of_a_framework_s_own_and_leave_the_unavoidable():
+    model = MemoryModel.of(BOX, measured([3.0] * 3, configs=[RunConfig(2, 16, b) for b in (1024, 1025, 1026)]))
     larger = RunConfig(4, 128, 4096)
     plain, scaled = closed_form(larger, BOX), model.peak(larger)
-    assert scaled.low == plain.low
+    assert scaled.low == pytest.approx(plain.low, rel=0.1)  # three times the closed form may be its own
     assert scaled.high > plain.high
-    assert model.peak(CONFIGS[-1]).low > closed_form(CONFIGS[-1], BOX).high
 
 
 # --- fitting ----------------------------------------------------------------------------------------------------------
@@ -195,7 +293,19 @@ def test_beyond_the_largest_measured_the_band_is_never_narrower_than_unscaled():
     [(99, TOO_LARGE), (100, DOUBTFUL), (199, DOUBTFUL), (200, FITS), (201, FITS)],
 )
 def test_only_what_is_too_large_at_its_low_end_will_not_fit(device_bytes, fit):
-    assert PeakMemory(150, 100, 200).fit(device_bytes) == fit
+    assert PeakMemory(150, 100, 200, "").fit(device_bytes) == fit
+
+
+def test_whether_a_peak_fits_is_said_with_the_memory():
+    assert fits_text(PeakMemory(150, 100, 200, ""), 80 * 2**30) == "fits into 80.0 GiB"
+    assert fits_text(PeakMemory(150, 100, 2**38, ""), 80 * 2**30) == "may not fit into 80.0 GiB"
+
+
+def test_what_ran_on_the_device_fits_and_a_measured_peak_is_believed_for_another():
+    model = MemoryModel.of(BOX, [run_row(config=(2, 16, 128), peak_memory_bytes=1000)])
+    assert model.sort_by_fit([CONFIG], 999, is_measured_device=True) == ([], [])
+    assert model.sort_by_fit([CONFIG], 999, is_measured_device=False) == ([CONFIG], [])
+    assert model.sort_by_fit([CONFIG], 1000, is_measured_device=False) == ([], [])
 
 
 def test_configurations_are_named_up_to_a_few():

@@ -83,6 +83,7 @@ def test_a_plan_is_the_most_valuable_set_and_names_its_sources(table):
     assert as_json["notes"] == [
         f"3 measured configurations in {table} (a table without a source, used as it is)",
         "maximising acc, as every candidate has a measured accuracy",
+        "how much memory the device has is not known: nothing left out for want of it (--device_memory)",
         "accuracies were measured after 3 epochs: that they hold after 10 is an extrapolation",
     ]
 
