@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -24,6 +25,7 @@ from epochcast.power import PowerMeter
 from epochcast.schema import WARMUP_EPOCHS, RunSpec
 
 HOST_PERIOD_SEC = 0.5
+PATIENCE_SEC = 2.0  # with a driver that does not answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +60,7 @@ class Watch:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._meter.stop()
-        if self._nvml is not None:
+        if self._meter.stop() and self._nvml is not None:  # else the driver hangs, and would hang this as well
             self._nvml.close()
 
     @property
@@ -81,7 +82,10 @@ class Watch:
             elif self._host and (self._host[-1] is None or time.monotonic() - self._host[-1].at_sec > HOST_PERIOD_SEC):
                 self._host[-1] = self._host_now()  # reading /proc takes a millisecond: not at each of short epochs
         elif event["event"] == "done":
-            self._after = snapshot(self._gpu, self._nvml)
+            # a driver that hangs must not keep this process from its timeout, or from Ctrl-C
+            look = threading.Thread(target=self._look_again, daemon=True)
+            look.start()
+            look.join(PATIENCE_SEC)
 
     def beside(self, report: ChildReport) -> Beside:
         """What was seen of a run that finished, over the block of its timed epochs."""
@@ -100,7 +104,7 @@ class Watch:
         if kind == "cpu":
             device_bytes = memory_bytes()[0]
         else:
-            device_bytes = None if self._gpu is None else self._gpu.memory_total_bytes()
+            device_bytes = (self._before["gpu"] or {}).get("memory_total_bytes")
         idle_sec = None if report.idle_edges is None else report.idle_edges[1] - report.idle_edges[0]
         columns |= {
             "host_busy_cores": others,
@@ -110,6 +114,9 @@ class Watch:
             "git_commit": self._before["git_commit"],  # the code that was started
         }
         return Beside(columns, frozenset(flags), {"before": self._before, "after": self._after})
+
+    def _look_again(self) -> None:
+        self._after = snapshot(self._gpu, self._nvml)
 
     def _host_now(self) -> HostCpu | None:
         return host_cpu_times(() if self._pid is None else (self._pid,))

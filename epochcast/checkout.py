@@ -7,6 +7,7 @@ import subprocess
 
 from epochcast.paths import CODE_ROOT
 
+COMMIT = "# branch.oid "
 GIT_TIMEOUT_SEC = 2.0  # it takes some 10 ms; a checkout on a network that hangs must not hold a run
 HOOK_VARIABLES = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")  # inside a hook they name another repository
 
@@ -19,11 +20,12 @@ def git_commit() -> str | None:
     if not (CODE_ROOT / ".git").exists():  # installed: a repository further up is another project's
         return None
     # without the locks git would refresh its index: nothing here writes to a checkout
-    command = ["git", "--no-optional-locks", "-C", str(CODE_ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
+    # not `describe --dirty`, which refreshes the index whatever the locks
+    command = ["git", "--no-optional-locks", "-C", str(CODE_ROOT), "status", "--porcelain=v2", "--branch"]
     environ = {name: value for name, value in os.environ.items() if name not in HOOK_VARIABLES}
     try:
         told = subprocess.run(
-            [*command, "--exclude=*"],
+            [*command, "--untracked-files=no"],
             capture_output=True,
             text=True,
             timeout=GIT_TIMEOUT_SEC,
@@ -32,4 +34,9 @@ def git_commit() -> str | None:
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return told.stdout.strip() or None if told.returncode == 0 else None
+    lines = told.stdout.splitlines() if told.returncode == 0 else []
+    commit = next((line.split()[-1] for line in lines if line.startswith(COMMIT)), "")
+    if not commit.isalnum():  # `(initial)`: nothing is committed yet
+        return None
+    has_changes = any(not line.startswith("#") for line in lines)
+    return f"{commit[:12]}-dirty" if has_changes else commit[:12]

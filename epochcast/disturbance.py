@@ -13,6 +13,7 @@ SLOWDOWN_SHARE = 0.05  # of the readings: a slowdown as short as that changes a 
 CLOCK_DROP = 0.9  # a stretch below this share of the fastest one; boost clocks move by a few percent by themselves
 STRETCHES = 5
 STRETCH_READINGS = 3  # fewer tell of single readings, not of a stretch
+POWER_CAP_ALONE = ("sw_power_cap",)
 
 
 def throttle_words(reasons: Sequence[tuple[str, ...] | None]) -> str | None:
@@ -21,19 +22,26 @@ def throttle_words(reasons: Sequence[tuple[str, ...] | None]) -> str | None:
     return ";".join(sorted({word for each in told for word in each})) or "none" if told else None
 
 
-def is_throttled(reasons: Sequence[tuple[str, ...] | None], clocks_mhz: Sequence[float]) -> bool:
+def is_throttled(reasons: Sequence[tuple[str, ...] | None], clocks_mhz: Sequence[float | None]) -> bool:
     """Whether heat, a power brake or the like slowed the GPU down, by what the driver says or by its clock.
 
     The clock is compared within the timed epochs only, in five equal stretches: before them it is often higher, since
-    a GPU that idles or compiles is far from its power limit. A clock that is low throughout shows by its reason alone.
+    a GPU that idles or compiles is far from its power limit. Readings that the power limit alone held down are left
+    out. A clock that is low throughout shows by its reason alone.
+
+    Args:
+        reasons: of each reading; None was not asked or not answered.
+        clocks_mhz: of the same readings.
     """
     told = [each for each in reasons if each is not None]
     slowed = sum(not SLOWDOWNS.isdisjoint(each) for each in told)
     if slowed and slowed >= SLOWDOWN_SHARE * len(told):
         return True
-    n = min(STRETCHES, len(clocks_mhz) // STRETCH_READINGS)
-    bounds = [len(clocks_mhz) * i // n for i in range(n + 1)] if n else []
-    means = [fmean(clocks_mhz[first:last]) for first, last in pairwise(bounds)]
+    readings = zip(reasons, clocks_mhz, strict=True)
+    clocks = [clock for each, clock in readings if clock is not None and each != POWER_CAP_ALONE]
+    n = min(STRETCHES, len(clocks) // STRETCH_READINGS)
+    bounds = [len(clocks) * i // n for i in range(n + 1)] if n else []
+    means = [fmean(clocks[first:last]) for first, last in pairwise(bounds)]
     return bool(means) and min(means) < CLOCK_DROP * max(means)
 
 

@@ -30,6 +30,7 @@ ENERGY_FLAGS = {  # name: what an energy so flagged tells
 }
 SHORT_WINDOW_SEC = 10.0
 GAP_PERIODS = 5
+STATE_EVERY = 5  # readings from one of clock, its reasons and packages to the next: half a second
 MISMATCH = 0.10
 
 
@@ -105,7 +106,7 @@ def read_energy(
         period_sec: time between readings as intended.
     """
     start, end = window.start, window.end
-    cpu_energy_j = counted(samples, "cpu_j", start, end, GAP_PERIODS * period_sec).joules
+    cpu_energy_j = counted(samples, "cpu_j", start, end, GAP_PERIODS * STATE_EVERY * period_sec).joules
     if board is None:
         return EnergyReading(cpu_energy_j=cpu_energy_j)
     if board.has_counter or board.power_source is not None:
@@ -115,7 +116,8 @@ def read_energy(
     inside = between(samples, start, end)
     reasons = [sample.throttle_reasons for sample in inside]
     times, clocks = series(inside, "sm_clock_mhz")
-    judged = {"throttled": is_throttled(reasons, clocks), "shared_gpu": is_shared}
+    is_slowed = is_throttled(reasons, [sample.sm_clock_mhz for sample in inside])
+    judged = {"throttled": is_slowed, "shared_gpu": is_shared}
     return replace(
         reading,
         gpu_uuid=board.uuid,

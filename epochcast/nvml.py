@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from ctypes import byref, c_int, c_uint, c_ulonglong
+from functools import partial
 from types import ModuleType, TracebackType
 from typing import Any
 
@@ -23,15 +25,25 @@ CLOCK_REASONS = {  # bit of nvmlDeviceGetCurrentClocksEventReasons (nvml.h): our
 }
 _GPU_SCOPE, _MODULE_SCOPE = 0, 1  # nvml.h: NVML_POWER_SCOPE_GPU, NVML_POWER_SCOPE_MODULE
 Processes = list[tuple[int, int | None]]  # process id, device memory in bytes
+_Query = Callable[[], int | None]
 
 
 class NvmlGpu:
-    """One physical GPU. Every query asks the driver anew and is None where it does not answer."""
+    """One physical GPU. Every query asks the driver anew and is None where it does not answer, or a 0 that can't be."""
 
     def __init__(self, pynvml: ModuleType, index: int, handle: Any) -> None:
         self._pynvml = pynvml
         self._handle = handle
-        self._power_scopes: dict[int, int] = {}  # of each field: the scope that answered first
+        self._energy = self._number_query("nvmlDeviceGetTotalEnergyConsumption", c_ulonglong())
+        self._instant = self._power_queries(pynvml.NVML_FI_DEV_POWER_INSTANT)
+        self._average = self._power_queries(pynvml.NVML_FI_DEV_POWER_AVERAGE)
+        self._average.append((_GPU_SCOPE, self._number_query("nvmlDeviceGetPowerUsage", c_uint())))
+        self._sm_clock = self._number_query("nvmlDeviceGetClockInfo", c_uint(), pynvml.NVML_CLOCK_SM)
+        self._reasons = [  # drivers before 535 know only the older name
+            self._number_query(f"nvmlDeviceGetCurrentClocks{name}Reasons", c_ulonglong())
+            for name in ("Event", "Throttle")
+        ]
+        self.instance = ""  # the UUID, or its beginning, of the instance that a run uses; empty: any
         self.index = index
         self.name: str | None = self._ask("nvmlDeviceGetName")
         self.uuid: str | None = self._ask("nvmlDeviceGetUUID")
@@ -46,25 +58,38 @@ class NvmlGpu:
         except self._pynvml.NVMLError:
             return None
 
-    def _thousandth(self, query: str) -> float | None:
-        value = self._ask(query)
-        return None if value is None else value / 1000
+    def _function(self, name: str, *arguments: Any) -> Callable[[], int]:
+        """A function of the driver, tied to its arguments, that returns its code.
 
-    def _field_power_w(self, field: int) -> float | None:
-        """Power by a field value: of the GPU, else of the module that it sits on, and so from then on."""
-        scopes = (self._power_scopes[field],) if field in self._power_scopes else (_GPU_SCOPE, _MODULE_SCOPE)
-        for scope in scopes:
-            values = self._ask("nvmlDeviceGetFieldValues", [(field, scope)])
-            # a driver that is asked too often answers 0
-            if values is not None and values[0].nvmlReturn == 0 and values[0].value.uiVal > 0:
-                self._power_scopes[field] = scope
-                return float(values[0].value.uiVal) / 1000
-        return None
+        For what is asked ten times a second: pynvml makes the place of the answer anew each time, which takes longer
+        than the answer. Two threads that ask at once share the place, and either's answer is right.
+        """
+        function = getattr(self._pynvml.nvmlLib, name, None)
+        if function is None:
+            return lambda: int(self._pynvml.NVML_ERROR_FUNCTION_NOT_FOUND)
+        return partial(function, self._handle, *arguments)
+
+    def _number_query(self, name: str, answer: c_uint | c_ulonglong, *arguments: Any) -> _Query:
+        ask = self._function(name, *arguments, byref(answer))
+        return lambda: answer.value if ask() == 0 else None
+
+    def _power_queries(self, field: int) -> list[tuple[int, _Query]]:
+        """Queries for milliwatts by a field value: of the GPU, and of the module that it sits on."""
+        return [(scope, self._power_query(field, scope)) for scope in (_GPU_SCOPE, _MODULE_SCOPE)]
+
+    def _power_query(self, field: int, scope: int) -> _Query:
+        kind = self._pynvml.c_nvmlFieldValue_t
+        asked = kind(field, scope)
+        ask = self._function("nvmlDeviceGetFieldValues", 1, byref(asked))
+        code, milliwatts = (
+            of.from_buffer(asked, at.offset) for of, at in ((c_int, kind.nvmlReturn), (c_uint, kind.value))
+        )
+        return lambda: milliwatts.value if ask() == 0 and code.value == 0 else None
 
     @property
     def power_is_module(self) -> bool:
         """Whether power is read of a whole module: GPU, CPU and memory of a superchip."""
-        return _MODULE_SCOPE in self._power_scopes.values()
+        return any(queries[0][0] == _MODULE_SCOPE for queries in (self._instant, self._average))
 
     @property
     def is_mig(self) -> bool:
@@ -73,37 +98,34 @@ class NvmlGpu:
 
     def power_limit_w(self) -> float | None:
         """The limit in force, the lowest of all that apply."""
-        return self._thousandth("nvmlDeviceGetEnforcedPowerLimit")
+        return _thousandth(self._ask("nvmlDeviceGetEnforcedPowerLimit")) or None
 
     def energy_j(self) -> float | None:
         """Energy of the whole board since the driver was loaded: a counter of Volta and later."""
-        return self._thousandth("nvmlDeviceGetTotalEnergyConsumption")
+        return _thousandth(self._energy())
 
     def power_instant_w(self) -> float | None:
-        return self._field_power_w(self._pynvml.NVML_FI_DEV_POWER_INSTANT)
+        return _power_w(self._instant)
 
     def power_average_w(self) -> float | None:
         """Power averaged over the last second (over less before Ampere and on the A100)."""
-        power_w = self._field_power_w(self._pynvml.NVML_FI_DEV_POWER_AVERAGE)
-        return power_w or self._thousandth("nvmlDeviceGetPowerUsage") or None
+        return _power_w(self._average)
 
     def temperature_c(self) -> float | None:
         return _number(self._ask("nvmlDeviceGetTemperature", self._pynvml.NVML_TEMPERATURE_GPU))
 
     def sm_clock_mhz(self) -> float | None:
-        return _number(self._ask("nvmlDeviceGetClockInfo", self._pynvml.NVML_CLOCK_SM))
+        return _number(self._sm_clock()) or None
 
     def max_sm_clock_mhz(self) -> float | None:
-        return _number(self._ask("nvmlDeviceGetMaxClockInfo", self._pynvml.NVML_CLOCK_SM))
+        return _number(self._ask("nvmlDeviceGetMaxClockInfo", self._pynvml.NVML_CLOCK_SM)) or None
 
     def memory_clock_mhz(self) -> float | None:
-        return _number(self._ask("nvmlDeviceGetClockInfo", self._pynvml.NVML_CLOCK_MEM))
+        return _number(self._ask("nvmlDeviceGetClockInfo", self._pynvml.NVML_CLOCK_MEM)) or None
 
     def throttle_reasons(self) -> tuple[str, ...] | None:
         """What holds the clock below its highest now, in the words of `CLOCK_REASONS`; being idle is no reason."""
-        bits = self._ask("nvmlDeviceGetCurrentClocksEventReasons")
-        if bits is None:  # drivers before 535 know only the older name
-            bits = self._ask("nvmlDeviceGetCurrentClocksThrottleReasons")
+        bits = next((told for ask in self._reasons if (told := ask()) is not None), None)
         return None if bits is None else tuple(word for bit, word in CLOCK_REASONS.items() if bits & bit)
 
     def memory_used_bytes(self) -> int | None:
@@ -111,8 +133,17 @@ class NvmlGpu:
         return None if memory is None else int(memory.used)
 
     def memory_total_bytes(self) -> int | None:
+        """What a run can use: of a GPU that is cut into instances that of its one, None where that can't be told."""
+        if not self.is_mig:
+            return self._memory_total()
+        instances = self._instances()
+        own = [instance for instance in instances if (instance.uuid or "").startswith(self.instance)]
+        totals = {instance._memory_total() for instance in own or instances}
+        return totals.pop() if len(totals) == 1 else None
+
+    def _memory_total(self) -> int | None:
         memory = self._ask("nvmlDeviceGetMemoryInfo")
-        return None if memory is None else int(memory.total)
+        return None if memory is None else int(memory.total) or None
 
     def utilization(self) -> float | None:
         """Share of the last moment (1/6 to 1 s) in which some kernel ran, 0 to 1."""
@@ -151,12 +182,12 @@ class NvmlGpu:
 
     def mig_uuids(self) -> list[str]:
         """The UUIDs (`MIG-...`) of the instances that the GPU is cut into."""
-        uuids = []
-        for index in range(self._ask("nvmlDeviceGetMaxMigDeviceCount") or 0):
-            instance = self._ask("nvmlDeviceGetMigDeviceHandleByIndex", index)
-            if instance is not None:
-                uuids.append(NvmlGpu(self._pynvml, index, instance).uuid or "")
-        return uuids
+        return [instance.uuid or "" for instance in self._instances()]
+
+    def _instances(self) -> list[NvmlGpu]:
+        numbers = range(self._ask("nvmlDeviceGetMaxMigDeviceCount") or 0)
+        handles = {number: self._ask("nvmlDeviceGetMigDeviceHandleByIndex", number) for number in numbers}
+        return [NvmlGpu(self._pynvml, number, handle) for number, handle in handles.items() if handle is not None]
 
 
 class Nvml:
@@ -223,7 +254,7 @@ def visible_gpu(nvml: Nvml, device: str, environ: Mapping[str, str] = os.environ
 
     A run sees the GPUs in the order of their PCI addresses, as NVML does (`CUDA_DEVICE_ORDER=PCI_BUS_ID`); where the
     environment orders otherwise, numbers tell nothing unless all GPUs are of one model. An instance of a GPU
-    (MIG) gives the whole GPU: `is_mig` says so.
+    (MIG) gives the whole GPU, but for `memory_total_bytes`: `is_mig` says so.
     """
     if device == "cpu":
         return None
@@ -242,6 +273,8 @@ def visible_gpu(nvml: Nvml, device: str, environ: Mapping[str, str] = os.environ
     matches = [gpu for gpu in gpus if whole.startswith("GPU-") and (gpu.uuid or "").startswith(whole)]
     if chosen.startswith("MIG-"):
         matches = matches or [gpu for gpu in gpus if any(uuid.startswith(chosen) for uuid in gpu.mig_uuids())]
+        for gpu in matches:
+            gpu.instance = chosen
     return matches[0] if len(matches) == 1 else None
 
 
@@ -264,3 +297,16 @@ def _text(value: str | bytes) -> str:
 
 def _number(value: int | None) -> float | None:
     return None if value is None else float(value)
+
+
+def _thousandth(value: int | None) -> float | None:
+    return None if value is None else value / 1000
+
+
+def _power_w(queries: list[tuple[int, _Query]]) -> float | None:
+    """Power by the first of the queries that answers, and by no other from then on."""
+    for scope, ask in queries:
+        if milliwatts := ask():  # a driver that is asked too often answers 0
+            queries[:] = [(scope, ask)]
+            return milliwatts / 1000
+    return None

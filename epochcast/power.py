@@ -1,7 +1,8 @@
 """The energy meter: reads a GPU's energy and power beside a run, from outside of the process that is measured.
 
 The meter runs in a thread of the parent. The measuring process tells when its epochs began and ended by the monotonic
-clock, which all processes of a box share, so nothing is asked of it while it is timed.
+clock, which all processes of a box share, so nothing is asked of it while it is timed. Between `start` and `stop` only
+the thread asks the driver, so one that hangs delays nobody else.
 """
 
 from __future__ import annotations
@@ -10,18 +11,22 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Collection
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, Any, Protocol
 
 from epochcast.disturbance import ProcessSnapshot, is_shared
-from epochcast.energy import Board, EnergyReading, Window, read_energy
+from epochcast.energy import STATE_EVERY, Board, EnergyReading, Window, read_energy
 from epochcast.nvml import Processes
 from epochcast.power_samples import PowerSample
 from epochcast.rapl import POWERCAP, Rapl, open_rapl
 
 log = logging.getLogger(__name__)
+_HANGS = "the NVIDIA driver does not come back from a question"
 SHORTEST_PERIOD_SEC = 0.05  # asked more often, drivers answer 0 or not at all
-SLOW_PERIOD_SEC = 1.0  # of temperature and processes
+SLOW_PERIOD_SEC = 2.0  # of temperature and processes
+_Values = tuple[Any, ...]  # the values of a PowerSample: to make one takes a tenth of a reading's time, so that waits
+PATIENCE_SEC = 2.0  # for a driver that does not come back from a question
 
 
 class PowerBackend(Protocol):
@@ -54,7 +59,7 @@ class PowerMeter:
         gpu: the GPU that the run will use; None without one.
         period_sec: time between readings, at least 0.05.
         rapl_root: where Linux shows the packages' energy.
-        checkpoint: a file to note the energy counter in at every `checkpoint`, for a run that is killed.
+        checkpoint: a file to add the energy counter to at every `checkpoint`, for a run that is killed.
         clock: seconds of the clock that epochs are told by.
     """
 
@@ -76,12 +81,15 @@ class PowerMeter:
         self._board: Board | None = None
         self._rapl: Rapl | None = None
         self._ask_power: Callable[[], float | None] = lambda: None
-        self._samples: list[PowerSample] = []
+        self._samples: list[_Values] = []
         self._baseline: ProcessSnapshot | None = None
         self._snapshots: list[ProcessSnapshot] = []
         self._slow_at = 0.0
         self._problem: str | None = None
-        self._lock = threading.Lock()  # one reading at a time keeps them in the order of their times
+        self._started_utc = ""
+        self._noted: _Values | None = None  # the last reading in the checkpoint file
+        self._is_asked = False  # for a reading of everything
+        self._answered = threading.Event()
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -93,12 +101,13 @@ class PowerMeter:
     def start(self, *, polls: bool = True) -> None:
         """Begin to read; the processes that are on the GPU now are taken as not the run's.
 
-        Without `polls` there is no thread: readings are those of `sample` and `checkpoint`.
+        Without `polls` there is no thread: readings are those of `sample`.
         """
+        self._started_utc = datetime.now(UTC).isoformat(timespec="milliseconds")
         self._rapl = open_rapl(self._rapl_root)
         if self._gpu is not None:
             self._board = self._probe(self._gpu)
-            self._baseline = self._take_snapshot(self._gpu)
+            self._baseline = self._take_snapshot(self._gpu, is_first=True)
         if self._gpu is None and self._rapl is None:
             return
         self.sample()
@@ -106,13 +115,15 @@ class PowerMeter:
             self._thread = threading.Thread(target=self._poll, name="power meter", daemon=True)
             self._thread.start()
 
-    def stop(self) -> None:
-        """Take a last reading and end; may be called again."""
+    def stop(self) -> bool:
+        """End, with a last reading; False where the driver hangs and is better not closed. May be called again."""
         if self._thread is not None:
             self._stopped.set()
-            self._thread.join()
-            self._thread = None
-            self.sample()
+            self._thread.join(PATIENCE_SEC)
+            if self._thread.is_alive():
+                self._problem = _HANGS
+            else:
+                self._thread = None
         if self._rapl is not None:
             self._rapl.close()
             self._rapl = None
@@ -122,20 +133,24 @@ class PowerMeter:
         if self._problem is not None:
             log.warning("the power meter missed readings: %s", self._problem)
             self._problem = None
+        return self._thread is None
 
     def checkpoint(self, epoch: int) -> None:
-        """Take a reading now, at the end of an epoch, and note the counter in the checkpoint file if there is one."""
-        if self._gpu is None and self._rapl is None:
+        """Note the last reading's counter and time at the end of an epoch; nothing where there is no newer reading."""
+        if self._checkpoint_path is None or not self._samples:
             return
-        sample = self.sample()
-        if self._checkpoint_path is None or sample.counter_j is None:
+        values = self._samples[-1]
+        sample = PowerSample(*values)
+        if sample.counter_j is None or values is self._noted:
             return
         try:
             if self._checkpoints is None:
-                self._checkpoints = self._checkpoint_path.open("w", encoding="utf-8", newline="")
-                self._checkpoints.write("epoch,monotonic_sec,board_energy_j\n")
-            self._checkpoints.write(f"{epoch},{sample.time_sec!r},{sample.counter_j!r}\n")
+                self._checkpoints = self._checkpoint_path.open("a", encoding="utf-8", newline="")
+                if self._checkpoints.tell() == 0:
+                    self._checkpoints.write("epoch,monotonic_sec,board_energy_j,started_utc\n")
+            self._checkpoints.write(f"{epoch},{sample.time_sec!r},{sample.counter_j!r},{self._started_utc}\n")
             self._checkpoints.flush()
+            self._noted = values
         except OSError as error:  # a full disk must not cost the run
             self._problem = str(error)
             self._checkpoint_path = None
@@ -154,10 +169,12 @@ class PowerMeter:
             idle: from when to when the run held the GPU with nothing to do.
             own_pids: process ids of the run, or what tells them.
         """
-        if self._thread is not None:
-            self.sample()
-        with self._lock:
-            samples, snapshots = list(self._samples), list(self._snapshots)
+        if self._thread is not None:  # it is to read once more, after `end`
+            self._answered.clear()
+            self._is_asked = True
+            if not self._answered.wait(PATIENCE_SEC):
+                self._problem = _HANGS
+        samples, snapshots = [PowerSample(*values) for values in list(self._samples)], list(self._snapshots)
         own = own_pids() if callable(own_pids) else own_pids
         return read_energy(
             self._board,
@@ -167,43 +184,35 @@ class PowerMeter:
             period_sec=self._period_sec,
         )
 
-    def sample(self) -> PowerSample:
-        """Take one reading of everything now."""
-        with self._lock:
-            before = self._clock()
-            try:
-                sample = self._read(before)
-            except Exception as error:  # whatever a driver does, the run that is measured goes on
-                self._problem = f"{type(error).__name__}: {error}"
-                sample = PowerSample(before)
-            self._samples.append(sample)
-            return sample
+    def sample(self, *, everything: bool = False) -> None:
+        """Take one reading now, of `everything` or of what is due."""
+        before = self._clock()
+        try:
+            values = self._read(before, everything)
+        except Exception as error:  # whatever a driver does, the run that is measured goes on
+            self._problem = f"{type(error).__name__}: {error}"
+            values = (before,)
+        self._samples.append(values)
 
-    def _read(self, before: float) -> PowerSample:
+    def _read(self, before: float, everything: bool) -> _Values:
         gpu, board = self._gpu, self._board
-        cpu_j = None if self._rapl is None else self._rapl.energy_j()
+        is_state_due = everything or len(self._samples) % STATE_EVERY == 0
+        cpu_j = None if self._rapl is None or not (is_state_due or gpu is None) else self._rapl.energy_j()
         if gpu is None or board is None:
-            return PowerSample(before, cpu_j=cpu_j)
+            return tuple(PowerSample(before, cpu_j=cpu_j))
         counter_j = gpu.energy_j() if board.has_counter else None
         power_w = self._ask_power()
         time_sec = (before + self._clock()) / 2
+        if not is_state_due:
+            return time_sec, counter_j, power_w
         temperature_c = None
-        if time_sec >= self._slow_at:
+        if everything or time_sec >= self._slow_at:
             self._slow_at = time_sec + SLOW_PERIOD_SEC
             temperature_c = gpu.temperature_c()
             if self._baseline is not None and (snapshot := self._take_snapshot(gpu)) is not None:
                 self._snapshots.append(snapshot)
-        # in turn: each query costs as much as a reading of power, and neither needs ten a second
-        is_clock_due = len(self._samples) % 2 == 0
-        return PowerSample(
-            time_sec,
-            counter_j,
-            power_w,
-            gpu.sm_clock_mhz() if is_clock_due else None,
-            None if is_clock_due else gpu.throttle_reasons(),
-            temperature_c,
-            cpu_j,
-        )
+        clock_mhz, reasons = gpu.sm_clock_mhz(), gpu.throttle_reasons()
+        return time_sec, counter_j, power_w, clock_mhz, reasons, temperature_c, cpu_j
 
     def _probe(self, gpu: PowerBackend) -> Board:
         sources = (("nvml_poll_instant", gpu.power_instant_w), ("nvml_poll_avg1s", gpu.power_average_w))
@@ -219,21 +228,25 @@ class PowerMeter:
             power_is_module=gpu.power_is_module,
         )
 
-    def _take_snapshot(self, gpu: PowerBackend) -> ProcessSnapshot | None:
-        present = gpu.processes()
-        if present is None:
+    def _take_snapshot(self, gpu: PowerBackend, is_first: bool = False) -> ProcessSnapshot | None:
+        """Who computes on the GPU now; at first also who draws there, for a desktop that is there already is none."""
+        computing = gpu.compute_processes()
+        if computing is None:
             return None
-        computing = gpu.compute_processes() or []
         pids = frozenset(pid for pid, _ in computing)
-        return ProcessSnapshot(self._clock(), pids, frozenset(pid for pid, _ in present) | pids)
+        drawing = (gpu.processes() or []) if is_first else []
+        return ProcessSnapshot(self._clock(), pids, frozenset(pid for pid, _ in drawing) | pids)
 
     def _poll(self) -> None:
         first, n = self._clock(), 0
-        while True:
+        while not self._stopped.is_set():
             # the next deadline that lies ahead: a late reading does not delay the ones after it
-            n = max(n + 1, int((self._clock() - first) / self._period_sec) + 1)
-            # costs less processor time than Event.wait, and `stop` has a tenth of a second
-            time.sleep(max(0.0, first + n * self._period_sec - self._clock()))
-            if self._stopped.is_set():
-                return
-            self.sample()
+            passed = self._clock() - first
+            n = max(n + 1, int(passed / self._period_sec) + 1)
+            # costs less processor time than Event.wait, and whoever waits for the thread has a tenth of a second
+            time.sleep(n * self._period_sec - passed)
+            if is_asked := self._is_asked:
+                self._is_asked = False
+            self.sample(everything=is_asked or self._stopped.is_set())
+            if is_asked:
+                self._answered.set()

@@ -28,7 +28,7 @@ static int n_open = 0, n_gpus = 1; /* nvmlInit counts its callers */
 static char names[MOST_GPUS][64];
 static const char *modes = "";
 static double zero, low_w, high_w, period, duty, counter_sec, average_sec, update_sec, at_sec, until_sec;
-static double clock_mhz, dropped_mhz, limit_w;
+static double clock_mhz, dropped_mhz, limit_w, memory_gib, instance_gib[MOST_INSTANCES];
 static long drop_reasons, neighbour_pid;
 static const char *process_file;
 
@@ -61,6 +61,9 @@ static void configure(void) {
     drop_reasons = (long)number("FAKE_NVML_DROP_REASONS", 0x40);
     neighbour_pid = (long)number("FAKE_NVML_NEIGHBOUR_PID", 4242);
     limit_w = number("FAKE_NVML_LIMIT_W", 700);
+    memory_gib = number("FAKE_NVML_MEMORY_GIB", 80);
+    instance_gib[0] = number("FAKE_NVML_INSTANCE_GIB", 40);
+    instance_gib[1] = number("FAKE_NVML_SECOND_GIB", 20);
     zero = number("FAKE_NVML_ZERO", 0);
     process_file = getenv("FAKE_NVML_PROCESS_FILE");
     const char *list = getenv("FAKE_NVML_NAMES");
@@ -157,9 +160,8 @@ int nvmlDeviceGetPciInfo_v3(Handle device, Pci *pci) {
 }
 int nvmlDeviceGetArchitecture(Handle device, unsigned *is) { (void)device; *is = is_mode("pascal") ? 4 : 9; return OK; }
 int nvmlDeviceGetMigMode(Handle device, unsigned *current, unsigned *pending) {
-    (void)device;
     *current = *pending = (unsigned)is_mode("mig");
-    return is_mode("pascal") ? UNSUPPORTED : OK;
+    return is_mode("pascal") || device->instance >= 0 ? UNSUPPORTED : OK;
 }
 int nvmlDeviceGetMaxMigDeviceCount(Handle device, unsigned *count) { (void)device; *count = is_mode("mig") ? 7 : 0; return OK; }
 int nvmlDeviceGetMigDeviceHandleByIndex(Handle device, unsigned index, Handle *instance) {
@@ -175,8 +177,8 @@ int nvmlDeviceGetEccMode(Handle device, unsigned *current, unsigned *pending) {
 }
 int nvmlDeviceGetEnforcedPowerLimit(Handle device, unsigned *milliwatt) {
     (void)device;
-    *milliwatt = (unsigned)(1000 * limit_w);
-    return limit_w > 0 ? OK : UNSUPPORTED;
+    *milliwatt = (unsigned)(1000 * fmax(0, limit_w));
+    return limit_w < 0 ? UNSUPPORTED : OK;
 }
 int nvmlDeviceGetTemperature(Handle device, unsigned sensor, unsigned *celsius) {
     (void)device, (void)sensor;
@@ -204,10 +206,10 @@ int nvmlDeviceGetCurrentClocksEventReasons(Handle device, unsigned long long *re
     return nvmlDeviceGetCurrentClocksThrottleReasons(device, reasons);
 }
 int nvmlDeviceGetMemoryInfo(Handle device, unsigned long long total_free_used[3]) {
-    (void)device;
-    total_free_used[0] = 80ULL << 30;
-    total_free_used[1] = 79ULL << 30;
-    total_free_used[2] = 1ULL << 30;
+    double gib = device->instance < 0 ? memory_gib : instance_gib[device->instance];
+    total_free_used[0] = (unsigned long long)(gib * (1 << 30));
+    total_free_used[2] = gib < 1 ? 0 : 1ULL << 30;
+    total_free_used[1] = total_free_used[0] - total_free_used[2];
     return OK;
 }
 int nvmlDeviceGetUtilizationRates(Handle device, unsigned gpu_memory[2]) {

@@ -8,12 +8,27 @@ STEADY = [1980.0] * 30
 @pytest.mark.parametrize("word", ["hw_slowdown", "hw_thermal_slowdown", "sw_thermal_slowdown", "hw_power_brake"])
 def test_slowdown_that_the_driver_names_throttles(word):
     assert is_throttled([()] * 20 + [(word,)] * 10, STEADY)
-    assert not is_throttled([()] * 60 + [(word,)], STEADY)  # a moment is no share
+    assert not is_throttled([()] * 29 + [(word,)], STEADY)  # a moment is no share
 
 
 @pytest.mark.parametrize("word", ["sw_power_cap", "applications_clocks", "sync_boost"])
 def test_clock_held_at_a_limit_that_is_meant_does_not_throttle(word):
     assert not is_throttled([(word,)] * 30, STEADY)
+
+
+def test_clock_that_falls_to_the_power_limit_does_not_throttle_and_one_that_falls_further_does():
+    capped, clocks = [("sw_power_cap",)] * 50, [1980.0] * 10 + [1740.0] * 40
+    assert not is_throttled(capped, clocks)
+    assert not is_throttled([(), *capped[1:]], clocks)
+    assert is_throttled([None] * 50, clocks)  # nobody says that it was the limit
+    assert is_throttled([("applications_clocks", "sw_power_cap")] * 50, clocks)
+    assert is_throttled([()] * 20 + capped[:10] + [()] * 20, [1980.0] * 20 + [1740.0] * 10 + [1200.0] * 20)
+
+
+def test_readings_without_a_clock_are_left_out():
+    asked = [1980.0, None] * 15 + [1200.0, None] * 15
+    assert is_throttled([()] * 60, asked)
+    assert not is_throttled([()] * 60, [1980.0, None] * 30)
 
 
 @pytest.mark.parametrize("first", range(24))

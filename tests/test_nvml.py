@@ -21,16 +21,17 @@ CASES = {  # name: mode, settings, seconds metered, idle before, period
     "average": ("nocounter,nofields", FAST, SHORT),
     "pascal": ("pascal", FAST, SHORT),
     "nopower": ("nopower", FAST, ("0.3", "0.3", "0.1")),
-    "nopower_nolimit": ("nopower", {"limit_w": 0}, ("0.3", "0.3", "0.1")),
-    "denied": ("denied", {"limit_w": 0}, ("0.3", "0.3", "0.1")),
+    "nopower_nolimit": ("nopower", {"limit_w": -1}, ("0.3", "0.3", "0.1")),
+    "denied": ("denied", {"limit_w": -1}, ("0.3", "0.3", "0.1")),
     "noinit": ("noinit", {}, ("0.3", "0.3", "0.1")),
+    "zeros": ("nopower", {"limit_w": 0, "clock_mhz": 0}, ("0.6", "0.3", "0.05")),
     "error_in_the_middle": ("error", {**FAST, "at_sec": 0.7, "until_sec": 1.3}, SHORT),
     "error_without_counter": ("nocounter,error", {**FAST, "at_sec": 0.7, "until_sec": 1.3}, SHORT),
     "error_for_good": ("error", {**FAST, "at_sec": 0.7}, SHORT),
     "countererror": ("countererror", {**FAST, "at_sec": 0.7}, SHORT),
     "reset": ("reset", {**FAST, "at_sec": 1.0}, SHORT),
-    "clockdrop": ("clockdrop", {"at_sec": 1.0}, SHORT),
-    "silent_clockdrop": ("clockdrop", {"at_sec": 1.0, "drop_reasons": 0}, SHORT),
+    "clockdrop": ("clockdrop", {"at_sec": 1.5}, ("3", "0.3", "0.05")),
+    "silent_clockdrop": ("clockdrop", {"at_sec": 1.5, "drop_reasons": 0}, ("3", "0.3", "0.05")),
     "powercap": ("powercap", {}, SHORT),
     "neighbour": ("neighbour", {"at_sec": 0.2}, SHORT),
     "mig": ("mig,module,nocounter,desktop", FAST, SHORT),
@@ -120,6 +121,11 @@ def test_without_any_power_the_boards_limit_stands_in_and_says_so(metered):
     assert not reading["tells_power"]
 
 
+def test_clock_and_limit_of_zero_are_no_reading(metered):
+    assert metered["zeros"]["sm_clock_mhz"] is metered["zeros"]["power_limit_w"] is None
+    assert metered["zeros"]["throttle_reasons"] == "none"  # the driver did answer
+
+
 @pytest.mark.parametrize("name", ["nopower_nolimit", "denied"])
 def test_no_power_and_no_limit_is_empty_and_not_zero(metered, name):
     reading = metered[name]
@@ -161,7 +167,8 @@ def test_clock_that_drops_is_throttled(metered):
     assert metered["clockdrop"]["throttle_reasons"] == "hw_thermal_slowdown"
     assert metered["silent_clockdrop"]["row_flags"] == ["throttled"]
     assert metered["silent_clockdrop"]["throttle_reasons"] == "none"
-    assert metered["silent_clockdrop"]["sm_clock_mhz"] == pytest.approx(1590, rel=0.05)
+    # asked four times a second: the drop is found up to a quarter of a second late, on a busy box later
+    assert metered["silent_clockdrop"]["sm_clock_mhz"] == pytest.approx(1590, rel=0.08)
     assert metered["powercap"]["row_flags"] == []
     assert metered["powercap"]["throttle_reasons"] == "sw_power_cap"
 
@@ -235,13 +242,65 @@ def test_every_query_of_a_gpu(library):
 
 
 def test_what_an_old_or_closed_driver_does_not_say_is_none(library):
-    pascal = run_child("-c", QUERIES, environ={**os.environ, **fake_nvml.environment(library, "pascal", limit_w=0)})
+    pascal = run_child("-c", QUERIES, environ={**os.environ, **fake_nvml.environment(library, "pascal", limit_w=-1)})
     unknown = {"energy_j", "power_instant_w", "power_limit_w", "ecc_enabled", "mig_enabled"}
     assert {name for name, value in pascal.items() if value is None} == unknown
     assert pascal["architecture"] == "Pascal"
     denied = run_child("-c", QUERIES, environ={**os.environ, **fake_nvml.environment(library, "denied")})
     unknown = {"energy_j", "power_instant_w", "power_average_w", "processes", "compute_processes"}
     assert {name for name, value in denied.items() if value is None} == unknown
+
+
+def test_zero_that_can_not_be_is_none(library):
+    settings = {"limit_w": 0, "clock_mhz": 0, "memory_gib": 0, "low_w": 0, "high_w": 0}
+    known = run_child("-c", QUERIES, environ={**os.environ, **fake_nvml.environment(library, **settings)})
+    zeros = {"power_limit_w", "sm_clock_mhz", "memory_total_bytes", "power_instant_w", "power_average_w"}
+    assert {name for name, value in known.items() if value is None} == zeros
+
+
+MEMORY = """
+import json, sys
+from epochcast.nvml import open_nvml, visible_gpu
+with open_nvml() as nvml:
+    found = [visible_gpu(nvml, device, {}) for device in json.loads(sys.argv[1])]
+    print(json.dumps([(gpu.memory_total_bytes() or 0) >> 30 for gpu in found]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("mode", "settings", "expected"),
+    [
+        ("mig", {}, [40, 20, 0, 0]),  # which one a run without a name gets is not known
+        ("mig", {"second_gib": 40}, [40, 40, 40, 40]),
+        ("mig", {"second_gib": 0}, [40, 0, 0, 0]),
+    ],
+)
+def test_memory_of_an_instance_is_its_own(library, mode, settings, expected):
+    devices = [fake_nvml.mig_uuid(0, 0), fake_nvml.mig_uuid(0, 1), "auto", f"MIG-{fake_nvml.gpu_uuid()}/1/0"]
+    environ = {**os.environ, **fake_nvml.environment(library, mode, **settings)}
+    assert run_child("-c", MEMORY, json.dumps(devices), environ=environ) == expected
+
+
+COST = """
+import json, time
+from epochcast.nvml import open_nvml, visible_gpu
+from epochcast.power import PowerMeter
+meter = PowerMeter(visible_gpu(open_nvml(), "auto", {}))
+meter.start()
+shares = []
+for _ in range(4):
+    start, cpu = time.monotonic(), time.process_time()
+    time.sleep(1.5)
+    shares.append((time.process_time() - cpu) / (time.monotonic() - start))
+meter.stop()
+print(json.dumps(shares))
+"""
+
+
+def test_polling_costs_little_of_a_core(library):
+    shares = run_child("-c", COST, environ={**os.environ, **fake_nvml.environment(library)})
+    # twice the target of benchmarks/bench_power.py; other work on the box makes each wake-up dearer, so the best counts
+    assert min(shares) < 0.004
 
 
 CHOICES = """

@@ -1,3 +1,4 @@
+import csv
 import logging
 import math
 import threading
@@ -8,7 +9,7 @@ import pytest
 from rows import run_row
 
 from epochcast.energy import ENERGY_FLAGS, EnergyReading
-from epochcast.power import PowerMeter
+from epochcast.power import PATIENCE_SEC, PowerMeter
 from epochcast.schema import ENERGY_SOURCES, RunRecord
 
 OURS = 100
@@ -271,7 +272,8 @@ def test_clock_that_drops_and_reasons_reach_the_row():
     dropped = read(ScriptedGpu(clock_mhz=lambda t: 1980.0 if t < 9 else 1200.0))
     assert dropped.row_flags == ("throttled",)
     assert dropped.throttle_reasons == "none"
-    assert dropped.sm_clock_mhz == pytest.approx((1980 + 1200) / 2, rel=0.01)
+    # asked twice a second: the drop is found up to half a second late, in a window of 12
+    assert dropped.sm_clock_mhz == pytest.approx((1980 + 1200) / 2, abs=0.5 / 12 * (1980 - 1200))
     hot = read(ScriptedGpu(reasons=lambda t: ("sw_power_cap", "hw_thermal_slowdown") if t > 9 else ("sw_power_cap",)))
     assert hot.row_flags == ("throttled",)
     assert hot.throttle_reasons == "hw_thermal_slowdown;sw_power_cap"
@@ -296,17 +298,71 @@ def test_own_pids_may_be_asked_for():
     assert meter.reading(3.0, 15.0, 4, own_pids=[OURS]).row_flags == ("shared_gpu",)
 
 
-def test_checkpoints_are_on_disk_at_once(tmp_path):
+def test_checkpoints_are_on_disk_at_once_and_one_for_each_reading(tmp_path):
     gpu, path = ScriptedGpu(constant), tmp_path / "checkpoint.csv"
     meter = meter_of(gpu, seconds=2.0, checkpoint=path)
     for epoch in (1, 2):
         gpu.now = 2.0 + epoch
-        meter.checkpoint(epoch)
+        meter.sample()
+        reads, read_at = gpu.reads, gpu.now
+        for _ in range(9):  # epochs shorter than the time between two readings
+            gpu.now += 0.01
+            meter.checkpoint(epoch)
         lines = path.read_text().splitlines()  # the file is still open for writing
-        assert lines[0] == "epoch,monotonic_sec,board_energy_j"
-        assert lines[-1] == f"{epoch},{gpu.now!r},{5e6 + constant(gpu.now)!r}"
+        assert lines[0] == "epoch,monotonic_sec,board_energy_j,started_utc"
+        assert lines[-1].startswith(f"{epoch},{read_at!r},{5e6 + constant(read_at)!r},20")
         assert len(lines) == 1 + epoch
+        assert gpu.reads == reads
     meter.stop()
+
+
+def test_checkpoints_of_a_killed_attempt_stay_and_differ_by_its_start(tmp_path):
+    path = tmp_path / "checkpoint.csv"
+    for _ in range(2):
+        meter = meter_of(ScriptedGpu(constant), seconds=2.0, checkpoint=path)
+        meter.checkpoint(1)
+        meter.stop()
+        time.sleep(0.002)  # starts are told to the millisecond
+    with path.open(encoding="utf-8") as file:
+        lines = list(csv.DictReader(file))
+    assert [line["epoch"] for line in lines] == ["1", "1"]
+    assert len({line["started_utc"] for line in lines}) == 2
+
+
+def test_driver_that_hangs_holds_up_neither_epochs_nor_the_end(tmp_path, caplog):
+    comes_back = threading.Event()
+    gpu = ScriptedGpu(constant)
+    meter = PowerMeter(gpu, checkpoint=tmp_path / "checkpoint.csv")
+    meter.start()
+    start = time.monotonic()
+    read, gpu.energy_j = gpu.energy_j, lambda: comes_back.wait(30) and read()
+    try:
+        time.sleep(0.3)
+        asked = time.monotonic()
+        for epoch in range(1, 20):
+            meter.checkpoint(epoch)
+        assert time.monotonic() - asked < 1.0  # a busy box
+        with caplog.at_level(logging.WARNING):
+            reading = meter.reading(start, time.monotonic(), 1)
+            assert not meter.stop()
+        assert time.monotonic() - asked < 2 * PATIENCE_SEC + 3.0
+        assert reading.energy_j_per_epoch is None
+        assert "does not come back" in caplog.text
+    finally:
+        comes_back.set()
+    assert meter.stop()
+
+
+def test_reading_waits_for_what_was_read_after_its_end():
+    meter = PowerMeter(gpu := ScriptedGpu(constant, has_counter=False))
+    meter.start()
+    time.sleep(0.3)
+    gpu.now = 7.0  # what is asked from now on
+    end = time.monotonic()
+    reading = meter.reading(end - 0.2, end, 1)
+    assert reading.energy_source == "nvml_poll_instant"
+    assert reading.temp_end_c == 57.0
+    assert meter.stop()
 
 
 def test_checkpoint_that_can_not_be_written_does_not_end_the_run(tmp_path, caplog):

