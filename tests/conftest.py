@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -20,3 +21,8 @@ def reference_data() -> Path:
     if os.environ.get("EPOCHCAST_REQUIRE_REFERENCE_DATA") == "1":
         pytest.fail(message)
     pytest.skip(message)
+
+
+# whoever starts the tests in the background of a script has them, and their children, ignore Ctrl-C
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
