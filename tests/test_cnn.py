@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import importlib
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+from jax_child import check_on_jax
 
-from epochcast import paths
 from epochcast.schema import TRAIN_N
 from workload import cifar10
 from workload.pipelines import as_float, prepare
@@ -163,17 +160,7 @@ print("done")
 
 
 def test_everything_but_tfdata_works_on_jax_without_tensorflow(tmp_path):
-    environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "KERAS_HOME": str(tmp_path)}
-    environment["XLA_FLAGS"] = "--xla_backend_optimization_level=0"  # compiling is most of this test's time
-    child = subprocess.run(
-        [sys.executable, "-W", "error", "-c", JAX_CHILD],
-        cwd=paths.CODE_ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert (child.returncode, child.stdout) == (0, "done\n"), child.stderr
+    check_on_jax(JAX_CHILD, tmp_path)
 
 
 def test_the_synthetic_images_can_be_learned_but_not_at_once(cnn):

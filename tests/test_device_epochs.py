@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import importlib
 import logging
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
-
-from epochcast import paths
+from jax_child import check_on_jax
 
 
 @pytest.fixture(scope="module")
@@ -148,14 +144,4 @@ print("done")
 
 
 def test_jax_trains_as_its_own_reference_looped_or_step_by_step_without_tensorflow(tmp_path):
-    environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "KERAS_HOME": str(tmp_path)}
-    environment["XLA_FLAGS"] = "--xla_backend_optimization_level=0"  # compiling is most of this test's time
-    child = subprocess.run(
-        [sys.executable, "-W", "error", "-c", JAX_CHILD],
-        cwd=paths.CODE_ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=180,
-    )
-    assert (child.returncode, child.stdout) == (0, "done\n"), child.stderr
+    check_on_jax(JAX_CHILD, tmp_path)

@@ -31,6 +31,19 @@ class FitInput:
     steps_per_entry: int  # of an entry of `epoch_times_json`: a full epoch, or a window
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Feed:
+    """What a pipeline is made of: images as uint8, the compiled model, and how they are to reach it."""
+
+    x_train: npt.NDArray[np.uint8]
+    y_train: npt.NDArray[np.uint8]
+    model: keras.Model
+    batch_size: int
+    window_steps: int | None
+    epochs: int
+    seed: int
+
+
 def as_float(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     """The images as the network takes them: float32 in [0, 1]."""
     return np.divide(images, np.float32(255), dtype=np.float32)
@@ -47,16 +60,7 @@ def _entries_of(stream: Any, steps: int, steps_per_execution: int) -> dict[str, 
     return {"x": tf.data.Dataset.range(steps).map(lambda _: next(batches))}
 
 
-def _tfdata(
-    x_train: npt.NDArray[np.uint8],
-    y_train: npt.NDArray[np.uint8],
-    *,
-    model: keras.Model,
-    batch_size: int,
-    window_steps: int | None,
-    epochs: int,
-    seed: int,
-) -> dict[str, Any]:
+def _tfdata(feed: Feed) -> dict[str, Any]:
     """The reference pipeline, tf.data: `from_tensor_slices.cache.shuffle(all).batch.prefetch`, on the host.
 
     Inside a timed epoch: filling the shuffle buffer before the first batch, shuffling, batching, copying each batch to
@@ -66,50 +70,35 @@ def _tfdata(
     """
     import tensorflow as tf
 
-    n = len(x_train) if window_steps is None else min(len(x_train), window_steps * batch_size * epochs)
-    images = tf.data.Dataset.from_tensor_slices((as_float(x_train[:n]), y_train[:n].astype(np.int32))).cache()
-    if window_steps is not None:
+    n = len(feed.x_train)
+    if feed.window_steps is not None:
+        n = min(n, feed.window_steps * feed.batch_size * feed.epochs)
+    images = tf.data.Dataset.from_tensor_slices((as_float(feed.x_train[:n]), feed.y_train[:n].astype(np.int32))).cache()
+    if feed.window_steps is not None:
         images = images.repeat()
-    images = images.shuffle(n, seed=seed, reshuffle_each_iteration=True)
-    batches = images.batch(batch_size).prefetch(tf.data.AUTOTUNE)
-    if window_steps is not None:
-        return _entries_of(batches, window_steps, model.steps_per_execution)
+    images = images.shuffle(n, seed=feed.seed, reshuffle_each_iteration=True)
+    batches = images.batch(feed.batch_size).prefetch(tf.data.AUTOTUNE)
+    if feed.window_steps is not None:
+        return _entries_of(batches, feed.window_steps, feed.model.steps_per_execution)
     return {"x": batches}
 
 
-def _arrays(
-    x_train: npt.NDArray[np.uint8],
-    y_train: npt.NDArray[np.uint8],
-    *,
-    model: keras.Model,
-    batch_size: int,
-    window_steps: int | None,
-    epochs: int,
-    seed: int,
-) -> dict[str, Any]:
+def _arrays(feed: Feed) -> dict[str, Any]:
     """Keras's own `fit` on NumPy arrays, which needs no TensorFlow; Keras shuffles, so `seed` has no say here.
 
     Inside a timed epoch: drawing one permutation, gathering each batch, copying it to the device.
     Keras ends `fit` when arrays run out of data before `steps_per_epoch`, so a window is an epoch over exactly
     `window_steps * batch_size` images: the first of the set, starting over where the set is smaller.
     """
-    if window_steps is not None:
-        n = window_steps * batch_size
+    x_train, y_train = feed.x_train, feed.y_train
+    if feed.window_steps is not None:
+        n = feed.window_steps * feed.batch_size
         chosen = slice(n) if n <= len(x_train) else np.arange(n) % len(x_train)
         x_train, y_train = x_train[chosen], y_train[chosen]
-    return {"x": as_float(x_train), "y": y_train.astype(np.int32), "batch_size": batch_size, "shuffle": True}
+    return {"x": as_float(x_train), "y": y_train.astype(np.int32), "batch_size": feed.batch_size, "shuffle": True}
 
 
-def _indices(
-    x_train: npt.NDArray[np.uint8],
-    y_train: npt.NDArray[np.uint8],
-    *,
-    model: keras.Model,
-    batch_size: int,
-    window_steps: int | None,
-    epochs: int,
-    seed: int,
-) -> dict[str, Any]:
+def _indices(feed: Feed) -> dict[str, Any]:
     """tf.data over a permutation of indices: each batch is gathered as uint8 on the host and cast on the device.
 
     Inside a timed epoch: drawing one permutation, gathering each batch, copying it to the device (a quarter of the
@@ -118,32 +107,24 @@ def _indices(
     import tensorflow as tf
 
     def batches_of(order: Any) -> Any:
-        starts = tf.data.Dataset.range(0, n, batch_size)
-        return starts.map(lambda start: order[start : start + batch_size])
+        starts = tf.data.Dataset.range(0, n, feed.batch_size)
+        return starts.map(lambda start: order[start : start + feed.batch_size])
 
-    n = len(x_train) if window_steps is None else window_steps * batch_size
+    n = len(feed.x_train) if feed.window_steps is None else feed.window_steps * feed.batch_size
     orders = tf.data.Dataset.from_generator(
-        lambda: entry_orders(len(x_train), batch_size, window_steps, seed),
+        lambda: entry_orders(len(feed.x_train), feed.batch_size, feed.window_steps, feed.seed),
         output_signature=tf.TensorSpec((n,), tf.int32),
     )
     with tf.device("CPU:0"):
-        images, labels = tf.constant(x_train), tf.constant(y_train)
+        images, labels = tf.constant(feed.x_train), tf.constant(feed.y_train)
     batches = orders.flat_map(batches_of).map(
         lambda order: (tf.gather(images, order), tf.gather(labels, order)), num_parallel_calls=tf.data.AUTOTUNE
     )
-    return _entries_of(batches.prefetch(tf.data.AUTOTUNE), math.ceil(n / batch_size), model.steps_per_execution)
+    steps = math.ceil(n / feed.batch_size)
+    return _entries_of(batches.prefetch(tf.data.AUTOTUNE), steps, feed.model.steps_per_execution)
 
 
-def _device(
-    x_train: npt.NDArray[np.uint8],
-    y_train: npt.NDArray[np.uint8],
-    *,
-    model: keras.Model,
-    batch_size: int,
-    window_steps: int | None,
-    epochs: int,
-    seed: int,
-) -> dict[str, Any]:
+def _device(feed: Feed) -> dict[str, Any]:
     """The images on the device: `workload.device_epochs`.
 
     Inside a timed epoch: copying an order of the images, 4 bytes each, to the device, and gathering and casting each
@@ -151,10 +132,17 @@ def _device(
     """
     from workload.device_epochs import device_input
 
-    return device_input(model, x_train, y_train, batch_size=batch_size, window_steps=window_steps, seed=seed)
+    return device_input(
+        feed.model,
+        feed.x_train,
+        feed.y_train,
+        batch_size=feed.batch_size,
+        window_steps=feed.window_steps,
+        seed=feed.seed,
+    )
 
 
-Pipeline = Callable[..., dict[str, Any]]  # called as the four above are
+Pipeline = Callable[[Feed], dict[str, Any]]
 PIPELINES: dict[str, Pipeline] = {"tfdata": _tfdata, "arrays": _arrays, "indices": _indices, "device": _device}
 BACKENDS = {"tfdata": ("tensorflow",), "indices": ("tensorflow",), "device": ("tensorflow", "jax")}  # others: any
 
@@ -242,8 +230,6 @@ def prepare(
     if not isinstance(model, _model_class(pipeline, backend)):
         raise ValueError(f"pipeline {pipeline} cannot train a {type(model).__name__}: make it with model_for.")
     steps_per_entry = window_steps or math.ceil(len(x_train) / batch_size)
-    data = PIPELINES[pipeline](
-        x_train, y_train, model=model, batch_size=batch_size, window_steps=window_steps, epochs=epochs, seed=seed
-    )
+    data = PIPELINES[pipeline](Feed(x_train, y_train, model, batch_size, window_steps, epochs, seed))
     # shuffling is the pipeline's, but for arrays; Keras warns if it is asked as well
     return FitInput({"shuffle": False, **data, "epochs": epochs}, steps_per_entry)
