@@ -28,6 +28,7 @@ from benchmarks.reference_table import held_out, published_rows, steady_rows
 from epochcast.cli import clock, run_command, table_text
 from epochcast.environment import utc_now
 from epochcast.files import write_json_atomically, write_text_atomically
+from epochcast.interval import Interval
 from epochcast.paths import CODE_ROOT, home
 from epochcast.tables import read_runs
 from model.calibration import log_errors
@@ -44,7 +45,7 @@ from model.fitting import (
     REFERENCE_ANN,
     fit_time_models,
 )
-from model.intervals import WITHIN, Interval, beyond_half_width, conformal_half_width
+from model.intervals import WITHIN, beyond_half_width, conformal_half_width
 from model.levels import Level, levels_of
 from model.order import order_violations, violations_by_axis
 from model.physics import MIN_ROWS, Array, Law, fit_gated_law

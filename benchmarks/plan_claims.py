@@ -35,10 +35,10 @@ from benchmarks.replay import (
 )
 from collect.grid import PlannedRun, spec_under
 from epochcast.assumptions import assumption
+from epochcast.interval import Interval
 from epochcast.schema import Conditions, RunConfig
 from model.cross_validation import REPEATS, cross_validate, forms_for
 from model.fitting import PHYSICS_ANN, fit_time_models
-from model.intervals import Interval
 from model.physics import MIN_ROWS
 from model.progress import Progress
 from model.splits import fold_masks

@@ -15,10 +15,11 @@ from typing import TypeVar
 import numpy as np
 
 from benchmarks.reference_table import steady_rows
+from epochcast.interval import Interval
 from epochcast.schema import AggRow
 from model.cross_validation import REPEATS, gather
 from model.fitting import PHYSICS_ANN, fit_time_models
-from model.intervals import WITHIN, Interval, conformal_half_width
+from model.intervals import WITHIN, conformal_half_width
 from model.progress import Progress
 from model.splits import FOLDS, fold_masks
 from model.startup import fit_excess, fit_overhead, whole_run

@@ -6,9 +6,10 @@ import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from epochcast.interval import Interval
 from epochcast.schema import AggRow, Conditions, RunConfig
 from epochcast.stats import MAD_TO_SD
-from model.intervals import HALF_WIDTH_SDS, Interval
+from model.intervals import HALF_WIDTH_SDS
 
 MIN_RUNS = 5  # of fewer the median absolute deviation may be 0 by chance
 MIN_POWERS = 3  # measured configurations: one or two tell of no spread

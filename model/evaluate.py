@@ -31,6 +31,7 @@ from epochcast.cli import (
 )
 from epochcast.environment import utc_now
 from epochcast.files import make_folder, write_json_atomically, write_text_atomically
+from epochcast.interval import Interval
 from epochcast.paths import home
 from epochcast.schema import AggRow, RunConfig
 from epochcast.stats import RegressionMetrics, mean_and_std
@@ -48,7 +49,7 @@ from model.cross_validation import (
 )
 from model.evaluation_figures import NAMES, draw_evaluation
 from model.fitting import LAW_ALONE, PHYSICS, PHYSICS_ANN, REFERENCE_ANN
-from model.intervals import Interval, Range, Widths, conformal_half_width
+from model.intervals import Range, Widths, conformal_half_width
 from model.learning_curves import learning_curves
 from model.order import order_violations
 from model.physics import GATE, GROUPS, fit_gated_law

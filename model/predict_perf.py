@@ -21,10 +21,11 @@ from epochcast.cli import (
     table_text,
 )
 from epochcast.environment import box_device_name
+from epochcast.interval import Interval
 from epochcast.schema import DEFAULT_CONFIG, AggRow, Conditions, RunConfig
 from model.card import error_text, half_width_text
 from model.energy import EnergyModel
-from model.intervals import BEYOND, WITHIN, Interval
+from model.intervals import BEYOND, WITHIN
 from model.measured import measured_rows
 from model.predictor import Choice, choose_model
 from workload.memory import MemoryModel

@@ -19,10 +19,11 @@ import numpy as np
 
 from epochcast.cells import columns
 from epochcast.environment import box_device_name
+from epochcast.interval import Interval
 from epochcast.paths import models_dir, pretrained_dir
 from epochcast.schema import TRAIN_N, Conditions, RunConfig
 from model.card import card_path, read_card
-from model.intervals import Interval, Range, Widths
+from model.intervals import Range, Widths
 from model.network import ACTIVATIONS, Network
 from model.physics import Law
 from model.startup import Excess, Overhead, WholeRun, from_json, whole_run

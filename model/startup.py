@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from epochcast.cli import significant
+from epochcast.interval import Interval, total
 from epochcast.schema import TRAIN_N, AggRow, RunConfig
-from model.intervals import PLACES, Interval, Range, Widths, beyond_half_width, conformal_half_width, total
+from model.intervals import PLACES, Range, Widths, beyond_half_width, conformal_half_width
 from model.levels import edge_axes, levels_of
 from model.physics import Array, Law, fit_law
 from model.splits import fold_masks, folds_for

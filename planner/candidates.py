@@ -18,9 +18,10 @@ from aggregate.runs_agg import is_chance
 from epochcast.assumptions import assumption, device_kind_of
 from epochcast.cli import significant
 from epochcast.environment import box_device_name
+from epochcast.interval import Interval, total
 from epochcast.schema import TRAIN_N, AggRow, RunConfig
 from model.design import DEFAULT_GRID
-from model.intervals import HALF_WIDTH_SDS, WITHIN, Interval, total
+from model.intervals import HALF_WIDTH_SDS, WITHIN
 from model.predictor import SavedModel
 from model.startup import Excess, Overhead, fit_excess, fit_overhead, whole_run
 from planner.repeat_spread import RepeatSpread

@@ -14,8 +14,8 @@ from collect.grid import PlannedRun, spec_under
 from collect.runner import RUN_ID, spec_id
 from epochcast.cells import columns
 from epochcast.environment import box_device_name, utc_now
+from epochcast.interval import Interval
 from epochcast.schema import Conditions, RunConfig, RunRecord, RunSpec
-from model.intervals import Interval
 from planner.candidates import Candidate
 from planner.margin import Margin
 from planner.plan import NOTHING_KNOWN, Knowledge, Plan

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 
 from epochcast.assumptions import assumption, device_kind_of
 from epochcast.cli import percent
+from epochcast.interval import Interval
 from epochcast.schema import AggRow
-from model.intervals import HALF_WIDTH_SDS, Interval
+from model.intervals import HALF_WIDTH_SDS
 
 LEAST_FREEDOM = 5  # degrees of freedom of a pooled spread; with fewer an assumption answers
 PARTS = {

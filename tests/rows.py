@@ -6,8 +6,9 @@ import random
 import statistics
 
 from epochcast.cells import columns
+from epochcast.interval import Interval
 from epochcast.schema import AggRow, Conditions, RunConfig, RunRecord
-from model.intervals import HALF_WIDTH_SDS, Interval
+from model.intervals import HALF_WIDTH_SDS
 from planner.candidates import Candidate
 from workload.shape import count_params
 

@@ -10,11 +10,12 @@ from rows import agg_row, run_costing
 
 from aggregate.runs_agg import aggregate
 from epochcast.assumptions import assumption
+from epochcast.interval import Interval
 from epochcast.paths import pretrained_dir
 from epochcast.schema import RunConfig
 from epochcast.tables import read_runs
 from model.design import DEFAULT_GRID
-from model.intervals import HALF_WIDTH_SDS, Interval, Widths
+from model.intervals import HALF_WIDTH_SDS, Widths
 from model.predictor import load_model
 from model.startup import Excess
 from planner.candidates import Candidate, CostRules, has_diverged, make_candidates

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 from rows import agg_row
 
+from epochcast.interval import Interval
 from epochcast.schema import Conditions, RunConfig
 from model.energy import EnergyModel
-from model.intervals import Interval
 
 GPU = Conditions(device_name="NVIDIA H100", backend="jax", precision="float32")
 STEADY = Interval(2.0, 1.8, 2.3)

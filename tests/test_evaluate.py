@@ -15,6 +15,7 @@ import pytest
 from rows import ROWS
 
 from aggregate.runs_agg import aggregate
+from epochcast.interval import Interval
 from epochcast.schema import AggRow, RunConfig
 from epochcast.stats import regression_metrics
 from epochcast.tables import read_runs, write_table
@@ -22,7 +23,7 @@ from model import evaluate
 from model.cross_validation import CrossValidation, cross_validate
 from model.evaluate import cross_conformal
 from model.fitting import PHYSICS, fit_time_models
-from model.intervals import Interval, conformal_half_width
+from model.intervals import conformal_half_width
 from model.learning_curves import learning_curves
 from model.startup import fit_excess, fit_overhead, to_json
 from model.time_model import Table

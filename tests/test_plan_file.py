@@ -11,8 +11,8 @@ from plans import light_run, row_of, write_plan
 from rows import random_runs, run_costing
 
 from collect.grid import spec_under
+from epochcast.interval import Interval
 from epochcast.schema import Conditions, RunConfig, RunSpec
-from model.intervals import Interval
 from planner.margin import NO_MARGIN, Margin
 from planner.plan import Knowledge, make_plan
 from planner.plan_file import ledger_of, plan_json, read_plan, source_of

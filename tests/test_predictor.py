@@ -15,12 +15,13 @@ from rows import ROWS
 
 from aggregate.runs_agg import aggregate
 from epochcast.environment import box_device_name
+from epochcast.interval import Interval, total
 from epochcast.paths import models_dir, pretrained_dir
 from epochcast.schema import Conditions, RunConfig
 from epochcast.tables import read_runs
 from model.card import card_sha256
 from model.features import feature_matrix
-from model.intervals import BEYOND, FAR, WITHIN, Interval, total
+from model.intervals import BEYOND, FAR, WITHIN
 from model.physics import fit_law
 from model.predictor import choose_model, contradicted, load_model
 from model.time_model import Table

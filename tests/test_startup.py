@@ -11,9 +11,10 @@ import pytest
 from rows import CONFIGS, agg_row, plausible_sec
 
 from aggregate.runs_agg import aggregate
+from epochcast.interval import Interval
 from epochcast.schema import RunConfig
 from epochcast.tables import read_runs
-from model.intervals import BEYOND, FAR, WITHIN, Interval, Range, Widths, conformal_half_width
+from model.intervals import BEYOND, FAR, WITHIN, Range, Widths, conformal_half_width
 from model.physics import Law
 from model.startup import (
     FORM,

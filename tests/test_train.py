@@ -15,12 +15,13 @@ from rows import CONFIGS, ROWS, agg_row, plausible_sec
 from aggregate.agg_table import write_agg
 from aggregate.runs_agg import aggregate
 from epochcast.files import sha256_of
+from epochcast.interval import Interval
 from epochcast.schema import AggRow, Conditions, RunConfig, RunRecord
 from epochcast.tables import append_row, read_runs, write_table
 from model.cross_validation import cross_validate, rows_sha256
 from model.features import FEATURE_NAMES, REFERENCE_FEATURE_NAMES, feature_matrix
 from model.fitting import PHYSICS, PHYSICS_ANN, REFERENCE_ANN, fit_time_models
-from model.intervals import FAR, Interval
+from model.intervals import FAR
 from model.order import order_violations
 from model.physics import Law, fit_gated_law
 from model.predictor import load_model
