@@ -8,8 +8,7 @@ counts them. Images are single ones: times a batch, multiply.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from epochcast.roofline import LayerRecord
 from epochcast.schema import RunConfig
 
 IMAGE_SIZE = 32
@@ -21,29 +20,52 @@ SOFTMAX_FLOP = 5 * CLASSES  # TensorFlow's profiler counts 5 per softmax element
 POOL_FLOP_PER_OUTPUT = 4  # a 2x2 window
 
 
-@dataclass(frozen=True, slots=True)
-class LayerRecord:
-    """One layer's work for one image. `outputs` are activation elements; FLOP are of the forward pass."""
-
-    name: str
-    kind: str  # conv | pool | dense
-    output_shape: tuple[int, ...]
-    params: int
-    macs: int
-    outputs: int
-    forward_flop: int
-
-
-def _conv(name: str, size: int, channels: int, filters: int) -> LayerRecord:
-    outputs = size * size * filters
-    macs = outputs * 9 * channels
+def _conv(name: str, size: int, channels: int, filters: int, is_first: bool) -> LayerRecord:
+    pixels = size * size
+    macs = pixels * filters * 9 * channels
     params = 9 * channels * filters + filters
-    return LayerRecord(name, "conv", (size, size, filters), params, macs, outputs, 2 * macs + outputs)
+    return LayerRecord(
+        name=name,
+        kind="conv",
+        output_shape=(size, size, filters),
+        params=params,
+        macs=macs,
+        inputs=pixels * channels,
+        outputs=pixels * filters,
+        forward_flop=2 * macs + pixels * filters,
+        weight_reads=params,
+        has_input_gradient=not is_first,
+    )
+
+
+def _pool(name: str, inputs: int, size: int, channels: int) -> LayerRecord:
+    outputs = size * size * channels
+    return LayerRecord(
+        name=name,
+        kind="pool",
+        output_shape=(size, size, channels),
+        params=0,
+        macs=0,
+        inputs=inputs,
+        outputs=outputs,
+        forward_flop=POOL_FLOP_PER_OUTPUT * outputs,
+        weight_reads=0,
+    )
 
 
 def _dense(name: str, inputs: int, units: int, activation_flop: int = 0) -> LayerRecord:
     macs = inputs * units
-    return LayerRecord(name, "dense", (units,), macs + units, macs, units, 2 * macs + units + activation_flop)
+    return LayerRecord(
+        name=name,
+        kind="dense",
+        output_shape=(units,),
+        params=macs + units,
+        macs=macs,
+        inputs=inputs,
+        outputs=units,
+        forward_flop=2 * macs + units + activation_flop,
+        weight_reads=macs + units,
+    )
 
 
 def layer_records(depth: int, base_filters: int) -> tuple[LayerRecord, ...]:
@@ -56,12 +78,10 @@ def layer_records(depth: int, base_filters: int) -> tuple[LayerRecord, ...]:
     layers: list[LayerRecord] = []
     size, channels, filters = IMAGE_SIZE, CHANNELS, base_filters
     for block in range(1, depth + 1):
-        layers.append(_conv(f"block{block}_conv1", size, channels, filters))
-        layers.append(_conv(f"block{block}_conv2", size, filters, filters))
-        size = (size + 1) // 2
-        outputs = size * size * filters
-        pool_flop = POOL_FLOP_PER_OUTPUT * outputs
-        layers.append(LayerRecord(f"block{block}_pool", "pool", (size, size, filters), 0, 0, outputs, pool_flop))
+        layers.append(_conv(f"block{block}_conv1", size, channels, filters, is_first=block == 1))
+        layers.append(_conv(f"block{block}_conv2", size, filters, filters, is_first=False))
+        inputs, size = size * size * filters, (size + 1) // 2
+        layers.append(_pool(f"block{block}_pool", inputs, size, filters))
         channels, filters = filters, 2 * filters
     layers.append(_dense("dense", size * size * channels, DENSE_UNITS))
     layers.append(_dense("probabilities", DENSE_UNITS, CLASSES, SOFTMAX_FLOP))
