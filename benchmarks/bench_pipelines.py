@@ -26,7 +26,6 @@ from typing import Any
 if not __package__:  # run by path: import from the checkout, not from this folder
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from benchmarks.gpu_peaks import GPU_PEAKS
 from benchmarks.pipeline_rates import TINY, Job, Rate, Setting, read_rate
 from benchmarks.roofline import ROOFLINE_BATCH_SIZE, ROOFLINE_CONFIGS, peaks_notes, roofline_table
 from epochcast.assumptions import device_kind_of
@@ -280,7 +279,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         ("--peak_tflops", "TFLOP/s in the precision of float32"),
         ("--peak_gb_per_sec", "GB/s of memory"),
     ):
-        help_text = f"this GPU's {what}, for its roofline (default: of its name in {GPU_PEAKS.name})"
+        help_text = f"this GPU's {what}, for its roofline (default: by its name, epochcast facts gpus)"
         parser.add_argument(flag, type=positive_float, help=help_text)
     args = parser.parse_args(argv)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Sequence
 
-from benchmarks.gpu_peaks import GPU_PEAKS, gpu_peaks
 from benchmarks.pipeline_rates import Rate
 from benchmarks.reference_table import steady_rows
 from epochcast.assumptions import device_kind_of
 from epochcast.cli import table_text
+from epochcast.hardware import UnknownGpuError, find_gpu
 from epochcast.paths import reference_data
 from workload.shape import BYTES_PER_FLOAT, CHANNELS, IMAGE_SIZE, layer_records, train_flop
 
@@ -51,12 +51,12 @@ def roofline_table(
     """
     lines: list[tuple[str | float | None, ...]] = []
     configs = {f"{depth},{filters}": (depth, filters) for depth, filters in ROOFLINE_CONFIGS}
-    reference = gpu_peaks(REFERENCE_GPU)
-    if reference is not None and reference_data().is_dir():
+    reference = find_gpu(REFERENCE_GPU)
+    if reference.tf32_tflops is not None and reference_data().is_dir():
         by_config = {(r.depth, r.base_filters, r.batch_size): r for r in steady_rows()}
         for model, (depth, filters) in configs.items():
             speed = by_config[depth, filters, ROOFLINE_BATCH_SIZE].thr_mean
-            bound = roofline_images_per_sec(depth, filters, reference.tf32_tflops, reference.gb_per_sec)
+            bound = roofline_images_per_sec(depth, filters, reference.tf32_tflops, reference.memory_bandwidth_gbs)
             lines.append((f"{REFERENCE_GPU}, published", model, "tfdata", "tf32", speed, bound, 100 * speed / bound))
     for rate in rates:
         if rate.model in configs and rate.batch_size == ROOFLINE_BATCH_SIZE and device_kind_of(rate.device) == "gpu":
@@ -76,17 +76,17 @@ def peaks_notes(rates: Iterable[Rate], peak_tflops: float | None, peak_gb_per_se
     """A line for each GPU in `rates`: its peaks and where they come from, or that they are not known."""
     notes = []
     for device, precision in sorted({(r.device, r.precision) for r in rates if device_kind_of(r.device) == "gpu"}):
-        peaks = gpu_peaks(device)
         tflops, gb_per_sec = _peaks_of(device, precision, peak_tflops, peak_gb_per_sec)
         if tflops is None or gb_per_sec is None:
             notes.append(
-                f"{device}: its peaks are not in {GPU_PEAKS}: give --peak_tflops and --peak_gb_per_sec for its share."
+                f"{device}: its peaks are not known (epochcast facts gpus): "
+                "give --peak_tflops and --peak_gb_per_sec for its share."
             )
             continue
         flags = {"--peak_tflops": peak_tflops, "--peak_gb_per_sec": peak_gb_per_sec}
         sources = [flag for flag, given in flags.items() if given]
-        if peaks is not None and len(sources) < len(flags):
-            sources.append(peaks.source)
+        if len(sources) < len(flags):
+            sources.append(find_gpu(device).source)
         notes.append(f"{device}: {precision} {tflops:g} TFLOP/s, {gb_per_sec:g} GB/s: {'; '.join(sources)}")
     return notes
 
@@ -95,7 +95,8 @@ def _peaks_of(
     device: str, precision: str, peak_tflops: float | None, peak_gb_per_sec: float | None
 ) -> tuple[float | None, float | None]:
     """TFLOP/s and GB/s: those given, else those known of a GPU of this name."""
-    peaks = gpu_peaks(device)
-    if peaks is None:
+    try:
+        gpu = find_gpu(device)
+    except UnknownGpuError:
         return peak_tflops, peak_gb_per_sec
-    return peak_tflops or peaks.tflops(precision), peak_gb_per_sec or peaks.gb_per_sec
+    return peak_tflops or gpu.tflops(precision), peak_gb_per_sec or gpu.memory_bandwidth_gbs

@@ -17,6 +17,7 @@ COMMANDS = {  # name: (module, what a user does with it)
     "grid": ("collect.run_grid", "measure a grid of runs, resuming where it was stopped"),
     "recover": ("collect.recover", "append finished runs that could not be appended"),
     "doctor": ("collect.doctor", "whether this box is fit to measure, and what to do where it is not"),
+    "facts": ("epochcast.facts_command", "GPUs, prices and carbon that estimates rest on, with their sources"),
     "check": ("aggregate.check", "check a table of runs by named rules"),
     "aggregate": ("aggregate.agg_table", "average the repeats of each configuration"),
     "compare": ("aggregate.compare", "is it faster? two machines, or two conditions, configuration by configuration"),
