@@ -1,0 +1,254 @@
+"""What joules mean: kWh at the wall, money and CO2 at a place, each with the range that is known of it.
+
+Board energy is that of the GPU board alone. Wall energy = (board + host) x PUE; while the host is unknown it is that of
+the board x PUE, and is called so. Nothing is looked up on the network.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cache
+
+from epochcast.assumptions import assumption
+from epochcast.facts import Gpu, cloud_prices, preferred, year_words
+from epochcast.interval import Interval
+from epochcast.places import Place, Sourced, world
+
+J_PER_KWH = 3.6e6
+SEC_PER_HOUR = 3600.0
+HOURS_PER_YEAR = 8760.0
+G_PER_KG = 1000.0
+ENERGY_FORMULAS = ("board_power", "mlcost")
+
+
+# --- energy -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class BoardEnergy:
+    """Joules of a run's GPU boards, and by which method they are known."""
+
+    joules: Interval
+    method: str
+    has_overhead: bool = False  # the method counts host and cooling itself
+
+    @property
+    def kwh(self) -> Interval:
+        return self.joules.times(1 / J_PER_KWH)
+
+
+@cache
+def board_power_share() -> Interval:
+    """Mean board power over power limit while a GPU trains, with the band of what was published."""
+    names = ("board_power_share", "board_power_share_low", "board_power_share_high")
+    return Interval(*(assumption(name, "gpu").value for name in names))
+
+
+def board_power_model(wall: Interval, limit_w: float, limit_is: str = "power limit") -> BoardEnergy:
+    """Energy where no power was measured: a share of the power limit, from the lowest in the shortest time up.
+
+    Args:
+        wall: seconds of the run.
+        limit_is: what `limit_w` is, for the words: the limit in force, or the TDP of the facts.
+    """
+    share = board_power_share()
+    words = f"board-power model: {share.value:g} x {limit_is} {limit_w:g} W, band {share.low:g} to {share.high:g}"
+    return BoardEnergy(wall.times(limit_w).by(share), words)
+
+
+def mlcost_energy(wall: Interval, tdp_w: float, gpus: int = 1) -> BoardEnergy:
+    """Energy by MLCost's formula, TDP x GPUs x utilization x overhead x time; its range is that of the time alone."""
+    utilization, overhead = (assumption(f"mlcost_{name}", "gpu").value for name in ("utilization", "overhead"))
+    words = f"MLCost's formula: TDP {tdp_w:g} W x {gpus} x {utilization:.2f} x {overhead:.2f}; its error is not known"
+    return BoardEnergy(wall.times(tdp_w * gpus * utilization * overhead), words, has_overhead=True)
+
+
+# --- rules and rates --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class FootprintRules:
+    """Where a run is done and what of its costs is given; None and no place: as the facts have it, world average."""
+
+    places: tuple[Place, ...] = ()
+    usd_per_kwh: float | None = None
+    gco2_per_kwh: float | None = None
+    pue: float | None = None
+    usd_per_gpu_hour: float | None = None
+    host_w: float | None = None  # mean power of all but the GPU boards
+    has_embodied: bool = False
+    energy_formula: str = "board_power"
+    gpus: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("usd_per_kwh", "gco2_per_kwh", "usd_per_gpu_hour", "host_w"):
+            if (value := getattr(self, name)) is not None and not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"{name} must be a finite number of at least 0, got {value:g}.")
+        if self.pue is not None and not (math.isfinite(self.pue) and self.pue >= 1):
+            raise ValueError(f"pue must be at least 1 (no building takes less than its computers), got {self.pue:g}.")
+        if self.energy_formula not in ENERGY_FORMULAS:
+            raise ValueError(
+                f"energy_formula must be one of {', '.join(ENERGY_FORMULAS)}, got {self.energy_formula!r}."
+            )
+        if self.gpus < 1:
+            raise ValueError(f"gpus must be at least 1, got {self.gpus}.")
+        if self.energy_formula == "mlcost" and (self.pue is not None or self.host_w is not None):
+            raise ValueError("energy_formula mlcost counts host and cooling itself: leave pue and host_w out.")
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """A price or an intensity with where it comes from: in short words, and in full."""
+
+    value: Interval
+    words: str
+    source: str
+
+    @classmethod
+    def given(cls, value: float) -> Rate:
+        """One that the user named: exact."""
+        return cls(Interval(value, value, value), "as given", "as given")
+
+    @classmethod
+    def of(cls, fact: Sourced) -> Rate:
+        notes = f"; {fact.notes}" if fact.notes else ""
+        name = fact.source.partition(" (")[0]  # without its address
+        return cls(fact.value, f"{name} {fact.year_words}{notes}", f"{fact.source}, {fact.year_words}{notes}")
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """What energy and time cost at one place; None is unknown."""
+
+    place: Place
+    is_named: bool  # whether the user said that it is there
+    rules: FootprintRules
+    g_per_kwh: Rate
+    usd_per_kwh: Rate | None
+    usd_per_gpu_hour: Rate | None
+
+
+def rates_of(rules: FootprintRules, gpu: Gpu | None) -> tuple[Rates, ...]:
+    """The rates at each place of the rules, in their order; one of the world's average where none is named.
+
+    Args:
+        gpu: whose hours in a cloud are priced, None where it is not known.
+    """
+    usd_per_gpu_hour = _cloud_rate(gpu) if rules.usd_per_gpu_hour is None else Rate.given(rules.usd_per_gpu_hour)
+    found = []
+    for place in rules.places or (world(),):
+        electricity = None if place.electricity is None else Rate.of(place.electricity)
+        found.append(
+            Rates(
+                place,
+                is_named=bool(rules.places),
+                rules=rules,
+                g_per_kwh=Rate.of(place.carbon) if rules.gco2_per_kwh is None else Rate.given(rules.gco2_per_kwh),
+                usd_per_kwh=electricity if rules.usd_per_kwh is None else Rate.given(rules.usd_per_kwh),
+                usd_per_gpu_hour=usd_per_gpu_hour,
+            )
+        )
+    return tuple(found)
+
+
+def _cloud_rate(gpu: Gpu | None) -> Rate | None:
+    """The newest on-demand price of a GPU's hour, with the range of all; a disputed one is never taken."""
+    if gpu is None:
+        return None
+    offers = [
+        price
+        for price in cloud_prices()
+        if price.gpu == gpu.name and price.offer == "on-demand" and price.confidence != "disputed"
+    ]
+    if not offers:
+        return None
+    newest = preferred(offers)
+    words = f"{newest.provider} {newest.instance} {newest.offer}, {year_words(newest.year)}"
+    source = f"{words}: {newest.source}"
+    if len(offers) == 1:
+        return Rate(Interval(newest.usd_per_gpu_hour), f"{words}, the only one on record", source)
+    others = ", ".join(f"{offer.provider} {year_words(offer.year)}" for offer in offers)
+    value = Interval.of_spread(newest.usd_per_gpu_hour, [offer.usd_per_gpu_hour for offer in offers])
+    return Rate(value, f"{words}; range over {others}", f"{source}; range over {others}")
+
+
+# --- footprint --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """What one run takes, costs and emits at one place; None is unknown."""
+
+    rates: Rates
+    wall: Interval  # seconds
+    energy: BoardEnergy | None
+    wall_kwh: Interval | None
+    electricity_usd: Interval | None
+    cloud_usd: Interval | None
+    operational_kg_co2e: Interval | None
+    embodied_kg_co2e: Interval | None  # of the GPUs' making; None where it was not asked for
+
+    @property
+    def board_kwh(self) -> Interval | None:
+        """Energy of the GPU boards alone, unknown where the method counts more."""
+        return None if self.energy is None or self.energy.has_overhead else self.energy.kwh
+
+
+def footprint(energy: BoardEnergy | None, wall: Interval, rates: Rates) -> Footprint:
+    """The footprint of a run.
+
+    Args:
+        energy: of all its boards, None where it is unknown, as on a CPU.
+        wall: its seconds.
+        rates: of the place where it is done.
+    """
+    rules = rates.rules
+    wall_kwh = None if energy is None else energy.kwh
+    if wall_kwh is not None and rules.host_w is not None:
+        wall_kwh = together(wall_kwh, wall.times(rules.host_w / J_PER_KWH))
+    if wall_kwh is not None:
+        wall_kwh = wall_kwh.times(rules.pue or 1.0)
+    gpu_hours = wall.times(rules.gpus / SEC_PER_HOUR)
+    return Footprint(
+        rates,
+        wall,
+        energy,
+        wall_kwh,
+        electricity_usd=_priced(wall_kwh, rates.usd_per_kwh),
+        cloud_usd=_priced(gpu_hours, rates.usd_per_gpu_hour),
+        operational_kg_co2e=None if wall_kwh is None else wall_kwh.by(rates.g_per_kwh.value).times(1 / G_PER_KG),
+        embodied_kg_co2e=gpu_hours.by(embodied().kg_per_hour) if rules.has_embodied else None,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Embodied:
+    """What the making of a GPU emitted, and over how much service it is spread: assumptions, all three."""
+
+    kg_co2e: Interval  # of one GPU
+    lifetime_years: float
+    use_share: float  # of its service life, in which it computes
+
+    @property
+    def kg_per_hour(self) -> Interval:
+        return self.kg_co2e.times(1 / (self.lifetime_years * HOURS_PER_YEAR * self.use_share))
+
+
+@cache
+def embodied() -> Embodied:
+    """The assumptions in force."""
+    names = ("kg_co2e", "kg_co2e_low", "kg_co2e_high", "lifetime_years", "use_share")
+    made, low, high, years, share = (assumption(f"embodied_{name}", "gpu").value for name in names)
+    return Embodied(Interval(made, low, high), years, share)
+
+
+def _priced(amount: Interval | None, rate: Rate | None) -> Interval | None:
+    return None if amount is None or rate is None else amount.by(rate.value)
+
+
+def together(a: Interval, b: Interval) -> Interval:
+    """The sum of two that grow with the same time, so that they are off in the same direction: their ends add."""
+    if a.low is None or a.high is None or b.low is None or b.high is None:
+        return Interval(a.value + b.value)
+    return Interval(a.value + b.value, a.low + b.low, a.high + b.high)

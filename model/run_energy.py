@@ -1,0 +1,151 @@
+"""Board energy of a whole run: from what was measured as far as it reaches, else from the board's power limit.
+
+What is counted how: every epoch at the energy of a steady one; what the first takes on top of that at their mean power;
+the process's start and end at the idle power where that was measured, else at the mean power, the most it can be. Low
+ends take the idle power for both, and nothing at all where it was never measured.
+"""
+
+from __future__ import annotations
+
+import logging
+import statistics
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from epochcast.environment import box_device_name
+from epochcast.facts import Gpu
+from epochcast.footprint import BoardEnergy, FootprintRules, board_power_model, mlcost_energy, together
+from epochcast.interval import Interval
+from epochcast.nvml import open_nvml, visible_gpu
+from epochcast.paths import runs_csv
+from epochcast.schema import RunConfig, RunRecord
+from epochcast.tables import read_runs
+from model.energy import EnergyModel
+from model.predictor import Forecast
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredBoard:
+    """What is known of a GPU board beside its energy; None is unknown."""
+
+    idle_power_w: float | None = None
+    power_limit_w: float | None = None
+
+    @classmethod
+    def of(cls, device_name: str | None, records: Iterable[RunRecord]) -> MeasuredBoard:
+        """The medians of the runs on this device."""
+        own = [record for record in records if device_name is not None and record.device_name == device_name]
+        idle = [record.idle_power_w for record in own if record.idle_power_w is not None]
+        limit = [record.power_limit_w for record in own if record.power_limit_w is not None]
+        return cls(statistics.median(idle) if idle else None, statistics.median(limit) if limit else None)
+
+
+def measured_board(device_name: str | None) -> MeasuredBoard:
+    """The board of a device by the default runs.csv, its power limit else by this box's driver if it is this box's."""
+    runs, records = runs_csv(), []
+    if runs.exists():
+        try:
+            records = read_runs(runs).rows
+        except (ValueError, OSError) as error:
+            logger.warning("power limit and idle power are told without measured runs: %s", error)
+    board = MeasuredBoard.of(device_name, records)
+    if board.power_limit_w is None and device_name == box_device_name():
+        return MeasuredBoard(board.idle_power_w, _limit_here(device_name))
+    return board
+
+
+def _limit_here(device_name: str) -> float | None:
+    nvml = open_nvml()
+    if nvml is None:
+        return None
+    with nvml:
+        gpu = visible_gpu(nvml, "auto")
+        return gpu.power_limit_w() if gpu is not None and gpu.name == device_name else None
+
+
+def run_seconds(forecast: Forecast, epochs: int) -> tuple[Interval, str | None]:
+    """The seconds of a run as far as they are known, and in words what is not among them.
+
+    Args:
+        forecast: of so many `epochs`.
+    """
+    if forecast.run.wall is not None:
+        return forecast.run.wall, None
+    if forecast.run.training is not None:
+        return forecast.run.training, "without the process's start and end, which are unknown"
+    words = "without the process's start and end, the first epoch as any other: both are unknown"
+    return forecast.steady.times(epochs), words
+
+
+def run_energy(
+    config: RunConfig,
+    epochs: int,
+    forecast: Forecast,
+    energy: EnergyModel,
+    board: MeasuredBoard,
+    gpu: Gpu | None,
+    rules: FootprintRules,
+) -> BoardEnergy | None:
+    """Joules of a run of a configuration; None where neither power nor a limit is known, as on a CPU.
+
+    Args:
+        forecast: of so many `epochs`.
+        energy: what rows under the forecast's conditions measured.
+        board: the device's idle power and power limit.
+        gpu: the device by the facts; None if they do not have it.
+        rules: with `energy_formula` mlcost its formula answers, whatever was measured.
+
+    Raises:
+        ValueError: if MLCost's formula is asked for and the device's TDP is unknown.
+    """
+    seconds, missing = run_seconds(forecast, epochs)
+    if rules.energy_formula == "mlcost":
+        if gpu is None or gpu.tdp_w is None:
+            raise ValueError(
+                "energy_formula mlcost needs the TDP of the device, and the facts have none of it. Leave it out, or "
+                "see epochcast facts gpus."
+            )
+        return _with_words(mlcost_energy(seconds, gpu.tdp_w, rules.gpus), missing)
+    steady = energy.per_epoch(config, forecast.steady)
+    if steady is not None:
+        start, start_words = _start(forecast, steady.joules.value / forecast.steady.value, board.idle_power_w)
+        joules = together(steady.joules.times(epochs), start)
+        return _with_words(BoardEnergy(joules, f"{steady.basis}; {start_words}"), missing)
+    if board.power_limit_w is not None:
+        return _with_words(board_power_model(seconds, board.power_limit_w), missing)
+    if gpu is not None and gpu.tdp_w is not None:
+        return _with_words(board_power_model(seconds, gpu.tdp_w, "TDP"), missing)
+    return None
+
+
+def _start(forecast: Forecast, mean_w: float, idle_w: float | None) -> tuple[Interval, str]:
+    """Joules beside steady epochs, and how they are priced."""
+    excess, overhead = _excess(forecast), forecast.run.overhead
+    low_w = 0.0 if idle_w is None else min(idle_w, mean_w)
+    at_excess = Interval(mean_w, low_w, mean_w)
+    at_overhead = Interval(mean_w if idle_w is None else low_w, low_w, mean_w)
+    joules = Interval(0.0, 0.0, 0.0)
+    for seconds, watts in ((excess, at_excess), (overhead, at_overhead)):
+        if seconds is not None:
+            joules = together(joules, seconds.by(watts))
+    if idle_w is None:
+        return joules, f"start-up at {mean_w:.0f} W, the most it can be"
+    return joules, f"first epoch's excess at {mean_w:.0f} W, start and end of the process at {low_w:.0f} W idle"
+
+
+def _excess(forecast: Forecast) -> Interval | None:
+    """Seconds of the first epoch beyond a steady one."""
+    first, steady = forecast.run.first_epoch, forecast.steady.value
+    if first is None:
+        return None
+    if first.low is None or first.high is None:
+        return Interval(max(0.0, first.value - steady))
+    return Interval(max(0.0, first.value - steady), max(0.0, first.low - steady), max(0.0, first.high - steady))
+
+
+def _with_words(energy: BoardEnergy, words: str | None) -> BoardEnergy:
+    if words is None:
+        return energy
+    return BoardEnergy(energy.joules, f"{energy.method}; {words}", energy.has_overhead)
