@@ -7,12 +7,11 @@ measuring is impossible now, or would be untrue; warnings do not fail.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -41,7 +40,6 @@ from collect.gpu_checks import (
     ON_CPU,
     cuda_libraries_check,
     device_check,
-    first_installed,
     gpu_checks,
     kind_of_run,
 )
@@ -50,6 +48,7 @@ from epochcast.cli import EXIT_FAILED, EXIT_OK, add_json_flag, make_parser, path
 from epochcast.environment import has_nvidia_driver, load_average, snapshot
 from epochcast.framework import framework_details
 from epochcast.host_load import host_cpu_times, other_cores
+from epochcast.installed import PACKAGES, backend_name, first_installed
 from epochcast.nvml import nvml_problem, open_nvml, visible_gpu
 from epochcast.paths import CODE_ROOT, logs_dir, runs_csv
 from epochcast.schema import RunSpec
@@ -57,23 +56,6 @@ from epochcast.schema import RunSpec
 LOOK_SEC = 1.0  # how long the host's load is watched
 DEEP_TIMEOUT_SEC = 180.0  # a framework starts in seconds; its first time on a GPU may take a minute
 WIDTH = 100
-PACKAGES = {  # how each is called in Python: the packages that bring it
-    "tensorflow": ("tensorflow", "tensorflow-cpu", "tf-nightly"),
-    "keras": ("keras", "keras-nightly"),
-    "jax": ("jax",),
-    "torch": ("torch",),
-}
-
-
-def backend_name(environ: Mapping[str, str] = os.environ) -> str:
-    """The backend that Keras will take: $KERAS_BACKEND, else its own settings file, else TensorFlow."""
-    if chosen := environ.get("KERAS_BACKEND"):
-        return chosen
-    settings = Path(environ.get("KERAS_HOME") or Path.home() / ".keras").expanduser() / "keras.json"
-    try:
-        return str(json.loads(settings.read_text())["backend"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return "tensorflow"
 
 
 def versions_check(backend: str) -> Check:

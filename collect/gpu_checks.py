@@ -5,14 +5,13 @@ from __future__ import annotations
 import ctypes
 import ctypes.util
 import os
-from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from collect.box_checks import GIB, Check, judged, memory_text
 from epochcast.cli import percent
 from epochcast.disturbance import SLOWDOWNS
 from epochcast.environment import cpu_name, driver_version, gpu_names
+from epochcast.installed import installed
 from epochcast.nvml import Nvml, NvmlGpu
 
 HOT_C = 80.0  # data-centre GPUs slow down between 83 and 92 C: an idle one this hot has no room left
@@ -174,16 +173,3 @@ def cuda_libraries_check(backend: str) -> Check:
         return Check("cuda", "ok", f"the system's {library}")
     remedy = INSTALL_GPU if backend == "tensorflow" else 'pip install "jax[cuda12]"'
     return Check("cuda", "problem", f"{backend} is here without CUDA libraries: it sees no GPU", f"{remedy}, {ON_CPU}")
-
-
-def installed(name: str) -> str | None:
-    """Version of an installed package, None where it is not."""
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
-
-
-def first_installed(names: Sequence[str]) -> str | None:
-    """Version of the first of the packages that is installed."""
-    return next((number for name in names if (number := installed(name))), None)

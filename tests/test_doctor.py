@@ -29,10 +29,11 @@ from collect.box_checks import (
     processor_check,
     table_check,
 )
-from collect.doctor import backend_name, screen, verdict, versions_check
+from collect.doctor import screen, verdict, versions_check
 from collect.gpu_checks import clocks_check, cuda_libraries_check, device_check, neighbours_check
 from epochcast.cells import columns, header_line
 from epochcast.environment import cpu_count
+from epochcast.installed import backend_name
 from epochcast.nvml import NvmlGpu
 from epochcast.paths import CODE_ROOT
 from epochcast.schema import Exclusion, FailureRecord, RunRecord

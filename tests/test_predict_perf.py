@@ -11,12 +11,19 @@ from itertools import product
 
 import pytest
 
+from epochcast import environment
+from epochcast.cells import columns
 from epochcast.environment import box_device_name
-from epochcast.paths import CODE_ROOT, models_dir, pretrained_dir
-from epochcast.schema import DEFAULT_CONFIG, Conditions, RunConfig
+from epochcast.facts import gpus
+from epochcast.paths import CODE_ROOT, models_dir, pretrained_dir, runs_agg_csv
+from epochcast.schema import DEFAULT_CONFIG, AggRow, Conditions, RunConfig
+from epochcast.tables import write_table
 from model import predict_perf
+from model.answer import predict
+from model.answer_figure import draw_batches
 from model.card import card_sha256
 from model.predictor import choose_model, load_model
+from tests.rows import agg_row
 from workload.shape import count_params
 
 PRETRAINED = pretrained_dir() / "a100.keras"
@@ -182,7 +189,7 @@ def test_parts_that_the_rows_lacked_are_null_and_unknown(capsys, tmp_path, lacki
 
 def test_several_batch_sizes_are_a_table_with_intervals(capsys):
     out = ask(capsys, "--batch_size", "64:256:x2").out.splitlines()
-    assert out[0] == f"depth: {DEFAULT_CONFIG.depth}"
+    assert out[1] == f"depth: {DEFAULT_CONFIG.depth}"
     header = next(i for i, line in enumerate(out) if line.startswith("batch_size"))
     assert out[header].split() == [
         "batch_size",
@@ -240,8 +247,8 @@ def test_a_plot_is_written_and_named(capsys, tmp_path, name, start):
 
 def test_batch_sizes_are_drawn_from_the_smallest_to_the_largest_in_whatever_order_they_are_asked_for():
     choice = choose_model(path=PRETRAINED)
-    answers = [predict_perf.predict(RunConfig(3, 32, b), choice) for b in (512, 64, 1024, 16)]
-    time, throughput = predict_perf.draw_batches(answers).axes
+    answers = [predict(RunConfig(3, 32, b), choice) for b in (512, 64, 1024, 16)]
+    time, throughput = draw_batches(answers).axes
     for axes, name in ((time, "predicted_avg_time_sec"), (throughput, "predicted_images_per_sec_derived")):
         (line,) = axes.lines
         values = {a["batch_size"]: a[name] for a in answers}
@@ -307,6 +314,205 @@ def test_what_is_no_condition_is_refused(capsys):
     out, err = ask(capsys, "--conditions", "gpu=A100", code=1)
     assert out == ""
     assert "error: gpu: not a condition; use device_name, " in err
+
+
+# --- this box, and other GPUs -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def cpu_box(tmp_path, monkeypatch):
+    """A box without a GPU."""
+    monkeypatch.setattr(environment, "NVIDIA_PROC", tmp_path / "no driver")
+
+
+def gpu_rows(out):
+    """The lines of the table of GPUs, by the GPU's name."""
+    lines = out.splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("GPU "))
+    rows = {}
+    for line in lines[start + 1 :]:
+        if line.startswith("carried over: "):
+            return rows
+        name, *_ = line.split("  ")
+        rows[name] = line
+    raise AssertionError("the table does not end")
+
+
+def test_the_first_line_says_in_what_this_box_differs(capsys, cpu_box):
+    first = ask(capsys).out.splitlines()[0]
+    assert first.startswith(f"differs: device NVIDIA A100 80GB PCIe, here {box_device_name()}; ")
+    assert first.endswith(": no estimate for a CPU")
+    answer = ask_json(capsys, "--precision", "mixed_float16")
+    assert answer["differs"]["device"] == {"model": "NVIDIA A100 80GB PCIe", "here": box_device_name()}
+    assert answer["differs"]["precision"] == {"model": "float32", "here": "mixed_float16"}
+    assert (answer["here_avg_time_sec"], answer["here_basis"]) == (None, "no estimate for a CPU")
+
+
+def test_a_box_of_another_gpu_says_what_it_would_take_in_the_first_line(capsys, tmp_path, monkeypatch):
+    information = tmp_path / "nvidia" / "gpus" / "0" / "information"
+    information.parent.mkdir(parents=True)
+    information.write_text("Model: NVIDIA H100 80GB HBM3\n")
+    monkeypatch.setattr(environment, "NVIDIA_PROC", tmp_path / "nvidia")
+    (there,) = ask_json(capsys, "--gpu", "H100 SXM5")["gpus"]
+    assert ask_json(capsys)["here_avg_time_sec"] == there["predicted_avg_time_sec"]
+    first = ask(capsys).out.splitlines()[0]
+    low, high = (f"{there[f'predicted_avg_time_sec_{end}']:.2f}" for end in ("low", "high"))
+    assert f"{there['predicted_avg_time_sec']:.2f} s/epoch ({low} to {high}) here, speed row: " in first
+    several = ask(capsys, "--batch_size", "64,128").out.splitlines()[0]
+    assert "here batch 64 " in several
+    assert f"batch 128 {there['predicted_avg_time_sec']:.2f} s/epoch ({low} to {high})" in several
+
+
+def test_gpus_are_a_table_after_the_answer_that_says_what_was_scaled(capsys):
+    plain = ask(capsys).out
+    out = ask(capsys, "--gpu", "NVIDIA H100 80GB HBM3; T4", "--gpu", "H200 SXM").out
+    assert out.startswith(plain)
+    rows = gpu_rows(out)
+    assert list(rows) == ["H200 SXM", "H100 SXM5", "T4"]  # the fastest first
+    answers = {a["gpu"]: a for a in ask_json(capsys, "--gpu", "T4;H100 SXM5;H200 SXM")["gpus"]}
+    for name, line in rows.items():
+        answer = answers[name]
+        seconds, low, high = (answer[f"predicted_avg_time_sec{end}"] for end in ("", "_low", "_high"))
+        assert f"{seconds:.2f}  {low:.2f} to {high:.2f}" in line
+        assert answer["basis"] in line
+        assert line.endswith(f"{answer['memory_fit']} {answer['memory_gb']:g} GB")
+    assert f"of its epoch {100 * answers['T4']['device_share']:.1f} % is arithmetic and memory" in out
+    assert "speed row: published speeds of a convolutional network on both GPUs, x/÷" in out
+
+
+def test_one_gpu_says_what_its_ratio_rests_on(capsys):
+    out = ask(capsys, "--gpu", "H100 SXM5").out
+    (answer,) = ask_json(capsys, "--gpu", "H100 SXM5")["gpus"]
+    assert out.splitlines()[-1] == f"speed row: {answer['basis_words']}"
+    assert "resnet50 1014 and 1895 images/s" in answer["basis_words"]
+
+
+def test_all_gpus_are_answered_or_left_out_counted_and_named(capsys):
+    answer = ask_json(capsys, "--all_gpus", "--precision", "mixed_bfloat16")
+    ((reason, names),) = answer["gpus_left_out"].items()
+    assert reason == "without a known rate in mixed_bfloat16"
+    assert "V100 SXM2 16GB" in names
+    assert len(answer["gpus"]) + len(names) == len(gpus())
+    assert {gpu["precision"] for gpu in answer["gpus"]} == {"mixed_bfloat16"}
+    out = ask(capsys, "--all_gpus", "--precision", "mixed_bfloat16").out
+    assert f"left out: {len(names)} GPUs {reason}: {', '.join(names)}" in out
+    times = [gpu["predicted_avg_time_sec"] for gpu in answer["gpus"]]
+    assert times == sorted(times)
+    assert list(gpu_rows(out)) == [gpu["gpu"] for gpu in answer["gpus"]]
+
+
+def test_a_row_measured_on_the_gpu_asked_for_wins(capsys):
+    saved = load_model(PRETRAINED)
+    known = {name: getattr(saved.conditions, name) for name in columns(Conditions)}
+    known["device_name"] = "NVIDIA H100 80GB HBM3"
+    runs_agg_csv().parent.mkdir(parents=True)
+    write_table(runs_agg_csv(), [agg_row(3, 32, 128, 1.25, 3, 0.01, **known)], AggRow)
+    (answer,) = ask_json(capsys, "--gpu", "H100 SXM5")["gpus"]
+    assert (answer["basis"], answer["predicted_avg_time_sec"]) == ("measured", 1.25)
+    out = ask(capsys, "--gpu", "H100 SXM5").out
+    assert out.splitlines()[-1].startswith("measured: measured on NVIDIA H100 80GB HBM3, 3 runs")
+    assert "carried over" not in out
+
+
+def test_with_epochs_each_gpu_has_energy_money_and_co2_of_its_own(capsys):
+    flags = ("--gpu", "H100 SXM5;T4;RTX 4090", "--epochs", 50, "--region", "DE,FR", "--sort", "cost")
+    answers = ask_json(capsys, *flags)["gpus"]
+    assert [a["gpu"] for a in answers] == ["T4", "H100 SXM5", "RTX 4090"]  # of the last no price to rent is known
+    for answer in answers:
+        assert [found["region"] for found in answer["footprints"]] == ["DE", "FR"]
+        german, french = answer["footprints"]
+        assert german["wall_kwh"] == french["wall_kwh"] > 0
+        assert german["operational_kg_co2e"] > french["operational_kg_co2e"]
+    assert answers[2]["footprints"][0]["cloud_usd"] is None
+    out = ask(capsys, *flags).out
+    assert "energy T4: board-power model: 0.5 x TDP 70 W" in out
+    assert "cloud H100 SXM5: 3.90 USD/GPU hour (Crusoe H100 HGX 80GB on-demand, 2025-12" in out
+    assert "wall kWh: GPU board only (host unknown: --host_w), PUE 1" in out
+    assert "region: world average, not your location" in ask(capsys, "--gpu", "T4", "--epochs", 50).out
+
+
+def test_several_batch_sizes_have_a_table_of_gpus_each(capsys):
+    out = ask(capsys, "--gpu", "T4", "--batch_size", "64,128").out
+    assert [line for line in out.splitlines() if line.startswith("batch_size: ")] == [
+        "batch_size: 64",
+        "batch_size: 128",
+    ]
+    answers = ask_json(capsys, "--gpu", "T4", "--batch_size", "64,128")["predictions"]
+    assert answers[1] == ask_json(capsys, "--gpu", "T4", "--batch_size", 128)
+
+
+@pytest.mark.parametrize("name", ["A100", "H100", "RTX A1000", "NVIDIA A100-SXM4-80GB MIG 1g.10gb", "GeForce 9999"])
+def test_an_unknown_or_ambiguous_gpu_gives_the_nearest_names_and_no_number(capsys, name):
+    out, err = ask(capsys, "--gpu", f"T4;{name}", code=1)
+    assert out == ""
+    assert f"error: no GPU is known by exactly the name {name!r}. The nearest names: " in err
+
+
+def test_a_gpu_that_lacks_the_precision_is_one_clear_error(capsys):
+    out, err = ask(capsys, "--gpu", "T4", "--precision", "mixed_bfloat16", code=1)
+    assert out == ""
+    assert "error: T4 has no known bf16 rate, which mixed_bfloat16 needs" in err
+
+
+def test_a_model_of_a_processor_can_not_be_carried(capsys, tmp_path):
+    known = json.loads(PRETRAINED.with_suffix(".json").read_text())["conditions"]
+    path = changed_copy(tmp_path, conditions={**known, "device_name": "AMD EPYC 9B14 (2 cores)"})
+    out, err = ask(capsys, "--model", path, "--gpu", "T4", code=1)
+    assert out == ""
+    assert "error: nothing to carry a time over from: the model is of AMD EPYC 9B14 (2 cores)" in err
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--sort", "time"), "--sort orders GPUs: give --gpu or --all_gpus, too"),
+        (("--gpu", "T4", "--all_gpus"), "--gpu and --all_gpus: give one of the two"),
+        (("--gpu", "T4", "--sort", "co2"), "--sort co2: energy, money and CO2 are a whole run's; give --epochs, too"),
+        (("--region", "DE"), "--region: energy, money and CO2 are a whole run's; give --epochs, too"),
+        (("--gpu", "T4;"), "expected NAME or NAME;NAME"),
+        (("--epochs", "5", "--pue", "0.9"), "expected at least 1"),
+        (("--epochs", "5", "--usd_per_kwh", "-1"), "expected a finite number of at least 0"),
+        (("--epochs", "5", "--region", "Atlantis"), "no region 'Atlantis'"),
+        (("--precision", "float64"), "invalid choice: 'float64'"),
+    ],
+)
+def test_flags_that_do_not_go_together_or_make_no_sense_exit_2(capsys, flags, words):
+    with pytest.raises(SystemExit) as end:
+        predict_perf.main(list(flags))
+    assert end.value.code == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert words in err
+
+
+# --- footprint --------------------------------------------------------------------------------------------------------
+
+
+def test_a_footprint_stands_below_the_answer_only_where_a_flag_asks_for_it(capsys):
+    plain = ask(capsys, "--epochs", 50).out
+    out = ask(capsys, "--epochs", 50, "--region", "DE").out
+    assert out.startswith(plain)
+    lines = dict(line.split(": ", 1) for line in out[len(plain) :].splitlines())
+    assert lines["region"] == "Germany (DE)"
+    assert "board-power model: 0.5 x TDP 300 W, band 0.16 to 0.86" in lines["board_energy"]
+    assert {"wall_energy", "electricity", "cloud", "co2_operational"} <= set(lines)
+    (found,) = ask_json(capsys, "--epochs", 50, "--region", "DE")["footprints"]
+    wall = ask_json(capsys, "--epochs", 50)["wall_sec"]
+    assert found["board_kwh"] == pytest.approx(0.5 * 300 * wall / 3.6e6)
+    assert "footprints" not in ask_json(capsys, "--epochs", 50)
+
+
+def test_without_a_region_the_footprint_is_the_world_s(capsys):
+    out = ask(capsys, "--epochs", 50, "--host_w", 120).out
+    assert "region: world average, not your location" in out
+    assert "with a host of 120 W" in out
+
+
+def test_several_regions_are_a_table_with_ratios(capsys):
+    out = ask(capsys, "--epochs", 50, "--region", "DE,FR,SE").out
+    rows = [line for line in out.splitlines() if line.startswith(("Germany (DE)", "France (FR)", "Sweden (SE)"))]
+    assert len(rows) == 3
+    assert len(ask_json(capsys, "--epochs", 50, "--region", "DE,FR,SE")["footprints"]) == 3
 
 
 # --- what is asked for ------------------------------------------------------------------------------------------------

@@ -1,0 +1,188 @@
+"""A time carried over to another GPU: the device's share of it scaled by published speeds, else by data sheets.
+
+    t' = t (1 - s + s r)    s share of arithmetic and memory in t, by the model's plain law
+                            r seconds of the other GPU's arithmetic and memory over those of the model's GPU
+
+Input, host and steps (launches) stay as they were measured: another GPU makes none of them faster. r is known
+
+- by speed rows, where both GPUs have one of the same kind of network: the ratio of their published speeds;
+- else by rates: 1 / (compute ratio ** w * bandwidth ratio ** (1 - w)), of dense rates in the arithmetic really used and
+  of bandwidths in values per second: half precision moves half the bytes.
+
+Weight w and the bars come from epochcast/data/assumptions.csv; benchmarks/bench_carry.py checks them.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import statistics
+from dataclasses import dataclass
+
+from epochcast.assumptions import assumption, device_kind_of
+from epochcast.facts import Gpu, SpeedRow, speed_rows
+from epochcast.hardware import UnknownGpuError, arithmetic_of, find_gpu
+from epochcast.interval import Interval
+from epochcast.schema import Conditions, RunConfig
+from model.physics import ARITHMETIC, MEMORY, Law
+
+KIND = "convolutional"  # of network, as the speed rows name it: what we time
+HALVES = ("fp16", "bf16")  # arithmetic on numbers of 2 bytes
+BYTES_PER_GB = 1e9
+SPEED_ROW, RATES, SAME = "speed row", "rates", "the model's GPU"
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A GPU with the arithmetic that a run uses on it; `precision` and `tf32` as in `Conditions`."""
+
+    gpu: Gpu
+    precision: str
+    tf32: str | None
+    arithmetic: str
+
+    @classmethod
+    def of(cls, gpu: Gpu, precision: str, tf32: str | None) -> Device:
+        """Of a run's precision.
+
+        Raises:
+            ValueError: if the GPU is not known to have it.
+        """
+        return cls(gpu, precision, tf32, arithmetic_of(precision, tf32, gpu))
+
+    @property
+    def rate_tflops(self) -> float:
+        rate = self.gpu.tflops(self.arithmetic)
+        assert rate is not None, "arithmetic_of refuses a rate that is not known"
+        return rate
+
+    @property
+    def values_per_sec(self) -> float:
+        """Numbers that its memory moves in a second."""
+        return self.gpu.memory_bandwidth_gbs * BYTES_PER_GB / (2 if self.arithmetic in HALVES else 4)
+
+    @property
+    def row_precision(self) -> str | None:
+        """Which published speed rows are of this arithmetic; None where none are.
+
+        Rows called fp32 may be TF32 where a GPU has it: they are none of a run that did without.
+        """
+        if self.arithmetic in HALVES:  # one rate on all GPUs but one, and no row of bf16
+            return "fp16"
+        return "fp32" if self.arithmetic == "tf32" or self.gpu.tf32_tflops is None else None
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """Seconds of one device's arithmetic and memory over another's, with its bar; `words` say what it rests on."""
+
+    value: Interval
+    basis: str  # SPEED_ROW, RATES or SAME
+    words: str
+
+
+@functools.cache
+def known_gpu(device_name: str | None) -> Gpu | None:
+    """The GPU of a row's or a model's device name, None where the facts have none of this name, as of a processor."""
+    if device_name is None or device_kind_of(device_name) == "cpu":
+        return None
+    try:
+        return find_gpu(device_name)
+    except UnknownGpuError:
+        return None
+
+
+def source_device(conditions: Conditions) -> Device:
+    """The GPU that a model was learned on, with the arithmetic of its runs.
+
+    Raises:
+        ValueError: if nothing is known of the device, as of a processor: there is nothing to carry from.
+    """
+    name, gpu = conditions.device_name, known_gpu(conditions.device_name)
+    if gpu is None or conditions.precision is None:
+        what = "an unknown device" if name is None else name if gpu is None else f"{name} in an unknown precision"
+        raise ValueError(
+            f"nothing to carry a time over from: the model is of {what}, not of a GPU whose rates are known. "
+            "Name another with --model."
+        )
+    return Device.of(gpu, conditions.precision, conditions.tf32)
+
+
+def device_share(law: Law, config: RunConfig) -> float:
+    """The share of a steady time that the device computes or moves memory in, 0 to 1."""
+    shares = law.shares([config])
+    return float(shares[ARITHMETIC][0] + shares[MEMORY][0])
+
+
+def device_ratio(source: Device, target: Device, kind: str = KIND) -> Ratio:
+    """How long the target takes for what the source does in a second of arithmetic and memory."""
+    if (source.gpu.name, source.arithmetic) == (target.gpu.name, target.arithmetic):
+        return Ratio(Interval(1.0, 1.0, 1.0), SAME, "the model's own GPU and precision")
+    if (ratio := speed_row_ratio(source, target, kind)) is not None:
+        return ratio
+    return rates_ratio(source, target, kind)
+
+
+def speed_row_ratio(source: Device, target: Device, kind: str = KIND) -> Ratio | None:
+    """The ratio by published speeds of this kind of network, None where the two have none in common."""
+    ours, theirs = _speeds(source, kind), _speeds(target, kind)
+    common = sorted(ours.keys() & theirs.keys())
+    if not common:
+        return None
+    value = statistics.geometric_mean(ours[task].throughput / theirs[task].throughput for task in common)
+    rows = ", ".join(
+        f"{task} {ours[task].throughput:g} and {theirs[task].throughput:g} {ours[task].unit}" for task in common
+    )
+    kinds = " to ".join(dict.fromkeys(str(device.row_precision) for device in (source, target)))
+    bar = _assumed("carry_bar_speed_row")
+    note = ", in place of bf16" if "bf16" in (source.arithmetic, target.arithmetic) else ""
+    return Ratio(_with_bar(value, bar), SPEED_ROW, f"published {kinds} speeds{note}: {rows}")
+
+
+def rates_ratio(source: Device, target: Device, kind: str = KIND) -> Ratio:
+    """The ratio by dense rates and memory bandwidths; without a bar where no published speed could check it."""
+    weight = _assumed("carry_compute_weight")
+    compute = target.rate_tflops / source.rate_tflops
+    bandwidth = target.values_per_sec / source.values_per_sec
+    value = 1 / (compute**weight * bandwidth ** (1 - weight))
+    halved = "" if (source.arithmetic in HALVES) == (target.arithmetic in HALVES) else ", of 2 and 4 bytes a number"
+    words = (
+        f"{target.arithmetic} {target.rate_tflops:g} over {source.arithmetic} {source.rate_tflops:g} TFLOP/s to the "
+        f"{weight:g}, {target.gpu.memory_bandwidth_gbs:g} over {source.gpu.memory_bandwidth_gbs:g} GB/s to the "
+        f"{1 - weight:g}{halved}"
+    )
+    if unchecked := {source.gpu.vendor, target.gpu.vendor} - _vendors_with_speeds():
+        return Ratio(Interval(value), RATES, f"{words}; range unknown, as no speed of {', '.join(unchecked)} is known")
+    return Ratio(_with_bar(value, _assumed("carry_bar_convolutional" if kind == KIND else "carry_bar")), RATES, words)
+
+
+def carried(seconds: Interval, share: float, ratio: Ratio) -> Interval:
+    """A time on the other GPU; the bar is the device's share's alone, the time's own interval that of all."""
+    scaled = ratio.value.times(share)
+    kept = 1 - share
+    if scaled.low is None or scaled.high is None:
+        return seconds.by(Interval(kept + scaled.value))
+    return seconds.by(Interval(kept + scaled.value, kept + scaled.low, kept + scaled.high))
+
+
+def _speeds(device: Device, kind: str) -> dict[str, SpeedRow]:
+    """Published speeds of a kind of network on one of these GPUs, by task."""
+    return {
+        row.task: row
+        for row in speed_rows()
+        if (row.gpu, row.kind, row.precision, row.gpus) == (device.gpu.name, kind, device.row_precision, 1)
+    }
+
+
+@functools.cache
+def _vendors_with_speeds() -> frozenset[str]:
+    return frozenset(find_gpu(row.gpu).vendor for row in speed_rows())
+
+
+@functools.cache
+def _assumed(name: str) -> float:
+    return assumption(name, "gpu").value
+
+
+def _with_bar(value: float, bar: float) -> Interval:
+    return Interval.of_log(value, math.log(bar))

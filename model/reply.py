@@ -1,0 +1,102 @@
+"""What `predict_perf` says of one configuration: the model's answer, that for this box, and those for other GPUs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from epochcast.facts import Gpu, gpus
+from epochcast.footprint import Footprint, FootprintRules
+from epochcast.footprint_text import footprint_json
+from epochcast.hardware import find_gpu
+from epochcast.schema import AggRow, RunConfig
+from model.answer import predict
+from model.carry import known_gpu
+from model.energy import EnergyModel
+from model.gpu_answers import Asked, GpuAnswer, answers_on, run_footprints, without_number
+from model.gpu_text import gpu_json
+from model.here import Difference, Here, estimate_here, here_json
+from model.predictor import Choice, SavedModel
+from model.run_energy import measured_board
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reply:
+    """All that is said of one configuration."""
+
+    answer: Mapping[str, Any]
+    here: Here | None  # None where nothing differs from this box
+    on_gpus: Sequence[GpuAnswer]
+    footprints: Sequence[Footprint]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Question:
+    """What is asked beside the configurations."""
+
+    choice: Choice
+    epochs: int | None
+    precision: str
+    gpus: Sequence[Gpu]
+    left_out: Mapping[str, Sequence[str]]  # names of GPUs by the reason
+    sort: str
+    rules: FootprintRules | None
+    rows: Sequence[AggRow]
+    differences: Sequence[Difference]
+
+    @property
+    def saved(self) -> SavedModel:
+        return self.choice.model
+
+
+def reply_to(config: RunConfig, question: Question) -> Reply:
+    """The answer of the model, what it says for this box, and for the GPUs asked for."""
+    saved, rows, epochs = question.saved, question.rows, question.epochs
+    asked = Asked(config, question.precision, epochs, question.rules)
+    footprints: Sequence[Footprint] = ()
+    if question.rules is not None and epochs is not None and not question.gpus:
+        forecast, device_name = saved.forecast(config, epochs), saved.device_name
+        energy, board = EnergyModel.of(saved.conditions, rows), measured_board(device_name)
+        gpu = known_gpu(device_name)
+        footprints = run_footprints(config, epochs, forecast, energy, board, gpu, question.rules)
+    return Reply(
+        predict(config, question.choice, epochs, rows),
+        estimate_here(saved, asked, rows) if question.differences else None,
+        answers_on(question.gpus, saved, asked, rows, question.sort),
+        footprints,
+    )
+
+
+def gpus_asked(
+    names: Sequence[str], has_all: bool, saved: SavedModel, asked: Sequence[Asked], rows: Sequence[AggRow]
+) -> tuple[list[Gpu], dict[str, list[str]]]:
+    """The GPUs to answer for, each once, and with `has_all` the names of those left out by the reason.
+
+    Raises:
+        ValueError: if a name is no GPU's.
+    """
+    named = {gpu.name: gpu for gpu in map(find_gpu, names)}
+    if not has_all:
+        return list(named.values()), {}
+    left_out: dict[str, list[str]] = {}
+    answered = []
+    for gpu in gpus():
+        reason = next((words for each in asked if (words := without_number(gpu, saved, each, rows))), None)
+        if reason is None:
+            answered.append(gpu)
+        else:
+            left_out.setdefault(reason, []).append(gpu.name)
+    return answered, left_out
+
+
+def reply_json(reply: Reply, question: Question) -> dict[str, Any]:
+    """One reply as JSON values; footprints and GPUs only where they were asked for."""
+    values = {**reply.answer, **here_json(question.differences, reply.here)}
+    if reply.footprints:
+        values["footprints"] = [footprint_json(found) for found in reply.footprints]
+    if question.gpus or question.left_out:
+        train_n = question.saved.train_n
+        values["gpus"] = [gpu_json(answer, train_n, question.epochs) for answer in reply.on_gpus]
+        values["gpus_left_out"] = question.left_out
+    return values

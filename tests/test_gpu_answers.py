@@ -1,0 +1,274 @@
+"""Answers for other GPUs: what is carried over, what was measured instead, in which order, and what a run costs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from epochcast import environment
+from epochcast.cells import columns
+from epochcast.facts import gpus
+from epochcast.footprint import FootprintRules
+from epochcast.hardware import find_gpu
+from epochcast.interval import Interval
+from epochcast.paths import pretrained_dir
+from epochcast.places import find_place
+from epochcast.schema import Conditions, RunConfig
+from model.carry import RATES, SAME, SPEED_ROW, Device, carried, device_ratio, device_share, source_device
+from model.gpu_answers import MEASURED, Asked, answer_on, answers_on, measured_steady, without_number
+from model.predictor import load_model
+from tests.rows import agg_row
+
+SAVED = load_model(pretrained_dir() / "a100.keras")
+CONFIG = RunConfig(3, 32, 128)
+H100, H200, T4, V100 = (find_gpu(n) for n in ("NVIDIA H100 80GB HBM3", "H200 SXM", "T4", "V100 SXM2 16GB"))
+ASKED = Asked(CONFIG, "float32")
+RUN = Asked(CONFIG, "float32", epochs=50, rules=FootprintRules())
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("EPOCHCAST_HOME", str(tmp_path))
+    monkeypatch.setattr(environment, "NVIDIA_PROC", tmp_path / "no driver")
+
+
+def measured(seconds=0.9, *, config=CONFIG, n=3, std=0.01, device_name="NVIDIA H100 80GB HBM3", **changes):
+    """A row of the same configuration on an H100, under the model's conditions but for its device and `changes`."""
+    known = {name: getattr(SAVED.conditions, name) for name in columns(Conditions)}
+    known |= {"device_name": device_name, "backend_version": "2.21"}
+    more = {name: changes.pop(name) for name in list(changes) if name not in known}
+    return agg_row(config.depth, config.base_filters, config.batch_size, seconds, n, std, **known | changes, **more)
+
+
+# --- carried over -----------------------------------------------------------------------------------------------------
+
+
+def test_a_carried_time_is_the_model_s_with_only_the_device_s_share_scaled():
+    answer = answer_on(H100, SAVED, ASKED, [])
+    ratio = device_ratio(source_device(SAVED.conditions), Device.of(H100, "float32", "on"))
+    share = device_share(SAVED.plain_law, CONFIG)
+    assert (answer.basis, answer.ratio, answer.share) == (SPEED_ROW, ratio, share)
+    assert answer.forecast.steady == carried(SAVED.forecast(CONFIG).steady, share, ratio)
+    assert 0.1 < share < 0.6
+
+
+def test_a_run_that_mostly_waits_gains_less_from_a_faster_gpu_than_one_that_computes():
+    gains = {}
+    for config in (RunConfig(2, 16, 32), RunConfig(5, 64, 2048)):
+        own = SAVED.forecast(config).steady.value
+        gains[config] = own / answer_on(H200, SAVED, replace(ASKED, config=config), []).forecast.steady.value
+    waiting, computing = gains.values()
+    assert 1 < waiting < 1.06
+    assert (
+        1.5
+        < computing
+        < 1 / device_ratio(source_device(SAVED.conditions), Device.of(H200, "float32", "on")).value.value
+    )
+
+
+def test_start_up_is_not_scaled_and_a_run_s_time_follows_the_carried_epochs():
+    own, there = SAVED.forecast(CONFIG, 50), answer_on(T4, SAVED, RUN, []).forecast
+    assert there.run.overhead == own.run.overhead
+    assert there.run.first_epoch.value - there.steady.value == pytest.approx(
+        own.run.first_epoch.value - own.steady.value
+    )
+    slower = there.steady.value - own.steady.value
+    assert slower > 1
+    assert there.run.wall.value == pytest.approx(own.run.wall.value + 50 * slower)
+    assert there.run.wall.low < there.run.wall.value < there.run.wall.high
+
+
+def test_the_model_s_own_gpu_is_answered_by_the_model_itself():
+    answer = answer_on(find_gpu("A100 PCIe 80GB"), SAVED, ASKED, [])
+    assert answer.basis == SAME
+    assert answer.forecast.steady == SAVED.forecast(CONFIG).steady
+
+
+def test_far_outside_the_range_there_is_a_number_and_no_interval():
+    steady = answer_on(H100, SAVED, replace(ASKED, config=RunConfig(9, 32, 128)), []).forecast.steady
+    assert steady.value > 0
+    assert (steady.low, steady.high) == (None, None)
+
+
+def test_a_model_of_a_processor_has_nothing_to_carry():
+    card = {**SAVED.card, "conditions": {**SAVED.card["conditions"], "device_name": "AMD EPYC 9B14 (2 cores)"}}
+    with pytest.raises(ValueError, match="nothing to carry a time over from: the model is of AMD EPYC 9B14"):
+        answer_on(H100, replace(SAVED, card=card), ASKED, [])
+
+
+# --- measured ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_measured_row_wins_over_a_carried_time_and_is_called_measured():
+    answer = answer_on(H100, SAVED, ASKED, [measured(0.9)])
+    assert (answer.basis, answer.ratio) == (MEASURED, None)
+    assert answer.forecast.steady.value == 0.9
+    assert answer.words.startswith("measured on NVIDIA H100 80GB HBM3, 3 runs, tensorflow 2.21")
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        measured(config=RunConfig(3, 32, 256)),
+        measured(device_name="NVIDIA H100 PCIe"),
+        measured(device_name="NVIDIA H100 80GB HBM3 MIG 1g.10gb"),
+        measured(device_name=None),
+        measured(precision="mixed_float16"),
+        measured(pipeline="device"),
+        measured(backend="jax"),
+        measured(jit_compile="off"),
+        measured(tf32="off"),
+        measured(train_n=10_000),
+    ],
+    ids=[
+        "configuration",
+        "GPU",
+        "instance",
+        "unknown_device",
+        "precision",
+        "pipeline",
+        "backend",
+        "jit",
+        "tf32",
+        "train_n",
+    ],
+)
+def test_what_was_measured_of_something_else_does_not_win(row):
+    assert answer_on(H100, SAVED, ASKED, [row]).basis == SPEED_ROW
+
+
+def test_a_gpu_without_tf32_may_have_it_off_where_the_model_has_it_on():
+    row = measured(3.0, device_name="Tesla V100-SXM2-16GB", tf32="off")
+    assert answer_on(V100, SAVED, ASKED, [row]).forecast.steady.value == 3.0
+
+
+def test_of_several_measured_rows_the_one_most_like_the_model_s_conditions_answers():
+    rows = [measured(0.7, n=9), measured(0.8, backend_version="2.20"), measured(0.9, steps_per_execution=None)]
+    assert answer_on(H100, SAVED, ASKED, rows).forecast.steady.value == 0.8
+
+
+def test_the_asked_precision_is_the_one_that_a_row_must_have():
+    row = measured(0.6, precision="mixed_float16")
+    assert answer_on(H100, SAVED, replace(ASKED, precision="mixed_float16"), [row]).forecast.steady.value == 0.6
+
+
+def test_a_gpu_whose_rate_is_unknown_is_answered_where_it_was_measured():
+    asked, row = (
+        replace(ASKED, precision="mixed_bfloat16"),
+        measured(device_name="Tesla T4", precision="mixed_bfloat16"),
+    )
+    assert without_number(T4, SAVED, asked, []) == "without a known rate in mixed_bfloat16"
+    assert without_number(T4, SAVED, asked, [row]) is None
+    assert answer_on(T4, SAVED, asked, [row]).basis == MEASURED
+    with pytest.raises(ValueError, match="T4 has no known bf16 rate"):
+        answer_on(T4, SAVED, asked, [])
+
+
+def test_the_interval_of_a_measured_time_is_its_runs_spread_or_that_assumed_of_repeats():
+    many, few = measured_steady(measured(1.0, n=5, std=0.1)), measured_steady(measured(1.0, n=2, std=0.1))
+    assert many.high - many.value == pytest.approx(0.1645, rel=1e-3)
+    assert 0 < few.high - few.value < 0.02
+    assert "spread of repeats assumed" in answer_on(H100, SAVED, ASKED, [measured(n=1, std=None)]).words
+    assert "assumed" not in answer_on(H100, SAVED, ASKED, [measured(n=5)]).words
+
+
+def test_a_measured_start_counts_in_the_run_and_the_model_s_where_none_was_measured():
+    knows = measured(1.0, first_epoch_sec_mean=6.0, overhead_sec_mean=4.0)
+    run = answer_on(H100, SAVED, RUN, [knows]).forecast.run
+    assert (run.first_epoch.value, run.overhead.value) == (6.0, 4.0)
+    assert run.wall.value == pytest.approx(4 + 6 + 49 * 1.0)
+    guessed = answer_on(H100, SAVED, RUN, [measured(1.0)]).forecast.run
+    own = SAVED.forecast(CONFIG).run
+    assert guessed.overhead == own.overhead
+    assert guessed.wall.value > 50
+
+
+# --- several GPUs -----------------------------------------------------------------------------------------------------
+
+
+def values(answers, of):
+    return [None if (value := of(answer)) is None else value.value for answer in answers]
+
+
+def test_gpus_are_sorted_by_time_cost_or_co2_and_what_is_unknown_comes_last():
+    some = [find_gpu(name) for name in ("RTX 4090", "GH200 96GB", "T4", "H100 SXM5", "V100 SXM2 16GB", "H200 SXM")]
+    by = {
+        "time": lambda answer: answer.forecast.run.wall,
+        "cost": lambda answer: answer.footprints[0].cloud_usd,
+        "co2": lambda answer: answer.footprints[0].operational_kg_co2e,
+    }
+    orders = set()
+    for sort, of in by.items():
+        answers = answers_on(some, SAVED, RUN, [], sort)
+        found = values(answers, of)
+        known = [value for value in found if value is not None]
+        assert known == sorted(known)
+        assert found == [*known, *[None] * (len(found) - len(known))]
+        if sort == "cost":  # nobody on record rents an RTX 4090
+            assert None in found
+        orders.add(tuple(answer.gpu.name for answer in answers))
+    assert len(orders) == 3
+
+
+def test_every_gpu_of_the_facts_is_answered_or_left_out_with_a_reason():
+    for gpu in gpus():
+        reason = without_number(gpu, SAVED, ASKED, [])
+        if reason is None:
+            answer = answer_on(gpu, SAVED, ASKED, [])
+            assert answer.basis in (SPEED_ROW, RATES, SAME)
+            assert answer.forecast.steady.value > 0
+        else:
+            assert gpu.fp32_tflops is None
+            with pytest.raises(ValueError, match="no known fp32 rate"):
+                answer_on(gpu, SAVED, ASKED, [])
+
+
+def test_each_gpu_s_own_memory_says_whether_the_run_fits():
+    large = replace(ASKED, config=RunConfig(5, 64, 8192))
+    fits = {name: answer_on(find_gpu(name), SAVED, large, []).fit for name in ("H200 SXM", "RTX 2060")}
+    assert fits["H200 SXM"] == "fits"
+    assert fits["RTX 2060"] != "fits"
+
+
+# --- footprint --------------------------------------------------------------------------------------------------------
+
+
+def test_each_gpu_pays_for_its_own_power_at_every_place():
+    rules = FootprintRules(places=(find_place("DE"), find_place("FR")))
+    answer, small = (answer_on(gpu, SAVED, replace(RUN, rules=rules), []) for gpu in (H100, T4))
+    assert [found.rates.place.code for found in answer.footprints] == ["DE", "FR"]
+    for each, limit_w in ((answer, 700), (small, 70)):
+        energy, wall = each.footprints[0].energy, each.forecast.run.wall
+        assert energy.joules.value == pytest.approx(0.5 * limit_w * wall.value)
+        assert energy.joules.low == pytest.approx(0.16 * limit_w * wall.low)
+        assert f"{limit_w} W" in energy.method
+
+
+def test_a_measured_energy_is_that_of_the_measured_row():
+    row = measured(1.0, n=5, n_energy=5, energy_j_per_epoch_median=300.0, energy_j_per_epoch_mad=1.0)
+    energy = answer_on(H100, SAVED, RUN, [row]).footprints[0].energy
+    assert energy.method.startswith("measured, 5 runs")
+    assert energy.joules.value > 50 * 300
+
+
+def test_without_epochs_or_rules_there_is_no_footprint():
+    assert answer_on(H100, SAVED, ASKED, []).footprints == ()
+    assert answer_on(H100, SAVED, replace(ASKED, epochs=50), []).footprints == ()
+
+
+def test_a_gpu_of_unknown_tdp_is_left_out_where_a_formula_needs_it():
+    rules = FootprintRules(energy_formula="mlcost")
+    gpu = find_gpu("GH200 96GB")
+    assert gpu.tdp_w is None
+    assert "TDP" in without_number(gpu, SAVED, replace(RUN, rules=rules), [])
+    assert without_number(gpu, SAVED, RUN, []) is None
+    assert without_number(H100, SAVED, replace(RUN, rules=rules), []) is None
+
+
+def test_an_unknown_interval_stays_unknown_in_energy_and_money():
+    answer = answer_on(find_gpu("MI300X"), SAVED, RUN, [])
+    assert answer.forecast.steady.low is None
+    for found in (answer.footprints[0].energy.joules, answer.footprints[0].cloud_usd):
+        assert isinstance(found, Interval)
+        assert (found.low, found.high) == (None, None)
