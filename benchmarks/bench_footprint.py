@@ -9,8 +9,9 @@ from __future__ import annotations
 import argparse
 import csv
 import random
+import statistics
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 
@@ -18,23 +19,18 @@ if not __package__:  # run by path: import from the checkout, not from this fold
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from benchmarks.neighbour_rules import (
-    ECOCOMPUTE_G_PER_KWH,
     ECOCOMPUTE_H100_EFFICIENCY,
-    ECOCOMPUTE_H100_FP16_TFLOPS,
     ECOCOMPUTE_KM_PER_KG,
-    ECOCOMPUTE_PUE,
-    ECOCOMPUTE_USD_PER_KWH,
+    GREEN_LOVE_FP16_TFLOPS,
     GREEN_LOVE_KM_KG,
-    GREEN_LOVE_RTX_3090_FP16_TFLOPS,
     GREEN_LOVE_SHARE_OF_LIMIT,
-    GREEN_LOVE_TREE_KG_PER_YEAR,
-    MLCOST_OVERHEAD,
     ecocompute_tdp_w,
     green_love_board,
     green_love_forecast,
     mlcost_tdp_w,
 )
 from benchmarks.reference_table import steady_rows
+from epochcast.assumptions import assumption
 from epochcast.cli import significant
 from epochcast.facts import (
     CarbonIntensity,
@@ -43,6 +39,8 @@ from epochcast.facts import (
     cloud_prices,
     electricity_prices,
     equivalences,
+    gpu_disputes,
+    pues,
     source_name,
 )
 from epochcast.files import write_json_atomically
@@ -59,7 +57,7 @@ from epochcast.footprint_text import data_centre_pue, equivalents
 from epochcast.hardware import UnknownGpuError, find_gpu
 from epochcast.interval import Interval
 from epochcast.paths import home, reference_data
-from epochcast.places import find_place
+from epochcast.places import WORLD_CODE, find_place
 from model.cross_validation import cross_validate
 from model.evaluate import cross_conformal
 from model.fitting import PHYSICS
@@ -68,10 +66,7 @@ from model.time_model import Table
 H100, B200 = "NVIDIA H100 80GB HBM3", "NVIDIA B200"
 NODE_GPUS = 8
 REGIONS = ("DE", "FR", "US")
-SMALL_CNN_SHARES = (
-    0.40,
-    0.58,
-)  # of the limit, by GPU: Zeus's trace, the source of board_power_share in assumptions.csv
+ECOCOMPUTE, GREEN_LOVE, MLCOST = "EcoCompute", "green-love", "MLCost"  # as sources of facts are called
 FORECASTS, SEED = 300, 0
 NOTHING = "-"
 
@@ -101,8 +96,8 @@ def _watts_here(name: str) -> str:
         return "no such GPU, no number"
 
 
-def lookup_case(title: str, names: Sequence[str], held_against: str) -> Case:
-    """The power of a board by its driver's name."""
+def lookup_case(title: str, names: Sequence[str], held_against: str | None = None) -> Case:
+    """The power of a board by its driver's name, held against the data sheet's where there is one."""
 
     def told(watts: Callable[[str], str]) -> str:
         return ", ".join(dict.fromkeys(watts(name) for name in names))
@@ -112,21 +107,22 @@ def lookup_case(title: str, names: Sequence[str], held_against: str) -> Case:
         told(lambda name: f"{mlcost_tdp_w(name)} W"),
         told(lambda name: f"{ecocompute_tdp_w(name)} W"),
         told(lambda name: f"as {green_love_board(name)}"),
-        held_against,
+        held_against or f"{told(_watts_here)} by data sheet",
         told(_watts_here),
     )
 
 
 def peak_case() -> Case:
-    h100, rtx = find_gpu(H100).fp16_tflops, find_gpu("NVIDIA GeForce RTX 3090").fp16_tflops
-    reached = ECOCOMPUTE_H100_FP16_TFLOPS * ECOCOMPUTE_H100_EFFICIENCY
+    h100, rtx = find_gpu(H100), find_gpu("NVIDIA GeForce RTX 3090")
+    sparse = next(row.value for row in gpu_disputes() if row.gpu == h100.name and source_name(row) == ECOCOMPUTE)
+    reached = sparse * ECOCOMPUTE_H100_EFFICIENCY
     return Case(
         "fp16 peak of H100 SXM; RTX 3090 (TFLOP/s)",
         NOTHING,
-        f"{ECOCOMPUTE_H100_FP16_TFLOPS:g}, of which {ECOCOMPUTE_H100_EFFICIENCY:g} = {reached:.0f} reached; {NOTHING}",
-        f"989.4; {GREEN_LOVE_RTX_3090_FP16_TFLOPS:g}",
+        f"{sparse:g}, of which {ECOCOMPUTE_H100_EFFICIENCY:g} = {reached:.0f} reached; {NOTHING}",
+        "; ".join(f"{tflops:g}" for tflops in GREEN_LOVE_FP16_TFLOPS.values()),
         "dense, summing in fp32, as training does",
-        f"{h100:g}; {rtx:g}",
+        f"{h100.fp16_tflops:g}; {rtx.fp16_tflops:g}",
     )
 
 
@@ -168,10 +164,12 @@ def blackwell_energy_case() -> Case:
             joules = 1e3 * float(row["kj_window_trapezoid"]) / float(row["conversion_eff"])  # as drawn from the wall
             shares_mlcost.append(mlcost_energy(Interval(sec), mlcost_tdp_w(B200), NODE_GPUS).joules.value / joules)
             shares_true.append(mlcost_energy(Interval(sec), tdp_w, NODE_GPUS).joules.value / joules)
-            shares_board.append(board_power_model(Interval(sec), NODE_GPUS * tdp_w).joules.value / joules)
+            shares_board.append(board_power_model(Interval(sec, sec, sec), NODE_GPUS * tdp_w).joules.times(1 / joules))
 
-    def mean(shares: Sequence[float]) -> str:
-        return f"{sum(shares) / len(shares):.2f}"
+    def mean(shares: Iterable[float | None]) -> str:
+        return f"{statistics.fmean(share for share in shares if share is not None):.2f}"
+
+    ends = f"{mean(share.low for share in shares_board)} to {mean(share.high for share in shares_board)}"
 
     return Case(
         f"the same of {len(shares_mlcost)} BERT trainings on {NODE_GPUS} B200, mean",
@@ -180,14 +178,14 @@ def blackwell_energy_case() -> Case:
         NOTHING,
         "1",
         f"the same formula with the board's {find_gpu(B200).tdp_w:g} W: {mean(shares_true)}; "
-        f"GPU boards only: {mean(shares_board)}",
+        f"GPU boards only: {mean(share.value for share in shares_board)} (band {ends})",
     )
 
 
 def small_network_case() -> Case:
     """Mean board power over limit of a small network, which is what a lab with one GPU trains."""
     one = Interval(1.0, 1.0, 1.0)
-    low, high = SMALL_CNN_SHARES
+    low, high = (assumption(f"board_power_share_{name}", "gpu").value for name in ("by_gpu_low", "by_gpu_high"))
     mlcost = mlcost_energy(one, 1.0).joules.value
     ours = board_power_model(one, 1.0).joules
     return Case(
@@ -225,17 +223,17 @@ def region_cases() -> list[Case]:
     return [
         Case(
             f"1 kWh in {', '.join(REGIONS)} (USD)",
-            "; ".join(_row_of(prices, code, "MLCost") for code in REGIONS),
-            f"{ECOCOMPUTE_USD_PER_KWH:g} everywhere",
-            "; ".join(_row_of(prices, code, "green-love") for code in REGIONS),
+            "; ".join(_row_of(prices, code, MLCOST) for code in REGIONS),
+            f"{_row_of(prices, WORLD_CODE, ECOCOMPUTE)} everywhere",
+            "; ".join(_row_of(prices, code, GREEN_LOVE) for code in REGIONS),
             "sources differ by tariff; one has no year",
             "; ".join(_ends(place.electricity.value) for place in places if place.electricity is not None),
         ),
         Case(
             f"1 kWh in {', '.join(REGIONS)} (g CO2e)",
             NOTHING,
-            f"{ECOCOMPUTE_G_PER_KWH:g} everywhere",
-            "; ".join(_row_of(grids, code, "green-love") for code in REGIONS),
+            f"{_row_of(grids, WORLD_CODE, ECOCOMPUTE)} everywhere",
+            "; ".join(_row_of(grids, code, GREEN_LOVE) for code in REGIONS),
             f"{', '.join(sorted(years))} by the newest source",
             "; ".join(_ends(place.carbon.value) for place in places),
         ),
@@ -248,13 +246,13 @@ def equivalence_case(kg: float = 10.0) -> Case:
     found = footprint(BoardEnergy(Interval(kg * J_PER_KWH), "given"), Interval(0.0), rates)
     km = next(told.amount.value for told in equivalents(found) if told.fact.unit == "km")
     facts = {fact.key: fact for fact in equivalences()}
-    seedling = facts["tree_seedling_year"].kg_co2e_per_unit
+    seedling, tree = (facts[f"tree_{age}_year"].kg_co2e_per_unit for age in ("seedling", "mature"))
     shown = ", ".join(told.fact.unit for told in equivalents(found))
     return Case(
         f"{kg:g} kg of CO2 in km by car; in tree-years",
         NOTHING,
         f"{kg * ECOCOMPUTE_KM_PER_KG:.1f}; {NOTHING}",
-        f"{kg / GREEN_LOVE_KM_KG:.1f}; {kg / GREEN_LOVE_TREE_KG_PER_YEAR:.2f}, called EPA's",
+        f"{kg / GREEN_LOVE_KM_KG:.1f}; {kg / tree:.2f}, called EPA's",
         f"EPA: {kg / facts['car_km_us'].kg_co2e_per_unit:.1f}; {kg / seedling:.2f} of a seedling",
         f"{km:.1f}; no trees (shown: {shown})",
     )
@@ -279,11 +277,12 @@ def cloud_case() -> Case:
 
 
 def pue_case() -> Case:
-    surveyed = data_centre_pue()
+    surveyed, overhead = data_centre_pue(), assumption("mlcost_overhead", "gpu").value
+    default = next(row.pue for row in pues() if source_name(row) == ECOCOMPUTE)
     return Case(
         "the building's share (PUE)",
-        f"{MLCOST_OVERHEAD:g} always, called overhead",
-        f"{ECOCOMPUTE_PUE:g} unless told",
+        f"{overhead:g} always, called overhead",
+        f"{default:g} unless told",
         "none",
         f"surveyed data centres {surveyed.year}: {surveyed.pue:g}",
         "1, a box of one's own, said in the line; --pue",
@@ -321,10 +320,8 @@ def interval_case() -> Case:
 def cases() -> list[Case]:
     """All of them, in the order of docs/neighbours.md."""
     return [
-        lookup_case("power of an A100 80GB PCIe", ["NVIDIA A100 80GB PCIe"], "300 W by data sheet"),
-        lookup_case(
-            "power of an H100 PCIe, H100 NVL", ["NVIDIA H100 PCIe", "NVIDIA H100 NVL"], "350 W, 400 W by data sheet"
-        ),
+        lookup_case("power of an A100 80GB PCIe", ["NVIDIA A100 80GB PCIe"]),
+        lookup_case("power of an H100 PCIe, H100 NVL", ["NVIDIA H100 PCIe", "NVIDIA H100 NVL"]),
         lookup_case("power of an RTX A1000", ["NVIDIA RTX A1000"], "another chip than an A100"),
         peak_case(),
         node_energy_case(),

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from benchmarks.reference_table import published_rows, steady_rows
 from epochcast.schema import AggRow
-from planner.knapsack import budget_milliseconds, to_milliseconds_up
+from planner.budget import SECONDS
 
 HOUR_SEC, WEEK_SEC = 3600.0, 7 * 86_400.0
 Items = tuple[list[int], list[int]]  # costs and values
@@ -36,8 +36,8 @@ def a100_instances() -> list[Instance]:
     rows, steady = published_rows(), steady_rows()
 
     def instance(name: str, rows: list[AggRow], costs_sec: list[float], budget_sec: float, is_in_ms: bool) -> Instance:
-        costs = [to_milliseconds_up(sec) if is_in_ms else math.ceil(sec) for sec in costs_sec]
-        budget = budget_milliseconds(budget_sec) if is_in_ms else math.floor(budget_sec)
+        costs = [SECONDS.up(sec) if is_in_ms else math.ceil(sec) for sec in costs_sec]
+        budget = SECONDS.down(budget_sec) if is_in_ms else math.floor(budget_sec)
         values = [round(row.acc_mean * 1e6) for row in rows if row.acc_mean is not None]
         assert len(values) == len(costs)
         return Instance(f"{name}, in {'ms' if is_in_ms else 's'}", "A100", 0, costs, values, budget)

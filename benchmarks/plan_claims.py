@@ -43,6 +43,7 @@ from model.physics import MIN_ROWS
 from model.progress import Progress
 from model.splits import fold_masks
 from model.time_model import Table
+from planner.budget import Budget
 from planner.candidates import Candidate, CostRules, make_candidates
 from planner.course import Actual, Course
 from planner.margin import NO_MARGIN, Margin
@@ -129,7 +130,7 @@ def _naive() -> Claim:
             nothing = Interval(0.0)
             bare = [replace(r.candidate, overhead=nothing, first_epoch=r.candidate.steady) for r in runs]
             for budget in BUDGETS:
-                ratios.setdefault(epochs, []).append(took_sec(make_plan(bare, budget, value), runs) / budget)
+                ratios.setdefault(epochs, []).append(took_sec(make_plan(bare, Budget(budget), value), runs) / budget)
     means = ", ".join(f"x {np.mean(own):.1f}" for own in ratios.values())
     longest = max(max(own) for own in ratios.values())
     return Claim(
@@ -198,7 +199,7 @@ def info() -> list[Claim]:
         learned[budget] = errors = {}
         for value in ("info", "acc", "thr"):
             _, valued, _ = select(candidates, value, Wishes(include_diverged=True))
-            plan = make_plan(valued, budget, value)
+            plan = make_plan(valued, Budget(budget), value)
             errors[value] = [_error_after(table, [c.config for c in plan.chosen])]
         errors["random"] = []
         for seed in range(RANDOM_PLANS):
@@ -266,7 +267,7 @@ def simulated() -> list[Claim]:
             actual = Actual(*(getattr(r.actual, part) * factor for part, factor in noise.items()))
             runs.append(Replayed(r.candidate, actual))
         best = oracle_value(runs, budget, value)
-        plan = make_plan([r.candidate for r in runs], budget, value, Margin.of_confidence(0.9, SHIPPED))
+        plan = make_plan([r.candidate for r in runs], Budget(budget), value, Margin.of_confidence(0.9, SHIPPED))
         kind = DAYS[number % 2]
         for how in HOWS:
             used, done = _carried_out(plan, runs, how)
@@ -317,7 +318,7 @@ def _carried_out(plan: Plan, runs: Sequence[Replayed], how: str) -> tuple[float,
     saved = SavedPlan(
         path=Path("simulated"),
         plan_id="simulated",
-        budget_sec=plan.budget_sec,
+        budget=plan.budget,
         value=plan.value,
         margin=plan.margin,
         chosen=planned(plan.chosen),
@@ -327,7 +328,7 @@ def _carried_out(plan: Plan, runs: Sequence[Replayed], how: str) -> tuple[float,
     )
     course = Course(saved, replans=how == "planned again")
     used = 0.0
-    while (run := course.next_run(plan.budget_sec - used)) is not None:
+    while (run := course.next_run(plan.budget.amount - used)) is not None:
         replay_of = took[run.candidate.config]
         used += replay_of.actual_sec
         course.finish(run, replay_of.actual)

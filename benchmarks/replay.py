@@ -24,9 +24,10 @@ from model.progress import Progress
 from model.splits import FOLDS, fold_masks
 from model.startup import fit_excess, fit_overhead, whole_run
 from model.time_model import Table
+from planner.budget import SECONDS, Budget
 from planner.candidates import Candidate
 from planner.course import Actual
-from planner.knapsack import budget_milliseconds, solve, to_milliseconds_up
+from planner.knapsack import solve
 from planner.margin import Margin
 from planner.plan import VALUE_SCALE, Plan, make_plan
 from planner.worth import SUMS, Wishes, select
@@ -110,9 +111,9 @@ def took_sec(plan: Plan, runs: Sequence[Replayed]) -> float:
 def oracle_value(runs: Sequence[Replayed], budget_sec: float, value: str) -> float:
     """The exact plan's value if everybody knew what each run takes."""
     scale = VALUE_SCALE[value]
-    costs = [to_milliseconds_up(r.actual_sec) for r in runs]
+    costs = [SECONDS.up(r.actual_sec) for r in runs]
     values = [round(scale * r.candidate.value) for r in runs]
-    return solve(costs, values, budget_milliseconds(budget_sec)).value / scale
+    return solve(costs, values, SECONDS.down(budget_sec)).value / scale
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +172,7 @@ def replayed_case(
 ) -> Case:
     """One plan made with a margin, and what came of it."""
     runs = replayed(repeat, epochs, value, indices)
-    plan = make_plan([r.candidate for r in runs], budget, value, margin)
+    plan = make_plan([r.candidate for r in runs], Budget(budget), value, margin)
     share = plan.value_dp / _best_value(epochs, value, budget, indices)
     return Case(epochs, value, budget, took_sec(plan, runs), share, bool(plan.left_out))
 

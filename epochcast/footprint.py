@@ -6,12 +6,12 @@ the board x PUE, and is called so. Nothing is looked up on the network.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import cache
 
 from epochcast.assumptions import assumption
-from epochcast.facts import Gpu, cloud_prices, preferred, year_words
+from epochcast.facts import Gpu, cloud_prices, preferred, source_name, year_words
+from epochcast.footprint_rules import FootprintRules as FootprintRules  # whoever computes takes it from here
 from epochcast.interval import Interval
 from epochcast.places import Place, Sourced, world
 
@@ -19,7 +19,6 @@ J_PER_KWH = 3.6e6
 SEC_PER_HOUR = 3600.0
 HOURS_PER_YEAR = 8760.0
 G_PER_KG = 1000.0
-ENERGY_FORMULAS = ("board_power", "mlcost")
 
 
 # --- energy -----------------------------------------------------------------------------------------------------------
@@ -32,6 +31,11 @@ class BoardEnergy:
     joules: Interval
     method: str
     has_overhead: bool = False  # the method counts host and cooling itself
+    gpus: int = 1  # boards that they are of: so many are rented, and so many were made
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.gpus, int) or self.gpus < 1:
+            raise ValueError(f"gpus must be a whole number of at least 1, got {self.gpus}.")
 
     @property
     def kwh(self) -> Interval:
@@ -58,43 +62,17 @@ def board_power_model(wall: Interval, limit_w: float, limit_is: str = "power lim
 
 
 def mlcost_energy(wall: Interval, tdp_w: float, gpus: int = 1) -> BoardEnergy:
-    """Energy by MLCost's formula, TDP x GPUs x utilization x overhead x time; its range is that of the time alone."""
+    """Energy by MLCost's formula, TDP x GPUs x utilization x overhead x time; its range is that of the time alone.
+
+    Args:
+        gpus: that the run keeps busy; a run of ours keeps one.
+    """
     utilization, overhead = (assumption(f"mlcost_{name}", "gpu").value for name in ("utilization", "overhead"))
     words = f"MLCost's formula: TDP {tdp_w:g} W x {gpus} x {utilization:.2f} x {overhead:.2f}; its error is not known"
-    return BoardEnergy(wall.times(tdp_w * gpus * utilization * overhead), words, has_overhead=True)
+    return BoardEnergy(wall.times(tdp_w * gpus * utilization * overhead), words, has_overhead=True, gpus=gpus)
 
 
-# --- rules and rates --------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class FootprintRules:
-    """Where a run is done and what of its costs is given; None and no place: as the facts have it, world average."""
-
-    places: tuple[Place, ...] = ()
-    usd_per_kwh: float | None = None
-    gco2_per_kwh: float | None = None
-    pue: float | None = None
-    usd_per_gpu_hour: float | None = None
-    host_w: float | None = None  # mean power of all but the GPU boards
-    has_embodied: bool = False
-    energy_formula: str = "board_power"
-    gpus: int = 1
-
-    def __post_init__(self) -> None:
-        for name in ("usd_per_kwh", "gco2_per_kwh", "usd_per_gpu_hour", "host_w"):
-            if (value := getattr(self, name)) is not None and not (math.isfinite(value) and value >= 0):
-                raise ValueError(f"{name} must be a finite number of at least 0, got {value:g}.")
-        if self.pue is not None and not (math.isfinite(self.pue) and self.pue >= 1):
-            raise ValueError(f"pue must be at least 1 (no building takes less than its computers), got {self.pue:g}.")
-        if self.energy_formula not in ENERGY_FORMULAS:
-            raise ValueError(
-                f"energy_formula must be one of {', '.join(ENERGY_FORMULAS)}, got {self.energy_formula!r}."
-            )
-        if self.gpus < 1:
-            raise ValueError(f"gpus must be at least 1, got {self.gpus}.")
-        if self.energy_formula == "mlcost" and (self.pue is not None or self.host_w is not None):
-            raise ValueError("energy_formula mlcost counts host and cooling itself: leave pue and host_w out.")
+# --- rates ------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +91,7 @@ class Rate:
     @classmethod
     def of(cls, fact: Sourced) -> Rate:
         notes = f"; {fact.notes}" if fact.notes else ""
-        name = fact.source.partition(" (")[0]  # without its address
+        name = source_name(fact)  # type: ignore[arg-type]  # of a row it reads nothing but the source
         return cls(fact.value, f"{name} {fact.year_words}{notes}", f"{fact.source}, {fact.year_words}{notes}")
 
 
@@ -194,6 +172,11 @@ class Footprint:
         """Energy of the GPU boards alone, unknown where the method counts more."""
         return None if self.energy is None or self.energy.has_overhead else self.energy.kwh
 
+    @property
+    def gpu_hours(self) -> Interval:
+        """What is paid for in a cloud."""
+        return _gpu_hours(self.energy, self.wall)
+
 
 def footprint(energy: BoardEnergy | None, wall: Interval, rates: Rates) -> Footprint:
     """The footprint of a run.
@@ -209,7 +192,7 @@ def footprint(energy: BoardEnergy | None, wall: Interval, rates: Rates) -> Footp
         wall_kwh = together(wall_kwh, wall.times(rules.host_w / J_PER_KWH))
     if wall_kwh is not None:
         wall_kwh = wall_kwh.times(rules.pue or 1.0)
-    gpu_hours = wall.times(rules.gpus / SEC_PER_HOUR)
+    gpu_hours = _gpu_hours(energy, wall)
     return Footprint(
         rates,
         wall,
@@ -241,6 +224,10 @@ def embodied() -> Embodied:
     names = ("kg_co2e", "kg_co2e_low", "kg_co2e_high", "lifetime_years", "use_share")
     made, low, high, years, share = (assumption(f"embodied_{name}", "gpu").value for name in names)
     return Embodied(Interval(made, low, high), years, share)
+
+
+def _gpu_hours(energy: BoardEnergy | None, wall: Interval) -> Interval:
+    return wall.times((1 if energy is None else energy.gpus) / SEC_PER_HOUR)
 
 
 def _priced(amount: Interval | None, rate: Rate | None) -> Interval | None:

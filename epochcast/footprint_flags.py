@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from epochcast.cli import not_negative_float, positive_float
-from epochcast.footprint import ENERGY_FORMULAS, FootprintRules
-from epochcast.places import Place, find_place
+from epochcast.footprint_rules import ENERGY_FORMULAS, FootprintRules
 
-DEFAULT = "board_power"
+if TYPE_CHECKING:
+    from epochcast.places import Place
+
+DEFAULT = ENERGY_FORMULAS[0]
 FLAGS = ("region", "usd_per_kwh", "gco2_per_kwh", "pue", "usd_per_gpu_hour", "host_w", "embodied", "energy_formula")
 
 
 def region_list(text: str) -> list[Place]:
     """Places from `DE,FR,US-CA`, each once."""
+    from epochcast.places import find_place  # the tables of facts: only for who names a place
+
     places = {}
     for part in text.split(","):
         try:

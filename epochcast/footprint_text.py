@@ -8,7 +8,7 @@ from typing import Any
 
 from epochcast.cli import significant, table_text
 from epochcast.facts import Equivalence, Pue, equivalences, preferred, pues, source_name, year_words
-from epochcast.footprint import G_PER_KG, SEC_PER_HOUR, Footprint, Rate, embodied
+from epochcast.footprint import G_PER_KG, Footprint, Rate, embodied
 from epochcast.interval import Interval
 
 SHOWN = ("car_km_us", "smartphone_charge", "led_hour_10w")  # the others are disputed, or of trees that may never grow
@@ -60,18 +60,27 @@ def footprint_lines(found: Footprint) -> dict[str, str]:
         lines[name] = f"{_amount(found.energy.kwh, 'kWh')}, {found.energy.method}"
     if found.wall_kwh is not None:
         lines["wall_energy"] = f"{_amount(found.wall_kwh, 'kWh')}, {_wall_words(found)}"
-    gpu_hours = found.wall.times(rules.gpus / SEC_PER_HOUR)
     prices = {  # line: what is paid for, at which rate, what it comes to, the flag that would tell the rate
         "electricity": (found.wall_kwh, rates.usd_per_kwh, found.electricity_usd, "USD", "USD/kWh", "--usd_per_kwh"),
-        "cloud": (gpu_hours, rates.usd_per_gpu_hour, found.cloud_usd, "USD", "USD/GPU hour", "--usd_per_gpu_hour"),
+        "cloud": (
+            found.gpu_hours,
+            rates.usd_per_gpu_hour,
+            found.cloud_usd,
+            "USD",
+            "USD/GPU hour",
+            "--usd_per_gpu_hour",
+        ),
         "co2_operational": (found.wall_kwh, rates.g_per_kwh, found.operational_kg_co2e, "kg", "g/kWh", ""),
     }
+    of_whom = {"electricity": "electricity_price", "cloud": "cloud_price", "co2_operational": "carbon_intensity"}
     for name, parts in prices.items():
         lines[name] = _priced(*parts)
+        if (rate := parts[1]) is not None:
+            lines[of_whom[name]] = rate.words
     if rules.has_embodied:
-        lines["co2_embodied"] = f"{_amount(found.embodied_kg_co2e, 'kg')}, not in the line above; {embodied_words()}"
-    if told := equivalents(found):
-        lines["co2_as_much_as"] = "; ".join(map(_equivalent_words, told))
+        lines["co2_embodied"] = f"{_amount(found.embodied_kg_co2e, 'kg')}, not in co2_operational; {embodied_words()}"
+    for told in equivalents(found):
+        lines[f"as_much_as_{told.fact.unit}"] = _equivalent_words(told)
     return lines
 
 
@@ -108,7 +117,7 @@ def embodied_words() -> str:
 def _amount(value: Interval | None, unit: str) -> str:
     if value is None:
         return "unknown"
-    return f"{significant(value.value)} {unit} ({_range(value)})"
+    return f"{' '.join(filter(None, [significant(value.value), unit]))} ({_range(value)})"
 
 
 def _range(value: Interval) -> str:
@@ -122,10 +131,10 @@ def _range(value: Interval) -> str:
 def _priced(
     amount: Interval | None, rate: Rate | None, found: Interval | None, unit: str, rate_unit: str, flag: str
 ) -> str:
-    """What an amount comes to, and the rate with its source."""
+    """What an amount comes to, and at which rate."""
     if rate is None:
         return f"unknown: no price on record (say {flag})"
-    at = f"at {significant(rate.value.value)} {rate_unit} ({_range(rate.value)}; {rate.words})"
+    at = f"at {significant(rate.value.value)} {rate_unit} ({_range(rate.value)})"
     if amount is None or found is None:
         return f"unknown, as the energy is, {at}"
     if found.low is None and amount.low is not None:  # one source tells of no range, but the amount's is known
@@ -137,8 +146,8 @@ def _priced(
 def _equivalent_words(told: Equivalent) -> str:
     fact = told.fact
     by = "of this grid" if told.is_from_grid else f"{source_name(fact)} {year_words(fact.year)}"
-    factor = f"{significant(told.kg_co2e_per_unit)} kg per {fact.unit}, {by}, confidence {fact.confidence}"
-    return f"{significant(told.amount.value)} {fact.unit} ({fact.label}: {factor})"
+    factor = f"{significant(told.kg_co2e_per_unit)} kg each, {by}, confidence {fact.confidence}"
+    return f"{_amount(told.amount, fact.unit)}, {fact.label}: {factor}"
 
 
 # --- JSON and the table of several places -----------------------------------------------------------------------------
@@ -215,13 +224,16 @@ def region_table(found: Sequence[Footprint]) -> str:
 
 
 def region_sources(found: Sequence[Footprint]) -> list[str]:
-    """Where the table's prices and intensities come from, a line each."""
-    lines = []
+    """The table's prices and intensities with their ranges, a line for all places that have the same source."""
+    told: dict[str, dict[str, list[str]]] = {"USD/kWh": {}, "g/kWh": {}}  # of a unit: words of a source, its places
     for each in found:
-        price, grid = each.rates.usd_per_kwh, each.rates.g_per_kwh
-        price_words = "unknown" if price is None else f"{_range(price.value)}; {price.words}"
-        lines.append(f"{each.rates.place.code}: USD/kWh {price_words}. g/kWh {_range(grid.value)}; {grid.words}.")
-    return lines
+        code, price, grid = each.rates.place.code, each.rates.usd_per_kwh, each.rates.g_per_kwh
+        told["g/kWh"].setdefault(grid.words, []).append(f"{code} {_amount(grid.value, '')}")
+        if price is None:
+            told["USD/kWh"].setdefault("no price on record", []).append(f"{code} unknown")
+        else:
+            told["USD/kWh"].setdefault(price.words, []).append(f"{code} {_amount(price.value, '')}")
+    return [f"{unit}: {', '.join(at)}; {words}" for unit, by_words in told.items() for words, at in by_words.items()]
 
 
 def _cells(value: Interval | None, first: Interval | None) -> list[Any]:

@@ -21,7 +21,6 @@ from epochcast.footprint_flags import add_footprint_flags, given_flags, rules_of
 from epochcast.footprint_text import footprint_lines, region_sources, region_table
 from epochcast.schema import DEFAULT_CONFIG, SPEC_CHOICES, RunConfig
 from model.answer import extrapolation_words
-from model.answer import predict as predict  # planner.demo takes it from here
 from model.answer_figure import draw_batches
 from model.answer_text import answer_lines, answer_table
 from model.gpu_answers import SORTS, Asked

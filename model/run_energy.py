@@ -1,8 +1,8 @@
 """Board energy of a whole run: from what was measured as far as it reaches, else from the board's power limit.
 
 What is counted how: every epoch at the energy of a steady one; what the first takes on top of that at their mean power;
-the process's start and end at the idle power where that was measured, else at the mean power, the most it can be. Low
-ends take the idle power for both, and nothing at all where it was never measured.
+the process's start and end at the idle power where that was measured, else at the mean power. High ends take for both
+the highest power that epochs may have; low ends the idle power, and nothing at all where it was never measured.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import statistics
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from epochcast.environment import box_device_name
 from epochcast.facts import Gpu
@@ -20,7 +20,7 @@ from epochcast.nvml import open_nvml, visible_gpu
 from epochcast.paths import runs_csv
 from epochcast.schema import RunConfig, RunRecord
 from epochcast.tables import read_runs
-from model.energy import EnergyModel
+from model.energy import EnergyModel, EnergyPerEpoch
 from model.predictor import Forecast
 
 logger = logging.getLogger(__name__)
@@ -107,10 +107,10 @@ def run_energy(
                 "energy_formula mlcost needs the TDP of the device, and the facts have none of it. Leave it out, or "
                 "see epochcast facts gpus."
             )
-        return _with_words(mlcost_energy(seconds, gpu.tdp_w, rules.gpus), missing)
+        return _with_words(mlcost_energy(seconds, gpu.tdp_w), missing)
     steady = energy.per_epoch(config, forecast.steady)
     if steady is not None:
-        start, start_words = _start(forecast, steady.joules.value / forecast.steady.value, board.idle_power_w)
+        start, start_words = _start(forecast, _mean_power(steady, forecast.steady), board.idle_power_w)
         joules = together(steady.joules.times(epochs), start)
         return _with_words(BoardEnergy(joules, f"{steady.basis}; {start_words}"), missing)
     if board.power_limit_w is not None:
@@ -120,19 +120,34 @@ def run_energy(
     return None
 
 
-def _start(forecast: Forecast, mean_w: float, idle_w: float | None) -> tuple[Interval, str]:
+def _mean_power(epoch: EnergyPerEpoch, steady: Interval) -> Interval:
+    """Watts of a steady epoch; no ends where its energy has none.
+
+    A measured energy is no product of the predicted time; any other is one, from its lowest power in the shortest time.
+    """
+    joules = epoch.joules
+    if joules.low is None or joules.high is None:
+        return Interval(joules.value / steady.value)
+    shortest, longest = (steady.value, steady.value) if epoch.was_measured else (steady.low, steady.high)
+    assert shortest is not None and longest is not None  # the energy has ends, so the time has
+    return Interval(joules.value / steady.value, joules.low / shortest, joules.high / longest)
+
+
+def _start(forecast: Forecast, mean_w: Interval, idle_w: float | None) -> tuple[Interval, str]:
     """Joules beside steady epochs, and how they are priced."""
     excess, overhead = _excess(forecast), forecast.run.overhead
-    low_w = 0.0 if idle_w is None else min(idle_w, mean_w)
-    at_excess = Interval(mean_w, low_w, mean_w)
-    at_overhead = Interval(mean_w if idle_w is None else low_w, low_w, mean_w)
+    low_w = 0.0 if idle_w is None else min(idle_w, mean_w.value)
+    at_excess = Interval(mean_w.value) if mean_w.high is None else Interval(mean_w.value, low_w, mean_w.high)
+    at_overhead = at_excess if idle_w is None else replace(at_excess, value=low_w)
     joules = Interval(0.0, 0.0, 0.0)
     for seconds, watts in ((excess, at_excess), (overhead, at_overhead)):
         if seconds is not None:
             joules = together(joules, seconds.by(watts))
+    ends = "range unknown" if mean_w.high is None else f"{low_w:.0f} to {mean_w.high:.0f} W"
     if idle_w is None:
-        return joules, f"start-up at {mean_w:.0f} W, the most it can be"
-    return joules, f"first epoch's excess at {mean_w:.0f} W, start and end of the process at {low_w:.0f} W idle"
+        return joules, f"start-up at {mean_w.value:.0f} W ({ends})"
+    words = f"first epoch's excess at {mean_w.value:.0f} W, start and end of the process at {low_w:.0f} W idle"
+    return joules, f"{words} ({ends})"
 
 
 def _excess(forecast: Forecast) -> Interval | None:
@@ -148,4 +163,4 @@ def _excess(forecast: Forecast) -> Interval | None:
 def _with_words(energy: BoardEnergy, words: str | None) -> BoardEnergy:
     if words is None:
         return energy
-    return BoardEnergy(energy.joules, f"{energy.method}; {words}", energy.has_overhead)
+    return replace(energy, method=f"{energy.method}; {words}")

@@ -24,6 +24,7 @@ from model.design import DEFAULT_GRID
 from model.intervals import HALF_WIDTH_SDS, WITHIN
 from model.predictor import SavedModel
 from model.startup import Excess, Overhead, fit_excess, fit_overhead, whole_run
+from planner.budget import Price
 from planner.repeat_spread import RepeatSpread
 from workload.shape import count_params
 
@@ -51,6 +52,7 @@ class Candidate:
     is_extrapolated: bool = False
     repeats: int = 1
     value: float = 0.0
+    price: Price | None = None  # None: the plan counts seconds
 
     @property
     def run(self) -> Interval:
@@ -73,6 +75,22 @@ class Candidate:
             return None
         shared = self.repeats if self.is_predicted else math.sqrt(self.repeats)
         return shared * (run.high - run.value) / HALF_WIDTH_SDS
+
+    @property
+    def cost(self) -> float:
+        """What all repeats take of the budget, in its unit."""
+        return self.total_sec if self.price is None else self.total_sec * self.price.per_sec.value
+
+    @property
+    def cost_sd(self) -> float | None:
+        """Standard deviation of `cost`, errors of time and energy as independent; None where the time's is unknown.
+
+        An unknown error of the energy is not in it: whoever plans says so.
+        """
+        sd_sec = self.sd_sec
+        if self.price is None or sd_sec is None:
+            return sd_sec
+        return math.hypot(sd_sec * self.price.per_sec.value, (self.price.sd or 0.0) * self.cost)
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,12 @@ class Actual:
         return cls(record.overhead_sec, record.epoch_times_json[0], record.avg_time_sec)
 
 
+def _believed(ratios: Sequence[float], n: int) -> float:
+    """The median of what `n` runs tell, in logs shrunk towards 0 as by PRIOR_RUNS that went as predicted."""
+    known = [math.log(ratio) for ratio in ratios if ratio > 0]
+    return math.exp(n / (n + PRIOR_RUNS) * statistics.median(known)) if known else 1.0
+
+
 @dataclass(frozen=True, slots=True)
 class Factors:
     """What every run takes more or less than predicted, part by part."""
@@ -40,15 +46,13 @@ class Factors:
 
     @classmethod
     def of(cls, pairs: Sequence[tuple[Candidate, Actual]]) -> Factors:
-        """The median of actual over predicted of each part, in logs shrunk towards 0 as by PRIOR_RUNS exact ones."""
-        weight = len(pairs) / (len(pairs) + PRIOR_RUNS)
+        """What the runs tell of each part: actual over predicted."""
         factors = {}
         for part in PARTS:
             ratios = [
                 getattr(actual, part) / getattr(c, part).value for c, actual in pairs if getattr(c, part).value > 0
             ]
-            known = [math.log(ratio) for ratio in ratios if ratio > 0]
-            factors[part] = math.exp(weight * statistics.median(known)) if known else 1.0
+            factors[part] = _believed(ratios, len(pairs))
         return cls(**factors)
 
     def applied(self, candidate: Candidate) -> Candidate:
@@ -67,6 +71,7 @@ class Course:
     spare: list[PlanRun] = field(init=False)  # left out, but a new plan may take them
     finished: list[tuple[PlanRun, Actual]] = field(default_factory=list)
     factors: Factors = field(default_factory=Factors)
+    energy_ratios: list[float] = field(default_factory=list)  # of runs that measured theirs: over what was planned
 
     def __post_init__(self) -> None:
         self.waiting, self.spare = list(self.plan.chosen), list(self.plan.left_out)
@@ -83,35 +88,57 @@ class Course:
         self.waiting = [run for run in self.waiting if run.planned.run_id not in gone]
         self.spare = [run for run in self.spare if run.planned.run_id not in gone]
 
-    def finish(self, run: PlanRun, actual: Actual) -> None:
-        """A run is done: correct the predictions by what it took."""
+    def finish(self, run: PlanRun, actual: Actual, energy_ratio: float | None = None) -> None:
+        """A run is done: correct the predictions by what it took.
+
+        Args:
+            energy_ratio: what its seconds cost by its measured energy, over what was planned; None: not measured.
+        """
         self.drop([run.planned.run_id])
         self.finished.append((run, actual))
+        if energy_ratio is not None:
+            self.energy_ratios.append(energy_ratio)
         self.factors = Factors.of([(done.candidate, took) for done, took in self.finished])
+
+    @property
+    def energy_factor(self) -> float:
+        """What every second costs more or less than planned, by the energy that the runs measured."""
+        return _believed(self.energy_ratios, len(self.energy_ratios))
+
+    def corrected(self, candidate: Candidate) -> Candidate:
+        """The candidate by what the runs so far took."""
+        timed = self.factors.applied(candidate)
+        if timed.price is None:
+            return timed
+        return replace(timed, price=replace(timed.price, per_sec=timed.price.per_sec.times(self.energy_factor)))
 
     def expected_sec(self, run: PlanRun) -> float:
         """Seconds that a run will take, as far as the runs so far tell."""
-        return self.factors.applied(run.candidate).total_sec
+        return self.corrected(run.candidate).total_sec
 
-    def upper_sec(self, run: PlanRun) -> float:
+    def expected(self, run: PlanRun) -> float:
+        """What a run will take of the budget, in its unit, as far as the runs so far tell."""
+        return self.corrected(run.candidate).cost
+
+    def upper(self, run: PlanRun) -> float:
         """The same with the margin of a plan of this run alone."""
-        return self._upper_sec([self.factors.applied(run.candidate)])
+        return self._upper([self.corrected(run.candidate)])
 
-    def _upper_sec(self, candidates: Sequence[Candidate]) -> float:
-        return self.margin.upper_sec([c.total_sec for c in candidates], [c.sd_sec or 0.0 for c in candidates])
+    def _upper(self, candidates: Sequence[Candidate]) -> float:
+        return self.margin.upper([c.cost for c in candidates], [c.cost_sd or 0.0 for c in candidates])
 
-    def next_run(self, left_sec: float) -> PlanRun | None:
+    def next_run(self, left: float) -> PlanRun | None:
         """The first run that keeps what is left of the budget; None if none does."""
         if self.replans and self._is_under_way:
-            self.replan(left_sec)
-        return next((run for run in self.waiting if self.upper_sec(run) <= left_sec), None)
+            self.replan(left)
+        return next((run for run in self.waiting if self.upper(run) <= left), None)
 
     @property
     def _is_under_way(self) -> bool:
         """Whether a run of the plan is done or has failed; until then there is nothing to plan again by."""
         return len(self.waiting) + len(self.spare) < len(self.plan.chosen) + len(self.plan.left_out)
 
-    def replan(self, left_sec: float) -> None:
+    def replan(self, left: float) -> None:
         """Choose again, from all runs not done yet, for what is left of the budget."""
         pool = [*self.waiting, *self.spare]
         repeats: dict[RunConfig, list[PlanRun]] = {}  # what is left of a configuration's runs is chosen as one
@@ -121,26 +148,27 @@ class Course:
         reached = max((run.candidate.value for run, _ in self.finished), default=0.0)
         for runs in repeats.values():
             value = sum(run.candidate.value for run in runs)
-            corrected = replace(self.factors.applied(runs[0].candidate), repeats=len(runs), value=value)
+            corrected = replace(self.corrected(runs[0].candidate), repeats=len(runs), value=value)
             if runs[0].is_must:
                 must.append(corrected)
             elif self.plan.value != "best_acc" or value > reached:  # only what is better than the best adds anything
                 others.append(corrected)
-        chosen = self._chosen(others, must, left_sec)
+        chosen = self._chosen(others, must, left)
         self.waiting = [run for candidate in chosen for run in repeats[candidate.config]]
         taken = {run.planned.run_id for run in self.waiting}
         self.spare = [run for run in pool if run.planned.run_id not in taken]
 
-    def _chosen(self, others: Sequence[Candidate], must: Sequence[Candidate], left_sec: float) -> list[Candidate]:
-        """The best runs for what is left; of what must be done, the longest are given up where not all fit any more."""
+    def _chosen(self, others: Sequence[Candidate], must: Sequence[Candidate], left: float) -> list[Candidate]:
+        """The best runs for what is left; of what must be done, the dearest are given up where not all fit any more."""
         kept = list(must)
-        while kept and self._upper_sec(kept) > left_sec:
-            kept.remove(max(kept, key=lambda c: c.total_sec))
+        while kept and self._upper(kept) > left:
+            kept.remove(max(kept, key=lambda c: c.cost))
         known = Knowledge(
             [*self.plan.knowledge.measured, *(run.candidate.config for run, _ in self.finished)],
             self.plan.knowledge.train_n,
         )
         try:
-            return make_plan(others, left_sec, self.plan.value, self.margin, kept, known).chosen if others else kept
+            budget = replace(self.plan.budget, amount=left)
+            return make_plan(others, budget, self.plan.value, self.margin, kept, known).chosen if others else kept
         except NothingFitsError:
             return kept

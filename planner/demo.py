@@ -33,12 +33,13 @@ from epochcast.cli import (
 from epochcast.files import write_json_atomically
 from epochcast.paths import demo_dir, failures_csv
 from epochcast.schema import Exclusion, RunConfig, RunSpec
+from model.answer import predict
 from model.card import half_width_text
 from model.evaluate import evaluate
 from model.evaluation_figures import NAMES
-from model.predict_perf import predict
 from model.predictor import Choice, load_model
 from model.train import train
+from planner.budget import Budget
 from planner.candidates import CostRules
 from planner.plan import Plan
 from planner.request import Request, plan_budget
@@ -112,7 +113,7 @@ def learn_and_plan(folder: Path) -> list[str]:
     report, report_files = evaluate(aggregation.rows, [], folder / "evaluation", table=str(runs_agg))
     saved = load_model(model_path)
     prediction = predict(NEW_CONFIG, Choice(saved, "just trained"))
-    answer = plan_budget(Request(PLAN_SEC, CostRules(PLAN_EPOCHS), runs_agg=runs_agg, time_source="measured"))
+    answer = plan_budget(Request(Budget(PLAN_SEC), CostRules(PLAN_EPOCHS), runs_agg=runs_agg, time_source="measured"))
     plan = answer.plan
     write_json_atomically(folder / "plan.json", answer.to_json())
     files = [folder / "runs.csv", runs_agg, figures[0].parent, model_path, *report_files[:1], folder / "plan.json"]

@@ -1,223 +1,20 @@
-"""`dp_budget_planner`: which runs to do in the time there is, by an exact 0/1 knapsack."""
+"""`dp_budget_planner`: which runs to do with the time, energy, money or CO2 there is, by an exact 0/1 knapsack."""
 
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from collect.grid import read_configs
-from epochcast.cli import (
-    add_table_flags,
-    duration_sec,
-    filter_of,
-    fraction,
-    int_list,
-    make_parser,
-    memory_size,
-    not_negative_float,
-    positive_float,
-    positive_int,
-    print_home,
-    run_command,
-)
+from epochcast.cli import print_home, run_command
 from epochcast.files import write_json_atomically, write_text_atomically
-from epochcast.paths import plans_dir
-from epochcast.schema import DEFAULT_CONFIG, RunConfig, RunSpec
-from planner.candidates import CostRules
 from planner.exports import optuna_trials, plan_csv, plan_sh
 from planner.plan_file import is_begun, ledger_of
+from planner.plan_flags import parse, request_of
 from planner.plan_text import front_json, front_lines, left_out_json, plan_lines
-from planner.request import DEFAULT_CONFIDENCE, MAX_CANDIDATES, Answer, Request, plan_budget
-from planner.worth import VALUES, Wishes
-
-DEFAULT_EPOCHS = 50
-AXES = ("depth", "base_filters", "batch_size")
-FIGURES = (".png", ".svg")
-
-
-def _first_epoch(text: str) -> str | float:
-    return text if text in ("measured", "none") else positive_float(text)
-
-
-def _at_least_two(text: str) -> int:
-    value = positive_int(text)
-    if value < 2:
-        raise argparse.ArgumentTypeError("expected at least 2 epochs: the first is untimed")
-    return value
-
-
-def _confidence(text: str) -> float:
-    value = fraction(text)
-    if not 0.5 <= value <= 0.999:
-        raise argparse.ArgumentTypeError(f"expected a share between 0.5 (no margin) and 0.999, got {text}")
-    return value
-
-
-def _figure_path(text: str) -> Path:
-    if (path := Path(text)).suffix not in FIGURES:
-        raise argparse.ArgumentTypeError(f"{text}: the name must end in {' or '.join(FIGURES)}")
-    return path
-
-
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = make_parser(
-        "dp_budget_planner",
-        "Choose the runs worth most that fit into a time budget, exactly; start-up and first epochs are priced.",
-        "dp_budget_planner --budget 1h --epochs 50 --confidence 0.95 --front --out results/plans/hour.json",
-    )
-    budget = parser.add_mutually_exclusive_group(required=True)
-    budget.add_argument("--budget_sec", type=positive_float, metavar="SEC", help="wall seconds that the runs may take")
-    budget.add_argument("--budget", type=duration_sec, metavar="TIME", help="the same as 90s, 15m or 1h30m")
-
-    runs = parser.add_argument_group("what may be run")
-    runs.add_argument("--epochs", type=_at_least_two, default=DEFAULT_EPOCHS, help="epochs of every run, at least 2")
-    runs.add_argument(
-        "--repeats", type=positive_int, default=1, help="runs of every configuration: all of them or none"
-    )
-    runs.add_argument(
-        "--candidates", type=Path, metavar="PATH", help="CSV or JSON of configurations; default: what was measured"
-    )
-    for name, example in zip(AXES, ("2:5", "16:128:x2", "64,128,256"), strict=True):
-        default = getattr(DEFAULT_CONFIG, name)
-        text = f"of the candidates, e.g. {example}; {default} where only other lists are named"
-        runs.add_argument(f"--{name}", type=int_list, metavar="LIST", help=text)
-    for name, what in (("must", "runs that have to be in"), ("exclude", "runs that may not be in")):
-        runs.add_argument(
-            f"--{name}",
-            type=filter_of,
-            action="append",
-            default=[],
-            metavar="NAME=VALUE[,...]",
-            help=f"{what}, e.g. depth=3,base_filters=32; may be repeated",
-        )
-    runs.add_argument("--exclude_measured", action="store_true", help="only what was never measured")
-    runs.add_argument("--min_acc", type=fraction, metavar="ACC", help="leave out runs below this test accuracy")
-    runs.add_argument("--max_params", type=positive_int, metavar="N", help="leave out larger networks")
-    runs.add_argument(
-        "--device_memory",
-        type=memory_size,
-        metavar="SIZE",
-        help="leave out what will not fit into this by the estimate, e.g. 80GB; default: as the rows or this box tell",
-    )
-    runs.add_argument("--include_diverged", action="store_true", help="also what learned nothing when it was measured")
-
-    goal = parser.add_argument_group("what for")
-    goal.add_argument(
-        "--value",
-        choices=VALUES,
-        help="acc, thr, count: their sum over the runs; best_acc: the best single run; info: what teaches the time "
-        "model most; default: acc if all are measured, else count",
-    )
-    goal.add_argument(
-        "--confidence",
-        type=_confidence,
-        metavar="SHARE",
-        help=f"share of such plans that keep the budget; 0.5: no margin; default: {DEFAULT_CONFIDENCE}",
-    )
-    goal.add_argument(
-        "--common_sd",
-        type=not_negative_float,
-        metavar="SD",
-        help="relative spread of a factor common to all runs, e.g. 0.02 where days differ by 2 %%; default: as "
-        "replayed plans had it (docs/method.md)",
-    )
-
-    cost = parser.add_argument_group("what it costs")
-    cost.add_argument(
-        "--time_source", choices=("measured", "pred"), help="default: measured where it was, else predicted"
-    )
-    cost.add_argument(
-        "--overhead_sec", type=not_negative_float, metavar="SEC", help="of a run, outside epochs; default: measured"
-    )
-    cost.add_argument(
-        "--first_epoch",
-        type=_first_epoch,
-        default="measured",
-        metavar="measured|none|SEC",
-        help="what the first epoch costs: as measured, none: as any other, or that many seconds",
-    )
-    add_table_flags(cost, is_optional=True)
-    cost.add_argument(
-        "--model", type=Path, metavar="PATH", help="time model that predicts what was not measured; default: chosen"
-    )
-
-    out = parser.add_argument_group("output")
-    out.add_argument("--json", action="store_true", help="print one JSON object, the runs under chosen")
-    out.add_argument("--out", type=Path, metavar="PATH", help="write the plan as JSON: what epochcast run_plan takes")
-    out.add_argument("--csv", type=Path, metavar="PATH", help="write the runs as a table")
-    out.add_argument("--sh", type=Path, metavar="PATH", help="write the collect/run_one.py commands")
-    out.add_argument("--optuna", type=Path, metavar="PATH", help="write the runs as trials for Optuna's enqueue_trial")
-    out.add_argument("--plot", type=_figure_path, metavar="PATH", help="draw the plan along the clock (.png or .svg)")
-    out.add_argument(
-        "--front",
-        type=_figure_path,
-        nargs="?",
-        const=plans_dir() / "front.png",
-        metavar="PATH",
-        help="print and draw what more time would buy; default: results/plans/front.png",
-    )
-    arguments = parser.parse_args(argv)
-    if arguments.out is not None and arguments.out.suffix != ".json":
-        parser.error(f"--out {arguments.out}: the name must end in .json")
-    named = [getattr(arguments, name) for name in ("out", "csv", "sh", "optuna", "plot", "front")]
-    paths = [path.absolute() for path in named if path is not None]
-    if len(set(paths)) < len(paths):
-        parser.error("two outputs have the same name: each needs a file of its own")
-    lists = [getattr(arguments, name) for name in AXES]
-    if arguments.candidates is not None and any(lists):
-        parser.error("--candidates names the configurations: leave --depth, --base_filters and --batch_size out")
-    if arguments.exclude_measured and arguments.time_source == "measured":
-        parser.error("--exclude_measured leaves nothing whose time is measured: leave --time_source out")
-    return arguments
-
-
-def _configs(arguments: argparse.Namespace) -> tuple[list[RunConfig] | None, list[str]]:
-    """The candidates that a user names, None where the measured ones are meant; notes."""
-    if arguments.candidates is not None:
-        specs = read_configs(arguments.candidates, RunSpec())
-        says_more = any(spec != RunSpec(**asdict(spec.config)) for spec in specs)
-        notes = [f"of {arguments.candidates} only {', '.join(AXES)} are used"] if says_more else []
-        return [spec.config for spec in specs], notes
-    lists = [getattr(arguments, name) for name in AXES]
-    if not any(lists):
-        return None, []
-    values = [own or [getattr(DEFAULT_CONFIG, name)] for name, own in zip(AXES, lists, strict=True)]
-    if (n := math.prod(map(len, values))) > MAX_CANDIDATES:
-        raise ValueError(f"{n:,} candidates: at most {MAX_CANDIDATES:,} are taken. Shorten a list.")
-    return [RunConfig(*combination) for combination in itertools.product(*values)], []
-
-
-def _request(arguments: argparse.Namespace) -> Request:
-    configs, notes = _configs(arguments)
-    return Request(
-        budget_sec=arguments.budget_sec or arguments.budget,
-        rules=CostRules(arguments.epochs, arguments.overhead_sec, arguments.first_epoch, arguments.repeats),
-        value=arguments.value,
-        wishes=Wishes(
-            must=arguments.must,
-            exclude=arguments.exclude,
-            exclude_measured=arguments.exclude_measured,
-            min_acc=arguments.min_acc,
-            max_params=arguments.max_params,
-            include_diverged=arguments.include_diverged,
-        ),
-        confidence=arguments.confidence,
-        common_sd=arguments.common_sd,
-        time_source=arguments.time_source,
-        configs=configs,
-        notes=notes,
-        runs_agg=arguments.runs_agg,
-        model=arguments.model,
-        conditions=arguments.conditions,
-        is_frozen=arguments.frozen,
-        device_memory_bytes=arguments.device_memory,
-    )
+from planner.request import Answer, plan_budget
 
 
 def _write(answer: Answer, as_json: dict[str, Any], arguments: argparse.Namespace) -> dict[str, Path]:
@@ -229,7 +26,7 @@ def _write(answer: Answer, as_json: dict[str, Any], arguments: argparse.Namespac
         write_json_atomically(arguments.out, as_json)
         written["plan"] = arguments.out
     texts: dict[str, Callable[[], str]] = {
-        "csv": lambda: plan_csv(as_json["chosen"]),
+        "csv": lambda: plan_csv(as_json),
         "sh": lambda: plan_sh(as_json),
         "optuna": lambda: json.dumps(optuna_trials(as_json), indent=1) + "\n",
     }
@@ -246,18 +43,18 @@ def _write(answer: Answer, as_json: dict[str, Any], arguments: argparse.Namespac
             save_figure_as(timeline(answer.plan), arguments.plot)
             written["plot"] = arguments.plot
         if arguments.front is not None:
-            curve = value_curve(answer, 2 * answer.plan.budget_sec)
+            curve = value_curve(answer, 2 * answer.plan.budget.amount)
             save_figure_as(front_figure(answer.plan, curve), arguments.front)
             written["front"] = arguments.front
     return written
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    arguments = _parse(argv)
+    arguments = parse(argv)
 
     def work() -> int:
         print_home()
-        answer = plan_budget(_request(arguments))
+        answer = plan_budget(request_of(arguments))
         as_json = answer.to_json()
         written = _write(answer, as_json, arguments)
         if arguments.json:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
 from epochcast.schema import RunSpec
+from planner.budget import SECONDS, UNITS
 
 COLUMNS = (
     "run_id", "depth", "base_filters", "batch_size", "epochs", "params", "overhead_sec", "overhead_sec_upper",
@@ -18,21 +19,31 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def plan_csv(runs: Sequence[Mapping[str, Any]]) -> str:
+def columns_of(plan: Mapping[str, Any]) -> tuple[str, ...]:
+    """The columns of a plan's table: COLUMNS, and where its budget is none of seconds what each run takes of that."""
+    key = UNITS[plan["budget_unit"]].key
+    cost = (f"total_{key}", f"total_{key}_upper")
+    return COLUMNS + tuple(name for name in cost if name not in COLUMNS)
+
+
+def plan_csv(plan: Mapping[str, Any]) -> str:
     """The chosen runs of a plan.json as a table; what is unknown is empty."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
+    writer = csv.DictWriter(text, columns_of(plan), extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(runs)
+    writer.writerows(plan["chosen"])
     return text.getvalue()
 
 
 def plan_sh(plan: Mapping[str, Any]) -> str:
     """The commands that do the runs one after the other, for a shell in the checkout's root."""
-    default = RunSpec()
+    default, unit = RunSpec(), UNITS[plan["budget_unit"]]
+    cost = f"{plan['total_sec']:.0f} s"
+    if unit != SECONDS:
+        cost += f", {unit.text(plan[f'total_{unit.key}'])}"
     lines = [
         "#!/bin/sh",
-        f"# {plan['plan_id']}: {len(plan['chosen'])} runs, about {plan['total_sec']:.0f} s of {plan['budget']:g} s.",
+        f"# {plan['plan_id']}: {len(plan['chosen'])} runs, about {cost} of {plan['budget']:g} {unit.word}.",
         "# Nothing here watches the budget; `epochcast run_plan` does.",
         'PYTHON="${PYTHON:-python}"',
     ]
@@ -54,13 +65,15 @@ def optuna_trials(plan: Mapping[str, Any]) -> list[dict[str, Any]]:
 
     `for trial in trials: study.enqueue_trial(**trial)` queues them; the objective suggests the same three names.
     """
+    key = UNITS[plan["budget_unit"]].key
     seen = set()
     trials = []
     for run in plan["chosen"]:
         params = {name: run[name] for name in ("depth", "base_filters", "batch_size")}
-        if (key := tuple(params.values())) in seen:
+        if (config := tuple(params.values())) in seen:
             continue
-        seen.add(key)
+        seen.add(config)
         attributes = {"plan_id": plan["plan_id"], "run_id": run["run_id"], "epochs": run["epochs"]}
-        trials.append({"params": params, "user_attrs": attributes | {"expected_sec": run["total_sec"]}})
+        expected = {"expected_sec": run["total_sec"], f"expected_{key}": run[f"total_{key}"]}
+        trials.append({"params": params, "user_attrs": attributes | expected})
     return trials

@@ -1,14 +1,17 @@
-"""What another ten minutes would buy: the value of the best plan against the budget."""
+"""What another ten minutes (or kWh) would buy: the value of the best plan against the budget."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from model.physics import Array
 from model.progress import Progress
-from planner.knapsack import budget_milliseconds, front, to_milliseconds_up
+from planner.budget import SECONDS, Budget
+from planner.knapsack import front
 from planner.plan import VALUE_SCALE, NothingFitsError, Plan
 from planner.request import Answer
 from planner.worth import SUMS
@@ -24,37 +27,45 @@ _FEW = 200
 class Curve:
     """Values from budgets on, both ascending; between two budgets it is that of the lower one, or not known exactly."""
 
-    budget_sec: Array
+    budget: Array
     value: Array
     is_exact: bool
 
 
 def neighbours(answer: Answer) -> list[tuple[float, Plan | None]]:
     """Budgets around the one asked for, in round steps, each with its best plan; None where nothing fits."""
-    budget = answer.plan.budget_sec
-    step = min(STEPS_SEC, key=lambda sec: abs(np.log(sec * (BEHIND + 2) / budget)))
+    budget = answer.plan.budget.amount
+    step = min(_steps(answer.plan.budget), key=lambda amount: abs(np.log(amount * (BEHIND + 2) / budget)))
     budgets = [budget + k * step for k in range(-BEFORE, BEHIND + 1)]
     return [(b, answer.plan if b == budget else _plan_at(answer, b)) for b in budgets if b > 0]
 
 
-def _plan_at(answer: Answer, budget_sec: float) -> Plan | None:
+def _steps(budget: Budget) -> Sequence[float]:
+    """Round steps: those of a clock for seconds, else 1, 2, 5, 10, ... about the budget."""
+    if budget.unit == SECONDS:
+        return STEPS_SEC
+    decade = math.floor(math.log10(budget.amount))
+    return [factor * 10.0**exponent for exponent in range(decade - 2, decade + 1) for factor in (1, 2, 5)]
+
+
+def _plan_at(answer: Answer, amount: float) -> Plan | None:
     try:
-        return answer.at(budget_sec)
+        return answer.at(amount)
     except NothingFitsError:
         return None
 
 
-def value_curve(answer: Answer, up_to_sec: float) -> Curve:
-    """The value of the best plan for every budget up to `up_to_sec`.
+def value_curve(answer: Answer, up_to: float) -> Curve:
+    """The value of the best plan for every budget up to `up_to`, in the unit of the plan.
 
     Sums without a margin come exactly from one run of the search without its bound (with many candidates in units of
     1/100,000 of the longest budget, costs rounded up); other plans are made at forty budgets.
     """
     plan = answer.plan
     if plan.value in SUMS and not plan.margin.quantile:
-        return _exact_curve(answer, up_to_sec)
-    cheapest = min((c.total_sec for c in [*answer.must, *answer.candidates]), default=0.0)
-    budgets = np.unique([*np.linspace(cheapest, up_to_sec, _POINTS), plan.budget_sec])
+        return _exact_curve(answer, up_to)
+    cheapest = min((c.cost for c in [*answer.must, *answer.candidates]), default=0.0)
+    budgets = np.unique([*np.linspace(cheapest, up_to, _POINTS), plan.budget.amount])
     plans: list[Plan | None] = []
     progress = Progress("plans for other budgets")
     for number, budget in enumerate(budgets, start=1):
@@ -63,13 +74,13 @@ def value_curve(answer: Answer, up_to_sec: float) -> Curve:
     return Curve(budgets, np.array([0.0 if p is None else p.value_dp for p in plans]), False)
 
 
-def _exact_curve(answer: Answer, up_to_sec: float) -> Curve:
-    scale = VALUE_SCALE[answer.plan.value]
-    must_ms = sum(to_milliseconds_up(c.total_sec) for c in answer.must)
+def _exact_curve(answer: Answer, up_to: float) -> Curve:
+    scale, unit = VALUE_SCALE[answer.plan.value], answer.plan.budget.unit
+    must_cost = sum(unit.up(c.cost) for c in answer.must)
     must_value = sum(round(scale * c.value) for c in answer.must)
-    room_ms = budget_milliseconds(up_to_sec) - must_ms
-    unit = 1 if len(answer.candidates) <= _FEW else 1 + room_ms // _FRONT_UNITS
-    costs = [-(-to_milliseconds_up(c.total_sec) // unit) for c in answer.candidates]
+    room = unit.down(up_to) - must_cost
+    coarse = 1 if len(answer.candidates) <= _FEW else 1 + room // _FRONT_UNITS
+    costs = [-(-unit.up(c.cost) // coarse) for c in answer.candidates]
     values = [round(scale * c.value) for c in answer.candidates]
-    cost, value = front(costs, values, room_ms // unit)
-    return Curve((must_ms + cost * unit) / 1000, (value + must_value) / scale, unit == 1)
+    cost, value = front(costs, values, room // coarse)
+    return Curve((must_cost + cost * coarse) / unit.fineness, (value + must_value) / scale, coarse == 1)

@@ -16,7 +16,6 @@ import math
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,20 +58,6 @@ class _States:
     def start(cls) -> _States:
         """The empty set."""
         return cls(*np.zeros((5, 1), np.int64))
-
-
-def to_milliseconds_up(sec: float) -> int:
-    """The smallest number of whole milliseconds that covers `sec`.
-
-    A float stands for the decimal that Python prints for it: 0.001 is 1 ms, although the binary number behind it is a
-    little larger and would make 2 ms. Raises ValueError if `sec` is negative or not finite.
-    """
-    return math.ceil(_exact_milliseconds(sec))
-
-
-def budget_milliseconds(sec: float) -> int:
-    """The largest number of whole milliseconds within `sec`; reads floats and raises as `to_milliseconds_up` does."""
-    return math.floor(_exact_milliseconds(sec))
 
 
 def solve(
@@ -333,9 +318,3 @@ def _whole(name: str, number: int) -> int:
     if whole < 0:
         raise ValueError(f"{name}: expected an integer of at least 0, scaled and rounded beforehand; got {number!r}.")
     return whole
-
-
-def _exact_milliseconds(sec: float) -> Fraction:
-    if not (math.isfinite(sec) and sec >= 0):
-        raise ValueError(f"Expected a finite number of seconds of at least 0, got {sec!r}.")
-    return Fraction(repr(float(sec))) * 1000

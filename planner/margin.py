@@ -1,7 +1,8 @@
 """A plan's joint margin, and the exact search for the best plan that keeps its budget with that margin.
 
-A plan takes the sum of its runs' expected seconds, and on top of it what its confidence asks for: errors of single runs
-average out (their standard deviations add as squares), a factor common to all, such as a slow day, does not.
+A plan takes the sum of its runs' expected costs (seconds, or another unit), and on top of it what its confidence asks
+for: errors of single runs average out (their standard deviations add as squares), a factor common to all, such as a
+slow day, does not.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
-from planner.knapsack import Solution, budget_milliseconds, solve, to_milliseconds_up
+from planner.budget import Budget
+from planner.knapsack import Solution, solve
 
 _UNITS = 2**30  # of the budget in the search with a margin: finer than a millisecond up to twelve days
 _MAX_SEARCHES = 100
@@ -21,7 +23,7 @@ _MAX_SEARCHES = 100
 
 @dataclass(frozen=True, slots=True)
 class Margin:
-    """`quantile` x (`common_sd` x expected seconds + root of the summed variances); none with a quantile of 0."""
+    """`quantile` x (`common_sd` x expected cost + root of the summed variances); none with a quantile of 0."""
 
     quantile: float = 0.0
     common_sd: float = 0.0  # relative standard deviation of the factor common to all runs of a plan
@@ -31,13 +33,13 @@ class Margin:
         """The margin that a share `confidence` of plans keeps."""
         return cls(max(0.0, NormalDist().inv_cdf(confidence)), common_sd)
 
-    def seconds(self, expected_sec: Sequence[float], sd_sec: Sequence[float]) -> float:
+    def room(self, expected: Sequence[float], sds: Sequence[float]) -> float:
         """The margin of a plan of these runs."""
-        return self.quantile * (self.common_sd * math.fsum(expected_sec) + math.hypot(*sd_sec))
+        return self.quantile * (self.common_sd * math.fsum(expected) + math.hypot(*sds))
 
-    def upper_sec(self, expected_sec: Sequence[float], sd_sec: Sequence[float]) -> float:
+    def upper(self, expected: Sequence[float], sds: Sequence[float]) -> float:
         """What a plan of these runs takes at most, with the confidence that the quantile stands for."""
-        return math.fsum(expected_sec) + self.seconds(expected_sec, sd_sec)
+        return math.fsum(expected) + self.room(expected, sds)
 
 
 NO_MARGIN = Margin()
@@ -45,30 +47,30 @@ NO_MARGIN = Margin()
 
 @dataclass(frozen=True, slots=True)
 class Priced:
-    """Runs to choose from: expected seconds, standard deviations of those, and whole-number values."""
+    """Runs to choose from: expected costs, standard deviations of those, and whole-number values."""
 
-    expected_sec: Sequence[float]
-    sd_sec: Sequence[float]
+    expected: Sequence[float]
+    sds: Sequence[float]
     values: Sequence[int]
 
 
-def best_within(
-    priced: Priced, budget_sec: float, margin: Margin, fixed_sec: float = 0.0, fixed_sd: float = 0.0
-) -> Solution:
+def best_within(priced: Priced, budget: Budget, margin: Margin, fixed: float = 0.0, fixed_sd: float = 0.0) -> Solution:
     """The set worth most among those that keep the budget with their margin, beside runs that are done anyway.
 
-    Without a margin one exact knapsack in whole milliseconds; `Solution.cost` is in milliseconds, rounded up.
+    Without a margin one exact knapsack in the unit's whole numbers (milliseconds); `Solution.cost` is in those, rounded
+    up.
 
     Args:
-        fixed_sec: expected seconds of the runs done anyway, of which `fixed_sd` is the standard deviation.
+        fixed: expected cost of the runs done anyway, of which `fixed_sd` is the standard deviation.
 
     Raises:
         ValueError: as `planner.knapsack.solve` does.
     """
-    costs = [to_milliseconds_up(seconds) for seconds in priced.expected_sec]
+    unit = budget.unit
+    costs = [unit.up(cost) for cost in priced.expected]
     if not margin.quantile:
-        return solve(costs, priced.values, budget_milliseconds(budget_sec) - to_milliseconds_up(fixed_sec))
-    found = _WithMargin(priced, budget_sec, margin, fixed_sec, fixed_sd).search()
+        return solve(costs, priced.values, unit.down(budget.amount) - unit.up(fixed))
+    found = _WithMargin(priced, budget.amount, margin, fixed, fixed_sd).search()
     cost = sum(costs[i] for i in found.indices)
     return Solution(found.indices, found.value, cost, found.is_proven, found.bound, found.max_states)
 
@@ -81,9 +83,9 @@ class _WithMargin:
     until no relaxation promises more than the best restriction has.
     """
 
-    def __init__(self, priced: Priced, budget_sec: float, margin: Margin, fixed_sec: float, fixed_sd: float) -> None:
-        self.priced, self.budget_sec, self.margin = priced, budget_sec, margin
-        self.fixed_sec, self.fixed_sd = fixed_sec, fixed_sd
+    def __init__(self, priced: Priced, budget: float, margin: Margin, fixed: float, fixed_sd: float) -> None:
+        self.priced, self.budget, self.margin = priced, budget, margin
+        self.fixed, self.fixed_sd = fixed, fixed_sd
         self.stretch = 1 + margin.quantile * margin.common_sd
         self.best = Solution((), 0, 0, True, 0, 0)
         self.max_states = 0
@@ -92,7 +94,7 @@ class _WithMargin:
         """The best set; `is_proven` False and a bound where the searches do not suffice."""
         quantile = self.margin.quantile
         numbers = itertools.count()  # no two entries of the heap are compared by more
-        widest = math.hypot(self.fixed_sd, *self.priced.sd_sec)
+        widest = math.hypot(self.fixed_sd, *self.priced.sds)
         waiting = [(-sum(self.priced.values), next(numbers), self.fixed_sd, widest)]
         for _ in range(_MAX_SEARCHES):
             if not waiting or -waiting[0][0] <= self.best.value:
@@ -102,7 +104,7 @@ class _WithMargin:
             relaxed = self._knapsack(chord, chord * low * high, math.floor, math.ceil)
             if relaxed is None or relaxed.bound <= self.best.value:
                 continue
-            spread = math.hypot(self.fixed_sd, *(self.priced.sd_sec[i] for i in relaxed.indices))
+            spread = math.hypot(self.fixed_sd, *(self.priced.sds[i] for i in relaxed.indices))
             if self._keeps_budget(relaxed) and relaxed.is_proven:
                 continue
             if spread > 0:
@@ -119,26 +121,26 @@ class _WithMargin:
         return Solution(self.best.indices, self.best.value, 0, bound == self.best.value, bound, self.max_states)
 
     def _knapsack(
-        self, per_variance: float, reserve_sec: float, of_cost: Callable[[float], int], of_room: Callable[[float], int]
+        self, per_variance: float, reserve: float, of_cost: Callable[[float], int], of_room: Callable[[float], int]
     ) -> Solution | None:
-        """The plain knapsack in which each second squared of variance costs so many seconds; None without room."""
-        room = self.budget_sec - reserve_sec - self.stretch * self.fixed_sec - per_variance * self.fixed_sd**2
+        """The plain knapsack in which each unit squared of variance costs so much; None without room."""
+        room = self.budget - reserve - self.stretch * self.fixed - per_variance * self.fixed_sd**2
         if room < 0:
             return None
-        per_sec = _UNITS / self.budget_sec
+        scale = _UNITS / self.budget
         costs = [
-            of_cost(per_sec * (self.stretch * seconds + per_variance * sd * sd))
-            for seconds, sd in zip(self.priced.expected_sec, self.priced.sd_sec, strict=True)
+            of_cost(scale * (self.stretch * cost + per_variance * sd * sd))
+            for cost, sd in zip(self.priced.expected, self.priced.sds, strict=True)
         ]
-        solution = solve(costs, self.priced.values, of_room(per_sec * room))
+        solution = solve(costs, self.priced.values, of_room(scale * room))
         self.max_states = max(self.max_states, solution.max_states)
         return solution
 
     def _keeps_budget(self, solution: Solution) -> bool:
         """Whether the set keeps the budget with its margin; it is then the best one if it is worth more."""
-        expected = [self.fixed_sec, *(self.priced.expected_sec[i] for i in solution.indices)]
-        sds = [self.fixed_sd, *(self.priced.sd_sec[i] for i in solution.indices)]
-        keeps = self.margin.upper_sec(expected, sds) <= self.budget_sec
+        expected = [self.fixed, *(self.priced.expected[i] for i in solution.indices)]
+        sds = [self.fixed_sd, *(self.priced.sds[i] for i in solution.indices)]
+        keeps = self.margin.upper(expected, sds) <= self.budget
         if keeps and solution.value > self.best.value:
             self.best = solution
         return keeps

@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from epochcast.cli import significant
+from epochcast.interval import Interval
 from epochcast.schema import TRAIN_N, RunConfig
 from model.design import Field, next_indices
 from model.physics import Array
+from planner.budget import Budget, Unit
 from planner.candidates import Candidate
-from planner.knapsack import budget_milliseconds, to_milliseconds_up
 from planner.margin import NO_MARGIN, Margin, Priced, best_within
 from planner.worth import SUMS
 
@@ -36,7 +36,7 @@ class Plan:
 
     chosen: list[Candidate]  # in the order to run
     left_out: list[Candidate]
-    budget_sec: float
+    budget: Budget
     value: str
     value_dp: float
     value_resummed: float
@@ -52,17 +52,31 @@ class Plan:
         return math.fsum(c.total_sec for c in self.chosen)
 
     @property
-    def upper_sec(self) -> float:
-        """Wall seconds with the margin: what the plan promises."""
-        return _upper_sec(self.chosen, self.margin)
+    def cost(self) -> float:
+        """What the plan is expected to take of its budget."""
+        return math.fsum(c.cost for c in self.chosen)
+
+    @property
+    def upper(self) -> float:
+        """The same with the margin: what the plan promises."""
+        return _upper(self.chosen, self.margin)
+
+    @property
+    def band(self) -> Interval | None:
+        """`cost` with the ends that prices and power have in common for all runs; None for a plan in seconds."""
+        costs = [c.price.per_sec.times(c.total_sec) for c in self.chosen if c.price is not None]
+        ends = [(cost.low, cost.high) for cost in costs if cost.low is not None and cost.high is not None]
+        if len(ends) < len(costs):
+            return Interval(self.cost)
+        return Interval(self.cost, *(math.fsum(side) for side in zip(*ends, strict=True))) if ends else None
 
     @property
     def budget_used(self) -> float:
-        return self.upper_sec / self.budget_sec
+        return self.upper / self.budget.amount
 
     def missed(self, n: int = 5) -> list[tuple[Candidate, float]]:
-        """The `n` runs left out that are worth most, and the seconds that the budget lacks for each beside the plan."""
-        lacking = [(c, _lacking_sec([*self.base, c], self.budget_sec, self.margin)) for c in self.left_out]
+        """The `n` runs left out that are worth most, and what the budget lacks for each beside the plan."""
+        lacking = [(c, _lacking([*self.base, c], self.budget, self.margin)) for c in self.left_out]
         return sorted(lacking, key=lambda pair: (-pair[0].value, pair[1]))[:n]
 
 
@@ -77,46 +91,47 @@ class Knowledge:
 NOTHING_KNOWN = Knowledge()
 
 
-def _upper_sec(candidates: Sequence[Candidate], margin: Margin) -> float:
+def _upper(candidates: Sequence[Candidate], margin: Margin) -> float:
     if not margin.quantile:
-        return math.fsum(c.total_sec for c in candidates)
-    return margin.upper_sec([c.total_sec for c in candidates], [_sd(c) for c in candidates])
+        return math.fsum(c.cost for c in candidates)
+    return margin.upper([c.cost for c in candidates], [_sd(c) for c in candidates])
 
 
 def _sd(candidate: Candidate) -> float:
-    if candidate.sd_sec is None:
+    if candidate.cost_sd is None:
         raise ValueError(f"the error of {candidate.config} is unknown: no margin can be told. Plan without confidence.")
-    return candidate.sd_sec
+    return candidate.cost_sd
 
 
-def _lacking_sec(candidates: Sequence[Candidate], budget_sec: float, margin: Margin) -> float:
-    """Seconds that these runs need beyond the budget, 0 if none; whole milliseconds as in the search without margin."""
+def _lacking(candidates: Sequence[Candidate], budget: Budget, margin: Margin) -> float:
+    """What these runs need beyond the budget, 0 if nothing; in whole numbers as in the search without margin."""
     if margin.quantile:
-        return max(0.0, _upper_sec(candidates, margin) - budget_sec)
-    return max(0, _milliseconds(candidates) - budget_milliseconds(budget_sec)) / 1000
+        return max(0.0, _upper(candidates, margin) - budget.amount)
+    unit = budget.unit
+    return max(0, _whole(candidates, unit) - unit.down(budget.amount)) / unit.fineness
 
 
-def _fits(candidates: Sequence[Candidate], budget_sec: float, margin: Margin) -> bool:
+def _fits(candidates: Sequence[Candidate], budget: Budget, margin: Margin) -> bool:
     """Whether these runs keep the budget."""
-    return _lacking_sec(candidates, budget_sec, margin) == 0
+    return _lacking(candidates, budget, margin) == 0
 
 
-def _fit_beside(own: Sequence[Candidate], pool: Sequence[Candidate], budget_sec: float, margin: Margin) -> list[bool]:
+def _fit_beside(own: Sequence[Candidate], pool: Sequence[Candidate], budget: Budget, margin: Margin) -> list[bool]:
     """Which runs of the pool keep the budget beside those, one at a time."""
     if not margin.quantile:
-        room = budget_milliseconds(budget_sec) - _milliseconds(own)
-        return [to_milliseconds_up(c.total_sec) <= room for c in pool]
-    sec, sd = math.fsum(c.total_sec for c in own), math.hypot(*map(_sd, own))
-    return [margin.upper_sec([sec, c.total_sec], [sd, _sd(c)]) <= budget_sec for c in pool]
+        room = budget.unit.down(budget.amount) - _whole(own, budget.unit)
+        return [budget.unit.up(c.cost) <= room for c in pool]
+    cost, sd = math.fsum(c.cost for c in own), math.hypot(*map(_sd, own))
+    return [margin.upper([cost, c.cost], [sd, _sd(c)]) <= budget.amount for c in pool]
 
 
-def _milliseconds(candidates: Sequence[Candidate]) -> int:
-    return sum(to_milliseconds_up(c.total_sec) for c in candidates)
+def _whole(candidates: Sequence[Candidate], unit: Unit) -> int:
+    return sum(unit.up(c.cost) for c in candidates)
 
 
 def make_plan(
     candidates: Sequence[Candidate],
-    budget_sec: float,
+    budget: Budget,
     value: str,
     margin: Margin = NO_MARGIN,
     must: Sequence[Candidate] = (),
@@ -131,28 +146,28 @@ def make_plan(
         NothingFitsError: if not even the cheapest run fits, the musts do not, or none that fits is worth anything.
         RuntimeError: if the set found is not worth what the search says, or does not fit: a bug, never passed over.
     """
-    if budget_sec <= 0:
-        raise NothingFitsError(f"nothing is left of the budget ({significant(budget_sec)} s).")
-    if must and not _fits(must, budget_sec, margin):
+    if budget.amount <= 0:
+        raise NothingFitsError(f"nothing is left of the budget ({budget.text}).")
+    if must and not _fits(must, budget, margin):
         raise NothingFitsError(
-            f"the runs that must be done take {significant(_upper_sec(must, margin))} s{_with_margin(margin)}, the "
-            f"budget is {significant(budget_sec)} s. Raise it, or narrow --must."
+            f"the runs that must be done take {budget.unit.text(_upper(must, margin))}{_with_margin(margin)}, the "
+            f"budget is {budget.text}. Raise it, or narrow --must."
         )
     if not must:
-        cheapest = min(candidates, key=lambda c: _upper_sec([c], margin))
-        if not _fits([cheapest], budget_sec, margin):
+        cheapest = min(candidates, key=lambda c: _upper([c], margin))
+        if not _fits([cheapest], budget, margin):
             raise NothingFitsError(
-                f"the budget of {significant(budget_sec)} s is smaller than every run: the cheapest, "
-                f"{cheapest.config}, takes {significant(_upper_sec([cheapest], margin))} s{_with_margin(margin)}"
+                f"the budget of {budget.text} is smaller than every run: the cheapest, "
+                f"{cheapest.config}, takes {budget.unit.text(_upper([cheapest], margin))}{_with_margin(margin)}"
                 + (f" for {cheapest.repeats} runs. Lower --repeats" if cheapest.repeats > 1 else ". Lower --epochs")
                 + ", or raise the budget."
             )
     if value in SUMS:
-        plan = _best_sum(candidates, budget_sec, value, margin, must)
+        plan = _best_sum(candidates, budget, value, margin, must)
     elif value == "best_acc":
-        plan = _best_single(candidates, budget_sec, margin, must)
+        plan = _best_single(candidates, budget, margin, must)
     else:
-        plan = _most_informative(candidates, budget_sec, margin, must, knowledge)
+        plan = _most_informative(candidates, budget, margin, must, knowledge)
     if not plan.chosen:
         raise NothingFitsError(f"no run that fits the budget is worth anything by {value}. Choose another --value.")
     return plan
@@ -163,29 +178,32 @@ def _with_margin(margin: Margin) -> str:
 
 
 def _best_sum(
-    candidates: Sequence[Candidate], budget_sec: float, value: str, margin: Margin, must: Sequence[Candidate]
+    candidates: Sequence[Candidate], budget: Budget, value: str, margin: Margin, must: Sequence[Candidate]
 ) -> Plan:
     scale = VALUE_SCALE[value]
     sds = [_sd(c) for c in candidates] if margin.quantile else [0.0] * len(candidates)
-    must_sec, must_sd = _milliseconds(must) / 1000, 0.0  # each rounded up by itself, as the candidates are
+    unit = budget.unit
+    must_cost, must_sd = _whole(must, unit) / unit.fineness, 0.0  # each rounded up by itself, as the candidates are
     if margin.quantile:
-        must_sec, must_sd = math.fsum(c.total_sec for c in must), math.hypot(*map(_sd, must))
-    priced = Priced([c.total_sec for c in candidates], sds, [_whole_value(c, scale) for c in candidates])
-    solution = best_within(priced, budget_sec, margin, must_sec, must_sd)
+        must_cost, must_sd = math.fsum(c.cost for c in must), math.hypot(*map(_sd, must))
+    priced = Priced([c.cost for c in candidates], sds, [_whole_value(c, scale) for c in candidates])
+    solution = best_within(priced, budget, margin, must_cost, must_sd)
     chosen = [candidates[i] for i in solution.indices]
     is_chosen = set(solution.indices)
     must_value = sum(_whole_value(c, scale) for c in must)
     chosen_value = sum(_whole_value(c, scale) for c in chosen)
     # the search added the same floats in another order
-    if chosen_value != solution.value or not _fits([*must, *chosen], (1 + _ROUNDING) * budget_sec, margin):
+    allowed = replace(budget, amount=(1 + _ROUNDING) * budget.amount)
+    if chosen_value != solution.value or not _fits([*must, *chosen], allowed, margin):
         raise RuntimeError(
             f"the plan contradicts itself: the search says {solution.value!r}, its set sums to {chosen_value!r} and "
-            f"takes {_upper_sec([*must, *chosen], margin)!r} s of {budget_sec!r} s. Please report this with the table."
+            f"takes {_upper([*must, *chosen], margin)!r} of {budget.amount!r} {unit.word}. Please report this with the "
+            "table."
         )
     return Plan(
         chosen=_in_order([*must, *chosen], must),
         left_out=[c for i, c in enumerate(candidates) if i not in is_chosen],
-        budget_sec=budget_sec,
+        budget=budget,
         value=value,
         value_dp=(solution.value + must_value) / scale,
         value_resummed=math.fsum(c.value for c in [*must, *chosen]),
@@ -202,29 +220,29 @@ def _whole_value(candidate: Candidate, scale: int) -> int:
 
 
 def _in_order(chosen: Sequence[Candidate], must: Sequence[Candidate]) -> list[Candidate]:
-    """Musts first, then by value per second: whenever the runs are stopped, the seconds spent were spent well."""
+    """Musts first, then by value per cost: whenever the runs are stopped, what was spent was spent well."""
     is_must = {id(c) for c in must}
-    return sorted(chosen, key=lambda c: (id(c) not in is_must, -c.value / c.total_sec, c.config))
+    return sorted(chosen, key=lambda c: (id(c) not in is_must, -c.value / c.cost, c.config))
 
 
-def _best_single(candidates: Sequence[Candidate], budget_sec: float, margin: Margin, must: Sequence[Candidate]) -> Plan:
+def _best_single(candidates: Sequence[Candidate], budget: Budget, margin: Margin, must: Sequence[Candidate]) -> Plan:
     """The affordable run with the highest value, of several the cheapest; proven, as all are looked at."""
-    affordable = [c for c in candidates if _fits([*must, c], budget_sec, margin)]
-    best = min(affordable, key=lambda c: (-c.value, c.total_sec), default=None)
+    affordable = [c for c in candidates if _fits([*must, c], budget, margin)]
+    best = min(affordable, key=lambda c: (-c.value, c.cost), default=None)
     chosen = [*must, *([best] if best is not None and best.value > max((c.value for c in must), default=0.0) else [])]
     found = max((c.value for c in chosen), default=0.0)
     left_out = [c for c in candidates if c is not best]
-    return Plan(chosen, left_out, budget_sec, "best_acc", found, found, found, True, SINGLE, margin, list(must))
+    return Plan(chosen, left_out, budget, "best_acc", found, found, found, True, SINGLE, margin, list(must))
 
 
 def _most_informative(
     candidates: Sequence[Candidate],
-    budget_sec: float,
+    budget: Budget,
     margin: Margin,
     must: Sequence[Candidate],
     knowledge: Knowledge,
 ) -> Plan:
-    """The design's next run for each second it takes, again and again; or the one best run, if that tells more.
+    """The design's next run for what it costs, again and again; or the one best run, if that tells more.
 
     For a submodular gain such a choice is worth at least (1 - 1/e) / 2 of the best (Leskovec et al., KDD 2007): the
     determinant of the first runs is submodular, the variance reduction after them only nearly.
@@ -233,11 +251,11 @@ def _most_informative(
     known = [config for config in dict.fromkeys(knowledge.measured) if config not in {c.config for c in pool}]
     measured = set(knowledge.measured)
     configs = [*(c.config for c in pool), *known]
-    costs = np.array([*(c.total_sec for c in pool), *[1.0] * len(known)])
+    costs = np.array([*(c.cost for c in pool), *[1.0] * len(known)])
     begun = [i for i, config in enumerate(configs) if i < len(must) or config in measured]
 
     def fits(chosen: list[int]) -> npt.NDArray[np.bool_]:
-        affordable = _fit_beside([*must, *(pool[i] for i in chosen)], pool, budget_sec, margin)
+        affordable = _fit_beside([*must, *(pool[i] for i in chosen)], pool, budget, margin)
         return np.array([*affordable, *[False] * len(known)])
 
     if not must and len(begun) == len(configs):
@@ -260,7 +278,7 @@ def _most_informative(
     return Plan(
         chosen=[*must, *chosen],
         left_out=left_out,
-        budget_sec=budget_sec,
+        budget=budget,
         value="info",
         value_dp=reached[-1] - reached[0],
         value_resummed=math.fsum(c.value for c in chosen),

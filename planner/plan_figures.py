@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from aggregate.figures import COLOURS, new_figure
-from epochcast.cli import significant
+from planner.budget import SECONDS
 from planner.front import Curve
 from planner.plan import Plan
 from planner.worth import VALUE_LABELS
@@ -25,8 +25,14 @@ def clock_unit(longest_sec: float) -> tuple[float, str]:
 
 
 def timeline(plan: Plan) -> Figure:
-    """The runs in order along the clock: overhead, first epoch, other epochs; then the margin, and the budget."""
-    per_unit, unit = clock_unit(plan.budget_sec)
+    """The runs in order along the clock: overhead, first epoch, other epochs; then the margin, and the budget.
+
+    Of a budget in another unit than seconds the clock shows neither.
+    """
+    unit_of_budget = plan.budget.unit
+    is_timed = unit_of_budget == SECONDS
+    longest_sec = max(plan.budget.amount, plan.upper) if is_timed else plan.total_sec
+    per_unit, unit = clock_unit(plan.budget.amount if is_timed else plan.total_sec)
     runs = [c for c in plan.chosen for _ in range(c.repeats)]
     figure, axes = new_figure(9.0, max(2.6, 1.6 + 0.22 * min(len(runs), _MOST_NAMES)))
     start = 0.0
@@ -37,12 +43,13 @@ def timeline(plan: Plan) -> Figure:
             name = label if row == 0 else None
             axes.barh(row, part / per_unit, left=start / per_unit, height=0.8, color=colour, label=name)
             start += part
-    if plan.margin.quantile:
-        width = (plan.upper_sec - start) / per_unit
+    if is_timed and plan.margin.quantile:
+        width = (plan.upper - start) / per_unit
         axes.axvspan(start / per_unit, start / per_unit + width, color=COLOURS[2], alpha=0.25, label="margin", lw=0)
-    axes.axvline(plan.budget_sec / per_unit, color="black", linestyle="--", label="budget")
+    if is_timed:
+        axes.axvline(plan.budget.amount / per_unit, color="black", linestyle="--", label="budget")
     axes.set_ylim(len(runs) - 0.4, -0.6)
-    axes.set_xlim(0, 1.02 * max(plan.budget_sec, plan.upper_sec) / per_unit)
+    axes.set_xlim(0, 1.02 * longest_sec / per_unit)
     if len(runs) <= _MOST_NAMES:
         axes.set_yticks(range(len(runs)), [str(c.config) for c in runs], fontsize=8)
         axes.set_ylabel("(depth, filters, batch)")
@@ -52,8 +59,8 @@ def timeline(plan: Plan) -> Figure:
     axes.grid(axis="y", visible=False)
     axes.set_xlabel(f"wall time ({unit})")
     axes.set_title(
-        f"{len(runs)} runs of {runs[0].epochs} epochs: {significant(plan.total_sec, 4)} s expected of "
-        f"{significant(plan.budget_sec, 4)} s"
+        f"{len(runs)} runs of {runs[0].epochs} epochs: {unit_of_budget.text(plan.cost, 4)} expected of "
+        f"{unit_of_budget.text(plan.budget.amount, 4)}"
     )
     figure.legend(loc="outside lower center", ncols=5, fontsize=8)
     return figure
@@ -61,18 +68,20 @@ def timeline(plan: Plan) -> Figure:
 
 def front_figure(plan: Plan, curve: Curve) -> Figure:
     """The best plan's value for every budget, and where this plan stands."""
-    per_unit, unit = clock_unit(float(curve.budget_sec[-1]))
+    unit_of_budget = plan.budget.unit
+    is_timed = unit_of_budget == SECONDS
+    per_unit, unit = clock_unit(float(curve.budget[-1])) if is_timed else (1.0, unit_of_budget.word)
     figure, axes = new_figure()
     if curve.is_exact:
-        axes.step(curve.budget_sec / per_unit, curve.value, where="post", color=COLOURS[0], label="best plan")
+        axes.step(curve.budget / per_unit, curve.value, where="post", color=COLOURS[0], label="best plan")
     else:
-        name = f"best plans at {len(curve.budget_sec)} budgets"
-        axes.plot(curve.budget_sec / per_unit, curve.value, ".-", color=COLOURS[0], lw=0.8, label=name)
-    axes.plot(plan.budget_sec / per_unit, plan.value_dp, "o", color=COLOURS[1], label="this plan")
+        name = f"best plans at {len(curve.budget)} budgets"
+        axes.plot(curve.budget / per_unit, curve.value, ".-", color=COLOURS[0], lw=0.8, label=name)
+    axes.plot(plan.budget.amount / per_unit, plan.value_dp, "o", color=COLOURS[1], label="this plan")
     axes.set_xlabel(f"budget ({unit})")
     axes.set_ylabel(VALUE_LABELS[plan.value])
     axes.set_xlim(left=0)
     axes.set_ylim(bottom=0)
-    axes.set_title("What more time would buy")
+    axes.set_title(f"What more {'time' if is_timed else unit_of_budget.word} would buy")
     axes.legend()
     return figure

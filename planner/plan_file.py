@@ -16,12 +16,14 @@ from epochcast.cells import columns
 from epochcast.environment import box_device_name, utc_now
 from epochcast.interval import Interval
 from epochcast.schema import Conditions, RunConfig, RunRecord, RunSpec
+from model.intervals import HALF_WIDTH_SDS
+from planner.budget import SECONDS, UNITS, BoardShare, Budget, Price, Unit
 from planner.candidates import Candidate
 from planner.margin import Margin
 from planner.plan import NOTHING_KNOWN, Knowledge, Plan
 from planner.worth import VALUES
 
-PLAN_SCHEMA_VERSION = 2
+PLAN_SCHEMA_VERSION = 3
 PARTS = ("overhead", "first_epoch", "steady")
 # planned runs train whole epochs, however was measured; another version is slower or quicker, but no other thing
 NOT_PLANNED = ("timing_mode", "window_steps", "backend_version")
@@ -42,7 +44,7 @@ class SavedPlan:
 
     path: Path
     plan_id: str
-    budget_sec: float
+    budget: Budget
     value: str
     margin: Margin
     chosen: list[PlanRun]
@@ -103,10 +105,11 @@ def plan_json(
 ) -> dict[str, Any]:
     """The whole plan as JSON values: what `--json` prints and `--out` writes."""
     plan_id = f"plan-{secrets.token_hex(4)}"
+    unit, band = plan.budget.unit, plan.band
 
     def runs(candidates: Sequence[Candidate]) -> list[dict[str, Any]]:
         return [
-            _run_json(candidate, conditions, f"{plan_id}-r{repeat}", candidate.config in must)
+            _run_json(candidate, unit, conditions, f"{plan_id}-r{repeat}", candidate.config in must)
             for candidate in candidates
             for repeat in range(1, candidate.repeats + 1)
         ]
@@ -115,8 +118,8 @@ def plan_json(
         "schema_version": PLAN_SCHEMA_VERSION,
         "plan_id": plan_id,
         "created_utc": utc_now(),
-        "budget": plan.budget_sec,
-        "budget_unit": "s",
+        "budget": plan.budget.amount,
+        "budget_unit": unit.name,
         "confidence": confidence,
         "margin": asdict(plan.margin),
         "maximised": plan.value,
@@ -128,7 +131,9 @@ def plan_json(
         "value_resummed": plan.value_resummed,
         "value_bound": plan.bound,
         "total_sec": plan.total_sec,
-        "upper_sec": plan.upper_sec,
+        f"total_{unit.key}": plan.cost,
+        f"upper_{unit.key}": plan.upper,
+        **({} if band is None else {f"total_{unit.key}_low": band.low, f"total_{unit.key}_high": band.high}),
         "budget_used": plan.budget_used,
         "notes": list(notes),
         "chosen": runs(plan.chosen),
@@ -138,7 +143,7 @@ def plan_json(
     }
 
 
-def _run_json(candidate: Candidate, conditions: Conditions, suffix: str, is_must: bool) -> dict[str, Any]:
+def _run_json(candidate: Candidate, unit: Unit, conditions: Conditions, suffix: str, is_must: bool) -> dict[str, Any]:
     """One run: what a plan of several repeats is worth is shared by them."""
     spec = spec_under(candidate.config, candidate.epochs, conditions)
     run: dict[str, Any] = {
@@ -151,9 +156,12 @@ def _run_json(candidate: Candidate, conditions: Conditions, suffix: str, is_must
     for part in PARTS:
         interval: Interval = getattr(candidate, part)
         run |= {f"{part}_sec": interval.value, f"{part}_sec_upper": interval.high}
+    run |= {"total_sec": candidate.run.value, "total_sec_upper": candidate.run.high}
+    if (price := candidate.price) is not None:
+        one = replace(candidate, repeats=1)
+        upper = None if one.cost_sd is None else one.cost + HALF_WIDTH_SDS * one.cost_sd
+        run |= {f"total_{unit.key}": one.cost, f"total_{unit.key}_upper": upper, "price": asdict(price)}
     return run | {
-        "total_sec": candidate.run.value,
-        "total_sec_upper": candidate.run.high,
         "value": candidate.value / candidate.repeats,
         "acc": candidate.acc,
         "acc_epochs": candidate.acc_epochs,
@@ -188,14 +196,18 @@ def read_plan(path: Path) -> SavedPlan:
     try:
         if values["maximised"] not in VALUES:
             raise ValueError(f"maximised is {values['maximised']!r}")
+        if values["budget_unit"] not in UNITS:
+            raise ValueError(f"budget_unit is {values['budget_unit']!r}")
+        unit = UNITS[values["budget_unit"]]
+        budget = Budget(_number(values, "budget", least=1 / unit.fineness), unit)
         plan = SavedPlan(
             path=path,
             plan_id=str(values["plan_id"]),
-            budget_sec=_number(values, "budget", least=1e-3),
+            budget=budget,
             value=values["maximised"],
             margin=Margin(*(_number(values["margin"], name) for name in ("quantile", "common_sd"))),
-            chosen=[_run_of(run) for run in values["chosen"]],
-            left_out=[_run_of(run) for run in values["left_out"]],
+            chosen=[_run_of(run, budget.unit) for run in values["chosen"]],
+            left_out=[_run_of(run, budget.unit) for run in values["left_out"]],
             knowledge=Knowledge(
                 [RunConfig(*config) for config in values["measured"]], int(_number(values, "train_n", 1))
             ),
@@ -217,7 +229,20 @@ def _number(values: Mapping[str, Any], name: str, least: float = 0.0) -> float:
     return float(value)
 
 
-def _run_of(run: Mapping[str, Any]) -> PlanRun:
+def _price_of(values: Mapping[str, Any]) -> Price:
+    per_sec, sd, board = values["per_sec"], values["sd"], values["board"]
+    value = _number(per_sec, "value")
+    if not value:
+        raise ValueError("per_sec is 0")
+    ends = () if per_sec["low"] is None else (_number(per_sec, "low"), _number(per_sec, "high", least=value))
+    return Price(
+        Interval(value, *ends),
+        None if sd is None else _number(values, "sd"),
+        None if board is None else BoardShare(_number(board, "watts"), _number(board, "per_j")),
+    )
+
+
+def _run_of(run: Mapping[str, Any], unit: Unit) -> PlanRun:
     spec = RunSpec(**run["spec"])
     if spec.epochs is None:
         raise ValueError("epochs is None: a planned run has a fixed number")
@@ -240,6 +265,7 @@ def _run_of(run: Mapping[str, Any]) -> PlanRun:
         is_predicted=run["is_predicted"],
         is_extrapolated=run["is_extrapolated"],
         value=_number(run, "value"),
+        price=None if unit == SECONDS else _price_of(run["price"]),
     )
     if not RUN_ID.fullmatch(str(run["run_id"])):
         raise ValueError(f"run_id is {run['run_id']!r}")

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from collect.turns import Taken
-from epochcast.cli import clock, percent, significant, table_text
+from epochcast.cli import percent, significant, table_text
 from epochcast.paths import failures_csv
 from epochcast.schema import FailureRecord, RunRecord
 from epochcast.tables import read_table
 from model.design import Field
+from planner.budget import SECONDS
 from planner.course import Actual
 from planner.plan_file import PARTS, PlanRun, SavedPlan
 
@@ -29,6 +30,7 @@ class Entry:
     wall_sec: float | None = None
     actual: Actual | None = None
     test_acc: float | None = None
+    cost: float | None = None  # of a budget that is not in seconds
 
 
 @dataclass(slots=True)
@@ -37,7 +39,7 @@ class PlanResult:
 
     plan: SavedPlan
     entries: list[Entry]
-    used_sec: float
+    used: float  # of the budget, in its unit
     taken: Taken = field(default_factory=Taken)
 
     @property
@@ -85,15 +87,21 @@ def entries_of(plan: SavedPlan, lines: Sequence[Mapping[str, Any]], runs: Path) 
         outcome = outcomes.get(run_id)
         if isinstance(outcome, RunRecord):
             status = status_of(outcome, plan)
-            entries.append(Entry(ours[run_id], status, outcome.wall_sec, Actual.of(outcome), outcome.test_acc))
+            entries.append(
+                Entry(ours[run_id], status, outcome.wall_sec, Actual.of(outcome), outcome.test_acc, line.get("cost"))
+            )
         else:
-            entries.append(Entry(ours[run_id], line.get("status", "cut off"), line.get("wall_sec")))
+            status = line.get("status", "cut off")
+            entries.append(Entry(ours[run_id], status, line.get("wall_sec"), cost=line.get("cost")))
     return entries + [Entry(run, NOT_STARTED) for run in plan.chosen if run.planned.run_id not in last]
 
 
 def result_lines(result: PlanResult) -> list[str]:
     """Planned against actual, run by run and in all."""
-    header = ["configuration", "", "planned s", "actual s", "ratio", "overhead", "first epoch", "s/epoch", "acc"]
+    unit = result.plan.budget.unit
+    costs = [] if unit == SECONDS else [f"planned {unit.word}", f"actual {unit.word}"]
+    parts = ["overhead", "first epoch", "s/epoch"]
+    header = ["configuration", "", "planned s", "actual s", "ratio", *costs, *parts, "acc"]
     rows: list[list[object]] = []
     for entry in result.entries:
         candidate = entry.run.candidate
@@ -104,9 +112,9 @@ def result_lines(result: PlanResult) -> list[str]:
                 f"{significant(took)} ({significant(getattr(candidate, part).value)})"
                 for part, took in asdict(entry.actual).items()
             ]
-        rows.append(
-            [str(candidate.config), entry.status, candidate.total_sec, entry.wall_sec, ratio, *pairs, entry.test_acc]
-        )
+        seconds = [candidate.total_sec, entry.wall_sec, ratio]
+        own = [candidate.cost, entry.cost] if costs else []
+        rows.append([str(candidate.config), entry.status, *seconds, *own, *pairs, entry.test_acc])
     plan, done = result.plan, [entry for entry in result.entries if entry.status == DONE]
     lines = ["", "planned against actual (what was planned in brackets):", table_text(header, rows), ""]
     if done:
@@ -122,8 +130,8 @@ def result_lines(result: PlanResult) -> list[str]:
     lines += [
         f"value ({plan.value}), as planned: {significant(result.value, 4)} done of "
         f"{significant(_worth(plan, plan.chosen), 4)}" + (f", {added} added" if added else ""),
-        f"used: {clock(result.used_sec)} of {clock(plan.budget_sec)} ({percent(result.used_sec / plan.budget_sec)})"
-        + (", over the budget" if result.used_sec > plan.budget_sec else ""),
+        f"used: {plan.budget.used(result.used)} ({percent(result.used / plan.budget.amount)})"
+        + (", over the budget" if result.used > plan.budget.amount else ""),
     ]
     if missing and result.taken.was_interrupted:
         lines.append("interrupted: the same command goes on from here")
@@ -151,10 +159,11 @@ def _worth(plan: SavedPlan, runs: Sequence[PlanRun]) -> float:
 
 def result_json(result: PlanResult) -> dict[str, Any]:
     """The same in full precision."""
+    unit = result.plan.budget.unit
     return {
         "plan_id": result.plan.plan_id,
-        "budget_sec": result.plan.budget_sec,
-        "used_sec": result.used_sec,
+        f"budget_{unit.key}": result.plan.budget.amount,
+        f"used_{unit.key}": result.used,
         "value": result.value,
         "planned_value": _worth(result.plan, result.plan.chosen),
         "was_interrupted": result.taken.was_interrupted,
@@ -165,6 +174,11 @@ def result_json(result: PlanResult) -> dict[str, Any]:
                 "status": entry.status,
                 "planned_sec": entry.run.candidate.total_sec,
                 "actual_sec": entry.wall_sec,
+                **(
+                    {}
+                    if unit == SECONDS
+                    else {f"planned_{unit.key}": entry.run.candidate.cost, f"actual_{unit.key}": entry.cost}
+                ),
                 "planned": {part: getattr(entry.run.candidate, part).value for part in PARTS},
                 "actual": None if entry.actual is None else asdict(entry.actual),
             }
@@ -175,43 +189,52 @@ def result_json(result: PlanResult) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """One run that would be done, or not for want of time: then `start_sec` is None."""
+    """One run that would be done, or not for want of budget: then `start` is None."""
 
     run: PlanRun
     sec: float
-    start_sec: float | None  # seconds of the budget used by then
+    cost: float  # the same in the unit of the budget
+    start: float | None  # how much of the budget is used by then
 
 
-def dry_lines(plan: SavedPlan, used_sec: float, expected: Sequence[Expected]) -> list[str]:
+def dry_lines(plan: SavedPlan, used: float, expected: Sequence[Expected]) -> list[str]:
     """What would be run now, and when."""
+    unit = plan.budget.unit
     rows = [
-        [str(e.run.candidate.config), "does not fit" if e.start_sec is None else e.start_sec, e.sec] for e in expected
+        [str(e.run.candidate.config), "does not fit" if e.start is None else e.start, e.cost]
+        + ([] if unit == SECONDS else [e.sec])
+        for e in expected
     ]
+    header = ["configuration", f"starts at {unit.word}", f"takes {unit.word}"] + (
+        [] if unit == SECONDS else ["takes s"]
+    )
     return [
-        f"{plan.plan_id}: {clock(used_sec)} of {clock(plan.budget_sec)} used",
-        table_text(["configuration", "starts at s", "takes s"], rows) if rows else "nothing left to run",
-        f"expected end: {clock(_end_sec(used_sec, expected))} of {clock(plan.budget_sec)}",
+        f"{plan.plan_id}: {plan.budget.used(used)} used",
+        table_text(header, rows) if rows else "nothing left to run",
+        f"expected end: {plan.budget.used(_end(used, expected))}",
     ]
 
 
-def dry_json(plan: SavedPlan, used_sec: float, expected: Sequence[Expected]) -> dict[str, Any]:
+def dry_json(plan: SavedPlan, used: float, expected: Sequence[Expected]) -> dict[str, Any]:
     """The same in full precision."""
+    key = plan.budget.unit.key
     return {
         "plan_id": plan.plan_id,
-        "budget_sec": plan.budget_sec,
-        "used_sec": used_sec,
-        "expected_end_sec": _end_sec(used_sec, expected),
+        f"budget_{key}": plan.budget.amount,
+        f"used_{key}": used,
+        f"expected_end_{key}": _end(used, expected),
         "runs": [
             {
                 "run_id": e.run.planned.run_id,
                 **asdict(e.run.candidate.config),
-                "start_sec": e.start_sec,
+                f"start_{key}": e.start,
                 "expected_sec": e.sec,
+                f"expected_{key}": e.cost,
             }
             for e in expected
         ],
     }
 
 
-def _end_sec(used_sec: float, expected: Sequence[Expected]) -> float:
-    return used_sec + math.fsum(e.sec for e in expected if e.start_sec is not None)
+def _end(used: float, expected: Sequence[Expected]) -> float:
+    return used + math.fsum(e.cost for e in expected if e.start is not None)

@@ -6,24 +6,25 @@ from collections.abc import Sequence
 
 from epochcast.cli import clock, percent, significant, table_text
 from model.intervals import HALF_WIDTH_SDS
+from planner.budget import SECONDS
 from planner.candidates import Candidate
 from planner.front import neighbours
 from planner.plan import GREEDY, SINGLE, Plan
 from planner.request import Answer
 from planner.worth import VALUE_LABELS
 
-HEADER = (
-    "configuration", "overhead s", "first epoch s", "s/epoch", "total s", "95 % within", "acc", "images/s", "value",
-)  # fmt: skip
+HEADER = ("configuration", "overhead s", "first epoch s", "s/epoch", "total s")
+_WORTH = ("acc", "images/s", "value")
 _DIGITS = {"acc": 5, "thr": 6, "best_acc": 4, "info": 3}
 
 
 def plan_lines(answer: Answer) -> list[str]:
     """Notes, the table of runs, sums and proof, and the best runs that were left out."""
-    plan = answer.plan
+    plan, unit = answer.plan, answer.plan.budget.unit
     lines = [f"note: {note}" for note in answer.notes]
+    header = [*HEADER, *([] if unit == SECONDS else [unit.word]), "95 % within", *_WORTH]
     rows = [[*_cells(c), _marks(c)] for c in plan.chosen]
-    lines += ["", table_text([*HEADER, ""], rows), ""]
+    lines += ["", table_text([*header, ""], rows), ""]
     has_repeats = any(c.repeats > 1 for c in plan.chosen)
     n_runs = sum(c.repeats for c in plan.chosen)
     repeated = f" ({len(plan.chosen)} configurations, {plan.chosen[0].repeats} times each)" if has_repeats else ""
@@ -31,33 +32,49 @@ def plan_lines(answer: Answer) -> list[str]:
         f"runs: {n_runs} of {plan.chosen[0].epochs} epochs{repeated}, in this order",
         f"total_sec: {significant(plan.total_sec, 6)} ({clock(plan.total_sec)}) expected",
     ]
-    if plan.margin.quantile:
-        lines.append(
-            f"upper_sec: {significant(plan.upper_sec, 6)} ({clock(plan.upper_sec)}) with the margin: "
-            f"{percent(answer.confidence or 0.0)} of such plans take no longer{answer.caveat}"
-        )
-    else:
-        lines.append("upper_sec: no margin: about half of such plans overrun")
+    lines += _cost_lines(answer)
     lines += [
-        f"budget_used: {percent(plan.budget_used)} of {significant(plan.budget_sec, 6)} s",
+        f"budget_used: {percent(plan.budget_used)} of {unit.text(plan.budget.amount, 6)}",
         f"value ({plan.value}): {_value(plan, plan.value_dp)} {_how(plan)}",
         f"optimal: {_proof(plan)}",
     ]
     if missed := plan.missed():
-        missed_rows = [[*_cells(c), seconds, _marks(c)] for c, seconds in missed]
-        what = "and the seconds that the budget lacks for each"
+        missed_rows = [[*_cells(c), lacking, _marks(c)] for c, lacking in missed]
+        what = f"and the {'seconds' if unit == SECONDS else unit.word} that the budget lacks for each"
         if plan.method == SINGLE:
             what += " (0: it fits, but is worth less)"
         lines += ["", f"best {len(missed)} of {len(plan.left_out)} left out, {what}:"]
-        lines.append(table_text([*HEADER, "lacking s", ""], missed_rows))
+        lines.append(table_text([*header, f"lacking {unit.word}", ""], missed_rows))
     return lines
 
 
+def _cost_lines(answer: Answer) -> list[str]:
+    """What a plan takes of its budget: expected where that is no time, its range, and with the margin."""
+    plan, unit = answer.plan, answer.plan.budget.unit
+    lines, if_so, more = [], "", "longer"
+    if (band := plan.band) is not None:
+        lines.append(f"total_{unit.key}: {significant(plan.cost, 6)} expected")
+        more = "more"
+        if band.low is None or band.high is None:
+            lines.append(f"range_{unit.key}: unknown: the formula tells none")
+        elif band.low < band.high:
+            ends = f"{significant(band.low)} to {significant(band.high)}"
+            lines.append(f"range_{unit.key}: {ends} by power and prices, common to all runs: no margin holds it")
+            if_so = ", if power and prices are as expected"
+    if not plan.margin.quantile:
+        return [*lines, f"upper_{unit.key}: no margin: about half of such plans overrun"]
+    told = significant(plan.upper, 6) + (f" ({clock(plan.upper)})" if unit == SECONDS else "")
+    share = percent(answer.confidence or 0.0)
+    promise = f"with the margin: {share} of such plans take no {more}{answer.caveat}{if_so}"
+    return [*lines, f"upper_{unit.key}: {told} {promise}"]
+
+
 def _cells(candidate: Candidate) -> list[object]:
-    sd = candidate.sd_sec
-    upper = None if sd is None else candidate.total_sec + HALF_WIDTH_SDS * sd
-    parts = [candidate.overhead.value, candidate.first_epoch.value, candidate.steady.value, candidate.total_sec, upper]
-    return [str(candidate.config), *parts, candidate.acc, candidate.images_per_sec, candidate.value]
+    sd = candidate.cost_sd
+    upper = None if sd is None else candidate.cost + HALF_WIDTH_SDS * sd
+    parts = [candidate.overhead.value, candidate.first_epoch.value, candidate.steady.value, candidate.total_sec]
+    parts += [] if candidate.price is None else [candidate.cost]
+    return [str(candidate.config), *parts, upper, candidate.acc, candidate.images_per_sec, candidate.value]
 
 
 def _marks(candidate: Candidate) -> str:
@@ -94,15 +111,16 @@ def front_lines(answer: Answer) -> list[str]:
         runs = 0 if plan is None else sum(c.repeats for c in plan.chosen)
         more = value - answer.plan.value_dp
         here = "this plan" if plan is answer.plan else f"{'+' if more >= 0 else '-'}{_value(answer.plan, abs(more))}"
-        rows.append([clock(budget), _value(answer.plan, value) if value else "0", here, runs])
+        rows.append([answer.plan.budget.unit.clock(budget), _value(answer.plan, value) if value else "0", here, runs])
     return ["", table_text(["budget", VALUE_LABELS[answer.plan.value], "more", "runs"], rows)]
 
 
 def front_json(answer: Answer) -> Sequence[dict[str, object]]:
     """The same as JSON values."""
+    key = answer.plan.budget.unit.key
     return [
         {
-            "budget_sec": budget,
+            f"budget_{key}": budget,
             "value": None if plan is None else plan.value_dp,
             "n_runs": 0 if plan is None else sum(c.repeats for c in plan.chosen),
         }
@@ -111,7 +129,8 @@ def front_json(answer: Answer) -> Sequence[dict[str, object]]:
 
 
 def left_out_json(plan: Plan) -> Sequence[dict[str, object]]:
-    """The best runs left out, with the seconds that each would need more."""
+    """The best runs left out, with what each would need more of the budget."""
+    key = plan.budget.unit.key
     return [
         {
             "depth": c.config.depth,
@@ -119,7 +138,8 @@ def left_out_json(plan: Plan) -> Sequence[dict[str, object]]:
             "batch_size": c.config.batch_size,
             "value": c.value,
             "total_sec": c.total_sec,
-            "lacking_sec": seconds,
+            f"total_{key}": c.cost,
+            f"lacking_{key}": lacking,
         }
-        for c, seconds in plan.missed()
+        for c, lacking in plan.missed()
     ]

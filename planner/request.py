@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,17 @@ from epochcast.assumptions import assumption, device_kind_of
 from epochcast.cli import percent
 from epochcast.environment import box_device_name
 from epochcast.files import sha256_of
+from epochcast.footprint import FootprintRules
 from epochcast.paths import runs_agg_csv
 from epochcast.schema import TRAIN_N, AggRow, Conditions, RunConfig
 from model.predictor import SavedModel, choose_model
+from planner.budget import SECONDS, Budget
 from planner.candidates import Candidate, CostRules, Offer, default_grid, make_candidates
 from planner.device_memory import without_too_large
 from planner.margin import NO_MARGIN, Margin
 from planner.plan import Knowledge, Plan, make_plan
 from planner.plan_file import plan_json, source_of
+from planner.pricing import with_prices
 from planner.worth import Wishes, choose_value, select
 
 DEFAULT_CONFIDENCE = 0.9
@@ -30,7 +33,7 @@ MAX_CANDIDATES = 2_000  # all of them stand in plan.json, for planning again
 class Request:
     """What a user asks of the planner; None is left to the planner, which says what it took."""
 
-    budget_sec: float
+    budget: Budget
     rules: CostRules
     value: str | None = None
     wishes: Wishes = field(default_factory=Wishes)
@@ -44,6 +47,7 @@ class Request:
     is_frozen: bool = False
     device_memory_bytes: int | None = None  # None: as the rows or this box tell
     notes: Sequence[str] = ()  # what reading the request had to say
+    footprint: FootprintRules = field(default_factory=FootprintRules)  # how seconds become the budget's unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +64,15 @@ class Answer:
     sources: dict[str, Any]
     caveat: str = ""  # what the confidence does not cover, in words
 
-    def at(self, budget_sec: float) -> Plan:
-        """The same for another budget.
+    def at(self, amount: float) -> Plan:
+        """The same for another budget in the same unit.
 
         Raises:
             ValueError: if nothing fits it.
         """
         plan = self.plan
-        return make_plan(self.candidates, budget_sec, plan.value, plan.margin, self.must, self.knowledge)
+        budget = replace(plan.budget, amount=amount)
+        return make_plan(self.candidates, budget, plan.value, plan.margin, self.must, self.knowledge)
 
     def to_json(self) -> dict[str, Any]:
         """The object of plan.json."""
@@ -109,12 +114,21 @@ def plan_budget(request: Request) -> Answer:
     fitting, memory_notes = without_too_large(
         offer.candidates, rows, conditions, request.wishes, request.device_memory_bytes
     )
+    price_notes: list[str] = []
+    if request.budget.unit != SECONDS:
+        fitting, price_notes = with_prices(fitting, request.budget.unit, request.footprint, rows, conditions)
     value = request.value or choose_value(fitting)
     if request.value is None:
         why = "every candidate has a measured accuracy" if value == "acc" else "accuracies are missing"
         notes.append(f"maximising {value}, as {why}")
     must, candidates, value_notes = select(fitting, value, request.wishes)
-    notes += offer.notes + memory_notes + value_notes + _value_notes(value, [*must, *candidates], request.rules.epochs)
+    notes += (
+        offer.notes
+        + price_notes
+        + memory_notes
+        + value_notes
+        + _value_notes(value, [*must, *candidates], request.rules.epochs)
+    )
     if _is_windowed(rows):
         notes.append(
             "times come from windows of steps; the planned runs train whole epochs and then test, which takes longer "
@@ -126,7 +140,7 @@ def plan_budget(request: Request) -> Answer:
     if confidence > 0.5:
         must, candidates, margin = _with_known_errors(request, must, candidates, confidence, offer, notes)
     knowledge = Knowledge([row.config for row in rows], (rows[0].train_n if rows else None) or TRAIN_N)
-    plan = make_plan(candidates, request.budget_sec, value, margin, must, knowledge)
+    plan = make_plan(candidates, request.budget, value, margin, must, knowledge)
     told = confidence if margin.quantile else None
     device = offer.device_name
     caveats = [f" on {device}"] if device not in (None, box_device_name()) else []

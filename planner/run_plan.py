@@ -24,12 +24,10 @@ from epochcast.cli import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
     add_json_flag,
-    clock,
     make_parser,
     path_flag,
     print_home,
     run_command,
-    significant,
 )
 from epochcast.environment import box_device_name
 from epochcast.paths import logs_dir, runs_csv
@@ -49,6 +47,7 @@ from planner.plan_result import (
     result_lines,
     status_of,
 )
+from planner.spending import cost_of, energy_ratio, used
 
 Say = Callable[[str], None]
 
@@ -59,31 +58,35 @@ class _PlanTurns:
     def __init__(self, course: Course, ledger: Ledger, is_hard: bool, say: Say) -> None:
         self.course, self.ledger, self.is_hard, self.say = course, ledger, is_hard, say
         self.runs = _runs_of(course.plan)
-        self.planned_sec = sum(run.candidate.total_sec for run, _ in course.finished)
+        self.planned = sum(run.candidate.cost for run, _ in course.finished)
 
     @property
-    def left_sec(self) -> float:
-        return self.course.plan.budget_sec - self.ledger.used_sec
+    def left(self) -> float:
+        return self.course.plan.budget.amount - used(self.course.plan, self.ledger)
 
     def next_turn(self) -> Turn | None:
         before = [run.planned.run_id for run in self.course.waiting]
-        run = self.course.next_run(self.left_sec)
-        left_sec = self.left_sec  # less what planning again took
+        run = self.course.next_run(self.left)
+        left, unit = self.left, self.course.plan.budget.unit  # less what planning again took
         after = [run.planned.run_id for run in self.course.waiting]
         if after != before:
             self._tell_replanned(before, after)
         if run is None:
             if after:
-                self.ledger.write("refused", run_ids=after, left_sec=left_sec)
+                self.ledger.write("refused", run_ids=after, **{f"left_{unit.key}": left})
             return None
-        expected = self.course.expected_sec(run)
-        values = {"expected_sec": expected, "upper_sec": self.course.upper_sec(run)}
-        self.say(f"{run.candidate.config}: about {significant(expected)} s, {clock(left_sec)} left")
+        expected, price = self.course.expected(run), run.candidate.price
+        values = {"expected_sec": self.course.expected_sec(run), f"expected_{unit.key}": expected}
+        values[f"upper_{unit.key}"] = self.course.upper(run)
+        self.say(f"{run.candidate.config}: about {unit.text(expected)}, {unit.clock(left)} left")
         self.ledger.write("run_started", run_id=run.planned.run_id, **values)
+        left_sec = left if price is None else left / price.per_sec.value
         return Turn(run.planned, left_sec if self.is_hard else None)
 
     def _tell_replanned(self, before: Sequence[str], after: Sequence[str]) -> None:
         factors = asdict(self.course.factors)
+        if self.course.energy_ratios:
+            factors["energy"] = self.course.energy_factor
         self.ledger.write("replanned", factors=factors, run_ids=list(after))
         if set(after) == set(before):
             return
@@ -99,11 +102,11 @@ class _PlanTurns:
         run = self.runs[planned.run_id]
         _note_end(outcome, run, self.course, self.ledger)
         if isinstance(outcome, RunRecord):
-            self.planned_sec += run.candidate.total_sec
+            self.planned += run.candidate.cost
+        unit, so_far = self.course.plan.budget.unit, used(self.course.plan, self.ledger)
         self.say(
-            f"[{len(self.course.finished)} done] {outcome_text(outcome)}; planned "
-            f"{significant(run.candidate.total_sec)} s; {clock(self.ledger.used_sec)} used, {clock(self.planned_sec)} "
-            "planned for what is done"
+            f"[{len(self.course.finished)} done] {outcome_text(outcome)}; planned {unit.text(run.candidate.cost)}; "
+            f"{unit.clock(so_far)} used, {unit.clock(self.planned)} planned for what is done"
         )
         if isinstance(outcome, RunRecord) and (differences := self.course.plan.differences(outcome)):
             raise ValueError(
@@ -154,7 +157,7 @@ def carry_out(
         finally:
             with contextlib.suppress(OSError):  # how it ended is to be told, not that its ledger is full too
                 ledger.write("ended", was_interrupted=taken.was_interrupted)
-        return PlanResult(plan, entries_of(plan, ledger.lines, runs), ledger.used_sec, taken)
+        return PlanResult(plan, entries_of(plan, ledger.lines, runs), used(plan, ledger), taken)
 
 
 def _resume(course: Course, ledger: Ledger, runs: Path, say: Say) -> None:
@@ -183,7 +186,7 @@ def _resume(course: Course, ledger: Ledger, runs: Path, say: Say) -> None:
         say(f"{ours[cut_off].candidate.config if cut_off in ours else cut_off} was cut off; the time it took counts")
     for outcome in done_outside:
         ledger.charge(outcome.wall_sec or 0.0)
-        _note_end(outcome, ours[str(outcome.run_id)], course, ledger)
+        _note_end(outcome, ours[str(outcome.run_id)], course, ledger, is_outside=True)
         say(f"done outside of this plan, the time it took counts: {outcome_text(outcome)}")
 
 
@@ -195,15 +198,19 @@ def _cut_off(lines: Sequence[Mapping[str, Any]]) -> str | None:
 
 def _take(outcome: RunRecord | FailureRecord, run: PlanRun, course: Course) -> None:
     if isinstance(outcome, RunRecord) and status_of(outcome, course.plan) == DONE:
-        course.finish(run, Actual.of(outcome))
+        course.finish(run, Actual.of(outcome), energy_ratio(outcome, run.candidate.price))
     else:
         course.drop([run.planned.run_id])
 
 
-def _note_end(outcome: RunRecord | FailureRecord, run: PlanRun, course: Course, ledger: Ledger) -> None:
+def _note_end(
+    outcome: RunRecord | FailureRecord, run: PlanRun, course: Course, ledger: Ledger, is_outside: bool = False
+) -> None:
     """Write that a run ended, and go on without it."""
-    parts = asdict(Actual.of(outcome)) if isinstance(outcome, RunRecord) else {}
+    parts: dict[str, Any] = asdict(Actual.of(outcome)) if isinstance(outcome, RunRecord) else {}
     values = {"status": status_of(outcome, course.plan), "wall_sec": outcome.wall_sec, **parts}
+    if (price := run.candidate.price) is not None:
+        values |= {"cost": cost_of(outcome, price), "is_outside": is_outside}
     ledger.write("run_ended", run_id=run.planned.run_id, **values)
     _take(outcome, run, course)
 
@@ -213,28 +220,29 @@ def _runs_of(plan: SavedPlan) -> dict[str, PlanRun]:
 
 
 def expect(plan: SavedPlan, runs: Path) -> tuple[float, list[Expected]]:
-    """Seconds of the budget used so far, and what would be run now; nothing is started or written.
+    """What is used of the budget so far, and what would be run now; nothing is started or written.
 
     Raises:
         ValueError: if a file is not what it should be.
     """
     ledger, course = looked_at(plan.ledger_path, plan.plan_id), Course(plan, replans=False)
     _resume(course, ledger, runs, lambda line: None)
-    used_sec = at_sec = ledger.used_sec
+    at_start = at = used(plan, ledger)
     expected = []
-    while (run := course.next_run(plan.budget_sec - at_sec)) is not None:
-        expected.append(Expected(run, course.expected_sec(run), at_sec))
-        at_sec += expected[-1].sec
+    while (run := course.next_run(plan.budget.amount - at)) is not None:
+        expected.append(Expected(run, course.expected_sec(run), course.expected(run), at))
+        at += expected[-1].cost
         course.drop([run.planned.run_id])
-    return used_sec, expected + [Expected(run, course.expected_sec(run), None) for run in course.waiting]
+    rest = [Expected(run, course.expected_sec(run), course.expected(run), None) for run in course.waiting]
+    return at_start, expected + rest
 
 
 def _opening_line(course: Course, ledger: Ledger) -> str:
     plan = course.plan
     how = ", planned again after every run" if course.replans else ""
     return (
-        f"{plan.plan_id}: {len(plan.chosen)} runs planned, {len(course.finished)} done, {clock(ledger.used_sec)} of "
-        f"{clock(plan.budget_sec)} used{how}; ledger {ledger.path}"
+        f"{plan.plan_id}: {len(plan.chosen)} runs planned, {len(course.finished)} done, "
+        f"{plan.budget.used(used(plan, ledger))} used{how}; ledger {ledger.path}"
     )
 
 

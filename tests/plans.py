@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import random
+from dataclasses import replace
+
 from light_child import EPOCH_SEC, FIRST_SEC
 from rows import run_costing, run_row
 
 from epochcast.files import write_json_atomically
+from epochcast.interval import Interval
 from epochcast.schema import Conditions
+from planner.budget import BoardShare, Budget, Price
 from planner.margin import NO_MARGIN
 from planner.plan import NOTHING_KNOWN, Plan
 from planner.plan_file import plan_json, read_plan
@@ -19,12 +24,27 @@ def light_run(batch_size, sec=1.0, value=1.0, **more):
     return run_costing(sec, value, config=(1, 2, batch_size), **more)
 
 
+def priced(runs, seed=None, watts=200.0, sd=0.02, half=0.3):
+    """The runs with a price in kWh: of so many watts, or with a seed of a power from half to twice that for each."""
+    draw = random.Random(seed)
+
+    def price():
+        each = watts if seed is None else draw.uniform(0.5, 2) * watts
+        per_sec = each / 3.6e6
+        own = sd if seed is None else draw.uniform(0, 2 * sd)
+        ends = () if half is None else ((1 - half) * per_sec, (1 + half) * per_sec)
+        return Price(Interval(per_sec, *ends), own, BoardShare(each, 1 / 3.6e6))
+
+    return [replace(run, price=price()) for run in runs]
+
+
 def write_plan(
     path,
     chosen,
     left_out=(),
     *,
     budget_sec=60.0,
+    budget=None,
     value="count",
     margin=NO_MARGIN,
     must=(),
@@ -36,7 +56,7 @@ def write_plan(
     plan = Plan(
         chosen=list(chosen),
         left_out=list(left_out),
-        budget_sec=budget_sec,
+        budget=budget or Budget(budget_sec),
         value=value,
         value_dp=worth,
         value_resummed=worth,

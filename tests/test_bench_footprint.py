@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import random
+import statistics
 
 import pytest
 
@@ -25,6 +27,24 @@ def test_parts_of_names_find_the_wrong_boards():
 def test_green_loves_forecast_is_right_where_time_goes_by_images_and_nothing_varies():
     told, truth = green_love_forecast(0.010, 50_000, 1, 100, 0.0, random.Random(0))
     assert told.value == pytest.approx(truth)
+
+
+def test_green_loves_forecast_by_hand():
+    # one step for any part of the data: all 1000 images take 10 ms, and so do the 667 of the size below, which is kept
+    # although its 30 epochs take less than a second
+    told, truth = green_love_forecast(0.010, 1000, 1000, 100, 0.0, random.Random(0))
+    sizes = [0.010, 0.010 * 1000 / 667]
+    assert truth == pytest.approx(100 * 0.010)
+    assert told.value == pytest.approx(100 * statistics.fmean(sizes))
+    sd = statistics.stdev(sizes * 27)
+    assert told.high - told.value == pytest.approx(1.96 * sd * math.sqrt(100) / math.sqrt(54))
+
+
+def test_green_love_starts_from_a_subset_whose_epochs_are_short_enough():
+    # 200 images take 8 s, 20 take 0.8 s, 10 are the fewest: from there up to 15 in 24 s, kept, and down to a single one
+    told, _ = green_love_forecast(0.4, 200, 10, 100, 0.0, random.Random(0))
+    by_size = {10: 1, 15: 2, 7: 1, 5: 1, 3: 1, 2: 1, 1: 1}  # images: steps
+    assert told.value == pytest.approx(100 * statistics.fmean(0.4 * steps * 200 / n for n, steps in by_size.items()))
 
 
 def test_its_interval_misses_where_steps_are_whole():

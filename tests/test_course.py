@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 
 import pytest
-from plans import light_run, write_plan
+from plans import light_run, priced, write_plan
 from rows import random_runs
 
+from planner.budget import KWH, Budget
 from planner.course import Actual, Course, Factors
 from planner.margin import NO_MARGIN, Margin
 from planner.plan import Knowledge, make_plan
@@ -105,18 +106,37 @@ def test_whether_a_run_fits_counts_its_margin_and_what_the_runs_before_took(cour
     course = course_of(chosen, replans=False, margin=MARGIN)
     first, second = course.waiting
     upper = 10 + MARGIN.quantile * (0.05 * 10 + 1.0)
-    assert course.upper_sec(first) == pytest.approx(upper)
+    assert course.upper(first) == pytest.approx(upper)
     assert course.next_run(upper - 0.01) is None
     assert course.next_run(upper + 0.01) is first
     course.finish(first, took(first, 8.0))  # the cube root of 8 is believed
     assert course.expected_sec(second) == pytest.approx(20.0)
-    assert course.upper_sec(second) > 20 + MARGIN.quantile * 2.0
+    assert course.upper(second) > 20 + MARGIN.quantile * 2.0
 
 
 def test_what_failed_is_dropped_and_not_learned_from(course_of):
     course = course_of([light_run(16, 5.0), light_run(32, 5.0)], replans=False)
     course.drop([course.waiting[0].planned.run_id, "a run of another plan"])
     assert carried_out(course, 60.0) == ([32], 5.0)
+
+
+# --- a budget of energy -----------------------------------------------------------------------------------------------
+
+
+def test_what_runs_measured_of_their_energy_is_believed_of_the_others_as_their_times_are(course_of):
+    runs = priced([light_run(size, 10.0) for size in (16, 32, 64)], watts=360.0, sd=0.0)
+    course = course_of(runs, replans=False, budget=Budget(0.01, KWH))
+    first, second, third = course.waiting
+    assert course.expected(second) == pytest.approx(1e-3)
+    course.finish(first, took(first))  # without a meter
+    assert course.expected(second) == pytest.approx(1e-3)
+    course.finish(second, took(second, 8.0), 8.0)
+    assert course.energy_factor == pytest.approx(2.0)
+    assert course.expected_sec(third) == pytest.approx(10 * 8 ** (1 / 4))  # the median of 1 and 8, half believed
+    assert course.expected(third) == pytest.approx(2e-4 * course.expected_sec(third))
+    assert course.upper(third) == course.expected(third)
+    assert course.next_run(course.expected(third) - 1e-6) is None
+    assert course.next_run(course.expected(third) + 1e-6) is third
 
 
 # --- planned again ----------------------------------------------------------------------------------------------------
@@ -130,7 +150,7 @@ def test_nothing_is_planned_again_before_a_run_has_ended(course_of):
 
 def test_where_runs_take_as_long_as_predicted_planning_again_changes_nothing(course_of):
     for seed in range(5):
-        plan = make_plan(random_runs(seed), 40.0, "acc")
+        plan = make_plan(random_runs(seed), Budget(40.0), "acc")
         course = course_of(plan.chosen, plan.left_out, value="acc", budget_sec=40.0)
         done, used = carried_out(course, 40.0)
         assert done == [c.config.batch_size for c in plan.chosen]
@@ -206,7 +226,7 @@ def test_best_acc_goes_on_to_the_next_best_only_while_the_best_is_not_reached(co
 def test_info_learns_from_what_is_done_and_measures_nothing_twice(course_of):
     candidates = random_runs(3)
     known = Knowledge([candidates[0].config], 1000)
-    plan = make_plan(candidates[1:], 30.0, "info", knowledge=known)
+    plan = make_plan(candidates[1:], Budget(30.0), "info", knowledge=known)
     course = course_of(plan.chosen, [*plan.left_out, candidates[0]], value="info", knowledge=known)
     done, used = carried_out(course, 45.0, 0.9)
     assert used <= 45
@@ -230,7 +250,7 @@ def test_repeats_are_runs_of_their_own_and_what_is_left_of_them_is_chosen_as_one
 @pytest.mark.parametrize("margin", [NO_MARGIN, MARGIN])
 def test_a_new_plan_keeps_what_is_left_and_loses_no_run(course_of, seed, margin):
     runs = random_runs(seed)
-    plan = make_plan(runs, 40.0, "acc", margin)
+    plan = make_plan(runs, Budget(40.0), "acc", margin)
     course = course_of(plan.chosen, plan.left_out, value="acc", margin=margin)
     first = course.next_run(40.0)
     course.finish(first, took(first, 1.3))
@@ -238,6 +258,6 @@ def test_a_new_plan_keeps_what_is_left_and_loses_no_run(course_of, seed, margin)
         run = course.next_run(left_sec)
         corrected = [course.factors.applied(run.candidate) for run in course.waiting]
         expected = [c.total_sec for c in corrected]
-        assert course.margin.upper_sec(expected, [c.sd_sec for c in corrected]) <= max(left_sec, 0) + 1e-9
+        assert course.margin.upper(expected, [c.sd_sec for c in corrected]) <= max(left_sec, 0) + 1e-9
         assert sorted(sizes([*course.waiting, *course.spare, first])) == sorted(c.config.batch_size for c in runs)
         assert (run is None) == (not course.waiting)

@@ -17,6 +17,7 @@ from epochcast.paths import CODE_ROOT
 from epochcast.schema import RunRecord, RunSpec
 from epochcast.tables import RunTable, write_table
 from planner import demo
+from planner.budget import Budget
 from planner.candidates import CostRules, make_candidates
 from planner.plan import make_plan
 from planner.worth import Wishes, select
@@ -119,7 +120,7 @@ def screen_of(
     prediction |= {"predicted_avg_time_sec": 12.34, "predicted_images_per_sec_derived": 4052.0, "half_width_log": half}
     value = "acc" if test_acc is not None else "count"
     _, candidates, _ = select(make_candidates(aggregation.rows, None, CostRules(5)).candidates, value, Wishes())
-    plan = make_plan(candidates, 600.0, value)
+    plan = make_plan(candidates, Budget(600.0), value)
     return "\n".join(
         demo.closing_screen(aggregation, report, prediction, plan, [tmp_path / "runs.csv", tmp_path / "runs_agg.csv"])
     )

@@ -20,6 +20,7 @@ from epochcast.paths import failures_csv
 from epochcast.schema import AggRow, Conditions, FailureRecord, RunConfig, RunRecord
 from epochcast.tables import read_table, write_table
 from planner import dp_budget_planner
+from planner.budget import Budget
 from planner.candidates import CostRules
 from planner.device_memory import without_too_large
 from planner.request import Request, plan_budget
@@ -299,7 +300,7 @@ def table(home, monkeypatch):
 
 
 def plan(table, **request):
-    return plan_budget(Request(10_000, CostRules(10), value="count", confidence=0.5, runs_agg=table, **request))
+    return plan_budget(Request(Budget(10_000), CostRules(10), value="count", confidence=0.5, runs_agg=table, **request))
 
 
 def configs_of(answer):

@@ -18,9 +18,11 @@ from epochcast.files import sha256_of
 from epochcast.paths import pretrained_dir, runs_agg_csv
 from epochcast.schema import AggRow, RunRecord, RunSpec
 from epochcast.tables import check_appendable, write_table
-from planner import dp_budget_planner, request
+from planner import request
+from planner.budget import KGCO2, Budget
 from planner.dp_budget_planner import main
 from planner.plan_file import read_plan
+from planner.plan_flags import DEFAULT_EPOCHS
 
 DEVICE = "NVIDIA A100 80GB PCIe"
 
@@ -221,7 +223,7 @@ def test_both_ways_to_write_a_budget_are_one(table, capsys):
 
 def test_the_planners_default_is_fifty_epochs(table, capsys):
     answer = answer_of(capsys, "--budget_sec", 10_000, "--runs_agg", table)
-    assert {run["epochs"] for run in answer["chosen"]} == {dp_budget_planner.DEFAULT_EPOCHS} == {50}
+    assert {run["epochs"] for run in answer["chosen"]} == {DEFAULT_EPOCHS} == {50}
 
 
 def test_a_first_epoch_and_an_overhead_in_seconds_are_taken_as_given(ask):
@@ -302,6 +304,79 @@ def test_only_what_was_never_measured_is_planned_if_asked_for(table, home, capsy
     answer = answer_of(capsys, *flags, "--depth", 2, "--base_filters", 16, "--batch_size", "64,512,1024")
     assert sorted(batches(answer)) == [512, 1024]
     assert "1 of 3 candidates left out: measured already" in answer["notes"]
+
+
+# --- energy, money and CO2 --------------------------------------------------------------------------------------------
+
+WATTS = {64: 100.0, 128: 180.0, 256: 400.0}  # 51, 31 and 21 s: 1.4, 1.6 and 2.3 Wh
+
+
+def metered(row):
+    joules = WATTS[row.batch_size] * row.avg_time_mean
+    known = {"energy_j_per_epoch_median": joules, "energy_j_per_epoch_mad": 0.01 * joules}
+    return dataclasses.replace(row, n_energy=6, mean_power_w_median=WATTS[row.batch_size], **known)
+
+
+@pytest.fixture
+def metered_table(table):
+    write_table(table, [metered(row) for row in ROWS], AggRow)
+    return table
+
+
+def test_a_plan_of_energy_prefers_slow_frugal_runs_where_one_of_time_prefers_quick_hungry_ones(metered_table, capsys):
+    flags = ["--runs_agg", metered_table, "--epochs", 10, "--value", "count"]
+    in_sec = answer_of(capsys, *flags, "--budget_sec", 55)
+    in_kwh = answer_of(capsys, *flags, "--budget_kwh", 0.0031)
+    assert batches(in_sec) == [256, 128]
+    assert batches(in_kwh) == [64, 128]
+    assert (in_kwh["budget"], in_kwh["budget_unit"]) == (0.0031, "kwh")
+    assert in_kwh["total_kwh"] == pytest.approx((51 * 100 + 31 * 180) / 3.6e6)
+    assert in_kwh["total_kwh"] < in_kwh["upper_kwh"] <= 0.0031
+    assert [run["lacking_kwh"] > 0 for run in in_kwh["best_left_out"]] == [True]
+
+
+def test_the_command_prints_a_plan_of_energy_in_its_unit_and_draws_and_writes_it(metered_table, home, capsys):
+    files = {name: home / f"plan.{end}" for name, end in (("out", "json"), ("csv", "csv"), ("plot", "png"))}
+    flags = ["--budget_kgco2", 0.00122, "--gco2_per_kwh", 400, "--epochs", 10, "--runs_agg", metered_table]
+    lines = lines_of(capsys, *flags, *(x for name, p in files.items() for x in (f"--{name}", p)), "--front")
+    (header,) = [line for line in lines if line.startswith("configuration") and "lacking" not in line]
+    assert header.split()[9:14] == ["kgCO2e", "95", "%", "within", "acc"]
+    assert "total_kgco2: 0.00118667 expected" in lines
+    (ends,) = [line for line in lines if line.startswith("range_kgco2: ")]
+    assert ends == "range_kgco2: 0.000844 to 0.00120 by power and prices, common to all runs: no margin holds it"
+    (upper,) = [line for line in lines if line.startswith("upper_kgco2: 0.00120")]
+    assert upper.endswith(" with the margin: 90.0 % of such plans take no more, if power and prices are as expected")
+    assert any(re.fullmatch(r"budget_used: 98\.\d %\s+of 0\.00122000 kgCO2e", line) for line in lines)
+    assert "best 1 of 1 left out, and the kgCO2e that the budget lacks for each:" in lines
+    assert any(re.match(r"0\.00122 kgCO2e .* this plan", line) for line in lines)
+    assert read_plan(files["out"]).budget == Budget(0.00122, KGCO2)
+    with files["csv"].open(newline="") as file:
+        assert [float(row["total_kgco2"]) > 0 for row in csv.DictReader(file)] == [True, True]
+    with Image.open(files["plot"]) as image:
+        image.load()
+
+
+def test_money_is_electricity_or_rent_whichever_is_named(metered_table, capsys):
+    flags = ["--runs_agg", metered_table, "--epochs", 10, "--confidence", 0.5]
+    bought = answer_of(capsys, *flags, "--budget_usd", 1, "--usd_per_kwh", 0.5, "--host_w", 100, "--pue", 1.2)
+    assert bought["total_usd"] == pytest.approx(
+        0.5 * 1.2 * sum(s * (w + 100) for s, w in zip((51, 31, 21), WATTS.values(), strict=True)) / 3.6e6
+    )
+    rent = answer_of(capsys, *flags, "--budget_usd", 1, "--usd_per_gpu_hour", 3.6)
+    assert rent["total_usd"] == pytest.approx(103 * 0.001)
+    assert [run["price"]["board"] is None for run in rent["chosen"]] == [True] * 3
+
+
+def test_what_a_unit_cannot_tell_is_one_clear_error(table, capsys):
+    on_cpu = [dataclasses.replace(row, device_name="AMD EPYC 9B14 (2 cores)") for row in ROWS]
+    write_table(table, on_cpu, AggRow)
+    flags = ["--runs_agg", str(table), "--epochs", "10"]
+    for budget in (["--budget_kwh", "1"], ["--budget_kgco2", "1", "--host_w", "50"], ["--budget_usd", "1"]):
+        assert main([*flags, *budget]) == 1
+        assert_one_clear_error(
+            capsys.readouterr(), "what AMD EPYC 9B14 (2 cores) draws is unknown: no row has its energy"
+        )
+    assert answer_of(capsys, *flags, "--budget_usd", 1, "--usd_per_gpu_hour", 2)["total_usd"] > 0
 
 
 # --- files -----------------------------------------------------------------------------------------------------------
@@ -389,6 +464,22 @@ def test_a_plan_that_was_begun_is_never_written_over(table, home, capsys):
         "--budget 1h --candidates grid.csv --depth 3",
         "--budget 1h --exclude_measured --time_source measured",
         "--budget 1h --time_source guessed",
+        "--budget_kwh -1",
+        "--budget_usd 0",
+        "--budget_kgco2 nan",
+        "--budget_kwh 1 --budget_sec 3600",
+        "--budget_kwh 1 --budget_usd 1",
+        "--budget 1h --region DE",
+        "--budget 1h --embodied",
+        "--budget_kwh 1 --usd_per_kwh 0.3",
+        "--budget_kwh 1 --region DE",
+        "--budget_kwh 1 --pue 0.9",
+        "--budget_usd 1 --gco2_per_kwh 300",
+        "--budget_usd 1 --usd_per_kwh -0.1",
+        "--budget_usd 1 --usd_per_gpu_hour 2 --host_w 100",
+        "--budget_kgco2 1 --region nowhere",
+        "--budget_kgco2 1 --region DE,FR",
+        "--budget_kgco2 1 --energy_formula guess",
     ],
 )
 def test_a_wrong_command_is_refused_with_exit_code_2(capsys, flags):

@@ -12,10 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from plans import priced
 from rows import random_runs
 
 from collect.run_one import parse
 from epochcast.schema import Conditions, RunSpec
+from planner.budget import KWH, Budget
 from planner.exports import COLUMNS, optuna_trials, plan_csv, plan_sh
 from planner.margin import Margin
 from planner.plan import make_plan
@@ -32,7 +34,7 @@ CONDITIONS = [
 def plan(request, monkeypatch):
     monkeypatch.delenv("EPOCHCAST_DATA_DIR", raising=False)
     candidates = [replace(run, repeats=2, acc=0.5) for run in random_runs(4, n=6)]
-    return plan_json(make_plan(candidates, 90.0, "acc", Margin(1.0, 0.01)), request.param, {}, [])
+    return plan_json(make_plan(candidates, Budget(90.0), "acc", Margin(1.0, 0.01)), request.param, {}, [])
 
 
 def commands_of(text):
@@ -40,7 +42,7 @@ def commands_of(text):
 
 
 def test_the_table_has_each_run_in_order_with_its_numbers_in_full(plan):
-    runs = list(csv.DictReader(io.StringIO(plan_csv(plan["chosen"]))))
+    runs = list(csv.DictReader(io.StringIO(plan_csv(plan))))
     assert list(runs[0]) == list(COLUMNS)
     for run, row in zip(plan["chosen"], runs, strict=True):
         for name in COLUMNS:
@@ -92,3 +94,13 @@ def test_the_commands_run_where_they_are_meant_to(plan):
     command = commands_of(plan_sh(plan))[0].replace('"$PYTHON"', shlex.quote(sys.executable))
     done = subprocess.run(["sh", "-c", f"{command} --help"], cwd=root, capture_output=True, text=True, check=True)
     assert "--run_id" in done.stdout
+
+
+def test_a_plan_in_another_unit_names_what_each_run_takes_of_it():
+    made = make_plan(priced(random_runs(4, n=6), 4), Budget(0.002, KWH), "acc")
+    plan = plan_json(made, Conditions(), {}, [])
+    rows = list(csv.DictReader(io.StringIO(plan_csv(plan))))
+    assert list(rows[0]) == [*COLUMNS, "total_kwh", "total_kwh_upper"]
+    assert [float(row["total_kwh"]) for row in rows] == [c.cost for c in made.chosen]
+    assert [t["user_attrs"]["expected_kwh"] for t in optuna_trials(plan)] == [c.cost for c in made.chosen]
+    assert " kWh of 0.002 kWh.\n" in plan_sh(plan)

@@ -56,8 +56,11 @@ def ends(interval):
 def test_mlcosts_own_example_comes_out():
     energy = mlcost_energy(Interval(1255.7), 400.0, 8)
     assert energy.kwh.value == pytest.approx(1.161, abs=5e-4)
-    found = at(energy, Interval(1255.7), usd_per_kwh=0.094, energy_formula="mlcost", gpus=8)
+    found = at(energy, Interval(1255.7), usd_per_kwh=0.094, usd_per_gpu_hour=2.0, energy_formula="mlcost")
     assert found.electricity_usd.value == pytest.approx(0.109, abs=5e-4)
+    assert found.cloud_usd.value == pytest.approx(
+        8 * 2.0 * 1255.7 / 3600
+    )  # an energy of eight boards is rented by eight
     assert found.board_kwh is None  # the formula tells of no board alone
     assert "MLCost's formula: TDP 400 W x 8 x 0.80 x 1.30" in footprint_lines(found)["energy"]
 
@@ -109,14 +112,18 @@ def test_what_the_user_gives_is_exact_and_wins_over_the_facts():
     assert ends(found.electricity_usd) == pytest.approx((0.1, 0.05, 0.2))
     assert ends(found.operational_kg_co2e) == pytest.approx((0.05, 0.025, 0.1))
     assert ends(found.cloud_usd) == pytest.approx((2.0, 2 * 3000 / 3600, 2 * 4200 / 3600))
-    assert "(exact; as given)" in footprint_lines(found)["electricity"]
+    lines = footprint_lines(found)
+    assert lines["electricity"].endswith("at 0.100 USD/kWh (exact)")
+    assert lines["electricity_price"] == lines["carbon_intensity"] == "as given"
 
 
 def test_zero_is_a_price_and_no_missing_one():
     found = at(usd_per_kwh=0.0, gco2_per_kwh=0.0, host_w=0.0)
     assert found.electricity_usd.value == 0.0
     assert found.operational_kg_co2e.value == 0.0
-    assert [told.amount.value for told in equivalents(found)][:2] == [0.0, 0.0]
+    told = {each.fact.key: each for each in equivalents(found)}
+    assert told["car_km_us"].amount.value == 0.0
+    assert told["smartphone_charge"].kg_co2e_per_unit == 0.0  # on a grid that emits nothing
     assert "with a host of 0 W" in footprint_lines(found)["wall_energy"]
     assert region_table([found, found])  # a ratio to nothing is left out
 
@@ -129,7 +136,7 @@ def test_unknown_energy_stays_unknown_and_time_is_priced_all_the_same():
     assert lines["board_energy"].startswith("unknown")
     assert lines["co2_operational"].startswith("unknown, as the energy is, at 400 g/kWh")
     assert "wall_energy" not in lines
-    assert "co2_as_much_as" not in lines
+    assert not [name for name in lines if name.startswith("as_much_as")]
     as_json = json.loads(json.dumps(footprint_json(found), allow_nan=False))
     assert as_json["wall_kwh"] is None
     assert as_json["operational_kg_co2e_low"] is None
@@ -140,10 +147,9 @@ def test_one_source_tells_of_no_range():
     found = at(places=(place,))
     assert found.electricity_usd.value == pytest.approx(0.25)
     assert (found.electricity_usd.low, found.electricity_usd.high) == (None, None)
-    line = footprint_lines(found)["electricity"]
-    assert line.startswith(
-        "0.250 USD (0.125 to 0.500 at just this rate), at 0.250 USD/kWh (range unknown; someone 2024"
-    )
+    lines = footprint_lines(found)
+    assert lines["electricity"] == "0.250 USD (0.125 to 0.500 at just this rate), at 0.250 USD/kWh (range unknown)"
+    assert lines["electricity_price"] == "someone 2024"
 
 
 def test_a_place_without_a_price_says_which_flag_would_tell_it():
@@ -203,10 +209,18 @@ def test_a_disputed_price_is_never_taken_even_where_it_is_the_only_one(monkeypat
     assert footprint_lines(found)["cloud"] == "unknown: no price on record (say --usd_per_gpu_hour)"
 
 
-def test_several_gpus_cost_their_hours_each():
-    assert at(usd_per_gpu_hour=2.0, gpus=8).cloud_usd.value == 16.0
-    one, eight = at(has_embodied=True), at(has_embodied=True, gpus=8)
-    assert eight.embodied_kg_co2e.value == pytest.approx(8 * one.embodied_kg_co2e.value)
+def test_several_boards_cost_their_hours_each_and_unknown_energy_is_of_one():
+    eight = replace(ONE_KWH, gpus=8)
+    assert at(eight, usd_per_gpu_hour=2.0).cloud_usd.value == 16.0
+    made = at(has_embodied=True).embodied_kg_co2e
+    assert at(eight, has_embodied=True).embodied_kg_co2e.value == pytest.approx(8 * made.value)
+    assert at(None, has_embodied=True).embodied_kg_co2e == made
+
+
+@pytest.mark.parametrize("gpus", [0, -1, 2.5, float("nan")])
+def test_a_number_of_boards_that_cannot_be_is_refused(gpus):
+    with pytest.raises(ValueError, match="gpus must be a whole number of at least 1"):
+        mlcost_energy(HOUR, 400.0, gpus)
 
 
 # --- embodied, equivalents --------------------------------------------------------------------------------------------
@@ -220,7 +234,7 @@ def test_embodied_emissions_are_a_line_of_their_own_with_their_assumptions():
     assert found.embodied_kg_co2e.value == pytest.approx(150 / (5 * 8760 * 0.7))
     assert found.embodied_kg_co2e.low == pytest.approx(embodied().kg_per_hour.low * 3000 / 3600)
     line = footprint_lines(found)["co2_embodied"]
-    assert "not in the line above; assumed: 150 kg (60.0 to 318) to make a GPU, 5 years of service, 70 %" in line
+    assert "not in co2_operational; assumed: 150 kg (60.0 to 318) to make a GPU, 5 years of service, 70 %" in line
 
 
 def test_what_burns_electricity_is_compared_by_the_runs_own_grid():
@@ -232,20 +246,31 @@ def test_what_burns_electricity_is_compared_by_the_runs_own_grid():
     assert here["led_hour_10w"].amount.value == france["led_hour_10w"].amount.value == pytest.approx(100)  # 1 kWh, 10 W
     assert here["led_hour_10w"].kg_co2e_per_unit == pytest.approx(0.01 * 400 / 1000)
     assert france["led_hour_10w"].kg_co2e_per_unit < here["led_hour_10w"].kg_co2e_per_unit / 5
+    assert here["smartphone_charge"].amount.value == france["smartphone_charge"].amount.value
     ratio = find_place("FR").carbon.value.value / 400
     assert france["car_km_us"].amount.value == pytest.approx(ratio * here["car_km_us"].amount.value)
+
+
+def test_no_shown_equivalent_burns_electricity_of_another_grid():
+    burning = {"smartphone_charge", "led_hour_10w", "home_kwh_us"}  # of the facts, those that do
+    by_grid = {told.fact.key: told.is_from_grid for told in equivalents(at())}
+    assert {key for key, is_from_grid in by_grid.items() if is_from_grid} == burning & set(by_grid)
+    assert not by_grid["car_km_us"]
 
 
 def test_every_equivalent_shows_its_factor_source_and_confidence_and_none_is_disputed():
     told = equivalents(at())
     assert [each.fact.key for each in told] == ["car_km_us", "smartphone_charge", "led_hour_10w"]
     facts = {fact.key: fact for fact in equivalences()}
-    line = footprint_lines(at())["co2_as_much_as"]
-    assert f"{0.4 / facts['car_km_us'].kg_co2e_per_unit:.2f} km" in line
-    for part in ("0.244 kg per km, EPA equivalencies calculator 2024, confidence two", "of this grid, confidence"):
-        assert part in line
-    assert "search" not in line
-    assert "New York" not in line
+    lines = {name: text for name, text in footprint_lines(at()).items() if name.startswith("as_much_as_")}
+    assert list(lines) == ["as_much_as_km", "as_much_as_charge", "as_much_as_hour"]
+    per_km = facts["car_km_us"].kg_co2e_per_unit
+    assert lines["as_much_as_km"] == (  # 0.4 kg, 0.15 to 1
+        f"{0.4 / per_km:.2f} km ({0.15 / per_km:.3f} to {1 / per_km:.2f}), average US petrol passenger car: "
+        f"{per_km:g} kg each, EPA equivalencies calculator 2024, confidence two"
+    )
+    assert lines["as_much_as_hour"].startswith("100 hour (50.0 to 200), ")
+    assert ", of this grid, confidence" in lines["as_much_as_charge"]
 
 
 def test_an_equivalence_that_becomes_disputed_is_shown_no_more(monkeypatch):
@@ -276,10 +301,32 @@ def test_several_places_give_ratios_to_the_first():
     assert germany.split().count("1.00") == 2
     ratio = find_place("FR").carbon.value.value / find_place("DE").carbon.value.value
     assert france.endswith(f"{ratio:.3f}")
-    sources = region_sources(found)
-    assert [line.partition(":")[0] for line in sources] == ["DE", "FR", "US"]
-    assert "year unknown" in sources[0]  # of the second price
+    assert "year unknown" in region_sources(found)[0]  # of the second price
     assert max(map(len, table)) <= 120
+
+
+def test_what_places_have_in_common_is_said_once():
+    other = replace(HERE, code="YY", carbon=replace(HERE.carbon, value=Interval(50.0), notes="of a lake"))
+    priceless = replace(HERE, code="ZZ", electricity=None)
+    found = [footprint(ONE_KWH, HOUR, rates) for rates in rates_of(FootprintRules((HERE, other, priceless)), None)]
+    assert region_sources(found) == [
+        "USD/kWh: XX 0.250 (0.200 to 0.400), YY 0.250 (0.200 to 0.400); someone year unknown; tariff: not stated",
+        "USD/kWh: ZZ unknown; no price on record",
+        "g/kWh: XX 400 (300 to 500), ZZ 400 (300 to 500); someone 2024",
+        "g/kWh: YY 50.0 (range unknown); someone 2024; of a lake",
+    ]
+
+
+def test_who_says_a_rate_is_named_without_the_place_in_its_code():
+    priced = Sourced(Interval(0.2), None, 'someone: rates.py RATES["xx"]', "")
+    assert at(places=(replace(HERE, electricity=priced),)).rates.usd_per_kwh.words == "someone year unknown"
+
+
+def test_lines_of_an_answer_stay_readable():
+    found = at(board_power_model(HOUR, 300.0), gpu=find_gpu("A100 80GB PCIe"), places=(find_place("DE"),))
+    notes = ("wall_energy", "electricity_price", "cloud_price", "carbon_intensity")
+    lines = [f"{name}: {text}" for name, text in footprint_lines(found).items() if name not in notes]
+    assert max(map(len, lines)) <= 140
 
 
 def test_json_holds_full_precision_and_every_rate_with_its_source():
@@ -307,7 +354,6 @@ def test_json_holds_full_precision_and_every_rate_with_its_source():
         ({"host_w": -5.0}, "host_w must be"),
         ({"pue": 0.99}, "pue must be at least 1"),
         ({"pue": float("inf")}, "pue must be at least 1"),
-        ({"gpus": 0}, "gpus must be at least 1"),
         ({"energy_formula": "guess"}, "energy_formula must be one of board_power, mlcost"),
         ({"energy_formula": "mlcost", "pue": 1.2}, "leave pue and host_w out"),
         ({"energy_formula": "mlcost", "host_w": 90.0}, "leave pue and host_w out"),

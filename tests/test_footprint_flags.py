@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from epochcast.cli import EXIT_USAGE, make_parser
 from epochcast.footprint import FootprintRules
 from epochcast.footprint_flags import add_footprint_flags, given_flags, rules_of
+from epochcast.paths import CODE_ROOT
 from epochcast.places import find_place
 
 
@@ -40,6 +44,11 @@ def test_every_flag_arrives():
         *("--region", "--usd_per_kwh", "--gco2_per_kwh", "--pue"),
         *("--usd_per_gpu_hour", "--host_w", "--embodied"),
     ]
+
+
+def test_a_parser_has_the_flags_without_reading_a_table_of_facts():
+    code = "import sys, epochcast.footprint_flags; sys.exit('epochcast.facts' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=CODE_ROOT, timeout=60, check=False).returncode == 0
 
 
 def test_a_flag_of_zero_was_given():

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from scipy.optimize import Bounds, LinearConstraint, milp
 
-from planner.knapsack import Solution, budget_milliseconds, front, solve, to_milliseconds_up
+from planner.budget import SECONDS
+from planner.knapsack import Solution, front, solve
 
 Instance = tuple[list[int], list[int], int]
 
@@ -411,47 +412,15 @@ def test_set_that_does_not_sum_to_its_promise_is_an_error() -> None:
         solve(Shifting([1, 1]), [1, 2], 2)
 
 
-@pytest.mark.parametrize(
-    ("sec", "up", "down"),
-    [
-        (0, 0, 0),
-        (0.0, 0, 0),
-        (0.001, 1, 1),
-        (1.001, 1001, 1001),
-        (0.0010001, 2, 1),
-        (0.1 + 0.2, 301, 300),  # prints as 0.30000000000000004
-        (1e-9, 1, 0),
-        (3600, 3_600_000, 3_600_000),
-        (18.7404, 18741, 18740),
-        (1e12, 10**15, 10**15),
-        (np.float64(0.007), 7, 7),
-    ],
-)
-def test_seconds_become_milliseconds_on_the_safe_side(sec: float, up: int, down: int) -> None:
-    assert to_milliseconds_up(sec) == up
-    assert budget_milliseconds(sec) == down
-
-
-def test_every_whole_millisecond_survives_its_float() -> None:
-    assert all(to_milliseconds_up(ms / 1000) == ms == budget_milliseconds(ms / 1000) for ms in range(20_000))
-
-
-@pytest.mark.parametrize("sec", [-0.001, math.nan, math.inf, -math.inf])
-def test_impossible_seconds_are_refused(sec: float) -> None:
-    for convert in (to_milliseconds_up, budget_milliseconds):
-        with pytest.raises(ValueError, match="finite number of seconds"):
-            convert(sec)
-
-
 def test_hour_of_fifty_epoch_runs_on_the_published_a100_table(reference_data: Path) -> None:
     """The same table and budget for which a plan of one run was once published: 46 runs fit."""
     with (reference_data / "a100" / "runs_agg.csv").open(encoding="utf-8", newline="") as file:
         rows = [row for row in csv.DictReader(file) if float(row["acc_mean"]) >= 0.60]
     times_sec = [50 * float(row["avg_time_mean"]) for row in rows]
     accuracies = [float(row["acc_mean"]) for row in rows]
-    costs = [to_milliseconds_up(sec) for sec in times_sec]
+    costs = [SECONDS.up(sec) for sec in times_sec]
     values = [round(accuracy * 1e6) for accuracy in accuracies]
-    solution = solve(costs, values, budget_milliseconds(3600))
+    solution = solve(costs, values, SECONDS.down(3600))
     check_set(solution, costs, values, 3_600_000)
     assert len(rows) == 67
     assert solution.is_proven

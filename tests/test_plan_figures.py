@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from matplotlib import pyplot
 from PIL import Image
+from plans import priced
 from rows import random_runs, run_costing
 
 from aggregate.figures import save_figure_as
+from planner.budget import KWH, Budget
 from planner.front import Curve
 from planner.margin import NO_MARGIN, Margin
 from planner.plan import make_plan
@@ -36,7 +38,7 @@ def bars_of(figure):
 @pytest.mark.parametrize("repeats", [1, 3])
 def test_the_parts_of_the_runs_follow_each_other_without_gap_from_the_start_to_the_expected_end(repeats, margin):
     runs = [dataclasses.replace(run, repeats=repeats, epochs=5) for run in random_runs(1)]
-    plan = make_plan(runs, 300.0, "acc", margin)
+    plan = make_plan(runs, Budget(300.0), "acc", margin)
     figure = timeline(plan)
     bars = bars_of(figure)
     assert len(bars) == 3 * repeats * len(plan.chosen)
@@ -51,14 +53,14 @@ def test_the_parts_of_the_runs_follow_each_other_without_gap_from_the_start_to_t
     assert axes.get_xlabel() == "wall time (s)"
     low, high = axes.get_xlim()
     assert low == 0
-    assert high > plan.budget_sec
+    assert high > plan.budget.amount
     assert f"{repeats * len(plan.chosen)} runs of 5 epochs" in axes.get_title()
 
 
 @pytest.mark.parametrize("n", [1, 60, 61, 200])
 def test_few_runs_are_named_and_many_still_fit_the_page(tmp_path, n):
     runs = [run_costing(10.0, config=(2, 16, 2 + i)) for i in range(n)]
-    figure = timeline(make_plan(runs, 3600.0, "count"))
+    figure = timeline(make_plan(runs, Budget(3600.0), "count"))
     names = [tick.get_text() for tick in figure.axes[0].get_yticklabels()]
     assert ("(2,16,2)" in names) == (n <= 60)
     path = save_figure_as(figure, tmp_path / "plan.png") or tmp_path / "plan.png"
@@ -80,7 +82,7 @@ def test_the_clock_has_readable_numbers(seconds, unit):
 
 @pytest.mark.parametrize("value", VALUES)
 def test_the_curve_is_drawn_as_steps_with_this_plan_on_it(value):
-    plan = make_plan(random_runs(1, n=6), 1200.0, value)
+    plan = make_plan(random_runs(1, n=6), Budget(1200.0), value)
     curve = Curve(np.array([0.0, 600.0, 1200.0, 2400.0]), np.array([0.0, plan.value_dp / 2, plan.value_dp, 9.0]), True)
     axes = front_figure(plan, curve).axes[0]
     steps, point = axes.get_lines()
@@ -90,3 +92,19 @@ def test_the_curve_is_drawn_as_steps_with_this_plan_on_it(value):
     assert axes.get_xlabel() == "budget (min)"
     assert axes.get_ylabel()
     assert axes.get_xlim()[0] == axes.get_ylim()[0] == 0
+
+
+def test_a_plan_in_another_unit_has_its_runs_along_the_clock_and_its_budget_in_the_title():
+    runs = priced([dataclasses.replace(run, epochs=5) for run in random_runs(1)])
+    plan = make_plan(runs, Budget(0.01, KWH), "acc", Margin(1.3, 0.01))
+    axes = timeline(plan).axes[0]
+    labels = axes.get_legend_handles_labels()[1]
+    assert "overhead" in labels
+    assert not {"budget", "margin"} & set(labels)  # no time says when it is used up
+    assert axes.get_xlim()[1] == pytest.approx(1.02 * plan.total_sec)
+    assert axes.get_title().endswith(" kWh expected of 0.01000 kWh")
+    curve = Curve(np.array([0.0, 0.005, 0.01]), np.array([0.0, 1.0, plan.value_dp]), True)
+    axes = front_figure(plan, curve).axes[0]
+    assert axes.get_xlabel() == "budget (kWh)"
+    assert axes.get_title() == "What more kWh would buy"
+    assert axes.get_lines()[1].get_xdata()[0] == 0.01

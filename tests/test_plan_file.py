@@ -7,12 +7,14 @@ import json
 import math
 
 import pytest
-from plans import light_run, row_of, write_plan
+from plans import light_run, priced, row_of, write_plan
 from rows import random_runs, run_costing
 
 from collect.grid import spec_under
 from epochcast.interval import Interval
 from epochcast.schema import Conditions, RunConfig, RunSpec
+from model.intervals import HALF_WIDTH_SDS
+from planner.budget import KGCO2, KWH, USD, Budget
 from planner.margin import NO_MARGIN, Margin
 from planner.plan import Knowledge, make_plan
 from planner.plan_file import ledger_of, plan_json, read_plan, source_of
@@ -41,7 +43,7 @@ def written(tmp_path, plan, conditions=KNOWN, **more):
 
 def test_a_planned_run_is_asked_for_under_the_conditions_its_time_holds_for():
     def planned(conditions):
-        plan = make_plan([run_costing(5.0, epochs=50)], 1000.0, "count")
+        plan = make_plan([run_costing(5.0, epochs=50)], Budget(1000.0), "count")
         (run,) = plan_json(plan, conditions, {}, [])["chosen"]
         return RunSpec(**run["spec"])
 
@@ -55,7 +57,7 @@ def test_a_planned_run_is_asked_for_under_the_conditions_its_time_holds_for():
 
 
 def test_every_run_of_a_plan_is_a_valid_spec_and_the_sums_are_those_of_the_runs(tmp_path):
-    plan = make_plan(random_runs(1, sd=None), 40.0, "acc")
+    plan = make_plan(random_runs(1, sd=None), Budget(40.0), "acc")
     table = source_of(tmp_path / "agg.csv", "abc")
     values = plan_json(plan, KNOWN, {"table": table, "model": None}, ["a note"], 0.9)
     assert json.loads(json.dumps(values, allow_nan=False)) == values
@@ -82,7 +84,7 @@ def test_every_run_of_a_plan_is_a_valid_spec_and_the_sums_are_those_of_the_runs(
 
 def test_each_repeat_is_a_run_of_its_own_and_they_share_what_they_are_worth():
     candidates = [dataclasses.replace(run, repeats=3) for run in random_runs(2)]
-    plan = make_plan(candidates, 100.0, "acc", MARGIN)
+    plan = make_plan(candidates, Budget(100.0), "acc", MARGIN)
     values = plan_json(plan, KNOWN, {}, [])
     assert len(values["chosen"]) == 3 * len(plan.chosen)
     assert len({run["run_id"] for run in values["chosen"] + values["left_out"]}) == 3 * len(candidates)
@@ -91,7 +93,7 @@ def test_each_repeat_is_a_run_of_its_own_and_they_share_what_they_are_worth():
 
 
 def test_a_plan_is_named_after_what_it_holds():
-    plans = [make_plan(random_runs(seed), 40.0, "acc") for seed in (1, 2)]
+    plans = [make_plan(random_runs(seed), Budget(40.0), "acc") for seed in (1, 2)]
     names = {plan_json(plan, KNOWN, {}, [])["plan_id"] for plan in plans}
     assert len(names) == 2
     assert all(name.startswith("plan-") and len(name) == 13 for name in names)
@@ -108,11 +110,11 @@ def test_what_was_written_is_read_again(tmp_path, seed, value, margin):
     candidates = random_runs(seed, sd=0.03 if margin.quantile else None)
     candidates[0] = dataclasses.replace(candidates[0], acc=0.5, acc_epochs=3, was_measured=False, is_predicted=True)
     known = Knowledge([RunConfig(4, 64, 512)], 10_000)
-    plan = make_plan(candidates, 60.0, value, margin, must, known)
+    plan = make_plan(candidates, Budget(60.0), value, margin, must, known)
     path = written(tmp_path, plan, must=[c.config for c in must], knowledge=known)
     saved = read_plan(path)
     values = json.loads(path.read_text())
-    assert (saved.path, saved.plan_id, saved.budget_sec) == (path, values["plan_id"], 60.0)
+    assert (saved.path, saved.plan_id, saved.budget.amount) == (path, values["plan_id"], 60.0)
     assert (saved.value, saved.margin, saved.knowledge) == (value, margin, known)
     assert saved.ledger_path == ledger_of(path) == tmp_path / "plan.ledger.jsonl"
     for runs, written_runs, candidates_of in (
@@ -134,13 +136,67 @@ def test_what_was_written_is_read_again(tmp_path, seed, value, margin):
             assert dataclasses.replace(again, **parts) == dataclasses.replace(candidate, **parts)
 
 
+@pytest.mark.parametrize("unit", [KWH, USD, KGCO2])
+@pytest.mark.parametrize("half", [0.3, None])
+def test_a_plan_in_another_unit_says_it_and_is_read_again(tmp_path, unit, half):
+    candidates = priced(random_runs(4, n=8), 4, half=half)
+    candidates[1] = dataclasses.replace(candidates[1], price=dataclasses.replace(candidates[1].price, sd=None))
+    candidates[2] = dataclasses.replace(candidates[2], price=dataclasses.replace(candidates[2].price, board=None))
+    budget = Budget(0.6 * sum(c.cost for c in candidates), unit)
+    plan = make_plan(candidates, budget, "acc", MARGIN)
+    path = written(tmp_path, plan)
+    values = json.loads(path.read_text())
+    key = unit.key
+    assert (values["budget"], values["budget_unit"]) == (budget.amount, unit.name)
+    assert (values[f"total_{key}"], values[f"upper_{key}"]) == (plan.cost, plan.upper)
+    assert (values[f"total_{key}_low"], values[f"total_{key}_high"]) == (plan.band.low, plan.band.high)
+    assert values["total_sec"] == plan.total_sec
+    assert "upper_sec" not in values  # it promises nothing of the clock
+    assert math.fsum(run[f"total_{key}"] for run in values["chosen"]) == pytest.approx(plan.cost, rel=1e-12)
+    for run, candidate in zip(values["chosen"], plan.chosen, strict=True):
+        assert run[f"total_{key}_upper"] == pytest.approx(candidate.cost + HALF_WIDTH_SDS * candidate.cost_sd)
+    saved = read_plan(path)
+    assert saved.budget == budget
+    for run, candidate in zip([*saved.chosen, *saved.left_out], [*plan.chosen, *plan.left_out], strict=True):
+        assert run.candidate.price == candidate.price
+        assert run.candidate.cost == candidate.cost
+
+
+def test_a_plan_in_seconds_says_nothing_of_other_units(tmp_path):
+    values = json.loads(written(tmp_path, make_plan(random_runs(1), Budget(40.0), "acc")).read_text())
+    assert "price" not in values["chosen"][0]
+    assert not any("kwh" in name or name.endswith(("_low", "_high")) for name in [*values, *values["chosen"][0]])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda v: v.update(budget_unit="miles"), "budget_unit is 'miles'"),
+        (lambda v: v.pop("budget_unit"), "'budget_unit' is missing"),
+        (lambda v: v["chosen"][0].pop("price"), "'price' is missing"),
+        (lambda v: v["chosen"][0]["price"]["per_sec"].update(value=0), "per_sec is 0"),
+        (lambda v: v["chosen"][0]["price"]["per_sec"].update(value=-1.0), "value is -1.0"),
+        (lambda v: v["chosen"][0]["price"]["per_sec"].update(high=0.0), "high is 0.0"),
+        (lambda v: v["chosen"][0]["price"].update(sd="some"), "sd is 'some'"),
+        (lambda v: v["chosen"][0]["price"]["board"].pop("watts"), "'watts' is missing"),
+    ],
+)
+def test_a_price_that_is_not_whole_is_one_clear_error(tmp_path, change, message):
+    path = written(tmp_path, make_plan(priced(random_runs(1)), Budget(1.0, KWH), "acc"))
+    values = json.loads(path.read_text())
+    change(values)
+    path.write_text(json.dumps(values))
+    with pytest.raises(ValueError, match=f"not a whole plan: .*{message}.* Make it again"):
+        read_plan(path)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("", "not a plan: Expecting value"),
         ("{", "not a plan: "),
         ("[1, 2]", "not a plan that this version can run (schema_version None"),
-        ('{"schema_version": 1}', "(schema_version 1, 2 is known). Make it again"),
+        ('{"schema_version": 2}', "(schema_version 2, 3 is known). Make it again"),
     ],
 )
 def test_a_file_that_is_no_plan_is_one_clear_error(tmp_path, text, message):
@@ -184,7 +240,7 @@ def test_no_file_says_how_to_make_one(tmp_path):
     ],
 )
 def test_a_plan_that_is_not_whole_is_one_clear_error(tmp_path, change, message):
-    path = written(tmp_path, make_plan(random_runs(1), 40.0, "acc"))
+    path = written(tmp_path, make_plan(random_runs(1), Budget(40.0), "acc"))
     values = json.loads(path.read_text())
     change(values)
     path.write_text(json.dumps(values))

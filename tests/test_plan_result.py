@@ -11,6 +11,7 @@ from collect.turns import Taken
 from epochcast.paths import failures_csv
 from epochcast.schema import FailureRecord, RunConfig
 from epochcast.tables import append_row
+from planner.budget import Budget
 from planner.plan import Knowledge, make_plan
 from planner.plan_result import DONE, Expected, PlanResult, dry_json, dry_lines, entries_of, result_json, result_lines
 
@@ -155,7 +156,7 @@ def test_a_row_tells_more_than_the_failure_before_it(plan, runs):
 
 def test_a_dry_run_names_starts_what_does_not_fit_and_the_end(plan):
     first, second, _ = plan.chosen
-    expected = [Expected(first, 10.0, 5.0), Expected(second, 20.0, None)]
+    expected = [Expected(first, 10.0, 10.0, 5.0), Expected(second, 20.0, 20.0, None)]
     title, table, end = dry_lines(plan, 5.0, expected)
     assert title == f"{plan.plan_id}: 5 s of 40 s used"
     assert rows_of(table.splitlines()) == [
@@ -170,7 +171,7 @@ def test_a_dry_run_names_starts_what_does_not_fit_and_the_end(plan):
 def test_what_info_runs_are_worth_together_is_no_sum_of_what_each_was_worth_when_it_was_chosen(tmp_path, runs):
     candidates = [light_run(b, 10.0) for b in (8, 16, 32, 64, 128, 256)]
     known = Knowledge([RunConfig(1, 2, 512)], 1000)
-    made = make_plan(candidates, 30.0, "info", knowledge=known)
+    made = make_plan(candidates, Budget(30.0), "info", knowledge=known)
     plan = write_plan(tmp_path / "i.json", made.chosen, made.left_out, value="info", knowledge=known)
     for run in plan.chosen:
         append_row(runs, row_of(run, 10.0))

@@ -18,6 +18,7 @@ from epochcast.schema import AggRow, RunConfig
 from epochcast.tables import write_table
 from model.predictor import load_model
 from planner import request as request_module
+from planner.budget import Budget
 from planner.candidates import CostRules
 from planner.plan_file import read_plan
 from planner.request import DEFAULT_CONFIDENCE, MAX_CANDIDATES, Request, plan_budget
@@ -65,7 +66,7 @@ def a100(reference_data, averages):
 
 
 def answer_of(table, budget_sec, epochs=10, **request):
-    return plan_budget(Request(budget_sec, CostRules(epochs), runs_agg=table, **request))
+    return plan_budget(Request(Budget(budget_sec), CostRules(epochs), runs_agg=table, **request))
 
 
 # --- what is planned -------------------------------------------------------------------------------------------------
@@ -75,7 +76,7 @@ def test_a_plan_is_the_most_valuable_set_and_names_its_sources(table):
     answer = answer_of(table, 60, confidence=0.5)  # the runs take 51, 31 and 21 s
     plan, as_json = answer.plan, answer.to_json()
     assert [c.config.batch_size for c in plan.chosen] == [256, 128]  # by value per second
-    assert (plan.total_sec, plan.upper_sec, plan.value_dp) == (52.0, 52.0, pytest.approx(1.15, rel=1e-12))
+    assert (plan.total_sec, plan.upper, plan.value_dp) == (52.0, 52.0, pytest.approx(1.15, rel=1e-12))
     assert as_json["table"] == {"path": str(table), "sha256": sha256_of(table)}
     assert as_json["model"] is None
     assert as_json["confidence"] is None
@@ -91,14 +92,14 @@ def test_a_plan_is_the_most_valuable_set_and_names_its_sources(table):
 def test_a_plan_keeps_its_budget_with_a_margin_unless_told_otherwise(table):
     answer = answer_of(table, 60)
     assert answer.confidence == DEFAULT_CONFIDENCE
-    assert answer.plan.total_sec < answer.plan.upper_sec <= 60
+    assert answer.plan.total_sec < answer.plan.upper <= 60
     assert any("too few repeats to tell their spread" in note for note in answer.notes)
     tight = 52.001  # what the two best runs are expected to take
     assert len(answer_of(table, tight, confidence=0.5).plan.chosen) == 2
     assert answer_of(table, tight).plan.value_dp < answer_of(table, tight, confidence=0.5).plan.value_dp
-    uppers = [answer_of(table, 100, confidence=c).plan.upper_sec for c in (0.8, 0.9, 0.99)]
+    uppers = [answer_of(table, 100, confidence=c).plan.upper for c in (0.8, 0.9, 0.99)]
     assert uppers == sorted(uppers)
-    assert answer_of(table, 100, common_sd=0.1).plan.upper_sec > answer_of(table, 100, common_sd=0.0).plan.upper_sec
+    assert answer_of(table, 100, common_sd=0.1).plan.upper > answer_of(table, 100, common_sd=0.0).plan.upper
 
 
 def test_epochs_that_were_measured_are_no_extrapolation(table):
@@ -128,7 +129,7 @@ def test_another_budget_is_planned_as_if_it_had_been_asked_for(table):
 
 def test_repeats_are_planned_all_or_none(table):
     rules = CostRules(10, repeats=2)
-    plan = plan_budget(Request(90, rules, runs_agg=table, confidence=0.5)).plan
+    plan = plan_budget(Request(Budget(90), rules, runs_agg=table, confidence=0.5)).plan
     assert [c.config.batch_size for c in plan.chosen] == [128]  # not all three once: 103 s, nor another one once
     assert plan.total_sec == 62
 
@@ -144,8 +145,8 @@ def test_a_default_margin_is_given_up_where_an_assumption_has_no_error_and_a_nam
     assert "no margin: the error of the overhead is unknown; about half of such plans overrun" in answer.notes
     with pytest.raises(ValueError, match=r"--confidence 0\.9: the error of the overhead is unknown, so no margin can"):
         answer_of(table, 60, confidence=0.9)
-    named = plan_budget(Request(60, CostRules(10, overhead_sec=6.0), runs_agg=table, confidence=0.9))
-    assert named.plan.upper_sec > named.plan.total_sec
+    named = plan_budget(Request(Budget(60), CostRules(10, overhead_sec=6.0), runs_agg=table, confidence=0.9))
+    assert named.plan.upper > named.plan.total_sec
 
 
 def test_every_part_whose_error_is_unknown_is_named(table):
@@ -163,13 +164,13 @@ def test_a_cpu_table_without_repeats_is_planned_with_a_margin_or_says_why_withou
 
 def test_runs_of_unknown_error_are_left_out_and_counted_where_others_are_known():
     far = [*NEW, RunConfig(2, 16, 2**17)]
-    answer = plan_budget(Request(3000, CostRules(10), configs=far, value="count"))
+    answer = plan_budget(Request(Budget(3000), CostRules(10), configs=far, value="count"))
     assert len(answer.plan.chosen) == 3
     assert any(note.startswith("1 candidates left out: the error of their times is unknown") for note in answer.notes)
-    assert len(plan_budget(Request(3000, CostRules(10), configs=far, confidence=0.5)).plan.chosen) == 4
+    assert len(plan_budget(Request(Budget(3000), CostRules(10), configs=far, confidence=0.5)).plan.chosen) == 4
     with pytest.raises(ValueError, match=r"--confidence 0\.8: the error of the .*steady time is unknown"):
         wishes = Wishes(must=[{"batch_size": str(2**17)}])
-        plan_budget(Request(3000, CostRules(10), configs=far, wishes=wishes, confidence=0.8))
+        plan_budget(Request(Budget(3000), CostRules(10), configs=far, wishes=wishes, confidence=0.8))
 
 
 # --- predictions -----------------------------------------------------------------------------------------------------
@@ -195,7 +196,7 @@ def test_candidates_are_measured_where_they_were_and_predicted_by_the_tables_mod
     told = {c.config: (c.is_predicted, c.was_measured) for c in answer.plan.chosen}
     assert told == {NEW[0]: (True, False), NEW[1]: (True, False), NEW[2]: (False, True)}
     assert answer.sources["model"]["path"] == str(local_model)
-    assert answer.plan.upper_sec > answer.plan.total_sec  # both kinds have errors that are known
+    assert answer.plan.upper > answer.plan.total_sec  # both kinds have errors that are known
     wishes = Wishes(exclude_measured=True)
     assert {c.config for c in answer_of(table, 3600, configs=NEW, wishes=wishes).plan.chosen} == set(NEW[:2])
 
@@ -210,7 +211,7 @@ def test_beside_measured_rows_an_info_plan_is_made_of_what_is_left_of_the_defaul
 
 
 def test_without_a_table_the_named_candidates_are_predicted_by_the_pretrained_model():
-    answer = plan_budget(Request(3000, CostRules(10), configs=NEW))
+    answer = plan_budget(Request(Budget(3000), CostRules(10), configs=NEW))
     assert {c.config for c in answer.candidates} == set(NEW)
     assert all(c.is_predicted for c in answer.candidates)
     assert answer.plan.value == "count"
@@ -252,7 +253,7 @@ def test_a_model_of_other_conditions_is_never_mixed_with_a_table(table):
 def test_more_candidates_than_a_plan_can_hold_are_an_error():
     configs = [RunConfig(2, 16, 1 + i) for i in range(MAX_CANDIDATES + 1)]
     with pytest.raises(ValueError, match=r"2,001 candidates: at most 2,000 are taken"):
-        plan_budget(Request(100, CostRules(10), configs=configs))
+        plan_budget(Request(Budget(100), CostRules(10), configs=configs))
 
 
 def test_a_plan_from_another_box_says_so(table, monkeypatch):
@@ -269,9 +270,9 @@ def test_windowed_times_say_what_they_leave_out(table):
 
 
 def test_an_info_plan_goes_beyond_what_was_measured_and_is_never_called_optimal():
-    answer = plan_budget(Request(900, CostRules(10), value="info"))
+    answer = plan_budget(Request(Budget(900), CostRules(10), value="info"))
     assert len({c.config for c in answer.plan.chosen}) == len(answer.plan.chosen) > 3
-    assert answer.plan.upper_sec <= 900
+    assert answer.plan.upper <= 900
     assert not answer.plan.is_proven
     assert any("info is chosen greedily by gain per second: not proven optimal" in note for note in answer.notes)
     assert 0 < answer.plan.value_dp < 1
@@ -282,7 +283,7 @@ def test_an_info_plan_goes_beyond_what_was_measured_and_is_never_called_optimal(
 
 def test_the_honest_a100_plan_pays_for_start_up_and_first_epochs(a100):
     rules, wishes = CostRules(50, overhead_sec=16.2), Wishes(min_acc=0.6)
-    answer = plan_budget(Request(3600, rules, wishes=wishes, runs_agg=a100, confidence=0.5))
+    answer = plan_budget(Request(Budget(3600), rules, wishes=wishes, runs_agg=a100, confidence=0.5))
     plan = answer.plan
     assert len(plan.chosen) == 37
     assert plan.value_resummed == pytest.approx(24.99, abs=0.005)
@@ -300,12 +301,12 @@ def test_the_honest_a100_plan_pays_for_start_up_and_first_epochs(a100):
 
 def test_an_a100_plan_at_95_percent_is_proven_within_its_budget_and_costs_little_value(a100):
     answers = {
-        c: plan_budget(Request(3600, CostRules(50, overhead_sec=16.2), runs_agg=a100, confidence=c))
+        c: plan_budget(Request(Budget(3600), CostRules(50, overhead_sec=16.2), runs_agg=a100, confidence=c))
         for c in (0.5, 0.8, 0.95)
     }
     plans = {c: answer.plan for c, answer in answers.items()}
     assert all(plan.is_proven for plan in plans.values())
-    assert plans[0.95].total_sec < plans[0.95].upper_sec <= 3600
+    assert plans[0.95].total_sec < plans[0.95].upper <= 3600
     assert answers[0.95].confidence == 0.95
     assert plans[0.5].value_dp >= plans[0.8].value_dp >= plans[0.95].value_dp >= 0.98 * plans[0.5].value_dp
     assert any("17 of 143 candidates left out: diverged" in note for note in answers[0.95].notes)
@@ -313,16 +314,16 @@ def test_an_a100_plan_at_95_percent_is_proven_within_its_budget_and_costs_little
 
 
 def test_the_a100_plan_survives_its_file(a100, tmp_path):
-    answer = plan_budget(Request(1800, CostRules(50, overhead_sec=16.2), runs_agg=a100, confidence=0.9))
+    answer = plan_budget(Request(Budget(1800), CostRules(50, overhead_sec=16.2), runs_agg=a100, confidence=0.9))
     path = tmp_path / "plan.json"
     path.write_text(json.dumps(answer.to_json(), allow_nan=False))
     saved = read_plan(path)
     assert [run.candidate.config for run in saved.chosen] == [c.config for c in answer.plan.chosen]
     assert {run.candidate.config for run in saved.left_out} == {c.config for c in answer.plan.left_out}
-    upper = saved.margin.upper_sec(
+    upper = saved.margin.upper(
         [run.candidate.total_sec for run in saved.chosen], [run.candidate.sd_sec for run in saved.chosen]
     )
-    assert upper == pytest.approx(answer.plan.upper_sec, rel=1e-9)
+    assert upper == pytest.approx(answer.plan.upper, rel=1e-9)
     assert math.fsum(run.candidate.value for run in saved.chosen) == answer.plan.value_resummed
 
 

@@ -58,15 +58,22 @@ def test_a_measured_run_is_its_epochs_and_its_start_up():
     assert found.joules.low == pytest.approx(50 * 400 + 9 * 60 + 10 * 60)
     assert found.joules.high == pytest.approx(50 * 400 + 12 * 200 + 20 * 200)
     assert found.method == (
-        "measured, 5 runs; first epoch's excess at 200 W, start and end of the process at 60 W idle"
+        "measured, 5 runs; first epoch's excess at 200 W, start and end of the process at 60 W idle (60 to 200 W)"
     )
 
 
-def test_without_an_idle_power_start_up_is_the_most_it_can_be_and_not_nothing():
+def test_without_an_idle_power_start_up_is_priced_as_training_and_not_nothing():
     found = energy_of()
     assert found.joules.value == pytest.approx(50 * 400 + (10 + 15) * 200)
     assert found.joules.low == pytest.approx(50 * 400)  # at least the epochs
-    assert found.method == "measured, 5 runs; start-up at 200 W, the most it can be"
+    assert found.method == "measured, 5 runs; start-up at 200 W (0 to 200 W)"
+
+
+def test_measured_runs_that_differ_may_draw_as_much_more_at_start_up():
+    found = energy_of(energy=EnergyModel.of(BOX, [measured(CONFIG, 400.0, 200.0, mad=20.0)]))
+    most = EnergyModel.of(BOX, [measured(CONFIG, 400.0, 200.0, mad=20.0)]).per_epoch(CONFIG, STEADY).joules.high
+    assert most > 400
+    assert found.joules.high == pytest.approx(50 * most + (12 + 20) * most / 2.0)
 
 
 def test_another_configuration_takes_the_power_of_those_measured():
@@ -74,12 +81,21 @@ def test_another_configuration_takes_the_power_of_those_measured():
     found = energy_of(energy=EnergyModel.of(BOX, rows), config=OTHER)
     assert found.joules.value == pytest.approx(50 * 2.0 * 200 + 25 * 200)
     assert found.joules.low == pytest.approx(50 * 1.9 * 100)
-    assert found.method.startswith("predicted time x power of 3 measured configurations, 100 to 300 W; start-up")
+    # 2.2 s at most of 300 W each; 12 s more in the first epoch and 20 s of process at as much
+    assert found.joules.high == pytest.approx(50 * 2.2 * 300 + (12 + 20) * 300)
+    assert found.method == (
+        "predicted time x power of 3 measured configurations, 100 to 300 W; start-up at 200 W (0 to 300 W)"
+    )
+    idle = energy_of(energy=EnergyModel.of(BOX, rows), config=OTHER, board=MeasuredBoard(idle_power_w=60.0))
+    assert idle.joules.value == pytest.approx(50 * 2.0 * 200 + 10 * 200 + 15 * 60)
+    assert idle.joules.low == pytest.approx(50 * 1.9 * 100 + 9 * 60 + 10 * 60)
+    assert idle.joules.high == found.joules.high
 
 
 def test_few_measurements_tell_of_no_range():
     found = energy_of(energy=EnergyModel.of(BOX, [measured(CONFIG, 400.0, 200.0, n=2)]))
     assert (found.joules.low, found.joules.high) == (None, None)
+    assert found.method == "measured, 2 runs; start-up at 200 W (range unknown)"
 
 
 def test_a_limit_that_was_measured_goes_before_the_tdp_of_the_facts():

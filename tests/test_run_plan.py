@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from light_child import command, environment, is_alive, isolate, main_with_child, starts, wait_for
-from plans import light_run, row_of, write_plan
+from plans import light_run, priced, row_of, write_plan
 from rows import BOX, assert_one_clear_error
 
 from collect.recover import recover
@@ -23,6 +23,7 @@ from epochcast.paths import failures_csv
 from epochcast.schema import Conditions, FailureRecord, RunRecord
 from epochcast.tables import append_row, read_table
 from planner import run_plan
+from planner.budget import KWH, Budget
 from planner.ledger import opened
 from planner.run_plan import carry_out, expect
 
@@ -155,8 +156,8 @@ def test_runs_are_done_in_the_plans_order_with_every_change_in_the_ledger(bench)
     assert [line["wall_sec"] for line in bench.told("run_ended")] == [row.wall_sec for row in bench.rows]
     assert bench.told("run_started")[0]["expected_sec"] == pytest.approx(1.0)
     assert entries(result) == [(64, "done"), (16, "done"), (32, "done")]
-    assert sum(row.wall_sec for row in bench.rows) < result.used_sec < sum(row.wall_sec for row in bench.rows) + 1
-    assert bench.used_sec == pytest.approx(result.used_sec, abs=0.2)
+    assert sum(row.wall_sec for row in bench.rows) < result.used < sum(row.wall_sec for row in bench.rows) + 1
+    assert bench.used_sec == pytest.approx(result.used, abs=0.2)
 
 
 def test_each_run_is_told_with_the_time_elapsed_against_the_time_planned(bench):
@@ -181,7 +182,7 @@ def test_a_plan_that_is_done_is_not_done_again(bench):
         assert (bench.started, bench.measured) == ([], [16, 32])
         assert entries(result) == [(16, "done"), (32, "done")]
         assert result.taken.measured == []
-        assert result.used_sec == pytest.approx(used_sec, abs=1)
+        assert result.used == pytest.approx(used_sec, abs=1)
     assert len(bench.told("run_ended")) == 2
 
 
@@ -198,7 +199,7 @@ def test_a_run_that_takes_longer_than_the_budget_is_finished_and_the_rest_not_st
     bench.saved = write_plan(bench.path, [light_run(16, 0.1), light_run(32, 0.1)], budget_sec=0.7)
     result = bench.carry_out("lasting", "0.8")
     assert bench.measured == [16]
-    assert result.used_sec > bench.saved.budget_sec
+    assert result.used > bench.saved.budget.amount
     assert bench.carry_out("ok").n_done == 1
     assert bench.started == []
 
@@ -208,7 +209,7 @@ def test_a_hard_plan_ends_a_run_at_the_budget_and_does_not_go_on_beyond_it(bench
     result = bench.carry_out("16=ok,32=hang", is_hard=True)
     assert entries(result) == [(16, "done"), (32, "timeout")]
     assert bench.failed == [(32, "timeout")]
-    assert 1.5 <= result.used_sec < 5
+    assert 1.5 <= result.used < 5
     result = bench.carry_out("ok", is_hard=True)
     assert bench.started == []
     assert entries(result) == [(16, "done"), (32, "timeout")]
@@ -251,7 +252,7 @@ def test_runs_done_by_hand_count_as_done_and_their_time_is_charged_once(bench):
         result = bench.carry_out("ok")
         assert bench.started == started  # what was killed is repeated, what ran out of memory is not
         assert sorted(entries(result)) == [(16, "done"), (32, "done"), (64, "oom")]
-        used.append(result.used_sec)
+        used.append(result.used)
     assert 20 < used[0] < 25
     assert used[2] == pytest.approx(used[0], abs=2)
     assert len(bench.told("run_ended")) == 3
@@ -266,7 +267,7 @@ def test_a_run_that_was_cut_off_and_then_done_by_hand_is_charged_as_well(bench):
     append_row(bench.runs, row_of(plan.chosen[1], 20.0))
     result = bench.carry_out("ok")
     assert bench.started == []
-    assert 20 < result.used_sec < 25
+    assert 20 < result.used < 25
 
 
 def test_a_budget_that_runs_done_by_hand_used_up_is_used_up(bench):
@@ -274,7 +275,7 @@ def test_a_budget_that_runs_done_by_hand_used_up_is_used_up(bench):
     append_row(bench.runs, row_of(plan.chosen[1], 100.0))
     result = bench.carry_out("ok")
     assert bench.started == []
-    assert (result.used_sec > 100, result.n_done) == (True, 1)
+    assert (result.used > 100, result.n_done) == (True, 1)
 
 
 def test_a_run_that_another_process_measures_is_left_to_it_and_taken_up_later(bench):
@@ -327,7 +328,7 @@ def test_a_run_that_finished_before_the_ledger_knew_is_not_repeated_and_its_time
     for started in ([32], [], []):
         result = bench.carry_out("ok")
         assert bench.started == started
-        assert 20 < result.used_sec < 25
+        assert 20 < result.used < 25
     assert bench.measured == [16, 32]
     assert not any("cut off" in line for line in bench.said)
     assert len(bench.told("run_ended")) == 2
@@ -340,7 +341,7 @@ def test_a_failure_that_the_ledger_did_not_learn_of_is_not_repeated(bench):
     result = bench.carry_out("ok")
     assert bench.started == []
     assert entries(result) == [(16, "oom")]
-    assert result.used_sec > result.entries[0].wall_sec
+    assert result.used > result.entries[0].wall_sec
 
 
 def test_time_up_to_the_last_sign_of_life_counts_and_a_run_that_no_longer_fits_is_not_repeated(bench):
@@ -352,7 +353,7 @@ def test_time_up_to_the_last_sign_of_life_counts_and_a_run_that_no_longer_fits_i
     result = bench.carry_out("ok", say=lambda line: bench.said.append(line))
     assert bench.said[0] == "(1,2,16) was cut off; the time it took counts"
     assert bench.measured == [16, 32]
-    assert 7.5 < result.used_sec < 9.5
+    assert 7.5 < result.used < 9.5
     bench.ledger.unlink()
     bench.runs.unlink()
     with opened(bench.ledger, plan.plan_id) as ledger:
@@ -481,6 +482,107 @@ def test_without_planning_again_what_was_left_out_stays_out(bench):
     assert entries(result) == [(16, "done"), (8, "done")]
 
 
+# --- a budget of energy -----------------------------------------------------------------------------------------------
+
+
+def energy_plan(bench, *runs_and_watts, budget, **more):
+    """A plan in kWh of runs that draw so many watts."""
+    chosen = [run for run, watts in runs_and_watts for run in priced([run], watts=watts, sd=0.0)]
+    bench.saved = write_plan(bench.path, chosen, budget=Budget(budget, KWH), **more)
+    return bench.saved
+
+
+def test_a_budget_of_energy_is_used_by_the_runs_at_their_own_power_and_resumed_from_the_ledger(bench):
+    plan = energy_plan(bench, (light_run(16), 360.0), (light_run(32), 720.0), (light_run(64), 360.0), budget=1.0)
+    bench.carry_out_until(1, "ok")
+    result = bench.carry_out("ok")
+    assert bench.measured == [16, 32, 64]
+    walls = {row.batch_size: row.wall_sec for row in bench.rows}
+    costs = {16: 1e-4 * walls[16], 32: 2e-4 * walls[32], 64: 1e-4 * walls[64]}
+    assert [line["cost"] for line in bench.told("run_ended")] == pytest.approx(list(costs.values()))
+    assert result.used == pytest.approx(sum(costs.values()))
+    assert [entry.cost for entry in result.entries] == pytest.approx(list(costs.values()))
+    assert bench.told("run_started")[0]["expected_kwh"] == pytest.approx(1e-4)
+    assert bench.said[0].startswith(f"{plan.plan_id}: 3 runs planned, 0 done, 0 of 1.00 kWh used; ledger ")
+    assert bench.said[1] == "(1,2,16): about 0.000100 kWh, 1.00 kWh left"
+    assert re.fullmatch(
+        r"\[1 done\] \(1,2,16\): .*; planned 0\.000100 kWh; \S+ kWh used, 0\.000100 kWh planned .*", bench.said[2]
+    )
+    assert bench.carry_out("ok").used == pytest.approx(result.used)
+
+
+def test_a_run_that_would_break_a_budget_of_energy_is_not_started_however_short_it_is(bench):
+    runs = (light_run(16), 360.0), (light_run(32, 0.1), 3.6e7), (light_run(64), 360.0)
+    plan = energy_plan(bench, *runs, budget=5e-4)
+    result = bench.carry_out("ok")
+    assert bench.measured == [16, 64]
+    (refused,) = bench.told("refused")
+    assert refused["run_ids"] == [plan.chosen[1].planned.run_id]
+    assert refused["left_kwh"] == pytest.approx(5e-4 - result.used)
+
+
+def test_energy_of_runs_done_by_hand_or_cut_off_counts(bench):
+    plan = energy_plan(bench, (light_run(16), 360.0), (light_run(32), 360.0), budget=1.0)
+    append_row(bench.runs, row_of(plan.chosen[1], 20.0))
+    with opened(bench.ledger, plan.plan_id) as ledger:
+        ledger.write("run_started", run_id=plan.chosen[0].planned.run_id)
+        ledger.reach(50.0)
+        ledger.write("alive")
+    result = bench.carry_out("ok")
+    assert bench.measured == [32, 16]
+    (row,) = [row for row in bench.rows if row.batch_size == 16]
+    assert result.used == pytest.approx(1e-4 * (20 + 50 + row.wall_sec), abs=1e-6)  # 10 ms until the line was written
+    assert bench.carry_out("ok").used == pytest.approx(result.used)
+    used_up = energy_plan(bench, (light_run(16), 360.0), budget=1e-5)
+    bench.ledger.unlink()
+    append_row(bench.runs, row_of(used_up.chosen[0], 20.0))
+    assert (bench.carry_out("ok").used, bench.started) == (pytest.approx(20e-4), [])
+
+
+def test_a_hard_plan_ends_a_run_when_its_energy_is_used_up(bench):
+    plan = energy_plan(bench, (light_run(16, 0.5), 3600.0), budget=1e-3)  # a second's worth
+    result = bench.carry_out("hang", is_hard=True)
+    assert entries(result) == [(16, "timeout")]
+    assert plan.budget.amount <= result.used < 4 * plan.budget.amount
+
+
+def test_what_a_plan_in_kwh_planned_and_used_is_told_in_kwh(bench, monkeypatch, capsys):
+    runs = (light_run(16, 5.0), 3600.0), (light_run(32, 50.0), 3600.0)
+    plan = energy_plan(bench, *runs, budget=2e-2)
+    before = bench.files()
+    assert run_plan.main([str(bench.path), "--dry_run"]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == f"{plan.plan_id}: 0 of 0.0200 kWh used"
+    assert printed[1].split("  ") == ["configuration", "starts at kWh", "takes kWh", "takes s"]
+    assert printed[3].split() == ["(1,2,32)", "does", "not", "fit", "0.0500", "50.0"]
+    assert printed[4] == "expected end: 0.00500 of 0.0200 kWh"
+    assert run_plan.main([str(bench.path), "--dry_run", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert [run["start_kwh"] for run in answer["runs"]] == [0.0, None]
+    assert answer["expected_end_kwh"] == pytest.approx(5e-3)
+    assert bench.files() == before
+    assert bench.main(monkeypatch, "ok") == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"^used: 0\.0\d+ of 0\.0200 kWh \(", printed, re.MULTILINE)
+    assert "planned kWh  actual kWh" in printed
+    assert bench.main(monkeypatch, "ok", flags=["--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["budget_kwh"] == 2e-2
+    assert answer["used_kwh"] == pytest.approx(sum(run["actual_kwh"] for run in answer["runs"]))
+    assert answer["runs"][0]["planned_kwh"] == pytest.approx(5e-3)
+
+
+def test_a_plan_in_kwh_is_planned_again_in_kwh(bench):
+    chosen = [light_run(16, 10.0, 9.0), light_run(32, 20.0, 5.0), light_run(64, 20.0, 4.0)]
+    chosen = [*priced(chosen[:2], watts=360.0, sd=0.0), *priced(chosen[2:], watts=3600.0, sd=0.0)]
+    plan = bench.saved = write_plan(bench.path, chosen, budget=Budget(25e-3, KWH), value="acc")
+    append_row(bench.runs, row_of(plan.chosen[0], 60.0, (20.0, 20.0)))  # slower: 6e-3 of it, 19e-3 left
+    bench.carry_out("ok", replans=True)
+    first = bench.told("replanned")[0]
+    assert first["run_ids"] == [plan.chosen[1].planned.run_id]  # that of 64 would now take 36e-3
+    assert 64 in bench.started  # it turned out quick after the next one
+
+
 # --- the command ------------------------------------------------------------------------------------------------------
 
 
@@ -583,7 +685,7 @@ def spoil_json(bench):
 
 def spoil_version(bench):
     bench.path.write_text(json.dumps({**json.loads(bench.path.read_text()), "schema_version": 99}))
-    return "(schema_version 99, 2 is known)"
+    return "(schema_version 99, 3 is known)"
 
 
 def spoil_runs(bench):

@@ -1,0 +1,226 @@
+"""What each second of a run costs in energy, money or CO2, by the rules of a footprint.
+
+What is one configuration's own (the spread of its measured energy, that of the powers its is guessed from) enters its
+error. What all runs share (the band of a power model, the spread of a price or of a grid's carbon) is kept as a band.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from epochcast.cli import significant
+from epochcast.facts import Gpu
+from epochcast.footprint import (
+    G_PER_KG,
+    J_PER_KWH,
+    SEC_PER_HOUR,
+    BoardEnergy,
+    Footprint,
+    FootprintRules,
+    Rate,
+    Rates,
+    footprint,
+    rates_of,
+    together,
+)
+from epochcast.footprint_text import embodied_words, place_words, pue_words
+from epochcast.hardware import UnknownGpuError, find_gpu
+from epochcast.interval import Interval
+from epochcast.schema import AggRow, Conditions
+from model.energy import EnergyModel
+from model.intervals import HALF_WIDTH_SDS, WITHIN
+from model.predictor import Forecast
+from model.run_energy import MeasuredBoard, measured_board, run_energy
+from model.startup import WholeRun
+from planner.budget import KGCO2, KWH, USD, BoardShare, Price, Unit
+from planner.candidates import Candidate
+
+
+def with_prices(
+    candidates: Sequence[Candidate],
+    unit: Unit,
+    rules: FootprintRules,
+    rows: Sequence[AggRow],
+    conditions: Conditions,
+) -> tuple[list[Candidate], list[str]]:
+    """The candidates, each with what its seconds cost in a unit other than seconds; notes on how that is known.
+
+    Args:
+        rules: of at most one place.
+        rows: what was measured under the `conditions` that the times are of.
+
+    Raises:
+        ValueError: if energy or price is unknown, or a run costs nothing.
+    """
+    gpu = _gpu_of(conditions.device_name)
+    (rates,) = rates_of(rules, gpu)
+    if unit == USD and rules.usd_per_gpu_hour is not None:
+        per_sec = rules.usd_per_gpu_hour / SEC_PER_HOUR
+        _refuse_nothing(per_sec, "--usd_per_gpu_hour")
+        price = Price(Interval(per_sec, per_sec, per_sec), 0.0)
+        note = f"USD are rent: {rules.usd_per_gpu_hour:g} a GPU hour, as given, from the start of a process to its exit"
+        return [replace(c, price=price) for c in candidates], [note]
+    if unit == USD and rates.usd_per_kwh is None:
+        raise ValueError(
+            f"--budget_usd: no price of electricity is on record for {rates.place.name} ({rates.place.code}). Say it "
+            "with --usd_per_kwh, name a --region that has one, or plan the rent with --usd_per_gpu_hour."
+        )
+    pricer = _Pricer(unit, rules, rates, EnergyModel.of(conditions, rows), measured_board(conditions.device_name), gpu)
+    priced = [replace(c, price=pricer.price(c, conditions.device_name)) for c in candidates]
+    return priced, pricer.notes()
+
+
+def _gpu_of(device_name: str | None) -> Gpu | None:
+    try:
+        return None if device_name is None else find_gpu(device_name)
+    except UnknownGpuError:
+        return None
+
+
+def _exactly(value: float) -> Interval:
+    return Interval(value, value, value)
+
+
+def _as_known(rates: Rates) -> Rates:
+    """The rates, those of a single source taken as exact, so that what else is known of a range is not lost."""
+
+    def known(rate: Rate) -> Rate:
+        return rate if rate.value.low is not None else replace(rate, value=_exactly(rate.value.value))
+
+    electricity = None if rates.usd_per_kwh is None else known(rates.usd_per_kwh)
+    return replace(rates, g_per_kwh=known(rates.g_per_kwh), usd_per_kwh=electricity)
+
+
+def _refuse_nothing(cost: float, flag: str) -> None:
+    if not cost > 0:
+        raise ValueError(
+            f"{flag} 0 makes every run free: there is nothing to budget. Name a price, or plan in seconds."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Energy:
+    """Board energy of a run that takes just its expected seconds: the band all runs share, and its own error."""
+
+    board: BoardEnergy
+    sd: float | None  # relative; None: unknown
+    basis: str
+
+
+class _Pricer:
+    """Prices one candidate after the other, and counts by what its energy is known."""
+
+    def __init__(
+        self,
+        unit: Unit,
+        rules: FootprintRules,
+        rates: Rates,
+        measured: EnergyModel,
+        board: MeasuredBoard,
+        gpu: Gpu | None,
+    ) -> None:
+        self.unit, self.rules, self.rates, self.known = unit, rules, rates, _as_known(rates)
+        self.measured, self.board, self.gpu = measured, board, gpu
+        self.bases: Counter[str] = Counter()
+        self.n_unknown_errors = 0
+        self.found: Footprint | None = None  # of any one run, for the words
+
+    def price(self, candidate: Candidate, device_name: str | None) -> Price:
+        energy = self._energy(candidate)
+        if energy is None:
+            raise ValueError(self._unknown_power(device_name))
+        self.bases[energy.basis] += 1
+        self.n_unknown_errors += energy.sd is None
+        sec, joules = candidate.run.value, energy.board.joules.value
+        self.found = footprint(energy.board, _exactly(sec), self.known)
+        cost, per_kwh = self._cost(self.found)
+        _refuse_nothing(cost.value, "--usd_per_kwh" if self.unit == USD else "--gco2_per_kwh")
+        if energy.board.has_overhead:  # of its error nothing is known, and no measured energy corrects a formula
+            return Price(Interval(cost.value / sec), energy.sd)
+        share = BoardShare(joules / sec, per_kwh * (self.rules.pue or 1.0) / J_PER_KWH)
+        assert self.found.wall_kwh is not None
+        own = joules * share.per_j / cost.value  # the board's part of the cost; its own error is that much of all
+        return Price(cost.times(1 / sec), None if energy.sd is None else own * energy.sd, share)
+
+    def _cost(self, found: Footprint) -> tuple[Interval, float]:
+        """What a run costs, and what a kWh does."""
+        assert found.wall_kwh is not None
+        if self.unit == KWH:
+            return found.wall_kwh, 1.0
+        if self.unit == USD:
+            assert found.electricity_usd is not None and self.rates.usd_per_kwh is not None
+            return found.electricity_usd, self.rates.usd_per_kwh.value.value
+        assert found.operational_kg_co2e is not None
+        emitted, made = found.operational_kg_co2e, found.embodied_kg_co2e
+        both = emitted if made is None else together(emitted, made)
+        return both, self.rates.g_per_kwh.value.value / G_PER_KG
+
+    def _energy(self, candidate: Candidate) -> _Energy | None:
+        """The energy of a run; None where nothing tells of it."""
+        steady, wall = _exactly(candidate.steady.value), _exactly(candidate.run.value)
+        first, overhead = _exactly(candidate.first_epoch.value), _exactly(candidate.overhead.value)
+        run = WholeRun(first, overhead, _exactly(wall.value - overhead.value), wall)
+        forecast = Forecast(WITHIN, [], steady, run)
+        found = run_energy(
+            candidate.config, candidate.epochs, forecast, self.measured, self.board, self.gpu, self.rules
+        )
+        if found is None:
+            return None
+        per_epoch = self.measured.per_epoch(candidate.config, steady)
+        if found.has_overhead or per_epoch is None:
+            return _Energy(found, 0.0, found.method)
+        basis = "measured" if per_epoch.was_measured else per_epoch.basis
+        own, all_in = per_epoch.joules.times(candidate.epochs), found.joules
+        if own.low is None or own.high is None or all_in.low is None or all_in.high is None:
+            return _Energy(replace(found, joules=_exactly(all_in.value)), None, basis)
+        shared = Interval(all_in.value, all_in.low + own.value - own.low, all_in.high - own.high + own.value)
+        half = max(own.value - own.low, own.high - own.value)
+        return _Energy(replace(found, joules=shared), half / HALF_WIDTH_SDS / all_in.value, basis)
+
+    def _unknown_power(self, device_name: str | None) -> str:
+        mend = "--usd_per_gpu_hour prices the hours without any energy" if self.unit == USD else "plan in seconds"
+        return (
+            f"--budget_{self.unit.key}: what {device_name or 'an unknown device'} draws is unknown: no row has its "
+            f"energy or power limit, the facts no TDP. Measure on a GPU whose driver tells its power, or {mend}; "
+            "--host_w tells only of the rest of the box."
+        )
+
+    def notes(self) -> list[str]:
+        """How the prices are known, and what the error of a run's cost does not hold."""
+        assert self.found is not None
+        n = sum(self.bases.values())
+        notes = [
+            f"energy of {count} of {n} candidates: {basis}" if count < n else f"energy: {basis}"
+            for basis, count in self.bases.items()
+        ]
+        if self.n_unknown_errors:
+            notes.append(
+                f"how far the energy of {self.n_unknown_errors} of {n} candidates is off is unknown (too few runs that "
+                "measured it): no margin holds it"
+            )
+        if self.found.energy is None or not self.found.energy.has_overhead:
+            host = (
+                "GPU board only (--host_w adds the host)"
+                if self.rules.host_w is None
+                else f"host {self.rules.host_w:g} W"
+            )
+            notes.append(f"energy at the wall: {host}, PUE {pue_words(self.found)}")
+        if self.unit == USD and (electricity := self.rates.usd_per_kwh) is not None:
+            notes.append(f"electricity at {self._rate_words(electricity, self.rules.usd_per_kwh, 'USD/kWh')}")
+        if self.unit == KGCO2:
+            notes.append(f"carbon at {self._rate_words(self.rates.g_per_kwh, self.rules.gco2_per_kwh, 'g CO2e/kWh')}")
+            made = f"with the making of the GPU, {embodied_words()}"
+            notes.append(made if self.rules.has_embodied else "without the making of the GPU (--embodied)")
+        return notes
+
+    def _rate_words(self, rate: Rate, given: float | None, unit: str) -> str:
+        """A price or an intensity, with its source, its range and its place where it was not given."""
+        assert self.found is not None
+        amount = f"{significant(rate.value.value)} {unit}"
+        if given is not None:
+            return f"{amount}, as given"
+        low, high = rate.value.low, rate.value.high
+        ends = "range unknown" if low is None or high is None else f"{significant(low)} to {significant(high)}"
+        return f"{amount} ({rate.words}; {ends}); {place_words(self.found)}"

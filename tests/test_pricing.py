@@ -1,0 +1,238 @@
+"""What runs cost in energy, money and CO2: as rows, rules and facts say, and one clear error where they do not."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from rows import agg_row, run_costing
+
+from epochcast.assumptions import assumption
+from epochcast.facts import cloud_prices
+from epochcast.footprint import FootprintRules
+from epochcast.hardware import find_gpu
+from epochcast.interval import Interval
+from epochcast.places import Place, Sourced, find_place
+from epochcast.schema import Conditions
+from model.intervals import HALF_WIDTH_SDS
+from planner.budget import KGCO2, KWH, USD
+from planner.pricing import with_prices
+
+DEVICE = "NVIDIA A100 80GB PCIe"
+CPU = "AMD EPYC 9B14 (2 cores)"
+J_PER_KWH = 3.6e6
+GIVEN = FootprintRules(usd_per_kwh=0.5, gco2_per_kwh=400.0)
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    """No runs of the tester's own, and no GPU of this box."""
+    monkeypatch.setenv("EPOCHCAST_HOME", str(tmp_path))
+    return tmp_path
+
+
+def metered(batch_size, seconds, watts, n=6, mad=0.0):
+    """A row that measured energy: its epochs take those seconds at that power."""
+    joules = seconds * watts
+    return agg_row(
+        batch_size=batch_size,
+        seconds=seconds,
+        device_name=DEVICE,
+        n_energy=n,
+        energy_j_per_epoch_median=joules,
+        energy_j_per_epoch_mad=mad * joules,
+        mean_power_w_median=watts,
+    )
+
+
+def run_of(batch_size, epochs=10, steady=2.0, overhead=0.0, **more):
+    """A candidate without start-up unless named: overhead, and epochs that are all alike."""
+    known = run_costing(4 * steady, config=(2, 16, batch_size), epochs=epochs, **more)
+    return dataclasses.replace(known, overhead=Interval(overhead, overhead, overhead))
+
+
+def price_of(run, unit, rules=GIVEN, rows=(), device=DEVICE):
+    (priced,), notes = with_prices([run], unit, rules, rows, Conditions(device_name=device))
+    return priced, notes
+
+
+# --- energy -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_measured_configuration_costs_its_measured_energy_and_another_of_its_device_does_not():
+    rows = [metered(64, 2.0, 300.0), metered(128, 3.0, 100.0)]
+    hungry, _ = price_of(run_of(64), KWH, rows=rows)
+    frugal, _ = price_of(run_of(128, steady=3.0), KWH, rows=rows)
+    assert hungry.cost == pytest.approx(10 * 2 * 300 / J_PER_KWH)
+    assert frugal.cost == pytest.approx(10 * 3 * 100 / J_PER_KWH)
+    assert hungry.total_sec < frugal.total_sec
+    assert hungry.cost > frugal.cost
+    assert (hungry.price.board.watts, frugal.price.board.watts) == pytest.approx((300.0, 100.0))
+
+
+def test_the_host_and_the_building_are_added_and_said_and_the_hosts_absence_is_said_too():
+    rows = [metered(64, 2.0, 300.0)]
+    bare, notes = price_of(run_of(64), KWH, rows=rows)
+    assert any(note.startswith("energy at the wall: GPU board only (--host_w adds the host), PUE 1:") for note in notes)
+    full, notes = price_of(run_of(64), KWH, FootprintRules(host_w=150.0, pue=1.5), rows)
+    assert full.cost == pytest.approx(1.5 * bare.cost * (300 + 150) / 300)
+    assert "energy at the wall: host 150 W, PUE 1.5 as given" in notes
+    assert full.price.board.per_j == pytest.approx(1.5 / J_PER_KWH)
+
+
+def test_the_spread_of_measured_energy_is_the_runs_own_error_and_no_band():
+    rows = [metered(64, 2.0, 300.0, n=6, mad=0.02)]
+    run, _ = price_of(run_of(64), KWH, rows=rows)
+    assert run.price.sd == pytest.approx(0.02 * 1.4826, rel=1e-3)  # of a normal: median absolute deviation to sd
+    assert run.price.per_sec.low == pytest.approx(run.price.per_sec.value)
+    assert run.price.per_sec.high == pytest.approx(run.price.per_sec.value)
+    with_host, _ = price_of(run_of(64), KWH, FootprintRules(host_w=300.0), rows)
+    assert with_host.price.sd == pytest.approx(run.price.sd / 2)  # half of the energy is the host's, which is given
+
+
+def test_an_unmeasured_configuration_draws_what_the_others_do_and_their_range_is_its_own_error():
+    rows = [metered(b, 2.0, watts) for b, watts in ((64, 100.0), (128, 200.0), (256, 260.0))]
+    run, notes = price_of(run_of(512), KWH, rows=rows)
+    assert run.cost == pytest.approx(10 * 2 * 200 / J_PER_KWH)
+    assert run.price.sd == pytest.approx(0.5 / HALF_WIDTH_SDS)  # the lowest lies farther off than the highest
+    assert "energy: predicted time x power of 3 measured configurations, 100 to 260 W" in notes
+
+
+def test_an_error_that_too_few_runs_tell_is_unknown_and_said():
+    rows = [metered(64, 2.0, 300.0, n=2), metered(128, 2.0, 200.0)]
+    runs = [run_of(64), run_of(128)]
+    priced, notes = with_prices(runs, KWH, GIVEN, rows, Conditions(device_name=DEVICE))
+    assert [c.price.sd for c in priced] == [None, 0.0]
+    assert "how far the energy of 1 of 2 candidates is off is unknown" in "\n".join(notes)
+
+
+def test_start_up_is_priced_and_its_band_reaches_down_to_nothing():
+    rows = [metered(64, 2.0, 300.0)]
+    run, _ = price_of(run_of(64, overhead=20.0), KWH, rows=rows)
+    assert run.cost == pytest.approx((20 + 10 * 2) * 300 / J_PER_KWH)
+    per_sec = run.price.per_sec
+    assert per_sec.low * run.total_sec == pytest.approx(10 * 2 * 300 / J_PER_KWH)  # the process may have drawn nothing
+    assert per_sec.high == pytest.approx(per_sec.value)
+
+
+def test_without_measured_energy_the_power_model_answers_with_its_band_as_common():
+    run, notes = price_of(run_of(64), KWH)
+    tdp = find_gpu(DEVICE).tdp_w
+    shares = [assumption(f"board_power_share{end}", "gpu").value for end in ("_low", "", "_high")]
+    per_sec = run.price.per_sec
+    assert (per_sec.low, per_sec.value, per_sec.high) == pytest.approx([s * tdp / J_PER_KWH for s in shares])
+    assert run.price.sd == 0.0
+    assert any(note.startswith("energy: board-power model: 0.5 x TDP 300 W") for note in notes)
+
+
+def test_energies_of_other_conditions_take_no_part():
+    rows = [dataclasses.replace(metered(64, 2.0, 300.0), precision="mixed_float16")]
+    run, notes = price_of(run_of(64), KWH, rows=rows)
+    assert any("board-power model" in note for note in notes)
+    assert run.price.board.watts == pytest.approx(150.0)
+
+
+def test_the_other_formula_answers_whatever_was_measured_and_tells_no_range():
+    run, notes = price_of(run_of(64), KWH, FootprintRules(energy_formula="mlcost"), [metered(64, 2.0, 100.0)])
+    assert run.price.per_sec == Interval(pytest.approx(300 * 0.8 * 1.3 / J_PER_KWH))
+    assert run.price.board is None
+    assert not any("at the wall" in note for note in notes)  # it counts host and cooling itself
+
+
+# --- money and CO2 ----------------------------------------------------------------------------------------------------
+
+
+def test_money_is_the_price_times_the_energy_and_its_spread_is_common_to_all():
+    rows = [metered(64, 2.0, 300.0)]
+    kwh, _ = price_of(run_of(64), KWH, rows=rows)
+    run, notes = price_of(run_of(64), USD, rows=rows)
+    assert run.cost == pytest.approx(0.5 * kwh.cost)
+    assert run.price.per_sec.low == pytest.approx(run.price.per_sec.high)
+    assert "electricity at 0.500 USD/kWh, as given" in notes
+    place = Place("XA", "Exampleland", Sourced(Interval(100.0), None, "none", ""), sourced(0.2, 0.1, 0.4))
+    there, notes = price_of(run_of(64), USD, FootprintRules(places=(place,)), rows)
+    per_sec = there.price.per_sec
+    assert there.cost == pytest.approx(0.2 * kwh.cost)
+    assert (per_sec.low, per_sec.high) == pytest.approx((per_sec.value / 2, per_sec.value * 2))
+    assert any("0.100 to 0.400" in note and note.endswith("Exampleland (XA)") for note in notes)
+
+
+def sourced(value, *ends):
+    return Sourced(Interval(value, *ends), "2024", "a table", "")
+
+
+def test_a_rate_of_one_source_has_no_range_and_says_so():
+    place = Place("XA", "Exampleland", sourced(100.0), sourced(0.2))
+    run, notes = price_of(run_of(64), KGCO2, FootprintRules(places=(place,)), [metered(64, 2.0, 300.0)])
+    assert run.price.per_sec.low == pytest.approx(run.price.per_sec.high)
+    assert any(note.startswith("carbon at 100 g CO2e/kWh") and "range unknown" in note for note in notes)
+
+
+def test_co2_is_carbon_times_energy_and_on_request_the_making_of_the_gpu():
+    rows = [metered(64, 2.0, 300.0)]
+    kwh, _ = price_of(run_of(64), KWH, rows=rows)
+    run, notes = price_of(run_of(64), KGCO2, rows=rows)
+    assert run.cost == pytest.approx(0.4 * kwh.cost)
+    assert "without the making of the GPU (--embodied)" in notes
+    made, notes = price_of(run_of(64), KGCO2, dataclasses.replace(GIVEN, has_embodied=True), rows)
+    kg, years, share = (assumption(f"embodied_{n}", "gpu").value for n in ("kg_co2e", "lifetime_years", "use_share"))
+    per_hour = kg / (years * 8760 * share)
+    assert made.cost - run.cost == pytest.approx(per_hour * run.total_sec / 3600)
+    assert made.price.per_sec.low < made.price.per_sec.value < made.price.per_sec.high
+    assert any(note.startswith("with the making of the GPU, assumed: 150 kg") for note in notes)
+
+
+def test_without_a_region_it_is_the_world_and_not_your_location():
+    rows = [metered(64, 2.0, 300.0)]
+    run, notes = price_of(run_of(64), KGCO2, FootprintRules(), rows)
+    assert any("world average, not your location" in note for note in notes)
+    here, _ = price_of(run_of(64), KGCO2, FootprintRules(places=(find_place("FR"),)), rows)
+    assert here.cost < run.cost / 5
+
+
+def test_rent_is_paid_by_the_hour_whatever_is_drawn_and_needs_no_known_power():
+    rules = FootprintRules(usd_per_gpu_hour=1.8)
+    for device, rows in ((DEVICE, [metered(64, 2.0, 300.0)]), (CPU, []), (None, [])):
+        run, notes = price_of(run_of(64, overhead=16.0, sd=None), USD, rules, rows, device)
+        assert run.cost == pytest.approx(1.8 * 36 / 3600)
+        assert (run.price.sd, run.price.board) == (0.0, None)
+        assert notes == ["USD are rent: 1.8 a GPU hour, as given, from the start of a process to its exit"]
+    assert cloud_prices()  # there are some, but a box of one's own pays none of them
+    bought, _ = price_of(run_of(64), USD, GIVEN, [metered(64, 2.0, 300.0)])
+    assert bought.cost == pytest.approx(0.5 * 20 * 300 / J_PER_KWH)
+
+
+# --- what cannot be priced --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("unit", [KWH, KGCO2, USD])
+@pytest.mark.parametrize("device", [CPU, None, "NVIDIA Imaginary 9000"])
+def test_unknown_power_is_one_clear_error_that_no_host_mends(unit, device):
+    rules = dataclasses.replace(GIVEN, host_w=200.0)
+    with pytest.raises(
+        ValueError, match=rf"--budget_{unit.key}: what .* draws is unknown: no row has its energy"
+    ) as error:
+        price_of(run_of(64), unit, rules, device=device)
+    assert "--host_w tells only of the rest of the box" in str(error.value)
+    assert ("--usd_per_gpu_hour" in str(error.value)) == (unit == USD)
+
+
+def test_a_place_without_a_price_names_the_flags_that_mend_it():
+    place = Place("XA", "Exampleland", sourced(100.0), None)
+    with pytest.raises(ValueError, match=r"no price of electricity is on record for Exampleland \(XA\)") as error:
+        price_of(run_of(64), USD, FootprintRules(places=(place,)))
+    assert all(flag in str(error.value) for flag in ("--usd_per_kwh", "--region", "--usd_per_gpu_hour"))
+    price_of(run_of(64), KGCO2, FootprintRules(places=(place,)))
+
+
+@pytest.mark.parametrize(
+    ("unit", "rules", "flag"),
+    [
+        (USD, FootprintRules(usd_per_kwh=0.0), "--usd_per_kwh"),
+        (USD, FootprintRules(usd_per_gpu_hour=0.0), "--usd_per_gpu_hour"),
+        (KGCO2, FootprintRules(gco2_per_kwh=0.0), "--gco2_per_kwh"),
+    ],
+)
+def test_what_is_free_is_no_budget(unit, rules, flag):
+    with pytest.raises(ValueError, match=f"{flag} 0 makes every run free"):
+        price_of(run_of(64), unit, rules)
