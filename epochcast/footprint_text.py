@@ -49,8 +49,11 @@ def place_words(found: Footprint) -> str:
     return "world average, not your location (say --region)"
 
 
-def footprint_lines(found: Footprint) -> dict[str, str]:
-    """What to print, a text for each name; what is unknown says so."""
+def footprint_lines(found: Footprint, is_alone: bool = True) -> dict[str, str]:
+    """What to print, a text for each name; what is unknown says so.
+
+    Beside several places (not `is_alone`) `region_sources` says once whose prices and intensities theirs are.
+    """
     rates, rules = found.rates, found.rates.rules
     lines = {"region": place_words(found)}
     if found.energy is None:
@@ -75,7 +78,7 @@ def footprint_lines(found: Footprint) -> dict[str, str]:
     of_whom = {"electricity": "electricity_price", "cloud": "cloud_price", "co2_operational": "carbon_intensity"}
     for name, parts in prices.items():
         lines[name] = _priced(*parts)
-        if (rate := parts[1]) is not None:
+        if (rate := parts[1]) is not None and (is_alone or name == "cloud"):
             lines[of_whom[name]] = rate.words
     if rules.has_embodied:
         lines["co2_embodied"] = f"{_amount(found.embodied_kg_co2e, 'kg')}, not in co2_operational; {embodied_words()}"

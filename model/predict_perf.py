@@ -187,7 +187,7 @@ def _print(replies: Sequence[Reply], question: Question, as_json: bool) -> None:
         if len(replies) > 1 and (reply.footprints or reply.on_gpus):
             print(f"\nbatch_size: {reply.answer['batch_size']}")
         if reply.footprints:
-            print_answer(footprint_lines(reply.footprints[0]), False)
+            print_answer(footprint_lines(reply.footprints[0], is_alone=len(reply.footprints) == 1), False)
         if len(reply.footprints) > 1:
             print("\n".join([region_table(reply.footprints), *region_sources(reply.footprints)]))
         if reply.on_gpus:

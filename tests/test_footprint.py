@@ -317,6 +317,15 @@ def test_what_places_have_in_common_is_said_once():
     ]
 
 
+def test_beside_other_places_the_sources_are_left_to_the_table():
+    (found,) = [
+        footprint(ONE_KWH, HOUR, rates) for rates in rates_of(FootprintRules((HERE,), usd_per_gpu_hour=2), None)
+    ]
+    alone, beside = footprint_lines(found), footprint_lines(found, is_alone=False)
+    assert alone.keys() - beside.keys() == {"electricity_price", "carbon_intensity"}
+    assert beside["cloud_price"] == "as given"
+
+
 def test_who_says_a_rate_is_named_without_the_place_in_its_code():
     priced = Sourced(Interval(0.2), None, 'someone: rates.py RATES["xx"]', "")
     assert at(places=(replace(HERE, electricity=priced),)).rates.usd_per_kwh.words == "someone year unknown"
