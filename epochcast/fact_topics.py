@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from epochcast.cli import matches
 from epochcast.facts import (
+    Gpu,
+    GpuDispute,
     carbon_intensities,
     cloud_prices,
     electricity_prices,
@@ -19,6 +21,7 @@ from epochcast.facts import (
     pues,
     source_name,
     speed_rows,
+    year_words,
 )
 from epochcast.places import Place
 
@@ -117,9 +120,21 @@ class Shown:
     range: tuple[float, float] | None  # of all sources, None with one
     is_preferred: bool  # the row that is used
     is_disputed: bool
+    told_elsewhere: tuple[GpuDispute, ...] = ()  # other values of a GPU
 
     def as_json(self) -> dict[str, Any]:
-        return {**asdict(self.row), "range": self.range, "is_preferred": self.is_preferred}
+        others = asdict(self)
+        return {**others.pop("row"), **others}
+
+    def elsewhere_words(self, columns: Mapping[str, str]) -> list[str]:
+        """What others say of a GPU, with the range that this makes; a column is told by its heading."""
+        told = []
+        for other in self.told_elsewhere:
+            own = getattr(self.row, other.column)
+            ends = "" if own is None else f", so {min(own, other.value):g} to {max(own, other.value):g}"
+            words = f"told elsewhere: {columns[other.column]} {other.value:g}{ends}, by {other.source}"
+            told.append("; ".join(filter(None, [f"{words}, {year_words(other.year)}", other.notes])))
+        return told
 
 
 def shown_rows(topic: Topic) -> list[Shown]:
@@ -136,17 +151,26 @@ def shown_rows(topic: Topic) -> list[Shown]:
             ends = min(values), max(values)
             spread = (ends[1] - ends[0]) / statistics.median(values) if ends[1] > ends[0] else 0.0
         used = preferred(group)
-        shown += [
-            Shown(row, ends, row is used, spread > NOTABLE_SPREAD or row.confidence == "disputed") for row in group
-        ]
+        for row in group:
+            elsewhere = tuple(d for d in gpu_disputes() if d.gpu == row.name) if isinstance(row, Gpu) else ()
+            is_disputed = spread > NOTABLE_SPREAD or row.confidence == "disputed" or bool(elsewhere)
+            shown.append(Shown(row, ends, row is used, is_disputed, elsewhere))
     return shown
 
 
 # --- which rows -------------------------------------------------------------------------------------------------------
 
 
-def _is_of_gpu(row: Any, name: str) -> bool:
-    return name in (getattr(row, "gpu", None), getattr(row, "name", None) if hasattr(row, "aliases") else None)
+def _of_gpus(rows: Sequence[Shown], found: Sequence[Gpu]) -> list[Shown]:
+    """The rows of these GPUs; a GPU's own is as it was found, with the power limit that stood in its name."""
+    chosen = []
+    for shown in rows:
+        for gpu in found:
+            if isinstance(shown.row, Gpu) and shown.row.name == gpu.name:
+                chosen.append(replace(shown, row=gpu))
+            elif getattr(shown.row, "gpu", None) == gpu.name:
+                chosen.append(shown)
+    return chosen
 
 
 def _is_in(row: Any, place: Place) -> bool:
@@ -156,25 +180,27 @@ def _is_in(row: Any, place: Place) -> bool:
 
 def chosen_rows(
     name: str,
-    gpu: str | None = None,
+    found: Sequence[Gpu] = (),
     place: Place | None = None,
     filters: Sequence[dict[str, str]] = (),
     only_disputed: bool = False,
 ) -> list[Shown]:
     """The rows of a topic that all conditions let through.
 
+    Args:
+        found: GPUs, each once, of which the rows are wanted; none: of all.
+
     Raises:
         ValueError: if the topic has no GPU or no place to choose by, or no such column.
     """
     topic = TOPICS[name]
-    example = topic.rows()[0]
-    if gpu is not None and name not in of_gpus():
+    if found and name not in of_gpus():
         raise ValueError(f"facts {name} are not of a GPU; leave --gpu out, or ask for {', '.join(of_gpus())}.")
-    if place is not None and not hasattr(example, "iso2"):
+    if place is not None and name not in of_places():
         raise ValueError(f"facts {name} are not of a place; leave --region out, or ask for {', '.join(of_places())}.")
     rows = shown_rows(topic)
-    if gpu is not None:
-        rows = [s for s in rows if _is_of_gpu(s.row, gpu)]
+    if found:
+        rows = _of_gpus(rows, found)
     if place is not None:
         rows = [s for s in rows if _is_in(s.row, place)]
     if filters:

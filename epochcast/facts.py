@@ -35,6 +35,7 @@ class Gpu:
     vendor: str
     family: str  # of the ratios between its rates
     aliases: tuple[str, ...]  # further spellings: drivers, MLPerf, people
+    shared_name: str | None  # the driver's name of this board and of others with less or more memory
     fp32_tflops: float | None
     tf32_tflops: float | None
     fp16_tflops: float | None
@@ -171,52 +172,6 @@ class Equivalence:
     notes: str | None
 
 
-# --- tables -----------------------------------------------------------------------------------------------------------
-
-
-@functools.cache
-def gpus() -> tuple[Gpu, ...]:
-    return tuple(read_table(FACTS / "gpus.csv", Gpu))
-
-
-@functools.cache
-def gpu_disputes() -> tuple[GpuDispute, ...]:
-    return tuple(read_table(FACTS / "gpu_disputes.csv", GpuDispute))
-
-
-@functools.cache
-def cloud_prices() -> tuple[CloudPrice, ...]:
-    return tuple(read_table(FACTS / "cloud_prices.csv", CloudPrice))
-
-
-@functools.cache
-def carbon_intensities() -> tuple[CarbonIntensity, ...]:
-    return tuple(read_table(FACTS / "carbon_intensity.csv", CarbonIntensity))
-
-
-@functools.cache
-def electricity_prices() -> tuple[ElectricityPrice, ...]:
-    return tuple(read_table(FACTS / "electricity_prices.csv", ElectricityPrice))
-
-
-@functools.cache
-def pues() -> tuple[Pue, ...]:
-    return tuple(read_table(FACTS / "pue.csv", Pue))
-
-
-@functools.cache
-def speed_rows() -> tuple[SpeedRow, ...]:
-    return tuple(read_table(FACTS / "gpu_speed.csv", SpeedRow))
-
-
-@functools.cache
-def equivalences() -> tuple[Equivalence, ...]:
-    return tuple(read_table(FACTS / "co2_equivalences.csv", Equivalence))
-
-
-# --- several sources --------------------------------------------------------------------------------------------------
-
-
 class Fact(Protocol):
     """What the rows of all tables have."""
 
@@ -231,6 +186,64 @@ class Fact(Protocol):
 
 
 FactRow = TypeVar("FactRow", bound=Fact)
+
+
+# --- tables -----------------------------------------------------------------------------------------------------------
+
+
+def _shipped(name: str, kind: type[FactRow]) -> tuple[FactRow, ...]:
+    """All rows of a table that comes with the program."""
+    path = FACTS / name
+    try:
+        return tuple(read_table(path, kind))
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"{path.absolute()}: no such table of facts. It comes with Epochcast: install it again, or in a checkout "
+            "take the file back with git checkout."
+        ) from None
+
+
+@functools.cache
+def gpus() -> tuple[Gpu, ...]:
+    return _shipped("gpus.csv", Gpu)
+
+
+@functools.cache
+def gpu_disputes() -> tuple[GpuDispute, ...]:
+    return _shipped("gpu_disputes.csv", GpuDispute)
+
+
+@functools.cache
+def cloud_prices() -> tuple[CloudPrice, ...]:
+    return _shipped("cloud_prices.csv", CloudPrice)
+
+
+@functools.cache
+def carbon_intensities() -> tuple[CarbonIntensity, ...]:
+    return _shipped("carbon_intensity.csv", CarbonIntensity)
+
+
+@functools.cache
+def electricity_prices() -> tuple[ElectricityPrice, ...]:
+    return _shipped("electricity_prices.csv", ElectricityPrice)
+
+
+@functools.cache
+def pues() -> tuple[Pue, ...]:
+    return _shipped("pue.csv", Pue)
+
+
+@functools.cache
+def speed_rows() -> tuple[SpeedRow, ...]:
+    return _shipped("gpu_speed.csv", SpeedRow)
+
+
+@functools.cache
+def equivalences() -> tuple[Equivalence, ...]:
+    return _shipped("co2_equivalences.csv", Equivalence)
+
+
+# --- several sources --------------------------------------------------------------------------------------------------
 
 
 def preferred(rows: Sequence[FactRow]) -> FactRow:

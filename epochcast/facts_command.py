@@ -10,58 +10,111 @@ from dataclasses import asdict
 from typing import Any
 
 from epochcast.cli import add_json_flag, filter_of, make_parser, run_command, significant, table_text
-from epochcast.fact_topics import TOPICS, Shown, chosen_rows, of_gpus, of_places, summary
-from epochcast.facts import year_words
-from epochcast.hardware import find_gpu
+from epochcast.fact_topics import TOPICS, Shown, Topic, chosen_rows, of_gpus, of_places, summary
+from epochcast.facts import Gpu, year_words
+from epochcast.hardware import GpuHere, find_gpu, seen_here
 from epochcast.interval import Interval
 from epochcast.places import Place, Sourced, find_place
 
 WIDTH = 120  # of a line
-LONGEST_TEXT = 24  # characters of a cell that nobody types
+LONGEST_TEXT, SHORTEST_TEXT = 80, 16  # characters of a cell; as many as let the table fit
+HOW_TO_SEE_LESS = (
+    "`epochcast facts TOPIC` lists one topic; --gpu NAME or --region CODE shortens it (without a topic: all that is "
+    "known of that GPU or place), --disagreements leaves what sources differ in, --json has every column."
+)
 
 # --- as text ----------------------------------------------------------------------------------------------------------
 
 
-def _shown(row: Any, column: str) -> Any:  # Any: a row of one of the kinds of epochcast.facts, and a cell of it
-    """A cell: numbers in the source's own digits, up to six; long names are cut, codes are not."""
+def _shown(row: Any, column: str, longest: int, digits: int) -> Any:  # Any: a row of a kind of epochcast.facts, a cell
+    """A cell; long texts are cut, codes are not."""
     value = getattr(row, column)
     if isinstance(value, float):
-        return f"{value:g}"
-    if isinstance(value, str) and len(value) > LONGEST_TEXT and column != "code":
-        return value[: LONGEST_TEXT - 3] + "..."
+        return f"{value:.{digits}g}"
+    if isinstance(value, str) and len(value) > longest and column != "code":
+        return value[: longest - 3] + "..."
     return value
 
 
-def topic_text(name: str, rows: Sequence[Shown]) -> str:
-    """A table of rows; sources and notes stand below it by number, a `*` marks the row that is used of several."""
-    topic = TOPICS[name]
+def topic_text(name: str, rows: Sequence[Shown], hint: str = "", here: GpuHere | None = None) -> str:
+    """A table of rows; sources and notes stand below it by number, a `*` marks the row that is used of several.
+
+    Args:
+        hint: how to see less of it.
+        here: this box's GPU, whose row is marked.
+    """
+    topic, gpu = TOPICS[name], None if here is None else here.gpu
+    for longest in range(LONGEST_TEXT, SHORTEST_TEXT, -4):
+        table, notes = _table_and_notes(topic, rows, longest, gpu)
+        if max(map(len, table.splitlines())) <= WIDTH:
+            break
+    marks = ["?: others tell another value"] if any(shown.told_elsewhere for shown in rows) else []
+    marks += ["<: this box's"] if " <" in table else []
+    title = "; ".join([f"{name}: {topic.what}", *marks, *filter(None, [hint])])
+    return "\n".join([title, table, "", "sources and notes", *notes])
+
+
+def _table_and_notes(topic: Topic, rows: Sequence[Shown], longest: int, here: Gpu | None) -> tuple[str, list[str]]:
     are_several = any(shown.range for shown in rows)
+    digits = 4 if are_several else 6  # the ends of a range have as many as the values
     footnotes: dict[str, int] = {}
     lines = []
     for shown in rows:
-        line = [_shown(shown.row, column) for column in topic.columns]
+        cells = {column: _shown(shown.row, column, longest, digits) for column in topic.columns}
+        texts = [shown.row.notes, *shown.elsewhere_words(topic.columns)]
+        if isinstance(shown.row, Gpu):
+            if shown.row.shared_name is not None:
+                texts.append(f"a driver says {shown.row.shared_name!r} of boards of other memory, too")
+            if here is not None and shown.row.name == here.name:
+                cells["name"] += " <"
+        for other in shown.told_elsewhere:
+            cells[other.column] = f"{cells[other.column] or '-'}".removesuffix("?") + "?"
+        line = list(cells.values())
         if are_several:
-            ends = None if shown.range is None else f"{shown.range[0]:.4g} to {shown.range[1]:.4g}"
+            ends = None if shown.range is None else f"{shown.range[0]:.{digits}g} to {shown.range[1]:.{digits}g}"
             line += ["*" if shown.range and shown.is_preferred else "", ends]
-        texts = filter(None, [shown.row.source, shown.row.notes])
-        numbers = ",".join(str(footnotes.setdefault(text, len(footnotes) + 1)) for text in texts)
+        below = filter(None, [shown.row.source, "; ".join(filter(None, texts))])
+        numbers = ",".join(str(footnotes.setdefault(text, len(footnotes) + 1)) for text in below)
         lines.append([*line, year_words(shown.row.year), shown.row.confidence, numbers])
     header = [*topic.columns.values(), *(["used", "all sources"] if are_several else []), "year", "confidence", "see"]
-    notes = [_wrapped(f"{number:3}  {text}", 5) for text, number in footnotes.items()]
-    return "\n".join([f"{name}: {topic.what}", table_text(header, lines), "", "sources and notes", *notes])
+    _align_marked(lines)
+    return table_text(header, lines), [_wrapped(f"{number:3}  {text}", 5) for text, number in footnotes.items()]
+
+
+def _align_marked(lines: list[list[Any]]) -> None:
+    """Numbers of a column in which some have a mark at their end, to the right as without it."""
+    for i in range(len(lines[0])):
+        if any(str(line[i]).endswith("?") for line in lines):
+            texts = ["-" if line[i] is None else str(line[i]) for line in lines]
+            texts = [text if text.endswith("?") else f"{text} " for text in texts]
+            for line, text in zip(lines, texts, strict=True):
+                line[i] = text.rjust(max(map(len, texts)))
 
 
 def _wrapped(text: str, indent: int = 2) -> str:
     return textwrap.fill(text, WIDTH, subsequent_indent=" " * indent, break_on_hyphens=False)
 
 
-def summary_text() -> str:
+def summary_text(here: GpuHere | None) -> str:
     """What there is: a line for each topic, then its sources."""
     columns = ("topic", "what", "rows", "disputed", "years", "year_unknown")
     topics = summary()
     table = table_text(columns, [[topic[column] for column in columns] for topic in topics])
     sources = [_wrapped(f"{topic['topic']}: {', '.join(topic['sources'])}") for topic in topics]
-    return "\n".join([table, "", "sources", *sources])
+    return "\n".join([table, "", here_text(here), "", "sources", *sources, "", _wrapped(HOW_TO_SEE_LESS)])
+
+
+def here_text(here: GpuHere | None) -> str:
+    """Which GPU is in this box, and which row it has."""
+    if here is None:
+        return "this box: no NVIDIA GPU that a run would use"
+    if here.gpu is None:
+        return f"this box: {here.name}, of which no facts are known"
+    return f"this box: {here.name} = row {here.gpu.name}"
+
+
+def _here_json(here: GpuHere | None) -> dict[str, str | None] | None:
+    return None if here is None else {"name": here.name, "row": None if here.gpu is None else here.gpu.name}
 
 
 def place_text(place: Place) -> str:
@@ -84,7 +137,7 @@ def _sourced_text(what: str, unit: str, sourced: Sourced | None) -> str:
 
 def _interval_text(interval: Interval) -> str:
     if interval.low is None or interval.high is None:
-        return f"{significant(interval.value)} (one source: range unknown)"
+        return f"{significant(interval.value)} (range unknown)"
     return f"{significant(interval.value)} ({significant(interval.low)} to {significant(interval.high)})"
 
 
@@ -99,8 +152,10 @@ def _parser() -> argparse.ArgumentParser:
         "epochcast facts carbon --region DE",
     )
     parser.add_argument("topic", nargs="?", choices=list(TOPICS), metavar="topic", help=", ".join(TOPICS))
-    parser.add_argument("--gpu", metavar="NAME", help="only rows of this GPU, by its exact name")
-    parser.add_argument("--region", metavar="CODE", help="only rows of this place and its zones, e.g. DE, SE3, CAMX")
+    parser.add_argument(
+        "--gpu", action="append", default=[], metavar="NAME", help="only rows of this GPU, by its exact name; repeat it"
+    )
+    parser.add_argument("--region", metavar="CODE", help="only rows of this place and its zones, e.g. DE, SE3, ERCOT")
     parser.add_argument(
         "--filter",
         type=filter_of,
@@ -122,9 +177,9 @@ def _topics_asked(arguments: argparse.Namespace) -> list[str]:
         return [arguments.topic]
     if arguments.filter:
         raise ValueError("--filter needs a topic: its columns are a topic's.")
-    if arguments.gpu is not None and arguments.region is not None:
+    if arguments.gpu and arguments.region is not None:
         raise ValueError("no topic is of a GPU and of a place: give --gpu or --region.")
-    if arguments.gpu is not None:
+    if arguments.gpu:
         return of_gpus()
     return of_places() if arguments.region is not None else list(TOPICS) if arguments.disagreements else []
 
@@ -136,9 +191,12 @@ def _asked(arguments: argparse.Namespace) -> tuple[Place | None, dict[str, list[
         ValueError: if a name, place or column is not known, or not one row is left.
     """
     names = _topics_asked(arguments)
-    gpu = None if arguments.gpu is None else find_gpu(arguments.gpu).name
+    found = {gpu.name: gpu for gpu in map(find_gpu, arguments.gpu)}
     place = None if arguments.region is None else find_place(arguments.region)
-    rows = {name: chosen_rows(name, gpu, place, arguments.filter, arguments.disagreements) for name in names}
+    rows = {
+        name: chosen_rows(name, list(found.values()), place, arguments.filter, arguments.disagreements)
+        for name in names
+    }
     if names and not any(rows.values()) and place is None:
         raise ValueError(f"no row of {', '.join(names)} satisfies all flags. Leave one out.")
     return place, rows
@@ -149,15 +207,28 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def work() -> int:
         place, rows = _asked(arguments)
+        here = None if rows and "gpus" not in rows else seen_here()
         if arguments.json:
             answer: dict[str, Any] = {name: [s.as_json() for s in found] for name, found in rows.items()}
             if place is not None:
                 answer["place"] = asdict(place)
-            print(json.dumps(answer or {"topics": summary()}))
+            if not rows or "gpus" in rows:
+                answer["this_box"] = _here_json(here)
+            print(json.dumps(answer if rows else {"topics": summary(), **answer}))
             return 0
         parts = [place_text(place)] if place is not None else []
-        parts += [topic_text(name, found) for name, found in rows.items() if found]
-        print("\n\n".join(parts) if rows else summary_text())
+        is_whole = not (arguments.gpu or place or arguments.filter or arguments.disagreements)
+        hints = dict.fromkeys(of_gpus(), "--gpu NAME shortens it") | dict.fromkeys(
+            of_places(), "--region CODE shortens it"
+        )
+        parts += [
+            topic_text(name, found, hints.get(name, "") if is_whole else "", here)
+            for name, found in rows.items()
+            if found
+        ]
+        if "gpus" in rows:
+            parts.append(here_text(here))
+        print("\n\n".join(parts) if rows else summary_text(here))
         return 0
 
     return run_command(work)

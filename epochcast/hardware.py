@@ -10,12 +10,18 @@ import difflib
 import functools
 import re
 import unicodedata
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from epochcast.environment import gpu_names
 from epochcast.facts import Gpu, gpus
+from epochcast.nvml import open_nvml, visible_gpu
 
 MOST_NEAREST = 6  # names in a message
+BYTES_PER_GB = 1e9
+MEMORY_SLACK = 0.1  # a driver counts 12 GiB where the box says 12 GB, less what it keeps for itself
+# What a board can be told to draw at most, over its data sheet's TDP. Boards are sold and set with less and with more;
+# further out the number is a slip of the pen, or the name another board's.
+LIMIT_OF_TDP = (0.3, 1.5)
 _SAID_ANYWAY = {"nvidia", "tesla", "geforce", "amd", "instinct", "intel", "habana", "google", "gpu"}
 _MARKS = re.compile(r"\((?:r|tm)\)|[®™]")
 _POWER = re.compile(r"(?<!\d)\(?(\d{2,4})\s?w\)?$")
@@ -37,17 +43,21 @@ def _by_name() -> dict[str, Gpu]:
     return {"".join(words_of(name)): gpu for gpu in gpus() for name in (gpu.name, *gpu.aliases)}
 
 
-def find_gpu(name: str) -> Gpu:
+def find_gpu(name: str, memory_gb: float | None = None) -> Gpu:
     """The GPU of exactly this name, as its driver, MLPerf or people spell it.
 
     A power limit at the end, as in `A100-SXM4-80GB (500W)`, is taken for the board's: it replaces `tdp_w`.
 
+    Args:
+        memory_gb: of the board, as its driver tells it; decides between boards that the driver calls the same.
+
     Raises:
-        UnknownGpuError: if no GPU or more than one is called so.
+        UnknownGpuError: if no GPU or more than one is called so, or none that can have this power limit.
     """
     text = name.casefold().strip()
     power = _POWER.search(text)
-    gpu = _by_name().get("".join(words_of(text[: power.start()] if power else text)))
+    key = "".join(words_of(text[: power.start()] if power else text))
+    gpu = _by_name().get(key) or _of_shared_name(name, key, memory_gb)
     if gpu is None:
         raise UnknownGpuError(
             f"no GPU is known by exactly the name {name!r}. The nearest names: {', '.join(nearest_gpus(name))}. "
@@ -55,8 +65,33 @@ def find_gpu(name: str) -> Gpu:
         )
     if power is None:
         return gpu
+    limit_w, (lowest, highest) = float(power[1]), LIMIT_OF_TDP
+    if gpu.tdp_w is not None and not lowest <= limit_w / gpu.tdp_w <= highest:
+        raise UnknownGpuError(
+            f"{name!r}: no {gpu.name} is known with a limit of {limit_w:g} W; its data sheet's is {gpu.tdp_w:g} W. "
+            f"Correct the power, or leave it out: {gpu.name}"
+        )
     note = f"{power[1]} W from the name {name!r}"
-    return replace(gpu, tdp_w=float(power[1]), notes=f"{gpu.notes}; {note}" if gpu.notes else note)
+    return replace(gpu, tdp_w=limit_w, notes=f"{gpu.notes}; {note}" if gpu.notes else note)
+
+
+def _of_shared_name(name: str, key: str, memory_gb: float | None) -> Gpu | None:
+    """The board of this memory among those that the driver calls the same, None where the name is not such a one."""
+    rows = [gpu for gpu in gpus() if gpu.shared_name is not None and "".join(words_of(gpu.shared_name)) == key]
+    if not rows:
+        return None
+    for gpu in rows:
+        if memory_gb is not None and abs(memory_gb / gpu.memory_gb - 1) <= MEMORY_SLACK:
+            return gpu
+    known = ", ".join(gpu.name for gpu in rows)
+    if memory_gb is None:
+        raise UnknownGpuError(
+            f"{name!r} is the name of boards of different memory, which decides what they can do. Known of them: "
+            f"{known}. If it is yours, use that name. All GPUs: epochcast facts gpus"
+        )
+    raise UnknownGpuError(
+        f"no {name!r} with {memory_gb:.3g} GB is known; known by that name: {known}. All GPUs: epochcast facts gpus"
+    )
 
 
 def nearest_gpus(name: str) -> list[str]:
@@ -71,13 +106,40 @@ def nearest_gpus(name: str) -> list[str]:
     return list(dict.fromkeys([*holding, *(_by_name()[key].name for key in similar)]))[:MOST_NEAREST]
 
 
-def gpu_here() -> Gpu | None:
-    """The first GPU of this box, None where there is none or its name is not known."""
-    names = gpu_names()
+@dataclass(frozen=True, slots=True)
+class GpuHere:
+    """The GPU that a run on this box would use: its driver's name, and its facts, None where they are not known."""
+
+    name: str
+    gpu: Gpu | None
+
+
+def seen_here() -> GpuHere | None:
+    """The GPU that a run on this box would use unless told otherwise, None where there is none or it can't be told."""
+    nvml = open_nvml()
+    if nvml is None:
+        names = gpu_names()
+        return _here(names[0], None) if names else None
+    with nvml:
+        gpu = visible_gpu(nvml, "auto")
+        if gpu is None or gpu.name is None:
+            return None
+        memory = gpu.memory_total_bytes()
+        name = f"{gpu.name} MIG" if gpu.is_mig else gpu.name  # an instance is not the whole GPU
+        return _here(name, None if memory is None else memory / BYTES_PER_GB)
+
+
+def _here(name: str, memory_gb: float | None) -> GpuHere:
     try:
-        return find_gpu(names[0]) if names else None
+        return GpuHere(name, find_gpu(name, memory_gb))
     except UnknownGpuError:
-        return None
+        return GpuHere(name, None)
+
+
+def gpu_here() -> Gpu | None:
+    """The facts of the GPU that a run on this box would use, None where it has none or they are not known."""
+    here = seen_here()
+    return None if here is None else here.gpu
 
 
 def arithmetic_of(precision: str, tf32: str | None, gpu: Gpu) -> str:

@@ -6,7 +6,7 @@ import difflib
 import functools
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from epochcast.facts import (
@@ -20,6 +20,7 @@ from epochcast.facts import (
 )
 from epochcast.interval import Interval
 
+Row = CarbonIntensity | ElectricityPrice
 WORLD_CODE = "WORLD"
 MOST_NEAREST = 6  # places in a message
 
@@ -28,8 +29,8 @@ MOST_NEAREST = 6  # places in a message
 class Sourced:
     """A fact with its source: the preferred row's value, and as ends the lowest and highest of all sources.
 
-    With a single source the range is unknown. `notes` says whose it is where it is not the place's own, and what the
-    range spans.
+    With a single source the range is unknown. A country's value for a place within it spans all that is known within
+    that country, and the world's for a place has no known range. `notes` says whose it is, and what the range spans.
     """
 
     value: Interval
@@ -85,17 +86,25 @@ def _plain(text: str) -> str:
 
 @functools.cache
 def _codes() -> dict[str, str]:
-    """Every code and name in comparable form, and the code it stands for; codes go before names."""
+    """Every code and name in comparable form, and the code it stands for; codes go before names, names before cities.
+
+    The city of a cloud's region stands for it where no other place has that name; so does each part of `Texas (ERCOT)`.
+    """
     codes: dict[str, str] = {}
-    rows: tuple[CarbonIntensity | ElectricityPrice, ...] = (*carbon_intensities(), *electricity_prices())
+    rows: tuple[Row, ...] = (*carbon_intensities(), *electricity_prices())
     for row in rows:
         codes.setdefault(_plain(row.code), row.code)
     for row in rows:
         if row.kind == "country":
             codes.setdefault(_plain(row.iso3 or ""), row.code)
-        if row.kind != "cloud_region":  # a city's name would say nothing of its cloud
+        if row.kind != "cloud_region":
             codes.setdefault(_plain(row.name), row.code)
-    return codes
+    others: dict[str, set[str]] = {}
+    for row in rows:
+        parts = [row.name] if row.kind == "cloud_region" else re.split(r"[()]", row.name)
+        for part in filter(None, map(_plain, parts)):
+            others.setdefault(part, set()).add(row.code)
+    return {name: min(found) for name, found in others.items() if len(found) == 1} | codes
 
 
 def _carbon_rows(code: str) -> list[CarbonIntensity]:
@@ -107,7 +116,7 @@ def _price_rows(code: str) -> list[ElectricityPrice]:
     return [row for row in electricity_prices() if row.code == code]
 
 
-def _rows(code: str) -> list[CarbonIntensity | ElectricityPrice]:
+def _rows(code: str) -> list[Row]:
     return [*_carbon_rows(code), *_price_rows(code)]
 
 
@@ -122,60 +131,79 @@ def _name(code: str) -> str:
 
 @functools.cache
 def _place(code: str) -> Place:
-    country = _rows(code)[0].iso2
-    carbon = _carbon_of(code)
-    if carbon is None and country is not None:
-        carbon = _borrowed(_carbon_of(country), country)
-    if carbon is None:
-        carbon = _borrowed(_carbon_of(WORLD_CODE), WORLD_CODE)
+    iso2 = _rows(code)[0].iso2
+    carbon = _own(_carbon_rows(code)) or _of_country(iso2, code, _carbon_rows, carbon_intensities())
+    carbon = carbon or _of_world(_carbon_rows(WORLD_CODE))
     if carbon is None:
         raise ValueError(f"the table of carbon intensities has no row for {code} or {WORLD_CODE}.")
-    electricity = _price_of(code)
-    if electricity is None and country is not None:
-        electricity = _borrowed(_price_of(country), country)
+    electricity = _own(_price_rows(code)) or _of_country(iso2, code, _price_rows, electricity_prices())
     return Place(code, _name(code), carbon, electricity)
 
 
-def _borrowed(sourced: Sourced | None, code: str) -> Sourced | None:
-    """Another place's fact, which says so."""
-    if sourced is None:
-        return None
-    whose = f"no figure of its own: that of {_name(code)}"
-    return Sourced(sourced.value, sourced.year, sourced.source, "; ".join(filter(None, [whose, sourced.notes])))
-
-
-def _carbon_of(code: str) -> Sourced | None:
-    rows = _carbon_rows(code)
+def _own(rows: Sequence[Row]) -> Sourced | None:
+    """What several sources say of one place, None where there is none."""
     if not rows:
         return None
-    own = [row for row in rows if row.kind == rows[0].kind]
-    best = preferred(own)
-    return Sourced(
-        _range(best.g_co2e_per_kwh, [r.g_co2e_per_kwh for r in rows]), best.year, best.source, _notes(best, rows)
-    )
+    best, values = _best(rows), [_value(row) for row in rows]
+    notes: list[str | None] = []
+    if isinstance(best, ElectricityPrice):
+        others = sorted({_tariff(row) for row in rows if isinstance(row, ElectricityPrice)} - {_tariff(best)})
+        also = f" (the range also spans tariff {', '.join(others)})" if others else ""
+        notes.append(f"tariff: {_tariff(best)}{also}")
+    notes += [best.notes, f"range over {_listed(rows)}" if len(rows) > 1 else None]
+    value = Interval(values[0]) if len(rows) == 1 else Interval.of_spread(_value(best), values)
+    return _sourced(value, best, notes)
 
 
-def _price_of(code: str) -> Sourced | None:
-    rows = _price_rows(code)
+def _of_country(
+    iso2: str | None, code: str, rows_of: Callable[[str], Sequence[Row]], table: Sequence[Row]
+) -> Sourced | None:
+    """The country's value for a place within it: anything from the lowest to the highest within that country.
+
+    Without a zone on record nothing tells how far a place may differ: the range is unknown.
+    """
+    if iso2 is None or iso2 == code or not (own := rows_of(iso2)):
+        return None
+    best, name = _best(own), _rows(code)[0].name
+    zones = [row for row in table if row.iso2 == iso2 and row.code != iso2]
+    near = ", ".join(f"{row.code} ({row.name})" for row in zones if name in row.name)
+    notes: list[str | None] = [
+        f"no figure of its own: that of {_name(iso2)}",
+        f"{near} has one" if near else None,
+    ]
+    value = Interval(_value(best))
+    if zones:
+        value = Interval.of_spread(_value(best), [_value(row) for row in (*own, *zones)])
+        notes.append(f"range over {_listed(own)}, and {len(zones)} places within it")
+    if isinstance(best, ElectricityPrice):
+        notes.append(f"tariff: {_tariff(best)}")
+    return _sourced(value, best, [*notes, best.notes])
+
+
+def _of_world(rows: Sequence[Row]) -> Sourced | None:
+    """The world's value for a place of which nothing nearer is known: how far off it is, nobody can tell."""
     if not rows:
         return None
-    best = preferred(rows)
-    tariff = f"tariff: {best.tariff or 'not stated'}"
-    if len({row.tariff for row in rows}) > 1:
-        others = sorted({row.tariff or "not stated" for row in rows if row.tariff != best.tariff})
-        tariff += f" (the range also spans tariff {', '.join(others)})"
-    notes = "; ".join([tariff, *filter(None, [_notes(best, rows)])])
-    return Sourced(_range(best.usd_per_kwh, [r.usd_per_kwh for r in rows]), best.year, best.source, notes)
+    best = _best(rows)
+    return _sourced(Interval(_value(best)), best, ["no figure of its own: the world's", best.notes])
 
 
-def _range(value: float, all_values: Sequence[float]) -> Interval:
-    return Interval(value) if len(all_values) == 1 else Interval.of_spread(value, all_values)
+def _sourced(value: Interval, best: Row, notes: Iterable[str | None]) -> Sourced:
+    return Sourced(value, best.year, best.source, "; ".join(filter(None, notes)))
 
 
-def _notes(best: CarbonIntensity | ElectricityPrice, rows: Sequence[CarbonIntensity | ElectricityPrice]) -> str:
-    """What the preferred row remarks, and whom the range is over."""
-    return "; ".join(filter(None, [best.notes, f"range over {_listed(rows)}" if len(rows) > 1 else None]))
+def _best(rows: Sequence[Row]) -> Row:
+    """The preferred of the rows that are of the same kind as the first; others, a zone's of its country, are ends."""
+    return preferred([row for row in rows if row.kind == rows[0].kind])
 
 
-def _listed(rows: Iterable[CarbonIntensity | ElectricityPrice]) -> str:
+def _value(row: Row) -> float:
+    return row.g_co2e_per_kwh if isinstance(row, CarbonIntensity) else row.usd_per_kwh
+
+
+def _tariff(row: ElectricityPrice) -> str:
+    return row.tariff or "not stated"
+
+
+def _listed(rows: Iterable[Row]) -> str:
     return ", ".join(f"{source_name(row)} {year_words(row.year)}" for row in rows)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import re
 from collections import Counter
 
 import pytest
 
+from epochcast import facts
 from epochcast.cells import columns, format_rows, header_line
 from epochcast.facts import (
     ARITHMETIC,
@@ -24,7 +26,7 @@ from epochcast.facts import (
     speed_rows,
     year_words,
 )
-from epochcast.hardware import words_of
+from epochcast.hardware import find_gpu, words_of
 from epochcast.tables import read_table
 
 TABLES = {
@@ -76,10 +78,13 @@ RATIOS = {
     "ada_geforce": (ONE, HALF, HALF),
     "blackwell_geforce": (ONE, HALF, HALF),
     "blackwell_pro": (None, None, None),
-    "ampere": ((0.98, 2.05), (1.97, 4.1), (1.97, 4.1)),  # the A10G is throttled as a gaming card is
-    "ada": ((0.98, 2.05), (1.97, 4.1), (1.97, 4.1)),  # so is the L40
+    "ampere": (TWO, FULL, FULL),
+    "ampere_throttled": (ONE, HALF, HALF),  # the A10G, as a gaming card is
+    "ada": (TWO, FULL, FULL),
+    "ada_throttled": (ONE, HALF, HALF),  # the L40
     "ampere_ga100": ((7.8, 8.2), (15.8, 16.3), (15.8, 16.3)),
-    "hopper": ((1.6, 7.5), (3.2, 15), (3.2, 15)),  # the H20 is cut for export
+    "hopper": ((6.9, 7.5), (13.8, 15), (13.8, 15)),
+    "hopper_export": ((1.6, 1.75), (3.3, 3.45), (3.3, 3.45)),  # the H20
     "blackwell": ((14.5, 16), (29, 32), (29, 32)),
     "cdna1": (None, (7.8, 8.2), (3.9, 4.1)),
     "cdna2": (None, (7.8, 8.2), (7.8, 8.2)),
@@ -109,8 +114,10 @@ def complaints_about_rates(gpu):
 
 
 def complaints_about_names(rows):
-    """Names that two GPUs, or two spellings of one, share after normalising."""
-    counts = Counter("".join(words_of(name)) for gpu in rows for name in (gpu.name, *gpu.aliases))
+    """Names that two GPUs, or two spellings of one, share after normalising, if no column says that they do."""
+    names = [name for gpu in rows for name in (gpu.name, *gpu.aliases)]
+    names += dict.fromkeys(gpu.shared_name for gpu in rows if gpu.shared_name is not None)
+    counts = Counter("".join(words_of(name)) for name in names)
     return [name for name, n in counts.items() if n > 1 or not name]
 
 
@@ -205,27 +212,130 @@ def test_codes_of_places_have_their_form_and_one_country_each():
     assert len(countries) > 200
 
 
-def test_the_values_are_those_of_the_tables_they_come_from(reference_data):
-    import csv
+# --- the same as in the collection ------------------------------------------------------------------------------------
 
-    def read(name):
-        with (reference_data / "facts" / name).open(encoding="utf-8", newline="") as file:
-            return list(csv.DictReader(file))
+# what the collection leaves open in words is empty here; a span that is a whole file's stays one
+YEARS = {
+    "not stated": "",
+    "not stated in file": "",
+    "2023-2025 (per file header)": "2023-2025",
+    "eGRID 2023 (per file header)": "2023",
+    "2020-2025-05": "2020-2025",
+}
+UNKNOWN_LICENCES = {"none stated in repo", "see repo", "repo LICENSE not checked here"}
+KINDS = {"US eGRID subregion": "us_egrid", "Nordic bidding zone": "nordic_zone", "cloud region": "cloud_region"}
+OUR_NAMES = {"H20": "H20 96GB", "ZZ": "WORLD", "gcp:me-cenrtal1": "gcp:me-central1"}
 
-    theirs = Counter(float(row["g_co2e_per_kwh"]) for row in read("carbon_intensity.csv"))
-    theirs += Counter(float(row["g_co2e_per_kwh"]) for row in read("carbon_intensity_subnational.csv"))
-    assert Counter(row.g_co2e_per_kwh for row in carbon_intensities()) == theirs
-    prices = Counter((row["iso3"], float(row["usd_per_kwh"])) for row in read("electricity_prices.csv"))
-    assert sum(prices.values()) == len(electricity_prices())
-    assert Counter(price for _, price in prices) == Counter(
-        price for _, price in {((r.iso3 or r.code), r.usd_per_kwh) for r in electricity_prices()}
+
+def collection(folder, name):
+    with (folder / "facts" / name).open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def year_of(text):
+    return YEARS.get(text, text) or None
+
+
+def named(text):
+    return OUR_NAMES.get(text, text)
+
+
+def number(text):
+    return float(text) if text else None
+
+
+def licence_of(text):
+    return None if text in UNKNOWN_LICENCES else text
+
+
+def test_every_gpu_is_the_collection_s(reference_data):
+    theirs = collection(reference_data, "gpus.csv")
+    assert len(theirs) == 92
+    for row in theirs:
+        ours = gpu(named(row["name"]))
+        rates = {f"{a}_tflops": number(row[f"{a}_tflops{'' if a == 'fp32' else '_dense'}"]) for a in ARITHMETIC}
+        others = {name: number(row[name]) for name in ("memory_gb", "memory_bandwidth_gbs", "tdp_w")}
+        texts = {name: row[name] or None for name in ("vendor", "year")}
+        expected = {**rates, **others, **texts}
+        assert {name: getattr(ours, name) for name in expected} == expected, row["name"]
+        assert set(filter(None, row["corroborated_fields"].split(";"))) <= set(ours.corroborated)
+        if row["confidence"] == "two":
+            assert ours.confidence == "two"
+        for alias in filter(None, row["aliases"].split(";")):
+            assert find_gpu(alias, ours.memory_gb).name == ours.name
+
+
+def said(row):
+    return float(row["g_co2e_per_kwh"]), year_of(row["year"]), row["source"].lower(), licence_of(row["licence"])
+
+
+def test_every_intensity_is_the_collection_s_and_stands_at_its_place(reference_data):
+    expected = Counter()
+    for row in collection(reference_data, "carbon_intensity.csv"):
+        place = ("world", "WORLD", None) if row["iso2"] == "ZZ" else ("country", row["iso2"], row["iso3"])
+        expected[(*place, row["country"], *said(row))] += 1
+    for row in collection(reference_data, "carbon_intensity_subnational.csv"):
+        name = row["name"] if row["kind"] == "cloud region" else None  # the other zones we named
+        expected[(KINDS[row["kind"]], named(row["code"]), row["country"], name, *said(row))] += 1
+    ours = Counter()
+    for row in carbon_intensities():
+        name = None if row.kind in ("us_egrid", "nordic_zone") else row.name
+        said_here = row.g_co2e_per_kwh, row.year, source_name(row).lower(), row.licence
+        ours[(row.kind, row.code, row.iso3, name, *said_here)] += 1
+    assert ours == expected
+    assert ours.total() == 572
+
+
+def test_every_electricity_price_is_the_collection_s_and_stands_at_its_place(reference_data):
+    expected = Counter()
+    for row in collection(reference_data, "electricity_prices.csv"):
+        tariff, year = year_of(row["tariff"]), year_of(row["year"])
+        said_there = float(row["usd_per_kwh"]), tariff, year, row["source"].lower(), licence_of(row["licence"])
+        expected[(named(row["iso2"]), *said_there)] += 1
+    ours = Counter(
+        (r.code, r.usd_per_kwh, r.tariff, r.year, source_name(r).lower(), r.licence) for r in electricity_prices()
     )
-    speeds = {(r["gpu"], r["task"], r["precision"]): float(r["throughput"]) for r in read("speed_benchmarks.csv")}
-    assert {(r.gpu, r.task, r.precision): r.throughput for r in speed_rows()} == speeds
-    for row in read("gpus.csv"):
-        ours = gpu(row["name"])
-        for theirs_name, name in (("fp16_tflops_dense", "fp16_tflops"), ("memory_bandwidth_gbs",) * 2):
-            assert (row[theirs_name] or None) == (None if (v := getattr(ours, name)) is None else f"{v:g}")
+    assert ours == expected
+    names = {
+        r["iso2"]: r["region"] for r in collection(reference_data, "electricity_prices.csv") if r["preferred"] == "1"
+    }
+    for row in electricity_prices():
+        if row.kind == "country" and source_name(row) == "green-love":
+            assert row.name == names[row.code]
+
+
+def test_every_offer_of_a_cloud_is_the_collection_s(reference_data):
+    expected = Counter()
+    for row in collection(reference_data, "cloud_prices.csv"):
+        instance, _, offer = row["instance"].partition(" (")
+        key = row["provider"], instance, row["gpu"], int(row["gpus"]), offer.removesuffix(")") or "on-demand"
+        expected[(*key, float(row["usd_per_gpu_hour"]), year_of(row["as_of"]), row["confidence"])] += 1
+    assert expected == Counter(
+        (r.provider, r.instance, r.gpu, r.gpus, r.offer, r.usd_per_gpu_hour, r.year, r.confidence)
+        for r in cloud_prices()
+    )
+
+
+def test_every_speed_is_the_collection_s(reference_data):
+    texts = ("gpu", "task", "precision", "unit", "confidence")
+    expected = Counter(
+        (*(r[name] for name in texts), float(r["throughput"]), int(r["gpus"]))
+        for r in collection(reference_data, "speed_benchmarks.csv")
+    )
+    assert expected == Counter((*(getattr(r, name) for name in texts), r.throughput, r.gpus) for r in speed_rows())
+
+
+def test_every_pue_and_equivalence_is_the_collection_s(reference_data):
+    assert [(r.scope, r.pue, r.year) for r in pues()] == [
+        (r["scope"], float(r["pue"]), year_of(r["year"])) for r in collection(reference_data, "pue.csv")
+    ]
+    theirs = {r["key"]: r for r in collection(reference_data, "co2_equivalences.csv")}
+    assert {r.key for r in equivalences()} == set(theirs)
+    for ours in equivalences():
+        row = theirs[ours.key]
+        assert (ours.label, ours.unit, ours.year) == (row["label"], row["unit"], year_of(row["as_of"]))
+        assert ours.kg_co2e_per_unit == float(row["kg_co2e_per_unit"])
+        assert ours.confidence in (row["confidence"], "disputed")  # what is not to be shown we call disputed
 
 
 # --- planted faults ---------------------------------------------------------------------------------------------------
@@ -243,16 +353,43 @@ def test_the_values_are_those_of_the_tables_they_come_from(reference_data):
         ("P4", {"fp16_tflops": 11.0}),
         ("V100 SXM2 16GB", {"bf16_tflops": 125.0}),  # it has none
         ("MI300X", {"fp16_tflops": 2614.9, "bf16_tflops": 2614.9}),
+        ("L40", {"tf32_tflops": 181.0, "fp16_tflops": 362.0, "bf16_tflops": 362.0}),  # what is dense for an L40S
+        ("L40S", {"tf32_tflops": 90.5, "fp16_tflops": 181.0, "bf16_tflops": 181.0}),  # the L40's
+        ("L40S", {"tf32_tflops": 366.0, "fp16_tflops": 733.0, "bf16_tflops": 733.0}),
+        ("A10G", {"tf32_tflops": 70.0, "fp16_tflops": 140.0, "bf16_tflops": 140.0}),
+        ("A10G", {"tf32_tflops": 62.5, "fp16_tflops": 125.0, "bf16_tflops": 125.0}),  # the A10's
+        ("H20 96GB", {"tf32_tflops": 148.0, "fp16_tflops": 296.0, "bf16_tflops": 296.0}),
     ],
 )
 def test_a_rate_with_sparsity_or_of_other_cores_is_noticed(name, fault):
     assert complaints_about_rates(dataclasses.replace(gpu(name), **fault))
 
 
+def test_doubled_rates_of_any_gpu_are_noticed():
+    """As a table with sparsity has them, all at once or one alone."""
+    n_checked = 0
+    for g in gpus():
+        rates = {f"{name}_tflops": rate for name in ("tf32", "fp16", "bf16") if (rate := g.tflops(name))}
+        if g.fp32_tflops is None or not rates:
+            continue
+        for names in (list(rates), *([name] for name in rates)):
+            assert complaints_about_rates(dataclasses.replace(g, **{name: 2 * rates[name] for name in names})), names
+        n_checked += 1
+    assert n_checked > 70
+
+
 def test_a_name_that_stands_twice_is_noticed():
     doubled = dataclasses.replace(gpu("A100 PCIe 80GB"), aliases=("Tesla A100-SXM4-80GB",))
     others = [g for g in gpus() if g.name != doubled.name]
     assert complaints_about_names([*others, doubled]) == ["a100sxm480gb"]
+
+
+def test_a_name_that_boards_of_different_memory_share_is_no_other_board_s_name():
+    plain = dataclasses.replace(gpu("RTX 3080 Ti"), aliases=("RTX 3080",))
+    others = [g for g in gpus() if g.name != plain.name]
+    assert complaints_about_names([*others, plain]) == ["rtx3080"]
+    twin = dataclasses.replace(gpu("RTX 3080 10GB"), name="RTX 3080 12GB")
+    assert complaints_about_names([*gpus(), twin]) == []
 
 
 @pytest.mark.parametrize(
@@ -280,6 +417,16 @@ def test_a_table_with_a_wrong_cell_is_refused_by_line_and_column(tmp_path):
         read_table(path, CarbonIntensity)
 
 
+def test_a_missing_table_of_facts_says_that_it_comes_with_the_program(monkeypatch, tmp_path):
+    monkeypatch.setattr(facts, "FACTS", tmp_path)
+    with pytest.raises(FileNotFoundError) as caught:
+        pues.__wrapped__()
+    message = str(caught.value)
+    assert message.startswith(f"{tmp_path / 'pue.csv'}: no such table of facts")
+    assert "install it again" in message
+    assert "Measure" not in message
+
+
 # --- what is made of them ---------------------------------------------------------------------------------------------
 
 
@@ -297,14 +444,20 @@ def test_the_newest_row_with_a_year_of_its_own_is_preferred():
 
 
 def test_the_preferred_row_is_the_one_that_the_collection_marks(reference_data):
-    import csv
-
     with (reference_data / "facts" / "carbon_intensity.csv").open(encoding="utf-8", newline="") as file:
         marked = {r["iso2"]: float(r["g_co2e_per_kwh"]) for r in csv.DictReader(file) if r["preferred"] == "1"}
     marked["WORLD"] = marked.pop("ZZ")
     for code, value in marked.items():
         rows = [r for r in carbon_intensities() if r.code == code and r.kind in ("country", "world")]
         assert preferred(rows).g_co2e_per_kwh == value, code
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_source_that_is_a_program_has_its_address(name):
+    programs = ("MLCost", "EcoCompute", "green-love", "codecarbon", "carbontracker")
+    for row in TABLES[name]():
+        assert not row.source.startswith(programs) or "(github.com/" in row.source, row.source
+        assert "[" not in row.source
 
 
 def test_an_unknown_year_is_said_and_a_source_has_a_short_name():

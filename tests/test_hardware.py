@@ -6,7 +6,7 @@ import pytest
 
 from epochcast import hardware
 from epochcast.facts import gpus
-from epochcast.hardware import UnknownGpuError, arithmetic_of, find_gpu, gpu_here, nearest_gpus
+from epochcast.hardware import UnknownGpuError, arithmetic_of, find_gpu, gpu_here, nearest_gpus, seen_here
 
 # as drivers and NVML (first block), MLPerf's system files (second) and people (third) spell them
 SPELLINGS = {
@@ -47,8 +47,7 @@ SPELLINGS = {
     "Tesla P40": "P40",
     "NVIDIA RTX A6000": "RTX A6000",
     "NVIDIA RTX 6000 Ada Generation": "RTX 6000 Ada",
-    "NVIDIA GeForce RTX 3060": "RTX 3060 12GB",
-    "NVIDIA GeForce RTX 3080": "RTX 3080 10GB",
+    "NVIDIA GeForce RTX 3060 Ti": "RTX 3060 Ti",
     "NVIDIA GeForce RTX 4090": "RTX 4090",
     "GeForce RTX 4090": "RTX 4090",
     "NVIDIA GeForce RTX 4090 D": "RTX 4090 D",
@@ -92,6 +91,8 @@ SPELLINGS = {
     "rtx3090": "RTX 3090",
     "  RTX_3090 ": "RTX 3090",
     "rtx 3080ti": "RTX 3080 Ti",
+    "rtx 3060 12gb": "RTX 3060 12GB",
+    "H20-96GB": "H20 96GB",
     "L40s": "L40S",
     "NVIDIA GeForce RTX™ 4090": "RTX 4090",
     "NVIDIA(R) Tesla(R) T4": "T4",
@@ -106,7 +107,17 @@ POWERED = {
     "NVIDIA V100-SXM2-16GB (300W)": ("V100 SXM2 16GB", 300),
     "a100pcie80gb300w": ("A100 PCIe 80GB", 300),
     "RTX 3090 280 W": ("RTX 3090", 280),
+    "TPU v4 170W": ("TPU v4", 170),  # no limit of its own to compare with
 }
+SHARED = {
+    "NVIDIA GeForce RTX 3050": ("RTX 3050 8GB", 6),
+    "NVIDIA GeForce RTX 3060": ("RTX 3060 12GB", 8),
+    "NVIDIA GeForce RTX 3080": ("RTX 3080 10GB", 12),
+    "NVIDIA GeForce RTX 4060 Ti": ("RTX 4060 Ti 8GB", 16),
+    "NVIDIA GeForce RTX 5060 Ti": ("RTX 5060 Ti 16GB", 8),
+    "NVIDIA H20": ("H20 96GB", 141),
+}
+GIB_IN_GB = 2**30 / 1e9  # what is sold as 12 GB is 12 GiB to the driver
 # ambiguous, of another kind, or not in the table: never another GPU's row
 STRANGERS = [
     "A100",
@@ -197,18 +208,101 @@ def test_the_nearest_names_of_an_ambiguous_one_are_those_it_could_mean():
     assert nearest_gpus("GeForce RTX 4090 Laptop GPU")[0] == "RTX 4090"
 
 
+@pytest.mark.parametrize(("name", "expected"), SHARED.items())
+def test_a_name_of_boards_of_different_memory_needs_the_memory(name, expected):
+    row, other_gb = expected
+    with pytest.raises(UnknownGpuError, match=f"{name}' is the name of boards of different memory.*: {row}"):
+        find_gpu(name)
+    assert find_gpu(row).name == row
+    with pytest.raises(UnknownGpuError, match=f"no '{name}' with .* GB is known; known by that name: {row}"):
+        find_gpu(name, other_gb * GIB_IN_GB)
+    assert find_gpu(name, find_gpu(row).memory_gb * GIB_IN_GB).name == row
+    assert {gpu.shared_name for gpu in gpus() if gpu.shared_name} == set(SHARED)
+
+
+def test_memory_decides_nothing_where_a_name_is_one_board_s():
+    assert find_gpu("NVIDIA H200", 1.0).name == "H200 SXM"
+
+
+@pytest.mark.parametrize("name", ["RTX 3090 30W", "RTX 3090 (600W)", "NVIDIA A100-SXM4-80GB (4000W)", "T4 300 W"])
+def test_a_power_that_the_board_cannot_have_names_both(name):
+    power = name.rstrip("W) ").split("(")[-1].split()[-1]
+    with pytest.raises(UnknownGpuError, match=rf"limit of {power} W; its data sheet's is \d+ W"):
+        find_gpu(name)
+
+
+# --- this box ---------------------------------------------------------------------------------------------------------
+
+
+class FakeGpu:
+    """What `visible_gpu` and `seen_here` ask of a GPU."""
+
+    def __init__(self, name, uuid="GPU-0", gib=80.0, is_mig=False):
+        self.name, self.uuid, self.is_mig, self._gib = name, uuid, is_mig, gib
+
+    def memory_total_bytes(self):
+        return None if self._gib is None else int(self._gib * 2**30)
+
+    def mig_uuids(self):
+        return []
+
+
+class FakeNvml:
+    def __init__(self, gpus):
+        self.gpus, self.is_closed = lambda: gpus, False
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.is_closed = True
+
+
 @pytest.mark.parametrize(
     ("names", "found"),
     [
         ([], None),
         (["NVIDIA H200", "NVIDIA L4"], "H200 SXM"),
         (["NVIDIA RTX A1000"], None),
+        (["NVIDIA GeForce RTX 3060"], None),  # its memory is not known here
     ],
 )
-def test_the_gpu_of_this_box_is_the_first_that_the_driver_lists(monkeypatch, names, found):
+def test_without_nvml_the_gpu_of_this_box_is_the_first_that_the_driver_lists(monkeypatch, names, found):
+    monkeypatch.setattr(hardware, "open_nvml", lambda: None)
     monkeypatch.setattr(hardware, "gpu_names", lambda: names)
     gpu = gpu_here()
     assert (None if gpu is None else gpu.name) == found
+    assert (None if (seen := seen_here()) is None else seen.name) == (names[0] if names else None)
+
+
+@pytest.mark.parametrize(
+    ("visible", "gpus_here", "found"),
+    [
+        (None, [FakeGpu("NVIDIA H200"), FakeGpu("NVIDIA L4", "GPU-1")], "H200 SXM"),
+        ("1", [FakeGpu("NVIDIA H200"), FakeGpu("NVIDIA L4", "GPU-1")], "L4"),
+        ("GPU-1", [FakeGpu("NVIDIA H200"), FakeGpu("NVIDIA L4", "GPU-1")], "L4"),
+        ("", [FakeGpu("NVIDIA H200")], None),  # hidden from this process
+        (None, [], None),
+        (None, [FakeGpu("NVIDIA GeForce RTX 3060", gib=12)], "RTX 3060 12GB"),
+        (None, [FakeGpu("NVIDIA GeForce RTX 3060", gib=8)], None),
+        (None, [FakeGpu("NVIDIA GeForce RTX 3060", gib=None)], None),
+        (None, [FakeGpu("NVIDIA A100-SXM4-80GB", is_mig=True)], None),
+        (None, [FakeGpu(None)], None),
+    ],
+)
+def test_the_gpu_of_this_box_is_the_one_that_a_run_would_use(monkeypatch, visible, gpus_here, found):
+    nvml = FakeNvml(gpus_here)
+    monkeypatch.setattr(hardware, "open_nvml", lambda: nvml)
+    monkeypatch.setattr(hardware, "gpu_names", lambda: ["NVIDIA A30"])
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    gpu = gpu_here()
+    assert (None if gpu is None else gpu.name) == found
+    assert nvml.is_closed
+
+
+# --- arithmetic -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

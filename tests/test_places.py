@@ -27,6 +27,17 @@ from epochcast.places import Sourced, find_place, world
         ("gcp:us-central1", "gcp:us-central1"),
         ("US-CA", "US-CA"),
         ("California", "US-CA"),
+        ("Texas", "US-TX"),
+        ("ERCOT", "ERCT"),
+        ("Texas (ERCOT)", "ERCT"),
+        ("New England", "NEWE"),
+        ("Stockholm", "SE3"),
+        ("Luleå", "SE1"),
+        ("lulea", "SE1"),
+        ("Frankfurt", "gcp:europe-west3"),
+        ("Sao Paulo", "gcp:southamerica-east1"),
+        ("Hong Kong", "HK"),
+        ("Georgia", "GE"),
         ("FI", "FI"),
         ("NO", "NO"),
         ("IN", "IN"),
@@ -50,9 +61,9 @@ def test_every_code_and_every_country_finds_itself():
     [
         ("Germny", "DE (Germany)"),
         ("us-east1", "gcp:us-east1 (Moncks Corner, United States)"),
-        ("SE9", "SE3 (SE3, Sweden)"),
+        ("SE9", "SE3 (Stockholm, Sweden)"),
         ("", "WORLD (World)"),
-        ("Frankfurt", "no region 'Frankfurt'"),
+        ("WECC", "no region 'WECC'"),
         ("D", "epochcast facts carbon"),
     ],
 )
@@ -83,22 +94,40 @@ def test_with_one_source_the_range_is_unknown_and_so_may_be_the_year():
     assert (carbon.year, carbon.year_words) == (None, "year unknown")
 
 
-def test_a_zone_without_a_value_of_its_own_uses_its_country_s_and_says_so():
+def test_a_zone_without_a_value_of_its_own_uses_its_country_s_and_spans_all_that_is_known_there():
     california, us = find_place("US-CA"), find_place("US")
-    assert california.carbon.value == us.carbon.value
-    assert california.carbon.notes.startswith("no figure of its own: that of United States; ")
+    within = [row.g_co2e_per_kwh for row in carbon_intensities() if row.iso2 == "US"]
+    assert california.carbon.value == Interval(us.carbon.value.value, min(within), max(within))
+    assert california.carbon.value.high >= 600
+    assert california.carbon.value.low <= 100
+    assert california.carbon.notes.startswith(
+        "no figure of its own: that of United States; CAMX (WECC California) has one; range over carbontracker 2024"
+    )
     assert california.electricity.value == Interval(0.221)
-    zone = find_place("SE3")
+    camx = find_place("CAMX")
+    assert camx.carbon.value == Interval(210.0)
+    assert camx.electricity.value == Interval(us.electricity.value.value, 0.089, 0.221)  # Texas, California
+
+
+def test_a_zone_of_a_country_without_zones_on_record_has_an_unknown_range():
+    zone, sweden = find_place("SE3"), find_place("SE")
     assert zone.carbon.value == Interval(18.0)
     assert "no figure" not in zone.carbon.notes
-    assert zone.electricity.value == find_place("SE").electricity.value
-    assert zone.electricity.notes.startswith("no figure of its own: that of Sweden; ")
+    assert zone.electricity.value == Interval(sweden.electricity.value.value)
+    assert zone.electricity.notes == "no figure of its own: that of Sweden; tariff: residential average"
+    frankfurt, germany = find_place("Frankfurt"), find_place("DE")
+    assert germany.electricity.value.low is not None
+    assert frankfurt.electricity.value == Interval(
+        germany.electricity.value.value
+    )  # not the range of Germany's sources
+    assert "range over" not in frankfurt.electricity.notes
 
 
-def test_a_region_without_a_country_uses_the_world_s_carbon_and_says_so():
-    europe = find_place("EU")
-    assert europe.carbon.value == world().carbon.value
-    assert europe.carbon.notes.startswith("no figure of its own: that of World; ")
+@pytest.mark.parametrize("code", ["EU", "ASIA"])
+def test_a_region_of_several_countries_has_no_known_range(code):
+    carbon = find_place(code).carbon
+    assert carbon.value == Interval(world().carbon.value.value)
+    assert carbon.notes == "no figure of its own: the world's"
 
 
 def test_a_zone_that_is_the_whole_country_is_one_more_source_of_it():
