@@ -12,6 +12,7 @@ import re
 import unicodedata
 from dataclasses import dataclass, replace
 
+from epochcast.assumptions import device_kind_of
 from epochcast.environment import gpu_names
 from epochcast.facts import Gpu, gpus
 from epochcast.nvml import open_nvml, visible_gpu
@@ -140,6 +141,21 @@ def gpu_here() -> Gpu | None:
     """The facts of the GPU that a run on this box would use, None where it has none or they are not known."""
     here = seen_here()
     return None if here is None else here.gpu
+
+
+@functools.cache
+def known_gpu(device_name: str | None) -> Gpu | None:
+    """The facts of a device as rows and models name it; None where there are none of this name, as of a processor.
+
+    Of a name that several cards share it is this box's GPU, if that has the name, too: its driver tells the memory.
+    """
+    if device_name is None or device_kind_of(device_name) == "cpu":
+        return None
+    try:
+        return find_gpu(device_name)
+    except UnknownGpuError:
+        here = seen_here()
+        return here.gpu if here is not None and here.name == device_name else None
 
 
 def arithmetic_of(precision: str, tf32: str | None, gpu: Gpu) -> str:

@@ -19,9 +19,9 @@ import math
 import statistics
 from dataclasses import dataclass
 
-from epochcast.assumptions import assumption, device_kind_of
+from epochcast.assumptions import assumption
 from epochcast.facts import Gpu, SpeedRow, speed_rows
-from epochcast.hardware import UnknownGpuError, arithmetic_of, find_gpu
+from epochcast.hardware import arithmetic_of, find_gpu, known_gpu
 from epochcast.interval import Interval
 from epochcast.schema import Conditions, RunConfig
 from model.physics import ARITHMETIC, MEMORY, Law
@@ -79,17 +79,6 @@ class Ratio:
     value: Interval
     basis: str  # SPEED_ROW, RATES or SAME
     words: str
-
-
-@functools.cache
-def known_gpu(device_name: str | None) -> Gpu | None:
-    """The GPU of a row's or a model's device name, None where the facts have none of this name, as of a processor."""
-    if device_name is None or device_kind_of(device_name) == "cpu":
-        return None
-    try:
-        return find_gpu(device_name)
-    except UnknownGpuError:
-        return None
 
 
 def source_device(conditions: Conditions) -> Device:

@@ -13,9 +13,10 @@ from epochcast.assumptions import assumption
 from epochcast.environment import box_device_name
 from epochcast.facts import Gpu
 from epochcast.footprint import Footprint, FootprintRules, footprint, rates_of
+from epochcast.hardware import known_gpu
 from epochcast.interval import Interval, total
 from epochcast.schema import AggRow, Conditions, RunConfig
-from model.carry import BYTES_PER_GB, Device, Ratio, carried, device_ratio, device_share, known_gpu, source_device
+from model.carry import BYTES_PER_GB, Device, Ratio, carried, device_ratio, device_share, source_device
 from model.energy import MIN_RUNS, EnergyModel
 from model.intervals import HALF_WIDTH_SDS
 from model.predictor import Forecast, SavedModel

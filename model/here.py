@@ -9,11 +9,11 @@ from typing import Any
 from epochcast.assumptions import device_kind_of
 from epochcast.cli import significant
 from epochcast.environment import box_device_name
+from epochcast.hardware import known_gpu
 from epochcast.installed import PACKAGES, backend_name, first_installed
 from epochcast.interval import Interval
 from epochcast.schema import AggRow, Conditions
 from model.answer import with_bounds
-from model.carry import known_gpu
 from model.gpu_answers import Asked, answer_on
 from model.predictor import SavedModel
 

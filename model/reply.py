@@ -9,10 +9,9 @@ from typing import Any
 from epochcast.facts import Gpu, gpus
 from epochcast.footprint import Footprint, FootprintRules
 from epochcast.footprint_text import footprint_json
-from epochcast.hardware import find_gpu
+from epochcast.hardware import find_gpu, known_gpu
 from epochcast.schema import AggRow, RunConfig
 from model.answer import predict
-from model.carry import known_gpu
 from model.energy import EnergyModel
 from model.gpu_answers import Asked, GpuAnswer, answers_on, run_footprints, without_number
 from model.gpu_text import gpu_json

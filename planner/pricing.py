@@ -26,7 +26,7 @@ from epochcast.footprint import (
     together,
 )
 from epochcast.footprint_text import embodied_words, place_words, pue_words
-from epochcast.hardware import UnknownGpuError, find_gpu
+from epochcast.hardware import known_gpu
 from epochcast.interval import Interval
 from epochcast.schema import AggRow, Conditions
 from model.energy import EnergyModel
@@ -54,7 +54,7 @@ def with_prices(
     Raises:
         ValueError: if energy or price is unknown, or a run costs nothing.
     """
-    gpu = _gpu_of(conditions.device_name)
+    gpu = known_gpu(conditions.device_name)
     (rates,) = rates_of(rules, gpu)
     if unit == USD and rules.usd_per_gpu_hour is not None:
         per_sec = rules.usd_per_gpu_hour / SEC_PER_HOUR
@@ -70,13 +70,6 @@ def with_prices(
     pricer = _Pricer(unit, rules, rates, EnergyModel.of(conditions, rows), measured_board(conditions.device_name), gpu)
     priced = [replace(c, price=pricer.price(c, conditions.device_name)) for c in candidates]
     return priced, pricer.notes()
-
-
-def _gpu_of(device_name: str | None) -> Gpu | None:
-    try:
-        return None if device_name is None else find_gpu(device_name)
-    except UnknownGpuError:
-        return None
 
 
 def _exactly(value: float) -> Interval:

@@ -6,7 +6,7 @@ import pytest
 
 from epochcast import hardware
 from epochcast.facts import gpus
-from epochcast.hardware import UnknownGpuError, arithmetic_of, find_gpu, gpu_here, nearest_gpus, seen_here
+from epochcast.hardware import UnknownGpuError, arithmetic_of, find_gpu, gpu_here, known_gpu, nearest_gpus, seen_here
 
 # as drivers and NVML (first block), MLPerf's system files (second) and people (third) spell them
 SPELLINGS = {
@@ -300,6 +300,24 @@ def test_the_gpu_of_this_box_is_the_one_that_a_run_would_use(monkeypatch, visibl
     gpu = gpu_here()
     assert (None if gpu is None else gpu.name) == found
     assert nvml.is_closed
+
+
+@pytest.mark.parametrize(
+    ("device_name", "found"),
+    [
+        ("NVIDIA GeForce RTX 3060", "RTX 3060 12GB"),  # this box's: its driver tells the memory
+        ("NVIDIA GeForce RTX 3080", None),  # another box's, of a name that several cards share
+        ("NVIDIA A100 80GB PCIe", "A100 PCIe 80GB"),
+        ("AMD EPYC (2 cores)", None),
+        (None, None),
+    ],
+)
+def test_a_device_of_rows_has_facts_where_its_name_or_this_box_tells_which_it_is(monkeypatch, device_name, found):
+    monkeypatch.setattr(hardware, "open_nvml", lambda: FakeNvml([FakeGpu("NVIDIA GeForce RTX 3060", gib=12)]))
+    known_gpu.cache_clear()
+    gpu = known_gpu(device_name)
+    known_gpu.cache_clear()
+    assert (None if gpu is None else gpu.name) == found
 
 
 # --- arithmetic -------------------------------------------------------------------------------------------------------
