@@ -11,35 +11,18 @@ from epochcast.assumptions import device_kind_of
 from epochcast.cli import table_text
 from epochcast.hardware import UnknownGpuError, find_gpu
 from epochcast.paths import reference_data
-from workload.shape import BYTES_PER_FLOAT, CHANNELS, IMAGE_SIZE, layer_records, train_flop
+from epochcast.roofline import Roof, step_roof
+from workload.shape import layer_records
 
 ROOFLINE_CONFIGS = ((2, 16), (3, 32), (4, 64))  # depth, base_filters
 ROOFLINE_BATCH_SIZE = 2048
 REFERENCE_GPU = "NVIDIA A100 80GB PCIe"  # of the published measurements, which were made in TF32
 
 
-def fused_bytes(depth: int, base_filters: int) -> float:
-    """Bytes that training moves for one image in float32 if each layer is one pass, without weights.
-
-    Forward, a layer reads its input and writes its output. Backward, a convolution or dense layer reads its output, for
-    the mask of its activation, and its input, reads the gradient of its output once for the weights and once for the
-    input, and writes the input's; the first convolution leaves the last two out. A pool reads and writes each once.
-    """
-    elements, inputs = 0, IMAGE_SIZE * IMAGE_SIZE * CHANNELS
-    for number, layer in enumerate(layer_records(depth, base_filters)):
-        elements += inputs + layer.outputs
-        if layer.kind == "pool":
-            elements += 2 * (inputs + layer.outputs)
-        else:
-            elements += 2 * layer.outputs + inputs + (layer.outputs + inputs if number else 0)
-        inputs = layer.outputs
-    return BYTES_PER_FLOAT * elements
-
-
 def roofline_images_per_sec(depth: int, base_filters: int, peak_tflops: float, peak_gb_per_sec: float) -> float:
-    """The most images a second that arithmetic and memory allow; no launches, no optimizer."""
-    compute = peak_tflops * 1e12 / train_flop(depth, base_filters)
-    return min(compute, peak_gb_per_sec * 1e9 / fused_bytes(depth, base_filters))
+    """The most images a second that arithmetic and memory allow in float32, layer by layer; no launches."""
+    roof = Roof(peak_tflops * 1e12, peak_gb_per_sec * 1e9)
+    return ROOFLINE_BATCH_SIZE / step_roof(layer_records(depth, base_filters), ROOFLINE_BATCH_SIZE, roof).sec
 
 
 def roofline_table(

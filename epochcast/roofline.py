@@ -1,10 +1,11 @@
 """The roofline (Williams, Waterman, Patterson 2009): what a layer takes at least, by arithmetic or by memory.
 
 A layer that does F FLOP and moves B bytes takes at least max(F / peak FLOP/s, B / peak bytes/s). B counts a layer as
-one pass. Forward it reads its inputs and weights and writes its outputs. Backward a layer with weights reads its output
-(for the mask of its activation), its input and the gradient of its output for the gradient of its weights, writes that,
-reads the gradient of its output and its weights again for the gradient of its input, and writes that one; a layer
-without weights reads and writes input, output and the gradients of either once. What is not fused comes on top.
+one pass for each thing it makes. Forward it reads its inputs and weights and writes its outputs. Backward it reads what
+it kept: its input, and its output if that masks an activation. Then it reads the gradient of its output and writes that
+of its weights, and reads it and its weights again and writes the gradient of its inputs; either only if it is wanted: a
+frozen layer has no gradient of weights, and none of inputs if no layer before it is trained. What is not fused, and a
+second look at the inputs for their mean and variance, comes on top.
 """
 
 from __future__ import annotations
@@ -15,7 +16,35 @@ from dataclasses import dataclass
 COMPUTE, MEMORY = "compute", "memory"
 ELEMENT_BYTES = {"float32": 4, "mixed_float16": 2, "mixed_bfloat16": 2}  # of activations; weights are kept in float32
 WEIGHT_BYTES = 4
-ADAM_PASSES = 7  # over the parameters: reads weight, gradient and two moments, writes weight and moments
+# moments and the like that an optimizer keeps for each parameter, by Keras's defaults; Adafactor's are smaller, LAMB
+# and Muon do more than update, so that they are not here
+OPTIMIZER_SLOTS = {
+    "sgd": 0,
+    "sgd_momentum": 1,
+    "rmsprop": 1,
+    "adagrad": 1,
+    "lion": 1,
+    "adam": 2,
+    "adamw": 2,
+    "nadam": 2,
+    "adamax": 2,
+    "adadelta": 2,
+    "ftrl": 2,
+}
+
+
+def optimizer_passes(name: str) -> int:
+    """Passes over the parameters: reads weight and gradient and writes the weight, reads and writes each slot.
+
+    Raises:
+        ValueError: if no optimizer of OPTIMIZER_SLOTS has this name, in whatever case.
+    """
+    if name.lower() not in OPTIMIZER_SLOTS:
+        raise ValueError(f"optimizer {name!r}: what it moves is known of {', '.join(OPTIMIZER_SLOTS)} alone.")
+    return 3 + 2 * OPTIMIZER_SLOTS[name.lower()]
+
+
+ADAM_PASSES = optimizer_passes("adam")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,19 +62,41 @@ class LayerRecord:
     weight_reads: int  # elements of weights that one forward pass of a batch reads: `params`, but for lookups and loops
     n_kernels: int = 1  # launches of one forward pass
     has_input_gradient: bool = True  # False: no layer before it has weights to train
+    frozen_params: int = 0  # of `params`: not trained
+    is_repeat: bool = False  # a further call of a layer whose weights an earlier record counts
+    keeps_input: bool = True  # the backward pass reads the layer's input
+    keeps_output: bool = True  # the backward pass reads its output: for the mask of an activation, say
+
+    @property
+    def trainable_params(self) -> int:
+        return self.params - self.frozen_params
+
+    @property
+    def n_gradients(self) -> int:
+        """Gradients that the backward pass computes, each a pass of its own: of the weights, of the inputs.
+
+        Without weights it is that of all inputs, but a product of two activations has one for each of them.
+        """
+        if not self.params:
+            return self.has_input_gradient * (2 if self.macs else 1)
+        return (self.trainable_params > 0) + self.has_input_gradient
 
     @property
     def backward_flop(self) -> int:
-        """FLOP of the backward pass: gradients of weights and of inputs, each as many multiply-adds as forward."""
+        """FLOP of the backward pass: as many multiply-adds for each gradient as forward, the rest once."""
         elementwise = self.forward_flop - 2 * self.macs
-        return 2 * self.macs * (1 + self.has_input_gradient) + elementwise
+        return 2 * self.macs * self.n_gradients + elementwise * (self.n_gradients > 0)
 
     @property
     def backward_elements(self) -> int:
         """Activation elements that the backward pass reads and writes."""
-        if not self.params:
-            return 2 * (self.inputs + self.outputs)
-        return 2 * self.outputs + self.inputs + self.has_input_gradient * (self.outputs + self.inputs)
+        if not self.n_gradients:
+            return 0
+        is_frozen = (
+            self.params > 0 and not self.trainable_params
+        )  # only the gradient of its weights would read its input
+        kept = (self.keeps_input and not is_frozen) * self.inputs + self.keeps_output * self.outputs
+        return kept + self.n_gradients * self.outputs + self.has_input_gradient * self.inputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +153,7 @@ class StepRoof:
     layers: tuple[LayerRoof, ...]
     optimizer_bytes: int
     optimizer_sec: float
+    n_kernels: int  # launches: the layers', and one update for each layer with weights to train
     launch_sec: float
 
     @property
@@ -113,18 +165,13 @@ class StepRoof:
     def flop(self) -> int:
         return sum(layer.flop for layer in self.layers)
 
-    @property
-    def n_kernels(self) -> int:
-        return sum(layer.n_kernels for layer in self.layers)
-
 
 def layer_roof(record: LayerRecord, batch_size: int, roof: Roof, element_bytes: int = 4) -> LayerRoof:
     """One layer at one batch size under a roof; `element_bytes` of an activation, by ELEMENT_BYTES."""
     weights = record.weight_reads * element_bytes
     forward_bytes = batch_size * (record.inputs + record.outputs) * element_bytes + weights
     backward_bytes = batch_size * record.backward_elements * element_bytes
-    if record.params:
-        backward_bytes += weights * record.has_input_gradient + record.params * WEIGHT_BYTES
+    backward_bytes += weights * record.has_input_gradient + record.trainable_params * WEIGHT_BYTES
     forward, backward = batch_size * record.forward_flop, batch_size * record.backward_flop
     forward_sec = max(forward / roof.flops, forward_bytes / roof.bytes_per_sec)
     backward_sec = max(backward / roof.flops, backward_bytes / roof.bytes_per_sec)
@@ -137,7 +184,7 @@ def layer_roof(record: LayerRecord, batch_size: int, roof: Roof, element_bytes: 
         backward_bytes=backward_bytes,
         forward_sec=forward_sec,
         backward_sec=backward_sec,
-        n_kernels=record.n_kernels * (2 + (record.has_input_gradient and record.params > 0)),
+        n_kernels=record.n_kernels * (1 + record.n_gradients),
         bound=COMPUTE if compute_sec > (forward_bytes + backward_bytes) / roof.bytes_per_sec else MEMORY,
     )
 
@@ -157,11 +204,18 @@ def step_roof(
     if not records or batch_size < 1:
         raise ValueError(f"a step needs layers and a batch of at least 1, got {len(records)} and {batch_size}.")
     layers = tuple(layer_roof(record, batch_size, roof, element_bytes) for record in records)
-    optimizer_bytes = optimizer_passes * WEIGHT_BYTES * count_params(records)
-    n_kernels = sum(layer.n_kernels for layer in layers) + sum(record.params > 0 for record in records)
-    return StepRoof(layers, optimizer_bytes, optimizer_bytes / roof.bytes_per_sec, n_kernels * roof.launch_sec)
+    trained = [record for record in records if record.trainable_params and not record.is_repeat]
+    optimizer_bytes = optimizer_passes * WEIGHT_BYTES * sum(record.trainable_params for record in trained)
+    n_kernels = sum(layer.n_kernels for layer in layers) + len(trained)
+    return StepRoof(
+        layers=layers,
+        optimizer_bytes=optimizer_bytes,
+        optimizer_sec=optimizer_bytes / roof.bytes_per_sec,
+        n_kernels=n_kernels,
+        launch_sec=n_kernels * roof.launch_sec,
+    )
 
 
 def count_params(records: Iterable[LayerRecord]) -> int:
-    """Parameters of all layers."""
-    return sum(record.params for record in records)
+    """Parameters of all layers, those of a shared one once."""
+    return sum(record.params for record in records if not record.is_repeat)

@@ -7,6 +7,7 @@ import importlib
 
 import pytest
 
+from benchmarks.framework_flop import profiler_flop
 from workload.shape import activation_bytes, count_params, forward_flop, layer_records, train_flop
 
 SHAPES = [(1, 4), (1, 16), (2, 3), (2, 16), (3, 8), (3, 32), (4, 16), (5, 4), (6, 2)]
@@ -17,25 +18,11 @@ def build_model():
     return importlib.import_module("workload.cnn").build_model  # starts TensorFlow, so not at the top
 
 
-def profiled_flop(model):
-    """`total_float_ops` of the frozen forward pass of one image."""
-    import tensorflow as tf
-    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
-
-    forward = tf.function(lambda images: model(images, training=False))
-    frozen = convert_variables_to_constants_v2(forward.get_concrete_function(tf.TensorSpec((1, 32, 32, 3), tf.float32)))
-    options = tf.compat.v1.profiler.ProfileOptionBuilder.float_operation()
-    options["output"] = "none"
-    with tf.Graph().as_default() as graph:
-        tf.graph_util.import_graph_def(frozen.graph.as_graph_def(), name="")
-        return tf.compat.v1.profiler.profile(graph, options=options).total_float_ops
-
-
 @pytest.mark.parametrize(("depth", "base_filters"), SHAPES)
 def test_closed_forms_equal_keras_and_its_profiler(build_model, depth, base_filters):
     model = build_model(depth, base_filters)
     assert count_params(depth, base_filters) == model.count_params()
-    assert forward_flop(depth, base_filters) == profiled_flop(model)
+    assert forward_flop(depth, base_filters) == profiler_flop(model)
 
 
 @pytest.mark.parametrize(("depth", "base_filters"), SHAPES)

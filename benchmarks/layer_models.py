@@ -1,0 +1,143 @@
+"""The networks on which FLOP by layer records are compared with what frameworks count. Keras is imported when built."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+Model = Any  # a keras.Model
+
+
+def cnn(depth: int, base_filters: int) -> Model:
+    from workload.cnn import build_model
+
+    return build_model(depth, base_filters)
+
+
+def application(name: str, size: int) -> Model:
+    import keras
+
+    return getattr(keras.applications, name)(weights=None, input_shape=(size, size, 3))
+
+
+def transformer_block(positions: int = 128, width: int = 256, heads: int = 4) -> Model:
+    """Attention and a feed-forward pair, each with a residual and a normalisation."""
+    import keras
+    from keras import layers
+
+    inputs = keras.Input((positions, width))
+    x = layers.MultiHeadAttention(heads, width // heads)(inputs, inputs)
+    x = first = layers.LayerNormalization()(layers.Add()([inputs, x]))
+    x = layers.Dense(4 * width, activation="relu")(x)
+    x = layers.Dense(width)(x)
+    return keras.Model(inputs, layers.LayerNormalization()(layers.Add()([first, x])))
+
+
+def recurrent(name: str, steps: int = 64, features: int = 64, units: int = 128) -> Model:
+    """Unrolled: both frameworks count the body of a loop once, however often it runs."""
+    import keras
+    from keras import layers
+
+    layer = getattr(layers, name)(units, unroll=True)
+    return keras.Sequential([keras.Input((steps, features)), layer, layers.Dense(10, activation="softmax")])
+
+
+def bidirectional_lstm(steps: int = 64, features: int = 64, units: int = 64) -> Model:
+    import keras
+    from keras import layers
+
+    layer = layers.Bidirectional(layers.LSTM(units, return_sequences=True, unroll=True))
+    head = [layers.TimeDistributed(layers.Dense(10, activation="softmax"))]
+    return keras.Sequential([keras.Input((steps, features)), layer, *head])
+
+
+def conv_1d() -> Model:
+    import keras
+    from keras import layers
+
+    stack = [
+        layers.Conv1D(64, 7, padding="same", activation="relu"),
+        layers.MaxPooling1D(4),
+        layers.Conv1D(128, 3, padding="same", dilation_rate=2, activation="relu"),
+        layers.GlobalAveragePooling1D(),
+        layers.Dense(5, activation="softmax"),
+    ]
+    return keras.Sequential([keras.Input((1024, 12)), *stack])
+
+
+def conv_3d() -> Model:
+    import keras
+    from keras import layers
+
+    stack = [
+        layers.Conv3D(16, 3, padding="same", activation="relu"),
+        layers.MaxPooling3D(2),
+        layers.Conv3D(32, 3, activation="relu"),
+        layers.GlobalMaxPooling3D(),
+        layers.Dense(2, activation="softmax"),
+    ]
+    return keras.Sequential([keras.Input((16, 32, 32, 1)), *stack])
+
+
+def text_cnn() -> Model:
+    """Kim's (2014): an embedding, convolutions of three widths side by side, their maxima joined."""
+    import keras
+    from keras import layers
+
+    inputs = keras.Input((200,), dtype="int32")
+    x = layers.Embedding(5000, 100)(inputs)
+    branches = [layers.GlobalMaxPooling1D()(layers.Conv1D(100, width, activation="relu")(x)) for width in (3, 4, 5)]
+    x = layers.Dropout(0.5)(layers.Concatenate()(branches))
+    return keras.Model(inputs, layers.Dense(2, activation="softmax")(x))
+
+
+def separable() -> Model:
+    """Two blocks in the manner of Xception."""
+    import keras
+    from keras import layers
+
+    inputs = keras.Input((64, 64, 3))
+    x = layers.Conv2D(32, 3, strides=2, use_bias=False, padding="same")(inputs)
+    x = layers.ReLU()(layers.BatchNormalization()(x))
+    for filters in (64, 128):
+        residual = layers.Conv2D(filters, 1, strides=2, padding="same")(x)
+        x = layers.SeparableConv2D(filters, 3, padding="same", activation="relu")(x)
+        x = layers.MaxPooling2D(3, strides=2, padding="same")(layers.BatchNormalization()(x))
+        x = layers.Add()([x, residual])
+    return keras.Model(inputs, layers.Dense(10, activation="softmax")(layers.GlobalAveragePooling2D()(x)))
+
+
+def autoencoder() -> Model:
+    """Strided convolutions down, transposed ones up."""
+    import keras
+    from keras import layers
+
+    stack = [
+        layers.Conv2D(32, 3, strides=2, padding="same", activation="relu"),
+        layers.Conv2D(64, 3, strides=2, padding="same", activation="relu"),
+        layers.Conv2DTranspose(32, 3, strides=2, padding="same", activation="relu"),
+        layers.Conv2DTranspose(3, 3, strides=2, padding="same", activation="sigmoid"),
+    ]
+    return keras.Sequential([keras.Input((32, 32, 3)), *stack])
+
+
+MODELS: dict[str, Callable[[], Model]] = {
+    "CNN 1,4": partial(cnn, 1, 4),
+    "CNN 2,16": partial(cnn, 2, 16),
+    "CNN 3,32": partial(cnn, 3, 32),
+    "CNN 6,2": partial(cnn, 6, 2),
+    "ResNet-50": partial(application, "ResNet50", 224),
+    "MobileNet": partial(application, "MobileNet", 224),
+    "MobileNetV2": partial(application, "MobileNetV2", 224),
+    "EfficientNetB0": partial(application, "EfficientNetB0", 224),
+    "Transformer block": transformer_block,
+    "LSTM": partial(recurrent, "LSTM"),
+    "GRU": partial(recurrent, "GRU"),
+    "bidirectional LSTM": bidirectional_lstm,
+    "1D convolutions": conv_1d,
+    "3D convolutions": conv_3d,
+    "text CNN": text_cnn,
+    "separable convolutions": separable,
+    "transposed convolutions": autoencoder,
+}

@@ -1,0 +1,114 @@
+"""How a part of a Keras layer is written down as a record, and what activations compute. Keras is not imported.
+
+FLOP are those of one forward pass at inference, as TensorFlow's profiler counts them where it counts them at all: a
+multiply-add is 2, padded taps count, an elementwise operation or elementary function (exp, tanh, division) is 1 and a
+comparison (ReLU, a mask) 0. In a part `name` is a suffix to the layer's, and `has_input_gradient` says that an earlier
+part of the same layer feeds it; the reader (`epochcast.keras_layers`) completes both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import prod
+from typing import Any
+
+from epochcast.roofline import LayerRecord
+
+Shape = tuple[int, ...]  # without the batch
+Layer = Any  # a keras.layers.Layer: importing Keras for its type would cost every command seconds
+Parts = list[LayerRecord]
+Rule = Callable[[Layer, Sequence[Shape], Shape], Parts]  # a layer, the shapes of its inputs and of its output
+
+LINEAR = "linear"
+ACTIVATION_FLOP = {  # for each element
+    LINEAR: 0,
+    "relu": 0,
+    "relu6": 0,
+    "hard_tanh": 0,
+    "tanh": 1,
+    "exponential": 1,
+    "leaky_relu": 1,
+    "hard_sigmoid": 2,
+    "hard_silu": 3,
+    "elu": 3,
+    "softplus": 3,
+    "softsign": 3,
+    "selu": 4,
+    "celu": 4,
+    "sigmoid": 4,
+    "log_sigmoid": 4,
+    "silu": 5,
+    "softmax": 5,
+    "log_softmax": 5,
+    "mish": 5,
+    "gelu": 6,
+}
+ACTIVATION_LAYERS = {
+    "ReLU": "relu",
+    "LeakyReLU": "leaky_relu",
+    "PReLU": "leaky_relu",
+    "ELU": "elu",
+    "Softmax": "softmax",
+}
+NEEDS_INPUT = frozenset({"silu", "mish", "gelu", "hard_silu", "softsign"})  # its derivative needs more than its output
+
+
+def activation_name(activation: Any) -> str:  # a function, a layer or None
+    """The name under which ACTIVATION_FLOP knows it, if it does."""
+    if activation is None:
+        return LINEAR
+    kind = type(activation).__name__
+    return str(getattr(activation, "__name__", ACTIVATION_LAYERS.get(kind, kind)))
+
+
+def part(
+    kind: str,
+    output_shape: Shape,
+    inputs: int,
+    *,
+    layer: Layer = None,
+    weights: Sequence[Any] = (),  # Keras variables
+    macs: int = 0,
+    flop: int = 0,
+    **others: Any,  # further fields of LayerRecord
+) -> LayerRecord:
+    """A record from its multiply-adds and its other FLOP; `weights` are those of `layer` that this part uses."""
+    trainable = {id(weight) for weight in layer.trainable_weights} if weights else set()
+    params = sum(prod(weight.shape) for weight in weights)
+    fields: dict[str, Any] = {
+        "name": "",
+        "kind": kind,
+        "output_shape": output_shape,
+        "params": params,
+        "frozen_params": sum(prod(weight.shape) for weight in weights if id(weight) not in trainable),
+        "macs": macs,
+        "inputs": inputs,
+        "outputs": prod(output_shape),
+        "forward_flop": 2 * macs + flop,
+        "weight_reads": params,
+        "has_input_gradient": False,
+    }
+    return LayerRecord(**(fields | others))
+
+
+def matrix_product(kind: str, layer: Layer, inputs: int, output: Shape, macs: int, **others: Any) -> LayerRecord:
+    """A part with the layer's kernel, bias and activation; `others` are further fields of LayerRecord."""
+    fields: dict[str, Any] = {"layer": layer, "weights": present(layer.kernel, layer.bias), "macs": macs}
+    return part(kind, output, inputs, **(fields | bias_and_activation(layer, prod(output)) | others))
+
+
+def bias_and_activation(layer: Layer, outputs: int) -> dict[str, Any]:
+    """FLOP of a layer's bias and activation, and whether its backward pass reads its outputs, for `part`."""
+    name = activation_name(layer.activation)
+    flop = outputs * (ACTIVATION_FLOP.get(name, 0) + (layer.bias is not None))
+    return {"flop": flop, "keeps_output": name != LINEAR}
+
+
+def present(*weights: Any) -> list[Any]:
+    """Those that the layer has."""
+    return [weight for weight in weights if weight is not None]
+
+
+def nothing(layer: Layer, inputs: Sequence[Shape], output: Shape) -> Parts:
+    """The rule of what computes and moves nothing."""
+    return []

@@ -1,0 +1,462 @@
+"""Records read from Keras models: against our closed form, the frameworks' own counts, and by hand."""
+
+from __future__ import annotations
+
+import importlib
+from math import prod
+
+import numpy as np
+import pytest
+
+from benchmarks.bench_layers import Compared, count_apart
+from benchmarks.framework_flop import profiler_flop
+from benchmarks.layer_models import MODELS
+from epochcast.keras_layers import read_layers
+from workload.shape import layer_records
+
+
+@pytest.fixture(scope="module")
+def keras():
+    return importlib.import_module("keras")  # starts TensorFlow, so not at the top
+
+
+def forward_flop(network):
+    return sum(record.forward_flop for record in network.records)
+
+
+def by_name(network):
+    return {record.name: record for record in network.records}
+
+
+def is_known(network):
+    return not network.unknown and not network.partial
+
+
+@pytest.mark.parametrize(("depth", "base_filters"), [(1, 4), (2, 3), (2, 16), (3, 32), (5, 8), (6, 2)])
+def test_records_read_from_the_cnn_equal_its_closed_form(keras, depth, base_filters):
+    network = read_layers(importlib.import_module("workload.cnn").build_model(depth, base_filters))
+    assert network.records == layer_records(depth, base_filters)
+    assert is_known(network)
+    assert network.sample_shape == ((32, 32, 3),)
+
+
+CHEAP = ["ResNet-50", "MobileNet", "LSTM", "GRU", "1D convolutions", "3D convolutions", "text CNN"]
+CHEAP += ["separable convolutions", "transposed convolutions"]
+DEAR = ["MobileNetV2", "EfficientNetB0", "bidirectional LSTM"]
+
+
+@pytest.mark.parametrize("name", CHEAP + [pytest.param(name, marks=pytest.mark.slow) for name in DEAR])
+def test_forward_flop_are_those_of_tensorflows_profiler(keras, name):
+    model = MODELS[name]()
+    network = read_layers(model)
+    assert is_known(network)
+    assert network.params == model.count_params()
+    assert forward_flop(network) == pytest.approx(profiler_flop(model), rel=0.03)  # the most is EfficientNet's
+
+
+def test_forward_flop_of_a_transformer_are_the_profilers_and_the_products_that_it_leaves_out(keras):
+    model = MODELS["Transformer block"]()
+    network = read_layers(model)
+    between = sum(2 * record.macs for record in network.records if record.kind == "attention")
+    assert between == 2 * 2 * 128 * 128 * 256  # scores and weighted sum: 2 FLOP x positions^2 x width
+    assert forward_flop(network) - between == pytest.approx(profiler_flop(model), rel=0.005)
+
+
+def test_jax_reads_as_much_and_its_compiler_counts_as_many_flop(keras):
+    network = read_layers(MODELS["Transformer block"]())
+    ((params, ours, theirs),) = count_apart("jax", ["Transformer block"]).values()
+    assert (params, ours) == (network.params, forward_flop(network))
+    assert ours == pytest.approx(theirs, rel=0.01)
+
+
+def test_a_difference_without_a_reason_is_said_to_have_none():
+    far = Compared("text CNN", params=1, flop=90, profiler_flop=100, jax_flop=99)
+    assert (far.is_reached, far.reason) == (False, "NOT KNOWN; NOT KNOWN")
+    assert Compared("text CNN", 1, flop=100, profiler_flop=100, jax_flop=99).reason == ""
+    assert not Compared("CNN 2,16", 1, flop=100, profiler_flop=101, jax_flop=100).is_reached  # exact, or not at all
+
+
+def layers_of(keras):
+    """(a layer, the shape of its input) of every kind with one input."""
+    layers = keras.layers
+    sequence, image, volume = (12, 6), (8, 8, 6), (6, 6, 6, 4)
+    yield from ((getattr(layers, f"{name}1D")(*sizes), sequence) for name, sizes in CONVOLUTIONS.items())
+    yield from ((getattr(layers, f"{name}2D")(*sizes), image) for name, sizes in CONVOLUTIONS.items())
+    yield layers.Conv3D(5, 3), volume
+    yield layers.Conv2D(6, 3, groups=2, activation="gelu"), image
+    yield layers.Conv1DTranspose(5, 3, strides=2), sequence
+    yield layers.Conv2DTranspose(5, 3, strides=2, activation="silu"), image
+    yield layers.Conv3DTranspose(5, 3), volume
+    for shape in (sequence, image, volume):
+        yield from ((getattr(layers, f"{name}Pooling{len(shape) - 1}D")(2), shape) for name in ("Max", "Average"))
+        yield from ((getattr(layers, f"Global{name}Pooling{len(shape) - 1}D")(), shape) for name in ("Max", "Average"))
+    for name in ("BatchNormalization", "LayerNormalization", "UnitNormalization", "RMSNormalization"):
+        yield getattr(layers, name)(), image
+    yield layers.GroupNormalization(2), image
+    yield from ((getattr(layers, name)(), image) for name in ("ReLU", "LeakyReLU", "PReLU", "ELU", "Softmax"))
+    yield from ((layers.Activation(name), sequence) for name in ("relu", "gelu", "silu", "tanh", "sigmoid", "softmax"))
+    yield layers.Dense(4, activation="elu"), (7,)
+    yield layers.EinsumDense("...x,xyz->...yz", (3, 4), bias_axes="yz"), sequence
+    yield from ((getattr(layers, name)(5, return_sequences=True), sequence) for name in ("SimpleRNN", "GRU", "LSTM"))
+    yield layers.GRU(5, reset_after=False, use_bias=False, return_sequences=True), sequence
+    yield layers.RNN([layers.LSTMCell(4), layers.GRUCell(3)], return_sequences=True), sequence
+    for mode in ("concat", "sum", "mul", "ave"):
+        yield layers.Bidirectional(layers.LSTM(5, return_sequences=True), merge_mode=mode), sequence
+    yield layers.TimeDistributed(layers.Dense(3)), sequence
+    for name, size in (("ZeroPadding", 1), ("Cropping", 1), ("UpSampling", 2)):
+        yield getattr(layers, f"{name}1D")(size), sequence
+        yield getattr(layers, f"{name}2D")(size), image
+        yield getattr(layers, f"{name}3D")(size), volume
+    yield layers.Rescaling(1 / 255), image
+    yield layers.Normalization(mean=0.5, variance=2.0), image
+    yield from ((getattr(layers, name)(0.5), image) for name in ("Dropout", "AlphaDropout", "GaussianNoise"))
+    yield layers.SpatialDropout2D(0.5), image
+    yield layers.Permute((2, 1)), sequence
+    yield layers.RepeatVector(3), (7,)
+
+
+CONVOLUTIONS = {"Conv": (5, 3), "DepthwiseConv": (3,), "SeparableConv": (5, 3)}
+
+
+def test_every_kind_of_layer_is_known_with_its_parameters_and_its_output(keras):
+    kinds = set()
+    for layer, shape in layers_of(keras):
+        model = keras.Sequential([keras.Input(shape), layer])
+        network = read_layers(model)
+        assert is_known(network), network
+        assert sum(record.params for record in network.records) == model.count_params(), layer
+        trained = sum(prod(weight.shape) for weight in model.trainable_weights)
+        assert sum(record.trainable_params for record in network.records) == trained, layer
+        assert network.records[-1].outputs == prod(model.output_shape[1:]), layer
+        assert all(r.outputs == prod(r.output_shape) and r.inputs > 0 for r in network.records)
+        kinds.add(type(layer))
+    assert len(kinds) > 50
+
+
+def test_layers_that_move_nothing_have_no_record(keras):
+    layers = keras.layers
+    stack = [layers.Flatten(), layers.Reshape((4, 3)), layers.Identity(), layers.Dropout(0.0), layers.Activation(None)]
+    network = read_layers(keras.Sequential([keras.Input((3, 4)), *stack]))
+    assert network.records == ()
+    assert is_known(network)
+
+
+def test_multiply_adds_by_hand(keras):
+    layers = keras.layers
+
+    def macs(layer, shape):
+        return [record.macs for record in read_layers(keras.Sequential([keras.Input(shape), layer])).records]
+
+    assert macs(layers.Dense(7), (5, 3)) == [5 * 3 * 7]
+    assert macs(layers.EinsumDense("abc,bcd->abd", (4, 6)), (4, 5)) == [4 * 5 * 6]  # a member each, stacked
+    assert macs(layers.Conv2D(8, 3, strides=2, groups=2), (9, 9, 4)) == [4 * 4 * 9 * 2 * 8]
+    assert macs(layers.Conv1D(8, 3, dilation_rate=2), (9, 4)) == [5 * 3 * 4 * 8]
+    assert macs(layers.Conv2DTranspose(8, 3, strides=2), (5, 5, 4)) == [25 * 9 * 4 * 8]
+    assert macs(layers.DepthwiseConv2D(3, depth_multiplier=2), (6, 6, 5)) == [16 * 9 * 5 * 2]
+    assert macs(layers.SeparableConv2D(8, 3), (6, 6, 5)) == [16 * 9 * 5, 16 * 5 * 8]
+    assert macs(layers.LSTM(6), (10, 3)) == [10 * 3 * 24, 10 * 6 * 24]
+    assert macs(layers.GRU(6), (10, 3)) == [10 * 3 * 18, 10 * 6 * 18]
+    assert macs(layers.RNN([layers.LSTMCell(6), layers.SimpleRNNCell(4)]), (10, 3)) == [720, 1440, 240, 160]
+    assert macs(layers.TimeDistributed(layers.Conv1D(2, 3)), (4, 8, 5)) == [4 * 6 * 15 * 2]
+
+
+def test_an_unrolled_layer_has_the_records_of_a_rolled_one(keras):
+    rolled, unrolled = (
+        read_layers(keras.Sequential([keras.Input((9, 3)), keras.layers.LSTM(4, unroll=unroll, name="lstm")]))
+        for unroll in (False, True)
+    )
+    assert rolled.records == unrolled.records
+    assert by_name(rolled)["lstm/recurrent"].weight_reads == 9 * 4 * 16  # at each step again
+    assert by_name(rolled)["lstm/recurrent"].has_input_gradient  # through time, if not to the inputs
+    assert not by_name(rolled)["lstm/input"].has_input_gradient
+
+
+def test_attention_is_its_projections_and_what_is_between_them(keras):
+    layers = keras.layers
+    query, source = keras.Input((7, 16), name="query"), keras.Input((9, 12), name="source")
+    attention = layers.MultiHeadAttention(4, 5, value_dim=6, dropout=0.1, name="mha")
+    network = read_layers(keras.Model([query, source], attention(query, source)))
+    assert is_known(network)
+    assert network.sample_shape == ((7, 16), (9, 12))
+    found = {name.removeprefix("mha/"): record.macs for name, record in by_name(network).items()}
+    assert found == {
+        "query": 7 * 16 * 20,
+        "key": 9 * 12 * 20,
+        "value": 9 * 12 * 24,
+        "scores": 4 * 7 * 9 * 5,
+        "softmax": 0,
+        "dropout": 0,
+        "weighted_sum": 4 * 7 * 9 * 6,
+        "attention_output": 7 * 24 * 16,
+    }
+    assert sum(record.params for record in network.records) == attention.count_params()
+    needs = {name for name, record in by_name(network).items() if record.has_input_gradient}
+    assert needs == {f"mha/{name}" for name in ("scores", "softmax", "dropout", "weighted_sum", "attention_output")}
+
+
+def test_attention_over_rows_alone_is_one_attention_for_each_column(keras):
+    image = keras.Input((4, 6, 8))
+    attention = keras.layers.MultiHeadAttention(2, 3, attention_axes=(1,), name="mha")
+    network = read_layers(keras.Model(image, attention(image, image)))
+    assert by_name(network)["mha/scores"].output_shape == (6, 2, 4, 4)
+    assert by_name(network)["mha/weighted_sum"].macs == 6 * 2 * 4 * 4 * 3
+
+
+def test_masks_are_no_inputs_and_their_making_is_known(keras):
+    layers = keras.layers
+    words = keras.Input((7,), dtype="int32")
+    x = layers.Embedding(50, 8, mask_zero=True, name="table")(words)
+    x = layers.MultiHeadAttention(2, 4, name="mha")(x, x, use_causal_mask=True)
+    network = read_layers(keras.Model(words, layers.LSTM(3, name="lstm")(x)))
+    assert is_known(network)
+    assert by_name(network)["lstm/input"].inputs == 7 * 8
+    assert by_name(network)["mha/scores"].inputs == 2 * 7 * 8
+
+
+def test_grouped_queries_share_keys_and_values(keras):
+    inputs = keras.Input((7, 16))
+    attention = keras.layers.GroupQueryAttention(5, 4, 2, name="gqa")
+    network = read_layers(keras.Model(inputs, attention(inputs, inputs)))
+    assert is_known(network)
+    assert by_name(network)["gqa/scores"].macs == 4 * 7 * 7 * 5
+    assert by_name(network)["gqa/scores"].inputs == 7 * 5 * (4 + 2)
+
+
+def test_merging_layers_read_all_their_inputs(keras):
+    layers = keras.layers
+    one, other = keras.Input((5, 4)), keras.Input((5, 4))
+    names = ("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum", "Concatenate")
+    outputs = [getattr(layers, name)(name=name)([one, other]) for name in names]
+    outputs += [layers.Dot(axes=(2, 2), name="dot")([one, other]), layers.Attention(name="attention")([one, other])]
+    network = read_layers(keras.Model([one, other], outputs))
+    assert is_known(network)
+    found = by_name(network)
+    assert all(found[name].inputs == 40 for name in names)
+    assert (found["Concatenate"].forward_flop, found["Concatenate"].outputs) == (0, 40)
+    assert (found["Add"].forward_flop, found["Average"].forward_flop) == (20, 40)
+    assert found["dot"].macs == 5 * 5 * 4
+    assert found["attention/scores"].macs == 5 * 5 * 4
+
+
+def test_operations_without_a_layer_are_known_or_named(keras):
+    inputs = keras.Input((6, 4))
+    x = keras.layers.Dense(4, name="dense")(inputs) + inputs
+    x = keras.ops.relu(x) * 2.0
+    x = keras.ops.cumsum(keras.ops.matmul(x, keras.ops.transpose(x, (0, 2, 1))), axis=1)
+    network = read_layers(keras.Model(inputs, x))
+    assert [record.kind for record in network.records] == [
+        *("dense", "operation", "activation", "operation", "operation", "attention")
+    ]
+    assert [r.has_input_gradient for r in network.records] == [False, True, True, True, True, True]
+    assert network.records[-1].macs == 6 * 6 * 4
+    assert [name.partition(" ")[2] for name in network.unknown] == ["(Cumsum)"]
+
+
+def test_a_shared_layer_works_twice_and_has_its_weights_once(keras):
+    one, other = keras.Input((8,)), keras.Input((8,))
+    shared = keras.layers.Dense(8, name="shared")
+    network = read_layers(keras.Model([one, other], keras.layers.Add()([shared(one), shared(shared(other))])))
+    assert [(r.name, r.is_repeat, r.has_input_gradient) for r in network.records if r.kind == "dense"] == [
+        ("shared", False, False),
+        ("shared:2", True, False),
+        ("shared:3", True, True),
+    ]
+    assert sum(record.params for record in network.records if not record.is_repeat) == network.params
+
+
+def test_layers_of_nested_models_carry_their_path(keras):
+    layers = keras.layers
+    inner = keras.Sequential([keras.Input((8, 8, 3)), layers.Conv2D(4, 3, name="conv")], name="inner")
+    outer_in = keras.Input((8, 8, 3))
+    outer = keras.Model(outer_in, layers.GlobalAveragePooling2D(name="mean")(inner(outer_in)), name="outer")
+    steps = keras.Input((5, 8, 8, 3))
+    network = read_layers(keras.Model(steps, layers.TimeDistributed(outer, name="steps")(steps)))
+    assert is_known(network)
+    found = by_name(network)
+    assert list(found) == ["steps/outer/inner/conv", "steps/outer/mean"]
+    conv = found["steps/outer/inner/conv"]
+    assert (conv.output_shape, conv.macs, conv.n_kernels) == ((5, 6, 6, 4), 5 * 36 * 27 * 4, 5)
+    assert (conv.params, conv.weight_reads, conv.has_input_gradient) == (112, 5 * 112, False)
+    assert found["steps/outer/mean"].has_input_gradient
+
+
+def test_the_gradient_of_inputs_is_wanted_behind_trained_weights_alone(keras):
+    layers = keras.layers
+    one, other = keras.Input((8, 8, 3), name="one"), keras.Input((8, 8, 3), name="other")
+    x = layers.Conv2D(4, 3, name="first")(layers.ZeroPadding2D(name="pad")(layers.Rescaling(2.0, name="scale")(one)))
+    x = layers.BatchNormalization(name="norm")(x)
+    y = layers.Conv2D(4, 3, name="other_first", padding="same")(other)  # called later, and yet before all weights
+    model = keras.Model([one, other], layers.Add(name="add")([x, y]))
+    found = by_name(read_layers(model))
+    assert {name for name, r in found.items() if r.has_input_gradient} == {"norm", "add"}
+    assert (found["norm"].params, found["norm"].frozen_params) == (16, 8)  # mean and variance are not trained
+    model.get_layer("first").trainable = False
+    model.get_layer("norm").trainable = False
+    found = by_name(read_layers(model))
+    assert {name for name, r in found.items() if r.has_input_gradient} == {"add"}
+    assert found["first"].trainable_params == 0
+    assert [name for name, r in found.items() if r.n_gradients] == ["other_first", "add"]
+    model.trainable = False
+    assert not any(record.n_gradients for record in read_layers(model).records)
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])  # under which the inner model casts its inputs
+def test_the_second_of_two_towers_has_no_gradient_of_its_input(keras, policy):
+    layers = keras.layers
+    one, other = keras.Input((4,)), keras.Input((4,))
+    keras.config.set_dtype_policy(policy)
+    try:
+        towers = [layers.Dense(3, name="left")(one), layers.Dense(3, name="right")(other)]
+        inner = keras.Model([one, other], layers.Add(name="add")(towers), name="inner")
+        sample = keras.Input((4,))
+        model = keras.Model(sample, inner([layers.Rescaling(2.0)(sample), layers.Rescaling(3.0)(sample)]))
+    finally:
+        keras.config.set_dtype_policy("float32")
+    found = by_name(read_layers(model))
+    assert [found[f"inner/{name}"].has_input_gradient for name in ("left", "right", "add")] == [False, False, True]
+
+
+def test_a_layer_keeps_what_its_gradient_reads(keras):
+    layers = keras.layers
+    stack = {
+        layers.Conv2D(4, 3): (True, False),
+        layers.Conv2D(4, 3, activation="relu"): (True, True),
+        layers.BatchNormalization(): (True, False),
+        layers.ReLU(): (False, True),
+        layers.Activation("gelu"): (True, False),
+        layers.AveragePooling2D(2): (False, False),
+        layers.MaxPooling2D(2): (True, True),
+        layers.Dropout(0.5): (False, True),
+        layers.ZeroPadding2D(1): (False, False),
+    }
+    records = read_layers(keras.Sequential([keras.Input((16, 16, 3)), *stack])).records
+    assert [(record.keeps_input, record.keeps_output) for record in records] == list(stack.values())
+
+
+def subclassed(keras):
+    layers = keras.layers
+
+    class Block(layers.Layer):
+        """Known in part: what it adds is not seen."""
+
+        def __init__(self, units, **kwargs):
+            super().__init__(**kwargs)
+            self.first, self.second = layers.Dense(units, name="a"), layers.Dense(8, name="b")
+
+        def build(self, input_shape):
+            self.first.build(input_shape)
+            self.second.build((*input_shape[:-1], self.first.units))
+
+        def call(self, inputs):
+            return inputs + self.second(keras.ops.tanh(self.first(inputs)))
+
+    class Scale(layers.Layer):
+        """Unknown: it calls a layer, but has weights of its own."""
+
+        def build(self, input_shape):
+            self.scale = self.add_weight(shape=(input_shape[-1],))
+            self.relu = layers.ReLU(name="relu")
+
+        def call(self, inputs):
+            return self.relu(inputs * self.scale)
+
+    class MyDense(layers.Dense):
+        """A Dense layer by another name: it computes the same."""
+
+    class OtherDense(layers.Dense):
+        """Not a Dense layer any more."""
+
+        def call(self, inputs):
+            return super().call(inputs) ** 2
+
+    class Network(keras.Model):
+        def __init__(self):
+            super().__init__(name="net")
+            self.stack = [Block(4, name="block"), Scale(name="scale"), MyDense(3, name="mine"), OtherDense(2, name="x")]
+
+        def call(self, inputs):
+            for layer in self.stack:
+                inputs = layer(inputs)
+            return inputs
+
+    return Network()
+
+
+def test_a_subclassed_model_is_read_as_far_as_its_layers_tell(keras):
+    model = subclassed(keras)
+    with pytest.raises(ValueError, match="'net' is not built"):
+        read_layers(model)
+    model(np.zeros((2, 8), "float32"))
+    network = read_layers(model)
+    assert [r.name for r in network.records] == ["block/a", "block/b", "scale/relu", "mine"]
+    assert [r.has_input_gradient for r in network.records] == [False, True, True, True]
+    assert network.unknown == ("scale (Scale)", "x (OtherDense)")
+    assert network.partial == ("block (Block)", "net (Network)")
+    assert network.params == model.count_params()
+    assert read_layers(model, (5, 8)).records[-1].macs == 5 * 8 * 3  # it takes sequences, too
+
+
+def test_what_no_rule_covers_is_named_with_its_class(keras):
+    layers = keras.layers
+    stack = [
+        layers.Dense(4, activation=lambda x: x * x, name="dense"),
+        layers.Dense(4, activation=layers.LeakyReLU(), name="leaky"),
+        layers.Lambda(lambda x: 2 * x, name="twice"),
+        layers.SpectralNormalization(layers.Dense(3), name="spectral"),
+    ]
+    network = read_layers(keras.Sequential([keras.Input((8,)), *stack]))
+    assert network.unknown == ("dense (activation <lambda>)", "twice (Lambda)", "spectral (SpectralNormalization)")
+    assert [record.name for record in network.records] == ["dense", "leaky"]  # their products are known all the same
+    assert by_name(network)["leaky"].forward_flop == 2 * 16 + 4 + 4
+
+
+def test_an_open_dimension_is_refused_by_name_and_closed_by_a_shape(keras):
+    inputs = keras.Input((None,), dtype="int32", name="words")
+    model = keras.Model(inputs, keras.layers.GRU(3)(keras.layers.Embedding(50, 4, name="table")(inputs)), name="text")
+    with pytest.raises(ValueError, match=r"'text', input 'words'.*\(None,\).*shape="):
+        read_layers(model)
+    network = read_layers(model, (20,))
+    table = by_name(network)["table"]
+    assert (table.params, table.weight_reads, table.inputs, table.outputs) == (200, 0, 20 + 80, 80)
+    assert (table.macs, table.n_gradients) == (0, 1)
+    assert forward_flop(read_layers(model, {"words": (40,)})) == 2 * forward_flop(network)
+    with pytest.raises(ValueError, match="inputs words: give shapes by these names"):
+        read_layers(model, {"letters": (40,)})
+
+
+def test_several_inputs_take_shapes_by_name(keras):
+    one, other = keras.Input((None, 4), name="one"), keras.Input((4,), name="other")
+    mean = keras.layers.GlobalAveragePooling1D(name="mean")(one)
+    model = keras.Model({"one": one, "other": other}, keras.layers.Add()([mean, other]))
+    assert by_name(read_layers(model, {"one": (6, 4)}))["mean"].inputs == 24
+    with pytest.raises(ValueError, match="inputs one, other"):
+        read_layers(model, (6, 4))
+
+
+def test_reading_leaves_keras_and_the_model_as_they_were(keras):
+    calls = keras.layers.Layer.__call__, keras.Operation.__call__
+    model = MODELS["separable convolutions"]()
+    before = [np.array(weight) for weight in model.weights]
+    assert read_layers(model) == read_layers(model)
+    assert all(np.array_equal(a, np.array(b)) for a, b in zip(before, model.weights, strict=True))
+
+    class Broken(keras.layers.Layer):
+        def call(self, inputs):
+            if inputs.shape[0] == 1:
+                raise RuntimeError("broken here")
+            return inputs
+
+    inputs = keras.Input((3,))
+    with pytest.raises(RuntimeError, match="broken here"):
+        read_layers(keras.Model(inputs, Broken()(inputs)))
+    assert (keras.layers.Layer.__call__, keras.Operation.__call__) == calls
+
+
+def test_a_mixed_precision_model_has_the_records_of_a_plain_one(keras):
+    build = importlib.import_module("workload.cnn").build_model
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = build(2, 4)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert read_layers(model).records == layer_records(2, 4)
