@@ -1,10 +1,12 @@
 """Seconds as a sum of terms that are known in advance, each with a unit and a meaning; the only fitter of such laws.
 
-t = sum of coefficient x column, coefficients >= 0. With S steps per epoch, N images per epoch, P parameters, F training
-FLOP per image and A bytes of activations of one image's forward pass, an epoch costs
+t = sum of coefficient x column, coefficients >= 0. With S steps per epoch, N images per epoch, D blocks, P parameters,
+F training FLOP per image and A bytes of activations of one image's forward pass, an epoch costs
 
-    per_epoch 1 | per_step S | per_step_and_block S * depth | per_param_step S * P | per_flop N * F
+    per_epoch 1 | per_step S | per_step_and_block S * D | per_param_step S * P | per_flop N * F
     per_activation_byte N * 3 A | per_step_flop S * F | per_wide_flop N * F of the layers with 256 channels or more
+
+Columns are functions of `model.work.Work` alone, so that a law also tells the time of a network that is not our CNN.
 
 Every term grows with depth and filters or stays (parameters may fall where a pool makes the dense layer smaller).
 Fitted by non-negative least squares (Lawson and Hanson 1974) on relative error, reweighted (pseudo-Huber) so that one
@@ -22,11 +24,11 @@ import numpy.typing as npt
 from epochcast.cli import significant
 from epochcast.schema import RunConfig
 from epochcast.stats import MAD_TO_SD
-from workload.shape import activation_bytes, count_params, forward_flop, layer_records, train_flop
+from model.work import WIDE_CHANNELS, Work, work_of
 
 Array = npt.NDArray[np.float64]
 
-WIDE_CHANNELS = 256
+ACTIVATION_PASSES = 3  # over one forward pass's activations, as a law counts what an image's training moves
 MIN_ROWS = 6  # as many as the smallest law has coefficients
 ROBUST_SCALE = 0.02  # log error above which a row weighs less; repeats of one configuration differ by 0.65 %
 ROBUST_ROUNDS = 8
@@ -45,59 +47,45 @@ class Term:
     """One column of a law. `group` is its share's name; `reading` turns a coefficient into words."""
 
     group: str
-    column: Callable[[RunConfig, int], float]
+    column: Callable[[Work], float]
     reading: Callable[[float], str]
-
-
-def _wide_flop(config: RunConfig) -> int:
-    """Training FLOP per image in layers of at least WIDE_CHANNELS output channels."""
-    layers = layer_records(config.depth, config.base_filters)
-    return 3 * 2 * sum(r.macs for r in layers if r.kind == "conv" and r.output_shape[-1] >= WIDE_CHANNELS)
 
 
 HOST, STEPS, ARITHMETIC, MEMORY = GROUPS = ("input and host", "steps", "arithmetic", "memory")
 TERMS = {
-    "per_epoch": Term(HOST, lambda c, n: 1.0, lambda b: f"{significant(b)} s per epoch"),
-    "per_step": Term(STEPS, lambda c, n: c.steps_per_epoch(n), lambda b: f"{significant(1e3 * b)} ms per step"),
+    "per_epoch": Term(HOST, lambda w: 1.0, lambda b: f"{significant(b)} s per epoch"),
+    "per_step": Term(STEPS, lambda w: w.steps, lambda b: f"{significant(1e3 * b)} ms per step"),
     "per_step_and_block": Term(
-        STEPS,
-        lambda c, n: c.steps_per_epoch(n) * c.depth,
-        lambda b: f"{significant(1e3 * b)} ms per step and block",
+        STEPS, lambda w: w.steps * w.blocks, lambda b: f"{significant(1e3 * b)} ms per step and block"
     ),
     "per_param_step": Term(
-        MEMORY,
-        lambda c, n: c.steps_per_epoch(n) * count_params(c.depth, c.base_filters),
-        lambda b: f"{significant(1e12 * b)} ps per parameter and step",
+        MEMORY, lambda w: w.steps * w.params, lambda b: f"{significant(1e12 * b)} ps per parameter and step"
     ),
-    "per_flop": Term(
-        ARITHMETIC,
-        lambda c, n: n * train_flop(c.depth, c.base_filters),
-        lambda b: f"{significant(1e-12 / b)} TFLOP/s",
-    ),
+    "per_flop": Term(ARITHMETIC, lambda w: w.images * w.train_flop, lambda b: f"{significant(1e-12 / b)} TFLOP/s"),
     "per_activation_byte": Term(
         MEMORY,
-        lambda c, n: n * 3 * activation_bytes(c.depth, c.base_filters),
+        lambda w: w.images * ACTIVATION_PASSES * w.activation_bytes,
         lambda b: f"{significant(1e-9 / b)} GB/s of activations",
     ),
     "per_step_flop": Term(
         ARITHMETIC,
-        lambda c, n: c.steps_per_epoch(n) * train_flop(c.depth, c.base_filters),
+        lambda w: w.steps * w.train_flop,
         lambda b: f"{significant(1e12 * b)} ms per step and GFLOP of one image",
     ),
     "per_wide_flop": Term(
         ARITHMETIC,
-        lambda c, n: n * _wide_flop(c),
+        lambda w: w.images * w.wide_flop,
         lambda b: f"{significant(1e15 * b)} s more per PFLOP in layers of {WIDE_CHANNELS} channels or more",
     ),
     # of the first epoch, beyond a steady one: tracing, compiling, autotuning
-    "once": Term("start", lambda c, n: 1.0, lambda b: f"{significant(b)} s"),
-    "per_block": Term("start", lambda c, n: c.depth, lambda b: f"{significant(b)} s per block"),
+    "once": Term("start", lambda w: 1.0, lambda b: f"{significant(b)} s"),
+    "per_block": Term("start", lambda w: w.blocks, lambda b: f"{significant(b)} s per block"),
     "per_image_of_batch": Term(
-        "start", lambda c, n: c.batch_size, lambda b: f"{significant(1e3 * b)} ms per image of the batch"
+        "start", lambda w: w.batch_size, lambda b: f"{significant(1e3 * b)} ms per image of the batch"
     ),
     "per_batch_flop": Term(
         "start",
-        lambda c, n: forward_flop(c.depth, c.base_filters) * c.batch_size,
+        lambda w: w.forward_flop * w.batch_size,
         lambda b: f"{significant(1e12 * b)} s per TFLOP of one batch's forward pass",
     ),
 }
@@ -117,10 +105,15 @@ def columns_of(form: str, configs: Sequence[RunConfig], train_n: int) -> Array:
     rows = []
     for config in configs:
         try:
-            rows.append([float(TERMS[name].column(config, train_n)) for name in FORMS[form]])
+            rows.append(work_columns(form, work_of(config, train_n)))
         except OverflowError:
             raise ValueError(f"{config}: too far outside what the model learned from to be predicted at all.") from None
     return np.array(rows).reshape(len(configs), len(FORMS[form]))
+
+
+def work_columns(form: str, work: Work) -> list[float]:
+    """The columns of a form for one epoch's work."""
+    return [float(TERMS[name].column(work)) for name in FORMS[form]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -139,6 +132,11 @@ class Law:
         """Seconds, shape (n,)."""
         return np.asarray(self.parts(configs).sum(axis=1))
 
+    def parts_of(self, work: Work) -> dict[str, float]:
+        """Seconds that each term takes of one epoch's work, by term."""
+        columns = work_columns(self.form, work)
+        return {name: b * x for name, b, x in zip(FORMS[self.form], self.coefficients.tolist(), columns, strict=True)}
+
     def shares(self, configs: Sequence[RunConfig]) -> dict[str, Array]:
         """Share of each group in a steady time, shape (n,) each; together 1."""
         parts = self.parts(configs)
@@ -152,13 +150,22 @@ class Law:
         return {name: TERMS[name].reading(float(b)) if b > 0 else "none" for name, b in pairs}
 
 
+def _require_rows(configs: Sequence[RunConfig]) -> None:
+    if not configs:
+        raise ValueError("no measured row to calibrate a law with: measure a few first (epochcast next_runs).")
+
+
 def fit_law(form: str, configs: Sequence[RunConfig], seconds: Array, train_n: int, scale: Array | None = None) -> Law:
     """The law of a form that fits best in relative error; a slow row pulls little.
 
     Args:
         seconds: shape (n,), what the terms sum to.
         scale: shape (n,), what an error is relative to; default `seconds`.
+
+    Raises:
+        ValueError: if there is no row.
     """
+    _require_rows(configs)
     from sklearn.linear_model import LinearRegression
 
     scale = seconds if scale is None else scale
@@ -180,7 +187,11 @@ def fit_law_from(prior: Law, configs: Sequence[RunConfig], seconds: Array) -> La
     The most probable coefficients where each, relative to the prior's and to one overall speed that is left open, is
     log-normal (PRIOR_SPREAD), and so is a row about the law (PRIOR_NOISE), a slow row pulling little. A term that the
     prior lacks stays out.
+
+    Raises:
+        ValueError: if there is no row.
     """
+    _require_rows(configs)
     columns = columns_of(prior.form, configs, prior.train_n)
     known = prior.coefficients > 0
     theta0 = np.log(prior.coefficients[known]) + np.median(np.log(seconds / prior.seconds(configs)))

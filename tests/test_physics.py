@@ -24,6 +24,8 @@ from model.physics import (
     fit_law_from,
 )
 from model.time_model import Table
+from model.work import work_of, work_of_layers
+from workload.shape import activation_bytes, count_params, forward_flop, layer_records, train_flop
 
 GRID = [RunConfig(*c) for c in product((1, 2, 3, 4, 5), (8, 16, 32, 64, 128), (32, 48, 100, 256, 1024))]
 TIME_FORMS = ("physics_6", "physics_8")
@@ -88,16 +90,46 @@ def test_columns_count_steps_blocks_and_images():
     assert columns_of("physics_6", [], 50_000).shape == (0, 6)
 
 
+@pytest.mark.parametrize("config", [RunConfig(1, 8, 32), RunConfig(3, 32, 300), RunConfig(6, 128, 4096)])
+def test_work_read_from_layers_is_the_closed_form_s(config):
+    records = layer_records(config.depth, config.base_filters)
+    work = work_of_layers(records, config.batch_size, 1_000)
+    assert work == work_of(config, 1_000)
+    assert (work.blocks, work.steps) == (config.depth, config.steps_per_epoch(1_000))
+    assert work.params == count_params(config.depth, config.base_filters)
+    assert work.train_flop == train_flop(config.depth, config.base_filters)
+    assert work.forward_flop == forward_flop(config.depth, config.base_filters)
+    assert work.activation_bytes == activation_bytes(config.depth, config.base_filters)
+
+
+def test_an_optimizer_of_fewer_passes_counts_as_fewer_parameters():
+    records = layer_records(2, 16)
+    adam, sgd = (work_of_layers(records, 64, 1_000, passes) for passes in (7, 3))
+    assert sgd.params * 7 == pytest.approx(adam.params * 3)  # rounding alone
+    assert (sgd.steps, sgd.train_flop) == (adam.steps, adam.train_flop)
+
+
+def test_a_law_tells_the_parts_of_a_work_as_of_its_configuration():
+    law = made_up_law("physics_8", 4)
+    for config in GRID[::17]:
+        parts = law.parts_of(work_of(config, law.train_n))
+        assert tuple(parts) == FORMS["physics_8"]
+        np.testing.assert_array_equal(list(parts.values()), law.parts([config])[0])
+
+
 @pytest.mark.parametrize("name", sorted({name for form in TIME_FORMS for name in FORMS[form]} - {"per_param_step"}))
 def test_no_term_falls_when_the_network_grows(name):
     column = TERMS[name].column
     for filters, batch in product((8, 16, 32, 64, 128, 256), (16, 4096)):
         assert all(
-            column(RunConfig(shallow, filters, batch), 50_000) <= column(RunConfig(deep, filters, batch), 50_000)
+            column(work_of(RunConfig(shallow, filters, batch), 50_000))
+            <= column(work_of(RunConfig(deep, filters, batch), 50_000))
             for shallow, deep in pairwise(range(1, 7))
         )
     for depth, (narrow, wide) in product(range(1, 7), pairwise((8, 16, 32, 64, 128, 256))):
-        assert column(RunConfig(depth, narrow, 64), 50_000) <= column(RunConfig(depth, wide, 64), 50_000)
+        assert column(work_of(RunConfig(depth, narrow, 64), 50_000)) <= column(
+            work_of(RunConfig(depth, wide, 64), 50_000)
+        )
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -99,13 +99,14 @@ def forward_flop(depth: int, base_filters: int) -> int:
 
 
 def train_flop(depth: int, base_filters: int) -> int:
-    """FLOP of one image's forward and backward pass, multiply-adds alone.
+    """FLOP of one image's forward and backward pass, multiply-adds alone."""
+    return sum(layer_train_flop(layer) for layer in layer_records(depth, base_filters))
 
-    Three times the forward pass (itself, the gradients of the weights and of the inputs), less the gradient of the
-    input images, which the first convolution need not compute.
-    """
-    layers = layer_records(depth, base_filters)
-    return 2 * (3 * sum(layer.macs for layer in layers) - layers[0].macs)
+
+def layer_train_flop(record: LayerRecord) -> int:
+    """FLOP of one image's forward and backward pass through a layer, multiply-adds alone: as many for each gradient as
+    forward. The network's first layer need not compute that of the images."""
+    return 2 * record.macs * (1 + record.n_gradients)
 
 
 def activation_bytes(depth: int, base_filters: int) -> int:
