@@ -28,6 +28,7 @@ COMMANDS = {  # name: (module, what a user does with it)
     "evaluate": ("model.evaluate", "how well unseen configurations are predicted"),
     "next_runs": ("model.next_runs", "which configurations to measure next"),
     "predict": ("model.predict_perf", "predict seconds per epoch (= predict_perf)"),
+    "explain": ("model.explain", "where an epoch's time goes, layer by layer, and which roof binds"),
     "plan": ("planner.dp_budget_planner", "choose runs within a time budget (= dp_budget_planner)"),
     "run_plan": ("planner.run_plan", "carry a plan out within its budget; resumes"),
 }

@@ -15,6 +15,6 @@ def measured_rows() -> list[AggRow]:
     try:
         table = load_agg_if_any(None, keeps=False)  # an answer leaves no file behind
     except (ValueError, OSError) as error:
-        logger.warning("peak memory and energy are told without measured rows: %s", error)
+        logger.warning("answered without measured rows: %s", error)
         return []
     return [] if table is None else table.rows

@@ -1,0 +1,228 @@
+"""`epochcast explain`: where an epoch's time goes, layer by layer, which roof binds, how near to its peak."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from epochcast.cli import add_json_flag, filter_of, make_parser, positive_int, print_home, run_command
+from epochcast.environment import box_device_name
+from epochcast.roofline import COMPUTE, ELEMENT_BYTES, MEMORY, count_params
+from epochcast.schema import DEFAULT_CONFIG, TRAIN_N, RunConfig
+from model.answer import with_bounds
+from model.efficiency import efficiencies
+from model.explain_device import GIGA, TERA, Device, device_of
+from model.explain_layers import NO_ROOF, EpochLayer, Subject, epoch_layers, layer_groups
+from model.explain_network import read_network, subject_of
+from model.explain_text import explanation_text
+from model.explain_time import ROOF, time_of
+from model.measured import measured_rows
+
+CONFIG_FLAGS = {"depth": "blocks", "base_filters": "filters of the first block"}
+
+
+def explain(device: Device, subject: Subject, config: RunConfig | None) -> dict[str, Any]:
+    """The whole explanation in full precision; `config` where the subject is our CNN, which models predict.
+
+    Raises:
+        ValueError: if nothing tells the subject's time.
+    """
+    layers = epoch_layers(subject, device.roof or NO_ROOF)
+    roofs = _roofs(device, subject, layers)
+    time = time_of(device, subject, config, roofs)
+    split, seconds = time.attribution, time.seconds
+    saved = device.choice.model
+    law = saved.plain_law if device.is_calibrated else None
+    work = subject.work
+    flop = work.images * work.train_flop
+    flops = None if time.basis == ROOF else flop / seconds.value
+    answer = device.answer
+    return {
+        "network": subject.name,
+        "config": None if config is None else asdict(config),
+        "batch_size": subject.batch_size,
+        "train_n": subject.images,
+        "steps_per_epoch": work.steps,
+        "params": count_params(subject.records),
+        "optimizer": subject.optimizer,
+        "not_counted": list(subject.not_counted),
+        "device": device.name,
+        "this_box": box_device_name(),
+        "is_this_box": device.is_here,
+        "precision": device.precision,
+        "arithmetic": device.arithmetic,
+        "calibrated": device.is_calibrated,
+        **with_bounds("predicted_avg_time_sec", seconds),
+        "basis": time.basis,
+        "basis_words": time.words,
+        "device_share": None if answer is None or device.ratio is None else answer.share,
+        **with_bounds("device_time_ratio", None if answer is None or answer.ratio is None else answer.ratio.value),
+        "parts": None if split is None else split.groups,
+        "terms": None if split is None else split.terms,
+        "law_sec": None if law is None else sum(law.parts_of(work).values()),
+        "train_flop_per_epoch": flop,
+        "flops": flops,
+        "share_of_peak": None if flops is None or device.roof is None else flops / device.roof.flops,
+        "roofs": roofs,
+        "efficiencies": [
+            {**asdict(e), "words": str(e)} for e in efficiencies(law, subject, device.roof, device.arithmetic)
+        ]
+        if law is not None
+        else None,
+        "layers": [_layer(layer, device, None if split is None else split.layers[i]) for i, layer in enumerate(layers)],
+        "of_no_layer": None if split is None else split.of_no_layer,
+        **_answering(device, time.basis),
+        "notes": [*device.notes, *subject.notes],
+    }
+
+
+def _roofs(device: Device, subject: Subject, layers: Sequence[EpochLayer]) -> dict[str, Any] | None:
+    """The device's peaks and what an epoch takes at least under them; None where they are not known."""
+    roof = device.roof
+    if roof is None:
+        return None
+    under = {bound: sum(layer.sec for layer in layers if layer.bound(roof) == bound) for bound in (COMPUTE, MEMORY)}
+    n_kernels = sum(layer.n_kernels for layer in layers)
+    return {
+        "peak_tflops": roof.flops / TERA,
+        "peak_gb_per_sec": roof.bytes_per_sec / GIGA,
+        "ridge_flop_per_byte": roof.ridge,
+        "attainable_sec": sum(under.values()),
+        "compute_bound_sec": under[COMPUTE],
+        "memory_bound_sec": under[MEMORY],
+        "binds": max(under, key=lambda bound: under[bound]),
+        "kernels_per_step": n_kernels,
+        "launch_sec": subject.work.steps * n_kernels * roof.launch_sec,
+        "source": None if device.gpu is None else device.gpu.source,
+    }
+
+
+def _layer(layer: EpochLayer, device: Device, parts: dict[str, float] | None) -> dict[str, Any]:
+    record, roof = layer.record, device.roof
+    attributed = None if parts is None else sum(parts.values())
+    return {
+        "name": record.name,
+        "kind": record.kind,
+        "output_shape": list(record.output_shape),
+        "params": record.params,
+        "flop": layer.flop,
+        "bytes": layer.bytes,
+        "intensity": layer.intensity,
+        "kernels_per_step": layer.n_kernels,
+        "bound": None if roof is None else layer.bound(roof),
+        "attainable_sec": None if roof is None else layer.sec,
+        "attributed_sec": attributed,
+        "attributed": None if parts is None else layer_groups(parts),
+        "flops": None if not attributed else layer.flop / attributed,
+        "share_of_roof": None if roof is None or not attributed else layer.sec / attributed,
+    }
+
+
+def _answering(device: Device, basis: str) -> dict[str, Any]:
+    """The model that answers; where nothing of it holds here, what it measured elsewhere."""
+    saved = device.choice.model
+    own = saved.conditions
+    elsewhere = {"device": own.device_name, "precision": own.precision, "readings": saved.plain_law.readings()}
+    return {
+        "model": None if basis == ROOF else str(saved.path),
+        "answered_because": None if basis == ROOF else device.choice.reason,
+        "conditions": None if basis == ROOF else asdict(own),
+        "readings": saved.plain_law.readings() if device.is_calibrated else None,
+        "measured_elsewhere": None if device.is_calibrated else elsewhere,
+    }
+
+
+def _shape(text: str) -> list[int]:
+    return [positive_int(size) for size in text.split(",")]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = make_parser(
+        "epochcast explain",
+        "Where an epoch's time goes: input and host, steps, arithmetic, memory; then layer by layer, beside what the\n"
+        "GPU's peaks allow. Of the CNN that is measured here, or of any Keras network.",
+        "epochcast explain --depth 3 --base_filters 32 --batch_size 512 --plot roofline.png",
+    )
+    for name, text in CONFIG_FLAGS.items():
+        default = getattr(DEFAULT_CONFIG, name)
+        parser.add_argument(f"--{name}", type=positive_int, help=f"{text} (default: {default})")
+    parser.add_argument("--batch_size", type=positive_int, default=DEFAULT_CONFIG.batch_size, help="images per step")
+    parser.add_argument("--network", type=Path, metavar="FILE.keras", help="a network of your own, saved by Keras")
+    parser.add_argument(
+        "--train_n", type=positive_int, help=f"samples an epoch, with --network (default: the model's, else {TRAIN_N})"
+    )
+    parser.add_argument(
+        "--sample_shape", type=_shape, metavar="N,...", help="of one sample of --network, where it leaves that open"
+    )
+    parser.add_argument(
+        "--allow_unknown", action="store_true", help="go on where layers of --network can't be counted, naming them"
+    )
+    parser.add_argument(
+        "--gpu",
+        metavar="NAME",
+        help="explain on this GPU, by the time that predict_perf --gpu tells; default: the answering model's device",
+    )
+    parser.add_argument("--model", type=Path, metavar="PATH", help="a saved .keras time model; default: chosen")
+    parser.add_argument(
+        "--conditions",
+        type=filter_of,
+        default={},
+        metavar="NAME=VALUE[,...]",
+        help="take only a model that was learned under these, e.g. precision=mixed_float16 (default: any)",
+    )
+    parser.add_argument(
+        "--precision", choices=list(ELEMENT_BYTES), help="explain in this one, carried over; default: the model's"
+    )
+    parser.add_argument("--plot", type=Path, metavar="PATH", help="a .png or .svg of the roofline to write")
+    add_json_flag(parser)
+    arguments = parser.parse_args(argv)
+    if arguments.plot is not None and arguments.plot.suffix not in (".png", ".svg"):
+        parser.error(f"--plot {arguments.plot}: the name must end in .png or .svg")
+    given = [f"--{name}" for name in CONFIG_FLAGS if getattr(arguments, name) is not None]
+    if arguments.network is not None and given:
+        parser.error(f"{' and '.join(given)} describe our CNN; --network brings its own layers. Leave one out.")
+    if arguments.network is None and (arguments.train_n or arguments.sample_shape or arguments.allow_unknown):
+        parser.error("--train_n, --sample_shape and --allow_unknown go with --network")
+
+    def work() -> int:
+        print_home()
+        config = None
+        if arguments.network is None:
+            values = {name: getattr(arguments, name) or getattr(DEFAULT_CONFIG, name) for name in CONFIG_FLAGS}
+            config = RunConfig(batch_size=arguments.batch_size, **values)
+        device = device_of(
+            config,
+            arguments.gpu,
+            arguments.model,
+            arguments.conditions,
+            arguments.precision,
+            measured_rows() if arguments.gpu or arguments.precision else (),
+        )
+        is_told = device.is_calibrated or device.answer is not None
+        images = arguments.train_n or (device.choice.model.train_n if is_told else TRAIN_N)
+        if config is not None:
+            subject = subject_of(config, images, device.precision)
+        else:
+            subject = read_network(
+                arguments.network,
+                arguments.batch_size,
+                images,
+                device.precision,
+                arguments.sample_shape,
+                arguments.allow_unknown,
+            )
+        answer = explain(device, subject, config)
+        if arguments.plot is not None:
+            from aggregate.figures import save_figure_as
+            from model.explain_figure import draw_roofline
+
+            save_figure_as(draw_roofline(answer), arguments.plot)
+        print(json.dumps(answer, allow_nan=False) if arguments.json else explanation_text(answer))
+        if arguments.plot is not None and not arguments.json:
+            print(f"plot: {arguments.plot.absolute()}")
+        return 0
+
+    return run_command(work)

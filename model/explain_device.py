@@ -1,0 +1,170 @@
+"""Which device an explanation is of: the model that answers, whether its rows are of it, and the peaks if known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from epochcast.assumptions import assumption, device_kind_of
+from epochcast.environment import box_device_name
+from epochcast.facts import Gpu
+from epochcast.hardware import arithmetic_of, find_gpu, gpu_here, known_gpu
+from epochcast.paths import pretrained_dir
+from epochcast.roofline import Roof
+from epochcast.schema import SPEC_CHOICES, AggRow, RunConfig
+from model.carry import Device as CarryDevice
+from model.carry import device_ratio, source_device
+from model.gpu_answers import Asked, GpuAnswer, answer_on
+from model.predictor import Choice, SavedModel, choose_model, load_model
+
+TERA, GIGA = 1e12, 1e9
+FLOAT32 = SPEC_CHOICES["precision"][0]  # where nothing says more
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Device:
+    """The device explained. Without `roof` its peaks are not known."""
+
+    name: str | None
+    precision: str
+    arithmetic: str | None  # of `epochcast.facts.ARITHMETIC`
+    gpu: Gpu | None
+    roof: Roof | None
+    notes: tuple[str, ...]  # what was taken for granted, or is not known
+    choice: Choice  # the model that answers
+    is_calibrated: bool  # whether that model's rows are of this device in this precision
+    answer: GpuAnswer | None = None  # of our CNN: measured here, or carried over from the model's device
+    ratio: float | None = None  # seconds of arithmetic and memory over those on the model's device; None: not known
+
+    @property
+    def is_here(self) -> bool:
+        """Whether this box has it, under whatever name."""
+        here = gpu_here()
+        return self.name == box_device_name() or (
+            here is not None and self.gpu is not None and here.name == self.gpu.name
+        )
+
+
+def device_of(
+    config: RunConfig | None,
+    gpu_name: str | None = None,
+    path: Path | None = None,
+    wanted: Mapping[str, str] | None = None,
+    precision: str | None = None,
+    rows: Sequence[AggRow] = (),
+) -> Device:
+    """The device that is asked for: by `gpu_name`, else that of the model that answers.
+
+    Args:
+        config: of our CNN, whose time a row of `rows` may tell, or may be carried over; None for another network.
+        path: of the model; default: chosen, among those that meet `wanted`.
+        precision: explained in; default: the model's.
+
+    Raises:
+        ValueError: if no GPU has this name, or it does not compute in this precision, or no model fits.
+    """
+    choice = choose_model([] if config is None else [config], path, wanted=wanted)
+    own = choice.model.conditions
+    used = precision or own.precision or FLOAT32
+    if gpu_name is None and used == (own.precision or FLOAT32):
+        return _calibrated(choice)
+    gpu = known_gpu(own.device_name) if gpu_name is None else find_gpu(gpu_name)
+    if gpu is None:
+        raise ValueError(
+            f"{choice.model.path}: learned in {own.precision or FLOAT32} on {own.device_name or 'an unknown device'}; "
+            f"nothing tells of {used} there. Take a model that was: --conditions precision={used}, or name --gpu."
+        )
+    choices = [choice]
+    if path is None and not wanted and not _can_carry(choice.model):
+        reason = f"the pretrained model, as nothing carries over from {own.device_name or 'an unknown device'}"
+        choices.append(Choice(load_model(pretrained_dir() / "a100.keras"), reason))
+    for each in choices:
+        answer = None if config is None else _answer(gpu, each.model, Asked(config, used), rows)
+        of, learned_in = known_gpu(each.model.device_name), each.model.conditions.precision or FLOAT32
+        if of is not None and (of.name, learned_in) == (gpu.name, used):
+            is_measured = answer is not None and answer.ratio is None
+            return replace(_calibrated(each), answer=answer if is_measured else None)
+        if answer is not None:
+            return _answered(each, answer, used)
+    tf32 = own.tf32 if known_gpu(own.device_name) is not None else None
+    arithmetic = arithmetic_of(used, tf32 or "on", gpu)
+    notes = ["only our CNN's time is carried over to another GPU or precision"]
+    if config is not None:
+        from_ = own.device_name or "an unknown device"
+        notes = [f"nothing carries over from {from_}: with --model PATH a GPU's model answers, and its time does"]
+    if arithmetic == "tf32" and tf32 is None:
+        notes.append("tf32 is taken to be on")
+    return Device(gpu.name, used, arithmetic, gpu, roof_of(gpu, arithmetic), tuple(notes), choice, False)
+
+
+def _can_carry(saved: SavedModel) -> bool:
+    """Whether the model is of a GPU whose rates are known."""
+    try:
+        source_device(saved.conditions)
+    except ValueError:
+        return False
+    return True
+
+
+def _answer(gpu: Gpu, saved: SavedModel, asked: Asked, rows: Sequence[AggRow]) -> GpuAnswer | None:
+    """What `predict_perf --gpu` says; None where it has nothing to carry over from.
+
+    Raises:
+        ValueError: if the GPU is not known to have the precision.
+    """
+    try:
+        return answer_on(gpu, saved, asked, rows)
+    except ValueError:
+        if _can_carry(saved):
+            raise
+        return None
+
+
+def _answered(choice: Choice, answer: GpuAnswer, precision: str) -> Device:
+    """A GPU, or a precision, that the model's rows are not of."""
+    own, gpu = choice.model.conditions, answer.gpu
+    of = known_gpu(own.device_name)
+    name = own.device_name if of is not None and of.name == gpu.name else gpu.name
+    tf32 = answer.conditions.tf32 or own.tf32
+    try:
+        here = CarryDevice.of(gpu, precision, tf32)
+    except ValueError as error:  # measured all the same
+        return Device(name, precision, None, gpu, None, (f"no roofs: {error}",), choice, False, answer)
+    ratio = answer.ratio
+    if ratio is None and _can_carry(choice.model):
+        ratio = device_ratio(source_device(own), here)
+    roof = roof_of(gpu, here.arithmetic)
+    scale = None if ratio is None else ratio.value.value
+    return Device(name, precision, here.arithmetic, gpu, roof, (), choice, False, answer, scale)
+
+
+def _calibrated(choice: Choice) -> Device:
+    """The device of a model's rows, with its peaks where they are known."""
+    conditions = choice.model.conditions
+    name, precision, tf32 = conditions.device_name, conditions.precision, conditions.tf32
+    notes, arithmetic, roof = [], None, None
+    gpu = known_gpu(name)
+    if gpu is None:
+        kind = "a processor's" if device_kind_of(name) == "cpu" else "its"
+        notes.append(f"no roofs: {kind} peaks are not known ({name or 'the device of the rows is unknown'})")
+    else:
+        if precision is None or tf32 is None:
+            notes.append(f"the rows don't tell all: {precision or FLOAT32} is taken, with tf32 {tf32 or 'on'}")
+        try:
+            arithmetic = arithmetic_of(precision or FLOAT32, tf32 or "on", gpu)
+            roof = roof_of(gpu, arithmetic)
+        except ValueError as error:
+            notes.append(f"no roofs: {error}")
+    return Device(name, precision or FLOAT32, arithmetic, gpu, roof, tuple(notes), choice, True, None, 1.0)
+
+
+def roof_of(gpu: Gpu, arithmetic: str) -> Roof:
+    """A GPU's peaks, and what is assumed that launching a kernel costs.
+
+    Raises:
+        ValueError: if it has no such arithmetic.
+    """
+    if (rate := gpu.tflops(arithmetic)) is None:
+        raise ValueError(f"{gpu.name} has no known {arithmetic} rate.")
+    return Roof(rate * TERA, gpu.memory_bandwidth_gbs * GIGA, assumption("kernel_launch_sec", "gpu").value)
