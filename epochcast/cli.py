@@ -273,6 +273,11 @@ def significant(value: float, digits: int = 3) -> str:
     return f"{rounded:,.{max(0, digits - 1 - exponent)}f}"
 
 
+def range_text(low: float | None, high: float | None, unknown: str = "unknown") -> str:
+    """What lies between two ends for people: `0.458 to 0.489`, or the word for it where an end is unknown."""
+    return unknown if low is None or high is None else f"{significant(low)} to {significant(high)}"
+
+
 def percent(share: float) -> str:
     return f"{significant(100 * share)} %"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from epochcast.cli import not_negative_float, positive_float
@@ -13,6 +14,13 @@ if TYPE_CHECKING:
 
 DEFAULT = ENERGY_FORMULAS[0]
 FLAGS = ("region", "usd_per_kwh", "gco2_per_kwh", "pue", "usd_per_gpu_hour", "host_w", "embodied", "energy_formula")
+
+
+HELP = {  # what means something else to one command or another
+    "region": "several give a table",
+    "usd_per_gpu_hour": "price of a GPU in a cloud; default: its on-demand offers on record",
+    "embodied": "also the CO2e of making the GPU, a line of its own with its assumptions",
+}
 
 
 def region_list(text: str) -> list[Place]:
@@ -37,14 +45,19 @@ def pue(text: str) -> float:
     return value
 
 
-def add_footprint_flags(parser: argparse._ActionsContainer) -> None:
-    """Flags of energy, money and CO2; `rules_of` reads them."""
+def add_footprint_flags(parser: argparse._ActionsContainer, own_help: Mapping[str, str] | None = None) -> None:
+    """Flags of energy, money and CO2; `rules_of` reads them.
+
+    Args:
+        own_help: what this command says of flags in HELP.
+    """
+    words = {**HELP, **(own_help or {})}
     parser.add_argument(
         "--region",
         type=region_list,
         metavar="LIST",
-        help="where the run is done: country or zone, e.g. DE or US-CA; several give a table; default: world average, "
-        "not your location (epochcast facts carbon lists them)",
+        help=f"where runs are done: country or zone, e.g. DE or US-CA; {words['region']}; default: world average, not "
+        "your location (epochcast facts carbon lists them)",
     )
     parser.add_argument(
         "--usd_per_kwh", type=not_negative_float, metavar="USD", help="price of electricity; default: the region's"
@@ -58,23 +71,14 @@ def add_footprint_flags(parser: argparse._ActionsContainer) -> None:
         metavar="PUE",
         help="energy of the building over that of its computers; default: 1, a box alone",
     )
-    parser.add_argument(
-        "--usd_per_gpu_hour",
-        type=not_negative_float,
-        metavar="USD",
-        help="price of a GPU in a cloud; default: its on-demand offers on record",
-    )
+    parser.add_argument("--usd_per_gpu_hour", type=not_negative_float, metavar="USD", help=words["usd_per_gpu_hour"])
     parser.add_argument(
         "--host_w",
         type=not_negative_float,
         metavar="W",
         help="mean power of the box without its GPU; default: unknown, energy is the GPU board's only",
     )
-    parser.add_argument(
-        "--embodied",
-        action="store_true",
-        help="also the CO2e of making the GPU, a line of its own with its assumptions",
-    )
+    parser.add_argument("--embodied", action="store_true", help=words["embodied"])
     parser.add_argument(
         "--energy_formula",
         choices=ENERGY_FORMULAS,

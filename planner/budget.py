@@ -17,6 +17,7 @@ class Unit:
     name: str  # as plan.json's `budget_unit` says it
     key: str  # as names of flags and columns end: --budget_kwh, total_kwh
     word: str  # for people
+    one: str  # the same for one of it: gain per second
     fineness: int  # whole numbers of the exact search in one
 
     def up(self, amount: float) -> int:
@@ -45,11 +46,11 @@ class Unit:
         return clock(amount) if self == SECONDS else self.text(amount)
 
 
-SECONDS = Unit("s", "sec", "s", 10**3)
+SECONDS = Unit("s", "sec", "s", "second", 10**3)
 # 1e-8 kWh is 0.036 J: fine beside any run, and the costs of runs up to 21 kWh may still be squared in 64 bits
-KWH = Unit("kwh", "kwh", "kWh", 10**8)
-USD = Unit("usd", "usd", "USD", 10**8)
-KGCO2 = Unit("kgco2", "kgco2", "kgCO2e", 10**8)
+KWH = Unit("kwh", "kwh", "kWh", "kWh", 10**8)
+USD = Unit("usd", "usd", "USD", "USD", 10**8)
+KGCO2 = Unit("kgco2", "kgco2", "kgCO2e", "kgCO2e", 10**8)
 UNITS = {unit.name: unit for unit in (SECONDS, KWH, USD, KGCO2)}
 
 
@@ -66,12 +67,19 @@ class Price:
     """What each second of a run costs in the plan's unit.
 
     The ends of `per_sec` hold what is common to all runs (a price's spread, the band of a power model): they widen what
-    a plan may cost in all, and average out over no number of runs.
+    a plan may cost in all, and average out over no number of runs. It has none where the energy's error is unknown.
     """
 
     per_sec: Interval
     sd: float | None = None  # relative standard deviation of this configuration's own energy; None: unknown
     board: BoardShare | None = None  # None: energy measured later would say nothing, as of a rent
+    shared: tuple[str, ...] = ()  # what is common to all runs and has a known spread: power, price, carbon, making
+    unknown: tuple[str, ...] = ()  # what nothing tells the error of: energy, formula, price, carbon
+
+    @property
+    def known(self) -> Interval:
+        """`per_sec` without ends where those are its value alone, and it may be off by what nobody knows."""
+        return self.per_sec if self.shared or not self.unknown else Interval(self.per_sec.value)
 
 
 @dataclass(frozen=True, slots=True)

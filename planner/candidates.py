@@ -92,6 +92,13 @@ class Candidate:
             return sd_sec
         return math.hypot(sd_sec * self.price.per_sec.value, (self.price.sd or 0.0) * self.cost)
 
+    @property
+    def cost_upper(self) -> float | None:
+        """What `cost` stays within at 95 %, all that runs share as expected; None where its error is unknown."""
+        sd = self.cost_sd
+        is_unknown = sd is None or (self.price is not None and self.price.sd is None)
+        return None if sd is None or is_unknown else self.cost + HALF_WIDTH_SDS * sd
+
 
 @dataclass(frozen=True, slots=True)
 class CostRules:

@@ -63,12 +63,27 @@ class Plan:
 
     @property
     def band(self) -> Interval | None:
-        """`cost` with the ends that prices and power have in common for all runs; None for a plan in seconds."""
+        """`cost` with the ends that prices and power have in common for all runs; None for a plan in seconds.
+
+        No ends where a run's are unknown, or nothing is known of what may be off.
+        """
         costs = [c.price.per_sec.times(c.total_sec) for c in self.chosen if c.price is not None]
+        if not costs:
+            return None
         ends = [(cost.low, cost.high) for cost in costs if cost.low is not None and cost.high is not None]
-        if len(ends) < len(costs):
+        if len(ends) < len(costs) or (self.unknown and not self.shared):
             return Interval(self.cost)
-        return Interval(self.cost, *(math.fsum(side) for side in zip(*ends, strict=True))) if ends else None
+        return Interval(self.cost, *(math.fsum(side) for side in zip(*ends, strict=True)))
+
+    @property
+    def shared(self) -> list[str]:
+        """What is common to all runs and has a known spread, over all prices."""
+        return sorted({name for c in self.chosen if c.price is not None for name in c.price.shared})
+
+    @property
+    def unknown(self) -> list[str]:
+        """What nothing tells the error of, over all prices."""
+        return sorted({name for c in self.chosen if c.price is not None for name in c.price.unknown})
 
     @property
     def budget_used(self) -> float:

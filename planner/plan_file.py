@@ -16,7 +16,6 @@ from epochcast.cells import columns
 from epochcast.environment import box_device_name, utc_now
 from epochcast.interval import Interval
 from epochcast.schema import Conditions, RunConfig, RunRecord, RunSpec
-from model.intervals import HALF_WIDTH_SDS
 from planner.budget import SECONDS, UNITS, BoardShare, Budget, Price, Unit
 from planner.candidates import Candidate
 from planner.margin import Margin
@@ -133,7 +132,7 @@ def plan_json(
         "total_sec": plan.total_sec,
         f"total_{unit.key}": plan.cost,
         f"upper_{unit.key}": plan.upper,
-        **({} if band is None else {f"total_{unit.key}_low": band.low, f"total_{unit.key}_high": band.high}),
+        **({} if band is None else _band_json(plan, band)),
         "budget_used": plan.budget_used,
         "notes": list(notes),
         "chosen": runs(plan.chosen),
@@ -141,6 +140,13 @@ def plan_json(
         "measured": [list(asdict(config).values()) for config in knowledge.measured],
         "train_n": knowledge.train_n,
     }
+
+
+def _band_json(plan: Plan, band: Interval) -> dict[str, Any]:
+    """The ends of what a plan may cost, of what they are, and what they do not hold; null is unknown."""
+    key = plan.budget.unit.key
+    ends = {f"total_{key}_low": band.low, f"total_{key}_high": band.high}
+    return {**ends, "range_of": plan.shared, "range_unknown": plan.unknown}
 
 
 def _run_json(candidate: Candidate, unit: Unit, conditions: Conditions, suffix: str, is_must: bool) -> dict[str, Any]:
@@ -159,8 +165,8 @@ def _run_json(candidate: Candidate, unit: Unit, conditions: Conditions, suffix: 
     run |= {"total_sec": candidate.run.value, "total_sec_upper": candidate.run.high}
     if (price := candidate.price) is not None:
         one = replace(candidate, repeats=1)
-        upper = None if one.cost_sd is None else one.cost + HALF_WIDTH_SDS * one.cost_sd
-        run |= {f"total_{unit.key}": one.cost, f"total_{unit.key}_upper": upper, "price": asdict(price)}
+        told = asdict(replace(price, per_sec=price.known))
+        run |= {f"total_{unit.key}": one.cost, f"total_{unit.key}_upper": one.cost_upper, "price": told}
     return run | {
         "value": candidate.value / candidate.repeats,
         "acc": candidate.acc,
@@ -235,11 +241,22 @@ def _price_of(values: Mapping[str, Any]) -> Price:
     if not value:
         raise ValueError("per_sec is 0")
     ends = () if per_sec["low"] is None else (_number(per_sec, "low"), _number(per_sec, "high", least=value))
+    if ends and ends[0] > value:
+        raise ValueError(f"low is {ends[0]!r}")
     return Price(
         Interval(value, *ends),
         None if sd is None else _number(values, "sd"),
         None if board is None else BoardShare(_number(board, "watts"), _number(board, "per_j")),
+        _names(values, "shared"),
+        _names(values, "unknown"),
     )
+
+
+def _names(values: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    names = values[name]
+    if not isinstance(names, list) or not all(isinstance(each, str) for each in names):
+        raise ValueError(f"{name} is {names!r}")
+    return tuple(names)
 
 
 def _run_of(run: Mapping[str, Any], unit: Unit) -> PlanRun:

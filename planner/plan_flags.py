@@ -157,7 +157,14 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--model", type=Path, metavar="PATH", help="time model that predicts what was not measured; default: chosen"
     )
 
-    add_footprint_flags(parser.add_argument_group("what energy costs (budgets of energy, money or CO2)"))
+    add_footprint_flags(
+        parser.add_argument_group("what energy costs (budgets of energy, money or CO2)"),
+        {
+            "region": "one place",
+            "usd_per_gpu_hour": "rent of a GPU: a budget of USD is then one of rent; default: of electricity",
+            "embodied": "the CO2e of making the GPU counts in a budget of CO2 as well",
+        },
+    )
 
     out = parser.add_argument_group("output")
     out.add_argument("--json", action="store_true", help="print one JSON object, the runs under chosen")
@@ -172,7 +179,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         nargs="?",
         const=plans_dir() / "front.png",
         metavar="PATH",
-        help="print and draw what more time would buy; default: results/plans/front.png",
+        help="print and draw what a larger budget would buy; default: results/plans/front.png",
     )
     arguments = parser.parse_args(argv)
     if arguments.out is not None and arguments.out.suffix != ".json":

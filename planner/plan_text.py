@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from epochcast.cli import clock, percent, significant, table_text
-from model.intervals import HALF_WIDTH_SDS
+from epochcast.cli import clock, percent, range_text, significant, table_text
 from planner.budget import SECONDS
 from planner.candidates import Candidate
 from planner.front import neighbours
@@ -16,6 +15,13 @@ from planner.worth import VALUE_LABELS
 HEADER = ("configuration", "overhead s", "first epoch s", "s/epoch", "total s")
 _WORTH = ("acc", "images/s", "value")
 _DIGITS = {"acc": 5, "thr": 6, "best_acc": 4, "info": 3}
+_WHY_UNKNOWN = {
+    "energy": "too few runs measured energy",
+    "formula": "the formula tells none",
+    "price": "no range of the price is known",
+    "carbon": "no range of the carbon is known",
+}
+_EXPECTED = {"formula": "the formula", "making": "the making of the GPU"}  # the others' names are words
 
 
 def plan_lines(answer: Answer) -> list[str]:
@@ -52,15 +58,11 @@ def _cost_lines(answer: Answer) -> list[str]:
     """What a plan takes of its budget: expected where that is no time, its range, and with the margin."""
     plan, unit = answer.plan, answer.plan.budget.unit
     lines, if_so, more = [], "", "longer"
-    if (band := plan.band) is not None:
+    if unit != SECONDS:
         lines.append(f"total_{unit.key}: {significant(plan.cost, 6)} expected")
-        more = "more"
-        if band.low is None or band.high is None:
-            lines.append(f"range_{unit.key}: unknown: the formula tells none")
-        elif band.low < band.high:
-            ends = f"{significant(band.low)} to {significant(band.high)}"
-            lines.append(f"range_{unit.key}: {ends} by power and prices, common to all runs: no margin holds it")
-            if_so = ", if power and prices are as expected"
+        more, if_so = "more", _if_so(plan)
+        if plan.shared or plan.unknown:
+            lines.append(f"range_{unit.key}: {_range(plan)}")
     if not plan.margin.quantile:
         return [*lines, f"upper_{unit.key}: no margin: about half of such plans overrun"]
     told = significant(plan.upper, 6) + (f" ({clock(plan.upper)})" if unit == SECONDS else "")
@@ -69,12 +71,36 @@ def _cost_lines(answer: Answer) -> list[str]:
     return [*lines, f"upper_{unit.key}: {told} {promise}"]
 
 
+def _range(plan: Plan) -> str:
+    """What a plan may cost in all by what its runs share, and what of that is unknown."""
+    band = plan.band
+    if band is None or band.low is None:
+        return f"unknown: {'; '.join(_WHY_UNKNOWN[name] for name in plan.unknown)}"
+    ends = f"{range_text(band.low, band.high)} by {_named(plan.shared)}"
+    if not plan.unknown:
+        return f"{ends}, common to all runs: no margin holds it"
+    lacking = "; ".join(f"the {name}'s range is unknown" for name in plan.unknown)
+    return f"{ends} alone; {lacking}; no margin holds either"
+
+
+def _if_so(plan: Plan) -> str:
+    """What a promise does not cover: all that runs share, and what nothing tells the error of."""
+    names = {*plan.shared, *plan.unknown} - ({"power"} if "energy" in plan.unknown else set())
+    if not names:
+        return ""
+    return f", if {_named(sorted(names))} {'is' if len(names) == 1 else 'are'} as expected"
+
+
+def _named(names: Sequence[str]) -> str:
+    words = [_EXPECTED.get(name, name) for name in names]
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+
+
 def _cells(candidate: Candidate) -> list[object]:
-    sd = candidate.cost_sd
-    upper = None if sd is None else candidate.cost + HALF_WIDTH_SDS * sd
     parts = [candidate.overhead.value, candidate.first_epoch.value, candidate.steady.value, candidate.total_sec]
     parts += [] if candidate.price is None else [candidate.cost]
-    return [str(candidate.config), *parts, upper, candidate.acc, candidate.images_per_sec, candidate.value]
+    known = [candidate.acc, candidate.images_per_sec, candidate.value]
+    return [str(candidate.config), *parts, candidate.cost_upper, *known]
 
 
 def _marks(candidate: Candidate) -> str:

@@ -1,16 +1,18 @@
 """What each second of a run costs in energy, money or CO2, by the rules of a footprint.
 
 What is one configuration's own (the spread of its measured energy, that of the powers its is guessed from) enters its
-error. What all runs share (the band of a power model, the spread of a price or of a grid's carbon) is kept as a band.
+error. What all runs share (the band of a power model, the spread of a price or of a grid's carbon) is kept as a band,
+and what nothing tells the error of is named.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from epochcast.cli import significant
+from epochcast.cli import range_text, significant
 from epochcast.facts import Gpu
 from epochcast.footprint import (
     G_PER_KG,
@@ -21,6 +23,7 @@ from epochcast.footprint import (
     FootprintRules,
     Rate,
     Rates,
+    embodied,
     footprint,
     rates_of,
     together,
@@ -36,6 +39,9 @@ from model.run_energy import MeasuredBoard, measured_board, run_energy
 from model.startup import WholeRun
 from planner.budget import KGCO2, KWH, USD, BoardShare, Price, Unit
 from planner.candidates import Candidate
+
+_NEARLY = 1e-9  # ends as near as that, relative to the value, differ by rounding alone
+_NAME_A_PRICE = "Name a price"
 
 
 def with_prices(
@@ -58,7 +64,7 @@ def with_prices(
     (rates,) = rates_of(rules, gpu)
     if unit == USD and rules.usd_per_gpu_hour is not None:
         per_sec = rules.usd_per_gpu_hour / SEC_PER_HOUR
-        _refuse_nothing(per_sec, "--usd_per_gpu_hour")
+        _refuse_nothing(per_sec, "--usd_per_gpu_hour 0", _NAME_A_PRICE)
         price = Price(Interval(per_sec, per_sec, per_sec), 0.0)
         note = f"USD are rent: {rules.usd_per_gpu_hour:g} a GPU hour, as given, from the start of a process to its exit"
         return [replace(c, price=price) for c in candidates], [note]
@@ -76,8 +82,17 @@ def _exactly(value: float) -> Interval:
     return Interval(value, value, value)
 
 
+def _around(value: float, low: float, high: float) -> Interval:
+    """A value with its ends, those that differ by rounding alone taken as the value itself."""
+    return Interval(value, *(value if math.isclose(end, value, rel_tol=_NEARLY) else end for end in (low, high)))
+
+
+def _is_spread(value: Interval) -> bool:
+    return value.low is not None and value.high is not None and value.low < value.high
+
+
 def _as_known(rates: Rates) -> Rates:
-    """The rates, those of a single source taken as exact, so that what else is known of a range is not lost."""
+    """The rates, one without a range as if exact, so that what else is known is not lost; `_Pricer` names it."""
 
     def known(rate: Rate) -> Rate:
         return rate if rate.value.low is not None else replace(rate, value=_exactly(rate.value.value))
@@ -86,11 +101,9 @@ def _as_known(rates: Rates) -> Rates:
     return replace(rates, g_per_kwh=known(rates.g_per_kwh), usd_per_kwh=electricity)
 
 
-def _refuse_nothing(cost: float, flag: str) -> None:
+def _refuse_nothing(cost: float, what: str, mend: str) -> None:
     if not cost > 0:
-        raise ValueError(
-            f"{flag} 0 makes every run free: there is nothing to budget. Name a price, or plan in seconds."
-        )
+        raise ValueError(f"{what} makes every run free: there is nothing to budget. {mend}, or plan in seconds.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,13 +142,36 @@ class _Pricer:
         sec, joules = candidate.run.value, energy.board.joules.value
         self.found = footprint(energy.board, _exactly(sec), self.known)
         cost, per_kwh = self._cost(self.found)
-        _refuse_nothing(cost.value, "--usd_per_kwh" if self.unit == USD else "--gco2_per_kwh")
+        if self.unit == USD:
+            _refuse_nothing(cost.value, "--usd_per_kwh 0", _NAME_A_PRICE)
+        elif self.unit == KGCO2:
+            _refuse_nothing(cost.value, "--gco2_per_kwh 0", "Count the making of the GPU with --embodied")
+        shared, unknown = self._range_of(energy)
         if energy.board.has_overhead:  # of its error nothing is known, and no measured energy corrects a formula
-            return Price(Interval(cost.value / sec), energy.sd)
+            return Price(Interval(cost.value / sec), energy.sd, None, shared, unknown)
         share = BoardShare(joules / sec, per_kwh * (self.rules.pue or 1.0) / J_PER_KWH)
         assert self.found.wall_kwh is not None
         own = joules * share.per_j / cost.value  # the board's part of the cost; its own error is that much of all
-        return Price(cost.times(1 / sec), None if energy.sd is None else own * energy.sd, share)
+        return Price(cost.times(1 / sec), None if energy.sd is None else own * energy.sd, share, shared, unknown)
+
+    def _range_of(self, energy: _Energy) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """What all runs share that has a known spread, and what nothing tells the error of."""
+        shared, unknown = [], []
+        if energy.board.has_overhead:
+            unknown.append("formula")
+        elif energy.sd is None:
+            unknown.append("energy")
+        elif _is_spread(energy.board.joules):
+            shared.append("power")
+        rates = {USD: ("price", self.rates.usd_per_kwh), KGCO2: ("carbon", self.rates.g_per_kwh)}
+        name, rate = rates.get(self.unit, ("", None))
+        if rate is not None and rate.value.low is None:
+            unknown.append(name)
+        elif rate is not None and _is_spread(rate.value):
+            shared.append(name)
+        if self.unit == KGCO2 and self.rules.has_embodied and _is_spread(embodied().kg_co2e):
+            shared.append("making")
+        return tuple(shared), tuple(unknown)
 
     def _cost(self, found: Footprint) -> tuple[Interval, float]:
         """What a run costs, and what a kWh does."""
@@ -167,8 +203,8 @@ class _Pricer:
         basis = "measured" if per_epoch.was_measured else per_epoch.basis
         own, all_in = per_epoch.joules.times(candidate.epochs), found.joules
         if own.low is None or own.high is None or all_in.low is None or all_in.high is None:
-            return _Energy(replace(found, joules=_exactly(all_in.value)), None, basis)
-        shared = Interval(all_in.value, all_in.low + own.value - own.low, all_in.high - own.high + own.value)
+            return _Energy(replace(found, joules=Interval(all_in.value)), None, basis)
+        shared = _around(all_in.value, all_in.low + own.value - own.low, all_in.high - own.high + own.value)
         half = max(own.value - own.low, own.high - own.value)
         return _Energy(replace(found, joules=shared), half / HALF_WIDTH_SDS / all_in.value, basis)
 
@@ -214,6 +250,5 @@ class _Pricer:
         amount = f"{significant(rate.value.value)} {unit}"
         if given is not None:
             return f"{amount}, as given"
-        low, high = rate.value.low, rate.value.high
-        ends = "range unknown" if low is None or high is None else f"{significant(low)} to {significant(high)}"
-        return f"{amount} ({rate.words}; {ends}); {place_words(self.found)}"
+        ends = range_text(rate.value.low, rate.value.high)
+        return f"{amount} ({rate.words}; range {ends}); {place_words(self.found)}"

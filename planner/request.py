@@ -16,7 +16,7 @@ from epochcast.footprint import FootprintRules
 from epochcast.paths import runs_agg_csv
 from epochcast.schema import TRAIN_N, AggRow, Conditions, RunConfig
 from model.predictor import SavedModel, choose_model
-from planner.budget import SECONDS, Budget
+from planner.budget import SECONDS, Budget, Unit
 from planner.candidates import Candidate, CostRules, Offer, default_grid, make_candidates
 from planner.device_memory import without_too_large
 from planner.margin import NO_MARGIN, Margin
@@ -127,7 +127,7 @@ def plan_budget(request: Request) -> Answer:
         + price_notes
         + memory_notes
         + value_notes
-        + _value_notes(value, [*must, *candidates], request.rules.epochs)
+        + _value_notes(value, [*must, *candidates], request.rules.epochs, request.budget.unit)
     )
     if _is_windowed(rows):
         notes.append(
@@ -184,12 +184,12 @@ def _model_of(request: Request, rows: Sequence[AggRow], notes: list[str]) -> Sav
     return choice.model
 
 
-def _value_notes(value: str, candidates: Sequence[Candidate], epochs: int) -> list[str]:
+def _value_notes(value: str, candidates: Sequence[Candidate], epochs: int, unit: Unit) -> list[str]:
     """What a value is not: accuracies of other epochs, gains of no proof."""
     if value == "info":
         return [
-            "info is chosen greedily by gain per second: not proven optimal, at least (1 - 1/e) / 2 of the best for a "
-            "submodular gain (Leskovec et al. 2007)"
+            f"info is chosen greedily by gain per {unit.one}: not proven optimal, at least (1 - 1/e) / 2 of the best "
+            "for a submodular gain (Leskovec et al. 2007)"
         ]
     after = sorted({c.acc_epochs for c in candidates if c.acc_epochs not in (None, epochs)} - {None})
     if value in ("acc", "best_acc") and after:

@@ -75,8 +75,9 @@ class _PlanTurns:
             if after:
                 self.ledger.write("refused", run_ids=after, **{f"left_{unit.key}": left})
             return None
-        expected, price = self.course.expected(run), run.candidate.price
-        values = {"expected_sec": self.course.expected_sec(run), f"expected_{unit.key}": expected}
+        corrected = self.course.corrected(run.candidate)
+        expected, price = corrected.cost, corrected.price
+        values = {"expected_sec": corrected.total_sec, f"expected_{unit.key}": expected}
         values[f"upper_{unit.key}"] = self.course.upper(run)
         self.say(f"{run.candidate.config}: about {unit.text(expected)}, {unit.clock(left)} left")
         self.ledger.write("run_started", run_id=run.planned.run_id, **values)
@@ -171,17 +172,20 @@ def _resume(course: Course, ledger: Ledger, runs: Path, say: Say) -> None:
             f"{runs.absolute()} has no row of {lost[0]}, which is done by {ledger.path}. Name the table that has it "
             "with --runs."
         )
-    done_outside = []
+    cut_short, done_outside = [], []
     for run_id, outcome in outcomes.items():
         if (status := status_of(outcome, course.plan)) in REPEATED_STATUSES:
             continue
         if (run_id, status) in noted:
             _take(outcome, ours[run_id], course)
         elif run_id in starts and outcome.grid_id == course.plan.plan_id:  # cut off between the tables and the ledger
-            ledger.reach(float(starts[run_id]["used_sec"]) + (outcome.wall_sec or 0.0))
-            _note_end(outcome, ours[run_id], course, ledger)
+            cut_short.append(outcome)
         else:
             done_outside.append(outcome)
+    for outcome in cut_short:  # after all that was noted: what those measured corrects what these cost
+        run_id = str(outcome.run_id)
+        ledger.reach(float(starts[run_id]["used_sec"]) + (outcome.wall_sec or 0.0))
+        _note_end(outcome, ours[run_id], course, ledger)
     if (cut_off := _cut_off(ledger.lines)) is not None:
         say(f"{ours[cut_off].candidate.config if cut_off in ours else cut_off} was cut off; the time it took counts")
     for outcome in done_outside:
@@ -210,7 +214,7 @@ def _note_end(
     parts: dict[str, Any] = asdict(Actual.of(outcome)) if isinstance(outcome, RunRecord) else {}
     values = {"status": status_of(outcome, course.plan), "wall_sec": outcome.wall_sec, **parts}
     if (price := run.candidate.price) is not None:
-        values |= {"cost": cost_of(outcome, price), "is_outside": is_outside}
+        values |= {"cost": cost_of(outcome, price, course.energy_factor), "is_outside": is_outside}
     ledger.write("run_ended", run_id=run.planned.run_id, **values)
     _take(outcome, run, course)
 

@@ -1,8 +1,8 @@
 """What of a plan's budget is used, in its unit.
 
-A budget in seconds is used by the clock, as the ledger keeps it. Any other is used by the runs: each by its planned
-cost per second for as long as it lasted, or by the energy that it measured; one that was cut off up to its last sign of
-life.
+A budget in seconds is used by the clock, as the ledger keeps it. Any other is used by the runs: each by the energy that
+it measured, else by its planned cost per second, corrected by what the runs before it measured, for as long as it
+lasted; one that was cut off up to its last sign of life.
 """
 
 from __future__ import annotations
@@ -12,17 +12,22 @@ from dataclasses import dataclass
 from typing import Any
 
 from epochcast.schema import FailureRecord, RunRecord
-from planner.budget import SECONDS, Price
+from planner.budget import SECONDS, Price, Unit
 from planner.ledger import Ledger
 from planner.plan_file import SavedPlan
 
 
-def cost_of(outcome: RunRecord | FailureRecord, price: Price | None) -> float:
-    """What a run took of a budget, in its unit; `price` is that of its plan, None for seconds."""
+def cost_of(outcome: RunRecord | FailureRecord, price: Price | None, energy_factor: float = 1.0) -> float:
+    """What a run took of a budget, in its unit.
+
+    Args:
+        price: that of its plan, None for seconds.
+        energy_factor: what other runs tell of every second's cost over the planned one; for one that measured none.
+    """
     wall_sec = outcome.wall_sec or 0.0
     if price is None:
         return wall_sec
-    return wall_sec * price.per_sec.value * (energy_ratio(outcome, price) or 1.0)
+    return wall_sec * price.per_sec.value * (energy_ratio(outcome, price) or energy_factor)
 
 
 def energy_ratio(outcome: RunRecord | FailureRecord, price: Price | None) -> float | None:
@@ -54,25 +59,40 @@ class _Stretch:
     run_id: str
     start_sec: float
     end_sec: float
+    per_sec: float  # what a second of it was expected to cost when it was started
+
+    @property
+    def cost(self) -> float:
+        return (self.end_sec - self.start_sec) * self.per_sec
 
 
 def used(plan: SavedPlan, ledger: Ledger) -> float:
-    """How much of the plan's budget is used, in its unit."""
-    if plan.budget.unit == SECONDS:
+    """How much of the plan's budget is used, in its unit.
+
+    Raises:
+        ValueError: if the ledger of a plan in another unit than seconds does not tell what a run was expected to cost.
+    """
+    unit = plan.budget.unit
+    if unit == SECONDS:
         return ledger.used_sec
-    runs = (*plan.chosen, *plan.left_out)
-    return _used_by_runs(ledger.lines, {run.planned.run_id: run.candidate.price for run in runs})
+    try:
+        return _used_by_runs(ledger.lines, unit)
+    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+        raise ValueError(
+            f"{ledger.path}: a run's start does not tell its expected_sec and expected_{unit.key}. Move the file aside."
+        ) from None
 
 
-def _used_by_runs(lines: Sequence[Mapping[str, Any]], prices: Mapping[str, Price | None]) -> float:
+def _used_by_runs(lines: Sequence[Mapping[str, Any]], unit: Unit) -> float:
     total = 0.0
     running: _Stretch | None = None
     is_on = False  # whether the session that began it goes on
     for line in lines:
         event, at_sec = line["event"], float(line["used_sec"])
         if event == "run_started":
-            total += _cut_off_cost(running, prices)
-            running, is_on = _Stretch(str(line["run_id"]), at_sec, at_sec), True
+            total += 0.0 if running is None else running.cost
+            per_sec = float(line[f"expected_{unit.key}"]) / float(line["expected_sec"])
+            running, is_on = _Stretch(str(line["run_id"]), at_sec, at_sec, per_sec), True
         elif event == "run_ended":
             total += float(line.get("cost") or 0.0)
             if running is not None and running.run_id == line["run_id"] and not line.get("is_outside"):
@@ -81,11 +101,4 @@ def _used_by_runs(lines: Sequence[Mapping[str, Any]], prices: Mapping[str, Price
             is_on = False
         elif running is not None and is_on:
             running.end_sec = at_sec
-    return total + _cut_off_cost(running, prices)
-
-
-def _cut_off_cost(running: _Stretch | None, prices: Mapping[str, Price | None]) -> float:
-    price = None if running is None else prices.get(running.run_id)
-    if running is None or price is None:
-        return 0.0
-    return (running.end_sec - running.start_sec) * price.per_sec.value
+    return total + (0.0 if running is None else running.cost)

@@ -32,8 +32,11 @@ def priced(runs, seed=None, watts=200.0, sd=0.02, half=0.3):
         each = watts if seed is None else draw.uniform(0.5, 2) * watts
         per_sec = each / 3.6e6
         own = sd if seed is None else draw.uniform(0, 2 * sd)
-        ends = () if half is None else ((1 - half) * per_sec, (1 + half) * per_sec)
-        return Price(Interval(per_sec, *ends), own, BoardShare(each, 1 / 3.6e6))
+        board = BoardShare(each, 1 / 3.6e6)
+        if half is None:
+            return Price(Interval(per_sec), own, board, unknown=("energy",))
+        ends = ((1 - half) * per_sec, (1 + half) * per_sec)
+        return Price(Interval(per_sec, *ends), own, board, shared=("power",) if half else ())
 
     return [replace(run, price=price()) for run in runs]
 

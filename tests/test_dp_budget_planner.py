@@ -14,8 +14,11 @@ from PIL import Image
 from rows import agg_row, assert_one_clear_error
 
 from collect.run_one import parse
+from epochcast.cli import range_text
 from epochcast.files import sha256_of
+from epochcast.interval import Interval
 from epochcast.paths import pretrained_dir, runs_agg_csv
+from epochcast.places import Place, Sourced
 from epochcast.schema import AggRow, RunRecord, RunSpec
 from epochcast.tables import check_appendable, write_table
 from planner import request
@@ -343,9 +346,9 @@ def test_the_command_prints_a_plan_of_energy_in_its_unit_and_draws_and_writes_it
     assert header.split()[9:14] == ["kgCO2e", "95", "%", "within", "acc"]
     assert "total_kgco2: 0.00118667 expected" in lines
     (ends,) = [line for line in lines if line.startswith("range_kgco2: ")]
-    assert ends == "range_kgco2: 0.000844 to 0.00120 by power and prices, common to all runs: no margin holds it"
+    assert ends == "range_kgco2: 0.000844 to 0.00120 by power, common to all runs: no margin holds it"
     (upper,) = [line for line in lines if line.startswith("upper_kgco2: 0.00120")]
-    assert upper.endswith(" with the margin: 90.0 % of such plans take no more, if power and prices are as expected")
+    assert upper.endswith(" with the margin: 90.0 % of such plans take no more, if power is as expected")
     assert any(re.fullmatch(r"budget_used: 98\.\d %\s+of 0\.00122000 kgCO2e", line) for line in lines)
     assert "best 1 of 1 left out, and the kgCO2e that the budget lacks for each:" in lines
     assert any(re.match(r"0\.00122 kgCO2e .* this plan", line) for line in lines)
@@ -354,6 +357,56 @@ def test_the_command_prints_a_plan_of_energy_in_its_unit_and_draws_and_writes_it
         assert [float(row["total_kgco2"]) > 0 for row in csv.DictReader(file)] == [True, True]
     with Image.open(files["plot"]) as image:
         image.load()
+
+
+@pytest.mark.parametrize(
+    ("flags", "is_few", "ends", "if_so"),
+    [
+        ([], False, "{band} by power, common to all runs: no margin holds it", ", if power is as expected"),
+        ([], True, "unknown: too few runs measured energy", ", if energy is as expected"),
+        (
+            ["--energy_formula", "mlcost"],
+            False,
+            "unknown: the formula tells none",
+            ", if the formula is as expected",
+        ),
+        (
+            ["--region", "XA"],
+            False,
+            "{band} by power alone; the price's range is unknown; no margin holds either",
+            ", if power and price are as expected",
+        ),
+        (
+            ["--region", "XA"],
+            True,
+            "unknown: too few runs measured energy; no range of the price is known",
+            ", if energy and price are as expected",
+        ),
+        (
+            ["--region", "XA", "--overhead_sec", 0],
+            False,
+            "unknown: no range of the price is known",
+            ", if price is as expected",
+        ),
+        (["--overhead_sec", 0], False, None, ""),
+    ],
+)
+def test_a_promise_names_all_that_it_takes_as_expected(table, capsys, monkeypatch, flags, is_few, ends, if_so):
+    place = Place("XA", "Exampleland", *[Sourced(Interval(value), "2024", "a table", "") for value in (100.0, 0.5)])
+    monkeypatch.setattr("epochcast.places.find_place", lambda text: place)
+    own = [] if "--region" in flags else ["--usd_per_kwh", 0.5]
+    same = [dataclasses.replace(row, first_epoch_sec_mean=row.avg_time_mean) for row in ROWS]
+    known = [dataclasses.replace(metered(row), n_energy=2 if is_few else 6) for row in same]
+    write_table(table, known, AggRow)
+    asked = ["--budget_usd", 1, "--epochs", 10, "--value", "count", "--runs_agg", table, *own, *flags]
+    lines = lines_of(capsys, *asked)
+    answer = answer_of(capsys, *asked)
+    band = range_text(answer["total_usd_low"], answer["total_usd_high"])
+    told = [line.removeprefix("range_usd: ") for line in lines if line.startswith("range_usd: ")]
+    assert told == ([] if ends is None else [ends.format(band=band)])
+    assert (answer["total_usd_low"] is None) == (ends is not None and ends.startswith("unknown"))
+    (upper,) = [line for line in lines if line.startswith("upper_usd: ")]
+    assert upper.partition("take no more")[2] == if_so
 
 
 def test_money_is_electricity_or_rent_whichever_is_named(metered_table, capsys):
@@ -365,6 +418,16 @@ def test_money_is_electricity_or_rent_whichever_is_named(metered_table, capsys):
     rent = answer_of(capsys, *flags, "--budget_usd", 1, "--usd_per_gpu_hour", 3.6)
     assert rent["total_usd"] == pytest.approx(103 * 0.001)
     assert [run["price"]["board"] is None for run in rent["chosen"]] == [True] * 3
+
+
+def test_the_help_says_what_flags_mean_to_a_plan(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "give a table" not in text
+    assert "on-demand offers" not in text
+    assert "rent of a GPU: a budget of USD is then one of rent; default: of electricity" in text
+    assert "what more time would buy" not in text
 
 
 def test_what_a_unit_cannot_tell_is_one_clear_error(table, capsys):

@@ -83,3 +83,14 @@ def test_what_cannot_be_meant_is_one_error_of_usage(argv, message, capsys):
 def test_flags_that_contradict_each_other_are_refused():
     with pytest.raises(ValueError, match="counts host and cooling itself"):
         rules_of(parse("--energy_formula", "mlcost", "--pue", "1.3"))
+
+
+def test_what_a_flag_means_to_one_command_alone_is_in_its_help():
+    usual, own = make_parser("try", "Try.", "try"), make_parser("try", "Try.", "try")
+    add_footprint_flags(usual)
+    add_footprint_flags(own, {"region": "one place", "embodied": "counts as well"})
+    texts = [" ".join(parser.format_help().split()) for parser in (usual, own)]
+    assert ["several give a table" in text for text in texts] == [True, False]
+    assert ["one place" in text for text in texts] == [False, True]
+    assert ["a line of its own" in text for text in texts] == [True, False]
+    assert ["its on-demand offers on record" in text for text in texts] == [True, True]

@@ -150,11 +150,15 @@ def test_a_plan_in_another_unit_says_it_and_is_read_again(tmp_path, unit, half):
     assert (values["budget"], values["budget_unit"]) == (budget.amount, unit.name)
     assert (values[f"total_{key}"], values[f"upper_{key}"]) == (plan.cost, plan.upper)
     assert (values[f"total_{key}_low"], values[f"total_{key}_high"]) == (plan.band.low, plan.band.high)
+    assert (plan.band.low is None) == (half is None)
+    assert (values["range_of"], values["range_unknown"]) == (([], ["energy"]) if half is None else (["power"], []))
     assert values["total_sec"] == plan.total_sec
     assert "upper_sec" not in values  # it promises nothing of the clock
     assert math.fsum(run[f"total_{key}"] for run in values["chosen"]) == pytest.approx(plan.cost, rel=1e-12)
     for run, candidate in zip(values["chosen"], plan.chosen, strict=True):
-        assert run[f"total_{key}_upper"] == pytest.approx(candidate.cost + HALF_WIDTH_SDS * candidate.cost_sd)
+        upper = candidate.cost + HALF_WIDTH_SDS * candidate.cost_sd
+        is_known = candidate.price.sd is not None
+        assert run[f"total_{key}_upper"] == (pytest.approx(upper) if is_known else None)
     saved = read_plan(path)
     assert saved.budget == budget
     for run, candidate in zip([*saved.chosen, *saved.left_out], [*plan.chosen, *plan.left_out], strict=True):
@@ -162,9 +166,32 @@ def test_a_plan_in_another_unit_says_it_and_is_read_again(tmp_path, unit, half):
         assert run.candidate.cost == candidate.cost
 
 
+def test_where_a_price_has_one_source_and_power_is_exact_no_end_is_told(tmp_path):
+    def of_one_source(run):
+        return dataclasses.replace(run, price=dataclasses.replace(run.price, unknown=("price",)))
+
+    runs = priced(random_runs(1), half=0.0)
+    known, one_source = (
+        json.loads(written(tmp_path, make_plan(pool, Budget(1.0, USD), "acc")).read_text())
+        for pool in (runs, [of_one_source(run) for run in runs])
+    )
+    assert known["total_usd_low"] == known["total_usd"] == known["total_usd_high"]
+    assert (one_source["total_usd_low"], one_source["total_usd_high"]) == (None, None)
+    assert one_source["range_unknown"] == ["price"]
+    assert {run["price"]["per_sec"]["low"] for run in one_source["chosen"]} == {None}
+    banded = [of_one_source(run) for run in priced(random_runs(1), half=0.5)]
+    plan = make_plan([*banded[:4], *map(of_one_source, runs[4:])], Budget(1.0, USD), "acc")
+    half = sum(run.cost for run in banded[:4]) / 2  # of those whose power has a band; the others' is exact
+    assert (plan.band.low, plan.band.high) == pytest.approx((plan.cost - half, plan.cost + half))
+    values = json.loads(written(tmp_path, plan).read_text())
+    assert (values["range_of"], values["range_unknown"]) == (["power"], ["price"])
+    assert read_plan(tmp_path / "plan.json").budget.unit == USD
+
+
 def test_a_plan_in_seconds_says_nothing_of_other_units(tmp_path):
     values = json.loads(written(tmp_path, make_plan(random_runs(1), Budget(40.0), "acc")).read_text())
     assert "price" not in values["chosen"][0]
+    assert not any(name.startswith("range_") for name in values)
     assert not any("kwh" in name or name.endswith(("_low", "_high")) for name in [*values, *values["chosen"][0]])
 
 
@@ -177,6 +204,10 @@ def test_a_plan_in_seconds_says_nothing_of_other_units(tmp_path):
         (lambda v: v["chosen"][0]["price"]["per_sec"].update(value=0), "per_sec is 0"),
         (lambda v: v["chosen"][0]["price"]["per_sec"].update(value=-1.0), "value is -1.0"),
         (lambda v: v["chosen"][0]["price"]["per_sec"].update(high=0.0), "high is 0.0"),
+        (lambda v: v["chosen"][0]["price"]["per_sec"].update(low=1e9), "low is 1000000000.0"),
+        (lambda v: v["chosen"][0]["price"]["per_sec"].update(low=-1.0), "low is -1.0"),
+        (lambda v: v["chosen"][0]["price"].pop("unknown"), "'unknown' is missing"),
+        (lambda v: v["chosen"][0]["price"].update(shared="power"), "shared is 'power'"),
         (lambda v: v["chosen"][0]["price"].update(sd="some"), "sd is 'some'"),
         (lambda v: v["chosen"][0]["price"]["board"].pop("watts"), "'watts' is missing"),
     ],

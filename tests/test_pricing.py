@@ -100,10 +100,12 @@ def test_an_unmeasured_configuration_draws_what_the_others_do_and_their_range_is
 
 def test_an_error_that_too_few_runs_tell_is_unknown_and_said():
     rows = [metered(64, 2.0, 300.0, n=2), metered(128, 2.0, 200.0)]
-    runs = [run_of(64), run_of(128)]
+    runs = [run_of(64), run_of(256)]  # one measured twice, one by the powers of two
     priced, notes = with_prices(runs, KWH, GIVEN, rows, Conditions(device_name=DEVICE))
-    assert [c.price.sd for c in priced] == [None, 0.0]
-    assert "how far the energy of 1 of 2 candidates is off is unknown" in "\n".join(notes)
+    few, _ = (c.price for c in priced)
+    assert (few.sd, few.per_sec) == (None, Interval(pytest.approx(300 / J_PER_KWH)))
+    assert (few.shared, few.unknown) == ((), ("energy",))
+    assert "how far the energy of 2 of 2 candidates is off is unknown" in "\n".join(notes)
 
 
 def test_start_up_is_priced_and_its_band_reaches_down_to_nothing():
@@ -135,6 +137,7 @@ def test_energies_of_other_conditions_take_no_part():
 def test_the_other_formula_answers_whatever_was_measured_and_tells_no_range():
     run, notes = price_of(run_of(64), KWH, FootprintRules(energy_formula="mlcost"), [metered(64, 2.0, 100.0)])
     assert run.price.per_sec == Interval(pytest.approx(300 * 0.8 * 1.3 / J_PER_KWH))
+    assert (run.price.shared, run.price.unknown) == ((), ("formula",))
     assert run.price.board is None
     assert not any("at the wall" in note for note in notes)  # it counts host and cooling itself
 
@@ -154,6 +157,7 @@ def test_money_is_the_price_times_the_energy_and_its_spread_is_common_to_all():
     per_sec = there.price.per_sec
     assert there.cost == pytest.approx(0.2 * kwh.cost)
     assert (per_sec.low, per_sec.high) == pytest.approx((per_sec.value / 2, per_sec.value * 2))
+    assert (there.price.shared, there.price.unknown) == (("price",), ())
     assert any("0.100 to 0.400" in note and note.endswith("Exampleland (XA)") for note in notes)
 
 
@@ -164,8 +168,30 @@ def sourced(value, *ends):
 def test_a_rate_of_one_source_has_no_range_and_says_so():
     place = Place("XA", "Exampleland", sourced(100.0), sourced(0.2))
     run, notes = price_of(run_of(64), KGCO2, FootprintRules(places=(place,)), [metered(64, 2.0, 300.0)])
-    assert run.price.per_sec.low == pytest.approx(run.price.per_sec.high)
+    assert run.price.unknown == ("carbon",)
+    assert run.price.known == Interval(run.price.per_sec.value)  # exact by power, but that is not all of it
     assert any(note.startswith("carbon at 100 g CO2e/kWh") and "range unknown" in note for note in notes)
+
+
+def test_beside_a_rate_of_one_source_the_band_of_the_power_is_kept():
+    place = Place("XA", "Exampleland", sourced(100.0), sourced(0.2))
+    run, _ = price_of(run_of(64), USD, FootprintRules(places=(place,)))
+    kwh, _ = price_of(run_of(64), KWH)
+    assert (run.price.shared, run.price.unknown) == (("power",), ("price",))
+    assert run.price.known == run.price.per_sec
+    ends = [0.2 * end for end in (kwh.price.per_sec.low, kwh.price.per_sec.high)]
+    assert (run.price.per_sec.low, run.price.per_sec.high) == pytest.approx(ends)
+
+
+@pytest.mark.parametrize("watts", [100.0, 299.7, 311.1, 333.3])
+@pytest.mark.parametrize("mad", [0.0, 0.013, 0.02])
+def test_a_band_of_roundings_alone_is_none(watts, mad):
+    rows = [metered(64, 2.1, watts, mad=mad)]
+    rules = FootprintRules(host_w=71.3, pue=1.37, usd_per_kwh=0.317)
+    run, _ = price_of(run_of(64, epochs=7, steady=2.1), USD, rules, rows)
+    per_sec = run.price.per_sec
+    assert per_sec.low == per_sec.value == per_sec.high
+    assert (run.price.shared, run.price.unknown) == ((), ())
 
 
 def test_co2_is_carbon_times_energy_and_on_request_the_making_of_the_gpu():
@@ -179,6 +205,7 @@ def test_co2_is_carbon_times_energy_and_on_request_the_making_of_the_gpu():
     per_hour = kg / (years * 8760 * share)
     assert made.cost - run.cost == pytest.approx(per_hour * run.total_sec / 3600)
     assert made.price.per_sec.low < made.price.per_sec.value < made.price.per_sec.high
+    assert made.price.shared == ("making",)
     assert any(note.startswith("with the making of the GPU, assumed: 150 kg") for note in notes)
 
 
@@ -234,5 +261,12 @@ def test_a_place_without_a_price_names_the_flags_that_mend_it():
     ],
 )
 def test_what_is_free_is_no_budget(unit, rules, flag):
-    with pytest.raises(ValueError, match=f"{flag} 0 makes every run free"):
+    with pytest.raises(ValueError, match=f"{flag} 0 makes every run free") as error:
         price_of(run_of(64), unit, rules)
+    assert ("--embodied" in str(error.value)) == (unit == KGCO2)
+    assert ("Name a price" in str(error.value)) == (unit == USD)
+
+
+def test_where_electricity_emits_nothing_the_making_of_the_gpu_is_a_budget():
+    run, _ = price_of(run_of(64), KGCO2, FootprintRules(gco2_per_kwh=0.0, has_embodied=True))
+    assert run.price.per_sec.value > 0

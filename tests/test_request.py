@@ -18,7 +18,7 @@ from epochcast.schema import AggRow, RunConfig
 from epochcast.tables import write_table
 from model.predictor import load_model
 from planner import request as request_module
-from planner.budget import Budget
+from planner.budget import KWH, Budget
 from planner.candidates import CostRules
 from planner.plan_file import read_plan
 from planner.request import DEFAULT_CONFIDENCE, MAX_CANDIDATES, Request, plan_budget
@@ -276,6 +276,8 @@ def test_an_info_plan_goes_beyond_what_was_measured_and_is_never_called_optimal(
     assert not answer.plan.is_proven
     assert any("info is chosen greedily by gain per second: not proven optimal" in note for note in answer.notes)
     assert 0 < answer.plan.value_dp < 1
+    in_kwh = plan_budget(Request(Budget(0.05, KWH), CostRules(10), value="info"))
+    assert any("info is chosen greedily by gain per kWh: not" in note for note in in_kwh.notes)
 
 
 # --- the A100 reference ----------------------------------------------------------------------------------------------

@@ -27,8 +27,10 @@ def ledger_of(tmp_path, *lines):
     return Ledger(tmp_path / "a.ledger.jsonl", [{"used_sec": sec, **line} for sec, line in lines], None)
 
 
-def started(run):
-    return {"event": "run_started", "run_id": run.planned.run_id}
+def started(run, factor=1.0):
+    """A run that by what is known at its start costs so much more a second than was planned."""
+    expected = {"expected_sec": 10.0, "expected_kwh": factor * 1e-3}
+    return {"event": "run_started", "run_id": run.planned.run_id, **expected}
 
 
 def ended(run, cost, **more):
@@ -61,6 +63,9 @@ def test_a_run_takes_its_planned_cost_per_second_for_as_long_as_it_lasted(plan):
         spec_json="{}",
     )
     assert cost_of(failure, PRICE) == pytest.approx(3e-4)
+    assert cost_of(failure, PRICE, 2.0) == pytest.approx(6e-4)  # by what other runs measured
+    assert cost_of(row, PRICE, 2.0) == pytest.approx(25e-4)
+    assert cost_of(failure, None, 2.0) == 3.0
 
 
 def test_energy_that_was_measured_goes_before_what_was_planned(plan):
@@ -68,6 +73,7 @@ def test_energy_that_was_measured_goes_before_what_was_planned(plan):
     row = dataclasses.replace(row_of(plan.chosen[0], 10.0, (2.0, 4.0)), **metered)
     half = cost_of(row, PRICE)
     assert half == pytest.approx(10 * 180 / 3.6e6)  # the whole run at the mean power of its timed epochs
+    assert cost_of(row, PRICE, 2.0) == half  # what others measured says nothing of it
     idle = dataclasses.replace(row, idle_power_w=60.0)
     assert cost_of(idle, PRICE) == pytest.approx((6 * 180 + 4 * 60) / 3.6e6)
     with_host = dataclasses.replace(PRICE, per_sec=Interval(2e-4))  # as much again for the host, which nobody measured
@@ -111,6 +117,18 @@ def test_a_run_that_was_cut_off_counts_up_to_its_last_sign_of_life_and_no_furthe
     assert used(plan, ledger_of(tmp_path, *lines)) == pytest.approx(12e-4)
     lines += [(50.0, ended(first, 1e-3))]
     assert used(plan, ledger_of(tmp_path, *lines)) == pytest.approx(17e-4)
+
+
+def test_a_run_that_was_cut_off_costs_what_was_expected_of_it_when_it_was_started(plan, tmp_path):
+    first, _ = plan.chosen
+    lines = [(0.0, BEGUN), (5.0, started(first, 2.0)), (12.0, ALIVE), (40.0, RESUMED)]
+    assert used(plan, ledger_of(tmp_path, *lines)) == pytest.approx(14e-4)
+
+
+def test_a_start_that_tells_no_cost_is_one_clear_error(plan, tmp_path):
+    line = {"event": "run_started", "run_id": plan.chosen[0].planned.run_id}
+    with pytest.raises(ValueError, match=r"a\.ledger\.jsonl: a run's start does not tell its expected_sec"):
+        used(plan, ledger_of(tmp_path, (0.0, BEGUN), (5.0, line)))
 
 
 def test_a_run_that_ended_before_the_ledger_knew_counts_once_and_one_done_by_hand_beside_what_was_cut_off(
