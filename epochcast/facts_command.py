@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from epochcast.cli import add_json_flag, filter_of, make_parser, run_command, significant, table_text
+from epochcast.cli import add_json_flag, filter_of, make_parser, range_text, run_command, significant, table_text
 from epochcast.fact_topics import TOPICS, Shown, Topic, chosen_rows, of_gpus, of_places, summary
 from epochcast.facts import Gpu, year_words
 from epochcast.hardware import GpuHere, find_gpu, seen_here
@@ -136,9 +136,7 @@ def _sourced_text(what: str, unit: str, sourced: Sourced | None) -> str:
 
 
 def _interval_text(interval: Interval) -> str:
-    if interval.low is None or interval.high is None:
-        return f"{significant(interval.value)} (range unknown)"
-    return f"{significant(interval.value)} ({significant(interval.low)} to {significant(interval.high)})"
+    return f"{significant(interval.value)} ({range_text(interval.low, interval.high, 'range unknown')})"
 
 
 # --- command ----------------------------------------------------------------------------------------------------------

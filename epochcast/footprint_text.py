@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from epochcast.cli import significant, table_text
+from epochcast.cli import range_text, significant, table_text
 from epochcast.facts import Equivalence, Pue, equivalences, preferred, pues, source_name, year_words
 from epochcast.footprint import G_PER_KG, Footprint, Rate, embodied
 from epochcast.interval import Interval
@@ -62,7 +62,7 @@ def footprint_lines(found: Footprint, is_alone: bool = True) -> dict[str, str]:
         name = "energy" if found.energy.has_overhead else "board_energy"
         lines[name] = f"{_amount(found.energy.kwh, 'kWh')}, {found.energy.method}"
     if found.wall_kwh is not None:
-        lines["wall_energy"] = f"{_amount(found.wall_kwh, 'kWh')}, {_wall_words(found)}"
+        lines["wall_energy"] = f"{_amount(found.wall_kwh, 'kWh')}, {wall_words(found)}"
     prices = {  # line: what is paid for, at which rate, what it comes to, the flag that would tell the rate
         "electricity": (found.wall_kwh, rates.usd_per_kwh, found.electricity_usd, "USD", "USD/kWh", "--usd_per_kwh"),
         "cloud": (
@@ -87,7 +87,8 @@ def footprint_lines(found: Footprint, is_alone: bool = True) -> dict[str, str]:
     return lines
 
 
-def _wall_words(found: Footprint) -> str:
+def wall_words(found: Footprint) -> str:
+    """What beside the board counts in the energy at the wall."""
     rules = found.rates.rules
     if found.energy is not None and found.energy.has_overhead:
         return "host and cooling as the formula counts them"
@@ -124,11 +125,16 @@ def _amount(value: Interval | None, unit: str) -> str:
 
 
 def _range(value: Interval) -> str:
-    if value.low is None or value.high is None:
-        return "range unknown"
-    if value.low == value.high:
-        return "exact"
-    return f"{significant(value.low)} to {significant(value.high)}"
+    is_exact = value.low is not None and value.low == value.high
+    return "exact" if is_exact else range_text(value.low, value.high, "range unknown")
+
+
+def priced_range(amount: Interval | None, found: Interval) -> str:
+    """The range of what an amount comes to; where one source tells none of the rate, that of the amount alone."""
+    if found.low is None and amount is not None and amount.low is not None:
+        at_this = _range(amount.times(found.value / amount.value)) if amount.value else "0"
+        return f"{at_this} at just this rate"
+    return _range(found)
 
 
 def _priced(
@@ -140,10 +146,7 @@ def _priced(
     at = f"at {significant(rate.value.value)} {rate_unit} ({_range(rate.value)})"
     if amount is None or found is None:
         return f"unknown, as the energy is, {at}"
-    if found.low is None and amount.low is not None:  # one source tells of no range, but the amount's is known
-        at_this = _range(amount.times(found.value / amount.value)) if amount.value else "0"
-        return f"{significant(found.value)} {unit} ({at_this} at just this rate), {at}"
-    return f"{_amount(found, unit)}, {at}"
+    return f"{significant(found.value)} {unit} ({priced_range(amount, found)}), {at}"
 
 
 def _equivalent_words(told: Equivalent) -> str:
@@ -218,9 +221,9 @@ def region_table(found: Sequence[Footprint]) -> str:
             [
                 f"{each.rates.place.name} ({each.rates.place.code})",
                 None if price is None else price.value.value,
-                *_cells(each.electricity_usd, first.electricity_usd),
+                *_cells(each.wall_kwh, each.electricity_usd, first.electricity_usd),
                 grid.value.value,
-                *_cells(each.operational_kg_co2e, first.operational_kg_co2e),
+                *_cells(each.wall_kwh, each.operational_kg_co2e, first.operational_kg_co2e),
             ]
         )
     return table_text(header, rows)
@@ -239,9 +242,9 @@ def region_sources(found: Sequence[Footprint]) -> list[str]:
     return [f"{unit}: {', '.join(at)}; {words}" for unit, by_words in told.items() for words, at in by_words.items()]
 
 
-def _cells(value: Interval | None, first: Interval | None) -> list[Any]:
-    """The value, its range in words, its ratio to the first place's."""
+def _cells(amount: Interval | None, value: Interval | None, first: Interval | None) -> list[Any]:
+    """The value of an amount, its range in words, its ratio to the first place's."""
     if value is None:
         return [None, None, None]
     ratio = None if first is None or first.value == 0 else value.value / first.value
-    return [value.value, _range(value), ratio]
+    return [value.value, priced_range(amount, value), ratio]

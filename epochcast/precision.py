@@ -60,7 +60,7 @@ def is_short(timed: Sequence[float]) -> bool:
     return len(timed) < MIN_TIMED_EPOCHS or sum(timed) < MIN_TIMED_SEC
 
 
-def _t_quantile(level: float, freedom: int) -> float:
+def t_quantile(level: float, freedom: int) -> float:
     from scipy.special import stdtrit  # 0.2 s: not at every start
 
     return float(stdtrit(freedom, level))
@@ -70,7 +70,7 @@ def _rel_ci95(rel_spread: float | None, n: int, steady: SteadyTime) -> float | N
     if rel_spread is None:
         return None
     of_median = MEDIAN_SE_RATIO if steady.is_unstable else 1.0
-    return of_median * _t_quantile(0.975, n - 1) * rel_spread / math.sqrt(n)
+    return of_median * t_quantile(0.975, n - 1) * rel_spread / math.sqrt(n)
 
 
 def _trend(settled: Sequence[float], steady_sec: float) -> tuple[float | None, bool]:
@@ -86,7 +86,7 @@ def _trend(settled: Sequence[float], steady_sec: float) -> tuple[float | None, b
     if n < MIN_TIMED_EPOCHS or abs(rel_trend) < NOTABLE_SHARE:
         return rel_trend, False
     error = math.sqrt(rest / (n - 2) / s_ii)
-    return rel_trend, abs(slope) > _t_quantile(1 - TREND_LEVEL / 2, n - 2) * error
+    return rel_trend, abs(slope) > t_quantile(1 - TREND_LEVEL / 2, n - 2) * error
 
 
 def _slow_first(timed: Sequence[float]) -> int:
@@ -99,7 +99,7 @@ def _slow_first(timed: Sequence[float]) -> int:
         return 0
     half = timed[len(timed) // 2 :]
     n, mean_sec = len(half), statistics.fmean(half)
-    bound = _t_quantile(1 - WARMUP_LEVEL, n - 1) * statistics.stdev(half) * math.sqrt(1 + 1 / n)
+    bound = t_quantile(1 - WARMUP_LEVEL, n - 1) * statistics.stdev(half) * math.sqrt(1 + 1 / n)
     limit = mean_sec + max(bound, NOTABLE_SHARE * mean_sec)
     n_slow = 0
     while n_slow < len(timed) // 2 and timed[n_slow] > limit:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from epochcast.cli import significant, table_text
+from epochcast.cli import range_text, table_text
 from epochcast.schema import Conditions
 from model.answer import range_words
 from model.card import error_text
@@ -49,8 +49,7 @@ def bounds_text(answer: Mapping[str, Any], name: str) -> str:
 
 
 def band_text(answer: Mapping[str, Any], low_name: str, high_name: str) -> str:
-    low, high = answer[low_name], answer[high_name]
-    return "unknown" if low is None or high is None else f"{significant(low)} to {significant(high)}"
+    return range_text(answer[low_name], answer[high_name])
 
 
 def answer_table(answers: Sequence[Mapping[str, Any]]) -> str:

@@ -9,7 +9,9 @@ Input, host and steps (launches) stay as they were measured: another GPU makes n
 - else by rates: 1 / (compute ratio ** w * bandwidth ratio ** (1 - w)), of dense rates in the arithmetic really used and
   of bandwidths in values per second: half precision moves half the bytes.
 
-Weight w and the bars come from epochcast/data/assumptions.csv; benchmarks/bench_carry.py checks them.
+The bar is that of r: how well s is known is in none. Where configurations were measured on the other GPU,
+model/correction.py replaces it by what they tell. Weight w and the bars come from epochcast/data/assumptions.csv;
+benchmarks/bench_carry.py checks them.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from epochcast.schema import Conditions, RunConfig
 from model.physics import ARITHMETIC, MEMORY, Law
 
 KIND = "convolutional"  # of network, as the speed rows name it: what we time
+WIDE_KINDS = (KIND, "flow")  # of networks made of convolutions: rates tell least of them
 HALVES = ("fp16", "bf16")  # arithmetic on numbers of 2 bytes
 BYTES_PER_GB = 1e9
 SPEED_ROW, RATES, SAME = "speed row", "rates", "the model's GPU"
@@ -128,21 +131,33 @@ def speed_row_ratio(source: Device, target: Device, kind: str = KIND) -> Ratio |
     return Ratio(_with_bar(value, bar), SPEED_ROW, f"published {kinds} speeds{note}: {rows}")
 
 
+def log_gain(source: Device, target: Device, weight: float) -> float:
+    """By rates: the natural log of the target's speed over the source's, compute counting to `weight`."""
+    compute = math.log(target.rate_tflops / source.rate_tflops)
+    bandwidth = math.log(target.values_per_sec / source.values_per_sec)
+    return weight * compute + (1 - weight) * bandwidth
+
+
+def rates_bar(kind: str) -> float:
+    """The factor up and down that holds a ratio by rates for a kind of network."""
+    return _assumed("carry_bar_convolutional" if kind in WIDE_KINDS else "carry_bar")
+
+
 def rates_ratio(source: Device, target: Device, kind: str = KIND) -> Ratio:
     """The ratio by dense rates and memory bandwidths; without a bar where no published speed could check it."""
     weight = _assumed("carry_compute_weight")
-    compute = target.rate_tflops / source.rate_tflops
-    bandwidth = target.values_per_sec / source.values_per_sec
-    value = 1 / (compute**weight * bandwidth ** (1 - weight))
+    value = math.exp(-log_gain(source, target, weight))
     halved = "" if (source.arithmetic in HALVES) == (target.arithmetic in HALVES) else ", of 2 and 4 bytes a number"
     words = (
         f"{target.arithmetic} {target.rate_tflops:g} over {source.arithmetic} {source.rate_tflops:g} TFLOP/s to the "
         f"{weight:g}, {target.gpu.memory_bandwidth_gbs:g} over {source.gpu.memory_bandwidth_gbs:g} GB/s to the "
         f"{1 - weight:g}{halved}"
     )
-    if unchecked := {source.gpu.vendor, target.gpu.vendor} - _vendors_with_speeds():
-        return Ratio(Interval(value), RATES, f"{words}; range unknown, as no speed of {', '.join(unchecked)} is known")
-    return Ratio(_with_bar(value, _assumed("carry_bar_convolutional" if kind == KIND else "carry_bar")), RATES, words)
+    unchecked = [generation for device in (source, target) if (generation := _generation(device.gpu)) not in _checked()]
+    if unchecked:
+        which = " or ".join(dict.fromkeys(map(" ".join, unchecked)))
+        return Ratio(Interval(value), RATES, f"{words}; range unknown, as no speed of {which} is known")
+    return Ratio(_with_bar(value, rates_bar(kind)), RATES, words)
 
 
 def carried(seconds: Interval, share: float, ratio: Ratio) -> Interval:
@@ -163,9 +178,15 @@ def _speeds(device: Device, kind: str) -> dict[str, SpeedRow]:
     }
 
 
+def _generation(gpu: Gpu) -> tuple[str, str]:
+    """Maker and generation, of a family such as ampere_geforce the first word."""
+    return gpu.vendor, gpu.family.split("_")[0]
+
+
 @functools.cache
-def _vendors_with_speeds() -> frozenset[str]:
-    return frozenset(find_gpu(row.gpu).vendor for row in speed_rows())
+def _checked() -> frozenset[tuple[str, str]]:
+    """The generations of which speeds are published."""
+    return frozenset(_generation(find_gpu(row.gpu)) for row in speed_rows())
 
 
 @functools.cache

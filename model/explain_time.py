@@ -62,6 +62,8 @@ def _answered(device: Device) -> tuple[Interval, str, str]:
     answer = device.answer
     assert answer is not None  # the caller asked
     steady = answer.forecast.steady
+    if answer.correction is not None:
+        return steady, answer.basis, f"{answer.basis_text}{_extrapolation(answer.forecast)}"
     if answer.basis != MEASURED:
         words = f"carried over by {'a ' if answer.basis == SPEED_ROW else ''}{answer.basis}: {answer.words}"
         return steady, answer.basis, f"{words}{_extrapolation(answer.forecast)}"

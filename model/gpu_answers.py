@@ -1,7 +1,6 @@
 """What one configuration takes and costs on other GPUs: as measured there, else the model's answer carried over.
 
-A measured row is one of the same configuration on this GPU, under conditions that do not contradict the model's: the
-version of the framework may differ, and a GPU without TF32 can't have it on.
+A measured row of the same configuration wins; rows of others on that GPU set the carried time right.
 """
 
 from __future__ import annotations
@@ -9,24 +8,30 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from epochcast.assumptions import assumption
 from epochcast.environment import box_device_name
 from epochcast.facts import Gpu
 from epochcast.footprint import Footprint, FootprintRules, footprint, rates_of
 from epochcast.hardware import known_gpu
-from epochcast.interval import Interval, total
+from epochcast.interval import Interval
 from epochcast.schema import AggRow, Conditions, RunConfig
-from model.carry import BYTES_PER_GB, Device, Ratio, carried, device_ratio, device_share, source_device
-from model.energy import MIN_RUNS, EnergyModel
-from model.intervals import HALF_WIDTH_SDS
+from model.carry import BYTES_PER_GB, SAME, Device, Ratio, device_ratio, device_share, source_device
+from model.correction import MIN_CONFIGS, Correction, carried_time, correction_by
+from model.energy import EnergyModel
+from model.measured_rows import (
+    knows_start_up,
+    measured_row,
+    measured_run,
+    measured_steady,
+    measured_words,
+    rows_on,
+)
 from model.predictor import Forecast, SavedModel
 from model.run_energy import MeasuredBoard, measured_board, run_energy, run_seconds
-from model.startup import WholeRun, whole_run
+from model.startup import whole_run
 from workload.memory import MemoryModel, PeakMemory
 
 MEASURED = "measured"
 SORTS = ("time", "cost", "co2")
-COMPARED = ("backend", "pipeline", "jit_compile", "steps_per_execution", "train_n", "precision")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,13 +40,21 @@ class GpuAnswer:
 
     gpu: Gpu
     conditions: Conditions  # of the measured row, else the model's with this GPU and precision in them
-    basis: str  # MEASURED, or how the ratio is known
+    basis: str  # MEASURED, or how the ratio is known, or by how many measured there it was corrected
     words: str
     ratio: Ratio | None  # of the carried time; None where it was measured
     share: float  # of the model's time, in which its device computes
     forecast: Forecast
     memory: PeakMemory
+    n_there: int = 0  # other configurations measured on this GPU
+    correction: Correction | None = None
+    start_up_of: str | None = None  # the other device whose start-up a run's time has; None: its own, or none
     footprints: tuple[Footprint, ...] = ()  # one for each place; none without a number of epochs
+
+    @property
+    def basis_text(self) -> str:
+        """Basis and words as one."""
+        return self.words if self.basis == MEASURED else f"{self.basis}: {self.words}"
 
     @property
     def fit(self) -> str:
@@ -65,24 +78,73 @@ def answer_on(gpu: Gpu, saved: SavedModel, asked: Asked, rows: Sequence[AggRow])
     Raises:
         ValueError: if nothing is known of the model's device, or the GPU is not known to have the precision.
     """
-    config, own = asked.config, saved.conditions
+    config = asked.config
     wanted = _wanted(gpu, saved, asked, rows)
-    share = device_share(saved.plain_law, config)
     base = saved.forecast(config, asked.epochs)
-    ratio = None
-    if (row := measured_row(gpu, config, wanted, rows)) is not None:
-        wanted = row.conditions
-        found = replace(base, steady=measured_steady(row), run=_measured_run(row, saved, base.place, asked.epochs))
-        basis, words = MEASURED, measured_words(row)
+    row = measured_row(gpu, config, wanted, rows)
+    if row is None:
+        answer = _carried(gpu, saved, asked, base, wanted, rows)
     else:
-        ratio = device_ratio(source_device(own), Device.of(gpu, asked.precision, own.tf32))
-        steady = carried(base.steady, share, ratio)
-        run = whole_run(config, steady, base.place, saved.excess, saved.overhead, asked.epochs)
-        found = replace(base, steady=steady, run=run)
-        basis, words = ratio.basis, ratio.words
-    memory = MemoryModel.of(wanted, rows).needs(config)
-    answer = GpuAnswer(gpu, wanted, basis, words, ratio, share, found, memory)
+        answer = _measured(gpu, saved, asked, base, row, rows)
     return replace(answer, footprints=_footprints(answer, asked, rows))
+
+
+def _measured(
+    gpu: Gpu, saved: SavedModel, asked: Asked, base: Forecast, row: AggRow, rows: Sequence[AggRow]
+) -> GpuAnswer:
+    run = measured_run(row, saved, base.place, asked.epochs)
+    is_own_start = knows_start_up(row) or (run.first_epoch is None and run.overhead is None)
+    start_up_of = None if is_own_start else saved.device_name
+    words = measured_words(row)
+    if start_up_of is not None and asked.epochs is not None:
+        words += f"; start-up of {start_up_of}"
+    return GpuAnswer(
+        gpu,
+        row.conditions,
+        MEASURED,
+        words,
+        ratio=None,
+        share=device_share(saved.plain_law, asked.config),
+        forecast=replace(base, steady=measured_steady(row), run=run),
+        memory=MemoryModel.of(row.conditions, rows).needs(asked.config),
+        start_up_of=start_up_of,
+    )
+
+
+def _carried(
+    gpu: Gpu, saved: SavedModel, asked: Asked, base: Forecast, wanted: Conditions, rows: Sequence[AggRow]
+) -> GpuAnswer:
+    config, source = asked.config, source_device(saved.conditions)
+    ratio = device_ratio(source, Device.of(gpu, asked.precision, saved.conditions.tf32))
+    steady = carried_time(saved, config, ratio)
+    there = {row.config for row in rows_on(gpu, wanted, rows)} if ratio.basis != SAME else set()
+    likest = {other: row for other in there if (row := measured_row(gpu, other, wanted, rows)) is not None}
+    basis, words = ratio.basis, ratio.words
+    correction = correction_by(likest, saved, ratio)
+    if correction is not None:
+        steady = correction.of(steady, config, base.place)
+        basis = f"carried, corrected by {correction.n} measured there"
+        words = f"{correction.words(config, base.place)}; carried by {ratio.basis}: {ratio.words}"
+    elif likest:
+        n = len(likest)
+        told = f"{n} configuration{' measured there is' if n == 1 else 's measured there are'}"
+        words = f"{words}; {told} not enough to correct it ({MIN_CONFIGS})"
+    run = whole_run(config, steady, base.place, saved.excess, saved.overhead, asked.epochs)
+    is_own_start = gpu.name == source.gpu.name or (run.first_epoch is None and run.overhead is None)
+    start_up_of = None if is_own_start else saved.device_name
+    return GpuAnswer(
+        gpu,
+        wanted,
+        basis,
+        words,
+        ratio,
+        device_share(saved.plain_law, config),
+        replace(base, steady=steady, run=run),
+        MemoryModel.of(wanted, rows).needs(config),
+        len(likest),
+        correction,
+        start_up_of,
+    )
 
 
 def answers_on(
@@ -116,64 +178,6 @@ def _order(answer: GpuAnswer, epochs: int | None, sort: str) -> tuple[bool, floa
         first = answer.footprints[0]
         by = first.cloud_usd if sort == "cost" else first.operational_kg_co2e
     return by is None, 0.0 if by is None else by.value, run.value
-
-
-# --- what was measured ------------------------------------------------------------------------------------------------
-
-
-def measured_row(gpu: Gpu, config: RunConfig, wanted: Conditions, rows: Sequence[AggRow]) -> AggRow | None:
-    """The row of a configuration on this GPU whose conditions do not contradict those wanted; the likest of several."""
-    own = [row for row in rows if row.config == config and _is_on(row, gpu) and not _contradicts(row, wanted, gpu)]
-    return max(own, key=lambda row: (_likeness(row, wanted), row.n), default=None)
-
-
-def _is_on(row: AggRow, gpu: Gpu) -> bool:
-    known = known_gpu(row.device_name)
-    return known is not None and known.name == gpu.name
-
-
-def _contradicts(row: AggRow, wanted: Conditions, gpu: Gpu) -> bool:
-    names = list(COMPARED)
-    if wanted.precision == "float32" and gpu.tf32_tflops is not None:
-        names.append("tf32")
-    pairs = ((getattr(row, name), getattr(wanted, name)) for name in names)
-    return any(a is not None and b is not None and a != b for a, b in pairs)
-
-
-def _likeness(row: AggRow, wanted: Conditions) -> int:
-    return sum(getattr(row, name) == getattr(wanted, name) for name in Conditions.__slots__)
-
-
-def measured_steady(row: AggRow) -> Interval:
-    """The steady time of a measured row: its runs' spread from MIN_RUNS on, else that of repeats elsewhere."""
-    if row.n >= MIN_RUNS and row.avg_time_std is not None:
-        return Interval.of_absolute(row.avg_time_mean, HALF_WIDTH_SDS * row.avg_time_std)
-    return _repeated(row.avg_time_mean, "repeat_sd_steady")
-
-
-def measured_words(row: AggRow) -> str:
-    version = f", {row.backend or 'backend'} {row.backend_version or 'of an unknown version'}"
-    spread = "" if row.n >= MIN_RUNS else "; range: spread of repeats assumed"
-    return f"measured on {row.device_name}, {row.n} run{'' if row.n == 1 else 's'}{version}{spread}"
-
-
-def _measured_run(row: AggRow, saved: SavedModel, place: str, epochs: int | None) -> WholeRun:
-    """A run by its measured steady time; what the row does not know of start-up is the model's."""
-    steady = measured_steady(row)
-    guess = whole_run(row.config, steady, place, saved.excess, saved.overhead)
-    first, overhead = guess.first_epoch, guess.overhead
-    if row.first_epoch_sec_mean is not None:
-        first = _repeated(row.first_epoch_sec_mean, "repeat_sd_first_epoch")
-    if row.overhead_sec_mean is not None:
-        overhead = _repeated(row.overhead_sec_mean, "repeat_sd_overhead")
-    if epochs is None or first is None:
-        return WholeRun(first, overhead, None, None)
-    parts = [first, steady.times(epochs - 1)]
-    return WholeRun(first, overhead, total(parts), None if overhead is None else total([overhead, *parts]))
-
-
-def _repeated(seconds: float, spread: str) -> Interval:
-    return Interval.of_relative(seconds, HALF_WIDTH_SDS * assumption(spread, "gpu").value)
 
 
 def _name_of(gpu: Gpu, rows: Sequence[AggRow]) -> str:

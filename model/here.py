@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from epochcast.assumptions import device_kind_of
-from epochcast.cli import significant
+from epochcast.cli import range_text, significant
 from epochcast.environment import box_device_name
 from epochcast.hardware import known_gpu
 from epochcast.installed import PACKAGES, backend_name, first_installed
@@ -15,6 +15,7 @@ from epochcast.interval import Interval
 from epochcast.schema import AggRow, Conditions
 from model.answer import with_bounds
 from model.gpu_answers import Asked, answer_on
+from model.measured_rows import measured_row, measured_steady, measured_words
 from model.predictor import SavedModel
 
 
@@ -54,46 +55,69 @@ def differences(conditions: Conditions, precision: str) -> list[Difference]:
 
 
 def _framework_differences(backend: str, version: str | None) -> list[Difference]:
-    if (here := backend_name()) != backend:
-        return [Difference("backend", backend, here)]
-    installed = first_installed(PACKAGES.get(backend, (backend,)))
-    if installed is None or version is None or (number := ".".join(installed.split(".")[:2])) == version:
-        return []
-    return [Difference(backend, version, number)]
+    if (other := backend_name()) != backend:
+        return [Difference("backend", backend, other)]
+    here = _version_here(backend)
+    return [] if here is None or version is None or here == version else [Difference(backend, version, here)]
 
 
-def estimate_here(saved: SavedModel, asked: Asked, rows: Sequence[AggRow]) -> Here:
-    """The seconds per epoch of a configuration on this box: measured, else carried over where GPUs are known."""
-    box = box_device_name()
-    gpu = known_gpu(box)
+def _version_here(backend: str) -> str | None:
+    """Major and minor number of the backend installed here."""
+    version = first_installed(PACKAGES.get(backend, (backend,)))
+    return None if version is None else ".".join(version.split(".")[:2])
+
+
+def estimate_here(saved: SavedModel, asked: Asked, rows: Sequence[AggRow], found: Sequence[Difference]) -> Here:
+    """The seconds per epoch of a configuration on this box: measured here, else carried over where GPUs are known.
+
+    Args:
+        found: the differences, of which a time is carried over those of device and precision alone.
+    """
+    box, backend = box_device_name(), backend_name()
+    names, gpu = {difference.name for difference in found}, known_gpu(box)
+    version = _version_here(backend)
+    wanted = replace(
+        saved.conditions, device_name=box, precision=asked.precision, backend=backend, backend_version=version
+    )
+    row = measured_row(gpu, asked.config, wanted, rows)
+    is_carried = bool({"device", "precision"} & names)
+    # where only the version differs, rows of the model's tell nothing more
+    if row is not None and (is_carried or row.backend_version in (None, version)):
+        return Here(measured_steady(row), measured_words(row))
+    if "backend" in names or not is_carried:
+        return Here(None, "what that changes is not known")
     if gpu is None:
         what = "a CPU" if device_kind_of(box) == "cpu" else f"{box}, which the facts do not have"
         return Here(None, f"no estimate for {what}")
     try:
-        answer = answer_on(gpu, saved, replace(asked, rules=None), rows)
+        answer = answer_on(gpu, saved, replace(asked, epochs=None, rules=None), rows)
     except ValueError as error:
         return Here(None, f"no estimate: {error}")
-    return Here(answer.forecast.steady, f"{answer.basis}: {answer.words}")
+    return Here(answer.forecast.steady, answer.basis_text)
 
 
 def differs_line(found: Sequence[Difference], estimates: Sequence[tuple[int, Here]]) -> str:
     """The differences with the estimate beside them; of each batch size where there are several."""
-    words = "; ".join(map(str, found))
-    first = estimates[0][1]
-    if not {"device", "precision"} & {difference.name for difference in found}:
-        return f"{words}: what that changes is not known"
-    if first.steady is None:
-        return f"{words}: {first.words}"
-    if len(estimates) == 1:
-        return f"{words}: {_seconds(first.steady)} here, {first.words}"
-    each = [f"batch {size} {_seconds(here.steady)}" for size, here in estimates if here.steady is not None]
-    return f"{words}: here {'; '.join(each)}"
+    by_words: dict[str, list[tuple[int, Interval | None]]] = {}
+    for size, here in estimates:
+        by_words.setdefault(here.words, []).append((size, here.steady))
+    parts = []
+    for words, of in by_words.items():
+        batches = [f"batch {size}" if len(estimates) > 1 else "" for size, _ in of]
+        times = [
+            f"{batch} {_seconds(steady)}".strip()
+            for batch, (_, steady) in zip(batches, of, strict=True)
+            if steady is not None
+        ]
+        if times:
+            parts.append(f"{'; '.join(times)} here, {words}")
+        else:
+            parts.append(words if len(by_words) == 1 else f"{', '.join(batches)}: {words}")
+    return f"{'; '.join(map(str, found))}: {'; '.join(parts)}"
 
 
 def _seconds(steady: Interval) -> str:
-    if steady.low is None or steady.high is None:
-        return f"{significant(steady.value)} s/epoch (range unknown)"
-    return f"{significant(steady.value)} s/epoch ({significant(steady.low)} to {significant(steady.high)})"
+    return f"{significant(steady.value)} s/epoch ({range_text(steady.low, steady.high, 'range unknown')})"
 
 
 def here_json(found: Sequence[Difference], here: Here | None) -> dict[str, Any]:

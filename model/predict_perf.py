@@ -183,12 +183,21 @@ def _print(replies: Sequence[Reply], question: Question, as_json: bool) -> None:
                 print(f"extrapolated: {extrapolation_words(answer)}")
         shared = ("peak_memory_basis", "device", "model", "answered_because", "conditions", "error")
         print_answer({name: first[name] for name in shared}, False)
-    for reply in replies:
-        if len(replies) > 1 and (reply.footprints or reply.on_gpus):
-            print(f"\nbatch_size: {reply.answer['batch_size']}")
+    for line in elsewhere_lines(replies, question):
+        print(line)
+
+
+def elsewhere_lines(replies: Sequence[Reply], question: Question) -> list[str]:
+    """Footprints and other GPUs, of each batch size; what holds for all of them once, at the end."""
+    blocks, shared = gpu_lines([reply.on_gpus for reply in replies], question.saved, question.left_out)
+    lines = []
+    for reply, block in zip(replies, blocks, strict=True):
+        if len(replies) > 1 and (reply.footprints or block):
+            lines += ["", f"batch_size: {reply.answer['batch_size']}"]
         if reply.footprints:
-            print_answer(footprint_lines(reply.footprints[0], is_alone=len(reply.footprints) == 1), False)
+            told = footprint_lines(reply.footprints[0], is_alone=len(reply.footprints) == 1)
+            lines += [f"footprint_of: {reply.footprint_of}", *(f"{name}: {text}" for name, text in told.items())]
         if len(reply.footprints) > 1:
-            print("\n".join([region_table(reply.footprints), *region_sources(reply.footprints)]))
-        if reply.on_gpus:
-            print("\n".join(gpu_lines(reply.on_gpus, question.saved, question.left_out)))
+            lines += [region_table(reply.footprints), *region_sources(reply.footprints)]
+        lines += block
+    return [*lines, "", *shared] if shared else lines

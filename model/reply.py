@@ -13,7 +13,7 @@ from epochcast.hardware import find_gpu, known_gpu
 from epochcast.schema import AggRow, RunConfig
 from model.answer import predict
 from model.energy import EnergyModel
-from model.gpu_answers import Asked, GpuAnswer, answers_on, run_footprints, without_number
+from model.gpu_answers import Asked, GpuAnswer, answer_on, answers_on, run_footprints, without_number
 from model.gpu_text import gpu_json
 from model.here import Difference, Here, estimate_here, here_json
 from model.predictor import Choice, SavedModel
@@ -28,6 +28,7 @@ class Reply:
     here: Here | None  # None where nothing differs from this box
     on_gpus: Sequence[GpuAnswer]
     footprints: Sequence[Footprint]
+    footprint_of: str | None  # device and precision of the footprints; None without any
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,18 +54,39 @@ def reply_to(config: RunConfig, question: Question) -> Reply:
     """The answer of the model, what it says for this box, and for the GPUs asked for."""
     saved, rows, epochs = question.saved, question.rows, question.epochs
     asked = Asked(config, question.precision, epochs, question.rules)
-    footprints: Sequence[Footprint] = ()
-    if question.rules is not None and epochs is not None and not question.gpus:
-        forecast, device_name = saved.forecast(config, epochs), saved.device_name
-        energy, board = EnergyModel.of(saved.conditions, rows), measured_board(device_name)
-        gpu = known_gpu(device_name)
-        footprints = run_footprints(config, epochs, forecast, energy, board, gpu, question.rules)
+    footprints, footprint_of = _own_footprints(asked, question)
     return Reply(
         predict(config, question.choice, epochs, rows),
-        estimate_here(saved, asked, rows) if question.differences else None,
+        estimate_here(saved, asked, rows, question.differences) if question.differences else None,
         answers_on(question.gpus, saved, asked, rows, question.sort),
         footprints,
+        footprint_of,
     )
+
+
+def _own_footprints(asked: Asked, question: Question) -> tuple[Sequence[Footprint], str | None]:
+    """The footprints on the model's own device in the precision asked for, and what they are of.
+
+    Raises:
+        ValueError: if another precision than the model's is asked for, and nothing tells of that device in it.
+    """
+    saved, rows, epochs = question.saved, question.rows, asked.epochs
+    if asked.rules is None or epochs is None or question.gpus:
+        return (), None
+    conditions, name = saved.conditions, saved.device_name
+    gpu = known_gpu(name)
+    if conditions.precision not in (None, asked.precision):
+        if gpu is None:
+            raise ValueError(
+                f"the footprint in {asked.precision}: the model is of {name or 'an unknown device'} in "
+                f"{conditions.precision}, and nothing tells of {asked.precision} there. Take a model that was learned "
+                f"in it: --conditions precision={asked.precision}, or name --gpu."
+            )
+        answer = answer_on(gpu, saved, asked, rows)
+        return answer.footprints, f"{name}, {asked.precision}, {answer.basis_text}"
+    forecast, energy = saved.forecast(asked.config, epochs), EnergyModel.of(conditions, rows)
+    found = run_footprints(asked.config, epochs, forecast, energy, measured_board(name), gpu, asked.rules)
+    return found, f"{name or 'an unknown device'}, {conditions.precision or 'an unknown precision'}"
 
 
 def gpus_asked(
@@ -93,6 +115,7 @@ def reply_json(reply: Reply, question: Question) -> dict[str, Any]:
     """One reply as JSON values; footprints and GPUs only where they were asked for."""
     values = {**reply.answer, **here_json(question.differences, reply.here)}
     if reply.footprints:
+        values["footprint_of"] = reply.footprint_of
         values["footprints"] = [footprint_json(found) for found in reply.footprints]
     if question.gpus or question.left_out:
         train_n = question.saved.train_n

@@ -78,6 +78,8 @@ def test_the_bar_is_narrower_for_other_networks_and_where_speeds_of_both_are_pub
     assert BAR["_convolutional"] > BAR["_speed_row"]
     ratio = device_ratio(device(A100), device(H200), kind="transformer")
     assert bar_of(ratio.value) == pytest.approx(BAR[""])
+    flow = device_ratio(device(A100), device(H200), kind="flow")  # of convolutions, too
+    assert bar_of(flow.value) == pytest.approx(BAR["_convolutional"])
     assert BAR[""] < BAR["_convolutional"]
 
 
@@ -85,7 +87,22 @@ def test_a_gpu_of_a_maker_without_any_published_speed_has_a_number_and_no_bar():
     ratio = device_ratio(device(A100), device(MI300X))
     assert 0 < ratio.value.value < 1
     assert (ratio.value.low, ratio.value.high) == (None, None)
-    assert "range unknown, as no speed of AMD is known" in ratio.words
+    assert ratio.words.endswith("range unknown, as no speed of AMD cdna3 is known")
+
+
+@pytest.mark.parametrize("name", ["P40", "P100 PCIe 16GB", "GTX 1080 Ti"])
+def test_a_generation_without_any_published_speed_has_a_number_and_no_bar_on_either_side(name):
+    for ratio in (device_ratio(device(A100), device(name)), device_ratio(device(name), device(A100))):
+        assert ratio.basis == RATES
+        assert (ratio.value.low, ratio.value.high) == (None, None)
+        assert ratio.words.endswith("range unknown, as no speed of NVIDIA pascal is known")
+
+
+def test_another_family_of_a_generation_whose_speeds_are_published_has_a_bar():
+    assert find_gpu(T4).family == "turing"
+    assert find_gpu("RTX 2060").family == "turing_geforce"
+    for name in (T4, "RTX 2060"):
+        assert bar_of(device_ratio(device(A100), device(name)).value) == pytest.approx(BAR["_convolutional"])
 
 
 def test_the_model_s_own_gpu_takes_as_long_as_it_does():

@@ -32,6 +32,7 @@ from epochcast.cli import (
     positive_int,
     print_answer,
     print_home,
+    range_text,
     run_command,
     significant,
     table_text,
@@ -469,3 +470,10 @@ def test_a_table_lines_numbers_up_to_the_right_and_words_to_the_left():
 
 def test_a_table_without_rows_is_its_header():
     assert table_text(["name", "seconds"], []) == "name  seconds"
+
+
+def test_a_range_is_told_by_its_ends_and_unknown_where_one_is():
+    assert range_text(0.04583, 1234.5) == "0.0458 to 1,230"
+    assert range_text(0.0, 0.0) == "0 to 0"
+    assert range_text(None, None) == range_text(1.0, None) == "unknown"
+    assert range_text(None, None, "range unknown") == "range unknown"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 from dataclasses import replace
 
 import pytest
 
 from epochcast import environment
+from epochcast.assumptions import assumption
 from epochcast.cells import columns
 from epochcast.facts import gpus
 from epochcast.footprint import FootprintRules
@@ -16,7 +19,9 @@ from epochcast.paths import pretrained_dir
 from epochcast.places import find_place
 from epochcast.schema import Conditions, RunConfig
 from model.carry import RATES, SAME, SPEED_ROW, Device, carried, device_ratio, device_share, source_device
-from model.gpu_answers import MEASURED, Asked, answer_on, answers_on, measured_steady, without_number
+from model.gpu_answers import MEASURED, Asked, answer_on, answers_on, without_number
+from model.intervals import HALF_WIDTH_SDS
+from model.measured_rows import measured_steady
 from model.predictor import load_model
 from tests.rows import agg_row
 
@@ -120,6 +125,7 @@ def test_a_measured_row_wins_over_a_carried_time_and_is_called_measured():
         measured(jit_compile="off"),
         measured(tf32="off"),
         measured(train_n=10_000),
+        measured(dataset="synthetic"),
     ],
     ids=[
         "configuration",
@@ -132,10 +138,24 @@ def test_a_measured_row_wins_over_a_carried_time_and_is_called_measured():
         "jit",
         "tf32",
         "train_n",
+        "dataset",
     ],
 )
 def test_what_was_measured_of_something_else_does_not_win(row):
-    assert answer_on(H100, SAVED, ASKED, [row]).basis == SPEED_ROW
+    answer = answer_on(H100, SAVED, ASKED, [row])
+    assert (answer.basis, answer.correction) == (SPEED_ROW, None)
+
+
+def test_real_images_of_another_folder_are_no_other_dataset():
+    assert answer_on(H100, SAVED, ASKED, [measured(dataset="cifar10_images")]).basis == MEASURED
+
+
+def test_steps_extrapolated_to_an_epoch_are_named_and_give_way_to_a_full_one():
+    steps = measured(0.8, n=9, timing_mode="steps_extrapolated", window_steps=100, backend_version="2.20")
+    assert "tensorflow 2.20, steps_extrapolated" in answer_on(H100, SAVED, ASKED, [steps]).words
+    whole = answer_on(H100, SAVED, ASKED, [steps, measured(0.9)])
+    assert whole.forecast.steady.value == 0.9
+    assert "extrapolated" not in whole.words
 
 
 def test_a_gpu_without_tf32_may_have_it_off_where_the_model_has_it_on():
@@ -182,6 +202,103 @@ def test_a_measured_start_counts_in_the_run_and_the_model_s_where_none_was_measu
     own = SAVED.forecast(CONFIG).run
     assert guessed.overhead == own.overhead
     assert guessed.wall.value > 50
+
+
+def test_a_run_s_time_names_whose_start_up_it_has():
+    told = "start-up of NVIDIA A100 80GB PCIe"
+    of = SAVED.device_name
+    whole = measured(first_epoch_sec_mean=6.0, overhead_sec_mean=4.0)
+    for rows, start_up_of in (([whole], None), ([measured()], of), ([measured(overhead_sec_mean=4.0)], of), ([], of)):
+        answer = answer_on(H100, SAVED, RUN, rows)
+        assert answer.start_up_of == start_up_of
+        assert answer.words.endswith(told) == (answer.basis == MEASURED and start_up_of is not None)
+        assert told not in answer_on(H100, SAVED, ASKED, rows).words  # no run, no start-up
+    assert answer_on(find_gpu("A100 PCIe 80GB"), SAVED, RUN, []).start_up_of is None
+
+
+# --- carried, and set right by others measured there ------------------------------------------------------------------
+
+
+OTHERS = [RunConfig(3, 32, size) for size in (64, 256, 512)]
+
+
+def there(factors, configs=OTHERS, **changes):
+    """Rows on an H100 that took `factors` times as long as carried."""
+    of = {config: answer_on(H100, SAVED, replace(ASKED, config=config), []).forecast.steady.value for config in configs}
+    return [
+        measured(factor * of[config], config=config, **changes) for factor, config in zip(factors, configs, strict=True)
+    ]
+
+
+def test_three_configurations_measured_there_set_the_carried_time_right_and_narrow_it():
+    plain = answer_on(H100, SAVED, ASKED, []).forecast.steady
+    rows = there([1.2, 1.25, 1.3])
+    answer = answer_on(H100, SAVED, ASKED, rows)
+    steady = answer.forecast.steady
+    assert answer.basis == "carried, corrected by 3 measured there"
+    assert steady.value == pytest.approx(1.25 * plain.value)
+    logs = [math.log(factor) for factor in (1.2, 1.25, 1.3)]
+    half = 2.919986 * statistics.stdev(logs) * math.sqrt(1 + 1 / 3)  # Student's t, 2 degrees of freedom, 95 %
+    for ratio in (steady.high / steady.value, steady.value / steady.low):
+        assert ratio == pytest.approx(math.exp(half), rel=1e-5)
+    assert "times 1.250, the median of measured over carried" in answer.words
+    assert "carried by speed row: published fp32 speeds: resnet50" in answer.words
+    assert answer.ratio is not None
+    assert (answer.n_there, answer.correction.factor) == (3, pytest.approx(1.25))
+
+
+def test_rows_that_agree_leave_no_narrower_bar_than_repeats_have():
+    steady = answer_on(H100, SAVED, ASKED, there([1.1, 1.1, 1.1])).forecast.steady
+    repeats = HALF_WIDTH_SDS * assumption("repeat_sd_steady", "gpu").value
+    assert math.log(steady.high / steady.value) == pytest.approx(repeats)
+
+
+def test_outside_the_range_measured_there_the_carried_bar_is_kept():
+    plain, steady = (
+        answer_on(H100, SAVED, replace(ASKED, config=RunConfig(4, 32, 128)), rows).forecast.steady
+        for rows in ([], there([1.2, 1.2, 1.2]))
+    )
+    assert steady.value == pytest.approx(1.2 * plain.value)
+    assert (steady.low, steady.high) == (pytest.approx(1.2 * plain.low), pytest.approx(1.2 * plain.high))
+    far = answer_on(H100, SAVED, replace(ASKED, config=RunConfig(9, 32, 128)), there([1.2, 1.2, 1.2])).forecast.steady
+    assert (far.low, far.high) == (None, None)
+
+
+def test_two_configurations_measured_there_are_too_few_and_it_says_so():
+    plain, answer = (answer_on(H100, SAVED, ASKED, rows) for rows in ([], there([2.0, 2.0, 2.0])[:2]))
+    assert answer.forecast.steady == plain.forecast.steady
+    assert (answer.basis, answer.n_there) == (SPEED_ROW, 2)
+    assert "2 configurations measured there are not enough to correct it (3)" in answer.words
+    (one, *_) = there([2.0, 2.0, 2.0])
+    assert (
+        "1 configuration measured there is not enough to correct it (3)" in answer_on(H100, SAVED, ASKED, [one]).words
+    )
+    # another version of the same configuration is none more
+    twice = [*there([2.0, 2.0, 2.0])[:2], *there([2.0, 2.0, 2.0], backend_version="2.20")[:2]]
+    assert answer_on(H100, SAVED, ASKED, twice).n_there == 2
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"precision": "mixed_float16"}, {"dataset": "synthetic"}, {"backend": "jax"}, {"device_name": "NVIDIA H200"}],
+)
+def test_rows_that_contradict_or_of_another_gpu_correct_nothing(changes):
+    answer = answer_on(H100, SAVED, ASKED, there([1.2, 1.25, 1.3], **changes))
+    assert (answer.basis, answer.n_there) == (SPEED_ROW, 0)
+
+
+def test_rows_of_the_model_s_own_gpu_are_for_training_and_correct_nothing():
+    rows = there([1.2, 1.25, 1.3], device_name="NVIDIA A100 80GB PCIe")
+    answer = answer_on(find_gpu("A100 PCIe 80GB"), SAVED, ASKED, rows)
+    assert (answer.basis, answer.forecast.steady) == (SAME, SAVED.forecast(CONFIG).steady)
+
+
+def test_a_range_that_nothing_published_tells_is_known_from_rows_measured_there():
+    mi300x = find_gpu("MI300X")
+    rows = [measured(float(i), config=c, device_name="AMD Instinct MI300X") for i, c in enumerate(OTHERS, start=1)]
+    assert answer_on(mi300x, SAVED, ASKED, []).forecast.steady.low is None
+    steady = answer_on(mi300x, SAVED, ASKED, rows).forecast.steady
+    assert 0 < steady.low < steady.value < steady.high
 
 
 # --- several GPUs -----------------------------------------------------------------------------------------------------

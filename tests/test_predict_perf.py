@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 import subprocess
 import sys
@@ -359,7 +360,8 @@ def test_a_box_of_another_gpu_says_what_it_would_take_in_the_first_line(capsys, 
     low, high = (f"{there[f'predicted_avg_time_sec_{end}']:.2f}" for end in ("low", "high"))
     assert f"{there['predicted_avg_time_sec']:.2f} s/epoch ({low} to {high}) here, speed row: " in first
     several = ask(capsys, "--batch_size", "64,128").out.splitlines()[0]
-    assert "here batch 64 " in several
+    assert ": batch 64 " in several
+    assert several.count("here, speed row: published fp32 speeds: resnet50") == 1
     assert f"batch 128 {there['predicted_avg_time_sec']:.2f} s/epoch ({low} to {high})" in several
 
 
@@ -410,7 +412,7 @@ def test_a_row_measured_on_the_gpu_asked_for_wins(capsys):
     (answer,) = ask_json(capsys, "--gpu", "H100 SXM5")["gpus"]
     assert (answer["basis"], answer["predicted_avg_time_sec"]) == ("measured", 1.25)
     out = ask(capsys, "--gpu", "H100 SXM5").out
-    assert out.splitlines()[-1].startswith("measured: measured on NVIDIA H100 80GB HBM3, 3 runs")
+    assert out.splitlines()[-1].startswith("measured on NVIDIA H100 80GB HBM3, 3 runs")
     assert "carried over" not in out
 
 
@@ -425,7 +427,8 @@ def test_with_epochs_each_gpu_has_energy_money_and_co2_of_its_own(capsys):
         assert german["operational_kg_co2e"] > french["operational_kg_co2e"]
     assert answers[2]["footprints"][0]["cloud_usd"] is None
     out = ask(capsys, *flags).out
-    assert "energy T4: board-power model: 0.5 x TDP 70 W" in out
+    (energy,) = (line for line in out.splitlines() if line.startswith("energy"))
+    assert energy == "energy: board-power model: 0.5 x TDP of each, band 0.16 to 0.86"
     assert "cloud H100 SXM5: 3.90 USD/GPU hour (Crusoe H100 HGX 80GB on-demand, 2025-12" in out
     assert "wall kWh: GPU board only (host unknown: --host_w), PUE 1" in out
     assert "region: world average, not your location" in ask(capsys, "--gpu", "T4", "--epochs", 50).out
@@ -439,6 +442,82 @@ def test_several_batch_sizes_have_a_table_of_gpus_each(capsys):
     ]
     answers = ask_json(capsys, "--gpu", "T4", "--batch_size", "64,128")["predictions"]
     assert answers[1] == ask_json(capsys, "--gpu", "T4", "--batch_size", 128)
+
+
+def test_what_holds_for_every_batch_size_is_said_once_and_what_differs_under_each(capsys):
+    flags = ("--all_gpus", "--epochs", 50, "--region", "DE")
+    alone = [ask(capsys, *flags, "--batch_size", size).out.splitlines() for size in (64, 128)]
+    lines = ask(capsys, *flags, "--batch_size", "64,128").out.splitlines()
+    once = (
+        "speed row: ",
+        "rates: ",
+        "range unknown: ",
+        "left out: ",
+        "region: ",
+        "energy of the others: ",
+        "wall kWh: ",
+        "cloud T4: ",
+    )
+    for start in once:
+        (said,) = (line for line in lines if line.startswith(start))
+        assert all(said in each for each in alone)
+    scaled = [line for line in lines if line.startswith("carried over: ")]
+    assert len(scaled) == len(set(scaled)) == 2
+    assert all(any(line in each for line in scaled) for each in alone)
+    assert sum("TDP" in line for line in lines) == 1
+
+
+def test_what_measured_energy_has_its_own_line_beside_the_others(capsys):
+    known = {name: getattr(load_model(PRETRAINED).conditions, name) for name in columns(Conditions)}
+    known |= {"device_name": "NVIDIA H100 80GB HBM3", "n_energy": 5}
+    known |= {"energy_j_per_epoch_median": 300.0, "energy_j_per_epoch_mad": 1.0}
+    runs_agg_csv().parent.mkdir(parents=True)
+    write_table(runs_agg_csv(), [agg_row(3, 32, 128, 1.25, 5, 0.01, **known)], AggRow)
+    out = ask(capsys, "--gpu", "H100 SXM5;T4;L4", "--epochs", 50).out
+    told = [line for line in out.splitlines() if line.startswith("energy")]
+    assert told[0].startswith("energy H100 SXM5: measured, 5 runs")
+    assert told[1].startswith("energy of the others: board-power model: 0.5 x TDP of each")
+    (row,) = (line for line in out.splitlines() if line.startswith("H100 SXM5: "))
+    assert row.startswith("H100 SXM5: measured on NVIDIA H100 80GB HBM3, 5 runs")
+    assert row.endswith("start-up of NVIDIA A100 80GB PCIe")
+
+
+def test_a_carried_run_says_whose_start_up_it_has_and_a_steady_time_does_not(capsys):
+    told = "input, host and steps stay as they were; start-up of NVIDIA A100 80GB PCIe"
+    assert told in ask(capsys, "--gpu", "H100 SXM5", "--epochs", 50).out
+    assert "start-up of" not in ask(capsys, "--gpu", "H100 SXM5").out
+    own = ask(capsys, "--gpu", "A100 PCIe 80GB", "--epochs", 50).out
+    assert "start-up of" not in own
+
+
+def test_nothing_is_called_carried_over_on_the_model_s_own_gpu(capsys):
+    out = ask(capsys, "--gpu", "A100 PCIe 80GB").out
+    assert "carried over" not in out
+    assert out.splitlines()[-1] == "the model's GPU: the model's own GPU and precision"
+
+
+def test_the_range_of_a_rent_with_one_price_is_told_as_without_gpu(capsys):
+    alone = ask(capsys, "--epochs", 50, "--region", "DE").out
+    (cloud,) = (line for line in alone.splitlines() if line.startswith("cloud: "))
+    told = re.search(r"\((.*? at just this rate)\)", cloud)[1]
+    assert told in ask(capsys, "--gpu", "A100 PCIe 80GB", "--epochs", 50).out
+
+
+def test_rows_measured_on_the_gpu_asked_for_are_counted_in_json_and_named(capsys):
+    known = {name: getattr(load_model(PRETRAINED).conditions, name) for name in columns(Conditions)}
+    known["device_name"] = "NVIDIA H100 80GB HBM3"
+    rows = [agg_row(3, 32, size, 300 / size, 3, 0.01, **known) for size in (64, 256, 512)]
+    runs_agg_csv().parent.mkdir(parents=True)
+    write_table(runs_agg_csv(), rows[:2], AggRow)
+    out = ask(capsys, "--gpu", "H100 SXM5;T4").out
+    assert "H100 SXM5: speed row: published" in out
+    assert "2 configurations measured there are not enough to correct it (3)" in out
+    write_table(runs_agg_csv(), rows, AggRow)
+    (answer,) = ask_json(capsys, "--gpu", "H100 SXM5")["gpus"]
+    assert answer["basis"] == "carried, corrected by 3 measured there"
+    assert answer["configurations_there"] == 3
+    assert answer["predicted_avg_time_sec_high"] > answer["predicted_avg_time_sec"]
+    assert answer["corrected_by"] > 1
 
 
 @pytest.mark.parametrize("name", ["A100", "H100", "RTX A1000", "NVIDIA A100-SXM4-80GB MIG 1g.10gb", "GeForce 9999"])
@@ -493,6 +572,7 @@ def test_a_footprint_stands_below_the_answer_only_where_a_flag_asks_for_it(capsy
     out = ask(capsys, "--epochs", 50, "--region", "DE").out
     assert out.startswith(plain)
     lines = dict(line.split(": ", 1) for line in out[len(plain) :].splitlines())
+    assert lines["footprint_of"] == "NVIDIA A100 80GB PCIe, float32"
     assert lines["region"] == "Germany (DE)"
     assert "board-power model: 0.5 x TDP 300 W, band 0.16 to 0.86" in lines["board_energy"]
     assert {"wall_energy", "electricity", "cloud", "co2_operational"} <= set(lines)
@@ -500,6 +580,28 @@ def test_a_footprint_stands_below_the_answer_only_where_a_flag_asks_for_it(capsy
     wall = ask_json(capsys, "--epochs", 50)["wall_sec"]
     assert found["board_kwh"] == pytest.approx(0.5 * 300 * wall / 3.6e6)
     assert "footprints" not in ask_json(capsys, "--epochs", 50)
+
+
+def test_a_footprint_in_another_precision_is_that_of_the_carried_run_and_says_so(capsys):
+    flags = ("--epochs", 50, "--region", "DE", "--precision", "mixed_float16")
+    (found,) = ask_json(capsys, *flags)["footprints"]
+    (carried,) = ask_json(capsys, "--gpu", "A100 PCIe 80GB", *flags)["gpus"]
+    assert found == carried["footprints"][0]
+    (own,) = ask_json(capsys, "--epochs", 50, "--region", "DE")["footprints"]
+    assert found["wall_kwh"] < own["wall_kwh"]
+    of = "NVIDIA A100 80GB PCIe, mixed_float16, speed row: published fp32 to fp16 speeds: "
+    assert f"\nfootprint_of: {of}" in ask(capsys, *flags).out
+    assert ask_json(capsys, *flags)["footprint_of"].startswith(of)
+
+
+def test_a_footprint_in_a_precision_that_nothing_tells_of_is_one_clear_error(capsys, tmp_path):
+    known = json.loads(PRETRAINED.with_suffix(".json").read_text())["conditions"]
+    path = changed_copy(tmp_path, conditions={**known, "device_name": "AMD EPYC 9B14 (2 cores)"})
+    flags = ("--model", path, "--precision", "mixed_float16", "--epochs", 50)
+    out, err = ask(capsys, *flags, "--region", "DE", code=1)
+    assert out == ""
+    assert "error: the footprint in mixed_float16: the model is of AMD EPYC 9B14 (2 cores) in float32, and " in err
+    assert "footprint_of" not in ask(capsys, *flags).out
 
 
 def test_without_a_region_the_footprint_is_the_world_s(capsys):

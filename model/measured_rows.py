@@ -1,0 +1,106 @@
+"""What measured rows tell of one configuration on a device: which row answers, its time, and what it rests on.
+
+A row answers if nothing that is known of it contradicts what is wanted; the version of the framework may differ, steps
+may be extrapolated to epochs, and both are named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from epochcast.assumptions import assumption, device_kind_of
+from epochcast.facts import Gpu
+from epochcast.hardware import known_gpu
+from epochcast.interval import Interval, total
+from epochcast.schema import AggRow, Conditions, RunConfig
+from model.energy import MIN_RUNS
+from model.intervals import HALF_WIDTH_SDS
+from model.predictor import SavedModel
+from model.startup import WholeRun, whole_run
+
+COMPARED = ("backend", "pipeline", "steps_per_execution", "train_n", "precision")
+FULL_EPOCH = "full_epoch"
+
+
+def measured_row(gpu: Gpu | None, config: RunConfig, wanted: Conditions, rows: Sequence[AggRow]) -> AggRow | None:
+    """The row of a configuration on the device wanted, under conditions that do not contradict; the likest of several.
+
+    Args:
+        gpu: the device by the facts; None where they do not have it.
+    """
+    own = [row for row in rows_on(gpu, wanted, rows) if row.config == config]
+    return max(own, key=lambda row: (_likeness(row, wanted), row.n), default=None)
+
+
+def rows_on(gpu: Gpu | None, wanted: Conditions, rows: Sequence[AggRow]) -> list[AggRow]:
+    """The rows of any configuration on the device wanted, under conditions that do not contradict."""
+    return [row for row in rows if _is_on(row, gpu, wanted.device_name) and not _contradicts(row, wanted, gpu)]
+
+
+def _is_on(row: AggRow, gpu: Gpu | None, device_name: str | None) -> bool:
+    if row.device_name is None:
+        return False
+    known = known_gpu(row.device_name)
+    return row.device_name == device_name or (known is not None and gpu is not None and known.name == gpu.name)
+
+
+def _contradicts(row: AggRow, wanted: Conditions, gpu: Gpu | None) -> bool:
+    names = list(COMPARED)
+    if gpu is not None:  # what a device without facts resolves `auto` to is its own affair
+        names.append("jit_compile")
+        if wanted.precision == "float32" and gpu.tf32_tflops is not None:
+            names.append("tf32")
+    pairs = ((getattr(row, name), getattr(wanted, name)) for name in names)
+    return is_other_dataset(row.dataset, wanted.dataset) or any(
+        a is not None and b is not None and a != b for a, b in pairs
+    )
+
+
+def is_other_dataset(one: str | None, other: str | None) -> bool:
+    """Whether two runs are known to have read different things: from whichever folder, real images are real ones."""
+    return one is not None and other is not None and one != other and "synthetic" in (one, other)
+
+
+def _likeness(row: AggRow, wanted: Conditions) -> tuple[bool, int]:
+    is_whole = row.timing_mode in (None, FULL_EPOCH)
+    return is_whole, sum(getattr(row, name) == getattr(wanted, name) for name in Conditions.__slots__)
+
+
+def measured_steady(row: AggRow) -> Interval:
+    """The steady time of a measured row: its runs' spread from MIN_RUNS on, else that of repeats elsewhere."""
+    if row.n >= MIN_RUNS and row.avg_time_std is not None:
+        return Interval.of_absolute(row.avg_time_mean, HALF_WIDTH_SDS * row.avg_time_std)
+    return _repeated(row, row.avg_time_mean, "repeat_sd_steady")
+
+
+def measured_words(row: AggRow) -> str:
+    """Where and how often a row was measured, and what of it is no plain full epoch under a known version."""
+    words = f"measured on {row.device_name}, {row.n} run{'' if row.n == 1 else 's'}"
+    words += f", {row.backend or 'backend'} {row.backend_version or 'of an unknown version'}"
+    if row.timing_mode not in (None, FULL_EPOCH):
+        words += f", {row.timing_mode}"
+    return words if row.n >= MIN_RUNS else f"{words}; range: spread of repeats assumed"
+
+
+def measured_run(row: AggRow, saved: SavedModel, place: str, epochs: int | None) -> WholeRun:
+    """A run by its measured steady time; what the row does not know of start-up is the model's."""
+    steady = measured_steady(row)
+    guess = whole_run(row.config, steady, place, saved.excess, saved.overhead)
+    first, overhead = guess.first_epoch, guess.overhead
+    if row.first_epoch_sec_mean is not None:
+        first = _repeated(row, row.first_epoch_sec_mean, "repeat_sd_first_epoch")
+    if row.overhead_sec_mean is not None:
+        overhead = _repeated(row, row.overhead_sec_mean, "repeat_sd_overhead")
+    if epochs is None or first is None:
+        return WholeRun(first, overhead, None, None)
+    parts = [first, steady.times(epochs - 1)]
+    return WholeRun(first, overhead, total(parts), None if overhead is None else total([overhead, *parts]))
+
+
+def knows_start_up(row: AggRow) -> bool:
+    """Whether all of a run's start-up was measured."""
+    return row.first_epoch_sec_mean is not None and row.overhead_sec_mean is not None
+
+
+def _repeated(row: AggRow, seconds: float, spread: str) -> Interval:
+    return Interval.of_relative(seconds, HALF_WIDTH_SDS * assumption(spread, device_kind_of(row.device_name)).value)
