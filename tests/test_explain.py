@@ -456,7 +456,7 @@ def saved(tmp_path_factory):
     odd = keras.Model(inputs, keras.layers.Dense(4)(Doubling(name="odd")(inputs)))
     odd.save(folder / "odd.keras")
     inputs = keras.Input((None, 8))
-    keras.Model(inputs, keras.layers.LSTM(4)(inputs)).save(folder / "open.keras")
+    keras.Model(inputs, keras.layers.SimpleRNN(4)(inputs)).save(folder / "open.keras")
     inputs = keras.Input((16, 8))
     doubled = keras.layers.Lambda(lambda x: 2 * x)(inputs)
     keras.Model(inputs, keras.layers.Dense(4)(doubled)).save(folder / "code.keras")
