@@ -15,6 +15,19 @@ def cnn(depth: int, base_filters: int) -> Model:
     return build_model(depth, base_filters)
 
 
+def cnn_without_padding(depth: int, base_filters: int) -> Model:
+    """The same, but for convolutions that look at pixels alone."""
+    import keras
+
+    def unpadded(layer: Model) -> Model:  # a layer
+        config = layer.get_config()
+        return type(layer).from_config(
+            config | {"padding": "valid"} if isinstance(layer, keras.layers.Conv2D) else config
+        )
+
+    return keras.models.clone_model(cnn(depth, base_filters), clone_function=unpadded)
+
+
 def application(name: str, size: int) -> Model:
     import keras
 
@@ -127,6 +140,7 @@ MODELS: dict[str, Callable[[], Model]] = {
     "CNN 2,16": partial(cnn, 2, 16),
     "CNN 3,32": partial(cnn, 3, 32),
     "CNN 6,2": partial(cnn, 6, 2),
+    "CNN 3,32 without padding": partial(cnn_without_padding, 3, 32),
     "ResNet-50": partial(application, "ResNet50", 224),
     "MobileNet": partial(application, "MobileNet", 224),
     "MobileNetV2": partial(application, "MobileNetV2", 224),

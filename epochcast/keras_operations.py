@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any
 
-from epochcast.keras_parts import ACTIVATION_FLOP, NEEDS_INPUT, Layer, Parts, Rule, Shape, nothing, part
+import numpy as np
+
+from epochcast.keras_parts import ACTIVATION_FLOP, NEEDS_INPUT, Layer, Parts, Rule, Shape, keras_class, nothing, part
 
 
 def _operation(flop: int, keeps_input: bool) -> Rule:
@@ -27,19 +29,23 @@ def _squashing(name: str) -> Rule:
     return rule
 
 
+def _get_item(operation: Layer, inputs: Sequence[Shape], output: Shape) -> Parts:
+    return [part("operation", output, prod(output), keeps_input=False, keeps_output=False)]
+
+
 def _matmul(operation: Layer, inputs: Sequence[Shape], output: Shape) -> Parts:
     macs = prod(output) * inputs[0][-1]
     return [part("attention", output, sum(map(prod, inputs)), macs=macs, keeps_output=False)]
 
 
-OPERATIONS: dict[str, Rule] = {"Matmul": _matmul}
+OPERATIONS: dict[str, Rule] = {"Matmul": _matmul, "GetItem": _get_item}
 OPERATIONS |= dict.fromkeys(("Add", "Subtract", "Negative"), _operation(1, keeps_input=False))
 OPERATIONS |= dict.fromkeys(("Multiply", "Divide", "TrueDivide", "Maximum", "Minimum"), _operation(1, keeps_input=True))
 OPERATIONS |= dict.fromkeys(("Square", "Sqrt", "Exp", "Log", "Abs", "Power"), _operation(1, keeps_input=True))
 OPERATIONS |= dict.fromkeys(("Equal", "NotEqual", "Less", "LessEqual", "Greater", "GreaterEqual"), _operation(0, False))
 OPERATIONS |= dict.fromkeys(("LogicalAnd", "LogicalOr", "LogicalNot", "Where"), _operation(0, keeps_input=True))
-OPERATIONS |= dict.fromkeys(("Transpose", "Concatenate", "Stack", "GetItem", "Pad", "Repeat"), _operation(0, False))
-OPERATIONS |= dict.fromkeys(("Reshape", "Squeeze", "ExpandDims", "Identity", "Cast", "StopGradient"), nothing)
+OPERATIONS |= dict.fromkeys(("Transpose", "Concatenate", "Stack", "Pad", "Repeat"), _operation(0, False))
+OPERATIONS |= dict.fromkeys(("Reshape", "Squeeze", "ExpandDims", "Cast", "StopGradient"), nothing)
 OPERATIONS |= {
     _kind: _squashing(_name)
     for _kind, _name in {
@@ -54,3 +60,26 @@ OPERATIONS |= {
         "Softmax": "softmax",
     }.items()
 }
+
+
+def is_of_samples(operation: Layer, args: Any, outputs: list[Any]) -> bool:
+    """Whether an operation outside layers works on each sample apart, without a weight, or a product's left factor,
+    that is the same for all."""
+    import keras
+
+    operands = [value for value in keras.tree.flatten(args) if hasattr(value, "shape")]
+    if any(isinstance(value, keras.Variable) for value in operands):
+        return False
+    if keras_class(operation) == "Matmul" and is_constant(operands[0]):
+        return False
+    samples = {tuple(value.shape[:1]) for value in (*operands, *outputs) if not is_constant(value)}
+    return len(samples) == 1
+
+
+def is_constant(value: Any) -> bool:
+    """Whether its numbers are there, while all that depends on the inputs has none in a trace."""
+    try:
+        np.asarray(value)
+    except (TypeError, NotImplementedError):  # JAX's and TensorFlow's answer
+        return False
+    return True

@@ -53,6 +53,52 @@ ACTIVATION_LAYERS = {
 NEEDS_INPUT = frozenset({"silu", "mish", "gelu", "hard_silu", "softsign"})  # its derivative needs more than its output
 
 
+HARMLESS = frozenset(  # what a class may define and still compute what its base computes
+    {
+        "__init__",
+        "__repr__",
+        "__doc__",
+        "__module__",
+        "__qualname__",
+        "__annotations__",
+        "__dict__",
+        "__weakref__",
+        "__static_attributes__",
+        "__firstlineno__",
+        "get_config",
+        "from_config",
+        "get_build_config",
+        "build_from_config",
+        "get_compile_config",
+        "compile_from_config",
+        "compute_output_shape",
+        "compute_output_spec",
+        "save_own_variables",
+        "load_own_variables",
+        "count_params",
+    }
+)
+
+
+def keras_base(operation: Layer) -> str:
+    """Name of the nearest of Keras's own classes that this one is derived from, or is."""
+    return _origin(operation)[0].__name__
+
+
+def keras_class(operation: Layer) -> str | None:
+    """Name of Keras's own class that says what it computes; None if a user's class changes anything of that."""
+    base, derived = _origin(operation)
+    own = {name for kind in derived for name in vars(kind)} - HARMLESS
+    return None if any(hasattr(base, name) for name in own) else base.__name__
+
+
+def _origin(operation: Layer) -> tuple[type, tuple[type, ...]]:
+    """The nearest of Keras's own classes, and those derived from it; `object` if there is none."""
+    kinds = type(operation).__mro__
+    n = next(i for i, kind in enumerate(kinds) if kind.__module__.partition(".")[0] == "keras" or kind is object)
+    return kinds[n], kinds[:n]
+
+
 def activation_name(activation: Any) -> str:  # a function, a layer or None
     """The name under which ACTIVATION_FLOP knows it, if it does."""
     if activation is None:
@@ -107,6 +153,11 @@ def bias_and_activation(layer: Layer, outputs: int) -> dict[str, Any]:
 def present(*weights: Any) -> list[Any]:
     """Those that the layer has."""
     return [weight for weight in weights if weight is not None]
+
+
+def dropped(shape: Shape, name: str = "", has_input_gradient: bool = False) -> LayerRecord:
+    """The part that drops some of a tensor's elements: a pass in training, which writes a mask or a copy."""
+    return part("dropout", shape, prod(shape), name=name, keeps_input=False, has_input_gradient=has_input_gradient)
 
 
 def nothing(layer: Layer, inputs: Sequence[Shape], output: Shape) -> Parts:

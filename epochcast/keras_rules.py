@@ -18,6 +18,8 @@ from epochcast.keras_parts import (
     Shape,
     activation_name,
     bias_and_activation,
+    dropped,
+    keras_class,
     matrix_product,
     nothing,
     part,
@@ -42,9 +44,16 @@ def _dense(layer: Layer, inputs: Sequence[Shape], output: Shape) -> Parts:
 
 def _einsum_dense(layer: Layer, inputs: Sequence[Shape], output: Shape) -> Parts:
     terms, result = layer.equation.replace(" ", "").split("->")
-    labels = zip(terms.split(",")[1], layer.kernel.shape, strict=True)
+    labels = zip(terms.partition(",")[2], layer.kernel.shape, strict=True)
     contracted = prod(size for label, size in labels if label not in result)
     return [matrix_product("dense", layer, prod(inputs[0]), output, prod(output) * contracted)]
+
+
+def _sums_before_it_multiplies(layer: Layer) -> bool:
+    """Whether an axis of only one of an EinsumDense's operands is summed: fewer products than axes tell."""
+    terms, result = layer.equation.replace(" ", "").split("->")
+    inputs, kernel = (set(term) for term in terms.split(","))
+    return bool((inputs ^ kernel) - set(result) - {"."})
 
 
 def _conv(kind: str, is_transposed: bool = False) -> Rule:
@@ -52,7 +61,8 @@ def _conv(kind: str, is_transposed: bool = False) -> Rule:
 
     def rule(layer: Layer, inputs: Sequence[Shape], output: Shape) -> Parts:
         macs = _pixels(layer, inputs[0] if is_transposed else output) * prod(layer.kernel.shape)
-        return [matrix_product(kind, layer, prod(inputs[0]), output, macs)]
+        filters = layer.filters if kind == "conv" else 0
+        return [matrix_product(kind, layer, prod(inputs[0]), output, macs, filters=filters)]
 
     return rule
 
@@ -82,6 +92,7 @@ def _separable_conv(layer: Layer, inputs: Sequence[Shape], output: Shape) -> Par
             macs=pixels * prod(layer.pointwise_kernel.shape),
             name="pointwise",
             has_input_gradient=True,
+            filters=layer.filters,
             **bias_and_activation(layer, prod(output)),
         ),
     ]
@@ -98,12 +109,12 @@ def _pool(is_max: bool) -> Rule:
     return rule
 
 
-def _elementwise(kind: str, flop: int, keeps_input: bool) -> Rule:
-    """So many FLOP for each element, with all of the layer's weights."""
+def _elementwise(kind: str, flop: int, keeps_input: bool, is_linear: bool = True) -> Rule:
+    """So many FLOP for each element, with all of the layer's weights; frozen batch normalisation is linear."""
 
     def rule(layer: Layer, inputs: Sequence[Shape], output: Shape) -> Parts:
         elements = prod(output)
-        keeps: dict[str, Any] = {"keeps_input": keeps_input, "keeps_output": False}
+        keeps: dict[str, Any] = {"keeps_input": keeps_input, "keeps_output": False, "is_linear": is_linear}
         return [part(kind, output, elements, layer=layer, weights=layer.weights, flop=flop * elements, **keeps)]
 
     return rule
@@ -116,7 +127,7 @@ def _activation_layer(layer: Layer, inputs: Sequence[Shape], output: Shape) -> P
         return []
     needs_input = name in NEEDS_INPUT or bool(layer.weights)
     flop = prod(output) * ACTIVATION_FLOP.get(name, 0)
-    keeps: dict[str, Any] = {"keeps_input": needs_input, "keeps_output": not needs_input}
+    keeps: dict[str, Any] = {"keeps_input": needs_input, "keeps_output": not needs_input, "is_linear": False}
     return [part("activation", output, prod(output), layer=layer, weights=layer.weights, flop=flop, **keeps)]
 
 
@@ -142,10 +153,8 @@ def _move(layer: Layer, inputs: Sequence[Shape], output: Shape) -> Parts:
 
 
 def _dropout(layer: Layer, inputs: Sequence[Shape], output: Shape) -> Parts:
-    """A pass in training, which writes a mask or a copy; the FLOP are those of inference, which are none."""
-    if not getattr(layer, "rate", getattr(layer, "stddev", None)):
-        return []
-    return [part("dropout", output, prod(inputs[0]), keeps_input=False)]
+    """Its FLOP are those of inference, which are none."""
+    return [dropped(output)] if getattr(layer, "rate", getattr(layer, "stddev", None)) else []
 
 
 RULES: dict[str, Rule] = {
@@ -153,9 +162,9 @@ RULES: dict[str, Rule] = {
     "EinsumDense": _einsum_dense,
     "Activation": _activation_layer,
     "BatchNormalization": _elementwise("norm", BATCH_NORM_FLOP, keeps_input=True),
-    "LayerNormalization": _elementwise("norm", LAYER_NORM_FLOP, keeps_input=True),
-    "GroupNormalization": _elementwise("norm", LAYER_NORM_FLOP, keeps_input=True),
-    "RMSNormalization": _elementwise("norm", RMS_NORM_FLOP, keeps_input=True),
+    "LayerNormalization": _elementwise("norm", LAYER_NORM_FLOP, keeps_input=True, is_linear=False),
+    "GroupNormalization": _elementwise("norm", LAYER_NORM_FLOP, keeps_input=True, is_linear=False),
+    "RMSNormalization": _elementwise("norm", RMS_NORM_FLOP, keeps_input=True, is_linear=False),
     "UnitNormalization": _elementwise("norm", UNIT_NORM_FLOP, keeps_input=True),
     "Rescaling": _elementwise("scale", 2, keeps_input=False),
     "Normalization": _elementwise("scale", 2, keeps_input=False),
@@ -183,21 +192,12 @@ RULES |= dict.fromkeys(("InputLayer", "Identity", "Flatten", "Reshape", "Activit
 RULES |= dict.fromkeys(("Dropout", "AlphaDropout", "GaussianDropout", "GaussianNoise"), _dropout)
 for _rank in ("1D", "2D", "3D"):
     RULES |= {f"Conv{_rank}": _conv("conv"), f"Conv{_rank}Transpose": _conv("conv", is_transposed=True)}
-    RULES |= {f"DepthwiseConv{_rank}": _conv("depthwise"), f"SeparableConv{_rank}": _separable_conv}
     RULES |= {f"{_size}MaxPooling{_rank}": _pool(is_max=True) for _size in ("", "Global")}
     RULES |= {f"{_size}AveragePooling{_rank}": _pool(is_max=False) for _size in ("", "Global")}
     RULES |= {f"{_name}{_rank}": _move for _name in ("ZeroPadding", "Cropping", "UpSampling")}
     RULES[f"SpatialDropout{_rank}"] = _dropout
-
-
-def keras_class(operation: Layer) -> str | None:
-    """Name of Keras's own class that says what it computes; None if a user's `call` does."""
-    for kind in type(operation).__mro__:
-        if kind.__module__.partition(".")[0] == "keras":
-            return str(kind.__name__)
-        if "call" in vars(kind):
-            return None
-    return None
+for _rank in ("1D", "2D"):
+    RULES |= {f"DepthwiseConv{_rank}": _conv("depthwise"), f"SeparableConv{_rank}": _separable_conv}
 
 
 def rule_of(operation: Layer) -> Rule | None:
@@ -210,6 +210,8 @@ def rule_of(operation: Layer) -> Rule | None:
         return rule if has_known_cells(operation) else None
     if rule is dot_attention and operation.weights:  # scores by a scale or a sum that are learnt
         return None
+    if rule is _einsum_dense and _sums_before_it_multiplies(operation):
+        return None
     return rule
 
 
@@ -217,3 +219,13 @@ def unknown_activation(layer: Layer) -> str | None:
     """Name of the layer's activation if it has one whose FLOP are not known: they are counted as none."""
     name = activation_name(getattr(layer, "activation", None))
     return None if name in ACTIVATION_FLOP else name
+
+
+def uses_all_weights(parts: Parts, operation: Layer) -> bool:
+    """Whether the parts have the layer's weights, all and no others: adapters, scales and a user's own are more."""
+
+    def count(weights: str) -> int:
+        return sum(prod(weight.shape) for weight in getattr(operation, weights, ()))
+
+    used = sum(part.params for part in parts), sum(part.trainable_params for part in parts)
+    return used == (count("weights"), count("trainable_weights"))

@@ -5,24 +5,37 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import prod
+from typing import Any
 
-from epochcast.keras_parts import ACTIVATION_FLOP, Layer, Parts, Shape, activation_name, part, present
+from epochcast.keras_parts import (
+    ACTIVATION_FLOP,
+    Layer,
+    Parts,
+    Shape,
+    activation_name,
+    dropped,
+    keras_class,
+    part,
+    present,
+)
 
+RECURRENT = frozenset({"RNN", "SimpleRNN", "GRU", "LSTM"})
 GATES = {"SimpleRNNCell": 1, "GRUCell": 3, "LSTMCell": 4}
 SOFTMAX_FLOP = ACTIVATION_FLOP["softmax"]
 
 
 def embedding(layer: Layer, inputs: Sequence[Shape], output: Shape) -> Parts:
-    """A lookup: it reads the numbers and their rows of the table, which belong to the sample, not to the batch."""
-    moved = prod(inputs[0]) + prod(output)
-    weights = layer.weights
-    return [part("embedding", output, moved, layer=layer, weights=weights, weight_reads=0, keeps_output=False)]
+    """A lookup: each sample reads numbers and their rows of the table; backward the numbers alone are read again."""
+    keeps: dict[str, Any] = {"weight_reads": 0, "lookups": prod(output), "keeps_output": False}
+    return [part("embedding", output, prod(inputs[0]), layer=layer, weights=[layer.embeddings], **keeps)]
 
 
 def has_known_cells(layer: Layer) -> bool:
     """Whether all cells of a recurrent layer, or of both directions of one, have parts here."""
     layers = [layer.forward_layer, layer.backward_layer] if hasattr(layer, "forward_layer") else [layer]
-    return all(type(cell).__name__ in GATES for one in layers for cell in _cells_of(one))
+    return all(
+        keras_class(one) in RECURRENT and all(keras_class(cell) in GATES for cell in _cells_of(one)) for one in layers
+    )
 
 
 def recurrent(layer: Layer, inputs: Sequence[Shape], output: Shape) -> Parts:
@@ -30,7 +43,7 @@ def recurrent(layer: Layer, inputs: Sequence[Shape], output: Shape) -> Parts:
     parts: Parts = []
     shape = inputs[0]
     for number, cell in enumerate(_cells_of(layer), 1):
-        for found in _cell_parts(cell, shape):
+        for found in _cell_parts(cell, shape, 1 if _is_one_call(layer) else shape[0]):
             name = f"cell{number}/{found.name}" if number > 1 else found.name
             parts.append(replace(found, name=name, has_input_gradient=number > 1 or found.has_input_gradient))
         shape = parts[-1].output_shape
@@ -53,7 +66,9 @@ def bidirectional(layer: Layer, inputs: Sequence[Shape], output: Shape) -> Parts
     return [*parts, part("merge", output, read, flop=flop, name=layer.merge_mode, **keeps)]
 
 
-def attention(query: Shape, key: Shape, value: Shape, *, groups: int = 1, is_scaled: bool = True) -> Parts:
+def attention(
+    query: Shape, key: Shape, value: Shape, *, groups: int = 1, is_scaled: bool = True, drops: bool = False
+) -> Parts:
     """Scores, softmax and weighted sum of `groups` attentions, each its own pass: Keras without a fused kernel.
 
     Shapes are (positions, heads, size of a head) of the projected tensors; heads of the query may share those of the
@@ -83,6 +98,7 @@ def attention(query: Shape, key: Shape, value: Shape, *, groups: int = 1, is_sca
             keeps_input=False,
             has_input_gradient=True,
         ),
+        *([dropped(scores, "dropout", True)] if drops else []),
         part(
             "attention",
             output,
@@ -108,29 +124,45 @@ def attention_of(layer: Layer, projections: Mapping[str, Shape]) -> Parts:
     def flat(shape: Shape) -> Shape:
         return (prod(size for axis, size in enumerate(shape[:-2], 1) if axis in axes), *shape[-2:])
 
-    parts = attention(flat(query), flat(key), flat(value), groups=groups)
-    if config.get("dropout"):
-        scores = parts[1].output_shape
-        drop = part("dropout", scores, prod(scores), name="dropout", keeps_input=False, has_input_gradient=True)
-        parts.insert(2, drop)
+    parts = attention(flat(query), flat(key), flat(value), groups=groups, drops=bool(config.get("dropout")))
+    if gate := projections.get("gate"):
+        fields: dict[str, Any] = {"name": "gating", "keeps_output": False, "has_input_gradient": True}
+        parts.append(part("merge", gate, 2 * prod(gate), flop=prod(gate), **fields))
     return parts
 
 
 def dot_attention(layer: Layer, inputs: Sequence[Shape], output: Shape) -> Parts:
     """Attention without weights, in one head, of given queries, values and, if they are others, keys."""
     query, value, key = ((positions, 1, size) for positions, size in (*inputs, *inputs[1:])[:3])
-    return attention(query, key, value, is_scaled=False)
+    return attention(query, key, value, is_scaled=False, drops=bool(layer.dropout))
 
 
 def _cells_of(layer: Layer) -> list[Layer]:
     """The cells of a recurrent layer, first to last."""
-    return list(getattr(layer.cell, "cells", [layer.cell]))
+    return list(layer.cell.cells) if keras_class(layer.cell) == "StackedRNNCells" else [layer.cell]
 
 
-def _cell_parts(cell: Layer, inputs: Shape) -> Parts:
-    """All steps of one cell: its inputs' product, which waits for no step, then the recurrent one, step by step."""
+def _is_one_call(layer: Layer) -> bool:
+    """Whether Keras hands all steps of this layer to cuDNN at once where there is a GPU."""
+    cell = layer.cell
+    return (
+        keras_class(layer) in ("LSTM", "GRU")
+        and layer.use_cudnn in ("auto", True)
+        and (activation_name(cell.activation), activation_name(cell.recurrent_activation)) == ("tanh", "sigmoid")
+        and cell.use_bias
+        and not cell.recurrent_dropout
+        and not layer.unroll
+        and getattr(cell, "reset_after", True)
+    )
+
+
+def _cell_parts(cell: Layer, inputs: Shape, n_kernels: int) -> Parts:
+    """All steps of one cell: its inputs' product, which waits for no step, then the recurrent one, step by step.
+
+    `n_kernels` are the recurrent one's launches. Its weights are read once: a cache may hold them from step to step.
+    """
     steps, units = inputs[0], cell.units
-    width = GATES[type(cell).__name__] * units
+    width = GATES[str(keras_class(cell))] * units
     projection = part(
         "recurrent",
         (steps, width),
@@ -151,19 +183,22 @@ def _cell_parts(cell: Layer, inputs: Shape) -> Parts:
         macs=steps * prod(cell.recurrent_kernel.shape),
         flop=steps * units * _elementwise_flop(cell),
         name="recurrent",
-        weight_reads=steps * prod(cell.recurrent_kernel.shape),
-        n_kernels=steps,
+        n_kernels=n_kernels,
+        is_linear=False,
         has_input_gradient=True,
     )
-    return [projection, product]
+    parts = [dropped(inputs, "dropout"), projection] if cell.dropout else [projection]
+    if cell.recurrent_dropout:
+        parts.append(dropped((steps, units), "recurrent_dropout", True))
+    return [*parts, product]
 
 
 def _elementwise_flop(cell: Layer) -> int:
     """FLOP for each unit and step: adding both products, the gates, and the state's update."""
     squash = ACTIVATION_FLOP.get(activation_name(cell.activation), 0)
-    if type(cell).__name__ == "SimpleRNNCell":
+    if keras_class(cell) == "SimpleRNNCell":
         return 1 + squash
     gate = ACTIVATION_FLOP.get(activation_name(cell.recurrent_activation), 0)
-    if type(cell).__name__ == "LSTMCell":  # c = f c + i tanh(g), h = o tanh(c)
+    if keras_class(cell) == "LSTMCell":  # c = f c + i tanh(g), h = o tanh(c)
         return 4 + 3 * gate + 2 * squash + 4
     return 3 + 2 * gate + squash + 5  # h = z h + (1 - z) tanh(x + r u)

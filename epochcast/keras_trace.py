@@ -9,13 +9,15 @@ from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
 
-from epochcast.keras_parts import Layer, Parts, Shape
-from epochcast.keras_rules import keras_class, rule_of, unknown_activation
+from epochcast.keras_operations import is_constant, is_of_samples
+from epochcast.keras_parts import Layer, Parts, Shape, keras_base, keras_class
+from epochcast.keras_rules import RULES, rule_of, unknown_activation, uses_all_weights
 from epochcast.keras_sequences import attention_of
 from epochcast.roofline import LayerRecord
 
 CONTAINERS = frozenset({"Functional", "Sequential"})
 ATTENTIONS = frozenset({"MultiHeadAttention", "GroupedQueryAttention"})
+PRODUCTS = frozenset({"Matmul", "Dot"})  # of two activations
 Tensor = Any  # of whichever backend traces
 _TRACING = threading.Lock()  # one trace at a time changes Keras's classes
 
@@ -71,6 +73,7 @@ class Trace:
         self.unknown: dict[str, None] = {}  # an ordered set
         self.partial: dict[str, None] = {}
         self.undefined: list[str] = []  # layers with shapes that are not known
+        self.unbuilt: list[str] = []  # layers that the model calls, but has not called before
         self._frames: list[_Frame] = []
         self._n_calls: dict[int, int] = {}  # by a layer's id
         self._gradients: dict[int, tuple[Tensor, bool]] = {}  # by id, which is a tensor's own while we keep it
@@ -79,14 +82,17 @@ class Trace:
     def call(self, original: Any, operation: Layer, args: Any, kwargs: Any) -> Tensor:
         """Make the call, and write down what it is."""
         kind = keras_class(operation)
+        if _is_layer(operation) and not operation.built:  # calling it would make its weights
+            self.unbuilt.append(f"{operation.name} ({type(operation).__name__})")
+            raise ValueError(f"{self.unbuilt[0]} is not built")
         if self._is_inside or (self._frames and self._frames[-1].is_attention and kind != "EinsumDense"):
             return original(operation, *args, **kwargs)
-        inputs = _tensors(args, {name: value for name, value in kwargs.items() if "mask" not in name})
+        inputs = _tensors(args, {name: value for name, value in kwargs.items() if not _is_mask(name)})
         for tensor in inputs:  # while its surroundings are known
             self._gradients.setdefault(id(tensor), (tensor, self._needs_gradient(tensor)))
         needs_gradient = any(self._needs_gradient(tensor) for tensor in inputs)
         path = self._path(operation)
-        if kind in CONTAINERS or kind in ATTENTIONS or (kind is None and _is_layer(operation)):
+        if kind in CONTAINERS or kind in ATTENTIONS or (kind is None and _is_open(operation)):
             frame = _Frame(path, needs_gradient, is_whole=kind in CONTAINERS, is_attention=kind in ATTENTIONS)
             outputs = self._hold(frame, original, operation, args, kwargs)
             if kind in ATTENTIONS:
@@ -106,7 +112,7 @@ class Trace:
                 frame = _Frame(path, needs_gradient, is_whole=True, repeats=inputs[0].shape[1])
                 self._hold(frame, type(operation.layer).__call__, operation.layer, (inputs[0][:, 0],), {})
             else:
-                self._add_leaf(operation, path, inputs, _tensors(outputs), needs_gradient)
+                self._add_leaf(operation, path, (args, kwargs), inputs, _tensors(outputs))
         self._pass_on(operation, outputs, needs_gradient)
         return outputs
 
@@ -118,22 +124,30 @@ class Trace:
         finally:
             self._frames.pop()
 
-    def _add_leaf(
-        self, operation: Layer, path: str, inputs: list[Tensor], outputs: list[Tensor], needs_gradient: bool
-    ) -> None:
+    def _add_leaf(self, operation: Layer, path: str, args: Any, inputs: list[Tensor], outputs: list[Tensor]) -> None:
         """The records of a call that holds no other, or its name among the unknown."""
         rule = rule_of(operation)
+        is_known = rule is not None and (_is_layer(operation) or is_of_samples(operation, args, outputs))
+        if not _is_layer(operation):
+            inputs = [tensor for tensor in inputs if not is_constant(tensor)]
         title = f"{path} ({type(operation).__name__})"
         shapes = [tuple(tensor.shape[1:]) for tensor in (*inputs, *outputs[:1])]
         if any(size is None for shape in shapes for size in shape):
             self.undefined.append(title)
             return
-        if rule is None or not (inputs and outputs):
+        if rule is None or not (is_known and inputs and outputs):
+            self.unknown[title] = None
+            return
+        parts = rule(operation, shapes[:-1], shapes[-1])
+        if not uses_all_weights(parts, operation):
             self.unknown[title] = None
             return
         if (activation := unknown_activation(operation)) is not None:
             self.unknown[f"{path} (activation {activation})"] = None
-        self._add(operation, path, rule(operation, shapes[:-1], shapes[-1]), needs_gradient)
+        needing = sum(map(self._needs_gradient, inputs))
+        if keras_class(operation) in PRODUCTS:
+            parts = [replace(part, n_factors=needing) for part in parts]
+        self._add(operation, path, parts, needing > 0)
         if self._frames and self._frames[-1].is_attention:
             self._frames[-1].projections[operation.name] = shapes[-1]
 
@@ -151,7 +165,7 @@ class Trace:
                     inputs=repeats * part.inputs,
                     outputs=repeats * part.outputs,
                     forward_flop=repeats * part.forward_flop,
-                    weight_reads=repeats * part.weight_reads,
+                    lookups=repeats * part.lookups,
                     n_kernels=repeats * part.n_kernels,
                     has_input_gradient=needs_gradient or (part.has_input_gradient and trains),
                     is_repeat=is_repeat,
@@ -174,6 +188,8 @@ class Trace:
 
     def _needs_gradient(self, tensor: Tensor) -> bool:
         """Whether what made it has weights to train; of a tensor that no call made, as far as its surroundings tell."""
+        if not _is_float(tensor):
+            return False
         if id(tensor) in self._gradients:
             return self._gradients[id(tensor)][1]
         frame = self._frames[-1] if self._frames else None
@@ -181,8 +197,9 @@ class Trace:
 
     def _pass_on(self, operation: Layer, outputs: Tensor, needs_gradient: bool) -> None:
         """Remember what a call has made, and tell the call that holds it."""
+        passes = (needs_gradient or _trains(operation)) and keras_class(operation) != "StopGradient"
         for tensor in _tensors(outputs):
-            self._gradients.setdefault(id(tensor), (tensor, needs_gradient or _trains(operation)))
+            self._gradients.setdefault(id(tensor), (tensor, passes))
         if self._frames:
             frame = self._frames[-1]
             frame.n_calls += 1
@@ -192,6 +209,21 @@ class Trace:
 
 def _is_layer(operation: Layer) -> bool:
     return hasattr(operation, "trainable_weights")
+
+
+def _is_open(operation: Layer) -> bool:
+    """Whether the layers that a user's class calls tell what it does: a changed layer of Keras's is unknown whole."""
+    return _is_layer(operation) and keras_base(operation) not in {*RULES, *ATTENTIONS, "TimeDistributed"}
+
+
+def _is_mask(name: str) -> bool:
+    return name == "mask" or name.endswith("_mask")
+
+
+def _is_float(tensor: Tensor) -> bool:
+    import keras
+
+    return bool(keras.backend.is_float_dtype(keras.backend.standardize_dtype(tensor.dtype)))
 
 
 def _trains(operation: Layer) -> bool:

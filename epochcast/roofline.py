@@ -4,8 +4,9 @@ A layer that does F FLOP and moves B bytes takes at least max(F / peak FLOP/s, B
 one pass for each thing it makes. Forward it reads its inputs and weights and writes its outputs. Backward it reads what
 it kept: its input, and its output if that masks an activation. Then it reads the gradient of its output and writes that
 of its weights, and reads it and its weights again and writes the gradient of its inputs; either only if it is wanted: a
-frozen layer has no gradient of weights, and none of inputs if no layer before it is trained. What is not fused, and a
-second look at the inputs for their mean and variance, comes on top.
+frozen layer has no gradient of weights, and none of inputs if no layer before it is trained. On top come what is not
+fused, a second look at the inputs for their mean and variance, the cast of float32 weights to half precision, and the
+weights of a recurrent layer at each step again if no cache holds them.
 """
 
 from __future__ import annotations
@@ -37,11 +38,17 @@ def optimizer_passes(name: str) -> int:
     """Passes over the parameters: reads weight and gradient and writes the weight, reads and writes each slot.
 
     Raises:
-        ValueError: if no optimizer of OPTIMIZER_SLOTS has this name, in whatever case.
+        ValueError: if no optimizer of OPTIMIZER_SLOTS has this name, in whatever case, with or without underscores.
     """
-    if name.lower() not in OPTIMIZER_SLOTS:
+    slots = {known.replace("_", ""): n for known, n in OPTIMIZER_SLOTS.items()}
+    if (plain := name.lower().replace("_", "")) not in slots:
         raise ValueError(f"optimizer {name!r}: what it moves is known of {', '.join(OPTIMIZER_SLOTS)} alone.")
-    return 3 + 2 * OPTIMIZER_SLOTS[name.lower()]
+    return passes_of_slots(slots[plain])
+
+
+def passes_of_slots(slots: int) -> int:
+    """Passes of an optimizer that keeps so many things for each parameter."""
+    return 3 + 2 * slots
 
 
 ADAM_PASSES = optimizer_passes("adam")
@@ -59,13 +66,17 @@ class LayerRecord:
     inputs: int
     outputs: int
     forward_flop: int
-    weight_reads: int  # elements of weights that one forward pass of a batch reads: `params`, but for lookups and loops
-    n_kernels: int = 1  # launches of one forward pass
+    weight_reads: int  # elements of weights that one forward pass of a batch reads, once each
+    n_kernels: int = 1  # launches of one forward pass, at least
     has_input_gradient: bool = True  # False: no layer before it has weights to train
     frozen_params: int = 0  # of `params`: not trained
     is_repeat: bool = False  # a further call of a layer whose weights an earlier record counts
     keeps_input: bool = True  # the backward pass reads the layer's input
     keeps_output: bool = True  # the backward pass reads its output: for the mask of an activation, say
+    is_linear: bool = True  # in its input, which a frozen layer's backward pass then does not read
+    n_factors: int = 2  # of a product of two activations: those whose gradient is wanted, if any is
+    lookups: int = 0  # elements of a table in float32 that each sample reads
+    filters: int = 0  # of a convolution: channels of its output
 
     @property
     def trainable_params(self) -> int:
@@ -75,27 +86,31 @@ class LayerRecord:
     def n_gradients(self) -> int:
         """Gradients that the backward pass computes, each a pass of its own: of the weights, of the inputs.
 
-        Without weights it is that of all inputs, but a product of two activations has one for each of them.
+        Without weights it is that of all inputs, but a product of two activations has one for each that is wanted.
         """
         if not self.params:
-            return self.has_input_gradient * (2 if self.macs else 1)
+            return self.has_input_gradient * (self.n_factors if self.macs else 1)
         return (self.trainable_params > 0) + self.has_input_gradient
 
     @property
+    def train_flop(self) -> int:
+        """FLOP of the forward and backward pass, multiply-adds alone: as many for each gradient as forward."""
+        return 2 * self.macs * (1 + self.n_gradients)
+
+    @property
     def backward_flop(self) -> int:
-        """FLOP of the backward pass: as many multiply-adds for each gradient as forward, the rest once."""
-        elementwise = self.forward_flop - 2 * self.macs
-        return 2 * self.macs * self.n_gradients + elementwise * (self.n_gradients > 0)
+        """FLOP of the backward pass: multiply-adds for each gradient, the rest once."""
+        products = 2 * self.macs
+        return self.train_flop - products + (self.forward_flop - products) * (self.n_gradients > 0)
 
     @property
     def backward_elements(self) -> int:
         """Activation elements that the backward pass reads and writes."""
         if not self.n_gradients:
             return 0
-        is_frozen = (
-            self.params > 0 and not self.trainable_params
-        )  # only the gradient of its weights would read its input
-        kept = (self.keeps_input and not is_frozen) * self.inputs + self.keeps_output * self.outputs
+        # the gradient of a linear layer's weights alone reads its input
+        is_needless = self.params > 0 and not self.trainable_params and self.is_linear
+        kept = (self.keeps_input and not is_needless) * self.inputs + self.keeps_output * self.outputs
         return kept + self.n_gradients * self.outputs + self.has_input_gradient * self.inputs
 
 
@@ -169,7 +184,8 @@ class StepRoof:
 def layer_roof(record: LayerRecord, batch_size: int, roof: Roof, element_bytes: int = 4) -> LayerRoof:
     """One layer at one batch size under a roof; `element_bytes` of an activation, by ELEMENT_BYTES."""
     weights = record.weight_reads * element_bytes
-    forward_bytes = batch_size * (record.inputs + record.outputs) * element_bytes + weights
+    per_sample = (record.inputs + record.outputs) * element_bytes + record.lookups * WEIGHT_BYTES
+    forward_bytes = batch_size * per_sample + weights
     backward_bytes = batch_size * record.backward_elements * element_bytes
     backward_bytes += weights * record.has_input_gradient + record.trainable_params * WEIGHT_BYTES
     forward, backward = batch_size * record.forward_flop, batch_size * record.backward_flop

@@ -19,7 +19,6 @@ from epochcast.roofline import (
 from model.physics import ARITHMETIC, GROUPS, TERMS, Law
 from model.physics import MEMORY as MEMORY_TERMS
 from model.work import Work, trained_params, wide_flop, work_of_layers
-from workload.shape import layer_train_flop
 
 CONVOLUTIONS = ("conv", "depthwise")
 NO_ROOF = Roof(math.inf, math.inf)
@@ -28,9 +27,9 @@ NO_ROOF = Roof(math.inf, math.inf)
 _LAYER_MEASURES: dict[str, Callable[[LayerRecord], float]] = {
     "per_step_and_block": lambda record: record.n_kernels,
     "per_param_step": trained_params,
-    "per_flop": layer_train_flop,
+    "per_flop": lambda record: record.train_flop,
     "per_activation_byte": lambda record: record.outputs,
-    "per_step_flop": layer_train_flop,
+    "per_step_flop": lambda record: record.train_flop,
     "per_wide_flop": wide_flop,
 }
 

@@ -10,13 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from epochcast.keras_layers import read_layers
-from epochcast.roofline import OPTIMIZER_SLOTS, optimizer_passes
+from epochcast.keras_optimizers import compiled_passes
+from epochcast.roofline import ADAM_PASSES
 from epochcast.schema import RunConfig
 from model.explain_layers import Subject
 from model.time_ann import keras_on_cpu
 from workload.shape import layer_records
 
 DEFAULT_OPTIMIZER = "adam"
+RECURRENT_NOTE = (
+    "recurrent layers at least: weights read once, and one launch for all steps where a GPU's cuDNN takes them; on a "
+    "processor each step is a launch"
+)
 
 
 def subject_of(config: RunConfig, images: int, precision: str) -> Subject:
@@ -54,10 +59,12 @@ def read_network(
     if not network.records:
         raise ValueError(f"{path}: no layer of it computes anything that can be counted.")
     notes = [f"counted in part, by the layers inside: {', '.join(network.partial)}"] if network.partial else []
+    if any(record.kind == "recurrent" for record in network.records):
+        notes.append(RECURRENT_NOTE)
     policies = {layer.dtype_policy.name for layer in model.layers if layer.weights}
     if policies - {precision}:
         notes.append(f"it was saved in {', '.join(sorted(policies))} and is explained in {precision}")
-    optimizer, note = _optimizer(model)
+    optimizer, passes, note = _optimizer(model)
     return Subject(
         path.name,
         network.records,
@@ -65,24 +72,25 @@ def read_network(
         images,
         precision,
         optimizer,
-        optimizer_passes(optimizer),
+        passes,
         network.unknown,
         (*notes, *note),
     )
 
 
-def _optimizer(model: Any) -> tuple[str, list[str]]:  # Any: a Keras model
-    """The name of its optimizer as the roofline knows it, and what is to be said of that."""
+def _optimizer(model: Any) -> tuple[str, int, list[str]]:  # Any: a Keras model
+    """The name of its optimizer, its passes over the parameters, and what is to be said of them."""
     optimizer = getattr(model, "optimizer", None)
     if optimizer is None:
-        return DEFAULT_OPTIMIZER, [f"no optimizer is saved with it: {DEFAULT_OPTIMIZER} is taken"]
-    optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # of one that scales a half-precision loss
-    name = type(optimizer).__name__.lower()
-    if getattr(optimizer, "momentum", 0) and f"{name}_momentum" in OPTIMIZER_SLOTS:
-        name += "_momentum"
-    if name in OPTIMIZER_SLOTS:
-        return name, []
-    return DEFAULT_OPTIMIZER, [f"what its optimizer {name} moves is not known: {DEFAULT_OPTIMIZER} is taken"]
+        return DEFAULT_OPTIMIZER, ADAM_PASSES, [f"no optimizer is saved with it: {DEFAULT_OPTIMIZER} is taken"]
+    name = type(getattr(optimizer, "inner_optimizer", optimizer)).__name__.lower()
+    if (passes := compiled_passes(optimizer)) is not None:
+        return name, passes, []
+    return (
+        DEFAULT_OPTIMIZER,
+        ADAM_PASSES,
+        [f"what its optimizer {name} moves is not known: {DEFAULT_OPTIMIZER} is taken"],
+    )
 
 
 def _load(path: Path) -> Any:  # Any: a Keras model

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from epochcast.roofline import ADAM_PASSES, LayerRecord
 from epochcast.schema import RunConfig
-from workload.shape import BYTES_PER_FLOAT, layer_records, layer_train_flop
+from workload.shape import BYTES_PER_FLOAT, layer_records
 
 WIDE_CHANNELS = 256
 BLOCK_LAYERS = 3  # of the CNN that laws are fitted on: two convolutions and a pool
@@ -43,7 +43,7 @@ def work_of_layers(
         batch_size=batch_size,
         blocks=max(0.0, (sum(record.n_kernels for record in records) - HEAD_LAYERS) / BLOCK_LAYERS),
         params=params if optimizer_passes == ADAM_PASSES else params * optimizer_passes / ADAM_PASSES,
-        train_flop=sum(layer_train_flop(record) for record in records),
+        train_flop=sum(record.train_flop for record in records),
         wide_flop=sum(wide_flop(record) for record in records),
         forward_flop=sum(record.forward_flop for record in records),
         activation_bytes=BYTES_PER_FLOAT * sum(record.outputs for record in records),
@@ -56,8 +56,13 @@ def trained_params(record: LayerRecord) -> int:
 
 
 def wide_flop(record: LayerRecord) -> int:
-    """Training FLOP of one image in a convolution of WIDE_CHANNELS output channels or more, else 0."""
-    return 3 * 2 * record.macs if record.kind == "conv" and record.output_shape[-1] >= WIDE_CHANNELS else 0
+    """Training FLOP of one image in a convolution of WIDE_CHANNELS output channels or more, else 0.
+
+    Of a network's first layer, too, the gradient of its inputs is counted: laws were fitted so.
+    """
+    if record.kind != "conv" or record.filters < WIDE_CHANNELS:
+        return 0
+    return replace(record, has_input_gradient=True).train_flop if record.trainable_params else record.train_flop
 
 
 def work_of(config: RunConfig, images: int) -> Work:

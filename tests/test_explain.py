@@ -487,7 +487,7 @@ def test_optimizer_and_samples_of_a_network_are_its_own(saved, capsys):
     adam, momentum = read("uncompiled.keras", "--train_n", 640), read("momentum.keras", "--train_n", 640)
     assert (adam["train_n"], adam["steps_per_epoch"]) == (640, 20)
     assert any("no optimizer is saved" in note for note in adam["notes"])
-    assert (momentum["optimizer"], momentum["notes"]) == ("sgd_momentum", [])
+    assert (momentum["optimizer"], momentum["notes"]) == ("sgd", [])
     weights = 16 * 8 * 4 + 4
     assert adam["layers"][0]["bytes"] - momentum["layers"][0]["bytes"] == 20 * weights * 4 * 2  # 7 passes, not 5
     bar = assumption("other_network_bar", "gpu").value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from dataclasses import replace
 from math import prod
 
 import numpy as np
@@ -12,6 +13,8 @@ from benchmarks.bench_layers import Compared, count_apart
 from benchmarks.framework_flop import profiler_flop
 from benchmarks.layer_models import MODELS
 from epochcast.keras_layers import read_layers
+from epochcast.keras_operations import OPERATIONS
+from epochcast.keras_rules import RULES
 from workload.shape import layer_records
 
 
@@ -69,10 +72,18 @@ def test_jax_reads_as_much_and_its_compiler_counts_as_many_flop(keras):
     assert ours == pytest.approx(theirs, rel=0.01)
 
 
+def test_jax_counts_fewer_flop_of_the_cnn_for_its_padding_alone(keras):
+    names = ["CNN 3,32", "CNN 3,32 without padding"]
+    padded, unpadded = (ours / theirs - 1 for _, ours, theirs in count_apart("jax", names).values())
+    assert padded > 0.1
+    assert abs(unpadded) < 0.005
+
+
 def test_a_difference_without_a_reason_is_said_to_have_none():
     far = Compared("text CNN", params=1, flop=90, profiler_flop=100, jax_flop=99)
     assert (far.is_reached, far.reason) == (False, "NOT KNOWN; NOT KNOWN")
     assert Compared("text CNN", 1, flop=100, profiler_flop=100, jax_flop=99).reason == ""
+    assert not Compared("text CNN", 1, flop=100, profiler_flop=100, jax_flop=50).is_reached  # why is not known
     assert not Compared("CNN 2,16", 1, flop=100, profiler_flop=101, jax_flop=100).is_reached  # exact, or not at all
 
 
@@ -160,13 +171,26 @@ def test_multiply_adds_by_hand(keras):
     assert macs(layers.TimeDistributed(layers.Conv1D(2, 3)), (4, 8, 5)) == [4 * 6 * 15 * 2]
 
 
-def test_an_unrolled_layer_has_the_records_of_a_rolled_one(keras):
-    rolled, unrolled = (
-        read_layers(keras.Sequential([keras.Input((9, 3)), keras.layers.LSTM(4, unroll=unroll, name="lstm")]))
-        for unroll in (False, True)
-    )
-    assert rolled.records == unrolled.records
-    assert by_name(rolled)["lstm/recurrent"].weight_reads == 9 * 4 * 16  # at each step again
+def test_a_recurrent_layer_is_one_launch_where_keras_makes_it_one_call_and_else_one_a_step(keras):
+    def lstm(**settings):
+        return read_layers(keras.Sequential([keras.Input((9, 3)), keras.layers.LSTM(4, name="lstm", **settings)]))
+
+    def launches(layer):
+        records = read_layers(keras.Sequential([keras.Input((9, 3)), layer])).records
+        return [record.n_kernels for record in records if record.name.endswith("recurrent")]
+
+    rolled, unrolled = lstm(), lstm(unroll=True)
+    assert [replace(record, n_kernels=1) for record in unrolled.records] == list(rolled.records)
+    assert (by_name(rolled)["lstm/recurrent"].n_kernels, by_name(unrolled)["lstm/recurrent"].n_kernels) == (1, 9)
+    layers = keras.layers
+    one_call = [layers.GRU(4), layers.LSTM(4, dropout=0.1), layers.Bidirectional(layers.GRU(4))]
+    assert [launches(layer) for layer in one_call] == [[1], [1], [1, 1]]
+    others = [{"activation": "relu"}, {"recurrent_activation": "hard_sigmoid"}, {"use_bias": False}]
+    others += [{"recurrent_dropout": 0.1}, {"use_cudnn": False}]
+    assert [launches(layers.LSTM(4, **settings)) for settings in others] == [[9]] * 5
+    steps = [layers.GRU(4, reset_after=False), layers.SimpleRNN(4), layers.RNN(layers.LSTMCell(4))]
+    assert [launches(layer) for layer in steps] == [[9]] * 3
+    assert by_name(rolled)["lstm/recurrent"].weight_reads == 4 * 16  # once, as a cache may hold them
     assert by_name(rolled)["lstm/recurrent"].has_input_gradient  # through time, if not to the inputs
     assert not by_name(rolled)["lstm/input"].has_input_gradient
 
@@ -276,7 +300,7 @@ def test_layers_of_nested_models_carry_their_path(keras):
     assert list(found) == ["steps/outer/inner/conv", "steps/outer/mean"]
     conv = found["steps/outer/inner/conv"]
     assert (conv.output_shape, conv.macs, conv.n_kernels) == ((5, 6, 6, 4), 5 * 36 * 27 * 4, 5)
-    assert (conv.params, conv.weight_reads, conv.has_input_gradient) == (112, 5 * 112, False)
+    assert (conv.params, conv.weight_reads, conv.has_input_gradient) == (112, 112, False)
     assert found["steps/outer/mean"].has_input_gradient
 
 
@@ -417,8 +441,10 @@ def test_an_open_dimension_is_refused_by_name_and_closed_by_a_shape(keras):
         read_layers(model)
     network = read_layers(model, (20,))
     table = by_name(network)["table"]
-    assert (table.params, table.weight_reads, table.inputs, table.outputs) == (200, 0, 20 + 80, 80)
+    assert (table.params, table.weight_reads, table.lookups) == (200, 0, 80)
+    assert (table.inputs, table.outputs) == (20, 80)
     assert (table.macs, table.n_gradients) == (0, 1)
+    assert table.backward_elements == 20 + 80  # the numbers and the gradient: the rows are not read again
     assert forward_flop(read_layers(model, {"words": (40,)})) == 2 * forward_flop(network)
     with pytest.raises(ValueError, match="inputs words: give shapes by these names"):
         read_layers(model, {"letters": (40,)})
@@ -441,14 +467,20 @@ def test_reading_leaves_keras_and_the_model_as_they_were(keras):
     assert all(np.array_equal(a, np.array(b)) for a, b in zip(before, model.weights, strict=True))
 
     class Broken(keras.layers.Layer):
+        is_broken = False
+
         def call(self, inputs):
-            if inputs.shape[0] == 1:
+            if self.is_broken:
                 raise RuntimeError("broken here")
             return inputs
 
-    inputs = keras.Input((3,))
-    with pytest.raises(RuntimeError, match="broken here"):
-        read_layers(keras.Model(inputs, Broken()(inputs)))
+    inputs, broken = keras.Input((3,)), Broken()
+    model = keras.Model(inputs, broken(inputs), name="whole")
+    broken.is_broken = True
+    with pytest.raises(
+        ValueError, match=r"^model 'whole' does not run on a sample of \(\(3,\),\): RuntimeError: broken here$"
+    ):
+        read_layers(model)
     assert (keras.layers.Layer.__call__, keras.Operation.__call__) == calls
 
 
@@ -460,3 +492,330 @@ def test_a_mixed_precision_model_has_the_records_of_a_plain_one(keras):
     finally:
         keras.config.set_dtype_policy("float32")
     assert read_layers(model).records == layer_records(2, 4)
+
+
+def unknown_of(keras, layer, shape):
+    inputs = keras.Input(shape)
+    return read_layers(keras.Model(inputs, layer(inputs))).unknown
+
+
+def test_a_layer_with_more_weights_than_its_class_tells_is_unknown(keras):
+    layers = keras.layers
+
+    def known(layer, shape=(8,), **inputs):
+        model = keras.Sequential([keras.Input(shape, **inputs), layer])
+        assert is_known(read_layers(model))
+        return model
+
+    adapted, table = layers.Dense(16, name="adapted"), layers.Embedding(9, 4, name="table")
+    words, model = known(table, dtype="int32"), known(adapted)
+    adapted.enable_lora(4)
+    table.enable_lora(2)
+    assert read_layers(model).unknown == ("adapted (Dense)",)
+    assert read_layers(words).unknown == ("table (Embedding)",)
+    model = known(layers.Dense(4, name="small"))
+    model.get_layer("small").quantize("int8")
+    assert read_layers(model).unknown == ("small (Dense)",)
+
+    class Sum(layers.Dense):
+        """A Dense layer of two kernels: it calls itself what it is not."""
+
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            self.other = layers.Dense(self.units)
+            self.other.build((None, 8))
+
+    assert unknown_of(keras, Sum(3, name="sum"), (8,)) == ("sum (Sum)",)
+    bent = layers.Dense(4, activation=layers.PReLU(), name="bent")
+    bent(np.zeros((2, 8), "float32"))
+    assert unknown_of(keras, bent, (8,)) == ("bent (Dense)",)
+
+
+def test_a_class_of_keras_that_a_user_changes_anywhere_is_unknown_and_else_known(keras):
+    layers = keras.layers
+
+    class Wide(layers.Conv2D):
+        def convolution_op(self, inputs, kernel):  # Keras's documented hook
+            return super().convolution_op(inputs, kernel) + super().convolution_op(inputs, 2 * kernel)
+
+    class Pruned(layers.Dense):
+        @property
+        def kernel(self):
+            return super().kernel * 0.5
+
+    class Mine(layers.MultiHeadAttention):
+        def _compute_attention(self, *args, **kwargs):
+            return super()._compute_attention(*args, **kwargs)
+
+    class Loop(layers.LSTM):
+        def inner_loop(self, *args, **kwargs):
+            return super().inner_loop(*args, **kwargs)
+
+    class Twice(layers.TimeDistributed):
+        def call(self, inputs, **kwargs):
+            return super().call(inputs, **kwargs) + super().call(inputs, **kwargs)
+
+    class Named(layers.Conv2D):
+        """Harmless: other defaults, a configuration and a word of its own."""
+
+        word = "named"
+
+        def __init__(self, filters=4, **kwargs):
+            super().__init__(filters, 3, **kwargs)
+
+        def get_config(self):
+            return super().get_config()
+
+    image, sequence = (8, 8, 3), (5, 8)
+    assert unknown_of(keras, Wide(4, 3, name="x"), image) == ("x (Wide)",)
+    assert unknown_of(keras, Pruned(4, name="x"), sequence) == ("x (Pruned)",)
+    attention = Mine(2, 4, name="x")
+    assert unknown_of(keras, lambda inputs: attention(inputs, inputs), sequence) == ("x (Mine)",)
+    assert unknown_of(keras, Loop(4, name="x"), sequence) == ("x (Loop)",)
+    assert unknown_of(keras, Twice(layers.Dense(2), name="x"), sequence) == ("x (Twice)",)
+    assert unknown_of(keras, Named(), image) == ()
+
+
+def test_cells_of_a_users_own_are_unknown_by_whatever_name(keras):
+    layers = keras.layers
+
+    class LSTMCell(layers.LSTMCell):
+        def call(self, inputs, states, training=False):
+            output, states = super().call(inputs, states, training=training)
+            return output + keras.ops.tanh(output), states
+
+    class GRUCell(layers.Layer):
+        state_size = 7
+
+        def build(self, shape):
+            self.mine = self.add_weight(shape=(shape[-1], 7))
+
+        def call(self, inputs, states, training=False):
+            output = keras.ops.matmul(inputs, self.mine) + states[0]
+            return output, [output]
+
+    class Plain(layers.LSTMCell):
+        """Harmless."""
+
+    assert unknown_of(keras, layers.RNN(LSTMCell(6), name="own"), (5, 8)) == ("own (RNN)",)
+    assert unknown_of(keras, layers.RNN(GRUCell(), name="own"), (5, 8)) == ("own (RNN)",)
+    assert unknown_of(keras, layers.RNN([layers.GRUCell(3), LSTMCell(6)], name="own"), (5, 8)) == ("own (RNN)",)
+    plain, own = (
+        read_layers(keras.Sequential([keras.Input((5, 8)), layers.RNN(cell, name="rnn")])).records
+        for cell in (layers.LSTMCell(6), Plain(6))
+    )
+    assert plain == own
+
+
+def test_gradients_end_at_a_stop_and_at_whole_numbers(keras):
+    layers, ops = keras.layers, keras.ops
+    inputs = keras.Input((8,))
+    x = layers.Dense(8, name="before")(inputs)
+    stopped = layers.Dense(2, name="stopped")(ops.stop_gradient(x))
+    chosen = layers.Embedding(8, 4, name="chosen")(ops.argmax(x, -1))
+    above = layers.Dense(3, name="above")(ops.cast(ops.greater(x, 0.0), "float32"))
+    on = layers.Dense(2, name="on")(x)
+    found = by_name(read_layers(keras.Model(inputs, [stopped, chosen, above, on])))
+    assert {name: found[name].has_input_gradient for name in ("stopped", "chosen", "above", "on")} == {
+        **dict.fromkeys(("stopped", "chosen", "above"), False),
+        "on": True,
+    }
+
+
+def test_products_outside_layers_count_what_they_sum_or_are_unknown(keras):
+    ops = keras.ops
+    inputs = keras.Input((6, 16))
+    x = keras.layers.Dense(16, name="dense")(inputs)
+    table = np.ones((16, 10), "float32")
+    known = [
+        ops.matmul(x, table),
+        ops.matmul(x, ops.transpose(inputs, (0, 2, 1))),
+        ops.matmul(x, ops.transpose(x, (0, 2, 1))),
+    ]
+    products = [r for r in read_layers(keras.Model(inputs, known)).records if r.kind == "attention"]
+    assert sorted((record.macs, record.n_gradients) for record in products) == [
+        (6 * 6 * 16, 1),  # one factor is the image
+        (6 * 6 * 16, 2),
+        (6 * 16 * 10, 1),  # one is constant
+    ]
+
+    def unknown_kinds(output):
+        return {title.partition(" ")[2] for title in read_layers(keras.Model(inputs, output)).unknown}
+
+    row = x[:, 0]
+    assert unknown_kinds(ops.matmul(np.ones((9, 6), "float32"), x)) == {"(Matmul)"}
+    assert unknown_kinds(ops.matmul(row, ops.transpose(row))) == {"(Transpose)", "(Matmul)"}  # each sample by each
+    assert unknown_kinds(ops.reshape(x, (-1, 16))) == {"(Reshape)"}  # more samples than there were
+    assert unknown_kinds(ops.expand_dims(x, 0)) == {"(ExpandDims)"}  # one
+    kernel = keras.layers.Dense(4)
+    kernel.build((None, 16))
+    assert unknown_kinds(ops.matmul(x, kernel.kernel)) == {"(Matmul)"}  # a weight without its layer
+    assert unknown_kinds(x + np.ones((6, 16), "float32")) == set()
+    added = read_layers(keras.Model(inputs, ops.add(np.ones((6, 16), "float32"), x))).records[-1]
+    assert (added.kind, added.inputs) == ("operation", 6 * 16)  # what is the same for all is not each sample's
+    assert read_layers(keras.Model(inputs, row)).records[-1].inputs == 16  # what it gives, not what it takes from
+
+
+def test_an_einsum_layer_that_sums_an_axis_of_one_operand_is_unknown(keras):
+    assert unknown_of(keras, keras.layers.EinsumDense("abc,cd->ad", (5,), name="sums"), (6, 8)) == (
+        "sums (EinsumDense)",
+    )
+    assert unknown_of(keras, keras.layers.EinsumDense("...x,xy->...y", (5,)), (6, 8)) == ()
+
+
+def test_all_kinds_of_attention_and_recurrence_have_their_dropout_and_gate(keras):
+    layers = keras.layers
+    inputs = keras.Input((5, 8))
+    drops = layers.LSTM(4, dropout=0.5, recurrent_dropout=0.5, name="lstm")(inputs)
+    dots = layers.Attention(dropout=0.5, name="dots")([inputs, inputs])
+    gated = layers.MultiHeadAttention(2, 4, use_gate=True, name="gated")(inputs, inputs)
+    grouped = layers.GroupQueryAttention(4, 4, 2, use_gate=True, name="grouped")(inputs, inputs)
+    network = read_layers(keras.Model(inputs, [drops, dots, gated, grouped]))
+    assert is_known(network)
+    found = by_name(network)
+    assert [name for name in found if name.startswith("lstm")] == [
+        f"lstm/{name}" for name in ("dropout", "input", "recurrent_dropout", "recurrent")
+    ]
+    assert found["lstm/dropout"].inputs == 5 * 8
+    assert found["lstm/recurrent_dropout"].outputs == 5 * 4
+    assert found["dots/dropout"].outputs == 5 * 5
+    for name, size in (("gated", 5 * 2 * 4), ("grouped", 5 * 4 * 4)):
+        gating = found[f"{name}/gating"]
+        assert (gating.inputs, gating.outputs, gating.forward_flop) == (2 * size, size, size)
+        assert gating.keeps_input
+
+
+def test_a_frozen_layer_reads_its_input_backward_unless_it_is_linear(keras):
+    layers = keras.layers
+
+    def backward(layer):
+        inputs = keras.Input((5, 8))
+        model = keras.Model(inputs, layer(layers.Dense(8)(inputs)))
+        layer.trainable = False
+        return [record.backward_elements for record in read_layers(model).records[1:]]
+
+    elements = 5 * 8  # gradients of output and input, and what is read again
+    for frozen in (layers.Dense(8), layers.BatchNormalization()):
+        assert backward(frozen) == [2 * elements]
+    for frozen in (
+        layers.LayerNormalization(),
+        layers.GroupNormalization(2),
+        layers.RMSNormalization(),
+        layers.PReLU(),
+    ):
+        assert backward(frozen) == [3 * elements]
+    projection, recurrent = backward(layers.SimpleRNN(8, return_sequences=True))
+    assert projection == 2 * elements
+    assert recurrent == 3 * elements + 3 * elements  # reads both inputs and its output, and gradients of all
+
+
+def test_a_layer_that_was_never_called_is_refused_and_stays_without_weights(keras):
+    class Lazy(keras.Model):
+        def __init__(self):
+            super().__init__(name="lazy")
+            self.known, self.late = keras.layers.Dense(3), keras.layers.Dense(5, name="late")
+
+        def build(self, shape):
+            self.known.build(shape)
+
+        def call(self, inputs, training=False):
+            return self.known(inputs) if training else self.late(self.known(inputs))
+
+    model = Lazy()
+    model(np.zeros((2, 8), "float32"), training=True)
+    with pytest.raises(ValueError, match=r"^model 'lazy': its layer late \(Dense\) is not built: call the model once"):
+        read_layers(model)
+    assert (model.late.built, len(model.weights)) == (False, 2)
+    model(np.zeros((2, 8), "float32"))
+    assert [record.name for record in read_layers(model).records][-1] == "late"
+
+
+def test_a_subclassed_model_takes_several_inputs_as_it_was_built_or_by_their_names(keras):
+    class Of(keras.Model):
+        def __init__(self):
+            super().__init__(name="of")
+            self.dense = keras.layers.Dense(3, name="dense")
+
+    class OfNames(Of):
+        def call(self, inputs):
+            return self.dense(inputs["one"]) + self.dense(inputs["other"])
+
+    class OfList(Of):
+        def call(self, inputs):
+            return self.dense(inputs[0]) + self.dense(inputs[1])
+
+    class OfArguments(Of):
+        def call(self, one, other):
+            return self.dense(one) + self.dense(other)
+
+    def macs(model, shape=None):
+        network = read_layers(model, shape)
+        assert len(network.sample_shape) == 2
+        return [record.macs for record in network.records]
+
+    data, model = np.zeros((2, 8), "float32"), OfNames()
+    model({"one": data, "other": data})
+    assert macs(model) == macs(model, {"one": (8,), "other": (8,)}) == [24, 24]
+    assert macs(model, {"one": (5, 8), "other": (1, 8)}) == [5 * 24, 24]
+    model = OfList()
+    model([data, data])
+    assert macs(model) == macs(model, [(8,), (8,)]) == [24, 24]
+    model = OfArguments()
+    model(data, data)
+    assert macs(model, {"one": (8,), "other": (8,)}) == [24, 24]
+    for shape in (None, (8,)):
+        with pytest.raises(
+            ValueError, match=r"model 'of' does not run on a sample of \(\(8,\),\): TypeError: .*'other'"
+        ):
+            read_layers(model, shape)
+
+
+def test_a_shape_that_a_model_does_not_take_is_one_clear_error(keras):
+    model = keras.Sequential([keras.Input((32, 32, 3), name="image"), keras.layers.Conv2D(4, 3)], name="net")
+    with pytest.raises(
+        ValueError, match=r"^model 'net', input 'image': a sample has the shape \(0, 32, 3\): sizes are"
+    ):
+        read_layers(model, (0, 32, 3))
+    with pytest.raises(
+        ValueError, match=r"^model 'net' does not run on a sample of \(\(64, 3\),\): ValueError: "
+    ) as found:
+        read_layers(model, (64, 3))
+    assert "\n" not in str(found.value)
+    assert "probe" not in str(found.value).lower()
+
+
+def test_an_argument_is_a_mask_by_its_whole_name_alone(keras):
+    class Masked(keras.layers.Layer):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.dense = keras.layers.Dense(4, name="dense")
+
+        def build(self, *shapes, **more):
+            self.dense.build((None, 6, 4))
+
+        def call(self, *, unmasked_x):
+            return self.dense(unmasked_x)
+
+    inputs = keras.Input((6, 4))
+    x = keras.layers.Dense(4, name="first")(inputs)
+    network = read_layers(keras.Model(inputs, Masked(name="masked")(unmasked_x=x)))
+    assert by_name(network)["masked/dense"].has_input_gradient
+
+
+def test_every_class_with_a_rule_is_one_of_keras(keras):
+    assert [name for name in RULES if not hasattr(keras.layers, name)] == []
+    numpy, nn, core = (importlib.import_module(f"keras.src.ops.{name}") for name in ("numpy", "nn", "core"))
+    assert [name for name in OPERATIONS if not any(hasattr(module, name) for module in (numpy, nn, core))] == []
+
+
+def test_convolutions_carry_their_filters_wherever_their_channels_stand(keras):
+    layers = keras.layers
+
+    def filters(layer, shape):
+        return [record.filters for record in read_layers(keras.Sequential([keras.Input(shape), layer])).records]
+
+    assert filters(layers.Conv2D(5, 3), (8, 8, 3)) == [5]
+    assert filters(layers.Conv2D(5, 3, data_format="channels_first"), (3, 8, 8)) == [5]
+    assert filters(layers.Conv1DTranspose(5, 3), (8, 3)) == [5]
+    assert filters(layers.SeparableConv2D(5, 3), (8, 8, 3)) == [0, 5]
+    assert filters(layers.DepthwiseConv2D(3), (8, 8, 3)) == filters(layers.Dense(4), (8,)) == [0]

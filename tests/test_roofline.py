@@ -90,6 +90,8 @@ def test_a_frozen_layer_passes_the_gradient_on_and_has_none_of_its_own():
     assert found.backward_bytes == 4 * (100 * (2 * 2048 + 1024) + 4640)  # mask, gradient; its input is not read
     assert found.n_kernels == 2
     assert layer_roof(replace(frozen, has_input_gradient=False), 100, ROOF).backward_sec == 0
+    curved = layer_roof(replace(frozen, is_linear=False), 100, ROOF)  # a mean, say: the gradient depends on the input
+    assert curved.backward_bytes - found.backward_bytes == 4 * 100 * 1024
     assert step_roof([frozen, DENSE], 100, ROOF).optimizer_bytes == step_roof([DENSE], 100, ROOF).optimizer_bytes
 
 
@@ -105,6 +107,17 @@ def test_a_product_of_two_activations_has_two_gradients():
     assert found.backward_flop == 2 * found.forward_flop
     assert found.backward_bytes == 4 * (576 + 2 * 324 + 576)
     assert found.n_kernels == 3
+    by_data = layer_roof(replace(scores, n_factors=1), 1, ROOF)  # the other factor is the data, or constant
+    assert (by_data.backward_flop, by_data.n_kernels) == (by_data.forward_flop, 2)
+
+
+def test_a_lookup_reads_its_rows_in_full_precision():
+    table = LayerRecord("table", "embedding", (20, 4), 200, 0, inputs=20, outputs=80, forward_flop=0, weight_reads=0,
+                        has_input_gradient=False, keeps_output=False, lookups=80)  # fmt: skip
+    assert layer_roof(table, 3, ROOF).forward_bytes == 3 * 4 * (20 + 80 + 80)
+    half = layer_roof(table, 3, ROOF, ELEMENT_BYTES["mixed_float16"])
+    assert half.forward_bytes == 3 * (2 * (20 + 80) + 4 * 80)
+    assert half.backward_bytes == 3 * 2 * (20 + 80) + 4 * 200  # numbers, gradient; the gradient of the whole table
 
 
 def test_a_shared_layer_is_counted_once_by_the_optimizer_and_twice_by_its_work():
@@ -170,6 +183,7 @@ def test_a_steps_flop_hold_the_training_flop_and_little_more(depth, base_filters
 def test_optimizers_move_the_parameters_as_often_as_they_read_and_write_them():
     assert [optimizer_passes(name) for name in ("sgd", "sgd_momentum", "RMSprop", "AdamW")] == [3, 5, 5, 7]
     assert optimizer_passes("Adam") == ADAM_PASSES == 7
+    assert optimizer_passes("rm_sprop") == optimizer_passes("rmsprop")  # as Keras names an optimizer that it makes
     sgd, adam = (step_roof([CONV], 4, ROOF, 4, optimizer_passes(name)).optimizer_sec for name in ("sgd", "adam"))
     assert sgd == pytest.approx(adam * 3 / 7, rel=1e-12)
 

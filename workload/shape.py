@@ -35,6 +35,7 @@ def _conv(name: str, size: int, channels: int, filters: int, is_first: bool) -> 
         forward_flop=2 * macs + pixels * filters,
         weight_reads=params,
         has_input_gradient=not is_first,
+        filters=filters,
     )
 
 
@@ -100,13 +101,7 @@ def forward_flop(depth: int, base_filters: int) -> int:
 
 def train_flop(depth: int, base_filters: int) -> int:
     """FLOP of one image's forward and backward pass, multiply-adds alone."""
-    return sum(layer_train_flop(layer) for layer in layer_records(depth, base_filters))
-
-
-def layer_train_flop(record: LayerRecord) -> int:
-    """FLOP of one image's forward and backward pass through a layer, multiply-adds alone: as many for each gradient as
-    forward. The network's first layer need not compute that of the images."""
-    return 2 * record.macs * (1 + record.n_gradients)
+    return sum(layer.train_flop for layer in layer_records(depth, base_filters))
 
 
 def activation_bytes(depth: int, base_filters: int) -> int:
