@@ -30,7 +30,7 @@ lint: $(VENV)/ok-$(LOCK) ## format, rules and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: $(VENV)/ok-$(LOCK) ## speed figures, side by side with what they are compared with
+bench: $(VENV)/ok-$(LOCK) ## speed, layers, rooflines, other GPUs: figures beside what they are compared with
 	$(BIN)/python benchmarks/bench_cold_start.py
 	$(BIN)/python benchmarks/bench_append.py
 	$(BIN)/python benchmarks/bench_power.py
@@ -38,6 +38,10 @@ bench: $(VENV)/ok-$(LOCK) ## speed figures, side by side with what they are comp
 	$(BIN)/python benchmarks/bench_compile_cache.py
 	$(BIN)/python benchmarks/bench_memory.py
 	$(BIN)/python benchmarks/bench_knapsack.py
+	$(BIN)/python benchmarks/bench_layers.py
+	$(BIN)/python benchmarks/bench_roofline.py
+	$(BIN)/python benchmarks/bench_carry.py
+	$(BIN)/python benchmarks/bench_footprint.py
 
 claims: $(VENV)/ok-$(LOCK) ## every figure claimed of the time model, with its target and spread
 	$(BIN)/python benchmarks/claims.py
