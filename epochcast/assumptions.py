@@ -19,6 +19,7 @@ class Assumption:
     unit: str
     source: str
     date: str
+    confidence: str  # as in the facts: `two` sources that agree, a `single` one, empty where there is none
 
 
 def device_kind() -> str:

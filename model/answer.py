@@ -7,11 +7,13 @@ from dataclasses import asdict
 from typing import Any
 
 from epochcast.environment import box_device_name
+from epochcast.hardware import known_gpu
 from epochcast.interval import Interval
 from epochcast.schema import AggRow, RunConfig
 from model.card import half_width_text
 from model.energy import EnergyModel
 from model.intervals import BEYOND, WITHIN
+from model.measured_rows import measured_row, measured_steady, measured_words
 from model.predictor import Choice, Forecast
 from workload.memory import MemoryModel, PeakMemory
 from workload.shape import count_params
@@ -63,6 +65,16 @@ def _energy_of(config: RunConfig, steady: Interval, energy: EnergyModel) -> dict
     }
 
 
+def _measured_of(config: RunConfig, choice: Choice, rows: Sequence[AggRow]) -> dict[str, Any]:
+    """What was measured of just this, on the model's device: a table's row beside what the model says."""
+    own = choice.model.conditions
+    row = measured_row(known_gpu(own.device_name), config, own, rows)
+    return {
+        **with_bounds("measured_avg_time_sec", None if row is None else measured_steady(row)),
+        "measured_basis": None if row is None else measured_words(row),
+    }
+
+
 def predict(
     config: RunConfig, choice: Choice, epochs: int | None = None, rows: Sequence[AggRow] = ()
 ) -> dict[str, Any]:
@@ -77,6 +89,7 @@ def predict(
         "params": count_params(config.depth, config.base_filters),
         "steps_per_epoch": config.steps_per_epoch(saved.train_n),
         **time_values(forecast, saved.train_n, epochs),
+        **_measured_of(config, choice, rows),
         **memory_values(MemoryModel.of(saved.conditions, rows).peak(config)),
         **_energy_of(config, forecast.steady, EnergyModel.of(saved.conditions, rows)),
         "coverage": saved.card["intervals"]["coverage"],

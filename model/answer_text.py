@@ -26,6 +26,8 @@ def answer_lines(answer: Mapping[str, Any]) -> dict[str, Any]:
     }
     left_out = {"this_box", "outside", "declared_conditions", "coverage", "place", "half_width_log", "form"}
     left_out |= {"peak_memory_hi_gib", "board_energy_hi_j"}
+    if answer["measured_basis"] is None:
+        left_out |= {"measured_avg_time_sec", "measured_basis"}
     if answer["board_energy_basis"] is None:  # no row measured energy: nothing to say
         left_out |= {"board_energy_j_per_epoch", "board_energy_lo_j", "board_energy_basis"}
     lines: dict[str, Any] = {}

@@ -16,13 +16,14 @@ from epochcast.cli import (
     print_answer,
     print_home,
     run_command,
+    significant,
 )
 from epochcast.footprint_flags import add_footprint_flags, given_flags, rules_of
 from epochcast.footprint_text import footprint_lines, region_sources, region_table
 from epochcast.schema import DEFAULT_CONFIG, SPEC_CHOICES, RunConfig
 from model.answer import extrapolation_words
 from model.answer_figure import draw_batches
-from model.answer_text import answer_lines, answer_table
+from model.answer_text import answer_lines, answer_table, bounds_text
 from model.gpu_answers import SORTS, Asked
 from model.gpu_text import gpu_lines
 from model.here import differences, differs_line
@@ -179,6 +180,10 @@ def _print(replies: Sequence[Reply], question: Question, as_json: bool) -> None:
         print_answer({name: first[name] for name in ("depth", "base_filters", "params")}, False)
         print(answer_table(answers))
         for answer in answers:
+            if answer["measured_basis"] is not None:
+                time = f"{significant(answer['measured_avg_time_sec'])} s/epoch"
+                found = f"{time} ({bounds_text(answer, 'measured_avg_time_sec')})"
+                print(f"batch_size {answer['batch_size']}: {found}, {answer['measured_basis']}")
             if not answer["in_range"]:
                 print(f"extrapolated: {extrapolation_words(answer)}")
         shared = ("peak_memory_basis", "device", "model", "answered_because", "conditions", "error")

@@ -33,6 +33,7 @@ def test_every_row_says_what_it_is_of_in_which_unit_and_who_says_so():
         assert math.isfinite(float(row["value"])), row["name"]
         assert row["unit"], row["name"]
         assert len(row["source"]) > 10, f"{row['name']}: {row['source']!r} tells of no source"
+        assert row["confidence"] == ("" if row["source"].startswith("assumed") else "single"), row["name"]
         assert "placeholder" not in row["source"].lower(), row["name"]
         assert re.fullmatch(r"(\d{4}(-\d{2}(-\d{2})?)?)?", row["date"]), f"{row['name']}: {row['date']!r}"
 

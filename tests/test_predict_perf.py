@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import asdict
 from itertools import product
 
 import pytest
@@ -694,3 +695,20 @@ def test_a_fresh_process_answers_from_any_folder_without_anything_slow(tmp_path,
     assert json.loads(child.stdout) == ask_json(capsys, "--batch_size", 512, "--epochs", 50)
     assert child.stdout.count("\n") == 1
     assert child.stderr == f"files under {tmp_path}\n"
+
+
+def test_what_was_measured_of_just_this_stands_beside_what_the_model_says(capsys):
+    known = {name: value for name, value in asdict(load_model(PRETRAINED).conditions).items() if value is not None}
+    runs_agg_csv().parent.mkdir(parents=True)
+    write_table(runs_agg_csv(), [agg_row(3, 32, 512, 0.8, **known), agg_row(3, 32, 256, 2.0)], AggRow)
+    answer = ask_json(capsys, "--batch_size", 512)
+    assert answer["measured_avg_time_sec"] == 0.8
+    assert answer["measured_avg_time_sec_low"] < 0.8 < answer["measured_avg_time_sec_high"]
+    assert answer["predicted_avg_time_sec"] == pytest.approx(0.915, abs=0.001)
+    lines = ask_lines(capsys, "--batch_size", 512)
+    assert lines["measured_avg_time_sec"] == "0.800"
+    assert lines["measured_basis"].startswith("measured on NVIDIA A100 80GB PCIe, 1 run")
+    assert "measured_basis" not in ask_lines(capsys, "--batch_size", 256)  # a row of unknown conditions
+    table = ask(capsys, "--batch_size", "256,512").out
+    assert "\nbatch_size 512: 0.800 s/epoch (" in table
+    assert "batch_size 256: " not in table
