@@ -31,11 +31,11 @@ from epochcast.paths import home
 from epochcast.roofline import Roof, step_roof
 from epochcast.schema import AggRow, RunConfig
 from model.design import next_indices
-from model.explain_device import roof_of
 from model.explain_layers import Subject
 from model.fitting import LAW_ALONE
 from model.next_runs import plan_next
 from model.physics import Array, Law, fit_law
+from model.roofs import roof_of
 from model.time_model import Table
 from workload.shape import layer_records
 

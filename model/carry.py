@@ -1,16 +1,13 @@
-"""A time carried over to another GPU: the device's share of it scaled by published speeds, else by data sheets.
+"""How long another GPU takes for what one does in a second of arithmetic and memory: by speeds or data sheets.
 
-    t' = t (1 - s + s r)    s share of arithmetic and memory in t, by the model's plain law
-                            r seconds of the other GPU's arithmetic and memory over those of the model's GPU
-
-Input, host and steps (launches) stay as they were measured: another GPU makes none of them faster. r is known
+The ratio r, by which model/carried.py scales the device's share of a time, is known
 
 - by speed rows, where both GPUs have one of the same kind of network: the ratio of their published speeds;
 - else by rates: 1 / (compute ratio ** w * bandwidth ratio ** (1 - w)), of dense rates in the arithmetic really used and
   of bandwidths in values per second: half precision moves half the bytes.
 
-The bar is that of r: how well s is known is in none. Where configurations were measured on the other GPU,
-model/correction.py replaces it by what they tell. Weight w and the bars come from epochcast/data/assumptions.csv;
+The bar is that of r: how well the device's share is known is in none. Where configurations were measured on the other
+GPU, model/correction.py replaces it by what they tell. Weight w and the bars come from epochcast/data/assumptions.csv;
 benchmarks/bench_carry.py checks them.
 """
 
@@ -25,8 +22,7 @@ from epochcast.assumptions import assumption
 from epochcast.facts import Gpu, SpeedRow, speed_rows
 from epochcast.hardware import arithmetic_of, find_gpu, known_gpu
 from epochcast.interval import Interval
-from epochcast.schema import Conditions, RunConfig
-from model.physics import ARITHMETIC, MEMORY, Law
+from epochcast.schema import Conditions
 
 KIND = "convolutional"  # of network, as the speed rows name it: what we time
 WIDE_KINDS = (KIND, "flow")  # of networks made of convolutions: rates tell least of them
@@ -100,12 +96,6 @@ def source_device(conditions: Conditions) -> Device:
     return Device.of(gpu, conditions.precision, conditions.tf32)
 
 
-def device_share(law: Law, config: RunConfig) -> float:
-    """The share of a steady time that the device computes or moves memory in, 0 to 1."""
-    shares = law.shares([config])
-    return float(shares[ARITHMETIC][0] + shares[MEMORY][0])
-
-
 def device_ratio(source: Device, target: Device, kind: str = KIND) -> Ratio:
     """How long the target takes for what the source does in a second of arithmetic and memory."""
     if (source.gpu.name, source.arithmetic) == (target.gpu.name, target.arithmetic):
@@ -158,15 +148,6 @@ def rates_ratio(source: Device, target: Device, kind: str = KIND) -> Ratio:
         which = " or ".join(dict.fromkeys(map(" ".join, unchecked)))
         return Ratio(Interval(value), RATES, f"{words}; range unknown, as no speed of {which} is known")
     return Ratio(_with_bar(value, rates_bar(kind)), RATES, words)
-
-
-def carried(seconds: Interval, share: float, ratio: Ratio) -> Interval:
-    """A time on the other GPU; the bar is the device's share's alone, the time's own interval that of all."""
-    scaled = ratio.value.times(share)
-    kept = 1 - share
-    if scaled.low is None or scaled.high is None:
-        return seconds.by(Interval(kept + scaled.value))
-    return seconds.by(Interval(kept + scaled.value, kept + scaled.low, kept + scaled.high))
 
 
 def _speeds(device: Device, kind: str) -> dict[str, SpeedRow]:

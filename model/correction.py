@@ -16,9 +16,12 @@ from epochcast.assumptions import assumption
 from epochcast.interval import Interval
 from epochcast.precision import t_quantile
 from epochcast.schema import AggRow, RunConfig
-from model.carry import SAME, Ratio, carried, device_share
+from model.carried import Carried, carried, device_share
+from model.carry import SAME, Device, Ratio
+from model.explain_layers import subject_of
 from model.intervals import COVERAGE, HALF_WIDTH_SDS, WITHIN, Range
 from model.predictor import SavedModel
+from model.roofs import attainable_sec, roof_of
 
 MIN_CONFIGS = 3  # two tell no spread worth the name
 
@@ -32,8 +35,11 @@ class Correction:
     range: Range
     n: int  # configurations
 
-    def of(self, steady: Interval, config: RunConfig, place: str) -> Interval:
-        """A carried time of a configuration, set right; `place` is where it lies of the model's range."""
+    def of(self, time: Carried, config: RunConfig, place: str) -> Carried:
+        """A carried time of a configuration, set right, and held at the roof again; `place` as of the model's range."""
+        return time.set_to(self._interval(time.seconds, config, place))
+
+    def _interval(self, steady: Interval, config: RunConfig, place: str) -> Interval:
         value = steady.value * self.factor
         own = Interval.of_log(value, self.half)
         if self.holds(config, place):
@@ -52,19 +58,27 @@ class Correction:
         return f"times {self.factor:.3f}, the median of measured over carried, {bar}{kept}"
 
 
-def carried_time(saved: SavedModel, config: RunConfig, ratio: Ratio) -> Interval:
-    """The model's steady time of a configuration, carried over."""
-    return carried(saved.forecast(config).steady, device_share(saved.plain_law, config), ratio)
+def carried_time(saved: SavedModel, config: RunConfig, ratio: Ratio, target: Device) -> Carried:
+    """The model's steady time of a configuration, carried over by a ratio to the target and held at its roof."""
+    subject = subject_of(config, saved.train_n, target.precision)
+    roof = roof_of(target.gpu, target.arithmetic)
+    share = device_share(saved.plain_law, subject.work)
+    return carried(saved.forecast(config).steady, share, ratio, attainable_sec(subject, roof))
 
 
-def correction_by(measured: Mapping[RunConfig, AggRow], saved: SavedModel, ratio: Ratio) -> Correction | None:
+def correction_by(
+    measured: Mapping[RunConfig, AggRow], saved: SavedModel, ratio: Ratio, target: Device
+) -> Correction | None:
     """The correction by the row of each configuration measured on the GPU; None of fewer than MIN_CONFIGS.
 
     None, too, where nothing is carried: rows of the model's own GPU are for training.
     """
     if ratio.basis == SAME or len(measured) < MIN_CONFIGS:
         return None
-    logs = [math.log(row.avg_time_mean / carried_time(saved, config, ratio).value) for config, row in measured.items()]
+    logs = [
+        math.log(row.avg_time_mean / carried_time(saved, config, ratio, target).seconds.value)
+        for config, row in measured.items()
+    ]
     n = len(logs)
     spread = t_quantile((1 + COVERAGE) / 2, n - 1) * statistics.stdev(logs) * math.sqrt(1 + 1 / n)
     repeats = HALF_WIDTH_SDS * assumption("repeat_sd_steady", "gpu").value

@@ -14,12 +14,13 @@ from epochcast.roofline import COMPUTE, ELEMENT_BYTES, MEMORY, count_params
 from epochcast.schema import DEFAULT_CONFIG, TRAIN_N, RunConfig
 from model.answer import with_bounds
 from model.efficiency import efficiencies
-from model.explain_device import GIGA, TERA, Device, device_of
-from model.explain_layers import NO_ROOF, EpochLayer, Subject, epoch_layers, layer_groups
-from model.explain_network import read_network, subject_of
-from model.explain_text import explanation_text
+from model.explain_device import Device, device_of
+from model.explain_layers import NO_ROOF, EpochLayer, Subject, epoch_layers, layer_groups, subject_of
+from model.explain_network import read_network
+from model.explain_text import ABOVE_ROOF_NOTE, explanation_text, is_above_roof
 from model.explain_time import ROOF, time_of
 from model.measured import measured_rows
+from model.roofs import GIGA, TERA
 
 CONFIG_FLAGS = {"depth": "blocks", "base_filters": "filters of the first block"}
 
@@ -39,7 +40,10 @@ def explain(device: Device, subject: Subject, config: RunConfig | None) -> dict[
     work = subject.work
     flop = work.images * work.train_flop
     flops = None if time.basis == ROOF else flop / seconds.value
-    answer = device.answer
+    scaling = time.scaling
+    layer_answers = [
+        _layer(layer, device, None if split is None else split.layers[i]) for i, layer in enumerate(layers)
+    ]
     return {
         "network": subject.name,
         "config": None if config is None else asdict(config),
@@ -58,8 +62,9 @@ def explain(device: Device, subject: Subject, config: RunConfig | None) -> dict[
         **with_bounds("predicted_avg_time_sec", seconds),
         "basis": time.basis,
         "basis_words": time.words,
-        "device_share": None if answer is None or device.ratio is None else answer.share,
-        **with_bounds("device_time_ratio", None if answer is None or answer.ratio is None else answer.ratio.value),
+        "device_share": None if scaling is None else scaling.share,
+        **with_bounds("device_time_ratio", None if scaling is None else scaling.ratio),
+        "held_at_roof": None if scaling is None else scaling.held,
         "parts": None if split is None else split.groups,
         "terms": None if split is None else split.terms,
         "law_sec": None if law is None else sum(law.parts_of(work).values()),
@@ -72,10 +77,14 @@ def explain(device: Device, subject: Subject, config: RunConfig | None) -> dict[
         ]
         if law is not None
         else None,
-        "layers": [_layer(layer, device, None if split is None else split.layers[i]) for i, layer in enumerate(layers)],
+        "layers": layer_answers,
         "of_no_layer": None if split is None else split.of_no_layer,
         **_answering(device, time.basis),
-        "notes": [*device.notes, *subject.notes],
+        "notes": [
+            *device.notes,
+            *subject.notes,
+            *([ABOVE_ROOF_NOTE] if any(map(is_above_roof, layer_answers)) else []),
+        ],
     }
 
 
@@ -163,7 +172,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--gpu",
         metavar="NAME",
-        help="explain on this GPU, by the time that predict_perf --gpu tells; default: the answering model's device",
+        help="explain on this GPU, as predict_perf --gpu carries a time over; default: the answering model's device",
     )
     parser.add_argument("--model", type=Path, metavar="PATH", help="a saved .keras time model; default: chosen")
     parser.add_argument(
@@ -201,7 +210,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             arguments.precision,
             measured_rows() if arguments.gpu or arguments.precision else (),
         )
-        is_told = device.is_calibrated or device.answer is not None
+        is_told = device.is_calibrated or device.answer is not None or device.carried_to is not None
         images = arguments.train_n or (device.choice.model.train_n if is_told else TRAIN_N)
         if config is not None:
             subject = subject_of(config, images, device.precision)

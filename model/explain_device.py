@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from epochcast.assumptions import assumption, device_kind_of
+from epochcast.assumptions import device_kind_of
 from epochcast.environment import box_device_name
 from epochcast.facts import Gpu
 from epochcast.hardware import arithmetic_of, find_gpu, gpu_here, known_gpu
@@ -15,10 +15,11 @@ from epochcast.roofline import Roof
 from epochcast.schema import SPEC_CHOICES, AggRow, RunConfig
 from model.carry import Device as CarryDevice
 from model.carry import device_ratio, source_device
+from model.correction import carried_time
 from model.gpu_answers import Asked, GpuAnswer, answer_on
 from model.predictor import Choice, SavedModel, choose_model, load_model
+from model.roofs import roof_of
 
-TERA, GIGA = 1e12, 1e9
 FLOAT32 = SPEC_CHOICES["precision"][0]  # where nothing says more
 
 
@@ -36,6 +37,7 @@ class Device:
     is_calibrated: bool  # whether that model's rows are of this device in this precision
     answer: GpuAnswer | None = None  # of our CNN: measured here, or carried over from the model's device
     ratio: float | None = None  # seconds of arithmetic and memory over those on the model's device; None: not known
+    carried_to: CarryDevice | None = None  # this one, where another network's time is carried over from the model's
 
     @property
     def is_here(self) -> bool:
@@ -85,14 +87,14 @@ def device_of(
         if of is not None and (of.name, learned_in) == (gpu.name, used):
             is_measured = answer is not None and answer.ratio is None
             return replace(_calibrated(each), answer=answer if is_measured else None)
-        if answer is not None:
-            return _answered(each, answer, used)
+        if config is not None and answer is not None:
+            return _answered(each, answer, config, used)
+        if config is None and _can_carry(each.model):
+            return _carried_to(CarryDevice.of(gpu, used, each.model.conditions.tf32), each)
     tf32 = own.tf32 if known_gpu(own.device_name) is not None else None
     arithmetic = arithmetic_of(used, tf32 or "on", gpu)
-    notes = ["only our CNN's time is carried over to another GPU or precision"]
-    if config is not None:
-        from_ = own.device_name or "an unknown device"
-        notes = [f"nothing carries over from {from_}: with --model PATH a GPU's model answers, and its time does"]
+    from_ = own.device_name or "an unknown device"
+    notes = [f"nothing carries over from {from_}: with --model PATH a GPU's model answers, and its time does"]
     if arithmetic == "tf32" and tf32 is None:
         notes.append("tf32 is taken to be on")
     return Device(gpu.name, used, arithmetic, gpu, roof_of(gpu, arithmetic), tuple(notes), choice, False)
@@ -121,7 +123,7 @@ def _answer(gpu: Gpu, saved: SavedModel, asked: Asked, rows: Sequence[AggRow]) -
         return None
 
 
-def _answered(choice: Choice, answer: GpuAnswer, precision: str) -> Device:
+def _answered(choice: Choice, answer: GpuAnswer, config: RunConfig, precision: str) -> Device:
     """A GPU, or a precision, that the model's rows are not of."""
     own, gpu = choice.model.conditions, answer.gpu
     of = known_gpu(own.device_name)
@@ -131,12 +133,20 @@ def _answered(choice: Choice, answer: GpuAnswer, precision: str) -> Device:
         here = CarryDevice.of(gpu, precision, tf32)
     except ValueError as error:  # measured all the same
         return Device(name, precision, None, gpu, None, (f"no roofs: {error}",), choice, False, answer)
-    ratio = answer.ratio
-    if ratio is None and _can_carry(choice.model):
-        ratio = device_ratio(source_device(own), here)
+    scale = None if answer.ratio is None else answer.ratio.value.value
+    if answer.ratio is None and _can_carry(choice.model):  # measured: it splits as the time carried over would
+        scale = carried_time(choice.model, config, device_ratio(source_device(own), here), here).ratio.value
     roof = roof_of(gpu, here.arithmetic)
-    scale = None if ratio is None else ratio.value.value
     return Device(name, precision, here.arithmetic, gpu, roof, (), choice, False, answer, scale)
+
+
+def _carried_to(target: CarryDevice, choice: Choice) -> Device:
+    """A GPU, or a precision, to which the time of a network that is not our CNN is carried over."""
+    own = choice.model.conditions
+    of = known_gpu(own.device_name)
+    name = own.device_name if of is not None and of.name == target.gpu.name else target.gpu.name
+    roof = roof_of(target.gpu, target.arithmetic)
+    return Device(name, target.precision, target.arithmetic, target.gpu, roof, (), choice, False, carried_to=target)
 
 
 def _calibrated(choice: Choice) -> Device:
@@ -157,14 +167,3 @@ def _calibrated(choice: Choice) -> Device:
         except ValueError as error:
             notes.append(f"no roofs: {error}")
     return Device(name, precision or FLOAT32, arithmetic, gpu, roof, tuple(notes), choice, True, None, 1.0)
-
-
-def roof_of(gpu: Gpu, arithmetic: str) -> Roof:
-    """A GPU's peaks, and what is assumed that launching a kernel costs.
-
-    Raises:
-        ValueError: if it has no such arithmetic.
-    """
-    if (rate := gpu.tflops(arithmetic)) is None:
-        raise ValueError(f"{gpu.name} has no known {arithmetic} rate.")
-    return Roof(rate * TERA, gpu.memory_bandwidth_gbs * GIGA, assumption("kernel_launch_sec", "gpu").value)

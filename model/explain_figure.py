@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from aggregate.figures import COLOURS, MARKERS, new_figure
 from epochcast.cli import significant
-from model.explain_text import device_words
+from model.explain_text import ABOVE_ROOF_NOTE, device_words, is_above_roof
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,7 +17,10 @@ if TYPE_CHECKING:
 
 MOST_NUMBERED = 18  # layers that take longest; the legend names them
 LIGHT = (COLOURS[1], COLOURS[5], COLOURS[6])  # too light for white numbers
-PLACES = 8  # of markers in a decade
+POINTS = 13  # of a numbered marker's width
+AXES_POINTS = (300, 320)
+MOST_COLUMNS = 96  # characters of a title's line
+LEGEND_COLUMNS = 36  # of its title
 MARGIN = 2.5  # of the axes, as a factor beyond the outermost layer
 
 
@@ -40,14 +44,12 @@ def draw_roofline(answer: Mapping[str, Any]) -> Figure:
     if answer["roofs"] is not None:
         _draw_roofs(axes, answer["roofs"], answer["arithmetic"])
     kinds = list(dict.fromkeys(layer["kind"] for layer in layers))
-    together: dict[tuple[str, int, int], list[int]] = {}  # layers of one kind that would hide one another
-    for k, layer in enumerate(layers):
-        place = (layer["kind"], round(PLACES * math.log10(x[k])), round(PLACES * math.log10(y[k])))
-        together.setdefault(place, []).append(k)
-    groups = {own[0]: sum(_sec(layers[k], is_told) or 0.0 for k in own) for own in together.values()}
+    seconds = [_sec(layer, is_told) or 0.0 for layer in layers]
+    together = _together(_positions(axes, x, y), seconds)
+    groups = {own[0]: sum(seconds[k] for k in own) for own in together}
     numbered = sorted(groups, key=lambda k: -groups[k])[:MOST_NUMBERED]
     number = 0
-    for own in together.values():
+    for own in together:
         k = own[0]
         i = kinds.index(layers[k]["kind"])
         marker, colour = MARKERS[i % len(MARKERS)], COLOURS[i % len(COLOURS)]
@@ -57,7 +59,7 @@ def draw_roofline(answer: Mapping[str, Any]) -> Figure:
         number += 1
         more = f" and {len(own) - 1} more" if len(own) > 1 else ""
         label = f"{number}  {layers[k]['name']}{more}, {significant(groups[k], 2)} s"
-        size = 19 if marker in "^v" else 13  # a number takes more of a triangle
+        size = 1.46 * POINTS if marker in "^v" else POINTS  # a number takes more of a triangle
         axes.plot(x[k], y[k], marker, color=colour, markersize=size, markeredgecolor="white", label=label, zorder=3)
         dark = "black" if colour in LIGHT else "white"
         axes.annotate(
@@ -75,21 +77,27 @@ def draw_roofline(answer: Mapping[str, Any]) -> Figure:
         "without a number": len(together) - number,
         "not drawn, of no FLOP": len(answer["layers"]) - len(layers),
     }
+    heading = ["seconds an epoch"]
+    if is_told and any(map(is_above_roof, answer["layers"])):
+        heading.append(fill(f"({ABOVE_ROOF_NOTE})", LEGEND_COLUMNS))
     axes.legend(
         loc="center left",
         bbox_to_anchor=(1.01, 0.5),
         frameon=False,
         fontsize=8,
+        title_fontsize=8,
+        alignment="left",
         markerscale=0.6,
-        title="\n".join(["seconds an epoch", *(f"({n} {what})" for what, n in left_out.items() if n)]),
+        title="\n".join([*heading, *(f"({n} {what})" for what, n in left_out.items() if n)]),
     )
     what = "uncalibrated: what the roofs allow at most"
     if is_told:
         what = "as the calibrated law tells"
         if not answer["calibrated"]:
             what = f"as the law of {answer['measured_elsewhere']['device']} tells, scaled"
+    told = f"{answer['network']}, batch size {answer['batch_size']:,}, {what}"
     axes.set_title(
-        f"{answer['network']}, batch size {answer['batch_size']:,}, {what}\n{device_words(answer)}", fontsize=10
+        "\n".join(fill(line, MOST_COLUMNS) for line in (told, device_words(answer))), loc="left", fontsize=10
     )
     return figure
 
@@ -97,6 +105,32 @@ def draw_roofline(answer: Mapping[str, Any]) -> Figure:
 def _sec(layer: Mapping[str, Any], is_told: bool) -> float | None:
     sec: float | None = layer["attributed_sec" if is_told else "attainable_sec"]
     return sec
+
+
+def _positions(axes: Axes, x: list[float], y: list[float]) -> list[tuple[float, float]]:
+    """Where points come to lie, in points of type: on axes as small as a long legend leaves them."""
+    (left, right), (bottom, top) = (map(math.log, limits) for limits in (axes.get_xlim(), axes.get_ylim()))
+    width, height = AXES_POINTS
+    return [
+        (width * (math.log(a) - left) / (right - left), height * (math.log(b) - bottom) / (top - bottom))
+        for a, b in zip(x, y, strict=True)
+    ]
+
+
+def _together(places: list[tuple[float, float]], seconds: list[float]) -> list[list[int]]:
+    """Layers whose markers would hide one another, each with the one that takes longest of them first."""
+    groups: list[list[int]] = []
+    for k in sorted(range(len(places)), key=lambda k: -seconds[k]):
+        near = next((own for own in groups if max(map(_apart, places[own[0]], places[k])) < POINTS), None)
+        if near is None:
+            groups.append([k])
+        else:
+            near.append(k)
+    return sorted(groups)
+
+
+def _apart(one: float, other: float) -> float:
+    return abs(one - other)
 
 
 def _set_limits(axes: Axes, x: list[float], y: list[float], roofs: Mapping[str, Any] | None) -> None:

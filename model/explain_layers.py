@@ -16,11 +16,15 @@ from epochcast.roofline import (
     Roof,
     step_roof,
 )
+from epochcast.schema import RunConfig
+from model.carry import KIND
 from model.physics import ARITHMETIC, GROUPS, TERMS, Law
 from model.physics import MEMORY as MEMORY_TERMS
 from model.work import Work, trained_params, wide_flop, work_of_layers
+from workload.shape import layer_records
 
-CONVOLUTIONS = ("conv", "depthwise")
+OTHER_KIND = "other"
+NETWORK_KINDS = {"conv": KIND, "depthwise": KIND, "attention": "transformer", "recurrent": "recurrent"}  # by a layer's
 NO_ROOF = Roof(math.inf, math.inf)
 
 # how a term's time spreads over layers; a term that is not here belongs to none of them
@@ -53,15 +57,29 @@ class Subject:
         return work_of_layers(self.records, self.batch_size, self.images, self.optimizer_passes)
 
     @property
+    def network_kind(self) -> str:
+        """What does most of its multiply-adds, as published speeds name networks; OTHER_KIND where nothing does."""
+        macs: dict[str, int] = {}
+        for record in self.records:
+            kind = NETWORK_KINDS.get(record.kind, OTHER_KIND)
+            macs[kind] = macs.get(kind, 0) + record.macs
+        return next((kind for kind, own in macs.items() if own > sum(macs.values()) / 2), OTHER_KIND)
+
+    @property
     def is_convolutional(self) -> bool:
         """Whether convolutions do most of its multiply-adds."""
-        own = sum(record.macs for record in self.records if record.kind in CONVOLUTIONS)
-        return own > sum(record.macs for record in self.records) / 2
+        return self.network_kind == KIND
 
     @property
     def element_bytes(self) -> int:
         """Bytes of an activation."""
         return ELEMENT_BYTES[self.precision]
+
+
+def subject_of(config: RunConfig, images: int, precision: str) -> Subject:
+    """One configuration of our CNN."""
+    name = f"CNN of depth {config.depth}, {config.base_filters} base filters"
+    return Subject(name, layer_records(config.depth, config.base_filters), config.batch_size, images, precision)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The network that is explained: our CNN by its closed form, or a user's own from a file that Keras saved."""
+"""A network of the user's own, read from a file that Keras saved."""
 
 from __future__ import annotations
 
@@ -12,22 +12,14 @@ from typing import Any
 from epochcast.keras_layers import read_layers
 from epochcast.keras_optimizers import compiled_passes
 from epochcast.roofline import ADAM_PASSES
-from epochcast.schema import RunConfig
 from model.explain_layers import Subject
 from model.time_ann import keras_on_cpu
-from workload.shape import layer_records
 
 DEFAULT_OPTIMIZER = "adam"
 RECURRENT_NOTE = (
     "recurrent layers at least: weights read once, and one launch for all steps where a GPU's cuDNN takes them; on a "
     "processor each step is a launch"
 )
-
-
-def subject_of(config: RunConfig, images: int, precision: str) -> Subject:
-    """One configuration of our CNN."""
-    name = f"CNN of depth {config.depth}, {config.base_filters} base filters"
-    return Subject(name, layer_records(config.depth, config.base_filters), config.batch_size, images, precision)
 
 
 def read_network(
@@ -47,10 +39,12 @@ def read_network(
     """
     path = path.absolute()
     model = _load(path)
+    _check_shape(path, model, sample_shape)
     try:
         network = read_layers(model, sample_shape)
     except ValueError as error:
-        raise ValueError(f"{path}: {error} Here a shape is given by --sample_shape.") from None
+        remedy = "" if sample_shape is None else " Another shape is given by --sample_shape."
+        raise ValueError(f"{path}: {str(error).rstrip('.')}.{remedy}") from None
     if network.unknown and not allow_unknown:
         raise ValueError(
             f"{path}: what these layers do is not known: {', '.join(network.unknown)}. --allow_unknown explains the "
@@ -76,6 +70,32 @@ def read_network(
         network.unknown,
         (*notes, *note),
     )
+
+
+def _check_shape(path: Path, model: Any, sample_shape: Sequence[int] | None) -> None:  # Any: a Keras model
+    """Refuse shapes that leave the work open, or that the network's input does not take."""
+    inputs = model.inputs or []
+    if len(inputs) > 1 and sample_shape is not None:
+        names = ", ".join(tensor.name for tensor in inputs)
+        raise ValueError(
+            f"{path}: it has the inputs {names}, and --sample_shape gives the shape of one. Save it with the "
+            "shapes that you train with."
+        )
+    for tensor in inputs:
+        sizes = tuple(tensor.shape[1:])
+        takes = f"{path}: its input {tensor.name!r} takes samples of shape {_shape_text(sizes)}"
+        if sample_shape is None:
+            if None in sizes:
+                raise ValueError(f"{takes}. Give the sizes that you train with by --sample_shape.")
+        elif len(sizes) != len(sample_shape) or any(
+            size not in (None, given) for size, given in zip(sizes, sample_shape, strict=True)
+        ):
+            raise ValueError(f"{takes}, and --sample_shape gives {_shape_text(sample_shape)}. Give one like it.")
+
+
+def _shape_text(sizes: Sequence[int | None]) -> str:
+    listed = ", ".join("any" if size is None else str(size) for size in sizes)
+    return f"({listed}) of rank {len(sizes)}"
 
 
 def _optimizer(model: Any) -> tuple[str, int, list[str]]:  # Any: a Keras model
@@ -111,4 +131,11 @@ def _load(path: Path) -> Any:  # Any: a Keras model
         except Exception as error:  # Keras raises many kinds for a class it does not know and for a damaged file
             unknown = re.search(r"Could not locate (class|function) '[^']*'", str(error))  # far down in the text
             reason = unknown[0] if unknown else (str(error).strip() or type(error).__name__).splitlines()[0]
-    raise ValueError(f"{path}: Keras can't rebuild this network without code of its author's: {reason}")
+            if unknown is None and _has_lambda(path):
+                reason = "a Lambda layer holds some, which is not run; replace it by a layer of Keras"
+    raise ValueError(f"{path}: Keras can't rebuild this network without code of its author's: {reason.rstrip('.')}.")
+
+
+def _has_lambda(path: Path) -> bool:
+    with zipfile.ZipFile(path) as file:
+        return "config.json" in file.namelist() and b'"class_name": "Lambda"' in file.read("config.json")

@@ -8,7 +8,11 @@ from typing import Any
 
 from epochcast.cli import percent, significant, table_text
 from epochcast.schema import Conditions
+from model.carried import HELD
 
+ABOVE_ROOF_NOTE = (
+    "the law spreads memory by outputs and launches by kernels, so that single layers may come out above the roof"
+)
 _OF_NO_LAYER = {"per_epoch": "(input and host)", "per_step": "(each step)"}
 
 
@@ -37,6 +41,11 @@ def device_words(answer: Mapping[str, Any]) -> str:
     return f"{device}{where}, {answer['precision']}" + (f" in {answer['arithmetic']}" if answer["arithmetic"] else "")
 
 
+def is_above_roof(layer: Mapping[str, Any]) -> bool:
+    """Whether a layer is told to take less than its roof allows."""
+    return layer["share_of_roof"] is not None and layer["share_of_roof"] > 1
+
+
 def _time_lines(answer: Mapping[str, Any]) -> list[str]:
     low, high = answer["predicted_avg_time_sec_low"], answer["predicted_avg_time_sec_high"]
     bounds = "interval unknown" if low is None or high is None else f"{significant(low)} to {significant(high)}"
@@ -52,7 +61,11 @@ def _time_lines(answer: Mapping[str, Any]) -> list[str]:
 
 def _scaled_line(answer: Mapping[str, Any]) -> str:
     ratio, low, high = (answer[f"device_time_ratio{end}"] for end in ("", "_low", "_high"))
-    bar = "range unknown" if low is None else f"x/÷{high / ratio:.3g}: {significant(low)} to {significant(high)}"
+    bar = "range unknown" if low is None else f"{significant(low)} to {significant(high)}"
+    if answer["held_at_roof"] == HELD:
+        bar += ", held at the roof"
+    elif low is not None and answer["held_at_roof"] is None:
+        bar = f"x/÷{high / ratio:.3g}: {bar}"
     return (
         f"scaled: arithmetic and memory, {percent(answer['device_share'])} on {_elsewhere(answer)}, "
         f"x {significant(ratio)} ({bar})"

@@ -9,24 +9,37 @@ from typing import Any
 from epochcast.assumptions import assumption
 from epochcast.interval import Interval
 from epochcast.schema import RunConfig
-from model.carry import SPEED_ROW
+from model.carried import HELD_WORDS, carried, device_share
+from model.carry import SPEED_ROW, device_ratio, source_device
+from model.carry import Device as CarryDevice
 from model.explain_device import Device
 from model.explain_layers import Attribution, Subject, attribute
 from model.gpu_answers import MEASURED
 from model.intervals import WITHIN
+from model.physics import Law
 from model.predictor import Forecast
 
-MODEL, OTHER_NETWORK, ROOF = "model", "law of the CNN", "bare roof"
+MODEL, OTHER_NETWORK, OTHER_CARRIED, ROOF = "model", "law of the CNN", "law of the CNN, carried over", "bare roof"
+
+
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """How the time of the model's device became that of another; of a measured one `ratio` is None."""
+
+    share: float  # of the time on the model's device: arithmetic and memory
+    ratio: Interval | None  # of their seconds there over here, as held
+    held: str | None  # one of HELD_WORDS
 
 
 @dataclass(frozen=True, slots=True)
 class EpochTime:
-    """Seconds an epoch; `basis` is MODEL, OTHER_NETWORK, ROOF or one of `GpuAnswer`, `words` what they rest on."""
+    """Seconds an epoch; `basis` is one of the above or of `GpuAnswer`, `words` what they rest on."""
 
     seconds: Interval
     basis: str
     words: str
     attribution: Attribution | None  # None where nothing tells how the time splits
+    scaling: Scaling | None = None  # None where nothing is of another device
 
 
 def time_of(device: Device, subject: Subject, config: RunConfig | None, roofs: Mapping[str, Any] | None) -> EpochTime:
@@ -43,18 +56,47 @@ def time_of(device: Device, subject: Subject, config: RunConfig | None, roofs: M
         steady, basis = forecast.steady, MODEL
         words = f"the model's prediction with its 90 % interval{_extrapolation(forecast)}"
     elif device.is_calibrated:
-        bar = assumption(f"other_network_bar{'_convolutional' if subject.is_convolutional else ''}", "gpu").value
-        sec = sum(law.parts_of(subject.work).values())
-        steady, basis = Interval(sec, sec / bar, sec * bar), OTHER_NETWORK
-        words = (
-            f"extrapolated to another family of networks by a law of the CNN, within a factor of {bar:g}; input and "
-            "host are the CNN's"
-        )
+        steady, words = _by_law(law, subject)
+        basis = OTHER_NETWORK
     else:
         assert roofs is not None  # a device that nothing else tells of was named as a GPU whose peaks are known
-        return _by_roof(roofs)
+        if device.carried_to is None:
+            return _by_roof(roofs)
+        return _other_carried(device, device.carried_to, subject, roofs["attainable_sec"])
     split = None if device.ratio is None else attribute(law, subject, steady.value, device.ratio)
-    return EpochTime(steady, basis, words, split)
+    return EpochTime(steady, basis, words, split, _scaling(device))
+
+
+def _scaling(device: Device) -> Scaling | None:
+    answer = device.answer
+    if answer is None or device.ratio is None:
+        return None
+    return Scaling(answer.share, None if answer.ratio is None else answer.ratio.value, answer.held)
+
+
+def _by_law(law: Law, subject: Subject) -> tuple[Interval, str]:
+    """Seconds of a network that is not our CNN where the law was fitted, and what they rest on."""
+    bar = assumption(f"other_network_bar{'_convolutional' if subject.is_convolutional else ''}", "gpu").value
+    sec = sum(law.parts_of(subject.work).values())
+    return Interval(sec, sec / bar, sec * bar), (
+        f"extrapolated to another family of networks by a law of the CNN, within a factor of {bar:g}; input and "
+        "host are the CNN's"
+    )
+
+
+def _other_carried(device: Device, target: CarryDevice, subject: Subject, attainable_sec: float) -> EpochTime:
+    """That carried over as our CNN's time is, by speeds of its own kind of network where there are any."""
+    saved = device.choice.model
+    law = saved.plain_law
+    seconds, words = _by_law(law, subject)
+    share = device_share(law, subject.work)
+    ratio = device_ratio(source_device(saved.conditions), target, subject.network_kind)
+    time = carried(seconds, share, ratio, attainable_sec)
+    words = f"{words}; carried over by {'a ' if ratio.basis == SPEED_ROW else ''}{ratio.basis}: {ratio.words}"
+    if time.held is not None:
+        words = f"{words}; {HELD_WORDS[time.held]}"
+    split = attribute(law, subject, time.seconds.value, time.ratio.value)
+    return EpochTime(time.seconds, OTHER_CARRIED, words, split, Scaling(share, time.ratio, time.held))
 
 
 def _answered(device: Device) -> tuple[Interval, str, str]:
@@ -78,7 +120,7 @@ def _by_roof(roofs: Mapping[str, Any]) -> EpochTime:
     sec = roofs["attainable_sec"] + roofs["launch_sec"]
     words = (
         f"uncalibrated: the roofline is a bound; on the one GPU measured a run of the CNN took {low:g} to {high:g} "
-        f"times as long as it, {factor:g} in the median"
+        f"times as long as it, {factor:g} in the median; input and host are not in it, and small networks take longer"
     )
     return EpochTime(Interval(factor * sec, low * sec, high * sec), ROOF, words, None)
 

@@ -14,7 +14,8 @@ from epochcast.footprint import Footprint, FootprintRules, footprint, rates_of
 from epochcast.hardware import known_gpu
 from epochcast.interval import Interval
 from epochcast.schema import AggRow, Conditions, RunConfig
-from model.carry import BYTES_PER_GB, SAME, Device, Ratio, device_ratio, device_share, source_device
+from model.carried import HELD_WORDS, device_share
+from model.carry import BYTES_PER_GB, SAME, Device, Ratio, device_ratio, source_device
 from model.correction import MIN_CONFIGS, Correction, carried_time, correction_by
 from model.energy import EnergyModel
 from model.measured_rows import (
@@ -28,6 +29,7 @@ from model.measured_rows import (
 from model.predictor import Forecast, SavedModel
 from model.run_energy import MeasuredBoard, measured_board, run_energy, run_seconds
 from model.startup import whole_run
+from model.work import work_of
 from workload.memory import MemoryModel, PeakMemory
 
 MEASURED = "measured"
@@ -42,12 +44,13 @@ class GpuAnswer:
     conditions: Conditions  # of the measured row, else the model's with this GPU and precision in them
     basis: str  # MEASURED, or how the ratio is known, or by how many measured there it was corrected
     words: str
-    ratio: Ratio | None  # of the carried time; None where it was measured
+    ratio: Ratio | None  # of the carried time, as its roof holds it; None where it was measured
     share: float  # of the model's time, in which its device computes
     forecast: Forecast
     memory: PeakMemory
     n_there: int = 0  # other configurations measured on this GPU
     correction: Correction | None = None
+    held: str | None = None  # by its roof: one of HELD_WORDS, None where the carried time is above it
     start_up_of: str | None = None  # the other device whose start-up a run's time has; None: its own, or none
     footprints: tuple[Footprint, ...] = ()  # one for each place; none without a number of epochs
 
@@ -104,7 +107,7 @@ def _measured(
         MEASURED,
         words,
         ratio=None,
-        share=device_share(saved.plain_law, asked.config),
+        share=device_share(saved.plain_law, work_of(asked.config, saved.train_n)),
         forecast=replace(base, steady=measured_steady(row), run=run),
         memory=MemoryModel.of(row.conditions, rows).needs(asked.config),
         start_up_of=start_up_of,
@@ -115,21 +118,24 @@ def _carried(
     gpu: Gpu, saved: SavedModel, asked: Asked, base: Forecast, wanted: Conditions, rows: Sequence[AggRow]
 ) -> GpuAnswer:
     config, source = asked.config, source_device(saved.conditions)
-    ratio = device_ratio(source, Device.of(gpu, asked.precision, saved.conditions.tf32))
-    steady = carried_time(saved, config, ratio)
+    target = Device.of(gpu, asked.precision, saved.conditions.tf32)
+    ratio = device_ratio(source, target)
+    time = carried_time(saved, config, ratio, target)
     there = {row.config for row in rows_on(gpu, wanted, rows)} if ratio.basis != SAME else set()
     likest = {other: row for other in there if (row := measured_row(gpu, other, wanted, rows)) is not None}
     basis, words = ratio.basis, ratio.words
-    correction = correction_by(likest, saved, ratio)
+    correction = correction_by(likest, saved, ratio, target)
     if correction is not None:
-        steady = correction.of(steady, config, base.place)
+        time = correction.of(time, config, base.place)
         basis = f"carried, corrected by {correction.n} measured there"
         words = f"{correction.words(config, base.place)}; carried by {ratio.basis}: {ratio.words}"
     elif likest:
         n = len(likest)
         told = f"{n} configuration{' measured there is' if n == 1 else 's measured there are'}"
         words = f"{words}; {told} not enough to correct it ({MIN_CONFIGS})"
-    run = whole_run(config, steady, base.place, saved.excess, saved.overhead, asked.epochs)
+    if time.held is not None:
+        words = f"{words}; {HELD_WORDS[time.held]}"
+    run = whole_run(config, time.seconds, base.place, saved.excess, saved.overhead, asked.epochs)
     is_own_start = gpu.name == source.gpu.name or (run.first_epoch is None and run.overhead is None)
     start_up_of = None if is_own_start else saved.device_name
     return GpuAnswer(
@@ -137,12 +143,13 @@ def _carried(
         wanted,
         basis,
         words,
-        ratio,
-        device_share(saved.plain_law, config),
-        replace(base, steady=steady, run=run),
+        replace(ratio, value=time.ratio),
+        device_share(saved.plain_law, work_of(config, saved.train_n)),
+        replace(base, steady=time.seconds, run=run),
         MemoryModel.of(wanted, rows).needs(config),
         len(likest),
         correction,
+        time.held,
         start_up_of,
     )
 

@@ -11,6 +11,7 @@ from epochcast.facts import year_words
 from epochcast.footprint_text import footprint_json
 from epochcast.interval import Interval
 from model.answer import memory_values, time_values, with_bounds
+from model.carried import HELD_WORDS
 from model.carry import KIND, RATES, SAME, SPEED_ROW, rates_bar
 from model.gpu_answers import MEASURED, GpuAnswer
 from model.gpu_costs_text import footprint_notes, footprint_table
@@ -88,6 +89,9 @@ def _basis_lines(answers: Sequence[GpuAnswer], saved: SavedModel) -> list[str]:
     lines += [f"{basis}: {words}" for basis, words in told.items() if basis in {answer.basis for answer in answers}]
     known = [answer for answer in answers if answer.basis == MEASURED or answer.n_there]
     lines += [f"{answer.gpu.name}: {answer.basis_text}" for answer in known]
+    for held, words in HELD_WORDS.items():
+        if names := [answer.gpu.name for answer in answers if answer.held == held and answer not in known]:
+            lines.append(f"{words}: {', '.join(names)}")
     if any(answer.basis == RATES and answer.ratio is not None and answer.ratio.value.low is None for answer in answers):
         lines.append("range unknown: no published speed of that generation of GPUs checks how well rates tell of them")
     return lines
@@ -108,6 +112,7 @@ def gpu_json(answer: GpuAnswer, train_n: int, epochs: int | None) -> dict[str, A
         "corrected_by": None if answer.correction is None else answer.correction.factor,
         "start_up_of": answer.start_up_of,
         "device_share": answer.share,
+        "held_at_roof": answer.held,
         **with_bounds("device_time_ratio", None if answer.ratio is None else answer.ratio.value),
         **time_values(answer.forecast, train_n, epochs),
         **memory_values(answer.memory),

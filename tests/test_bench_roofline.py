@@ -19,8 +19,8 @@ from benchmarks.reference_table import steady_rows
 from epochcast.assumptions import assumption
 from epochcast.hardware import find_gpu
 from epochcast.schema import RunConfig
-from model.explain_device import roof_of
 from model.physics import FORMS, Law
+from model.roofs import roof_of
 from model.time_model import Table
 from tests.rows import agg_row
 

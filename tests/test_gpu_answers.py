@@ -18,11 +18,17 @@ from epochcast.interval import Interval
 from epochcast.paths import pretrained_dir
 from epochcast.places import find_place
 from epochcast.schema import Conditions, RunConfig
-from model.carry import RATES, SAME, SPEED_ROW, Device, carried, device_ratio, device_share, source_device
+from model import correction
+from model.carried import HELD, HELD_LOW, HELD_WORDS, carried, device_share
+from model.carry import RATES, SAME, SPEED_ROW, Device, device_ratio, source_device
+from model.explain_layers import subject_of
 from model.gpu_answers import MEASURED, Asked, answer_on, answers_on, without_number
+from model.gpu_text import gpu_json, gpu_lines
 from model.intervals import HALF_WIDTH_SDS
 from model.measured_rows import measured_steady
 from model.predictor import load_model
+from model.roofs import attainable_sec, roof_of
+from model.work import work_of
 from tests.rows import agg_row
 
 SAVED = load_model(pretrained_dir() / "a100.keras")
@@ -52,9 +58,10 @@ def measured(seconds=0.9, *, config=CONFIG, n=3, std=0.01, device_name="NVIDIA H
 def test_a_carried_time_is_the_model_s_with_only_the_device_s_share_scaled():
     answer = answer_on(H100, SAVED, ASKED, [])
     ratio = device_ratio(source_device(SAVED.conditions), Device.of(H100, "float32", "on"))
-    share = device_share(SAVED.plain_law, CONFIG)
+    share = device_share(SAVED.plain_law, work_of(CONFIG, 50_000))
     assert (answer.basis, answer.ratio, answer.share) == (SPEED_ROW, ratio, share)
-    assert answer.forecast.steady == carried(SAVED.forecast(CONFIG).steady, share, ratio)
+    assert answer.forecast.steady == carried(SAVED.forecast(CONFIG).steady, share, ratio).seconds
+    assert answer.held is None
     assert 0.1 < share < 0.6
 
 
@@ -299,6 +306,80 @@ def test_a_range_that_nothing_published_tells_is_known_from_rows_measured_there(
     assert answer_on(mi300x, SAVED, ASKED, []).forecast.steady.low is None
     steady = answer_on(mi300x, SAVED, ASKED, rows).forecast.steady
     assert 0 < steady.low < steady.value < steady.high
+
+
+# --- held at the roof -------------------------------------------------------------------------------------------------
+
+WIDE = RunConfig(5, 128, 2048)
+
+
+def roof_sec(gpu, config, precision="float32"):
+    device = Device.of(gpu, precision, "on")
+    return attainable_sec(subject_of(config, 50_000, precision), roof_of(gpu, device.arithmetic))
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
+def test_no_carried_time_or_end_is_below_what_the_data_sheet_allows(precision):
+    held = set()
+    for gpu in gpus():
+        for config in (WIDE, RunConfig(4, 64, 512), RunConfig(2, 16, 64)):
+            asked = Asked(config, precision)
+            if without_number(gpu, SAVED, asked, []) is not None:
+                continue
+            answer = answer_on(gpu, SAVED, asked, [])
+            steady, least = answer.forecast.steady, roof_sec(gpu, config, precision)
+            assert steady.value >= least
+            if steady.low is not None:
+                assert least <= steady.low <= steady.value < steady.high
+            held.add(answer.held)
+    assert held == {None, HELD, HELD_LOW}
+
+
+@pytest.mark.parametrize("name", ["H20 96GB", "V100 SXM2 16GB"])
+def test_a_held_time_keeps_input_host_and_steps_and_says_that_it_is_held(name):
+    gpu = find_gpu(name)
+    least, own = roof_sec(gpu, WIDE), SAVED.forecast(WIDE).steady.value
+    answer = answer_on(gpu, SAVED, replace(ASKED, config=WIDE), [])
+    assert answer.held == HELD
+    assert answer.forecast.steady.value == pytest.approx(own * (1 - answer.share) + least)
+    assert answer.ratio.value.value == pytest.approx(least / (own * answer.share))
+    assert answer.words.endswith(f"; {HELD_WORDS[HELD]}")
+
+
+def test_the_model_s_own_gpu_is_held_at_nothing(monkeypatch):
+    monkeypatch.setattr(correction, "attainable_sec", lambda subject, roof: 1e6)
+    own = answer_on(find_gpu("A100 PCIe 80GB"), SAVED, ASKED, [])
+    assert (own.forecast.steady, own.held) == (SAVED.forecast(CONFIG).steady, None)
+    assert answer_on(H100, SAVED, ASKED, []).forecast.steady.value > 1e6
+
+
+def test_rows_correct_the_held_time_and_a_corrected_one_is_held_again():
+    wide = [RunConfig(5, 128, size) for size in (512, 1024, 1536)]
+    asked = replace(ASKED, config=WIDE)
+    plain = answer_on(V100, SAVED, asked, []).forecast.steady.value
+    of = {c: answer_on(V100, SAVED, replace(ASKED, config=c), []).forecast.steady.value for c in wide}
+    for factor in (1.2, 0.5):
+        rows = [measured(factor * of[c], config=c, device_name="Tesla V100-SXM2-16GB") for c in wide]
+        answer = answer_on(V100, SAVED, asked, rows)
+        assert answer.correction.factor == pytest.approx(factor)  # of times that are held
+        steady, least = answer.forecast.steady, roof_sec(V100, WIDE)
+        assert steady.low >= least
+        assert steady.value == pytest.approx(max(factor * plain, factor * (plain - least) + least))
+        assert answer.held == (HELD if factor < 1 else None)
+
+
+def test_a_measured_row_below_the_roof_is_told_as_it_is():
+    row = measured(1.0, config=WIDE, device_name="Tesla V100-SXM2-16GB")
+    answer = answer_on(V100, SAVED, replace(ASKED, config=WIDE), [row])
+    assert (answer.forecast.steady.value, answer.held) == (1.0, None)
+
+
+def test_the_table_names_gpus_that_are_held_and_json_has_it():
+    answers = answers_on([V100, find_gpu("H20 96GB"), H100], SAVED, replace(ASKED, config=WIDE), [])
+    ((lines), _) = gpu_lines([answers], SAVED, {})
+    assert f"{HELD_WORDS[HELD]}: H20 96GB, V100 SXM2 16GB" in lines[0]
+    assert [gpu_json(a, 50_000, None)["held_at_roof"] for a in answers] == [a.held for a in answers]
+    assert HELD in {a.held for a in answers}
 
 
 # --- several GPUs -----------------------------------------------------------------------------------------------------
