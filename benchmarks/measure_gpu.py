@@ -97,6 +97,8 @@ def evaluate(arguments: argparse.Namespace) -> int:
         codes.append(
             call([*EPOCHCAST, "compare", "--runs", runs, "--a", flags[0], "--b", flags[1], "--plot", str(plot)])
         )
+    carried = ["--runs_agg", str(out / "runs_agg.csv"), "--out", str(out / "carried.json")]
+    codes.append(call([sys.executable, "benchmarks/bench_carry_here.py", *carried]))
     return max(codes)
 
 

@@ -1,0 +1,131 @@
+"""How far carried times lie from what was measured on a GPU: python benchmarks/bench_carry_here.py --runs_agg PATH
+
+Each configuration that the table holds on a known GPU is carried over from the model as if nothing had been measured
+there, and once more set right by the other configurations under the same conditions. Tables of another framework or
+pipeline than the model's are shown, too, with what differs: what that changes is then in the error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import statistics
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+if not __package__:  # run by path: import from the checkout, not from this folder
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from aggregate.agg_table import load_agg
+from epochcast.cli import run_command, table_text
+from epochcast.files import write_json_atomically
+from epochcast.hardware import known_gpu
+from epochcast.interval import Interval
+from epochcast.paths import home, pretrained_dir
+from epochcast.schema import AggRow, Conditions
+from model.carry import Device, device_ratio, source_device
+from model.correction import carried_time, correction_by
+from model.intervals import WITHIN
+from model.predictor import SavedModel, load_model
+
+TOLD = ("backend", "backend_version", "pipeline", "jit_compile", "steps_per_execution", "timing_mode")
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One configuration: measured, carried without any row of that GPU, and set right by the others."""
+
+    depth: int
+    base_filters: int
+    batch_size: int
+    measured_sec: float
+    carried: Interval
+    corrected: Interval | None  # None of fewer than four configurations
+    basis: str
+    in_range: bool  # of the model
+
+
+def judge(rows: Sequence[AggRow], saved: SavedModel) -> list[Judged]:
+    """The rows of one set of conditions on one GPU.
+
+    Raises:
+        ValueError: if nothing is known of the model's GPU or of that of the rows, or it lacks the precision.
+    """
+    conditions = rows[0].conditions
+    gpu = known_gpu(conditions.device_name)
+    if gpu is None or conditions.precision is None:
+        raise ValueError(f"{conditions.device_name or 'an unknown device'}: no GPU whose rates are known.")
+    target = Device.of(gpu, conditions.precision, conditions.tf32)
+    ratio = device_ratio(source_device(saved.conditions), target)
+    found = []
+    for row in rows:
+        time = carried_time(saved, row.config, ratio, target)
+        place = saved.forecast(row.config).place
+        others = {other.config: other for other in rows if other.config != row.config}
+        correction = correction_by(others, saved, ratio, target)
+        corrected = None if correction is None else correction.of(time, row.config, place).seconds
+        found.append(
+            Judged(
+                **asdict(row.config),
+                measured_sec=row.avg_time_mean,
+                carried=time.seconds,
+                corrected=corrected,
+                basis=ratio.basis,
+                in_range=place == WITHIN,
+            )
+        )
+    return found
+
+
+def summary(judged: Sequence[Judged], which: str) -> list[str | float | None]:
+    """n, the median of measured over told, the 90th percentile of the error factor, the share inside the range."""
+    pairs = [(j.measured_sec, told) for j in judged if (told := getattr(j, which)) is not None]
+    if not pairs:
+        return [which, 0, None, None, None]
+    ratios = [measured / told.value for measured, told in pairs]
+    factors = sorted(math.exp(abs(math.log(ratio))) for ratio in ratios)
+    known = [told.low <= measured <= told.high for measured, told in pairs if told.low is not None]
+    inside = 100 * statistics.fmean(known) if known else None
+    return [which, len(pairs), statistics.median(ratios), factors[math.ceil(0.9 * len(factors)) - 1], inside]
+
+
+def differing(conditions: Conditions, saved: SavedModel) -> str:
+    """What of the conditions that a time depends on is not the model's, in words."""
+    pairs = [(name, getattr(conditions, name), getattr(saved.conditions, name)) for name in TOLD]
+    return ", ".join(f"{name} {a}, not {b}" for name, a, b in pairs if a != b) or "nothing but the GPU"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs_agg", type=Path, required=True, help="averages measured on another GPU")
+    parser.add_argument("--model", type=Path, default=pretrained_dir() / "a100.keras", help="that is carried over")
+    parser.add_argument("--out", type=Path, default=home() / "results" / "benchmarks" / "carry_here.json")
+    arguments = parser.parse_args(argv)
+
+    def work() -> int:
+        saved = load_model(arguments.model)
+        sets: dict[Conditions, list[AggRow]] = {}
+        for row in load_agg(arguments.runs_agg, keeps=False).rows:
+            sets.setdefault(row.conditions, []).append(row)
+        written = []
+        for conditions, rows in sets.items():
+            print(f"\n{conditions.describe()}\ndiffers from {saved.path.name}: {differing(conditions, saved)}")
+            try:
+                judged = judge(rows, saved)
+            except ValueError as error:
+                print(f"nothing is carried: {error}")
+                continue
+            header = ["times", "configurations", "measured over told, median", "error factor, 90 %", "inside %"]
+            print(table_text(header, [summary(judged, which) for which in ("carried", "corrected")]))
+            written.append({"conditions": asdict(conditions), "judged": [asdict(j) for j in judged]})
+        write_json_atomically(arguments.out, {"model": saved.path.name, "sets": written})
+        print(f"\nwritten: {arguments.out.absolute()}")
+        return 0
+
+    return run_command(work)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
