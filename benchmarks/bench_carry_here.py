@@ -25,12 +25,12 @@ from epochcast.hardware import known_gpu
 from epochcast.interval import Interval
 from epochcast.paths import home, pretrained_dir
 from epochcast.schema import AggRow, Conditions
-from model.carry import Device, device_ratio, source_device
+from model.carry import SAME, Device, device_ratio, source_device
 from model.correction import carried_time, correction_by
 from model.intervals import WITHIN
 from model.predictor import SavedModel, load_model
 
-TOLD = ("backend", "backend_version", "pipeline", "jit_compile", "steps_per_execution", "timing_mode")
+TOLD = ("backend", "backend_version", "pipeline", "jit_compile", "steps_per_execution", "dataset", "timing_mode")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +51,19 @@ def judge(rows: Sequence[AggRow], saved: SavedModel) -> list[Judged]:
     """The rows of one set of conditions on one GPU.
 
     Raises:
-        ValueError: if nothing is known of the model's GPU or of that of the rows, or it lacks the precision.
+        ValueError: if nothing is known of the model's GPU or of that of the rows, it lacks the precision, its epochs
+            are others, or it is the model's own.
     """
     conditions = rows[0].conditions
     gpu = known_gpu(conditions.device_name)
     if gpu is None or conditions.precision is None:
         raise ValueError(f"{conditions.device_name or 'an unknown device'}: no GPU whose rates are known.")
+    if conditions.train_n not in (None, saved.train_n):
+        raise ValueError(f"epochs of {conditions.train_n:,} images, the model's have {saved.train_n:,}.")
     target = Device.of(gpu, conditions.precision, conditions.tf32)
     ratio = device_ratio(source_device(saved.conditions), target)
+    if ratio.basis == SAME:
+        raise ValueError(f"{gpu.name} in {conditions.precision} is the model's own.")
     found = []
     for row in rows:
         time = carried_time(saved, row.config, ratio, target)

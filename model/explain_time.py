@@ -24,7 +24,7 @@ MODEL, OTHER_NETWORK, OTHER_CARRIED, ROOF = "model", "law of the CNN", "law of t
 
 @dataclass(frozen=True, slots=True)
 class Scaling:
-    """How the time of the model's device became that of another; of a measured one `ratio` is None."""
+    """How the time of the model's device became that of another; `ratio` is None of a measured or corrected one."""
 
     share: float  # of the time on the model's device: arithmetic and memory
     ratio: Interval | None  # of their seconds there over here, as held
@@ -71,7 +71,7 @@ def _scaling(device: Device) -> Scaling | None:
     answer = device.answer
     if answer is None or device.ratio is None:
         return None
-    return Scaling(answer.share, None if answer.ratio is None else answer.ratio.value, answer.held)
+    return Scaling(answer.share, answer.told_ratio, answer.held)
 
 
 def _by_law(law: Law, subject: Subject) -> tuple[Interval, str]:

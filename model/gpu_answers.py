@@ -60,6 +60,11 @@ class GpuAnswer:
         return self.words if self.basis == MEASURED else f"{self.basis}: {self.words}"
 
     @property
+    def told_ratio(self) -> Interval | None:
+        """Seconds of arithmetic and memory there over here; None where measured, or set right with the rest."""
+        return None if self.ratio is None or self.correction is not None else self.ratio.value
+
+    @property
     def fit(self) -> str:
         """Whether the run fits into the GPU's memory."""
         return self.memory.fit(self.gpu.memory_gb * BYTES_PER_GB)

@@ -70,7 +70,8 @@ def _cells(value: Interval | None) -> list[Any]:
 def _basis_lines(answers: Sequence[GpuAnswer], saved: SavedModel) -> list[str]:
     first = answers[0]
     lines = []
-    scaled = [answer for answer in answers if answer.ratio is not None and answer.basis != SAME]
+    carried = [answer for answer in answers if answer.ratio is not None and answer.basis != SAME]
+    scaled = [answer for answer in carried if answer.correction is None]
     if scaled:
         elsewhere = any(answer.start_up_of for answer in scaled) and first.forecast.run.training is not None
         start_up = f"; start-up of {saved.device_name}" if elsewhere else ""
@@ -79,6 +80,8 @@ def _basis_lines(answers: Sequence[GpuAnswer], saved: SavedModel) -> list[str]:
             f"{percent(first.share)} is arithmetic and memory, which is scaled; input, host and steps stay as they were"
             f"{start_up}"
         )
+    if len(scaled) < len(carried):
+        lines.append("corrected: the factor is on the whole time, input, host and steps included")
     if len(answers) == 1:
         return [*lines, first.basis_text]
     weight, row_bar = (assumption(f"carry_{name}", "gpu").value for name in ("compute_weight", "bar_speed_row"))
@@ -113,7 +116,7 @@ def gpu_json(answer: GpuAnswer, train_n: int, epochs: int | None) -> dict[str, A
         "start_up_of": answer.start_up_of,
         "device_share": answer.share,
         "held_at_roof": answer.held,
-        **with_bounds("device_time_ratio", None if answer.ratio is None else answer.ratio.value),
+        **with_bounds("device_time_ratio", answer.told_ratio),
         **time_values(answer.forecast, train_n, epochs),
         **memory_values(answer.memory),
         "memory_gb": gpu.memory_gb,

@@ -82,7 +82,7 @@ def estimate_here(saved: SavedModel, asked: Asked, rows: Sequence[AggRow], found
     row = measured_row(gpu, asked.config, wanted, rows)
     is_carried = bool({"device", "precision"} & names)
     # where only the version differs, rows of the model's tell nothing more
-    if row is not None and (is_carried or row.backend_version in (None, version)):
+    if row is not None and (is_carried or row.backend_version == version):
         return Here(measured_steady(row), measured_words(row))
     if "backend" in names or not is_carried:
         return Here(None, "what that changes is not known")

@@ -68,9 +68,14 @@ def _likeness(row: AggRow, wanted: Conditions) -> tuple[bool, int]:
 
 def measured_steady(row: AggRow) -> Interval:
     """The steady time of a measured row: its runs' spread from MIN_RUNS on, else that of repeats elsewhere."""
-    if row.n >= MIN_RUNS and row.avg_time_std is not None:
-        return Interval.of_absolute(row.avg_time_mean, HALF_WIDTH_SDS * row.avg_time_std)
+    if (spread := _own_spread(row)) is not None:
+        return Interval.of_log(row.avg_time_mean, HALF_WIDTH_SDS * spread)
     return _repeated(row, row.avg_time_mean, "repeat_sd_steady")
+
+
+def _own_spread(row: AggRow) -> float | None:
+    """Relative spread of a row's runs, None of too few; runs that do not differ at all tell of none."""
+    return row.avg_time_std / row.avg_time_mean if row.n >= MIN_RUNS and row.avg_time_std else None
 
 
 def measured_words(row: AggRow) -> str:
@@ -79,7 +84,7 @@ def measured_words(row: AggRow) -> str:
     words += f", {row.backend or 'backend'} {row.backend_version or 'of an unknown version'}"
     if row.timing_mode not in (None, FULL_EPOCH):
         words += f", {row.timing_mode}"
-    return words if row.n >= MIN_RUNS else f"{words}; range: spread of repeats assumed"
+    return words if _own_spread(row) is not None else f"{words}; range: spread of repeats assumed"
 
 
 def measured_run(row: AggRow, saved: SavedModel, place: str, epochs: int | None) -> WholeRun:

@@ -60,6 +60,13 @@ def test_each_set_of_conditions_is_judged_by_itself_and_what_differs_is_named(sa
     assert [len(one["judged"]) for one in written["sets"]] == [5, 5]
 
 
+def test_other_epochs_and_the_model_s_own_gpu_are_not_judged(saved):
+    with pytest.raises(ValueError, match=r"epochs of 5,000 images, the model's have 50,000\."):
+        judge(rows_of(saved, 1.0, train_n=5000), saved)
+    with pytest.raises(ValueError, match=r"A100 PCIe 80GB in float32 is the model's own\."):
+        judge(rows_of(saved, 1.0, device_name="NVIDIA A100 80GB PCIe"), saved)
+
+
 def test_a_missing_table_is_one_line(tmp_path, capsys):
     assert main(["--runs_agg", str(tmp_path / "none.csv")]) == 1
     assert capsys.readouterr().err.count("error: ") == 1

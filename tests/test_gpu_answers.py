@@ -194,10 +194,38 @@ def test_a_gpu_whose_rate_is_unknown_is_answered_where_it_was_measured():
 
 def test_the_interval_of_a_measured_time_is_its_runs_spread_or_that_assumed_of_repeats():
     many, few = measured_steady(measured(1.0, n=5, std=0.1)), measured_steady(measured(1.0, n=2, std=0.1))
-    assert many.high - many.value == pytest.approx(0.1645, rel=1e-3)
+    assert math.log(many.high) == pytest.approx(0.1645, rel=1e-3)  # 90 % of a normal distribution, in logs
+    assert math.log(many.low) == pytest.approx(-0.1645, rel=1e-3)
     assert 0 < few.high - few.value < 0.02
     assert "spread of repeats assumed" in answer_on(H100, SAVED, ASKED, [measured(n=1, std=None)]).words
-    assert "assumed" not in answer_on(H100, SAVED, ASKED, [measured(n=5)]).words
+    assert "assumed" not in answer_on(H100, SAVED, ASKED, [measured(n=5, std=0.1)]).words
+
+
+@pytest.mark.parametrize("std", [None, 0.0])
+def test_runs_that_tell_no_spread_have_that_of_repeats_and_say_so(std):
+    row = measured(1.0, n=6, std=std)
+    assert measured_steady(row).low < 1.0 < measured_steady(row).high
+    assert "spread of repeats assumed" in answer_on(H100, SAVED, ASKED, [row]).words
+
+
+def test_a_measured_time_of_wild_runs_is_told_and_never_reaches_zero():
+    answer = answer_on(H100, SAVED, ASKED, [measured(1.0, n=6, std=0.9)])
+    told = gpu_json(answer, SAVED.train_n, None)
+    assert 0 < told["predicted_avg_time_sec_low"] < 1.0 < told["predicted_avg_time_sec_high"]
+    assert told["predicted_images_per_sec_derived_high"] == 50_000 / told["predicted_avg_time_sec_low"]
+
+
+def test_a_corrected_time_tells_no_ratio_and_that_all_of_it_is_corrected():
+    asked = Asked(RunConfig(3, 32, 128), "float32")
+    times = {64: 4.0, 256: 1.4, 512: 0.8}
+    others = [measured(seconds, config=RunConfig(3, 32, batch)) for batch, seconds in times.items()]
+    plain, corrected = answer_on(H100, SAVED, asked, []), answer_on(H100, SAVED, asked, others)
+    assert gpu_json(plain, SAVED.train_n, None)["device_time_ratio"] == plain.ratio.value.value
+    assert gpu_json(corrected, SAVED.train_n, None)["device_time_ratio"] is None
+    blocks, _ = gpu_lines([[corrected]], SAVED, {})
+    text = "\n".join(line for block in blocks for line in block)
+    assert "corrected: the factor is on the whole time, input, host and steps included" in text
+    assert "stay as they were" not in text
 
 
 def test_a_measured_start_counts_in_the_run_and_the_model_s_where_none_was_measured():
