@@ -95,16 +95,22 @@ def keras_class(operation: Layer) -> str | None:
 def _origin(operation: Layer) -> tuple[type, tuple[type, ...]]:
     """The nearest of Keras's own classes, and those derived from it; `object` if there is none."""
     kinds = type(operation).__mro__
-    n = next(i for i, kind in enumerate(kinds) if kind.__module__.partition(".")[0] == "keras" or kind is object)
+    n = next(i for i, kind in enumerate(kinds) if _is_keras(kind) or kind is object)
     return kinds[n], kinds[:n]
 
 
+def _is_keras(thing: Any) -> bool:  # a class, a function or an object
+    return str(getattr(thing, "__module__", None)).partition(".")[0] == "keras"
+
+
 def activation_name(activation: Any) -> str:  # a function, a layer or None
-    """The name under which ACTIVATION_FLOP knows it, if it does."""
+    """The name under which ACTIVATION_FLOP knows it, if it is Keras's; behind its module's, if it is a user's."""
     if activation is None:
         return LINEAR
-    kind = type(activation).__name__
-    return str(getattr(activation, "__name__", ACTIVATION_LAYERS.get(kind, kind)))
+    if (kind := keras_class(activation)) in ACTIVATION_LAYERS:
+        return ACTIVATION_LAYERS[kind]
+    name = getattr(activation, "__name__", type(activation).__name__)
+    return str(name) if _is_keras(activation) else f"{getattr(activation, '__module__', None)}.{name}"
 
 
 def part(

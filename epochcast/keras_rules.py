@@ -25,7 +25,14 @@ from epochcast.keras_parts import (
     part,
     present,
 )
-from epochcast.keras_sequences import bidirectional, dot_attention, embedding, has_known_cells, recurrent
+from epochcast.keras_sequences import (
+    bidirectional,
+    cell_activations,
+    dot_attention,
+    embedding,
+    has_known_cells,
+    recurrent,
+)
 
 BATCH_NORM_FLOP = 2  # for each element: scale and shift; folding four vectors into two costs nothing to speak of
 LAYER_NORM_FLOP = 8  # a mean, a difference, its square, their mean, a division, scale, shift, and the moments' copies
@@ -122,7 +129,7 @@ def _elementwise(kind: str, flop: int, keeps_input: bool, is_linear: bool = True
 
 def _activation_layer(layer: Layer, inputs: Sequence[Shape], output: Shape) -> Parts:
     """ReLU with a slope or threshold and all others as their function; linear is none."""
-    name = activation_name(layer.activation if type(layer).__name__ == "Activation" else layer)
+    name = activation_name(layer.activation if keras_class(layer) == "Activation" else layer)
     if name == LINEAR:
         return []
     needs_input = name in NEEDS_INPUT or bool(layer.weights)
@@ -212,13 +219,17 @@ def rule_of(operation: Layer) -> Rule | None:
         return None
     if rule is _einsum_dense and _sums_before_it_multiplies(operation):
         return None
+    if rule is _move and getattr(operation, "interpolation", "nearest") != "nearest":  # sums of weighted neighbours
+        return None
     return rule
 
 
 def unknown_activation(layer: Layer) -> str | None:
-    """Name of the layer's activation if it has one whose FLOP are not known: they are counted as none."""
-    name = activation_name(getattr(layer, "activation", None))
-    return None if name in ACTIVATION_FLOP else name
+    """Names of those of the layer's activations whose FLOP are not known: they are counted as none."""
+    is_recurrent = RULES.get(str(keras_class(layer))) in (recurrent, bidirectional)
+    activations = cell_activations(layer) if is_recurrent else [getattr(layer, "activation", None)]
+    names = dict.fromkeys(map(activation_name, activations))  # an ordered set
+    return ", ".join(name for name in names if name not in ACTIVATION_FLOP) or None
 
 
 def uses_all_weights(parts: Parts, operation: Layer) -> bool:

@@ -32,10 +32,16 @@ def embedding(layer: Layer, inputs: Sequence[Shape], output: Shape) -> Parts:
 
 def has_known_cells(layer: Layer) -> bool:
     """Whether all cells of a recurrent layer, or of both directions of one, have parts here."""
-    layers = [layer.forward_layer, layer.backward_layer] if hasattr(layer, "forward_layer") else [layer]
     return all(
-        keras_class(one) in RECURRENT and all(keras_class(cell) in GATES for cell in _cells_of(one)) for one in layers
+        keras_class(one) in RECURRENT and all(keras_class(cell) in GATES for cell in _cells_of(one))
+        for one in _directions_of(layer)
     )
+
+
+def cell_activations(layer: Layer) -> list[Any]:
+    """The activations in all cells of a recurrent layer, or of both directions of one."""
+    cells = [cell for one in _directions_of(layer) for cell in _cells_of(one)]
+    return [getattr(cell, name, None) for cell in cells for name in ("activation", "recurrent_activation")]
 
 
 def recurrent(layer: Layer, inputs: Sequence[Shape], output: Shape) -> Parts:
@@ -54,7 +60,7 @@ def bidirectional(layer: Layer, inputs: Sequence[Shape], output: Shape) -> Parts
     """The parts of both directions, then what merges their outputs."""
     parts = [
         replace(found, name=f"{one.name}/{found.name}")
-        for one in (layer.forward_layer, layer.backward_layer)
+        for one in _directions_of(layer)
         for found in recurrent(one, inputs, output)
     ]
     if layer.merge_mode is None:
@@ -135,6 +141,11 @@ def dot_attention(layer: Layer, inputs: Sequence[Shape], output: Shape) -> Parts
     """Attention without weights, in one head, of given queries, values and, if they are others, keys."""
     query, value, key = ((positions, 1, size) for positions, size in (*inputs, *inputs[1:])[:3])
     return attention(query, key, value, is_scaled=False, drops=bool(layer.dropout))
+
+
+def _directions_of(layer: Layer) -> list[Layer]:
+    """Both layers of a bidirectional one, else the layer."""
+    return [layer.forward_layer, layer.backward_layer] if hasattr(layer, "forward_layer") else [layer]
 
 
 def _cells_of(layer: Layer) -> list[Layer]:

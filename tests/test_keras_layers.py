@@ -429,7 +429,11 @@ def test_what_no_rule_covers_is_named_with_its_class(keras):
         layers.SpectralNormalization(layers.Dense(3), name="spectral"),
     ]
     network = read_layers(keras.Sequential([keras.Input((8,)), *stack]))
-    assert network.unknown == ("dense (activation <lambda>)", "twice (Lambda)", "spectral (SpectralNormalization)")
+    assert network.unknown == (
+        f"dense (activation {__name__}.<lambda>)",
+        "twice (Lambda)",
+        "spectral (SpectralNormalization)",
+    )
     assert [record.name for record in network.records] == ["dense", "leaky"]  # their products are known all the same
     assert by_name(network)["leaky"].forward_flop == 2 * 16 + 4 + 4
 
@@ -605,6 +609,78 @@ def test_cells_of_a_users_own_are_unknown_by_whatever_name(keras):
         for cell in (layers.LSTMCell(6), Plain(6))
     )
     assert plain == own
+
+
+def weird(x):
+    return x * x
+
+
+def relu(x):  # no more Keras's than `weird`
+    return importlib.import_module("keras").ops.exp(x)
+
+
+def test_unknown_activations_of_every_cell_are_named(keras):
+    layers = keras.layers
+    with keras.saving.custom_object_scope({"weird": weird}):  # Bidirectional copies its layer
+        unknown = [
+            layers.LSTM(3, activation=weird, name="x"),
+            layers.LSTM(3, recurrent_activation=weird, name="x"),
+            layers.GRU(3, activation=weird, recurrent_activation=weird, name="x"),
+            layers.SimpleRNN(3, activation=weird, name="x"),
+            layers.Bidirectional(layers.GRU(3, recurrent_activation=weird), name="x"),
+            layers.Bidirectional(layers.LSTM(3, activation=weird), name="x"),
+            layers.Bidirectional(
+                layers.LSTM(3), backward_layer=layers.LSTM(3, activation=weird, go_backwards=True), name="x"
+            ),
+            layers.RNN(layers.LSTMCell(3, activation=weird), name="x"),
+            layers.RNN([layers.GRUCell(3), layers.GRUCell(3, activation=weird)], name="x"),
+        ]
+    expected = (f"x (activation {__name__}.weird)",)
+    assert [unknown_of(keras, layer, (4, 3)) for layer in unknown] == [expected] * len(unknown)
+    both = layers.LSTM(3, activation=weird, recurrent_activation=relu, name="x")
+    assert unknown_of(keras, both, (4, 3)) == (f"x (activation {__name__}.weird, {__name__}.relu)",)
+    known = layers.Bidirectional(layers.RNN([layers.GRUCell(3, activation="relu"), layers.SimpleRNNCell(3)]))
+    assert unknown_of(keras, known, (4, 3)) == ()
+
+
+def test_a_users_activation_is_not_taken_for_keras_one_of_its_name(keras):
+    layers = keras.layers
+
+    class ReLU(layers.Layer):
+        def call(self, inputs):
+            return keras.ops.exp(inputs)
+
+    class Bent(layers.ELU):
+        """Harmless."""
+
+    class Chosen(layers.Activation):
+        """Harmless."""
+
+    named = (f"x (activation {__name__}.relu)",)
+    assert unknown_of(keras, layers.Dense(4, activation=relu, name="x"), (8,)) == named
+    assert unknown_of(keras, layers.Activation(relu, name="x"), (8,)) == named
+    assert unknown_of(keras, layers.LSTM(3, recurrent_activation=relu, name="x"), (4, 8)) == named
+    own, layered = layers.Dense(4, activation=ReLU(), name="x"), layers.Dense(4, activation=layers.ReLU())
+    for layer in (own, layered):
+        layer(np.zeros((2, 8), "float32"))
+    assert unknown_of(keras, own, (8,)) == (f"x (activation {__name__}.ReLU)",)
+    for activation in ("relu", keras.activations.relu, keras.ops.relu):
+        assert unknown_of(keras, layers.Dense(4, activation=activation), (8,)) == ()
+    assert unknown_of(keras, layered, (8,)) == ()
+
+    def flop(layer):
+        return forward_flop(read_layers(keras.Sequential([keras.Input((8,)), layer])))
+
+    assert flop(Bent()) == flop(layers.ELU()) > 0
+    assert flop(Chosen("gelu")) == flop(layers.Activation("gelu")) > 0
+
+
+def test_upsampling_that_weighs_its_neighbours_is_unknown(keras):
+    layers = keras.layers
+    for way in ("bilinear", "bicubic", "lanczos3", "lanczos5"):
+        layer = layers.UpSampling2D(2, interpolation=way, name="up")
+        assert unknown_of(keras, layer, (4, 4, 3)) == ("up (UpSampling2D)",)
+    assert unknown_of(keras, layers.UpSampling2D(2, interpolation="nearest"), (4, 4, 3)) == ()
 
 
 def test_gradients_end_at_a_stop_and_at_whole_numbers(keras):
