@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from epochcast.assumptions import assumption
-from epochcast.precision import MEDIAN_SE_RATIO
+from epochcast.precision import MEDIAN_SE_RATIO, t_quantile
 from epochcast.schema import WARMUP_EPOCHS, RunConfig
 from epochcast.stats import stall_limit, steady_time
 
@@ -61,9 +61,7 @@ class Spread:
 
 def quantile(freedom: float, level: float = LEVEL) -> float:
     """Student's t that is exceeded, to either side, with probability `level`."""
-    from scipy.special import stdtrit
-
-    return float(stdtrit(freedom, 1 - level / 2))
+    return t_quantile(1 - level / 2, freedom)
 
 
 def _pooled(parts: Sequence[tuple[int, float]]) -> tuple[float, int]:

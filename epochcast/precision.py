@@ -60,7 +60,8 @@ def is_short(timed: Sequence[float]) -> bool:
     return len(timed) < MIN_TIMED_EPOCHS or sum(timed) < MIN_TIMED_SEC
 
 
-def t_quantile(level: float, freedom: int) -> float:
+def t_quantile(level: float, freedom: float) -> float:
+    """The quantile of Student's t with so many degrees of freedom that lies below it with probability `level`."""
     from scipy.special import stdtrit  # 0.2 s: not at every start
 
     return float(stdtrit(freedom, level))
