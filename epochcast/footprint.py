@@ -105,6 +105,7 @@ class Rates:
     g_per_kwh: Rate
     usd_per_kwh: Rate | None
     usd_per_gpu_hour: Rate | None
+    is_gpu_known: bool  # whether the facts have the device; a processor they never have
 
 
 def rates_of(rules: FootprintRules, gpu: Gpu | None) -> tuple[Rates, ...]:
@@ -125,6 +126,7 @@ def rates_of(rules: FootprintRules, gpu: Gpu | None) -> tuple[Rates, ...]:
                 g_per_kwh=Rate.of(place.carbon) if rules.gco2_per_kwh is None else Rate.given(rules.gco2_per_kwh),
                 usd_per_kwh=electricity if rules.usd_per_kwh is None else Rate.given(rules.usd_per_kwh),
                 usd_per_gpu_hour=usd_per_gpu_hour,
+                is_gpu_known=gpu is not None,
             )
         )
     return tuple(found)
@@ -165,7 +167,7 @@ class Footprint:
     electricity_usd: Interval | None
     cloud_usd: Interval | None
     operational_kg_co2e: Interval | None
-    embodied_kg_co2e: Interval | None  # of the GPUs' making; None where it was not asked for
+    embodied_kg_co2e: Interval | None  # of the GPUs' making; None where it was not asked for, or no GPU is known of
 
     @property
     def board_kwh(self) -> Interval | None:
@@ -193,6 +195,7 @@ def footprint(energy: BoardEnergy | None, wall: Interval, rates: Rates) -> Footp
     if wall_kwh is not None:
         wall_kwh = wall_kwh.times(rules.pue or 1.0)
     gpu_hours = _gpu_hours(energy, wall)
+    has_gpu = rates.is_gpu_known or energy is not None  # only a GPU's board has its energy told
     return Footprint(
         rates,
         wall,
@@ -201,7 +204,7 @@ def footprint(energy: BoardEnergy | None, wall: Interval, rates: Rates) -> Footp
         electricity_usd=_priced(wall_kwh, rates.usd_per_kwh),
         cloud_usd=_priced(gpu_hours, rates.usd_per_gpu_hour),
         operational_kg_co2e=None if wall_kwh is None else wall_kwh.by(rates.g_per_kwh.value).times(1 / G_PER_KG),
-        embodied_kg_co2e=gpu_hours.by(embodied().kg_per_hour) if rules.has_embodied else None,
+        embodied_kg_co2e=gpu_hours.by(embodied().kg_per_hour) if rules.has_embodied and has_gpu else None,
     )
 
 

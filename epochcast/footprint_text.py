@@ -81,7 +81,8 @@ def footprint_lines(found: Footprint, is_alone: bool = True) -> dict[str, str]:
         if (rate := parts[1]) is not None and (is_alone or name == "cloud"):
             lines[of_whom[name]] = rate.words
     if rules.has_embodied:
-        lines["co2_embodied"] = f"{_amount(found.embodied_kg_co2e, 'kg')}, not in co2_operational; {embodied_words()}"
+        made = f"{_amount(found.embodied_kg_co2e, 'kg')}, not in co2_operational; {embodied_words()}"
+        lines["co2_embodied"] = "unknown: no GPU is known to be used" if found.embodied_kg_co2e is None else made
     for told in equivalents(found):
         lines[f"as_much_as_{told.fact.unit}"] = _equivalent_words(told)
     return lines

@@ -214,7 +214,7 @@ def test_several_boards_cost_their_hours_each_and_unknown_energy_is_of_one():
     assert at(eight, usd_per_gpu_hour=2.0).cloud_usd.value == 16.0
     made = at(has_embodied=True).embodied_kg_co2e
     assert at(eight, has_embodied=True).embodied_kg_co2e.value == pytest.approx(8 * made.value)
-    assert at(None, has_embodied=True).embodied_kg_co2e == made
+    assert at(None, gpu=find_gpu("GH200 96GB"), has_embodied=True).embodied_kg_co2e == made
 
 
 @pytest.mark.parametrize("gpus", [0, -1, 2.5, float("nan")])
@@ -371,3 +371,14 @@ def test_json_holds_full_precision_and_every_rate_with_its_source():
 def test_wrong_rules_are_refused(rules, message):
     with pytest.raises(ValueError, match=message):
         FootprintRules(**rules)
+
+
+def test_a_run_without_a_gpu_has_no_making_of_one():
+    (rates,) = rates_of(FootprintRules((HERE,), has_embodied=True), None)
+    found = footprint(None, HOUR, rates)
+    assert found.embodied_kg_co2e is None
+    assert footprint_lines(found)["co2_embodied"] == "unknown: no GPU is known to be used"
+    assert footprint_json(found)["embodied_kg_co2e"] is None
+    assert footprint(ONE_KWH, HOUR, rates).embodied_kg_co2e is not None  # a board whose energy was measured
+    (known,) = rates_of(FootprintRules((HERE,), has_embodied=True), find_gpu("GH200 96GB"))
+    assert footprint(None, HOUR, known).embodied_kg_co2e is not None  # its power limit alone is unknown
