@@ -11,19 +11,19 @@ import contextlib
 import csv
 import difflib
 import errno
-import fcntl
 import io
 import logging
 import os
 import shlex
-import time
+import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from epochcast.cells import columns, csv_reader, format_rows, header_line, parse_row, shown
-from epochcast.files import make_folder, write_text_atomically
+from epochcast.files import decode_text, make_folder, open_regular, sync_folder, write_text_atomically
+from epochcast.locks import NoLocksError, lock, warn_of_local_locks
 from epochcast.paths import excluded_csv
 from epochcast.schema import (
     PUBLISHED_AGG_COLUMNS,
@@ -37,7 +37,6 @@ from epochcast.schema import (
 logger = logging.getLogger(__name__)
 Record = TypeVar("Record")
 
-LOCK_TIMEOUT_SEC = 60.0
 MIN_FREE_BYTES = 1 << 20  # thousands of rows; less is asked for before a run, not after it
 END_BYTES = 1 << 16  # read of either end of a table before an append; a longer last line is followed further back
 _PUBLISHED_COLUMNS = {RunRecord: PUBLISHED_RUN_COLUMNS, AggRow: PUBLISHED_AGG_COLUMNS}
@@ -90,18 +89,15 @@ def _decode(path: Path, raw: bytes) -> str:
     except UnicodeDecodeError as error:
         if error.reason == "unexpected end of data":  # a crash cut the last line short within a character
             return error.object[: error.start].decode()
-        raw = error.object  # without a byte order mark
-        line = raw.count(b"\n", 0, error.start) + 1
-        raise ValueError(
-            f"{path}:{line}: not UTF-8 text: byte 0x{raw[error.start]:02x} at offset {error.start}. "
-            "Save the file as UTF-8 CSV."
-        ) from None
+        return decode_text(raw, path)  # says what is wrong
 
 
 def _read_bytes(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH)  # a writer holds LOCK_EX: what looks torn under this lock is torn
+        with open_regular(path) as file:
+            with contextlib.suppress(NoLocksError):
+                # a writer holds LOCK_EX: what looks torn under this lock is torn
+                lock(file.fileno(), path, is_shared=True)
             return file.read()
     except FileNotFoundError:
         raise FileNotFoundError(
@@ -180,22 +176,17 @@ def read_runs(path: Path) -> RunTable:
 def locked(path: Path) -> Iterator[int]:
     """A file descriptor of `path` under an exclusive lock; the file and its folder are made if absent."""
     make_folder(path.parent)
-    deadline = time.monotonic() + LOCK_TIMEOUT_SEC
+    warn_of_local_locks(path)
     while True:
         is_current = False
-        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        is_new = not path.exists()
+        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
         try:
-            while True:
-                try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() > deadline:
-                        raise TimeoutError(
-                            f"{path}: locked by another process for {LOCK_TIMEOUT_SEC:.0f} s. "
-                            "End the program that holds it, then try again."
-                        ) from None
-                    time.sleep(0.002)
+            if stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+                raise OSError(errno.EINVAL, "a pipe, not a file: a table can't be kept in it", str(path))
+            lock(descriptor, path)
+            if is_new:
+                sync_folder(path.parent)  # else a power cut could take the whole file, rows and all
             with contextlib.suppress(FileNotFoundError):
                 is_current = os.fstat(descriptor).st_ino == path.stat().st_ino
             if is_current:  # else it was replaced or removed while we waited
@@ -220,6 +211,8 @@ def _write_all(descriptor: int, data: bytes, path: Path) -> None:
         if os.write(descriptor, data) != len(data):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         os.fsync(descriptor)
+        if os.fstat(descriptor).st_size != size + len(data):
+            raise OSError(errno.EINVAL, "a device that keeps nothing")
     except OSError as error:
         with contextlib.suppress(OSError):
             os.ftruncate(descriptor, size)

@@ -35,6 +35,7 @@ def begin(path, *used, plan_id="plan-1"):
 
 
 def test_every_line_is_on_the_disk_when_it_is_written(path, monkeypatch):
+    path.parent.mkdir(parents=True)  # its name is pushed, too
     pushed = []
     fsync = os.fsync
     monkeypatch.setattr(os, "fsync", lambda descriptor: (fsync(descriptor), pushed.append(path.read_bytes())))

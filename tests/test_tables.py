@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from epochcast import tables
+from epochcast import locks, tables
 from epochcast.cells import columns, format_rows
 from epochcast.files import sha256_of, write_bytes_atomically, write_json_atomically, write_text_atomically
 from epochcast.schema import (
@@ -454,7 +454,7 @@ def test_append_keeps_every_row_when_four_processes_write(runs, tmp_path):
 def test_an_append_that_waits_too_long_for_the_lock_says_so_and_writes_nothing(runs, monkeypatch, held):
     append_row(runs, record())
     before = runs.read_bytes()
-    monkeypatch.setattr(tables, "LOCK_TIMEOUT_SEC", 0.05)
+    monkeypatch.setattr(locks, "LOCK_TIMEOUT_SEC", 0.05)
     start = time.perf_counter()
     with runs.open("rb") as file:
         fcntl.flock(file, held)
