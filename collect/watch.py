@@ -91,9 +91,11 @@ class Watch:
         """What was seen of a run that finished, over the block of its timed epochs."""
         kind = device_kind_of(report.started["device_name"])
         others = other_cores(*self._host)
-        start, end = report.edges[WARMUP_EPOCHS][0], report.edges[-1][1]
+        first, last = report.edges[WARMUP_EPOCHS], report.edges[-1]
+        if first is None or last is None:
+            raise ValueError("the measuring process did not say when its epochs began and ended")
         reading = self._meter.reading(
-            start, end, len(report.edges) - WARMUP_EPOCHS, idle=report.idle_edges, own_pids=self._own_pids()
+            first[0], last[1], len(report.edges) - WARMUP_EPOCHS, idle=report.idle_edges, own_pids=self._own_pids()
         )
         if kind == "cpu":  # also on a box with a GPU that the framework was kept from: its energy is not the run's
             reading = EnergyReading(cpu_energy_j=reading.cpu_energy_j)
