@@ -10,10 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from statistics import median
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from epochcast.assumptions import assumption
 from epochcast.disturbance import is_throttled, throttle_words
+from epochcast.hardware import tdp_w
 from epochcast.power_samples import (
     Energy,
     PowerSample,
@@ -26,7 +27,10 @@ from epochcast.power_samples import (
     temperature_at,
 )
 from epochcast.power_trace import longest_gap, time_weighted_mean
-from epochcast.sensor_bounds import MOST_BOARD_W, MOST_PACKAGE_W, MOST_PACKAGES, board_power_bounds
+from epochcast.sensor_bounds import MOST_BOARD_W, MOST_PACKAGE_W, MOST_PACKAGES, board_power_bounds, possible_limit_w
+
+if TYPE_CHECKING:
+    from epochcast.schema import RunRecord
 
 METER_VERSION = 2  # a change that moves energies raises it
 ENERGY_FLAGS = {  # name: what an energy so flagged tells
@@ -229,6 +233,20 @@ def _modelled(board: Board, window: Window) -> EnergyReading:
         energy_n_epochs=window.n_epochs,
         mean_power_w=middle_w,
     )
+
+
+def impossible_power(record: RunRecord) -> str | None:
+    """Why a row's board energy can't be right, by its power and its board; None if it can."""
+    tdp = tdp_w(record.device_name)
+    limit_w = possible_limit_w(record.power_limit_w, tdp)
+    least_w, most_w = board_power_bounds(limit_w, tdp, "module_scope" in record.energy_flags)
+    mean_w, peak_w = record.mean_power_w, record.max_power_w
+    if mean_w is not None and not least_w <= mean_w <= most_w:
+        return f"mean_power_w {mean_w:.4g}, where the board draws {least_w:.2g} to {most_w:.4g} W"
+    is_polled = (record.energy_source or "").startswith("nvml_poll")
+    if is_polled and peak_w is not None and peak_w > most_w:  # it is in the mean
+        return f"max_power_w {peak_w:.4g}, where the board draws at most {most_w:.4g} W"
+    return None
 
 
 def _in_order(flags: frozenset[str]) -> tuple[str, ...]:
