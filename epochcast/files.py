@@ -26,14 +26,14 @@ _swept: set[Path] = set()
 # --- reading ---------------------------------------------------------------------------------------------------------
 
 
-def open_regular(path: Path) -> IO[bytes]:
+def open_regular(path: Path, *, follows_links: bool = True) -> IO[bytes]:
     """A file opened for reading; a pipe or a device is refused at once instead of being waited for.
 
     Raises:
         FileNotFoundError: if there is no such file.
         OSError: if it can't be read, or is no regular file.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follows_links else os.O_NOFOLLOW))
     try:
         mode = os.fstat(descriptor).st_mode
         if stat.S_ISDIR(mode):
