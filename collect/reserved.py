@@ -83,6 +83,7 @@ def claimed_run(runs: Path, run_id: str) -> Iterator[None]:
         RunClaimedError: if another process measures it at this moment.
         NoLocksError: if the table's file system has no locks.
     """
+    make_folder(runs.parent)
     digest = hashlib.sha256(f"{runs.name} {run_id}".encode(errors="replace")).hexdigest()[:16]
     path = runs.parent / f"{TEMPORARY}{host_and_boot() or 'unknown'}-claim-{digest}"
     while True:
