@@ -14,7 +14,8 @@ from aggregate.check_lines import CheckedRow, cells_of, lines_of, read_header, r
 from aggregate.check_rows import row_findings
 from aggregate.check_rules import ERROR, RULES, WARNING, Finding
 from aggregate.check_table import duplicate_findings, table_findings
-from epochcast.cli import EXIT_FAILED, EXIT_OK, add_json_flag, make_parser, path_flag, print_home, run_command
+from epochcast.cli import add_json_flag, make_parser, path_flag, print_home, run_command
+from epochcast.guard import EXIT_FAILED, EXIT_OK
 from epochcast.paths import excluded_csv, runs_csv
 from epochcast.schema import Exclusion
 from epochcast.tables import read_table

@@ -17,8 +17,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-if not __package__:  # run by path: import from the checkout, not from this folder
+if __name__ == "__main__":  # run by path: from the checkout, not from this folder, and through the door
     sys.path[0] = str(Path(__file__).resolve().parents[1])
+    from epochcast.__main__ import run_by_path
+
+    sys.exit(run_by_path(__file__))
 
 from collect.box_checks import (
     Check,
@@ -44,9 +47,10 @@ from collect.gpu_checks import (
     kind_of_run,
 )
 from epochcast import __version__
-from epochcast.cli import EXIT_FAILED, EXIT_OK, add_json_flag, make_parser, path_flag, print_home, run_command
+from epochcast.cli import add_json_flag, make_parser, path_flag, print_home, run_command
 from epochcast.environment import has_nvidia_driver, load_average, snapshot
 from epochcast.framework import framework_details
+from epochcast.guard import EXIT_FAILED, EXIT_OK
 from epochcast.host_load import host_cpu_times, other_cores
 from epochcast.installed import PACKAGES, backend_name, first_installed
 from epochcast.nvml import nvml_problem, open_nvml, visible_gpu
@@ -200,7 +204,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_OK if is_fit else EXIT_FAILED
 
     return run_command(work)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -14,15 +14,16 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-if not __package__:  # run by path: import from the checkout, not from this folder
+if __name__ == "__main__":  # run by path: from the checkout, not from this folder, and through the door
     sys.path[0] = str(Path(__file__).resolve().parents[1])
+    from epochcast.__main__ import run_by_path
+
+    sys.exit(run_by_path(__file__))
 
 from collect.grid import grid_runs, read_configs
 from collect.grid_loop import run_grid
 from collect.run_one import DEFAULT, HELP, add_data_flags, make_spec, output_printer
 from epochcast.cli import (
-    EXIT_FAILED,
-    EXIT_INTERRUPTED,
     duration_sec,
     int_list,
     make_parser,
@@ -33,6 +34,7 @@ from epochcast.cli import (
     print_home,
     run_command,
 )
+from epochcast.guard import EXIT_FAILED, EXIT_INTERRUPTED
 from epochcast.paths import excluded_csv
 from epochcast.schema import SPEC_CHOICES, Exclusion, RunSpec
 from epochcast.tables import read_table
@@ -144,7 +146,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_FAILED if result.failures or result.n_failed_before else 0
 
     return run_command(work)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

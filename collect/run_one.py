@@ -15,13 +15,14 @@ from collections.abc import Callable, Container, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 
-if not __package__:  # run by path: import from the checkout, not from this folder
+if __name__ == "__main__":  # run by path: from the checkout, not from this folder, and through the door
     sys.path[0] = str(Path(__file__).resolve().parents[1])
+    from epochcast.__main__ import run_by_path
+
+    sys.exit(run_by_path(__file__))
 
 from collect.runner import RUN_ID, new_run_id, run
 from epochcast.cli import (
-    EXIT_FAILED,
-    EXIT_INTERRUPTED,
     make_parser,
     not_negative_float,
     not_negative_int,
@@ -32,6 +33,7 @@ from epochcast.cli import (
     print_home,
     run_command,
 )
+from epochcast.guard import EXIT_FAILED, EXIT_INTERRUPTED
 from epochcast.paths import logs_dir, runs_csv
 from epochcast.schema import SPEC_CHOICES, FailureRecord, RunRecord, RunSpec
 from epochcast.tables import read_table
@@ -246,7 +248,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
 
     return run_command(work)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -6,18 +6,16 @@ import argparse
 import json
 import logging
 import math
-import os
 import re
-import signal
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from pathlib import Path
 from typing import Any, NoReturn
 
+from epochcast.guard import EXIT_USAGE, interruptible
 from epochcast.paths import home, runs_agg_csv
 
-EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 128 + signal.SIGINT
 LONGEST_LIST = 10_000  # values of one flag; more is a slip of the pen
 _NUMBER = r"(\d+(?:\.\d+)?)"
 _DURATION = re.compile(
@@ -228,30 +226,9 @@ def path_flag(parser: argparse._ActionsContainer, name: str, default: Callable[[
 
 
 def run_command(work: Callable[[], int]) -> int:
-    """The exit code of `work`; what the user can mend becomes one line on stderr. EPOCHCAST_DEBUG=1 shows the trace."""
+    """The exit code of `work`; what it raises becomes one sentence on stderr, and Ctrl-C `interrupted`."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
-    try:
-        code = work()
-        sys.stdout.flush()
-        return code
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left: nothing to say any more
-        return EXIT_FAILED
-    except (ValueError, OSError) as error:
-        if os.environ.get("EPOCHCAST_DEBUG"):
-            raise
-        print(f"error: {describe_error(error)}", file=sys.stderr)
-        return EXIT_FAILED
-
-
-def describe_error(error: BaseException) -> str:
-    """An exception as one line: the path first where the system names one."""
-    if isinstance(error, OSError) and isinstance(error.filename, str | bytes) and error.strerror:
-        return f"{Path(os.fsdecode(error.filename)).absolute()}: {error.strerror}."
-    return str(error) or type(error).__name__
+    return interruptible(work)
 
 
 def print_home() -> None:

@@ -20,16 +20,9 @@ from collect.child import CHILD
 from collect.grid import PlannedRun
 from collect.run_one import output_printer
 from collect.turns import Taken, Turn, make_ready, outcome_text, take_turns
-from epochcast.cli import (
-    EXIT_FAILED,
-    EXIT_INTERRUPTED,
-    add_json_flag,
-    make_parser,
-    path_flag,
-    print_home,
-    run_command,
-)
+from epochcast.cli import add_json_flag, make_parser, path_flag, print_home, run_command
 from epochcast.environment import box_device_name
+from epochcast.guard import EXIT_FAILED, EXIT_INTERRUPTED
 from epochcast.paths import logs_dir, runs_csv
 from epochcast.schema import REPEATED_STATUSES, Conditions, FailureRecord, RunRecord
 from planner.course import Actual, Course

@@ -17,7 +17,6 @@ from epochcast.cli import (
     add_conditions_flag,
     add_json_flag,
     clock,
-    describe_error,
     duration_sec,
     filter_of,
     fraction,
@@ -37,6 +36,7 @@ from epochcast.cli import (
     significant,
     table_text,
 )
+from epochcast.guard import describe_error
 from epochcast.paths import home
 from epochcast.schema import Conditions, RunConfig
 
