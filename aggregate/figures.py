@@ -10,15 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aggregate.agg_table import load_agg, one_set_of_conditions
-from epochcast.cli import (
-    add_json_flag,
-    add_table_flags,
-    make_parser,
-    path_flag,
-    print_home,
-    run_command,
-    significant,
-)
+from epochcast.cli import add_json_flag, add_table_flags, make_parser, path_flag, print_home, run_command, significant
 from epochcast.files import write_bytes_atomically
 from epochcast.paths import figures_dir
 from epochcast.schema import AggRow
@@ -230,7 +222,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def work() -> int:
         print_home()
         table = load_agg(arguments.runs_agg, arguments.frozen)
-        paths, skipped = draw_figures(one_set_of_conditions(table.rows, arguments.conditions), arguments.out)
+        paths, skipped = draw_figures(one_set_of_conditions(table.rows, [arguments.conditions]), arguments.out)
         if arguments.json:
             origin = {"table": str(table.path), "table_origin": table.origin}
             print(json.dumps({**origin, "figures": [str(path) for path in paths], "left_out": skipped}))

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from epochcast.cells import columns, csv_reader, header_line, parse_row
-from epochcast.cli import add_json_flag, make_parser, path_flag, print_home, run_command
+from epochcast.cli import add_json_flag, make_parser, path_flag, path_of, print_home, run_command
 from epochcast.files import fill, link_new, make_folder, sync_folder, write_new_file
 from epochcast.paths import excluded_csv, failures_csv, runs_csv
 from epochcast.schema import SCHEMA_VERSION, FailureRecord, RunRecord
@@ -216,7 +216,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "epochcast migrate --runs results/cpu_repeats/runs.csv --out results/lifted/runs.csv",
     )
     path_flag(parser, "--runs", runs_csv, "table of runs to lift, with the failures.csv beside it")
-    parser.add_argument("--out", type=Path, metavar="PATH", help="new table to make; default: lift in place")
+    parser.add_argument("--out", type=path_of, metavar="PATH", help="new table to make; default: lift in place")
     add_json_flag(parser)
     arguments = parser.parse_args(argv)
 

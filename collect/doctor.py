@@ -47,7 +47,7 @@ from collect.gpu_checks import (
     kind_of_run,
 )
 from epochcast import __version__
-from epochcast.cli import add_json_flag, make_parser, path_flag, print_home, run_command
+from epochcast.cli import add_json_flag, make_parser, path_flag, path_of, print_home, run_command
 from epochcast.environment import has_nvidia_driver, load_average, snapshot
 from epochcast.framework import framework_details
 from epochcast.guard import EXIT_FAILED, EXIT_OK
@@ -186,7 +186,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     path_flag(parser, "--runs", runs_csv, "table that runs are appended to")
     path_flag(parser, "--log_dir", logs_dir, "folder for the logs of runs")
     parser.add_argument(
-        "--data_dir", type=Path, metavar="PATH", help="where CIFAR-10 lies (default: as a run looks for it)"
+        "--data_dir", type=path_of, metavar="PATH", help="where CIFAR-10 lies (default: as a run looks for it)"
     )
     add_json_flag(parser)
     arguments = parser.parse_args(argv)

@@ -28,11 +28,12 @@ from epochcast.cli import (
     int_list,
     make_parser,
     memory_size,
-    not_negative_int,
-    positive_float,
-    positive_int,
+    path_of,
+    positive_sec,
     print_home,
+    repeats_int,
     run_command,
+    seed_int,
 )
 from epochcast.guard import EXIT_FAILED, EXIT_INTERRUPTED
 from epochcast.paths import excluded_csv
@@ -61,7 +62,7 @@ def _choice_list(choices: Sequence[str]) -> Callable[[str], list[str]]:
 
 
 def _seed_list(text: str) -> list[int]:
-    return [not_negative_int(part) for part in text.split(",")]
+    return [seed_int(part) for part in text.split(",")]
 
 
 def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[RunSpec]]:
@@ -80,11 +81,11 @@ def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[RunSpec
             parser.add_argument(f"--{name}", type=kind, default=default, metavar="LIST", help=LIST_HELP[name])
     add_data_flags(parser)
     parser.add_argument(
-        "--configs", type=Path, metavar="PATH", help="CSV or JSON of configurations, instead of the lists"
+        "--configs", type=path_of, metavar="PATH", help="CSV or JSON of configurations, instead of the lists"
     )
-    parser.add_argument("--repeats", type=positive_int, default=1, help="runs of each configuration")
-    parser.add_argument("--order_seed", type=not_negative_int, default=0, help="seed of the random order")
-    parser.add_argument("--timeout_sec", type=positive_float, help="a run that takes longer is ended; default: none is")
+    parser.add_argument("--repeats", type=repeats_int, default=1, help="runs of each configuration")
+    parser.add_argument("--order_seed", type=seed_int, default=0, help="seed of the random order")
+    parser.add_argument("--timeout_sec", type=positive_sec, help="a run that takes longer is ended; default: none is")
     parser.add_argument(
         "--keep_flagged", action="store_true", help="do not measure flagged runs once more (both rows would stay)"
     )

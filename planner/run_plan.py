@@ -20,7 +20,7 @@ from collect.child import CHILD
 from collect.grid import PlannedRun
 from collect.run_one import output_printer
 from collect.turns import Taken, Turn, make_ready, outcome_text, take_turns
-from epochcast.cli import add_json_flag, make_parser, path_flag, print_home, run_command
+from epochcast.cli import add_json_flag, make_parser, path_flag, path_of, print_home, run_command
 from epochcast.environment import box_device_name
 from epochcast.guard import EXIT_FAILED, EXIT_INTERRUPTED
 from epochcast.paths import logs_dir, runs_csv
@@ -261,7 +261,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = make_parser(
         "epochcast run_plan", __doc__ or "", "epochcast run_plan results/plans/hour.json --replan --hard"
     )
-    parser.add_argument("plan", type=Path, metavar="PLAN", help="what dp_budget_planner --out wrote")
+    parser.add_argument("plan", type=path_of, metavar="PLAN", help="what dp_budget_planner --out wrote")
     parser.add_argument("--replan", action="store_true", help="choose the rest again after every run")
     parser.add_argument("--hard", action="store_true", help="end a run that still goes on when the budget is used up")
     parser.add_argument("--dry_run", action="store_true", help="say what would be run")
@@ -269,7 +269,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--any_conditions", action="store_true", help="run a plan that was made for another device, backend, ..."
     )
     parser.add_argument(
-        "--data_dir", type=Path, metavar="PATH", help="where the images are, as for epochcast run; $EPOCHCAST_DATA_DIR"
+        "--data_dir",
+        type=path_of,
+        metavar="PATH",
+        help="where the images are, as for epochcast run; $EPOCHCAST_DATA_DIR",
     )
     path_flag(parser, "--runs", runs_csv, "table to append to")
     path_flag(parser, "--log_dir", logs_dir, "folder for the log and JSON of each run")
