@@ -23,9 +23,8 @@ def parser_of(command: str) -> argparse.ArgumentParser:
         found.append(self)
         raise _FoundError
 
-    with mock.patch.object(argparse.ArgumentParser, "parse_args", keep):
-        with contextlib.suppress(_FoundError):
-            import_module(COMMANDS[command][0]).main([])
+    with mock.patch.object(argparse.ArgumentParser, "parse_args", keep), contextlib.suppress(_FoundError):
+        import_module(COMMANDS[command][0]).main([])
     return found[0]
 
 
