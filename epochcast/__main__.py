@@ -10,11 +10,11 @@ from __future__ import annotations
 import os
 import sys
 
-from epochcast.guard import guarded, own_process
+from epochcast.guard import guarded, interruptible, own_process
 
 TYPE_CHECKING = False  # of `typing`, which takes longer to import than all of this
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 COMMANDS = {  # name: (module, what a user does with it)
     "demo": ("planner.demo", "measure a small grid on this box, learn from it, predict and plan (make run)"),
@@ -39,30 +39,32 @@ COMMANDS = {  # name: (module, what a user does with it)
 }
 
 
-def _call(module: str, argv: Sequence[str] | None) -> int:
+def _main_of(module: str) -> Callable[..., int]:
+    """The `main` of a module of ours, whatever the working directory holds."""
     from importlib import import_module
 
     ours = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120  # before any import
     if sys.path[:1] != [ours]:
         sys.path.insert(0, ours)
-    code: int = import_module(module).main(argv)
-    return code
+    found: Callable[..., int] = import_module(module).main
+    return found
 
 
 def predict_perf() -> int:
     """Entry point of the command `predict_perf`."""
-    return own_process(lambda: _call("model.predict_perf", None))
+    return own_process(lambda: _main_of("model.predict_perf")())
 
 
 def dp_budget_planner() -> int:
     """Entry point of the command `dp_budget_planner`."""
-    return own_process(lambda: _call("planner.dp_budget_planner", None))
+    return own_process(lambda: _main_of("planner.dp_budget_planner")())
 
 
 def run_by_path(script: str) -> int:
     """Entry point of a script that is run by its path, given as `__file__`: the module of that file, as imported."""
     folder, name = os.path.split(os.path.splitext(os.path.realpath(script))[0])  # noqa: PTH122
-    return own_process(lambda: _call(f"{os.path.basename(folder)}.{name}", None))  # noqa: PTH119
+    module = f"{os.path.basename(folder)}.{name}"  # noqa: PTH119
+    return own_process(lambda: interruptible(_main_of(module)))
 
 
 def help_text() -> str:
@@ -103,7 +105,7 @@ def _dispatch(arguments: list[str]) -> int:
     if arguments[0] not in COMMANDS:
         print(f"error: no command {arguments[0][:60]!r}; use one of {', '.join(COMMANDS)}.", file=sys.stderr)
         return 2
-    return _call(COMMANDS[arguments[0]][0], arguments[1:])
+    return _main_of(COMMANDS[arguments[0]][0])(arguments[1:])
 
 
 if __name__ == "__main__":
