@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +13,15 @@ from aggregate.check_lines import CheckedRow, cells_of, lines_of, read_header, r
 from aggregate.check_rows import row_findings
 from aggregate.check_rules import ERROR, RULES, WARNING, Finding
 from aggregate.check_table import duplicate_findings, table_findings
-from epochcast.cli import add_json_flag, make_parser, path_flag, path_of, print_home, run_command
+from epochcast.cli import (
+    add_json_flag,
+    json_line,
+    make_parser,
+    path_flag,
+    path_of,
+    print_home,
+    run_command,
+)
 from epochcast.guard import EXIT_FAILED, EXIT_OK
 from epochcast.paths import excluded_csv, runs_csv
 from epochcast.schema import Exclusion
@@ -193,12 +200,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def work() -> int:
         if arguments.list:
-            print(json.dumps(rules_json()) if arguments.json else "\n".join(_rule_lines()))
+            print(json_line(rules_json()) if arguments.json else "\n".join(_rule_lines()))
             return EXIT_OK
         print_home()
         report = check_file(runs, arguments.runs_agg)
         if arguments.json:
-            print(json.dumps({"runs": str(runs.absolute()), **report_json(report)}, allow_nan=False))
+            print(json_line({"runs": str(runs.absolute()), **report_json(report)}))
         else:
             print("\n".join(report_lines(report, None if arguments.all else SHOWN)))
         return EXIT_FAILED if report.count(ERROR) else EXIT_OK

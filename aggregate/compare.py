@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 from collections import Counter
@@ -25,6 +24,7 @@ from epochcast.cli import (
     add_json_flag,
     figure_path,
     filter_of,
+    json_line,
     make_parser,
     path_of,
     print_home,
@@ -171,7 +171,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             draw_comparison(result, arguments.plot)
         if arguments.json:
-            print(json.dumps(comparison_json(result), allow_nan=False))
+            print(json_line(comparison_json(result)))
             return 0
         print("\n".join(comparison_lines(result, shows_all=arguments.all)))
         if arguments.plot:

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import io
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aggregate.agg_table import load_agg, one_set_of_conditions
-from epochcast.cli import add_json_flag, add_table_flags, make_parser, path_flag, print_home, run_command, significant
+from epochcast.cli import (
+    add_json_flag,
+    add_table_flags,
+    json_line,
+    make_parser,
+    path_flag,
+    print_home,
+    run_command,
+    significant,
+)
 from epochcast.files import write_bytes_atomically
 from epochcast.paths import figures_dir
 from epochcast.schema import AggRow
@@ -225,7 +233,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         paths, skipped = draw_figures(one_set_of_conditions(table.rows, [arguments.conditions]), arguments.out)
         if arguments.json:
             origin = {"table": str(table.path), "table_origin": table.origin}
-            print(json.dumps({**origin, "figures": [str(path) for path in paths], "left_out": skipped}))
+            print(json_line({**origin, "figures": [str(path) for path in paths], "left_out": skipped}))
             return 0
         print(f"table: {table.path} ({table.origin})")
         for path in paths:

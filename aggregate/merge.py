@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
@@ -11,7 +10,14 @@ from typing import Any, TypeVar
 
 from aggregate.merge_runs import MOST_LISTED, Renamed, distinct_runs, name_runs, names_of, names_of_excluded
 from epochcast.cells import format_rows, header_line, parse_time
-from epochcast.cli import add_json_flag, make_parser, path_of, print_home, run_command
+from epochcast.cli import (
+    add_json_flag,
+    json_line,
+    make_parser,
+    path_of,
+    print_home,
+    run_command,
+)
 from epochcast.files import write_new_file
 from epochcast.paths import excluded_csv, failures_csv
 from epochcast.schema import Exclusion, FailureRecord, RunRecord
@@ -163,7 +169,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def work() -> int:
         print_home()
         result = merge(arguments.tables, arguments.out)
-        print(json.dumps(_report_json(result)) if arguments.json else "\n".join(_report_lines(result)))
+        print(json_line(_report_json(result)) if arguments.json else "\n".join(_report_lines(result)))
         return 0
 
     return run_command(work)

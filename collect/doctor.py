@@ -47,7 +47,15 @@ from collect.gpu_checks import (
     kind_of_run,
 )
 from epochcast import __version__
-from epochcast.cli import add_json_flag, make_parser, path_flag, path_of, print_home, run_command
+from epochcast.cli import (
+    add_json_flag,
+    json_line,
+    make_parser,
+    path_flag,
+    path_of,
+    print_home,
+    run_command,
+)
 from epochcast.environment import has_nvidia_driver, load_average, snapshot
 from epochcast.framework import framework_details
 from epochcast.guard import EXIT_FAILED, EXIT_OK
@@ -87,8 +95,8 @@ def probe(device: str) -> dict[str, Any]:
 def deep_check(device: str) -> Check:
     """What the backend itself says: it is started in a process of its own."""
     program = (
-        "import json, sys; sys.path.insert(0, sys.argv[1]); from collect.doctor import probe; "
-        "print(json.dumps(probe(sys.argv[2])))"
+        "import json, sys; sys.path.insert(0, sys.argv[1]); from collect.doctor import json_line, probe; "
+        "print(json_line(probe(sys.argv[2])))"
     )
     command = [sys.executable, "-c", program, str(CODE_ROOT), device]
     try:
@@ -198,7 +206,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         checks, environment = examine(arguments.device, runs, log_dir, arguments.data_dir, arguments.deep)
         is_fit = all(check.status != "problem" for check in checks)
         if arguments.json:
-            print(json.dumps({"is_fit": is_fit, "checks": [asdict(c) for c in checks], "environment": environment}))
+            print(json_line({"is_fit": is_fit, "checks": [asdict(c) for c in checks], "environment": environment}))
         else:
             print("\n".join(screen(checks)))
         return EXIT_OK if is_fit else EXIT_FAILED

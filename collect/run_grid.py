@@ -41,7 +41,7 @@ from epochcast.schema import SPEC_CHOICES, Exclusion, RunSpec
 from epochcast.tables import read_table
 
 LIST_FLAGS = ("depth", "base_filters", "batch_size", "pipeline", "precision", "jit_compile", "seed")
-MAX_CONFIGURATIONS = 10_000  # years of measuring: more is a slip of the pen
+MAX_CONFIGURATIONS, MAX_RUNS = 10_000, 100_000  # years of measuring: more is a slip of the pen
 LIST_HELP = {
     "depth": "blocks of two convolutions and a pool, e.g. 2:5",
     "base_filters": "filters of the first block, e.g. 16,32,64",
@@ -109,14 +109,23 @@ def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[RunSpec
             if several := [name for name in lists_given if len(values[name]) > 1 or name in LIST_FLAGS[:3]]:
                 parser.error(f"--configs names the configurations: leave out --{', --'.join(several)}")
             first = {name: values[name][0] for name in LIST_FLAGS}
-            return arguments, read_configs(arguments.configs, make_spec(values | first))
+            specs = read_configs(arguments.configs, make_spec(values | first))
+            return arguments, _bounded(parser, specs, arguments.repeats)
         lists = [values[name] for name in LIST_FLAGS]
         if (n := math.prod(map(len, lists))) > MAX_CONFIGURATIONS:
             parser.error(f"a grid of {n:,} configurations: at most {MAX_CONFIGURATIONS:,} are taken. Shorten a list.")
         combinations = itertools.product(*lists)
-        return arguments, [make_spec(values | dict(zip(LIST_FLAGS, c, strict=True))) for c in combinations]
+        specs = [make_spec(values | dict(zip(LIST_FLAGS, c, strict=True))) for c in combinations]
+        return arguments, _bounded(parser, specs, arguments.repeats)
     except (ValueError, OSError) as error:
         parser.error(str(error))
+
+
+def _bounded(parser: argparse.ArgumentParser, specs: list[RunSpec], repeats: int) -> list[RunSpec]:
+    """The specs, unless they are more runs than anybody waits for."""
+    if (n := len(specs) * repeats) > MAX_RUNS:
+        parser.error(f"{n:,} runs: at most {MAX_RUNS:,} are taken. Lower --repeats, or name fewer configurations.")
+    return specs
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -50,7 +50,7 @@ def _whole(text: str, least: int, most: int) -> int:
     if value is None:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least {least}, got {shown(text)}")
     if value < least:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least {least}, got {shown(str(value))[1:-1]}")
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least {least}, got {text.strip()[:60]}")
     if value > most:
         raise argparse.ArgumentTypeError(f"at most {most:,}, got {shown(text)}")
     return value
@@ -64,7 +64,7 @@ def _number(text: str, least: float, what: str, most: float) -> float:
     if value is None:
         raise argparse.ArgumentTypeError(f"expected a {what}, got {shown(text)}")
     if not (math.isfinite(value) and value >= least):
-        raise argparse.ArgumentTypeError(f"expected a finite {what}, got {shown(text)}")
+        raise argparse.ArgumentTypeError(f"expected a finite {what}, got {text.strip()[:60]}")
     if value > most:
         raise argparse.ArgumentTypeError(f"at most {most:g}, got {shown(text)}")
     return value
@@ -377,10 +377,19 @@ def clock(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+def json_line(value: Any) -> str:
+    """A JSON value as `--json` prints it: one line that any reader of JSON takes.
+
+    Raises:
+        ValueError: for NaN and infinities, which JSON does not have.
+    """
+    return json.dumps(value, allow_nan=False)
+
+
 def print_answer(values: Mapping[str, Any], as_json: bool) -> None:
     """Print an answer: `name: value` lines with 3 significant figures, or one JSON object in full precision."""
     if as_json:
-        print(json.dumps(values, allow_nan=False))
+        print(json_line(values))
         return
     for name, value in values.items():
         if value is None:

@@ -6,7 +6,6 @@ fitting and reported one by one.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from aggregate.agg_table import load_agg, one_set_of_conditions
 from epochcast.cli import (
     add_table_flags,
     cell_text,
+    json_line,
     make_parser,
     path_flag,
     path_of,
@@ -378,7 +378,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             rows, unseen, arguments.out, arguments.repeats, arguments.seed, str(table.path), arguments.recipe, Progress
         )
         if arguments.json:
-            print(json.dumps({"table": str(table.path), "table_origin": table.origin, **report}))
+            print(json_line({"table": str(table.path), "table_origin": table.origin, **report}))
             return 0
         print(f"table: {table.path} ({table.origin})")
         print(f"conditions: {rows[0].conditions.describe()}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -11,6 +10,7 @@ from epochcast.cli import (
     add_conditions_flag,
     add_json_flag,
     figure_path,
+    json_line,
     make_parser,
     path_of,
     positive_int,
@@ -229,7 +229,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             from model.explain_figure import draw_roofline
 
             save_figure_as(draw_roofline(answer), arguments.plot)
-        print(json.dumps(answer, allow_nan=False) if arguments.json else explanation_text(answer))
+        print(json_line(answer) if arguments.json else explanation_text(answer))
         if arguments.plot is not None and not arguments.json:
             print(f"plot: {arguments.plot.absolute()}")
         return 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import itertools
-import json
 import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -22,6 +21,7 @@ from epochcast.cli import (
     add_table_flags,
     clock,
     int_list,
+    json_line,
     make_parser,
     path_flag,
     path_of,
@@ -179,7 +179,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.json:
             listed = [{**asdict(r.config), "by": r.by, "expected_sec": r.expected_sec} for r in runs]
             answer = {"measured": len(rows), "runs": listed, "total_sec": total_sec, "seconds_from": source}
-            print(json.dumps({**answer, "out": str(out)}))
+            print(json_line({**answer, "out": str(out)}))
             return 0
         print("measured: " + (f"{len(rows)} configurations in {table.path}" if table else "nothing yet"))
         header = ["", "depth", "base_filters", "batch_size", "chosen by", "expected s"]

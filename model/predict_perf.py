@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 
 from epochcast.cli import (
@@ -11,6 +10,7 @@ from epochcast.cli import (
     add_json_flag,
     figure_path,
     int_list,
+    json_line,
     make_parser,
     params_int,
     path_of,
@@ -159,7 +159,7 @@ def _print(replies: Sequence[Reply], question: Question, as_json: bool) -> None:
     """One answer as lines, several as a table; or JSON: one object, `predictions` in it where there are several."""
     if as_json:
         told = [reply_json(reply, question) for reply in replies]
-        print(json.dumps(told[0] if len(told) == 1 else {"predictions": told}, allow_nan=False))
+        print(json_line(told[0] if len(told) == 1 else {"predictions": told}))
         return
     if question.differences:
         estimates = [(reply.answer["batch_size"], reply.here) for reply in replies if reply.here is not None]

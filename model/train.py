@@ -18,6 +18,7 @@ from epochcast.cli import (
     AllPairs,
     add_table_flags,
     conditions_of,
+    json_line,
     make_parser,
     path_of,
     print_home,
@@ -233,7 +234,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         if arguments.json:
             named = {"table": str(table.path), "table_origin": table.origin, "model": str(path.absolute())}
-            print(json.dumps({**named, **card}))
+            print(json_line({**named, **card}))
             return 0
         print(f"table: {table.path} ({table.origin})")
         print("\n".join(card_lines(card)))

@@ -8,7 +8,6 @@ far took: one factor each for overhead, first epoch and steady time.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +19,15 @@ from collect.child import CHILD
 from collect.grid import PlannedRun
 from collect.run_one import output_printer
 from collect.turns import Taken, Turn, make_ready, outcome_text, take_turns
-from epochcast.cli import add_json_flag, make_parser, path_flag, path_of, print_home, run_command
+from epochcast.cli import (
+    add_json_flag,
+    json_line,
+    make_parser,
+    path_flag,
+    path_of,
+    print_home,
+    run_command,
+)
 from epochcast.environment import box_device_name
 from epochcast.guard import EXIT_FAILED, EXIT_INTERRUPTED
 from epochcast.paths import logs_dir, runs_csv
@@ -284,7 +291,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         plan = read_plan(arguments.plan)
         if arguments.dry_run:
             told = (plan, *expect(plan, arguments.runs))
-            print(json.dumps(dry_json(*told)) if arguments.json else "\n".join(dry_lines(*told)))
+            print(json_line(dry_json(*told)) if arguments.json else "\n".join(dry_lines(*told)))
             if arguments.replan and not arguments.json:
                 print("--replan may choose others after the first run")
             return 0
@@ -302,7 +309,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             say=lambda line: print(line, file=sys.stderr if arguments.json else sys.stdout, flush=True),
             on_output=output_printer(),
         )
-        print(json.dumps(result_json(result)) if arguments.json else "\n".join(result_lines(result)))
+        print(json_line(result_json(result)) if arguments.json else "\n".join(result_lines(result)))
         if result.taken.was_interrupted:
             return EXIT_INTERRUPTED
         return EXIT_FAILED if result.has_failures else 0

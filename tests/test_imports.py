@@ -167,6 +167,12 @@ def test_only_mains_print():
     assert not unused, f"no longer needed in PRINTS: {unused}"
 
 
+@pytest.mark.parametrize("module", [module for module, _ in COMMANDS.values()])
+def test_every_answer_in_json_is_json_by_any_reader(module):
+    text = MODULES[module].read_text(encoding="utf-8")
+    assert "print(json.dumps" not in text, "json_line refuses NaN, which is no JSON"
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_no_module_has_the_name_of_one_of_the_standard_library(module):
     names = [part for part in module.split(".") if not part.startswith("__")]

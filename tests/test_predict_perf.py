@@ -645,6 +645,15 @@ def test_the_largest_networks_that_flags_can_name_have_finite_answers(capsys):
     assert all(math.isfinite(value) for value in answer.values() if isinstance(value, float))
 
 
+def test_repeated_conditions_ask_for_a_model_that_meets_all(capsys):
+    float32, float16 = "precision=float32", "precision=mixed_float16"
+    assert ask_json(capsys, "--conditions", float32, "--conditions", "backend=tensorflow")["depth"] == 3
+    for first, second in ((float16, "backend=tensorflow"), ("backend=tensorflow", float16)):
+        out, err = ask(capsys, "--conditions", first, "--conditions", second, code=1)
+        assert out == ""
+        assert "mixed_float16" in err
+
+
 def test_an_edited_card_is_refused(capsys, tmp_path):
     path = changed_copy(tmp_path)
     card = json.loads(path.with_suffix(".json").read_text())
