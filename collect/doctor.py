@@ -6,9 +6,17 @@ measuring is impossible now, or would be untrue; warnings do not fail.
 
 from __future__ import annotations
 
+import os
+import sys
+
+if __name__ == "__main__":  # run by path: from the checkout, not from this folder, and through the door, at once
+    sys.path[0] = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))  # noqa: PTH120
+    from epochcast.__main__ import run_by_path
+
+    sys.exit(run_by_path(__file__))
+
 import json
 import subprocess
-import sys
 import textwrap
 import time
 from collections.abc import Iterator, Sequence
@@ -16,12 +24,6 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-
-if __name__ == "__main__":  # run by path: from the checkout, not from this folder, and through the door
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
-    from epochcast.__main__ import run_by_path
-
-    sys.exit(run_by_path(__file__))
 
 from collect.box_checks import (
     Check,

@@ -7,18 +7,19 @@ is measured once more at the end, and both rows stay. Ctrl-C ends it cleanly.
 
 from __future__ import annotations
 
-import argparse
-import itertools
-import math
+import os
 import sys
-from collections.abc import Callable, Sequence
-from pathlib import Path
 
-if __name__ == "__main__":  # run by path: from the checkout, not from this folder, and through the door
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
+if __name__ == "__main__":  # run by path: from the checkout, not from this folder, and through the door, at once
+    sys.path[0] = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))  # noqa: PTH120
     from epochcast.__main__ import run_by_path
 
     sys.exit(run_by_path(__file__))
+
+import argparse
+import itertools
+import math
+from collections.abc import Callable, Sequence
 
 from collect.grid import grid_runs, read_configs
 from collect.grid_loop import run_grid

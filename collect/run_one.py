@@ -6,20 +6,21 @@ steps are timed instead of whole epochs and the epoch is extrapolated by steps.
 
 from __future__ import annotations
 
-import argparse
-import math
 import os
-import re
 import sys
-from collections.abc import Callable, Container, Sequence
-from dataclasses import fields, replace
-from pathlib import Path
 
-if __name__ == "__main__":  # run by path: from the checkout, not from this folder, and through the door
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
+if __name__ == "__main__":  # run by path: from the checkout, not from this folder, and through the door, at once
+    sys.path[0] = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))  # noqa: PTH120
     from epochcast.__main__ import run_by_path
 
     sys.exit(run_by_path(__file__))
+
+import argparse
+import math
+import re
+from collections.abc import Callable, Container, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
 
 from collect.runner import RUN_ID, new_run_id, run
 from epochcast.cli import (
