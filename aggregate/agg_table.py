@@ -17,7 +17,14 @@ from typing import Any
 
 from aggregate.runs_agg import Aggregation, aggregate, report_json, report_lines
 from epochcast.cells import columns
-from epochcast.cli import make_parser, matches, path_flag, print_home, run_command
+from epochcast.cli import (
+    json_line,
+    make_parser,
+    matches,
+    path_flag,
+    print_home,
+    run_command,
+)
 from epochcast.files import sha256_of, write_json_atomically
 from epochcast.paths import excluded_csv, runs_agg_csv, runs_csv
 from epochcast.schema import PUBLISHED_AGG_COLUMNS, AggRow, Conditions
@@ -208,7 +215,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print_home()
         result = write_agg(arguments.runs, arguments.out)
         if arguments.json:
-            print(json.dumps({**report_json(result), "out": str(arguments.out.absolute())}))
+            print(json_line({**report_json(result), "out": str(arguments.out.absolute())}))
         else:
             print("\n".join([*report_lines(result), f"runs_agg: {arguments.out.absolute()}"]))
         return 0

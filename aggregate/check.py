@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +13,16 @@ from aggregate.check_lines import CheckedRow, cells_of, lines_of, read_header, r
 from aggregate.check_rows import row_findings
 from aggregate.check_rules import ERROR, RULES, WARNING, Finding
 from aggregate.check_table import duplicate_findings, table_findings
-from epochcast.cli import EXIT_FAILED, EXIT_OK, add_json_flag, make_parser, path_flag, print_home, run_command
+from epochcast.cli import (
+    add_json_flag,
+    json_line,
+    make_parser,
+    path_flag,
+    path_of,
+    print_home,
+    run_command,
+)
+from epochcast.guard import EXIT_FAILED, EXIT_OK
 from epochcast.paths import excluded_csv, runs_csv
 from epochcast.schema import Exclusion
 from epochcast.tables import read_table
@@ -172,11 +180,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         "epochcast check results/cpu_repeats/runs.csv",
     )
     table = parser.add_mutually_exclusive_group()
-    table.add_argument("table", nargs="?", type=Path, metavar="RUNS", help="table of runs to check, as --runs")
+    table.add_argument("table", nargs="?", type=path_of, metavar="RUNS", help="table of runs to check, as --runs")
     path_flag(table, "--runs", runs_csv, "table of runs to check")
     parser.add_argument(
         "--runs_agg",
-        type=Path,
+        type=path_of,
         metavar="PATH",
         help="table of averages to compare with the runs; default: runs_agg.csv beside them, if there is one",
     )
@@ -192,12 +200,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def work() -> int:
         if arguments.list:
-            print(json.dumps(rules_json()) if arguments.json else "\n".join(_rule_lines()))
+            print(json_line(rules_json()) if arguments.json else "\n".join(_rule_lines()))
             return EXIT_OK
         print_home()
         report = check_file(runs, arguments.runs_agg)
         if arguments.json:
-            print(json.dumps({"runs": str(runs.absolute()), **report_json(report)}, allow_nan=False))
+            print(json_line({"runs": str(runs.absolute()), **report_json(report)}))
         else:
             print("\n".join(report_lines(report, None if arguments.all else SHOWN)))
         return EXIT_FAILED if report.count(ERROR) else EXIT_OK

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import math
 import warnings
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from aggregate.agg_table import load_agg, one_set_of_conditions
 from epochcast.cli import (
     add_json_flag,
     add_table_flags,
+    json_line,
     make_parser,
     path_flag,
     print_home,
@@ -253,10 +253,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     def work() -> int:
         print_home()
         table = load_agg(arguments.runs_agg, arguments.frozen)
-        paths, skipped = draw_figures(one_set_of_conditions(table.rows, arguments.conditions), arguments.out)
+        paths, skipped = draw_figures(one_set_of_conditions(table.rows, [arguments.conditions]), arguments.out)
         if arguments.json:
             origin = {"table": str(table.path), "table_origin": table.origin}
-            print(json.dumps({**origin, "figures": [str(path) for path in paths], "left_out": skipped}))
+            print(json_line({**origin, "figures": [str(path) for path in paths], "left_out": skipped}))
             return 0
         print(f"table: {table.path} ({table.origin})")
         for path in paths:

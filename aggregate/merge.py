@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
@@ -11,7 +10,14 @@ from typing import Any, TypeVar
 
 from aggregate.merge_runs import MOST_LISTED, Renamed, distinct_runs, name_runs, names_of, names_of_excluded
 from epochcast.cells import format_rows, header_line, parse_time
-from epochcast.cli import add_json_flag, make_parser, print_home, run_command
+from epochcast.cli import (
+    add_json_flag,
+    json_line,
+    make_parser,
+    path_of,
+    print_home,
+    run_command,
+)
 from epochcast.files import write_new_file
 from epochcast.paths import excluded_csv, failures_csv
 from epochcast.schema import Exclusion, FailureRecord, RunRecord
@@ -153,8 +159,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "Join tables of runs, with their failures.csv and excluded.csv, into a new one. Nothing is overwritten.",
         "epochcast merge results/cpu/tensorflow/runs.csv results/cpu_repeats/runs.csv --out results/both/runs.csv",
     )
-    parser.add_argument("tables", nargs="+", type=Path, metavar="TABLE", help="two or more tables of runs")
-    parser.add_argument("--out", type=Path, required=True, metavar="PATH", help="table to make; must not exist")
+    parser.add_argument("tables", nargs="+", type=path_of, metavar="TABLE", help="two or more tables of runs")
+    parser.add_argument("--out", type=path_of, required=True, metavar="PATH", help="table to make; must not exist")
     add_json_flag(parser)
     arguments = parser.parse_args(argv)
     if len(arguments.tables) < 2:
@@ -163,7 +169,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def work() -> int:
         print_home()
         result = merge(arguments.tables, arguments.out)
-        print(json.dumps(_report_json(result)) if arguments.json else "\n".join(_report_lines(result)))
+        print(json_line(_report_json(result)) if arguments.json else "\n".join(_report_lines(result)))
         return 0
 
     return run_command(work)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import csv
 import fcntl
-import json
 import os
 import tempfile
 from collections.abc import Sequence
@@ -17,7 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from epochcast.cells import columns, csv_reader, header_line, parse_row
-from epochcast.cli import add_json_flag, make_parser, path_flag, print_home, run_command
+from epochcast.cli import (
+    add_json_flag,
+    json_line,
+    make_parser,
+    path_flag,
+    path_of,
+    print_home,
+    run_command,
+)
 from epochcast.files import fill, link_new, make_folder, sync_folder, write_new_file
 from epochcast.paths import excluded_csv, failures_csv, runs_csv
 from epochcast.schema import SCHEMA_VERSION, FailureRecord, RunRecord
@@ -216,7 +223,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "epochcast migrate --runs results/cpu_repeats/runs.csv --out results/lifted/runs.csv",
     )
     path_flag(parser, "--runs", runs_csv, "table of runs to lift, with the failures.csv beside it")
-    parser.add_argument("--out", type=Path, metavar="PATH", help="new table to make; default: lift in place")
+    parser.add_argument("--out", type=path_of, metavar="PATH", help="new table to make; default: lift in place")
     add_json_flag(parser)
     arguments = parser.parse_args(argv)
 
@@ -224,7 +231,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print_home()
         done = migrate(arguments.runs, arguments.out)
         if arguments.json:
-            print(json.dumps({"tables": [_as_json(table) for table in done]}))
+            print(json_line({"tables": [_as_json(table) for table in done]}))
         else:
             print("\n".join(line for table in done for line in _lines_about(table)))
         return 0

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from typing import IO, Any
 
 from collect.events import LONGEST_EVENT, Heard
+from epochcast.guard import keep_descriptors_open
 from epochcast.paths import CODE_ROOT
 from epochcast.schema import RunSpec
 
@@ -119,6 +120,7 @@ def run_child(
     `on_start` gets the child's process id; `idle_sec` is waited by a child on a GPU before its first epoch.
     """
     report = ChildReport()
+    keep_descriptors_open()  # a pipe at 0, 1 or 2 would be lost under the child's own streams
     read_end, write_end = os.pipe()
     start = time.perf_counter()
     process = subprocess.Popen(

@@ -9,7 +9,8 @@ from pathlib import Path
 from collect.kept import KeptRun, logged_runs, read_kept
 from collect.reserved import RunClaimedError, claimed_run
 from epochcast.cells import CellError, Record
-from epochcast.cli import describe_error, make_parser, path_flag, print_home, run_command
+from epochcast.cli import make_parser, path_flag, print_home, run_command
+from epochcast.guard import describe_error
 from epochcast.paths import failures_csv, logs_dir, runs_csv
 from epochcast.schema import FailureRecord, RunRecord
 from epochcast.tables import DuplicateRunError, append_row, read_table

@@ -130,13 +130,13 @@ def run(
 
         def tell(line: str) -> None:
             note(line)
-            with contextlib.suppress(OSError, ValueError):  # nor does a reader of our output that left or can't show it
+            with contextlib.suppress(Exception):  # nor does a reader of our output that left, or can't show it
                 say(line)
 
         def take_output(data: bytes) -> None:
             with contextlib.suppress(OSError):
                 log.write(data)
-            with contextlib.suppress(OSError, ValueError):
+            with contextlib.suppress(Exception):
                 on_output(data)
 
         def take_event(event: dict[str, Any]) -> None:

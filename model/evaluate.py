@@ -6,7 +6,6 @@ fitting and reported one by one.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,13 +18,15 @@ from aggregate.agg_table import load_agg, one_set_of_conditions
 from epochcast.cli import (
     add_table_flags,
     cell_text,
+    json_line,
     make_parser,
-    not_negative_int,
     path_flag,
+    path_of,
     percent,
-    positive_int,
     print_home,
+    repeats_int,
     run_command,
+    seed_int,
     significant,
     table_text,
 )
@@ -362,10 +363,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         "epochcast evaluate --runs_agg results/runs_agg.csv --repeats 5",
     )
     add_table_flags(parser)
-    parser.add_argument("--unseen", type=Path, metavar="CSV", help="configurations to keep from all fitting")
+    parser.add_argument("--unseen", type=path_of, metavar="CSV", help="configurations to keep from all fitting")
     parser.add_argument("--recipe", choices=(PHYSICS_ANN, REFERENCE_ANN), default=PHYSICS_ANN, help="as of train")
-    parser.add_argument("--repeats", type=positive_int, default=REPEATS, help="repeats of the 5-fold split")
-    parser.add_argument("--seed", type=not_negative_int, default=0, help="of the splits and the first weights")
+    parser.add_argument("--repeats", type=repeats_int, default=REPEATS, help="repeats of the 5-fold split")
+    parser.add_argument("--seed", type=seed_int, default=0, help="of the splits and the first weights")
     path_flag(parser, "--out", lambda: home() / "results" / "evaluation", "folder for report and figures")
     parser.add_argument("--json", action="store_true", help="print the report as one JSON object")
     arguments = parser.parse_args(argv)
@@ -373,13 +374,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     def work() -> int:
         print_home()
         table = load_agg(arguments.runs_agg, arguments.frozen)
-        rows = one_set_of_conditions(table.rows, arguments.conditions)
+        rows = one_set_of_conditions(table.rows, [arguments.conditions])
         unseen = read_config_list(arguments.unseen) if arguments.unseen else []
         report, paths = evaluate(
             rows, unseen, arguments.out, arguments.repeats, arguments.seed, str(table.path), arguments.recipe, Progress
         )
         if arguments.json:
-            print(json.dumps({"table": str(table.path), "table_origin": table.origin, **report}))
+            print(json_line({"table": str(table.path), "table_origin": table.origin, **report}))
             return 0
         print(f"table: {table.path} ({table.origin})")
         print(f"conditions: {rows[0].conditions.describe()}")

@@ -15,12 +15,15 @@ import numpy as np
 
 from aggregate.agg_table import load_agg, one_set_of_conditions
 from epochcast.cli import (
+    AllPairs,
     add_table_flags,
-    filter_of,
+    conditions_of,
+    json_line,
     make_parser,
-    not_negative_int,
+    path_of,
     print_home,
     run_command,
+    seed_int,
 )
 from epochcast.environment import utc_now
 from epochcast.files import make_folder, sha256_of, write_json_atomically, write_text_atomically
@@ -178,7 +181,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_table_flags(parser)
     parser.add_argument(
         "--model",
-        type=Path,
+        type=path_of,
         metavar="PATH",
         help="a .keras file to write; default: below results/models/",
     )
@@ -190,16 +193,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument(
         "--start_from",
-        type=Path,
+        type=path_of,
         metavar="PATH",
         help="another device's .keras model whose law and residual a few rows of this one are added to",
     )
-    parser.add_argument("--seed", type=not_negative_int, default=0, help="of the splits and the first weights")
-    parser.add_argument("--held_out", type=Path, metavar="CSV", help="configurations to keep from all fitting")
+    parser.add_argument("--seed", type=seed_int, default=0, help="of the splits and the first weights")
+    parser.add_argument("--held_out", type=path_of, metavar="CSV", help="configurations to keep from all fitting")
     parser.add_argument(
         "--declare",
-        type=filter_of,
-        default=None,
+        type=conditions_of,
+        action=AllPairs,
+        default={},
         metavar="NAME=VALUE[,...]",
         help="conditions that the table lacks, e.g. device_name=...; the card says that they were declared",
     )
@@ -214,8 +218,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     def work() -> int:
         print_home()
         table = load_agg(arguments.runs_agg, arguments.frozen)
-        rows = one_set_of_conditions(table.rows, arguments.conditions)
-        path = arguments.model or default_model_path(declare(rows[0].conditions, arguments.declare or {}))
+        rows = one_set_of_conditions(table.rows, [arguments.conditions])
+        path = arguments.model or default_model_path(declare(rows[0].conditions, arguments.declare))
         held_out = read_config_list(arguments.held_out) if arguments.held_out else []
         card = train(
             rows,
@@ -230,7 +234,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         if arguments.json:
             named = {"table": str(table.path), "table_origin": table.origin, "model": str(path.absolute())}
-            print(json.dumps({**named, **card}))
+            print(json_line({**named, **card}))
             return 0
         print(f"table: {table.path} ({table.origin})")
         print("\n".join(card_lines(card)))

@@ -231,13 +231,23 @@ def test_a_reader_that_left_does_not_cost_the_row(bench):
 
 
 def test_an_error_in_the_parent_ends_the_child(bench):
-    def fail(_):
-        raise RuntimeError("a mistake of ours")
+    def leave(_):
+        raise SystemExit(3)
 
-    with pytest.raises(RuntimeError, match="a mistake of ours"):
-        bench.measure("hang", say=fail)
+    with pytest.raises(SystemExit):
+        bench.measure("hang", say=leave)
     (start,) = starts(bench.trace)
     assert not is_alive(start["pid"])
+
+
+@pytest.mark.parametrize("error", [RuntimeError, ValueError, UnicodeError, KeyError, BrokenPipeError, MemoryError])
+def test_a_screen_that_fails_costs_no_row(bench, error):
+    def fail(_):
+        raise error("nobody can see this")
+
+    row = bench.measure("noisy", say=fail, on_output=fail)
+    assert bench.rows == [row]
+    assert "LOGGED: " in bench.log()
 
 
 # --- runs that fail ---------------------------------------------------------------------------------------------------
