@@ -6,22 +6,20 @@ The `schema_version` of a row stays too: it says which version wrote the row, no
 from __future__ import annotations
 
 import contextlib
-import csv
-import fcntl
 import json
 import os
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from epochcast.cells import columns, csv_reader, header_line, parse_row
+from epochcast.cells import columns, header_line, parse_row
 from epochcast.cli import add_json_flag, make_parser, path_flag, print_home, run_command
-from epochcast.files import fill, link_new, make_folder, sync_folder, write_new_file
+from epochcast.files import fill, link_new, make_folder, read_bytes, sync_folder, temporary_beside, write_new_file
 from epochcast.paths import excluded_csv, failures_csv, runs_csv
 from epochcast.schema import SCHEMA_VERSION, FailureRecord, RunRecord
-from epochcast.tables import locked, read_table
+from epochcast.table_lines import cells_of, decode_table, header_of, is_empty
+from epochcast.tables import locked, parse_table, read_table, table_bytes
 
 LAST_COLUMNS = {1: "flags"}  # of runs.csv in each earlier schema; without them: the published columns, schema 0
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -54,13 +52,12 @@ class _Content:
     @classmethod
     def of(cls, path: Path, data: bytes, kind: type[Any]) -> _Content:
         first, *lines = data.removeprefix(BYTE_ORDER_MARK).split(b"\n")
-        header = next(csv_reader([first.decode().removesuffix("\r")]), [])
-        if not header or header != columns(kind)[: len(header)]:
-            raise ValueError(f"{path} was changed while it was read. Try again.")
+        header = header_of(path, decode_table(path, first), kind)
         last = lines.pop() if lines else b""  # empty where the file ends with a newline
         is_torn = bool(last) and not _is_row(last, header, kind)
         whole = [*lines, *([] if is_torn else [last])]
-        return cls(header, [line for raw in whole if (line := raw.removesuffix(b"\r"))], is_torn)
+        lines = [raw.rstrip(b"\r") for raw in whole]
+        return cls(header, [line for line in lines if not is_empty(line.decode(errors="replace"))], is_torn)
 
     def version(self, kind: type[Any]) -> int:
         if len(self.header) == len(columns(kind)):
@@ -68,14 +65,13 @@ class _Content:
         return max((version for version, last in LAST_COLUMNS.items() if last in self.header), default=0)
 
     def cells(self) -> list[list[str]]:
-        return [next(csv_reader([line.decode()])) for line in self.lines]
+        return [cells_of(line.decode()) for line in self.lines]
 
 
 def _is_row(line: bytes, header: Sequence[str], kind: type[Any]) -> bool:
     try:
-        (cells,) = csv_reader([line.decode()])
-        parse_row(cells, header, kind)
-    except (ValueError, csv.Error):  # UnicodeDecodeError is a ValueError
+        parse_row(cells_of(line.decode()), header, kind)
+    except ValueError:  # UnicodeDecodeError is one
         return False
     return True
 
@@ -119,56 +115,43 @@ def _lift_in_place(path: Path, kind: type[Any]) -> Migration:
         done = Migration(path, len(content.lines), version, len(content.header), None, content.is_torn)
         if version == SCHEMA_VERSION:
             return done
-        lifted = _write_lifted(path, content, kind)
-        try:
+        with _lifted_file(path, content, kind) as lifted:
             lifted.chmod(status.st_mode & 0o777)
             with contextlib.suppress(PermissionError):
                 os.chown(lifted, status.st_uid, status.st_gid)
             kept = _keep(path, data, version)
             os.replace(lifted, path)  # noqa: PTH105  # a seam: tests kill a migration here
-        except BaseException:
-            lifted.unlink(missing_ok=True)
-            raise
         sync_folder(path.parent)
         return Migration(path, done.n_rows, version, done.n_old_columns, kept, done.is_torn)
 
 
 def _lift_into(path: Path, out: Path, kind: type[Any]) -> Migration:
-    with path.open("rb") as file:
-        fcntl.flock(file, fcntl.LOCK_SH)
-        content = _Content.of(path, file.read(), kind)
-    lifted = _write_lifted(out, content, kind)
-    try:
+    content = _Content.of(path, table_bytes(path), kind)
+    with _lifted_file(out, content, kind) as lifted:
         link_new(lifted, out)
-    finally:
-        lifted.unlink()
     return Migration(out, len(content.lines), content.version(kind), len(content.header), None, content.is_torn)
 
 
-def _write_lifted(path: Path, content: _Content, kind: type[Any]) -> Path:
-    """A file beside `path` with the present header and a line for each old one, read back and compared."""
+@contextlib.contextmanager
+def _lifted_file(path: Path, content: _Content, kind: type[Any]) -> Iterator[Path]:
+    """A temporary file with the present header and a line for each old one, read back and compared."""
     added = b"," * (len(columns(kind)) - len(content.header))
     lines = [header_line(kind).encode(), *(line + added + b"\n" for line in content.lines)]
     make_folder(path.parent)
-    lifted = None
-    try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            lifted = Path(file.name)
+    with temporary_beside(path) as (file, lifted):
+        try:
             fill(file, b"".join(lines))
-        _verify(path, content, lifted, kind)
-    except BaseException as error:
-        if lifted is not None:
-            lifted.unlink(missing_ok=True)
-        if isinstance(error, OSError):  # of the temporary file, whose name says nothing to a user
+            _verify(path, content, lifted, kind)
+        except OSError as error:  # of the temporary file, whose name says nothing to a user
             raise OSError(error.errno, f"could not write beside it ({error.strerror})", str(path)) from None
-        raise
-    return lifted
+        yield lifted
 
 
 def _verify(path: Path, content: _Content, lifted: Path, kind: type[Any]) -> None:
     """Raise a ValueError unless the lifted file reads as a table and holds every old cell, and nothing else."""
-    n_read = len(read_table(lifted, kind))
-    found = _Content.of(lifted, lifted.read_bytes(), kind)
+    data = read_bytes(lifted)  # not as a table: its lock is ours already
+    n_read = len(parse_table(lifted, data, kind))
+    found = _Content.of(lifted, data, kind)
     nothing = [""] * (len(columns(kind)) - len(content.header))
     if n_read != len(content.lines) or found.cells() != [cells + nothing for cells in content.cells()]:
         raise ValueError(f"{path}: the lifted table does not read back as the old one; nothing was changed.")

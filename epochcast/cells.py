@@ -19,6 +19,8 @@ from epochcast.validation import FieldError
 
 Record = TypeVar("Record")
 
+LARGEST_WHOLE = 1 << 63  # more is no count of anything, and floats made of it may not be finite
+
 
 class CellError(FieldError):
     """A cell that is not of its column's type."""
@@ -68,6 +70,8 @@ def _parse_number(text: str, number: type[int] | type[float]) -> int | float:
         raise _NotOfTypeError(expected, shown(text)) from None
     if not is_finite:
         raise _NotOfTypeError("a finite number", repr(text))
+    if number is int and abs(value) >= LARGEST_WHOLE:
+        raise _NotOfTypeError("a whole number below 2^63", shown(text))
     return value
 
 
@@ -85,7 +89,7 @@ def _parse_cell(text: str, hint: Any) -> Any:
             if not isinstance(values, list):
                 raise ValueError
             return tuple(_parse_number(str(v), float) for v in values)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise _NotOfTypeError("a JSON list of numbers", shown(text)) from None
     if text == "":
         if is_optional:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from datetime import datetime
 from numbers import Real
+from typing import cast
+
+LARGEST = 1e30  # more than any second, byte or joule that was ever measured
 
 
 class FieldError(ValueError):
@@ -27,17 +30,24 @@ def require(is_valid: bool, owner: object, name: str, expected: str) -> None:
 def require_positive(owner: object, *names: str) -> None:
     for name in names:
         value = getattr(owner, name)
+        require(not is_too_large(value), owner, name, f"at most {LARGEST:g}")
         require(value is None or (is_finite(value) and value > 0), owner, name, "finite and above 0")
 
 
 def require_not_negative(owner: object, *names: str) -> None:
     for name in names:
         value = getattr(owner, name)
+        require(not is_too_large(value), owner, name, f"at most {LARGEST:g}")
         require(value is None or (is_finite(value) and value >= 0), owner, name, "finite and 0 or above")
 
 
 def is_finite(value: object) -> bool:
-    return isinstance(value, Real) and math.isfinite(value)
+    """Whether a value is a number that can be computed with: sums, squares and products of it are finite, too."""
+    return isinstance(value, Real) and not is_too_large(value) and not math.isnan(value)
+
+
+def is_too_large(value: object) -> bool:
+    return isinstance(value, Real) and abs(cast(float, value)) > LARGEST
 
 
 def is_whole(value: object, least: int) -> bool:

@@ -254,7 +254,7 @@ def test_a_full_disk_changes_nothing(runs, monkeypatch):
 
 def test_what_does_not_read_back_is_not_installed(runs, monkeypatch):
     before = runs.read_bytes()
-    monkeypatch.setattr("aggregate.migrate.read_table", lambda *_: [])  # as if the rows were lost on the disk
+    monkeypatch.setattr("aggregate.migrate.parse_table", lambda *_: [])  # as if the rows were lost on the disk
     with pytest.raises(ValueError, match="does not read back as the old one; nothing was changed"):
         migrate(runs)
     assert runs.read_bytes() == before
