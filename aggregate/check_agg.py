@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from aggregate.agg_table import source_file_of, source_hashes
+from aggregate.agg_source import Sources, read_with_record
 from aggregate.check_lines import CheckedRow, Digits, column_digits, half_unit, lines_read
 from aggregate.check_rows import has_own_params
 from aggregate.check_rules import Finding
 from aggregate.runs_agg import aggregate
 from epochcast.cells import columns
 from epochcast.cli import significant
-from epochcast.files import sha256_of
 from epochcast.schema import AggRow, Conditions, RunConfig, RunRecord
 from epochcast.table_lines import cells_of, is_empty
 from epochcast.tables import RunTable, parse_table, table_bytes
@@ -81,15 +79,15 @@ def agg_findings(path: Path, runs: Path, rows: Sequence[CheckedRow], is_named: b
 def _cache_state(path: Path, runs: Path) -> tuple[Path | None, str]:
     """The source that a table names, and how it stands to it: empty where it holds something else since."""
     try:
-        recorded = json.loads(source_file_of(path).read_text(encoding="utf-8"))
-        source = (path.parent / recorded["source"]).resolve()
-    except (OSError, ValueError, KeyError, TypeError):
+        record, data = read_with_record(path)
+    except (OSError, ValueError):
         return None, ""
-    if recorded.get("agg_sha256") != sha256_of(path):
-        return source, ""  # edited: to be compared
-    if source != runs.resolve():
-        return source, ""
-    is_current = all(recorded.get(name) == value for name, value in source_hashes(runs).items())
+    if record is None or data is None:
+        return None, ""
+    source = record.source.resolve()
+    if source != runs.resolve() or not record.is_ours(data):
+        return source, ""  # another table's, or edited: to be compared
+    is_current = record.is_current(data, Sources.read(runs))
     return source, "up to date" if is_current else "made from an earlier state of the runs or of excluded.csv"
 
 

@@ -15,7 +15,7 @@ from dataclasses import replace
 import pytest
 from rows import BOX, agg_row, assert_one_clear_error, run_row
 
-from aggregate.agg_table import write_agg
+from aggregate.agg_source import write_agg
 from aggregate.check import check_file, check_lines, main, report_lines
 from aggregate.check_lines import column_digits, half_unit, lines_read, read_row
 from aggregate.check_rows import row_findings

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rows import run_row
 
-from aggregate.agg_table import load_agg, write_agg
+from aggregate.agg_source import write_agg
+from aggregate.agg_table import load_agg
 from aggregate.check import check_file
 from aggregate.check_rules import ERROR
 from aggregate.migrate import migrate

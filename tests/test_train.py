@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from rows import CONFIGS, ROWS, agg_row, plausible_sec
 
-from aggregate.agg_table import write_agg
+from aggregate.agg_source import write_agg
 from aggregate.runs_agg import aggregate
 from epochcast.files import sha256_of
 from epochcast.interval import Interval
