@@ -23,7 +23,7 @@ from epochcast.cli import (
     run_command,
 )
 from epochcast.environment import utc_now
-from epochcast.files import make_folder, sha256_of, write_json_atomically, write_text_atomically
+from epochcast.files import make_folder
 from epochcast.paths import models_dir
 from epochcast.schema import AggRow, Conditions, RunConfig
 from model.card import (
@@ -32,7 +32,6 @@ from model.card import (
     card_sha256,
     error_text,
     half_width_text,
-    markdown,
     markdown_path,
 )
 from model.cross_validation import read_config_list, require_distinct, require_enough, rows_sha256
@@ -42,8 +41,9 @@ from model.order import order_violations
 from model.physics import Law
 from model.predictor import SavedModel, load_model
 from model.progress import Progress, Quiet, Say
+from model.saved_files import save_model
 from model.startup import fit_excess, fit_overhead, to_json
-from model.time_ann import save_keras
+from model.time_ann import keras_bytes
 from model.time_model import Table
 from model.training import TRANSFERRED, Fitted, fit
 
@@ -147,11 +147,10 @@ def train(
         **to_json(fit_excess(rows, seed), fit_overhead(rows)),
         "versions": {name: version(name) for name in ("epochcast", "keras", "numpy", "scikit-learn")},
     }
-    save_keras(model.network, path)  # last, with its card right after: whatever fails before leaves an older model
-    card["keras_sha256"] = sha256_of(path)
+    network = keras_bytes(model.network)
+    card["keras_sha256"] = hashlib.sha256(network).hexdigest()
     card["card_sha256"] = card_sha256(card)
-    write_json_atomically(card_path(path), card)
-    write_text_atomically(markdown_path(path), markdown(card, path.stem))
+    save_model(path, network, card)  # last: whatever fails before leaves an older model
     return card
 
 

@@ -27,6 +27,12 @@ def row(n):
     return run_row((9.0, 2.0 + n, 2.0 + n), config=(2, 16, 64 + n), run_id=f"run-{n}")
 
 
+@pytest.fixture(autouse=True)
+def fast_disk(monkeypatch):
+    """A kill of a process loses nothing that was written: without waiting for the disk, hundreds are tried."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+
+
 @pytest.fixture
 def runs(tmp_path):
     """A table of two runs whose averages, fresh, lie beside it."""
