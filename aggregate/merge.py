@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from aggregate.merge_runs import MOST_LISTED, Renamed, distinct_runs, name_runs, names_of, names_of_excluded
+from aggregate.new_files import write_new_files
 from epochcast.cells import format_rows, header_line, parse_time
 from epochcast.cli import add_json_flag, make_parser, print_home, run_command
-from epochcast.files import write_new_file
 from epochcast.paths import excluded_csv, failures_csv
 from epochcast.schema import Exclusion, FailureRecord, RunRecord
 from epochcast.tables import read_table
@@ -54,13 +54,10 @@ def merge(tables: Sequence[Path], out: Path) -> Merged:
     once, and so does a run that an earlier merge renamed: merging the result again with a table of it adds nothing.
 
     Raises:
-        FileExistsError: if `out` or a file that would stand beside it exists.
+        FileExistsError: if `out`, or another file in place of one that would stand beside it, exists.
         ValueError: if two rows of one run disagree (all are listed), or a table can't be read; nothing is written then.
     """
     out = out.absolute()
-    for path in (out, failures_csv(out), excluded_csv(out)):
-        if path.exists() or path.is_symlink():
-            raise FileExistsError(f"{path} exists, and is not overwritten. Name another with --out, or move it away.")
     paths = [path.absolute() for path in tables]
     exclusions = [(path, row) for path in paths for row in _rows_if_any(excluded_csv(path), Exclusion)]
     failures = [(path, row) for path in paths for row in _rows_if_any(failures_csv(path), FailureRecord)]
@@ -90,14 +87,18 @@ def merge(tables: Sequence[Path], out: Path) -> Merged:
         renamed=renamed,
     )
     # the runs last: a table without its exclusions would bring back what was taken back
-    for path, joined, kind in (
-        (excluded_csv(out), result.exclusions, Exclusion),
-        (failures_csv(out), result.failures, FailureRecord),
-        (out, result.runs, RunRecord),
-    ):
-        if joined.n_in or kind is RunRecord:
-            write_new_file(path, (header_line(kind) + format_rows(joined.rows)).encode())
+    write_new_files(
+        {
+            excluded_csv(out): _content(result.exclusions, Exclusion) if result.exclusions.n_in else None,
+            failures_csv(out): _content(result.failures, FailureRecord) if result.failures.n_in else None,
+            out: _content(result.runs, RunRecord),
+        }
+    )
     return result
+
+
+def _content(joined: Joined, kind: type[Any]) -> bytes:
+    return (header_line(kind) + format_rows(joined.rows)).encode()
 
 
 def _rows_if_any(path: Path, kind: type[Record]) -> list[Record]:

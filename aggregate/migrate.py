@@ -13,9 +13,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from aggregate.new_files import write_new_files
 from epochcast.cells import columns, header_line, parse_row
 from epochcast.cli import add_json_flag, make_parser, path_flag, print_home, run_command
-from epochcast.files import fill, link_new, make_folder, read_bytes, sync_folder, temporary_beside, write_new_file
+from epochcast.files import fill, link_new, read_bytes, sync_folder, temporary_beside
 from epochcast.paths import excluded_csv, failures_csv, runs_csv
 from epochcast.schema import SCHEMA_VERSION, FailureRecord, RunRecord
 from epochcast.table_lines import cells_of, decode_table, header_of, is_empty
@@ -64,6 +65,11 @@ class _Content:
             return SCHEMA_VERSION
         return max((version for version, last in LAST_COLUMNS.items() if last in self.header), default=0)
 
+    def lifted(self, kind: type[Any]) -> bytes:
+        """The table with the present header; what an old line lacks is unknown."""
+        added = b"," * (len(columns(kind)) - len(self.header))
+        return b"".join([header_line(kind).encode(), *(line + added + b"\n" for line in self.lines)])
+
     def cells(self) -> list[list[str]]:
         return [cells_of(line.decode()) for line in self.lines]
 
@@ -81,11 +87,11 @@ def migrate(runs: Path, out: Path | None = None) -> list[Migration]:
 
     In place the old file stays beside the new one as `runs.csv.schema1` (its version). The lock is that of appends: a
     row that is appended meanwhile is lifted too, or meets the new table. Killed at any moment it leaves the old table
-    or the new one; begun again it goes on.
+    or the new one; begun again, also into new files, it goes on.
 
     Raises:
         FileNotFoundError, ValueError: if the table is missing, wrong, or a newer version's; nothing is changed then.
-        FileExistsError: if `out`, or a file that would stand beside it, exists.
+        FileExistsError: if `out`, or another file in place of one that would stand beside it, exists.
         OSError: if a file can't be written.
     """
     tables: list[tuple[Path, type[Any]]] = [(runs.absolute(), RunRecord)]
@@ -96,14 +102,24 @@ def migrate(runs: Path, out: Path | None = None) -> list[Migration]:
     if out is None:
         return [_lift_in_place(path.resolve(), kind) for path, kind in tables]
     out = out.absolute()
-    for path in (out, failures_csv(out), excluded_csv(out)):
-        if path.exists() or path.is_symlink():
-            raise FileExistsError(f"{path} exists, and is not overwritten. Name another with --out.")
-    if (exclusions := excluded_csv(runs.absolute())).exists():
-        write_new_file(excluded_csv(out), exclusions.read_bytes())
-    # the runs last: with them all is there
-    targets = {RunRecord: out, FailureRecord: failures_csv(out)}
-    return [_lift_into(path, targets[kind], kind) for path, kind in reversed(tables)][::-1]
+    exclusions = excluded_csv(runs.absolute())
+    contents: dict[Path, bytes | None] = {
+        excluded_csv(out): read_bytes(exclusions) if exclusions.exists() else None,
+        failures_csv(out): None,
+    }
+    done = []
+    for path, kind in reversed(tables):
+        content = _Content.of(path, table_bytes(path), kind)
+        target = out if kind is RunRecord else failures_csv(out)
+        contents[target] = content.lifted(kind)
+        _verify(path, content, contents[target] or b"", kind)
+        done.append(_migration(target, content, kind))
+    write_new_files(contents)  # the runs last: with them all is there
+    return done[::-1]
+
+
+def _migration(path: Path, content: _Content, kind: type[Any], kept: Path | None = None) -> Migration:
+    return Migration(path, len(content.lines), content.version(kind), len(content.header), kept, content.is_torn)
 
 
 def _lift_in_place(path: Path, kind: type[Any]) -> Migration:
@@ -112,9 +128,8 @@ def _lift_in_place(path: Path, kind: type[Any]) -> Migration:
         data = os.pread(descriptor, status.st_size, 0)
         content = _Content.of(path, data, kind)
         version = content.version(kind)
-        done = Migration(path, len(content.lines), version, len(content.header), None, content.is_torn)
         if version == SCHEMA_VERSION:
-            return done
+            return _migration(path, content, kind)
         with _lifted_file(path, content, kind) as lifted:
             lifted.chmod(status.st_mode & 0o777)
             with contextlib.suppress(PermissionError):
@@ -122,36 +137,25 @@ def _lift_in_place(path: Path, kind: type[Any]) -> Migration:
             kept = _keep(path, data, version)
             os.replace(lifted, path)  # noqa: PTH105  # a seam: tests kill a migration here
         sync_folder(path.parent)
-        return Migration(path, done.n_rows, version, done.n_old_columns, kept, done.is_torn)
-
-
-def _lift_into(path: Path, out: Path, kind: type[Any]) -> Migration:
-    content = _Content.of(path, table_bytes(path), kind)
-    with _lifted_file(out, content, kind) as lifted:
-        link_new(lifted, out)
-    return Migration(out, len(content.lines), content.version(kind), len(content.header), None, content.is_torn)
+        return _migration(path, content, kind, kept)
 
 
 @contextlib.contextmanager
 def _lifted_file(path: Path, content: _Content, kind: type[Any]) -> Iterator[Path]:
-    """A temporary file with the present header and a line for each old one, read back and compared."""
-    added = b"," * (len(columns(kind)) - len(content.header))
-    lines = [header_line(kind).encode(), *(line + added + b"\n" for line in content.lines)]
-    make_folder(path.parent)
+    """A temporary file that is the table with the present header, read back and compared."""
     with temporary_beside(path) as (file, lifted):
         try:
-            fill(file, b"".join(lines))
-            _verify(path, content, lifted, kind)
+            fill(file, content.lifted(kind))
+            _verify(path, content, read_bytes(lifted), kind)
         except OSError as error:  # of the temporary file, whose name says nothing to a user
             raise OSError(error.errno, f"could not write beside it ({error.strerror})", str(path)) from None
         yield lifted
 
 
-def _verify(path: Path, content: _Content, lifted: Path, kind: type[Any]) -> None:
-    """Raise a ValueError unless the lifted file reads as a table and holds every old cell, and nothing else."""
-    data = read_bytes(lifted)  # not as a table: its lock is ours already
-    n_read = len(parse_table(lifted, data, kind))
-    found = _Content.of(lifted, data, kind)
+def _verify(path: Path, content: _Content, lifted: bytes, kind: type[Any]) -> None:
+    """Raise a ValueError unless the lifted bytes read as a table and hold every old cell, and nothing else."""
+    n_read = len(parse_table(path, lifted, kind))
+    found = _Content.of(path, lifted, kind)
     nothing = [""] * (len(columns(kind)) - len(content.header))
     if n_read != len(content.lines) or found.cells() != [cells + nothing for cells in content.cells()]:
         raise ValueError(f"{path}: the lifted table does not read back as the old one; nothing was changed.")
