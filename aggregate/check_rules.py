@@ -108,6 +108,12 @@ RULES = {  # in the order that they are reported
         "training learned something: accuracy above guessing, no NaN",
         "Its time is valid. Don't rank networks by its accuracy.",
     ),
+    "repeats": Rule(
+        WARNING,
+        "runs of one configuration under the same conditions take the same time",
+        "Runs of different machines belong in tables of their own; else take back the one that was disturbed, in "
+        "excluded.csv.",
+    ),
     "monotone": Rule(
         WARNING,
         "more depth, filters or steps per epoch are not faster",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, astuple, fields, replace
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from aggregate.agg_table import load_agg, one_set_of_conditions
+from aggregate.repeats import spread_warning
 from epochcast.cli import (
     add_table_flags,
     filter_of,
@@ -47,11 +49,17 @@ from model.time_ann import keras_bytes
 from model.time_model import Table
 from model.training import TRANSFERRED, Fitted, fit
 
+logger = logging.getLogger(__name__)
 
-def default_model_path(conditions: Conditions) -> Path:
-    """Where a table's model is kept: a file for each device and set of conditions."""
+
+def default_model_path(conditions: Conditions, table: Path) -> Path:
+    """Where a table's model is kept: a file for each device and set of conditions.
+
+    Where no device is named, nothing else tells two machines apart: then it is a file for each table.
+    """
     device = re.sub(r"[^A-Za-z0-9]+", "-", conditions.device_name or "unknown-device").strip("-")
-    digest = hashlib.sha256(json.dumps(asdict(conditions), sort_keys=True).encode()).hexdigest()[:8]
+    told = {**asdict(conditions), **({} if conditions.device_name else {"table": str(table.resolve())})}
+    digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:8]
     return models_dir() / f"{device}-{digest}.keras"
 
 
@@ -214,7 +222,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print_home()
         table = load_agg(arguments.runs_agg, arguments.frozen)
         rows = one_set_of_conditions(table.rows, arguments.conditions)
-        path = arguments.model or default_model_path(declare(rows[0].conditions, arguments.declare or {}))
+        if words := spread_warning(rows):
+            logger.warning("%s: %s", table.path, words)
+        conditions = declare(rows[0].conditions, arguments.declare or {})
+        path = arguments.model or default_model_path(conditions, table.path)
         held_out = read_config_list(arguments.held_out) if arguments.held_out else []
         card = train(
             rows,

@@ -425,11 +425,14 @@ def test_a_start_of_which_nothing_helps_leaves_the_model_that_the_rows_alone_giv
 def test_a_model_is_kept_per_device_and_conditions(tmp_path, monkeypatch):
     monkeypatch.setenv("EPOCHCAST_HOME", str(tmp_path))
     gpu = Conditions(device_name="NVIDIA A100 80GB PCIe")
-    path = default_model_path(gpu)
+    path = default_model_path(gpu, tmp_path / "a.csv")
     assert path.parent == tmp_path / "results" / "models"
     assert path.name.startswith("NVIDIA-A100-80GB-PCIe-")
-    assert default_model_path(replace(gpu, precision="float32")) != path
-    assert default_model_path(Conditions()).name.startswith("unknown-device-")
+    assert default_model_path(replace(gpu, precision="float32"), tmp_path / "a.csv") != path
+    assert default_model_path(gpu, tmp_path / "b.csv") == path
+    unknown = [default_model_path(Conditions(), tmp_path / name) for name in ("a.csv", "b.csv")]
+    assert all(path.name.startswith("unknown-device-") for path in unknown)
+    assert unknown[0] != unknown[1]  # nothing else tells two machines apart
 
 
 @pytest.mark.parametrize(
