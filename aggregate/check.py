@@ -189,7 +189,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     runs = arguments.table or arguments.runs
     if not arguments.list:
         for path in filter(None, (runs, arguments.runs_agg)):
-            if not path.is_file():
+            if not path.exists():  # a pipe or a folder is refused when it is read
                 parser.error(f"{path.absolute()}: no such table. Name one that exists.")
 
     def work() -> int:

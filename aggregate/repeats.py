@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 import math
+import shlex
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from aggregate.runs_agg import is_clean
 from epochcast.assumptions import assumption, device_kind_of
@@ -62,8 +64,8 @@ def disagreements(records: Iterable[RunRecord]) -> list[Disagreement]:
     ]
 
 
-def spread_warning(rows: Sequence[AggRow]) -> str | None:
-    """What to say of averages over runs that are no repeats; None where there are none."""
+def spread_warning(rows: Sequence[AggRow], runs: Path | None = None) -> str | None:
+    """What to say of averages over runs, `runs` if known, that are no repeats; None where there are none."""
     # the spread of two times over their mean is that of their logs, up to their third power
     wide = [r for r in rows if r.avg_time_std and r.avg_time_std / r.avg_time_mean > most_spread(r.conditions)]
     if not wide:
@@ -71,7 +73,9 @@ def spread_warning(rows: Sequence[AggRow]) -> str | None:
     worst = max(wide, key=lambda row: (row.avg_time_std or 0.0) / row.avg_time_mean)
     told = f"{worst.config} {significant(worst.avg_time_mean)} s, sd {significant(worst.avg_time_std or 0.0)} s"
     unnamed = f"; {UNNAMED}" if worst.conditions.device_name is None else ""
+    named = "RUNS" if runs is None else shlex.quote(str(runs))
     return (
         f"{len(wide)} of {len(rows)} averages are of runs that differ by more than noise (worst: {told}){unnamed} "
-        "Find them: epochcast check. Keep tables of different machines apart, or take runs back in excluded.csv."
+        f"Find them: epochcast check --runs {named}. Keep tables of different machines apart, or take runs back in "
+        "excluded.csv."
     )

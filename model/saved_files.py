@@ -13,6 +13,7 @@ import hashlib
 import io
 import logging
 import os
+import shlex
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -67,7 +68,7 @@ def read_pair(path: Path) -> tuple[bytes, dict[str, Any]]:
     while True:
         data, waiting = _read_if_any(path), _read_if_any(waiting_path(path))
         if data is None and waiting is None:
-            raise FileNotFoundError(f"{path}: no such model. Train one: epochcast train --model {path}")
+            raise _no_such_model(path)
         card = read_card(card_path(path))
         if data is not None and _is_of(card, data):
             return data, card
@@ -79,8 +80,14 @@ def read_pair(path: Path) -> tuple[bytes, dict[str, Any]]:
             break
         before = card
     if data is None:
-        raise FileNotFoundError(f"{path}: no such model. Train one: epochcast train --model {path}")
+        raise _no_such_model(path)
     raise ValueError(f"{path}: not the file that {card_path(path).name} describes (SHA-256 differs). Train it again.")
+
+
+def _no_such_model(path: Path) -> FileNotFoundError:
+    if path.suffix != ".keras":
+        return FileNotFoundError(f"{path}: no such model; the name of one ends in .keras.")
+    return FileNotFoundError(f"{path}: no such model. Train one: epochcast train --model {shlex.quote(str(path))}")
 
 
 @contextlib.contextmanager

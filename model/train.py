@@ -222,7 +222,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print_home()
         table = load_agg(arguments.runs_agg, arguments.frozen)
         rows = one_set_of_conditions(table.rows, arguments.conditions)
-        if words := spread_warning(rows):
+        if words := spread_warning(rows, table.source):
             logger.warning("%s: %s", table.path, words)
         conditions = declare(rows[0].conditions, arguments.declare or {})
         path = arguments.model or default_model_path(conditions, table.path)

@@ -247,7 +247,7 @@ def test_windows_are_extrapolated_to_full_epochs_the_first_one_too(tmp_path):
 
 
 def test_a_parameter_count_that_is_not_the_networks_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"\(2,16,64\) has 280218 parameters, the table says 280219.*excluded\.csv"):
+    with pytest.raises(ValueError, match=r"says 280219 parameters, \(2,16,64\) has 280218: .*delete the line"):
         aggregate_rows(tmp_path, run_row(), run_row(params=280_219))
 
 
