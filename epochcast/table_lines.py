@@ -73,13 +73,16 @@ def header_of(path: Path, line: str, kind: type[Any]) -> list[str]:
         header = cells_of(line)
     except ValueError as error:
         raise ValueError(f"{path}:1: not a CSV table ({error}): the first line is {shown(line)}.") from None
+    wanted = columns(kind)
+    if header == wanted:
+        return header
     if newer := newer_columns(header, kind):
         raise NewerSchemaError(
             f"{path}:1: a newer schema: this version does not know column {', '.join(newer)}. "
             "Update Epochcast, or use another file."
         )
     if (fault := header_fault(header, line, kind)) is not None:
-        wanted, least = columns(kind), _least(kind)
+        least = _least(kind)
         raise ValueError(
             f"{path}:1: not a table of {kind.__name__} rows: {fault}. "
             f"Expected {','.join(wanted[:least])}" + ("" if least == len(wanted) else ",... in this order.")
@@ -120,4 +123,4 @@ def header_fault(header: Sequence[str], line: str, kind: type[Any]) -> str | Non
 
 def _least(kind: type[Any]) -> int:
     """The least number of columns that a table of such records has."""
-    return _PUBLISHED_COLUMNS.get(kind, len(columns(kind)))
+    return _PUBLISHED_COLUMNS.get(kind) or len(columns(kind))
