@@ -16,9 +16,9 @@ from aggregate.check_rules import ERROR, RULES, WARNING, Finding
 from aggregate.check_table import duplicate_findings, table_findings
 from epochcast.cli import EXIT_FAILED, EXIT_OK, add_json_flag, make_parser, path_flag, print_home, run_command
 from epochcast.paths import excluded_csv, runs_csv
-from epochcast.schema import Exclusion
+from epochcast.schema import Exclusion, RunRecord
 from epochcast.table_lines import is_empty
-from epochcast.tables import parse_table, table_bytes
+from epochcast.tables import is_torn, parse_table, table_bytes
 
 SHOWN = 3  # findings of a rule on the screen, unless all are asked for
 
@@ -59,10 +59,11 @@ def check_lines(lines: Sequence[str], file: str = "runs.csv", excluded: frozense
         n_lines += 1
         if not names:
             continue
+        if number == len(lines) and is_torn(line, RunRecord):
+            found = f"no line end: {line[:60]!r}"
+            findings.append(Finding("torn", file, number, None, None, found, "a whole line"))
+            continue
         row, wrong = read_row(line, number, names, file)
-        if number == len(lines) and not line.endswith(("\n", "\r")):
-            found = "no line end" + ("" if row else f", and no row: {line[:60]!r}")
-            wrong = [*(wrong if row else []), Finding("torn", file, number, None, None, found, "a whole line")]
         findings += wrong
         if row is not None:
             rows.append(row)

@@ -43,7 +43,7 @@ RULES = {  # in the order that they are reported
     "torn": Rule(
         WARNING,
         "the last line is ended: a crash has not cut it",
-        "Readers leave out a last line that is no row; the next run moves it to runs.csv.torn. Check its last cell.",
+        "Readers leave it out, and the next run moves it to runs.csv.torn; if it is whole, end it: echo >> RUNS.",
     ),
     "types": Rule(ERROR, "every cell is of its column's type", _RESTORE),
     "ranges": Rule(ERROR, "every value is one that the column can hold", _RESTORE),

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from aggregate.new_files import write_new_files
-from epochcast.cells import columns, header_line, parse_row
+from epochcast.cells import columns, header_line
 from epochcast.cli import add_json_flag, make_parser, path_flag, print_home, run_command
 from epochcast.files import fill, link_new, read_bytes, sync_folder, temporary_beside
 from epochcast.paths import excluded_csv, failures_csv, runs_csv
 from epochcast.schema import SCHEMA_VERSION, FailureRecord, RunRecord
 from epochcast.table_lines import cells_of, decode_table, header_of, is_empty
-from epochcast.tables import locked, parse_table, read_table, table_bytes
+from epochcast.tables import is_torn, locked, parse_table, read_table, table_bytes
 
 LAST_COLUMNS = {1: "flags"}  # of runs.csv in each earlier schema; without them: the published columns, schema 0
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -55,10 +55,9 @@ class _Content:
         first, *lines = data.removeprefix(BYTE_ORDER_MARK).split(b"\n")
         header = header_of(path, decode_table(path, first), kind)
         last = lines.pop() if lines else b""  # empty where the file ends with a newline
-        is_torn = bool(last) and not _is_row(last, header, kind)
-        whole = [*lines, *([] if is_torn else [last])]
-        lines = [raw.rstrip(b"\r") for raw in whole]
-        return cls(header, [line for line in lines if not is_empty(line.decode(errors="replace"))], is_torn)
+        whole = [raw.rstrip(b"\r") for raw in lines]
+        rows = [line for line in whole if not is_empty(line.decode(errors="replace"))]
+        return cls(header, rows, is_torn(last.decode(errors="replace"), kind))
 
     def version(self, kind: type[Any]) -> int:
         if len(self.header) == len(columns(kind)):
@@ -72,14 +71,6 @@ class _Content:
 
     def cells(self) -> list[list[str]]:
         return [cells_of(line.decode()) for line in self.lines]
-
-
-def _is_row(line: bytes, header: Sequence[str], kind: type[Any]) -> bool:
-    try:
-        parse_row(cells_of(line.decode()), header, kind)
-    except ValueError:  # UnicodeDecodeError is one
-        return False
-    return True
 
 
 def migrate(runs: Path, out: Path | None = None) -> list[Migration]:

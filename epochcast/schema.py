@@ -14,11 +14,14 @@ from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
 from epochcast.validation import (
+    SEC_WORDS,
     is_finite,
+    is_sec,
     is_whole,
     require,
     require_not_negative,
     require_positive,
+    require_sec,
     require_time,
 )
 
@@ -258,15 +261,16 @@ class RunRecord:
     def __post_init__(self) -> None:
         RunConfig(self.depth, self.base_filters, self.batch_size)
         require_time(self, "timestamp_utc")
-        require_positive(self, "epochs", "params", "avg_time_sec", "images_per_sec", "schema_version", "train_n")
+        require_positive(self, "epochs", "params", "images_per_sec", "schema_version", "train_n")
         _require_known_schema(self)
-        require_positive(self, "steps_per_execution", "window_steps", "steady_time_sec", "n_timed", "wall_sec")
-        are_times = all(is_finite(seconds) and seconds > 0 for seconds in self.epoch_times_json)
+        require_positive(self, "steps_per_execution", "window_steps", "n_timed")
+        require_sec(self, "avg_time_sec", "steady_time_sec", "wall_sec")
+        are_times = all(map(is_sec, self.epoch_times_json))
         require(
             are_times and len(self.epoch_times_json) == self.epochs,
             self,
             "epoch_times_json",
-            f"{self.epochs} positive numbers of seconds (column epochs)",
+            f"{self.epochs} numbers {SEC_WORDS} (column epochs)",
         )
         require(self.test_acc is None or 0 <= self.test_acc <= 1, self, "test_acc", "between 0 and 1, or empty")
         require_not_negative(self, "n_stalled", "seed", "overhead_sec", "cpu_time_sec", "load_avg")
@@ -339,8 +343,8 @@ class FailureRecord:
         require(self.status in FAILURE_STATUSES, self, "status", f"one of {', '.join(FAILURE_STATUSES)}")
         require_positive(self, "epochs", "schema_version")
         _require_known_schema(self)
-        are_times = all(is_finite(seconds) and seconds > 0 for seconds in self.epoch_times_json)
-        require(are_times, self, "epoch_times_json", "positive numbers of seconds")
+        are_times = all(map(is_sec, self.epoch_times_json))
+        require(are_times, self, "epoch_times_json", f"numbers {SEC_WORDS}")
         require_not_negative(self, "wall_sec")
 
 
@@ -402,7 +406,8 @@ class AggRow:
 
     def __post_init__(self) -> None:
         RunConfig(self.depth, self.base_filters, self.batch_size)
-        require_positive(self, "params", "n", "steps_per_epoch", "avg_time_mean", "thr_mean", "first_epoch_sec_mean")
+        require_positive(self, "params", "n", "steps_per_epoch", "thr_mean")
+        require_sec(self, "avg_time_mean", "first_epoch_sec_mean")
         require_not_negative(self, "avg_time_std", "thr_std", "acc_std", "first_epoch_sec_std")
         require_not_negative(self, "overhead_sec_mean", "overhead_sec_std", "n_stalled", "n_flagged", "n_diverged")
         require_not_negative(self, "n_energy", "energy_j_per_epoch_mad")

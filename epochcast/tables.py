@@ -8,7 +8,6 @@ written to.
 from __future__ import annotations
 
 import contextlib
-import csv
 import errno
 import logging
 import os
@@ -19,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from epochcast.cells import columns, csv_reader, format_rows, header_line, parse_row
+from epochcast.cells import columns, format_rows, header_line, parse_row
 from epochcast.files import make_folder, open_regular, sync_folder, write_text_atomically
 from epochcast.locks import NoLocksError, lock, warn_of_local_locks
 from epochcast.paths import excluded_csv
@@ -76,15 +75,22 @@ def parse_table(path: Path, raw: bytes, kind: type[Record]) -> list[Record]:
     header = header_of(path, lines[0], kind)
     records: list[Record] = []
     for number, line in enumerate(lines[1:], start=2):  # a row is one line: a quote left open can't swallow others
+        if number == len(lines) and is_torn(line, kind):
+            logger.warning(
+                "%s:%d: the last line was cut short by a crash: it has no line end; left out: %r. If it is whole, end "
+                "it: echo >> %s",
+                path,
+                number,
+                line[:80],
+                shlex.quote(str(path)),
+            )
+            break
         try:
             if cells := cells_of(line):
                 records.append(parse_row(cells, header, kind))
         except NewerSchemaError as error:
             raise NewerSchemaError(f"{path}:{number}, {error}") from None
         except ValueError as error:
-            if number == len(lines) and not line.endswith("\n"):
-                logger.warning("%s:%d: the last line was cut short by a crash; left out: %r", path, number, line[:80])
-                break
             raise ValueError(f"{path}:{number}, {str(error).rstrip('.')}. {_remedy(kind)}") from None
     return records
 
@@ -100,6 +106,15 @@ def _remedy(kind: type[Any]) -> str:
     if kind is AggRow:
         return "Correct the cell, or make the table anew: epochcast aggregate --runs RUNS --out PATH."
     return "Correct the cell, or delete the row."
+
+
+def is_torn(last_line: str, kind: type[Any]) -> bool:
+    """Whether the last line of a table was cut short: the line end is the mark of a whole row.
+
+    Without it nothing tells `0.7` from a `0.7123` that lost its end. A list of runs taken back is written by hand, by
+    editors that leave the last line end out, and is taken as it is.
+    """
+    return not last_line.endswith("\n") and bool(last_line.strip()) and kind is not Exclusion
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,28 +206,20 @@ def _write_all(descriptor: int, data: bytes, path: Path) -> None:
         raise OSError(error.errno, f"could not append ({error.strerror})", str(path)) from None
 
 
-def _mend_last_line(descriptor: int, path: Path, header: Sequence[str], kind: type[Any]) -> None:
-    """End an unended last line: with its newline if it is a whole row, else by moving it to `<path>.torn`."""
+def _move_torn_line(descriptor: int, path: Path) -> None:
+    """Move a last line without a line end to `<path>.torn`; the lock is held."""
     size = os.fstat(descriptor).st_size
     tail = _read_last_line(descriptor, size)
     if not tail:
         return
-    try:
-        (cells,) = csv_reader([tail.decode()])
-        parse_row(cells, header, kind)
-    except NewerSchemaError as error:
-        raise NewerSchemaError(f"{path}, last line, {error}") from None
-    except (ValueError, csv.Error):
-        torn = path.with_name(path.name + ".torn")
-        with torn.open("ab") as file:
-            file.write(tail + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.ftruncate(descriptor, size - len(tail))
-        os.fsync(descriptor)
-        logger.warning("%s: the last line was cut short by a crash; moved to %s: %r", path, torn, tail[:80])
-    else:
-        _write_all(descriptor, b"\n", path)
+    torn = path.with_name(path.name + ".torn")
+    with torn.open("ab") as file:
+        file.write(tail + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+    os.ftruncate(descriptor, size - len(tail))
+    os.fsync(descriptor)
+    logger.warning("%s: the last line was cut short by a crash; moved to %s: %r", path, torn, tail[:80])
 
 
 def _make_ready(descriptor: int, path: Path, kind: type[Any]) -> None:
@@ -232,7 +239,7 @@ def _make_ready(descriptor: int, path: Path, kind: type[Any]) -> None:
             f"{path}:1: an older schema: {len(header)} columns, this version writes {len(columns(kind))}. It can be "
             f"read as it is, but not appended to. Lift it: epochcast migrate --runs {shlex.quote(str(path))}"
         )
-    _mend_last_line(descriptor, path, header, kind)
+    _move_torn_line(descriptor, path)
 
 
 def check_appendable(path: Path, kind: type[Any]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
-from epochcast.cells import LARGEST_WHOLE, columns
+from epochcast.cells import columns
 from epochcast.schema import Conditions, RunConfig
 from epochcast.validation import LARGEST, is_finite, is_whole
 from model.features import FEATURE_NAMES, REFERENCE_FEATURE_NAMES
@@ -54,7 +54,7 @@ def _number(least: float = -LARGEST, most: float = LARGEST) -> Check:
     bounds = "" if (least, most) == (-LARGEST, LARGEST) else f" from {least:g} to {most:g}"
 
     def check(value: Any, name: str) -> str | None:
-        is_sound = is_finite(value) and not isinstance(value, bool) and least <= value <= most
+        is_sound = is_finite(value) and least <= value <= most
         return None if is_sound else _wrong(name, f"a number{bounds}", value)
 
     return check
@@ -62,8 +62,7 @@ def _number(least: float = -LARGEST, most: float = LARGEST) -> Check:
 
 def _whole(least: int = 0) -> Check:
     def check(value: Any, name: str) -> str | None:
-        is_sound = is_whole(value, least) and value < LARGEST_WHOLE
-        return None if is_sound else _wrong(name, f"a whole number of at least {least}", value)
+        return None if is_whole(value, least) else _wrong(name, f"a whole number of at least {least}", value)
 
     return check
 

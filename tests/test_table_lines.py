@@ -101,6 +101,13 @@ def test_every_command_reads_the_same_rows_of_a_sound_table(tmp_path, name, read
 
 
 @pytest.mark.parametrize("reader", [read, averaged, lifted, checked, appended])
+def test_every_command_leaves_out_a_last_row_without_its_line_end(tmp_path, reader):
+    runs = tmp_path / "runs.csv"
+    runs.write_text(TEXT.removesuffix("\n"), newline="")
+    assert reader(runs, tmp_path) == ROWS[:2]
+
+
+@pytest.mark.parametrize("reader", [read, averaged, lifted, checked, appended])
 @pytest.mark.parametrize("name", ODD)
 def test_every_command_names_the_same_cause(tmp_path, name, reader):
     raw, cause, is_in_header = ODD[name]
