@@ -99,24 +99,28 @@ class CheckedRow:
 
     @property
     def _epoch_digits(self) -> Digits:
-        """The significant digits of the row's epochs; their places say nothing of other columns."""
-        numbers = [
-            _decimal(text) for text in json.loads(self.cells["epoch_times_json"], parse_float=str, parse_int=str)
-        ]
-        return Digits(-MOST_PLACES, max(number[1] for number in numbers if number is not None))
+        return _epochs_as_written(self.cells["epoch_times_json"])[0]
 
     @property
     def epoch_rounding(self) -> float:
-        """The largest rounding among the timed epochs, from those that are written with the most digits.
+        """The largest rounding among the timed epochs, from those that are written with the most digits."""
+        return _epochs_as_written(self.cells["epoch_times_json"])[1]
 
-        One with fewer digits, significant ones and decimals, is one whose last zeros were not written.
-        """
-        texts = json.loads(self.cells["epoch_times_json"], parse_float=str, parse_int=str)[WARMUP_EPOCHS:]
-        digits = [Decimal(text).as_tuple() for text in texts]
-        most = max(len(number.digits) for number in digits)
-        finest = min(number.exponent for number in digits)
-        full = (text for text, n in zip(texts, digits, strict=True) if len(n.digits) == most or n.exponent == finest)
-        return max(map(half_unit, full))
+
+@functools.lru_cache(maxsize=4)  # the rules of one row ask in turn; its epochs may be hundreds of thousands
+def _epochs_as_written(text: str) -> tuple[Digits, float]:
+    """The significant digits of a row's epochs, whose places say nothing of other columns; rounding of the timed ones.
+
+    An epoch with fewer digits, significant ones and decimals, is one whose last zeros were not written.
+    """
+    texts = json.loads(text, parse_float=str, parse_int=str)
+    most_significant = max(number[1] for number in map(_decimal, texts) if number is not None)
+    timed = texts[WARMUP_EPOCHS:]
+    digits = [Decimal(text).as_tuple() for text in timed]
+    most = max(len(number.digits) for number in digits)
+    finest = min(number.exponent for number in digits)
+    full = (text for text, n in zip(timed, digits, strict=True) if len(n.digits) == most or n.exponent == finest)
+    return Digits(-MOST_PLACES, most_significant), max(map(half_unit, full))
 
 
 def _decimal(text: str) -> tuple[int, int, int] | None:
