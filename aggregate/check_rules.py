@@ -96,6 +96,12 @@ RULES = {  # in the order that they are reported
         "Take the energy as rough; the time is not touched. Measure longer, alone on the GPU.",
         "energy_j_per_epoch",
     ),
+    "impossible_power": Rule(
+        WARNING,
+        "power is such as the board, or the processors, can draw",
+        "A sensor's fault: nothing uses the energy, the time is not touched. For the energy, measure again.",
+        "energy_j_per_epoch",
+    ),
     "stall": Rule(
         WARNING,
         "no timed epoch was slowed by something else",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from epochcast.cli import (
 from epochcast.files import write_bytes_atomically
 from epochcast.paths import figures_dir
 from epochcast.schema import AggRow
+from epochcast.text_sinks import figure_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -65,8 +67,29 @@ def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
 def save_figure_as(figure: Figure, path: Path) -> None:
     """Write a figure as the PNG or SVG file that the path's ending says, whole or not at all."""
     kind, drawn = path.suffix[1:], io.BytesIO()
-    figure.savefig(drawn, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
+    _show_texts_as_they_are(figure)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")  # of a name; a box stands for it
+        figure.savefig(drawn, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
     write_bytes_atomically(path, drawn.getvalue())
+
+
+def _show_texts_as_they_are(figure: Figure) -> None:
+    """Escape what is no text in a figure's texts, and take no dollar sign in them for mathematics.
+
+    Labels of ticks are made anew by their formatters when the figure is drawn: they are numbers, and powers of ten in
+    matplotlib's mathematics.
+    """
+    from matplotlib.axis import Axis, Tick
+    from matplotlib.text import Text
+
+    makers = [*figure.findobj(Axis), *figure.findobj(Tick)]
+    made = {id(text) for maker in makers for text in maker.findobj(Text)}
+    labels = {id(axis.label) for axis in makers if isinstance(axis, Axis)}
+    for text in figure.findobj(Text):
+        if isinstance(text, Text) and (id(text) not in made or id(text) in labels):
+            text.set_text(figure_text(text.get_text()))
+            text.set_parse_math(False)
 
 
 def plain_ticks(axes: Axes, x: Sequence[float] | None = None) -> None:

@@ -15,6 +15,7 @@ from epochcast.cli import (
     percent,
     significant,
 )
+from epochcast.energy import impossible_power
 from epochcast.paths import excluded_csv
 from epochcast.schema import (
     FLAGS,
@@ -77,8 +78,9 @@ def is_clean(record: RunRecord) -> bool:
 
 
 def has_sound_energy(record: RunRecord) -> bool:
-    """Whether a run measured its board energy and found nothing wrong with it; an estimate is no measurement."""
-    return record.energy_j_per_epoch is not None and record.energy_estimated == 0 and not record.energy_flags
+    """Whether a run measured its board energy and nothing is wrong with it; an estimate is no measurement."""
+    is_measured = record.energy_j_per_epoch is not None and record.energy_estimated == 0
+    return is_measured and not record.energy_flags and impossible_power(record) is None
 
 
 def is_chance(acc: float | None) -> bool:

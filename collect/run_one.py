@@ -35,6 +35,7 @@ from epochcast.cli import (
 from epochcast.paths import logs_dir, runs_csv
 from epochcast.schema import SPEC_CHOICES, FailureRecord, RunRecord, RunSpec
 from epochcast.tables import read_table
+from epochcast.text_sinks import terminal_text, without_colours
 
 DEFAULT = RunSpec()
 IDLE_SEC = 5.0
@@ -195,7 +196,7 @@ def split_input(with_pipeline: RunRecord, on_device: RunRecord) -> dict[str, flo
 
 
 def output_printer() -> Callable[[bytes], None]:
-    """Shows what measuring processes print, on stderr: each line once, without TensorFlow's start-up messages.
+    """Shows what measuring processes print, on stderr: each line once, without colours and start-up messages.
 
     The log of each run has everything.
     """
@@ -205,7 +206,7 @@ def output_printer() -> Callable[[bytes], None]:
         for line in data.decode(errors="replace").splitlines():
             if line.strip() and line not in seen and not NOISE.match(line):
                 seen.add(line)
-                print(line, file=sys.stderr, flush=True)
+                print(terminal_text(without_colours(line)), file=sys.stderr, flush=True)
 
     return show
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from epochcast.paths import home, runs_agg_csv
+from epochcast.text_sinks import escaped_output, one_line, terminal_text
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 128 + signal.SIGINT
 LONGEST_LIST = 10_000  # values of one flag; more is a slip of the pen
@@ -175,6 +176,9 @@ class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescrip
 
 
 class _Parser(argparse.ArgumentParser):
+    def _print_message(self, message: str, file: Any = None) -> None:  # a stream, None: standard error
+        super()._print_message(terminal_text(message), file)
+
     def error(self, message: str) -> NoReturn:
         self.exit(EXIT_USAGE, f"error: {message}\nSee {self.prog} --help.\n")
 
@@ -227,6 +231,7 @@ def path_flag(parser: argparse._ActionsContainer, name: str, default: Callable[[
 # --- running a command ------------------------------------------------------------------------------------------------
 
 
+@escaped_output()
 def run_command(work: Callable[[], int]) -> int:
     """The exit code of `work`; what the user can mend becomes one line on stderr. EPOCHCAST_DEBUG=1 shows the trace."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
@@ -303,13 +308,13 @@ def print_answer(values: Mapping[str, Any], as_json: bool) -> None:
         elif isinstance(value, float):
             text = significant(value)
         else:
-            text = str(value)
+            text = one_line(str(value))
         print(f"{name}: {text}")
 
 
 def cell_text(value: Any) -> str:
     """A table's cell: numbers with 3 significant figures, None as `-`."""
-    return "-" if value is None else significant(value) if isinstance(value, float) else str(value)
+    return "-" if value is None else significant(value) if isinstance(value, float) else one_line(str(value))
 
 
 def table_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

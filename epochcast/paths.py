@@ -26,9 +26,12 @@ def reference_data() -> Path:
 
 
 def cache_dir() -> Path:
-    """Where decoded images are kept: $EPOCHCAST_CACHE_DIR, else `epochcast` in the user's cache folder."""
+    """Where decoded images are kept: $EPOCHCAST_CACHE_DIR, else `epochcast` in the user's cache folder.
+
+    Links stay in it: whose they are matters (`epochcast.private_folder`).
+    """
     if chosen := os.environ.get("EPOCHCAST_CACHE_DIR"):
-        return Path(chosen).expanduser().resolve()
+        return Path(chosen).expanduser().absolute()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "epochcast"
 
 

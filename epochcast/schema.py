@@ -272,7 +272,8 @@ class RunRecord:
             "epoch_times_json",
             f"{self.epochs} numbers {SEC_WORDS} (column epochs)",
         )
-        require(self.test_acc is None or 0 <= self.test_acc <= 1, self, "test_acc", "between 0 and 1, or empty")
+        is_share = self.test_acc is None or (is_finite(self.test_acc) and 0 <= self.test_acc <= 1)
+        require(is_share, self, "test_acc", "between 0 and 1, or empty")
         require_not_negative(self, "n_stalled", "seed", "overhead_sec", "cpu_time_sec", "load_avg")
         require(self.tf32 in (None, "on", "off"), self, "tf32", "on, off or empty")
         require(self.jit_compile in (None, "on", "off"), self, "jit_compile", "on, off or empty")
@@ -291,7 +292,8 @@ class RunRecord:
         is_source = self.energy_source in (None, *ENERGY_SOURCES)
         require(is_source, self, "energy_source", f"of {', '.join(ENERGY_SOURCES)}")
         require(self.energy_estimated in (None, 0, 1), self, "energy_estimated", "0, 1 or empty")
-        require(KNOWN_FLAGS.issuperset(self.flags), self, "flags", f"of {', '.join(sorted(KNOWN_FLAGS))}")
+        are_known = all(isinstance(flag, str) and flag in KNOWN_FLAGS for flag in self.flags)
+        require(are_known, self, "flags", f"of {', '.join(sorted(KNOWN_FLAGS))}")
         if self.n_stalled is not None:
             says = f"with 'stalled' exactly where n_stalled is above 0 (it is {self.n_stalled})"
             require(("stalled" in self.flags) == (self.n_stalled > 0), self, "flags", says)
@@ -428,9 +430,25 @@ PUBLISHED_RUN_COLUMNS = 11  # a table may hold only these; the rest is then unkn
 PUBLISHED_AGG_COLUMNS = 12
 
 
-def from_json_dict(kind: type[Record], values: Mapping[str, Any]) -> Record:
-    """A record from the dict that `to_json_dict` made of it."""
-    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+def from_json_dict(kind: type[Record], values: Any) -> Record:
+    """A record from the dict that `to_json_dict` made of it, checked.
+
+    Raises:
+        NewerSchemaError: if a newer Epochcast wrote it.
+        ValueError: names what is wrong with it.
+    """
+    if not isinstance(values, Mapping):
+        raise ValueError(f"expected the values of a {kind.__name__}, got {type(values).__name__}.")
+    known = {f.name for f in fields(kind)}  # type: ignore[arg-type]  # a dataclass of this module
+    if unknown := [name for name in values if name not in known]:
+        version = values.get("schema_version")
+        is_newer = is_whole(version, SCHEMA_VERSION + 1)
+        error = NewerSchemaError if is_newer else ValueError
+        raise error(f"{kind.__name__} has no {', '.join(unknown)[:200]}" + ("; update Epochcast." if is_newer else "."))
+    try:
+        return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+    except TypeError as error:  # a required one is missing
+        raise ValueError(f"not a whole {kind.__name__}: {error}.") from None
 
 
 def to_json_dict(record: Any) -> dict[str, Any]:

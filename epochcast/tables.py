@@ -18,10 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from epochcast.cells import columns, format_rows, header_line, parse_row
+from epochcast.cells import checked_line, columns, format_rows, header_line, parse_row
 from epochcast.files import make_folder, open_regular, sync_folder, write_text_atomically
 from epochcast.locks import NoLocksError, lock, warn_of_local_locks
 from epochcast.paths import excluded_csv
+from epochcast.run_ids import run_ids_in
 from epochcast.schema import AggRow, Exclusion, NewerSchemaError, RunRecord
 from epochcast.table_lines import cells_of, decode_table, header_of, lines_of
 
@@ -159,6 +160,10 @@ def parse_runs(path: Path, raw: bytes, raw_exclusions: bytes | None) -> RunTable
 # --- appending -------------------------------------------------------------------------------------------------------
 
 
+class DuplicateRunError(ValueError):
+    """The table holds a run of this run_id already; looked up under the lock that the append holds."""
+
+
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[int]:
     """A file descriptor of `path` under an exclusive lock; the file and its folder are made if absent."""
@@ -263,13 +268,22 @@ def append_row(path: Path, record: Any) -> None:
     """Append one record durably: exclusive lock, header checked under it, one write, flush, fsync.
 
     Raises:
+        CellError: if the record could not be read back: nothing is written.
+        DuplicateRunError: if a run of this run_id is in the table already.
         ValueError: if the file is not a table of such records.
         OSError: if the row could not be written; the table is then as it was.
     """
     path = path.absolute()
+    data = checked_line(record).encode()
     with locked(path) as descriptor:
         _make_ready(descriptor, path, type(record))
-        _write_all(descriptor, format_rows([record]).encode(), path)
+        if not isinstance(record, RunRecord) or record.run_id is None:
+            _write_all(descriptor, data, path)
+            return
+        known = run_ids_in(descriptor)
+        if record.run_id in known:
+            raise DuplicateRunError(f"{path} holds a run {record.run_id} already.")
+        _write_all(descriptor, data, path)
 
 
 # --- replacing -------------------------------------------------------------------------------------------------------

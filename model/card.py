@@ -12,6 +12,7 @@ from typing import Any
 from epochcast.cli import percent, significant, table_text
 from epochcast.json_files import read_json
 from epochcast.schema import Conditions
+from epochcast.text_sinks import markdown_text, yaml_text
 from model.card_check import FIELDS, card_fault
 from model.order import N_TIMES
 from model.physics import GATE
@@ -91,22 +92,24 @@ def markdown(card: Mapping[str, Any], name: str) -> str:
     ranges = "\n".join(f"- {axis}: {low} to {high}" for axis, (low, high) in card["range"].items())
     held_out = ", ".join("(" + ",".join(map(str, c)) + ")" for c in card["held_out"]) or "none"
     disturbed = ", ".join("(" + ",".join(map(str, c)) + ")" for c in card["disturbed"]) or "none"
-    declared = ", ".join(card["declared"]) or "none"
-    readings = "\n".join(f"| {term} | {words} |" for term, words in card["plain_law"]["readings"].items())
+    declared = markdown_text(", ".join(card["declared"])) or "none"
+    readings = "\n".join(
+        f"| {term} | {markdown_text(words)} |" for term, words in card["plain_law"]["readings"].items()
+    )
     edges = [[entry["label"], entry["n"], f"{100 * entry['mape']:.1f}"] for entry in levels]
     excess, overhead = card["first_epoch_excess_sec"], card["overhead_sec"]
     lines = [
         "---",
         "library_name: keras",
         "pipeline_tag: tabular-regression",
-        f"model_name: {json.dumps(name)}",
+        f"model_name: {yaml_text(name)}",
         "tags: [epochcast, training-time, keras]",
         f"mape: {json.dumps(errors['mape'])}",
         f"keras_sha256: {card['keras_sha256']}",
         f"rows_sha256: {card['rows_sha256']}",
         "---",
         "",
-        f"# {name}",
+        f"# {markdown_text(name)}",
         "",
         "Predicts steady seconds per epoch (and images per second: train_n / time) of Epochcast's CIFAR-10 CNN, for",
         "plans on the device below. Read it with `predict_perf`: the network alone, without the coefficients in the",
@@ -116,11 +119,11 @@ def markdown(card: Mapping[str, Any], name: str) -> str:
         "",
         f"- {card['n_configurations']} configurations, {card['n_runs']} runs; SHA-256 of configurations and times "
         f"`{card['rows_sha256']}`",
-        f"- conditions: {conditions.describe()}",
+        f"- conditions: {markdown_text(conditions.describe())}",
         f"- declared, not in the table: {declared}",
         f"- held out of all fitting: {held_out}",
         f"- left out as disturbed (over {percent(math.expm1(GATE))} slower than the physics law): {disturbed}",
-        *([f"- {card['credit']}"] if card["credit"] else []),
+        *([f"- {markdown_text(card['credit'])}"] if card["credit"] else []),
         "",
         "Measured range:",
         "",
@@ -129,7 +132,7 @@ def markdown(card: Mapping[str, Any], name: str) -> str:
         "## What it is",
         "",
         _FORM_WORDS[card["form"]],
-        *(["", f"Note: {card['reason']}."] if card["reason"] else []),
+        *(["", f"Note: {markdown_text(card['reason'])}."] if card["reason"] else []),
         "",
         "In plain terms, by a law of six terms alone:",
         "",
@@ -139,7 +142,7 @@ def markdown(card: Mapping[str, Any], name: str) -> str:
         "",
         "## How well it does",
         "",
-        f"- {error_text(errors)}",
+        f"- {markdown_text(error_text(errors))}",
         f"- 90 % interval within the range: {half_width_text(intervals['within'])} (from {intervals['n']} errors)",
         f"- one axis one step beyond it (a block, a factor of two): {half_width_text(intervals['beyond'])} (from "
         f"{intervals['n_levels']} left-out levels; axes: {', '.join(intervals['axes']) or 'none'}); further away, or "
@@ -156,7 +159,7 @@ def markdown(card: Mapping[str, Any], name: str) -> str:
         "another GPU, precision, pipeline or framework version, nor of a machine whose GPU is shared or throttled.",
         "",
         f"Recipe {card['recipe']}, seed {card['seed']}, made {card['created_utc']} with "
-        + ", ".join(f"{name} {version}" for name, version in card["versions"].items())
+        + markdown_text(", ".join(f"{name} {version}" for name, version in card["versions"].items()))
         + ".",
     ]
     return "\n".join(lines) + "\n"

@@ -35,6 +35,7 @@ from epochcast.interval import Interval
 from epochcast.paths import home
 from epochcast.schema import AggRow, RunConfig
 from epochcast.stats import RegressionMetrics, mean_and_std
+from epochcast.text_sinks import markdown_text
 from model.calibration import fit_calibrated
 from model.card import half_width_text
 from model.cross_validation import (
@@ -219,9 +220,10 @@ class Section:
         return "\n".join([self.title, *table, *self.lines])
 
     def markdown(self) -> str:
-        cells = [self.header, ["---"] * len(self.header), *([cell_text(v) for v in row] for row in self.rows)]
+        cells = [[markdown_text(cell_text(v)) for v in row] for row in (self.header, *self.rows)]
+        cells.insert(1, ["---"] * len(self.header))
         table = "\n".join(f"| {' | '.join(line)} |" for line in cells) if self.rows else ""
-        listed = "\n".join(f"- {line}" for line in self.lines)
+        listed = "\n".join(f"- {markdown_text(line)}" for line in self.lines)
         return "\n\n".join(part for part in (f"## {self.title}", table, listed) if part)
 
 
@@ -338,7 +340,7 @@ def report_text(report: dict[str, Any]) -> str:
 def report_markdown(report: dict[str, Any]) -> str:
     """The report as a Markdown page."""
     origin = (
-        f"Rows: {report['table'] or 'given by a program'} (SHA-256 {report['rows_sha256'][:12]}). "
+        f"Rows: {markdown_text(report['table'] or 'given by a program')} (SHA-256 {report['rows_sha256'][:12]}). "
         f"Seed {report['seed']}, {report['created_utc']}."
     )
     parts = ["# How well the time model predicts", origin, _split_line(report)]

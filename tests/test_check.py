@@ -11,6 +11,7 @@ import statistics
 import time
 from collections import Counter, defaultdict
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from rows import BOX, agg_row, assert_one_clear_error, run_row
@@ -21,12 +22,13 @@ from aggregate.check_lines import column_digits, half_unit, lines_read, read_row
 from aggregate.check_rows import row_findings
 from aggregate.check_rules import ERROR, RULES, WARNING
 from aggregate.check_table import contradictions, tolerance_of
+from aggregate.runs_agg import aggregate, has_sound_energy
 from epochcast.assumptions import assumption
 from epochcast.cells import columns, format_rows, header_line
 from epochcast.precision import precision
 from epochcast.schema import PUBLISHED_RUN_COLUMNS, AggRow, Exclusion, RunConfig, RunRecord
 from epochcast.stats import steady_time
-from epochcast.tables import append_row, read_runs, read_table, write_table
+from epochcast.tables import RunTable, append_row, read_runs, read_table, write_table
 
 
 def rules_of(report):
@@ -395,14 +397,14 @@ def test_rows_of_other_conditions_are_no_neighbours():
 SERIAL = iter(range(10**6))
 
 
-def full_row(times=(9.0, 2.0, 2.5, 2.25, 2.125, 2.0625), **more):
+def full_row(times=(9.0, 2.0, 2.5, 2.25, 2.125, 2.0625), watts=151.7, **more):
     """A row with every column that is checked, all of them sound; a run of its own, told by its first epoch."""
     serial = next(SERIAL)
     times = (times[0] + serial / 1024, *times[1:])
     row = run_row(times, run_id=f"run{serial}", **{"conditions": BOX, "config": (2, 16, 64), **more})
     steady, known = steady_time(times), precision(times)
     n, timed_sec = steady.n_timed, sum(times[1:])
-    joules = 151.7 * timed_sec
+    joules = watts * timed_sec
     return replace(
         row,
         schema_version=2,
@@ -428,7 +430,7 @@ def full_row(times=(9.0, 2.0, 2.5, 2.25, 2.125, 2.0625), **more):
         energy_window_sec=timed_sec,
         energy_n_epochs=n,
         mean_power_w=joules / timed_sec,
-        max_power_w=180.3,
+        max_power_w=max(180.3, watts),
         counter_poll_ratio=1.02,
     )
 
@@ -444,6 +446,39 @@ def check_rows(*rows):
 def test_a_sound_row_with_all_columns_has_no_finding():
     assert check_rows(full_row()).findings == []
     assert check_rows(full_row()).verdict == "no finding in 1 rows"
+
+
+@pytest.mark.parametrize("watts", [18_749.0, 620.0, 0.01])  # of a board of 300 W by its data sheet
+def test_a_power_that_the_board_can_not_draw_is_named_and_in_no_average(watts):
+    impossible = full_row(watts=watts)
+    (finding,) = check_rows(full_row(), impossible).findings
+    assert (finding.rule, finding.severity) == ("impossible_power", "warning")
+    assert f"mean_power_w {watts:.4g}" in finding.found
+    assert not has_sound_energy(impossible)
+    assert has_sound_energy(full_row())
+    (row,) = aggregate(RunTable(Path("runs.csv"), [full_row(), impossible], [])).rows
+    assert (row.n, row.n_energy) == (2, 1)
+    assert row.mean_power_w_median == pytest.approx(151.7)
+
+
+def test_a_peak_that_the_board_can_not_draw_spoils_the_energy_where_it_was_polled():
+    by_counter, polled = (
+        replace(full_row(), max_power_w=3.7e6, energy_source=source) for source in ("nvml_counter", "nvml_poll_instant")
+    )
+    assert has_sound_energy(by_counter) and not has_sound_energy(polled)
+    assert check_rows(by_counter).findings == []
+    (finding,) = check_rows(polled).findings
+    assert finding.rule == "impossible_power"
+    joules_of_processors = replace(full_row(), cpu_energy_j=257_000.0)
+    assert [finding.rule for finding in check_rows(joules_of_processors).findings] == ["impossible_power"]
+
+
+def test_a_mean_power_above_the_limit_in_force_is_named():
+    row = replace(full_row(watts=300.0), power_limit_w=200.0)
+    assert [finding.rule for finding in check_rows(row).findings] == ["power"]
+    assert has_sound_energy(row)
+    module = replace(row, energy_flags=("module_scope",))
+    assert [finding.rule for finding in check_rows(module).findings] == ["flagged"]
 
 
 @pytest.mark.parametrize(
