@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from aggregate.check_agg import agg_findings, cache_of
-from aggregate.check_lines import CheckedRow, cells_of, lines_of, read_header, read_row, with_digits
+from aggregate.check_lines import CheckedRow, cells_read, lines_read, read_header, read_row, with_digits
 from aggregate.check_rows import row_findings
 from aggregate.check_rules import ERROR, RULES, WARNING, Finding
 from aggregate.check_table import duplicate_findings, table_findings
@@ -24,8 +24,9 @@ from epochcast.cli import (
 )
 from epochcast.guard import EXIT_FAILED, EXIT_OK
 from epochcast.paths import excluded_csv, runs_csv
-from epochcast.schema import Exclusion
-from epochcast.tables import read_table
+from epochcast.schema import Exclusion, RunRecord
+from epochcast.table_lines import is_empty
+from epochcast.tables import is_torn, parse_table, table_bytes
 
 SHOWN = 3  # findings of a rule on the screen, unless all are asked for
 
@@ -61,15 +62,16 @@ def check_lines(lines: Sequence[str], file: str = "runs.csv", excluded: frozense
     rows: list[CheckedRow] = []
     n_lines = 0
     for number, line in enumerate(lines[1:], start=2):
-        if not line.strip():
+        if is_empty(line):
             continue
         n_lines += 1
         if not names:
             continue
+        if number == len(lines) and is_torn(line, RunRecord):
+            found = f"no line end: {line[:60]!r}"
+            findings.append(Finding("torn", file, number, None, None, found, "a whole line"))
+            continue
         row, wrong = read_row(line, number, names, file)
-        if number == len(lines) and not line.endswith(("\n", "\r")):
-            found = "no line end" + ("" if row else f", and no row: {line[:60]!r}")
-            wrong = [*(wrong if row else []), Finding("torn", file, number, None, None, found, "a whole line")]
         findings += wrong
         if row is not None:
             rows.append(row)
@@ -94,7 +96,7 @@ def check_file(path: Path, runs_agg: Path | None = None) -> CheckReport:
         OSError: if a file can't be read.
     """
     path = path.absolute()
-    lines = lines_of(path.read_bytes())
+    lines = lines_read(table_bytes(path))
     excluded, findings = _read_exclusions(path)
     report = check_lines(lines, path.name, frozenset(excluded))
     if report.names:
@@ -117,7 +119,7 @@ def _run_ids(lines: Sequence[str], names: Sequence[str]) -> set[str]:
     if "run_id" not in names:
         return set()
     at = names.index("run_id")
-    return {cells[at] for line in lines[1:] if len(cells := cells_of(line)) > at}
+    return {cells[at] for line in lines[1:] if len(cells := cells_read(line)) > at}
 
 
 def _read_exclusions(runs: Path) -> tuple[dict[str, int], list[Finding]]:
@@ -125,11 +127,12 @@ def _read_exclusions(runs: Path) -> tuple[dict[str, int], list[Finding]]:
     path = excluded_csv(runs)
     if not path.exists():
         return {}, []
+    raw = table_bytes(path)
     try:
-        run_ids = [exclusion.run_id for exclusion in read_table(path, Exclusion)]
+        run_ids = [exclusion.run_id for exclusion in parse_table(path, raw, Exclusion)]
     except ValueError as error:
         return {}, [Finding("excluded", path.name, None, None, None, str(error), "run_id,reason,date")]
-    numbers = [n for n, line in enumerate(lines_of(path.read_bytes()), start=1) if line.strip()][1:]
+    numbers = [n for n, line in enumerate(lines_read(raw), start=1) if not is_empty(line)][1:]
     return dict(zip(run_ids, numbers, strict=False)), []
 
 
@@ -195,7 +198,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     runs = arguments.table or arguments.runs
     if not arguments.list:
         for path in filter(None, (runs, arguments.runs_agg)):
-            if not path.is_file():
+            if not path.exists():  # a pipe or a folder is refused when it is read
                 parser.error(f"{path.absolute()}: no such table. Name one that exists.")
 
     def work() -> int:

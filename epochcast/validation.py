@@ -7,6 +7,7 @@ from numbers import Real
 
 LARGEST_WHOLE = (1 << 63) - 1  # more counts nothing, and with 309 digits is no float either
 LARGEST = 1e30  # of any quantity; sums and products of such numbers are finite still
+LONGEST_SHOWN = 200  # characters of a value in a message
 SHORTEST_SEC, LONGEST_SEC = 1e-15, 1e15  # of anything timed: far beyond what a clock tells and what anyone waits
 SEC_WORDS = f"between {SHORTEST_SEC:g} and {LONGEST_SEC:g} seconds"
 
@@ -25,6 +26,7 @@ def require(is_valid: bool, owner: object, name: str, expected: str) -> None:
     """Raise a FieldError that names the field, what was expected and what was found."""
     if not is_valid:
         got = repr(getattr(owner, name))
+        got = got if len(got) <= LONGEST_SHOWN else f"{got[:LONGEST_SHOWN]}..."
         raise FieldError(f"{type(owner).__name__}.{name} must be {expected}, got {got}.", name, expected, got)
 
 

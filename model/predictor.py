@@ -6,10 +6,10 @@ its members' log residuals on the law in the card, shape (n, members), in units 
 
 from __future__ import annotations
 
-import hashlib
 import io
-import json
+import logging
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,14 +20,21 @@ import numpy as np
 from epochcast.cells import columns
 from epochcast.environment import box_device_name
 from epochcast.interval import Interval
+from epochcast.json_files import parse_json
 from epochcast.paths import models_dir, pretrained_dir
 from epochcast.schema import TRAIN_N, Conditions, RunConfig
-from model.card import card_path, read_card
+from model.card import read_card
 from model.intervals import Range, Widths
 from model.network import ACTIVATIONS, Network
 from model.physics import Law
+from model.saved_files import read_pair
 from model.startup import Excess, Overhead, WholeRun, from_json, whole_run
 from model.time_model import Inputs, TimeModel
+
+logger = logging.getLogger(__name__)
+
+MOST_BYTES = 1 << 26  # of a member of a model's file, unpacked; a network of ours has some 100 KB
+LONGEST_MESSAGE = 200
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,22 +90,53 @@ class SavedModel:
         return Forecast(place, self.range.outside(config), steady, run)
 
 
-def _read_network(data: bytes, path: Path, activation: str) -> Network:
+class _NotOursError(Exception):
+    """A network of another shape than a time model's."""
+
+
+# what zipfile and h5py raise at damaged bytes: zlib's errors are their own, encryption is a RuntimeError
+_DAMAGED: tuple[type[Exception], ...] = (zipfile.BadZipFile, zlib.error, EOFError, OSError, MemoryError, RuntimeError)
+_DAMAGED += (LookupError, TypeError, AttributeError, ValueError, ArithmeticError)
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> bytes:
+    if (size := archive.getinfo(name).file_size) > MOST_BYTES:
+        raise _NotOursError(f"{name} unpacks to {size:,} bytes, at most {MOST_BYTES:,} are read")
+    return archive.read(name)
+
+
+def _read_network(data: bytes, path: Path, card: dict[str, Any]) -> Network:
     """The stacked dense layers of a `.keras` file, in the order that they are applied."""
     import h5py
 
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        config = json.loads(archive.read("config.json"))
-        weights = archive.read("model.weights.h5")
+        config = parse_json(_member(archive, "config.json"))
+        weights = _member(archive, "model.weights.h5")
     layers = [layer["class_name"] for layer in config["config"]["layers"]]
     n_dense = layers.count("EinsumDense")
     if layers != ["InputLayer", "RepeatVector", *["EinsumDense"] * n_dense, "Reshape"]:
-        raise ValueError(f"{path}: not a time model of this version: its layers are {', '.join(layers)}.")
+        raise _NotOursError(f"its layers are {', '.join(map(str, layers))}"[:LONGEST_MESSAGE])
     with h5py.File(io.BytesIO(weights)) as file:  # Keras names saved layers by class, counting from the second on
         names = [f"layers/einsum_dense{f'_{i}' if i else ''}/vars" for i in range(n_dense)]
-        kernels = tuple(np.asarray(file[f"{name}/0"], np.float64) for name in names)
-        biases = tuple(np.asarray(file[f"{name}/1"], np.float64) for name in names)
-    return Network(kernels, biases, activation)
+        arrays = [file[f"{name}/{i}"] for name in names for i in (0, 1)]
+        if any(array.size * np.dtype(np.float64).itemsize > MOST_BYTES for array in arrays):
+            raise _NotOursError("its arrays are too large")
+        values = [np.asarray(array, np.float64) for array in arrays]
+    network = Network(tuple(values[::2]), tuple(values[1::2]), card["activation"])
+    _require_shapes(network, len(card["feature_names"]))
+    return network
+
+
+def _require_shapes(network: Network, n_features: int) -> None:
+    """Raise unless the layers fit each other, the inputs and one output, for as many members each."""
+    shapes = [kernel.shape for kernel in network.kernels]
+    members, n_inputs = (shapes[0][0] if shapes and shapes[0] else 0), n_features
+    for shape, bias in zip(shapes, network.biases, strict=True):
+        if len(shape) != 3 or shape[:2] != (members, n_inputs) or bias.shape != (members, shape[2]):
+            raise _NotOursError(f"its layers are of shapes {', '.join(map(str, shapes))}"[:LONGEST_MESSAGE])
+        n_inputs = shape[2]
+    if members < 1 or n_inputs != 1:
+        raise _NotOursError(f"its layers are of shapes {', '.join(map(str, shapes))}"[:LONGEST_MESSAGE])
 
 
 def _law(values: dict[str, Any], train_n: int) -> Law:
@@ -113,20 +151,14 @@ def load_model(path: Path) -> SavedModel:
         ValueError: if the file is not the one that the card describes, or takes other features than ours.
     """
     path = path.absolute()
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: no such model. Train one: epochcast train --model {path}") from None
-    card = read_card(card_path(path))
-    if hashlib.sha256(data).hexdigest() != card["keras_sha256"]:
-        raise ValueError(
-            f"{path}: not the file that {card_path(path).name} describes (SHA-256 differs). Train it again."
-        )
+    data, card = read_pair(path)
     if card["activation"] not in ACTIVATIONS:
         raise ValueError(f"{path}: activation {card['activation']!r} is not known to this version. Train it again.")
     try:
-        network = _read_network(data, path, card["activation"])
-    except (zipfile.BadZipFile, json.JSONDecodeError, KeyError, TypeError, OSError) as error:
+        network = _read_network(data, path, card)
+    except _NotOursError as error:
+        raise ValueError(f"{path}: not a time model of this version: {error}. Train it again.") from None
+    except _DAMAGED as error:
         raise ValueError(f"{path}: not a Keras model file: {error}. Train it again.") from None
     train_n = card["conditions"]["train_n"] or TRAIN_N
     law = card["law"]
@@ -193,7 +225,8 @@ def choose_model(
                 reasons.append(f"{card_file.stem} is of {device or 'an unknown device'}")
                 continue
             saved = load_model(card_file.with_suffix(".keras"))
-        except (ValueError, FileNotFoundError) as error:
+        except (ValueError, OSError) as error:
+            logger.warning("passed over: %s", error)  # one bad card must not keep the others from answering
             reasons.append(f"passed over: {error}")
             continue
         if conditions is not None and saved.conditions != conditions:

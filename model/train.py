@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, astuple, fields, replace
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from aggregate.agg_table import load_agg, one_set_of_conditions
+from aggregate.repeats import spread_warning
 from epochcast.cli import (
     AllPairs,
     add_table_flags,
@@ -26,7 +28,7 @@ from epochcast.cli import (
     seed_int,
 )
 from epochcast.environment import utc_now
-from epochcast.files import make_folder, sha256_of, write_json_atomically, write_text_atomically
+from epochcast.files import make_folder
 from epochcast.paths import models_dir
 from epochcast.schema import AggRow, Conditions, RunConfig
 from model.card import (
@@ -35,7 +37,6 @@ from model.card import (
     card_sha256,
     error_text,
     half_width_text,
-    markdown,
     markdown_path,
 )
 from model.cross_validation import read_config_list, require_distinct, require_enough, rows_sha256
@@ -45,16 +46,23 @@ from model.order import order_violations
 from model.physics import Law
 from model.predictor import SavedModel, load_model
 from model.progress import Progress, Quiet, Say
+from model.saved_files import save_model
 from model.startup import fit_excess, fit_overhead, to_json
-from model.time_ann import save_keras
+from model.time_ann import keras_bytes
 from model.time_model import Table
 from model.training import TRANSFERRED, Fitted, fit
 
+logger = logging.getLogger(__name__)
 
-def default_model_path(conditions: Conditions) -> Path:
-    """Where a table's model is kept: a file for each device and set of conditions."""
+
+def default_model_path(conditions: Conditions, table: Path) -> Path:
+    """Where a table's model is kept: a file for each device and set of conditions.
+
+    Where no device is named, nothing else tells two machines apart: then it is a file for each table.
+    """
     device = re.sub(r"[^A-Za-z0-9]+", "-", conditions.device_name or "unknown-device").strip("-")
-    digest = hashlib.sha256(json.dumps(asdict(conditions), sort_keys=True).encode()).hexdigest()[:8]
+    told = {**asdict(conditions), **({} if conditions.device_name else {"table": str(table.resolve())})}
+    digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:8]
     return models_dir() / f"{device}-{digest}.keras"
 
 
@@ -150,11 +158,10 @@ def train(
         **to_json(fit_excess(rows, seed), fit_overhead(rows)),
         "versions": {name: version(name) for name in ("epochcast", "keras", "numpy", "scikit-learn")},
     }
-    save_keras(model.network, path)  # last, with its card right after: whatever fails before leaves an older model
-    card["keras_sha256"] = sha256_of(path)
+    network = keras_bytes(model.network)
+    card["keras_sha256"] = hashlib.sha256(network).hexdigest()
     card["card_sha256"] = card_sha256(card)
-    write_json_atomically(card_path(path), card)
-    write_text_atomically(markdown_path(path), markdown(card, path.stem))
+    save_model(path, network, card)  # last: whatever fails before leaves an older model
     return card
 
 
@@ -219,7 +226,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print_home()
         table = load_agg(arguments.runs_agg, arguments.frozen)
         rows = one_set_of_conditions(table.rows, [arguments.conditions])
-        path = arguments.model or default_model_path(declare(rows[0].conditions, arguments.declare))
+        if words := spread_warning(rows, table.source):
+            logger.warning("%s: %s", table.path, words)
+        conditions = declare(rows[0].conditions, arguments.declare)
+        path = arguments.model or default_model_path(conditions, table.path)
         held_out = read_config_list(arguments.held_out) if arguments.held_out else []
         card = train(
             rows,

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from aggregate.agg_table import write_agg
+from aggregate.agg_source import write_agg
 from aggregate.figures import draw_figures
 from aggregate.migrate import migrate
 from aggregate.runs_agg import Aggregation, report_lines

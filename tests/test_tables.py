@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from epochcast import locks, tables
-from epochcast.cells import columns, csv_reader, format_rows
+from epochcast.cells import CellError, columns, csv_reader, format_rows, header_line
 from epochcast.files import sha256_of, write_bytes_atomically, write_json_atomically, write_text_atomically
 from epochcast.schema import (
     KNOWN_FLAGS,
@@ -30,7 +30,7 @@ from epochcast.schema import (
     FailureRecord,
     RunRecord,
 )
-from epochcast.tables import append_row, check_appendable, read_runs, read_table, write_table
+from epochcast.tables import DuplicateRunError, append_row, check_appendable, read_runs, read_table, write_table
 
 PUBLISHED = 11
 NOBODY = 65534
@@ -564,7 +564,7 @@ def test_a_run_moves_a_torn_row_aside_before_it_measures(runs, length):
 
 def test_every_torn_row_is_kept_in_the_torn_file(runs):
     for text in (b"first", b"second"):
-        append_row(runs, record())
+        append_row(runs, record(f"before {text!r}"))
         with runs.open("ab") as file:
             file.write(text)
     check_appendable(runs, RunRecord)
@@ -628,6 +628,43 @@ def test_a_header_cut_short_anywhere_is_written_again(tmp_path, row):
         append_row(path, row)
         assert path.read_bytes() == whole.read_bytes()
         assert not path.with_name(path.name + ".torn").exists()
+
+
+def test_a_run_id_is_appended_once_whoever_appended_it_before(runs):
+    append_row(runs, record("run-1"))
+    before = runs.read_bytes()
+    with pytest.raises(DuplicateRunError, match="holds a run run-1 already"):
+        append_row(runs, record("run-1"))
+    assert runs.read_bytes() == before
+    for number in range(2, 6):  # by others, between our looks: known all the same
+        with runs.open("a") as file:
+            file.write(format_rows([record(f"run-{number}", device_name='one, "two"')]))
+        with pytest.raises(DuplicateRunError):
+            append_row(runs, record(f"run-{number}"))
+        append_row(runs, record(f"own-{number}"))
+    assert len({row.run_id for row in read_table(runs, RunRecord)}) == 9
+
+
+def test_a_table_that_was_made_anew_forgets_its_run_ids(runs):
+    for _ in range(3):
+        append_row(runs, record("run-1"))
+        runs.unlink()
+        append_row(runs, record("run-1"))
+        runs.write_text(header_line(RunRecord))  # in place: the same inode
+    append_row(runs, record("run-1"))
+    assert read_table(runs, RunRecord) == [record("run-1")]
+
+
+@pytest.mark.parametrize("changes", [{"device_name": 5}, {"energy_estimated": True}, {"flags": ()}, {"seed": 1.5}])
+def test_a_row_that_would_not_be_read_back_is_not_written(runs, changes):
+    append_row(runs, record())
+    before = runs.read_bytes()
+    row = record("run-2")
+    for name, value in changes.items():
+        object.__setattr__(row, name, value if name != "flags" else ("a;b",))  # past the checks of the record
+    with pytest.raises(CellError, match=next(iter(changes))):
+        append_row(runs, row)
+    assert runs.read_bytes() == before
 
 
 # --- disks that are full, files that are not ours --------------------------------------------------------------------
