@@ -17,7 +17,8 @@ from pathlib import Path
 if not __package__:  # run by path: import from the checkout, not from this folder
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from collect.grid import grid_runs, read_configs
+from collect.config_lists import MAX_CONFIGURATIONS, read_specs
+from collect.grid import grid_runs
 from collect.grid_loop import run_grid
 from collect.run_one import DEFAULT, HELP, add_data_flags, make_spec, output_printer
 from epochcast.cli import (
@@ -38,7 +39,6 @@ from epochcast.schema import SPEC_CHOICES, Exclusion, RunSpec
 from epochcast.tables import read_table
 
 LIST_FLAGS = ("depth", "base_filters", "batch_size", "pipeline", "precision", "jit_compile", "seed")
-MAX_CONFIGURATIONS = 10_000  # years of measuring: more is a slip of the pen
 LIST_HELP = {
     "depth": "blocks of two convolutions and a pool, e.g. 2:5",
     "base_filters": "filters of the first block, e.g. 16,32,64",
@@ -106,7 +106,7 @@ def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[RunSpec
             if several := [name for name in lists_given if len(values[name]) > 1 or name in LIST_FLAGS[:3]]:
                 parser.error(f"--configs names the configurations: leave out --{', --'.join(several)}")
             first = {name: values[name][0] for name in LIST_FLAGS}
-            return arguments, read_configs(arguments.configs, make_spec(values | first))
+            return arguments, read_specs(arguments.configs, make_spec(values | first))
         lists = [values[name] for name in LIST_FLAGS]
         if (n := math.prod(map(len, lists))) > MAX_CONFIGURATIONS:
             parser.error(f"a grid of {n:,} configurations: at most {MAX_CONFIGURATIONS:,} are taken. Shorten a list.")

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from aggregate.agg_table import load_agg, one_set_of_conditions
+from collect.config_lists import read_configs
 from epochcast.cli import (
     add_table_flags,
     filter_of,
@@ -35,7 +36,7 @@ from model.card import (
     markdown,
     markdown_path,
 )
-from model.cross_validation import read_config_list, require_distinct, require_enough, rows_sha256
+from model.cross_validation import require_distinct, require_enough, rows_sha256
 from model.fitting import PHYSICS_ANN, REFERENCE_ANN
 from model.intervals import COVERAGE, Range
 from model.order import order_violations
@@ -216,7 +217,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         table = load_agg(arguments.runs_agg, arguments.frozen)
         rows = one_set_of_conditions(table.rows, arguments.conditions)
         path = arguments.model or default_model_path(declare(rows[0].conditions, arguments.declare or {}))
-        held_out = read_config_list(arguments.held_out) if arguments.held_out else []
+        held_out = read_configs(arguments.held_out) if arguments.held_out else []
         card = train(
             rows,
             path,

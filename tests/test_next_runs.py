@@ -15,7 +15,7 @@ from rows import BOX, agg_row, assert_one_clear_error, plausible_sec, run_row
 
 from aggregate.runs_agg import aggregate
 from collect import run_grid
-from collect.grid import read_configs
+from collect.config_lists import read_specs
 from epochcast.assumptions import assumption
 from epochcast.cells import columns
 from epochcast.paths import CODE_ROOT, pretrained_dir
@@ -65,7 +65,7 @@ def answer_of(capsys, *flags):
 
 
 def specs_of(home):
-    return read_configs(home / "results" / "next_runs.csv", RunSpec())
+    return read_specs(home / "results" / "next_runs.csv", RunSpec())
 
 
 # --- from nothing ----------------------------------------------------------------------------------------------------
@@ -282,7 +282,7 @@ def test_one_json_object_holds_what_the_file_holds_and_the_library_agrees(home, 
     out = home / "elsewhere" / "configs.csv"
     answer = answer_of(capsys, *SMALL, "--n", 4, *table_of(home, rows), "--out", out)
     assert answer["out"] == str(out)
-    written = [spec.config for spec in read_configs(out, RunSpec())]
+    written = [spec.config for spec in read_specs(out, RunSpec())]
     assert [RunConfig(r["depth"], r["base_filters"], r["batch_size"]) for r in answer["runs"]] == written
     assert answer["total_sec"] == pytest.approx(sum(run["expected_sec"] for run in answer["runs"]), rel=1e-12)
     runs, source = plan_next(rows, SMALL_GRID, 4, None)
@@ -371,7 +371,7 @@ def test_what_the_measured_rows_leave_open_is_decided_by_the_grids_flags(home, c
     path = home / "results" / "next_runs.csv"
     assert path.read_text().splitlines()[0] == "depth,base_filters,batch_size"
     asked = RunSpec(pipeline="device", precision="mixed_bfloat16", train_n=512)
-    assert {(s.pipeline, s.precision, s.train_n) for s in read_configs(path, asked)} == {
+    assert {(s.pipeline, s.precision, s.train_n) for s in read_specs(path, asked)} == {
         ("device", "mixed_bfloat16", 512)
     }
 
