@@ -105,10 +105,11 @@ def plan_json(
     """The whole plan as JSON values: what `--json` prints and `--out` writes."""
     plan_id = f"plan-{secrets.token_hex(4)}"
     unit, band = plan.budget.unit, plan.band
+    has_margin = plan.margin.quantile > 0
 
     def runs(candidates: Sequence[Candidate]) -> list[dict[str, Any]]:
         return [
-            _run_json(candidate, unit, conditions, f"{plan_id}-r{repeat}", candidate.config in must)
+            _run_json(candidate, unit, has_margin, conditions, f"{plan_id}-r{repeat}", candidate.config in must)
             for candidate in candidates
             for repeat in range(1, candidate.repeats + 1)
         ]
@@ -149,8 +150,13 @@ def _band_json(plan: Plan, band: Interval) -> dict[str, Any]:
     return {**ends, "range_of": plan.shared, "range_unknown": plan.unknown}
 
 
-def _run_json(candidate: Candidate, unit: Unit, conditions: Conditions, suffix: str, is_must: bool) -> dict[str, Any]:
-    """One run: what a plan of several repeats is worth is shared by them."""
+def _run_json(
+    candidate: Candidate, unit: Unit, has_margin: bool, conditions: Conditions, suffix: str, is_must: bool
+) -> dict[str, Any]:
+    """One run: what a plan of several repeats is worth is shared by them.
+
+    Without a margin its cost is the one that the budget is charged, so that these add up to the plan's.
+    """
     spec = spec_under(candidate.config, candidate.epochs, conditions)
     run: dict[str, Any] = {
         "run_id": f"{spec_id(spec, box_device_name())}-{suffix}",
@@ -163,10 +169,11 @@ def _run_json(candidate: Candidate, unit: Unit, conditions: Conditions, suffix: 
         interval: Interval = getattr(candidate, part)
         run |= {f"{part}_sec": interval.value, f"{part}_sec_upper": interval.high}
     run |= {"total_sec": candidate.run.value, "total_sec_upper": candidate.run.high}
+    one = replace(candidate, repeats=1)
+    run[f"total_{unit.key}"] = one.cost if has_margin else unit.charged(one.cost)
     if (price := candidate.price) is not None:
-        one = replace(candidate, repeats=1)
         told = asdict(replace(price, per_sec=price.known))
-        run |= {f"total_{unit.key}": one.cost, f"total_{unit.key}_upper": one.cost_upper, "price": told}
+        run |= {f"total_{unit.key}_upper": one.cost_upper, "price": told}
     return run | {
         "value": candidate.value / candidate.repeats,
         "acc": candidate.acc,

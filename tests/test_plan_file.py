@@ -75,11 +75,12 @@ def test_every_run_of_a_plan_is_a_valid_spec_and_the_sums_are_those_of_the_runs(
         assert spec == spec_under(candidate.config, candidate.epochs, KNOWN, in_windows=False)
         assert spec.epochs == run["epochs"]
         parts = run["overhead_sec"] + run["first_epoch_sec"] + (run["epochs"] - 1) * run["steady_sec"]
-        assert run["total_sec"] == pytest.approx(parts, rel=1e-12)
+        assert 0 <= run["total_sec"] - parts < 1e-3  # as the budget is charged: rounded up
         assert run["overhead_sec_upper"] is None  # unknown
         assert run["total_sec_upper"] is None
     assert math.fsum(run["value"] for run in runs) == values["value_resummed"]
-    assert math.fsum(run["total_sec"] for run in runs) == values["total_sec"] == values["upper_sec"]
+    assert math.fsum(run["total_sec"] for run in runs) == pytest.approx(values["total_sec"], rel=1e-15)
+    assert values["total_sec"] == values["upper_sec"]
 
 
 def test_each_repeat_is_a_run_of_its_own_and_they_share_what_they_are_worth():
@@ -175,14 +176,16 @@ def test_where_a_price_has_one_source_and_power_is_exact_no_end_is_told(tmp_path
         json.loads(written(tmp_path, make_plan(pool, Budget(1.0, USD), "acc")).read_text())
         for pool in (runs, [of_one_source(run) for run in runs])
     )
-    assert known["total_usd_low"] == known["total_usd"] == known["total_usd_high"]
+    ends = [known["total_usd_low"], known["total_usd"], known["total_usd_high"]]
+    assert ends == pytest.approx([known["total_usd"]] * 3, abs=1e-8 * len(known["chosen"]))
+    assert ends == sorted(ends)
     assert (one_source["total_usd_low"], one_source["total_usd_high"]) == (None, None)
     assert one_source["range_unknown"] == ["price"]
     assert {run["price"]["per_sec"]["low"] for run in one_source["chosen"]} == {None}
     banded = [of_one_source(run) for run in priced(random_runs(1), half=0.5)]
     plan = make_plan([*banded[:4], *map(of_one_source, runs[4:])], Budget(1.0, USD), "acc")
     half = sum(run.cost for run in banded[:4]) / 2  # of those whose power has a band; the others' is exact
-    assert (plan.band.low, plan.band.high) == pytest.approx((plan.cost - half, plan.cost + half))
+    assert (plan.band.low, plan.band.high) == pytest.approx((plan.cost - half, plan.cost + half), abs=1e-7)
     values = json.loads(written(tmp_path, plan).read_text())
     assert (values["range_of"], values["range_unknown"]) == (["power"], ["price"])
     assert read_plan(tmp_path / "plan.json").budget.unit == USD
