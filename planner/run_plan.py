@@ -33,10 +33,9 @@ from epochcast.environment import box_device_name
 from epochcast.paths import logs_dir, runs_csv
 from epochcast.schema import REPEATED_STATUSES, Conditions, FailureRecord, RunRecord
 from planner.course import Actual, Course
-from planner.ledger import Ledger, looked_at, opened
+from planner.ledger import DONE, ELSEWHERE, Ledger, looked_at, opened
 from planner.plan_file import PlanRun, SavedPlan, read_plan
 from planner.plan_result import (
-    DONE,
     Expected,
     PlanResult,
     dry_json,
@@ -116,7 +115,7 @@ class _PlanTurns:
             )
 
     def left_to_another(self, planned: PlannedRun) -> None:
-        self.ledger.write("run_ended", run_id=planned.run_id, status="elsewhere", wall_sec=None)
+        self.ledger.write("run_ended", run_id=planned.run_id, status=ELSEWHERE, wall_sec=None)
         self.course.drop([planned.run_id])
         self.say(f"{planned.spec.config} is measured by another process: left to it")
 
