@@ -134,13 +134,25 @@ def _fits(candidates: Sequence[Candidate], budget: Budget, margin: Margin) -> bo
     return _lacking(candidates, budget, margin) == 0
 
 
-def _fit_beside(own: Sequence[Candidate], pool: Sequence[Candidate], budget: Budget, margin: Margin) -> list[bool]:
-    """Which runs of the pool keep the budget beside those, one at a time."""
-    if not margin.quantile:
-        room = budget.unit.down(budget.amount) - _whole(own, budget.unit)
-        return [budget.unit.up(c.cost) <= room for c in pool]
-    cost, sd = math.fsum(c.cost for c in own), math.hypot(*map(_sd, own))
-    return [margin.upper([cost, c.cost], [sd, _sd(c)]) <= most(budget.amount) for c in pool]
+class _FitsBeside:
+    """Which runs of a pool keep the budget beside others of it, one at a time; each run is priced once."""
+
+    def __init__(self, pool: Sequence[Candidate], budget: Budget, margin: Margin) -> None:
+        self.budget, self.margin = budget, margin
+        self.whole = [] if margin.quantile else [budget.unit.up(c.cost) for c in pool]
+        self.costs = np.array([c.cost for c in pool] if margin.quantile else [])
+        self.sds = np.array([_sd(c) for c in pool] if margin.quantile else [])
+
+    def of(self, own: Sequence[int]) -> list[bool]:
+        """Whether each fits beside those of these numbers."""
+        if not self.margin.quantile:
+            room = self.budget.unit.down(self.budget.amount) - sum(self.whole[i] for i in own)
+            return [whole <= room for whole in self.whole]
+        expected = math.fsum(self.costs[list(own)]) + self.costs
+        sds = np.hypot(math.hypot(*self.sds[list(own)]), self.sds)
+        upper = expected + self.margin.quantile * (self.margin.common_sd * expected + sds)
+        found: list[bool] = (upper <= most(self.budget.amount)).tolist()
+        return found
 
 
 def _whole(candidates: Sequence[Candidate], unit: Unit) -> int:
@@ -275,9 +287,10 @@ def _most_informative(
     costs = np.array([*(c.cost for c in pool), *[1.0] * len(known)])
     begun = [i for i, config in enumerate(configs) if i < len(must) or config in measured]
 
+    beside = _FitsBeside(pool, budget, margin)
+
     def fits(chosen: list[int]) -> npt.NDArray[np.bool_]:
-        affordable = _fit_beside([*must, *(pool[i] for i in chosen)], pool, budget, margin)
-        return np.array([*affordable, *[False] * len(known)])
+        return np.array([*beside.of([*range(len(must)), *chosen]), *[False] * len(known)])
 
     if not must and len(begun) == len(configs):
         raise NothingFitsError(

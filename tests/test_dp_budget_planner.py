@@ -603,3 +603,59 @@ def test_what_cannot_be_planned_is_one_clear_error_and_exit_code_1(table, home, 
 def test_measured_times_without_a_table_are_an_error(home, capsys):
     assert main(["--budget_sec", "100", "--time_source", "measured"]) == 1
     assert f"there is no table {home / 'results' / 'runs_agg.csv'}. Measure first" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--budget_sec 1e308", "the budget of 1.00e+308 s is more than any plan takes: name at most 1e+12."),
+        ("--budget_usd 1e308 --usd_per_gpu_hour 1e-300", "the budget of 1.00e+308 USD is more than any plan takes"),
+        ("--budget_sec 1e-300", "the budget of 1.00e-300 s is smaller than every run: the cheapest"),
+        ("--budget_sec 20.9999999 --confidence 0.5", "the budget of 20.9999999 s is smaller than every run"),
+        ("--budget_usd 9 --usd_per_gpu_hour 1e308", "USD (51.0 s): no number to plan with"),
+        ("--budget_kwh 1 --host_w 1e308 --pue 1e308 --runs_agg metered.csv", "kWh (51.0 s): no number to plan with"),
+        ("--budget_sec 100 --overhead_sec 1e308", "(2,16,64) would take 1.00e+308 s"),
+        ("--budget_sec 100 --overhead_sec 1e308 --repeats 100", "(2,16,64) would take inf s"),
+        ("--budget_sec 100 --epochs 1000000000", "the budget of 100 s is smaller than every run"),
+        (f"--budget_sec 100 --epochs {10**400}", "--epochs is at most 1,000,000,000 in a plan"),
+        (f"--budget_sec 100 --repeats {10**400}", "--repeats is at most 1,000,000,000 in a plan"),
+        ("--budget_sec 1e12 --repeats 1000000000", "3,000,000,000 runs to choose from: at most 20,000 are taken"),
+        ("--budget_sec 1000 --confidence 0.999 --common_sd 1e308", "takes inf s with the margin"),
+        ("--budget_sec 1000 --runs_agg huge.csv", "(2,16,64) would take inf s"),
+        ("--budget_sec 1000 --runs_agg tiny.csv --value thr", "s an epoch: no number to plan with"),
+        ("--budget_sec 1000 --runs_agg wide.csv", "is no configuration: base_filters and batch_size are at most"),
+        ("--budget_sec 1 --must depth=2", "the runs that must be done take"),
+    ],
+)
+def test_numbers_beyond_all_reason_are_one_clear_error_at_once(table, home, capsys, monkeypatch, flags, message):
+    monkeypatch.chdir(home)
+    for name, changes in (
+        ("huge", {"avg_time_mean": 1e308}),
+        ("tiny", {"avg_time_mean": 1e-308, "avg_time_std": None, "first_epoch_sec_mean": None}),
+        ("wide", {"base_filters": 10**18}),
+        ("metered", {"energy_j_per_epoch_median": 300.0, "n_energy": 1, "mean_power_w_median": 300.0}),
+    ):
+        write_table(home / f"{name}.csv", [dataclasses.replace(row, **changes) for row in ROWS], AggRow)
+    assert main(["--epochs", "10", "--runs_agg", str(table), *flags.split()]) == 1
+    assert_one_clear_error(capsys.readouterr(), message)
+
+
+@pytest.mark.parametrize("must", ["", "--must depth=2"])
+@pytest.mark.parametrize("confidence", ["0.5", "0.9"])
+def test_a_budget_of_the_total_that_was_printed_gives_the_same_plan(table, capsys, must, confidence):
+    flags = [
+        "--runs_agg",
+        table,
+        "--epochs",
+        10,
+        "--confidence",
+        confidence,
+        "--overhead_sec",
+        6.00012345,
+        *must.split(),
+    ]
+    first = answer_of(capsys, *flags, "--budget_sec", 60 if not must else 600)
+    again = answer_of(capsys, *flags, "--budget_sec", repr(first["upper_sec"]))
+    assert batches(again) == batches(first)
+    assert again["upper_sec"] <= first["upper_sec"]
+    assert again["is_proven_optimal"]
