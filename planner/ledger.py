@@ -31,6 +31,7 @@ STATUSES = (*FAILURE_STATUSES, DONE, OTHER, ELSEWHERE)
 MOST = 1e9  # seconds, kWh, ...: no plan takes that much
 FIRST_BYTES = 400  # of a first line at most
 ALIVE_SEC = 5.0
+OWN_SEC = 1.0  # of a plan's own work beside each run that refuses no run: reading tables, writing rows
 NEEDED: dict[str, set[str]] = {  # what a line of each event must hold beside its `used_sec`
     "begun": {"plan_id"},
     "resumed": {"plan_id"},
@@ -57,6 +58,19 @@ class Ledger:
     def used_sec(self) -> float:
         """Seconds that the plan has taken so far, in all sessions."""
         return self._used_before + time.monotonic() - self._start
+
+    @property
+    def own_sec(self) -> float:
+        """Seconds of that in which no run was going on, which are in the cost of none; at most OWN_SEC for each."""
+        own, since, n_runs = 0.0, None, 1
+        for line in self.lines:
+            if line["event"] in ("begun", "resumed", "run_ended"):
+                since = line["used_sec"]
+            elif line["event"] in ("run_started", "ended") and since is not None:
+                own, since = own + max(0.0, line["used_sec"] - since), None
+            n_runs += line["event"] == "run_started"
+        last = 0.0 if since is None and self.lines else self.used_sec - (since or 0.0)
+        return min(own + max(0.0, last), n_runs * OWN_SEC)
 
     def charge(self, sec: float) -> None:
         """Count seconds that a run of the plan took outside of all sessions."""
@@ -176,7 +190,7 @@ def _read(path: Path, plan_id: str) -> tuple[list[dict[str, Any]], int]:
     for number, raw in enumerate(raw_lines, start=1):
         try:
             line = _line_of(raw, is_first=number == 1)
-            if raw == last_raw:
+            if raw == last_raw and line["event"] in ("run_started", "run_ended"):  # two sessions resume in one moment
                 raise ValueError("it repeats the line before")
         except ValueError as error:
             raise _no_ledger(path, number, str(error)) from None

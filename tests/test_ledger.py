@@ -59,6 +59,27 @@ def test_the_time_between_two_sessions_is_not_counted(path):
     assert [line["used_sec"] >= 100 for line in lines_of(path)] == [False, True, True]
 
 
+def test_time_in_which_no_run_went_on_is_the_plans_own_up_to_a_second_for_each(path, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+
+    def pass_time(sec):
+        now[0] += sec
+        return ledger.own_sec
+
+    with opened(path, "plan-1") as ledger:
+        assert pass_time(0.25) == pytest.approx(0.25)
+        ledger.write("run_started", run_id="a", expected_sec=1.0)
+        assert pass_time(50.0) == pytest.approx(0.25)
+        ledger.write("run_ended", run_id="a", status="done")
+        assert pass_time(0.5) == pytest.approx(0.75)
+        ledger.charge(30.0)  # a run done by hand
+        ledger.write("run_ended", run_id="b", status="done")
+        assert pass_time(0.25) <= 1.0
+        assert pass_time(1000.0) == 2.0
+    assert looked_at(tmp := path.with_name("none.jsonl"), "plan-1").own_sec == 0.0 and not tmp.exists()
+
+
 def test_a_killed_session_counts_up_to_its_last_line(path):
     begin(path, 5.0, 10.0)
     assert looked_at(path, "plan-1").used_sec == pytest.approx(10, abs=0.1)
