@@ -223,7 +223,10 @@ def _configs(arguments: argparse.Namespace) -> tuple[list[RunConfig] | None, lis
         specs = read_specs(arguments.candidates, RunSpec())
         says_more = any(spec != RunSpec(**asdict(spec.config)) for spec in specs)
         notes = [f"of {arguments.candidates} only {', '.join(AXES)} are used"] if says_more else []
-        return [spec.config for spec in specs], notes
+        configs = list(dict.fromkeys(spec.config for spec in specs))
+        if n_again := len(specs) - len(configs):
+            notes.append(f"{n_again} of {len(specs)} rows of {arguments.candidates} repeat a configuration: taken once")
+        return configs, notes
     lists = [getattr(arguments, name) for name in AXES]
     if not any(lists):
         return None, []
