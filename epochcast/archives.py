@@ -52,5 +52,8 @@ def check_member(archive: zipfile.ZipFile, name: str, most: int) -> zipfile.ZipI
 def read_member(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
     """A member's content; raises what `check_member` and `open_archive` raise."""
     info = check_member(archive, name, most)
-    with archive.open(info) as file:
-        return file.read()  # zipfile gives no more than the size that was checked
+    parts = []
+    with archive.open(info) as file:  # by parts: read() at once unpacks all that is there before it looks at the size
+        while part := file.read(MIB):
+            parts.append(part)
+    return b"".join(parts)

@@ -7,6 +7,7 @@ made either: a network of any size is rebuilt in the memory that its description
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import re
 from collections.abc import Iterator
@@ -123,13 +124,18 @@ def without_weights() -> Iterator[None]:
 
 
 def rebuilt(saved: SavedNetwork) -> Layer:
-    """The network, within `without_weights`; raises whatever Keras does, see `why_not_rebuilt`."""
+    """The network; raises whatever Keras does, see `why_not_rebuilt`."""
     import keras
 
-    model = keras.saving.deserialize_keras_object(saved.config, safe_mode=True)
+    model = keras.saving.deserialize_keras_object(copy.deepcopy(saved.config), safe_mode=True)  # Keras changes it
     if not isinstance(model, keras.Model):
         raise TypeError(f"it holds a {type(model).__name__}, not a network")
     return model
+
+
+def needs_weights(error: Exception) -> bool:
+    """Whether an error of `rebuilt`'s says that the network can't be made `without_weights`: a stateful RNN's does."""
+    return "stateless scope" in str(error)
 
 
 def optimizer_name(config: Any) -> str:  # Any: JSON of the file
@@ -142,20 +148,29 @@ def why_not_rebuilt(saved: SavedNetwork, error: Exception) -> str:
     """What a user can do about an error of `rebuilt`'s, in a sentence or two."""
     import keras
 
-    unknown = re.search(r"Could not locate (?:class|function) '([^']*)'", str(error))  # far down in the text
+    text = str(error)
+    unknown = re.search(r"Could not locate (?:class|function) '([^']*)'", text)  # far down in the text
     module = saved.classes.get(unknown[1], "") if unknown else ""
+    begin = "Keras can't rebuild this network"
+    foreign = f"{begin} without code of its author's"
+    if f"__{CODE}__" in saved.classes or (unknown is None and "Lambda" in saved.classes):
+        what = "a Lambda layer" if "Lambda" in saved.classes else "a lambda function"
+        return f"{foreign}: {what} holds some, which is not run; replace it by a layer of Keras."
+    if unknown and module.split(".")[0] != "keras":
+        return f"{foreign}: {shortened(unknown[0])}. Replace it by one of Keras's own."
+    if outside := re.search(r"Requested the (?:loading|deserialization) of [^.,]*", text):
+        return f"{begin}: {shortened(outside[0])}, which is not done. Save it without the layer that asks for this."
+    if named := re.search(r"Could not deserialize '([^']*)'", text):
+        found = f"this Keras has no layer or the like named {shortened(named[1], 60)}"
+    elif unknown:
+        found = f"this Keras has no {shortened(unknown[1], 40)} in {shortened(module, 40)}"
+    else:
+        kind = "" if isinstance(error, ValueError | TypeError) else f"{type(error).__name__}: "
+        found = f"{kind}{shortened(reason_of(error))}"
     again = f"Save it again by Keras {keras.__version__}, which reads it here"
     if saved.keras_version not in (None, keras.__version__):
         again = f"It was saved by Keras {shortened(str(saved.keras_version), 20)}: s{again[1:]}"
-    if f"__{CODE}__" in saved.classes or (unknown is None and "Lambda" in saved.classes):
-        what = "a Lambda layer" if "Lambda" in saved.classes else "a lambda function"
-        reason = f"{what} holds some, which is not run; replace it by a layer of Keras"
-    elif unknown and module.split(".")[0] != "keras":
-        reason = f"{shortened(unknown[0])}. Replace it by one of Keras's own"
-    else:
-        found = f"it has no {shortened(unknown[1], 40)} in {module}" if unknown else shortened(reason_of(error))
-        return f"Keras can't rebuild this network: {found.rstrip('.')}. {again}."
-    return f"Keras can't rebuild this network without code of its author's: {reason}."
+    return f"{begin}: {found.rstrip('.')}. {again}."
 
 
 def shortened(text: str, most: int = 100) -> str:

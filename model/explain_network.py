@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 
 from epochcast.keras_files import (
     SavedNetwork,
+    needs_weights,
     optimizer_name,
     read_saved,
     rebuilt,
@@ -28,6 +30,8 @@ DEFAULT_OPTIMIZER = "adam"
 REBUILDING_SEC = 10.0  # NASNetLarge, of 1,041 layers, takes 3
 REBUILDING_BYTES = 768 * MIB  # NASNetLarge takes 60
 LARGEST_WORK = 10**30  # FLOP or elements for one sample: beyond it sums leave the range of a float
+EXHAUSTED = ("ResourceExhausted", "RESOURCE_EXHAUSTED", "OOM when allocating")  # TensorFlow, JAX
+TRY = "Try it on a batch, and save it again."
 SHOWN = 3  # layers of many that a message names
 RECURRENT_NOTE = (
     "recurrent layers at least: weights read once, and one launch for all steps where a GPU's cuDNN takes them; on a "
@@ -56,9 +60,14 @@ def read_network(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of settings that say nothing here
-            read = call_within(lambda: _read(saved, sample_shape), REBUILDING_SEC, REBUILDING_BYTES)
+            try:
+                read = call_within(lambda: _read(saved, sample_shape, True), REBUILDING_SEC, REBUILDING_BYTES)
+            except _NeedsWeightsError:
+                read = call_within(lambda: _read(saved, sample_shape, False), REBUILDING_SEC, REBUILDING_BYTES)
     except LimitError as error:
-        raise ValueError(f"{path}: rebuilding this network takes {error}. Save one with fewer layers.") from None
+        raise ValueError(
+            f"{path}: rebuilding this network takes {error}. Save one with fewer or smaller layers."
+        ) from None
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     network = read.layers
@@ -102,23 +111,54 @@ class _Read:
     notes: tuple[str, ...]  # what is to be said of the optimizer
 
 
-def _read(saved: SavedNetwork, sample_shape: Sequence[int] | None) -> _Read:
-    """The network of a file, rebuilt and traced; every error is a ValueError of a sentence."""
-    with without_weights():
+class _NeedsWeightsError(Exception):
+    """The network can't be rebuilt without weights."""
+
+
+def _read(saved: SavedNetwork, sample_shape: Sequence[int] | None, is_light: bool) -> _Read:
+    """The network of a file, rebuilt and traced, where `is_light` without weights.
+
+    Raises:
+        ValueError: a sentence, for whatever is wrong.
+    """
+    with without_weights() if is_light else contextlib.nullcontext():
         try:
             model = rebuilt(saved)
-        except MemoryError:
-            raise
         except Exception as error:  # Keras raises many kinds for a class it does not know and for odd settings
+            _refuse_excess(error)
+            if is_light and needs_weights(error):
+                raise _NeedsWeightsError from None
             raise ValueError(why_not_rebuilt(saved, error)) from None
-        _check_shape(model, sample_shape)
         try:
-            layers = read_layers(model, sample_shape)
-        except ValueError as error:
-            remedy = "" if sample_shape is None else " Another shape is given by --sample_shape."
-            raise ValueError(f"{shortened(str(error), 160).rstrip('.')}.{remedy}") from None
+            _check_shape(model, sample_shape)
+            layers = _layers(model, sample_shape)
+        except ValueError:
+            raise
+        except Exception as error:  # Keras's, where odd settings are met only now
+            _refuse_excess(error)
+            raise ValueError(f"it does not run: {type(error).__name__}: {shortened(str(error))}. {TRY}") from None
         policies = frozenset(layer.dtype_policy.name for layer in model.layers if layer.weights)
     return _Read(layers, policies, *_optimizer(saved.optimizer))
+
+
+def _layers(model: Any, sample_shape: Sequence[int] | None) -> NetworkLayers:  # Any: a Keras model
+    try:
+        return read_layers(model, sample_shape)
+    except ValueError as error:
+        _refuse_excess(error)
+        reason = shortened(str(error), 160).rstrip(".")
+        if sample_shape is not None:
+            reason += ". Another shape is given by --sample_shape"
+        elif "does not run" in reason:
+            reason += f". {TRY.rstrip('.')}"
+        raise ValueError(f"{reason}.") from None
+
+
+def _refuse_excess(error: Exception) -> None:
+    """Raise a LimitError where the memory was not granted; its name is the backend's own."""
+    names = f"{type(error).__name__} {error}"
+    if isinstance(error, MemoryError) or any(word in names for word in EXHAUSTED):
+        raise MemoryError from None
 
 
 def _check_shape(model: Any, sample_shape: Sequence[int] | None) -> None:  # Any: a Keras model
