@@ -7,9 +7,6 @@ its members' log residuals on the law in the card, shape (n, members), in units 
 from __future__ import annotations
 
 import hashlib
-import io
-import json
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +16,14 @@ import numpy as np
 
 from epochcast.cells import columns
 from epochcast.environment import box_device_name
+from epochcast.files import read_bytes
 from epochcast.interval import Interval
 from epochcast.paths import models_dir, pretrained_dir
 from epochcast.schema import TRAIN_N, Conditions, RunConfig
 from model.card import card_path, read_card
 from model.intervals import Range, Widths
-from model.network import ACTIVATIONS, Network
+from model.network import ACTIVATIONS
+from model.network_file import read_network
 from model.physics import Law
 from model.startup import Excess, Overhead, WholeRun, from_json, whole_run
 from model.time_model import Inputs, TimeModel
@@ -83,24 +82,6 @@ class SavedModel:
         return Forecast(place, self.range.outside(config), steady, run)
 
 
-def _read_network(data: bytes, path: Path, activation: str) -> Network:
-    """The stacked dense layers of a `.keras` file, in the order that they are applied."""
-    import h5py
-
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        config = json.loads(archive.read("config.json"))
-        weights = archive.read("model.weights.h5")
-    layers = [layer["class_name"] for layer in config["config"]["layers"]]
-    n_dense = layers.count("EinsumDense")
-    if layers != ["InputLayer", "RepeatVector", *["EinsumDense"] * n_dense, "Reshape"]:
-        raise ValueError(f"{path}: not a time model of this version: its layers are {', '.join(layers)}.")
-    with h5py.File(io.BytesIO(weights)) as file:  # Keras names saved layers by class, counting from the second on
-        names = [f"layers/einsum_dense{f'_{i}' if i else ''}/vars" for i in range(n_dense)]
-        kernels = tuple(np.asarray(file[f"{name}/0"], np.float64) for name in names)
-        biases = tuple(np.asarray(file[f"{name}/1"], np.float64) for name in names)
-    return Network(kernels, biases, activation)
-
-
 def _law(values: dict[str, Any], train_n: int) -> Law:
     return Law(values["form"], np.array(values["coefficients"], np.float64), train_n)
 
@@ -114,7 +95,7 @@ def load_model(path: Path) -> SavedModel:
     """
     path = path.absolute()
     try:
-        data = path.read_bytes()
+        data = read_bytes(path)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such model. Train one: epochcast train --model {path}") from None
     card = read_card(card_path(path))
@@ -125,9 +106,9 @@ def load_model(path: Path) -> SavedModel:
     if card["activation"] not in ACTIVATIONS:
         raise ValueError(f"{path}: activation {card['activation']!r} is not known to this version. Train it again.")
     try:
-        network = _read_network(data, path, card["activation"])
-    except (zipfile.BadZipFile, json.JSONDecodeError, KeyError, TypeError, OSError) as error:
-        raise ValueError(f"{path}: not a Keras model file: {error}. Train it again.") from None
+        network = read_network(data, card["activation"], len(card["feature_names"]))
+    except ValueError as error:
+        raise ValueError(f"{path}: not a time model: {error}. Train it again.") from None
     train_n = card["conditions"]["train_n"] or TRAIN_N
     law = card["law"]
     n_features = len(card["feature_names"])
