@@ -6,24 +6,37 @@ folder of batches and an .npz are read straight; image files and tars are decode
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
-import lzma
+import math
+import os
 import pickle
 import sys
-import tarfile
 import time
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, TypeVar
+from typing import IO, Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
-from workload.dataset import IMAGE_SHAPE, Dataset, Images, check_images, make_dataset, read_arrays, shuffle
+from epochcast.files import open_regular, read_bytes
+from workload.dataset import (
+    IMAGE_SHAPE,
+    MIB,
+    Dataset,
+    Images,
+    check_images,
+    make_dataset,
+    most_unpacked,
+    read_arrays,
+    shuffle,
+)
 from workload.image_cache import decode_once
 from workload.shape import CHANNELS, CLASSES, IMAGE_SIZE
+from workload.tar_files import is_tar, read_tar
 
 T = TypeVar("T")
 Files = Mapping[str, bytes | Path]  # relative name: content, or where it is
@@ -48,20 +61,27 @@ def read_dataset(path: Path) -> Dataset:
     Raises:
         ValueError: if `path` holds no known form, or broken images.
     """
-    source = locate_images(path).resolve()
+    try:
+        source = locate_images(path).resolve()
+    except RuntimeError:  # pathlib's, of links that lead back to themselves
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path)) from None
     if source.is_dir():
         files = _list_folder(source)
         if TRAIN_BATCHES[0] in files:
             return shuffle(_read_files(files, str(source)))
         stamps = [(name, file.stat()) for name, file in files.items()]
         return decode_once(source, stamps, lambda: shuffle(_read_files(files, str(source))))
-    if tarfile.is_tarfile(source):  # asked first: a plain tar that ends in an .npz looks like a zip file
-        stamps = [(source.name, source.stat())]
-        return decode_once(source, stamps, lambda: shuffle(_read_files(_read_tar(source), str(source))))
-    if zipfile.is_zipfile(source):
-        with source.open("rb") as stream:
-            return shuffle(_read_npz(stream, str(source)))
-    raise ValueError(f"{source}: found neither an .npz nor a tar (plain, gz, xz); it may be cut short. Copy it again.")
+    with open_regular(source) as stream:
+        most = most_unpacked(stream)
+        if not is_tar(stream):  # asked first: a plain tar that ends in an .npz looks like a zip file
+            stream.seek(0)
+            if zipfile.is_zipfile(stream):
+                return shuffle(_read_npz(stream, str(source)))
+            raise ValueError(
+                f"{source}: found neither an .npz nor a tar (plain, gz, xz); it may be cut short. Copy it again."
+            )
+    stamps = [(source.name, source.stat())]
+    return decode_once(source, stamps, lambda: shuffle(_read_files(read_tar(source, _is_useful), str(source), most)))
 
 
 def locate_images(path: Path) -> Path:
@@ -78,30 +98,26 @@ def locate_images(path: Path) -> Path:
 
 
 def _list_folder(folder: Path) -> dict[str, Path]:
-    """The files in a folder that may matter, by relative name."""
+    """The files in a folder that may matter, by relative name.
+
+    Raises:
+        ValueError: if an image is no file: a link to nothing, for one, which must not go missing unsaid.
+    """
     files = [folder / name for name in BATCHES]
     files += [file for split in ("train", "test") for file in sorted((folder / split).glob("*/*"))]
-    return {file.relative_to(folder).as_posix(): file for file in files if file.is_file()}
+    found = {file.relative_to(folder).as_posix(): file for file in files if file.is_file()}
+    for file in files:
+        if file.suffix.lower() in IMAGE_SUFFIXES and file.name[0] != "." and not file.is_file() and not file.is_dir():
+            raise ValueError(f"{file}: a link to nothing, or a pipe, expected an image. Replace or remove it.")
+    return found
 
 
-def _read_tar(path: Path) -> dict[str, bytes]:
-    """The regular files of a tar, in memory: nothing in it can reach the disk. Files of no use to us come empty."""
-    sys.stderr.write(f"reading {path}\n")
-    files = {}
-    try:
-        with tarfile.open(path) as tar:
-            for member in tar:
-                if member.isfile() and (file := tar.extractfile(member)):
-                    name = PurePosixPath(member.name)
-                    is_useful = name.suffix.lower() in (*IMAGE_SUFFIXES, ".npz") or name.name in BATCHES
-                    files[name.as_posix()] = file.read() if is_useful else b""
-    except (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError) as error:
-        raise ValueError(f"{path}: the archive is broken ({error}). Delete it, then fetch it again.") from error
-    return files
+def _is_useful(name: PurePosixPath) -> bool:
+    return name.suffix.lower() in (*IMAGE_SUFFIXES, ".npz") or name.name in BATCHES
 
 
-def _read_files(files: Files, origin: str) -> Dataset:
-    """The set that these files are: batches, images in class folders, or one .npz."""
+def _read_files(files: Files, origin: str, most_bytes: float = math.inf) -> Dataset:
+    """The set that these files are: batches, images in class folders, or one .npz; pixels take `most_bytes`."""
     paths = [path for name in files if not (path := PurePosixPath(name)).name.startswith(".")]
     batches = {path.name: path.as_posix() for path in paths if path.name in BATCHES}
     in_classes = [path for path in paths if path.parts[-3:-2] in (("train",), ("test",))]
@@ -112,6 +128,8 @@ def _read_files(files: Files, origin: str) -> Dataset:
     if images:
         if others := sorted(str(path) for path in set(in_classes).difference(images)):
             logger.warning("%s: left out %d files that are no .jpg or .png: %s", origin, len(others), _some(others))
+        if (size := len(images) * math.prod(IMAGE_SHAPE)) > most_bytes:
+            raise ValueError(f"{origin}: its {len(images)} images take {size // MIB} MiB. Put them into a folder.")
         return _read_images(files, images, origin)
     if len(arrays) == 1:
         return _read_npz(io.BytesIO(_content(files, arrays[0])), f"{origin}/{arrays[0]}")
@@ -120,7 +138,7 @@ def _read_files(files: Files, origin: str) -> Dataset:
 
 def _content(files: Files, name: str) -> bytes:
     content = files[name]
-    return content if isinstance(content, bytes) else content.read_bytes()
+    return content if isinstance(content, bytes) else read_bytes(content)
 
 
 def _some(names: Sequence[str]) -> str:
@@ -178,26 +196,53 @@ def decode_image(content: bytes, where: str) -> Images:
             if image.size == (IMAGE_SIZE, IMAGE_SIZE) and image.mode in ("RGB", "L", "P"):  # the last two lose nothing
                 return np.asarray(image.convert("RGB"))
             found = f"found {image.size[0]}x{image.size[1]} {image.mode}"
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+    except Exception as error:  # a broken image can raise anything
         found = f"it cannot be decoded ({error})"
     raise ValueError(f"{where}: expected a {IMAGE_SIZE}x{IMAGE_SIZE} RGB image, {found}. Replace or remove the file.")
 
 
-class _BatchUnpickler(pickle.Unpickler):
+class _ArrayKind:
+    """Stands for numpy.ndarray in a pickle, which names it and must not call it."""
+
+
+def _start_array(kind: object, shape: object, typecode: object) -> npt.NDArray[np.uint8]:
+    """An empty array, which the pickle then fills: NumPy's own function makes one of any shape."""
+    return np.empty(0, np.uint8)
+
+
+def _plain_dtype(*arguments: Any) -> np.dtype[Any]:  # Any: what a pickle gives
+    dtype: np.dtype[Any] = np.dtype(*arguments)
+    if dtype.kind not in "biuf":
+        raise pickle.UnpicklingError(f"refused to load an array of {dtype}")
+    return dtype
+
+
+class _BatchUnpickler(pickle._Unpickler):  # in Python: the one in C takes memory by whatever a pickle says
     """Builds NumPy arrays and plain values; a pickle that asks for anything else is refused before it runs."""
 
-    ALLOWED = {
-        ("numpy", "ndarray"): np.ndarray,
-        ("numpy", "dtype"): np.dtype,
+    ALLOWED: dict[tuple[str, str], Any] = {
+        ("numpy", "ndarray"): _ArrayKind,
+        ("numpy", "dtype"): _plain_dtype,
         # the one function that pickled arrays call, under the names that old and new NumPy give its module
-        ("numpy.core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
-        ("numpy._core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
+        ("numpy.core.multiarray", "_reconstruct"): _start_array,
+        ("numpy._core.multiarray", "_reconstruct"): _start_array,
     }
 
     def find_class(self, module_name: str, global_name: str) -> Any:  # as the base class: classes and functions
         if (module_name, global_name) not in self.ALLOWED:
             raise pickle.UnpicklingError(f"refused to load {module_name}.{global_name}")
         return self.ALLOWED[module_name, global_name]
+
+
+def _read_batch(content: bytes) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:  # Any: not checked yet
+    """Pixels and labels of one pickled batch; raises anything."""
+    batch = _BatchUnpickler(io.BytesIO(content), encoding="bytes").load()
+    pixels, labels = batch[b"data"], batch[b"labels"]
+    if not isinstance(pixels, np.ndarray):
+        raise TypeError(f"its data are a {type(pixels).__name__}, not an array")
+    if isinstance(labels, list) and not all(type(label) is int for label in labels):
+        raise TypeError("its labels are no whole numbers")  # lists of lists of the same lists have no end
+    return pixels, np.asarray(labels)
 
 
 def _read_batches(files: Files, names: Mapping[str, str], origin: str) -> Dataset:
@@ -208,8 +253,7 @@ def _read_batches(files: Files, names: Mapping[str, str], origin: str) -> Datase
     for name in BATCHES:
         where = f"{origin}/{names[name]}"
         try:
-            batch = _BatchUnpickler(io.BytesIO(_content(files, names[name])), encoding="bytes").load()
-            pixels, labels = np.asarray(batch[b"data"]), np.asarray(batch[b"labels"])
+            pixels, labels = _read_batch(_content(files, names[name]))
         except Exception as error:  # a broken pickle can raise anything
             remedy = "Use the official file, or image files."
             raise ValueError(f"{where}: not a CIFAR-10 batch ({type(error).__name__}: {error}). {remedy}") from error
@@ -222,7 +266,7 @@ def _read_batches(files: Files, names: Mapping[str, str], origin: str) -> Datase
     return Dataset("cifar10", x_train, y_train, x_test, y_test, origin)
 
 
-def _read_npz(stream: BinaryIO, origin: str) -> Dataset:
+def _read_npz(stream: IO[bytes], origin: str) -> Dataset:
     try:
         arrays = read_arrays(stream)
     except ValueError as error:
