@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import pickle
@@ -29,7 +30,8 @@ from small_cifar10 import (
 
 from tests.peaks import at_most
 from workload import dataset
-from workload.cifar10_readers import _read_batch, decode_image, read_dataset
+from workload.batch_pickles import read_batch
+from workload.cifar10_readers import decode_image, read_dataset
 
 
 @pytest.fixture(autouse=True)
@@ -347,8 +349,23 @@ def test_a_batch_that_asks_for_much_memory_is_refused_in_little(tmp_path, conten
 
 
 def test_an_array_pickled_by_hand_is_read():
-    pixels, labels = _read_batch(batch_pickle(array_pickle((1, 3072), content=bytes(3072))))
+    pixels, labels = read_batch(batch_pickle(array_pickle((1, 3072), content=bytes(3072))))
     assert (pixels.shape, labels.tolist()) == ((1, 3072), [0])
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_damaged_batch_is_read_or_refused_and_leaves_numpy_s_types_alone(seed):
+    draw = random.Random(seed)
+    whole = batch_pickle(array_pickle((1, 3072), content=bytes(3072)))
+    for _ in range(20):
+        content = bytearray(whole)
+        for _ in range(draw.randint(1, 4)):
+            place = draw.choice([draw.randrange(180), len(content) - 1 - draw.randrange(20)])
+            content[place] = draw.choice([draw.randrange(256), *b"(.0]}abeijqrstuKJMNRTU\x81\x85\x87"])
+        with contextlib.suppress(Exception):  # read_dataset makes one sentence of all
+            read_batch(bytes(content))
+    assert np.zeros(3, np.uint8).sum() == 0
+    assert np.dtype("u1").isnative
 
 
 def npz_with(path, method=zipfile.ZIP_DEFLATED, **members):

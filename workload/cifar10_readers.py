@@ -11,7 +11,6 @@ import io
 import logging
 import math
 import os
-import pickle
 import sys
 import time
 import zipfile
@@ -20,9 +19,9 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from epochcast.files import open_regular, read_bytes
+from workload.batch_pickles import read_batch
 from workload.dataset import (
     IMAGE_SHAPE,
     MIB,
@@ -201,50 +200,6 @@ def decode_image(content: bytes, where: str) -> Images:
     raise ValueError(f"{where}: expected a {IMAGE_SIZE}x{IMAGE_SIZE} RGB image, {found}. Replace or remove the file.")
 
 
-class _ArrayKind:
-    """Stands for numpy.ndarray in a pickle, which names it and must not call it."""
-
-
-def _start_array(kind: object, shape: object, typecode: object) -> npt.NDArray[np.uint8]:
-    """An empty array, which the pickle then fills: NumPy's own function makes one of any shape."""
-    return np.empty(0, np.uint8)
-
-
-def _plain_dtype(*arguments: Any) -> np.dtype[Any]:  # Any: what a pickle gives
-    dtype: np.dtype[Any] = np.dtype(*arguments)
-    if dtype.kind not in "biuf":
-        raise pickle.UnpicklingError(f"refused to load an array of {dtype}")
-    return dtype
-
-
-class _BatchUnpickler(pickle._Unpickler):  # in Python: the one in C takes memory by whatever a pickle says
-    """Builds NumPy arrays and plain values; a pickle that asks for anything else is refused before it runs."""
-
-    ALLOWED: dict[tuple[str, str], Any] = {
-        ("numpy", "ndarray"): _ArrayKind,
-        ("numpy", "dtype"): _plain_dtype,
-        # the one function that pickled arrays call, under the names that old and new NumPy give its module
-        ("numpy.core.multiarray", "_reconstruct"): _start_array,
-        ("numpy._core.multiarray", "_reconstruct"): _start_array,
-    }
-
-    def find_class(self, module_name: str, global_name: str) -> Any:  # as the base class: classes and functions
-        if (module_name, global_name) not in self.ALLOWED:
-            raise pickle.UnpicklingError(f"refused to load {module_name}.{global_name}")
-        return self.ALLOWED[module_name, global_name]
-
-
-def _read_batch(content: bytes) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:  # Any: not checked yet
-    """Pixels and labels of one pickled batch; raises anything."""
-    batch = _BatchUnpickler(io.BytesIO(content), encoding="bytes").load()
-    pixels, labels = batch[b"data"], batch[b"labels"]
-    if not isinstance(pixels, np.ndarray):
-        raise TypeError(f"its data are a {type(pixels).__name__}, not an array")
-    if isinstance(labels, list) and not all(type(label) is int for label in labels):
-        raise TypeError("its labels are no whole numbers")  # lists of lists of the same lists have no end
-    return pixels, np.asarray(labels)
-
-
 def _read_batches(files: Files, names: Mapping[str, str], origin: str) -> Dataset:
     """The official binaries: six pickles of rows with 1,024 red, green, then blue values; `names` are their names."""
     parts = {}
@@ -253,7 +208,7 @@ def _read_batches(files: Files, names: Mapping[str, str], origin: str) -> Datase
     for name in BATCHES:
         where = f"{origin}/{names[name]}"
         try:
-            pixels, labels = _read_batch(_content(files, names[name]))
+            pixels, labels = read_batch(_content(files, names[name]))
         except Exception as error:  # a broken pickle can raise anything
             remedy = "Use the official file, or image files."
             raise ValueError(f"{where}: not a CIFAR-10 batch ({type(error).__name__}: {error}). {remedy}") from error
