@@ -1,12 +1,11 @@
 """runs_agg.csv as a cache of its runs.csv, and the choice of one set of conditions out of it.
 
-A JSON file beside the table names the source and both hashes, so that a command which finds the cache out of date makes
-it anew, and a table that came from elsewhere is used as it is and called so.
+A record beside the table names its source, so that a command which finds the cache out of date makes it anew, and a
+table that came from elsewhere, or was edited, is used as it is and called so.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import shlex
 from collections import Counter
@@ -15,13 +14,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from aggregate.runs_agg import Aggregation, aggregate, report_json, report_lines
+from aggregate.agg_source import Sources, cache_lock, read_with_record, write_agg, write_averages
+from aggregate.runs_agg import aggregate, report_json, report_lines
 from epochcast.cells import columns
-from epochcast.cli import make_parser, matches, path_flag, print_home, run_command
-from epochcast.files import sha256_of, write_json_atomically
-from epochcast.paths import excluded_csv, runs_agg_csv, runs_csv
-from epochcast.schema import PUBLISHED_AGG_COLUMNS, AggRow, Conditions
-from epochcast.tables import read_runs, read_table, write_table
+from epochcast.cli import json_line, make_parser, matches, path_flag, print_home, run_command
+from epochcast.guard import describe_error
+from epochcast.paths import runs_agg_csv, runs_csv
+from epochcast.schema import AggRow, Conditions
+from epochcast.tables import parse_table, read_runs
 
 logger = logging.getLogger(__name__)
 
@@ -36,78 +36,69 @@ class AggTable:
     source: Path | None
 
 
-def source_file_of(path: Path) -> Path:
-    return path.with_name(path.name + ".source.json")
-
-
-def source_hashes(runs: Path) -> dict[str, str | None]:
-    exclusions = excluded_csv(runs)
-    return {"runs_sha256": sha256_of(runs), "excluded_sha256": sha256_of(exclusions) if exclusions.exists() else None}
-
-
-def write_agg(runs: Path, out: Path) -> Aggregation:
-    """Aggregate a runs.csv into `out`, with the file beside it that names the source.
-
-    Raises:
-        ValueError, OSError: if the runs can't be read or aggregated, or `out` can't be written.
-    """
-    runs, out = runs.absolute(), out.absolute()
-    _refuse_another_kind(out)
-    # before reading: a row appended meanwhile makes the cache look old, not new; a missing table is read_runs's to tell
-    hashes = source_hashes(runs) if runs.exists() else {}
-    result = aggregate(read_runs(runs))
-    write_table(out, result.rows, AggRow)
-    # by name alone where both lie in one folder: moved or copied, it keeps to its own runs
-    source = runs.name if runs.parent == out.parent else str(runs)
-    write_json_atomically(source_file_of(out), {"source": source, **hashes, "agg_sha256": sha256_of(out)})
-    return result
-
-
-def _refuse_another_kind(out: Path) -> None:
-    """Raise a ValueError where `out` is a file but no table of averages: a slip must not cost a runs.csv."""
-    if not out.is_file():
-        return
-    with out.open("rb") as file:
-        start = file.readline()
-    own = ",".join(columns(AggRow)[:PUBLISHED_AGG_COLUMNS]).encode()
-    if start and not start.removeprefix(b"\xef\xbb\xbf").startswith(own):
-        raise ValueError(f"{out} is no table of averages and is not replaced. Name another with --out.")
-
-
 def load_agg(path: Path, is_frozen: bool = False, keeps: bool = True) -> AggTable:
     """The rows of a runs_agg.csv, made anew where its runs.csv has changed since (or where only that exists yet).
 
-    What is made anew is written for the next reader, unless `keeps` is false.
+    What is made anew is written for the next reader, unless `keeps` is false or the folder can't be written.
 
     Raises:
         FileNotFoundError: if there is neither such a table nor runs beside it.
         ValueError: if the table is wrong, or out of date while `is_frozen`.
     """
     path = path.absolute()
-    source_file = source_file_of(path)
-    if not path.exists():
-        runs = path.with_name("runs.csv")
-        if path.name != "runs_agg.csv" or not runs.exists():
-            raise FileNotFoundError(f"{path}: no such table. Measure first: python collect/run_one.py")
-        if is_frozen:
-            raise FileNotFoundError(f"{path}: no such table yet, and --frozen forbids to make it from {runs}.")
-        return AggTable(path, _made_anew(runs, path, keeps), f"made now from {runs}", runs)
-    if not source_file.exists():
-        return AggTable(path, _read_agg(path), "a table without a source, used as it is", None)
-    try:
-        recorded = json.loads(source_file.read_text(encoding="utf-8"))
-        runs = path.parent / recorded["source"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{source_file}: not a source record ({error!r}). Delete it, or aggregate again.") from None
-    if recorded.get("agg_sha256") != sha256_of(path):
-        return AggTable(path, _read_agg(path), "a table edited since it was aggregated, used as it is", None)
-    if not runs.exists():
-        return AggTable(path, _read_agg(path), f"a table whose source {runs} is gone, used as it is", None)
-    if all(recorded.get(name) == value for name, value in source_hashes(runs).items()):
-        return AggTable(path, _read_agg(path), f"up to date with {runs}", runs)
+    found = _look(path)
+    if isinstance(found, AggTable):
+        return found
     if is_frozen:
-        raise ValueError(f"{path} is older than {runs}, and --frozen forbids to make it anew.")
-    return AggTable(path, _made_anew(runs, path, keeps), f"was out of date: made anew from {runs}", runs)
+        raise found.frozen
+    if keeps:
+        try:
+            with cache_lock(path):
+                again = _look(path)  # what another process did while we waited
+                if isinstance(again, AggTable):
+                    return again
+                rows = write_averages(Sources.read(again.runs), path).rows
+                return AggTable(path, rows, again.origin, again.runs)
+        except OSError as error:  # a cache that can't be kept is no reason not to answer
+            logger.warning("the averages could not be kept: %s", describe_error(error))
+    return AggTable(path, aggregate(Sources.read(found.runs).table()).rows, found.origin, found.runs)
+
+
+@dataclass(frozen=True, slots=True)
+class _OutOfDate:
+    """A table that is to be made from `runs`, with what is said of it then, and where that is forbidden."""
+
+    runs: Path
+    origin: str
+    frozen: Exception
+
+
+def _look(path: Path) -> AggTable | _OutOfDate:
+    """The table as it stands, or from what it is to be made."""
+    record, data = read_with_record(path)
+    if data is None:
+        beside = path.with_name("runs.csv")
+        if path.name == "runs_agg.csv" and beside.exists():
+            runs = beside
+        elif record is not None and record.source.exists():
+            runs = record.source  # killed before the table itself was written
+        else:
+            raise FileNotFoundError(f"{path}: no such table. Measure first: python collect/run_one.py")
+        forbidden: Exception = FileNotFoundError(
+            f"{path}: no such table yet, and --frozen forbids to make it from {runs}."
+        )
+        return _OutOfDate(runs, f"made now from {runs}", forbidden)
+    if record is None:
+        return AggTable(path, _rows_of(path, data), "a table without a source, used as it is", None)
+    runs = record.source
+    if not record.is_ours(data):
+        return AggTable(path, _rows_of(path, data), "a table edited since it was aggregated, used as it is", None)
+    if not runs.exists():
+        return AggTable(path, _rows_of(path, data), f"a table whose source {runs} is gone, used as it is", None)
+    if record.is_current(data, Sources.read(runs)):
+        return AggTable(path, _rows_of(path, data), f"up to date with {runs}", runs)
+    forbidden = ValueError(f"{path} is older than {runs}, and --frozen forbids to make it anew.")
+    return _OutOfDate(runs, f"was out of date: made anew from {runs}", forbidden)
 
 
 def load_agg_if_any(path: Path | None, is_frozen: bool = False, keeps: bool = True) -> AggTable | None:
@@ -126,21 +117,8 @@ def load_agg_if_any(path: Path | None, is_frozen: bool = False, keeps: bool = Tr
     return load_agg(path, is_frozen, keeps) if has_any else None
 
 
-def _made_anew(runs: Path, out: Path, keeps: bool) -> list[AggRow]:
-    """The averages of `runs`, kept in `out` if it can be written: a cache that can't is no reason not to answer."""
-    if not keeps:
-        return aggregate(read_runs(runs)).rows
-    try:
-        return write_agg(runs, out).rows
-    except OSError as error:
-        if not runs.exists():
-            raise
-        logger.warning("the averages could not be kept: %s", error)
-        return aggregate(read_runs(runs)).rows
-
-
-def _read_agg(path: Path) -> list[AggRow]:
-    rows = read_table(path, AggRow)
+def _rows_of(path: Path, data: bytes) -> list[AggRow]:
+    rows = parse_table(path, data, AggRow)
     if not rows:
         raise ValueError(f"{path} holds no row.")
     return [_without_false_zeros(row) for row in rows]
@@ -208,7 +186,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print_home()
         result = write_agg(arguments.runs, arguments.out)
         if arguments.json:
-            print(json.dumps({**report_json(result), "out": str(arguments.out.absolute())}))
+            print(json_line({**report_json(result), "out": str(arguments.out.absolute())}))
         else:
             print("\n".join([*report_lines(result), f"runs_agg: {arguments.out.absolute()}"]))
         return 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,14 +9,24 @@ from pathlib import Path
 from typing import Any
 
 from aggregate.check_agg import agg_findings, cache_of
-from aggregate.check_lines import CheckedRow, cells_of, lines_of, read_header, read_row, with_digits
+from aggregate.check_lines import CheckedRow, cells_read, lines_read, read_header, read_row, with_digits
 from aggregate.check_rows import row_findings
 from aggregate.check_rules import ERROR, RULES, WARNING, Finding
 from aggregate.check_table import duplicate_findings, table_findings
-from epochcast.cli import EXIT_FAILED, EXIT_OK, add_json_flag, make_parser, path_flag, print_home, run_command
+from epochcast.cli import (
+    add_json_flag,
+    json_line,
+    make_parser,
+    path_flag,
+    path_of,
+    print_home,
+    run_command,
+)
+from epochcast.guard import EXIT_FAILED, EXIT_OK
 from epochcast.paths import excluded_csv, runs_csv
-from epochcast.schema import Exclusion
-from epochcast.tables import read_table
+from epochcast.schema import Exclusion, RunRecord
+from epochcast.table_lines import is_empty
+from epochcast.tables import is_torn, parse_table, table_bytes
 
 SHOWN = 3  # findings of a rule on the screen, unless all are asked for
 
@@ -53,15 +62,16 @@ def check_lines(lines: Sequence[str], file: str = "runs.csv", excluded: frozense
     rows: list[CheckedRow] = []
     n_lines = 0
     for number, line in enumerate(lines[1:], start=2):
-        if not line.strip():
+        if is_empty(line):
             continue
         n_lines += 1
         if not names:
             continue
+        if number == len(lines) and is_torn(line, RunRecord):
+            found = f"no line end: {line[:60]!r}"
+            findings.append(Finding("torn", file, number, None, None, found, "a whole line"))
+            continue
         row, wrong = read_row(line, number, names, file)
-        if number == len(lines) and not line.endswith(("\n", "\r")):
-            found = "no line end" + ("" if row else f", and no row: {line[:60]!r}")
-            wrong = [*(wrong if row else []), Finding("torn", file, number, None, None, found, "a whole line")]
         findings += wrong
         if row is not None:
             rows.append(row)
@@ -86,7 +96,7 @@ def check_file(path: Path, runs_agg: Path | None = None) -> CheckReport:
         OSError: if a file can't be read.
     """
     path = path.absolute()
-    lines = lines_of(path.read_bytes())
+    lines = lines_read(table_bytes(path))
     excluded, findings = _read_exclusions(path)
     report = check_lines(lines, path.name, frozenset(excluded))
     if report.names:
@@ -109,7 +119,7 @@ def _run_ids(lines: Sequence[str], names: Sequence[str]) -> set[str]:
     if "run_id" not in names:
         return set()
     at = names.index("run_id")
-    return {cells[at] for line in lines[1:] if len(cells := cells_of(line)) > at}
+    return {cells[at] for line in lines[1:] if len(cells := cells_read(line)) > at}
 
 
 def _read_exclusions(runs: Path) -> tuple[dict[str, int], list[Finding]]:
@@ -117,11 +127,12 @@ def _read_exclusions(runs: Path) -> tuple[dict[str, int], list[Finding]]:
     path = excluded_csv(runs)
     if not path.exists():
         return {}, []
+    raw = table_bytes(path)
     try:
-        run_ids = [exclusion.run_id for exclusion in read_table(path, Exclusion)]
+        run_ids = [exclusion.run_id for exclusion in parse_table(path, raw, Exclusion)]
     except ValueError as error:
         return {}, [Finding("excluded", path.name, None, None, None, str(error), "run_id,reason,date")]
-    numbers = [n for n, line in enumerate(lines_of(path.read_bytes()), start=1) if line.strip()][1:]
+    numbers = [n for n, line in enumerate(lines_read(raw), start=1) if not is_empty(line)][1:]
     return dict(zip(run_ids, numbers, strict=False)), []
 
 
@@ -172,11 +183,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         "epochcast check results/cpu_repeats/runs.csv",
     )
     table = parser.add_mutually_exclusive_group()
-    table.add_argument("table", nargs="?", type=Path, metavar="RUNS", help="table of runs to check, as --runs")
+    table.add_argument("table", nargs="?", type=path_of, metavar="RUNS", help="table of runs to check, as --runs")
     path_flag(table, "--runs", runs_csv, "table of runs to check")
     parser.add_argument(
         "--runs_agg",
-        type=Path,
+        type=path_of,
         metavar="PATH",
         help="table of averages to compare with the runs; default: runs_agg.csv beside them, if there is one",
     )
@@ -187,17 +198,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     runs = arguments.table or arguments.runs
     if not arguments.list:
         for path in filter(None, (runs, arguments.runs_agg)):
-            if not path.is_file():
+            if not path.exists():  # a pipe or a folder is refused when it is read
                 parser.error(f"{path.absolute()}: no such table. Name one that exists.")
 
     def work() -> int:
         if arguments.list:
-            print(json.dumps(rules_json()) if arguments.json else "\n".join(_rule_lines()))
+            print(json_line(rules_json()) if arguments.json else "\n".join(_rule_lines()))
             return EXIT_OK
         print_home()
         report = check_file(runs, arguments.runs_agg)
         if arguments.json:
-            print(json.dumps({"runs": str(runs.absolute()), **report_json(report)}, allow_nan=False))
+            print(json_line({"runs": str(runs.absolute()), **report_json(report)}))
         else:
             print("\n".join(report_lines(report, None if arguments.all else SHOWN)))
         return EXIT_FAILED if report.count(ERROR) else EXIT_OK

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from aggregate.agg_table import source_file_of, source_hashes
-from aggregate.check_lines import CheckedRow, Digits, column_digits, half_unit, lines_of
+from aggregate.agg_source import Sources, read_with_record
+from aggregate.check_lines import CheckedRow, Digits, column_digits, half_unit, lines_read
 from aggregate.check_rows import has_own_params
 from aggregate.check_rules import Finding
 from aggregate.runs_agg import aggregate
-from epochcast.cells import columns, csv_reader
+from epochcast.cells import columns
 from epochcast.cli import significant
-from epochcast.files import sha256_of
 from epochcast.schema import AggRow, Conditions, RunConfig, RunRecord
-from epochcast.tables import RunTable, read_table
+from epochcast.table_lines import cells_of, is_empty
+from epochcast.tables import RunTable, parse_table, table_bytes
 
 ARITHMETIC = 1e-9  # relative: standard deviations are differences of near numbers
 SHOWN = 3  # lines named in a finding
@@ -80,24 +79,25 @@ def agg_findings(path: Path, runs: Path, rows: Sequence[CheckedRow], is_named: b
 def _cache_state(path: Path, runs: Path) -> tuple[Path | None, str]:
     """The source that a table names, and how it stands to it: empty where it holds something else since."""
     try:
-        recorded = json.loads(source_file_of(path).read_text(encoding="utf-8"))
-        source = (path.parent / recorded["source"]).resolve()
-    except (OSError, ValueError, KeyError, TypeError):
+        record, data = read_with_record(path)
+    except (OSError, ValueError):
         return None, ""
-    if recorded.get("agg_sha256") != sha256_of(path):
-        return source, ""  # edited: to be compared
-    if source != runs.resolve():
-        return source, ""
-    is_current = all(recorded.get(name) == value for name, value in source_hashes(runs).items())
+    if record is None or data is None:
+        return None, ""
+    source = record.source.resolve()
+    if source != runs.resolve() or not record.is_ours(data):
+        return source, ""  # another table's, or edited: to be compared
+    is_current = record.is_current(data, Sources.read(runs))
     return source, "up to date" if is_current else "made from an earlier state of the runs or of excluded.csv"
 
 
 def _read_lines(path: Path) -> list[_Line]:
-    rows = read_table(path, AggRow)
-    texts = [(n, text) for n, text in enumerate(lines_of(path.read_bytes()), start=1) if text.strip()]
-    header = next(csv_reader([texts[0][1]]))
+    raw = table_bytes(path)
+    rows = parse_table(path, raw, AggRow)
+    texts = [(n, text) for n, text in enumerate(lines_read(raw), start=1) if not is_empty(text)]
+    header = cells_of(texts[0][1])
     # a torn last line has no row
-    cells = [dict(zip(header, next(csv_reader([text])), strict=True)) for _, text in texts[1 : len(rows) + 1]]
+    cells = [dict(zip(header, cells_of(text), strict=True)) for _, text in texts[1 : len(rows) + 1]]
     digits = column_digits(cells, MEANS)
     return [
         _Line(number, of_line, row, digits) for (number, _), of_line, row in zip(texts[1:], cells, rows, strict=False)

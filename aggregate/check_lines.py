@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import functools
-import io
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,17 +10,20 @@ from dataclasses import MISSING, dataclass, field, fields, replace
 from decimal import Decimal, InvalidOperation
 
 from aggregate.check_rules import Finding
-from epochcast.cells import CellError, columns, csv_reader, parse_row
+from epochcast.cells import CellError, columns, parse_row
 from epochcast.schema import PUBLISHED_RUN_COLUMNS, SCHEMA_VERSION, WARMUP_EPOCHS, NewerSchemaError, RunRecord
 from epochcast.stats import SteadyTime, steady_time
+from epochcast.table_lines import NOT_UTF8, cells_of, header_fault, lines_of, newer_columns
 from epochcast.validation import FieldError
 
 _OPTIONAL = {f.name for f in fields(RunRecord) if f.default is not MISSING} | {"tf_version", "test_acc"}
 # fields that must agree: with the first already emptied, the second is to blame
 _TIED = {"flags": "n_stalled", "window_steps": "timing_mode"}
 
+LAST_PLACE = 308  # of a float
 MOST_PLACES = 400  # more than any float has
 FINEST_SHARE = 10  # one in so many cells says how finely a column is written
+MOST_SHOWN = 400  # characters of what is wrong with a header
 OF_EPOCHS = frozenset({"avg_time_sec", "steady_time_sec"})
 ROUNDED = (  # columns that are compared with what others give
     "avg_time_sec",
@@ -66,7 +67,7 @@ class Digits:
         if number is None:
             return 0.0
         first_place, _, exponent = number
-        return 0.5 * 10.0 ** min(exponent, max(self.exponent, first_place - self.significant + 1))
+        return _half_of_place(min(exponent, max(self.exponent, first_place - self.significant + 1)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,24 +99,28 @@ class CheckedRow:
 
     @property
     def _epoch_digits(self) -> Digits:
-        """The significant digits of the row's epochs; their places say nothing of other columns."""
-        numbers = [
-            _decimal(text) for text in json.loads(self.cells["epoch_times_json"], parse_float=str, parse_int=str)
-        ]
-        return Digits(-MOST_PLACES, max(number[1] for number in numbers if number is not None))
+        return _epochs_as_written(self.cells["epoch_times_json"])[0]
 
     @property
     def epoch_rounding(self) -> float:
-        """The largest rounding among the timed epochs, from those that are written with the most digits.
+        """The largest rounding among the timed epochs, from those that are written with the most digits."""
+        return _epochs_as_written(self.cells["epoch_times_json"])[1]
 
-        One with fewer digits, significant ones and decimals, is one whose last zeros were not written.
-        """
-        texts = json.loads(self.cells["epoch_times_json"], parse_float=str, parse_int=str)[WARMUP_EPOCHS:]
-        digits = [Decimal(text).as_tuple() for text in texts]
-        most = max(len(number.digits) for number in digits)
-        finest = min(number.exponent for number in digits)
-        full = (text for text, n in zip(texts, digits, strict=True) if len(n.digits) == most or n.exponent == finest)
-        return max(map(half_unit, full))
+
+@functools.lru_cache(maxsize=4)  # the rules of one row ask in turn; its epochs may be hundreds of thousands
+def _epochs_as_written(text: str) -> tuple[Digits, float]:
+    """The significant digits of a row's epochs, whose places say nothing of other columns; rounding of the timed ones.
+
+    An epoch with fewer digits, significant ones and decimals, is one whose last zeros were not written.
+    """
+    texts = json.loads(text, parse_float=str, parse_int=str)
+    most_significant = max(number[1] for number in map(_decimal, texts) if number is not None)
+    timed = texts[WARMUP_EPOCHS:]
+    digits = [Decimal(text).as_tuple() for text in timed]
+    most = max(len(number.digits) for number in digits)
+    finest = min(number.exponent for number in digits)
+    full = (text for text, n in zip(timed, digits, strict=True) if len(n.digits) == most or n.exponent == finest)
+    return Digits(-MOST_PLACES, most_significant), max(map(half_unit, full))
 
 
 def _decimal(text: str) -> tuple[int, int, int] | None:
@@ -131,7 +136,12 @@ def _decimal(text: str) -> tuple[int, int, int] | None:
 def half_unit(text: str) -> float:
     """Half a unit of the last digit of a number as written: 0.0005 of `1.133`; 0 of an empty cell."""
     number = _decimal(text)
-    return 0.0 if number is None else 0.5 * 10.0 ** number[2]
+    return 0.0 if number is None else _half_of_place(number[2])
+
+
+def _half_of_place(exponent: int) -> float:
+    """Half a unit of a decimal place; of places that no finite number has, that of the last one."""
+    return 0.5 * 10.0 ** min(exponent, LAST_PLACE)
 
 
 def column_digits(rows: Sequence[Mapping[str, str]], names: Iterable[str]) -> dict[str, Digits]:
@@ -150,16 +160,16 @@ def with_digits(rows: Sequence[CheckedRow]) -> list[CheckedRow]:
     return [replace(row, digits=digits) for row in rows]
 
 
-def lines_of(raw: bytes) -> list[str]:
+def lines_read(raw: bytes) -> list[str]:
     """The lines of a file with their ends; bytes that are no UTF-8 become U+FFFD."""
-    return list(io.StringIO(raw.decode("utf-8-sig", errors="replace"), newline=""))
+    return lines_of(raw.decode("utf-8-sig", errors="replace"))
 
 
-def cells_of(line: str) -> list[str]:
-    """The cells of one line; none of a blank line or one that is no CSV."""
+def cells_read(line: str) -> list[str]:
+    """The cells of one line; none of one that is no row or no CSV."""
     try:
-        return next(csv_reader([line]), [])
-    except csv.Error:
+        return cells_of(line)
+    except ValueError:
         return []
 
 
@@ -171,21 +181,17 @@ def read_header(line: str, file: str) -> tuple[list[str], list[Finding]]:
     if not line.strip():
         return [], [Finding("header", file, 1, None, None, "the file is empty", expected)]
     try:
-        names = next(csv_reader([line]), [])
-    except csv.Error as error:
-        return [], [Finding("header", file, 1, None, None, f"not CSV: {error}", expected)]
-    if names == wanted[: len(names)] and len(names) >= len(published):
+        names = cells_of(line)
+    except ValueError as error:
+        return [], [Finding("header", file, 1, None, None, f"not a CSV table: {error}", expected)]
+    if newer := newer_columns(names, RunRecord):
+        fault: str | None = f"a newer schema: unknown column {', '.join(newer)}"
+    else:
+        fault = header_fault(names, line, RunRecord)
+    if fault is None:
         return names, []
-    problems = []
-    if unknown := [name for name in names if name not in wanted]:
-        is_newer = names[: len(wanted)] == wanted
-        problems.append(f"unknown: {', '.join(unknown)}"[:200] + (" (a newer Epochcast's?)" if is_newer else ""))
-    if missing := [name for name in published if name not in names]:
-        problems.append(f"missing: {', '.join(missing)}")
-    if doubled := sorted({name for name in names if names.count(name) > 1}):
-        problems.append(f"twice: {', '.join(doubled)}")
-    found = "; ".join(problems) or "columns in another order, or left out"
-    is_readable = not missing and not doubled
+    is_readable = set(published) <= set(names) and len(set(names)) == len(names)
+    found = fault if len(fault) <= MOST_SHOWN else f"{fault[:MOST_SHOWN]}..."
     return (names if is_readable else []), [Finding("header", file, 1, None, None, found, expected)]
 
 
@@ -195,8 +201,8 @@ def read_row(line: str, number: int, names: Sequence[str], file: str) -> tuple[C
     A bad cell that may be empty is taken as empty, so that the rest of the row is still looked at.
     """
     try:
-        texts = next(csv_reader([line]), [])
-    except csv.Error as error:
+        texts = cells_of(line)
+    except ValueError as error:
         return None, [Finding("lines", file, number, None, None, f"{error}: {line[:60]!r}", "a row is one line of CSV")]
     if not texts:
         return None, []
@@ -207,7 +213,7 @@ def read_row(line: str, number: int, names: Sequence[str], file: str) -> tuple[C
     cells = {name: text for name, text in zip(names, texts, strict=True) if name in known}
     findings = []
     if "\ufffd" in line:
-        findings.append(Finding("lines", file, number, None, None, "bytes that are no UTF-8 text", "UTF-8"))
+        findings.append(Finding("lines", file, number, None, None, NOT_UTF8, "UTF-8"))
     record, wrong = _read_record(cells, number, file)
     findings += wrong
     if record is None or len(record.epoch_times_json) <= WARMUP_EPOCHS:

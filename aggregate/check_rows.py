@@ -14,9 +14,10 @@ from aggregate.check_lines import CheckedRow
 from aggregate.check_rules import Finding
 from aggregate.runs_agg import TOLD_FLAGS, is_diverged
 from epochcast.cli import percent, significant
-from epochcast.energy import MISMATCH, SHORT_WINDOW_SEC
+from epochcast.energy import MISMATCH, SHORT_WINDOW_SEC, impossible_power
 from epochcast.precision import precision
 from epochcast.schema import FLAGS, TRAIN_N, WARMUP_EPOCHS, RunRecord
+from epochcast.sensor_bounds import MOST_PACKAGE_W, MOST_PACKAGES
 from workload.shape import count_params
 
 ARITHMETIC = 1e-12  # relative; double precision sums of a thousand terms in another order differ by less
@@ -40,6 +41,7 @@ def row_findings(row: CheckedRow) -> Iterator[Finding]:
     yield from _results(row)
     yield from _energy(row)
     yield from _power(row)
+    yield from _impossible_power(row)
     yield from _doubts(row)
 
 
@@ -179,12 +181,28 @@ def _power(row: CheckedRow) -> Iterator[Finding]:
         if window_sec < (1 - MISMATCH) * timed_sec:
             found = f"energy_window_sec {significant(window_sec)}"
             yield row.finding("power", found, f"at least the {significant(timed_sec)} s of the timed epochs")
+    limit_w = record.power_limit_w
+    is_long = window_sec is None or window_sec >= SHORT_WINDOW_SEC
+    is_boards = "module_scope" not in record.energy_flags and impossible_power(record) is None
+    if is_boards and is_long and mean_w is not None and limit_w is not None and mean_w > (1 + MISMATCH) * limit_w:
+        found = f"mean_power_w {significant(mean_w)}"
+        yield row.finding("power", found, f"at most power_limit_w {significant(limit_w)}")
     if mean_w is not None and record.max_power_w is not None and mean_w > (1 + MISMATCH) * record.max_power_w:
         found = f"mean_power_w {significant(mean_w)}"
         yield row.finding("power", found, f"at most max_power_w {significant(record.max_power_w)}")
-    if ratio is not None and abs(ratio - 1) > MISMATCH and (window_sec is None or window_sec >= SHORT_WINDOW_SEC):
+    if ratio is not None and abs(ratio - 1) > MISMATCH and is_long:
         expected = f"{1 - MISMATCH:.1f} to {1 + MISMATCH:.1f} over {SHORT_WINDOW_SEC:.0f} s or more"
         yield row.finding("power", f"counter_poll_ratio {significant(ratio)}", expected)
+
+
+def _impossible_power(row: CheckedRow) -> Iterator[Finding]:
+    record = row.record
+    if why := impossible_power(record):
+        yield row.finding("impossible_power", why, "a power that the board can draw; no average uses the energy")
+    seconds = record.energy_window_sec or sum(record.epoch_times_json[WARMUP_EPOCHS:])
+    if record.cpu_energy_j is not None and record.cpu_energy_j > MOST_PACKAGES * MOST_PACKAGE_W * seconds:
+        found = f"cpu_energy_j {significant(record.cpu_energy_j)} in {significant(seconds)} s"
+        yield row.finding("impossible_power", found, f"at most {MOST_PACKAGES} processors of {MOST_PACKAGE_W:g} W")
 
 
 def _doubts(row: CheckedRow) -> Iterator[Finding]:

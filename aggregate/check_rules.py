@@ -18,7 +18,16 @@ class Rule:
     needs: str | None = None  # the column without which there is nothing to check
 
 
-_MEASURE_AGAIN = "Correct the cell from logs/<run_id>.json, or take the run back in excluded.csv and measure it again."
+# of rows that can be read: a deleted one whose JSON is kept would be appended again
+_MEASURE_AGAIN = (
+    "Correct the cell from logs/<run_id>.json, or take the run back by a line RUN_ID,REASON,DATE in excluded.csv and "
+    "measure it again; a row without a run_id is taken back by deleting it."
+)
+# of rows that can't be read: no command reads the table, whatever excluded.csv says
+_RESTORE = (
+    "Correct it, or delete the line and run epochcast recover, which appends the run as it was measured from "
+    "logs/<run_id>.json; where that file is lost, measure it again."
+)
 
 RULES = {  # in the order that they are reported
     "header": Rule(
@@ -29,15 +38,15 @@ RULES = {  # in the order that they are reported
     "lines": Rule(
         ERROR,
         "every line is UTF-8 CSV with one cell per column",
-        "Restore the line from logs/<run_id>.json, or delete it and measure the run again.",
+        _RESTORE,
     ),
     "torn": Rule(
         WARNING,
         "the last line is ended: a crash has not cut it",
-        "Readers leave out a last line that is no row; the next run moves it to runs.csv.torn. Check its last cell.",
+        "Readers leave it out, and the next run moves it to runs.csv.torn; if it is whole, end it: echo >> RUNS.",
     ),
-    "types": Rule(ERROR, "every cell is of its column's type", _MEASURE_AGAIN),
-    "ranges": Rule(ERROR, "every value is one that the column can hold", _MEASURE_AGAIN),
+    "types": Rule(ERROR, "every cell is of its column's type", _RESTORE),
+    "ranges": Rule(ERROR, "every value is one that the column can hold", _RESTORE),
     "duplicates": Rule(
         ERROR,
         "no run stands twice: run_id, or time, configuration and epochs",
@@ -87,6 +96,12 @@ RULES = {  # in the order that they are reported
         "Take the energy as rough; the time is not touched. Measure longer, alone on the GPU.",
         "energy_j_per_epoch",
     ),
+    "impossible_power": Rule(
+        WARNING,
+        "power is such as the board, or the processors, can draw",
+        "A sensor's fault: nothing uses the energy, the time is not touched. For the energy, measure again.",
+        "energy_j_per_epoch",
+    ),
     "stall": Rule(
         WARNING,
         "no timed epoch was slowed by something else",
@@ -107,6 +122,12 @@ RULES = {  # in the order that they are reported
         WARNING,
         "training learned something: accuracy above guessing, no NaN",
         "Its time is valid. Don't rank networks by its accuracy.",
+    ),
+    "repeats": Rule(
+        WARNING,
+        "runs of one configuration under the same conditions take the same time",
+        "Runs of different machines belong in tables of their own; else take back the one that was disturbed, in "
+        "excluded.csv.",
     ),
     "monotone": Rule(
         WARNING,

@@ -11,6 +11,8 @@ from datetime import datetime
 
 from aggregate.check_lines import CheckedRow
 from aggregate.check_rules import Finding
+from aggregate.repeats import UNNAMED, disagreements, most_spread
+from aggregate.runs_agg import is_clean
 from epochcast.assumptions import assumption, device_kind_of
 from epochcast.cells import parse_time
 from epochcast.cli import significant
@@ -27,6 +29,7 @@ def table_findings(rows: Sequence[CheckedRow]) -> Iterator[Finding]:
     """What is wrong with, or odd about, the rows of a table taken together."""
     yield from _timestamps(rows)
     yield from _conditions(rows)
+    yield from _repeats(rows)
     yield from _monotone(rows)
 
 
@@ -70,6 +73,27 @@ def _conditions(rows: Sequence[CheckedRow]) -> Iterator[Finding]:
 
 
 SET_NAMES = tuple(asdict(Conditions()))
+
+
+def _repeats(rows: Sequence[CheckedRow]) -> Iterator[Finding]:
+    """Of runs that differ by more than noise, the one furthest from the others."""
+    first: dict[tuple[RunConfig, Conditions], list[CheckedRow]] = defaultdict(list)
+    for row in rows:
+        if is_clean(row.record):
+            first[row.record.config, row.record.conditions].append(row)
+    for found in disagreements(row.record for row in rows):
+        own = first[found.config, found.conditions]
+        middle = statistics.median_low(found.seconds)
+        at = max(range(len(own)), key=lambda i: abs(math.log(found.seconds[i] / middle)))
+        others = [i for i in range(len(own)) if i != at]
+        told = ", ".join(f"line {own[i].line} {significant(found.seconds[i])} s" for i in others[:SHOWN])
+        more = f" and {len(others) - SHOWN} more" if len(others) > SHOWN else ""
+        unnamed = f"; {UNNAMED}" if found.conditions.device_name is None else ""
+        yield own[at].finding(
+            "repeats",
+            f"{significant(found.seconds[at])} s, but {told}{more}{unnamed}",
+            f"times that spread by at most {100 * most_spread(found.conditions):.2g} %",
+        )
 
 
 # --- times that contradict their neighbours ---------------------------------------------------------------------------

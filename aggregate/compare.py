@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
 import statistics
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from aggregate.compare_sides import (
     Side,
@@ -22,12 +19,21 @@ from aggregate.compare_sides import (
 )
 from aggregate.compare_spread import SideSpread
 from aggregate.compare_stats import VERDICTS, Difference, Overall, differences, overall
-from epochcast.cli import add_conditions_flag, add_json_flag, filter_of, make_parser, print_home, run_command
+from epochcast.cli import (
+    add_conditions_flag,
+    add_json_flag,
+    figure_path,
+    filter_of,
+    json_line,
+    make_parser,
+    path_of,
+    print_home,
+    run_command,
+)
 from epochcast.paths import runs_csv
 from epochcast.schema import RunConfig
 from epochcast.tables import read_runs
 
-FIGURES = (".png", ".svg")
 ONLY_TIMES_DIFFER = "nothing recorded differs; measured at other times"
 
 
@@ -119,12 +125,6 @@ def compare(a: Side, b: Side) -> Comparison:
     )
 
 
-def _figure_path(text: str) -> Path:
-    if (path := Path(text)).suffix not in FIGURES:
-        raise argparse.ArgumentTypeError(f"{text}: the name must end in {' or '.join(FIGURES)}")
-    return path
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     parser = make_parser(
         "epochcast compare",
@@ -132,9 +132,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         "each configuration measured on both sides. What the spread between runs does not support is not named.",
         "epochcast compare results/cpu/tensorflow/runs.csv results/cpu/jax/runs.csv --plot compare.png",
     )
-    parser.add_argument("tables", nargs="*", type=Path, metavar="A.csv B.csv", help="two tables of runs")
+    parser.add_argument("tables", nargs="*", type=path_of, metavar="A.csv B.csv", help="two tables of runs")
     parser.add_argument(
-        "--runs", type=Path, metavar="PATH", help="one table, of which --a and --b choose; default: results/runs.csv"
+        "--runs", type=path_of, metavar="PATH", help="one table, of which --a and --b choose; default: results/runs.csv"
     )
     for name in ("a", "b"):
         parser.add_argument(
@@ -143,11 +143,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             action="append",
             default=[],
             metavar="NAME=VALUE[,...]",
-            help=f"what side {name} is, e.g. pipeline=arrays, or grid_id=...; any column",
+            help=f"what side {name} is, e.g. pipeline=arrays, or grid_id=...; any column; repeat it for either",
         )
     add_conditions_flag(parser)
     parser.add_argument("--all", action="store_true", help="print every configuration, not only the first ones")
-    parser.add_argument("--plot", type=_figure_path, metavar="PATH", help="draw the ratios (.png or .svg)")
+    parser.add_argument("--plot", type=figure_path, metavar="PATH", help="draw the ratios (.png or .svg)")
     add_json_flag(parser)
     arguments = parser.parse_args(argv)
     if arguments.tables and (arguments.runs or len(arguments.tables) != 2):
@@ -163,15 +163,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         table_a = read_runs(path_a)
         table_b = table_a if path_b == path_a else read_runs(path_b)
         result = compare(
-            make_side("a", table_a, [arguments.a, arguments.conditions]),
-            make_side("b", table_b, [arguments.b, arguments.conditions]),
+            make_side("a", table_a, [arguments.a, [arguments.conditions]]),
+            make_side("b", table_b, [arguments.b, [arguments.conditions]]),
         )
         if arguments.plot:
             from aggregate.compare_figure import draw_comparison
 
             draw_comparison(result, arguments.plot)
         if arguments.json:
-            print(json.dumps(comparison_json(result), allow_nan=False))
+            print(json_line(comparison_json(result)))
             return 0
         print("\n".join(comparison_lines(result, shows_all=arguments.all)))
         if arguments.plot:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import io
-import json
 import math
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from aggregate.agg_table import load_agg, one_set_of_conditions
 from epochcast.cli import (
     add_json_flag,
     add_table_flags,
+    json_line,
     make_parser,
     path_flag,
     print_home,
@@ -22,6 +23,7 @@ from epochcast.cli import (
 from epochcast.files import write_bytes_atomically
 from epochcast.paths import figures_dir
 from epochcast.schema import AggRow
+from epochcast.text_sinks import figure_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -65,8 +67,29 @@ def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
 def save_figure_as(figure: Figure, path: Path) -> None:
     """Write a figure as the PNG or SVG file that the path's ending says, whole or not at all."""
     kind, drawn = path.suffix[1:], io.BytesIO()
-    figure.savefig(drawn, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
+    _show_texts_as_they_are(figure)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")  # of a name; a box stands for it
+        figure.savefig(drawn, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
     write_bytes_atomically(path, drawn.getvalue())
+
+
+def _show_texts_as_they_are(figure: Figure) -> None:
+    """Escape what is no text in a figure's texts, and take no dollar sign in them for mathematics.
+
+    Labels of ticks are made anew by their formatters when the figure is drawn: they are numbers, and powers of ten in
+    matplotlib's mathematics.
+    """
+    from matplotlib.axis import Axis, Tick
+    from matplotlib.text import Text
+
+    makers = [*figure.findobj(Axis), *figure.findobj(Tick)]
+    made = {id(text) for maker in makers for text in maker.findobj(Text)}
+    labels = {id(axis.label) for axis in makers if isinstance(axis, Axis)}
+    for text in figure.findobj(Text):
+        if isinstance(text, Text) and (id(text) not in made or id(text) in labels):
+            text.set_text(figure_text(text.get_text()))
+            text.set_parse_math(False)
 
 
 def plain_ticks(axes: Axes, x: Sequence[float] | None = None) -> None:
@@ -230,10 +253,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     def work() -> int:
         print_home()
         table = load_agg(arguments.runs_agg, arguments.frozen)
-        paths, skipped = draw_figures(one_set_of_conditions(table.rows, arguments.conditions), arguments.out)
+        paths, skipped = draw_figures(one_set_of_conditions(table.rows, [arguments.conditions]), arguments.out)
         if arguments.json:
             origin = {"table": str(table.path), "table_origin": table.origin}
-            print(json.dumps({**origin, "figures": [str(path) for path in paths], "left_out": skipped}))
+            print(json_line({**origin, "figures": [str(path) for path in paths], "left_out": skipped}))
             return 0
         print(f"table: {table.path} ({table.origin})")
         for path in paths:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from aggregate.merge_runs import MOST_LISTED, Renamed, distinct_runs, name_runs, names_of, names_of_excluded
+from aggregate.merge_runs import MOST_LISTED, Renamed, Run, distinct_runs, name_runs, names_of, names_of_excluded
+from aggregate.new_files import write_new_files
+from aggregate.repeats import Disagreement, disagreements
 from epochcast.cells import format_rows, header_line, parse_time
-from epochcast.cli import add_json_flag, make_parser, print_home, run_command
-from epochcast.files import write_new_file
+from epochcast.cli import add_json_flag, json_line, make_parser, path_of, print_home, run_command
 from epochcast.paths import excluded_csv, failures_csv
 from epochcast.schema import Exclusion, FailureRecord, RunRecord
 from epochcast.tables import read_table
@@ -43,6 +43,20 @@ class Merged:
     exclusions: Joined
     n_without_run_id: int  # duplicates among rows without a run_id, known by their content
     renamed: list[Renamed]
+    unnamed: list[Path] = field(default_factory=list)  # tables whose runs name no device, where there are several
+    disagreeing: list[Disagreement] = field(default_factory=list)  # among those runs
+
+    @property
+    def warning(self) -> str | None:
+        """What to say of runs of several tables that nothing tells apart."""
+        if not self.unnamed:
+            return None
+        text = f"runs of {len(self.unnamed)} tables name no device, and count as one machine's"
+        if self.disagreeing:
+            shown = "; ".join(map(str, self.disagreeing[:3]))
+            more = f" and {len(self.disagreeing) - 3} more" if len(self.disagreeing) > 3 else ""
+            text += f", though they differ by more than noise: {shown}{more}"
+        return f"{text}. If they are of different machines, keep the tables apart."
 
 
 def merge(tables: Sequence[Path], out: Path) -> Merged:
@@ -54,13 +68,10 @@ def merge(tables: Sequence[Path], out: Path) -> Merged:
     once, and so does a run that an earlier merge renamed: merging the result again with a table of it adds nothing.
 
     Raises:
-        FileExistsError: if `out` or a file that would stand beside it exists.
+        FileExistsError: if `out`, or another file in place of one that would stand beside it, exists.
         ValueError: if two rows of one run disagree (all are listed), or a table can't be read; nothing is written then.
     """
     out = out.absolute()
-    for path in (out, failures_csv(out), excluded_csv(out)):
-        if path.exists() or path.is_symlink():
-            raise FileExistsError(f"{path} exists, and is not overwritten. Name another with --out, or move it away.")
     paths = [path.absolute() for path in tables]
     exclusions = [(path, row) for path in paths for row in _rows_if_any(excluded_csv(path), Exclusion)]
     failures = [(path, row) for path in paths for row in _rows_if_any(failures_csv(path), FailureRecord)]
@@ -88,16 +99,30 @@ def merge(tables: Sequence[Path], out: Path) -> Merged:
         exclusions=Joined(list(dict.fromkeys(kept_exclusions)), len(kept_exclusions)),
         n_without_run_id=sum(row.run_id is None for _, row in rows) - sum(row.run_id is None for row in kept),
         renamed=renamed,
+        **_unnamed(runs),
     )
     # the runs last: a table without its exclusions would bring back what was taken back
-    for path, joined, kind in (
-        (excluded_csv(out), result.exclusions, Exclusion),
-        (failures_csv(out), result.failures, FailureRecord),
-        (out, result.runs, RunRecord),
-    ):
-        if joined.n_in or kind is RunRecord:
-            write_new_file(path, (header_line(kind) + format_rows(joined.rows)).encode())
+    write_new_files(
+        {
+            excluded_csv(out): _content(result.exclusions, Exclusion) if result.exclusions.n_in else None,
+            failures_csv(out): _content(result.failures, FailureRecord) if result.failures.n_in else None,
+            out: _content(result.runs, RunRecord),
+        }
+    )
     return result
+
+
+def _unnamed(runs: Sequence[Run]) -> dict[str, Any]:
+    """The runs that name no device, where they are of several tables."""
+    own = [run for run in runs if run.row.device_name is None]
+    tables = list(dict.fromkeys(run.path for run in own))
+    if len(tables) < 2:
+        return {}
+    return {"unnamed": tables, "disagreeing": disagreements(run.row for run in own)}
+
+
+def _content(joined: Joined, kind: type[Any]) -> bytes:
+    return (header_line(kind) + format_rows(joined.rows)).encode()
 
 
 def _rows_if_any(path: Path, kind: type[Record]) -> list[Record]:
@@ -127,6 +152,7 @@ def _report_lines(result: Merged) -> list[str]:
         lines += [f"  {r.run_id} of {r.table} -> {r.new_run_id}" for r in result.renamed[:MOST_LISTED]]
         more = len(result.renamed) - MOST_LISTED
         lines += [f"  ... {more} more: --json"] if more > 0 else []
+    lines += [f"warning: {result.warning}"] if result.warning else []
     return [*lines, f"out: {result.out}"]
 
 
@@ -135,6 +161,7 @@ def _report_json(result: Merged) -> dict[str, Any]:
         "out": str(result.out),
         "read": {str(path): n for path, n in result.n_read.items()},
         "duplicates_without_run_id": result.n_without_run_id,
+        "warning": result.warning,
         "renamed": [{**asdict(renamed), "table": str(renamed.table)} for renamed in result.renamed],
         **{
             what: {"read": joined.n_in, "written": len(joined.rows), "duplicates": joined.n_duplicates}
@@ -153,8 +180,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "Join tables of runs, with their failures.csv and excluded.csv, into a new one. Nothing is overwritten.",
         "epochcast merge results/cpu/tensorflow/runs.csv results/cpu_repeats/runs.csv --out results/both/runs.csv",
     )
-    parser.add_argument("tables", nargs="+", type=Path, metavar="TABLE", help="two or more tables of runs")
-    parser.add_argument("--out", type=Path, required=True, metavar="PATH", help="table to make; must not exist")
+    parser.add_argument("tables", nargs="+", type=path_of, metavar="TABLE", help="two or more tables of runs")
+    parser.add_argument("--out", type=path_of, required=True, metavar="PATH", help="table to make; must not exist")
     add_json_flag(parser)
     arguments = parser.parse_args(argv)
     if len(arguments.tables) < 2:
@@ -163,7 +190,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def work() -> int:
         print_home()
         result = merge(arguments.tables, arguments.out)
-        print(json.dumps(_report_json(result)) if arguments.json else "\n".join(_report_lines(result)))
+        print(json_line(_report_json(result)) if arguments.json else "\n".join(_report_lines(result)))
         return 0
 
     return run_command(work)

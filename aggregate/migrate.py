@@ -6,22 +6,20 @@ The `schema_version` of a row stays too: it says which version wrote the row, no
 from __future__ import annotations
 
 import contextlib
-import csv
-import fcntl
-import json
 import os
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from epochcast.cells import columns, csv_reader, header_line, parse_row
-from epochcast.cli import add_json_flag, make_parser, path_flag, print_home, run_command
-from epochcast.files import fill, link_new, make_folder, sync_folder, write_new_file
+from aggregate.new_files import write_new_files
+from epochcast.cells import columns, header_line
+from epochcast.cli import add_json_flag, json_line, make_parser, path_flag, path_of, print_home, run_command
+from epochcast.files import fill, link_new, read_bytes, sync_folder, temporary_beside
 from epochcast.paths import excluded_csv, failures_csv, runs_csv
 from epochcast.schema import SCHEMA_VERSION, FailureRecord, RunRecord
-from epochcast.tables import locked, read_table
+from epochcast.table_lines import cells_of, decode_table, header_of, is_empty
+from epochcast.tables import is_torn, locked, parse_table, read_table, table_bytes
 
 LAST_COLUMNS = {1: "flags"}  # of runs.csv in each earlier schema; without them: the published columns, schema 0
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -54,30 +52,24 @@ class _Content:
     @classmethod
     def of(cls, path: Path, data: bytes, kind: type[Any]) -> _Content:
         first, *lines = data.removeprefix(BYTE_ORDER_MARK).split(b"\n")
-        header = next(csv_reader([first.decode().removesuffix("\r")]), [])
-        if not header or header != columns(kind)[: len(header)]:
-            raise ValueError(f"{path} was changed while it was read. Try again.")
+        header = header_of(path, decode_table(path, first), kind)
         last = lines.pop() if lines else b""  # empty where the file ends with a newline
-        is_torn = bool(last) and not _is_row(last, header, kind)
-        whole = [*lines, *([] if is_torn else [last])]
-        return cls(header, [line for raw in whole if (line := raw.removesuffix(b"\r"))], is_torn)
+        whole = [raw.rstrip(b"\r") for raw in lines]
+        rows = [line for line in whole if not is_empty(line.decode(errors="replace"))]
+        return cls(header, rows, is_torn(last.decode(errors="replace"), kind))
 
     def version(self, kind: type[Any]) -> int:
         if len(self.header) == len(columns(kind)):
             return SCHEMA_VERSION
         return max((version for version, last in LAST_COLUMNS.items() if last in self.header), default=0)
 
+    def lifted(self, kind: type[Any]) -> bytes:
+        """The table with the present header; what an old line lacks is unknown."""
+        added = b"," * (len(columns(kind)) - len(self.header))
+        return b"".join([header_line(kind).encode(), *(line + added + b"\n" for line in self.lines)])
+
     def cells(self) -> list[list[str]]:
-        return [next(csv_reader([line.decode()])) for line in self.lines]
-
-
-def _is_row(line: bytes, header: Sequence[str], kind: type[Any]) -> bool:
-    try:
-        (cells,) = csv_reader([line.decode()])
-        parse_row(cells, header, kind)
-    except (ValueError, csv.Error):  # UnicodeDecodeError is a ValueError
-        return False
-    return True
+        return [cells_of(line.decode()) for line in self.lines]
 
 
 def migrate(runs: Path, out: Path | None = None) -> list[Migration]:
@@ -85,11 +77,11 @@ def migrate(runs: Path, out: Path | None = None) -> list[Migration]:
 
     In place the old file stays beside the new one as `runs.csv.schema1` (its version). The lock is that of appends: a
     row that is appended meanwhile is lifted too, or meets the new table. Killed at any moment it leaves the old table
-    or the new one; begun again it goes on.
+    or the new one; begun again, also into new files, it goes on.
 
     Raises:
         FileNotFoundError, ValueError: if the table is missing, wrong, or a newer version's; nothing is changed then.
-        FileExistsError: if `out`, or a file that would stand beside it, exists.
+        FileExistsError: if `out`, or another file in place of one that would stand beside it, exists.
         OSError: if a file can't be written.
     """
     tables: list[tuple[Path, type[Any]]] = [(runs.absolute(), RunRecord)]
@@ -100,14 +92,24 @@ def migrate(runs: Path, out: Path | None = None) -> list[Migration]:
     if out is None:
         return [_lift_in_place(path.resolve(), kind) for path, kind in tables]
     out = out.absolute()
-    for path in (out, failures_csv(out), excluded_csv(out)):
-        if path.exists() or path.is_symlink():
-            raise FileExistsError(f"{path} exists, and is not overwritten. Name another with --out.")
-    if (exclusions := excluded_csv(runs.absolute())).exists():
-        write_new_file(excluded_csv(out), exclusions.read_bytes())
-    # the runs last: with them all is there
-    targets = {RunRecord: out, FailureRecord: failures_csv(out)}
-    return [_lift_into(path, targets[kind], kind) for path, kind in reversed(tables)][::-1]
+    exclusions = excluded_csv(runs.absolute())
+    contents: dict[Path, bytes | None] = {
+        excluded_csv(out): read_bytes(exclusions) if exclusions.exists() else None,
+        failures_csv(out): None,
+    }
+    done = []
+    for path, kind in reversed(tables):
+        content = _Content.of(path, table_bytes(path), kind)
+        target = out if kind is RunRecord else failures_csv(out)
+        contents[target] = content.lifted(kind)
+        _verify(path, content, contents[target] or b"", kind)
+        done.append(_migration(target, content, kind))
+    write_new_files(contents)  # the runs last: with them all is there
+    return done[::-1]
+
+
+def _migration(path: Path, content: _Content, kind: type[Any], kept: Path | None = None) -> Migration:
+    return Migration(path, len(content.lines), content.version(kind), len(content.header), kept, content.is_torn)
 
 
 def _lift_in_place(path: Path, kind: type[Any]) -> Migration:
@@ -116,59 +118,34 @@ def _lift_in_place(path: Path, kind: type[Any]) -> Migration:
         data = os.pread(descriptor, status.st_size, 0)
         content = _Content.of(path, data, kind)
         version = content.version(kind)
-        done = Migration(path, len(content.lines), version, len(content.header), None, content.is_torn)
         if version == SCHEMA_VERSION:
-            return done
-        lifted = _write_lifted(path, content, kind)
-        try:
+            return _migration(path, content, kind)
+        with _lifted_file(path, content, kind) as lifted:
             lifted.chmod(status.st_mode & 0o777)
             with contextlib.suppress(PermissionError):
                 os.chown(lifted, status.st_uid, status.st_gid)
             kept = _keep(path, data, version)
             os.replace(lifted, path)  # noqa: PTH105  # a seam: tests kill a migration here
-        except BaseException:
-            lifted.unlink(missing_ok=True)
-            raise
         sync_folder(path.parent)
-        return Migration(path, done.n_rows, version, done.n_old_columns, kept, done.is_torn)
+        return _migration(path, content, kind, kept)
 
 
-def _lift_into(path: Path, out: Path, kind: type[Any]) -> Migration:
-    with path.open("rb") as file:
-        fcntl.flock(file, fcntl.LOCK_SH)
-        content = _Content.of(path, file.read(), kind)
-    lifted = _write_lifted(out, content, kind)
-    try:
-        link_new(lifted, out)
-    finally:
-        lifted.unlink()
-    return Migration(out, len(content.lines), content.version(kind), len(content.header), None, content.is_torn)
-
-
-def _write_lifted(path: Path, content: _Content, kind: type[Any]) -> Path:
-    """A file beside `path` with the present header and a line for each old one, read back and compared."""
-    added = b"," * (len(columns(kind)) - len(content.header))
-    lines = [header_line(kind).encode(), *(line + added + b"\n" for line in content.lines)]
-    make_folder(path.parent)
-    lifted = None
-    try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            lifted = Path(file.name)
-            fill(file, b"".join(lines))
-        _verify(path, content, lifted, kind)
-    except BaseException as error:
-        if lifted is not None:
-            lifted.unlink(missing_ok=True)
-        if isinstance(error, OSError):  # of the temporary file, whose name says nothing to a user
+@contextlib.contextmanager
+def _lifted_file(path: Path, content: _Content, kind: type[Any]) -> Iterator[Path]:
+    """A temporary file that is the table with the present header, read back and compared."""
+    with temporary_beside(path) as (file, lifted):
+        try:
+            fill(file, content.lifted(kind))
+            _verify(path, content, read_bytes(lifted), kind)
+        except OSError as error:  # of the temporary file, whose name says nothing to a user
             raise OSError(error.errno, f"could not write beside it ({error.strerror})", str(path)) from None
-        raise
-    return lifted
+        yield lifted
 
 
-def _verify(path: Path, content: _Content, lifted: Path, kind: type[Any]) -> None:
-    """Raise a ValueError unless the lifted file reads as a table and holds every old cell, and nothing else."""
-    n_read = len(read_table(lifted, kind))
-    found = _Content.of(lifted, lifted.read_bytes(), kind)
+def _verify(path: Path, content: _Content, lifted: bytes, kind: type[Any]) -> None:
+    """Raise a ValueError unless the lifted bytes read as a table and hold every old cell, and nothing else."""
+    n_read = len(parse_table(path, lifted, kind))
+    found = _Content.of(path, lifted, kind)
     nothing = [""] * (len(columns(kind)) - len(content.header))
     if n_read != len(content.lines) or found.cells() != [cells + nothing for cells in content.cells()]:
         raise ValueError(f"{path}: the lifted table does not read back as the old one; nothing was changed.")
@@ -216,7 +193,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "epochcast migrate --runs results/cpu_repeats/runs.csv --out results/lifted/runs.csv",
     )
     path_flag(parser, "--runs", runs_csv, "table of runs to lift, with the failures.csv beside it")
-    parser.add_argument("--out", type=Path, metavar="PATH", help="new table to make; default: lift in place")
+    parser.add_argument("--out", type=path_of, metavar="PATH", help="new table to make; default: lift in place")
     add_json_flag(parser)
     arguments = parser.parse_args(argv)
 
@@ -224,7 +201,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print_home()
         done = migrate(arguments.runs, arguments.out)
         if arguments.json:
-            print(json.dumps({"tables": [_as_json(table) for table in done]}))
+            print(json_line({"tables": [_as_json(table) for table in done]}))
         else:
             print("\n".join(line for table in done for line in _lines_about(table)))
         return 0

@@ -7,18 +7,23 @@ import statistics
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
+from epochcast.cells import columns
 from epochcast.cli import (
     percent,
     significant,
 )
+from epochcast.energy import impossible_power
+from epochcast.paths import excluded_csv
 from epochcast.schema import (
     FLAGS,
     TRAIN_N,
     UNCLEAN_FLAGS,
     AggRow,
     Conditions,
+    Exclusion,
     RunConfig,
     RunRecord,
     to_json_dict,
@@ -73,8 +78,9 @@ def is_clean(record: RunRecord) -> bool:
 
 
 def has_sound_energy(record: RunRecord) -> bool:
-    """Whether a run measured its board energy and found nothing wrong with it; an estimate is no measurement."""
-    return record.energy_j_per_epoch is not None and record.energy_estimated == 0 and not record.energy_flags
+    """Whether a run measured its board energy and nothing is wrong with it; an estimate is no measurement."""
+    is_measured = record.energy_j_per_epoch is not None and record.energy_estimated == 0
+    return is_measured and not record.energy_flags and impossible_power(record) is None
 
 
 def is_chance(acc: float | None) -> bool:
@@ -82,15 +88,25 @@ def is_chance(acc: float | None) -> bool:
     return acc is not None and abs(acc - CHANCE_ACCURACY) <= CHANCE_MARGIN
 
 
-def _one_row(config: RunConfig, conditions: Conditions, records: Sequence[RunRecord]) -> tuple[AggRow, int]:
+def _taking_back(record: RunRecord, path: Path) -> str:
+    """How to take a run back for good."""
+    if record.run_id is None:
+        return "Correct the cell, or delete the line."
+    # deleted it would be appended again, where its JSON is kept
+    line, exclusions = f"{record.run_id},REASON,{record.timestamp_utc[:10]}", excluded_csv(path.absolute())
+    header = "" if exclusions.exists() else f" below a first line {','.join(columns(Exclusion))}"
+    return f"Correct the cell, or take the run back: write the line {line} into {exclusions}{header}."
+
+
+def _one_row(config: RunConfig, conditions: Conditions, records: Sequence[RunRecord], path: Path) -> tuple[AggRow, int]:
     """The row of one configuration and the number of its runs that entered it."""
     clean = [r for r in records if is_clean(r)]
     used = clean or list(records)
     params = count_params(config.depth, config.base_filters)
-    if wrong := sorted({r.params for r in used} - {params}):
+    if wrong := next((r for r in used if r.params != params), None):
         raise ValueError(
-            f"{config} has {params} parameters, the table says {', '.join(map(str, wrong))}: another network, or an "
-            "edited cell. Take the wrong run back in excluded.csv."
+            f"{path.absolute()}: the run of {wrong.timestamp_utc} says {wrong.params} parameters, {config} has "
+            f"{params}: another network, or an edited cell. {_taking_back(wrong, path)}"
         )
     steady = {id(r): _steady(r) for r in used}
     times = [steady[id(r)].sec * r.window_factor for r in used]
@@ -181,7 +197,7 @@ def aggregate(table: RunTable) -> Aggregation:
     if not groups:
         raise ValueError(f"{table.path.absolute()} holds no finished run. Measure one: python collect/run_one.py")
     pairs = [
-        _one_row(config, conditions, records)
+        _one_row(config, conditions, records, table.path)
         for (config, conditions), records in sorted(groups.items(), key=lambda g: (g[0][0], repr(g[0][1])))
     ]
     n_used = sum(n for _, n in pairs)

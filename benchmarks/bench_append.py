@@ -14,8 +14,11 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-if not __package__:  # run by path: import from the checkout, not from this folder
+if __name__ == "__main__":  # run by path: from the checkout, not from this folder, and through the door
     sys.path[0] = str(Path(__file__).resolve().parents[1])
+    from epochcast.__main__ import run_by_path
+
+    sys.exit(run_by_path(__file__))
 
 from epochcast.cells import format_rows
 from epochcast.cli import positive_int, table_text
@@ -91,7 +94,3 @@ def main() -> int:
     write_json_atomically(arguments.out, report)
     print(f"written: {arguments.out.absolute()}")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

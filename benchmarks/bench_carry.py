@@ -20,8 +20,11 @@ from dataclasses import asdict, dataclass
 from itertools import permutations, product
 from pathlib import Path
 
-if not __package__:  # run by path: import from the checkout, not from this folder
+if __name__ == "__main__":  # run by path: from the checkout, not from this folder, and through the door
     sys.path[0] = str(Path(__file__).resolve().parents[1])
+    from epochcast.__main__ import run_by_path
+
+    sys.exit(run_by_path(__file__))
 
 from epochcast.assumptions import assumption
 from epochcast.cli import table_text
@@ -267,7 +270,3 @@ def main() -> int:
     write_json_atomically(arguments.out, {"gpus": gpus, "half_gain": gains, "coverage": [asdict(c) for c in found]})
     print(f"written: {arguments.out.absolute()}")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

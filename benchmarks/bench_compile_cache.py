@@ -19,8 +19,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-if not __package__:  # run by path: import from the checkout, not from this folder
+if __name__ == "__main__":  # run by path: from the checkout, not from this folder, and through the door
     sys.path[0] = str(Path(__file__).resolve().parents[1])
+    from epochcast.__main__ import run_by_path
+
+    sys.exit(run_by_path(__file__))
 
 from collect.runner import run
 from epochcast.cli import add_json_flag, make_parser, positive_int, run_command, table_text
@@ -126,7 +129,3 @@ def bench(arguments: argparse.Namespace) -> int:
         print(table_text(HEADER, map(table_row, lines)))
     print(f"written: {arguments.out.absolute()}", file=sys.stderr)
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -15,8 +15,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 
-if not __package__:  # run by path: import from the checkout, not from this folder
+if __name__ == "__main__":  # run by path: from the checkout, not from this folder, and through the door
     sys.path[0] = str(Path(__file__).resolve().parents[1])
+    from epochcast.__main__ import run_by_path
+
+    sys.exit(run_by_path(__file__))
 
 from benchmarks.neighbour_rules import (
     ECOCOMPUTE_H100_EFFICIENCY,
@@ -354,7 +357,3 @@ def main() -> int:
     write_json_atomically(arguments.out, [asdict(case) for case in found])
     print(f"written: {arguments.out.absolute()}")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

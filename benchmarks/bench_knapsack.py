@@ -31,8 +31,11 @@ from itertools import groupby
 from pathlib import Path
 from types import ModuleType
 
-if not __package__:  # run by path: import from the checkout, not from this folder
+if __name__ == "__main__":  # run by path: from the checkout, not from this folder, and through the door
     sys.path[0] = str(Path(__file__).resolve().parents[1])
+    from epochcast.__main__ import run_by_path
+
+    sys.exit(run_by_path(__file__))
 
 import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
@@ -391,7 +394,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
 
     return run_command(work)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -16,8 +16,11 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-if not __package__:  # run by path: import from the checkout, not from this folder
+if __name__ == "__main__":  # run by path: from the checkout, not from this folder, and through the door
     sys.path[0] = str(Path(__file__).resolve().parents[1])
+    from epochcast.__main__ import run_by_path
+
+    sys.exit(run_by_path(__file__))
 
 from benchmarks.framework_flop import jax_flop, profiler_flop
 from benchmarks.layer_models import MODELS
@@ -150,7 +153,3 @@ def main() -> int:
     write_json_atomically(arguments.out, found)
     print(f"written: {arguments.out.absolute()}")
     return 0 if all(one.is_reached for one in compared) else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

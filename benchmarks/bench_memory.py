@@ -18,8 +18,11 @@ from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
 
-if not __package__:  # run by path: import from the checkout, not from this folder
+if __name__ == "__main__":  # run by path: from the checkout, not from this folder, and through the door
     sys.path[0] = str(Path(__file__).resolve().parents[1])
+    from epochcast.__main__ import run_by_path
+
+    sys.exit(run_by_path(__file__))
 
 from epochcast.cli import percent, table_text
 from epochcast.environment import cpu_name
@@ -237,7 +240,3 @@ def main() -> int:
     write_json_atomically(arguments.out, report)
     print(f"written: {arguments.out.absolute()}")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -23,8 +23,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-if not __package__:  # run by path: import from the checkout, not from this folder
+if __name__ == "__main__":  # run by path: from the checkout, not from this folder, and through the door
     sys.path[0] = str(Path(__file__).resolve().parents[1])
+    from epochcast.__main__ import run_by_path
+
+    sys.exit(run_by_path(__file__))
 
 from benchmarks.pipeline_rates import TINY, Job, Rate, Setting, read_rate
 from benchmarks.roofline import ROOFLINE_BATCH_SIZE, ROOFLINE_CONFIGS, peaks_notes, roofline_table
@@ -297,7 +300,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
 
     return run_command(work)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -17,8 +17,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-if not __package__:  # run by path: import from the checkout, not from this folder
+if __name__ == "__main__":  # run by path: from the checkout, not from this folder, and through the door
     sys.path[0] = str(Path(__file__).resolve().parents[1])
+    from epochcast.__main__ import run_by_path
+
+    sys.exit(run_by_path(__file__))
 
 from epochcast.cli import positive_float, table_text
 from epochcast.files import write_json_atomically
@@ -102,7 +105,3 @@ def main() -> int:
     write_json_atomically(arguments.out, report)
     print(f"written: {arguments.out.absolute()}")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

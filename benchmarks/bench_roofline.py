@@ -16,8 +16,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-if not __package__:  # run by path: import from the checkout, not from this folder
+if __name__ == "__main__":  # run by path: from the checkout, not from this folder, and through the door
     sys.path[0] = str(Path(__file__).resolve().parents[1])
+    from epochcast.__main__ import run_by_path
+
+    sys.exit(run_by_path(__file__))
 
 import numpy as np
 
@@ -188,7 +191,3 @@ def main() -> int:
         return 0 if all(claim.reached is not False for claim in claims) else 1
 
     return run_command(work)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -8,8 +8,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-if not __package__:  # run by path: import from the checkout, not from this folder
+if __name__ == "__main__":  # run by path: from the checkout, not from this folder, and through the door
     sys.path[0] = str(Path(__file__).resolve().parents[1])
+    from epochcast.__main__ import run_by_path
+
+    sys.exit(run_by_path(__file__))
 
 from benchmarks.reference_table import held_out, steady_rows
 from epochcast.cli import run_command
@@ -51,7 +54,3 @@ def main() -> int:
         return 0
 
     return run_command(work)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

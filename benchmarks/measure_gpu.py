@@ -17,8 +17,11 @@ import time
 from itertools import combinations
 from pathlib import Path
 
-if not __package__:  # run by path: import from the checkout, not from this folder
+if __name__ == "__main__":  # run by path: from the checkout, not from this folder, and through the door
     sys.path[0] = str(Path(__file__).resolve().parents[1])
+    from epochcast.__main__ import run_by_path
+
+    sys.exit(run_by_path(__file__))
 
 from epochcast.cli import clock, duration_sec, positive_int
 from epochcast.environment import utc_now
@@ -130,7 +133,3 @@ def main() -> int:
         bench = ["benchmarks/bench_pipelines.py", "--out", str(arguments.out / "pipelines.json")]
         code = max(code, call([sys.executable, *bench, *shlex.split(arguments.bench_flags)]))
     return code
-
-
-if __name__ == "__main__":
-    sys.exit(main())

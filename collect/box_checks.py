@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from epochcast.cells import columns, csv_reader
-from epochcast.cli import describe_error, significant
+from epochcast.cli import significant
 from epochcast.environment import cpu_count, cpu_name
+from epochcast.guard import describe_error
 from epochcast.host import (
     clock_source,
     container,

@@ -13,9 +13,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import IO, Any
 
+from collect.events import LONGEST_EVENT, Heard
+from epochcast.guard import keep_descriptors_open
 from epochcast.paths import CODE_ROOT
 from epochcast.schema import RunSpec
 
@@ -25,17 +27,9 @@ TAIL_BYTES = 8192  # of a child's output, kept to tell an out-of-memory abort fr
 
 
 @dataclass(slots=True)
-class ChildReport:
-    """What is known of a child process: its events so far, and how it ended."""
+class ChildReport(Heard):
+    """What is known of a child process: what it has said, and how it ended."""
 
-    started: dict[str, Any] = field(default_factory=dict)
-    epoch_times: list[float] = field(default_factory=list)
-    edges: list[tuple[float, float]] = field(default_factory=list)  # of the epochs, by time.monotonic
-    idle_edges: tuple[float, float] | None = None
-    has_diverged: bool = False
-    done: dict[str, Any] | None = None
-    failed: dict[str, Any] | None = None
-    refusal: str | None = None
     exit_code: int | None = None  # negative: ended by that signal
     wall_sec: float = 0.0
     cpu_time_sec: float = 0.0
@@ -80,10 +74,16 @@ class _Streams:
 
     def _handle_events(self, data: bytes) -> None:
         *lines, self._unended = (self._unended + data).split(b"\n")
+        if len(self._unended) > LONGEST_EVENT:
+            lines, self._unended = [*lines, self._unended], b""
         for line in lines:
-            event = json.loads(line)
-            _note(self._report, event)
-            self._on_event(event)
+            if (event := self._report.take(line)) is not None:
+                self._on_event(event)
+
+    def end(self) -> None:
+        """No more will come: a line without its end was cut off."""
+        if self._unended:
+            self._report.take(self._unended[:LONGEST_EVENT])
 
 
 @contextlib.contextmanager
@@ -120,6 +120,7 @@ def run_child(
     `on_start` gets the child's process id; `idle_sec` is waited by a child on a GPU before its first epoch.
     """
     report = ChildReport()
+    keep_descriptors_open()  # a pipe at 0, 1 or 2 would be lost under the child's own streams
     read_end, write_end = os.pipe()
     start = time.perf_counter()
     process = subprocess.Popen(
@@ -149,7 +150,7 @@ def run_child(
                 if now > stop_at:
                     report.was_timeout, stop_at, kill_at = True, math.inf, now + GRACE_SEC
                     _signal_session(process, signal.SIGTERM)
-                if now > kill_at or len(interrupts) > 1:
+                if now > kill_at or len(interrupts) > 1 or report.fault is not None:
                     _signal_session(process, signal.SIGKILL)
                 pid, status, usage = os.wait4(process.pid, os.WNOHANG)
                 if pid:
@@ -164,27 +165,10 @@ def run_child(
         _signal_session(process, signal.SIGKILL)  # whatever the child may have left running
         while streams.read(0):
             pass
+        streams.end()
     return report
 
 
 def _signal_session(process: subprocess.Popen[bytes], number: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, number)  # the child leads a session of its own
-
-
-def _note(report: ChildReport, event: dict[str, Any]) -> None:
-    kind = event["event"]
-    if kind == "started":
-        report.started = {name: value for name, value in event.items() if name != "event"}
-    elif kind == "epoch":
-        report.epoch_times.append(event["sec"])
-        report.edges.append(tuple(event["edges"]))
-        report.has_diverged |= not math.isfinite(event["logs"].get("loss", 0.0))
-    elif kind == "idle":
-        report.idle_edges = tuple(event["edges"])
-    elif kind == "done":
-        report.done = event
-    elif kind == "failed":
-        report.failed = event
-    elif kind == "refused":
-        report.refusal = event["message"]

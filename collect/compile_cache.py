@@ -21,6 +21,7 @@ from pathlib import Path
 
 from epochcast.environment import cpu_name, gpu_names
 from epochcast.paths import cache_dir
+from epochcast.private_folder import NotPrivateError, check_private_folder, make_private_folder, read_private
 
 LEAST_FREE_BYTES = 1 << 30  # TensorFlow ends a run whose program it can't write
 _OWN_PREFIX = "epochcast-compiled-"
@@ -72,9 +73,10 @@ class CompileCache:
         if self._own is None or self._folder is None:
             return
         try:
+            check_private_folder(self._folder)  # it may have been changed meanwhile
             kept = {name for name, _, _ in _kept_programs(self._folder)}
             for entry in self._own.iterdir():
-                if not entry.is_symlink() and entry.name not in kept:
+                if entry.is_file() and not entry.is_symlink() and entry.name not in kept:
                     _write(self._folder, entry.name, entry.read_bytes())
         except OSError as error:
             _warn(self._folder, error)
@@ -106,9 +108,9 @@ def _own_folder(folder: Path) -> Path:
     """A folder for this process alone, until it ends, with links to the programs in `folder`; broken ones are removed.
 
     Raises:
-        OSError: if there or in `folder` nothing can be written.
+        OSError: if there or in `folder` nothing can be written, or if others can write in `folder`.
     """
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # who can write there can have any code run
+    make_private_folder(folder)  # who can write there can have any code run
     with tempfile.TemporaryFile(dir=folder):
         pass  # it can be written
     own = _make_own_folder()
@@ -118,13 +120,21 @@ def _own_folder(folder: Path) -> Path:
             f"{own.parent} has {free / 1e9:.2g} GB free, too little to be sure; TMPDIR may name another folder"
         )
     for name, digest, path in _kept_programs(folder):
-        with contextlib.suppress(FileNotFoundError):  # another process may have removed it
-            if _digest(path.read_bytes()) != digest:
+        with contextlib.suppress(OSError):  # another process may have removed it, or it can't be read: compiled again
+            if not _is_whole(path, digest):
                 logger.info("%s: broken, so it is compiled again.", path)
                 path.unlink()
             elif not (own / name).is_symlink():  # two processes may have kept the same at once
                 (own / name).symlink_to(path.absolute())
     return own
+
+
+def _is_whole(path: Path, digest: str) -> bool:
+    """Whether a kept program is one that was handed in, and not a link or another user's file."""
+    try:
+        return _digest(read_private(path)) == digest
+    except NotPrivateError:
+        return False
 
 
 def _make_own_folder() -> Path:
@@ -178,7 +188,7 @@ def _digest(content: bytes) -> str:
 def _warn(folder: Path, error: OSError) -> None:
     logger.warning(
         "%s: cannot keep compiled programs (%s), so they are compiled in every run. "
-        "Set EPOCHCAST_CACHE_DIR to a folder that can be written.",
+        "Set EPOCHCAST_CACHE_DIR to a folder that you can write, and nobody else.",
         folder,
         error.strerror or error,
     )

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 
 from epochcast.environment import cpu_name, has_nvidia_driver
+from epochcast.sensor_bounds import MOST_MEMORY_BYTES, positive_within
+
+logger = logging.getLogger(__name__)
 
 
 def choose_devices(device: str) -> None:
@@ -75,16 +79,28 @@ def resolve_device(backend: str, wanted: str) -> tuple[str, bool]:
 
 def peak_memory_bytes(backend: str) -> int | None:
     """The most device memory that the framework's allocator has held so far; None where it does not tell (a CPU)."""
+    try:
+        return _bytes_or_none(_peak_memory(backend))
+    except Exception as error:  # a run whose epochs are timed does not end for an optional cell
+        logger.warning("the peak of the device's memory is not known: %s: %s", type(error).__name__, error)
+        return None
+
+
+def _bytes_or_none(value: object) -> int | None:
+    number = positive_within(value, MOST_MEMORY_BYTES)
+    return None if number is None else int(number)
+
+
+def _peak_memory(backend: str) -> object:
     if backend == "tensorflow":
         import tensorflow as tf
 
         if not tf.config.list_physical_devices("GPU"):
             return None
-        return int(tf.config.experimental.get_memory_info("GPU:0")["peak"])
+        return tf.config.experimental.get_memory_info("GPU:0")["peak"]
     if backend == "jax":
         import jax
 
         statistics = jax.devices()[0].memory_stats() or {}
-        peak = statistics.get("peak_bytes_in_use")
-        return None if peak is None else int(peak)
+        return statistics.get("peak_bytes_in_use")
     return None

@@ -6,9 +6,17 @@ measuring is impossible now, or would be untrue; warnings do not fail.
 
 from __future__ import annotations
 
+import os
+import sys
+
+if __name__ == "__main__":  # run by path: from the checkout, not from this folder, and through the door, at once
+    sys.path[0] = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))  # noqa: PTH120
+    from epochcast.__main__ import run_by_path
+
+    sys.exit(run_by_path(__file__))
+
 import json
 import subprocess
-import sys
 import textwrap
 import time
 from collections.abc import Iterator, Sequence
@@ -16,9 +24,6 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-
-if not __package__:  # run by path: import from the checkout, not from this folder
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from collect.box_checks import (
     Check,
@@ -44,9 +49,18 @@ from collect.gpu_checks import (
     kind_of_run,
 )
 from epochcast import __version__
-from epochcast.cli import EXIT_FAILED, EXIT_OK, add_json_flag, make_parser, path_flag, print_home, run_command
+from epochcast.cli import (
+    add_json_flag,
+    json_line,
+    make_parser,
+    path_flag,
+    path_of,
+    print_home,
+    run_command,
+)
 from epochcast.environment import has_nvidia_driver, load_average, snapshot
 from epochcast.framework import framework_details
+from epochcast.guard import EXIT_FAILED, EXIT_OK
 from epochcast.host_load import host_cpu_times, other_cores
 from epochcast.installed import PACKAGES, backend_name, first_installed
 from epochcast.nvml import nvml_problem, open_nvml, visible_gpu
@@ -83,8 +97,8 @@ def probe(device: str) -> dict[str, Any]:
 def deep_check(device: str) -> Check:
     """What the backend itself says: it is started in a process of its own."""
     program = (
-        "import json, sys; sys.path.insert(0, sys.argv[1]); from collect.doctor import probe; "
-        "print(json.dumps(probe(sys.argv[2])))"
+        "import json, sys; sys.path.insert(0, sys.argv[1]); from collect.doctor import json_line, probe; "
+        "print(json_line(probe(sys.argv[2])))"
     )
     command = [sys.executable, "-c", program, str(CODE_ROOT), device]
     try:
@@ -182,7 +196,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     path_flag(parser, "--runs", runs_csv, "table that runs are appended to")
     path_flag(parser, "--log_dir", logs_dir, "folder for the logs of runs")
     parser.add_argument(
-        "--data_dir", type=Path, metavar="PATH", help="where CIFAR-10 lies (default: as a run looks for it)"
+        "--data_dir", type=path_of, metavar="PATH", help="where CIFAR-10 lies (default: as a run looks for it)"
     )
     add_json_flag(parser)
     arguments = parser.parse_args(argv)
@@ -194,13 +208,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         checks, environment = examine(arguments.device, runs, log_dir, arguments.data_dir, arguments.deep)
         is_fit = all(check.status != "problem" for check in checks)
         if arguments.json:
-            print(json.dumps({"is_fit": is_fit, "checks": [asdict(c) for c in checks], "environment": environment}))
+            print(json_line({"is_fit": is_fit, "checks": [asdict(c) for c in checks], "environment": environment}))
         else:
             print("\n".join(screen(checks)))
         return EXIT_OK if is_fit else EXIT_FAILED
 
     return run_command(work)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -3,8 +3,9 @@
 Run by path with three numbers: a file descriptor to write events to, the parent's process id, and the seconds to wait
 before the first epoch where a GPU's idle power is measured. The spec is read from stdin as JSON. Each event is one line
 of JSON: `started` (the conditions as resolved), `idle` (when that wait began and ended), `epoch` (its seconds, when it
-began and ended, its logs), `done` (why training stopped, test accuracy, peak memory), or, at the end of a run
-that failed, `failed` (status, message) or `refused` (the request can't be measured here; nothing was tried).
+began and ended, its logs), `timed` (training is over: what follows is optional), `done` (why training stopped, how many
+epochs, test accuracy, peak memory, what could not be asked and why), or, at the end of a run that failed, `failed`
+(status, message) or `refused` (the request can't be measured here; nothing was tried).
 """
 
 from __future__ import annotations
@@ -110,11 +111,20 @@ def measure(spec: RunSpec, tell: Callable[..., None], idle_sec: float = 0.0) -> 
         time.sleep(idle_sec)
         tell("idle", edges=(idle_start, time.monotonic()))
     stopped_by = cache_state = None
+    problems: dict[str, str] = {}  # of what a row can do without
+
+    def ask(name: str, question: Callable[[], Any]) -> Any:
+        """The answer to something that no time depends on; None, and why, where asking fails."""
+        try:
+            return question()
+        except Exception as error:
+            problems[name] = f"{type(error).__name__}: {error}"[:2000]
+            return None
 
     def on_epoch(times: list[float], logs: dict[str, float]) -> bool:
         nonlocal stopped_by, cache_state
         if len(times) == WARMUP_EPOCHS:
-            cache_state = cache.state(jit_compile)
+            cache_state = ask("compile_cache", lambda: cache.state(jit_compile))
         is_open = spec.epochs is None and len(times) > WARMUP_EPOCHS
         rel_ci95 = precision(times).rel_ci95 if is_open and is_shown(spec, len(times)) else None
         tell("epoch", sec=times[-1], edges=timer.epoch_edges_sec[-1], logs=logs, rel_ci95=rel_ci95)
@@ -124,19 +134,27 @@ def measure(spec: RunSpec, tell: Callable[..., None], idle_sec: float = 0.0) -> 
     precision((1.0, 1.0, 1.0))  # imports what it needs now, not between two epochs
     timer = EpochTimer(on_epoch)
     model.fit(**fit_input.fit_kwargs, verbose=0, callbacks=[timer])
-    peak_memory = peak_memory_bytes(backend)  # of training: evaluation is not what was timed
-    cache.keep()
-    test_acc = None
-    if spec.window_steps is None and data.has_real_test_set and data.x_test is not None:
+    tell("timed", stop_reason=stopped_by)
+
+    def evaluate() -> float:
+        assert data.x_test is not None
         images = as_float(data.x_test)
-        test_acc = float(model.evaluate(images, data.y_test, batch_size=512, verbose=0, return_dict=True)["accuracy"])
+        return float(model.evaluate(images, data.y_test, batch_size=512, verbose=0, return_dict=True)["accuracy"])
+
+    # of training: evaluation is not what was timed
+    peak_memory = ask("peak_memory_bytes", lambda: peak_memory_bytes(backend))
+    ask("compile_cache_kept", cache.keep)
+    is_evaluated = spec.window_steps is None and data.has_real_test_set and data.x_test is not None
+    test_acc = ask("test_acc", evaluate) if is_evaluated else None
     tell(
         "done",
         stop_reason=stopped_by,
+        n_epochs=len(timer.epoch_edges_sec),
         test_acc=test_acc,
         peak_memory_bytes=peak_memory,
         compile_cache=cache_state,
-        framework=framework_details(backend),
+        framework=ask("framework", lambda: framework_details(backend)),
+        problems=problems,
     )
 
 
@@ -155,7 +173,7 @@ def main() -> int:
     def tell(event: str, **values: Any) -> None:
         nonlocal has_started
         has_started |= event == "started"
-        print(json.dumps({"event": event, **values}), file=events, flush=True)
+        print(json.dumps({"event": event, **values}, default=str), file=events, flush=True)
 
     try:
         measure(spec, tell, float(sys.argv[3]))

@@ -6,22 +6,48 @@ import json
 import signal
 import statistics
 from dataclasses import asdict
+from typing import Any
 
 from collect.child import ChildReport
 from collect.measure import is_out_of_memory
 from collect.watch import Beside
+from epochcast.cells import checked_line
 from epochcast.environment import load_average, utc_now
 from epochcast.precision import precision
-from epochcast.schema import FLAGS, SCHEMA_VERSION, WARMUP_EPOCHS, FailureRecord, RunRecord, RunSpec
+from epochcast.schema import (
+    FAILURE_STATUSES,
+    FLAGS,
+    SCHEMA_VERSION,
+    WARMUP_EPOCHS,
+    FailureRecord,
+    RunRecord,
+    RunSpec,
+)
 from epochcast.stats import steady_time
+from epochcast.validation import FieldError
 
+STARTED_COLUMNS = (  # what the process says of itself when it starts
+    "tf_version", "params", "device_name", "backend", "backend_version", "keras_version", "precision", "tf32",
+    "pipeline", "jit_compile", "steps_per_execution", "dataset", "train_n",
+)  # fmt: skip
 PER_ENTRY_COLUMNS = ("energy_j_per_epoch", "energy_lo_j", "energy_hi_j", "energy_net_j_per_epoch")  # window -> epoch
 
 
-def record_of(spec: RunSpec, report: ChildReport, run_id: str, grid_id: str | None, beside: Beside) -> RunRecord:
-    """The row of a run that finished."""
-    assert report.done is not None
-    started = {name: value for name, value in report.started.items() if name != "data_origin"}
+def record_of(
+    spec: RunSpec, report: ChildReport, run_id: str, grid_id: str | None, beside: Beside
+) -> tuple[RunRecord, list[str]]:
+    """The row of a run that finished, and which optional cells were left empty because their value can't be one.
+
+    Raises:
+        ValueError: if what the process said makes no row.
+    """
+    done = report.done or report.timed
+    assert done is not None
+    if sum(report.epoch_times) > report.wall_sec:
+        raise ValueError(
+            f"its epochs take {sum(report.epoch_times):.6g} s together, the whole process {report.wall_sec:.6g} s"
+        )
+    started = {name: report.started[name] for name in STARTED_COLUMNS if name in report.started}
     times = tuple(report.epoch_times)
     steady, known = steady_time(times), precision(times)
     train_n = started["train_n"]
@@ -40,54 +66,91 @@ def record_of(spec: RunSpec, report: ChildReport, run_id: str, grid_id: str | No
     for name in PER_ENTRY_COLUMNS:
         if columns.get(name) is not None:
             columns[name] *= factor
-    return RunRecord(
-        timestamp_utc=utc_now(),
-        depth=spec.depth,
-        base_filters=spec.base_filters,
-        batch_size=spec.batch_size,
-        epochs=len(times),
-        epoch_times_json=times,
-        avg_time_sec=avg_time_sec,
-        images_per_sec=train_n / avg_time_sec,
-        test_acc=None if report.has_diverged else report.done["test_acc"],
-        schema_version=SCHEMA_VERSION,
-        run_id=run_id,
-        grid_id=grid_id,
-        timing_mode=spec.timing_mode,
-        window_steps=spec.window_steps,
-        seed=spec.seed,
-        steady_time_sec=factor * steady.sec,
-        n_timed=steady.n_timed,
-        n_stalled=steady.n_stalled,
-        wall_sec=report.wall_sec,
-        overhead_sec=report.wall_sec - sum(times) - (columns.get("idle_sec") or 0.0),
-        cpu_time_sec=report.cpu_time_sec,
-        load_avg=load_average(),
-        flags=tuple(name for name in FLAGS if name in flags),
-        rel_spread=known.rel_spread,
-        rel_ci95=known.rel_ci95,
-        rel_trend=known.rel_trend,
-        stop_reason=report.done["stop_reason"],
-        compile_cache=report.done.get("compile_cache"),
-        peak_memory_bytes=report.done["peak_memory_bytes"],
-        **columns,
-        **started,
+    optional = columns | {
+        "test_acc": None if report.has_diverged else done.get("test_acc"),
+        "stop_reason": done.get("stop_reason"),
+        "compile_cache": done.get("compile_cache"),
+        "peak_memory_bytes": done.get("peak_memory_bytes"),
+        "load_avg": load_average(),
+        "overhead_sec": report.wall_sec - sum(times) - (columns.get("idle_sec") or 0.0),
+    }
+    if report.done is None:
+        optional["overhead_sec"] = None  # the process died before its end
+    return _built(
+        {
+            "timestamp_utc": utc_now(),
+            "depth": spec.depth,
+            "base_filters": spec.base_filters,
+            "batch_size": spec.batch_size,
+            "epochs": len(times),
+            "epoch_times_json": times,
+            "avg_time_sec": avg_time_sec,
+            "images_per_sec": train_n / avg_time_sec,
+            "schema_version": SCHEMA_VERSION,
+            "run_id": run_id,
+            "grid_id": grid_id,
+            "timing_mode": spec.timing_mode,
+            "window_steps": spec.window_steps,
+            "seed": spec.seed,
+            "steady_time_sec": factor * steady.sec,
+            "n_timed": steady.n_timed,
+            "n_stalled": steady.n_stalled,
+            "wall_sec": report.wall_sec,
+            "cpu_time_sec": report.cpu_time_sec,
+            "flags": tuple(name for name in FLAGS if name in flags),
+            "rel_spread": known.rel_spread,
+            "rel_ci95": known.rel_ci95,
+            "rel_trend": known.rel_trend,
+            **started,
+        },
+        optional,
     )
 
 
-def failure_of(spec: RunSpec, report: ChildReport, run_id: str, grid_id: str | None) -> FailureRecord:
-    """The row of a run that did not finish: what the child said, else what its exit code, signal or output tell."""
+def _built(values: dict[str, Any], optional: dict[str, Any]) -> tuple[RunRecord, list[str]]:
+    """The row of these values, less the optional ones that their column can't hold, each with its reason."""
+    left_out: list[str] = []
+    while True:
+        try:
+            record = RunRecord(**values, **optional)
+            checked_line(record)
+            return record, left_out
+        except FieldError as error:
+            if optional.get(error.column) in (None, ()):
+                raise
+            left_out.append(str(error))
+            optional[error.column] = () if error.column == "energy_flags" else None
+
+
+def signal_name(number: int) -> str:
+    """A signal's name, e.g. `SIGKILL`; real-time signals have numbers alone."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def failure_of(
+    spec: RunSpec, report: ChildReport, run_id: str, grid_id: str | None, problem: str | None = None
+) -> FailureRecord:
+    """The row of a run that did not finish: what the child said, else what its exit code, signal or output tell.
+
+    `problem` is why a run that seemed to finish makes no row.
+    """
     assert report.exit_code is not None
     number = -report.exit_code if report.exit_code < 0 else None
     output = report.output_tail.decode(errors="replace").strip()
-    ending = f"exit code {report.exit_code}" if number is None else f"ended by {signal.Signals(number).name}"
+    ending = f"exit code {report.exit_code}" if number is None else f"ended by {signal_name(number)}"
     message = f"{ending}; last output: {output.splitlines()[-1][:500]}" if output else ending
     if report.was_interrupted:
         status, message = "interrupted", "interrupted by the user"
     elif report.was_timeout:
         status, message = "timeout", f"stopped after {report.wall_sec:.0f} s"
+    elif problem is not None or report.fault is not None:
+        status, message = "crash", f"the measuring process can't be believed: {problem or report.fault}"
     elif report.failed is not None:
-        status, message = report.failed["status"], report.failed["message"]
+        status, message = str(report.failed.get("status")), str(report.failed.get("message") or ending)
+        status = status if status in FAILURE_STATUSES else "crash"
     elif is_out_of_memory(output):
         status = "oom"
     elif number in (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
@@ -100,13 +163,13 @@ def failure_of(spec: RunSpec, report: ChildReport, run_id: str, grid_id: str | N
         grid_id=grid_id,
         status=status,
         exit_code=report.exit_code if number is None else None,
-        signal=signal.Signals(number).name if number is not None else None,
+        signal=signal_name(number) if number is not None else None,
         depth=spec.depth,
         base_filters=spec.base_filters,
         batch_size=spec.batch_size,
         epochs=spec.most_epochs,
         epoch_times_json=tuple(report.epoch_times),
         wall_sec=report.wall_sec,
-        message=" ".join(message.split()),
+        message=" ".join(message.split())[:2000] or ending,
         spec_json=json.dumps(asdict(spec)),
     )

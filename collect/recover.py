@@ -2,70 +2,112 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from collect.runner import RunClaimedError, claimed_log
+from collect.kept import KeptRun, logged_runs, read_kept
+from collect.reserved import RunClaimedError, claimed_run
+from epochcast.cells import CellError, Record
 from epochcast.cli import make_parser, path_flag, print_home, run_command
-from epochcast.paths import logs_dir, runs_csv
-from epochcast.schema import RunRecord, from_json_dict
-from epochcast.tables import append_row, read_table
+from epochcast.guard import describe_error
+from epochcast.paths import failures_csv, logs_dir, runs_csv
+from epochcast.schema import FailureRecord, RunRecord
+from epochcast.tables import DuplicateRunError, append_row, read_table
 
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """What was found: rows appended now, rows left to other tables, and files that hold no row."""
+    """What was found: rows appended now, failed runs noted now, rows left to other tables, and what holds no row."""
 
     appended: list[RunRecord]
+    failures: list[FailureRecord]
     n_elsewhere: int
     unreadable: list[str]
 
 
-def recover(runs: Path, log_dir: Path, *, takes_orphans: bool = False) -> Recovery:
-    """Append every row kept in `log_dir/*.json` for this table that the table lacks.
+def recover(runs: Path, log_dir: Path, *, takes_orphans: bool = False, logs: Sequence[Path] = ()) -> Recovery:
+    """Append every row kept in `log_dir` for this table that the table lacks.
 
+    Kept is a row in `<run_id>.json`, or, where that could not be written, in the LOGGED line of `<run_id>.txt`. `logs`
+    are files of captured output that hold such lines; a line there that names no table is taken for this one.
     `takes_orphans` also appends rows of tables that exist no more, which may have been moved here.
 
     Raises:
-        ValueError, OSError: if the table can't be read or appended to.
+        ValueError, OSError: if the table can't be read or appended to, or one of `logs` can't be read.
     """
     runs = runs.absolute()
-    known = _known(runs)
-    found = Recovery([], 0, [])
+    known_runs = {row.run_id for row in _rows(runs, RunRecord)}
+    known_failures = {_key(row) for row in _rows(failures_csv(runs), FailureRecord)}
+    found = Recovery([], [], 0, [])
     n_elsewhere = 0
-    for path in sorted(log_dir.glob("*.json")):
-        try:
-            kept = json.loads(path.read_text(encoding="utf-8"))
-            record = from_json_dict(RunRecord, kept["row"])
-            table = Path(kept["table"])
-        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-            found.unreadable.append(f"{path}: {error!r}")
+    for kept in _kept_runs(runs, log_dir, known_runs, logs):
+        if isinstance(kept, str):
+            found.unreadable.append(kept)
             continue
-        if record.run_id in known:
+        record, table = kept.record, kept.table
+        own = runs if isinstance(record, RunRecord) else failures_csv(runs)
+        is_known = record.run_id in known_runs if isinstance(record, RunRecord) else _key(record) in known_failures
+        if is_known:
             continue
-        if table.resolve() != runs.resolve() and not (takes_orphans and not table.exists()):
+        if table is None or (table.resolve() != own.resolve() and not (takes_orphans and not table.exists())):
             n_elsewhere += 1
-        elif _append_once(runs, record, path):
-            known.add(record.run_id)
+            continue
+        try:
+            if not _append_once(own, record):
+                continue
+        except CellError as error:
+            found.unreadable.append(f"{kept.where}: {error}")
+            continue
+        if isinstance(record, RunRecord):
+            known_runs.add(record.run_id)
             found.appended.append(record)
+        else:
+            known_failures.add(_key(record))
+            found.failures.append(record)
     return replace(found, n_elsewhere=n_elsewhere)
 
 
-def _known(runs: Path) -> set[str | None]:
-    return {row.run_id for row in read_table(runs, RunRecord)} if runs.exists() else set()
+def _kept_runs(
+    runs: Path, log_dir: Path, known: Container[str | None], logs: Sequence[Path]
+) -> Iterator[KeptRun | str]:
+    """Every row kept for some table, or what is wrong with the file that should hold one."""
+    has_json = set()
+    for path in sorted(log_dir.glob("*.json")):
+        has_json.add(path.stem.partition("~")[0])
+        try:
+            yield read_kept(path)
+        except (OSError, ValueError) as error:
+            yield describe_error(error)
+    for path in sorted(log_dir.glob("*.txt")):  # a log alone: its JSON could not be written
+        if path.stem not in has_json and path.stem not in known:
+            try:
+                yield from (kept for kept in logged_runs(path) if isinstance(kept, str) or kept.table is not None)
+            except OSError as error:
+                yield describe_error(error)
+    for path in logs:
+        for kept in logged_runs(path):
+            if isinstance(kept, KeptRun) and kept.table is None:
+                yield replace(kept, table=runs if isinstance(kept.record, RunRecord) else failures_csv(runs))
+            else:
+                yield kept
 
 
-def _append_once(runs: Path, record: RunRecord, kept_in: Path) -> bool:
+def _rows(path: Path, kind: type[Record]) -> list[Record]:
+    return read_table(path, kind) if path.exists() else []
+
+
+def _key(failure: FailureRecord) -> tuple[str, str]:
+    return failure.run_id, failure.timestamp_utc
+
+
+def _append_once(table: Path, record: RunRecord | FailureRecord) -> bool:
     """Append a kept row unless another process has done so by now, or is about to."""
     try:
-        with claimed_log(kept_in.parent, kept_in.stem):
-            if record.run_id in _known(runs):
-                return False
-            append_row(runs, record)
+        with claimed_run(table, str(record.run_id)):
+            append_row(table, record)
             return True
-    except RunClaimedError:
+    except (RunClaimedError, DuplicateRunError):
         return False
 
 
@@ -73,13 +115,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = make_parser("epochcast recover", __doc__ or "", "epochcast recover --runs results/runs.csv --log_dir logs")
     path_flag(parser, "--runs", runs_csv, "table to append to")
     path_flag(parser, "--log_dir", logs_dir, "folder that holds <run_id>.json of each finished run")
+    parser.add_argument(
+        "--log",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="also take the LOGGED lines of this file of captured output (may be repeated)",
+    )
     arguments = parser.parse_args(argv)
 
     def work() -> int:
         print_home()
-        found = recover(arguments.runs, arguments.log_dir, takes_orphans=True)
+        found = recover(arguments.runs, arguments.log_dir, takes_orphans=True, logs=arguments.log)
         for record in found.appended:
             print(f"appended: {record.run_id} {record.config}")
+        for failure in found.failures:
+            print(f"noted: {failure.run_id} {failure.status}")
         for problem in found.unreadable:
             print(f"skipped: {problem}")
         print(f"rows_appended: {len(found.appended)}")

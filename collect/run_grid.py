@@ -7,38 +7,42 @@ is measured once more at the end, and both rows stay. Ctrl-C ends it cleanly.
 
 from __future__ import annotations
 
+import os
+import sys
+
+if __name__ == "__main__":  # run by path: from the checkout, not from this folder, and through the door, at once
+    sys.path[0] = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))  # noqa: PTH120
+    from epochcast.__main__ import run_by_path
+
+    sys.exit(run_by_path(__file__))
+
 import argparse
 import itertools
 import math
-import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
-
-if not __package__:  # run by path: import from the checkout, not from this folder
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from collect.grid import grid_runs, read_configs
 from collect.grid_loop import run_grid
 from collect.run_one import DEFAULT, HELP, add_data_flags, make_spec, output_printer
 from epochcast.cli import (
-    EXIT_FAILED,
-    EXIT_INTERRUPTED,
     duration_sec,
     int_list,
     make_parser,
     memory_size,
-    not_negative_int,
-    positive_float,
-    positive_int,
+    path_of,
+    positive_sec,
     print_home,
+    repeats_int,
     run_command,
+    seed_int,
 )
+from epochcast.guard import EXIT_FAILED, EXIT_INTERRUPTED
 from epochcast.paths import excluded_csv
 from epochcast.schema import SPEC_CHOICES, Exclusion, RunSpec
 from epochcast.tables import read_table
 
 LIST_FLAGS = ("depth", "base_filters", "batch_size", "pipeline", "precision", "jit_compile", "seed")
-MAX_CONFIGURATIONS = 10_000  # years of measuring: more is a slip of the pen
+MAX_CONFIGURATIONS, MAX_RUNS = 10_000, 100_000  # years of measuring: more is a slip of the pen
 LIST_HELP = {
     "depth": "blocks of two convolutions and a pool, e.g. 2:5",
     "base_filters": "filters of the first block, e.g. 16,32,64",
@@ -59,7 +63,7 @@ def _choice_list(choices: Sequence[str]) -> Callable[[str], list[str]]:
 
 
 def _seed_list(text: str) -> list[int]:
-    return [not_negative_int(part) for part in text.split(",")]
+    return [seed_int(part) for part in text.split(",")]
 
 
 def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[RunSpec]]:
@@ -78,11 +82,11 @@ def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[RunSpec
             parser.add_argument(f"--{name}", type=kind, default=default, metavar="LIST", help=LIST_HELP[name])
     add_data_flags(parser)
     parser.add_argument(
-        "--configs", type=Path, metavar="PATH", help="CSV or JSON of configurations, instead of the lists"
+        "--configs", type=path_of, metavar="PATH", help="CSV or JSON of configurations, instead of the lists"
     )
-    parser.add_argument("--repeats", type=positive_int, default=1, help="runs of each configuration")
-    parser.add_argument("--order_seed", type=not_negative_int, default=0, help="seed of the random order")
-    parser.add_argument("--timeout_sec", type=positive_float, help="a run that takes longer is ended; default: none is")
+    parser.add_argument("--repeats", type=repeats_int, default=1, help="runs of each configuration")
+    parser.add_argument("--order_seed", type=seed_int, default=0, help="seed of the random order")
+    parser.add_argument("--timeout_sec", type=positive_sec, help="a run that takes longer is ended; default: none is")
     parser.add_argument(
         "--keep_flagged", action="store_true", help="do not measure flagged runs once more (both rows would stay)"
     )
@@ -106,14 +110,23 @@ def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[RunSpec
             if several := [name for name in lists_given if len(values[name]) > 1 or name in LIST_FLAGS[:3]]:
                 parser.error(f"--configs names the configurations: leave out --{', --'.join(several)}")
             first = {name: values[name][0] for name in LIST_FLAGS}
-            return arguments, read_configs(arguments.configs, make_spec(values | first))
+            specs = read_configs(arguments.configs, make_spec(values | first))
+            return arguments, _bounded(parser, specs, arguments.repeats)
         lists = [values[name] for name in LIST_FLAGS]
         if (n := math.prod(map(len, lists))) > MAX_CONFIGURATIONS:
             parser.error(f"a grid of {n:,} configurations: at most {MAX_CONFIGURATIONS:,} are taken. Shorten a list.")
         combinations = itertools.product(*lists)
-        return arguments, [make_spec(values | dict(zip(LIST_FLAGS, c, strict=True))) for c in combinations]
+        specs = [make_spec(values | dict(zip(LIST_FLAGS, c, strict=True))) for c in combinations]
+        return arguments, _bounded(parser, specs, arguments.repeats)
     except (ValueError, OSError) as error:
         parser.error(str(error))
+
+
+def _bounded(parser: argparse.ArgumentParser, specs: list[RunSpec], repeats: int) -> list[RunSpec]:
+    """The specs, unless they are more runs than anybody waits for."""
+    if (n := len(specs) * repeats) > MAX_RUNS:
+        parser.error(f"{n:,} runs: at most {MAX_RUNS:,} are taken. Lower --repeats, or name fewer configurations.")
+    return specs
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -144,7 +157,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_FAILED if result.failures or result.n_failed_before else 0
 
     return run_command(work)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -7,10 +7,11 @@ from typing import Any
 from collect.stopping import STOPPED_BY
 from epochcast.cli import percent, significant
 from epochcast.schema import FLAGS, WARMUP_EPOCHS, RunRecord, RunSpec
+from epochcast.text_sinks import one_line
 
 
 def started_line(spec: RunSpec, started: dict[str, Any]) -> str:
-    return (
+    return one_line(
         f"{spec.config} with {started['params']:,} parameters on {started['device_name']}, {started['backend']} "
         f"{started['backend_version']}, {started['precision']}, pipeline {started['pipeline']}, XLA "
         f"{started['jit_compile']}; {started['train_n']:,} images of {started['dataset']} ({started['data_origin']})"

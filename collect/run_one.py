@@ -6,35 +6,41 @@ steps are timed instead of whole epochs and the epoch is extrapolated by steps.
 
 from __future__ import annotations
 
+import os
+import sys
+
+if __name__ == "__main__":  # run by path: from the checkout, not from this folder, and through the door, at once
+    sys.path[0] = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))  # noqa: PTH120
+    from epochcast.__main__ import run_by_path
+
+    sys.exit(run_by_path(__file__))
+
 import argparse
 import math
-import os
 import re
-import sys
 from collections.abc import Callable, Container, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 
-if not __package__:  # run by path: import from the checkout, not from this folder
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
-
 from collect.runner import RUN_ID, new_run_id, run
 from epochcast.cli import (
-    EXIT_FAILED,
-    EXIT_INTERRUPTED,
     make_parser,
-    not_negative_float,
-    not_negative_int,
+    not_negative_sec,
     path_flag,
+    path_of,
     positive_float,
     positive_int,
+    positive_sec,
     print_answer,
     print_home,
     run_command,
+    seed_int,
 )
-from epochcast.paths import logs_dir, runs_csv
+from epochcast.guard import EXIT_FAILED, EXIT_INTERRUPTED
+from epochcast.paths import expanded, logs_dir, runs_csv
 from epochcast.schema import SPEC_CHOICES, FailureRecord, RunRecord, RunSpec
 from epochcast.tables import read_table
+from epochcast.text_sinks import terminal_text, without_colours
 
 DEFAULT = RunSpec()
 IDLE_SEC = 5.0
@@ -57,7 +63,7 @@ def add_data_flags(parser: argparse.ArgumentParser) -> None:
         help="known: half of its 95%% interval is at most this share of the steady time",
     )
     parser.add_argument("--max_epochs", type=positive_int, default=DEFAULT.max_epochs, help="at most so many epochs")
-    parser.add_argument("--max_sec", type=positive_float, default=DEFAULT.max_sec, help="at most so long training")
+    parser.add_argument("--max_sec", type=positive_sec, default=DEFAULT.max_sec, help="at most so long training")
     parser.add_argument(
         "--window_steps", type=positive_int, metavar="K", help="time windows of K steps, extrapolated to an epoch"
     )
@@ -66,8 +72,9 @@ def add_data_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--data_dir",
+        type=path_of,
         metavar="PATH",
-        default=os.environ.get("EPOCHCAST_DATA_DIR"),
+        default=os.environ.get("EPOCHCAST_DATA_DIR") or None,
         help="class folders of images, cifar-10-batches-py, an .npz, or a tar of any (default: $EPOCHCAST_DATA_DIR)",
     )
     parser.add_argument("--train_n", type=positive_int, default=DEFAULT.train_n, help="training images per epoch")
@@ -87,7 +94,7 @@ def add_data_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--idle_sec",
-        type=not_negative_float,
+        type=not_negative_sec,
         default=IDLE_SEC,
         metavar="SEC",
         help="wait before the first epoch of a GPU that tells its power, to measure the idle power",
@@ -109,7 +116,7 @@ def make_spec(values: dict[str, object]) -> RunSpec:
     """
     chosen = {f.name: values[f.name] for f in fields(RunSpec) if f.name in values}
     if chosen.get("data_dir"):
-        chosen["data_dir"] = str(Path(str(chosen["data_dir"])).expanduser().absolute())
+        chosen["data_dir"] = str(expanded(str(chosen["data_dir"])).absolute())
     return RunSpec(**chosen)  # type: ignore[arg-type]  # RunSpec checks its own fields
 
 
@@ -131,7 +138,7 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, RunSpec]:
     parser.add_argument("--batch_size", type=positive_int, default=DEFAULT.batch_size, help="images per step")
     for name in ("pipeline", "precision", "jit_compile"):
         parser.add_argument(f"--{name}", choices=SPEC_CHOICES[name], default=getattr(DEFAULT, name), help=HELP[name])
-    parser.add_argument("--seed", type=not_negative_int, default=DEFAULT.seed, help="of the weights and the shuffling")
+    parser.add_argument("--seed", type=seed_int, default=DEFAULT.seed, help="of the weights and the shuffling")
     add_data_flags(parser)
     parser.add_argument("--run_id", type=run_id_of, metavar="ID", help="names row and log (default: made up)")
     parser.add_argument(
@@ -195,7 +202,7 @@ def split_input(with_pipeline: RunRecord, on_device: RunRecord) -> dict[str, flo
 
 
 def output_printer() -> Callable[[bytes], None]:
-    """Shows what measuring processes print, on stderr: each line once, without TensorFlow's start-up messages.
+    """Shows what measuring processes print, on stderr: each line once, without colours and start-up messages.
 
     The log of each run has everything.
     """
@@ -205,7 +212,7 @@ def output_printer() -> Callable[[bytes], None]:
         for line in data.decode(errors="replace").splitlines():
             if line.strip() and line not in seen and not NOISE.match(line):
                 seen.add(line)
-                print(line, file=sys.stderr, flush=True)
+                print(terminal_text(without_colours(line)), file=sys.stderr, flush=True)
 
     return show
 
@@ -246,7 +253,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
 
     return run_command(work)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

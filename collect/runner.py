@@ -7,23 +7,25 @@ between models. The parent owns every file: the log, the JSON beside it and the 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
 import re
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
 from collect.child import CHILD, ChildReport, noted_interrupts, run_child
+from collect.kept import FAILED, LOGGED, free_name, kept_bytes, kept_files, lines_of_row, read_kept
 from collect.outcome import failure_of, record_of
+from collect.reserved import RunClaimedError, Space, claimed_run, reserved_space
 from collect.run_lines import epoch_line, is_shown, result_lines, started_line
 from collect.watch import Beside, Watch
-from epochcast.files import write_json_atomically
+from epochcast.files import make_folder
+from epochcast.locks import try_lock
 from epochcast.paths import failures_csv
 from epochcast.schema import (
     WARMUP_EPOCHS,
@@ -32,7 +34,7 @@ from epochcast.schema import (
     RunSpec,
     to_json_dict,
 )
-from epochcast.tables import append_row, check_appendable, read_table
+from epochcast.tables import DuplicateRunError, append_row, check_appendable, read_table
 
 DEFAULT = RunSpec()
 LATER_FIELDS = ("steps_per_execution", "target_ci", "max_epochs", "max_sec", "compile_cache")  # new in schema 2
@@ -41,10 +43,6 @@ RUN_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
 
 class RunRefusedError(ValueError):
     """The run can't be measured on this box as it was asked for; nothing was trained."""
-
-
-class RunClaimedError(ValueError):
-    """Another process is measuring this run_id at this moment."""
 
 
 class RunExistsError(ValueError):
@@ -75,12 +73,11 @@ def claimed_log(log_dir: Path, run_id: str) -> Iterator[IO[bytes]]:
     Raises:
         RunClaimedError: if another process holds it.
     """
-    log_dir.mkdir(parents=True, exist_ok=True)
-    with (log_dir / f"{run_id}.txt").open("ab", buffering=0) as log:
-        try:
-            fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RunClaimedError(f"run {run_id} is being measured by another process.") from None
+    make_folder(log_dir)
+    path = log_dir / f"{run_id}.txt"
+    with path.open("ab", buffering=0) as log:
+        if not try_lock(log.fileno(), path):
+            raise RunClaimedError(f"run {run_id} is being measured by another process.")
         yield log
 
 
@@ -111,7 +108,7 @@ def run(
         RunClaimedError: if another process is measuring this run_id.
         RunExistsError: if the table holds this run_id already.
         ValueError, OSError: if the table can't take the row, found before anything is measured.
-        OSError: if the row could not be appended after all; it is then in `log_dir/<run_id>.json` and in the message.
+        OSError: if the row could not be appended after all; the message says where it is kept.
     """
     if not RUN_ID.fullmatch(run_id):
         raise ValueError(f"run_id {run_id!r} names files: use only letters, digits, '.', '_' and '-'.")
@@ -122,27 +119,35 @@ def run(
     with contextlib.ExitStack() as stack:
         if interrupts is None:
             interrupts = stack.enter_context(noted_interrupts())
+        stack.enter_context(claimed_run(runs, run_id))
         log = stack.enter_context(claimed_log(log_dir, run_id))
         _check_is_new(run_id, runs, log_dir)
+        space = stack.enter_context(reserved_space(spec, runs, log_dir))
 
-        def tell(line: str) -> None:
+        def note(line: str) -> None:
             with contextlib.suppress(OSError):  # a full disk does not end a measurement
                 log.write(f"{line}\n".encode(errors="replace"))
-            with contextlib.suppress(OSError):  # nor does a reader of our output that left
+
+        def tell(line: str) -> None:
+            note(line)
+            with contextlib.suppress(Exception):  # nor does a reader of our output that left, or can't show it
                 say(line)
 
         def take_output(data: bytes) -> None:
             with contextlib.suppress(OSError):
                 log.write(data)
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(Exception):
                 on_output(data)
 
         def take_event(event: dict[str, Any]) -> None:
-            watch.take(event)
-            if event["event"] == "started":
-                tell(started_line(spec, event))
-            elif event["event"] == "epoch" and is_shown(spec, watch.n_epochs):
-                tell(epoch_line(spec, watch.n_epochs, event))
+            try:
+                watch.take(event)
+                if event["event"] == "started":
+                    tell(started_line(spec, event))
+                elif event["event"] == "epoch" and is_shown(spec, watch.n_epochs):
+                    tell(epoch_line(spec, watch.n_epochs, event))
+            except Exception as error:  # what can't be shown, or watched, is measured all the same
+                note(f"WARNING: {type(error).__name__}: {error}")
 
         watch = stack.enter_context(Watch(spec, log_dir / f"{run_id}.energy.csv"))
         report = run_child(
@@ -155,78 +160,138 @@ def run(
             idle_sec=idle_sec if watch.tells_power else 0.0,
             on_start=watch.started,
         )
-        if report.refusal is not None:
+        for odd in report.odd:
+            tell(f"WARNING: passed over from the measuring process: {odd}")
+        if report.refusal is not None and report.fault is None:
             raise RunRefusedError(report.refusal)
-        if report.done is None or not report.epoch_times[WARMUP_EPOCHS:]:
-            failure = failure_of(spec, report, run_id, grid_id)
-            append_row(failures, failure)
-            tell(f"FAILED: {json.dumps(to_json_dict(failure))}")
-            return failure
-        try:
-            beside = watch.beside(report)
-            record = record_of(spec, report, run_id, grid_id, beside)
-        except Exception as error:  # whatever a driver said: what was timed is not lost by it
-            tell(f"WARNING: what went on beside the run is not known: {type(error).__name__}: {error}")
-            beside = Beside()
-            record = record_of(spec, report, run_id, grid_id, beside)
+        record, beside, left_out = _outcome(spec, report, run_id, grid_id, watch)
+        for problem in left_out:
+            tell(f"WARNING: {problem}")
+        space.release_row()
+        if isinstance(record, FailureRecord):
+            tell(f"{FAILED}{json.dumps(to_json_dict(record))}")
+            _append_failure(record, failures, note)
+            return record
         for line in result_lines(record):
             tell(line)
-        _keep(record, spec, report, beside, runs, log_dir, tell)
+        kept = {
+            "table": str(runs),
+            "row": to_json_dict(record),
+            "spec": asdict(spec),
+            "data_origin": report.started.get("data_origin"),
+            "framework": (report.done or {}).get("framework"),
+            "environment": beside.environment,
+            "epoch_edges_sec": [None if edges is None else list(edges) for edges in report.edges],
+            "problems": {**((report.done or {}).get("problems") or {}), "row": left_out, "events": report.odd},
+        }
+        _keep(record, kept, runs, free_name(log_dir, run_id), space, note, tell)
         return record
+
+
+def _outcome(
+    spec: RunSpec, report: ChildReport, run_id: str, grid_id: str | None, watch: Watch
+) -> tuple[RunRecord | FailureRecord, Beside, list[str]]:
+    """What a run comes to: a row, or a failure that holds the epochs timed; and what is not known of it, and why.
+
+    A process that dies after its last epoch has measured all that a row needs.
+    """
+    has_ended = report.done is not None or (
+        report.timed is not None and not report.was_interrupted and not report.was_timeout
+    )
+    if report.fault is not None or not has_ended or not report.epoch_times[WARMUP_EPOCHS:]:
+        return failure_of(spec, report, run_id, grid_id), Beside(), []
+    problems = []
+    if report.done is None:
+        failure = failure_of(spec, report, run_id, grid_id)
+        problems.append(f"the process died after its last epoch, before its evaluation: {failure.message}")
+    try:
+        beside = watch.beside(report)
+        record, left_out = record_of(spec, report, run_id, grid_id, beside)
+        return record, beside, problems + left_out
+    except Exception as error:  # whatever a driver said: what was timed is not lost by it
+        problems.append(f"what went on beside the run is not known: {type(error).__name__}: {error}")
+    try:
+        record, left_out = record_of(spec, report, run_id, grid_id, Beside())
+        return record, Beside(), problems + left_out
+    except Exception as error:
+        return failure_of(spec, report, run_id, grid_id, problem=str(error)), Beside(), problems
 
 
 def _check_is_new(run_id: str, runs: Path, log_dir: Path) -> None:
     """Raise unless the run is in the table neither now nor, kept in its JSON, after a recovery. The claim is held."""
     if any(row.run_id == run_id for row in read_table(runs, RunRecord)):
         raise RunExistsError(f"{runs} holds a run {run_id} already. Choose another --run_id, or leave it out.")
-    sidecar = log_dir / f"{run_id}.json"
+    for path in kept_files(log_dir, run_id):
+        try:
+            table = read_kept(path).table
+        except (OSError, ValueError):
+            continue  # none that a recovery could use; it is not written over
+        if table is not None and table.resolve() == runs.resolve():
+            raise ValueError(
+                f"{path} keeps a finished run {run_id} that is not in {runs}. Append it with `epochcast recover`, or "
+                "choose another --run_id."
+            )
+
+
+def _append_failure(failure: FailureRecord, failures: Path, note: Callable[[str], None]) -> None:
     try:
-        table = Path(json.loads(sidecar.read_bytes())["table"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return  # there is none, or none that a recovery could use
-    if table.resolve() == runs.resolve():
-        raise ValueError(
-            f"{sidecar} keeps a finished run {run_id} that is not in {runs}. Append it with `epochcast recover`, or "
-            "choose another --run_id."
-        )
+        append_row(failures, failure)
+    except (OSError, ValueError) as error:
+        lines = lines_of_row(FAILED, to_json_dict(failure), failures)
+        note("\n".join(lines))
+        _print_last_copy(lines)
+        raise OSError(
+            f"the run {failure.run_id} ended as {failure.status} and could not be noted in {failures}: {error}. The "
+            "FAILED line above holds its epochs: mend that, save the line to a file, and say `epochcast recover --log "
+            "FILE`."
+        ) from error
 
 
 def _keep(
     record: RunRecord,
-    spec: RunSpec,
-    report: ChildReport,
-    beside: Beside,
+    kept: Mapping[str, Any],
     runs: Path,
-    log_dir: Path,
+    sidecar: Path,
+    space: Space,
+    note: Callable[[str], None],
     tell: Callable[[str], None],
 ) -> None:
     """Put a finished run where it can't be lost: its JSON first, then the table, then the log."""
-    row = to_json_dict(record)
-    sidecar = log_dir / f"{record.run_id}.json"
-    kept = {
-        "table": str(runs),
-        "row": row,
-        "spec": asdict(spec),
-        "data_origin": report.started.get("data_origin"),
-        "framework": (report.done or {}).get("framework"),
-        "environment": beside.environment,
-        "epoch_edges_sec": report.edges,
-    }
     sidecar_problem = table_problem = None
     try:
-        write_json_atomically(sidecar, kept)
-    except OSError as error:
+        space.write_json(sidecar, kept_bytes(kept))
+    except (OSError, ValueError) as error:
         sidecar_problem = error
     try:
         append_row(runs, record)
     except (OSError, ValueError) as error:
         table_problem = error
-    tell(f"LOGGED: {json.dumps(row)}")
+    table_line, row_line = lines_of_row(LOGGED, kept["row"], runs)
+    note(table_line)
+    tell(row_line)
     if table_problem is None:
         if sidecar_problem is not None:
             tell(f"WARNING: {sidecar_problem}; the row is in the table all the same")
         return
+    if isinstance(table_problem, DuplicateRunError):
+        raise RunExistsError(
+            f"{table_problem} Another process measured it meanwhile; this one is kept in {sidecar} and not appended."
+        )
     rescue = f"It is kept in {sidecar}: mend that, then say `epochcast recover`."
     if sidecar_problem is not None:
-        rescue = f"Neither could {sidecar} be written: the LOGGED line above is the only copy, keep it."
+        _print_last_copy([table_line, row_line])  # whatever the caller does with our lines
+        rescue = (
+            f"Neither could {sidecar} be written: the LOGGED line above is the only copy. Save it to a file, mend "
+            "that, then say `epochcast recover --log FILE`."
+        )
     raise OSError(f"the finished run {record.run_id} is not in {runs}: {table_problem}. {rescue}") from table_problem
+
+
+def _print_last_copy(lines: Sequence[str]) -> None:
+    """Print on the standard error stream itself, or where that fails on the standard output."""
+    data = "".join(f"{line}\n" for line in lines).encode(errors="backslashreplace")
+    for descriptor in (2, 1):
+        with contextlib.suppress(OSError), os.fdopen(descriptor, "wb", closefd=False) as stream:
+            stream.write(data)
+            stream.flush()
+            return

@@ -10,7 +10,8 @@ from typing import Protocol
 from collect.child import CHILD, noted_interrupts
 from collect.grid import PlannedRun
 from collect.recover import recover
-from collect.runner import RunClaimedError, RunExistsError, run
+from collect.reserved import RunClaimedError
+from collect.runner import RunExistsError, run
 from epochcast.cli import significant
 from epochcast.schema import FailureRecord, RunRecord
 from epochcast.tables import check_appendable

@@ -9,10 +9,11 @@ import math
 import os
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from collect.child import ChildReport
 from epochcast.assumptions import device_kind_of
@@ -20,12 +21,13 @@ from epochcast.energy import EnergyReading
 from epochcast.environment import cpu_count, snapshot
 from epochcast.host import cpu_quota_cores, memory_bytes
 from epochcast.host_load import HostCpu, host_cpu_times, is_busy_host, other_cores
-from epochcast.nvml import Nvml, NvmlGpu, open_nvml, visible_gpu
+from epochcast.nvml import Nvml, NvmlGpu, nvml_problem, open_nvml, visible_gpu
 from epochcast.power import PowerMeter
 from epochcast.schema import WARMUP_EPOCHS, RunSpec
 
 HOST_PERIOD_SEC = 0.5
 PATIENCE_SEC = 2.0  # with a driver that does not answer
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +48,14 @@ class Watch:
     """
 
     def __init__(self, spec: RunSpec, checkpoint: Path) -> None:
+        self._problems: list[str] = []
         self._nvml: Nvml | None = open_nvml()
-        self._gpu: NvmlGpu | None = visible_gpu(self._nvml, spec.device) if self._nvml is not None else None
+        nvml = self._nvml
+        self._gpu: NvmlGpu | None = None if nvml is None else self._try(lambda: visible_gpu(nvml, spec.device))
+        if nvml is None and (problem := nvml_problem()) is not None:
+            self._problems.append(problem)
         self._meter = PowerMeter(self._gpu, checkpoint=checkpoint if self._gpu is not None else None)
-        self._before = snapshot(self._gpu, self._nvml)
+        self._before = self._try(lambda: snapshot(self._gpu, self._nvml)) or {}
         self._after: dict[str, Any] = {}
         self._pid: int | None = None
         self.n_epochs = 0
@@ -91,9 +97,14 @@ class Watch:
         """What was seen of a run that finished, over the block of its timed epochs."""
         kind = device_kind_of(report.started["device_name"])
         others = other_cores(*self._host)
-        start, end = report.edges[WARMUP_EPOCHS][0], report.edges[-1][1]
-        reading = self._meter.reading(
-            start, end, len(report.edges) - WARMUP_EPOCHS, idle=report.idle_edges, own_pids=self._own_pids()
+        first, last = report.edges[WARMUP_EPOCHS], report.edges[-1]
+        if first is None or last is None:
+            raise ValueError("the measuring process did not say when its epochs began and ended")
+        start, end = first[0], last[1]
+        n_epochs, own_pids = len(report.edges) - WARMUP_EPOCHS, self._own_pids()
+        reading = (
+            self._try(lambda: self._meter.reading(start, end, n_epochs, idle=report.idle_edges, own_pids=own_pids))
+            or EnergyReading()
         )
         if kind == "cpu":  # also on a box with a GPU that the framework was kept from: its energy is not the run's
             reading = EnergyReading(cpu_energy_j=reading.cpu_energy_j)
@@ -104,19 +115,30 @@ class Watch:
         if kind == "cpu":
             device_bytes = memory_bytes()[0]
         else:
-            device_bytes = (self._before["gpu"] or {}).get("memory_total_bytes")
+            device_bytes = (self._before.get("gpu") or {}).get("memory_total_bytes")
         idle_sec = None if report.idle_edges is None else report.idle_edges[1] - report.idle_edges[0]
         columns |= {
             "host_busy_cores": others,
             "idle_sec": idle_sec,
             "driver_version": self._nvml.driver_version if self._nvml is not None and self._gpu is not None else None,
             "device_memory_bytes": device_bytes,
-            "git_commit": self._before["git_commit"],  # the code that was started
+            "git_commit": self._before.get("git_commit"),  # the code that was started
         }
-        return Beside(columns, frozenset(flags), {"before": self._before, "after": self._after})
+        found = self._meter.problems.items()
+        problems = [*self._problems, *(f"{n} x {problem}" if n > 1 else problem for problem, n in found)]
+        environment = {"before": self._before, "after": self._after, "problems": problems}
+        return Beside(columns, frozenset(flags), environment)
+
+    def _try(self, ask: Callable[[], Answer]) -> Answer | None:
+        """The answer of a driver or the system; None of any failure, whose words go to the run's JSON."""
+        try:
+            return ask()
+        except Exception as error:  # whatever it is, the run is measured
+            self._problems.append(f"{type(error).__name__}: {error}")
+            return None
 
     def _look_again(self) -> None:
-        self._after = snapshot(self._gpu, self._nvml)
+        self._after = self._try(lambda: snapshot(self._gpu, self._nvml)) or {}
 
     def _host_now(self) -> HostCpu | None:
         return host_cpu_times(() if self._pid is None else (self._pid,))

@@ -1,15 +1,20 @@
 """The one door: `epochcast <sub-command>`, and the two commands that have names of their own.
 
 A sub-command's module is imported only when it is called, after the folder that holds our stages has been put first on
-the import path: a user's own `model.py` or `collect/` in the working directory is not mistaken for ours.
+the import path: a user's own `model.py` or `collect/` in the working directory is not mistaken for ours. Everything but
+the start of Python happens inside `epochcast.guard`: whatever goes wrong is one sentence and an exit code.
 """
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Sequence
-from importlib import import_module
-from pathlib import Path
+
+from epochcast.guard import guarded, interruptible, own_process
+
+TYPE_CHECKING = False  # of `typing`, which takes longer to import than all of this
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 COMMANDS = {  # name: (module, what a user does with it)
     "demo": ("planner.demo", "measure a small grid on this box, learn from it, predict and plan (make run)"),
@@ -34,22 +39,32 @@ COMMANDS = {  # name: (module, what a user does with it)
 }
 
 
-def _call(module: str, argv: Sequence[str] | None) -> int:
-    ours = str(Path(__file__).resolve().parents[1])
+def _main_of(module: str) -> Callable[..., int]:
+    """The `main` of a module of ours, whatever the working directory holds."""
+    from importlib import import_module
+
+    ours = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120  # before any import
     if sys.path[:1] != [ours]:
         sys.path.insert(0, ours)
-    code: int = import_module(module).main(argv)
-    return code
+    found: Callable[..., int] = import_module(module).main
+    return found
 
 
 def predict_perf() -> int:
     """Entry point of the command `predict_perf`."""
-    return _call("model.predict_perf", None)
+    return own_process(lambda: _main_of("model.predict_perf")())
 
 
 def dp_budget_planner() -> int:
     """Entry point of the command `dp_budget_planner`."""
-    return _call("planner.dp_budget_planner", None)
+    return own_process(lambda: _main_of("planner.dp_budget_planner")())
+
+
+def run_by_path(script: str) -> int:
+    """Entry point of a script that is run by its path, given as `__file__`: the module of that file, as imported."""
+    folder, name = os.path.split(os.path.splitext(os.path.realpath(script))[0])  # noqa: PTH122
+    module = f"{os.path.basename(folder)}.{name}"  # noqa: PTH119
+    return own_process(lambda: interruptible(_main_of(module)))
 
 
 def help_text() -> str:
@@ -72,7 +87,13 @@ def help_text() -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    """Run a sub-command; without `argv` that of this process, whose streams and Ctrl-C are then looked after too."""
+    if argv is None:
+        return own_process(lambda: _dispatch(sys.argv[1:]))
+    return guarded(lambda: _dispatch(list(argv)))
+
+
+def _dispatch(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(help_text())
         return 0 if arguments else 2
@@ -82,9 +103,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"epochcast {__version__}")
         return 0
     if arguments[0] not in COMMANDS:
-        print(f"error: no command {arguments[0]!r}; use one of {', '.join(COMMANDS)}.", file=sys.stderr)
+        print(f"error: no command {arguments[0][:60]!r}; use one of {', '.join(COMMANDS)}.", file=sys.stderr)
         return 2
-    return _call(COMMANDS[arguments[0]][0], arguments[1:])
+    return _main_of(COMMANDS[arguments[0]][0])(arguments[1:])
 
 
 if __name__ == "__main__":

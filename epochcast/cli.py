@@ -6,134 +6,231 @@ import argparse
 import json
 import logging
 import math
-import os
 import re
-import signal
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from pathlib import Path
 from typing import Any, NoReturn
 
-from epochcast.paths import home, runs_agg_csv
+from epochcast.guard import EXIT_USAGE, interruptible
+from epochcast.paths import expanded, home, runs_agg_csv
+from epochcast.text_sinks import escaped_output, one_line, terminal_text
 
-EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 128 + signal.SIGINT
 LONGEST_LIST = 10_000  # values of one flag; more is a slip of the pen
-_NUMBER = r"(\d+(?:\.\d+)?)"
+LARGEST_COUNT = 10**9
+LARGEST_PARAMS = 10**15
+LARGEST_SEED = 2**32 - 1  # of NumPy, Keras and scikit-learn
+MOST_REPEATS = 1_000
+LEAST_NUMBER, LARGEST_NUMBER = 1e-15, 1e15  # beyond them quotients and sums of nanoseconds are no numbers any more
+LONGEST_SEC = 1e10  # three centuries
+MOST_MEMORY_BYTES = 10**18
+_NUMBER = r"([0-9]+(?:\.[0-9]+)?)"
 _DURATION = re.compile(
     rf"(?:{_NUMBER}w)?(?:{_NUMBER}d)?(?:{_NUMBER}h)?(?:{_NUMBER}m)?(?:{_NUMBER}s)?"
 )  # 1h30 could mean minutes: refused
 _MEMORY_UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _MEMORY_UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 _MEMORY = re.compile(rf"{_NUMBER}\s*(B|[KMGT]i?B)?", re.IGNORECASE)
+FIGURES = (".png", ".svg")
 
 
 # --- argument types: each raises ArgumentTypeError, which argparse turns into one line and exit code 2 ----------------
 
 
-def _int_of_at_least(least: int, text: str) -> int:
+def shown(text: str, most: int = 60) -> str:
+    """A value as an error message quotes it: escaped, and cut where it is long."""
+    return repr(text) if len(text) <= most else f"{text[:most]!r}... ({len(text)} characters)"
+
+
+def _whole(text: str, least: int, most: int) -> int:
     try:
-        value = int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least {least}, got {text!r}") from None
+        value = int(text) if text.isascii() else None
+    except ValueError:  # of over 4300 digits too
+        value = None
+    if value is None:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least {least}, got {shown(text)}")
     if value < least:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least {least}, got {value}")
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least {least}, got {text.strip()[:60]}")
+    if value > most:
+        raise argparse.ArgumentTypeError(f"at most {most:,}, got {shown(text)}")
+    return value
+
+
+def _number(text: str, least: float, what: str, most: float) -> float:
+    try:
+        value = float(text) if text.isascii() else None
+    except ValueError:
+        value = None
+    if value is None:
+        raise argparse.ArgumentTypeError(f"expected a {what}, got {shown(text)}")
+    if not (math.isfinite(value) and value >= least):
+        raise argparse.ArgumentTypeError(f"expected a finite {what}, got {text.strip()[:60]}")
+    if value > most:
+        raise argparse.ArgumentTypeError(f"at most {most:g}, got {shown(text)}")
     return value
 
 
 def positive_int(text: str) -> int:
     """A whole number of at least 1."""
-    return _int_of_at_least(1, text)
+    return _whole(text, 1, LARGEST_COUNT)
 
 
 def not_negative_int(text: str) -> int:
     """A whole number of at least 0."""
-    return _int_of_at_least(0, text)
+    return _whole(text, 0, LARGEST_COUNT)
+
+
+def params_int(text: str) -> int:
+    """A number of parameters."""
+    return _whole(text, 1, LARGEST_PARAMS)
+
+
+def seed_int(text: str) -> int:
+    """A whole number that seeds random draws."""
+    return _whole(text, 0, LARGEST_SEED)
+
+
+def repeats_int(text: str) -> int:
+    """How often the same is done."""
+    return _whole(text, 1, MOST_REPEATS)
 
 
 def not_negative_float(text: str) -> float:
     """A finite number of at least 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"expected a number of at least 0, got {text!r}") from None
-    if not (math.isfinite(value) and value >= 0):
-        raise argparse.ArgumentTypeError(f"expected a finite number of at least 0, got {text}")
-    return value
+    return _number(text, 0.0, "number of at least 0", LARGEST_NUMBER)
 
 
 def positive_float(text: str) -> float:
     """A finite number above 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}") from None
-    if not (math.isfinite(value) and value > 0):
-        raise argparse.ArgumentTypeError(f"expected a finite number above 0, got {text}")
-    return value
+    return _number(text, LEAST_NUMBER, "number above 0", LARGEST_NUMBER)
+
+
+def positive_sec(text: str) -> float:
+    """A number of seconds above 0."""
+    return _number(text, LEAST_NUMBER, "number above 0", LONGEST_SEC)
+
+
+def not_negative_sec(text: str) -> float:
+    """A number of seconds of at least 0."""
+    return _number(text, 0.0, "number of at least 0", LONGEST_SEC)
 
 
 def fraction(text: str) -> float:
     """A number between 0 and 1."""
     value = not_negative_float(text)
     if value > 1:
-        raise argparse.ArgumentTypeError(f"expected a number between 0 and 1, got {text}")
+        raise argparse.ArgumentTypeError(f"expected a number between 0 and 1, got {shown(text)}")
     return value
 
 
 def duration_sec(text: str) -> float:
     """Seconds from `90`, `90s`, `15m`, `1h30m`, `2d`, `1w`."""
     if re.fullmatch(_NUMBER, text.strip()):
-        return positive_float(text)
+        return positive_sec(text)
     match = _DURATION.fullmatch(text.strip())
     if not match or not any(match.groups()):
-        raise argparse.ArgumentTypeError(f"expected a duration such as 90, 90s, 15m, 1h30m or 2d, got {text!r}")
+        raise argparse.ArgumentTypeError(f"expected a duration such as 90, 90s, 15m, 1h30m or 2d, got {shown(text)}")
     weeks, days, hours, minutes, seconds = (float(part or 0) for part in match.groups())
-    return positive_float(str(604_800 * weeks + 86_400 * days + 3600 * hours + 60 * minutes + seconds))
+    return positive_sec(str(604_800 * weeks + 86_400 * days + 3600 * hours + 60 * minutes + seconds))
 
 
 def memory_size(text: str) -> int:
     """Bytes from `80GB` (10^9), `79.2GiB` (2^30), `512MB`, `512MiB` or a plain number of bytes."""
     match = _MEMORY.fullmatch(text.strip())
     if not match:
-        raise argparse.ArgumentTypeError(f"expected a size of memory such as 80GB or 74.5GiB, got {text!r}")
-    return int(positive_float(str(float(match[1]) * _MEMORY_UNITS[(match[2] or "B").upper()]))) or 1
+        raise argparse.ArgumentTypeError(f"expected a size of memory such as 80GB or 74.5GiB, got {shown(text)}")
+    size = float(match[1]) * _MEMORY_UNITS[(match[2] or "B").upper()]
+    return int(_number(repr(size), LEAST_NUMBER, "size above 0", MOST_MEMORY_BYTES)) or 1
+
+
+def path_of(text: str) -> Path:
+    """A path; `~` at its beginning is a home folder."""
+    if not text or "\0" in text:
+        raise argparse.ArgumentTypeError(f"expected a path, got {shown(text)}")
+    try:
+        return expanded(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def figure_path(text: str) -> Path:
+    """A path of a figure to write."""
+    if (path := path_of(text)).suffix not in FIGURES:
+        raise argparse.ArgumentTypeError(f"{shown(text)}: the name must end in {' or '.join(FIGURES)}")
+    return path
 
 
 def int_list(text: str) -> list[int]:
     """Whole numbers from `64,128,256`, `64:2048:x2` (doubling), `2:5` (counting by one), or a mixture, each once."""
     values: list[int] = []
     for part in text.split(","):
-        bounds = part.strip().split(":")
-        if len(bounds) == 1:
-            values.append(positive_int(bounds[0]))
-            continue
-        step = bounds[2] if len(bounds) == 3 else "1"
-        is_factor = step.startswith("x")
-        if len(bounds) > 3 or not re.fullmatch(r"x?\d+", step) or int(step.removeprefix("x")) < 1 + is_factor:
-            raise argparse.ArgumentTypeError(f"expected LOW:HIGH, LOW:HIGH:STEP or LOW:HIGH:xFACTOR, got {part!r}")
-        value, high = positive_int(bounds[0]), positive_int(bounds[1])
-        if value > high:
-            raise argparse.ArgumentTypeError(f"the range {part!r} is empty: {value} is above {high}")
-        while value <= high:
-            values.append(value)
-            value = value * int(step[1:]) if is_factor else value + int(step)
-            if len(values) > LONGEST_LIST:
-                raise argparse.ArgumentTypeError(f"the range {part!r} has more than {LONGEST_LIST} values")
+        values += _range(part)
+        if len(values) > LONGEST_LIST:
+            raise argparse.ArgumentTypeError(f"more than {LONGEST_LIST} values")
     return list(dict.fromkeys(values))
 
 
+def _range(part: str) -> list[int]:
+    bounds = part.strip().split(":")
+    if len(bounds) == 1:
+        return [positive_int(bounds[0])]
+    step = bounds[2] if len(bounds) == 3 else "1"
+    is_factor = step.startswith("x")
+    if len(bounds) > 3 or not re.fullmatch(r"x?[0-9]{1,20}", step) or int(step.removeprefix("x")) < 1 + is_factor:
+        raise argparse.ArgumentTypeError(f"expected LOW:HIGH, LOW:HIGH:STEP or LOW:HIGH:xFACTOR, got {shown(part)}")
+    # a high end beyond any count is no mistake of its own: too many values are, or the range ends before it
+    value, high = positive_int(bounds[0]), _whole(bounds[1], 1, LARGEST_COUNT**2)
+    if value > high:
+        raise argparse.ArgumentTypeError(f"the range {shown(part)} is empty: {value} is above {high}")
+    values = []
+    while value <= high:
+        values.append(value)
+        value = value * int(step[1:]) if is_factor else value + int(step)
+        if len(values) > LONGEST_LIST:
+            raise argparse.ArgumentTypeError(f"the range {shown(part)} has more than {LONGEST_LIST} values")
+    positive_int(str(values[-1]))
+    return values
+
+
 def filter_of(text: str) -> dict[str, str]:
-    """A filter from `depth=3,base_filters=32`: every pair must hold."""
-    pairs = {}
+    """A filter from `depth=3,base_filters=32`: every pair must hold. Repeated, such a flag is for either of them."""
+    return _pairs(text, "repeat the flag for either")
+
+
+def conditions_of(text: str) -> dict[str, str]:
+    """Conditions from `backend=jax,tf32=on`: every pair must hold, of a repeated flag too (`AllPairs`)."""
+    return _pairs(text, "one value can hold")
+
+
+def _pairs(text: str, remedy: str) -> dict[str, str]:
+    pairs: dict[str, str] = {}
     for part in text.split(","):
         name, separator, value = part.partition("=")
         if not separator or not name.strip():
-            raise argparse.ArgumentTypeError(f"expected NAME=VALUE[,NAME=VALUE...], got {text!r}")
+            raise argparse.ArgumentTypeError(f"expected NAME=VALUE[,NAME=VALUE...], got {shown(text)}")
         if name.strip() in pairs:
-            raise argparse.ArgumentTypeError(f"{name.strip()} stands twice in {text!r}; repeat the flag for either")
+            raise argparse.ArgumentTypeError(f"{name.strip()} stands twice in {shown(text)}; {remedy}")
         pairs[name.strip()] = value.strip()
     return pairs
+
+
+class AllPairs(argparse.Action):
+    """What a repeated flag of NAME=VALUE pairs says together: every pair must hold, so a name has one value."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,  # argparse: whatever the flag's type returns
+        option_string: str | None = None,
+    ) -> None:
+        before: dict[str, str] = getattr(namespace, self.dest) or {}
+        for name, value in values.items():
+            if before.get(name, value) != value:
+                both = f"{shown(before[name])} and {shown(value)}"
+                raise argparse.ArgumentError(self, f"{name} can't be both {both}: of repeated flags every pair holds")
+        setattr(namespace, self.dest, {**before, **values})
 
 
 def matches(row: Any, filters: Iterable[Mapping[str, str]]) -> bool:
@@ -170,13 +267,22 @@ class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescrip
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         is_told = "default:" in (action.help or "")
-        nothing_to_tell = action.default is None or action.default is False
+        nothing_to_tell = action.default is None or action.default is False or action.default == {}
         return action.help if is_told or nothing_to_tell else super()._get_help_string(action)
 
 
 class _Parser(argparse.ArgumentParser):
+    def _print_message(self, message: str, file: Any = None) -> None:  # a stream, None: standard error
+        super()._print_message(terminal_text(message), file)
+
     def error(self, message: str) -> NoReturn:
         self.exit(EXIT_USAGE, f"error: {message}\nSee {self.prog} --help.\n")
+
+    def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:  # Any: of argparse's own
+        """As argparse's, which takes the value of `--flag=--` for none at all and gives an empty list."""
+        if action.option_strings and arg_strings == ["--"]:
+            raise argparse.ArgumentError(action, "expected a value, got '--'")
+        return super()._get_values(action, arg_strings)  # type: ignore[misc]  # it has no public name
 
 
 def make_parser(prog: str, description: str, example: str) -> argparse.ArgumentParser:
@@ -194,14 +300,18 @@ def add_json_flag(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of lines")
 
 
-def add_conditions_flag(parser: argparse._ActionsContainer) -> None:
+def add_conditions_flag(
+    parser: argparse._ActionsContainer,
+    what: str = "use only rows measured under these conditions, e.g. backend=jax,precision=float32",
+) -> None:
+    """A flag whose pairs, of all its repeats, must all hold."""
     parser.add_argument(
         "--conditions",
-        type=filter_of,
-        action="append",
-        default=[],
+        type=conditions_of,
+        action=AllPairs,
+        default={},
         metavar="NAME=VALUE[,...]",
-        help="use only rows measured under these conditions, e.g. backend=jax,precision=float32",
+        help=f"{what}; may be repeated: every pair must hold",
     )
 
 
@@ -212,7 +322,7 @@ def add_table_flags(parser: argparse._ActionsContainer, is_optional: bool = Fals
     """
     if is_optional:
         what = "table of averages; default: results/runs_agg.csv, if anything is measured"
-        parser.add_argument("--runs_agg", type=Path, metavar="PATH", help=what)
+        parser.add_argument("--runs_agg", type=path_of, metavar="PATH", help=what)
     else:
         path_flag(parser, "--runs_agg", runs_agg_csv, "table of averages; made anew where its runs.csv has changed")
     parser.add_argument("--frozen", action="store_true", help="refuse a table that is out of date")
@@ -221,37 +331,17 @@ def add_table_flags(parser: argparse._ActionsContainer, is_optional: bool = Fals
 
 def path_flag(parser: argparse._ActionsContainer, name: str, default: Callable[[], Path], what: str) -> None:
     """A flag for a path whose default lies below `home()` and is looked up when the command runs."""
-    parser.add_argument(name, type=Path, default=default(), metavar="PATH", help=what)
+    parser.add_argument(name, type=path_of, default=default(), metavar="PATH", help=what)
 
 
 # --- running a command ------------------------------------------------------------------------------------------------
 
 
+@escaped_output()
 def run_command(work: Callable[[], int]) -> int:
-    """The exit code of `work`; what the user can mend becomes one line on stderr. EPOCHCAST_DEBUG=1 shows the trace."""
+    """The exit code of `work`; what it raises becomes one sentence on stderr, and Ctrl-C `interrupted`."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
-    try:
-        code = work()
-        sys.stdout.flush()
-        return code
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left: nothing to say any more
-        return EXIT_FAILED
-    except (ValueError, OSError) as error:
-        if os.environ.get("EPOCHCAST_DEBUG"):
-            raise
-        print(f"error: {describe_error(error)}", file=sys.stderr)
-        return EXIT_FAILED
-
-
-def describe_error(error: BaseException) -> str:
-    """An exception as one line: the path first where the system names one."""
-    if isinstance(error, OSError) and isinstance(error.filename, str | bytes) and error.strerror:
-        return f"{Path(os.fsdecode(error.filename)).absolute()}: {error.strerror}."
-    return str(error) or type(error).__name__
+    return interruptible(work)
 
 
 def print_home() -> None:
@@ -292,10 +382,19 @@ def clock(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+def json_line(value: Any) -> str:
+    """A JSON value as `--json` prints it: one line that any reader of JSON takes.
+
+    Raises:
+        ValueError: for NaN and infinities, which JSON does not have.
+    """
+    return json.dumps(value, allow_nan=False)
+
+
 def print_answer(values: Mapping[str, Any], as_json: bool) -> None:
     """Print an answer: `name: value` lines with 3 significant figures, or one JSON object in full precision."""
     if as_json:
-        print(json.dumps(values, allow_nan=False))
+        print(json_line(values))
         return
     for name, value in values.items():
         if value is None:
@@ -303,13 +402,13 @@ def print_answer(values: Mapping[str, Any], as_json: bool) -> None:
         elif isinstance(value, float):
             text = significant(value)
         else:
-            text = str(value)
+            text = one_line(str(value))
         print(f"{name}: {text}")
 
 
 def cell_text(value: Any) -> str:
     """A table's cell: numbers with 3 significant figures, None as `-`."""
-    return "-" if value is None else significant(value) if isinstance(value, float) else str(value)
+    return "-" if value is None else significant(value) if isinstance(value, float) else one_line(str(value))
 
 
 def table_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

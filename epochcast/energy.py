@@ -6,23 +6,40 @@ power supply.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from statistics import median
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from epochcast.assumptions import assumption
 from epochcast.disturbance import is_throttled, throttle_words
-from epochcast.power_samples import Energy, PowerSample, between, counted, idle_power, polled, series, temperature_at
+from epochcast.hardware import tdp_w
+from epochcast.power_samples import (
+    Energy,
+    PowerSample,
+    between,
+    counted,
+    idle_power,
+    polled,
+    possible,
+    series,
+    temperature_at,
+)
 from epochcast.power_trace import longest_gap, time_weighted_mean
+from epochcast.sensor_bounds import MOST_BOARD_W, MOST_PACKAGE_W, MOST_PACKAGES, board_power_bounds, possible_limit_w
 
-METER_VERSION = 1  # a change that moves energies raises it
+if TYPE_CHECKING:
+    from epochcast.schema import RunRecord
+
+METER_VERSION = 2  # a change that moves energies raises it
 ENERGY_FLAGS = {  # name: what an energy so flagged tells
     "short_window": "under 10 s: too few readings of a counter that moves ten times a second",
     "gap": "more than five periods without a reading",
     "counter_poll_mismatch": "the energy counter and the polled power differ by more than 10 %",
     "counter_reset": "the energy counter went backwards (a driver reloaded): not used",
+    "counter_jump": "the energy counter grew faster than the board can draw: not used",
+    "impossible_power": "power that the board can't draw was read, and left out",
     "energy_partial": "a source failed on the way: not used",
     "mig_shared": "the GPU is cut into instances: the energy is that of all of them",
     "module_scope": "power of a whole module (GPU, CPU, memory), not of the board",
@@ -57,6 +74,12 @@ class Board:
     power_source: str | None  # nvml_poll_instant | nvml_poll_avg1s | None: no power reading
     is_mig: bool = False
     power_is_module: bool = False
+    tdp_w: float | None = None  # by the data sheet, where the facts know the board
+
+    @property
+    def power_bounds_w(self) -> tuple[float, float]:
+        """The least and the most that a reading of its power can be."""
+        return board_power_bounds(self.power_limit_w, self.tdp_w, self.power_is_module)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +118,13 @@ class EnergyReading:
 
 
 def read_energy(
-    board: Board | None, samples: Sequence[PowerSample], window: Window, *, is_shared: bool, period_sec: float
+    board: Board | None,
+    samples: Sequence[PowerSample],
+    window: Window,
+    *,
+    is_shared: bool,
+    period_sec: float,
+    tell: Callable[[str], None] = lambda problem: None,
 ) -> EnergyReading:
     """The energy of a window, and the GPU's state meanwhile.
 
@@ -104,13 +133,20 @@ def read_energy(
         samples: readings in the order of their times, from before the window to after it.
         is_shared: whether another process was on the GPU.
         period_sec: time between readings as intended.
+        tell: gets a sentence about readings that were left out.
     """
     start, end = window.start, window.end
-    cpu_energy_j = counted(samples, "cpu_j", start, end, GAP_PERIODS * STATE_EVERY * period_sec).joules
+    samples, left_out = possible(samples, (0.0, MOST_BOARD_W) if board is None else board.power_bounds_w)
+    most_cpu_w = MOST_PACKAGES * MOST_PACKAGE_W
+    cpu_energy_j = counted(samples, "cpu_j", start, end, GAP_PERIODS * STATE_EVERY * period_sec, most_cpu_w).joules
     if board is None:
         return EnergyReading(cpu_energy_j=cpu_energy_j)
     if board.has_counter or board.power_source is not None:
-        reading = _measured(board, samples, window, is_shared, period_sec)
+        n_left_out = sum(start <= time <= end for time in left_out)
+        if n_left_out:
+            least_w, most_w = board.power_bounds_w
+            tell(f"{n_left_out} readings of power left out: not from {least_w:.3g} to {most_w:.4g} W")
+        reading = _measured(board, samples, window, is_shared, period_sec, n_left_out)
     else:
         reading = _modelled(board, window)
     inside = between(samples, start, end)
@@ -132,7 +168,7 @@ def read_energy(
 
 
 def _measured(
-    board: Board, samples: Sequence[PowerSample], window: Window, is_shared: bool, period_sec: float
+    board: Board, samples: Sequence[PowerSample], window: Window, is_shared: bool, period_sec: float, n_left_out: int
 ) -> EnergyReading:
     """Energy by the counter, else by polled power; source `none` where neither covers the window."""
     start, end, n_epochs, idle = window
@@ -140,10 +176,13 @@ def _measured(
     inside = [time for time in times if start <= time <= end]
     dt_sec = median(later - earlier for earlier, later in pairwise(inside)) if len(inside) > 1 else None
     longest_sec = GAP_PERIODS * max(period_sec, dt_sec or 0.0)
-    counter = counted(samples, "counter_j", start, end, longest_sec) if board.has_counter else Energy(None)
+    most_w = board.power_bounds_w[1]
+    counter = counted(samples, "counter_j", start, end, longest_sec, most_w) if board.has_counter else Energy(None)
     poll = polled(samples, start, end, longest_sec) if board.power_source is not None else Energy(None)
     source, energy_j = ("nvml_counter", counter.joules) if counter.joules else (board.power_source, poll.joules)
-    flags = counter.faults if source == "nvml_counter" else counter.faults | poll.faults
+    flags = counter.faults
+    if source != "nvml_counter":
+        flags |= poll.faults | ({"impossible_power"} if n_left_out else set())
     if source is None or energy_j is None:
         return EnergyReading(energy_flags=_in_order(flags))
     max_gap_sec = longest_gap([sample.time_sec for sample in samples], start, end)
@@ -157,7 +196,7 @@ def _measured(
         "module_scope": board.power_is_module and source != "nvml_counter",
         "shared_gpu": is_shared,
     }
-    idle_power_w = None if idle is None else idle_power(samples, idle, longest_sec)
+    idle_power_w = None if idle is None else idle_power(samples, idle, longest_sec, most_w)
     return EnergyReading(
         energy_source=source,
         energy_estimated=0,
@@ -194,6 +233,20 @@ def _modelled(board: Board, window: Window) -> EnergyReading:
         energy_n_epochs=window.n_epochs,
         mean_power_w=middle_w,
     )
+
+
+def impossible_power(record: RunRecord) -> str | None:
+    """Why a row's board energy can't be right, by its power and its board; None if it can."""
+    tdp = tdp_w(record.device_name)
+    limit_w = possible_limit_w(record.power_limit_w, tdp)
+    least_w, most_w = board_power_bounds(limit_w, tdp, "module_scope" in record.energy_flags)
+    mean_w, peak_w = record.mean_power_w, record.max_power_w
+    if mean_w is not None and not least_w <= mean_w <= most_w:
+        return f"mean_power_w {mean_w:.4g}, where the board draws {least_w:.2g} to {most_w:.4g} W"
+    is_polled = (record.energy_source or "").startswith("nvml_poll")
+    if is_polled and peak_w is not None and peak_w > most_w:  # it is in the mean
+        return f"max_power_w {peak_w:.4g}, where the board draws at most {most_w:.4g} W"
+    return None
 
 
 def _in_order(flags: frozenset[str]) -> tuple[str, ...]:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import re
@@ -57,7 +58,7 @@ def cpu_name() -> str:
     """
     name = platform.processor() or platform.machine()
     try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
+        for line in Path("/proc/cpuinfo").read_text(errors="backslashreplace").splitlines():
             key, _, value = line.partition(":")
             if key.strip() == "model name":
                 name = value.strip()
@@ -71,10 +72,11 @@ def gpu_names() -> list[str]:
     """Model names of the NVIDIA GPUs that the driver lists, e.g. `NVIDIA A100 80GB PCIe`; empty without a driver."""
     names = []
     for information in sorted(NVIDIA_PROC.glob("gpus/*/information")):
-        for line in information.read_text().splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() == "Model":
-                names.append(value.strip())
+        with contextlib.suppress(OSError):  # a GPU that fell off the bus
+            for line in information.read_text(errors="backslashreplace").splitlines():
+                key, _, value = line.partition(":")
+                if key.strip() == "Model":
+                    names.append(value.strip())
     return names
 
 
@@ -86,7 +88,7 @@ def box_device_name() -> str:
 def driver_version() -> str | None:
     """The NVIDIA driver's version by the kernel's word, for a box whose driver library does not answer."""
     try:
-        version = re.search(r"\b\d{3,}\.\d[\d.]*", (NVIDIA_PROC / "version").read_text())
+        version = re.search(r"\b\d{3,}\.\d[\d.]*", (NVIDIA_PROC / "version").read_text(errors="replace"))
     except OSError:
         return None
     return None if version is None else version[0]
@@ -165,4 +167,5 @@ def _gpu_snapshot(gpu: NvmlGpu) -> dict[str, Any]:
         "ecc_enabled": gpu.ecc_enabled(),
         "mig_enabled": gpu.mig_enabled(),
         "persistence_enabled": gpu.persistence_enabled(),
+        "problems": dict(gpu.problems),  # last: of all the questions above
     }

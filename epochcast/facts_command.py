@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import json
 import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from epochcast.cli import add_json_flag, filter_of, make_parser, range_text, run_command, significant, table_text
+from epochcast.cli import (
+    add_json_flag,
+    filter_of,
+    json_line,
+    make_parser,
+    range_text,
+    run_command,
+    significant,
+    table_text,
+)
 from epochcast.fact_topics import TOPICS, Shown, Topic, chosen_rows, of_gpus, of_places, summary
 from epochcast.facts import Gpu, year_words
 from epochcast.hardware import GpuHere, find_gpu, seen_here
@@ -212,7 +220,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 answer["place"] = asdict(place)
             if not rows or "gpus" in rows:
                 answer["this_box"] = _here_json(here)
-            print(json.dumps(answer if rows else {"topics": summary(), **answer}))
+            print(json_line(answer if rows else {"topics": summary(), **answer}))
             return 0
         parts = [place_text(place)] if place is not None else []
         is_whole = not (arguments.gpu or place or arguments.filter or arguments.disagreements)

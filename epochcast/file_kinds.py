@@ -28,8 +28,8 @@ _OBJECTS = {
     "row": "the kept JSON of a finished run",
     "card_sha256": "a model card",
     "agg_sha256": "the source record of a table of averages",
+    "event": "a ledger",  # its first line has a plan_id too
     "plan_id": "a plan",
-    "event": "a ledger",
 }
 
 

@@ -26,14 +26,14 @@ _swept: set[Path] = set()
 # --- reading ---------------------------------------------------------------------------------------------------------
 
 
-def open_regular(path: Path) -> IO[bytes]:
+def open_regular(path: Path, *, follows_links: bool = True) -> IO[bytes]:
     """A file opened for reading; a pipe or a device is refused at once instead of being waited for.
 
     Raises:
         FileNotFoundError: if there is no such file.
         OSError: if it can't be read, or is no regular file.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follows_links else os.O_NOFOLLOW))
     try:
         mode = os.fstat(descriptor).st_mode
         if stat.S_ISDIR(mode):
@@ -214,13 +214,13 @@ def temporary_beside(path: Path) -> Iterator[tuple[IO[bytes], Path]]:
         with os.fdopen(descriptor, "wb") as file:
             with contextlib.suppress(NoLocksError):  # then nobody removes leftovers either
                 try_lock(descriptor, name)
-            if not _is_at(name, descriptor):
+            if not is_at(name, descriptor):
                 continue  # a sweeper had the lock first
             try:
                 yield file, name
             finally:
                 with contextlib.suppress(OSError):
-                    if _is_at(name, descriptor):
+                    if is_at(name, descriptor):
                         name.unlink()
             return
 
@@ -244,13 +244,13 @@ def _remove_if_free(path: Path) -> None:
     with contextlib.suppress(OSError):
         descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
-            if try_lock(descriptor, path) and _is_at(path, descriptor):
+            if try_lock(descriptor, path) and is_at(path, descriptor):
                 path.unlink()
         finally:
             os.close(descriptor)
 
 
-def _is_at(path: Path, descriptor: int) -> bool:
+def is_at(path: Path, descriptor: int) -> bool:
     """Whether an open file is the one of that name."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.stat())

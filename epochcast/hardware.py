@@ -158,6 +158,15 @@ def known_gpu(device_name: str | None) -> Gpu | None:
         return here.gpu if here is not None and here.name == device_name else None
 
 
+@functools.cache
+def tdp_w(device_name: str | None) -> float | None:
+    """The data sheet's power of a device as rows name it; None where it is not known. No driver is asked."""
+    try:
+        return None if device_name is None or device_kind_of(device_name) == "cpu" else find_gpu(device_name).tdp_w
+    except UnknownGpuError:
+        return None
+
+
 def arithmetic_of(precision: str, tf32: str | None, gpu: Gpu) -> str:
     """In what training multiplies on this GPU: one of `epochcast.facts.ARITHMETIC`.
 

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from epochcast.files import read_text
-
-LARGEST_WHOLE = 1 << 63  # more is no count of anything, and no float either once it has 309 digits
+from epochcast.validation import LARGEST_WHOLE
 
 
 def parse_json(text: str | bytes) -> Any:
@@ -70,6 +69,6 @@ def _finite(text: str) -> float:
 
 
 def _whole(text: str) -> int:
-    if len(text) > 20 or abs(value := int(text)) >= LARGEST_WHOLE:
+    if len(text) > 20 or abs(value := int(text)) > LARGEST_WHOLE:
         raise ValueError(f"the number {text[:20]}... of {len(text)} digits is too large")
     return value

@@ -1,17 +1,33 @@
 """The NVIDIA GPUs of this box as the driver's own library (NVML) tells of them; None is what it will not say.
 
+Whatever its Python package raises is no answer as well, and so is what no GPU can be (`epochcast.sensor_bounds`).
+
 NVML needs no CUDA and no framework, and asking it does not touch a program that computes. It numbers the GPUs by their
 PCI address; CUDA's numbers are others (`visible_gpu`).
 """
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Mapping
 from ctypes import byref, c_int, c_uint, c_ulonglong
 from functools import partial
 from types import ModuleType, TracebackType
 from typing import Any
+
+from epochcast.sensor_bounds import (
+    HIGHEST_TEMPERATURE_C,
+    LOWEST_TEMPERATURE_C,
+    MOST_BOARD_W,
+    MOST_CLOCK_MHZ,
+    MOST_JOULES,
+    MOST_MEMORY_BYTES,
+    number_within,
+    positive_within,
+)
+
+logger = logging.getLogger(__name__)
 
 CLOCK_REASONS = {  # bit of nvmlDeviceGetCurrentClocksEventReasons (nvml.h): our word; idle (1) slows nothing down
     0x2: "applications_clocks",
@@ -24,6 +40,8 @@ CLOCK_REASONS = {  # bit of nvmlDeviceGetCurrentClocksEventReasons (nvml.h): our
     0x100: "display_clocks",
 }
 _GPU_SCOPE, _MODULE_SCOPE = 0, 1  # nvml.h: NVML_POWER_SCOPE_GPU, NVML_POWER_SCOPE_MODULE
+MOST_DEVICES = 128
+LONGEST_PROBLEM = 300  # characters
 Processes = list[tuple[int, int | None]]  # process id, device memory in bytes
 _Query = Callable[[], int | None]
 
@@ -34,6 +52,7 @@ class NvmlGpu:
     def __init__(self, pynvml: ModuleType, index: int, handle: Any) -> None:
         self._pynvml = pynvml
         self._handle = handle
+        self.problems: dict[str, str] = {}  # query: what its package raised that is not the driver's answer
         self._energy = self._number_query("nvmlDeviceGetTotalEnergyConsumption", c_ulonglong())
         self._instant = self._power_queries(pynvml.NVML_FI_DEV_POWER_INSTANT)
         self._average = self._power_queries(pynvml.NVML_FI_DEV_POWER_AVERAGE)
@@ -45,18 +64,22 @@ class NvmlGpu:
         ]
         self.instance = ""  # the UUID, or its beginning, of the instance that a run uses; empty: any
         self.index = index
-        self.name: str | None = self._ask("nvmlDeviceGetName")
-        self.uuid: str | None = self._ask("nvmlDeviceGetUUID")
-        pci = self._ask("nvmlDeviceGetPciInfo")
-        self.pci_bus_id: str | None = None if pci is None else _text(pci.busId)
-        architecture = self._ask("nvmlDeviceGetArchitecture")
-        self.architecture: str | None = _architectures(pynvml).get(architecture)
+        self.name = _text(self._ask("nvmlDeviceGetName"))
+        self.uuid = _text(self._ask("nvmlDeviceGetUUID"))
+        self.pci_bus_id = _text(self._ask("nvmlDeviceGetPciInfo", of=lambda pci: pci.busId))
+        self.architecture: str | None = self._ask("nvmlDeviceGetArchitecture", of=_architectures(pynvml).get)
 
-    def _ask(self, query: str, *arguments: Any) -> Any:
+    def _ask(self, query: str, *arguments: Any, of: Callable[[Any], Any] = lambda answer: answer) -> Any:
+        """What `of` makes of the driver's answer; None where there is none, or none that is of use."""
         try:
-            return getattr(self._pynvml, query)(self._handle, *arguments)
-        except self._pynvml.NVMLError:
+            return of(getattr(self._pynvml, query)(self._handle, *arguments))
+        except Exception as error:  # besides NVMLError: UnicodeDecodeError of a name, and what a broken package raises
+            self._note(query, error)
             return None
+
+    def _note(self, query: str, error: Exception) -> None:
+        if not isinstance(error, self._pynvml.NVMLError):
+            self.problems[query] = f"{type(error).__name__}: {error}"[:LONGEST_PROBLEM]
 
     def _function(self, name: str, *arguments: Any) -> Callable[[], int]:
         """A function of the driver, tied to its arguments, that returns its code.
@@ -71,7 +94,15 @@ class NvmlGpu:
 
     def _number_query(self, name: str, answer: c_uint | c_ulonglong, *arguments: Any) -> _Query:
         ask = self._function(name, *arguments, byref(answer))
-        return lambda: answer.value if ask() == 0 else None
+
+        def query() -> int | None:
+            try:
+                return answer.value if ask() == 0 else None
+            except Exception as error:
+                self._note(name, error)
+                return None
+
+        return query
 
     def _power_queries(self, field: int) -> list[tuple[int, _Query]]:
         """Queries for milliwatts by a field value: of the GPU, and of the module that it sits on."""
@@ -84,7 +115,15 @@ class NvmlGpu:
         code, milliwatts = (
             of.from_buffer(asked, at.offset) for of, at in ((c_int, kind.nvmlReturn), (c_uint, kind.value))
         )
-        return lambda: milliwatts.value if ask() == 0 and code.value == 0 else None
+
+        def query() -> int | None:
+            try:
+                return milliwatts.value if ask() == 0 and code.value == 0 else None
+            except Exception as error:
+                self._note("nvmlDeviceGetFieldValues", error)
+                return None
+
+        return query
 
     @property
     def power_is_module(self) -> bool:
@@ -98,7 +137,7 @@ class NvmlGpu:
 
     def power_limit_w(self) -> float | None:
         """The limit in force, the lowest of all that apply."""
-        return _thousandth(self._ask("nvmlDeviceGetEnforcedPowerLimit")) or None
+        return positive_within(_thousandth(self._ask("nvmlDeviceGetEnforcedPowerLimit")), MOST_BOARD_W)
 
     def energy_j(self) -> float | None:
         """Energy of the whole board since the driver was loaded: a counter of Volta and later."""
@@ -112,16 +151,17 @@ class NvmlGpu:
         return _power_w(self._average)
 
     def temperature_c(self) -> float | None:
-        return _number(self._ask("nvmlDeviceGetTemperature", self._pynvml.NVML_TEMPERATURE_GPU))
+        celsius = self._ask("nvmlDeviceGetTemperature", self._pynvml.NVML_TEMPERATURE_GPU)
+        return number_within(celsius, LOWEST_TEMPERATURE_C, HIGHEST_TEMPERATURE_C)
 
     def sm_clock_mhz(self) -> float | None:
-        return _number(self._sm_clock()) or None
+        return positive_within(self._sm_clock(), MOST_CLOCK_MHZ)
 
     def max_sm_clock_mhz(self) -> float | None:
-        return _number(self._ask("nvmlDeviceGetMaxClockInfo", self._pynvml.NVML_CLOCK_SM)) or None
+        return positive_within(self._ask("nvmlDeviceGetMaxClockInfo", self._pynvml.NVML_CLOCK_SM), MOST_CLOCK_MHZ)
 
     def memory_clock_mhz(self) -> float | None:
-        return _number(self._ask("nvmlDeviceGetClockInfo", self._pynvml.NVML_CLOCK_MEM)) or None
+        return positive_within(self._ask("nvmlDeviceGetClockInfo", self._pynvml.NVML_CLOCK_MEM), MOST_CLOCK_MHZ)
 
     def throttle_reasons(self) -> tuple[str, ...] | None:
         """What holds the clock below its highest now, in the words of `CLOCK_REASONS`; being idle is no reason."""
@@ -129,8 +169,7 @@ class NvmlGpu:
         return None if bits is None else tuple(word for bit, word in CLOCK_REASONS.items() if bits & bit)
 
     def memory_used_bytes(self) -> int | None:
-        memory = self._ask("nvmlDeviceGetMemoryInfo")
-        return None if memory is None else int(memory.used)
+        return _bytes(self._ask("nvmlDeviceGetMemoryInfo", of=lambda memory: memory.used))
 
     def memory_total_bytes(self) -> int | None:
         """What a run can use: of a GPU that is cut into instances that of its one, None where that can't be told."""
@@ -142,19 +181,17 @@ class NvmlGpu:
         return totals.pop() if len(totals) == 1 else None
 
     def _memory_total(self) -> int | None:
-        memory = self._ask("nvmlDeviceGetMemoryInfo")
-        return None if memory is None else int(memory.total) or None
+        return _bytes(self._ask("nvmlDeviceGetMemoryInfo", of=lambda memory: memory.total)) or None
 
     def utilization(self) -> float | None:
         """Share of the last moment (1/6 to 1 s) in which some kernel ran, 0 to 1."""
-        rates = self._ask("nvmlDeviceGetUtilizationRates")
-        return None if rates is None else rates.gpu / 100
+        percent = number_within(self._ask("nvmlDeviceGetUtilizationRates", of=lambda rates: rates.gpu), 0, 100)
+        return None if percent is None else percent / 100
 
     def _running(self, kind: str) -> Processes | None:
-        running = self._ask(f"nvmlDeviceGet{kind}RunningProcesses_v3")
-        if running is None:  # drivers before 510 know only the older name
-            running = self._ask(f"nvmlDeviceGet{kind}RunningProcesses_v2")
-        return None if running is None else [(process.pid, process.usedGpuMemory) for process in running]
+        names = (f"nvmlDeviceGet{kind}RunningProcesses_{version}" for version in ("v3", "v2"))  # v2: before driver 510
+        answers = (self._ask(name, of=_processes) for name in names)
+        return next((running for running in answers if running is not None), None)
 
     def compute_processes(self) -> Processes | None:
         """The processes that compute on the GPU, working or not; one that only draws (a desktop) is not among them."""
@@ -169,23 +206,23 @@ class NvmlGpu:
         return sorted({pid: used for running in lists for pid, used in running}.items()) if lists else None
 
     def ecc_enabled(self) -> bool | None:
-        modes = self._ask("nvmlDeviceGetEccMode")
-        return None if modes is None else bool(modes[0])
+        is_on: bool | None = self._ask("nvmlDeviceGetEccMode", of=lambda modes: bool(modes[0]))
+        return is_on
 
     def mig_enabled(self) -> bool | None:
-        modes = self._ask("nvmlDeviceGetMigMode")
-        return None if modes is None else bool(modes[0])
+        is_on: bool | None = self._ask("nvmlDeviceGetMigMode", of=lambda modes: bool(modes[0]))
+        return is_on
 
     def persistence_enabled(self) -> bool | None:
-        mode = self._ask("nvmlDeviceGetPersistenceMode")
-        return None if mode is None else bool(mode)
+        is_on: bool | None = self._ask("nvmlDeviceGetPersistenceMode", of=bool)
+        return is_on
 
     def mig_uuids(self) -> list[str]:
         """The UUIDs (`MIG-...`) of the instances that the GPU is cut into."""
         return [instance.uuid or "" for instance in self._instances()]
 
     def _instances(self) -> list[NvmlGpu]:
-        numbers = range(self._ask("nvmlDeviceGetMaxMigDeviceCount") or 0)
+        numbers = range(self._ask("nvmlDeviceGetMaxMigDeviceCount", of=_count) or 0)
         handles = {number: self._ask("nvmlDeviceGetMigDeviceHandleByIndex", number) for number in numbers}
         return [NvmlGpu(self._pynvml, number, handle) for number, handle in handles.items() if handle is not None]
 
@@ -195,21 +232,21 @@ class Nvml:
 
     def __init__(self, pynvml: ModuleType) -> None:
         self._pynvml = pynvml
-        self.driver_version: str | None = _answer(pynvml, pynvml.nvmlSystemGetDriverVersion)
-        cuda = _answer(pynvml, pynvml.nvmlSystemGetCudaDriverVersion)
-        self.cuda_version: str | None = None if cuda is None else f"{cuda // 1000}.{cuda % 1000 // 10}"
+        self.driver_version = _text(_answer(pynvml, "nvmlSystemGetDriverVersion"))
+        cuda = _answer(pynvml, "nvmlSystemGetCudaDriverVersion")
+        self.cuda_version = f"{cuda // 1000}.{cuda % 1000 // 10}" if isinstance(cuda, int) else None
 
     def gpus(self) -> list[NvmlGpu]:
         """The GPUs that the driver lets this process see, in the order of their PCI addresses."""
         gpus = []
-        for index in range(_answer(self._pynvml, self._pynvml.nvmlDeviceGetCount) or 0):
-            handle = _answer(self._pynvml, self._pynvml.nvmlDeviceGetHandleByIndex, index)
+        for index in range(_count(_answer(self._pynvml, "nvmlDeviceGetCount"))):
+            handle = _answer(self._pynvml, "nvmlDeviceGetHandleByIndex", index)
             if handle is not None:
                 gpus.append(NvmlGpu(self._pynvml, index, handle))
         return sorted(gpus, key=lambda gpu: (gpu.pci_bus_id or "", gpu.index))
 
     def close(self) -> None:
-        _answer(self._pynvml, self._pynvml.nvmlShutdown)
+        _answer(self._pynvml, "nvmlShutdown")
 
     def __enter__(self) -> Nvml:
         return self
@@ -238,6 +275,8 @@ def _open() -> Nvml | str:
         import pynvml
     except ImportError:
         return "the Python package nvidia-ml-py is not installed (pip install nvidia-ml-py)"
+    except Exception as error:
+        return f"the Python package nvidia-ml-py can't be imported: {type(error).__name__}: {error}"
     if not hasattr(pynvml, "NVML_FI_DEV_POWER_INSTANT"):
         return "the abandoned package pynvml hides nvidia-ml-py (pip uninstall pynvml; pip install nvidia-ml-py)"
     try:
@@ -246,6 +285,8 @@ def _open() -> Nvml | str:
         if error.value == pynvml.NVML_ERROR_LIBRARY_NOT_FOUND:
             return "no NVIDIA driver: its library libnvidia-ml.so.1 is not found"
         return f"the NVIDIA driver does not answer: {error}"
+    except Exception as error:
+        return f"the NVIDIA driver does not answer: {type(error).__name__}: {error}"
     return Nvml(pynvml)
 
 
@@ -278,10 +319,12 @@ def visible_gpu(nvml: Nvml, device: str, environ: Mapping[str, str] = os.environ
     return matches[0] if len(matches) == 1 else None
 
 
-def _answer(pynvml: ModuleType, query: Callable[..., Any], *arguments: Any) -> Any:
+def _answer(pynvml: ModuleType, query: str, *arguments: Any) -> Any:
     try:
-        return query(*arguments)
-    except pynvml.NVMLError:
+        return getattr(pynvml, query)(*arguments)
+    except Exception as error:
+        if not isinstance(error, pynvml.NVMLError):
+            logger.debug("%s: %s: %s", query, type(error).__name__, error)
         return None
 
 
@@ -291,16 +334,28 @@ def _architectures(pynvml: ModuleType) -> dict[int, str]:
     return {getattr(pynvml, name): name.removeprefix(prefix).capitalize() for name in names}
 
 
-def _text(value: str | bytes) -> str:
-    return value.decode() if isinstance(value, bytes) else value
+def _text(value: object) -> str | None:
+    if isinstance(value, bytes):
+        value = value.decode(errors="backslashreplace")
+    return value if isinstance(value, str) else None
 
 
-def _number(value: int | None) -> float | None:
-    return None if value is None else float(value)
+def _count(value: object) -> int:
+    return min(value, MOST_DEVICES) if isinstance(value, int) else 0
 
 
-def _thousandth(value: int | None) -> float | None:
-    return None if value is None else value / 1000
+def _bytes(value: object) -> int | None:
+    number = number_within(value, 0, MOST_MEMORY_BYTES)
+    return None if number is None else int(number)
+
+
+def _processes(running: Any) -> Processes:
+    return [(int(process.pid), _bytes(process.usedGpuMemory)) for process in running]
+
+
+def _thousandth(value: object) -> float | None:
+    number = number_within(value, 0, 1000 * MOST_JOULES)
+    return None if number is None else number / 1000
 
 
 def _power_w(queries: list[tuple[int, _Query]]) -> float | None:

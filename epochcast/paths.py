@@ -13,23 +13,54 @@ def is_checkout(folder: Path) -> bool:
     return (folder / "pyproject.toml").is_file() and (folder / "collect" / "run_one.py").is_file()
 
 
+def expanded(text: str) -> Path:
+    """A path whose `~` is a home folder.
+
+    Raises:
+        ValueError: if no such home folder is known.
+    """
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise ValueError(
+            f"{text!r}: no such home folder is known. Write the path in full, or begin it with ./"
+        ) from None
+
+
+def _chosen(variable: str, follows_links: bool = True) -> Path | None:
+    """The folder that an environment variable names; None where it is unset or empty.
+
+    Raises:
+        ValueError: if it can't be a folder: names the variable.
+    """
+    if not (text := os.environ.get(variable)):
+        return None
+    try:
+        folder = expanded(text)
+        resolved = folder.resolve()  # also where links stay in it: it can't be a circle of them
+        return resolved if follows_links else folder.absolute()
+    except (ValueError, OSError, RuntimeError) as error:  # the last for a circle of links
+        raise ValueError(f"${variable}={text!r} names no folder: {error}") from None
+
+
 def home() -> Path:
     """Root of all outputs: $EPOCHCAST_HOME, else the checkout that holds this code, else the working directory."""
-    if chosen := os.environ.get("EPOCHCAST_HOME"):
-        return Path(chosen).expanduser().resolve()
-    return CODE_ROOT if is_checkout(CODE_ROOT) else Path.cwd()
+    return _chosen("EPOCHCAST_HOME") or (CODE_ROOT if is_checkout(CODE_ROOT) else Path.cwd())
 
 
 def reference_data() -> Path:
     """The reference measurements and images: $EPOCHCAST_REFERENCE_DATA, else `shared/data` beside the checkout."""
-    return Path(os.environ.get("EPOCHCAST_REFERENCE_DATA") or CODE_ROOT.parent / "shared" / "data")
+    return _chosen("EPOCHCAST_REFERENCE_DATA") or CODE_ROOT.parent / "shared" / "data"
 
 
 def cache_dir() -> Path:
-    """Where decoded images are kept: $EPOCHCAST_CACHE_DIR, else `epochcast` in the user's cache folder."""
-    if chosen := os.environ.get("EPOCHCAST_CACHE_DIR"):
-        return Path(chosen).expanduser().resolve()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "epochcast"
+    """Where decoded images are kept: $EPOCHCAST_CACHE_DIR, else `epochcast` in the user's cache folder.
+
+    Links stay in it: whose they are matters (`epochcast.private_folder`).
+    """
+    if (chosen := _chosen("EPOCHCAST_CACHE_DIR", follows_links=False)) is not None:
+        return chosen
+    return (_chosen("XDG_CACHE_HOME", follows_links=False) or expanded("~/.cache")) / "epochcast"
 
 
 def runs_csv() -> Path:

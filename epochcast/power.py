@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,21 +18,26 @@ from typing import IO, Any, Protocol
 
 from epochcast.disturbance import ProcessSnapshot, is_shared
 from epochcast.energy import STATE_EVERY, Board, EnergyReading, Window, read_energy
+from epochcast.hardware import tdp_w
 from epochcast.nvml import Processes
 from epochcast.power_samples import PowerSample
 from epochcast.rapl import POWERCAP, Rapl, open_rapl
+from epochcast.sensor_bounds import possible_limit_w
 
 log = logging.getLogger(__name__)
 _HANGS = "the NVIDIA driver does not come back from a question"
 SHORTEST_PERIOD_SEC = 0.05  # asked more often, drivers answer 0 or not at all
 SLOW_PERIOD_SEC = 2.0  # of temperature and processes
 _Values = tuple[Any, ...]  # the values of a PowerSample: to make one takes a tenth of a reading's time, so that waits
+MOST_PROBLEMS = 20  # different ones; one whose text changes with every reading must not fill a run's JSON
 PATIENCE_SEC = 2.0  # for a driver that does not come back from a question
 
 
 class PowerBackend(Protocol):
     """What the meter asks of a GPU; `epochcast.nvml.NvmlGpu` answers. None is no answer."""
 
+    @property
+    def name(self) -> str | None: ...
     @property
     def uuid(self) -> str | None: ...
     @property
@@ -86,6 +92,7 @@ class PowerMeter:
         self._snapshots: list[ProcessSnapshot] = []
         self._slow_at = 0.0
         self._problem: str | None = None
+        self.problems: Counter[str] = Counter()  # what went wrong with readings, and how often
         self._started_utc = ""
         self._noted: _Values | None = None  # the last reading in the checkpoint file
         self._is_asked = False  # for a reading of everything
@@ -104,11 +111,14 @@ class PowerMeter:
         Without `polls` there is no thread: readings are those of `sample`.
         """
         self._started_utc = datetime.now(UTC).isoformat(timespec="milliseconds")
-        self._rapl = open_rapl(self._rapl_root)
-        if self._gpu is not None:
-            self._board = self._probe(self._gpu)
-            self._baseline = self._take_snapshot(self._gpu, is_first=True)
-        if self._gpu is None and self._rapl is None:
+        try:
+            self._rapl = open_rapl(self._rapl_root, self._clock)
+            if self._gpu is not None:
+                self._board = self._probe(self._gpu)
+                self._baseline = self._take_snapshot(self._gpu, is_first=True)
+        except Exception as error:  # whatever a driver does, the run is measured
+            self._note(f"{type(error).__name__}: {error}")
+        if self._board is None and self._rapl is None:
             return
         self.sample()
         if polls:
@@ -121,7 +131,7 @@ class PowerMeter:
             self._stopped.set()
             self._thread.join(PATIENCE_SEC)
             if self._thread.is_alive():
-                self._problem = _HANGS
+                self._note(_HANGS)
             else:
                 self._thread = None
         if self._rapl is not None:
@@ -152,7 +162,7 @@ class PowerMeter:
             self._checkpoints.flush()
             self._noted = values
         except OSError as error:  # a full disk must not cost the run
-            self._problem = str(error)
+            self._note(str(error))
             self._checkpoint_path = None
 
     def reading(
@@ -173,7 +183,7 @@ class PowerMeter:
             self._answered.clear()
             self._is_asked = True
             if not self._answered.wait(PATIENCE_SEC):
-                self._problem = _HANGS
+                self._note(_HANGS)
         samples, snapshots = [PowerSample(*values) for values in list(self._samples)], list(self._snapshots)
         own = own_pids() if callable(own_pids) else own_pids
         return read_energy(
@@ -182,6 +192,7 @@ class PowerMeter:
             Window(start, end, n_epochs, idle),
             is_shared=self._baseline is not None and is_shared(self._baseline, snapshots, start, end, own),
             period_sec=self._period_sec,
+            tell=self._note,
         )
 
     def sample(self, *, everything: bool = False) -> None:
@@ -190,9 +201,14 @@ class PowerMeter:
         try:
             values = self._read(before, everything)
         except Exception as error:  # whatever a driver does, the run that is measured goes on
-            self._problem = f"{type(error).__name__}: {error}"
+            self._note(f"{type(error).__name__}: {error}")
             values = (before,)
         self._samples.append(values)
+
+    def _note(self, problem: str) -> None:
+        self._problem = problem
+        if problem in self.problems or len(self.problems) < MOST_PROBLEMS:
+            self.problems[problem] += 1
 
     def _read(self, before: float, everything: bool) -> _Values:
         gpu, board = self._gpu, self._board
@@ -219,13 +235,15 @@ class PowerMeter:
         source, self._ask_power = next(
             ((name, ask) for name, ask in sources if ask() is not None), (None, self._ask_power)
         )
+        tdp = tdp_w(gpu.name)
         return Board(
             uuid=gpu.uuid,
-            power_limit_w=gpu.power_limit_w(),
+            power_limit_w=possible_limit_w(gpu.power_limit_w(), tdp),
             has_counter=gpu.energy_j() is not None,
             power_source=source,
             is_mig=gpu.is_mig,
             power_is_module=gpu.power_is_module,
+            tdp_w=tdp,
         )
 
     def _take_snapshot(self, gpu: PowerBackend, is_first: bool = False) -> ProcessSnapshot | None:

@@ -14,11 +14,14 @@ from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
 from epochcast.validation import (
+    SEC_WORDS,
     is_finite,
+    is_sec,
     is_whole,
     require,
     require_not_negative,
     require_positive,
+    require_sec,
     require_time,
 )
 
@@ -258,17 +261,19 @@ class RunRecord:
     def __post_init__(self) -> None:
         RunConfig(self.depth, self.base_filters, self.batch_size)
         require_time(self, "timestamp_utc")
-        require_positive(self, "epochs", "params", "avg_time_sec", "images_per_sec", "schema_version", "train_n")
+        require_positive(self, "epochs", "params", "images_per_sec", "schema_version", "train_n")
         _require_known_schema(self)
-        require_positive(self, "steps_per_execution", "window_steps", "steady_time_sec", "n_timed", "wall_sec")
-        are_times = all(is_finite(seconds) and seconds > 0 for seconds in self.epoch_times_json)
+        require_positive(self, "steps_per_execution", "window_steps", "n_timed")
+        require_sec(self, "avg_time_sec", "steady_time_sec", "wall_sec")
+        are_times = all(map(is_sec, self.epoch_times_json))
         require(
             are_times and len(self.epoch_times_json) == self.epochs,
             self,
             "epoch_times_json",
-            f"{self.epochs} positive numbers of seconds (column epochs)",
+            f"{self.epochs} numbers {SEC_WORDS} (column epochs)",
         )
-        require(self.test_acc is None or 0 <= self.test_acc <= 1, self, "test_acc", "between 0 and 1, or empty")
+        is_share = self.test_acc is None or (is_finite(self.test_acc) and 0 <= self.test_acc <= 1)
+        require(is_share, self, "test_acc", "between 0 and 1, or empty")
         require_not_negative(self, "n_stalled", "seed", "overhead_sec", "cpu_time_sec", "load_avg")
         require(self.tf32 in (None, "on", "off"), self, "tf32", "on, off or empty")
         require(self.jit_compile in (None, "on", "off"), self, "jit_compile", "on, off or empty")
@@ -287,7 +292,8 @@ class RunRecord:
         is_source = self.energy_source in (None, *ENERGY_SOURCES)
         require(is_source, self, "energy_source", f"of {', '.join(ENERGY_SOURCES)}")
         require(self.energy_estimated in (None, 0, 1), self, "energy_estimated", "0, 1 or empty")
-        require(KNOWN_FLAGS.issuperset(self.flags), self, "flags", f"of {', '.join(sorted(KNOWN_FLAGS))}")
+        are_known = all(isinstance(flag, str) and flag in KNOWN_FLAGS for flag in self.flags)
+        require(are_known, self, "flags", f"of {', '.join(sorted(KNOWN_FLAGS))}")
         if self.n_stalled is not None:
             says = f"with 'stalled' exactly where n_stalled is above 0 (it is {self.n_stalled})"
             require(("stalled" in self.flags) == (self.n_stalled > 0), self, "flags", says)
@@ -339,8 +345,8 @@ class FailureRecord:
         require(self.status in FAILURE_STATUSES, self, "status", f"one of {', '.join(FAILURE_STATUSES)}")
         require_positive(self, "epochs", "schema_version")
         _require_known_schema(self)
-        are_times = all(is_finite(seconds) and seconds > 0 for seconds in self.epoch_times_json)
-        require(are_times, self, "epoch_times_json", "positive numbers of seconds")
+        are_times = all(map(is_sec, self.epoch_times_json))
+        require(are_times, self, "epoch_times_json", f"numbers {SEC_WORDS}")
         require_not_negative(self, "wall_sec")
 
 
@@ -402,7 +408,8 @@ class AggRow:
 
     def __post_init__(self) -> None:
         RunConfig(self.depth, self.base_filters, self.batch_size)
-        require_positive(self, "params", "n", "steps_per_epoch", "avg_time_mean", "thr_mean", "first_epoch_sec_mean")
+        require_positive(self, "params", "n", "steps_per_epoch", "thr_mean")
+        require_sec(self, "avg_time_mean", "first_epoch_sec_mean")
         require_not_negative(self, "avg_time_std", "thr_std", "acc_std", "first_epoch_sec_std")
         require_not_negative(self, "overhead_sec_mean", "overhead_sec_std", "n_stalled", "n_flagged", "n_diverged")
         require_not_negative(self, "n_energy", "energy_j_per_epoch_mad")
@@ -423,9 +430,25 @@ PUBLISHED_RUN_COLUMNS = 11  # a table may hold only these; the rest is then unkn
 PUBLISHED_AGG_COLUMNS = 12
 
 
-def from_json_dict(kind: type[Record], values: Mapping[str, Any]) -> Record:
-    """A record from the dict that `to_json_dict` made of it."""
-    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+def from_json_dict(kind: type[Record], values: Any) -> Record:
+    """A record from the dict that `to_json_dict` made of it, checked.
+
+    Raises:
+        NewerSchemaError: if a newer Epochcast wrote it.
+        ValueError: names what is wrong with it.
+    """
+    if not isinstance(values, Mapping):
+        raise ValueError(f"expected the values of a {kind.__name__}, got {type(values).__name__}.")
+    known = {f.name for f in fields(kind)}  # type: ignore[arg-type]  # a dataclass of this module
+    if unknown := [name for name in values if name not in known]:
+        version = values.get("schema_version")
+        is_newer = is_whole(version, SCHEMA_VERSION + 1)
+        error = NewerSchemaError if is_newer else ValueError
+        raise error(f"{kind.__name__} has no {', '.join(unknown)[:200]}" + ("; update Epochcast." if is_newer else "."))
+    try:
+        return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+    except TypeError as error:  # a required one is missing
+        raise ValueError(f"not a whole {kind.__name__}: {error}.") from None
 
 
 def to_json_dict(record: Any) -> dict[str, Any]:

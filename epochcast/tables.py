@@ -8,10 +8,7 @@ written to.
 from __future__ import annotations
 
 import contextlib
-import csv
-import difflib
 import errno
-import io
 import logging
 import os
 import shlex
@@ -21,78 +18,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from epochcast.cells import columns, csv_reader, format_rows, header_line, parse_row, shown
-from epochcast.files import decode_text, make_folder, open_regular, sync_folder, write_text_atomically
+from epochcast.cells import checked_line, columns, format_rows, header_line, parse_row
+from epochcast.files import make_folder, open_regular, sync_folder, write_text_atomically
 from epochcast.locks import NoLocksError, lock, warn_of_local_locks
 from epochcast.paths import excluded_csv
-from epochcast.schema import (
-    PUBLISHED_AGG_COLUMNS,
-    PUBLISHED_RUN_COLUMNS,
-    AggRow,
-    Exclusion,
-    NewerSchemaError,
-    RunRecord,
-)
+from epochcast.run_ids import run_ids_in
+from epochcast.schema import AggRow, Exclusion, NewerSchemaError, RunRecord
+from epochcast.table_lines import cells_of, decode_table, header_of, lines_of
 
 logger = logging.getLogger(__name__)
 Record = TypeVar("Record")
 
 MIN_FREE_BYTES = 1 << 20  # thousands of rows; less is asked for before a run, not after it
 END_BYTES = 1 << 16  # read of either end of a table before an append; a longer last line is followed further back
-_PUBLISHED_COLUMNS = {RunRecord: PUBLISHED_RUN_COLUMNS, AggRow: PUBLISHED_AGG_COLUMNS}
-
-
-# --- header ----------------------------------------------------------------------------------------------------------
-
-
-def _read_header(path: Path, line: str) -> list[str]:
-    try:
-        return next(csv_reader([line]), [])
-    except csv.Error as error:
-        raise ValueError(f"{path}:1: not a CSV table ({error}): the first line is {line[:80]!r}.") from None
-
-
-def _check_header(path: Path, header: Sequence[str], kind: type[Any]) -> None:
-    """Raise a ValueError unless `header` is ours: all columns, or a first part that an older schema wrote."""
-    wanted = columns(kind)
-    least = _PUBLISHED_COLUMNS.get(kind, len(wanted))
-    if list(header) == wanted[: len(header)] and len(header) >= least:
-        return
-    if list(header[: len(wanted)]) == wanted:
-        raise NewerSchemaError(
-            f"{path}:1: a newer schema: this version does not know column {', '.join(header[len(wanted) :])}. "
-            "Update Epochcast, or use another file."
-        )
-    complaints = []
-    for name in header:
-        if name not in wanted:
-            close = difflib.get_close_matches(name, wanted, n=1)
-            complaints.append(f"unknown column {shown(name)}" + (f" (did you mean {close[0]!r}?)" if close else ""))
-    missing = [name for name in wanted[: max(least, len(header))] if name not in header]
-    if missing:
-        complaints.append(f"missing column{'s' if len(missing) > 1 else ''} {', '.join(missing)}")
-    if duplicates := sorted({name for name in header if list(header).count(name) > 1}):
-        complaints.append(f"column {', '.join(duplicates)} stands twice")
-    complaint = "; ".join(complaints) or "the columns are in another order"
-    raise ValueError(
-        f"{path}:1: not a table of {kind.__name__} rows: {complaint}. "
-        f"Expected {','.join(wanted[:least])}" + ("" if least == len(wanted) else ",... in this order.")
-    )
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------
 
 
-def _decode(path: Path, raw: bytes) -> str:
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        if error.reason == "unexpected end of data":  # a crash cut the last line short within a character
-            return error.object[: error.start].decode()
-        return decode_text(raw, path)  # says what is wrong
+def table_bytes(path: Path) -> bytes:
+    """The content of a table, read once while nobody appends to it.
 
-
-def _read_bytes(path: Path) -> bytes:
+    Raises:
+        FileNotFoundError: if there is no such file.
+        OSError: if it can't be read, or is no regular file.
+    """
     try:
         with open_regular(path) as file:
             with contextlib.suppress(NoLocksError):
@@ -115,27 +65,57 @@ def read_table(path: Path, kind: type[Record]) -> list[Record]:
         ValueError: names file, line and column of the first thing that is wrong.
     """
     path = path.absolute()
-    lines = list(io.StringIO(_decode(path, _read_bytes(path)), newline=""))  # splits at line ends only, keeps them
+    return parse_table(path, table_bytes(path), kind)
+
+
+def parse_table(path: Path, raw: bytes, kind: type[Record]) -> list[Record]:
+    """The rows of a table from its bytes; `path` is only named. Raises the ValueErrors of `read_table`."""
+    lines = lines_of(decode_table(path, raw))
     if not lines:
         raise ValueError(f"{path}:1: the file is empty, expected the header {header_line(kind).strip()!r}.")
-    header = _read_header(path, lines[0])
-    _check_header(path, header, kind)
+    header = header_of(path, lines[0], kind)
     records: list[Record] = []
     for number, line in enumerate(lines[1:], start=2):  # a row is one line: a quote left open can't swallow others
+        if number == len(lines) and is_torn(line, kind):
+            logger.warning(
+                "%s:%d: the last line was cut short by a crash: it has no line end; left out: %r. If it is whole, end "
+                "it: echo >> %s",
+                path,
+                number,
+                line[:80],
+                shlex.quote(str(path)),
+            )
+            break
         try:
-            if cells := next(csv_reader([line]), []):
+            if cells := cells_of(line):
                 records.append(parse_row(cells, header, kind))
         except NewerSchemaError as error:
             raise NewerSchemaError(f"{path}:{number}, {error}") from None
-        except (ValueError, csv.Error) as error:
-            if number == len(lines) and not line.endswith("\n"):
-                logger.warning("%s:%d: the last line was cut short by a crash; left out: %r", path, number, line[:80])
-                break
-            problem = f"{error}: a row is one line" if isinstance(error, csv.Error) else str(error).rstrip(".")
-            raise ValueError(
-                f"{path}:{number}, {problem}. Correct the cell, or delete the row and measure it again."
-            ) from None
+        except ValueError as error:
+            raise ValueError(f"{path}:{number}, {str(error).rstrip('.')}. {_remedy(kind)}") from None
     return records
+
+
+def _remedy(kind: type[Any]) -> str:
+    """What to do about a row that can't be read."""
+    if kind is RunRecord:
+        # what is kept is appended again before the next run, too: measuring again gives a second row beside it
+        return (
+            "Correct the cell, or delete the row and run epochcast recover: it appends the run as it was measured, "
+            "from logs/<run_id>.json. Where that file is lost, measure it again."
+        )
+    if kind is AggRow:
+        return "Correct the cell, or make the table anew: epochcast aggregate --runs RUNS --out PATH."
+    return "Correct the cell, or delete the row."
+
+
+def is_torn(last_line: str, kind: type[Any]) -> bool:
+    """Whether the last line of a table was cut short: the line end is the mark of a whole row.
+
+    Without it nothing tells `0.7` from a `0.7123` that lost its end. A list of runs taken back is written by hand, by
+    editors that leave the last line end out, and is taken as it is.
+    """
+    return not last_line.endswith("\n") and bool(last_line.strip()) and kind is not Exclusion
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,9 +134,17 @@ def read_runs(path: Path) -> RunTable:
         FileNotFoundError: if there is no such file.
         ValueError: names file, line and column; also where excluded.csv names a run that the table does not hold.
     """
-    records = read_table(path, RunRecord)
+    exclusions = excluded_csv(path)
+    return parse_runs(path, table_bytes(path), table_bytes(exclusions) if exclusions.exists() else None)
+
+
+def parse_runs(path: Path, raw: bytes, raw_exclusions: bytes | None) -> RunTable:
+    """What `read_runs` returns, from the bytes of the two files; None: there is no excluded.csv."""
+    records = parse_table(path.absolute(), raw, RunRecord)
     exclusions_path = excluded_csv(path)
-    exclusions = {e.run_id: e for e in read_table(exclusions_path, Exclusion)} if exclusions_path.exists() else {}
+    exclusions = {}
+    if raw_exclusions is not None:
+        exclusions = {e.run_id: e for e in parse_table(exclusions_path.absolute(), raw_exclusions, Exclusion)}
     if unknown := sorted(exclusions.keys() - {r.run_id for r in records}):
         raise ValueError(
             f"{exclusions_path.absolute()}: run_id {', '.join(unknown)} is not in {path.absolute()}. "
@@ -170,6 +158,10 @@ def read_runs(path: Path) -> RunTable:
 
 
 # --- appending -------------------------------------------------------------------------------------------------------
+
+
+class DuplicateRunError(ValueError):
+    """The table holds a run of this run_id already; looked up under the lock that the append holds."""
 
 
 @contextlib.contextmanager
@@ -219,28 +211,20 @@ def _write_all(descriptor: int, data: bytes, path: Path) -> None:
         raise OSError(error.errno, f"could not append ({error.strerror})", str(path)) from None
 
 
-def _mend_last_line(descriptor: int, path: Path, header: Sequence[str], kind: type[Any]) -> None:
-    """End an unended last line: with its newline if it is a whole row, else by moving it to `<path>.torn`."""
+def _move_torn_line(descriptor: int, path: Path) -> None:
+    """Move a last line without a line end to `<path>.torn`; the lock is held."""
     size = os.fstat(descriptor).st_size
     tail = _read_last_line(descriptor, size)
     if not tail:
         return
-    try:
-        (cells,) = csv_reader([tail.decode()])
-        parse_row(cells, header, kind)
-    except NewerSchemaError as error:
-        raise NewerSchemaError(f"{path}, last line, {error}") from None
-    except (ValueError, csv.Error):
-        torn = path.with_name(path.name + ".torn")
-        with torn.open("ab") as file:
-            file.write(tail + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.ftruncate(descriptor, size - len(tail))
-        os.fsync(descriptor)
-        logger.warning("%s: the last line was cut short by a crash; moved to %s: %r", path, torn, tail[:80])
-    else:
-        _write_all(descriptor, b"\n", path)
+    torn = path.with_name(path.name + ".torn")
+    with torn.open("ab") as file:
+        file.write(tail + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+    os.ftruncate(descriptor, size - len(tail))
+    os.fsync(descriptor)
+    logger.warning("%s: the last line was cut short by a crash; moved to %s: %r", path, torn, tail[:80])
 
 
 def _make_ready(descriptor: int, path: Path, kind: type[Any]) -> None:
@@ -254,14 +238,13 @@ def _make_ready(descriptor: int, path: Path, kind: type[Any]) -> None:
     if size == 0:
         _write_all(descriptor, own_header, path)
         return
-    header = _read_header(path, _decode(path, start.partition(b"\n")[0]))
-    _check_header(path, header, kind)
+    header = header_of(path, decode_table(path, start.partition(b"\n")[0]), kind)
     if len(header) < len(columns(kind)):
         raise ValueError(
             f"{path}:1: an older schema: {len(header)} columns, this version writes {len(columns(kind))}. It can be "
             f"read as it is, but not appended to. Lift it: epochcast migrate --runs {shlex.quote(str(path))}"
         )
-    _mend_last_line(descriptor, path, header, kind)
+    _move_torn_line(descriptor, path)
 
 
 def check_appendable(path: Path, kind: type[Any]) -> None:
@@ -285,13 +268,22 @@ def append_row(path: Path, record: Any) -> None:
     """Append one record durably: exclusive lock, header checked under it, one write, flush, fsync.
 
     Raises:
+        CellError: if the record could not be read back: nothing is written.
+        DuplicateRunError: if a run of this run_id is in the table already.
         ValueError: if the file is not a table of such records.
         OSError: if the row could not be written; the table is then as it was.
     """
     path = path.absolute()
+    data = checked_line(record).encode()
     with locked(path) as descriptor:
         _make_ready(descriptor, path, type(record))
-        _write_all(descriptor, format_rows([record]).encode(), path)
+        if not isinstance(record, RunRecord) or record.run_id is None:
+            _write_all(descriptor, data, path)
+            return
+        known = run_ids_in(descriptor)
+        if record.run_id in known:
+            raise DuplicateRunError(f"{path} holds a run {record.run_id} already.")
+        _write_all(descriptor, data, path)
 
 
 # --- replacing -------------------------------------------------------------------------------------------------------

@@ -9,22 +9,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from epochcast.cells import columns
 from epochcast.cli import percent, significant, table_text
-from epochcast.schema import Conditions, RunConfig
-from model.features import FEATURE_NAMES, REFERENCE_FEATURE_NAMES
+from epochcast.json_files import read_json
+from epochcast.schema import Conditions
+from epochcast.text_sinks import markdown_text, yaml_text
+from model.card_check import FIELDS, card_fault
 from model.order import N_TIMES
-from model.physics import FORMS, GATE
+from model.physics import GATE
 from model.startup import excess_words
 
 CARD_SCHEMA_VERSION = 2
-_INPUTS = ("feature_names", "feature_mean", "feature_scale", "feature_low", "feature_high")
-_WANTED = {
-    "schema_version", "card_sha256", "keras_sha256", "recipe", "form", "created_utc", "conditions", "range", "errors",
-    "law", "plain_law", "residual_scale", "activation", "intervals", "first_epoch_excess_sec", "overhead_sec", "levels",
-    "order_violations", "reason",
-    *_INPUTS,
-}  # fmt: skip
+_WANTED = FIELDS | {"schema_version", "card_sha256"}
 
 
 def card_path(model: Path) -> Path:
@@ -52,66 +47,27 @@ def read_card(path: Path) -> dict[str, Any]:
     """
     again = "Train the model again."
     try:
-        card = json.loads(path.read_text(encoding="utf-8"))
+        card = read_json(path)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: a model without its card can't be trusted. Train it again.") from None
     except ValueError as error:
-        raise ValueError(f"{path}: not a model card: {error}. {again}") from None
+        why = str(error).removeprefix(f"{path.absolute()}: ").rstrip(".")
+        raise ValueError(f"{path}: not a model card: {why}. {again}") from None
     if not isinstance(card, dict):
         raise ValueError(f"{path}: not a model card: it holds no JSON object. {again}")
     if (version := card.get("schema_version")) != CARD_SCHEMA_VERSION:
-        raise ValueError(f"{path}: card of schema {version}, this version reads {CARD_SCHEMA_VERSION}. {again}")
+        found = " ".join(str(version)[:20].split())
+        raise ValueError(f"{path}: card of schema {found}, this version reads {CARD_SCHEMA_VERSION}. {again}")
     if missing := sorted(_WANTED - card.keys()):
         raise ValueError(f"{path}: not a model card: {', '.join(missing)} missing. {again}")
     if card["card_sha256"] != card_sha256(card):
         raise ValueError(f"{path}: edited since it was written (SHA-256 differs). {again}")
-    if fault := _fault(card):
+    fault = card_fault(card)
+    if fault is None and card["form"] not in _FORM_WORDS:
+        fault = f"form must be one of {', '.join(_FORM_WORDS)}, found {card['form']!r}"
+    if fault is not None:
         raise ValueError(f"{path}: not a model card: {fault}. {again}")
     return card
-
-
-def _fault(card: dict[str, Any]) -> str | None:
-    """What is wrong with the values of a card that has all its fields; None if nothing is."""
-    if card["feature_names"] not in (list(FEATURE_NAMES), list(REFERENCE_FEATURE_NAMES)):
-        return f"the model takes {card['feature_names']}, this version gives {list(FEATURE_NAMES)}"
-    n = len(card["feature_names"])
-    for name in ("feature_mean", "feature_scale"):
-        if not _are_numbers(card[name], n):
-            return f"{name} must be {n} numbers, found {card[name]!r}"
-    if min(card["feature_scale"]) <= 0:
-        return f"feature_scale must be above 0, found {card['feature_scale']!r}"
-    for name in ("feature_low", "feature_high"):
-        if card[name] is not None and not _are_numbers(card[name], n):
-            return f"{name} must be {n} numbers, or null, found {card[name]!r}"
-    if not _is_number(card["residual_scale"]):
-        return f"residual_scale must be a number, found {card['residual_scale']!r}"
-    for name in ("law", "plain_law"):
-        if (law := card[name]) is None and name == "law":
-            continue
-        if not (isinstance(law, dict) and isinstance(law.get("form"), str) and law["form"] in FORMS):
-            return f"{name} must be of a form of {', '.join(FORMS)}, found {law!r}"
-        if not _are_numbers(law.get("coefficients"), len(FORMS[law["form"]])) or min(law["coefficients"]) < 0:
-            return f"{name} must hold {len(FORMS[law['form']])} coefficients of at least 0, found {law!r}"
-    ranges, errors, intervals = card["range"], card["errors"], card["intervals"]
-    if not (isinstance(ranges, dict) and set(ranges) == set(columns(RunConfig))):
-        return f"range must name {', '.join(columns(RunConfig))}"
-    if not all(_are_numbers(r, 2) for r in ranges.values()):
-        return f"range must hold a lowest and a highest value each, found {ranges!r}"
-    if not (isinstance(card["conditions"], dict) and set(card["conditions"]) == set(columns(Conditions))):
-        return f"conditions must name {', '.join(columns(Conditions))}"
-    if not (isinstance(errors, dict) and {"mape", "p90_ape", "mae", "split", "n"} <= errors.keys()):
-        return "errors must hold mape, p90_ape, mae, split and n"
-    if not (isinstance(intervals, dict) and {"within", "beyond", "n", "n_levels", "axes"} <= intervals.keys()):
-        return "intervals must hold within, beyond, n, n_levels and axes"
-    return None if isinstance(card["created_utc"], str) else "created_utc must be a time"
-
-
-def _are_numbers(value: Any, n: int) -> bool:
-    return isinstance(value, list) and len(value) == n and all(map(_is_number, value))
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def error_text(errors: Mapping[str, Any]) -> str:
@@ -136,22 +92,24 @@ def markdown(card: Mapping[str, Any], name: str) -> str:
     ranges = "\n".join(f"- {axis}: {low} to {high}" for axis, (low, high) in card["range"].items())
     held_out = ", ".join("(" + ",".join(map(str, c)) + ")" for c in card["held_out"]) or "none"
     disturbed = ", ".join("(" + ",".join(map(str, c)) + ")" for c in card["disturbed"]) or "none"
-    declared = ", ".join(card["declared"]) or "none"
-    readings = "\n".join(f"| {term} | {words} |" for term, words in card["plain_law"]["readings"].items())
+    declared = markdown_text(", ".join(card["declared"])) or "none"
+    readings = "\n".join(
+        f"| {term} | {markdown_text(words)} |" for term, words in card["plain_law"]["readings"].items()
+    )
     edges = [[entry["label"], entry["n"], f"{100 * entry['mape']:.1f}"] for entry in levels]
     excess, overhead = card["first_epoch_excess_sec"], card["overhead_sec"]
     lines = [
         "---",
         "library_name: keras",
         "pipeline_tag: tabular-regression",
-        f"model_name: {json.dumps(name)}",
+        f"model_name: {yaml_text(name)}",
         "tags: [epochcast, training-time, keras]",
         f"mape: {json.dumps(errors['mape'])}",
         f"keras_sha256: {card['keras_sha256']}",
         f"rows_sha256: {card['rows_sha256']}",
         "---",
         "",
-        f"# {name}",
+        f"# {markdown_text(name)}",
         "",
         "Predicts steady seconds per epoch (and images per second: train_n / time) of Epochcast's CIFAR-10 CNN, for",
         "plans on the device below. Read it with `predict_perf`: the network alone, without the coefficients in the",
@@ -161,11 +119,11 @@ def markdown(card: Mapping[str, Any], name: str) -> str:
         "",
         f"- {card['n_configurations']} configurations, {card['n_runs']} runs; SHA-256 of configurations and times "
         f"`{card['rows_sha256']}`",
-        f"- conditions: {conditions.describe()}",
+        f"- conditions: {markdown_text(conditions.describe())}",
         f"- declared, not in the table: {declared}",
         f"- held out of all fitting: {held_out}",
         f"- left out as disturbed (over {percent(math.expm1(GATE))} slower than the physics law): {disturbed}",
-        *([f"- {card['credit']}"] if card["credit"] else []),
+        *([f"- {markdown_text(card['credit'])}"] if card["credit"] else []),
         "",
         "Measured range:",
         "",
@@ -174,7 +132,7 @@ def markdown(card: Mapping[str, Any], name: str) -> str:
         "## What it is",
         "",
         _FORM_WORDS[card["form"]],
-        *(["", f"Note: {card['reason']}."] if card["reason"] else []),
+        *(["", f"Note: {markdown_text(card['reason'])}."] if card["reason"] else []),
         "",
         "In plain terms, by a law of six terms alone:",
         "",
@@ -184,7 +142,7 @@ def markdown(card: Mapping[str, Any], name: str) -> str:
         "",
         "## How well it does",
         "",
-        f"- {error_text(errors)}",
+        f"- {markdown_text(error_text(errors))}",
         f"- 90 % interval within the range: {half_width_text(intervals['within'])} (from {intervals['n']} errors)",
         f"- one axis one step beyond it (a block, a factor of two): {half_width_text(intervals['beyond'])} (from "
         f"{intervals['n_levels']} left-out levels; axes: {', '.join(intervals['axes']) or 'none'}); further away, or "
@@ -201,7 +159,7 @@ def markdown(card: Mapping[str, Any], name: str) -> str:
         "another GPU, precision, pipeline or framework version, nor of a machine whose GPU is shared or throttled.",
         "",
         f"Recipe {card['recipe']}, seed {card['seed']}, made {card['created_utc']} with "
-        + ", ".join(f"{name} {version}" for name, version in card["versions"].items())
+        + markdown_text(", ".join(f"{name} {version}" for name, version in card["versions"].items()))
         + ".",
     ]
     return "\n".join(lines) + "\n"

@@ -6,7 +6,6 @@ fitting and reported one by one.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,13 +18,15 @@ from aggregate.agg_table import load_agg, one_set_of_conditions
 from epochcast.cli import (
     add_table_flags,
     cell_text,
+    json_line,
     make_parser,
-    not_negative_int,
     path_flag,
+    path_of,
     percent,
-    positive_int,
     print_home,
+    repeats_int,
     run_command,
+    seed_int,
     significant,
     table_text,
 )
@@ -35,6 +36,7 @@ from epochcast.interval import Interval
 from epochcast.paths import home
 from epochcast.schema import AggRow, RunConfig
 from epochcast.stats import RegressionMetrics, mean_and_std
+from epochcast.text_sinks import markdown_text
 from model.calibration import fit_calibrated
 from model.card import half_width_text
 from model.cross_validation import (
@@ -219,9 +221,10 @@ class Section:
         return "\n".join([self.title, *table, *self.lines])
 
     def markdown(self) -> str:
-        cells = [self.header, ["---"] * len(self.header), *([cell_text(v) for v in row] for row in self.rows)]
+        cells = [[markdown_text(cell_text(v)) for v in row] for row in (self.header, *self.rows)]
+        cells.insert(1, ["---"] * len(self.header))
         table = "\n".join(f"| {' | '.join(line)} |" for line in cells) if self.rows else ""
-        listed = "\n".join(f"- {line}" for line in self.lines)
+        listed = "\n".join(f"- {markdown_text(line)}" for line in self.lines)
         return "\n\n".join(part for part in (f"## {self.title}", table, listed) if part)
 
 
@@ -338,7 +341,7 @@ def report_text(report: dict[str, Any]) -> str:
 def report_markdown(report: dict[str, Any]) -> str:
     """The report as a Markdown page."""
     origin = (
-        f"Rows: {report['table'] or 'given by a program'} (SHA-256 {report['rows_sha256'][:12]}). "
+        f"Rows: {markdown_text(report['table'] or 'given by a program')} (SHA-256 {report['rows_sha256'][:12]}). "
         f"Seed {report['seed']}, {report['created_utc']}."
     )
     parts = ["# How well the time model predicts", origin, _split_line(report)]
@@ -360,10 +363,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         "epochcast evaluate --runs_agg results/runs_agg.csv --repeats 5",
     )
     add_table_flags(parser)
-    parser.add_argument("--unseen", type=Path, metavar="CSV", help="configurations to keep from all fitting")
+    parser.add_argument("--unseen", type=path_of, metavar="CSV", help="configurations to keep from all fitting")
     parser.add_argument("--recipe", choices=(PHYSICS_ANN, REFERENCE_ANN), default=PHYSICS_ANN, help="as of train")
-    parser.add_argument("--repeats", type=positive_int, default=REPEATS, help="repeats of the 5-fold split")
-    parser.add_argument("--seed", type=not_negative_int, default=0, help="of the splits and the first weights")
+    parser.add_argument("--repeats", type=repeats_int, default=REPEATS, help="repeats of the 5-fold split")
+    parser.add_argument("--seed", type=seed_int, default=0, help="of the splits and the first weights")
     path_flag(parser, "--out", lambda: home() / "results" / "evaluation", "folder for report and figures")
     parser.add_argument("--json", action="store_true", help="print the report as one JSON object")
     arguments = parser.parse_args(argv)
@@ -371,13 +374,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     def work() -> int:
         print_home()
         table = load_agg(arguments.runs_agg, arguments.frozen)
-        rows = one_set_of_conditions(table.rows, arguments.conditions)
+        rows = one_set_of_conditions(table.rows, [arguments.conditions])
         unseen = read_config_list(arguments.unseen) if arguments.unseen else []
         report, paths = evaluate(
             rows, unseen, arguments.out, arguments.repeats, arguments.seed, str(table.path), arguments.recipe, Progress
         )
         if arguments.json:
-            print(json.dumps({"table": str(table.path), "table_origin": table.origin, **report}))
+            print(json_line({"table": str(table.path), "table_origin": table.origin, **report}))
             return 0
         print(f"table: {table.path} ({table.origin})")
         print(f"conditions: {rows[0].conditions.describe()}")

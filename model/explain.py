@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
-from epochcast.cli import add_json_flag, filter_of, make_parser, positive_int, print_home, run_command
+from epochcast.cli import (
+    add_conditions_flag,
+    add_json_flag,
+    figure_path,
+    json_line,
+    make_parser,
+    path_of,
+    positive_int,
+    print_home,
+    run_command,
+)
 from epochcast.environment import box_device_name
 from epochcast.roofline import COMPUTE, ELEMENT_BYTES, MEMORY, count_params
 from epochcast.schema import DEFAULT_CONFIG, TRAIN_N, RunConfig
@@ -159,7 +167,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         default = getattr(DEFAULT_CONFIG, name)
         parser.add_argument(f"--{name}", type=positive_int, help=f"{text} (default: {default})")
     parser.add_argument("--batch_size", type=positive_int, default=DEFAULT_CONFIG.batch_size, help="images per step")
-    parser.add_argument("--network", type=Path, metavar="FILE.keras", help="a network of your own, saved by Keras")
+    parser.add_argument("--network", type=path_of, metavar="FILE.keras", help="a network of your own, saved by Keras")
     parser.add_argument(
         "--train_n", type=positive_int, help=f"samples an epoch, with --network (default: the model's, else {TRAIN_N})"
     )
@@ -174,22 +182,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="NAME",
         help="explain on this GPU, as predict_perf --gpu carries a time over; default: the answering model's device",
     )
-    parser.add_argument("--model", type=Path, metavar="PATH", help="a saved .keras time model; default: chosen")
-    parser.add_argument(
-        "--conditions",
-        type=filter_of,
-        default={},
-        metavar="NAME=VALUE[,...]",
-        help="take only a model that was learned under these, e.g. precision=mixed_float16 (default: any)",
-    )
+    parser.add_argument("--model", type=path_of, metavar="PATH", help="a saved .keras time model; default: chosen")
+    add_conditions_flag(parser, "take only a model that was learned under these, e.g. precision=mixed_float16")
     parser.add_argument(
         "--precision", choices=list(ELEMENT_BYTES), help="explain in this one, carried over; default: the model's"
     )
-    parser.add_argument("--plot", type=Path, metavar="PATH", help="a .png or .svg of the roofline to write")
+    parser.add_argument("--plot", type=figure_path, metavar="PATH", help="a .png or .svg of the roofline to write")
     add_json_flag(parser)
     arguments = parser.parse_args(argv)
-    if arguments.plot is not None and arguments.plot.suffix not in (".png", ".svg"):
-        parser.error(f"--plot {arguments.plot}: the name must end in .png or .svg")
     given = [f"--{name}" for name in CONFIG_FLAGS if getattr(arguments, name) is not None]
     if arguments.network is not None and given:
         parser.error(f"{' and '.join(given)} describe our CNN; --network brings its own layers. Leave one out.")
@@ -229,7 +229,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             from model.explain_figure import draw_roofline
 
             save_figure_as(draw_roofline(answer), arguments.plot)
-        print(json.dumps(answer, allow_nan=False) if arguments.json else explanation_text(answer))
+        print(json_line(answer) if arguments.json else explanation_text(answer))
         if arguments.plot is not None and not arguments.json:
             print(f"plot: {arguments.plot.absolute()}")
         return 0

@@ -69,6 +69,11 @@ def device_of(
     choice = choose_model([] if config is None else [config], path, wanted=wanted)
     own = choice.model.conditions
     used = precision or own.precision or FLOAT32
+    if used not in SPEC_CHOICES["precision"]:
+        raise ValueError(
+            f"{choice.model.path}: learned in a precision that is not known, {used[:60]!r}. Name one of "
+            f"{', '.join(SPEC_CHOICES['precision'])} with --precision."
+        )
     if gpu_name is None and used == (own.precision or FLOAT32):
         return _calibrated(choice)
     gpu = known_gpu(own.device_name) if gpu_name is None else find_gpu(gpu_name)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import itertools
-import json
 import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -22,8 +21,10 @@ from epochcast.cli import (
     add_table_flags,
     clock,
     int_list,
+    json_line,
     make_parser,
     path_flag,
+    path_of,
     positive_int,
     print_home,
     run_command,
@@ -148,7 +149,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="exactly N epochs each, the untimed first included (default: until the steady time is known)",
     )
     parser.add_argument(
-        "--model", type=Path, metavar="PATH", help="a .keras model whose times guide the first choice; default: chosen"
+        "--model",
+        type=path_of,
+        metavar="PATH",
+        help="a .keras model whose times guide the first choice; default: chosen",
     )
     add_table_flags(parser, is_optional=True)
     path_flag(parser, "--out", lambda: home() / "results" / "next_runs.csv", "file for run_grid --configs")
@@ -162,7 +166,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def work() -> int:
         print_home()
         table = load_agg_if_any(arguments.runs_agg, arguments.frozen)
-        rows = [] if table is None else one_set_of_conditions(table.rows, arguments.conditions)
+        rows = [] if table is None else one_set_of_conditions(table.rows, [arguments.conditions])
         grid = [
             RunConfig(*values)
             for values in itertools.product(arguments.depth, arguments.base_filters, arguments.batch_size)
@@ -175,7 +179,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.json:
             listed = [{**asdict(r.config), "by": r.by, "expected_sec": r.expected_sec} for r in runs]
             answer = {"measured": len(rows), "runs": listed, "total_sec": total_sec, "seconds_from": source}
-            print(json.dumps({**answer, "out": str(out)}))
+            print(json_line({**answer, "out": str(out)}))
             return 0
         print("measured: " + (f"{len(rows)} configurations in {table.path}" if table else "nothing yet"))
         header = ["", "depth", "base_filters", "batch_size", "chosen by", "expected s"]

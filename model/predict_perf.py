@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
-from pathlib import Path
 
 from epochcast.cli import (
+    add_conditions_flag,
     add_json_flag,
-    filter_of,
+    figure_path,
     int_list,
+    json_line,
     make_parser,
+    params_int,
+    path_of,
     positive_int,
     print_answer,
     print_home,
@@ -31,8 +33,6 @@ from model.measured import measured_rows
 from model.predictor import choose_model
 from model.reply import Question, Reply, gpus_asked, reply_json, reply_to
 from workload.shape import count_params
-
-MOST_EPOCHS = 10**9
 
 
 def gpu_names(text: str) -> list[str]:
@@ -60,16 +60,12 @@ def make_flags() -> argparse.ArgumentParser:
         help="images per step; several, e.g. 64,128 or 64:1024:x2, give a table",
     )
     parser.add_argument("--epochs", type=positive_int, help="also predict a whole run of so many epochs")
-    parser.add_argument("--params", type=positive_int, help="number of parameters, checked against the closed form")
-    parser.add_argument("--model", type=Path, metavar="PATH", help="a saved .keras time model; default: chosen")
+    parser.add_argument("--params", type=params_int, help="number of parameters, checked against the closed form")
+    parser.add_argument("--model", type=path_of, metavar="PATH", help="a saved .keras time model; default: chosen")
+    add_conditions_flag(parser, "take only a model that was learned under these, e.g. precision=mixed_float16")
     parser.add_argument(
-        "--conditions",
-        type=filter_of,
-        default={},
-        metavar="NAME=VALUE[,...]",
-        help="take only a model that was learned under these, e.g. precision=mixed_float16",
+        "--plot", type=figure_path, metavar="PATH", help="a .png or .svg of time and throughput to write"
     )
-    parser.add_argument("--plot", type=Path, metavar="PATH", help="a .png or .svg of time and throughput to write")
     elsewhere = parser.add_argument_group("on another GPU, or in another precision")
     elsewhere.add_argument(
         "--gpu",
@@ -94,10 +90,6 @@ def make_flags() -> argparse.ArgumentParser:
 def check_flags(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
     """End with a usage error where flags do not go together."""
     has_gpus = bool(arguments.gpu) or arguments.all_gpus
-    if arguments.epochs is not None and arguments.epochs > MOST_EPOCHS:
-        parser.error(f"--epochs: at most {MOST_EPOCHS:,}")
-    if arguments.plot is not None and arguments.plot.suffix not in (".png", ".svg"):
-        parser.error(f"--plot {arguments.plot}: the name must end in .png or .svg")
     if arguments.gpu and arguments.all_gpus:
         parser.error("--gpu and --all_gpus: give one of the two")
     if arguments.sort is not None and not has_gpus:
@@ -167,7 +159,7 @@ def _print(replies: Sequence[Reply], question: Question, as_json: bool) -> None:
     """One answer as lines, several as a table; or JSON: one object, `predictions` in it where there are several."""
     if as_json:
         told = [reply_json(reply, question) for reply in replies]
-        print(json.dumps(told[0] if len(told) == 1 else {"predictions": told}, allow_nan=False))
+        print(json_line(told[0] if len(told) == 1 else {"predictions": told}))
         return
     if question.differences:
         estimates = [(reply.answer["batch_size"], reply.here) for reply in replies if reply.here is not None]

@@ -6,7 +6,7 @@ its members' log residuals on the law in the card, shape (n, members), in units 
 
 from __future__ import annotations
 
-import hashlib
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,17 +16,19 @@ import numpy as np
 
 from epochcast.cells import columns
 from epochcast.environment import box_device_name
-from epochcast.files import read_bytes
 from epochcast.interval import Interval
 from epochcast.paths import models_dir, pretrained_dir
 from epochcast.schema import TRAIN_N, Conditions, RunConfig
-from model.card import card_path, read_card
+from model.card import read_card
 from model.intervals import Range, Widths
 from model.network import ACTIVATIONS
 from model.network_file import read_network
 from model.physics import Law
+from model.saved_files import read_pair
 from model.startup import Excess, Overhead, WholeRun, from_json, whole_run
 from model.time_model import Inputs, TimeModel
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,15 +96,7 @@ def load_model(path: Path) -> SavedModel:
         ValueError: if the file is not the one that the card describes, or takes other features than ours.
     """
     path = path.absolute()
-    try:
-        data = read_bytes(path)
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: no such model. Train one: epochcast train --model {path}") from None
-    card = read_card(card_path(path))
-    if hashlib.sha256(data).hexdigest() != card["keras_sha256"]:
-        raise ValueError(
-            f"{path}: not the file that {card_path(path).name} describes (SHA-256 differs). Train it again."
-        )
+    data, card = read_pair(path)
     if card["activation"] not in ACTIVATIONS:
         raise ValueError(f"{path}: activation {card['activation']!r} is not known to this version. Train it again.")
     try:
@@ -174,7 +168,8 @@ def choose_model(
                 reasons.append(f"{card_file.stem} is of {device or 'an unknown device'}")
                 continue
             saved = load_model(card_file.with_suffix(".keras"))
-        except (ValueError, FileNotFoundError) as error:
+        except (ValueError, OSError) as error:
+            logger.warning("passed over: %s", error)  # one bad card must not keep the others from answering
             reasons.append(f"passed over: {error}")
             continue
         if conditions is not None and saved.conditions != conditions:

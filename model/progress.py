@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 from epochcast.cli import clock
+from epochcast.text_sinks import rewrite_line
 
 Say = Callable[[float], None]  # told the share of the work that is done
 FIRST_SEC = 2.0  # a shorter wait needs no words
@@ -33,7 +34,7 @@ class Progress:
         left = "done" if is_done else f"{clock((now - since) * (1 - share) / (share - at))} left"
         line = f"{self.what}: {100 * share:.0f} %, {left}"
         if sys.stderr.isatty():
-            print(f"\r\033[K{line}", end="\n" if is_done else "", file=sys.stderr, flush=True)
+            rewrite_line(sys.stderr, line, is_done)
         else:
             print(line, file=sys.stderr, flush=True)
 

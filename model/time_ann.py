@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from epochcast.files import write_bytes_atomically
 from model.network import Network
 from model.physics import Array
 from model.progress import Say
+from model.saved_files import NETWORK_NAME
 
 MEMBERS = 10
 HIDDEN = (32, 32)
@@ -160,19 +160,15 @@ def keras_model(network: Network) -> Any:
     units = [kernel.shape[1] for kernel in network.kernels] + [1]
     for layer in (layers := stacked_layers(units, members, network.activation)):
         outputs = layer(outputs)
-    model = keras.Model(inputs, keras.layers.Reshape((members,))(outputs), name="log_time")
+    model = keras.Model(inputs, keras.layers.Reshape((members,))(outputs), name=NETWORK_NAME)
     for layer, kernel, bias in zip(layers, network.kernels, network.biases, strict=True):
         layer.set_weights([kernel.astype(np.float32), bias.astype(np.float32)])
     return model
 
 
-def save_keras(network: Network, path: Path) -> None:
-    """Write the network as a `.keras` file, whole or not at all.
-
-    Raises:
-        OSError: if `path` can't be written.
-    """
+def keras_bytes(network: Network) -> bytes:
+    """The network as the content of a `.keras` file."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.keras"
         keras_model(network).save(file)
-        write_bytes_atomically(path, file.read_bytes())
+        return file.read_bytes()

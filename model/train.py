@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, astuple, fields, replace
@@ -14,16 +15,20 @@ from typing import Any
 import numpy as np
 
 from aggregate.agg_table import load_agg, one_set_of_conditions
+from aggregate.repeats import spread_warning
 from epochcast.cli import (
+    AllPairs,
     add_table_flags,
-    filter_of,
+    conditions_of,
+    json_line,
     make_parser,
-    not_negative_int,
+    path_of,
     print_home,
     run_command,
+    seed_int,
 )
 from epochcast.environment import utc_now
-from epochcast.files import make_folder, sha256_of, write_json_atomically, write_text_atomically
+from epochcast.files import make_folder
 from epochcast.paths import models_dir
 from epochcast.schema import AggRow, Conditions, RunConfig
 from model.card import (
@@ -32,7 +37,6 @@ from model.card import (
     card_sha256,
     error_text,
     half_width_text,
-    markdown,
     markdown_path,
 )
 from model.cross_validation import read_config_list, require_distinct, require_enough, rows_sha256
@@ -42,16 +46,23 @@ from model.order import order_violations
 from model.physics import Law
 from model.predictor import SavedModel, load_model
 from model.progress import Progress, Quiet, Say
+from model.saved_files import save_model
 from model.startup import fit_excess, fit_overhead, to_json
-from model.time_ann import save_keras
+from model.time_ann import keras_bytes
 from model.time_model import Table
 from model.training import TRANSFERRED, Fitted, fit
 
+logger = logging.getLogger(__name__)
 
-def default_model_path(conditions: Conditions) -> Path:
-    """Where a table's model is kept: a file for each device and set of conditions."""
+
+def default_model_path(conditions: Conditions, table: Path) -> Path:
+    """Where a table's model is kept: a file for each device and set of conditions.
+
+    Where no device is named, nothing else tells two machines apart: then it is a file for each table.
+    """
     device = re.sub(r"[^A-Za-z0-9]+", "-", conditions.device_name or "unknown-device").strip("-")
-    digest = hashlib.sha256(json.dumps(asdict(conditions), sort_keys=True).encode()).hexdigest()[:8]
+    told = {**asdict(conditions), **({} if conditions.device_name else {"table": str(table.resolve())})}
+    digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:8]
     return models_dir() / f"{device}-{digest}.keras"
 
 
@@ -147,11 +158,10 @@ def train(
         **to_json(fit_excess(rows, seed), fit_overhead(rows)),
         "versions": {name: version(name) for name in ("epochcast", "keras", "numpy", "scikit-learn")},
     }
-    save_keras(model.network, path)  # last, with its card right after: whatever fails before leaves an older model
-    card["keras_sha256"] = sha256_of(path)
+    network = keras_bytes(model.network)
+    card["keras_sha256"] = hashlib.sha256(network).hexdigest()
     card["card_sha256"] = card_sha256(card)
-    write_json_atomically(card_path(path), card)
-    write_text_atomically(markdown_path(path), markdown(card, path.stem))
+    save_model(path, network, card)  # last: whatever fails before leaves an older model
     return card
 
 
@@ -178,7 +188,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_table_flags(parser)
     parser.add_argument(
         "--model",
-        type=Path,
+        type=path_of,
         metavar="PATH",
         help="a .keras file to write; default: below results/models/",
     )
@@ -190,16 +200,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument(
         "--start_from",
-        type=Path,
+        type=path_of,
         metavar="PATH",
         help="another device's .keras model whose law and residual a few rows of this one are added to",
     )
-    parser.add_argument("--seed", type=not_negative_int, default=0, help="of the splits and the first weights")
-    parser.add_argument("--held_out", type=Path, metavar="CSV", help="configurations to keep from all fitting")
+    parser.add_argument("--seed", type=seed_int, default=0, help="of the splits and the first weights")
+    parser.add_argument("--held_out", type=path_of, metavar="CSV", help="configurations to keep from all fitting")
     parser.add_argument(
         "--declare",
-        type=filter_of,
-        default=None,
+        type=conditions_of,
+        action=AllPairs,
+        default={},
         metavar="NAME=VALUE[,...]",
         help="conditions that the table lacks, e.g. device_name=...; the card says that they were declared",
     )
@@ -214,8 +225,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     def work() -> int:
         print_home()
         table = load_agg(arguments.runs_agg, arguments.frozen)
-        rows = one_set_of_conditions(table.rows, arguments.conditions)
-        path = arguments.model or default_model_path(declare(rows[0].conditions, arguments.declare or {}))
+        rows = one_set_of_conditions(table.rows, [arguments.conditions])
+        if words := spread_warning(rows, table.source):
+            logger.warning("%s: %s", table.path, words)
+        conditions = declare(rows[0].conditions, arguments.declare)
+        path = arguments.model or default_model_path(conditions, table.path)
         held_out = read_config_list(arguments.held_out) if arguments.held_out else []
         card = train(
             rows,
@@ -230,7 +244,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         if arguments.json:
             named = {"table": str(table.path), "table_origin": table.origin, "model": str(path.absolute())}
-            print(json.dumps({**named, **card}))
+            print(json_line({**named, **card}))
             return 0
         print(f"table: {table.path} ({table.origin})")
         print("\n".join(card_lines(card)))

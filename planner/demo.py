@@ -12,25 +12,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from aggregate.agg_table import write_agg
+from aggregate.agg_source import write_agg
 from aggregate.figures import draw_figures
 from aggregate.migrate import migrate
 from aggregate.runs_agg import Aggregation, report_lines
 from collect.grid import grid_runs
 from collect.grid_loop import GridResult, run_grid
 from collect.run_one import output_printer
-from epochcast.cli import (
-    EXIT_FAILED,
-    EXIT_INTERRUPTED,
-    clock,
-    make_parser,
-    percent,
-    print_home,
-    run_command,
-    significant,
-    table_text,
-)
+from epochcast.cli import clock, make_parser, percent, print_home, run_command, significant, table_text
 from epochcast.files import write_json_atomically
+from epochcast.guard import EXIT_FAILED, EXIT_INTERRUPTED
 from epochcast.paths import demo_dir, failures_csv
 from epochcast.schema import Exclusion, RunConfig, RunSpec
 from model.answer import predict

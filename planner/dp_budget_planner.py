@@ -8,7 +8,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from epochcast.cli import print_home, run_command
+from epochcast.cli import (
+    json_line,
+    print_home,
+    run_command,
+)
 from epochcast.files import write_json_atomically, write_text_atomically
 from planner.exports import optuna_trials, plan_csv, plan_sh
 from planner.plan_file import is_begun, ledger_of
@@ -59,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         written = _write(answer, as_json, arguments)
         if arguments.json:
             front = {} if arguments.front is None else {"front": front_json(answer)}
-            print(json.dumps({**as_json, "best_left_out": left_out_json(answer.plan), **front}))
+            print(json_line({**as_json, "best_left_out": left_out_json(answer.plan), **front}))
             return 0
         print("\n".join(plan_lines(answer)))
         if arguments.front is not None:

@@ -10,6 +10,7 @@ from dataclasses import fields
 from typing import Any
 
 from epochcast.schema import RunSpec
+from epochcast.text_sinks import one_line
 from planner.budget import SECONDS, UNITS
 
 COLUMNS = (
@@ -43,7 +44,7 @@ def plan_sh(plan: Mapping[str, Any]) -> str:
         cost += f", {unit.text(plan[f'total_{unit.key}'])}"
     lines = [
         "#!/bin/sh",
-        f"# {plan['plan_id']}: {len(plan['chosen'])} runs, about {cost} of {plan['budget']:g} {unit.word}.",
+        f"# {one_line(plan['plan_id'])}: {len(plan['chosen'])} runs, about {cost} of {plan['budget']:g} {unit.word}.",
         "# Nothing here watches the budget; `epochcast run_plan` does.",
         'PYTHON="${PYTHON:-python}"',
     ]

@@ -7,20 +7,25 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 
 from collect.grid import read_configs
 from epochcast.cli import (
     add_table_flags,
     duration_sec,
+    figure_path,
     filter_of,
     fraction,
     int_list,
     make_parser,
     memory_size,
     not_negative_float,
+    not_negative_sec,
+    params_int,
+    path_of,
     positive_float,
     positive_int,
+    positive_sec,
+    repeats_int,
 )
 from epochcast.footprint_flags import add_footprint_flags, given_flags, rules_of
 from epochcast.paths import plans_dir
@@ -32,7 +37,6 @@ from planner.worth import VALUES, Wishes
 
 DEFAULT_EPOCHS = 50
 AXES = ("depth", "base_filters", "batch_size")
-FIGURES = (".png", ".svg")
 _ENERGY_FLAGS = {"--host_w", "--pue", "--energy_formula"}
 USED_FLAGS: dict[str, set[str]] = {  # flags of the footprint that say something to a budget in this unit
     SECONDS.name: set(),
@@ -43,7 +47,7 @@ USED_FLAGS: dict[str, set[str]] = {  # flags of the footprint that say something
 
 
 def _first_epoch(text: str) -> str | float:
-    return text if text in ("measured", "none") else positive_float(text)
+    return text if text in ("measured", "none") else positive_sec(text)
 
 
 def _at_least_two(text: str) -> int:
@@ -60,12 +64,6 @@ def _confidence(text: str) -> float:
     return value
 
 
-def _figure_path(text: str) -> Path:
-    if (path := Path(text)).suffix not in FIGURES:
-        raise argparse.ArgumentTypeError(f"{text}: the name must end in {' or '.join(FIGURES)}")
-    return path
-
-
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = make_parser(
         "dp_budget_planner",
@@ -74,7 +72,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "dp_budget_planner --budget 1h --epochs 50 --confidence 0.95 --front --out results/plans/hour.json",
     )
     budget = parser.add_mutually_exclusive_group(required=True)
-    budget.add_argument("--budget_sec", type=positive_float, metavar="SEC", help="wall seconds that the runs may take")
+    budget.add_argument("--budget_sec", type=positive_sec, metavar="SEC", help="wall seconds that the runs may take")
     budget.add_argument("--budget", type=duration_sec, metavar="TIME", help="the same as 90s, 15m or 1h30m")
     budget.add_argument("--budget_kwh", type=positive_float, metavar="KWH", help="energy at the wall, instead of time")
     budget.add_argument(
@@ -87,11 +85,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
     runs = parser.add_argument_group("what may be run")
     runs.add_argument("--epochs", type=_at_least_two, default=DEFAULT_EPOCHS, help="epochs of every run, at least 2")
+    runs.add_argument("--repeats", type=repeats_int, default=1, help="runs of every configuration: all of them or none")
     runs.add_argument(
-        "--repeats", type=positive_int, default=1, help="runs of every configuration: all of them or none"
-    )
-    runs.add_argument(
-        "--candidates", type=Path, metavar="PATH", help="CSV or JSON of configurations; default: what was measured"
+        "--candidates", type=path_of, metavar="PATH", help="CSV or JSON of configurations; default: what was measured"
     )
     for name, example in zip(AXES, ("2:5", "16:128:x2", "64,128,256"), strict=True):
         default = getattr(DEFAULT_CONFIG, name)
@@ -104,11 +100,11 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
             action="append",
             default=[],
             metavar="NAME=VALUE[,...]",
-            help=f"{what}, e.g. depth=3,base_filters=32; may be repeated",
+            help=f"{what}, e.g. depth=3,base_filters=32; repeat it for either",
         )
     runs.add_argument("--exclude_measured", action="store_true", help="only what was never measured")
     runs.add_argument("--min_acc", type=fraction, metavar="ACC", help="leave out runs below this test accuracy")
-    runs.add_argument("--max_params", type=positive_int, metavar="N", help="leave out larger networks")
+    runs.add_argument("--max_params", type=params_int, metavar="N", help="leave out larger networks")
     runs.add_argument(
         "--device_memory",
         type=memory_size,
@@ -143,7 +139,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--time_source", choices=("measured", "pred"), help="default: measured where it was, else predicted"
     )
     cost.add_argument(
-        "--overhead_sec", type=not_negative_float, metavar="SEC", help="of a run, outside epochs; default: measured"
+        "--overhead_sec", type=not_negative_sec, metavar="SEC", help="of a run, outside epochs; default: measured"
     )
     cost.add_argument(
         "--first_epoch",
@@ -154,7 +150,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     add_table_flags(cost, is_optional=True)
     cost.add_argument(
-        "--model", type=Path, metavar="PATH", help="time model that predicts what was not measured; default: chosen"
+        "--model", type=path_of, metavar="PATH", help="time model that predicts what was not measured; default: chosen"
     )
 
     add_footprint_flags(
@@ -168,14 +164,18 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
     out = parser.add_argument_group("output")
     out.add_argument("--json", action="store_true", help="print one JSON object, the runs under chosen")
-    out.add_argument("--out", type=Path, metavar="PATH", help="write the plan as JSON: what epochcast run_plan takes")
-    out.add_argument("--csv", type=Path, metavar="PATH", help="write the runs as a table")
-    out.add_argument("--sh", type=Path, metavar="PATH", help="write the collect/run_one.py commands")
-    out.add_argument("--optuna", type=Path, metavar="PATH", help="write the runs as trials for Optuna's enqueue_trial")
-    out.add_argument("--plot", type=_figure_path, metavar="PATH", help="draw the plan along the clock (.png or .svg)")
+    out.add_argument(
+        "--out", type=path_of, metavar="PATH", help="write the plan as JSON: what epochcast run_plan takes"
+    )
+    out.add_argument("--csv", type=path_of, metavar="PATH", help="write the runs as a table")
+    out.add_argument("--sh", type=path_of, metavar="PATH", help="write the collect/run_one.py commands")
+    out.add_argument(
+        "--optuna", type=path_of, metavar="PATH", help="write the runs as trials for Optuna's enqueue_trial"
+    )
+    out.add_argument("--plot", type=figure_path, metavar="PATH", help="draw the plan along the clock (.png or .svg)")
     out.add_argument(
         "--front",
-        type=_figure_path,
+        type=figure_path,
         nargs="?",
         const=plans_dir() / "front.png",
         metavar="PATH",
@@ -254,7 +254,7 @@ def request_of(arguments: argparse.Namespace) -> Request:
         notes=notes,
         runs_agg=arguments.runs_agg,
         model=arguments.model,
-        conditions=arguments.conditions,
+        conditions=[arguments.conditions],
         is_frozen=arguments.frozen,
         device_memory_bytes=arguments.device_memory,
         footprint=rules_of(arguments),

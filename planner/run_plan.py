@@ -8,7 +8,6 @@ far took: one factor each for overhead, first epoch and steady time.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -21,15 +20,16 @@ from collect.grid import PlannedRun
 from collect.run_one import output_printer
 from collect.turns import Taken, Turn, make_ready, outcome_text, take_turns
 from epochcast.cli import (
-    EXIT_FAILED,
-    EXIT_INTERRUPTED,
     add_json_flag,
+    json_line,
     make_parser,
     path_flag,
+    path_of,
     print_home,
     run_command,
 )
 from epochcast.environment import box_device_name
+from epochcast.guard import EXIT_FAILED, EXIT_INTERRUPTED
 from epochcast.paths import logs_dir, runs_csv
 from epochcast.schema import REPEATED_STATUSES, Conditions, FailureRecord, RunRecord
 from planner.course import Actual, Course
@@ -268,7 +268,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = make_parser(
         "epochcast run_plan", __doc__ or "", "epochcast run_plan results/plans/hour.json --replan --hard"
     )
-    parser.add_argument("plan", type=Path, metavar="PLAN", help="what dp_budget_planner --out wrote")
+    parser.add_argument("plan", type=path_of, metavar="PLAN", help="what dp_budget_planner --out wrote")
     parser.add_argument("--replan", action="store_true", help="choose the rest again after every run")
     parser.add_argument("--hard", action="store_true", help="end a run that still goes on when the budget is used up")
     parser.add_argument("--dry_run", action="store_true", help="say what would be run")
@@ -276,7 +276,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--any_conditions", action="store_true", help="run a plan that was made for another device, backend, ..."
     )
     parser.add_argument(
-        "--data_dir", type=Path, metavar="PATH", help="where the images are, as for epochcast run; $EPOCHCAST_DATA_DIR"
+        "--data_dir",
+        type=path_of,
+        metavar="PATH",
+        help="where the images are, as for epochcast run; $EPOCHCAST_DATA_DIR",
     )
     path_flag(parser, "--runs", runs_csv, "table to append to")
     path_flag(parser, "--log_dir", logs_dir, "folder for the log and JSON of each run")
@@ -288,7 +291,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         plan = read_plan(arguments.plan)
         if arguments.dry_run:
             told = (plan, *expect(plan, arguments.runs))
-            print(json.dumps(dry_json(*told)) if arguments.json else "\n".join(dry_lines(*told)))
+            print(json_line(dry_json(*told)) if arguments.json else "\n".join(dry_lines(*told)))
             if arguments.replan and not arguments.json:
                 print("--replan may choose others after the first run")
             return 0
@@ -306,7 +309,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             say=lambda line: print(line, file=sys.stderr if arguments.json else sys.stdout, flush=True),
             on_output=output_printer(),
         )
-        print(json.dumps(result_json(result)) if arguments.json else "\n".join(result_lines(result)))
+        print(json_line(result_json(result)) if arguments.json else "\n".join(result_lines(result)))
         if result.taken.was_interrupted:
             return EXIT_INTERRUPTED
         return EXIT_FAILED if result.has_failures else 0

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from aggregate.runs_agg import has_sound_energy
 from epochcast.schema import FailureRecord, RunRecord
 from planner.budget import SECONDS, Price, Unit
 from planner.ledger import Ledger
@@ -45,7 +46,7 @@ def _measured_j(record: RunRecord) -> float | None:
     """Board energy of a whole run: its epochs at the mean power of the timed ones, the rest of it at the idle power, at
     the mean where that was not measured; None where none was measured, or something is wrong with it.
     """
-    if record.mean_power_w is None or record.energy_estimated != 0 or record.energy_flags or record.wall_sec is None:
+    if record.mean_power_w is None or record.wall_sec is None or not has_sound_energy(record):
         return None
     epochs_sec = sum(record.epoch_times_json)
     rest_w = record.mean_power_w if record.idle_power_w is None else record.idle_power_w

@@ -111,7 +111,10 @@ static int refusal(void) { /* of every reading of power and energy */
     return is_mode("nopower") ? UNSUPPORTED : OK;
 }
 
+static int is_nonsense(void) { return is_mode("nonsense") && (long)(now() / 0.1) % 5 == 0; }
+
 static unsigned milliwatts(int gpu, int is_average) {
+    if (is_nonsense()) return 3700000000u;
     double t = floor(now() / update_sec) * update_sec;
     if (!is_average) return (unsigned)(1000 * power(gpu, t));
     return (unsigned)(1000 * (energy(gpu, t) - energy(gpu, t - average_sec)) / average_sec);
@@ -144,7 +147,11 @@ int nvmlDeviceGetHandleByIndex_v2(unsigned index, Handle *device) {
     return OK;
 }
 int nvmlDeviceGetIndex(Handle device, unsigned *index) { *index = (unsigned)device->index; return OK; }
-int nvmlDeviceGetName(Handle device, char *text, unsigned n) { snprintf(text, n, "%s", names[device->index]); return OK; }
+int nvmlDeviceGetName(Handle device, char *text, unsigned n) {
+    if (is_mode("nonsense")) { snprintf(text, n, "\xf8\x9f\xb0"); return OK; }
+    snprintf(text, n, "%s", names[device->index]);
+    return OK;
+}
 int nvmlDeviceGetUUID(Handle device, char *text, unsigned n) {
     if (device->instance < 0) snprintf(text, n, "GPU-%d0000000-fa4e-0000-0000-000000000000", device->index);
     else snprintf(text, n, "MIG-%d%d000000-fa4e-0000-0000-000000000000", device->index, device->instance);
@@ -182,13 +189,14 @@ int nvmlDeviceGetEnforcedPowerLimit(Handle device, unsigned *milliwatt) {
 }
 int nvmlDeviceGetTemperature(Handle device, unsigned sensor, unsigned *celsius) {
     (void)device, (void)sensor;
+    if (is_mode("nonsense")) { *celsius = 4000000000u; return OK; }
     *celsius = (unsigned)(45 + 20 * (1 - exp(-fmax(0, now()) / 10)));
     return OK;
 }
 int nvmlDeviceGetClockInfo(Handle device, unsigned type, unsigned *mhz) {
     (void)device;
     double sm = is_mode("clockdrop") && is_event() ? dropped_mhz : clock_mhz;
-    *mhz = type == 2 ? 2619 : (unsigned)sm;
+    *mhz = is_mode("nonsense") ? 4000000000u : type == 2 ? 2619 : (unsigned)sm;
     return OK;
 }
 int nvmlDeviceGetMaxClockInfo(Handle device, unsigned type, unsigned *mhz) {
@@ -210,9 +218,11 @@ int nvmlDeviceGetMemoryInfo(Handle device, unsigned long long total_free_used[3]
     total_free_used[0] = (unsigned long long)(gib * (1 << 30));
     total_free_used[2] = gib < 1 ? 0 : 1ULL << 30;
     total_free_used[1] = total_free_used[0] - total_free_used[2];
+    if (is_mode("nonsense")) total_free_used[0] = ~0ULL;
     return OK;
 }
 int nvmlDeviceGetUtilizationRates(Handle device, unsigned gpu_memory[2]) {
+    if (is_mode("nonsense")) { gpu_memory[0] = gpu_memory[1] = ~0u; return OK; }
     gpu_memory[0] = power(device->index, now()) > low_w ? 100 : 0;
     gpu_memory[1] = 10;
     return OK;
@@ -224,6 +234,7 @@ int nvmlDeviceGetTotalEnergyConsumption(Handle device, unsigned long long *milli
     double t = floor(now() / counter_sec) * counter_sec, base = 123456.789;
     if (is_mode("reset") && t >= at_sec) base = -energy(device->index, at_sec);
     *millijoules = (unsigned long long)(1000 * (base + energy(device->index, t)));
+    if (is_mode("nonsense")) *millijoules = (unsigned long long)(1e9 * t * t);
     return code;
 }
 int nvmlDeviceGetPowerUsage(Handle device, unsigned *milliwatt) {

@@ -21,6 +21,7 @@ was called; further GPUs draw `low_w`. Modes, joined by commas:
     neighbour     a process neighbour_pid computes on the first GPU from at_sec until until_sec
     desktop       a process 1111 draws on the first GPU
     mig           every GPU is cut into two instances (`mig_uuid`)
+    nonsense      every fifth power is 3.7 MW, the counter, clocks, temperature, memory and name are impossible
     reversed      the driver numbers the GPUs against the order of their PCI addresses
 
 Settings (defaults): low_w 80, high_w 320, period_sec 3.3, duty 0.5, limit_w 700 (-1: none; 0: says 0),

@@ -212,6 +212,17 @@ def _misbehave(behaviour: str, arguments: list[str], parent: int, tell) -> int |
         table, text = arguments
         Path(f"{table}.new").write_text(text)
         Path(f"{table}.new").replace(table)
+    elif behaviour == "fill-disk":  # from here on the parent can write no file beyond so many bytes
+        _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.prlimit(parent, resource.RLIMIT_FSIZE, (int(arguments[0]), hard))
+    elif behaviour == "say":  # these bytes among its events, then what follows as usual
+        os.write(int(sys.argv[-3]), Path(arguments[0]).read_bytes())
+    elif behaviour == "say-last":  # these bytes, and no more
+        os.write(int(sys.argv[-3]), Path(arguments[0]).read_bytes())
+        return 0
+    elif behaviour == "die-when-timed":
+        tell("timed", stop_reason="epochs")
+        _die(signal.SIGKILL)
     elif behaviour == "interrupt-parent-and-finish":
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         os.kill(parent, signal.SIGINT)

@@ -254,6 +254,55 @@ def test_a_folder_of_another_user_or_a_link_with_our_name_is_left_alone(folder, 
     assert foreign.exists()
 
 
+@pytest.mark.parametrize("mode", [0o777, 0o1777, 0o702])
+@pytest.mark.parametrize("depth", [0, 1])
+def test_programs_in_a_folder_that_others_can_write_are_not_run(folder, caplog, mode, depth):
+    compile_one(folder)
+    open_to_all = (folder, *folder.parents)[depth]
+    open_to_all.chmod(mode)
+    cache = enable("tensorflow", "on", folder)
+    if depth and mode == 0o1777:  # as /tmp: others can't replace what is ours
+        assert cache.state("on") == "warm"
+        return
+    assert (cache.state("on"), looks_in()) == ("off", "")
+    cache.keep()
+    (message,) = caplog.messages
+    assert f"chmod go-w {open_to_all}" in message
+
+
+def test_programs_are_not_handed_in_where_others_can_write_by_now(folder, caplog):
+    cache, own = started(folder)
+    (own / NAME).write_bytes(PROGRAM)
+    folder.chmod(0o777)
+    cache.keep()
+    assert "can be written by others" in caplog.text
+    assert list(folder.iterdir()) == []
+
+
+def test_a_planted_link_or_a_program_that_others_can_write_is_compiled_again(folder, tmp_path):
+    file = compile_one(folder)
+    other = compile_one(folder, name="other.pb")
+    planted = tmp_path / "planted"
+    file.rename(planted)
+    file.symlink_to(planted)
+    other.chmod(0o666)
+    (folder / f"third.pb.{'0' * 16}").mkdir()
+    _, own = started(folder)
+    assert list(own.iterdir()) == []
+    assert planted.read_bytes() == PROGRAM
+    assert not file.is_symlink() and not other.exists()
+
+
+def test_a_new_folder_is_for_its_user_alone(folder, monkeypatch):
+    before = os.umask(0)
+    try:
+        started(folder)
+    finally:
+        os.umask(before)
+    for made in (folder, folder.parent, folder.parent.parent):
+        assert made.stat().st_mode & 0o777 == 0o700
+
+
 # --- real processes ---------------------------------------------------------------------------------------------------
 
 

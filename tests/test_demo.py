@@ -12,7 +12,7 @@ from rows import BOX, run_row
 
 from aggregate.runs_agg import aggregate
 from epochcast.cells import columns
-from epochcast.cli import EXIT_INTERRUPTED
+from epochcast.guard import EXIT_INTERRUPTED
 from epochcast.paths import CODE_ROOT
 from epochcast.schema import RunRecord, RunSpec
 from epochcast.tables import RunTable, write_table

@@ -482,7 +482,7 @@ def test_the_figures_are_drawn_and_the_front_is_printed(table, home, capsys, con
 def test_a_plan_that_was_begun_is_never_written_over(table, home, capsys):
     flags = ["--budget_sec", "60", "--epochs", "10", "--runs_agg", str(table), "--out", str(home / "plan.json")]
     assert main(flags) == 0
-    (home / "plan.json").write_text("an older plan that was not begun")
+    (home / "plan.json").write_text('{"plan_id": "an older plan that was not begun"}')
     assert main(flags) == 0
     before = (home / "plan.json").read_text()
     (home / "plan.ledger.jsonl").write_text("{}\n")

@@ -19,6 +19,7 @@ from epochcast.interval import Interval
 from epochcast.schema import AggRow, RunConfig
 from epochcast.stats import regression_metrics
 from epochcast.tables import read_runs, write_table
+from epochcast.text_sinks import markdown_text
 from model import evaluate
 from model.cross_validation import CrossValidation, cross_validate
 from model.evaluate import cross_conformal
@@ -141,7 +142,7 @@ def test_the_page_has_a_table_row_for_each_model_level_and_term(as_json):
     report, page = json.loads(as_json[0]), (as_json[1] / "report.md").read_text()
     for name in ("physics alone", "linear on logs", "affine in steps"):
         assert page.count(f"| {name} | ") == 2  # time and throughput
-    assert all(f"| {level['label']} | {level['n']} | " in page for level in report["levels"])
+    assert all(f"| {markdown_text(level['label'])} | {level['n']} | " in page for level in report["levels"])
     assert all(f"| {term} | {words} |" in page for term, words in report["physics"]["readings"].items())
     assert "shares of an epoch" in page
 

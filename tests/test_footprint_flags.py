@@ -7,9 +7,10 @@ import sys
 
 import pytest
 
-from epochcast.cli import EXIT_USAGE, make_parser
+from epochcast.cli import make_parser
 from epochcast.footprint import FootprintRules
 from epochcast.footprint_flags import add_footprint_flags, given_flags, rules_of
+from epochcast.guard import EXIT_USAGE
 from epochcast.paths import CODE_ROOT
 from epochcast.places import find_place
 

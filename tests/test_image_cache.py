@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import logging
 import os
+import stat
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -95,15 +96,75 @@ def test_without_a_place_for_the_cache_images_are_decoded_in_memory_with_a_warni
     assert "EPOCHCAST_CACHE_DIR" in caplog.text
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a disk that is always full")
-def test_a_full_disk_is_a_warning(tmp_path, tar, caplog):
+def test_a_full_disk_is_a_warning(tmp_path, tar, caplog, monkeypatch):
     read_dataset(tar)
     file = only_cache(tmp_path)
     file.unlink()
-    file.with_suffix(".tmp").symlink_to("/dev/full")
+
+    def fill_up(stream, **arrays):
+        stream.write(bytes(100))
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(np, "savez", fill_up)
     assert_is_the_small_set(read_dataset(tar), "cifar10_images")
     assert "cannot keep the decoded images (No space left on device)" in caplog.text
-    assert not file.exists()
+    assert [path.name for path in file.parent.iterdir()] == [file.with_suffix(".lock").name]
+
+
+# --- others who can write ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o1777, 0o722])
+def test_a_folder_that_others_can_write_is_not_used_after_one_warning(tmp_path, tar, caplog, mode):
+    read_dataset(tar)
+    file = only_cache(tmp_path)
+    file.write_bytes(b"planted")
+    file.parent.chmod(mode)
+    assert_is_the_small_set(read_dataset(tar), "cifar10_images")
+    (message,) = caplog.messages
+    assert f"{file.parent} can be written by others: chmod go-w {file.parent}" in message
+    assert "EPOCHCAST_CACHE_DIR" in message
+    assert file.read_bytes() == b"planted"
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".lock", ".tmp"])
+def test_a_planted_link_is_neither_read_nor_written_through(tmp_path, tar, suffix):
+    read_dataset(tar)
+    file = only_cache(tmp_path)
+    good = file.read_bytes()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_bytes(content := b"precious" if suffix != ".npz" else good.replace(b"\0\1", b"\1\0"))
+    file.unlink()
+    planted = file.with_suffix(suffix)
+    planted.unlink(missing_ok=True)
+    planted.symlink_to(elsewhere)
+    assert_is_the_small_set(read_dataset(tar), "cifar10_images")
+    assert elsewhere.read_bytes() == content
+    assert suffix == ".lock" or (file.read_bytes() == good and not file.is_symlink())
+
+
+@pytest.mark.parametrize("mode", [0o666, 0o602])
+def test_images_that_others_could_have_written_are_decoded_again(tmp_path, tar, caplog, mode):
+    read_dataset(tar)
+    file = only_cache(tmp_path)
+    file.chmod(mode)
+    assert_is_the_small_set(read_dataset(tar), "cifar10_images")
+    assert "can be written by others" in caplog.text
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_without_locks_the_cache_is_kept_all_the_same_after_one_warning(tmp_path, tar, caplog, monkeypatch):
+    def no_locks(descriptor, operation):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    read_dataset(tar)
+    assert only_cache(tmp_path).exists()
+    (message,) = caplog.messages
+    assert "no locks" in message
+    caplog.clear()
+    assert_is_the_small_set(read_dataset(tar), "cifar10_images")
+    assert not caplog.messages
 
 
 def test_a_second_process_waits_for_the_first_and_takes_its_images(tmp_path, tar, capsys):

@@ -25,6 +25,8 @@ MODULES = {
 }
 # who prints without being a main, and why that is no library printing
 PRINTS = {
+    "epochcast.__main__._dispatch": "the half of main that chooses: help, version, an unknown command",
+    "epochcast.guard._say": "the one place where an exception becomes a line on stderr",
     "collect.measure.main.tell": "writes events to the parent process, not to the screen",
     "collect.run_one.output_printer.show": "passes on what a run prints; only mains hand it to the library",
     "planner.demo.measure": "hands a print to the grid: the demonstration is a screen, nobody imports it",
@@ -163,6 +165,12 @@ def test_only_mains_print():
     assert not others, f"libraries don't print, they log or return: {others}"
     unused = PRINTS.keys() - {where for where, *_ in found}
     assert not unused, f"no longer needed in PRINTS: {unused}"
+
+
+@pytest.mark.parametrize("module", [module for module, _ in COMMANDS.values()])
+def test_every_answer_in_json_is_json_by_any_reader(module):
+    text = MODULES[module].read_text(encoding="utf-8")
+    assert "print(json.dumps" not in text, "json_line refuses NaN, which is no JSON"
 
 
 @pytest.mark.parametrize("module", MODULES)

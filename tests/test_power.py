@@ -1,4 +1,5 @@
 import csv
+import json
 import logging
 import math
 import threading
@@ -6,11 +7,13 @@ import time
 from dataclasses import asdict, fields, replace
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from rows import run_row
 
 from epochcast.energy import ENERGY_FLAGS, EnergyReading
 from epochcast.power import PATIENCE_SEC, PowerMeter
-from epochcast.schema import ENERGY_SOURCES, RunRecord
+from epochcast.schema import ENERGY_SOURCES, RunRecord, to_json_dict
 
 OURS = 100
 IDLE_W = 60.0
@@ -29,10 +32,13 @@ def square(t, low=80.0, high=320.0, period=3.3):
     return low * t + (high - low) * (whole * period / 2 + min(rest, period / 2))
 
 
+NONSENSE = [3.7e6, 4294967.295, -5.0, -1, math.nan, math.inf, -math.inf, 1e308, 10**400, 0, True, "200", b"\xff", (1,)]
+
+
 class ScriptedGpu:
     """A GPU whose clock stands still between readings; `energy` is the true energy in joules since time zero."""
 
-    uuid = "GPU-scripted"
+    uuid, name = "GPU-scripted", "NVIDIA Scripted"
 
     def __init__(self, energy=constant, *, has_counter=True, has_instant=True, counter_sec=0.0, **more):
         self.now = 0.0
@@ -85,6 +91,9 @@ class ScriptedGpu:
         return [(pid, None) for pid in self.pids(self.now)]
 
     processes = compute_processes
+
+    def raises(self=None):
+        raise SystemError("whatever a binding does")
 
 
 def meter_of(gpu, seconds=20.0, dt=0.1, offset=0.0, skips=lambda t: False, **options):
@@ -195,6 +204,90 @@ def test_source_that_fails_for_good_gives_no_number(lost):
     else:
         assert reading.energy_source == "nvml_poll_instant"
         assert reading.energy_j_window == pytest.approx(3000.0)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    st.sampled_from([constant, ramp]),
+    st.booleans(),
+    st.dictionaries(st.integers(0, 199), st.sampled_from(NONSENSE), max_size=40),
+    st.dictionaries(st.integers(0, 199), st.sampled_from(NONSENSE), max_size=40),
+)
+def test_nonsense_among_the_readings_moves_no_energy(energy, has_counter, of_power, of_counter):
+    gpu = ScriptedGpu(energy, has_counter=has_counter)
+    for name, nonsense in (("power_instant_w", of_power), ("energy_j", of_counter)):
+        sound = getattr(gpu, name)
+
+        def answer(sound=sound, nonsense=nonsense):
+            true = sound()
+            return nonsense.get(round(gpu.now / 0.1), true) if true is not None else None
+
+        setattr(gpu, name, answer)
+    reading = read(gpu)
+    assert_it_is_a_row(reading)
+    if reading.energy_j_window is None:
+        assert reading.energy_flags
+    else:
+        assert reading.energy_j_window == pytest.approx(energy(15.0) - energy(3.0), rel=0.05)
+        assert reading.max_power_w is None or reading.max_power_w <= 1400.0
+    seen = {30 <= i <= 150 for i, power in of_power.items() if power != 0}
+    if reading.energy_source == "nvml_poll_instant":
+        assert ("impossible_power" in reading.energy_flags) == (True in seen)
+
+
+def assert_it_is_a_row(reading):
+    columns = asdict(reading)
+    row_flags = columns.pop("row_flags")
+    assert json.dumps(to_json_dict(replace(run_row(), **columns, flags=row_flags)), allow_nan=False)
+
+
+def test_one_reading_of_megawatts_is_left_out_counted_and_flagged(caplog):
+    gpu = ScriptedGpu(constant, has_counter=False, limit_w=300.0)
+    gpu.power_instant_w = lambda: 3.7e6 if 8.95 < gpu.now < 9.05 else 250.0
+    meter = meter_of(gpu)
+    reading = meter.reading(3.0, 15.0, 4, None, {OURS})
+    assert reading.energy_j_window == pytest.approx(3000.0)
+    assert (reading.max_power_w, reading.power_samples) == (250.0, 120)
+    assert reading.energy_flags == ("impossible_power",)
+    (problem,) = meter.problems
+    assert problem.startswith("1 readings of power left out")
+    meter.stop()
+    assert problem in caplog.text
+
+
+def test_counter_that_jumps_is_replaced_by_polled_power_and_named():
+    gpu = ScriptedGpu(lambda t: constant(t) + (1e6 if t >= 9 else 0.0))
+    gpu.power_instant_w = lambda: 250.0
+    reading = read(gpu)
+    assert (reading.energy_source, reading.energy_flags) == ("nvml_poll_instant", ("counter_jump",))
+    assert reading.energy_j_window == pytest.approx(3000.0)
+
+
+@pytest.mark.parametrize("nonsense", NONSENSE)
+@pytest.mark.parametrize(
+    "name", ["power_limit_w", "energy_j", "power_instant_w", "power_average_w", "temperature_c", "sm_clock_mhz"]
+)
+def test_a_sensor_that_always_says_nonsense_leaves_an_empty_cell(name, nonsense):
+    gpu = ScriptedGpu(constant)
+    setattr(gpu, name, lambda: nonsense)
+    reading = read(gpu)
+    assert_it_is_a_row(reading)
+    assert reading.energy_j_window == pytest.approx(3000.0)  # by another source
+    setattr(gpu, name, ScriptedGpu.raises)
+    assert_it_is_a_row(read(gpu))
+
+
+def test_bounds_come_from_the_limit_the_data_sheet_or_are_those_of_any_board():
+    def most_w(**more):
+        gpu = ScriptedGpu(constant, has_counter=False, **more)
+        gpu.power_instant_w = lambda: 3000.0
+        return read(gpu).energy_source
+
+    assert most_w(limit_w=None, name="unknown") == "nvml_poll_instant"
+    assert most_w(limit_w=1600.0, name="unknown") == "nvml_poll_instant"
+    assert most_w(limit_w=1e9, name="NVIDIA A100-SXM4-80GB") == "none"
+    assert most_w(limit_w=700.0, name="unknown") == "none"
+    assert most_w(limit_w=700.0, name="unknown", power_is_module=True) == "nvml_poll_instant"
 
 
 def test_error_in_the_middle_costs_the_polled_number_but_not_the_counters():
@@ -378,15 +471,15 @@ def test_packages_energy_goes_with_the_window(tmp_path):
     zone = tmp_path / "intel-rapl:0"
     zone.mkdir()
     (zone / "name").write_text("package-0\n")
-    (zone / "max_energy_range_uj").write_text("100000000\n")
+    (zone / "max_energy_range_uj").write_text("100000000000\n")
     total = zone / "energy_uj"
-    total.write_text("90000000\n")
+    total.write_text("99990000000\n")
     gpu = ScriptedGpu(constant)
     meter = PowerMeter(gpu, clock=lambda: gpu.now, rapl_root=tmp_path)
     meter.start(polls=False)
-    for i in range(1, 200):  # 40 W, and the total runs around at 100 J
+    for i in range(1, 200):  # 40 W, and the total runs around
         gpu.now = i / 10
-        total.write_text(f"{(90_000_000 + i * 4_000_000) % 100_000_000}\n")
+        total.write_text(f"{(99_990_000_000 + i * 4_000_000) % 100_000_000_000}\n")
         meter.sample()
     assert meter.reading(3.0, 15.0, 4).cpu_energy_j == pytest.approx(480.0)
     assert meter.reading(3.0, 25.0, 4).cpu_energy_j is None  # not covered

@@ -640,11 +640,18 @@ def test_a_named_model_answers_and_a_missing_one_is_one_line(capsys, tmp_path):
     ]
 
 
-def test_a_prediction_far_beyond_numbers_is_refused_in_both_forms(capsys):
-    for flags in ((), ("--json",)):
-        out, err = ask(capsys, "--base_filters", 2**5_000, *flags, code=1)
+def test_the_largest_networks_that_flags_can_name_have_finite_answers(capsys):
+    answer = ask_json(capsys, "--depth", 16, "--base_filters", 10**9, "--batch_size", 10**9, "--epochs", 10**9)
+    assert all(math.isfinite(value) for value in answer.values() if isinstance(value, float))
+
+
+def test_repeated_conditions_ask_for_a_model_that_meets_all(capsys):
+    float32, float16 = "precision=float32", "precision=mixed_float16"
+    assert ask_json(capsys, "--conditions", float32, "--conditions", "backend=tensorflow")["depth"] == 3
+    for first, second in ((float16, "backend=tensorflow"), ("backend=tensorflow", float16)):
+        out, err = ask(capsys, "--conditions", first, "--conditions", second, code=1)
         assert out == ""
-        assert "too far outside" in err
+        assert "mixed_float16" in err
 
 
 def test_an_edited_card_is_refused(capsys, tmp_path):
@@ -675,7 +682,7 @@ def test_at_most_a_billion_epochs_are_taken(capsys):
     assert end.value.code == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert "error: --epochs: at most 1,000,000,000\n" in err
+    assert "error: argument --epochs: at most 1,000,000,000, got '1000000001'\n" in err
 
 
 CHILD = f"""

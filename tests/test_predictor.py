@@ -5,12 +5,16 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import shutil
 import zipfile
 from dataclasses import replace
 
+import h5py
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from rows import ROWS
 
 from aggregate.runs_agg import aggregate
@@ -96,8 +100,9 @@ def test_predictions_do_not_depend_on_the_others_asked_for():
     np.testing.assert_allclose(times(IN_RANGE), [times([c])[0] for c in IN_RANGE], rtol=1e-12)  # order of sums
 
 
-def test_a_time_that_is_no_number_any_more_is_refused_not_given_as_infinite():
-    config = RunConfig(3, 2**5_000, 32)
+def test_a_time_that_is_no_number_any_more_is_refused_not_given_as_infinite(monkeypatch):
+    monkeypatch.setattr("model.time_model.LARGEST_LOG_TIME", 50.0)
+    config = RunConfig(3, 2**60, 32)
     with pytest.raises(ValueError, match="too far outside what the model learned from") as caught:
         load_model(PRETRAINED).time_model.times([CONFIG, config])
     assert str(config) in str(caught.value)
@@ -342,6 +347,76 @@ def test_a_file_that_is_no_card_does_not_keep_the_others_from_answering():
     choice = choose_model([CONFIG])
     assert choice.model.path == PRETRAINED
     assert "notes.json: card of schema None" in choice.reason
+
+
+@pytest.mark.parametrize("changes", [{"residual_scale": "x"}, {"conditions": 5}, {"created_utc": None}, {"range": []}])
+def test_one_bad_card_is_passed_over_with_a_warning_and_refused_where_it_is_named(caplog, changes):
+    add_local("good", 5)
+    bad = copy_pretrained(models_dir(), "bad", **changes)
+    assert choose_model([CONFIG]).model.path.name == "good.keras"
+    assert f"passed over: {bad.with_suffix('.json')}: not a model card: " in caplog.text
+    with pytest.raises(ValueError, match="not a model card"):
+        choose_model([CONFIG], bad)
+
+
+@pytest.mark.parametrize("place", ["bad.json", "bad.keras"])
+def test_a_pipe_among_the_models_is_passed_over_and_refused_where_it_is_named(caplog, place):
+    add_local("good", 5)
+    bad = add_local("bad", 6)
+    (models_dir() / place).unlink()
+    os.mkfifo(models_dir() / place)
+    assert choose_model([CONFIG]).model.path.name == "good.keras"
+    assert "bad" in caplog.text
+    with pytest.raises(OSError, match="a pipe or a device"):
+        choose_model([CONFIG], bad)
+
+
+def weights_of(*shapes):
+    """Weights of layers with these shapes of kernels, as Keras writes them."""
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        for i, shape in enumerate(shapes):
+            group = f"layers/einsum_dense{f'_{i}' if i else ''}/vars"
+            file[f"{group}/0"] = np.ones(shape)
+            file[f"{group}/1"] = np.ones((shape[0], shape[-1]))
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        [(10, 3, 32), (10, 32, 32), (10, 32, 2)],
+        [(10, 4, 32), (10, 32, 32), (10, 32, 1)],
+        [(10, 3, 32), (10, 31, 32), (10, 32, 1)],
+        [(10, 3, 32), (9, 32, 32), (10, 32, 1)],
+        [(3, 32), (32, 32), (32, 1)],
+        [(0, 3, 32), (0, 32, 32), (0, 32, 1)],
+    ],
+)
+def test_a_network_whose_layers_do_not_fit_is_refused(tmp_path, shapes):
+    data = archive_with(model=weights_of(*shapes))
+    assert "not a time model: " in refusal(copy_with_bytes(tmp_path, data))
+
+
+def test_a_member_that_unpacks_to_more_than_a_model_holds_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("model.network_file.MOST_BYTES", 1000)
+    assert "unpacks to" in refusal(copy_pretrained(tmp_path))
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(st.data())
+def test_a_damaged_network_answers_or_is_refused(tmp_path_factory, data):
+    raw = bytearray(PRETRAINED.read_bytes())
+    for _ in range(data.draw(st.integers(1, 3))):
+        raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
+    path = copy_with_bytes(
+        tmp_path_factory.mktemp("damaged"), bytes(raw[: data.draw(st.sampled_from([-1, 5000, None]))])
+    )
+    try:
+        saved = load_model(path)
+        saved.forecast(CONFIG)
+    except (ValueError, OSError) as error:
+        assert "\n" not in str(error)
 
 
 def test_of_several_configurations_all_must_be_in_range():

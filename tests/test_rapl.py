@@ -51,6 +51,30 @@ def test_total_that_ran_around_goes_on(packages):
     rapl.close()
 
 
+@pytest.mark.parametrize("now_uj", [0, 65_000_000, RANGE_UJ // 2, RANGE_UJ + 1, -1, "9" * 400])
+def test_total_that_began_anew_or_jumped_is_unknown_from_then_on(packages, now_uj):
+    root, totals = packages
+    totals[0].write_text(f"{RANGE_UJ // 4}\n")
+    seconds = [0.0]
+    rapl = open_rapl(root, lambda: seconds[0])
+    for text in (now_uj, RANGE_UJ // 4 + 1_000_000):
+        seconds[0] += 0.5
+        totals[0].write_text(f"{text}\n")
+        assert rapl.energy_j() is None
+    rapl.close()
+
+
+def test_total_that_was_not_read_for_so_long_that_it_may_have_run_around_is_unknown(packages):
+    root, _ = packages
+    seconds = [0.0]
+    rapl = open_rapl(root, lambda: seconds[0])
+    seconds[0] = 100.0
+    assert rapl.energy_j() == 0.0
+    seconds[0] = 600.0
+    assert rapl.energy_j() is None
+    rapl.close()
+
+
 def test_no_permission_for_one_package_is_no_reading_and_no_open_file(packages, monkeypatch):
     root, totals = packages
 

@@ -8,14 +8,25 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
-from light_child import command, environment, light_spec, run_one_command
+from light_child import (
+    EPOCH_SEC,
+    FIRST_SEC,
+    command,
+    environment,
+    light_spec,
+    main_with_child,
+    run_one_command,
+    starts,
+)
 
 from collect import recover as recover_module
+from collect import runner
 from collect.recover import recover
-from collect.runner import claimed_log, run
-from epochcast.cells import columns
-from epochcast.schema import RunRecord, to_json_dict
-from epochcast.tables import append_row, read_table
+from collect.reserved import claimed_run
+from collect.runner import run
+from epochcast.cells import columns, format_rows
+from epochcast.schema import FailureRecord, RunRecord, to_json_dict
+from epochcast.tables import read_table
 
 WRONG_TABLE = "who,what\nme,that\n"
 HEADER = ",".join(columns(RunRecord)) + "\n"
@@ -78,11 +89,12 @@ def test_a_table_that_is_replaced_during_the_run_costs_no_row(runs, log_dir, cap
     assert run_ids(runs) == ["a"]
 
 
-def run_with_limit(runs, log_dir, largest_file):
-    flags = ["--depth", "1", "--base_filters", "2", "--dataset", "synthetic", "--epochs", "4", "--run_id", "late"]
+def run_until_full(runs, log_dir, largest_file, spec=(), module="collect.run_one", function="run"):
+    """A run during which the disk fills up: nothing beyond `largest_file` bytes can be written into any file."""
+    flags = ["--depth", "1", "--base_filters", "2", "--dataset", "synthetic", "--epochs", "4", *spec]
     flags += ["--runs", str(runs), "--log_dir", str(log_dir)]
     return subprocess.run(
-        run_one_command("ok", flags=flags, largest_file=largest_file),
+        main_with_child(module, function, "fill-disk", str(largest_file), flags=flags),
         env=environment(),
         capture_output=True,
         text=True,
@@ -91,10 +103,10 @@ def run_with_limit(runs, log_dir, largest_file):
 
 
 def test_a_disk_that_is_full_for_the_table_leaves_the_row_in_its_json(runs, log_dir, row):
-    while runs.stat().st_size < 8000:  # more than the JSON beside the log takes
-        append_row(runs, replace(row, run_id=f"a{runs.stat().st_size}"))
+    with runs.open("a") as file:  # a table longer than the JSON beside the log
+        file.write(format_rows([replace(row, run_id=f"a{number}") for number in range(60)]))
     before = runs.read_bytes()
-    done = run_with_limit(runs, log_dir, len(before) + 10)
+    done = run_until_full(runs, log_dir, len(before) + 10, ["--run_id", "late"])
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("error: the finished run late is not in")
     assert f"It is kept in {log_dir / 'late.json'}" in done.stderr
@@ -107,15 +119,92 @@ def test_a_disk_that_is_full_for_the_table_leaves_the_row_in_its_json(runs, log_
     assert run_ids(runs)[-1] == "late"
 
 
-def test_a_disk_that_is_full_for_everything_leaves_the_row_on_the_screen(runs, log_dir, row):
-    before = runs.read_bytes()
-    done = run_with_limit(runs, log_dir, 0)
+@pytest.mark.parametrize(("module", "function"), [("collect.run_one", "run"), ("collect.run_grid", "run_grid")])
+def test_a_disk_that_is_full_for_everything_leaves_the_row_on_the_screen(runs, log_dir, tmp_path, module, function):
+    """A grid prints no row: the runner itself prints the last copy, and `recover` reads it from what was captured."""
+    done = run_until_full(runs, log_dir, 0, module=module, function=function)
     assert done.returncode == 1
-    logged = json.loads(done.stdout.splitlines()[-1].removeprefix("LOGGED: "))
-    assert logged["run_id"] == "late"
     assert "the LOGGED line above is the only copy" in done.stderr.splitlines()[-1]
+    (logged,) = [line for line in done.stderr.splitlines() if line.startswith("LOGGED: ")]
+    assert run_ids(runs) == []
+    assert list(log_dir.glob("*.json")) == []
+    captured = tmp_path / "captured.txt"
+    captured.write_text(done.stderr)
+    (recovered,) = recover(runs, log_dir, logs=[captured]).appended
+    assert to_json_dict(recovered) == json.loads(logged.removeprefix("LOGGED: "))
+    assert recover(runs, log_dir, logs=[captured]).appended == []
+    assert read_table(runs, RunRecord) == [recovered]
+
+
+def test_a_failure_that_could_not_be_noted_is_kept_on_the_screen_and_in_the_log(runs, log_dir, monkeypatch, capfd):
+    def full(path, record):
+        raise OSError(28, "No space left on device", str(path))
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="holds its epochs"):
+        patch.setattr(runner, "append_row", full)
+        run(light_spec(), run_id="a", runs=runs, log_dir=log_dir, child=command("exit-3"))
+    assert "\nFAILED: {" in capfd.readouterr().err
+    (failure,) = recover(runs, log_dir).failures
+    assert failure.epoch_times_json == (FIRST_SEC, EPOCH_SEC)
+    assert recover(runs, log_dir).failures == []
+    assert read_table(runs.with_name("failures.csv"), FailureRecord) == [failure]
+
+
+def test_space_is_taken_before_a_run_is_measured(runs, log_dir, tmp_path):
+    done = subprocess.run(
+        run_one_command("ok", flags=["--runs", str(runs), "--log_dir", str(log_dir)], largest_file=50_000),
+        env=environment(LIGHT_CHILD_TRACE=str(tmp_path / "trace")),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert f"error: {log_dir}: no space for what the run will leave behind" in done.stderr
+    assert starts(tmp_path / "trace") == []
+
+
+def test_the_same_run_kept_for_two_tables_is_kept_twice(runs, log_dir, tmp_path):
+    """Named by run alone, the second would replace the only copy of the first."""
+    tables = [runs, tmp_path / "other" / "runs.csv"]
+    for table in tables:
+        with pytest.raises(OSError, match="epochcast recover"):
+            run(
+                light_spec(), run_id="a", runs=table, log_dir=log_dir, child=command("replace", str(table), WRONG_TABLE)
+            )
+    for table in tables:
+        table.write_text(HEADER)
+        (appended,) = recover(table, log_dir).appended
+        assert read_table(table, RunRecord) == [appended]
+    assert sorted(path.name for path in log_dir.glob("*.json")) == ["a.json", "a~2.json"]
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    {
+        "device_name": 5,
+        "test_acc": "much",
+        "flags": [["stalled"]],
+        "energy_flags": "none",
+        "epochs": True,
+        "seed": 1e30,
+        "avg_time_sec": 1e300,
+        "epoch_times_json": {"1": 2},
+        "watts": 300,
+        "run_id": ["a"],
+    }.items(),
+)
+def test_a_kept_row_that_could_not_be_read_back_is_not_appended(runs, log_dir, row, column, value):
+    before = runs.read_bytes()
+    keep(log_dir, row, runs)
+    kept = json.loads((log_dir / "b.json").read_text())
+    kept["row"][column] = value
+    (log_dir / "b.json").write_text(json.dumps(kept))
+    found = recover(runs, log_dir)
+    assert found.appended == []
+    (problem,) = found.unreadable
+    assert str(log_dir / "b.json") in problem
+    assert column in problem
     assert runs.read_bytes() == before
-    assert not (log_dir / "late.json").exists()
 
 
 # --- recovering -------------------------------------------------------------------------------------------------------
@@ -145,7 +234,7 @@ def test_a_kept_row_is_appended_once_by_processes_that_recover_together(runs, lo
 
 def test_a_run_that_is_being_written_by_its_own_process_is_left_to_it(runs, log_dir, row):
     keep(log_dir, row, runs)
-    with claimed_log(log_dir, "b"):
+    with claimed_run(runs, "b"):
         assert recover(runs, log_dir).appended == []
     assert [record.run_id for record in recover(runs, log_dir).appended] == ["b"]
 

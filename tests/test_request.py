@@ -10,7 +10,7 @@ import shutil
 import pytest
 from rows import agg_row
 
-from aggregate.agg_table import write_agg
+from aggregate.agg_source import write_agg
 from epochcast.assumptions import assumption
 from epochcast.files import sha256_of
 from epochcast.paths import models_dir, pretrained_dir

@@ -523,6 +523,20 @@ def test_a_grid_of_more_than_ten_thousand_configurations_is_refused_at_once(caps
     assert "a grid of 16,000,000 configurations: at most 10,000" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--repeats", "1001"], "argument --repeats: at most 1,000, got '1001'"),
+        (["--batch_size", "1:200", "--repeats", "1000"], "200,000 runs: at most 100,000 are taken. Lower --repeats"),
+    ],
+)
+def test_more_repeats_than_anybody_waits_for_are_refused_at_once(flags, words, capsys):
+    with pytest.raises(SystemExit) as end:
+        grid.main([*flags, "--dry_run"])
+    assert end.value.code == 2
+    assert f"error: {words}" in capsys.readouterr().err
+
+
 # --- runs that something disturbed ------------------------------------------------------------------------------------
 
 STALLED, CALM = "0.004,0.002,0.002,0.009,0.002", "0.004,0.002,0.002,0.002,0.002"

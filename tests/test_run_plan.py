@@ -550,24 +550,24 @@ def test_a_hard_plan_ends_a_run_when_its_energy_is_used_up(bench):
 
 def test_what_runs_measured_tells_what_an_unmeasured_one_may_take_and_took(bench):
     runs = (light_run(16), 360.0), (light_run(32, 0.1), 360.0), (light_run(64, 0.1), 360.0)
-    plan = energy_plan(bench, *runs, budget=0.0512 + 1.2e-3)
-    metered = {"energy_source": "nvml_counter", "energy_estimated": 0, "mean_power_w": 512 * 360.0}
+    plan = energy_plan(bench, *runs, budget=8e-4 + 6e-4)
+    metered = {"energy_source": "nvml_counter", "energy_estimated": 0, "mean_power_w": 8 * 360.0}
     append_row(bench.runs, dataclasses.replace(row_of(plan.chosen[0], 1.0), energy_j_per_epoch=1.0, **metered))
     result = bench.carry_out("32=exit-3,64=hang", is_hard=True)
     assert entries(result) == [(16, "done"), (32, "crash"), (64, "timeout")]
     done, crashed, ended = (entry.cost for entry in result.entries)
     walls = [entry.wall_sec for entry in result.entries]
-    assert done == pytest.approx(0.0512)
-    assert [crashed, ended] == pytest.approx([8e-4 * wall for wall in walls[1:]])  # 512 by one run: 8 is believed
+    assert done == pytest.approx(8e-4)
+    assert [crashed, ended] == pytest.approx([2e-4 * wall for wall in walls[1:]])  # 8 by one run: 2 is believed
     for line in bench.told("run_started"):
-        assert line["expected_kwh"] / line["expected_sec"] == pytest.approx(8e-4)
+        assert line["expected_kwh"] / line["expected_sec"] == pytest.approx(2e-4)
     assert plan.budget.amount <= result.used < 2 * plan.budget.amount
-    assert walls[2] < 6  # at the planned cost 12 s would be left
+    assert walls[2] < 6  # at the planned cost 6 s would be left
 
 
 def test_a_run_whose_end_was_never_noted_costs_what_those_noted_before_it_tell(bench):
     plan = energy_plan(bench, (light_run(16), 360.0), (light_run(32, 0.1), 360.0), budget=1.0)
-    metered = {"energy_source": "nvml_counter", "energy_estimated": 0, "mean_power_w": 512 * 360.0}
+    metered = {"energy_source": "nvml_counter", "energy_estimated": 0, "mean_power_w": 8 * 360.0}
     append_row(bench.runs, dataclasses.replace(row_of(plan.chosen[0], 1.0), energy_j_per_epoch=1.0, **metered))
     before = bench.carry_out("exit-3")
     bench.forget("ended", "alive", "run_ended")

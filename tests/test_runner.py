@@ -27,12 +27,14 @@ from light_child import (
     starts,
     wait_for,
 )
+from small_cifar10 import make_npz
 
 from collect import child, runner
 from collect.child import GRACE_SEC, noted_interrupts
+from collect.recover import recover
+from collect.reserved import RunClaimedError, claimed_run
 from collect.run_lines import result_lines
 from collect.runner import (
-    RunClaimedError,
     RunExistsError,
     RunRefusedError,
     claimed_log,
@@ -198,7 +200,8 @@ def test_table_json_log_and_screen_tell_the_same_row(bench):
     assert [line.partition(":")[0] for line in epochs] == ["epoch 1/3", "epoch 2/3", "epoch 3/3"]
     assert [line.endswith("(first: not timed)") for line in epochs] == [True, False, False]
     assert "0.002 s, 500,000 images/s, loss 0.3333, accuracy 0.5000" in epochs[2]
-    assert bench.log().splitlines() == bench.said
+    table, said = f"TABLE: {bench.runs}", bench.log().splitlines()  # where the row belongs, for a recovery from the log
+    assert said == [*bench.said[:-1], table, bench.said[-1]]
     assert from_json_dict(RunRecord, bench.sidecar()["row"]) == row
     assert RunSpec(**bench.sidecar()["spec"]) == light_spec(epochs=3, dataset="auto")
     assert bench.sidecar()["table"] == str(bench.runs)
@@ -228,13 +231,23 @@ def test_a_reader_that_left_does_not_cost_the_row(bench):
 
 
 def test_an_error_in_the_parent_ends_the_child(bench):
-    def fail(_):
-        raise RuntimeError("a mistake of ours")
+    def leave(_):
+        raise SystemExit(3)
 
-    with pytest.raises(RuntimeError, match="a mistake of ours"):
-        bench.measure("hang", say=fail)
+    with pytest.raises(SystemExit):
+        bench.measure("hang", say=leave)
     (start,) = starts(bench.trace)
     assert not is_alive(start["pid"])
+
+
+@pytest.mark.parametrize("error", [RuntimeError, ValueError, UnicodeError, KeyError, BrokenPipeError, MemoryError])
+def test_a_screen_that_fails_costs_no_row(bench, error):
+    def fail(_):
+        raise error("nobody can see this")
+
+    row = bench.measure("noisy", say=fail, on_output=fail)
+    assert bench.rows == [row]
+    assert "LOGGED: " in bench.log()
 
 
 # --- runs that fail ---------------------------------------------------------------------------------------------------
@@ -427,6 +440,29 @@ def test_the_same_run_may_be_measured_into_another_table(bench, tmp_path):
     assert len(read_table(other, RunRecord)) == len(bench.rows) == 1
 
 
+def test_a_run_of_one_name_is_measured_into_a_table_by_one_process_wherever_the_logs_lie(bench, tmp_path):
+    with (
+        claimed_run(bench.runs, "a"),
+        pytest.raises(RunClaimedError, match="run a is being measured by another process"),
+    ):
+        bench.measure("ok", log_dir=tmp_path / "other logs")
+    assert starts(bench.trace) == []
+    assert bench.measure("ok", log_dir=tmp_path / "other logs").run_id == "a"
+
+
+def test_a_row_that_another_process_appended_meanwhile_is_not_doubled(bench, tmp_path):
+    """Two machines on one disk know nothing of each other's claims: the table is asked under the append's lock."""
+    first = bench.measure("ok")
+    line = bench.runs.read_text()
+    bench.runs.write_text(line.splitlines(keepends=True)[0])
+    other = tmp_path / "other logs"
+    with pytest.raises(RunExistsError, match=r"Another process measured it meanwhile; this one is kept in .*a\.json"):
+        bench.measure("replace", str(bench.runs), line, log_dir=other)
+    assert bench.rows == [first]
+    assert json.loads((other / "a.json").read_text())["row"]["run_id"] == "a"
+    assert recover(bench.runs, other).appended == []
+
+
 def spoil_header(bench):
     bench.runs.write_text(WRONG_TABLE)
 
@@ -494,6 +530,11 @@ QUICKLY_KNOWN = """
 import epochcast.precision
 epochcast.precision.MIN_TIMED_SEC = 0.05
 """
+OPTIONAL_FAILS = """
+import collect.devices, epochcast.framework, keras
+def fails(*_, **__): raise RuntimeError("not today")
+collect.devices.peak_memory_bytes = epochcast.framework.framework_details = keras.Model.evaluate = fails
+"""
 INFINITE_STEPS = """
 import functools, keras
 keras.optimizers.Adam = functools.partial(keras.optimizers.Adam, learning_rate=float("inf"))
@@ -527,6 +568,20 @@ def test_an_epoch_is_timed_on_jax_without_tensorflow(bench, on_jax):
     assert row.avg_time_sec == pytest.approx(fmean(row.epoch_times_json[1:]), rel=1e-12)
     assert (row.dataset, row.test_acc) == ("synthetic", None)
     assert 0 < row.overhead_sec < row.wall_sec
+
+
+def test_what_no_time_depends_on_costs_no_row_when_it_fails(bench, on_jax, tmp_path):
+    spec = light_spec(
+        train_n=20, batch_size=10, epochs=2, device="cpu", dataset="cifar10", data_dir=str(tmp_path / "cifar10.npz")
+    )
+    make_npz(tmp_path / "cifar10.npz")
+    fails = real(BLOCK_TENSORFLOW, OPTIONAL_FAILS)
+    row = run(spec, run_id="a", runs=bench.runs, log_dir=bench.log_dir, child=fails)
+    assert isinstance(row, RunRecord), row
+    assert (row.epochs, row.test_acc, row.peak_memory_bytes) == (2, None, None)
+    problems = bench.sidecar()["problems"]
+    for name in ("test_acc", "peak_memory_bytes", "framework"):
+        assert problems[name] == "RuntimeError: not today"
 
 
 def test_windows_are_timed_on_jax_without_tensorflow(bench, on_jax):
@@ -588,7 +643,18 @@ def test_a_driver_that_talks_nonsense_does_not_cost_the_run(bench, monkeypatch):
     row = bench.measure("ok")
     assert bench.rows == [row]
     assert row.sm_clock_mhz is None
-    assert any("what went on beside the run is not known" in line and "sm_clock_mhz" in line for line in bench.said)
+    assert any(line.startswith("WARNING: ") and "sm_clock_mhz" in line for line in bench.said)
+    assert "sm_clock_mhz" in bench.sidecar()["problems"]["row"][0]
+
+
+def test_a_watch_that_fails_does_not_cost_the_run(bench, monkeypatch):
+    def fails(self, report):
+        raise RuntimeError("the driver is gone")
+
+    monkeypatch.setattr(Watch, "beside", fails)
+    row = bench.measure("ok")
+    assert bench.rows == [row]
+    assert any("what went on beside the run is not known: RuntimeError: the driver is gone" in s for s in bench.said)
 
 
 def test_a_real_run_ends_when_its_time_is_known_and_says_so(bench, on_tensorflow):

@@ -12,7 +12,8 @@ from dataclasses import replace
 import pytest
 from rows import BOX, run_row
 
-from aggregate.agg_table import load_agg, main, one_set_of_conditions, write_agg
+from aggregate.agg_source import write_agg
+from aggregate.agg_table import load_agg, main, one_set_of_conditions
 from aggregate.runs_agg import aggregate, is_diverged, report_lines
 from epochcast.cells import columns
 from epochcast.cli import filter_of
@@ -246,7 +247,7 @@ def test_windows_are_extrapolated_to_full_epochs_the_first_one_too(tmp_path):
 
 
 def test_a_parameter_count_that_is_not_the_networks_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"\(2,16,64\) has 280218 parameters, the table says 280219.*excluded\.csv"):
+    with pytest.raises(ValueError, match=r"says 280219 parameters, \(2,16,64\) has 280218: .*delete the line"):
         aggregate_rows(tmp_path, run_row(), run_row(params=280_219))
 
 
@@ -342,7 +343,7 @@ def test_a_folder_that_is_moved_keeps_its_own_source(runs, agg):
 def test_a_broken_source_record_is_an_error(agg, text):
     record = agg.with_name("runs_agg.csv.source.json")
     record.write_text(text)
-    with pytest.raises(ValueError, match=r"source\.json: not a source record .* aggregate again"):
+    with pytest.raises(ValueError, match=r"source\.json: not a source record .*epochcast aggregate"):
         load_agg(agg)
 
 
@@ -418,7 +419,7 @@ def test_the_command_prints_one_json_object(runs, capsys):
 def test_the_command_never_writes_over_another_kind_of_table(runs, capsys):
     before = runs.read_bytes()
     assert main(["--runs", str(runs), "--out", str(runs)]) == 1
-    assert error_of(capsys) == f"error: {runs} is no table of averages and is not replaced. Name another with --out."
+    assert f"error: {runs} is a table of runs, and is not replaced by a table of averages." in error_of(capsys)
     assert runs.read_bytes() == before
     assert [path.name for path in runs.parent.iterdir()] == ["runs.csv"]
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from rows import CONFIGS, ROWS, agg_row, plausible_sec
 
-from aggregate.agg_table import write_agg
+from aggregate.agg_source import write_agg
 from aggregate.runs_agg import aggregate
 from epochcast.files import sha256_of
 from epochcast.interval import Interval
@@ -116,7 +116,7 @@ def test_a_table_out_of_date_is_made_anew_and_said(trained):
 
 def test_the_cards_lie_beside_the_model_and_the_pair_loads(trained):
     said, _, folder = trained
-    assert {file.name for file in (folder / "new").iterdir()} == {"box.keras", "box.json", "box.md"}
+    assert {file.name for file in (folder / "new").glob("[!.]*")} == {"box.keras", "box.json", "box.md"}
     saved = load_model(folder / "new" / "box.keras")
     assert said == {**{name: said[name] for name in ("table", "table_origin", "model")}, **saved.card}
     assert said["model"] == str(saved.path)
@@ -269,7 +269,7 @@ def test_one_stalled_row_does_not_widen_the_intervals_of_the_others(tmp_path, ro
 @pytest.mark.parametrize("part", ["order_violations", "fit_excess", "fit_overhead"])
 def test_a_failure_after_the_fit_leaves_an_older_model_and_its_cards(tmp_path, monkeypatch, part):
     train(ROWS, tmp_path / "m.keras")
-    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    before = {file.name: file.read_bytes() for file in tmp_path.glob("[!.]*")}
     assert set(before) == {"m.keras", "m.json", "m.md"}
 
     def fail(*_):
@@ -278,7 +278,7 @@ def test_a_failure_after_the_fit_leaves_an_older_model_and_its_cards(tmp_path, m
     monkeypatch.setattr(f"model.train.{part}", fail)
     with pytest.raises(ArithmeticError, match=part):
         train(SEVEN, tmp_path / "m.keras")
-    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+    assert {file.name: file.read_bytes() for file in tmp_path.glob("[!.]*")} == before
     assert load_model(tmp_path / "m.keras").card["n_configurations"] == len(ROWS)
 
 
@@ -425,11 +425,14 @@ def test_a_start_of_which_nothing_helps_leaves_the_model_that_the_rows_alone_giv
 def test_a_model_is_kept_per_device_and_conditions(tmp_path, monkeypatch):
     monkeypatch.setenv("EPOCHCAST_HOME", str(tmp_path))
     gpu = Conditions(device_name="NVIDIA A100 80GB PCIe")
-    path = default_model_path(gpu)
+    path = default_model_path(gpu, tmp_path / "a.csv")
     assert path.parent == tmp_path / "results" / "models"
     assert path.name.startswith("NVIDIA-A100-80GB-PCIe-")
-    assert default_model_path(replace(gpu, precision="float32")) != path
-    assert default_model_path(Conditions()).name.startswith("unknown-device-")
+    assert default_model_path(replace(gpu, precision="float32"), tmp_path / "a.csv") != path
+    assert default_model_path(gpu, tmp_path / "b.csv") == path
+    unknown = [default_model_path(Conditions(), tmp_path / name) for name in ("a.csv", "b.csv")]
+    assert all(path.name.startswith("unknown-device-") for path in unknown)
+    assert unknown[0] != unknown[1]  # nothing else tells two machines apart
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ CASES = {  # name: mode and settings of the fake driver, flags of run_one
     "windows": ("", {}, ["--idle_sec", "0", "--window_steps", "2"]),
     "nopower": ("nopower", {"limit_w": 300}, []),
     "faults": ("neighbour,clockdrop,reset", {"at_sec": IN_WINDOW}, ["--idle_sec", "0", "--epochs", "12"]),
+    "nonsense": ("nonsense", {}, ["--idle_sec", "0.5"]),
     "cpu": ("neighbour", {}, ["--device", "cpu"]),
 }
 
@@ -113,6 +114,21 @@ def test_a_neighbour_a_slower_clock_and_a_counter_that_starts_anew_are_flags(cas
     assert row.throttle_reasons == "hw_thermal_slowdown"
     assert {"counter_reset", "shared_gpu"} <= set(row.energy_flags)
     assert row.energy_source != "nvml_counter"
+
+
+def test_a_driver_that_talks_nonsense_costs_cells_and_no_row(cases):
+    case = cases["nonsense"]
+    row = case.row
+    true_j = fake_nvml.true_energy_j(case.library, case.environ, case.start, case.end_sec)
+    assert row.energy_source == "nvml_poll_instant"
+    assert row.energy_j_window == pytest.approx(true_j, rel=0.25)  # two seconds of a square wave, a fifth of it unread
+    assert "impossible_power" in row.energy_flags
+    assert {"counter_jump", "counter_reset"} & set(row.energy_flags)
+    assert row.max_power_w < 700
+    assert row.sm_clock_mhz is row.temp_start_c is row.temp_end_c is row.device_memory_bytes is None
+    environment = case.kept["environment"]
+    assert "UnicodeDecodeError" in environment["before"]["gpu"]["problems"]["nvmlDeviceGetName"]
+    assert any("readings of power left out" in problem for problem in environment["problems"])
 
 
 def test_a_run_on_the_processor_leaves_the_gpu_alone(cases):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import logging
 import os
@@ -13,7 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
+from epochcast.files import temporary_beside
+from epochcast.locks import NoLocksError, lock, try_lock
 from epochcast.paths import cache_dir
+from epochcast.private_folder import make_private_folder, open_private, private_lock_file
 from workload.dataset import ARRAYS, ORDER_SEED, Dataset, make_dataset, read_arrays
 
 CACHE_VERSION = 1
@@ -24,10 +26,15 @@ logger = logging.getLogger(__name__)
 def decode_once(source: Path, stamps: Iterable[tuple[str, os.stat_result]], decode: Callable[[], Dataset]) -> Dataset:
     """What `decode` returns, from the cache if `source` was decoded before and no file in `stamps` has changed since.
 
-    Where nothing can be written, it decodes every time and warns.
+    Where nothing can be written, or others can write, it decodes every time and warns.
     """
     key = [CACHE_VERSION, ORDER_SEED, str(source), *((name, stat.st_size, stat.st_mtime_ns) for name, stat in stamps)]
     file = cache_dir() / f"cifar10-{hashlib.sha256(repr(key).encode()).hexdigest()[:16]}.npz"
+    try:
+        make_private_folder(file.parent)
+    except OSError as error:
+        _warn_no_cache(file, error)
+        return decode()
     with contextlib.suppress(ValueError):
         if images := _read_cache(file, source):
             return images
@@ -50,7 +57,7 @@ def _read_cache(file: Path, source: Path) -> Dataset | None:
         ValueError: if it cannot be read.
     """
     try:
-        with file.open("rb") as stream:
+        with open_private(file) as stream:
             arrays = read_arrays(stream)
         return make_dataset(str(arrays["name"]), arrays, str(source))
     except (NotADirectoryError, FileNotFoundError):
@@ -62,32 +69,29 @@ def _read_cache(file: Path, source: Path) -> Dataset | None:
 def _write_cache(file: Path, images: Dataset) -> None:
     """Replace the cache in one step; call with its lock held. A full disk is a warning: the images are in memory."""
     arrays = {key: value for key in ARRAYS if (value := getattr(images, key)) is not None}
-    temporary = file.with_suffix(".tmp")
     try:
-        with temporary.open("wb") as stream:
+        with temporary_beside(file) as (stream, temporary):
             np.savez(stream, name=np.array(images.name), **arrays)
             stream.flush()
             os.fsync(stream.fileno())
-        temporary.replace(file)
+            temporary.replace(file)
     except OSError as error:
         _warn_no_cache(file, error)
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def _exclusive(file: Path) -> Iterator[bool]:
     """Hold the lock of a cache file, after waiting for it; gives whether the cache can be written at all."""
+    path = file.with_suffix(".lock")
     with contextlib.ExitStack() as stack:
         try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            lock = stack.enter_context(file.with_suffix(".lock").open("wb"))
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            descriptor = stack.enter_context(private_lock_file(path))
+            if not try_lock(descriptor, path):
                 sys.stderr.write("waiting for another process that is decoding the same images\n")
-                fcntl.flock(lock, fcntl.LOCK_EX)
+                lock(descriptor, path)
+            is_writable = True
+        except NoLocksError:
+            logger.warning("%s: no locks there, so processes that start at once decode the same images.", file.parent)
             is_writable = True
         except OSError as error:
             _warn_no_cache(file, error)
@@ -98,7 +102,7 @@ def _exclusive(file: Path) -> Iterator[bool]:
 def _warn_no_cache(file: Path, error: OSError) -> None:
     logger.warning(
         "%s: cannot keep the decoded images (%s), so every run decodes them again. "
-        "Set EPOCHCAST_CACHE_DIR to a folder that can be written.",
+        "Set EPOCHCAST_CACHE_DIR to a folder that you can write, and nobody else.",
         file.parent,
         error.strerror or error,
     )

@@ -1,0 +1,103 @@
+"""What a run needs is taken before it is measured: its name in the table, and space for its row and its JSON."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from epochcast.files import TEMPORARY, fill, host_and_boot, is_at, make_folder, sync_folder, temporary_beside
+from epochcast.locks import try_lock
+from epochcast.schema import RunSpec
+
+ROW_BYTES, ROW_BYTES_PER_EPOCH = 1 << 14, 32  # of runs.csv or failures.csv, generous
+JSON_BYTES, JSON_BYTES_PER_EPOCH = 1 << 18, 160  # row, spec, environment before and after, both edges of every epoch
+NO_RESERVING = frozenset({errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL, errno.ENODEV})
+
+
+class RunClaimedError(ValueError):
+    """Another process is measuring this run_id at this moment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """Space on the disk for what one run leaves behind: hidden files that grow no more."""
+
+    _json: IO[bytes]
+    _json_path: Path
+    _row: IO[bytes]
+
+    def write_json(self, path: Path, data: bytes) -> None:
+        """Write the JSON of the run into its reserved space, under a name that must be free; raises OSError."""
+        try:
+            self._json.write(data)
+            self._json.flush()
+            self._json.truncate(len(data))
+            fill(self._json, b"")
+            self._json_path.rename(path)
+            sync_folder(path.parent)
+        except OSError as error:
+            raise OSError(error.errno, f"could not write ({error.strerror})", str(path)) from None
+
+    def release_row(self) -> None:
+        """Give the row's space back to the disk, for the append that follows at once."""
+        with contextlib.suppress(OSError):
+            self._row.truncate(0)
+
+
+@contextlib.contextmanager
+def reserved_space(spec: RunSpec, runs: Path, log_dir: Path) -> Iterator[Space]:
+    """Space for the row of a run in the table's folder, and for its JSON in the folder of logs.
+
+    Raises:
+        OSError: if there is too little: names the folder.
+    """
+    make_folder(log_dir)
+    with temporary_beside(log_dir / "run.json") as (json_file, json_path), temporary_beside(runs) as (row_file, _):
+        _reserve(json_file, JSON_BYTES + JSON_BYTES_PER_EPOCH * spec.most_epochs, log_dir)
+        _reserve(row_file, ROW_BYTES + ROW_BYTES_PER_EPOCH * spec.most_epochs, runs.parent)
+        yield Space(json_file, json_path, row_file)
+
+
+def _reserve(file: IO[bytes], n_bytes: int, folder: Path) -> None:
+    if not hasattr(os, "posix_fallocate"):  # macOS
+        return
+    try:
+        os.posix_fallocate(file.fileno(), 0, n_bytes)
+    except OSError as error:
+        if error.errno not in NO_RESERVING:
+            reason = f"no space for what the run will leave behind, {n_bytes / 1024:.0f} KiB ({error.strerror})"
+            raise OSError(error.errno, reason, str(folder)) from None
+
+
+@contextlib.contextmanager
+def claimed_run(runs: Path, run_id: str) -> Iterator[None]:
+    """The name of a run in its table, for this process alone on this machine, wherever its log lies.
+
+    Raises:
+        RunClaimedError: if another process measures it at this moment.
+        NoLocksError: if the table's file system has no locks.
+    """
+    make_folder(runs.parent)
+    digest = hashlib.sha256(f"{runs.name} {run_id}".encode(errors="replace")).hexdigest()[:16]
+    path = runs.parent / f"{TEMPORARY}{host_and_boot() or 'unknown'}-claim-{digest}"
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+        try:
+            if not try_lock(descriptor, path):
+                raise RunClaimedError(f"run {run_id} is being measured by another process, into {runs}.")
+            if not is_at(path, descriptor):
+                continue  # its last owner removed it meanwhile
+            try:
+                yield
+            finally:
+                with contextlib.suppress(OSError):
+                    path.unlink()
+            return
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,231 @@
+"""What every command runs inside of: open standard streams, Ctrl-C at any moment, one sentence for any exception.
+
+It imports next to nothing, since the imports of a command are among what it guards.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+TYPE_CHECKING = False  # of `typing`, whose import takes longer than all of this
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+    from typing import Any
+
+EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 128 + signal.SIGINT
+OUR_PACKAGES = ("epochcast", "workload", "collect", "aggregate", "model", "planner", "benchmarks")
+DISTRIBUTIONS = {"PIL": "pillow", "pynvml": "nvidia-ml-py", "sklearn": "scikit-learn"}  # where the names differ
+LONGEST_MESSAGE = 300  # characters of another library's message
+
+
+# --- a process of our own --------------------------------------------------------------------------------------------
+
+
+def own_process(work: Callable[[], int]) -> int:
+    """Run a whole command, imports and parsing included, in a process that does nothing else; its exit code.
+
+    Until `run_command` has begun its work, and again once that is done, Ctrl-C ends the process at once: nothing is
+    half done then, and an exception could come to light in the middle of an import as something else.
+    """
+    keep_descriptors_open()
+    _open_streams()
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored, as under nohup
+        signal.signal(signal.SIGINT, _leave_at_once)
+        sys.unraisablehook = _show_no_interrupt
+    return guarded(work)
+
+
+def keep_descriptors_open() -> None:
+    """Open the null device on each closed one of the descriptors 0, 1 and 2, so that no file of ours gets it."""
+    descriptor = os.open(os.devnull, os.O_RDWR)
+    while descriptor <= 2:
+        os.set_inheritable(descriptor, True)
+        descriptor = os.open(os.devnull, os.O_RDWR)
+    os.close(descriptor)
+
+
+def _open_streams() -> None:
+    """Give `sys` the streams that Python found closed; what an encoding lacks is escaped, whatever the locale."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # print(file=None) would go to stdout
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode, encoding="utf-8"))
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _leave_at_once(number: int = signal.SIGINT, frame: FrameType | None = None) -> None:
+    _say("interrupted")
+    os._exit(EXIT_INTERRUPTED)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    signal.signal(signal.SIGINT, _leave_at_once)  # the second Ctrl-C is not waited for
+    raise KeyboardInterrupt
+
+
+def _show_no_interrupt(unraisable: Any) -> None:  # Any: sys.UnraisableHookArgs, which Python does not have
+    """Obey a Ctrl-C that was swallowed (in a finaliser, in a callback of an import); show all else as Python does."""
+    if unraisable.exc_type is KeyboardInterrupt:
+        _leave_at_once()
+    sys.__unraisablehook__(unraisable)
+
+
+# --- the work of a command -------------------------------------------------------------------------------------------
+
+
+def interruptible(work: Callable[[], int]) -> int:
+    """`guarded`, with a first Ctrl-C that the work can clean up after."""
+    if signal.getsignal(signal.SIGINT) is not _leave_at_once:  # called by a program: its handlers are its own
+        return guarded(work)
+    signal.signal(signal.SIGINT, _interrupt)
+    try:
+        return guarded(work)
+    finally:
+        signal.signal(signal.SIGINT, _leave_at_once)
+
+
+def guarded(work: Callable[[], int]) -> int:
+    """The exit code of `work`; whatever it raises becomes one sentence on stderr. EPOCHCAST_DEBUG=1 shows the trace."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        try:
+            code = work()
+        except SystemExit:  # argparse's, after --help or a usage error
+            _flush()
+            raise
+        _flush()
+        return code
+    except KeyboardInterrupt:
+        _say("interrupted")
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        _discard_output()  # the reader left: nothing to say any more
+        return EXIT_FAILED
+    except Exception as error:
+        if before is _interrupt and signal.getsignal(signal.SIGINT) is _leave_at_once:
+            _say("interrupted")  # a library made another exception of it
+            return EXIT_INTERRUPTED
+        if os.environ.get("EPOCHCAST_DEBUG"):
+            raise
+        _say(f"error: {sentence_of(error)}")
+        return EXIT_FAILED
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+
+
+def _discard_output() -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+
+
+def _say(line: str) -> None:
+    """Print a line on stderr, if it can be: the exit code says it too."""
+    if sys.stderr is None:  # print would take stdout
+        return
+    try:
+        from epochcast.text_sinks import terminal_text  # only now: the door imports next to nothing
+
+        print(terminal_text(line), file=sys.stderr, flush=True)
+    except (OSError, ValueError, ImportError):
+        pass
+
+
+# --- exceptions in words ---------------------------------------------------------------------------------------------
+
+
+def sentence_of(error: BaseException) -> str:
+    """An exception as a sentence; one that nobody foresaw says so."""
+    text = _one_line(error)
+    if isinstance(error, ModuleNotFoundError) and error.name and error.name.partition(".")[0] not in OUR_PACKAGES:
+        package = error.name.partition(".")[0]
+        return (
+            f"the package {DISTRIBUTIONS.get(package, package)} is not installed for {sys.executable}. Install it with "
+            f"`{sys.executable} -m pip install {DISTRIBUTIONS.get(package, package)}`, or say `make run` in the "
+            "checkout and use its .venv/bin/python."
+        )
+    if isinstance(error, ImportError):
+        return f"an installed package can't be imported: {text or type(error).__name__}. Install it again."
+    if isinstance(error, MemoryError):
+        return f"not enough memory{f' ({text})' if text else ''}. Ask for less at once, or end other programs."
+    if isinstance(error, RecursionError):
+        return f"something is nested too deeply to be read{_place_of(error)}. Look for brackets in brackets in a file."
+    if isinstance(error, OverflowError):
+        return (
+            f"a number is too large to compute with{_place_of(error)}: {text}. Correct the flag or the file it is in."
+        )
+    if isinstance(error, UnicodeEncodeError):
+        found = error.object[error.start : error.end][:20]
+        return f"{found!a} can't be written as {error.encoding}. Use names without such characters."
+    if isinstance(error, (ValueError, OSError)):
+        return describe_error(error)
+    if isinstance(error, RuntimeError) and "ymlink loop" in text:  # of Path.resolve
+        return f"a circle of symbolic links: {text}. Remove one of them, or name another path."
+    if isinstance(error, RuntimeError) and "home directory" in text:  # of Path.expanduser
+        return "a path begins with ~, and no such home folder is known. Set HOME, or write the path in full."
+    return (
+        f"unexpected {type(error).__name__}{_place_of(error)}: {text or 'without a message'}. This is a mistake in "
+        "Epochcast: please report it with what EPOCHCAST_DEBUG=1 shows."
+    )
+
+
+def describe_error(error: BaseException) -> str:
+    """A foreseen exception as a line: the path first where the system names one."""
+    if isinstance(error, OSError) and isinstance(error.filename, str | bytes) and error.strerror:
+        return f"{_absolute(os.fsdecode(error.filename))}: {error.strerror}."
+    if isinstance(error, FileNotFoundError) and not _has_working_directory():
+        return "the working directory was removed. Change to one that exists."
+    return _text_of(error) or type(error).__name__
+
+
+def _absolute(name: str) -> str:
+    from pathlib import Path
+
+    return str(Path(name).absolute()) if _has_working_directory() else name
+
+
+def _has_working_directory() -> bool:
+    from pathlib import Path
+
+    try:
+        return Path.cwd().is_dir()
+    except OSError:
+        return False
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # of another library's exception
+        return ""
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(_text_of(error).split()).rstrip(".")
+    return text if len(text) <= LONGEST_MESSAGE else f"{text[: LONGEST_MESSAGE - 3]}..."
+
+
+def _place_of(error: BaseException) -> str:
+    """Where in our code an exception was raised, e.g. ` in planner/plan.py line 12`; empty if nowhere."""
+    from pathlib import Path
+
+    root = Path(__file__).parents[1]
+    place, trace = "", error.__traceback__
+    while trace is not None:
+        file = Path(trace.tb_frame.f_code.co_filename)
+        if file.is_relative_to(root) and file.relative_to(root).parts[0] in OUR_PACKAGES and file != Path(__file__):
+            place = f" in {file.relative_to(root)} line {trace.tb_lineno}"
+        trace = trace.tb_next
+    return place

@@ -1,0 +1,126 @@
+"""Lines, cells and header of a CSV table: one reading for every command, with the cause named where it fails."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from epochcast.cells import columns, csv_reader, shown
+from epochcast.files import decode_text
+from epochcast.schema import PUBLISHED_AGG_COLUMNS, PUBLISHED_RUN_COLUMNS, AggRow, NewerSchemaError, RunRecord
+
+CR_ALONE = "lines end in CR alone, or a cell holds one: save the file with LF line ends"
+NOT_UTF8 = "not UTF-8 text"
+OPEN_QUOTE = "a quote is left open: a row is one line"
+_PUBLISHED_COLUMNS = {RunRecord: PUBLISHED_RUN_COLUMNS, AggRow: PUBLISHED_AGG_COLUMNS}
+_EMPTY = ' ,"\t\r\n'  # all that a row of empty cells is written with
+_SEPARATORS = {";": "';'", "\t": "a tab", "|": "'|'"}
+
+
+def lines_of(text: str) -> list[str]:
+    """The lines of a text with their ends: LF, or CR and LF; no other character ends a line."""
+    lines = text.split("\n")
+    last = lines.pop()
+    return [*(line + "\n" for line in lines), *([last] if last else [])]
+
+
+def decode_table(path: Path, raw: bytes) -> str:
+    """The text of a table.
+
+    Raises:
+        ValueError: if it is no UTF-8 text; a character that a crash cut short at the very end is left out instead.
+    """
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        if error.reason == "unexpected end of data":
+            return error.object[: error.start].decode()
+        return decode_text(raw, path)  # says what is wrong
+
+
+def cells_of(line: str) -> list[str]:
+    """The cells of one line; none of one that is no row.
+
+    Raises:
+        ValueError: if it is no line of CSV.
+    """
+    if is_empty(line):
+        return []
+    if "\r" in line and "\r" in line.rstrip("\r\n"):
+        raise ValueError(CR_ALONE)
+    try:
+        return next(csv_reader([line]), [])
+    except csv.Error as error:
+        raise ValueError(OPEN_QUOTE if "unexpected end" in str(error) else f"{error}: a row is one line") from None
+
+
+def is_empty(line: str) -> bool:
+    """Whether a line is no row: blank, or empty cells alone, as spreadsheets leave them."""
+    return not line.strip(_EMPTY)
+
+
+def header_of(path: Path, line: str, kind: type[Any]) -> list[str]:
+    """The columns of a table of such records, from its first line.
+
+    Raises:
+        NewerSchemaError: if a newer version wrote it.
+        ValueError: names what is wrong with it.
+    """
+    try:
+        header = cells_of(line)
+    except ValueError as error:
+        raise ValueError(f"{path}:1: not a CSV table ({error}): the first line is {shown(line)}.") from None
+    wanted = columns(kind)
+    if header == wanted:
+        return header
+    if newer := newer_columns(header, kind):
+        raise NewerSchemaError(
+            f"{path}:1: a newer schema: this version does not know column {', '.join(newer)}. "
+            "Update Epochcast, or use another file."
+        )
+    if (fault := header_fault(header, line, kind)) is not None:
+        least = _least(kind)
+        raise ValueError(
+            f"{path}:1: not a table of {kind.__name__} rows: {fault}. "
+            f"Expected {','.join(wanted[:least])}" + ("" if least == len(wanted) else ",... in this order.")
+        )
+    return header
+
+
+def newer_columns(header: Sequence[str], kind: type[Any]) -> list[str]:
+    """Columns that a newer version has added after all of ours."""
+    wanted = columns(kind)
+    return list(header[len(wanted) :]) if list(header[: len(wanted)]) == wanted else []
+
+
+def header_fault(header: Sequence[str], line: str, kind: type[Any]) -> str | None:
+    """What is wrong with a header, in words; None of all columns, or of a first part that an older schema wrote."""
+    wanted, least = columns(kind), _least(kind)
+    if list(header) == wanted[: len(header)] and len(header) >= least:
+        return None
+    if not header:
+        return "the first line is empty"
+    if "\0" in line:
+        return "UTF-16 text, or no text at all (it holds NUL bytes); save the file as UTF-8"
+    for separator, name in _SEPARATORS.items():
+        if len({cell.strip(' "\r\n') for cell in line.split(separator)}.intersection(wanted)) > 1:
+            return f"the columns are separated by {name}, expected ','"
+    faults = []
+    for name in header:
+        if name not in wanted:
+            close = difflib.get_close_matches(name, wanted, n=1)
+            faults.append(f"unknown column {shown(name)}" + (f" (did you mean {close[0]!r}?)" if close else ""))
+    missing = [name for name in wanted[: max(least, len(header))] if name not in header]
+    if missing:
+        faults.append(f"missing column{'s' if len(missing) > 1 else ''} {', '.join(missing)}")
+    if doubled := sorted({name for name in header if list(header).count(name) > 1}):
+        faults.append(f"column {', '.join(doubled)} stands twice")
+    return "; ".join(faults) or "the columns are in another order"
+
+
+def _least(kind: type[Any]) -> int:
+    """The least number of columns that a table of such records has."""
+    return _PUBLISHED_COLUMNS.get(kind) or len(columns(kind))

@@ -1,0 +1,285 @@
+"""One door: any exception is a sentence, Ctrl-C is obeyed at any moment, streams may be closed or of any encoding."""
+
+from __future__ import annotations
+
+import builtins
+import csv
+import errno
+import json
+import os
+import struct
+import subprocess
+import sys
+import zipfile
+import zlib
+
+import pytest
+
+from epochcast.__main__ import COMMANDS, main
+from epochcast.guard import describe_error, guarded
+from epochcast.paths import CODE_ROOT
+from epochcast.schema import RunRecord
+from epochcast.tables import write_table
+from tests.light_child import command as light_child
+
+SPECIAL = {  # that need arguments, or are no error of a work
+    UnicodeDecodeError: UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"),
+    UnicodeEncodeError: UnicodeEncodeError("utf-8", "\udcff", 0, 1, "surrogates not allowed"),
+    UnicodeTranslateError: UnicodeTranslateError("x", 0, 1, "bad"),
+    ExceptionGroup: ExceptionGroup("two", [ValueError("a"), KeyError("b")]),
+    BaseExceptionGroup: None,
+    BrokenPipeError: None,  # the reader left: tested below
+}
+OTHERS = (
+    zipfile.BadZipFile("x"),
+    zlib.error("x"),
+    csv.Error("x"),
+    struct.error("x"),
+    type("Odd", (Exception,), {})("x"),
+)
+
+
+def every_exception():
+    for kind in vars(builtins).values():
+        if isinstance(kind, type) and issubclass(kind, Exception):
+            error = SPECIAL.get(kind, kind("a message\nof two lines") if kind not in SPECIAL else None)
+            if error is not None:
+                yield error
+    yield from OTHERS
+
+
+class SpeechlessError(Exception):
+    def __str__(self):
+        raise RuntimeError("no words")
+
+
+def raising(error):
+    def work():
+        raise error
+
+    return work
+
+
+@pytest.mark.parametrize("error", [*every_exception(), SpeechlessError()], ids=lambda error: type(error).__name__)
+def test_any_exception_is_one_sentence_and_exit_code_1(error, capsys):
+    assert guarded(raising(error)) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ") and "Traceback" not in err
+    assert len(err) < 400
+    if not isinstance(error, (ValueError, OSError, ImportError, MemoryError, RecursionError, OverflowError)):
+        assert err.count("\n") == 1
+        assert f"unexpected {type(error).__name__} in tests" not in err  # only a place in our code helps
+        assert f"unexpected {type(error).__name__}" in err
+        assert "EPOCHCAST_DEBUG=1" in err
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (
+            ModuleNotFoundError("No module named 'sklearn'", name="sklearn.x"),
+            "the package scikit-learn is not installed",
+        ),
+        (MemoryError("Unable to allocate 8 GiB"), "not enough memory (Unable to allocate 8 GiB). Ask for less at once"),
+        (RecursionError("maximum recursion depth exceeded"), "something is nested too deeply"),
+        (OverflowError("int too large to convert to float"), "a number is too large to compute with: int too large"),
+        (RuntimeError("Symlink loop from '/x'"), "a circle of symbolic links: Symlink loop from '/x'. Remove"),
+        (RuntimeError("Could not determine home directory."), "a path begins with ~, and no such home folder is known"),
+        (UnicodeEncodeError("utf-8", "a\udcff", 1, 2, ""), "'\\udcff' can't be written as utf-8"),
+    ],
+)
+def test_what_has_a_remedy_names_it(error, words, capsys):
+    assert guarded(raising(error)) == 1
+    assert capsys.readouterr().err.startswith(f"error: {words}")
+
+
+@pytest.mark.parametrize("error", [KeyError("x"), ValueError("x"), MemoryError()], ids=lambda e: type(e).__name__)
+def test_debugging_shows_the_trace_of_any_exception(error, monkeypatch):
+    monkeypatch.setenv("EPOCHCAST_DEBUG", "1")
+    with pytest.raises(type(error)):
+        guarded(raising(error))
+
+
+def test_a_removed_working_directory_is_named(tmp_path, monkeypatch, capsys):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert main(["check", "--runs", "runs.csv"]) == 1
+    assert capsys.readouterr().err == "error: the working directory was removed. Change to one that exists.\n"
+    error = OSError(errno.ENOENT, "No such file or directory", "runs.csv")
+    assert describe_error(error) == "runs.csv: No such file or directory."
+
+
+@pytest.mark.parametrize("error", ["KeyError('x')", "OverflowError('x')", "OSError('x')", "MemoryError()"])
+@pytest.mark.parametrize("where", ["import", "parsing"])
+def test_what_fails_before_a_command_works_is_a_sentence_too(error, where, tmp_path, monkeypatch, capsys):
+    indent = "" if where == "import" else "def main(argv):\n    "
+    (tmp_path / "broken_command.py").write_text(f"{indent}raise {error}\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "broken_command", raising=False)
+    monkeypatch.setitem(COMMANDS, "broken", ("broken_command", ""))
+    assert main(["broken"]) == 1
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("error: ") and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("EPOCHCAST_HOME", "~nosuchuser", "$EPOCHCAST_HOME='~nosuchuser' names no folder: "),
+        ("EPOCHCAST_HOME", "loop", "$EPOCHCAST_HOME='loop' names no folder: Symlink loop from"),
+        ("EPOCHCAST_HOME", "file", "file/results: a file, not a folder"),
+    ],
+)
+def test_a_home_that_is_no_folder_is_named(variable, value, words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "file").touch()
+    monkeypatch.setenv(variable, value)
+    assert main(["next_runs", "--n", "1"]) == 1
+    *_, last = capsys.readouterr().err.splitlines()
+    assert last.startswith("error: ")
+    if value != "file":
+        assert words in last
+
+
+# --- processes -------------------------------------------------------------------------------------------------------
+
+
+def started(code, *argv, **options):
+    """A new interpreter that runs `code` in the checkout."""
+    options = {"capture_output": True, "text": True, "timeout": 30, "cwd": CODE_ROOT, **options}
+    return subprocess.run([sys.executable, "-c", code, *argv], check=False, **options)
+
+
+WITHOUT_NUMPY = "import runpy, sys; sys.modules['numpy'] = None; runpy.run_path(sys.argv[1], run_name='__main__')"
+
+
+@pytest.mark.parametrize("script", ["collect/run_one.py", "collect/run_grid.py", "collect/doctor.py"])
+def test_a_missing_package_is_one_line_from_any_door(script):
+    done = started(WITHOUT_NUMPY, script)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: the package numpy is not installed for ")
+    assert "make run" in done.stderr and done.stderr.count("\n") == 1
+
+
+INTERRUPTED = """
+import signal, sys
+from epochcast.__main__ import COMMANDS, main
+COMMANDS["slow"] = ("slow_command", "")
+sys.path.insert(0, sys.argv.pop(1))
+sys.exit(main())
+"""
+PRESS = "import os, signal; os.kill(os.getpid(), signal.SIGINT)\n"
+MOMENTS = {
+    "import": f"{PRESS}main = None",
+    "parser": f"def main(argv):\n    {PRESS}",
+    "swallowed at import": f"try:\n    {PRESS}except BaseException: raise ImportError('half of it') from None",
+    "finaliser at import": f"class Last:\n    def __del__(self):\n        {PRESS}Last()\ndef main(argv): return 0",
+    "work": f"from epochcast.cli import run_command\ndef work():\n    {PRESS}def main(argv): return run_command(work)",
+    "work, made another exception": "from epochcast.cli import run_command\n"
+    f"def work():\n    try:\n        {PRESS}    except BaseException: raise ImportError('x') from None\n"
+    "def main(argv): return run_command(work)",
+    "finaliser at work": f"from epochcast.cli import run_command\nclass Last:\n    def __del__(self):\n        {PRESS}"
+    "def work():\n    Last()\n    return 0\ndef main(argv): return run_command(work)",
+    "twice": "from epochcast.cli import run_command\n"
+    f"def work():\n    try:\n        {PRESS}    finally:\n        {PRESS}def main(argv): return run_command(work)",
+    "while an error is told": "from epochcast.cli import run_command\nclass E(ValueError):\n    def __str__(self):\n"
+    f"        {PRESS}        return 'x'\ndef work(): raise E\ndef main(argv): return run_command(work)",
+    "exit": f"import atexit\nfrom epochcast.cli import run_command\ndef last():\n    {PRESS}"
+    "atexit.register(last)\ndef main(argv): return run_command(lambda: 0)",
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_ctrl_c_at_any_moment_is_a_word_and_exit_code_130(moment, tmp_path):
+    (tmp_path / "slow_command.py").write_text(MOMENTS[moment])
+    done = started(INTERRUPTED, str(tmp_path), "slow", restore_signals=True)
+    assert done.returncode == 130, done.stderr
+    assert set(done.stderr.splitlines()) == {"interrupted"}
+    assert done.stdout == ""
+
+
+def test_ctrl_c_stays_ignored_where_it_was(tmp_path):
+    (tmp_path / "slow_command.py").write_text(MOMENTS["import"].replace("main = None", "def main(argv): return 0"))
+    ignoring = f"import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n{INTERRUPTED}"
+    assert started(ignoring, str(tmp_path), "slow").returncode == 0
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&-", "<&- 2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_change_neither_answer_nor_exit_code(closed, tmp_path):
+    rows = tmp_path / "runs.csv"
+    write_table(rows, [], RunRecord)
+    line = f"{sys.executable} -m epochcast migrate --json --runs {rows} {closed}"
+    done = subprocess.run(["sh", "-c", line], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr == "" if "2>" in closed else done.stderr.startswith("files under ")
+    if ">&-" in closed.replace("2>&-", ""):
+        assert done.stdout == ""
+    else:
+        assert json.loads(done.stdout)["tables"][0]["n_rows"] == 0
+
+
+def test_errors_without_a_stderr_leave_stdout_to_answers(tmp_path):
+    line = f"{sys.executable} -m epochcast migrate --json --runs {tmp_path}/none.csv 2>&-"
+    done = subprocess.run(["sh", "-c", line], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_a_full_disk_under_a_stream_is_no_traceback(stream, tmp_path):
+    number = {"stdout": 1, "stderr": 2}[stream]
+    line = f"{sys.executable} -m epochcast --help {number}>/dev/full"
+    done = subprocess.run(["sh", "-c", line], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == (1 if stream == "stdout" else 0)
+    assert "Traceback" not in done.stderr and "Exception ignored" not in done.stderr
+
+
+MEASURED = """
+import json, os, sys
+for descriptor in map(int, sys.argv[2].split(",")):
+    os.close(descriptor)
+from collect.child import run_child
+from epochcast.schema import RunSpec
+report = run_child(RunSpec(epochs=3), json.loads(sys.argv[3]), lambda event: None, lambda data: None, 20.0, [])
+with open(sys.argv[1], "w") as file:
+    print(report.exit_code, len(report.epoch_times), report.done is not None, file=file)
+"""
+
+
+@pytest.mark.parametrize("closed", ["0", "1", "2", "0,1,2"])
+def test_a_run_finishes_whatever_stream_of_its_parent_is_closed(closed, tmp_path):
+    told = tmp_path / "told"
+    started(MEASURED, str(told), closed, json.dumps(light_child("ok")))
+    assert told.read_text() == "0 3 True\n"
+
+
+ENCODINGS = (
+    {"PYTHONIOENCODING": "ascii"},
+    {"PYTHONIOENCODING": "latin-1"},
+    {"PYTHONIOENCODING": "ascii:strict"},
+    {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    {"LC_ALL": "POSIX", "PYTHONUTF8": "0"},
+    {"PYTHONIOENCODING": "utf-16"},
+)
+
+
+@pytest.mark.parametrize("environment", ENCODINGS, ids=str)
+@pytest.mark.parametrize("name", [b"\xc3\xa9\xe2\x86\x92.csv", b"\xff\xfe.csv"], ids=["characters", "no UTF-8"])
+def test_no_character_of_a_name_cuts_an_answer_off(environment, name, tmp_path):
+    table = os.path.join(os.fsencode(tmp_path), name)  # noqa: PTH118  # a name of bytes
+    write_table(tmp_path / os.fsdecode(name), [], RunRecord)
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(("LC_", "LANG", "PYTHON"))}
+    done = subprocess.run(
+        [sys.executable, "-m", "epochcast", "migrate", "--runs", table],
+        cwd=CODE_ROOT,
+        env={**clean, **environment},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert b"already schema" in done.stdout.replace(b"\0", b"")
+    assert b"Traceback" not in done.stderr
