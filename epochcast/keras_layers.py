@@ -76,7 +76,7 @@ def read_layers(model: Layer, shape: Shapes | None = None) -> NetworkLayers:
             ) from None
         cause = failed[0] if failed else error
         raise ValueError(
-            f"model {model.name!r} does not run on a sample of {shapes}: {type(cause).__name__}: {_reason(cause)}"
+            f"model {model.name!r} does not run on a sample of {shapes}: {type(cause).__name__}: {reason_of(cause)}"
         ) from cause
     if trace.undefined:
         raise ValueError(
@@ -87,9 +87,9 @@ def read_layers(model: Layer, shape: Shapes | None = None) -> NetworkLayers:
     return NetworkLayers(tuple(trace.records), unknown, partial, model.count_params(), shapes)
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """The first line of what went wrong, without what Keras puts around it."""
-    text = str(error).split("Error encountered:")[-1]
+    text = re.split(r"Error encountered:|Exception encountered:", str(error))[-1]
     marked = re.search(r"\x1b\[1m(.*?)\x1b\[0m", text, re.DOTALL)  # Keras sets it in bold type
     lines = (marked[1] if marked else text).strip().splitlines()
     return lines[0] if lines else "no reason given"

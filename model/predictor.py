@@ -6,10 +6,7 @@ its members' log residuals on the law in the card, shape (n, members), in units 
 
 from __future__ import annotations
 
-import io
 import logging
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,21 +17,18 @@ import numpy as np
 from epochcast.cells import columns
 from epochcast.environment import box_device_name
 from epochcast.interval import Interval
-from epochcast.json_files import parse_json
 from epochcast.paths import models_dir, pretrained_dir
 from epochcast.schema import TRAIN_N, Conditions, RunConfig
 from model.card import read_card
 from model.intervals import Range, Widths
-from model.network import ACTIVATIONS, Network
+from model.network import ACTIVATIONS
+from model.network_file import read_network
 from model.physics import Law
 from model.saved_files import read_pair
 from model.startup import Excess, Overhead, WholeRun, from_json, whole_run
 from model.time_model import Inputs, TimeModel
 
 logger = logging.getLogger(__name__)
-
-MOST_BYTES = 1 << 26  # of a member of a model's file, unpacked; a network of ours has some 100 KB
-LONGEST_MESSAGE = 200
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,55 +84,6 @@ class SavedModel:
         return Forecast(place, self.range.outside(config), steady, run)
 
 
-class _NotOursError(Exception):
-    """A network of another shape than a time model's."""
-
-
-# what zipfile and h5py raise at damaged bytes: zlib's errors are their own, encryption is a RuntimeError
-_DAMAGED: tuple[type[Exception], ...] = (zipfile.BadZipFile, zlib.error, EOFError, OSError, MemoryError, RuntimeError)
-_DAMAGED += (LookupError, TypeError, AttributeError, ValueError, ArithmeticError)
-
-
-def _member(archive: zipfile.ZipFile, name: str) -> bytes:
-    if (size := archive.getinfo(name).file_size) > MOST_BYTES:
-        raise _NotOursError(f"{name} unpacks to {size:,} bytes, at most {MOST_BYTES:,} are read")
-    return archive.read(name)
-
-
-def _read_network(data: bytes, path: Path, card: dict[str, Any]) -> Network:
-    """The stacked dense layers of a `.keras` file, in the order that they are applied."""
-    import h5py
-
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        config = parse_json(_member(archive, "config.json"))
-        weights = _member(archive, "model.weights.h5")
-    layers = [layer["class_name"] for layer in config["config"]["layers"]]
-    n_dense = layers.count("EinsumDense")
-    if layers != ["InputLayer", "RepeatVector", *["EinsumDense"] * n_dense, "Reshape"]:
-        raise _NotOursError(f"its layers are {', '.join(map(str, layers))}"[:LONGEST_MESSAGE])
-    with h5py.File(io.BytesIO(weights)) as file:  # Keras names saved layers by class, counting from the second on
-        names = [f"layers/einsum_dense{f'_{i}' if i else ''}/vars" for i in range(n_dense)]
-        arrays = [file[f"{name}/{i}"] for name in names for i in (0, 1)]
-        if any(array.size * np.dtype(np.float64).itemsize > MOST_BYTES for array in arrays):
-            raise _NotOursError("its arrays are too large")
-        values = [np.asarray(array, np.float64) for array in arrays]
-    network = Network(tuple(values[::2]), tuple(values[1::2]), card["activation"])
-    _require_shapes(network, len(card["feature_names"]))
-    return network
-
-
-def _require_shapes(network: Network, n_features: int) -> None:
-    """Raise unless the layers fit each other, the inputs and one output, for as many members each."""
-    shapes = [kernel.shape for kernel in network.kernels]
-    members, n_inputs = (shapes[0][0] if shapes and shapes[0] else 0), n_features
-    for shape, bias in zip(shapes, network.biases, strict=True):
-        if len(shape) != 3 or shape[:2] != (members, n_inputs) or bias.shape != (members, shape[2]):
-            raise _NotOursError(f"its layers are of shapes {', '.join(map(str, shapes))}"[:LONGEST_MESSAGE])
-        n_inputs = shape[2]
-    if members < 1 or n_inputs != 1:
-        raise _NotOursError(f"its layers are of shapes {', '.join(map(str, shapes))}"[:LONGEST_MESSAGE])
-
-
 def _law(values: dict[str, Any], train_n: int) -> Law:
     return Law(values["form"], np.array(values["coefficients"], np.float64), train_n)
 
@@ -155,11 +100,9 @@ def load_model(path: Path) -> SavedModel:
     if card["activation"] not in ACTIVATIONS:
         raise ValueError(f"{path}: activation {card['activation']!r} is not known to this version. Train it again.")
     try:
-        network = _read_network(data, path, card)
-    except _NotOursError as error:
-        raise ValueError(f"{path}: not a time model of this version: {error}. Train it again.") from None
-    except _DAMAGED as error:
-        raise ValueError(f"{path}: not a Keras model file: {error}. Train it again.") from None
+        network = read_network(data, card["activation"], len(card["feature_names"]))
+    except ValueError as error:
+        raise ValueError(f"{path}: not a time model: {error}. Train it again.") from None
     train_n = card["conditions"]["train_n"] or TRAIN_N
     law = card["law"]
     n_features = len(card["feature_names"])

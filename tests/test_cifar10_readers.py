@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
+import pickle
 import random
 import shutil
 import sys
 import tarfile
+import zipfile
 
 import numpy as np
 import pytest
@@ -25,6 +28,9 @@ from small_cifar10 import (
     pixels_of,
 )
 
+from tests.peaks import at_most
+from workload import dataset
+from workload.batch_pickles import read_batch
 from workload.cifar10_readers import decode_image, read_dataset
 
 
@@ -303,3 +309,107 @@ def test_nothing_in_a_tar_reaches_the_disk(tmp_path):
     before = sorted(tmp_path.rglob("*"))
     assert_is_the_small_set(read_dataset(path), "cifar10_images")
     assert [path for path in sorted(tmp_path.rglob("*")) if path not in before and "cache" not in path.parts] == []
+
+
+# --- files that ask for more than they hold ---------------------------------------------------------------------------
+
+
+def array_pickle(shape, dtype=b"u1", content=b""):
+    """A pickled array of a shape of its own choice, as protocol 2 has it."""
+    return (
+        b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\n" + pickle.dumps(shape, 2)[2:-1] + b"U\x01b\x87R"
+        b"(K\x01" + pickle.dumps(shape, 2)[2:-1] + b"cnumpy\ndtype\nU\x02" + dtype + b"K\x00K\x01\x87R\x89"
+        b"T" + len(content).to_bytes(4, "little") + content + b"tb"
+    )
+
+
+def batch_pickle(data, labels=b"]K\x00a"):
+    return b"\x80\x02}(U\x04data" + data + b"U\x06labels" + labels + b"u."
+
+
+NESTED = b"](K\x00K\x00e" + b"".join(b"q\x01](" + b"h\x01" * 9 + b"e" for _ in range(12))  # 9^12 numbers
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        batch_pickle(array_pickle((10**6, 3072))),
+        batch_pickle(array_pickle((10**6, 3072), b"O1")),
+        batch_pickle(b"cnumpy\nndarray\nJ\xff\xff\xff\x7f\x85R"),
+        batch_pickle(NESTED),
+        batch_pickle(array_pickle((1, 3072), content=bytes(3072)), NESTED),
+        b"\x80\x02]r\xff\xff\xff\x3f.",  # remembered under a number that a list in C would be as long as
+        b"\x80\x02]" * 3_000 + b".",
+    ],
+)
+def test_a_batch_that_asks_for_much_memory_is_refused_in_little(tmp_path, content):
+    folder = make_batches(tmp_path / "cifar-10-batches-py", data_batch_1=content)
+    with at_most(64), pytest.raises(ValueError, match="data_batch_1: "):
+        read_dataset(folder)
+
+
+def test_an_array_pickled_by_hand_is_read():
+    pixels, labels = read_batch(batch_pickle(array_pickle((1, 3072), content=bytes(3072))))
+    assert (pixels.shape, labels.tolist()) == ((1, 3072), [0])
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_damaged_batch_is_read_or_refused_and_leaves_numpy_s_types_alone(seed):
+    draw = random.Random(seed)
+    whole = batch_pickle(array_pickle((1, 3072), content=bytes(3072)))
+    for _ in range(20):
+        content = bytearray(whole)
+        for _ in range(draw.randint(1, 4)):
+            place = draw.choice([draw.randrange(180), len(content) - 1 - draw.randrange(20)])
+            content[place] = draw.choice([draw.randrange(256), *b"(.0]}abeijqrstuKJMNRTU\x81\x85\x87"])
+        with contextlib.suppress(Exception):  # read_dataset makes one sentence of all
+            read_batch(bytes(content))
+    assert np.zeros(3, np.uint8).sum() == 0
+    assert np.dtype("u1").isnative
+
+
+def npz_with(path, method=zipfile.ZIP_DEFLATED, **members):
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for name, content in members.items():
+            archive.writestr(f"{name}.npy", content)
+    return path
+
+
+def npy_header(shape, dtype="|u1"):
+    stream = io.BytesIO()
+    np.lib.format.write_array_header_1_0(stream, {"descr": dtype, "fortran_order": False, "shape": shape})
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        {"x_train": bytes(64 << 20)},
+        {"x_train": b"\x93NUMPY\x02\x00\xff\xff\xff\x03" + bytes(63 << 20)},
+        {"x_train": npy_header((10**15,))},
+        {"x_train": npy_header((10**9, 32, 32, 3))},
+        {"x_train": npy_header((2**62, 2**62))},
+        {"x_train": npy_header((3,), "|O")},
+        {"x_train": b"x", "method": zipfile.ZIP_LZMA},
+    ],
+)
+def test_an_npz_that_asks_for_much_memory_is_refused_in_little(tmp_path, monkeypatch, made):
+    monkeypatch.setattr(dataset, "LEAST_UNPACKED", 32 << 20)
+    path = npz_with(tmp_path / "x.npz", **made)
+    with at_most(64), pytest.raises(ValueError, match=r"x\.npz: the \.npz cannot be read"):
+        read_dataset(path)
+
+
+def test_an_image_that_is_a_link_to_nothing_is_not_left_out_unsaid(tmp_path):
+    folder = make_class_folders(tmp_path / "images")
+    (folder / "train" / "cat" / "0001.png").unlink()
+    (folder / "train" / "cat" / "0001.png").symlink_to("nowhere.png")
+    with pytest.raises(ValueError, match=r"0001\.png: a link to nothing"):
+        read_dataset(folder)
+
+
+def test_an_image_of_many_pixels_is_refused_by_its_header():
+    stream = io.BytesIO()
+    Image.new("1", (20_000, 20_000)).save(stream, "PNG")
+    with at_most(32), pytest.raises(ValueError, match=r"a\.png: expected a 32x32 RGB image"):
+        decode_image(stream.getvalue(), "a.png")

@@ -547,9 +547,10 @@ def test_an_open_dimension_is_asked_for(saved, capsys):
     assert sum(layer["kernels_per_step"] for layer in answer["layers"]) > 12  # a step of the loop after another
 
 
-@pytest.mark.parametrize("name", ["code.keras", "empty.keras"])
-def test_a_file_that_brings_code_or_nothing_is_refused(saved, capsys, name):
-    assert_one_clear_error(ask(capsys, "--network", saved / name, code=1), f"{name}: Keras can't rebuild this network")
+def test_a_file_that_brings_code_or_nothing_is_refused(saved, capsys):
+    for name, found in (("code", "Keras can't rebuild this network"), ("empty", "not a .keras file")):
+        printed = ask(capsys, "--network", saved / f"{name}.keras", code=1)
+        assert_one_clear_error(printed, f"{name}.keras: {found}")
 
 
 def test_a_class_that_keras_does_not_know_is_named(saved, capsys, monkeypatch):
@@ -560,7 +561,7 @@ def test_a_class_that_keras_does_not_know_is_named(saved, capsys, monkeypatch):
     assert_one_clear_error(
         printed, "odd.keras: Keras can't rebuild this network without code of its author's: Could not"
     )
-    assert printed.err.rstrip().endswith("Could not locate class 'Doubling'.")
+    assert printed.err.rstrip().endswith("Could not locate class 'Doubling'. Replace it by one of Keras's own.")
 
 
 def network_answer(name, capsys, *flags):

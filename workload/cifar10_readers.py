@@ -6,24 +6,36 @@ folder of batches and an .npz are read straight; image files and tars are decode
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
-import lzma
-import pickle
+import math
+import os
 import sys
-import tarfile
 import time
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, TypeVar
+from typing import IO, TypeVar
 
 import numpy as np
 
-from workload.dataset import IMAGE_SHAPE, Dataset, Images, check_images, make_dataset, read_arrays, shuffle
+from epochcast.files import open_regular, read_bytes
+from workload.batch_pickles import read_batch
+from workload.dataset import (
+    IMAGE_SHAPE,
+    MIB,
+    Dataset,
+    Images,
+    check_images,
+    make_dataset,
+    most_unpacked,
+    read_arrays,
+    shuffle,
+)
 from workload.image_cache import decode_once
 from workload.shape import CHANNELS, CLASSES, IMAGE_SIZE
+from workload.tar_files import is_tar, read_tar
 
 T = TypeVar("T")
 Files = Mapping[str, bytes | Path]  # relative name: content, or where it is
@@ -48,20 +60,27 @@ def read_dataset(path: Path) -> Dataset:
     Raises:
         ValueError: if `path` holds no known form, or broken images.
     """
-    source = locate_images(path).resolve()
+    try:
+        source = locate_images(path).resolve()
+    except RuntimeError:  # pathlib's, of links that lead back to themselves
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path)) from None
     if source.is_dir():
         files = _list_folder(source)
         if TRAIN_BATCHES[0] in files:
             return shuffle(_read_files(files, str(source)))
         stamps = [(name, file.stat()) for name, file in files.items()]
         return decode_once(source, stamps, lambda: shuffle(_read_files(files, str(source))))
-    if tarfile.is_tarfile(source):  # asked first: a plain tar that ends in an .npz looks like a zip file
-        stamps = [(source.name, source.stat())]
-        return decode_once(source, stamps, lambda: shuffle(_read_files(_read_tar(source), str(source))))
-    if zipfile.is_zipfile(source):
-        with source.open("rb") as stream:
-            return shuffle(_read_npz(stream, str(source)))
-    raise ValueError(f"{source}: found neither an .npz nor a tar (plain, gz, xz); it may be cut short. Copy it again.")
+    with open_regular(source) as stream:
+        most = most_unpacked(stream)
+        if not is_tar(stream):  # asked first: a plain tar that ends in an .npz looks like a zip file
+            stream.seek(0)
+            if zipfile.is_zipfile(stream):
+                return shuffle(_read_npz(stream, str(source)))
+            raise ValueError(
+                f"{source}: found neither an .npz nor a tar (plain, gz, xz); it may be cut short. Copy it again."
+            )
+    stamps = [(source.name, source.stat())]
+    return decode_once(source, stamps, lambda: shuffle(_read_files(read_tar(source, _is_useful), str(source), most)))
 
 
 def locate_images(path: Path) -> Path:
@@ -78,30 +97,26 @@ def locate_images(path: Path) -> Path:
 
 
 def _list_folder(folder: Path) -> dict[str, Path]:
-    """The files in a folder that may matter, by relative name."""
+    """The files in a folder that may matter, by relative name.
+
+    Raises:
+        ValueError: if an image is no file: a link to nothing, for one, which must not go missing unsaid.
+    """
     files = [folder / name for name in BATCHES]
     files += [file for split in ("train", "test") for file in sorted((folder / split).glob("*/*"))]
-    return {file.relative_to(folder).as_posix(): file for file in files if file.is_file()}
+    found = {file.relative_to(folder).as_posix(): file for file in files if file.is_file()}
+    for file in files:
+        if file.suffix.lower() in IMAGE_SUFFIXES and file.name[0] != "." and not file.is_file() and not file.is_dir():
+            raise ValueError(f"{file}: a link to nothing, or a pipe, expected an image. Replace or remove it.")
+    return found
 
 
-def _read_tar(path: Path) -> dict[str, bytes]:
-    """The regular files of a tar, in memory: nothing in it can reach the disk. Files of no use to us come empty."""
-    sys.stderr.write(f"reading {path}\n")
-    files = {}
-    try:
-        with tarfile.open(path) as tar:
-            for member in tar:
-                if member.isfile() and (file := tar.extractfile(member)):
-                    name = PurePosixPath(member.name)
-                    is_useful = name.suffix.lower() in (*IMAGE_SUFFIXES, ".npz") or name.name in BATCHES
-                    files[name.as_posix()] = file.read() if is_useful else b""
-    except (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError) as error:
-        raise ValueError(f"{path}: the archive is broken ({error}). Delete it, then fetch it again.") from error
-    return files
+def _is_useful(name: PurePosixPath) -> bool:
+    return name.suffix.lower() in (*IMAGE_SUFFIXES, ".npz") or name.name in BATCHES
 
 
-def _read_files(files: Files, origin: str) -> Dataset:
-    """The set that these files are: batches, images in class folders, or one .npz."""
+def _read_files(files: Files, origin: str, most_bytes: float = math.inf) -> Dataset:
+    """The set that these files are: batches, images in class folders, or one .npz; pixels take `most_bytes`."""
     paths = [path for name in files if not (path := PurePosixPath(name)).name.startswith(".")]
     batches = {path.name: path.as_posix() for path in paths if path.name in BATCHES}
     in_classes = [path for path in paths if path.parts[-3:-2] in (("train",), ("test",))]
@@ -112,6 +127,8 @@ def _read_files(files: Files, origin: str) -> Dataset:
     if images:
         if others := sorted(str(path) for path in set(in_classes).difference(images)):
             logger.warning("%s: left out %d files that are no .jpg or .png: %s", origin, len(others), _some(others))
+        if (size := len(images) * math.prod(IMAGE_SHAPE)) > most_bytes:
+            raise ValueError(f"{origin}: its {len(images)} images take {size // MIB} MiB. Put them into a folder.")
         return _read_images(files, images, origin)
     if len(arrays) == 1:
         return _read_npz(io.BytesIO(_content(files, arrays[0])), f"{origin}/{arrays[0]}")
@@ -120,7 +137,7 @@ def _read_files(files: Files, origin: str) -> Dataset:
 
 def _content(files: Files, name: str) -> bytes:
     content = files[name]
-    return content if isinstance(content, bytes) else content.read_bytes()
+    return content if isinstance(content, bytes) else read_bytes(content)
 
 
 def _some(names: Sequence[str]) -> str:
@@ -178,26 +195,9 @@ def decode_image(content: bytes, where: str) -> Images:
             if image.size == (IMAGE_SIZE, IMAGE_SIZE) and image.mode in ("RGB", "L", "P"):  # the last two lose nothing
                 return np.asarray(image.convert("RGB"))
             found = f"found {image.size[0]}x{image.size[1]} {image.mode}"
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+    except Exception as error:  # a broken image can raise anything
         found = f"it cannot be decoded ({error})"
     raise ValueError(f"{where}: expected a {IMAGE_SIZE}x{IMAGE_SIZE} RGB image, {found}. Replace or remove the file.")
-
-
-class _BatchUnpickler(pickle.Unpickler):
-    """Builds NumPy arrays and plain values; a pickle that asks for anything else is refused before it runs."""
-
-    ALLOWED = {
-        ("numpy", "ndarray"): np.ndarray,
-        ("numpy", "dtype"): np.dtype,
-        # the one function that pickled arrays call, under the names that old and new NumPy give its module
-        ("numpy.core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
-        ("numpy._core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
-    }
-
-    def find_class(self, module_name: str, global_name: str) -> Any:  # as the base class: classes and functions
-        if (module_name, global_name) not in self.ALLOWED:
-            raise pickle.UnpicklingError(f"refused to load {module_name}.{global_name}")
-        return self.ALLOWED[module_name, global_name]
 
 
 def _read_batches(files: Files, names: Mapping[str, str], origin: str) -> Dataset:
@@ -208,8 +208,7 @@ def _read_batches(files: Files, names: Mapping[str, str], origin: str) -> Datase
     for name in BATCHES:
         where = f"{origin}/{names[name]}"
         try:
-            batch = _BatchUnpickler(io.BytesIO(_content(files, names[name])), encoding="bytes").load()
-            pixels, labels = np.asarray(batch[b"data"]), np.asarray(batch[b"labels"])
+            pixels, labels = read_batch(_content(files, names[name]))
         except Exception as error:  # a broken pickle can raise anything
             remedy = "Use the official file, or image files."
             raise ValueError(f"{where}: not a CIFAR-10 batch ({type(error).__name__}: {error}). {remedy}") from error
@@ -222,7 +221,7 @@ def _read_batches(files: Files, names: Mapping[str, str], origin: str) -> Datase
     return Dataset("cifar10", x_train, y_train, x_test, y_test, origin)
 
 
-def _read_npz(stream: BinaryIO, origin: str) -> Dataset:
+def _read_npz(stream: IO[bytes], origin: str) -> Dataset:
     try:
         arrays = read_arrays(stream)
     except ValueError as error:

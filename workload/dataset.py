@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from epochcast.archives import check_member, open_archive
 from workload.shape import CHANNELS, CLASSES, IMAGE_SIZE
 
 Images = npt.NDArray[np.uint8]
 
 IMAGE_SHAPE = (IMAGE_SIZE, IMAGE_SIZE, CHANNELS)
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+MIB = 1 << 20
+LEAST_UNPACKED = 256 * MIB  # CIFAR-10 takes 176 MiB, as a tar of image files 205
+UNPACKED_RATIO = 8  # bytes of images for one on the disk, at most
 ORDER_SEED = 10  # of the one permutation of the images; a part of every cache's name
 
 
@@ -72,19 +75,33 @@ def check_images(x: npt.NDArray[Any], y: npt.NDArray[Any], where: str) -> tuple[
     return np.ascontiguousarray(x), y.reshape(-1).astype(np.uint8)
 
 
-def read_arrays(stream: BinaryIO) -> dict[str, npt.NDArray[Any]]:  # Any: not checked yet
+def most_unpacked(stream: IO[bytes]) -> int:
+    """Bytes that a file may unpack to: a small one of a set as large as CIFAR-10, a large one of more."""
+    size = stream.seek(0, os.SEEK_END)
+    stream.seek(0)
+    return max(LEAST_UNPACKED, UNPACKED_RATIO * size)
+
+
+def read_arrays(stream: IO[bytes]) -> dict[str, npt.NDArray[Any]]:  # Any: not checked yet
     """The arrays of ours in an .npz, read to their ends, where zip checks its sums.
 
     The caller opens the file: NumPy leaves one open that it cannot read.
 
     Raises:
-        ValueError: if it cannot be read; the message is the bare reason.
+        ValueError: if it cannot be read, or unpacks to more than `most_unpacked`; the message is the bare reason.
     """
     try:
+        most = most_unpacked(stream)
+        with open_archive(stream) as archive:
+            members = set(archive.namelist())
+            for name in (*ARRAYS, "name"):
+                if f"{name}.npy" in members:
+                    most -= check_member(archive, f"{name}.npy", most).file_size
+        stream.seek(0)
         with np.load(stream, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in (*ARRAYS, "name") if name in arrays}
-    except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(str(error)) from error
+    except Exception as error:  # NumPy and zipfile raise many kinds for a broken file
+        raise ValueError(str(error) or type(error).__name__) from error
 
 
 def shuffle(images: Dataset) -> Dataset:

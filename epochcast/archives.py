@@ -1,0 +1,59 @@
+"""Zip archives of any origin (`.keras`, `.npz`), unpacked within bounds: a small file can't fill the memory."""
+
+from __future__ import annotations
+
+import contextlib
+import zipfile
+from collections.abc import Iterator
+from typing import IO
+
+MOST_MEMBERS = 10_000
+BOUNDED_METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}  # zipfile unpacks the others by whole blocks of any size
+MIB = 1 << 20
+
+
+@contextlib.contextmanager
+def open_archive(file: IO[bytes]) -> Iterator[zipfile.ZipFile]:
+    """A zip archive for `read_member`.
+
+    Raises:
+        ValueError: if it is none, or is damaged; the message is the bare reason. Also for what its block meets in it.
+    """
+    try:
+        with zipfile.ZipFile(file) as archive:
+            if len(archive.infolist()) > MOST_MEMBERS:
+                raise ValueError(f"the archive holds {len(archive.infolist())} files, more than {MOST_MEMBERS}")
+            yield archive
+    except (ValueError, MemoryError):
+        raise
+    except Exception as error:  # zipfile raises many kinds for a damaged archive
+        raise ValueError(f"the archive is damaged ({str(error) or type(error).__name__})") from None
+
+
+def check_member(archive: zipfile.ZipFile, name: str, most: int) -> zipfile.ZipInfo:
+    """The entry of a member that unpacks to at most `most` bytes, whatever its data are.
+
+    Raises:
+        ValueError: if it is missing, stands twice, is encrypted or packed otherwise, or says that it is larger.
+    """
+    found = [info for info in archive.infolist() if info.filename == name]
+    if len(found) != 1:
+        raise ValueError(f"the archive holds {name} twice" if found else f"the archive holds no {name}")
+    (info,) = found
+    if info.flag_bits & 1:
+        raise ValueError(f"{name} is encrypted")
+    if info.compress_type not in BOUNDED_METHODS:
+        raise ValueError(f"{name} is packed by method {info.compress_type}, neither stored nor deflated")
+    if info.file_size > most:
+        raise ValueError(f"{name} unpacks to {info.file_size / MIB:,.0f} MiB, more than {most / MIB:,.0f}")
+    return info
+
+
+def read_member(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
+    """A member's content; raises what `check_member` and `open_archive` raise."""
+    info = check_member(archive, name, most)
+    parts = []
+    with archive.open(info) as file:  # by parts: read() at once unpacks all that is there before it looks at the size
+        while part := file.read(MIB):
+            parts.append(part)
+    return b"".join(parts)

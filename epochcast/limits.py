@@ -1,0 +1,123 @@
+"""Work that others' input drives, stopped when it takes too long or too much memory."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import resource
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
+
+MIB = 1 << 20
+LOOK_SEC = 0.02  # between two looks at what the work has taken
+STATM = Path("/proc/self/statm")  # Linux, proc(5); elsewhere memory is not watched
+PATIENCE_SEC = 10.0  # for the work to stop once it is asked to; native code has to come back first
+
+
+class LimitError(ValueError):
+    """The work was stopped; says what it took too much of."""
+
+
+class _Stop(BaseException):
+    """Raised inside the work: no `except Exception` of a library's keeps it."""
+
+
+def call_within(work: Callable[[], T], sec: float, memory_bytes: int) -> T:
+    """What `work` returns, run in a thread of its own, at most so long and with so much more memory.
+
+    `sec` is processor time of that thread; a wait of ten times as long ends it, too.
+
+    Raises:
+        LimitError: if it took more.
+        Exception: what `work` raises.
+    """
+    results: list[T] = []
+    errors: list[BaseException] = []
+    clocks: list[int] = []
+
+    def run() -> None:
+        try:
+            if hasattr(time, "pthread_getcpuclockid"):
+                clocks.append(time.pthread_getcpuclockid(threading.get_ident()))
+            results.append(work())
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)  # does not keep a process that gave it up
+    with _limited_allocations(memory_bytes):
+        thread.start()
+        try:
+            passed = _watch(thread, clocks, sec, memory_bytes)
+        finally:
+            _stop(thread)
+    if passed is not None:
+        raise LimitError(passed)
+    if errors:
+        if isinstance(errors[0], MemoryError):
+            raise LimitError(_too_much(memory_bytes)) from None
+        raise errors[0]
+    return results[0]
+
+
+def _too_much(memory_bytes: int) -> str:
+    return f"more than {memory_bytes // MIB} MiB of memory"
+
+
+def _watch(thread: threading.Thread, clocks: list[int], sec: float, memory_bytes: int) -> str | None:
+    """Wait for the work; which limit it has passed, None if it ended by itself."""
+    start, resident = time.monotonic(), _resident_bytes()
+    while True:
+        thread.join(LOOK_SEC)
+        if not thread.is_alive():
+            return None
+        taken = 0.0
+        with contextlib.suppress(OSError):  # it has ended since
+            taken = sum(map(time.clock_gettime, clocks))  # one at most
+        if taken > sec or time.monotonic() - start > 10 * sec:
+            return f"more than {sec:g} s of processor time"
+        if _resident_bytes() - resident > memory_bytes:
+            return _too_much(memory_bytes)
+
+
+def _stop(thread: threading.Thread) -> None:
+    """End the work at its next step in Python; again and again, as a library may catch everything."""
+    give_up = time.monotonic() + PATIENCE_SEC
+    while thread.is_alive() and time.monotonic() < give_up:
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(_Stop))
+        thread.join(0.1)
+
+
+def _statm() -> list[int]:
+    """Pages of this process: whole, resident, shared, text, library, data; empty where the system does not say."""
+    try:
+        return [int(text) for text in STATM.read_text(encoding="ascii").split()]
+    except (OSError, ValueError):
+        return []
+
+
+def _resident_bytes() -> int:
+    sizes = _statm()
+    return sizes[1] * os.sysconf("SC_PAGE_SIZE") if sizes else 0
+
+
+@contextlib.contextmanager
+def _limited_allocations(memory_bytes: int) -> Iterator[None]:
+    """Refuse single allocations beyond the limit, which no look between two steps would see in time."""
+    sizes = _statm()
+    if not sizes:
+        yield
+        return
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    wanted = sizes[5] * os.sysconf("SC_PAGE_SIZE") + memory_bytes
+    soft = wanted if before[0] == resource.RLIM_INFINITY else min(wanted, before[0])
+    resource.setrlimit(resource.RLIMIT_DATA, (soft, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, before)
