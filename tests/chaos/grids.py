@@ -1,0 +1,164 @@
+"""Grids of light runs, killed with or without their children, and begun again until nothing is left to do."""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from light_child import EPOCH_SEC, FIRST_SEC, command, is_alive, light_spec, starts
+
+from chaos.invariants import leftover_faults, table_faults
+from chaos.processes import Process, call, live_pids
+from chaos.trials import Subject, Trial
+from collect.grid import PlannedRun, grid_runs
+from collect.grid_loop import GridResult, run_grid
+from epochcast.paths import failures_csv
+from epochcast.schema import FailureRecord, RunRecord
+from epochcast.tables import read_table
+
+KILLS = 90
+KILLS_EACH = 3  # in one try
+SIZES = (16, 32, 64, 128, 256, 512)
+TIMES = (FIRST_SEC, EPOCH_SEC, EPOCH_SEC, EPOCH_SEC)  # what every light run says
+LONGEST_RUNS = 2.0  # before a kill, so that a grid meets all of its kills
+MOST_TRIES = 12  # of the same command, until nothing is left
+
+
+def planned_runs() -> list[PlannedRun]:
+    return grid_runs([light_spec(batch_size=size) for size in SIZES], 1, {})
+
+
+def grid(runs: Path, log_dir: Path, trace: Path, seed: int = 0) -> GridResult:
+    """The whole grid, as its command would run it, in a process of its own."""
+    os.environ["LIGHT_CHILD_TRACE"] = str(trace)
+    values = {"runs": runs, "log_dir": log_dir, "child": command("ok", str(trace)), "order_seed": seed}
+    return run_grid(planned_runs(), say=functools.partial(print, flush=True), **values)
+
+
+def children_of(trace: Path) -> list[int]:
+    """Process ids of all light children that a trace tells of, or that were started with it and tell nothing yet."""
+    word = os.fsencode(trace)
+    pids = {start["pid"] for start in starts(trace)}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if word in (folder / "cmdline").read_bytes().split(b"\0"):
+                pids.add(int(folder.name))
+        except OSError:
+            continue  # it has ended
+    return sorted(pids)
+
+
+@functools.cache
+def run_sec() -> float:
+    """Seconds that one light run takes here, at this moment's load."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        start = time.monotonic()
+        n = len(call(lambda: grid(folder / "runs.csv", folder, folder / "trace")).returned().measured)
+        return (time.monotonic() - start) / n
+
+
+def kill_one(trial: Trial, process: Process, trace: Path) -> None:
+    """Kill -9 the process, or a child that it has at this moment."""
+    if trial.rng.random() < 0.35 and (alive := [pid for pid in children_of(trace) if is_alive(pid)]):
+        try:
+            os.kill(alive[-1], signal.SIGKILL)
+            trial.killed()
+            return
+        except ProcessLookupError:
+            pass
+    trial.killed(process.kill())
+
+
+def finish(trial: Trial, again: Callable[[], GridResult], n_wanted: int, runs: Path) -> None:
+    """Give the same command until it has nothing left to measure; what a kill ended is measured again."""
+    for _ in range(MOST_TRIES):
+        ending = call(again)
+        if ending.error is not None:
+            trial.fault("other", f"begun again, it fails | {ending.error}")
+            return
+        if not ending.value.measured and not ending.value.failures:
+            break
+    rows = read_table(runs, RunRecord) if runs.exists() else []
+    if len(rows) < n_wanted:
+        trial.fault("lost", f"begun again, it never comes to its end | {len(rows)} of {n_wanted} rows")
+
+
+def run_faults(trial: Trial, runs: Path, wanted: list[PlannedRun]) -> None:
+    """One row of each run, as the light child told it; failures that can be read."""
+    rows = call(lambda: read_table(runs, RunRecord))
+    if rows.error is not None:
+        trial.fault("torn", f"the table can't be read | {rows.error}")
+        return
+    sizes = {run.run_id: run.spec.batch_size for run in wanted}
+    for row in rows.value:
+        if row.epoch_times_json != TIMES[: row.epochs] or row.batch_size != sizes.get(str(row.run_id)):
+            trial.fault("torn", f"a row is not what its run said | {row.run_id}: {row.epoch_times_json}")
+    written = {str(row.run_id): row for row in rows.value}
+    trial.promise(len(sizes))
+    trial.faults(table_faults(runs, sizes, written))
+    if (failures := failures_csv(runs)).exists():
+        failed = call(lambda: read_table(failures, FailureRecord))
+        if failed.error is not None:
+            trial.fault("torn", f"the table of failures can't be read | {failed.error}")
+        elif odd := {f.status for f in failed.value} - {"killed", "crash"}:
+            trial.fault("other", f"a killed run is called otherwise | {odd}")
+
+
+def orphan_faults(trial: Trial, *traces: Path) -> None:
+    pids = [pid for trace in traces for pid in children_of(trace)]
+    if alive := live_pids(pids):
+        trial.fault("other", f"a measuring process outlives its grid | {alive}")
+        for pid in alive:
+            os.kill(pid, signal.SIGKILL)
+
+
+def _killed_and_begun_again(trial: Trial) -> None:
+    runs, log_dir, trace = trial.folder / "runs.csv", trial.folder / "logs", trial.folder / "trace"
+    again = functools.partial(grid, runs, log_dir, trace, trial.number)
+    for _ in range(KILLS_EACH):
+        process = Process(again)
+        time.sleep(trial.rng.uniform(0, LONGEST_RUNS * run_sec()))
+        kill_one(trial, process, trace)
+        process.wait()
+    orphan_faults(trial, trace)
+    finish(trial, again, len(SIZES), runs)
+    trial.faults(leftover_faults(trial.folder))
+    run_faults(trial, runs, planned_runs())
+    orphan_faults(trial, trace)
+
+
+def _two_at_once(trial: Trial) -> None:
+    """Two grids of the same runs on one table, with one folder of logs or with two; some are killed."""
+    runs = trial.folder / "runs.csv"
+    has_two = trial.number % 2 == 1
+    logs = [trial.folder / "logs", trial.folder / ("more_logs" if has_two else "logs")]
+    traces = [trial.folder / "trace", trial.folder / "trace2"]
+    again = [
+        functools.partial(grid, runs, *pair, seed)
+        for pair, seed in zip(zip(logs, traces, strict=True), (trial.number, trial.number + 1), strict=True)
+    ]
+    processes = [Process(function) for function in again]
+    if trial.number % 4 >= 2:
+        which = trial.rng.randrange(2)
+        time.sleep(trial.rng.uniform(0, LONGEST_RUNS * run_sec()))
+        kill_one(trial, processes[which], traces[which])
+    for process in processes:
+        if (ending := process.wait()).error is not None:
+            trial.fault("other", f"one of two grids at once fails | {ending.error}")
+    for function in again:
+        finish(trial, function, len(SIZES), runs)
+    trial.faults(leftover_faults(trial.folder))
+    run_faults(trial, runs, planned_runs())
+    orphan_faults(trial, *traces)
+
+
+SUBJECTS = [
+    Subject("grids", lambda _: KILLS // KILLS_EACH, _killed_and_begun_again),
+    Subject("two_grids", lambda _: 16, _two_at_once),
+]

@@ -1,0 +1,132 @@
+"""What a subject is, a try of it, and the account of all tries; each can be repeated by seed, subject and number."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from chaos.processes import HungError
+
+WHATS = ("lost", "doubled", "torn", "wrong", "other")
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that went wrong: `what` is one of WHATS, `text` says what it was."""
+
+    subject: str
+    number: int
+    what: str
+    text: str
+
+    @property
+    def kind(self) -> str:
+        """The text without what differs from try to try, to count faults of one kind."""
+        return f"{self.what}: {self.text.partition(' | ')[0]}"
+
+
+@dataclass(slots=True)
+class Tally:
+    """The account of one subject."""
+
+    subject: str
+    tries: int = 0
+    kills: int = 0
+    promised: int = 0
+    sec: float = 0.0
+    skipped: str = ""  # why, where it can't be tried here
+    faults: list[Fault] = field(default_factory=list)
+
+    def count(self, what: str) -> int:
+        return sum(fault.what == what for fault in self.faults)
+
+    def kinds(self) -> Counter[str]:
+        return Counter(fault.kind for fault in self.faults)
+
+
+@dataclass(slots=True)
+class Trial:
+    """One try: a folder of its own, its random numbers, and where its faults go."""
+
+    subject: str
+    number: int
+    folder: Path
+    rng: random.Random
+    tally: Tally
+
+    def fault(self, what: str, text: str) -> None:
+        """Note a fault; what stands behind ` | ` in the text does not tell its kind."""
+        assert what in WHATS
+        self.tally.faults.append(Fault(self.subject, self.number, what, text))
+
+    def faults(self, found: Sequence[tuple[str, str]], when: str = "") -> None:
+        for what, text in found:
+            self.fault(what, f"{text}{' | ' if ' | ' not in text else '; '}{when}" if when else text)
+
+    def promise(self, n: int) -> None:
+        self.tally.promised += n
+
+    def killed(self, n: int = 1) -> None:
+        self.tally.kills += n
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A kind of trouble. `numbers` says how many tries there are at full length; `attempt` carries one out.
+
+    A subject of which every number is a case of its own (the n-th call) has `is_exhaustive`: a shorter run samples
+    the numbers. `missing` says why it can't be tried here, or nothing.
+    """
+
+    name: str
+    numbers: Callable[[Path], int]
+    attempt: Callable[[Trial], None]
+    is_exhaustive: bool = False
+    missing: Callable[[], str] = lambda: ""
+
+
+def carry_out(
+    subject: Subject,
+    *,
+    seed: int,
+    share: float,
+    base: Path,
+    only: int | None = None,
+    keeps: bool = False,
+    say: Callable[[str], None] = lambda line: None,
+) -> Tally:
+    """All tries of a subject, a share of them, or one."""
+    tally = Tally(subject.name)
+    if why := subject.missing():
+        tally.skipped = why
+        return tally
+    start = time.monotonic()
+    n_all = subject.numbers(base / subject.name)
+    n = max(1, round(n_all * share))
+    if only is not None:
+        numbers: Sequence[int] = [only]
+    elif subject.is_exhaustive and n < n_all:
+        numbers = sorted(random.Random(f"{seed}/{subject.name}").sample(range(n_all), n))
+    else:
+        numbers = range(n)
+    for number in numbers:
+        folder = base / subject.name / str(number)
+        folder.mkdir(parents=True)
+        trial = Trial(subject.name, number, folder, random.Random(f"{seed}/{subject.name}/{number}"), tally)
+        before = len(tally.faults)
+        try:
+            subject.attempt(trial)
+        except HungError as error:
+            trial.fault("other", f"hung: {error}")
+        tally.tries += 1
+        for fault in tally.faults[before:]:
+            say(f"{subject.name} {number}: {fault.what}: {fault.text}")
+        if not keeps:
+            shutil.rmtree(folder, ignore_errors=True)
+    tally.sec = time.monotonic() - start
+    return tally
