@@ -20,8 +20,9 @@ sys.path.insert(1, str(TESTS.parent))
 for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
     os.environ[_name] = "1"  # before NumPy: a process with threads can't be forked safely
 
-from chaos import averages, grids, injection, migrations, plans, writers  # noqa: E402
+from chaos import averages, failing_calls, full_disks, grids, injection, migrations, plans, trainings, writers  # noqa: E402
 from chaos.trials import WHATS, Subject, Tally, carry_out  # noqa: E402
+
 from epochcast.cli import table_text  # noqa: E402
 
 SUBJECTS: list[Subject] = [
@@ -30,6 +31,9 @@ SUBJECTS: list[Subject] = [
     *plans.SUBJECTS,
     *averages.SUBJECTS,
     *migrations.SUBJECTS,
+    *trainings.SUBJECTS,
+    *full_disks.SUBJECTS,
+    *failing_calls.SUBJECTS,
 ]
 AT_FULL_LENGTH = 400  # kills at random moments
 

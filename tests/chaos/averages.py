@@ -7,13 +7,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from aggregate.agg_table import load_agg, write_agg
 from chaos import injection
 from chaos.injection import HALF, KILL, NOTHING, Injection
 from chaos.invariants import average_faults, leftover_faults
 from chaos.material import row_of
 from chaos.processes import Process, call
 from chaos.trials import Subject, Trial
+
+from aggregate.agg_table import load_agg, write_agg
 from epochcast.schema import RunRecord
 from epochcast.tables import append_row, write_table
 
@@ -23,7 +24,7 @@ AT_ONCE = 3
 Maker = Callable[[], object]
 
 
-def _prepare(folder: Path, is_old: bool) -> tuple[Path, Path]:
+def prepare(folder: Path, is_old: bool) -> tuple[Path, Path]:
     """Runs, and their averages: with `is_old` of all rows but the last."""
     runs, agg = folder / "runs.csv", folder / "runs_agg.csv"
 
@@ -51,7 +52,7 @@ MAKERS = {"aggregate": _aggregate_command, "a reader": _reader}
 @functools.cache
 def _making_sec(base: Path) -> float:
     base.mkdir(parents=True, exist_ok=True)
-    runs, agg = _prepare(base / "measured", is_old=True)
+    runs, agg = prepare(base / "measured", is_old=True)
     start = time.monotonic()
     call(_reader(runs, agg)).returned()
     return time.monotonic() - start
@@ -59,13 +60,12 @@ def _making_sec(base: Path) -> float:
 
 def _check(trial: Trial, runs: Path, agg: Path, when: str) -> None:
     trial.faults(average_faults(agg, runs), when)
-    call(lambda: write_agg(runs, agg)).returned()  # the next command that writes there
     trial.faults(leftover_faults(trial.folder), when)
 
 
 def _killed(trial: Trial) -> None:
     """One maker, or three at once, killed; a row is appended before or meanwhile."""
-    runs, agg = _prepare(trial.folder, is_old=trial.rng.random() < 0.7)
+    runs, agg = prepare(trial.folder, is_old=trial.rng.random() < 0.7)
     name = trial.rng.choice(sorted(MAKERS))
     n = AT_ONCE if trial.number % 2 else 1
     makers = [Process(MAKERS[name](runs, agg)) for _ in range(n)]
@@ -84,7 +84,7 @@ def _killed(trial: Trial) -> None:
 
 def _several_at_once(trial: Trial) -> None:
     """Three readers and commands at once, each begun a little later, while rows are appended; nobody is killed."""
-    runs, agg = _prepare(trial.folder, is_old=trial.rng.random() < 0.7)
+    runs, agg = prepare(trial.folder, is_old=trial.rng.random() < 0.7)
     pause_sec = trial.rng.uniform(0, _making_sec(trial.folder.parent))
     makers = []
     for number in range(AT_ONCE):
@@ -107,7 +107,7 @@ def _cases(base: Path) -> tuple[tuple[str, bool, int, str, int], ...]:
     for name, maker in MAKERS.items():
         for is_old in (False, True):
             folder = base / f"{name} {is_old}"
-            calls = call(maker(*_prepare(folder, is_old)), Injection(folder)).calls
+            calls = call(maker(*prepare(folder, is_old)), Injection(folder)).calls
             for n, called in enumerate(calls, start=1):
                 cases += [
                     (name, is_old, n, called, cut) for cut in ((HALF, NOTHING) if called == "write" else (NOTHING,))
@@ -120,7 +120,7 @@ def _at_every_call(trial: Trial) -> None:
     name, is_old, n, called, cut = _cases(trial.folder.parent)[trial.number]
     for later in ("nothing", "a row"):
         folder = trial.folder / later
-        runs, agg = _prepare(folder, is_old)
+        runs, agg = prepare(folder, is_old)
         trial.killed(call(MAKERS[name](runs, agg), Injection(folder, n, KILL, kept=cut)).was_killed)
         if later == "a row":
             append_row(runs, row_of("late", 0))

@@ -7,14 +7,15 @@ import os
 import signal
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-
-from light_child import EPOCH_SEC, FIRST_SEC, command, is_alive, light_spec, starts
+from types import MappingProxyType
 
 from chaos.invariants import leftover_faults, table_faults
 from chaos.processes import Process, call, live_pids
 from chaos.trials import Subject, Trial
+from light_child import EPOCH_SEC, FIRST_SEC, command, is_alive, light_spec, starts
+
 from collect.grid import PlannedRun, grid_runs
 from collect.grid_loop import GridResult, run_grid
 from epochcast.paths import failures_csv
@@ -89,19 +90,24 @@ def finish(trial: Trial, again: Callable[[], GridResult], n_wanted: int, runs: P
         trial.fault("lost", f"begun again, it never comes to its end | {len(rows)} of {n_wanted} rows")
 
 
-def run_faults(trial: Trial, runs: Path, wanted: list[PlannedRun]) -> None:
-    """One row of each run, as the light child told it; failures that can be read."""
+def run_faults(
+    trial: Trial, runs: Path, wanted: list[PlannedRun], older: Mapping[str, RunRecord] = MappingProxyType({})
+) -> None:
+    """One row of each run, as the light child told it, beside older ones; failures that can be read."""
     rows = call(lambda: read_table(runs, RunRecord))
     if rows.error is not None:
         trial.fault("torn", f"the table can't be read | {rows.error}")
         return
     sizes = {run.run_id: run.spec.batch_size for run in wanted}
     for row in rows.value:
-        if row.epoch_times_json != TIMES[: row.epochs] or row.batch_size != sizes.get(str(row.run_id)):
+        if row.run_id not in older and (
+            row.epoch_times_json != TIMES[: row.epochs] or row.batch_size != sizes.get(str(row.run_id))
+        ):
             trial.fault("torn", f"a row is not what its run said | {row.run_id}: {row.epoch_times_json}")
-    written = {str(row.run_id): row for row in rows.value}
-    trial.promise(len(sizes))
-    trial.faults(table_faults(runs, sizes, written))
+    written = {**{str(row.run_id): row for row in rows.value}, **older}
+    promised = [*older, *sizes]
+    trial.promise(len(promised))
+    trial.faults(table_faults(runs, promised, written))
     if (failures := failures_csv(runs)).exists():
         failed = call(lambda: read_table(failures, FailureRecord))
         if failed.error is not None:

@@ -8,11 +8,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 
-from aggregate.agg_table import load_agg
-from aggregate.runs_agg import aggregate
 from chaos.material import row_of
 from chaos.processes import Ending, call
+
+from aggregate.agg_table import load_agg
+from aggregate.runs_agg import aggregate
 from epochcast.cli import describe_error
+from epochcast.files import write_json_atomically
 from epochcast.schema import AggRow, RunRecord
 from epochcast.tables import append_row, read_runs, read_table
 
@@ -79,10 +81,16 @@ def table_faults(path: Path, promised: Iterable[str], written: Mapping[str, RunR
 
 
 def leftover_faults(folder: Path) -> Found:
-    """Temporary files below a folder; to be asked after the command that comes next."""
-    hidden = sorted(path for path in folder.rglob(".*") if path.is_file())
+    """Temporary files of dead processes that stay below a folder when the next command writes beside them."""
+    for beside in {path.parent for path in _hidden(folder)}:
+        call(lambda beside=beside: write_json_atomically(beside / "next.json", {})).returned()
+        (beside / "next.json").unlink()
     text = "a temporary file of a dead process stays after the next command"
-    return [("other", f"{text} | {path.relative_to(folder)}") for path in hidden]
+    return [("other", f"{text} | {path.relative_to(folder)}") for path in _hidden(folder)]
+
+
+def _hidden(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob(".*") if path.is_file())
 
 
 def error_faults(ending: Ending, folder: Path) -> Found:

@@ -8,14 +8,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from aggregate.merge import merge
-from aggregate.migrate import migrate
 from chaos import injection
 from chaos.injection import HALF, KILL, NOTHING, Injection
 from chaos.invariants import leftover_faults, row_faults
 from chaos.material import failure_of, row_of, write_old
 from chaos.processes import Process, call
 from chaos.trials import Subject, Trial
+
+from aggregate.merge import merge
+from aggregate.migrate import migrate
 from epochcast.paths import excluded_csv, failures_csv
 from epochcast.schema import Exclusion, FailureRecord, RunRecord
 from epochcast.tables import append_row, read_table, write_table
@@ -54,7 +55,7 @@ def _rows(table: str) -> list[RunRecord]:
     return [row_of(table, number) for number in range(ROWS)]
 
 
-def _prepare(folder: Path, lift: Lift) -> None:
+def prepare(folder: Path, lift: Lift) -> None:
     call(lambda: _write_tables(folder, lift)).returned()
 
 
@@ -72,7 +73,7 @@ def _expected(lift: Lift) -> dict[str, RunRecord]:
     return {str(row.run_id): replace(row, git_commit=None, device_memory_bytes=None) for row in rows}
 
 
-def _source_faults(folder: Path, lift: Lift) -> list[tuple[str, str]]:
+def source_faults(folder: Path, lift: Lift) -> list[tuple[str, str]]:
     """After a kill every table that was read is whole, in its old form or its new one."""
     found = []
     expected = _expected(lift)
@@ -86,7 +87,7 @@ def _source_faults(folder: Path, lift: Lift) -> list[tuple[str, str]]:
     return found
 
 
-def _result_faults(folder: Path, lift: Lift) -> list[tuple[str, str]]:
+def result_faults(folder: Path, lift: Lift) -> list[tuple[str, str]]:
     out = _folder_of(folder, lift.out)
     rows = call(lambda: read_table(out, RunRecord))
     if rows.error is not None:
@@ -104,15 +105,23 @@ def _result_faults(folder: Path, lift: Lift) -> list[tuple[str, str]]:
     return found
 
 
+def done_again(folder: Path, lift: Lift) -> None:
+    """The same command once more; that its result exists is no error where it is whole."""
+    try:
+        lift.work(folder)
+    except FileExistsError:
+        if result_faults(folder, lift):
+            raise
+
+
 def _check(trial: Trial, lift: Lift, when: str) -> None:
     trial.promise(len(_expected(lift)))
-    trial.faults(_source_faults(trial.folder, lift), when)
-    again = call(lambda: lift.work(trial.folder))
-    is_done = isinstance(again.error, FileExistsError) and not _result_faults(trial.folder, lift)
-    if again.error is not None and not is_done:
+    trial.faults(source_faults(trial.folder, lift), when)
+    again = call(lambda: done_again(trial.folder, lift))
+    if again.error is not None:
         trial.fault("other", f"{lift.name}: the same command does not complete after a kill | {again.error}; {when}")
         return
-    trial.faults(_result_faults(trial.folder, lift), when)
+    trial.faults(result_faults(trial.folder, lift), when)
     out = _folder_of(trial.folder, lift.out)
     appended = call(lambda: append_row(out, row_of("later", 1)))
     if appended.error is not None:
@@ -123,7 +132,7 @@ def _check(trial: Trial, lift: Lift, when: str) -> None:
 @functools.cache
 def _work_sec(base: Path, lift: Lift) -> float:
     folder = base / f"measured {lift.name}"
-    _prepare(folder, lift)
+    prepare(folder, lift)
     start = time.monotonic()
     call(lambda: lift.work(folder)).returned()
     return time.monotonic() - start
@@ -131,7 +140,7 @@ def _work_sec(base: Path, lift: Lift) -> float:
 
 def _killed(trial: Trial) -> None:
     lift = LIFTS[trial.number % len(LIFTS)]
-    _prepare(trial.folder, lift)
+    prepare(trial.folder, lift)
     process = Process(lambda: lift.work(trial.folder))
     time.sleep(trial.rng.uniform(0, _work_sec(trial.folder.parent, lift)))
     trial.killed(process.kill())
@@ -144,7 +153,7 @@ def _cases(base: Path) -> tuple[tuple[Lift, int, str, int], ...]:
     cases = []
     for lift in LIFTS:
         folder = base / f"counted {lift.name}"
-        _prepare(folder, lift)
+        prepare(folder, lift)
         calls = call(lambda lift=lift, folder=folder: lift.work(folder), Injection(folder)).calls
         for n, called in enumerate(calls, start=1):
             cases += [(lift, n, called, cut) for cut in ((HALF, NOTHING) if called == "write" else (NOTHING,))]
@@ -153,7 +162,7 @@ def _cases(base: Path) -> tuple[tuple[Lift, int, str, int], ...]:
 
 def _at_every_call(trial: Trial) -> None:
     lift, n, called, cut = _cases(trial.folder.parent)[trial.number]
-    _prepare(trial.folder, lift)
+    prepare(trial.folder, lift)
     trial.killed(call(lambda: lift.work(trial.folder), Injection(trial.folder, n, KILL, kept=cut)).was_killed)
     _check(trial, lift, f"killed at call {n} ({called})")
 

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import plans
-from light_child import command
-
 from chaos.grids import LONGEST_RUNS, SIZES, children_of, kill_one, orphan_faults, run_faults, run_sec
 from chaos.invariants import leftover_faults
 from chaos.processes import Process, call
 from chaos.trials import Subject, Trial
+from light_child import command
+
 from epochcast.schema import RunRecord
 from epochcast.tables import read_table
 from planner import ledger

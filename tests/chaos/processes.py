@@ -17,9 +17,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from light_child import is_alive
-
 from chaos.injection import Injection
+from light_child import is_alive
 
 DEADLINE_SEC = 90.0  # above the 60 s that a lock is waited for
 

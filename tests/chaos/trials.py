@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -80,13 +81,14 @@ class Subject:
     """A kind of trouble. `numbers` says how many tries there are at full length; `attempt` carries one out.
 
     A subject of which every number is a case of its own (the n-th call) has `is_exhaustive`: a shorter run samples
-    the numbers. `missing` says why it can't be tried here, or nothing.
+    the numbers; one that `is_costly` may be left out of it. `missing` says why it can't be tried here, or nothing.
     """
 
     name: str
     numbers: Callable[[Path], int]
     attempt: Callable[[Trial], None]
     is_exhaustive: bool = False
+    is_costly: bool = False
     missing: Callable[[], str] = lambda: ""
 
 
@@ -107,7 +109,7 @@ def carry_out(
         return tally
     start = time.monotonic()
     n_all = subject.numbers(base / subject.name)
-    n = max(1, round(n_all * share))
+    n = max(0 if subject.is_costly else 1, round(n_all * share))
     if only is not None:
         numbers: Sequence[int] = [only]
     elif subject.is_exhaustive and n < n_all:
@@ -122,7 +124,10 @@ def carry_out(
         try:
             subject.attempt(trial)
         except HungError as error:
-            trial.fault("other", f"hung: {error}")
+            trial.fault("other", f"hung | {error}")
+        except Exception as error:  # of what surrounds the trouble: a try that can't be judged is a fault as well
+            where = traceback.format_exc().strip().splitlines()
+            trial.fault("other", f"a try could not be carried out | {error!r}: {' '.join(where[-4:-1])}")
         tally.tries += 1
         for fault in tally.faults[before:]:
             say(f"{subject.name} {number}: {fault.what}: {fault.text}")

@@ -15,6 +15,7 @@ from chaos.invariants import table_faults
 from chaos.material import row_of
 from chaos.processes import Process, call
 from chaos.trials import Subject, Trial
+
 from epochcast.cells import format_rows
 from epochcast.schema import RunRecord
 from epochcast.tables import append_row, check_appendable, write_table
@@ -32,7 +33,7 @@ def _append_for_ever(path: Path, name: str, promises: int) -> None:
         os.write(promises, f"{name}-{number}\n".encode())  # only now is the row promised
 
 
-def _written(names: list[str], n: int) -> dict[str, RunRecord]:
+def written(names: list[str], n: int) -> dict[str, RunRecord]:
     return {f"{name}-{number}": row_of(name, number) for name in names for number in range(n)}
 
 
@@ -55,13 +56,13 @@ def _at_random_moments(trial: Trial) -> None:
         promised = promises.read().decode().split()
     trial.promise(len(promised))
     last = max((int(run_id.partition("-")[2]) for run_id in promised), default=-1)
-    trial.faults(table_faults(runs, promised, _written(names, last + 2)))
+    trial.faults(table_faults(runs, promised, written(names, last + 2)))
 
 
 # --- at every call ---------------------------------------------------------------------------------------------------
 
 
-def _before(kind: str, runs: Path) -> list[RunRecord]:
+def stand_before(kind: str, runs: Path) -> list[RunRecord]:
     """The table that an append meets: none, a whole one, one whose last line was torn, or its header."""
     rows = [row_of("old", number) for number in range(3)]
     if kind == "none":
@@ -86,7 +87,7 @@ def _cases(base: Path) -> tuple[tuple[str, int, str, int], ...]:
     for kind in BEFORE:
         folder = base / kind
         folder.mkdir(parents=True)
-        _before(kind, folder / "runs.csv")
+        stand_before(kind, folder / "runs.csv")
         calls = call(_two_appends(folder / "runs.csv"), Injection(folder)).calls
         for n, name in enumerate(calls, start=1):
             cases += [(kind, n, name, cut) for cut in (CUTS if name == "write" else (NOTHING,))]
@@ -106,7 +107,7 @@ def _two_appends(runs: Path, promises: int | None = None) -> Callable[[], None]:
 def _at_every_call(trial: Trial) -> None:
     kind, n, _, cut = _cases(trial.folder.parent)[trial.number]
     runs = trial.folder / "runs.csv"
-    rows = _before(kind, runs)
+    rows = stand_before(kind, runs)
     with tempfile.TemporaryFile() as promises:
         fd = promises.fileno()
         ending = call(_two_appends(runs, fd), Injection(trial.folder, n, KILL, kept=cut))
@@ -114,7 +115,7 @@ def _at_every_call(trial: Trial) -> None:
         promised = [str(row.run_id) for row in rows] + promises.read().decode().split()
     trial.killed(ending.was_killed)
     trial.promise(len(promised))
-    found = table_faults(runs, promised, _written(["old", "new", "cut"], 10))
+    found = table_faults(runs, promised, written(["old", "new", "cut"], 10))
     trial.faults(found, f"killed at call {n} ({_cases(trial.folder.parent)[trial.number][2]}, {cut}), before: {kind}")
 
 
