@@ -7,7 +7,7 @@ HAS_DRIVER := $(or $(wildcard /proc/driver/nvidia/version),$(shell command -v nv
 LOCK := $(if $(HAS_DRIVER),requirements-gpu.txt,requirements.txt)
 UV_VERSION := 0.13.9
 
-.PHONY: run test measure-gpu test-slow lint bench claims lock pretrained clean help
+.PHONY: run test measure-gpu test-slow chaos lint bench claims lock pretrained clean help
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -24,6 +24,11 @@ measure-gpu: $(VENV)/ok-$(LOCK) ## pipelines, precisions, energy and roofline on
 
 test-slow: $(VENV)/ok-$(LOCK) ## minutes of real training
 	$(BIN)/python -m pytest -q -m slow
+
+SEED ?= 0
+KILLS ?= 400
+chaos: $(VENV)/ok-$(LOCK) ## kill writers, fill disks, fail calls: nothing may be lost (SEED=0 KILLS=400 KIND=writers NUMBER=17)
+	$(BIN)/python tests/chaos --seed $(SEED) --kills $(KILLS) $(if $(KIND),--kind $(KIND)) $(if $(NUMBER),--number $(NUMBER))
 
 lint: $(VENV)/ok-$(LOCK) ## format, rules and types
 	$(BIN)/ruff format --check .

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -35,6 +36,7 @@ SUBJECTS: list[Subject] = [
     *full_disks.SUBJECTS,
     *failing_calls.SUBJECTS,
 ]
+EXHAUSTIVE = {subject.name for subject in SUBJECTS if subject.is_exhaustive}
 AT_FULL_LENGTH = 400  # kills at random moments
 
 
@@ -48,6 +50,10 @@ def lines_of(tallies: Sequence[Tally]) -> list[str]:
     ]
     sums = [str(sum(int(row[i]) for row in rows)) for i in range(1, 4 + len(WHATS))]
     lines = [table_text(header, [*rows, ["all", *sums, f"{sum(t.sec for t in tallies):.1f}"]])]
+    at_random = sum(t.kills for t in tallies if t.subject not in EXHAUSTIVE)
+    lines.append(
+        f"kills at random moments: {at_random}; at counted file calls: {sum(t.kills for t in tallies) - at_random}"
+    )
     lines += [f"skipped: {t.subject}: {t.skipped}" for t in tallies if t.skipped]
     return lines
 
@@ -107,5 +113,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 if __name__ == "__main__":
     if not {injection.LIBRARY, injection.WHY_NOT} & os.environ.keys():
         with tempfile.TemporaryDirectory(prefix="epochcast-chaos-library-") as library_folder:
-            sys.exit(injection.run_with_library(Path(library_folder), sys.argv))
+            environment = injection.environment_with_library(Path(library_folder))
+            sys.exit(subprocess.run([sys.executable, *sys.argv], env=environment).returncode)
     sys.exit(main())

@@ -5,19 +5,20 @@ from __future__ import annotations
 import errno
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from chaos import averages, full_disks, injection, migrations, trainings, writers
-from chaos.injection import ERRORS, FAIL, Injection
+from chaos.injection import ERRORS, FAIL, HALF, KILL, NOTHING, Injection
 from chaos.invariants import Found, average_faults, error_faults, leftover_faults, table_faults
 from chaos.material import row_of
 from chaos.processes import Ending, call
 from chaos.trials import Subject, Trial
 
 from aggregate.agg_table import load_agg, write_agg
+from collect.recover import recover
 from epochcast.files import json_bytes, write_json_atomically, write_new_file
-from epochcast.schema import RunRecord
+from epochcast.schema import RunRecord, to_json_dict
 from epochcast.tables import append_row, check_appendable, read_table
 from planner import ledger
 
@@ -156,6 +157,24 @@ LEDGER = Operation(
     check=lambda folder, ending: _ledger_faults(folder),
     check_done=_ledger_faults,
 )
+
+
+def _keep_rows(folder: Path) -> None:
+    """Two finished runs whose rows are kept beside their logs, one of which is in the table already."""
+    (folder / "logs").mkdir(parents=True)
+    append_row(folder / "runs.csv", row_of("kept", 0))
+    for number in range(3):
+        kept = {"table": str(folder / "runs.csv"), "row": to_json_dict(row_of("kept", number))}
+        write_json_atomically(folder / "logs" / f"kept-{number}.json", kept)
+
+
+RECOVERING = Operation(
+    prepare=lambda folder: call(lambda: _keep_rows(folder)).returned(),
+    work=lambda folder: recover(folder / "runs.csv", folder / "logs"),
+    check_done=lambda folder: table_faults(
+        folder / "runs.csv", [f"kept-{number}" for number in range(3)], writers.written(["kept"], 3)
+    ),
+)
 TRAINING = Operation(
     prepare=lambda folder: trainings.trained(folder / "m.keras", "old"),
     work=lambda folder: trainings.train_as("new", folder / "m.keras"),
@@ -175,8 +194,10 @@ OPERATIONS = {
     "aggregate anew": _averages(True, lambda folder: load_agg(folder / "runs_agg.csv")),
     **{lift.name: _lift(lift) for lift in migrations.LIFTS},
     "ledger": LEDGER,
+    "recover": RECOVERING,
     "train": TRAINING,
 }
+KILLED = ("replace a file", "make a file", "ledger", "recover")  # the others are killed where they are tried by chance
 CALLS = injection.CALLS  # reading, too
 
 
@@ -200,10 +221,39 @@ def _failing_once(trial: Trial) -> None:
     operation.prepare(trial.folder)
     ending = call(lambda: operation.work(trial.folder), Injection(trial.folder, n, FAIL, error, calls=CALLS))
     trial.faults(error_faults(ending, trial.folder), when)
+    _judge(trial, operation, ending, when)
+
+
+@functools.cache
+def _kill_cases(base: Path) -> tuple[tuple[str, int, str], ...]:
+    cases = []
+    for name in KILLED:
+        folder = base / f"counted {name}"
+        folder.mkdir(parents=True)
+        OPERATIONS[name].prepare(folder)
+        ending = call(functools.partial(OPERATIONS[name].work, folder), Injection(folder))
+        cases += [(name, n, called) for n, called in enumerate(ending.calls, start=1)]
+    return tuple(cases)
+
+
+def _killed_at_call(trial: Trial) -> None:
+    name, n, called = _kill_cases(trial.folder.parent)[trial.number]
+    operation = OPERATIONS[name]
+    operation.prepare(trial.folder)
+    kept = trial.rng.choice((HALF, NOTHING))
+    ending = call(lambda: operation.work(trial.folder), Injection(trial.folder, n, KILL, kept=kept))
+    trial.killed(ending.was_killed)
+    _judge(
+        trial, operation, replace(ending, error=ending.error or InterruptedError()), f"{name} killed at {called} {n}"
+    )
+
+
+def _judge(trial: Trial, operation: Operation, ending: Ending, when: str) -> None:
+    """After whatever happened to it, and after the same once more."""
     trial.faults(operation.check(trial.folder, ending), when)
     again = call(lambda: (operation.repeats or operation.work)(trial.folder))
     if again.error is not None:
-        trial.fault("other", f"{name}: the same once more fails | {again.error}; {when}")
+        trial.fault("other", f"the same once more fails | {again.error}; {when}")
         return
     trial.promise(1)
     trial.faults(operation.check_done(trial.folder), when)
@@ -229,6 +279,13 @@ def _failing_run(trial: Trial) -> None:
 
 
 SUBJECTS = [
+    Subject(
+        "files_calls",
+        lambda base: len(_kill_cases(base)),
+        _killed_at_call,
+        is_exhaustive=True,
+        missing=injection.missing,
+    ),
     Subject(
         "failing_calls", lambda base: len(_cases(base)), _failing_once, is_exhaustive=True, missing=injection.missing
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import signal
@@ -12,9 +13,9 @@ from pathlib import Path
 from types import MappingProxyType
 
 from chaos.invariants import leftover_faults, table_faults
-from chaos.processes import Process, call, live_pids
+from chaos.processes import Process, call
 from chaos.trials import Subject, Trial
-from light_child import EPOCH_SEC, FIRST_SEC, command, is_alive, light_spec, starts
+from light_child import EPOCH_SEC, FIRST_SEC, command, light_spec
 
 from collect.grid import PlannedRun, grid_runs
 from collect.grid_loop import GridResult, run_grid
@@ -27,6 +28,8 @@ KILLS_EACH = 3  # in one try
 SIZES = (16, 32, 64, 128, 256, 512)
 TIMES = (FIRST_SEC, EPOCH_SEC, EPOCH_SEC, EPOCH_SEC)  # what every light run says
 LONGEST_RUNS = 2.0  # before a kill, so that a grid meets all of its kills
+CHILDREN = 0.35  # of the kills; the others are of the grid itself
+PATIENCE_SEC = 5.0
 MOST_TRIES = 12  # of the same command, until nothing is left
 
 
@@ -42,15 +45,18 @@ def grid(runs: Path, log_dir: Path, trace: Path, seed: int = 0) -> GridResult:
 
 
 def children_of(trace: Path) -> list[int]:
-    """Process ids of all light children that a trace tells of, or that were started with it and tell nothing yet."""
+    """Process ids of the light children that were started with this trace and live.
+
+    By their command lines: a process id that was noted earlier may be somebody else's by now.
+    """
     word = os.fsencode(trace)
-    pids = {start["pid"] for start in starts(trace)}
+    pids = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            if word in (folder / "cmdline").read_bytes().split(b"\0"):
-                pids.add(int(folder.name))
+            if word in (folder / "cmdline").read_bytes().split(b"\0"):  # empty for one that has ended
+                pids.append(int(folder.name))
         except OSError:
-            continue  # it has ended
+            continue  # it ended meanwhile
     return sorted(pids)
 
 
@@ -66,14 +72,27 @@ def run_sec() -> float:
 
 def kill_one(trial: Trial, process: Process, trace: Path) -> None:
     """Kill -9 the process, or a child that it has at this moment."""
-    if trial.rng.random() < 0.35 and (alive := [pid for pid in children_of(trace) if is_alive(pid)]):
-        try:
+    if trial.rng.random() < CHILDREN and (alive := children_of(trace)):
+        with contextlib.suppress(ProcessLookupError):
             os.kill(alive[-1], signal.SIGKILL)
             trial.killed()
             return
-        except ProcessLookupError:
-            pass
     trial.killed(process.kill())
+
+
+def kill_often(trial: Trial, again: Callable[[], object], trace: Path) -> None:
+    """Begin it, kill it or a child of it, and begin it again where it was killed itself, KILLS_EACH times."""
+    process = Process(again)
+    for number in range(1, KILLS_EACH + 1):
+        time.sleep(trial.rng.uniform(0, LONGEST_RUNS * run_sec()))
+        if number == KILLS_EACH:
+            trial.killed(process.kill())
+        else:
+            kill_one(trial, process, trace)
+        if process.has_ended() and number < KILLS_EACH:
+            process.wait()
+            process = Process(again)
+    process.wait()
 
 
 def finish(trial: Trial, again: Callable[[], GridResult], n_wanted: int, runs: Path) -> None:
@@ -117,21 +136,21 @@ def run_faults(
 
 
 def orphan_faults(trial: Trial, *traces: Path) -> None:
-    pids = [pid for trace in traces for pid in children_of(trace)]
-    if alive := live_pids(pids):
+    """Measuring processes that outlive their grid by more than PATIENCE_SEC."""
+    deadline = time.monotonic() + PATIENCE_SEC
+    while (alive := [pid for trace in traces for pid in children_of(trace)]) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    if alive:
         trial.fault("other", f"a measuring process outlives its grid | {alive}")
-        for pid in alive:
+    for pid in alive:
+        with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
 
 
 def _killed_and_begun_again(trial: Trial) -> None:
     runs, log_dir, trace = trial.folder / "runs.csv", trial.folder / "logs", trial.folder / "trace"
     again = functools.partial(grid, runs, log_dir, trace, trial.number)
-    for _ in range(KILLS_EACH):
-        process = Process(again)
-        time.sleep(trial.rng.uniform(0, LONGEST_RUNS * run_sec()))
-        kill_one(trial, process, trace)
-        process.wait()
+    kill_often(trial, again, trace)
     orphan_faults(trial, trace)
     finish(trial, again, len(SIZES), runs)
     trial.faults(leftover_faults(trial.folder))

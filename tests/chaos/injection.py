@@ -87,12 +87,12 @@ def missing() -> str:
     return "" if LIBRARY in os.environ else os.environ.get(WHY_NOT, "begun without the library")
 
 
-def run_with_library(folder: Path, argv: list[str]) -> int:
-    """Run the same program again with the library loaded, without it where that can't be; its exit code."""
+def environment_with_library(folder: Path) -> dict[str, str]:
+    """The environment of a process to be begun with the library, built in `folder`; where it can't be, it says why."""
     library = folder / "inject.so"
     why_not = _build(library)
     more = {WHY_NOT: why_not} if why_not else {"LD_PRELOAD": str(library), LIBRARY: str(library)}
-    return subprocess.run([sys.executable, *argv], env={**os.environ, **more}).returncode
+    return {**os.environ, **more}
 
 
 def _build(library: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import os
 import time
@@ -10,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import plans
-from chaos.grids import LONGEST_RUNS, SIZES, children_of, kill_one, orphan_faults, run_faults, run_sec
+from chaos.grids import KILLS_EACH, SIZES, kill_often, orphan_faults, run_faults
 from chaos.invariants import leftover_faults
-from chaos.processes import Process, call
+from chaos.processes import call
 from chaos.trials import Subject, Trial
 from light_child import command
 
@@ -24,7 +25,6 @@ from planner.plan_result import PlanResult
 from planner.run_plan import carry_out
 
 KILLS = 60
-KILLS_EACH = 3
 BUDGET_SEC = 600.0  # never short: what is not done was lost
 MOST_TRIES = 8
 ROUNDING_SEC = 0.001  # of the seconds in a ledger's lines
@@ -50,7 +50,7 @@ def _ledger_faults(trial: Trial, path: Path, watched_sec: float) -> None:
         trial.fault("torn", f"a line of the ledger is none | {error}")
         return
     used = [float(line["used_sec"]) for line in lines]
-    if any(later < earlier - ROUNDING_SEC for earlier, later in zip(used, used[1:], strict=False)):
+    if any(later < earlier - ROUNDING_SEC for earlier, later in itertools.pairwise(used)):
         trial.fault("wrong", f"the time used of a budget shrinks | {used}")
     if used and used[-1] > watched_sec + ROUNDING_SEC:
         trial.fault("wrong", f"more time is counted than went by | {used[-1]:.3f} s of {watched_sec:.3f} s")
@@ -65,15 +65,10 @@ def _killed_and_gone_on_with(trial: Trial) -> None:
     chosen = [plans.light_run(size, 1.0, 16 / size) for size in SIZES]
     plan = plans.write_plan(path, chosen, value="acc", budget_sec=BUDGET_SEC)
     again = functools.partial(_carried_out, plan, runs, log_dir, trace)
-    watched_sec = 0.0
-    for _ in range(KILLS_EACH):
-        start = time.monotonic()
-        process = Process(again)
-        time.sleep(trial.rng.uniform(0, LONGEST_RUNS * run_sec()))
-        kill_one(trial, process, trace)
-        process.wait()
-        watched_sec += time.monotonic() - start
-        _ledger_faults(trial, plan.ledger_path, watched_sec)
+    start = time.monotonic()
+    kill_often(trial, again, trace)
+    watched_sec = time.monotonic() - start
+    _ledger_faults(trial, plan.ledger_path, watched_sec)
     orphan_faults(trial, trace)
     for _ in range(MOST_TRIES):
         start, before = time.monotonic(), len(_lines(plan.ledger_path))
@@ -91,7 +86,6 @@ def _killed_and_gone_on_with(trial: Trial) -> None:
         trial.fault("wrong", f"less time is counted than the rows took | {used_sec} s")
     trial.faults(leftover_faults(trial.folder))
     run_faults(trial, runs, [run.planned for run in plan.chosen])
-    assert children_of(trace)
     orphan_faults(trial, trace)
 
 

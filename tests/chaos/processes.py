@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from chaos.injection import Injection
-from light_child import is_alive
 
 DEADLINE_SEC = 90.0  # above the 60 s that a lock is waited for
 
@@ -88,6 +87,7 @@ class Process:
         if self.has_ended():
             return False
         os.kill(self.pid, signal.SIGKILL)
+        self._ended = os.waitpid(self.pid, 0)[1]
         return True
 
     def has_ended(self) -> bool:
@@ -114,7 +114,6 @@ class Process:
                 break
             if time.monotonic() > deadline:
                 self.kill()
-                os.waitpid(self.pid, 0)
                 raise HungError(f"no end within {DEADLINE_SEC:.0f} s")
             time.sleep(pause_sec)
             pause_sec = min(2 * pause_sec, 0.01)
@@ -138,11 +137,3 @@ def _pickled(value: Any, error: BaseException | None, trace: str, calls: list[st
 def call(function: Callable[[], Any], injection: Injection | None = None) -> Ending:
     """Carry a function out in a forked process."""
     return Process(function, injection).wait()
-
-
-def live_pids(pids: list[int], within_sec: float = 5.0) -> list[int]:
-    """Those of the processes that live on after a while in which they may end."""
-    deadline = time.monotonic() + within_sec
-    while (alive := [pid for pid in pids if is_alive(pid)]) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return alive
