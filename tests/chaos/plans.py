@@ -50,8 +50,10 @@ def _ledger_faults(trial: Trial, path: Path, watched_sec: float) -> None:
         trial.fault("torn", f"a line of the ledger is none | {error}")
         return
     used = [float(line["used_sec"]) for line in lines]
-    if any(later < earlier - ROUNDING_SEC for earlier, later in itertools.pairwise(used)):
-        trial.fault("wrong", f"the time used of a budget shrinks | {used}")
+    for earlier, later in itertools.pairwise(lines):
+        if (shrinks_by := float(earlier["used_sec"]) - float(later["used_sec"])) > ROUNDING_SEC:
+            events = f"{later['event']} after {earlier['event']}"
+            trial.fault("wrong", f"the time used of a budget shrinks | by {shrinks_by:.3f} s: {events}")
     if used and used[-1] > watched_sec + ROUNDING_SEC:
         trial.fault("wrong", f"more time is counted than went by | {used[-1]:.3f} s of {watched_sec:.3f} s")
     ended = [line["run_id"] for line in lines if line["event"] == "run_ended" and line["status"] == "done"]
@@ -68,7 +70,6 @@ def _killed_and_gone_on_with(trial: Trial) -> None:
     start = time.monotonic()
     kill_often(trial, again, trace)
     watched_sec = time.monotonic() - start
-    _ledger_faults(trial, plan.ledger_path, watched_sec)
     orphan_faults(trial, trace)
     for _ in range(MOST_TRIES):
         start, before = time.monotonic(), len(_lines(plan.ledger_path))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import select
 import signal
 import sys
 import tempfile
@@ -100,23 +101,15 @@ class Process:
         """How it ended; raises HungError if it does not within DEADLINE_SEC, and kills it then."""
         deadline = time.monotonic() + DEADLINE_SEC
         data = bytearray()
-        os.set_blocking(self._answer, False)
-        pause_sec = 0.0005
-        is_last = False
-        while True:
-            is_last = self.has_ended()  # before reading: what it wrote last is read then
-            try:
-                while part := os.read(self._answer, 1 << 20):
-                    data += part
-            except BlockingIOError:
-                pass
-            if is_last:
-                break
-            if time.monotonic() > deadline:
+        while True:  # until its end of the pipe is closed, which its death does
+            if not select.select([self._answer], [], [], max(0.0, deadline - time.monotonic()))[0]:
                 self.kill()
                 raise HungError(f"no end within {DEADLINE_SEC:.0f} s")
-            time.sleep(pause_sec)
-            pause_sec = min(2 * pause_sec, 0.01)
+            if not (part := os.read(self._answer, 1 << 20)):
+                break
+            data += part
+        if self._ended is None:
+            self._ended = os.waitpid(self.pid, 0)[1]
         os.close(self._answer)
         self._output.seek(0)
         output = self._output.read().decode(errors="replace")
