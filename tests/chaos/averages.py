@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from chaos import injection
-from chaos.injection import HALF, KILL, NOTHING, Injection
+from chaos.injection import HALF, KILL, NOTHING, Call, Injection
 from chaos.invariants import average_faults, leftover_faults
 from chaos.material import row_of
 from chaos.processes import Process, call
@@ -68,11 +68,12 @@ def _killed(trial: Trial) -> None:
     runs, agg = prepare(trial.folder, is_old=trial.rng.random() < 0.7)
     name = trial.rng.choice(sorted(MAKERS))
     n = AT_ONCE if trial.number % 2 else 1
+    making_sec = _making_sec(trial.folder.parent)
     makers = [Process(MAKERS[name](runs, agg)) for _ in range(n)]
     if is_meanwhile := trial.rng.random() < 0.5:
         append_row(runs, row_of("late", trial.number))
     for maker in makers:
-        time.sleep(trial.rng.uniform(0, _making_sec(trial.folder.parent) / n))
+        time.sleep(trial.rng.uniform(0, making_sec / n))
         trial.killed(maker.kill())
     for maker in makers:
         maker.wait()
@@ -102,16 +103,15 @@ def _several_at_once(trial: Trial) -> None:
 
 
 @functools.cache
-def _cases(base: Path) -> tuple[tuple[str, bool, int, str, int], ...]:
+def _cases(base: Path) -> tuple[tuple[str, bool, int, Call, int], ...]:
     cases = []
     for name, maker in MAKERS.items():
         for is_old in (False, True):
             folder = base / f"{name} {is_old}"
             calls = call(maker(*prepare(folder, is_old)), Injection(folder)).calls
             for n, called in enumerate(calls, start=1):
-                cases += [
-                    (name, is_old, n, called, cut) for cut in ((HALF, NOTHING) if called == "write" else (NOTHING,))
-                ]
+                cuts = (HALF, NOTHING) if called.name == "write" else (NOTHING,)
+                cases += [(name, is_old, n, called, cut) for cut in cuts]
     return tuple(cases)
 
 

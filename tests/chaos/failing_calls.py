@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from chaos import averages, full_disks, injection, migrations, trainings, writers
-from chaos.injection import ERRORS, FAIL, HALF, KILL, NOTHING, Injection
+from chaos.injection import ERRORS, FAIL, HALF, KILL, NOTHING, Call, Injection
 from chaos.invariants import Found, average_faults, error_faults, leftover_faults, table_faults
 from chaos.material import row_of
 from chaos.processes import Ending, call
@@ -202,7 +202,7 @@ CALLS = injection.CALLS  # reading, too
 
 
 @functools.cache
-def _cases(base: Path) -> tuple[tuple[str, int, str, int], ...]:
+def _cases(base: Path) -> tuple[tuple[str, int, Call, int], ...]:
     cases = []
     for name, operation in OPERATIONS.items():
         folder = base / f"counted {name}"
@@ -210,7 +210,7 @@ def _cases(base: Path) -> tuple[tuple[str, int, str, int], ...]:
         operation.prepare(folder)
         ending = call(lambda operation=operation, folder=folder: operation.work(folder), Injection(folder, calls=CALLS))
         ending.returned()
-        cases += [(name, n, called, e) for n, called in enumerate(ending.calls, start=1) for e in ERRORS[called]]
+        cases += [(name, n, called, e) for n, called in enumerate(ending.calls, start=1) for e in ERRORS[called.name]]
     return tuple(cases)
 
 
@@ -225,7 +225,7 @@ def _failing_once(trial: Trial) -> None:
 
 
 @functools.cache
-def _kill_cases(base: Path) -> tuple[tuple[str, int, str], ...]:
+def _kill_cases(base: Path) -> tuple[tuple[str, int, Call], ...]:
     cases = []
     for name in KILLED:
         folder = base / f"counted {name}"
@@ -264,11 +264,12 @@ def _judge(trial: Trial, operation: Operation, ending: Ending, when: str) -> Non
 
 
 @functools.cache
-def _run_cases(base: Path) -> tuple[tuple[int, str, int], ...]:
+def _run_cases(base: Path) -> tuple[tuple[int, Call, int], ...]:
     """Number, name and error of each call of a run; the errors take turns, as a run takes a tenth of a second."""
     home = full_disks.prepare(base / "counted", "run")
     calls = call(full_disks.work("run", home), Injection(home.folder)).calls
-    return tuple((n, name, ERRORS[name][n % len(ERRORS[name])]) for n, name in enumerate(calls, start=1))
+    of = [ERRORS[called.name] for called in calls]
+    return tuple((n, called, of[n - 1][n % len(of[n - 1])]) for n, called in enumerate(calls, start=1))
 
 
 def _failing_run(trial: Trial) -> None:

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from chaos.invariants import leftover_faults, table_faults
 from chaos.processes import Process, call
 from chaos.trials import Subject, Trial
-from light_child import EPOCH_SEC, FIRST_SEC, command, light_spec
+from light_child import EPOCH_SEC, FIRST_SEC, command, light_spec, starts
 
 from collect.grid import PlannedRun, grid_runs
 from collect.grid_loop import GridResult, run_grid
@@ -27,8 +27,6 @@ KILLS = 90
 KILLS_EACH = 3  # in one try
 SIZES = (16, 32, 64, 128, 256, 512)
 TIMES = (FIRST_SEC, EPOCH_SEC, EPOCH_SEC, EPOCH_SEC)  # what every light run says
-MISSED = 0.7  # of the pace, after a grid that was done too soon: the box was busier when it was measured
-LONGEST_RUNS = 2.0  # before a kill, so that a grid meets all of its kills
 CHILDREN = 0.35  # of the kills; the others are of the grid itself
 PATIENCE_SEC = 5.0
 MOST_TRIES = 12  # of the same command, until nothing is left
@@ -61,24 +59,22 @@ def children_of(trace: Path) -> list[int]:
     return sorted(pids)
 
 
-class Pace:
-    """Seconds that one light run takes here; less after every grid that had ended before it was killed."""
+@functools.cache
+def run_sec() -> float:
+    """Seconds that one light run takes here, at this moment's load."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        start = time.monotonic()
+        n = len(call(lambda: grid(folder / "runs.csv", folder, folder / "trace")).returned().measured)
+        return (time.monotonic() - start) / n
 
-    sec: float | None = None
 
-    @classmethod
-    def measured(cls) -> float:
-        if cls.sec is None:
-            with tempfile.TemporaryDirectory() as name:
-                folder = Path(name)
-                start = time.monotonic()
-                n = len(call(lambda: grid(folder / "runs.csv", folder, folder / "trace")).returned().measured)
-                cls.sec = (time.monotonic() - start) / n
-        return cls.sec
-
-    @classmethod
-    def missed(cls) -> None:
-        cls.sec = MISSED * cls.measured()
+def wait_a_while(trial: Trial, process: Process, trace: Path) -> None:
+    """Wait for a random moment of the next two runs, however busy the box is."""
+    n = len(starts(trace)) + trial.rng.randrange(2)
+    while len(starts(trace)) < n and not process.has_ended():
+        time.sleep(0.002)
+    time.sleep(trial.rng.uniform(0, run_sec()))
 
 
 def kill_one(trial: Trial, process: Process, trace: Path) -> None:
@@ -93,11 +89,10 @@ def kill_one(trial: Trial, process: Process, trace: Path) -> None:
 
 def kill_often(trial: Trial, again: Callable[[], object], trace: Path) -> None:
     """Begin it, kill it or a child of it, and begin it again where it was killed itself, KILLS_EACH times."""
+    run_sec()  # measured before anything is to be killed
     process = Process(again)
     for number in range(1, KILLS_EACH + 1):
-        time.sleep(trial.rng.uniform(0, LONGEST_RUNS * Pace.measured()))
-        if process.has_ended():
-            Pace.missed()
+        wait_a_while(trial, process, trace)
         if number == KILLS_EACH:
             trial.killed(process.kill())
         else:
@@ -181,10 +176,11 @@ def _two_at_once(trial: Trial) -> None:
         functools.partial(grid, runs, *pair, seed)
         for pair, seed in zip(zip(logs, traces, strict=True), (trial.number, trial.number + 1), strict=True)
     ]
+    run_sec()
     processes = [Process(function) for function in again]
     if trial.number % 4 >= 2:
         which = trial.rng.randrange(2)
-        time.sleep(trial.rng.uniform(0, LONGEST_RUNS * Pace.measured()))
+        wait_a_while(trial, processes[which], traces[which])
         kill_one(trial, processes[which], traces[which])
     for process in processes:
         if (ending := process.wait()).error is not None:

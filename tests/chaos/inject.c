@@ -18,7 +18,7 @@
 enum call { WRITE, FSYNC, RENAME, LINK, UNLINK, OPEN, FLOCK, FTRUNCATE, MKDIR, STATVFS, CLOSE, READ };
 enum action { COUNT, FAIL, KILL, FULL };
 #define LETTERS "wsrluofTmvcR" /* of the calls, in the log */
-#define LOG_BYTES 65536
+#define LOG_BYTES (1 << 20)
 #define BLOCK 4096
 
 static char prefix[PATH_MAX];
@@ -26,7 +26,9 @@ static pid_t armed; /* a child between vfork and exec shares this memory, but no
 static unsigned mask;
 static long nth, seen, keep, free_bytes;
 static int action, error_number, is_full;
-static char called[LOG_BYTES + 1];
+static char log_text[LOG_BYTES]; /* a line for each call: its letter, and its path below the folder */
+static size_t log_size;
+static __thread char path_asked[PATH_MAX];
 
 /* Counts calls of the kinds in `which` below `folder`; at number `n` (from 1; 0: never) does `what`. `kept` bytes of a
  * write are written before a kill or a full disk stops it, -1: half of them, -2: none. */
@@ -34,14 +36,20 @@ void chaos_arm(const char *folder, unsigned which, long n, int what, int error, 
     snprintf(prefix, sizeof prefix, "%s", folder);
     mask = which, nth = n, action = what, error_number = error, keep = kept;
     seen = free_bytes = is_full = 0;
-    memset(called, 0, sizeof called);
+    log_size = 0;
     armed = getpid();
 }
-const char *chaos_log(void) { armed = 0; return called; }
+const char *chaos_log(void) {
+    armed = 0;
+    log_text[log_size] = 0;
+    return log_text;
+}
 
 static int is_below(const char *path) {
     size_t length = strlen(prefix);
-    return path && strncmp(path, prefix, length) == 0 && (path[length] == '/' || path[length] == 0);
+    if (!path || strncmp(path, prefix, length) != 0 || (path[length] != '/' && path[length] != 0)) return 0;
+    snprintf(path_asked, sizeof path_asked, "%s", path + length);
+    return 1;
 }
 static int is_open_below(int fd) {
     char link[64], path[PATH_MAX];
@@ -57,7 +65,8 @@ static int is_open_below(int fd) {
 static int is_nth(enum call call) {
     if (!(mask >> call & 1)) return 0;
     long number = __atomic_add_fetch(&seen, 1, __ATOMIC_SEQ_CST);
-    if (number <= LOG_BYTES) called[number - 1] = LETTERS[call];
+    if (log_size + PATH_MAX + 3 < LOG_BYTES)
+        log_size += snprintf(log_text + log_size, PATH_MAX + 3, "%c%s\n", LETTERS[call], path_asked);
     if (number != nth) return 0;
     if (action == FULL) is_full = 1;
     return action != COUNT;

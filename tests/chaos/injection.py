@@ -13,6 +13,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 SOURCE = Path(__file__).with_name("inject.c")
 # of the environment of a process that was begun with the library, or should have been
@@ -52,6 +53,16 @@ ERRORS = {
 }
 
 
+class Call(NamedTuple):
+    """One file call: which, and of which path below the folder."""
+
+    name: str
+    path: str
+
+    def __str__(self) -> str:
+        return f"{self.name} of {self.path}"
+
+
 @dataclass(frozen=True, slots=True)
 class Injection:
     """What is to happen at the n-th call below `folder`; n = 0 only counts."""
@@ -71,11 +82,12 @@ class Injection:
         )  # fmt: skip
 
     @staticmethod
-    def disarm() -> list[str]:
-        """The names of the calls that were counted, in their order."""
+    def disarm() -> list[Call]:
+        """The calls that were counted, in their order."""
         library = _library()
         library.chaos_log.restype = ctypes.c_char_p
-        return [CALLS[LETTERS.index(letter)] for letter in library.chaos_log().decode()]
+        lines = os.fsdecode(library.chaos_log()).splitlines()
+        return [Call(CALLS[LETTERS.index(line[0])], line[1:].removeprefix("/")) for line in lines]
 
 
 def _library() -> ctypes.CDLL:

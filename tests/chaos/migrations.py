@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from chaos import injection
-from chaos.injection import HALF, KILL, NOTHING, Injection
+from chaos.injection import HALF, KILL, NOTHING, Call, Injection
 from chaos.invariants import leftover_faults, row_faults
 from chaos.material import failure_of, row_of, write_old
 from chaos.processes import Process, call
@@ -141,22 +141,23 @@ def _work_sec(base: Path, lift: Lift) -> float:
 def _killed(trial: Trial) -> None:
     lift = LIFTS[trial.number % len(LIFTS)]
     prepare(trial.folder, lift)
+    work_sec = _work_sec(trial.folder.parent, lift)
     process = Process(lambda: lift.work(trial.folder))
-    time.sleep(trial.rng.uniform(0, _work_sec(trial.folder.parent, lift)))
+    time.sleep(trial.rng.uniform(0, work_sec))
     trial.killed(process.kill())
     process.wait()
     _check(trial, lift, "killed at a random moment")
 
 
 @functools.cache
-def _cases(base: Path) -> tuple[tuple[Lift, int, str, int], ...]:
+def _cases(base: Path) -> tuple[tuple[Lift, int, Call, int], ...]:
     cases = []
     for lift in LIFTS:
         folder = base / f"counted {lift.name}"
         prepare(folder, lift)
         calls = call(lambda lift=lift, folder=folder: lift.work(folder), Injection(folder)).calls
         for n, called in enumerate(calls, start=1):
-            cases += [(lift, n, called, cut) for cut in ((HALF, NOTHING) if called == "write" else (NOTHING,))]
+            cases += [(lift, n, called, cut) for cut in ((HALF, NOTHING) if called.name == "write" else (NOTHING,))]
     return tuple(cases)
 
 

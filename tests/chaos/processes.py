@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from chaos.injection import Injection
+from chaos.injection import Call, Injection
 
 DEADLINE_SEC = 90.0  # above the 60 s that a lock is waited for
 
@@ -35,7 +35,7 @@ class Ending:
     error: BaseException | None = None
     trace: str = ""  # of the exception
     output: str = ""  # both standard streams
-    calls: tuple[str, ...] = ()  # file calls that were counted
+    calls: tuple[Call, ...] = ()  # file calls that were counted
     was_killed: bool = False
 
     def returned(self) -> Any:
@@ -120,7 +120,7 @@ class Process:
         return Ending(value, error, trace, output, tuple(calls))
 
 
-def _pickled(value: Any, error: BaseException | None, trace: str, calls: list[str]) -> bytes:
+def _pickled(value: Any, error: BaseException | None, trace: str, calls: list[Call]) -> bytes:
     try:
         return pickle.dumps((value, error, trace, calls))
     except Exception:  # an exception that can't travel

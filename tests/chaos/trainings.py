@@ -20,7 +20,7 @@ from pathlib import Path
 from unittest import mock
 
 from chaos import injection
-from chaos.injection import HALF, KILL, NOTHING, Injection
+from chaos.injection import HALF, KILL, NOTHING, Call, Injection
 from chaos.invariants import Found, leftover_faults
 from chaos.material import CONFIGS, row_of
 from chaos.processes import Process, call
@@ -163,7 +163,7 @@ def _at_once(trial: Trial) -> None:
 
 
 @functools.cache
-def _cases(base: Path) -> tuple[tuple[bool, int, str, int], ...]:
+def _cases(base: Path) -> tuple[tuple[bool, int, Call, int], ...]:
     answers_of(base)
     cases = []
     for has_old in (False, True):
@@ -172,7 +172,7 @@ def _cases(base: Path) -> tuple[tuple[bool, int, str, int], ...]:
             call(lambda path=path: train_as("old", path)).returned()
         calls = call(lambda path=path: train_as("new", path), Injection(path.parent)).calls
         for n, called in enumerate(calls, start=1):
-            cases += [(has_old, n, called, cut) for cut in ((HALF, NOTHING) if called == "write" else (NOTHING,))]
+            cases += [(has_old, n, called, cut) for cut in ((HALF, NOTHING) if called.name == "write" else (NOTHING,))]
     return tuple(cases)
 
 

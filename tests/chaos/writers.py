@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from chaos import injection
-from chaos.injection import HALF, KILL, NOTHING, Injection
+from chaos.injection import HALF, KILL, NOTHING, Call, Injection
 from chaos.invariants import table_faults
 from chaos.material import row_of
 from chaos.processes import Process, call
@@ -81,7 +81,7 @@ BEFORE = ("none", "rows", "torn row", "torn header")
 
 
 @functools.cache
-def _cases(base: Path) -> tuple[tuple[str, int, str, int], ...]:
+def _cases(base: Path) -> tuple[tuple[str, int, Call, int], ...]:
     """What stood there before, number and name of the call, and how much of a write is done."""
     cases = []
     for kind in BEFORE:
@@ -89,8 +89,8 @@ def _cases(base: Path) -> tuple[tuple[str, int, str, int], ...]:
         folder.mkdir(parents=True)
         stand_before(kind, folder / "runs.csv")
         calls = call(_two_appends(folder / "runs.csv"), Injection(folder)).calls
-        for n, name in enumerate(calls, start=1):
-            cases += [(kind, n, name, cut) for cut in (CUTS if name == "write" else (NOTHING,))]
+        for n, called in enumerate(calls, start=1):
+            cases += [(kind, n, called, cut) for cut in (CUTS if called.name == "write" else (NOTHING,))]
     return tuple(cases)
 
 
@@ -105,7 +105,7 @@ def _two_appends(runs: Path, promises: int | None = None) -> Callable[[], None]:
 
 
 def _at_every_call(trial: Trial) -> None:
-    kind, n, _, cut = _cases(trial.folder.parent)[trial.number]
+    kind, n, called, cut = _cases(trial.folder.parent)[trial.number]
     runs = trial.folder / "runs.csv"
     rows = stand_before(kind, runs)
     with tempfile.TemporaryFile() as promises:
@@ -116,7 +116,7 @@ def _at_every_call(trial: Trial) -> None:
     trial.killed(ending.was_killed)
     trial.promise(len(promised))
     found = table_faults(runs, promised, written(["old", "new", "cut"], 10))
-    trial.faults(found, f"killed at call {n} ({_cases(trial.folder.parent)[trial.number][2]}, {cut}), before: {kind}")
+    trial.faults(found, f"killed at call {n} ({called}, {cut}), before: {kind}")
 
 
 SUBJECTS = [
