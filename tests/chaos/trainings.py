@@ -138,18 +138,19 @@ def _begin(trial: Trial) -> tuple[Path, list[str]]:
 def _killed(trial: Trial) -> None:
     """A training killed while it saves; of every third try two at once are."""
     path, names = _begin(trial)
-    reading, writing = os.pipe()
     n = 2 if trial.number % 3 == 0 else 1
     trainings = ["new", "other"][:n]
-    processes = [Process(functools.partial(train_as, name, path, writing)) for name in trainings]
-    for process in processes:
+    begun = []
+    for name in trainings:
+        reading, writing = os.pipe()
+        begun.append((Process(functools.partial(train_as, name, path, writing)), reading))
+        os.close(writing)  # here: where its process dies early, reading comes to an end
+    for process, reading in begun:
         os.read(reading, 1)
+        os.close(reading)
         time.sleep(trial.rng.uniform(0, SAVING_SEC))
         trial.killed(process.kill())
-    for process in processes:
         process.wait()
-    os.close(reading)
-    os.close(writing)
     _check(trial, path, [*names, *trainings], f"{n} killed while saving")
 
 
