@@ -27,6 +27,7 @@ from planner.run_plan import carry_out
 KILLS = 60
 BUDGET_SEC = 600.0  # never short: what is not done was lost
 MOST_TRIES = 8
+GAP_SEC = 0.5  # between two sessions; what takes up a ledger takes milliseconds
 ROUNDING_SEC = 0.001  # of the seconds in a ledger's lines
 
 
@@ -54,6 +55,9 @@ def _ledger_faults(trial: Trial, path: Path, watched_sec: float) -> None:
         if (shrinks_by := float(earlier["used_sec"]) - float(later["used_sec"])) > ROUNDING_SEC:
             events = f"{later['event']} after {earlier['event']}"
             trial.fault("wrong", f"the time used of a budget shrinks | by {shrinks_by:.3f} s: {events}")
+    for number, line in enumerate(lines):
+        if line["event"] == "resumed" and (gap_sec := float(line["used_sec"]) - max(used[:number])) > GAP_SEC:
+            trial.fault("wrong", f"time between two sessions is counted | {gap_sec:.3f} s")
     if used and used[-1] > watched_sec + ROUNDING_SEC:
         trial.fault("wrong", f"more time is counted than went by | {used[-1]:.3f} s of {watched_sec:.3f} s")
     ended = [line["run_id"] for line in lines if line["event"] == "run_ended" and line["status"] == "done"]
@@ -71,6 +75,7 @@ def _killed_and_gone_on_with(trial: Trial) -> None:
     kill_often(trial, again, trace)
     watched_sec = time.monotonic() - start
     orphan_faults(trial, trace)
+    time.sleep(1.2 * GAP_SEC)
     for _ in range(MOST_TRIES):
         start, before = time.monotonic(), len(_lines(plan.ledger_path))
         ending = call(again)
