@@ -36,7 +36,6 @@ PLACES = {"everything": "", "tables": "results", "logs": "logs"}  # what stands 
 FULL_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 OLD_SIZE, N_OLD = 1024, 3  # batch size and number of the rows that are there before
 PAGE = 4096  # bytes that a disk gives at a time
-CAPTURED = "captured.txt"  # in the folder of logs: what a command printed, as somebody would keep it
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +119,8 @@ def _sizes(path: Path, kind: type) -> list[int]:
     return [row.batch_size for row in read_table(path, kind) if row.batch_size != OLD_SIZE] if is_begun else []
 
 
-def _recover(home: Home) -> Ending:
-    return call(lambda: recover.main(home.flags))
+def _recover(home: Home, *more: str) -> Ending:
+    return call(lambda: recover.main([*home.flags, *more]))
 
 
 def check(trial: Trial, name: str, home: Home, ending: Ending, when: str) -> None:
@@ -139,16 +138,17 @@ def check(trial: Trial, name: str, home: Home, ending: Ending, when: str) -> Non
         trial.fault("other", f"{name}: exit code 0, but a run is in no table | {begun - there}; {when}")
     if not begun <= there:
         recovered = _recover(home)
-        there |= set(_sizes(home.runs, RunRecord))
-        if not begun <= there and "LOGGED: " in ending.output:  # the last copy may be what the command printed
-            (home.log_dir / CAPTURED).write_text(ending.output)
-            recovered = _recover(home)
-            there |= set(_sizes(home.runs, RunRecord))
+        there |= {*_sizes(home.runs, RunRecord), *_sizes(failures, FailureRecord)}
+        is_printed = "LOGGED: " in ending.output or "FAILED: " in ending.output
+        if not begun <= there and is_printed:  # the last copy may be what the command printed
+            captured = trial.folder / "captured.txt"
+            captured.write_text(ending.output)
+            recovered = _recover(home, "--log", str(captured))
+            there |= {*_sizes(home.runs, RunRecord), *_sizes(failures, FailureRecord)}
         if lost := begun - there:
-            is_printed = "LOGGED: " in ending.output
-            copies = "a LOGGED line was printed, which recover does not read" if is_printed else "no copy was printed"
+            copies = "the line that was printed brings nothing back" if is_printed else "no copy was printed"
             text = f"{name}: what was measured does not come back; {copies}"
-            trial.fault("lost", f"{text} | {lost}; {when}: {(recovered.output or '')[-200:]!r}")
+            trial.fault("lost", f"{text} | {lost}; {when}: {recovered.output[-200:]!r}")
     begun_again = call(work(name, home))
     if begun_again.value != 0 and name != "run":
         trial.fault("other", f"{name}: begun again, it fails | {begun_again.output[-300:]!r}; {when}")
