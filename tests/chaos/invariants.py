@@ -90,7 +90,9 @@ def leftover_faults(folder: Path) -> Found:
 
 
 def _hidden(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob(".*") if path.is_file())
+    """Hidden files, but for empty ones that are there to be locked, and stay."""
+    found = (path for path in folder.rglob(".*") if path.is_file())
+    return sorted(path for path in found if not (path.suffix == ".lock" and path.stat().st_size == 0))
 
 
 def error_faults(ending: Ending, folder: Path) -> Found:
