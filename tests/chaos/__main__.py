@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--kind", action="append", choices=[s.name for s in SUBJECTS], help="only this; repeatable")
     parser.add_argument("--number", type=int, help="only this try, of one kind")
     parser.add_argument("--keep", action="store_true", help="leave the folders of the tries")
-    parser.add_argument("--verbose", action="store_true", help="each fault as it is found")
+    parser.add_argument("--verbose", action="store_true", help="each fault, not only each kind of them")
     arguments = parser.parse_args(argv)
     if arguments.number is not None and len(arguments.kind or []) != 1:
         parser.error("--number needs one --kind")
@@ -88,17 +88,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             if arguments.kind and subject.name not in arguments.kind:
                 continue
             print(f"{subject.name} ...", file=sys.stderr, flush=True)
+            share = arguments.kills / AT_FULL_LENGTH
             tallies.append(
                 carry_out(
-                    subject,
-                    seed=arguments.seed,
-                    share=arguments.kills / AT_FULL_LENGTH,
-                    base=base,
-                    only=arguments.number,
-                    keeps=arguments.keep,
-                    say=lambda line: print(line, flush=True) if arguments.verbose else None,
+                    subject, seed=arguments.seed, share=share, base=base, only=arguments.number, keeps=arguments.keep
                 )
             )
+            for fault in tallies[-1].faults if arguments.verbose else ():
+                print(f"{fault.subject} {fault.number}: {fault.what}: {fault.text}", flush=True)
     finally:
         if arguments.keep:
             print(f"kept: {base}")

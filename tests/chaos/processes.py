@@ -20,6 +20,8 @@ from typing import Any
 
 from chaos.injection import Call, Injection
 
+from collect.measure import die_with_parent
+
 DEADLINE_SEC = 90.0  # above the 60 s that a lock is waited for
 
 
@@ -54,13 +56,15 @@ class Process:
         self._answer, answer = os.pipe()
         sys.stdout.flush()
         sys.stderr.flush()
+        parent = os.getpid()
         self.pid = os.fork()
         self._ended: int | None = None
         if self.pid == 0:
-            self._be_child(function, injection, answer)
+            self._be_child(function, injection, answer, parent)
         os.close(answer)
 
-    def _be_child(self, function: Callable[[], Any], injection: Injection | None, answer: int) -> None:
+    def _be_child(self, function: Callable[[], Any], injection: Injection | None, answer: int, parent: int) -> None:
+        die_with_parent(parent)  # an interrupted harness leaves nothing running
         os.setsid()
         os.dup2(self._output.fileno(), 1)
         os.dup2(self._output.fileno(), 2)
@@ -97,14 +101,14 @@ class Process:
             self._ended = status if pid else None
         return self._ended is not None
 
-    def wait(self) -> Ending:
-        """How it ended; raises HungError if it does not within DEADLINE_SEC, and kills it then."""
-        deadline = time.monotonic() + DEADLINE_SEC
+    def wait(self, deadline_sec: float = DEADLINE_SEC) -> Ending:
+        """How it ended; raises HungError if it does not within `deadline_sec`, and kills it then."""
+        deadline = time.monotonic() + deadline_sec
         data = bytearray()
         while True:  # until its end of the pipe is closed, which its death does
             if not select.select([self._answer], [], [], max(0.0, deadline - time.monotonic()))[0]:
                 self.kill()
-                raise HungError(f"no end within {DEADLINE_SEC:.0f} s")
+                raise HungError(f"no end within {deadline_sec:.0f} s")
             if not (part := os.read(self._answer, 1 << 20)):
                 break
             data += part

@@ -9,10 +9,13 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
-from chaos.processes import HungError
+from chaos.processes import HungError, Process
 
+WORKERS = 2
+LONGEST_SEC = 3600.0  # of a worker
 WHATS = ("lost", "doubled", "torn", "wrong", "other")
 
 
@@ -42,6 +45,12 @@ class Tally:
     sec: float = 0.0
     skipped: str = ""  # why, where it can't be tried here
     faults: list[Fault] = field(default_factory=list)
+
+    def add(self, part: Tally) -> None:
+        self.tries += part.tries
+        self.kills += part.kills
+        self.promised += part.promised
+        self.faults = sorted([*self.faults, *part.faults], key=lambda fault: fault.number)
 
     def count(self, what: str) -> int:
         return sum(fault.what == what for fault in self.faults)
@@ -93,16 +102,9 @@ class Subject:
 
 
 def carry_out(
-    subject: Subject,
-    *,
-    seed: int,
-    share: float,
-    base: Path,
-    only: int | None = None,
-    keeps: bool = False,
-    say: Callable[[str], None] = lambda line: None,
+    subject: Subject, *, seed: int, share: float, base: Path, only: int | None = None, keeps: bool = False
 ) -> Tally:
-    """All tries of a subject, a share of them, or one."""
+    """All tries of a subject, a share of them, or one; where none depends on time, by WORKERS processes at once."""
     tally = Tally(subject.name)
     if why := subject.missing():
         tally.skipped = why
@@ -116,11 +118,23 @@ def carry_out(
         numbers = sorted(random.Random(f"{seed}/{subject.name}").sample(range(n_all), n))
     else:
         numbers = range(n)
+    if subject.is_exhaustive and len(numbers) > WORKERS:
+        parts = [numbers[i::WORKERS] for i in range(WORKERS)]
+        workers = [Process(partial(_try_each, subject, part, seed, base, keeps)) for part in parts]
+        for worker in workers:
+            tally.add(worker.wait(deadline_sec=LONGEST_SEC).returned())
+    else:
+        tally.add(_try_each(subject, numbers, seed, base, keeps))
+    tally.sec = time.monotonic() - start
+    return tally
+
+
+def _try_each(subject: Subject, numbers: Sequence[int], seed: int, base: Path, keeps: bool) -> Tally:
+    tally = Tally(subject.name)
     for number in numbers:
         folder = base / subject.name / str(number)
         folder.mkdir(parents=True)
         trial = Trial(subject.name, number, folder, random.Random(f"{seed}/{subject.name}/{number}"), tally)
-        before = len(tally.faults)
         try:
             subject.attempt(trial)
         except HungError as error:
@@ -129,9 +143,6 @@ def carry_out(
             where = traceback.format_exc().strip().splitlines()
             trial.fault("other", f"a try could not be carried out | {error!r}: {' '.join(where[-4:-1])}")
         tally.tries += 1
-        for fault in tally.faults[before:]:
-            say(f"{subject.name} {number}: {fault.what}: {fault.text}")
         if not keeps:
             shutil.rmtree(folder, ignore_errors=True)
-    tally.sec = time.monotonic() - start
     return tally
