@@ -119,6 +119,7 @@ def model_faults(path: Path, known: Sequence[tuple[float, ...]], must_answer: bo
 
 def _check(trial: Trial, path: Path, names: Sequence[str], when: str, must_answer: bool = False) -> None:
     answers = answers_of(trial.folder.parent)
+    trial.promise(1)
     trial.faults(model_faults(path, [answers[name] for name in names], must_answer), when)
     call(lambda: train_as("other", path)).returned()
     trial.faults(model_faults(path, [answers["other"]], must_answer=True), f"{when}, then trained again")
