@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from epochcast.cells import checked_line, columns, format_rows, header_line, parse_row
+from epochcast.cells import checked_line, columns, format_rows, header_line, parse_row, shown
 from epochcast.files import make_folder, naming, open_regular, sync_folder, write_text_atomically
 from epochcast.locks import NoLocksError, lock, warn_of_local_locks
 from epochcast.paths import excluded_csv
@@ -147,7 +147,7 @@ def parse_runs(path: Path, raw: bytes, raw_exclusions: bytes | None) -> RunTable
         exclusions = {e.run_id: e for e in parse_table(exclusions_path.absolute(), raw_exclusions, Exclusion)}
     if unknown := sorted(exclusions.keys() - {r.run_id for r in records}):
         raise ValueError(
-            f"{exclusions_path.absolute()}: run_id {', '.join(unknown)} is not in {path.absolute()}. "
+            f"{exclusions_path.absolute()}: run_id {shown(', '.join(unknown))} is not in {path.absolute()}. "
             "Correct the run_id or delete the line."
         )
     rows = [r for r in records if r.run_id not in exclusions]

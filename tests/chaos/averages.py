@@ -14,7 +14,8 @@ from chaos.material import row_of
 from chaos.processes import Process, call
 from chaos.trials import Subject, Trial
 
-from aggregate.agg_table import load_agg, write_agg
+from aggregate.agg_source import write_agg
+from aggregate.agg_table import load_agg
 from epochcast.schema import RunRecord
 from epochcast.tables import append_row, write_table
 

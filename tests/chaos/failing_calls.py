@@ -15,7 +15,8 @@ from chaos.material import row_of
 from chaos.processes import Ending, call
 from chaos.trials import Subject, Trial
 
-from aggregate.agg_table import load_agg, write_agg
+from aggregate.agg_source import write_agg
+from aggregate.agg_table import load_agg
 from collect.recover import recover
 from epochcast.files import json_bytes, write_json_atomically, write_new_file
 from epochcast.schema import RunRecord, to_json_dict

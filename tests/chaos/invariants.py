@@ -13,8 +13,8 @@ from chaos.processes import Ending, call
 
 from aggregate.agg_table import load_agg
 from aggregate.runs_agg import aggregate
-from epochcast.cli import describe_error
 from epochcast.files import write_json_atomically
+from epochcast.guard import describe_error
 from epochcast.schema import AggRow, RunRecord
 from epochcast.tables import append_row, read_runs, read_table
 

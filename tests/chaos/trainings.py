@@ -28,7 +28,7 @@ from chaos.trials import Subject, Trial
 from light_child import environment
 from rows import ROWS
 
-from aggregate.agg_table import write_agg
+from aggregate.agg_source import write_agg
 from epochcast.paths import pretrained_dir
 from epochcast.schema import RunConfig, RunRecord
 from epochcast.tables import write_table
