@@ -189,9 +189,9 @@ def test_an_edited_card_that_is_taken_is_caught(a_box, monkeypatch):
 
 
 def test_lists_and_plans_that_are_read_leniently_are_caught(a_box, monkeypatch):
-    true = plans.read_configs
+    true = plans.read_specs
     lenient = lambda path, defaults: true(path, defaults)[:-1]  # noqa: E731  # a run that was listed is lost
-    assert "silent" in planted(monkeypatch, a_box, plans, "read_configs", lenient, "configs", range(30))
+    assert "silent" in planted(monkeypatch, a_box, plans, "read_specs", lenient, "configs", range(30))
 
 
 def test_epochs_that_are_lost_are_caught(a_box, monkeypatch):
