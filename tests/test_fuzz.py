@@ -215,6 +215,8 @@ def test_timed_epochs_are_those_before_the_first_odd_word():
     assert events.timed(whole) == ([0.0006, 0.0003, 0.0003, 0.0003],) * 2
     odd = b"\n".join([*lines[:3], b"not JSON", *lines[3:]]) + b"\n"
     assert events.timed(odd) == ([0.0006, 0.0003], [0.0006, 0.0003, 0.0003, 0.0003])
+    assert events.timed(b"\n".join(lines[1:]) + b"\n") == ([], [0.0006, 0.0003, 0.0003, 0.0003])  # never started
+    assert events.timed(b"\n".join([*lines, lines[1]]) + b"\n")[0] == [0.0006, 0.0003, 0.0003, 0.0003]  # after its end
 
 
 # --- the harness itself ----------------------------------------------------------------------------------------------
