@@ -24,7 +24,7 @@ from epochcast.locks import NoLocksError, lock, warn_of_local_locks
 from epochcast.paths import excluded_csv
 from epochcast.run_ids import run_ids_in
 from epochcast.schema import AggRow, Exclusion, NewerSchemaError, RunRecord
-from epochcast.table_lines import cells_of, decode_table, header_of, lines_of
+from epochcast.table_lines import cells_of, decode_table, header_of, lines_of, some_of
 
 logger = logging.getLogger(__name__)
 Record = TypeVar("Record")
@@ -147,7 +147,7 @@ def parse_runs(path: Path, raw: bytes, raw_exclusions: bytes | None) -> RunTable
         exclusions = {e.run_id: e for e in parse_table(exclusions_path.absolute(), raw_exclusions, Exclusion)}
     if unknown := sorted(exclusions.keys() - {r.run_id for r in records}):
         raise ValueError(
-            f"{exclusions_path.absolute()}: run_id {', '.join(unknown)} is not in {path.absolute()}. "
+            f"{exclusions_path.absolute()}: run_id {some_of(unknown)} is not in {path.absolute()}. "
             "Correct the run_id or delete the line."
         )
     rows = [r for r in records if r.run_id not in exclusions]
