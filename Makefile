@@ -7,7 +7,7 @@ HAS_DRIVER := $(or $(wildcard /proc/driver/nvidia/version),$(shell command -v nv
 LOCK := $(if $(HAS_DRIVER),requirements-gpu.txt,requirements.txt)
 UV_VERSION := 0.13.9
 
-.PHONY: run test measure-gpu test-slow lint bench claims lock pretrained clean help
+.PHONY: run test measure-gpu test-slow fuzz chaos lint bench claims lock pretrained clean help
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -18,12 +18,20 @@ run: $(VENV)/ok-$(LOCK) ## measure a small grid here, learn, predict and plan (F
 test: $(VENV)/ok-$(LOCK) ## the default tests: no GPU, no network
 	$(BIN)/python -m pytest -q
 
-OUT ?= results/gpu
 measure-gpu: $(VENV)/ok-$(LOCK) ## pipelines, precisions, energy and roofline on this box's GPU (OUT=folder BUDGET=2h; resumes)
-	$(BIN)/python benchmarks/measure_gpu.py --out $(OUT) $(if $(BUDGET),--budget $(BUDGET)) $(FLAGS)
+	$(BIN)/python benchmarks/measure_gpu.py --out $(or $(OUT),results/gpu) $(if $(BUDGET),--budget $(BUDGET)) $(FLAGS)
 
 test-slow: $(VENV)/ok-$(LOCK) ## minutes of real training
 	$(BIN)/python -m pytest -q -m slow
+
+fuzz: $(VENV)/ok-$(LOCK) ## odd files, flags and child events by the thousand (SEED=0 N=20400 LIMIT_SEC=900 KIND=runs OUT=folder)
+	PYTHONPATH=tests $(BIN)/python -m fuzz $(if $(SEED),--seed $(SEED)) $(if $(N),--n $(N)) \
+		$(if $(LIMIT_SEC),--limit_sec $(LIMIT_SEC)) $(if $(KIND),--kind $(KIND)) $(if $(OUT),--out $(OUT))
+
+SEED ?= 0
+KILLS ?= 400
+chaos: $(VENV)/ok-$(LOCK) ## kill writers, fill disks, fail calls: nothing may be lost (SEED=0 KILLS=400 KIND=writers NUMBER=17)
+	$(BIN)/python tests/chaos --seed $(SEED) --kills $(KILLS) $(if $(KIND),--kind $(KIND)) $(if $(NUMBER),--number $(NUMBER))
 
 lint: $(VENV)/ok-$(LOCK) ## format, rules and types
 	$(BIN)/ruff format --check .

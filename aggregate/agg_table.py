@@ -121,13 +121,22 @@ def _rows_of(path: Path, data: bytes) -> list[AggRow]:
     rows = parse_table(path, data, AggRow)
     if not rows:
         raise ValueError(f"{path} holds no row.")
-    return [_without_false_zeros(row) for row in rows]
+    return [_without_false_spread(row, path) for row in rows]
 
 
-def _without_false_zeros(row: AggRow) -> AggRow:
-    """A published table writes 0 for the deviation of one run; it is unknown."""
+def _without_false_spread(row: AggRow, path: Path) -> AggRow:
+    """A row whose deviations are unknown where there is one run; a published table writes 0 for them."""
     if row.n > 1:
         return row
+    for name in ("avg_time_std", "thr_std", "acc_std"):
+        if getattr(row, name):
+            logger.warning(
+                "%s: %s has n = 1 and %s = %g: one run has no spread, it is taken as unknown",
+                path,
+                row.config,
+                name,
+                getattr(row, name),
+            )
     return replace(row, avg_time_std=None, thr_std=None, acc_std=None)
 
 

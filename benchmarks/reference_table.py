@@ -9,10 +9,10 @@ from itertools import pairwise
 
 from aggregate.agg_table import load_agg
 from aggregate.runs_agg import aggregate
+from collect.config_lists import read_configs
 from epochcast.paths import pretrained_dir, reference_data
 from epochcast.schema import AggRow, RunConfig, RunRecord
 from epochcast.tables import read_runs
-from model.cross_validation import read_config_list
 
 LONGEST_GAP = 3.0  # times the median: between runs further apart somebody was away
 
@@ -52,4 +52,4 @@ def gap_overheads(records: list[RunRecord]) -> dict[RunConfig, list[float]]:
 
 def held_out() -> list[RunConfig]:
     """The five configurations that the shipped model and every claim about unseen ones leave out."""
-    return read_config_list(pretrained_dir() / "a100_held_out.csv")
+    return read_configs(pretrained_dir() / "a100_held_out.csv")

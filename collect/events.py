@@ -2,7 +2,8 @@
 
 The process runs a framework, drivers and the user's environment: any of these may print into its pipe, die within a
 line, or hand on nonsense. A line that can't be an event is noted and passed over. An event that contradicts what a
-measurement is (an epoch of 0 s) is a fault: what the process says from there on is not used.
+measurement is (an epoch of 0 s) is a fault: the run makes no row, and of what the process says from there on only the
+times of epochs are kept, for the row of failures.
 """
 
 from __future__ import annotations
@@ -45,25 +46,24 @@ class Heard:
 
     def take(self, line: bytes) -> dict[str, Any] | None:
         """Note one line; the event, or None where it is not to be used."""
-        if self.fault is not None:
-            return None
         try:
             event = parse_event(line)
-            _NOTES[event["event"]](self, event)
+            if self.fault is None or event["event"] == "epoch":
+                _NOTES[event["event"]](self, event)
         except OddEventError as error:
             if len(self.odd) < 10:
                 self.odd.append(str(error))
             return None
         except FaultyEventError as error:
-            self.fault = str(error)
+            self.fault = self.fault or str(error)
             return None
-        return event
+        return event if self.fault is None else None
 
     # --- one method an event ------------------------------------------------------------------------------------------
 
     def _started(self, event: dict[str, Any]) -> None:
         if self.started:
-            raise FaultyEventError("it said twice that it started")
+            raise FaultyEventError("it said twice on what it started")
         for name in ("train_n", "params"):
             if not is_whole(event.get(name), 1):
                 raise FaultyEventError(f"it started with {name} {shown(str(event.get(name)))}")
@@ -76,8 +76,6 @@ class Heard:
         number = len(self.epoch_times) + 1
         if self.done is not None or self.timed is not None:
             raise FaultyEventError(f"it reported epoch {number} after its end")
-        if not self.started:
-            raise FaultyEventError(f"it reported epoch {number} before it started")
         if not is_sec(event.get("sec")):
             raise FaultyEventError(
                 f"it reported epoch {number} as taking {shown(str(event.get('sec')))}, expected seconds {SEC_WORDS}"

@@ -43,6 +43,8 @@ def record_of(
     """
     done = report.done or report.timed
     assert done is not None
+    if not report.started:
+        raise ValueError("it did not say on what and how it trained")
     if sum(report.epoch_times) > report.wall_sec:
         raise ValueError(
             f"its epochs take {sum(report.epoch_times):.6g} s together, the whole process {report.wall_sec:.6g} s"

@@ -21,7 +21,8 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 
-from collect.grid import grid_runs, read_configs
+from collect.config_lists import MAX_CONFIGURATIONS, read_specs
+from collect.grid import grid_runs
 from collect.grid_loop import run_grid
 from collect.run_one import DEFAULT, HELP, add_data_flags, make_spec, output_printer
 from epochcast.cli import (
@@ -42,7 +43,7 @@ from epochcast.schema import SPEC_CHOICES, Exclusion, RunSpec
 from epochcast.tables import read_table
 
 LIST_FLAGS = ("depth", "base_filters", "batch_size", "pipeline", "precision", "jit_compile", "seed")
-MAX_CONFIGURATIONS, MAX_RUNS = 10_000, 100_000  # years of measuring: more is a slip of the pen
+MAX_RUNS = 100_000  # years of measuring: more is a slip of the pen
 LIST_HELP = {
     "depth": "blocks of two convolutions and a pool, e.g. 2:5",
     "base_filters": "filters of the first block, e.g. 16,32,64",
@@ -110,7 +111,7 @@ def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[RunSpec
             if several := [name for name in lists_given if len(values[name]) > 1 or name in LIST_FLAGS[:3]]:
                 parser.error(f"--configs names the configurations: leave out --{', --'.join(several)}")
             first = {name: values[name][0] for name in LIST_FLAGS}
-            specs = read_configs(arguments.configs, make_spec(values | first))
+            specs = read_specs(arguments.configs, make_spec(values | first))
             return arguments, _bounded(parser, specs, arguments.repeats)
         lists = [values[name] for name in LIST_FLAGS]
         if (n := math.prod(map(len, lists))) > MAX_CONFIGURATIONS:

@@ -48,8 +48,19 @@ def open_regular(path: Path, *, follows_links: bool = True) -> IO[bytes]:
 
 def read_bytes(path: Path) -> bytes:
     """The content of a regular file; raises what `open_regular` raises."""
-    with open_regular(path) as file:
+    with naming(path), open_regular(path) as file:
         return file.read()
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """A block whose OSErrors say which file they are about, also where the system does not."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None or error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def read_text(path: Path) -> str:
@@ -102,14 +113,15 @@ def make_folder(folder: Path) -> None:
 
 def sync_folder(folder: Path) -> None:
     """Push a folder's names to the disk, where the file system can."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno != errno.EINVAL:  # fsync(2): the file system has no synchronising of folders
-            raise
-    finally:
-        os.close(descriptor)
+    with naming(folder):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # fsync(2): the file system has no synchronising of folders
+                raise
+        finally:
+            os.close(descriptor)
 
 
 # --- writing ---------------------------------------------------------------------------------------------------------
@@ -169,7 +181,7 @@ def write_new_file(path: Path, data: bytes) -> None:
         OSError: if the folder can't be written.
     """
     make_folder(path.parent)
-    with temporary_beside(path) as (file, temporary):
+    with naming(path), temporary_beside(path) as (file, temporary):
         fill(file, data)
         link_new(temporary, path)
 

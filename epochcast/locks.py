@@ -65,6 +65,7 @@ def try_lock(descriptor: int, path: Path, *, is_shared: bool = False) -> bool:
 
     Raises:
         NoLocksError: if the file system has no locks.
+        OSError: if the lock fails otherwise.
     """
     try:
         fcntl.flock(descriptor, (fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
@@ -72,7 +73,7 @@ def try_lock(descriptor: int, path: Path, *, is_shared: bool = False) -> bool:
         return False
     except OSError as error:
         if error.errno not in NO_LOCKS:
-            raise
+            raise OSError(error.errno, f"could not be locked ({error.strerror})", str(path)) from None
         raise NoLocksError(
             error.errno,
             "this file system has no locks, so rows could be lost. Put the table and the logs on a local disk "

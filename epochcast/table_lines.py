@@ -81,7 +81,7 @@ def header_of(path: Path, line: str, kind: type[Any]) -> list[str]:
         return header
     if newer := newer_columns(header, kind):
         raise NewerSchemaError(
-            f"{path}:1: a newer schema: this version does not know column {some_of(newer)}. "
+            f"{path}:1: a newer schema: this version does not know column {_some(newer)}. "
             "Update Epochcast, or use another file."
         )
     if (fault := header_fault(header, line, kind)) is not None:
@@ -93,7 +93,7 @@ def header_of(path: Path, line: str, kind: type[Any]) -> list[str]:
     return header
 
 
-def some_of(names: Sequence[str]) -> str:
+def _some(names: Sequence[str]) -> str:
     """Names in a message: the first of many."""
     more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
     return ", ".join(name[:LONGEST_NAME] for name in names[:MOST_NAMED]) + more
@@ -129,7 +129,7 @@ def header_fault(header: Sequence[str], line: str, kind: type[Any]) -> str | Non
     if missing:
         faults.append(f"missing column{'s' if len(missing) > 1 else ''} {', '.join(missing)}")
     if doubled := sorted(name for name, n in counts.items() if n > 1):
-        faults.append(f"column {some_of(doubled)} stands twice")
+        faults.append(f"column {_some(doubled)} stands twice")
     return "; ".join(faults) or "the columns are in another order"
 
 

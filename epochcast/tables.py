@@ -18,13 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from epochcast.cells import checked_line, columns, format_rows, header_line, parse_row
-from epochcast.files import make_folder, open_regular, sync_folder, write_text_atomically
+from epochcast.cells import checked_line, columns, format_rows, header_line, parse_row, shown
+from epochcast.files import make_folder, naming, open_regular, sync_folder, write_text_atomically
 from epochcast.locks import NoLocksError, lock, warn_of_local_locks
 from epochcast.paths import excluded_csv
 from epochcast.run_ids import run_ids_in
 from epochcast.schema import AggRow, Exclusion, NewerSchemaError, RunRecord
-from epochcast.table_lines import cells_of, decode_table, header_of, lines_of, some_of
+from epochcast.table_lines import cells_of, decode_table, header_of, lines_of
 
 logger = logging.getLogger(__name__)
 Record = TypeVar("Record")
@@ -44,7 +44,7 @@ def table_bytes(path: Path) -> bytes:
         OSError: if it can't be read, or is no regular file.
     """
     try:
-        with open_regular(path) as file:
+        with naming(path), open_regular(path) as file:
             with contextlib.suppress(NoLocksError):
                 # a writer holds LOCK_EX: what looks torn under this lock is torn
                 lock(file.fileno(), path, is_shared=True)
@@ -147,7 +147,7 @@ def parse_runs(path: Path, raw: bytes, raw_exclusions: bytes | None) -> RunTable
         exclusions = {e.run_id: e for e in parse_table(exclusions_path.absolute(), raw_exclusions, Exclusion)}
     if unknown := sorted(exclusions.keys() - {r.run_id for r in records}):
         raise ValueError(
-            f"{exclusions_path.absolute()}: run_id {some_of(unknown)} is not in {path.absolute()}. "
+            f"{exclusions_path.absolute()}: run_id {shown(', '.join(unknown))} is not in {path.absolute()}. "
             "Correct the run_id or delete the line."
         )
     rows = [r for r in records if r.run_id not in exclusions]
@@ -185,7 +185,8 @@ def locked(path: Path) -> Iterator[int]:
                 yield descriptor
                 return
         finally:
-            os.close(descriptor)
+            with contextlib.suppress(OSError):  # what was written has been pushed to the disk before
+                os.close(descriptor)
 
 
 def _read_last_line(descriptor: int, size: int) -> bytes:
@@ -222,6 +223,7 @@ def _move_torn_line(descriptor: int, path: Path) -> None:
         file.write(tail + b"\n")
         file.flush()
         os.fsync(file.fileno())
+    sync_folder(torn.parent)
     os.ftruncate(descriptor, size - len(tail))
     os.fsync(descriptor)
     logger.warning("%s: the last line was cut short by a crash; moved to %s: %r", path, torn, tail[:80])
@@ -257,7 +259,7 @@ def check_appendable(path: Path, kind: type[Any]) -> None:
         OSError: if it can't be written, or less than 1 MiB is free (the path stands in the message).
     """
     path = path.absolute()
-    with locked(path) as descriptor:
+    with naming(path), locked(path) as descriptor:
         _make_ready(descriptor, path, kind)
     free = os.statvfs(path.parent)
     if free.f_bavail * free.f_frsize < MIN_FREE_BYTES:
@@ -275,7 +277,7 @@ def append_row(path: Path, record: Any) -> None:
     """
     path = path.absolute()
     data = checked_line(record).encode()
-    with locked(path) as descriptor:
+    with naming(path), locked(path) as descriptor:
         _make_ready(descriptor, path, type(record))
         if not isinstance(record, RunRecord) or record.run_id is None:
             _write_all(descriptor, data, path)

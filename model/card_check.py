@@ -152,7 +152,7 @@ def _bounds(value: Any, name: str) -> str | None:
 def _excess(value: Any, name: str) -> str | None:
     if (fault := _object(_EXCESS)(value, name)) is not None or value["form"] is None:
         return fault
-    return _law(value, name) or _texts(value["readings"], f"{name}.readings")
+    return _law(value, name) or _texts(value.get("readings"), f"{name}.readings")
 
 
 def _errors(value: Any, name: str) -> str | None:

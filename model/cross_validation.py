@@ -6,11 +6,9 @@ nothing early, so there is no third part.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -143,32 +141,6 @@ def kept_out(table: Table, unseen: Sequence[RunConfig]) -> tuple[Table, npt.NDAr
     rest = table.take(is_in)
     require_enough(rest.configs)
     return rest, is_in
-
-
-def read_config_list(path: Path) -> list[RunConfig]:
-    """Configurations from a CSV file with (at least) the columns depth, base_filters, batch_size.
-
-    Raises:
-        ValueError: names file, line and what is wrong.
-        OSError: if the file can't be read.
-    """
-    path = path.absolute()
-    names = ("depth", "base_filters", "batch_size")
-    try:
-        reader = csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines())
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8 text (byte {error.start}).") from None
-    configs = []
-    for row in reader:
-        try:
-            configs.append(RunConfig(*(int(row[name]) for name in names)))
-        except (KeyError, TypeError):
-            raise ValueError(f"{path}:{reader.line_num}: expected the columns {', '.join(names)}.") from None
-        except ValueError as error:
-            raise ValueError(f"{path}:{reader.line_num}: {error}") from None
-    if not configs:
-        raise ValueError(f"{path}: no configuration in the file.")
-    return list(dict.fromkeys(configs))
 
 
 def rows_sha256(rows: Sequence[AggRow]) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aggregate.agg_table import load_agg, one_set_of_conditions
+from collect.config_lists import read_configs
 from epochcast.cli import (
     add_table_flags,
     cell_text,
@@ -46,7 +47,6 @@ from model.cross_validation import (
     cross_validate,
     forms_for,
     kept_out,
-    read_config_list,
     rows_sha256,
 )
 from model.evaluation_figures import NAMES, draw_evaluation
@@ -375,7 +375,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print_home()
         table = load_agg(arguments.runs_agg, arguments.frozen)
         rows = one_set_of_conditions(table.rows, [arguments.conditions])
-        unseen = read_config_list(arguments.unseen) if arguments.unseen else []
+        unseen = read_configs(arguments.unseen) if arguments.unseen else []
         report, paths = evaluate(
             rows, unseen, arguments.out, arguments.repeats, arguments.seed, str(table.path), arguments.recipe, Progress
         )

@@ -16,6 +16,7 @@ import numpy as np
 
 from aggregate.agg_table import load_agg, one_set_of_conditions
 from aggregate.repeats import spread_warning
+from collect.config_lists import read_configs
 from epochcast.cli import (
     AllPairs,
     add_table_flags,
@@ -39,7 +40,7 @@ from model.card import (
     half_width_text,
     markdown_path,
 )
-from model.cross_validation import read_config_list, require_distinct, require_enough, rows_sha256
+from model.cross_validation import require_distinct, require_enough, rows_sha256
 from model.fitting import PHYSICS_ANN, REFERENCE_ANN
 from model.intervals import COVERAGE, Range
 from model.order import order_violations
@@ -230,7 +231,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             logger.warning("%s: %s", table.path, words)
         conditions = declare(rows[0].conditions, arguments.declare)
         path = arguments.model or default_model_path(conditions, table.path)
-        held_out = read_config_list(arguments.held_out) if arguments.held_out else []
+        held_out = read_configs(arguments.held_out) if arguments.held_out else []
         card = train(
             rows,
             path,

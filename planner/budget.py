@@ -9,6 +9,8 @@ from fractions import Fraction
 from epochcast.cli import clock, significant
 from epochcast.interval import Interval
 
+ROUNDING = Fraction(1, 10**12)  # what sums of a few thousand floats may be off by, relative to their value
+
 
 @dataclass(frozen=True, slots=True)
 class Unit:
@@ -29,8 +31,18 @@ class Unit:
         return math.ceil(self._exact(amount))
 
     def down(self, amount: float) -> int:
-        """The largest whole number of the search within `amount`; reads floats and raises as `up` does."""
-        return math.floor(self._exact(amount))
+        """The largest whole number of the search within `amount`; reads floats and raises as `up` does.
+
+        What is below a whole number by no more than sums of floats are off is that number: a plan fits a budget of its
+        own total, however that was added up.
+        """
+        exact = self._exact(amount)
+        nearest = round(exact)
+        return nearest if 0 < nearest - exact <= exact * ROUNDING else math.floor(exact)
+
+    def charged(self, amount: float) -> float:
+        """An amount as the exact search counts it: rounded up to a whole number of it."""
+        return self.up(amount) / self.fineness
 
     def _exact(self, amount: float) -> Fraction:
         if not (math.isfinite(amount) and amount >= 0):
@@ -40,6 +52,14 @@ class Unit:
     def text(self, amount: float, digits: int = 3) -> str:
         """An amount with its unit."""
         return f"{significant(amount, digits)} {self.word}"
+
+    def apart(self, amount: float, other: float) -> tuple[str, str]:
+        """Two amounts with as many digits as tell them apart, at least 3."""
+        for digits in range(3, 17):
+            texts = self.text(amount, digits), self.text(other, digits)
+            if texts[0] != texts[1]:
+                break
+        return texts
 
     def clock(self, amount: float) -> str:
         """The same, seconds as a clock shows them."""

@@ -28,6 +28,7 @@ from planner.budget import Price
 from planner.repeat_spread import RepeatSpread
 from workload.shape import count_params
 
+MOST_COUNT = 10**9  # of epochs or repeats: more is a slip of the pen, and no number to add with
 _SEED = 0  # of the folds behind the widths of what stands in for unmeasured parts
 _Part = TypeVar("_Part", Overhead, Excess)
 _WORDS = {"overhead_sec": "overhead", "first_epoch_excess_sec": "first epoch beyond a steady one"}
@@ -112,6 +113,9 @@ class CostRules:
     def __post_init__(self) -> None:
         if self.epochs < 2:
             raise ValueError(f"epochs must be at least 2, got {self.epochs}: the first is untimed.")
+        for name in ("epochs", "repeats"):
+            if getattr(self, name) > MOST_COUNT:
+                raise ValueError(f"--{name} is at most {MOST_COUNT:,} in a plan. Lower it.")
 
 
 @dataclass(frozen=True, slots=True)

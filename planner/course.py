@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from epochcast.schema import RunConfig, RunRecord
+from planner.budget import ROUNDING
 from planner.candidates import Candidate
 from planner.margin import Margin
 from planner.plan import Knowledge, NothingFitsError, make_plan
@@ -129,6 +130,7 @@ class Course:
 
     def next_run(self, left: float) -> PlanRun | None:
         """The first run that keeps what is left of the budget; None if none does."""
+        left += float(ROUNDING) * self.plan.budget.amount  # sums of what runs took are floats
         if self.replans and self._is_under_way:
             self.replan(left)
         return next((run for run in self.waiting if self.upper(run) <= left), None)

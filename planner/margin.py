@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
-from planner.budget import Budget
+from planner.budget import ROUNDING, Budget
 from planner.knapsack import Solution, solve
 
 _UNITS = 2**30  # of the budget in the search with a margin: finer than a millisecond up to twelve days
@@ -43,6 +43,11 @@ class Margin:
 
 
 NO_MARGIN = Margin()
+
+
+def most(budget: float) -> float:
+    """The largest sum that keeps a budget: floats added in another order may be a little off."""
+    return budget * (1 + float(ROUNDING))
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +89,7 @@ class _WithMargin:
     """
 
     def __init__(self, priced: Priced, budget: float, margin: Margin, fixed: float, fixed_sd: float) -> None:
-        self.priced, self.budget, self.margin = priced, budget, margin
+        self.priced, self.budget, self.margin = priced, most(budget), margin
         self.fixed, self.fixed_sd = fixed, fixed_sd
         self.stretch = 1 + margin.quantile * margin.common_sd
         self.best = Solution((), 0, 0, True, 0, 0)

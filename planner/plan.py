@@ -13,9 +13,9 @@ from epochcast.interval import Interval
 from epochcast.schema import TRAIN_N, RunConfig
 from model.design import Field, next_indices
 from model.physics import Array
-from planner.budget import Budget, Unit
+from planner.budget import SECONDS, Budget, Unit
 from planner.candidates import Candidate
-from planner.margin import NO_MARGIN, Margin, Priced, best_within
+from planner.margin import NO_MARGIN, Margin, Priced, best_within, most
 from planner.worth import SUMS
 
 # values become integers for the exact search: accuracy to 1e-6, throughput to 1e-3 images/s
@@ -27,7 +27,6 @@ class NothingFitsError(ValueError):
 
 
 EXACT, SINGLE, GREEDY = "exact", "single", "greedy"
-_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,18 +47,20 @@ class Plan:
 
     @property
     def total_sec(self) -> float:
-        """Expected wall seconds."""
-        return math.fsum(c.total_sec for c in self.chosen)
+        """Expected wall seconds; of a plan in seconds as its budget is charged."""
+        return self.cost if self.budget.unit == SECONDS else math.fsum(c.total_sec for c in self.chosen)
 
     @property
     def cost(self) -> float:
-        """What the plan is expected to take of its budget."""
-        return math.fsum(c.cost for c in self.chosen)
+        """What the plan is expected to take of its budget, counted as the search does: a budget of that fits it."""
+        if self.margin.quantile:
+            return math.fsum(c.cost for c in self.chosen)
+        return _upper(self.chosen, self.budget.unit, self.margin)
 
     @property
     def upper(self) -> float:
         """The same with the margin: what the plan promises."""
-        return _upper(self.chosen, self.margin)
+        return _upper(self.chosen, self.budget.unit, self.margin)
 
     @property
     def band(self) -> Interval | None:
@@ -73,7 +74,8 @@ class Plan:
         ends = [(cost.low, cost.high) for cost in costs if cost.low is not None and cost.high is not None]
         if len(ends) < len(costs) or (self.unknown and not self.shared):
             return Interval(self.cost)
-        return Interval(self.cost, *(math.fsum(side) for side in zip(*ends, strict=True)))
+        low, high = (math.fsum(side) for side in zip(*ends, strict=True))
+        return Interval(self.cost, low, max(high, self.cost))  # which is rounded up
 
     @property
     def shared(self) -> list[str]:
@@ -106,9 +108,9 @@ class Knowledge:
 NOTHING_KNOWN = Knowledge()
 
 
-def _upper(candidates: Sequence[Candidate], margin: Margin) -> float:
+def _upper(candidates: Sequence[Candidate], unit: Unit, margin: Margin) -> float:
     if not margin.quantile:
-        return math.fsum(c.cost for c in candidates)
+        return _whole(candidates, unit) / unit.fineness
     return margin.upper([c.cost for c in candidates], [_sd(c) for c in candidates])
 
 
@@ -120,9 +122,10 @@ def _sd(candidate: Candidate) -> float:
 
 def _lacking(candidates: Sequence[Candidate], budget: Budget, margin: Margin) -> float:
     """What these runs need beyond the budget, 0 if nothing; in whole numbers as in the search without margin."""
-    if margin.quantile:
-        return max(0.0, _upper(candidates, margin) - budget.amount)
     unit = budget.unit
+    if margin.quantile:
+        upper = _upper(candidates, unit, margin)
+        return 0.0 if upper <= most(budget.amount) else upper - budget.amount
     return max(0, _whole(candidates, unit) - unit.down(budget.amount)) / unit.fineness
 
 
@@ -131,13 +134,25 @@ def _fits(candidates: Sequence[Candidate], budget: Budget, margin: Margin) -> bo
     return _lacking(candidates, budget, margin) == 0
 
 
-def _fit_beside(own: Sequence[Candidate], pool: Sequence[Candidate], budget: Budget, margin: Margin) -> list[bool]:
-    """Which runs of the pool keep the budget beside those, one at a time."""
-    if not margin.quantile:
-        room = budget.unit.down(budget.amount) - _whole(own, budget.unit)
-        return [budget.unit.up(c.cost) <= room for c in pool]
-    cost, sd = math.fsum(c.cost for c in own), math.hypot(*map(_sd, own))
-    return [margin.upper([cost, c.cost], [sd, _sd(c)]) <= budget.amount for c in pool]
+class _FitsBeside:
+    """Which runs of a pool keep the budget beside others of it, one at a time; each run is priced once."""
+
+    def __init__(self, pool: Sequence[Candidate], budget: Budget, margin: Margin) -> None:
+        self.budget, self.margin = budget, margin
+        self.whole = [] if margin.quantile else [budget.unit.up(c.cost) for c in pool]
+        self.costs = np.array([c.cost for c in pool] if margin.quantile else [])
+        self.sds = np.array([_sd(c) for c in pool] if margin.quantile else [])
+
+    def of(self, own: Sequence[int]) -> list[bool]:
+        """Whether each fits beside those of these numbers."""
+        if not self.margin.quantile:
+            room = self.budget.unit.down(self.budget.amount) - sum(self.whole[i] for i in own)
+            return [whole <= room for whole in self.whole]
+        expected = math.fsum(self.costs[list(own)]) + self.costs
+        sds = np.hypot(math.hypot(*self.sds[list(own)]), self.sds)
+        upper = expected + self.margin.quantile * (self.margin.common_sd * expected + sds)
+        found: list[bool] = (upper <= most(self.budget.amount)).tolist()
+        return found
 
 
 def _whole(candidates: Sequence[Candidate], unit: Unit) -> int:
@@ -161,19 +176,22 @@ def make_plan(
         NothingFitsError: if not even the cheapest run fits, the musts do not, or none that fits is worth anything.
         RuntimeError: if the set found is not worth what the search says, or does not fit: a bug, never passed over.
     """
+    unit = budget.unit
     if budget.amount <= 0:
         raise NothingFitsError(f"nothing is left of the budget ({budget.text}).")
     if must and not _fits(must, budget, margin):
+        own, needed = unit.apart(budget.amount, _upper(must, unit, margin))
         raise NothingFitsError(
-            f"the runs that must be done take {budget.unit.text(_upper(must, margin))}{_with_margin(margin)}, the "
-            f"budget is {budget.text}. Raise it, or narrow --must."
+            f"the runs that must be done take {needed}{_with_margin(margin)}, the budget is {own}. Raise it, or narrow "
+            "--must."
         )
     if not must:
-        cheapest = min(candidates, key=lambda c: _upper([c], margin))
+        cheapest = min(candidates, key=lambda c: _upper([c], unit, margin))
         if not _fits([cheapest], budget, margin):
+            own, needed = unit.apart(budget.amount, _upper([cheapest], unit, margin))
             raise NothingFitsError(
-                f"the budget of {budget.text} is smaller than every run: the cheapest, "
-                f"{cheapest.config}, takes {budget.unit.text(_upper([cheapest], margin))}{_with_margin(margin)}"
+                f"the budget of {own} is smaller than every run: the cheapest, "
+                f"{cheapest.config}, takes {needed}{_with_margin(margin)}"
                 + (f" for {cheapest.repeats} runs. Lower --repeats" if cheapest.repeats > 1 else ". Lower --epochs")
                 + ", or raise the budget."
             )
@@ -207,13 +225,13 @@ def _best_sum(
     is_chosen = set(solution.indices)
     must_value = sum(_whole_value(c, scale) for c in must)
     chosen_value = sum(_whole_value(c, scale) for c in chosen)
-    # the search added the same floats in another order
-    allowed = replace(budget, amount=(1 + _ROUNDING) * budget.amount)
+    # with a margin the search added the same floats in another order
+    allowed = replace(budget, amount=most(budget.amount)) if margin.quantile else budget
     if chosen_value != solution.value or not _fits([*must, *chosen], allowed, margin):
         raise RuntimeError(
             f"the plan contradicts itself: the search says {solution.value!r}, its set sums to {chosen_value!r} and "
-            f"takes {_upper([*must, *chosen], margin)!r} of {budget.amount!r} {unit.word}. Please report this with the "
-            "table."
+            f"takes {_upper([*must, *chosen], unit, margin)!r} of {budget.amount!r} {unit.word}. Please report "
+            "this with the table."
         )
     return Plan(
         chosen=_in_order([*must, *chosen], must),
@@ -269,9 +287,10 @@ def _most_informative(
     costs = np.array([*(c.cost for c in pool), *[1.0] * len(known)])
     begun = [i for i, config in enumerate(configs) if i < len(must) or config in measured]
 
+    beside = _FitsBeside(pool, budget, margin)
+
     def fits(chosen: list[int]) -> npt.NDArray[np.bool_]:
-        affordable = _fit_beside([*must, *(pool[i] for i in chosen)], pool, budget, margin)
-        return np.array([*affordable, *[False] * len(known)])
+        return np.array([*beside.of([*range(len(must)), *chosen]), *[False] * len(known)])
 
     if not must and len(begun) == len(configs):
         raise NothingFitsError(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 import secrets
+import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,16 +14,21 @@ from collect.grid import PlannedRun, spec_under
 from collect.runner import RUN_ID, spec_id
 from epochcast.cells import columns
 from epochcast.environment import box_device_name, utc_now
+from epochcast.files import read_text
 from epochcast.interval import Interval
+from epochcast.json_files import parse_json
 from epochcast.schema import Conditions, RunConfig, RunRecord, RunSpec
+from epochcast.validation import is_whole
 from planner.budget import SECONDS, UNITS, BoardShare, Budget, Price, Unit
 from planner.candidates import Candidate
 from planner.margin import Margin
 from planner.plan import NOTHING_KNOWN, Knowledge, Plan
-from planner.worth import VALUES
+from planner.worth import SUMS, VALUES
 
 PLAN_SCHEMA_VERSION = 3
 PARTS = ("overhead", "first_epoch", "steady")
+MOST_OF_ANYTHING = 1e15  # seconds, images/s, parameters: far beyond whatever is planned, and safe to add and multiply
+MOST_WORDS = 200
 # planned runs train whole epochs, however was measured; another version is slower or quicker, but no other thing
 NOT_PLANNED = ("timing_mode", "window_steps", "backend_version")
 
@@ -105,10 +110,11 @@ def plan_json(
     """The whole plan as JSON values: what `--json` prints and `--out` writes."""
     plan_id = f"plan-{secrets.token_hex(4)}"
     unit, band = plan.budget.unit, plan.band
+    has_margin = plan.margin.quantile > 0
 
     def runs(candidates: Sequence[Candidate]) -> list[dict[str, Any]]:
         return [
-            _run_json(candidate, unit, conditions, f"{plan_id}-r{repeat}", candidate.config in must)
+            _run_json(candidate, unit, has_margin, conditions, f"{plan_id}-r{repeat}", candidate.config in must)
             for candidate in candidates
             for repeat in range(1, candidate.repeats + 1)
         ]
@@ -149,8 +155,13 @@ def _band_json(plan: Plan, band: Interval) -> dict[str, Any]:
     return {**ends, "range_of": plan.shared, "range_unknown": plan.unknown}
 
 
-def _run_json(candidate: Candidate, unit: Unit, conditions: Conditions, suffix: str, is_must: bool) -> dict[str, Any]:
-    """One run: what a plan of several repeats is worth is shared by them."""
+def _run_json(
+    candidate: Candidate, unit: Unit, has_margin: bool, conditions: Conditions, suffix: str, is_must: bool
+) -> dict[str, Any]:
+    """One run: what a plan of several repeats is worth is shared by them.
+
+    Without a margin its cost is the one that the budget is charged, so that these add up to the plan's.
+    """
     spec = spec_under(candidate.config, candidate.epochs, conditions)
     run: dict[str, Any] = {
         "run_id": f"{spec_id(spec, box_device_name())}-{suffix}",
@@ -163,10 +174,11 @@ def _run_json(candidate: Candidate, unit: Unit, conditions: Conditions, suffix: 
         interval: Interval = getattr(candidate, part)
         run |= {f"{part}_sec": interval.value, f"{part}_sec_upper": interval.high}
     run |= {"total_sec": candidate.run.value, "total_sec_upper": candidate.run.high}
+    one = replace(candidate, repeats=1)
+    run[f"total_{unit.key}"] = one.cost if has_margin else unit.charged(one.cost)
     if (price := candidate.price) is not None:
-        one = replace(candidate, repeats=1)
         told = asdict(replace(price, per_sec=price.known))
-        run |= {f"total_{unit.key}": one.cost, f"total_{unit.key}_upper": one.cost_upper, "price": told}
+        run |= {f"total_{unit.key}_upper": one.cost_upper, "price": told}
     return run | {
         "value": candidate.value / candidate.repeats,
         "acc": candidate.acc,
@@ -188,49 +200,102 @@ def read_plan(path: Path) -> SavedPlan:
     """
     path = path.absolute()
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = parse_json(read_text(path))
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such plan. Make one: dp_budget_planner --budget 1h --out {path}") from None
     except ValueError as error:
-        raise ValueError(f"{path}: not a plan: {error}.") from None
+        why = str(error).removeprefix(f"{path}:").strip().rstrip(".")
+        raise ValueError(f"{path}: not a plan: {why}.") from None
     version = values.get("schema_version") if isinstance(values, dict) else None
     if version != PLAN_SCHEMA_VERSION:
         raise ValueError(
-            f"{path}: not a plan that this version can run (schema_version {version!r}, {PLAN_SCHEMA_VERSION} is "
-            "known). Make it again: dp_budget_planner --out"
+            f"{path}: not a plan that this version can run (schema_version {str(version)[:20]}, "
+            f"{PLAN_SCHEMA_VERSION} is known). Make it again: dp_budget_planner --out"
         )
     try:
-        if values["maximised"] not in VALUES:
-            raise ValueError(f"maximised is {values['maximised']!r}")
-        if values["budget_unit"] not in UNITS:
-            raise ValueError(f"budget_unit is {values['budget_unit']!r}")
-        unit = UNITS[values["budget_unit"]]
-        budget = Budget(_number(values, "budget", least=1 / unit.fineness), unit)
-        plan = SavedPlan(
-            path=path,
-            plan_id=str(values["plan_id"]),
-            budget=budget,
-            value=values["maximised"],
-            margin=Margin(*(_number(values["margin"], name) for name in ("quantile", "common_sd"))),
-            chosen=[_run_of(run, budget.unit) for run in values["chosen"]],
-            left_out=[_run_of(run, budget.unit) for run in values["left_out"]],
-            knowledge=Knowledge(
-                [RunConfig(*config) for config in values["measured"]], int(_number(values, "train_n", 1))
-            ),
-            conditions=Conditions(**values["conditions"]),
-        )
-        ids = [run.planned.run_id for run in (*plan.chosen, *plan.left_out)]
-        if len(set(ids)) < len(ids):
-            raise ValueError("two runs have the same run_id")
-        return plan
+        return _plan_of(path, values)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         what = f"{error} is missing" if isinstance(error, KeyError) else str(error).rstrip(".")
+        what = what if len(what) <= MOST_WORDS else f"{what[:MOST_WORDS]}..."
         raise ValueError(f"{path}: not a whole plan: {what}. Make it again: dp_budget_planner --out") from None
+
+
+def _plan_of(path: Path, values: Mapping[str, Any]) -> SavedPlan:
+    if values["maximised"] not in VALUES:
+        raise ValueError(f"maximised is {values['maximised']!r}")
+    if not isinstance(values["budget_unit"], str) or values["budget_unit"] not in UNITS:
+        raise ValueError(f"budget_unit is {values['budget_unit']!r}")
+    unit = UNITS[values["budget_unit"]]
+    plan = SavedPlan(
+        path=path,
+        plan_id=_name(values, "plan_id"),
+        budget=Budget(_number(values, "budget", least=1 / unit.fineness), unit),
+        value=values["maximised"],
+        margin=Margin(*(_number(values["margin"], name) for name in ("quantile", "common_sd"))),
+        chosen=[_run_of(run, unit) for run in _list(values, "chosen")],
+        left_out=[_run_of(run, unit) for run in _list(values, "left_out")],
+        knowledge=Knowledge(
+            [RunConfig(*config) for config in _list(values, "measured")], _whole(values, "train_n", least=1)
+        ),
+        conditions=_conditions(values["conditions"]),
+    )
+    ids = [run.planned.run_id for run in (*plan.chosen, *plan.left_out)]
+    if len(set(ids)) < len(ids):
+        raise ValueError("two runs have the same run_id")
+    if plan.value in SUMS:
+        _check_sum("value_resummed", _number(values, "value_resummed"), [r.candidate.value for r in plan.chosen])
+    _check_sum(
+        "budget_used", plan.budget.amount * _number(values, "budget_used"), [_number(values, f"upper_{unit.key}")]
+    )
+    return plan
+
+
+def _check_sum(name: str, total: float, parts: Sequence[float], rounding: float = 0.0) -> None:
+    """Raise a ValueError unless a number is the sum of those it rests on: else one of them was changed."""
+    if not math.isclose(total, summed := math.fsum(parts), rel_tol=1e-6, abs_tol=rounding):
+        raise ValueError(f"{name} stands for {total!r}, what it sums is {summed!r}")
+
+
+def _list(values: Mapping[str, Any], name: str) -> list[Any]:
+    if not isinstance(values[name], list):
+        raise ValueError(f"{name} is {str(values[name])[:60]!r}, not a list")
+    return values[name]  # type: ignore[no-any-return]  # it is one
+
+
+def _name(values: Mapping[str, Any], name: str) -> str:
+    """What names files, or is a part of such a name."""
+    value = values[name]
+    if not isinstance(value, str) or not RUN_ID.fullmatch(value):
+        raise ValueError(f"{name} is {value!r}")
+    return value
+
+
+def _truth(values: Mapping[str, Any], name: str) -> bool:
+    if not isinstance(value := values[name], bool):
+        raise ValueError(f"{name} is {value!r}")
+    return value
+
+
+def _whole(values: Mapping[str, Any], name: str, least: int) -> int:
+    if not is_whole(value := values[name], least) or value > MOST_OF_ANYTHING:
+        raise ValueError(f"{name} is {value!r}")
+    return int(value)
+
+
+def _conditions(values: Mapping[str, Any]) -> Conditions:
+    conditions = Conditions(**values)
+    if missing := sorted(set(columns(Conditions)) - set(values)):  # unknown is said, as null
+        raise KeyError(missing[0])
+    for name, hint in typing.get_type_hints(Conditions).items():
+        value = getattr(conditions, name)
+        if isinstance(value, bool) or not isinstance(value, hint):
+            raise ValueError(f"{name} is {value!r}")
+    return conditions
 
 
 def _number(values: Mapping[str, Any], name: str, least: float = 0.0) -> float:
     value = values[name]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value < math.inf:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= MOST_OF_ANYTHING:
         raise ValueError(f"{name} is {value!r}")
     return float(value)
 
@@ -263,30 +328,36 @@ def _run_of(run: Mapping[str, Any], unit: Unit) -> PlanRun:
     spec = RunSpec(**run["spec"])
     if spec.epochs is None:
         raise ValueError("epochs is None: a planned run has a fixed number")
+    if not isinstance(spec.data_dir, str | None):
+        raise ValueError(f"data_dir is {spec.data_dir!r}")
 
     def interval(part: str) -> Interval:
         value, upper = _number(run, f"{part}_sec"), f"{part}_sec_upper"
         return Interval.of_absolute(value, None if run[upper] is None else _number(run, upper, least=value) - value)
 
+    for name in ("depth", "base_filters", "batch_size", "epochs"):
+        if run[name] != getattr(spec, name):
+            raise ValueError(f"{name} is {run[name]!r}, in its spec {getattr(spec, name)!r}")
     candidate = Candidate(
         config=spec.config,
-        params=int(_number(run, "params", least=1)),
+        params=_whole(run, "params", least=1),
         epochs=spec.epochs,
         overhead=interval("overhead"),
         first_epoch=interval("first_epoch"),
         steady=interval("steady"),
         images_per_sec=_number(run, "images_per_sec"),
         acc=None if run["acc"] is None else _number(run, "acc"),
-        acc_epochs=None if run["acc_epochs"] is None else int(_number(run, "acc_epochs")),
-        was_measured=run["was_measured"],
-        is_predicted=run["is_predicted"],
-        is_extrapolated=run["is_extrapolated"],
+        acc_epochs=None if run["acc_epochs"] is None else _whole(run, "acc_epochs", least=1),
+        was_measured=_truth(run, "was_measured"),
+        is_predicted=_truth(run, "is_predicted"),
+        is_extrapolated=_truth(run, "is_extrapolated"),
         value=_number(run, "value"),
         price=None if unit == SECONDS else _price_of(run["price"]),
     )
-    if not RUN_ID.fullmatch(str(run["run_id"])):
-        raise ValueError(f"run_id is {run['run_id']!r}")
-    return PlanRun(PlannedRun(spec, str(run["run_id"])), candidate, bool(run["must"]))
+    _check_sum("total_sec", _number(run, "total_sec"), [candidate.total_sec], 2 / SECONDS.fineness)
+    if unit != SECONDS:
+        _check_sum(f"total_{unit.key}", _number(run, f"total_{unit.key}"), [candidate.cost], 2 / unit.fineness)
+    return PlanRun(PlannedRun(spec, _name(run, "run_id")), candidate, _truth(run, "must"))
 
 
 def source_of(path: Path, sha256: str | None) -> dict[str, str | None]:

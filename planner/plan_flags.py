@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from collect.grid import read_configs
+from collect.config_lists import read_specs
 from epochcast.cli import (
     add_table_flags,
     duration_sec,
@@ -220,10 +220,13 @@ def _check_footprint(parser: argparse.ArgumentParser, arguments: argparse.Namesp
 def _configs(arguments: argparse.Namespace) -> tuple[list[RunConfig] | None, list[str]]:
     """The candidates that a user names, None where the measured ones are meant; notes."""
     if arguments.candidates is not None:
-        specs = read_configs(arguments.candidates, RunSpec())
+        specs = read_specs(arguments.candidates, RunSpec())
         says_more = any(spec != RunSpec(**asdict(spec.config)) for spec in specs)
         notes = [f"of {arguments.candidates} only {', '.join(AXES)} are used"] if says_more else []
-        return [spec.config for spec in specs], notes
+        configs = list(dict.fromkeys(spec.config for spec in specs))
+        if n_again := len(specs) - len(configs):
+            notes.append(f"{n_again} of {len(specs)} rows of {arguments.candidates} repeat a configuration: taken once")
+        return configs, notes
     lists = [getattr(arguments, name) for name in AXES]
     if not any(lists):
         return None, []

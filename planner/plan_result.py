@@ -16,9 +16,10 @@ from epochcast.tables import read_table
 from model.design import Field
 from planner.budget import SECONDS
 from planner.course import Actual
+from planner.ledger import DONE, OTHER
 from planner.plan_file import PARTS, PlanRun, SavedPlan
 
-DONE, OTHER, NOT_STARTED = "done", "other conditions", "not started"
+NOT_STARTED = "not started"
 
 
 @dataclass(frozen=True, slots=True)

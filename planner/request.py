@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from aggregate.agg_table import load_agg_if_any, one_set_of_conditions
+from collect.config_lists import LARGEST
 from epochcast.assumptions import assumption, device_kind_of
-from epochcast.cli import percent
+from epochcast.cli import percent, significant
 from epochcast.environment import box_device_name
 from epochcast.files import sha256_of
 from epochcast.footprint import FootprintRules
@@ -27,6 +28,8 @@ from planner.worth import Wishes, choose_value, select
 
 DEFAULT_CONFIDENCE = 0.9
 MAX_CANDIDATES = 2_000  # all of them stand in plan.json, for planning again
+MAX_RUNS = 20_000  # so do all repeats
+MOST = 1e12  # of a budget, a cost or a value in its unit: 30,000 years, and still safe to add and multiply
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,8 @@ def plan_budget(request: Request) -> Answer:
     """
     if request.configs is not None and len(request.configs) > MAX_CANDIDATES:
         raise ValueError(f"{len(request.configs):,} candidates: at most {MAX_CANDIDATES:,} are taken. Shorten a list.")
+    if not request.budget.amount <= MOST:
+        raise ValueError(f"the budget of {request.budget.text} is more than any plan takes: name at most {MOST:.0e}.")
     notes = list(request.notes)
     sources: dict[str, Any] = {"table": None, "model": None}
     rows: list[AggRow] = []
@@ -109,6 +114,7 @@ def plan_budget(request: Request) -> Answer:
         )
     if saved is not None:
         sources["model"] = source_of(saved.path, saved.card["keras_sha256"])
+    _require_buildable([*(configs or ()), *(row.config for row in rows)])
     offer = make_candidates(rows, saved, request.rules, configs, request.time_source == "pred")
     conditions = rows[0].conditions if rows else saved.conditions  # type: ignore[union-attr]  # one of them is there
     fitting, memory_notes = without_too_large(
@@ -122,6 +128,7 @@ def plan_budget(request: Request) -> Answer:
         why = "every candidate has a measured accuracy" if value == "acc" else "accuracies are missing"
         notes.append(f"maximising {value}, as {why}")
     must, candidates, value_notes = select(fitting, value, request.wishes)
+    _require_countable([*must, *candidates], request.budget.unit)
     notes += (
         offer.notes
         + price_notes
@@ -146,6 +153,34 @@ def plan_budget(request: Request) -> Answer:
     caveats = [f" on {device}"] if device not in (None, box_device_name()) else []
     caveats += [", what whole epochs and the test take beyond windows apart"] if _is_windowed(rows) else []
     return Answer(plan, told, notes, must, candidates, knowledge, conditions, sources, "".join(caveats))
+
+
+def _require_buildable(configs: Iterable[RunConfig]) -> None:
+    """Raise a ValueError where a configuration is too large for anything to be computed of it."""
+    for config in configs:
+        if max(config.base_filters, config.batch_size) > LARGEST:
+            raise ValueError(
+                f"{str(config)[:80]} is no configuration: base_filters and batch_size are at most {LARGEST:,}."
+            )
+
+
+def _require_countable(candidates: Sequence[Candidate], unit: Unit) -> None:
+    """Raise a ValueError where there are too many runs, or one costs or is worth what can't be added."""
+    if (n := sum(c.repeats for c in candidates)) > MAX_RUNS:
+        raise ValueError(
+            f"{n:,} runs to choose from: at most {MAX_RUNS:,} are taken. Lower --repeats, or shorten a list."
+        )
+    for c in candidates:
+        if not (0 < c.cost <= MOST and c.total_sec <= MOST and (c.cost_sd or 0.0) <= MOST):
+            raise ValueError(
+                f"{c.config} would take {unit.text(c.cost)} ({significant(c.total_sec)} s): no number to plan with. "
+                "Lower --epochs, or correct what costs are made of: the table, --overhead_sec, --first_epoch, prices."
+            )
+        if not c.images_per_sec <= MOST:
+            raise ValueError(
+                f"{c.config} would take {significant(c.steady.value)} s an epoch: no number to plan with. Correct its "
+                "row."
+            )
 
 
 def _is_windowed(rows: Sequence[AggRow]) -> bool:

@@ -32,11 +32,11 @@ from epochcast.environment import box_device_name
 from epochcast.guard import EXIT_FAILED, EXIT_INTERRUPTED
 from epochcast.paths import logs_dir, runs_csv
 from epochcast.schema import REPEATED_STATUSES, Conditions, FailureRecord, RunRecord
+from planner.budget import SECONDS
 from planner.course import Actual, Course
-from planner.ledger import Ledger, looked_at, opened
+from planner.ledger import DONE, ELSEWHERE, Ledger, looked_at, opened
 from planner.plan_file import PlanRun, SavedPlan, read_plan
 from planner.plan_result import (
-    DONE,
     Expected,
     PlanResult,
     dry_json,
@@ -66,7 +66,8 @@ class _PlanTurns:
 
     def next_turn(self) -> Turn | None:
         before = [run.planned.run_id for run in self.course.waiting]
-        run = self.course.next_run(self.left)
+        # a run that the budget would end is not started; else the plan's own work refuses none that fits it
+        run = self.course.next_run(self.left + (0.0 if self.is_hard else _own(self.course.plan, self.ledger)))
         left, unit = self.left, self.course.plan.budget.unit  # less what planning again took
         after = [run.planned.run_id for run in self.course.waiting]
         if after != before:
@@ -116,7 +117,7 @@ class _PlanTurns:
             )
 
     def left_to_another(self, planned: PlannedRun) -> None:
-        self.ledger.write("run_ended", run_id=planned.run_id, status="elsewhere", wall_sec=None)
+        self.ledger.write("run_ended", run_id=planned.run_id, status=ELSEWHERE, wall_sec=None)
         self.course.drop([planned.run_id])
         self.say(f"{planned.spec.config} is measured by another process: left to it")
 
@@ -219,6 +220,11 @@ def _note_end(
     _take(outcome, run, course)
 
 
+def _own(plan: SavedPlan, ledger: Ledger) -> float:
+    """What of the used budget is in no run's cost: the time between runs, which only seconds count."""
+    return ledger.own_sec if plan.budget.unit == SECONDS else 0.0
+
+
 def _runs_of(plan: SavedPlan) -> dict[str, PlanRun]:
     return {run.planned.run_id: run for run in (*plan.chosen, *plan.left_out)}
 
@@ -233,7 +239,8 @@ def expect(plan: SavedPlan, runs: Path) -> tuple[float, list[Expected]]:
     _resume(course, ledger, runs, lambda line: None)
     at_start = at = used(plan, ledger)
     expected = []
-    while (run := course.next_run(plan.budget.amount - at)) is not None:
+    own = _own(plan, ledger)
+    while (run := course.next_run(plan.budget.amount - at + own)) is not None:
         expected.append(Expected(run, course.expected_sec(run), course.expected(run), at))
         at += expected[-1].cost
         course.drop([run.planned.run_id])

@@ -92,7 +92,7 @@ def _used_by_runs(lines: Sequence[Mapping[str, Any]], unit: Unit) -> float:
         event, at_sec = line["event"], float(line["used_sec"])
         if event == "run_started":
             total += 0.0 if running is None else running.cost
-            per_sec = float(line[f"expected_{unit.key}"]) / float(line["expected_sec"])
+            per_sec = line[f"expected_{unit.key}"] / line["expected_sec"]
             running, is_on = _Stretch(str(line["run_id"]), at_sec, at_sec, per_sec), True
         elif event == "run_ended":
             total += float(line.get("cost") or 0.0)

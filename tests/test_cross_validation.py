@@ -15,7 +15,6 @@ from model.cross_validation import (
     cross_validate,
     forms_for,
     kept_out,
-    read_config_list,
     require_distinct,
     require_enough,
     rows_sha256,
@@ -168,44 +167,3 @@ def test_the_hash_of_rows_knows_no_order_but_every_time_and_configuration():
     slower = replace(ROWS[0], avg_time_mean=float(np.nextafter(ROWS[0].avg_time_mean, 99)))
     others = [ROWS[1:], [slower, *ROWS[1:]], [replace(ROWS[0], batch_size=65), *ROWS[1:]]]
     assert len({rows_sha256(rows) for rows in (ROWS, *others)}) == 4
-
-
-# --- lists of configurations ------------------------------------------------------------------------------------------
-
-
-def write(tmp_path, text):
-    path = tmp_path / "list.csv"
-    path.write_bytes(text.encode() if isinstance(text, str) else text)
-    return path
-
-
-def test_a_list_is_read_in_order_each_once_further_columns_ignored(tmp_path):
-    text = "\ufeffbatch_size,note,depth,base_filters\r\n64,a,2,16\r\n\r\n128,b,3,32\r\n64,c,2,16\r\n"
-    assert read_config_list(write(tmp_path, text)) == [RunConfig(2, 16, 64), RunConfig(3, 32, 128)]
-
-
-HEADER = "depth,base_filters,batch_size\n"
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("depth,base_filters\n2,16\n", "list.csv:2: expected the columns depth, base_filters, batch_size."),
-        (f"{HEADER}2,16,64\n2,16\n", "list.csv:3: expected the columns"),
-        (f"{HEADER}2,16,x\n", "list.csv:2: invalid literal for int() with base 10: 'x'"),
-        (f"{HEADER}2,16,64\n\n2,0,64\n", "list.csv:4: RunConfig.base_filters must be a whole number of at least 1"),
-        (HEADER, "list.csv: no configuration in the file."),
-        ("", "list.csv: no configuration in the file."),
-        (f"{HEADER}2,16,64\n".encode("utf-16"), "list.csv: not UTF-8 text (byte 0)."),
-    ],
-)
-def test_a_bad_list_is_refused_with_file_and_line(tmp_path, text, said):
-    with pytest.raises(ValueError) as caught:
-        read_config_list(write(tmp_path, text))
-    assert str(caught.value).startswith(f"{tmp_path}/{said}")
-
-
-def test_a_missing_list_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError) as caught:
-        read_config_list(tmp_path / "none.csv")
-    assert caught.value.filename == str(tmp_path / "none.csv")

@@ -413,7 +413,8 @@ def test_money_is_electricity_or_rent_whichever_is_named(metered_table, capsys):
     flags = ["--runs_agg", metered_table, "--epochs", 10, "--confidence", 0.5]
     bought = answer_of(capsys, *flags, "--budget_usd", 1, "--usd_per_kwh", 0.5, "--host_w", 100, "--pue", 1.2)
     assert bought["total_usd"] == pytest.approx(
-        0.5 * 1.2 * sum(s * (w + 100) for s, w in zip((51, 31, 21), WATTS.values(), strict=True)) / 3.6e6
+        0.5 * 1.2 * sum(s * (w + 100) for s, w in zip((51, 31, 21), WATTS.values(), strict=True)) / 3.6e6,
+        abs=3e-8,  # each run is rounded up to 1e-8 USD
     )
     rent = answer_of(capsys, *flags, "--budget_usd", 1, "--usd_per_gpu_hour", 3.6)
     assert rent["total_usd"] == pytest.approx(103 * 0.001)
@@ -482,7 +483,7 @@ def test_the_figures_are_drawn_and_the_front_is_printed(table, home, capsys, con
 def test_a_plan_that_was_begun_is_never_written_over(table, home, capsys):
     flags = ["--budget_sec", "60", "--epochs", "10", "--runs_agg", str(table), "--out", str(home / "plan.json")]
     assert main(flags) == 0
-    (home / "plan.json").write_text('{"plan_id": "an older plan that was not begun"}')
+    (home / "plan.json").write_text(json.dumps({"plan_id": "an older plan that was not begun"}))
     assert main(flags) == 0
     before = (home / "plan.json").read_text()
     (home / "plan.ledger.jsonl").write_text("{}\n")
@@ -576,7 +577,7 @@ def test_a_wrong_command_is_refused_with_exit_code_2(capsys, flags):
         ("--candidates none.csv", "none.csv: No such file or directory."),
         ("--candidates bad.csv", "bad.csv:2, column 'depth': expected a whole number, got 'deep'"),
         ("--candidates bad.json", "bad.json: expected a list of objects, one a configuration."),
-        ("--candidates no_rows.csv", "no_rows.csv: the grid is empty"),
+        ("--candidates no_rows.csv", "no_rows.csv: no configuration in the file"),
         ("--batch_size 1:2001 --base_filters 16,32", "4,002 candidates: at most 2,000 are taken"),
         ("--time_source measured --depth 4", "none of the candidates was measured. Leave --time_source measured out"),
         ("--time_source measured --model none.keras", "none.keras predicts, --time_source measured does not"),
@@ -602,3 +603,59 @@ def test_what_cannot_be_planned_is_one_clear_error_and_exit_code_1(table, home, 
 def test_measured_times_without_a_table_are_an_error(home, capsys):
     assert main(["--budget_sec", "100", "--time_source", "measured"]) == 1
     assert f"there is no table {home / 'results' / 'runs_agg.csv'}. Measure first" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--budget_sec 1e308", "the budget of 1.00e+308 s is more than any plan takes: name at most 1e+12."),
+        ("--budget_usd 1e308 --usd_per_gpu_hour 1e-300", "the budget of 1.00e+308 USD is more than any plan takes"),
+        ("--budget_sec 1e-300", "the budget of 1.00e-300 s is smaller than every run: the cheapest"),
+        ("--budget_sec 20.9999999 --confidence 0.5", "the budget of 20.9999999 s is smaller than every run"),
+        ("--budget_usd 9 --usd_per_gpu_hour 1e308", "USD (51.0 s): no number to plan with"),
+        ("--budget_kwh 1 --host_w 1e308 --pue 1e308 --runs_agg metered.csv", "kWh (51.0 s): no number to plan with"),
+        ("--budget_sec 100 --overhead_sec 1e308", "(2,16,64) would take 1.00e+308 s"),
+        ("--budget_sec 100 --overhead_sec 1e308 --repeats 100", "(2,16,64) would take inf s"),
+        ("--budget_sec 100 --epochs 1000000000", "the budget of 100 s is smaller than every run"),
+        (f"--budget_sec 100 --epochs {10**400}", "--epochs is at most 1,000,000,000 in a plan"),
+        (f"--budget_sec 100 --repeats {10**400}", "--repeats is at most 1,000,000,000 in a plan"),
+        ("--budget_sec 1e12 --repeats 1000000000", "3,000,000,000 runs to choose from: at most 20,000 are taken"),
+        ("--budget_sec 1000 --confidence 0.999 --common_sd 1e308", "takes inf s with the margin"),
+        ("--budget_sec 1000 --runs_agg huge.csv", "(2,16,64) would take inf s"),
+        ("--budget_sec 1000 --runs_agg tiny.csv --value thr", "s an epoch: no number to plan with"),
+        ("--budget_sec 1000 --runs_agg wide.csv", "is no configuration: base_filters and batch_size are at most"),
+        ("--budget_sec 1 --must depth=2", "the runs that must be done take"),
+    ],
+)
+def test_numbers_beyond_all_reason_are_one_clear_error_at_once(table, home, capsys, monkeypatch, flags, message):
+    monkeypatch.chdir(home)
+    for name, changes in (
+        ("huge", {"avg_time_mean": 1e308}),
+        ("tiny", {"avg_time_mean": 1e-308, "avg_time_std": None, "first_epoch_sec_mean": None}),
+        ("wide", {"base_filters": 10**18}),
+        ("metered", {"energy_j_per_epoch_median": 300.0, "n_energy": 1, "mean_power_w_median": 300.0}),
+    ):
+        write_table(home / f"{name}.csv", [dataclasses.replace(row, **changes) for row in ROWS], AggRow)
+    assert main(["--epochs", "10", "--runs_agg", str(table), *flags.split()]) == 1
+    assert_one_clear_error(capsys.readouterr(), message)
+
+
+@pytest.mark.parametrize("must", ["", "--must depth=2"])
+@pytest.mark.parametrize("confidence", ["0.5", "0.9"])
+def test_a_budget_of_the_total_that_was_printed_gives_the_same_plan(table, capsys, must, confidence):
+    flags = [
+        "--runs_agg",
+        table,
+        "--epochs",
+        10,
+        "--confidence",
+        confidence,
+        "--overhead_sec",
+        6.00012345,
+        *must.split(),
+    ]
+    first = answer_of(capsys, *flags, "--budget_sec", 60 if not must else 600)
+    again = answer_of(capsys, *flags, "--budget_sec", repr(first["upper_sec"]))
+    assert batches(again) == batches(first)
+    assert again["upper_sec"] <= first["upper_sec"]
+    assert again["is_proven_optimal"]

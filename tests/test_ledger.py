@@ -43,7 +43,7 @@ def test_every_line_is_on_the_disk_when_it_is_written(path, monkeypatch):
         ledger.write("run_started", run_id="a", expected_sec=1.0, upper_sec=2.0)
         ledger.write("run_ended", run_id="a", status="done", wall_sec=0.5)
         assert pushed[-1] == path.read_bytes()
-    assert len(pushed) == 3
+    assert len(pushed) == 4  # the folder's name of the file first
     assert events_of(path) == ["begun", "run_started", "run_ended"]
     assert all(line["utc"].endswith("+00:00") for line in lines_of(path))
     assert [line["event"] for line in ledger.of("run_ended")] == ["run_ended"]
@@ -57,6 +57,27 @@ def test_the_time_between_two_sessions_is_not_counted(path):
     with opened(path, "plan-1") as ledger:
         assert 100.0 <= ledger.used_sec < 100.2
     assert [line["used_sec"] >= 100 for line in lines_of(path)] == [False, True, True]
+
+
+def test_time_in_which_no_run_went_on_is_the_plans_own_up_to_a_second_for_each(path, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+
+    def pass_time(sec):
+        now[0] += sec
+        return ledger.own_sec
+
+    with opened(path, "plan-1") as ledger:
+        assert pass_time(0.25) == pytest.approx(0.25)
+        ledger.write("run_started", run_id="a", expected_sec=1.0)
+        assert pass_time(50.0) == pytest.approx(0.25)
+        ledger.write("run_ended", run_id="a", status="done")
+        assert pass_time(0.5) == pytest.approx(0.75)
+        ledger.charge(30.0)  # a run done by hand
+        ledger.write("run_ended", run_id="b", status="done")
+        assert pass_time(0.25) <= 1.0
+        assert pass_time(1000.0) == 2.0
+    assert looked_at(tmp := path.with_name("none.jsonl"), "plan-1").own_sec == 0.0 and not tmp.exists()
 
 
 def test_a_killed_session_counts_up_to_its_last_line(path):
@@ -130,10 +151,117 @@ def test_what_is_no_ledger_is_named_with_its_line_and_left_as_it_is(path, text, 
     text = path.read_text() * has_begun + (text if has_begun is False else text.removesuffix("\n") + "\n")
     path.write_text(text)
     for take in (looked_at, lambda *names: opened(*names).__enter__()):
-        with pytest.raises(ValueError, match=r"not a line of a plan's ledger\. Move the file aside") as error:
+        with pytest.raises(ValueError, match=r"not a line of a plan's ledger: .+\. Move the file aside") as error:
             take(path, "plan-1")
         assert str(error.value).startswith(f"{path}:{1 + has_begun}: ")
     assert path.read_text() == text
+
+
+HOSTILE = [None, [], {}, "", "x" * 10_000, -1, 0, 1, True, 1e308, 10**18, 10**400, "5", "../a", [[[]]], {"a": [None]}]
+
+
+def of_two_runs(path):
+    """The lines of a ledger with all events."""
+    with opened(path, "plan-1") as ledger:
+        ledger.write("run_started", run_id="a", expected_sec=1.0, upper_sec=2.0)
+        ledger.charge(7.0)
+        ledger.write("run_ended", run_id="a", status="done", wall_sec=7.0, overhead=1.0, first_epoch=1.0, steady=5.0)
+        ledger.write("replanned", factors={"steady": 1.0}, run_ids=["b"])
+        ledger.write("run_started", run_id="b", expected_sec=1.0, upper_sec=2.0)
+        ledger.write("alive")
+        ledger.write("run_ended", run_id="b", status="crash", wall_sec=None, cost=0.5, is_outside=True)
+        ledger.write("refused", run_ids=["c"], left_sec=1.0)
+        ledger.write("ended", was_interrupted=False)
+    return path.read_bytes().splitlines(keepends=True)
+
+
+@pytest.mark.parametrize("hostile", HOSTILE, ids=lambda value: repr(value)[:20])
+def test_whatever_stands_in_a_line_it_is_read_or_named_with_its_line(path, hostile):
+    lines = of_two_runs(path)
+    used = looked_at(path, "plan-1").used_sec
+    for number, line in enumerate(lines, start=1):
+        values = json.loads(line)
+        for name in values:
+            spoiled = [*lines[: number - 1], json.dumps({**values, name: hostile}).encode() + b"\n", *lines[number:]]
+            path.write_bytes(b"".join(spoiled))
+            try:
+                ledger = looked_at(path, "plan-1")
+            except ValueError as error:
+                assert str(error).startswith(str(path))
+                assert len(str(error)) < 300 + len(str(path))
+            else:
+                assert abs(ledger.used_sec - used) < 1 or hostile == 10**18
+                assert name not in ("event", "status")
+
+
+def test_a_ledger_that_is_cut_anywhere_in_its_last_line_is_read_up_to_there(path):
+    lines = of_two_runs(path)
+    whole = b"".join(lines[:-1])
+    for size in range(len(lines[-1])):
+        path.write_bytes(whole + lines[-1][:size])
+        assert len(looked_at(path, "plan-1").lines) == len(lines) - 1
+        with opened(path, "plan-1") as ledger:
+            assert ledger.used_sec == pytest.approx(7, abs=0.5)
+        assert path.read_bytes().startswith(whole + b'{"event": "resumed"')
+
+
+def test_a_first_line_is_begun_anew_only_where_a_kill_may_have_cut_it(path):
+    first, *rest = of_two_runs(path)
+    for size in range(len(first)):
+        path.write_bytes(first[:size])
+        with opened(path, "plan-1"):
+            pass
+        assert events_of(path) == ["begun"]
+    for text in (b"".join([first, *rest]).replace(b"\n", b"\r"), b"".join([first, *rest]).replace(b"\n", b" ")):
+        path.write_bytes(text)  # all its line ends are lost: never cut off
+        with pytest.raises(ValueError, match=r"jsonl:1: not a line of a plan's ledger: it has no end"):
+            opened(path, "plan-1").__enter__()
+        assert path.read_bytes() == text
+
+
+@pytest.mark.parametrize("event", ["begun", "run_started", "run_ended"])
+def test_a_line_that_stands_twice_is_an_error(path, event):
+    lines = of_two_runs(path)
+    number = next(i for i, line in enumerate(lines) if f'"event": "{event}"'.encode() in line)
+    path.write_bytes(b"".join([*lines[: number + 1], lines[number], *lines[number + 1 :]]))
+    with pytest.raises(ValueError, match=f"jsonl:{number + 2}: not a line of a plan's ledger: "):
+        looked_at(path, "plan-1")
+
+
+def test_line_ends_of_windows_are_read(path):
+    path.write_bytes(b"".join(of_two_runs(path)).replace(b"\n", b"\r\n"))
+    with opened(path, "plan-1") as ledger:
+        assert ledger.used_sec == pytest.approx(7, abs=0.5)
+    assert events_of(path)[-1] == "resumed"
+
+
+def test_a_pipe_is_no_ledger_and_a_file_system_without_locks_is_named(path, monkeypatch):
+    path.parent.mkdir()
+    os.mkfifo(path)
+    with pytest.raises(OSError, match="a pipe or a device"):
+        opened(path, "plan-1").__enter__()
+    with pytest.raises(OSError, match="a pipe or a device"):
+        looked_at(path, "plan-1")
+    path.unlink()
+
+    def no_locks(descriptor, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("epochcast.locks.fcntl.flock", no_locks)
+    with pytest.raises(OSError, match=r"two processes could carry one plan out\. Copy the plan") as error:
+        opened(path, "plan-1").__enter__()
+    assert error.value.filename == str(path)
+
+
+def test_a_ledger_of_five_megabytes_is_read_at_once(path):
+    begin(path)
+    line = json.dumps({"event": "alive", "utc": "", "used_sec": 7.0}) + "\n"
+    path.write_text(path.read_text() + (5_000_000 // len(line)) * line)
+    assert looked_at(path, "plan-1").used_sec == pytest.approx(7, abs=5)
+    for text in (5_000_000 * "\n", 5_000_000 * "[", 5_000_000 * "a"):
+        path.write_text(text)
+        with pytest.raises(ValueError, match="jsonl:1: not a line of a plan's ledger"):
+            looked_at(path, "plan-1")
 
 
 def test_the_ledger_of_another_plan_is_refused_and_left_as_it_is(path):

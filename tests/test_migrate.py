@@ -311,7 +311,7 @@ def test_killed_at_any_moment_it_leaves_a_whole_table_and_goes_on_when_begun_aga
 
 
 APPENDER = """
-import sys, time
+import dataclasses, sys, time
 from pathlib import Path
 from epochcast import tables
 from epochcast.schema import RunRecord
@@ -324,7 +324,7 @@ sys.stdin.readline()
 n, start = 0, time.monotonic()
 while n < 50 and time.monotonic() - start < 30:
     try:
-        append_row(path, row)
+        append_row(path, dataclasses.replace(row, run_id=f"new-{n}"))
         n += 1
         print("appended", flush=True)
     except ValueError as error:
@@ -347,7 +347,7 @@ def test_a_process_that_appends_meanwhile_loses_no_row(runs, tmp_path):
     n_appended = told.count("appended")
     assert n_appended == 50
     records = read_table(runs, RunRecord)
-    assert [record.run_id for record in records] == [f"r{i}" for i in range(5)] + ["new"] * n_appended
+    assert [record.run_id for record in records] == [f"r{i}" for i in range(5)] + [f"new-{n}" for n in range(50)]
     assert cells_of(runs.with_name("runs.csv.schema1")) == old
 
 

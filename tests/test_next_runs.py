@@ -15,7 +15,8 @@ from rows import BOX, agg_row, assert_one_clear_error, plausible_sec, run_row
 
 from aggregate.runs_agg import aggregate
 from collect import run_grid
-from collect.grid import read_configs
+from collect.config_lists import read_configs, read_specs
+from collect.grid import spec_under
 from epochcast.assumptions import assumption
 from epochcast.cells import columns
 from epochcast.paths import CODE_ROOT, pretrained_dir
@@ -23,7 +24,7 @@ from epochcast.schema import AggRow, Conditions, RunConfig, RunRecord, RunSpec
 from epochcast.tables import read_runs, write_table
 from model.design import DEFAULT_GRID, next_indices
 from model.fitting import PHYSICS, fit_time_models
-from model.next_runs import main, measured_costs, plan_next, training_sec
+from model.next_runs import NextRun, configs_csv, main, measured_costs, plan_next, training_sec
 from model.time_model import Table
 
 SMALL = ["--depth", "2:3", "--base_filters", "16,32", "--batch_size", "64:256:x2"]  # twelve configurations
@@ -65,7 +66,7 @@ def answer_of(capsys, *flags):
 
 
 def specs_of(home):
-    return read_configs(home / "results" / "next_runs.csv", RunSpec())
+    return read_specs(home / "results" / "next_runs.csv", RunSpec())
 
 
 # --- from nothing ----------------------------------------------------------------------------------------------------
@@ -282,7 +283,7 @@ def test_one_json_object_holds_what_the_file_holds_and_the_library_agrees(home, 
     out = home / "elsewhere" / "configs.csv"
     answer = answer_of(capsys, *SMALL, "--n", 4, *table_of(home, rows), "--out", out)
     assert answer["out"] == str(out)
-    written = [spec.config for spec in read_configs(out, RunSpec())]
+    written = [spec.config for spec in read_specs(out, RunSpec())]
     assert [RunConfig(r["depth"], r["base_filters"], r["batch_size"]) for r in answer["runs"]] == written
     assert answer["total_sec"] == pytest.approx(sum(run["expected_sec"] for run in answer["runs"]), rel=1e-12)
     runs, source = plan_next(rows, SMALL_GRID, 4, None)
@@ -290,6 +291,24 @@ def test_one_json_object_holds_what_the_file_holds_and_the_library_agrees(home, 
     assert [(r["by"], r["expected_sec"]) for r in answer["runs"]] == [(run.by, run.expected_sec) for run in runs]
     assert source == answer["seconds_from"]
     assert not (home / "results").exists()
+
+
+@pytest.mark.parametrize("epochs", [None, 7])
+@pytest.mark.parametrize(
+    "conditions",
+    [
+        Conditions(),
+        Conditions(device_name="AMD EPYC 9B14 (2 cores)", pipeline="arrays", dataset="synthetic", train_n=1000),
+        Conditions(precision="mixed_float16", jit_compile="on", steps_per_execution=10, window_steps=20),
+    ],
+)
+def test_what_was_written_is_read_again_by_the_one_reader(tmp_path, conditions, epochs):
+    runs = [NextRun(config, "D-optimal", 1.0) for config in SMALL_GRID[:5]]
+    path = tmp_path / "next_runs.csv"
+    path.write_text(configs_csv(runs, epochs, conditions))
+    expected = [spec_under(run.config, epochs, conditions, in_windows=True) for run in runs]
+    assert read_specs(path, RunSpec()) == expected
+    assert read_configs(path) == [run.config for run in runs]
 
 
 def test_the_same_question_has_the_same_file(home, capsys):
@@ -371,7 +390,7 @@ def test_what_the_measured_rows_leave_open_is_decided_by_the_grids_flags(home, c
     path = home / "results" / "next_runs.csv"
     assert path.read_text().splitlines()[0] == "depth,base_filters,batch_size"
     asked = RunSpec(pipeline="device", precision="mixed_bfloat16", train_n=512)
-    assert {(s.pipeline, s.precision, s.train_n) for s in read_configs(path, asked)} == {
+    assert {(s.pipeline, s.precision, s.train_n) for s in read_specs(path, asked)} == {
         ("device", "mixed_bfloat16", 512)
     }
 

@@ -45,7 +45,7 @@ def test_the_parts_of_the_runs_follow_each_other_without_gap_from_the_start_to_t
     assert bars[0][0] == 0
     ends = np.cumsum([width for _, width in bars])
     assert [x for x, _ in bars[1:]] == pytest.approx(ends[:-1].tolist())
-    assert ends[-1] == pytest.approx(plan.total_sec)  # in seconds
+    assert ends[-1] == pytest.approx(plan.total_sec, abs=1e-3 * len(plan.chosen))  # in seconds
     axes = figure.axes[0]
     labels = axes.get_legend_handles_labels()[1]
     assert labels.count("overhead") == labels.count("budget") == 1

@@ -7,16 +7,17 @@ import hashlib
 import pytest
 
 from aggregate.runs_agg import aggregate
+from collect.config_lists import read_configs
 from epochcast.paths import pretrained_dir
 from epochcast.schema import RunConfig
 from epochcast.tables import read_runs
 from model.card import card_path, markdown, markdown_path
-from model.cross_validation import read_config_list, rows_sha256
+from model.cross_validation import rows_sha256
 from model.order import order_violations
 from model.predictor import load_model
 
 PATH = pretrained_dir() / "a100.keras"
-HELD_OUT = read_config_list(pretrained_dir() / "a100_held_out.csv")
+HELD_OUT = read_configs(pretrained_dir() / "a100_held_out.csv")
 NOISY = RunConfig(2, 16, 160)  # measured 6 % above the line through its neighbours in batch size
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -16,16 +17,20 @@ from pathlib import Path
 import pytest
 from light_child import command, environment, is_alive, isolate, main_with_child, starts, wait_for
 from plans import light_run, priced, row_of, write_plan
-from rows import BOX, assert_one_clear_error
+from rows import BOX, assert_one_clear_error, random_runs
 
 from collect.recover import recover
-from collect.runner import RunRefusedError, run
+from collect.runner import RunExistsError, RunRefusedError, run
 from epochcast.paths import failures_csv
 from epochcast.schema import Conditions, FailureRecord, RunRecord
 from epochcast.tables import append_row, read_table
+from planner import ledger as ledger_module
 from planner import run_plan
-from planner.budget import KWH, Budget
+from planner.budget import KWH, SECONDS, UNITS, Budget
+from planner.course import Actual, Course
 from planner.ledger import opened
+from planner.plan import make_plan
+from planner.plan_file import read_plan
 from planner.run_plan import carry_out, expect
 
 PREPARED = """
@@ -142,6 +147,98 @@ def entries(result):
     return [(entry.run.candidate.config.batch_size, entry.status) for entry in result.entries]
 
 
+class KilledError(BaseException):
+    """The process is gone: nothing of ours catches it."""
+
+
+class Mortal:
+    """Runs of a plan without a process, on a clock of their own, killed at the n-th thing that they do to a disk."""
+
+    def __init__(self, monkeypatch, plan, runs, at, when):
+        self.plan, self.runs, self.at, self.when = plan, runs, at, when
+        self.now, self.n, self.measured = 0.0, 0, []
+        self.by_id = {run.planned.run_id: run for run in (*plan.chosen, *plan.left_out)}
+        append = ledger_module._append
+        monkeypatch.setattr(time, "monotonic", lambda: self.now)
+        monkeypatch.setattr("collect.turns.run", self.run)
+        monkeypatch.setattr(
+            ledger_module,
+            "_append",
+            lambda descriptor, data, *how: self.do(
+                lambda: append(descriptor, data, *how), lambda: os.write(descriptor, data[: len(data) // 2])
+            ),
+        )
+
+    def do(self, whole, half=lambda: None):
+        self.n += 1
+        if self.n > self.at:
+            raise KilledError
+        if self.n == self.at:
+            {"before": lambda: None, "torn": half, "after": whole}[self.when]()
+            raise KilledError
+        whole()
+
+    def run(self, spec, *, run_id, grid_id, **how):
+        if any(row.run_id == run_id for row in read_table(self.runs, RunRecord)):
+            raise RunExistsError
+        self.now += 10.0
+        row = dataclasses.replace(row_of(self.by_id[run_id], 10.0), grid_id=grid_id)
+        self.do(lambda: (append_row(self.runs, row), self.measured.append(run_id)))
+        return row
+
+
+@pytest.mark.parametrize("when", ["before", "torn", "after"])
+@pytest.mark.parametrize("unit", [SECONDS, KWH])
+def test_wherever_a_plan_is_killed_no_run_is_measured_twice_and_no_time_lost_or_doubled(
+    tmp_path, monkeypatch, unit, when
+):
+    for at in range(1, 9):
+        folder = tmp_path / f"{at}"
+        folder.mkdir()
+        runs = [light_run(16, 10.0), light_run(32, 10.0)]
+        runs = runs if unit == SECONDS else priced(runs)
+        plan = write_plan(folder / "plan.json", runs, budget=Budget(100 * sum(c.cost for c in runs), unit))
+        with monkeypatch.context() as patch:
+            mortal = Mortal(patch, plan, folder / "runs.csv", at, when)
+            with contextlib.suppress(KilledError):
+                carry_out(plan, runs=mortal.runs, log_dir=folder / "logs")
+            n_done_to_disks = mortal.n
+            mortal.at, mortal.n = 10**9, 0
+            result = carry_out(plan, runs=mortal.runs, log_dir=folder / "logs")
+            again = carry_out(plan, runs=mortal.runs, log_dir=folder / "logs")
+        assert n_done_to_disks >= at  # it was killed there: 8 things are done in all
+        assert sorted(mortal.measured) == sorted(run.planned.run_id for run in plan.chosen)
+        assert result.n_done == again.n_done == 2
+        each = runs[0].cost
+        assert result.used == pytest.approx(2 * each, rel=1e-3)
+        assert again.used == pytest.approx(2 * each, rel=1e-3)
+
+
+def test_two_copies_of_a_plan_share_a_table_without_a_run_done_twice(tmp_path, monkeypatch):
+    runs = [light_run(16, 10.0), light_run(32, 10.0)]
+    plan = write_plan(tmp_path / "a.json", runs, budget_sec=100.0)
+    (tmp_path / "b.json").write_bytes((tmp_path / "a.json").read_bytes())
+    mortal = Mortal(monkeypatch, plan, tmp_path / "runs.csv", 10**9, "before")
+    first = carry_out(plan, runs=mortal.runs, log_dir=tmp_path / "logs")
+    second = carry_out(read_plan(tmp_path / "b.json"), runs=mortal.runs, log_dir=tmp_path / "logs")
+    assert len(mortal.measured) == 2
+    assert (first.n_done, second.n_done) == (2, 2)
+    assert first.used == pytest.approx(20.0)
+    assert second.used == pytest.approx(20.0)
+
+
+def test_a_table_that_has_vanished_meanwhile_is_named_and_nothing_is_measured_again(tmp_path, monkeypatch):
+    plan = write_plan(tmp_path / "plan.json", [light_run(16, 10.0), light_run(32, 10.0)], budget_sec=100.0)
+    mortal = Mortal(monkeypatch, plan, tmp_path / "runs.csv", 10**9, "before")
+    carry_out(plan, runs=mortal.runs, log_dir=tmp_path / "logs")
+    mortal.runs.unlink()
+    with pytest.raises(
+        ValueError, match=r"runs.csv has no row of .*, which is done by .*\. Name the table that has it"
+    ):
+        carry_out(plan, runs=mortal.runs, log_dir=tmp_path / "logs")
+    assert len(mortal.measured) == 2
+
+
 # --- within the budget ------------------------------------------------------------------------------------------------
 
 
@@ -194,6 +291,29 @@ def test_a_run_that_would_break_the_budget_is_not_started_and_smaller_ones_still
     assert entries(result) == [(16, "done"), (64, "done"), (32, "not started")]
     (refused,) = bench.told("refused")
     assert refused["run_ids"] == [bench.saved.chosen[1].planned.run_id]
+
+
+def test_a_plan_whose_total_is_its_budget_is_carried_out_to_its_last_run(bench):
+    bench.saved = write_plan(bench.path, [light_run(16, 2.0)], budget_sec=2.0)
+    assert [e.start is not None for e in expect(bench.saved, bench.runs)[1]] == [True]
+    assert bench.carry_out("ok", is_hard=True).n_done == 0  # it would be ended before it is done
+    assert bench.carry_out("ok").n_done == 1
+
+
+@pytest.mark.parametrize("unit", UNITS.values())
+@pytest.mark.parametrize("replans", [False, True])
+def test_where_all_goes_as_planned_every_run_of_such_a_plan_is_started(tmp_path, unit, replans):
+    for seed in range(20):
+        runs = random_runs(seed)
+        runs = runs if unit == SECONDS else priced(runs, seed)
+        plan = make_plan(runs, Budget(0.7 * sum(c.cost for c in runs), unit), "count")
+        saved = write_plan(tmp_path / "plan.json", plan.chosen, plan.left_out, budget=Budget(plan.cost, unit))
+        course, used = Course(saved, replans), 0.0
+        while (run := course.next_run(saved.budget.amount - used)) is not None:
+            used += run.candidate.cost
+            took = [getattr(run.candidate, part).value for part in ("overhead", "first_epoch", "steady")]
+            course.finish(run, Actual(*took))
+        assert len(course.finished) == len(plan.chosen)
 
 
 def test_a_run_that_takes_longer_than_the_budget_is_finished_and_the_rest_not_started(bench):
