@@ -185,7 +185,7 @@ def read_header(line: str, file: str) -> tuple[list[str], list[Finding]]:
     except ValueError as error:
         return [], [Finding("header", file, 1, None, None, f"not a CSV table: {error}", expected)]
     if newer := newer_columns(names, RunRecord):
-        fault: str | None = f"a newer schema: unknown column {', '.join(newer)}"
+        fault: str | None = f"a newer schema: unknown column {', '.join(newer[:MOST_SHOWN])}"
     else:
         fault = header_fault(names, line, RunRecord)
     if fault is None:

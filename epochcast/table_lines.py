@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import difflib
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from epochcast.files import decode_text
 from epochcast.schema import PUBLISHED_AGG_COLUMNS, PUBLISHED_RUN_COLUMNS, AggRow, NewerSchemaError, RunRecord
 
 CR_ALONE = "lines end in CR alone, or a cell holds one: save the file with LF line ends"
+MOST_NAMED = 5  # columns in a message: a file that is no table may have a million
+LONGEST_NAME = 60
 NOT_UTF8 = "not UTF-8 text"
 OPEN_QUOTE = "a quote is left open: a row is one line"
 _PUBLISHED_COLUMNS = {RunRecord: PUBLISHED_RUN_COLUMNS, AggRow: PUBLISHED_AGG_COLUMNS}
@@ -78,7 +81,7 @@ def header_of(path: Path, line: str, kind: type[Any]) -> list[str]:
         return header
     if newer := newer_columns(header, kind):
         raise NewerSchemaError(
-            f"{path}:1: a newer schema: this version does not know column {', '.join(newer)}. "
+            f"{path}:1: a newer schema: this version does not know column {_some(newer)}. "
             "Update Epochcast, or use another file."
         )
     if (fault := header_fault(header, line, kind)) is not None:
@@ -88,6 +91,12 @@ def header_of(path: Path, line: str, kind: type[Any]) -> list[str]:
             f"Expected {','.join(wanted[:least])}" + ("" if least == len(wanted) else ",... in this order.")
         )
     return header
+
+
+def _some(names: Sequence[str]) -> str:
+    """Names in a message: the first of many."""
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return ", ".join(name[:LONGEST_NAME] for name in names[:MOST_NAMED]) + more
 
 
 def newer_columns(header: Sequence[str], kind: type[Any]) -> list[str]:
@@ -108,16 +117,19 @@ def header_fault(header: Sequence[str], line: str, kind: type[Any]) -> str | Non
     for separator, name in _SEPARATORS.items():
         if len({cell.strip(' "\r\n') for cell in line.split(separator)}.intersection(wanted)) > 1:
             return f"the columns are separated by {name}, expected ','"
+    counts = Counter(header)
     faults = []
-    for name in header:
-        if name not in wanted:
-            close = difflib.get_close_matches(name, wanted, n=1)
-            faults.append(f"unknown column {shown(name)}" + (f" (did you mean {close[0]!r}?)" if close else ""))
-    missing = [name for name in wanted[: max(least, len(header))] if name not in header]
+    unknown = [name for name in header if name not in wanted]
+    for name in unknown[:MOST_NAMED]:
+        close = difflib.get_close_matches(name[:LONGEST_NAME], wanted, n=1)
+        faults.append(f"unknown column {shown(name)}" + (f" (did you mean {close[0]!r}?)" if close else ""))
+    if len(unknown) > MOST_NAMED:
+        faults.append(f"{len(unknown) - MOST_NAMED} more unknown columns")
+    missing = [name for name in wanted[: max(least, len(header))] if name not in counts]
     if missing:
         faults.append(f"missing column{'s' if len(missing) > 1 else ''} {', '.join(missing)}")
-    if doubled := sorted({name for name in header if list(header).count(name) > 1}):
-        faults.append(f"column {', '.join(doubled)} stands twice")
+    if doubled := sorted(name for name, n in counts.items() if n > 1):
+        faults.append(f"column {_some(doubled)} stands twice")
     return "; ".join(faults) or "the columns are in another order"
 
 
