@@ -205,11 +205,12 @@ def _listed(data: bytes, is_json: bool) -> Listed:
         twice = twice_named(data)
         return list(enumerate(json.loads(data), start=1)) if twice is None else f"a list with {twice!r} twice was taken"
     lines = LINE_ENDS.split(data.decode("utf-8-sig"))
-    header = cells_of(lines[0]) or []
+    first = next((number for number, line in enumerate(lines) if not is_blank(line)), 0)
+    header = cells_of(lines[first]) or []
     if len(set(header)) < len(header):
         return f"column {Counter(header).most_common(1)[0][0]!r} stands twice, and was taken"
     rows = []
-    for number, line in enumerate(lines[1:], start=2):
+    for number, line in enumerate(lines[first + 1 :], start=first + 2):
         if is_blank(line):
             continue
         if len(cells := cells_of(line) or []) != len(header):
