@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -65,6 +66,7 @@ def wide_flop(record: LayerRecord) -> int:
     return replace(record, has_input_gradient=True).train_flop if record.trainable_params else record.train_flop
 
 
+@functools.lru_cache(maxsize=1 << 14)  # the folds of a fit ask for the same again and again
 def work_of(config: RunConfig, images: int) -> Work:
     """The work of one configuration of the CNN."""
     return work_of_layers(layer_records(config.depth, config.base_filters), config.batch_size, images)

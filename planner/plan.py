@@ -26,6 +26,7 @@ class NothingFitsError(ValueError):
     """No run, or not all that must be done, keeps the budget, or none that does is worth anything."""
 
 
+MOST_FOR_INFO = 5_000  # their distances, pair by pair, take 200 MB
 EXACT, SINGLE, GREEDY = "exact", "single", "greedy"
 
 
@@ -281,6 +282,11 @@ def _most_informative(
     determinant of the first runs is submodular, the variance reduction after them only nearly.
     """
     pool = [*must, *candidates]
+    if (n := len(pool) + len(knowledge.measured)) > MOST_FOR_INFO:
+        raise ValueError(
+            f"info compares each configuration with every other: {n:,}, candidates and measured ones, are too many. "
+            f"At most {MOST_FOR_INFO:,} are taken; choose another --value."
+        )
     known = [config for config in dict.fromkeys(knowledge.measured) if config not in {c.config for c in pool}]
     measured = set(knowledge.measured)
     configs = [*(c.config for c in pool), *known]

@@ -22,7 +22,7 @@ from epochcast.validation import is_whole
 from planner.budget import SECONDS, UNITS, BoardShare, Budget, Price, Unit
 from planner.candidates import Candidate
 from planner.margin import Margin
-from planner.plan import NOTHING_KNOWN, Knowledge, Plan
+from planner.plan import MOST_FOR_INFO, NOTHING_KNOWN, Knowledge, Plan
 from planner.worth import SUMS, VALUES
 
 PLAN_SCHEMA_VERSION = 3
@@ -239,6 +239,8 @@ def _plan_of(path: Path, values: Mapping[str, Any]) -> SavedPlan:
         ),
         conditions=_conditions(values["conditions"]),
     )
+    if plan.value == "info" and len(plan.knowledge.measured) > MOST_FOR_INFO:
+        raise ValueError(f"measured holds {len(plan.knowledge.measured):,} configurations, at most {MOST_FOR_INFO:,}")
     ids = [run.planned.run_id for run in (*plan.chosen, *plan.left_out)]
     if len(set(ids)) < len(ids):
         raise ValueError("two runs have the same run_id")

@@ -28,6 +28,7 @@ from planner.worth import Wishes, choose_value, select
 
 DEFAULT_CONFIDENCE = 0.9
 MAX_CANDIDATES = 2_000  # all of them stand in plan.json, for planning again
+MAX_ROWS = 5_000  # years of measuring; laws are fitted to them
 MAX_RUNS = 20_000  # so do all repeats
 MOST = 1e12  # of a budget, a cost or a value in its unit: 30,000 years, and still safe to add and multiply
 
@@ -99,6 +100,11 @@ def plan_budget(request: Request) -> Answer:
     rows: list[AggRow] = []
     if (table := load_agg_if_any(request.runs_agg, request.is_frozen)) is not None:
         rows = one_set_of_conditions(table.rows, request.conditions)
+        if len(rows) > MAX_ROWS:
+            raise ValueError(
+                f"{table.path}: {len(rows):,} configurations of one set of conditions: at most {MAX_ROWS:,} are "
+                "planned from. Plan from a part of the table."
+            )
         notes.append(f"{len(rows)} measured configurations in {table.path} ({table.origin})")
         sources["table"] = source_of(table.path, sha256_of(table.path) if table.path.exists() else None)
         device, box = rows[0].device_name, box_device_name()
@@ -166,6 +172,11 @@ def _require_buildable(configs: Iterable[RunConfig]) -> None:
 
 def _require_countable(candidates: Sequence[Candidate], unit: Unit) -> None:
     """Raise a ValueError where there are too many runs, or one costs or is worth what can't be added."""
+    if len(candidates) > MAX_CANDIDATES:
+        raise ValueError(
+            f"{len(candidates):,} candidates: at most {MAX_CANDIDATES:,} are taken. Leave some out: --exclude, "
+            "--min_acc, --max_params, --exclude_measured, or name some."
+        )
     if (n := sum(c.repeats for c in candidates)) > MAX_RUNS:
         raise ValueError(
             f"{n:,} runs to choose from: at most {MAX_RUNS:,} are taken. Lower --repeats, or shorten a list."

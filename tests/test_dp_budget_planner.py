@@ -11,7 +11,7 @@ import shlex
 
 import pytest
 from PIL import Image
-from rows import agg_row, assert_one_clear_error
+from rows import agg_row, assert_one_clear_error, random_runs
 
 from collect.run_one import parse
 from epochcast.cli import range_text
@@ -24,6 +24,7 @@ from epochcast.tables import check_appendable, write_table
 from planner import request
 from planner.budget import KGCO2, Budget
 from planner.dp_budget_planner import main
+from planner.plan import make_plan
 from planner.plan_file import read_plan
 from planner.plan_flags import DEFAULT_EPOCHS
 
@@ -659,3 +660,18 @@ def test_a_budget_of_the_total_that_was_printed_gives_the_same_plan(table, capsy
     assert batches(again) == batches(first)
     assert again["upper_sec"] <= first["upper_sec"]
     assert again["is_proven_optimal"]
+
+
+def test_more_candidates_than_can_be_compared_are_one_clear_error(table, capsys, monkeypatch):
+    monkeypatch.setattr("planner.request.MAX_CANDIDATES", 2)
+    flags = ["--budget_sec", "600", "--epochs", "10", "--runs_agg", str(table)]
+    assert main(flags) == 1
+    assert_one_clear_error(capsys.readouterr(), "3 candidates: at most 2 are taken. Leave some out: --exclude")
+    assert main([*flags, "--exclude", "batch_size=64"]) == 0
+    capsys.readouterr()
+    monkeypatch.setattr("planner.request.MAX_ROWS", 2)
+    assert main(flags) == 1
+    assert_one_clear_error(capsys.readouterr(), "table.csv: 3 configurations of one set of conditions: at most 2 are")
+    monkeypatch.setattr("planner.plan.MOST_FOR_INFO", 3)
+    with pytest.raises(ValueError, match="info compares each configuration with every other: 4, "):
+        make_plan(random_runs(1, n=4), Budget(100.0), "info")

@@ -189,9 +189,9 @@ def test_an_edited_card_that_is_taken_is_caught(a_box, monkeypatch):
 
 
 def test_lists_and_plans_that_are_read_leniently_are_caught(a_box, monkeypatch):
-    true = plans.read_configs
+    true = plans.read_specs
     lenient = lambda path, defaults: true(path, defaults)[:-1]  # noqa: E731  # a run that was listed is lost
-    assert "silent" in planted(monkeypatch, a_box, plans, "read_configs", lenient, "configs", range(30))
+    assert "silent" in planted(monkeypatch, a_box, plans, "read_specs", lenient, "configs", range(30))
 
 
 def test_epochs_that_are_lost_are_caught(a_box, monkeypatch):
@@ -215,6 +215,8 @@ def test_timed_epochs_are_those_before_the_first_odd_word():
     assert events.timed(whole) == ([0.0006, 0.0003, 0.0003, 0.0003],) * 2
     odd = b"\n".join([*lines[:3], b"not JSON", *lines[3:]]) + b"\n"
     assert events.timed(odd) == ([0.0006, 0.0003], [0.0006, 0.0003, 0.0003, 0.0003])
+    assert events.timed(b"\n".join(lines[1:]) + b"\n") == ([], [0.0006, 0.0003, 0.0003, 0.0003])  # never started
+    assert events.timed(b"\n".join([*lines, lines[1]]) + b"\n")[0] == [0.0006, 0.0003, 0.0003, 0.0003]  # after its end
 
 
 # --- the harness itself ----------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from typing import Any
 
 from plans import light_run, priced, row_of, write_plan
 
-from aggregate.agg_table import source_file_of, write_agg
+from aggregate.agg_source import source_file_of, write_agg
 from epochcast.cells import format_rows, header_line
 from epochcast.paths import CODE_ROOT, pretrained_dir
 from epochcast.schema import (

@@ -47,6 +47,8 @@ def attempt(kind: str, number: int, seed: int, box: Box, judge: Judge) -> Result
         asked = f": {shlex.join(call.argv)[:300]}" if kind == "flags" and call.argv is not None else ""
         result.faults += [(column, call.name, text + asked) for column, text in verdict.faults]
         result.peak_bytes = max(result.peak_bytes, peak_bytes())
+        if any(column == "hang" for column, _ in verdict.faults):
+            break  # the other calls would hang as well
     if changed := changed_around(box, before):
         result.faults.append(("outside", "afterwards", "; ".join(changed)[:300]))
     if result.faults:

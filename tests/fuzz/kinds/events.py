@@ -26,6 +26,7 @@ SCRIPT = Path(__file__).parents[1] / "script_child.py"
 PROGRAMS = frozenset({"git", Path(sys.executable).name})
 SPEC = RunSpec(depth=1, base_filters=2, batch_size=64, train_n=1000, dataset="synthetic", epochs=4)
 RUN_ID = "odd-r1"
+LEAST_SEC, MOST_SEC = 1e-6, 0.005  # of a sound epoch: a child lives longer than that
 KINDS = ("started", "idle", "epoch", "done", "failed", "refused")
 Event = dict[str, Any]
 
@@ -128,29 +129,34 @@ def _mutated(draw: Random, line: bytes) -> bytes:
 
 
 def timed(data: bytes) -> tuple[list[float], list[float]]:
-    """Seconds of the epochs before the first odd word, which must be kept, and all that may be."""
+    """Seconds of the epochs before the first odd word, which must be kept, and all that may be.
+
+    A run says `started` once, then its epochs, then one last word; whatever else stands there is odd.
+    """
     must: list[float] = []
     may: list[float] = []
-    is_sound = True
+    is_sound, has_started, has_ended = True, False, False
     *lines, last = data.split(b"\n")
     for line in [*lines, *([last] if last else [])]:
         event, sec = _event(line), _seconds(_event(line, is_strict=False))
         kind = event.get("event") if event is not None else None
-        has_sec = sec is not None
         if sec is not None:
             may.append(sec)
-        is_sound &= event is not None and kind in KINDS and line is not last and _is_plain(event)
+        is_next = not has_ended and (kind != "started" if has_started else kind in ("started", "refused", "failed"))
+        is_sound &= event is not None and kind in KINDS and line is not last and is_next and _is_plain(event)
+        is_sound &= kind != "epoch" or (sec is not None and LEAST_SEC <= sec <= MOST_SEC)
         if is_sound and sec is not None:
             must.append(sec)
-        is_sound &= kind != "epoch" or has_sec
+        has_started |= kind == "started"
+        has_ended |= kind in ("done", "failed", "refused")
     return must, may
 
 
 def _seconds(event: Event | None) -> float | None:
-    """The seconds of an epoch as they may be: no more than the child lives; None for anything else."""
+    """The seconds of an epoch, a finite number above 0; None for anything else."""
     sec = event.get("sec") if event is not None and event.get("event") == "epoch" else None
     is_number = isinstance(sec, int | float) and not isinstance(sec, bool)
-    return float(sec) if is_number and 0 < sec < 0.005 else None  # type: ignore[arg-type, operator]  # a number
+    return float(sec) if is_number and 0 < sec < 1e308 else None  # type: ignore[arg-type, operator]  # a number
 
 
 def _event(line: bytes, is_strict: bool = True) -> Event | None:
@@ -168,7 +174,9 @@ def _event(line: bytes, is_strict: bool = True) -> Event | None:
 
 
 def _is_plain(event: Event) -> bool:
-    """Whether an event has what its kind has when all is well; values aside but for edges and logs."""
+    """Whether an event says what its kind says when all is well."""
+    if event["event"] == "started":
+        return event == sound_events()[0]
     if event["event"] in ("epoch", "idle"):
         edges = event.get("edges")
         are_times = isinstance(edges, list) and len(edges) == 2 and all(type(edge) is float for edge in edges)
@@ -184,7 +192,9 @@ def _outcome_faults(outcome: RunRecord | FailureRecord, data: bytes, is_sound: b
         found.append(f"{len(must)} epochs were timed, {len(times)} are in the {type(outcome).__name__}")
     rest = iter(may)
     if not all(sec in rest for sec in times):
-        found.append(f"an epoch that nobody timed, or longer than the process lived: {times}")
+        found.append(f"an epoch that nobody timed: {times}")
+    if isinstance(outcome, RunRecord) and max(times) > MOST_SEC:
+        found.append(f"an epoch longer than the process lived, in a row of a sound run: {times}")
     if is_sound and not isinstance(outcome, RunRecord):
         found.append(f"a sound run ended as {outcome.status}: {outcome.message[:100]}")
     return found

@@ -11,7 +11,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from collect.grid import read_configs
+from collect.config_lists import read_configs, read_specs
 from collect.recover import Recovery, recover
 from epochcast.schema import RunConfig, RunRecord, RunSpec
 from epochcast.tables import read_table
@@ -21,7 +21,6 @@ from fuzz.json_mutate import mutate_json_file, mutate_json_lines, twice_named
 from fuzz.mutate import mutate_table, put
 from fuzz.oracles import Call, Heard
 from fuzz.samples import PLAN_ID, TABLE, samples
-from model.cross_validation import read_config_list
 from planner.ledger import Ledger, looked_at
 from planner.plan_file import SavedPlan, ledger_of, read_plan
 
@@ -184,12 +183,12 @@ def configs(draw: Random, box: Box) -> Iterator[Call]:
     def check(specs: Any, heard: Heard) -> list[str]:
         return [] if data is None else _list_faults(_listed(data, is_json), specs, heard.text)
 
-    yield Call("read_configs", lambda: read_configs(path, RunSpec()), check, named=(path,))
+    yield Call("read_specs", lambda: read_specs(path, RunSpec()), check, named=(path,))
     if is_json:
         yield box.command("grid", "--configs", path, "--dry_run", "--runs", box.path("runs.csv"))
         return
 
-    yield Call("read_config_list", lambda: read_config_list(path), check, named=(path,))
+    yield Call("read_configs", lambda: read_configs(path), check, named=(path,))
     agg = box.write("runs_agg.csv", samples().agg)
     if draw.random() < 0.5:
         yield box.command("plan", "--budget", "1h", "--candidates", path, "--runs_agg", agg, "--json")

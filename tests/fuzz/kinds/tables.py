@@ -8,7 +8,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from aggregate.agg_table import AggTable, load_agg, source_file_of, write_agg
+from aggregate.agg_source import source_file_of, write_agg
+from aggregate.agg_table import AggTable, load_agg
 from epochcast.schema import AggRow, Exclusion, FailureRecord, RunRecord
 from epochcast.tables import RunTable, append_row, check_appendable, read_runs, read_table
 from fuzz.box import Box
