@@ -225,5 +225,7 @@ def _read_npz(stream: IO[bytes], origin: str) -> Dataset:
     try:
         arrays = read_arrays(stream)
     except ValueError as error:
-        raise ValueError(f"{origin}: the .npz cannot be read ({error}). Copy or make it again.") from error
+        raise ValueError(
+            f"{origin}: the .npz cannot be read ({error}). Copy it again, or make it by numpy.savez."
+        ) from error
     return make_dataset("cifar10_npz", arrays, origin)

@@ -19,8 +19,12 @@ MOST_AT_ONCE = 4 * MIB  # tarfile reads a header of any size at once; the conten
 COMPRESSIONS = {b"\x1f\x8b": gzip.open, b"\xfd7zXZ\x00": lzma.open, b"BZh": bz2.open}  # by a file's first bytes
 
 
+class _TooMuchError(ValueError):
+    """More is unpacked than a bound."""
+
+
 class _Bounded(io.RawIOBase):
-    """A stream that ends in a ValueError where more is unpacked than a bound."""
+    """A stream that ends in an error where more is unpacked than a bound."""
 
     def __init__(self, stream: IO[bytes], most: int) -> None:
         self._stream = stream
@@ -42,7 +46,7 @@ class _Bounded(io.RawIOBase):
 
     def _check(self, offset: int) -> None:
         if offset > self._most + tarfile.RECORDSIZE:  # tars end in up to a record of nothing
-            raise ValueError(f"it unpacks to more than {self._most // MIB} MiB")
+            raise _TooMuchError(f"it unpacks to more than {self._most // MIB} MiB")
 
 
 def _open(stream: IO[bytes], most: int) -> tarfile.TarFile:
@@ -83,8 +87,10 @@ def read_tar(path: Path, is_useful: Callable[[PurePosixPath], bool]) -> dict[str
                 if is_useful(name):
                     total += member.size  # also of a sparse file, whose holes stand nowhere
                     if total > most:
-                        raise ValueError(f"it unpacks to more than {most // MIB} MiB")
+                        raise _TooMuchError(f"it unpacks to more than {most // MIB} MiB")
                     files[name.as_posix()] = _content(tar, member)
+    except _TooMuchError as error:
+        raise ValueError(f"{path}: {error}. If it is yours, unpack it and name the folder.") from None
     except Exception as error:  # tarfile and the compressions raise many kinds
         reason = str(error) or type(error).__name__
         raise ValueError(f"{path}: the archive is broken ({reason}). Delete it, then fetch it again.") from error
