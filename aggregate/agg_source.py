@@ -27,6 +27,7 @@ from epochcast.tables import RunTable, locked, parse_runs, table_bytes
 
 logger = logging.getLogger(__name__)
 
+LONGEST_PATH = 4096  # characters; PATH_MAX of Linux
 MOST_READS = 100  # of a pair that others replace meanwhile
 
 
@@ -85,7 +86,7 @@ class SourceRecord:
         except ValueError as error:
             raise _no_record(file, path, str(error).removeprefix(f"{file.absolute()}: ")) from None
         source = values.get("source") if isinstance(values, dict) else None
-        if not (isinstance(source, str) and source and "\0" not in source):
+        if not (isinstance(source, str) and 0 < len(source) <= LONGEST_PATH and "\0" not in source):
             raise _no_record(file, path, "it names no source")
         hashes = {name: values.get(name) for name in ("runs_sha256", "excluded_sha256")}
         return cls(path.parent / source, hashes, values.get("agg_sha256"), values.get("replaces"))

@@ -21,6 +21,7 @@ from epochcast.cli import json_line, make_parser, matches, path_flag, print_home
 from epochcast.guard import describe_error
 from epochcast.paths import runs_agg_csv, runs_csv
 from epochcast.schema import AggRow, Conditions
+from epochcast.table_lines import cells_of, decode_table, lines_of
 from epochcast.tables import parse_table, read_runs
 
 logger = logging.getLogger(__name__)
@@ -121,19 +122,20 @@ def _rows_of(path: Path, data: bytes) -> list[AggRow]:
     rows = parse_table(path, data, AggRow)
     if not rows:
         raise ValueError(f"{path} holds no row.")
-    return [_without_false_spread(row, path) for row in rows]
+    lines = (number for number, line in enumerate(lines_of(decode_table(path, data)), start=1) if cells_of(line))
+    next(lines)  # the header
+    return [_without_false_spread(row, f"{path}:{number}") for row, number in zip(rows, lines, strict=False)]
 
 
-def _without_false_spread(row: AggRow, path: Path) -> AggRow:
+def _without_false_spread(row: AggRow, where: str) -> AggRow:
     """A row whose deviations are unknown where there is one run; a published table writes 0 for them."""
     if row.n > 1:
         return row
     for name in ("avg_time_std", "thr_std", "acc_std"):
         if getattr(row, name):
             logger.warning(
-                "%s: %s has n = 1 and %s = %g: one run has no spread, it is taken as unknown",
-                path,
-                row.config,
+                "%s: n is 1 and %s is %g: one run has no spread, it is taken as unknown",
+                where,
                 name,
                 getattr(row, name),
             )

@@ -203,7 +203,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def work() -> int:
         if arguments.list:
-            print(json_line(rules_json()) if arguments.json else "\n".join(_rule_lines()))
+            print(json_line({"rules": rules_json()}) if arguments.json else "\n".join(_rule_lines()))
             return EXIT_OK
         print_home()
         report = check_file(runs, arguments.runs_agg)

@@ -7,13 +7,14 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from epochcast.files import json_bytes, open_regular
 from epochcast.json_files import parse_json, read_json
 from epochcast.schema import FailureRecord, RunRecord, from_json_dict
 
 LOGGED, FAILED, TABLE = "LOGGED: ", "FAILED: ", "TABLE: "  # begin the lines that hold a row, and name its table
+Record = TypeVar("Record", bound=RunRecord | FailureRecord)
 LONGEST_LINE = 1 << 25  # bytes; a row of a million epochs is shorter
 _KINDS: dict[str, type[RunRecord] | type[FailureRecord]] = {LOGGED: RunRecord, FAILED: FailureRecord}
 
@@ -59,12 +60,21 @@ def read_kept(path: Path) -> KeptRun:
         ValueError: names the file and what is wrong.
     """
     value = read_json(path)
-    if not isinstance(value, dict) or not isinstance(value.get("table"), str):
+    table = value.get("table") if isinstance(value, dict) else None
+    if not (isinstance(table, str) and table and "\0" not in table):
         raise ValueError(f"{path}: not the JSON of a finished run: it names no table.")
     try:
-        return KeptRun(from_json_dict(RunRecord, value.get("row")), Path(value["table"]), str(path))
+        return KeptRun(_named(from_json_dict(RunRecord, value.get("row"))), Path(table), str(path))
     except ValueError as error:
         raise ValueError(f"{path}: not the JSON of a finished run: {error}") from None
+
+
+def _named(record: Record) -> Record:
+    """The record, which must have a run_id: without one nothing tells whether the table holds it already."""
+    run_id = record.run_id
+    if not (isinstance(run_id, str) and run_id.strip()):
+        raise ValueError(f"{type(record).__name__}.run_id must be a name, got {run_id!r}.")
+    return record
 
 
 def logged_runs(path: Path) -> Iterator[KeptRun | str]:
@@ -83,7 +93,7 @@ def logged_runs(path: Path) -> Iterator[KeptRun | str]:
                 table = Path(text.removeprefix(TABLE))
             elif (mark := next((m for m in _KINDS if text.startswith(m)), None)) is not None:
                 try:
-                    record = from_json_dict(_KINDS[mark], parse_json(text.removeprefix(mark)))
+                    record = _named(from_json_dict(_KINDS[mark], parse_json(text.removeprefix(mark))))
                     yield KeptRun(record, table, f"{path}:{number}")
                 except ValueError as error:
                     yield f"{path}:{number}: {error}"

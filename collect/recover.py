@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -50,7 +51,7 @@ def recover(runs: Path, log_dir: Path, *, takes_orphans: bool = False, logs: Seq
         is_known = record.run_id in known_runs if isinstance(record, RunRecord) else _key(record) in known_failures
         if is_known:
             continue
-        if table is None or (table.resolve() != own.resolve() and not (takes_orphans and not table.exists())):
+        if table is None or not (_are_one(table, own) or (takes_orphans and not os.path.exists(table))):  # noqa: PTH110
             n_elsewhere += 1
             continue
         try:
@@ -91,6 +92,11 @@ def _kept_runs(
                 yield replace(kept, table=runs if isinstance(kept.record, RunRecord) else failures_csv(runs))
             else:
                 yield kept
+
+
+def _are_one(table: Path, other: Path) -> bool:
+    """Whether two paths lead to one place; a path that leads nowhere, or in a circle, is taken as it is written."""
+    return os.path.realpath(table) == os.path.realpath(other)
 
 
 def _rows(path: Path, kind: type[Record]) -> list[Record]:

@@ -226,7 +226,7 @@ def _check_is_new(run_id: str, runs: Path, log_dir: Path) -> None:
             table = read_kept(path).table
         except (OSError, ValueError):
             continue  # none that a recovery could use; it is not written over
-        if table is not None and table.resolve() == runs.resolve():
+        if table is not None and os.path.realpath(table) == os.path.realpath(runs):
             raise ValueError(
                 f"{path} keeps a finished run {run_id} that is not in {runs}. Append it with `epochcast recover`, or "
                 "choose another --run_id."

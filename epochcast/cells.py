@@ -44,7 +44,8 @@ def format_cell(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, str):
-        return value.replace("\r\n", " ").replace("\n", " ").replace("\r", " ")
+        text = value.replace("\r\n", " ").replace("\n", " ").replace("\r", " ")
+        return text if text.isascii() else text.encode(errors="backslashreplace").decode()  # halves of characters
     if isinstance(value, tuple):
         return ";".join(value) if all(isinstance(v, str) for v in value) else json.dumps(list(value))
     return repr(value) if isinstance(value, float) else str(value)
@@ -174,7 +175,7 @@ def checked_line(record: Any) -> str:
         expected = "a value that can be read back"
         try:
             # of words the line ends became spaces
-            if _parse_cell(text, column) == (text or None if isinstance(value, str) else value):
+            if _parse_cell(text, column) == (text if isinstance(value, str) else value):
                 continue
         except _NotOfTypeError as error:
             expected = error.expected

@@ -34,6 +34,7 @@ def open_regular(path: Path, *, follows_links: bool = True) -> IO[bytes]:
         OSError: if it can't be read, or is no regular file.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follows_links else os.O_NOFOLLOW))
+    remove_leftovers(path.parent)
     try:
         mode = os.fstat(descriptor).st_mode
         if stat.S_ISDIR(mode):

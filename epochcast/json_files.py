@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from epochcast.files import read_text
 from epochcast.validation import LARGEST_WHOLE
+
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")  # of a pair that UTF-16 needs for one character
 
 
 def parse_json(text: str | bytes) -> Any:
@@ -19,15 +22,20 @@ def parse_json(text: str | bytes) -> Any:
         ValueError: says what is wrong, and in which line where the text is no JSON.
     """
     try:
-        return json.loads(
+        value = json.loads(
             text,
             object_pairs_hook=_once,
             parse_constant=_no_constant,
             parse_float=_finite,
             parse_int=_whole,
         )
+        if _HALF.search(text if isinstance(text, str) else text.decode(errors="replace")):
+            json.dumps(value, ensure_ascii=False).encode()  # a half alone is no text that a file could hold
+        return value
     except json.JSONDecodeError as error:
         raise ValueError(f"not JSON: {error.msg} in line {error.lineno}, column {error.colno}") from None
+    except UnicodeEncodeError as error:
+        raise ValueError(f"not JSON that can be used: half of a character, {error.object[error.start]!a}") from None
     except UnicodeDecodeError as error:
         raise ValueError(f"not JSON: not UTF-8 text ({error.reason} at byte {error.start})") from None
     except RecursionError:

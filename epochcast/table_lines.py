@@ -12,6 +12,7 @@ from typing import Any
 from epochcast.cells import columns, csv_reader, shown
 from epochcast.files import decode_text
 from epochcast.schema import PUBLISHED_AGG_COLUMNS, PUBLISHED_RUN_COLUMNS, AggRow, NewerSchemaError, RunRecord
+from epochcast.text_sinks import one_line
 
 CR_ALONE = "lines end in CR alone, or a cell holds one: save the file with LF line ends"
 MOST_NAMED = 5  # columns in a message: a file that is no table may have a million
@@ -96,7 +97,7 @@ def header_of(path: Path, line: str, kind: type[Any]) -> list[str]:
 def _some(names: Sequence[str]) -> str:
     """Names in a message: the first of many."""
     more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    return ", ".join(name[:LONGEST_NAME] for name in names[:MOST_NAMED]) + more
+    return ", ".join(one_line(name[:LONGEST_NAME]) for name in names[:MOST_NAMED]) + more
 
 
 def newer_columns(header: Sequence[str], kind: type[Any]) -> list[str]:
@@ -108,6 +109,7 @@ def newer_columns(header: Sequence[str], kind: type[Any]) -> list[str]:
 def header_fault(header: Sequence[str], line: str, kind: type[Any]) -> str | None:
     """What is wrong with a header, in words; None of all columns, or of a first part that an older schema wrote."""
     wanted, least = columns(kind), _least(kind)
+    known = frozenset(wanted)
     if list(header) == wanted[: len(header)] and len(header) >= least:
         return None
     if not header:
@@ -119,7 +121,7 @@ def header_fault(header: Sequence[str], line: str, kind: type[Any]) -> str | Non
             return f"the columns are separated by {name}, expected ','"
     counts = Counter(header)
     faults = []
-    unknown = [name for name in header if name not in wanted]
+    unknown = [name for name in header if name not in known]
     for name in unknown[:MOST_NAMED]:
         close = difflib.get_close_matches(name[:LONGEST_NAME], wanted, n=1)
         faults.append(f"unknown column {shown(name)}" + (f" (did you mean {close[0]!r}?)" if close else ""))

@@ -18,13 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from epochcast.cells import checked_line, columns, format_rows, header_line, parse_row, shown
+from epochcast.cells import checked_line, columns, format_rows, header_line, parse_row
 from epochcast.files import make_folder, naming, open_regular, sync_folder, write_text_atomically
 from epochcast.locks import NoLocksError, lock, warn_of_local_locks
 from epochcast.paths import excluded_csv
 from epochcast.run_ids import run_ids_in
 from epochcast.schema import AggRow, Exclusion, NewerSchemaError, RunRecord
 from epochcast.table_lines import cells_of, decode_table, header_of, lines_of
+from epochcast.text_sinks import one_line
 
 logger = logging.getLogger(__name__)
 Record = TypeVar("Record")
@@ -147,7 +148,7 @@ def parse_runs(path: Path, raw: bytes, raw_exclusions: bytes | None) -> RunTable
         exclusions = {e.run_id: e for e in parse_table(exclusions_path.absolute(), raw_exclusions, Exclusion)}
     if unknown := sorted(exclusions.keys() - {r.run_id for r in records}):
         raise ValueError(
-            f"{exclusions_path.absolute()}: run_id {shown(', '.join(unknown))} is not in {path.absolute()}. "
+            f"{exclusions_path.absolute()}: run_id {one_line(', '.join(unknown)[:200])} is not in {path.absolute()}. "
             "Correct the run_id or delete the line."
         )
     rows = [r for r in records if r.run_id not in exclusions]

@@ -17,6 +17,7 @@ from epochcast.environment import box_device_name, utc_now
 from epochcast.files import read_text
 from epochcast.interval import Interval
 from epochcast.json_files import parse_json
+from epochcast.paths import expanded
 from epochcast.schema import Conditions, RunConfig, RunRecord, RunSpec
 from epochcast.validation import is_whole
 from planner.budget import SECONDS, UNITS, BoardShare, Budget, Price, Unit
@@ -75,7 +76,7 @@ class SavedPlan:
         """The same plan with its runs' images in a folder, which the plan itself does not know."""
 
         def moved(runs: Sequence[PlanRun]) -> list[PlanRun]:
-            where = str(data_dir.expanduser().absolute())
+            where = str(expanded(str(data_dir)).absolute())
             return [
                 replace(run, planned=replace(run.planned, spec=replace(run.planned.spec, data_dir=where)))
                 for run in runs

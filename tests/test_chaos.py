@@ -45,7 +45,11 @@ def test_a_few_kills_full_disks_and_failing_calls_leave_nothing_wrong(environmen
 EVERY_SEVENTH = """
 import dataclasses, itertools
 from epochcast import tables
+from epochcast.cells import format_rows
 append, count = tables.append_row, itertools.count(1)
+def raw(path, text):  # past the checks of an append
+    with path.open("a") as file:
+        file.write(text)
 def append_row(path, record):
     if next(count) % 7:
         append(path, record)
@@ -55,11 +59,11 @@ tables.append_row = append_row
 """
 PLANTS = {
     "lost": ("writers", EVERY_SEVENTH.format(instead="pass")),
-    "doubled": ("writers", EVERY_SEVENTH.format(instead="append(path, record); append(path, record)")),
+    "doubled": ("writers", EVERY_SEVENTH.format(instead="append(path, record); raw(path, format_rows([record]))")),
     "torn": ("writers", EVERY_SEVENTH.format(instead="append(path, dataclasses.replace(record, test_acc=0.5))")),
     "torn in two": (
         "writers",
-        EVERY_SEVENTH.format(instead="append(path, record); path.write_bytes(path.read_bytes()[:-9])"),
+        EVERY_SEVENTH.format(instead="append(path, record); raw(path, format_rows([record])[:60] + chr(10))"),
     ),
     "wrong averages": (
         "averages",

@@ -880,7 +880,7 @@ def test_the_rules_are_listed_with_severity_and_meaning(capsys):
     assert [line.split()[0] for line in lines] == list(RULES)
     assert all(rule.what in line and rule.severity in line for line, rule in zip(lines, RULES.values(), strict=True))
     assert main(["--list", "--json"]) == 0
-    assert [rule["rule"] for rule in json.loads(capsys.readouterr().out)] == list(RULES)
+    assert [rule["rule"] for rule in json.loads(capsys.readouterr().out)["rules"]] == list(RULES)
 
 
 def test_a_missing_table_is_one_clear_error_and_exit_code_2(tmp_path, runs, capsys):

@@ -119,7 +119,7 @@ BAD = [
     ("depth\n17\n", ":2, column 'depth': expected at most 16: filters double with every block, got 17"),
     ("depth,pipeline\n2,numpy\n", ":2, column 'pipeline': expected one of auto, tfdata, arrays, indices, device"),
     ("depth,epochs\n2,1\n", ":2, column 'epochs': expected at least 2 (the first is untimed)"),
-    ("depth,data_dir\n2,~nosuchuser/x\n", ":2: Could not determine home directory. Correct the row."),
+    ("depth,data_dir\n2,~nosuchuser/x\n", ":2: '~nosuchuser/x': no such home folder is known"),
     ("depth,epochs\n2,5\n,5\n", ":3: a run without a configuration: none of depth, base_filters, batch_size is named"),
     ("seed\n1\n", ":2: a run without a configuration"),
     ("", ": no configuration in the file"),
