@@ -15,7 +15,7 @@ from typing import Any
 from aggregate.new_files import write_new_files
 from epochcast.cells import columns, header_line
 from epochcast.cli import add_json_flag, json_line, make_parser, path_flag, path_of, print_home, run_command
-from epochcast.files import fill, link_new, read_bytes, sync_folder, temporary_beside
+from epochcast.files import fill, link_new, naming, read_bytes, sync_folder, temporary_beside
 from epochcast.paths import excluded_csv, failures_csv, runs_csv
 from epochcast.schema import SCHEMA_VERSION, FailureRecord, RunRecord
 from epochcast.table_lines import cells_of, decode_table, header_of, is_empty
@@ -113,7 +113,7 @@ def _migration(path: Path, content: _Content, kind: type[Any], kept: Path | None
 
 
 def _lift_in_place(path: Path, kind: type[Any]) -> Migration:
-    with locked(path) as descriptor:
+    with naming(path), locked(path) as descriptor:
         status = os.fstat(descriptor)
         data = os.pread(descriptor, status.st_size, 0)
         content = _Content.of(path, data, kind)
