@@ -315,6 +315,22 @@ def test_work_without_an_end_is_stopped():
     assert time.monotonic() - start < 10
 
 
+def test_a_stop_that_meets_a_finalizer_is_not_printed_and_ends_the_work_all_the_same(capsys):
+    class Slow:
+        def __del__(self):
+            end = time.monotonic() + 0.4
+            while time.monotonic() < end:
+                pass
+
+    def endless():
+        while True:
+            Slow()
+
+    with pytest.raises(LimitError):
+        call_within(endless, 0.1, MIB << 9)
+    assert capsys.readouterr().err == ""
+
+
 def test_work_that_takes_memory_is_stopped_piece_by_piece_and_at_once():
     def growing():
         kept = []
