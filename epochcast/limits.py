@@ -6,11 +6,12 @@ import contextlib
 import ctypes
 import os
 import resource
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -88,9 +89,26 @@ def _watch(thread: threading.Thread, clocks: list[int], sec: float, memory_bytes
 def _stop(thread: threading.Thread) -> None:
     """End the work at its next step in Python; again and again, as a library may catch everything."""
     give_up = time.monotonic() + PATIENCE_SEC
-    while thread.is_alive() and time.monotonic() < give_up:
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(_Stop))
-        thread.join(0.1)
+    with _unheard(_Stop):
+        while thread.is_alive() and time.monotonic() < give_up:
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(_Stop))
+            thread.join(0.1)
+
+
+@contextlib.contextmanager
+def _unheard(kind: type[BaseException]) -> Iterator[None]:
+    """Print nothing where such an error meets a finalizer or a callback, which Python would report and go on."""
+    before = sys.unraisablehook
+
+    def hook(unraisable: Any, /) -> None:  # Any: sys.UnraisableHookArgs, which has no name at run time
+        if not (unraisable.exc_type and issubclass(unraisable.exc_type, kind)):
+            before(unraisable)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 def _statm() -> list[int]:

@@ -315,6 +315,27 @@ def test_work_without_an_end_is_stopped():
     assert time.monotonic() - start < 10
 
 
+def test_a_stop_that_meets_a_finalizer_is_not_printed_and_ends_the_work_all_the_same(capsys):
+    def busy():
+        end = time.monotonic() + 0.15
+        while time.monotonic() < end:
+            pass
+
+    class Slow:
+        def __del__(self):
+            busy()
+
+    def endless():
+        while True:
+            Slow()
+            busy()
+
+    for _ in range(3):
+        with pytest.raises(LimitError):
+            call_within(endless, 0.05, MIB << 9)
+    assert capsys.readouterr().err == ""
+
+
 def test_work_that_takes_memory_is_stopped_piece_by_piece_and_at_once():
     def growing():
         kept = []
