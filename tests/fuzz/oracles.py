@@ -26,6 +26,7 @@ LOOK_SEC = 2.0  # how often a call that lasts is looked at
 IDLE_SHARE = 0.02  # of a processor: a call that uses less waits for something
 HANGS = 2  # so many waits are waited for to their end; later ones are known for what they are after a look
 MEMORY_BYTES = 1 << 30
+GROWTH_BYTES = 256 << 20  # allowed to a process that holds about as much before: one in which tests trained networks
 LONGEST_MESSAGE, MOST_LINES = 4000, 40  # of a refusal: it may list what the user can choose from
 EXIT_CODES = (0, 1, 2, 130)
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # but tab and newline
@@ -100,6 +101,7 @@ class Judge:
         faults: list[tuple[str, str]] = []
         outcome, answer = "accepted", None
         reset_peak()
+        before = peak_bytes()
         with _listened(heard), watched(call.writes, call.programs) as outside:
             try:
                 with _alarm(is_known=self.hangs >= HANGS):
@@ -123,7 +125,7 @@ class Judge:
             except BaseException as error:
                 faults.append(("traceback", f"{type(error).__name__} {_where(error)}: {str(error)[:120]}"))
         faults += [("outside", text) for text in outside]
-        if (peak := peak_bytes()) > MEMORY_BYTES:
+        if (peak := peak_bytes()) > max(MEMORY_BYTES, before + GROWTH_BYTES):
             faults.append(("memory", f"{peak / 2**20:.0f} MiB at most"))
         faults += [("words", f"a warning of Python's own reaches the user: {text}") for text in heard.warned[:1]]
         is_whole = not any(column in ("traceback", "hang") for column, _ in faults)
