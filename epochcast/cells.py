@@ -168,20 +168,42 @@ def checked_line(record: Any) -> str:
     Raises:
         CellError: if a value is not of its column's type, or would not come back: names the column.
     """
-    line = format_rows([record])
-    (cells,) = csv_reader([line])
-    for (name, column), text in zip(_column_types(type(record)).items(), cells, strict=True):
+    cells = []
+    for name, column in _column_types(type(record)).items():
         value = getattr(record, name)
-        expected = "a value that can be read back"
-        try:
-            # of words the line ends became spaces
-            if _parse_cell(text, column) == (text if isinstance(value, str) else value):
-                continue
-        except _NotOfTypeError as error:
-            expected = error.expected
-        got = shown(str(value))
-        raise CellError(f"{type(record).__name__}.{name} must be {expected}, got {got}.", name, expected, got)
+        if value is None and column.is_optional:
+            cells.append("")
+            continue
+        cells.append(format_cell(value))
+        if not _comes_back(value, cells[-1], column):
+            expected, got = _expected(cells[-1], column), shown(str(value))
+            raise CellError(f"{type(record).__name__}.{name} must be {expected}, got {got}.", name, expected, got)
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(cells)
+    line = text.getvalue()
+    if next(csv_reader([line])) != cells:
+        raise ValueError(f"{type(record).__name__}: the line {shown(line)} would not be read back as it was written.")
     return line
+
+
+def _comes_back(value: Any, text: str, column: _ColumnType) -> bool:
+    """Whether the cell of a value is read as that value; of text the line ends became spaces."""
+    if type(value) is float and column.wanted is float and not column.is_list:
+        return -sys.float_info.max <= value <= sys.float_info.max  # repr comes back to the last digit
+    if type(value) is str and column.wanted is str and not column.is_list:
+        return text != ""
+    try:
+        return bool(_parse_cell(text, column) == value)
+    except _NotOfTypeError:
+        return False
+
+
+def _expected(text: str, column: _ColumnType) -> str:
+    try:
+        _parse_cell(text, column)
+    except _NotOfTypeError as error:
+        return error.expected
+    return "a value that can be read back"
 
 
 def header_line(kind: type[Any]) -> str:

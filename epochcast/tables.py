@@ -172,16 +172,16 @@ def locked(path: Path) -> Iterator[int]:
     warn_of_local_locks(path)
     while True:
         is_current = False
-        is_new = not path.exists()
         descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
         try:
-            if stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+            status = os.fstat(descriptor)
+            if stat.S_ISFIFO(status.st_mode):
                 raise OSError(errno.EINVAL, "a pipe, not a file: a table can't be kept in it", str(path))
             lock(descriptor, path)
-            if is_new:
-                sync_folder(path.parent)  # else a power cut could take the whole file, rows and all
+            if status.st_size == 0:
+                sync_folder(path.parent)  # it may be new: a power cut could take the whole file, rows and all
             with contextlib.suppress(FileNotFoundError):
-                is_current = os.fstat(descriptor).st_ino == path.stat().st_ino
+                is_current = status.st_ino == path.stat().st_ino
             if is_current:  # else it was replaced or removed while we waited
                 yield descriptor
                 return
@@ -241,12 +241,13 @@ def _make_ready(descriptor: int, path: Path, kind: type[Any]) -> None:
     if size == 0:
         _write_all(descriptor, own_header, path)
         return
-    header = header_of(path, decode_table(path, start.partition(b"\n")[0]), kind)
-    if len(header) < len(columns(kind)):
-        raise ValueError(
-            f"{path}:1: an older schema: {len(header)} columns, this version writes {len(columns(kind))}. It can be "
-            f"read as it is, but not appended to. Lift it: epochcast migrate --runs {shlex.quote(str(path))}"
-        )
+    if not start.startswith(own_header):  # else nothing needs to be taken apart
+        header = header_of(path, decode_table(path, start.partition(b"\n")[0]), kind)
+        if len(header) < len(columns(kind)):
+            raise ValueError(
+                f"{path}:1: an older schema: {len(header)} columns, this version writes {len(columns(kind))}. It can "
+                f"be read as it is, but not appended to. Lift it: epochcast migrate --runs {shlex.quote(str(path))}"
+            )
     _move_torn_line(descriptor, path)
 
 
