@@ -23,6 +23,7 @@ from epochcast.schema import RunSpec
 
 CHILD = (sys.executable, str(CODE_ROOT / "collect" / "measure.py"))
 GRACE_SEC = 10.0  # between asking a child to stop and killing it
+LAST_WORDS_SEC = 5.0  # for what a child that has ended left in its pipes
 TAIL_BYTES = 8192  # of a child's output, kept to tell an out-of-memory abort from another crash
 
 
@@ -163,7 +164,8 @@ def run_child(
         process.returncode = report.exit_code = os.waitstatus_to_exitcode(status)
         report.cpu_time_sec = usage.ru_utime + usage.ru_stime
         _signal_session(process, signal.SIGKILL)  # whatever the child may have left running
-        while streams.read(0):
+        end_at = time.monotonic() + LAST_WORDS_SEC  # a grandchild may hold the pipes open, and go on talking
+        while streams.read(0) and time.monotonic() < end_at:
             pass
         streams.end()
     return report

@@ -17,6 +17,7 @@ from typing import Any
 from epochcast.cells import shown
 from epochcast.validation import SEC_WORDS, is_finite, is_sec, is_whole
 
+_BEGINNING = b'{"event": '
 LONGEST_EVENT = 1 << 24  # bytes; more is no event
 
 
@@ -74,8 +75,6 @@ class Heard:
 
     def _epoch(self, event: dict[str, Any]) -> None:
         number = len(self.epoch_times) + 1
-        if self.done is not None or self.timed is not None:
-            raise FaultyEventError(f"it reported epoch {number} after its end")
         if not is_sec(event.get("sec")):
             raise FaultyEventError(
                 f"it reported epoch {number} as taking {shown(str(event.get('sec')))}, expected seconds {SEC_WORDS}"
@@ -90,6 +89,11 @@ class Heard:
         except OddEventError:
             self.edges.append(None)  # the time stands; what went on beside it is not known
             raise
+        finally:
+            if self.done is not None or self.timed is not None:
+                raise FaultyEventError(f"it reported epoch {number} after its end")
+            if self.refusal is not None:
+                raise FaultyEventError(f"it refused the run, and reported epoch {number}")
 
     def _timed(self, event: dict[str, Any]) -> None:
         self.timed = event
@@ -98,6 +102,9 @@ class Heard:
         n_epochs = event.get("n_epochs", len(self.epoch_times))
         if n_epochs != len(self.epoch_times):
             raise FaultyEventError(f"it timed {shown(str(n_epochs))} epochs and reported {len(self.epoch_times)}")
+        problems = event.get("problems", {})
+        if not isinstance(problems, dict):
+            event["problems"] = {"problems": repr(problems)}
         self.done = event
 
     def _failed(self, event: dict[str, Any]) -> None:
@@ -127,7 +134,7 @@ def parse_event(line: bytes) -> dict[str, Any]:
         OddEventError: if the line is no event.
     """
     try:
-        event = json.loads(line)
+        event = json.loads(line[max(0, line.find(_BEGINNING)) :])  # a library may have printed in front of it
     except (ValueError, RecursionError):
         raise OddEventError(f"no JSON among its events: {shown(line[:200].decode(errors='replace'))}") from None
     if not isinstance(event, Mapping) or event.get("event") not in list(_NOTES):

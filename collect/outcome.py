@@ -45,6 +45,8 @@ def record_of(
     assert done is not None
     if not report.started:
         raise ValueError("it did not say on what and how it trained")
+    if report.started["train_n"] != spec.train_n:
+        raise ValueError(f"it trained on {report.started['train_n']} images, asked for were {spec.train_n}")
     if sum(report.epoch_times) > report.wall_sec:
         raise ValueError(
             f"its epochs take {sum(report.epoch_times):.6g} s together, the whole process {report.wall_sec:.6g} s"
@@ -112,6 +114,7 @@ def record_of(
 def _built(values: dict[str, Any], optional: dict[str, Any]) -> tuple[RunRecord, list[str]]:
     """The row of these values, less the optional ones that their column can't hold, each with its reason."""
     left_out: list[str] = []
+    values, optional = ({name: _whole_text(value) for name, value in given.items()} for given in (values, optional))
     while True:
         try:
             record = RunRecord(**values, **optional)
@@ -122,6 +125,11 @@ def _built(values: dict[str, Any], optional: dict[str, Any]) -> tuple[RunRecord,
                 raise
             left_out.append(str(error))
             optional[error.column] = () if error.column == "energy_flags" else None
+
+
+def _whole_text(value: Any) -> Any:
+    """A text without halves of characters, which no file holds; anything else as it is."""
+    return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
 
 
 def signal_name(number: int) -> str:
@@ -172,6 +180,6 @@ def failure_of(
         epochs=spec.most_epochs,
         epoch_times_json=tuple(report.epoch_times),
         wall_sec=report.wall_sec,
-        message=" ".join(message.split())[:2000] or ending,
+        message=_whole_text(" ".join(message.split())[:2000] or ending),
         spec_json=json.dumps(asdict(spec)),
     )

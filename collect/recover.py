@@ -7,11 +7,12 @@ from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from collect.kept import KeptRun, logged_runs, read_kept
+from collect.kept import LOGGED, KeptRun, logged_runs, read_kept
 from collect.reserved import RunClaimedError, claimed_run
 from epochcast.cells import CellError, Record
-from epochcast.cli import make_parser, path_flag, print_home, run_command
-from epochcast.guard import describe_error
+from epochcast.cli import make_parser, path_flag, path_of, print_home, run_command
+from epochcast.files import read_bytes
+from epochcast.guard import EXIT_FAILED, EXIT_OK, describe_error
 from epochcast.paths import failures_csv, logs_dir, runs_csv
 from epochcast.schema import FailureRecord, RunRecord
 from epochcast.tables import DuplicateRunError, append_row, read_table
@@ -42,7 +43,7 @@ def recover(runs: Path, log_dir: Path, *, takes_orphans: bool = False, logs: Seq
     known_failures = {_key(row) for row in _rows(failures_csv(runs), FailureRecord)}
     found = Recovery([], [], 0, [])
     n_elsewhere = 0
-    for kept in _kept_runs(runs, log_dir, known_runs, logs):
+    for kept in _kept_runs(runs, log_dir, known_runs, {run_id for run_id, _ in known_failures}, logs):
         if isinstance(kept, str):
             found.unreadable.append(kept)
             continue
@@ -70,7 +71,7 @@ def recover(runs: Path, log_dir: Path, *, takes_orphans: bool = False, logs: Seq
 
 
 def _kept_runs(
-    runs: Path, log_dir: Path, known: Container[str | None], logs: Sequence[Path]
+    runs: Path, log_dir: Path, known: Container[str | None], failed: Container[str], logs: Sequence[Path]
 ) -> Iterator[KeptRun | str]:
     """Every row kept for some table, or what is wrong with the file that should hold one."""
     has_json = set()
@@ -81,17 +82,22 @@ def _kept_runs(
         except (OSError, ValueError) as error:
             yield describe_error(error)
     for path in sorted(log_dir.glob("*.txt")):  # a log alone: its JSON could not be written
-        if path.stem not in has_json and path.stem not in known:
-            try:
+        if path.stem in has_json or path.stem in known:
+            continue
+        try:
+            if path.stem not in failed or LOGGED.encode() in read_bytes(path):  # a failure that is noted is not kept
                 yield from (kept for kept in logged_runs(path) if isinstance(kept, str) or kept.table is not None)
-            except OSError as error:
-                yield describe_error(error)
+        except (OSError, ValueError) as error:
+            yield describe_error(error)
     for path in logs:
-        for kept in logged_runs(path):
+        found = list(logged_runs(path))
+        for kept in found:
             if isinstance(kept, KeptRun) and kept.table is None:
                 yield replace(kept, table=runs if isinstance(kept.record, RunRecord) else failures_csv(runs))
             else:
                 yield kept
+        if not found:
+            yield f"{path.absolute()}: no LOGGED and no FAILED line in it, as a run prints them"
 
 
 def _are_one(table: Path, other: Path) -> bool:
@@ -119,21 +125,26 @@ def _append_once(table: Path, record: RunRecord | FailureRecord) -> bool:
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = make_parser("epochcast recover", __doc__ or "", "epochcast recover --runs results/runs.csv --log_dir logs")
-    path_flag(parser, "--runs", runs_csv, "table to append to")
+    parser.add_argument(
+        "--runs", type=path_of, metavar="PATH", help="table to append to (default: results/runs.csv of this box)"
+    )
     path_flag(parser, "--log_dir", logs_dir, "folder that holds <run_id>.json of each finished run")
     parser.add_argument(
         "--log",
-        type=Path,
+        type=path_of,
         action="append",
         default=[],
         metavar="FILE",
-        help="also take the LOGGED lines of this file of captured output (may be repeated)",
+        help="also take the LOGGED and FAILED lines of this file of captured output (may be repeated)",
     )
     arguments = parser.parse_args(argv)
+    if arguments.log and arguments.runs is None:
+        parser.error("--log needs --runs: the table that its rows are for")
+    runs = arguments.runs or runs_csv()
 
     def work() -> int:
         print_home()
-        found = recover(arguments.runs, arguments.log_dir, takes_orphans=True, logs=arguments.log)
+        found = recover(runs, arguments.log_dir, takes_orphans=True, logs=arguments.log)
         for record in found.appended:
             print(f"appended: {record.run_id} {record.config}")
         for failure in found.failures:
@@ -142,7 +153,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"skipped: {problem}")
         print(f"rows_appended: {len(found.appended)}")
         print(f"rows_of_other_tables: {found.n_elsewhere}")
-        print(f"runs: {arguments.runs.absolute()}")
-        return 0
+        print(f"runs: {runs.absolute()}")
+        # what was named for recovering, and could not be used, is no success
+        return EXIT_FAILED if arguments.log and found.unreadable else EXIT_OK
 
     return run_command(work)

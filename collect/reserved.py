@@ -17,6 +17,7 @@ from epochcast.schema import RunSpec
 
 ROW_BYTES, ROW_BYTES_PER_EPOCH = 1 << 14, 32  # of runs.csv or failures.csv, generous
 JSON_BYTES, JSON_BYTES_PER_EPOCH = 1 << 18, 160  # row, spec, environment before and after, both edges of every epoch
+MOST_EPOCHS = 10_000  # that space is taken for: an open run may name a limit that it never comes near
 NO_RESERVING = frozenset({errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL, errno.ENODEV})
 
 
@@ -58,9 +59,10 @@ def reserved_space(spec: RunSpec, runs: Path, log_dir: Path) -> Iterator[Space]:
         OSError: if there is too little: names the folder.
     """
     make_folder(log_dir)
+    n_epochs = min(spec.most_epochs, MOST_EPOCHS)
     with temporary_beside(log_dir / "run.json") as (json_file, json_path), temporary_beside(runs) as (row_file, _):
-        _reserve(json_file, JSON_BYTES + JSON_BYTES_PER_EPOCH * spec.most_epochs, log_dir)
-        _reserve(row_file, ROW_BYTES + ROW_BYTES_PER_EPOCH * spec.most_epochs, runs.parent)
+        _reserve(json_file, JSON_BYTES + JSON_BYTES_PER_EPOCH * n_epochs, log_dir)
+        _reserve(row_file, ROW_BYTES + ROW_BYTES_PER_EPOCH * n_epochs, runs.parent)
         yield Space(json_file, json_path, row_file)
 
 
@@ -83,6 +85,7 @@ def claimed_run(runs: Path, run_id: str) -> Iterator[None]:
         RunClaimedError: if another process measures it at this moment.
         NoLocksError: if the table's file system has no locks.
     """
+    runs = Path(os.path.realpath(runs))  # under whichever name the table is called
     make_folder(runs.parent)
     digest = hashlib.sha256(f"{runs.name} {run_id}".encode(errors="replace")).hexdigest()[:16]
     path = runs.parent / f"{TEMPORARY}{host_and_boot() or 'unknown'}-claim-{digest}"

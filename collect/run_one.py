@@ -22,7 +22,8 @@ from collections.abc import Callable, Container, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 
-from collect.runner import RUN_ID, new_run_id, run
+from collect.kept import RUN_ID
+from collect.runner import new_run_id, run
 from epochcast.cli import (
     make_parser,
     not_negative_sec,

@@ -7,11 +7,13 @@ between models. The parent owns every file: the log, the JSON beside it and the 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
+import logging
 import os
-import re
 import secrets
+import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -19,7 +21,17 @@ from pathlib import Path
 from typing import IO, Any
 
 from collect.child import CHILD, ChildReport, noted_interrupts, run_child
-from collect.kept import FAILED, LOGGED, free_name, kept_bytes, kept_files, lines_of_row, read_kept
+from collect.kept import (
+    FAILED,
+    LOGGED,
+    RUN_ID,
+    free_name,
+    kept_bytes,
+    kept_files,
+    lines_of_row,
+    read_kept,
+    recover_command,
+)
 from collect.outcome import failure_of, record_of
 from collect.reserved import RunClaimedError, Space, claimed_run, reserved_space
 from collect.run_lines import epoch_line, is_shown, result_lines, started_line
@@ -36,9 +48,10 @@ from epochcast.schema import (
 )
 from epochcast.tables import DuplicateRunError, append_row, check_appendable, read_table
 
+logger = logging.getLogger(__name__)
+
 DEFAULT = RunSpec()
 LATER_FIELDS = ("steps_per_execution", "target_ci", "max_epochs", "max_sec", "compile_cache")  # new in schema 2
-RUN_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
 
 
 class RunRefusedError(ValueError):
@@ -75,8 +88,12 @@ def claimed_log(log_dir: Path, run_id: str) -> Iterator[IO[bytes]]:
     """
     make_folder(log_dir)
     path = log_dir / f"{run_id}.txt"
-    with path.open("ab", buffering=0) as log:
-        if not try_lock(log.fileno(), path):
+    # a pipe would be waited for
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
+    with os.fdopen(descriptor, "ab", buffering=0) as log:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file: a log can't be kept in it", str(path))
+        if not try_lock(descriptor, path):
             raise RunClaimedError(f"run {run_id} is being measured by another process.")
         yield log
 
@@ -162,30 +179,38 @@ def run(
         )
         for odd in report.odd:
             tell(f"WARNING: passed over from the measuring process: {odd}")
-        if report.refusal is not None and report.fault is None:
+        if report.refusal is not None and not report.epoch_times:
             raise RunRefusedError(report.refusal)
         record, beside, left_out = _outcome(spec, report, run_id, grid_id, watch)
         for problem in left_out:
             tell(f"WARNING: {problem}")
         space.release_row()
         if isinstance(record, FailureRecord):
-            tell(f"{FAILED}{json.dumps(to_json_dict(record))}")
-            _append_failure(record, failures, note)
+            for line in lines_of_row(FAILED, to_json_dict(record), failures):
+                tell(line)
+            _append_failure(record, failures, runs, log_dir)
             return record
         for line in result_lines(record):
             tell(line)
-        kept = {
-            "table": str(runs),
-            "row": to_json_dict(record),
-            "spec": asdict(spec),
-            "data_origin": report.started.get("data_origin"),
-            "framework": (report.done or {}).get("framework"),
-            "environment": beside.environment,
-            "epoch_edges_sec": [None if edges is None else list(edges) for edges in report.edges],
-            "problems": {**((report.done or {}).get("problems") or {}), "row": left_out, "events": report.odd},
-        }
-        _keep(record, kept, runs, free_name(log_dir, run_id), space, note, tell)
+        _keep(record, _kept(record, spec, report, beside, left_out, runs), runs, log_dir, space, tell)
         return record
+
+
+def _kept(
+    record: RunRecord, spec: RunSpec, report: ChildReport, beside: Beside, left_out: Sequence[str], runs: Path
+) -> dict[str, Any]:
+    """What the JSON of a finished run holds."""
+    done = report.done or {}
+    return {
+        "table": str(runs),
+        "row": to_json_dict(record),
+        "spec": asdict(spec),
+        "data_origin": report.started.get("data_origin"),
+        "framework": done.get("framework"),
+        "environment": beside.environment,
+        "epoch_edges_sec": [None if edges is None else list(edges) for edges in report.edges],
+        "problems": {**done.get("problems", {}), "row": list(left_out), "events": report.odd},
+    }
 
 
 def _outcome(
@@ -193,17 +218,15 @@ def _outcome(
 ) -> tuple[RunRecord | FailureRecord, Beside, list[str]]:
     """What a run comes to: a row, or a failure that holds the epochs timed; and what is not known of it, and why.
 
-    A process that dies after its last epoch has measured all that a row needs.
+    A process that ends after its last epoch, however it does, has measured all that a row needs.
     """
-    has_ended = report.done is not None or (
-        report.timed is not None and not report.was_interrupted and not report.was_timeout
-    )
+    has_ended = report.done is not None or report.timed is not None
     if report.fault is not None or not has_ended or not report.epoch_times[WARMUP_EPOCHS:]:
         return failure_of(spec, report, run_id, grid_id), Beside(), []
     problems = []
     if report.done is None:
         failure = failure_of(spec, report, run_id, grid_id)
-        problems.append(f"the process died after its last epoch, before its evaluation: {failure.message}")
+        problems.append(f"the process ended after its last epoch, before its evaluation: {failure.message}")
     try:
         beside = watch.beside(report)
         record, left_out = record_of(spec, report, run_id, grid_id, beside)
@@ -228,36 +251,29 @@ def _check_is_new(run_id: str, runs: Path, log_dir: Path) -> None:
             continue  # none that a recovery could use; it is not written over
         if table is not None and os.path.realpath(table) == os.path.realpath(runs):
             raise ValueError(
-                f"{path} keeps a finished run {run_id} that is not in {runs}. Append it with `epochcast recover`, or "
-                "choose another --run_id."
+                f"{path} keeps a finished run {run_id} that is not in {runs}. Append it with "
+                f"`{recover_command(runs, log_dir)}`, or choose another --run_id."
             )
 
 
-def _append_failure(failure: FailureRecord, failures: Path, note: Callable[[str], None]) -> None:
+def _append_failure(failure: FailureRecord, failures: Path, runs: Path, log_dir: Path) -> None:
     try:
         append_row(failures, failure)
     except (OSError, ValueError) as error:
-        lines = lines_of_row(FAILED, to_json_dict(failure), failures)
-        note("\n".join(lines))
-        _print_last_copy(lines)
+        _print_last_copy(lines_of_row(FAILED, to_json_dict(failure), failures))
+        command = recover_command(runs, log_dir, "--log", "FILE")
         raise OSError(
             f"the run {failure.run_id} ended as {failure.status} and could not be noted in {failures}: {error}. The "
-            "FAILED line above holds its epochs: mend that, save the line to a file, and say `epochcast recover --log "
-            "FILE`."
+            f"FAILED line above holds its epochs: mend that, save the line to a file, and say `{command}`."
         ) from error
 
 
 def _keep(
-    record: RunRecord,
-    kept: Mapping[str, Any],
-    runs: Path,
-    sidecar: Path,
-    space: Space,
-    note: Callable[[str], None],
-    tell: Callable[[str], None],
+    record: RunRecord, kept: Mapping[str, Any], runs: Path, log_dir: Path, space: Space, tell: Callable[[str], None]
 ) -> None:
     """Put a finished run where it can't be lost: its JSON first, then the table, then the log."""
     sidecar_problem = table_problem = None
+    sidecar = free_name(log_dir, str(record.run_id))
     try:
         space.write_json(sidecar, kept_bytes(kept))
     except (OSError, ValueError) as error:
@@ -266,32 +282,32 @@ def _keep(
         append_row(runs, record)
     except (OSError, ValueError) as error:
         table_problem = error
-    table_line, row_line = lines_of_row(LOGGED, kept["row"], runs)
-    note(table_line)
-    tell(row_line)
+    lines = lines_of_row(LOGGED, kept["row"], runs)
+    for line in lines:
+        tell(line)
     if table_problem is None:
         if sidecar_problem is not None:
             tell(f"WARNING: {sidecar_problem}; the row is in the table all the same")
         return
     if isinstance(table_problem, DuplicateRunError):
-        raise RunExistsError(
-            f"{table_problem} Another process measured it meanwhile; this one is kept in {sidecar} and not appended."
-        )
-    rescue = f"It is kept in {sidecar}: mend that, then say `epochcast recover`."
+        text = f"{table_problem} Another process measured it meanwhile; this one is kept in {sidecar} and not appended."
+        logger.warning("%s", text)
+        raise RunExistsError(text)
+    rescue = f"It is kept in {sidecar}: mend that, then say `{recover_command(runs, log_dir)}`."
     if sidecar_problem is not None:
-        _print_last_copy([table_line, row_line])  # whatever the caller does with our lines
+        _print_last_copy(lines)  # whatever the caller does with our lines
         rescue = (
             f"Neither could {sidecar} be written: the LOGGED line above is the only copy. Save it to a file, mend "
-            "that, then say `epochcast recover --log FILE`."
+            f"that, then say `{recover_command(runs, log_dir, '--log', 'FILE')}`."
         )
     raise OSError(f"the finished run {record.run_id} is not in {runs}: {table_problem}. {rescue}") from table_problem
 
 
 def _print_last_copy(lines: Sequence[str]) -> None:
-    """Print on the standard error stream itself, or where that fails on the standard output."""
+    """Print on the standard error stream itself, or where that leads nowhere on the standard output."""
     data = "".join(f"{line}\n" for line in lines).encode(errors="backslashreplace")
+    nowhere = Path(os.devnull).stat().st_rdev
     for descriptor in (2, 1):
-        with contextlib.suppress(OSError), os.fdopen(descriptor, "wb", closefd=False) as stream:
-            stream.write(data)
-            stream.flush()
-            return
+        with contextlib.suppress(OSError):
+            if os.fstat(descriptor).st_rdev != nowhere and os.write(descriptor, data) == len(data):
+                return

@@ -224,7 +224,8 @@ def temporary_beside(path: Path) -> Iterator[tuple[IO[bytes], Path]]:
     while True:
         name = path.parent / f"{TEMPORARY}{host_and_boot() or 'unknown'}-{secrets.token_hex(8)}"
         descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
+        file = os.fdopen(descriptor, "wb")
+        try:
             with contextlib.suppress(NoLocksError):  # then nobody removes leftovers either
                 try_lock(descriptor, name)
             if not is_at(name, descriptor):
@@ -236,6 +237,9 @@ def temporary_beside(path: Path) -> Iterator[tuple[IO[bytes], Path]]:
                     if is_at(name, descriptor):
                         name.unlink()
             return
+        finally:
+            with contextlib.suppress(OSError):  # `fill` has pushed what counts; closing would try what failed again
+                file.close()
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -93,17 +93,17 @@ def parse_table(path: Path, raw: bytes, kind: type[Record]) -> list[Record]:
         except NewerSchemaError as error:
             raise NewerSchemaError(f"{path}:{number}, {error}") from None
         except ValueError as error:
-            raise ValueError(f"{path}:{number}, {str(error).rstrip('.')}. {_remedy(kind)}") from None
+            raise ValueError(f"{path}:{number}, {str(error).rstrip('.')}. {_remedy(kind, path)}") from None
     return records
 
 
-def _remedy(kind: type[Any]) -> str:
+def _remedy(kind: type[Any], path: Path) -> str:
     """What to do about a row that can't be read."""
     if kind is RunRecord:
         # what is kept is appended again before the next run, too: measuring again gives a second row beside it
         return (
-            "Correct the cell, or delete the row and run epochcast recover: it appends the run as it was measured, "
-            "from logs/<run_id>.json. Where that file is lost, measure it again."
+            f"Correct the cell, or delete the row and run epochcast recover --runs {shlex.quote(str(path))}: it "
+            "appends the run as it was measured, from logs/<run_id>.json. Where that file is lost, measure it again."
         )
     if kind is AggRow:
         return "Correct the cell, or make the table anew: epochcast aggregate --runs RUNS --out PATH."

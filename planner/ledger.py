@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from collect.runner import RUN_ID
+from collect.kept import RUN_ID
 from epochcast.cells import shown
 from epochcast.environment import utc_now
 from epochcast.files import make_folder, read_bytes, sync_folder

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from collect.grid import PlannedRun, spec_under
-from collect.runner import RUN_ID, spec_id
+from collect.kept import RUN_ID
+from collect.runner import spec_id
 from epochcast.cells import columns
 from epochcast.environment import box_device_name, utc_now
 from epochcast.files import read_text

@@ -205,5 +205,5 @@ def test_a_process_that_dies_once_all_is_timed_costs_only_what_is_optional(runs,
     assert isinstance(row, RunRecord)
     assert (row.test_acc, row.overhead_sec, row.epochs) == (None, None, 2)
     kept = json.loads((tmp_path / "logs" / "a.json").read_text())
-    assert "died after its last epoch" in kept["problems"]["row"][0]
+    assert "ended after its last epoch" in kept["problems"]["row"][0]
     assert kept["row"] == to_json_dict(row)

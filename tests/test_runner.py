@@ -191,7 +191,7 @@ def test_a_crash_after_the_last_word_does_not_cost_the_row(bench):
 
 def test_table_json_log_and_screen_tell_the_same_row(bench):
     row = bench.measure("ok", spec=light_spec(epochs=3, dataset="auto"))
-    *epochs, result, flag, logged = bench.said[1:]
+    *epochs, result, flag, table, logged = bench.said[1:]
     assert result.startswith("steady time 0.002000 s per epoch +-0 % (95 %) from 2 timed epochs: the epochs asked for")
     assert flag == "flag short: too few timed epochs, or too short a time, to know how good the time is"
     assert logged.startswith("LOGGED: ")
@@ -200,8 +200,8 @@ def test_table_json_log_and_screen_tell_the_same_row(bench):
     assert [line.partition(":")[0] for line in epochs] == ["epoch 1/3", "epoch 2/3", "epoch 3/3"]
     assert [line.endswith("(first: not timed)") for line in epochs] == [True, False, False]
     assert "0.002 s, 500,000 images/s, loss 0.3333, accuracy 0.5000" in epochs[2]
-    table, said = f"TABLE: {bench.runs}", bench.log().splitlines()  # where the row belongs, for a recovery from the log
-    assert said == [*bench.said[:-1], table, bench.said[-1]]
+    assert table == f"TABLE: {bench.runs}"  # where the row belongs, for a recovery from what is captured
+    assert bench.log().splitlines() == bench.said
     assert from_json_dict(RunRecord, bench.sidecar()["row"]) == row
     assert RunSpec(**bench.sidecar()["spec"]) == light_spec(epochs=3, dataset="auto")
     assert bench.sidecar()["table"] == str(bench.runs)
