@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from epochcast.files import TEMPORARY, fill, host_and_boot, is_at, make_folder, sync_folder, temporary_beside
+from epochcast.files import TEMPORARY, fill, host_and_boot, is_at, link_new, make_folder, temporary_beside
 from epochcast.locks import try_lock
 from epochcast.schema import RunSpec
 
@@ -40,8 +40,7 @@ class Space:
             self._json.flush()
             self._json.truncate(len(data))
             fill(self._json, b"")
-            self._json_path.rename(path)
-            sync_folder(path.parent)
+            link_new(self._json_path, path)
         except OSError as error:
             raise OSError(error.errno, f"could not write ({error.strerror})", str(path)) from None
 
@@ -59,6 +58,7 @@ def reserved_space(spec: RunSpec, runs: Path, log_dir: Path) -> Iterator[Space]:
         OSError: if there is too little: names the folder.
     """
     make_folder(log_dir)
+    make_folder(runs.parent)
     n_epochs = min(spec.most_epochs, MOST_EPOCHS)
     with temporary_beside(log_dir / "run.json") as (json_file, json_path), temporary_beside(runs) as (row_file, _):
         _reserve(json_file, JSON_BYTES + JSON_BYTES_PER_EPOCH * n_epochs, log_dir)

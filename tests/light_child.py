@@ -223,6 +223,16 @@ def _misbehave(behaviour: str, arguments: list[str], parent: int, tell) -> int |
     elif behaviour == "die-when-timed":
         tell("timed", stop_reason="epochs")
         _die(signal.SIGKILL)
+    elif behaviour == "hang-when-timed":
+        tell("timed", stop_reason="epochs")
+        if arguments:
+            os.kill(parent, signal.SIGINT)
+        _hang()
+    elif behaviour == "flood":  # a process in a session of its own that goes on talking into the pipe of events
+        flood = "import os, sys\nwhile True: os.write(int(sys.argv[1]), b'more\\n' * 1000)"
+        pipe = int(sys.argv[-3])
+        flooding = subprocess.Popen([sys.executable, "-c", flood, str(pipe)], pass_fds=(pipe,), start_new_session=True)
+        Path(arguments[0]).write_text(str(flooding.pid))
     elif behaviour == "interrupt-parent-and-finish":
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         os.kill(parent, signal.SIGINT)

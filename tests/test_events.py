@@ -5,17 +5,22 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
+import signal
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from light_child import EPOCH_SEC, FIRST_SEC, command, light_spec, starts
 
+from collect import child
 from collect.child import ChildReport
 from collect.events import Heard
 from collect.grid import grid_runs
 from collect.grid_loop import run_grid
 from collect.outcome import failure_of, record_of
+from collect.recover import recover
+from collect.reserved import reserved_space
 from collect.runner import RunRefusedError, run
 from collect.watch import Beside
 from epochcast.paths import failures_csv
@@ -157,8 +162,8 @@ def says(tmp_path, data, behaviour="say"):
 )
 def test_a_line_among_the_events_that_is_none_costs_no_row(runs, tmp_path, data):
     said = []
-    child = says(tmp_path, data)
-    row = run(light_spec(), run_id="a", runs=runs, log_dir=tmp_path / "logs", child=child, say=said.append)
+    saying = says(tmp_path, data)
+    row = run(light_spec(), run_id="a", runs=runs, log_dir=tmp_path / "logs", child=saying, say=said.append)
     assert read_table(runs, RunRecord) == [row]
     assert row.epochs == 4
     assert any(line.startswith("WARNING: passed over from the measuring process: ") for line in said)
@@ -171,10 +176,10 @@ def test_a_line_among_the_events_that_is_none_costs_no_row(runs, tmp_path, data)
     ids=["0 s", "NaN", "longer than the process", "started twice", "epochs lost"],
 )
 def test_a_grid_meets_no_run_again_whose_process_can_not_be_believed(runs, tmp_path, event):
-    child = says(tmp_path, json.dumps(event).encode() + b"\n")
+    saying = says(tmp_path, json.dumps(event).encode() + b"\n")
     planned = grid_runs([light_spec()], 1, {})
     for n_failures, n_before in ((1, 0), (0, 1)):
-        result = run_grid(planned, runs=runs, log_dir=tmp_path / "logs", child=child)
+        result = run_grid(planned, runs=runs, log_dir=tmp_path / "logs", child=saying)
         assert (len(result.failures), result.n_failed_before) == (n_failures, n_before)
     assert len(starts(tmp_path / "trace")) == 1
     (failure,) = read_table(failures_csv(runs), FailureRecord)
@@ -185,8 +190,8 @@ def test_a_grid_meets_no_run_again_whose_process_can_not_be_believed(runs, tmp_p
 
 
 def test_a_process_that_refuses_after_it_has_timed_epochs_is_a_failure_that_holds_them(runs, tmp_path):
-    child = says(tmp_path, b'{"event": "refused", "message": "no"}\n', "say-last")
-    failure = run(light_spec(), run_id="a", runs=runs, log_dir=tmp_path / "logs", child=child)
+    saying = says(tmp_path, b'{"event": "refused", "message": "no"}\n', "say-last")
+    failure = run(light_spec(), run_id="a", runs=runs, log_dir=tmp_path / "logs", child=saying)
     assert isinstance(failure, FailureRecord)
     assert failure.epoch_times_json == (FIRST_SEC, EPOCH_SEC)
 
@@ -207,3 +212,89 @@ def test_a_process_that_dies_once_all_is_timed_costs_only_what_is_optional(runs,
     kept = json.loads((tmp_path / "logs" / "a.json").read_text())
     assert "ended after its last epoch" in kept["problems"]["row"][0]
     assert kept["row"] == to_json_dict(row)
+
+
+@pytest.mark.parametrize("arguments", [(), ("interrupt",)], ids=["timeout", "Ctrl-C"])
+def test_a_timed_run_whose_process_never_ends_is_a_row(runs, tmp_path, monkeypatch, arguments):
+    monkeypatch.setattr(child, "GRACE_SEC", 0.2)
+    row = run(
+        light_spec(),
+        run_id="a",
+        runs=runs,
+        log_dir=tmp_path / "logs",
+        child=command("hang-when-timed", *arguments),
+        timeout_sec=1.0,
+    )
+    assert isinstance(row, RunRecord)
+    assert read_table(runs, RunRecord) == [row]
+    assert row.test_acc is None
+
+
+@pytest.mark.parametrize(
+    "problems", [[1, 2], "all of them", None, 5, {"a": {"b": [float("nan")]}}, {"\ud800": "\udfff"}]
+)
+@pytest.mark.parametrize("name", ["problems", "framework"])
+def test_odd_words_for_the_json_cost_no_row_and_can_be_recovered_from(runs, tmp_path, name, problems):
+    done = json.dumps(DONE | {"n_epochs": 2, name: problems}).encode()
+    row = run(
+        light_spec(), run_id="a", runs=runs, log_dir=tmp_path / "logs", child=says(tmp_path, done + b"\n", "say-last")
+    )
+    assert isinstance(row, RunRecord)
+    runs.write_text(runs.read_text().splitlines(keepends=True)[0])
+    assert recover(runs, tmp_path / "logs").appended == [row]
+
+
+@pytest.mark.parametrize(
+    ("before", "n_kept"),
+    [
+        ([STARTED, {"event": "refused", "message": "no"}, *map(epoch, range(4)), DONE], 4),
+        ([STARTED, *map(epoch, range(2)), DONE | {"n_epochs": 2}, *map(epoch, range(2, 4))], 4),
+        ([STARTED, *map(epoch, range(2)), {"event": "timed", "stop_reason": "epochs"}, epoch(3), DONE], 3),
+        ([*map(epoch, range(4)), DONE], 4),
+    ],
+    ids=["refused first", "done early", "timed early", "never started"],
+)
+def test_no_epoch_that_was_reported_is_thrown_away(runs, tmp_path, before, n_kept):
+    report = ChildReport(exit_code=0, wall_sec=10.0)
+    for line in lines_of(*before):
+        report.take(line)
+    assert len(report.epoch_times) == n_kept
+
+
+def test_an_event_behind_what_a_library_printed_is_heard():
+    heard = Heard()
+    for line in (WHOLE[0], *(b"Epoch done. " + line for line in WHOLE[1:])):
+        heard.take(line)
+    assert (len(heard.epoch_times), heard.odd, heard.done is None) == (4, [], False)
+
+
+def test_images_that_nobody_asked_for_make_no_row(runs, tmp_path):
+    report = ChildReport(exit_code=0, wall_sec=10.0)
+    for line in lines_of(STARTED | {"train_n": 5}, *map(epoch, range(4)), DONE):
+        report.take(line)
+    with pytest.raises(ValueError, match="it trained on 5 images, asked for were 1000"):
+        record_of(light_spec(), report, "a", None, Beside())
+
+
+def test_a_process_that_goes_on_talking_after_its_parent_keeps_nobody(runs, tmp_path, monkeypatch):
+    monkeypatch.setattr(child, "LAST_WORDS_SEC", 0.3)
+    pid_file = tmp_path / "pid"
+    try:
+        row = run(light_spec(), run_id="a", runs=runs, log_dir=tmp_path / "logs", child=command("flood", str(pid_file)))
+        assert isinstance(row, RunRecord)
+    finally:
+        os.kill(int(pid_file.read_text()), signal.SIGKILL)
+
+
+def test_space_is_taken_for_as_many_epochs_as_anybody_times(runs, tmp_path):
+    spec = light_spec(epochs=None, max_epochs=10**9)
+    with reserved_space(spec, runs, tmp_path / "logs"):
+        taken = sum(path.stat().st_blocks * 512 for path in (tmp_path / "logs").iterdir())
+    assert taken < 10_000_000
+
+
+def test_a_pipe_in_place_of_a_log_is_an_error(runs, tmp_path):
+    (tmp_path / "logs").mkdir()
+    os.mkfifo(tmp_path / "logs" / "a.txt")
+    with pytest.raises(OSError, match=r"a\.txt"):
+        run(light_spec(), run_id="a", runs=runs, log_dir=tmp_path / "logs", child=command("ok"))

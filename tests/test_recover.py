@@ -21,6 +21,7 @@ from light_child import (
 
 from collect import recover as recover_module
 from collect import runner
+from collect.kept import LOGGED, lines_of_row
 from collect.recover import recover
 from collect.reserved import claimed_run
 from collect.runner import run
@@ -134,6 +135,79 @@ def test_a_disk_that_is_full_for_everything_leaves_the_row_on_the_screen(runs, l
     assert to_json_dict(recovered) == json.loads(logged.removeprefix("LOGGED: "))
     assert recover(runs, log_dir, logs=[captured]).appended == []
     assert read_table(runs, RunRecord) == [recovered]
+
+
+@pytest.mark.parametrize("redirection", ["2>/dev/null", "2>&-"])
+def test_the_last_copy_goes_where_somebody_can_read_it(runs, log_dir, redirection):
+    flags = ["--depth", "1", "--base_filters", "2", "--dataset", "synthetic", "--epochs", "4"]
+    flags += ["--runs", str(runs), "--log_dir", str(log_dir)]
+    grid = main_with_child("collect.run_grid", "run_grid", "fill-disk", "0", flags=flags)
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$@" {redirection}', "sh", *grid],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert "\nLOGGED: {" in done.stdout
+
+
+def test_a_json_alone_that_can_not_be_written_ends_no_grid(runs, log_dir):
+    done = run_until_full(runs, log_dir, 3000, ["--run_id", "a"])  # room for the table, not for the JSON
+    assert done.returncode == 0, done.stderr
+    assert run_ids(runs) == ["a"]
+    assert "could not write" in done.stdout
+    assert list(log_dir.glob("*.json")) == []
+
+
+WRAPPED = [  # what terminals, loggers and schedulers make of a line
+    "{}",
+    "\x1b[31m{}\x1b[0m",
+    "2026-11-29 12:00:01 INFO {}",
+    "0: {}",
+    "   {}   ",
+    "50%|#####     | 1/2\r{}",
+    "{} (end of line)",
+    "{}\r",
+]
+
+
+@pytest.mark.parametrize("wrapped", WRAPPED)
+@pytest.mark.parametrize("names_table", [True, False])
+def test_a_row_is_found_wherever_it_stands_in_captured_output(
+    runs, log_dir, row, tmp_path, wrapped, names_table, capsys
+):
+    kept = replace(row, run_id="b")
+    lines = lines_of_row(LOGGED, to_json_dict(kept), runs)[0 if names_table else 1 :]
+    captured = tmp_path / "captured"
+    captured.write_text("noise\n" + "".join(wrapped.format(line) + "\n" for line in lines) + "more noise", newline="")
+    flags = ["--runs", str(runs), "--log_dir", str(log_dir), "--log", str(captured)]
+    for n in (1, 0):
+        assert recover_module.main(flags) == 0
+        assert f"rows_appended: {n}" in capsys.readouterr().out
+    assert read_table(runs, RunRecord) == [row, kept]
+
+
+def test_a_captured_row_of_another_table_stays_there(runs, log_dir, row, tmp_path, capsys):
+    captured = tmp_path / "captured"
+    other = lines_of_row(LOGGED, to_json_dict(replace(row, run_id="b")), runs.with_name("other.csv"))
+    runs.with_name("other.csv").write_text(HEADER)
+    captured.write_text("\n".join(other))
+    assert recover_module.main(["--runs", str(runs), "--log_dir", str(log_dir), "--log", str(captured)]) == 0
+    assert "rows_of_other_tables: 1" in capsys.readouterr().out
+    assert run_ids(runs) == ["a"]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "no row at all\n", 'LOGGED: {"depth": 1}\n', "LOGGED: {broken\n", "LOGGED: {" * 9]
+)
+def test_captured_output_without_a_row_that_can_be_used_is_no_success(runs, log_dir, row, tmp_path, text, capsys):
+    captured = tmp_path / "captured"
+    captured.write_text(text)
+    assert recover_module.main(["--runs", str(runs), "--log_dir", str(log_dir), "--log", str(captured)]) == 1
+    assert f"skipped: {captured}" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        recover_module.main(["--log", str(captured)])  # a row that names no table could go anywhere
 
 
 def test_a_failure_that_could_not_be_noted_is_kept_on_the_screen_and_in_the_log(runs, log_dir, monkeypatch, capfd):
