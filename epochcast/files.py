@@ -98,6 +98,8 @@ def make_folder(folder: Path) -> None:
     Raises:
         NotADirectoryError: if a file is in the way; it is named.
     """
+    if folder.is_dir():
+        return
     missing = []
     for above in (folder, *folder.parents):
         if above.exists():
