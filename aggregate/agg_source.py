@@ -138,12 +138,16 @@ def cache_lock(path: Path) -> Iterator[None]:
         OSError: if the folder can't be written.
     """
     file = path.with_name(f".{path.name}.lock")
-    with locked(file):
-        try:
-            yield
-        finally:
-            with contextlib.suppress(OSError):
-                file.unlink()  # the last act under the lock: who waits for it sees that it is gone, and makes another
+    try:
+        with locked(file):
+            try:
+                yield
+            finally:
+                with contextlib.suppress(OSError):
+                    file.unlink()  # the last act under the lock: who waits for it sees that it is gone, makes another
+    except NoLocksError:
+        file.unlink(missing_ok=True)
+        raise
 
 
 def write_averages(sources: Sources, out: Path, result: Aggregation | None = None) -> Aggregation:

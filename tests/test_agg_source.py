@@ -218,6 +218,7 @@ def test_without_locks_averages_are_made_on_demand_with_a_word(runs, monkeypatch
     with monkeypatch.context() as patch:
         refuse_locks(patch)
         write_agg(runs, agg_of(runs))
+    assert not list(runs.parent.glob(".*.lock"))
     assert "no locks: make averages there by one command at a time" in caplog.text
     assert load_agg(agg_of(runs), is_frozen=True).rows == expected(runs)
 
