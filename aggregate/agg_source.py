@@ -10,15 +10,17 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from aggregate.repeats import runs_warning
 from aggregate.runs_agg import Aggregation, aggregate
 from epochcast.cells import format_rows, header_line
 from epochcast.file_kinds import refuse_another_kind
-from epochcast.files import read_bytes, write_bytes_atomically, write_json_atomically
+from epochcast.files import json_bytes, read_bytes, write_bytes_atomically, write_json_atomically
 from epochcast.json_files import read_json
 from epochcast.locks import NoLocksError
 from epochcast.paths import excluded_csv
@@ -29,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 LONGEST_PATH = 4096  # characters; PATH_MAX of Linux
 MOST_READS = 100  # of a pair that others replace meanwhile
+_START = re.compile(r'\{\s*"source"\s*:')  # of a record, also of a cut one
 
 
 def source_file_of(path: Path) -> Path:
@@ -102,8 +105,8 @@ class SourceRecord:
 
 def _no_record(file: Path, path: Path, why: str) -> ValueError:
     return ValueError(
-        f"{file}: not a source record ({why.rstrip('.')}). Make both anew: epochcast aggregate --runs RUNS "
-        f"--out {path}; or delete it, and the table is used as it is."
+        f"{file}: not a source record ({why.rstrip('.')}). Move the table away and make both anew: epochcast "
+        f"aggregate --runs RUNS --out {path}; or delete the record, and the table is used as it is."
     )
 
 
@@ -128,48 +131,85 @@ def read_with_record(path: Path) -> tuple[SourceRecord | None, bytes | None]:
 
 @contextlib.contextmanager
 def cache_lock(path: Path) -> Iterator[None]:
-    """Keep other processes from writing a table and its record; the lock is a hidden file beside them.
+    """Keep other processes from writing a table and its record, by a hidden file beside them that goes at the end.
 
     Raises:
         NoLocksError, TimeoutError: if there are no locks, or another process does not end.
         OSError: if the folder can't be written.
     """
-    with locked(path.with_name(f".{path.name}.lock")):
-        yield
+    file = path.with_name(f".{path.name}.lock")
+    try:
+        with locked(file):
+            try:
+                yield
+            finally:
+                with contextlib.suppress(OSError):
+                    file.unlink()  # the last act under the lock: who waits for it sees that it is gone, makes another
+    except NoLocksError:
+        file.unlink(missing_ok=True)
+        raise
 
 
-def write_averages(sources: Sources, out: Path) -> Aggregation:
-    """Average the runs and write table and record; the caller holds the lock.
+def write_averages(sources: Sources, out: Path, result: Aggregation | None = None) -> Aggregation:
+    """Average the runs, where `result` is not that, and write table and record; the caller holds the lock.
 
     Raises:
-        ValueError: if the runs are wrong, or `out` is a file of another kind.
+        ValueError: if the runs are wrong, or what stands at `out` or in the record's place is not ours to replace.
         OSError: if the files can't be written.
     """
-    result = aggregate(sources.table())
-    data = (header_line(AggRow) + format_rows(result.rows)).encode()
-    before = _standing(out)
-    try:
-        record = SourceRecord.read(out)
-    except ValueError:
-        record = None
-        source_file_of(out).unlink()  # a broken one would be taken for a file of another kind
-    replaces = None if before is None or record is None or not record.is_ours(before) else sha256(before)
+    result = aggregate(sources.table()) if result is None else result
+    data = _table_of(result)
+    replaces, is_broken = _replaceable(out, data)
     # by name alone where both lie in one folder: moved or copied, it keeps to its own runs
     source = sources.runs.name if sources.runs.parent == out.parent else str(sources.runs)
     values = {"source": source, **sources.hashes(), "agg_sha256": sha256(data), "replaces": replaces}
+    if is_broken:
+        source_file_of(out).unlink(missing_ok=True)  # a broken one would be taken for a file of another kind
     write_json_atomically(source_file_of(out), values)
     write_bytes_atomically(out, data)
     return result
 
 
-def _standing(out: Path) -> bytes | None:
-    """What stands where averages are to be written; a ValueError where it is no table of averages."""
+def _table_of(result: Aggregation) -> bytes:
+    return (header_line(AggRow) + format_rows(result.rows)).encode()
+
+
+def _replaceable(out: Path, data: bytes) -> tuple[str | None, bool]:
+    """The hash of a table of ours at `out`, None where there is none, and whether its record is broken.
+
+    Raises:
+        ValueError: if the table, which is not `data`, was not made by us or was edited since, or is no such table; or
+            if what stands in the record's place is no record, whole or cut.
+    """
+    record = before = None
+    is_broken = False
     try:
-        data = read_bytes(out)
-    except FileNotFoundError:
-        return None
-    refuse_another_kind(out, header_line(AggRow).encode())
-    return data
+        record, before = read_with_record(out)
+    except ValueError:
+        _refuse_no_record(source_file_of(out))
+        is_broken = True
+        with contextlib.suppress(FileNotFoundError):
+            before = read_bytes(out)
+    if before is None:
+        return None, is_broken
+    refuse_another_kind(out, data)
+    if record is not None and record.is_ours(before):
+        return sha256(before), is_broken
+    if before != data and len(before.splitlines()) > 1:  # a header alone holds nothing
+        why = "it was edited since it was aggregated" if record else "no record beside it says that it was made here"
+        raise ValueError(
+            f"{out} is a table of averages that may be the only copy ({why}), and is not replaced. Name another file "
+            "with --out, or move this one away first."
+        )
+    return None, is_broken
+
+
+def _refuse_no_record(file: Path) -> None:
+    """Raise a ValueError unless a file that can't be read as a record is one all the same: broken, or cut short."""
+    text = read_bytes(file).decode(errors="replace").strip()
+    is_cut = not text.endswith("}") or '"agg_sha256"' in text
+    if not (_START.match(text) and is_cut) and not '{\n "source":'.startswith(text):
+        refuse_another_kind(file, json_bytes({"source": "", "agg_sha256": ""}))
 
 
 def write_agg(runs: Path, out: Path) -> Aggregation:
@@ -179,11 +219,15 @@ def write_agg(runs: Path, out: Path) -> Aggregation:
         ValueError, OSError: if the runs can't be read or averaged, or `out` can't be written.
     """
     runs, out = runs.absolute(), out.absolute()
-    Sources.read(runs)  # what is refused leaves no folder and no lock behind
-    _standing(out)
+    sources = Sources.read(runs)
+    result = aggregate(table := sources.table())
+    if words := runs_warning(table.rows, runs):
+        logger.warning("%s", words)
+    _replaceable(out, _table_of(result))  # what is refused leaves no folder and no lock behind
     try:
         with cache_lock(out):
-            return write_averages(Sources.read(runs), out)
+            again = Sources.read(runs)
+            return write_averages(again, out, result if again == sources else None)
     except NoLocksError:
         logger.warning("%s: this file system has no locks: make averages there by one command at a time", out)
-        return write_averages(Sources.read(runs), out)
+        return write_averages(sources, out, result)

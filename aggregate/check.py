@@ -22,11 +22,12 @@ from epochcast.cli import (
     print_home,
     run_command,
 )
+from epochcast.files import read_bytes
 from epochcast.guard import EXIT_FAILED, EXIT_OK
 from epochcast.paths import excluded_csv, runs_csv
 from epochcast.schema import Exclusion, RunRecord
 from epochcast.table_lines import is_empty
-from epochcast.tables import is_torn, parse_table, table_bytes
+from epochcast.tables import is_torn, parse_table, table_bytes, torn_file_of
 
 SHOWN = 3  # findings of a rule on the screen, unless all are asked for
 
@@ -99,6 +100,7 @@ def check_file(path: Path, runs_agg: Path | None = None) -> CheckReport:
     lines = lines_read(table_bytes(path))
     excluded, findings = _read_exclusions(path)
     report = check_lines(lines, path.name, frozenset(excluded))
+    findings += _moved_aside(path)
     if report.names:
         unknown = set(excluded) - _run_ids(lines, report.names)
         file = excluded_csv(path).name
@@ -112,6 +114,22 @@ def check_file(path: Path, runs_agg: Path | None = None) -> CheckReport:
     return CheckReport(
         report.n_lines, report.rows, report.n_excluded, report.names, _in_order([*report.findings, *findings])
     )
+
+
+def _moved_aside(path: Path) -> list[Finding]:
+    """One finding for each line that appends moved out of the table, as it had no line end."""
+    file = torn_file_of(path)
+    try:
+        lines = read_bytes(file).decode(errors="replace").split("\n")
+    except FileNotFoundError:
+        return []
+    return [
+        Finding(
+            "torn", file.name, number, None, None, f"a line moved out of {path.name}: {line[:60]!r}", "no such file"
+        )
+        for number, line in enumerate(lines, start=1)
+        if line.strip()
+    ]
 
 
 def _run_ids(lines: Sequence[str], names: Sequence[str]) -> set[str]:

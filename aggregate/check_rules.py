@@ -42,8 +42,9 @@ RULES = {  # in the order that they are reported
     ),
     "torn": Rule(
         WARNING,
-        "the last line is ended: a crash has not cut it",
-        "Readers leave it out, and the next run moves it to runs.csv.torn; if it is whole, end it: echo >> RUNS.",
+        "the last line is ended, and none without a line end was moved to <table>.torn",
+        "Readers leave it out, and the next run moves it to RUNS.torn. If it is whole, end it: echo >> RUNS; or put it "
+        "back: tail -n 1 RUNS.torn >> RUNS. If it is cut: epochcast recover. Then delete RUNS.torn.",
     ),
     "types": Rule(ERROR, "every cell is of its column's type", _RESTORE),
     "ranges": Rule(ERROR, "every value is one that the column can hold", _RESTORE),
@@ -142,7 +143,7 @@ RULES = {  # in the order that they are reported
     "aggregate": Rule(
         ERROR,
         "a table of averages without a source holds what the runs give",
-        "It is stale: make it anew with epochcast aggregate --runs RUNS --out RUNS_AGG.",
+        "It was edited, or is stale: move it away and make it anew: epochcast aggregate --runs RUNS --out RUNS_AGG.",
     ),
 }
 

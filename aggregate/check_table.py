@@ -11,7 +11,7 @@ from datetime import datetime
 
 from aggregate.check_lines import CheckedRow
 from aggregate.check_rules import Finding
-from aggregate.repeats import UNNAMED, disagreements, most_spread
+from aggregate.repeats import UNNAMED, disagreements
 from aggregate.runs_agg import is_clean
 from epochcast.assumptions import assumption, device_kind_of
 from epochcast.cells import parse_time
@@ -92,7 +92,7 @@ def _repeats(rows: Sequence[CheckedRow]) -> Iterator[Finding]:
         yield own[at].finding(
             "repeats",
             f"{significant(found.seconds[at])} s, but {told}{more}{unnamed}",
-            f"times that spread by at most {100 * most_spread(found.conditions):.2g} %",
+            found.expected,
         )
 
 

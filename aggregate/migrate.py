@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,10 +20,9 @@ from epochcast.files import fill, link_new, naming, read_bytes, sync_folder, tem
 from epochcast.paths import excluded_csv, failures_csv, runs_csv
 from epochcast.schema import SCHEMA_VERSION, FailureRecord, RunRecord
 from epochcast.table_lines import cells_of, decode_table, header_of, is_empty
-from epochcast.tables import is_torn, locked, parse_table, read_table, table_bytes
+from epochcast.tables import BYTE_ORDER_MARK, has_all_cells, is_torn, locked, parse_table, table_bytes
 
 LAST_COLUMNS = {1: "flags"}  # of runs.csv in each earlier schema; without them: the published columns, schema 0
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Migration:
     old_version: int
     n_old_columns: int
     kept: Path | None  # the old file; None where it was not replaced
-    is_torn: bool  # its last line was cut short by a crash, and stands in the old file only
+    is_torn: bool  # its last line lacks a line end and cells, and stands in the old file only
 
     @property
     def is_lifted(self) -> bool:
@@ -56,7 +56,13 @@ class _Content:
         last = lines.pop() if lines else b""  # empty where the file ends with a newline
         whole = [raw.rstrip(b"\r") for raw in lines]
         rows = [line for line in whole if not is_empty(line.decode(errors="replace"))]
-        return cls(header, rows, is_torn(last.decode(errors="replace"), kind))
+        content = cls(header, rows, is_torn(line := last.decode(errors="replace"), kind))
+        if content.is_torn and content.version(kind) < SCHEMA_VERSION and has_all_cells(line, header):
+            raise ValueError(
+                f"{path}:{len(lines) + 2}: the last line has no line end, so nothing tells whether it is whole: "
+                f"{line[:80]!r}. If it is, end it: echo >> {shlex.quote(str(path))}; else delete it. Then migrate."
+            )
+        return content
 
     def version(self, kind: type[Any]) -> int:
         if len(self.header) == len(columns(kind)):
@@ -88,7 +94,9 @@ def migrate(runs: Path, out: Path | None = None) -> list[Migration]:
     if (failures := failures_csv(runs.absolute())).exists():
         tables.append((failures, FailureRecord))
     for path, kind in tables:
-        read_table(path, kind)  # names what is wrong before anything is changed
+        data = table_bytes(path)
+        parse_table(path, data, kind)  # names what is wrong before anything is changed
+        _Content.of(path, data, kind)
     if out is None:
         return [_lift_in_place(path.resolve(), kind) for path, kind in tables]
     out = out.absolute()
@@ -176,7 +184,9 @@ def _lines_about(done: Migration) -> list[str]:
         f"schema {SCHEMA_VERSION}; what they did not record is unknown"
     ]
     lines += [f"kept: {done.kept}"] if done.kept else []
-    lines += ["torn: the last line was cut short by a crash, and stands in the old file only"] if done.is_torn else []
+    lines += (
+        ["torn: the last line has no line end and lacks cells; it stands in the old file only"] if done.is_torn else []
+    )
     return lines
 
 

@@ -111,6 +111,7 @@ def guarded(work: Callable[[], int]) -> int:
             return EXIT_INTERRUPTED
         if os.environ.get("EPOCHCAST_DEBUG"):
             raise
+        error = _naming_stream(error)
         _say(f"error: {sentence_of(error)}")
         return EXIT_FAILED
 
@@ -119,6 +120,18 @@ def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             stream.flush()
+
+
+def _naming_stream(error: Exception) -> Exception:
+    """An error of printing under the name of the stream, which the system leaves out."""
+    if not isinstance(error, OSError) or error.filename is not None or error.strerror is None:
+        return error
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None or not {"print", "stdout", "unescaped"}.intersection(trace.tb_frame.f_code.co_names):
+        return error
+    return OSError(f"standard output: {error.strerror}. Send it to where it can be written.")
 
 
 def _discard_output() -> None:

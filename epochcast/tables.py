@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 Record = TypeVar("Record")
 
 MIN_FREE_BYTES = 1 << 20  # thousands of rows; less is asked for before a run, not after it
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 END_BYTES = 1 << 16  # read of either end of a table before an append; a longer last line is followed further back
 
 
@@ -79,12 +80,13 @@ def parse_table(path: Path, raw: bytes, kind: type[Record]) -> list[Record]:
     for number, line in enumerate(lines[1:], start=2):  # a row is one line: a quote left open can't swallow others
         if number == len(lines) and is_torn(line, kind):
             logger.warning(
-                "%s:%d: the last line was cut short by a crash: it has no line end; left out: %r. If it is whole, end "
-                "it: echo >> %s",
+                "%s:%d: the last line has no line end, it may be cut short; left out: %r. %s",
                 path,
                 number,
                 line[:80],
-                shlex.quote(str(path)),
+                f"If it is whole, end it: echo >> {shlex.quote(str(path))}"
+                if has_all_cells(line, header)
+                else _remedy_of_cut(path, kind),
             )
             break
         try:
@@ -106,7 +108,7 @@ def _remedy(kind: type[Any], path: Path) -> str:
             "appends the run as it was measured, from logs/<run_id>.json. Where that file is lost, measure it again."
         )
     if kind is AggRow:
-        return "Correct the cell, or make the table anew: epochcast aggregate --runs RUNS --out PATH."
+        return "Correct the cell, or move the table away and make it anew: epochcast aggregate --runs RUNS --out PATH."
     return "Correct the cell, or delete the row."
 
 
@@ -117,6 +119,31 @@ def is_torn(last_line: str, kind: type[Any]) -> bool:
     editors that leave the last line end out, and is taken as it is.
     """
     return not last_line.endswith("\n") and bool(last_line.strip()) and kind is not Exclusion
+
+
+def has_all_cells(line: str, header: Sequence[str]) -> bool:
+    """Whether a last line without a line end may be whole: of a line that lacks cells it is sure that it is not."""
+    try:
+        return len(cells_of(line)) == len(header)
+    except ValueError:
+        return False
+
+
+def _remedy_of_cut(path: Path, kind: type[Any]) -> str:
+    """What to do about a last line that lacks cells."""
+    if kind is RunRecord:
+        return f"Its run, if it ended, is appended by: epochcast recover --runs {shlex.quote(str(path))}"
+    return "It lacks cells: complete or delete it."
+
+
+def torn_file_of(path: Path) -> Path:
+    """The file that keeps the last lines without a line end that appends have moved out of a table."""
+    return path.with_name(path.name + ".torn")
+
+
+def putting_back(path: Path) -> str:
+    """The shell command that appends the line moved last to the table again."""
+    return f"tail -n 1 {shlex.quote(str(torn_file_of(path)))} >> {shlex.quote(str(path))}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,13 +240,13 @@ def _write_all(descriptor: int, data: bytes, path: Path) -> None:
         raise OSError(error.errno, f"could not append ({error.strerror})", str(path)) from None
 
 
-def _move_torn_line(descriptor: int, path: Path) -> None:
-    """Move a last line without a line end to `<path>.torn`; the lock is held."""
+def _move_torn_line(descriptor: int, path: Path, kind: type[Any]) -> None:
+    """Move a last line without a line end to `<path>.torn`; the table has all columns, and the lock is held."""
     size = os.fstat(descriptor).st_size
     tail = _read_last_line(descriptor, size)
     if not tail:
         return
-    torn = path.with_name(path.name + ".torn")
+    torn = torn_file_of(path)
     with torn.open("ab") as file:
         file.write(tail + b"\n")
         file.flush()
@@ -227,28 +254,42 @@ def _move_torn_line(descriptor: int, path: Path) -> None:
     sync_folder(torn.parent)
     os.ftruncate(descriptor, size - len(tail))
     os.fsync(descriptor)
-    logger.warning("%s: the last line was cut short by a crash; moved to %s: %r", path, torn, tail[:80])
+    may_be_whole = has_all_cells(tail.decode(errors="replace"), columns(kind))
+    logger.warning(
+        "%s: the last line had no line end, it may be cut short; moved to %s: %r. %s",
+        path,
+        torn,
+        tail[:80],
+        f"If it is whole, put it back: {putting_back(path)}" if may_be_whole else _remedy_of_cut(path, kind),
+    )
 
 
 def _make_ready(descriptor: int, path: Path, kind: type[Any]) -> None:
     """Leave a table that a row can be appended to: header ours and newest, last line whole. The lock is held."""
     own_header = header_line(kind).encode()
-    size = os.fstat(descriptor).st_size
-    start = os.pread(descriptor, END_BYTES, 0)
-    if start and b"\n" not in start and own_header.startswith(start):
-        os.ftruncate(descriptor, 0)  # a crash cut the very first write short: the header holds no measurement
-        size = 0
-    if size == 0:
+    if os.fstat(descriptor).st_size == 0:  # or a device, which is refused by the write
         _write_all(descriptor, own_header, path)
         return
-    if not start.startswith(own_header):  # else nothing needs to be taken apart
+    start = os.pread(descriptor, END_BYTES, 0)
+    is_header = b"\n" not in start and _is_start_of(start, own_header)  # of ours, without its line end
+    if not is_header and not start.startswith(own_header):  # else nothing needs to be taken apart
         header = header_of(path, decode_table(path, start.partition(b"\n")[0]), kind)
         if len(header) < len(columns(kind)):
             raise ValueError(
                 f"{path}:1: an older schema: {len(header)} columns, this version writes {len(columns(kind))}. It can "
                 f"be read as it is, but not appended to. Lift it: epochcast migrate --runs {shlex.quote(str(path))}"
             )
-    _move_torn_line(descriptor, path)
+        is_header = b"\n" not in start  # as another program writes it
+    if is_header:
+        os.ftruncate(descriptor, 0)  # the very first write was cut short, or nothing more: it holds no measurement
+        _write_all(descriptor, own_header, path)
+        return
+    _move_torn_line(descriptor, path, kind)
+
+
+def _is_start_of(start: bytes, header: bytes) -> bool:
+    """Whether a line without its end is the beginning of a header, however it was cut."""
+    return BYTE_ORDER_MARK.startswith(start) or header.startswith(start.removeprefix(BYTE_ORDER_MARK).rstrip(b"\r"))
 
 
 def check_appendable(path: Path, kind: type[Any]) -> None:

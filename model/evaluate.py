@@ -32,6 +32,7 @@ from epochcast.cli import (
     table_text,
 )
 from epochcast.environment import utc_now
+from epochcast.file_kinds import REPORT_TITLE
 from epochcast.files import make_folder, write_json_atomically, write_text_atomically
 from epochcast.interval import Interval
 from epochcast.paths import home
@@ -344,7 +345,7 @@ def report_markdown(report: dict[str, Any]) -> str:
         f"Rows: {markdown_text(report['table'] or 'given by a program')} (SHA-256 {report['rows_sha256'][:12]}). "
         f"Seed {report['seed']}, {report['created_utc']}."
     )
-    parts = ["# How well the time model predicts", origin, _split_line(report)]
+    parts = [REPORT_TITLE, origin, _split_line(report)]
     return "\n\n".join([*parts, *(section.markdown() for section in sections(report))]) + "\n"
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
+from epochcast.file_kinds import PLAN_SCRIPT_MARK
 from epochcast.schema import RunSpec
 from epochcast.text_sinks import one_line
 from planner.budget import SECONDS, UNITS
@@ -45,7 +46,7 @@ def plan_sh(plan: Mapping[str, Any]) -> str:
     lines = [
         "#!/bin/sh",
         f"# {one_line(plan['plan_id'])}: {len(plan['chosen'])} runs, about {cost} of {plan['budget']:g} {unit.word}.",
-        "# Nothing here watches the budget; `epochcast run_plan` does.",
+        PLAN_SCRIPT_MARK,
         'PYTHON="${PYTHON:-python}"',
     ]
     for run in plan["chosen"]:

@@ -82,19 +82,62 @@ def test_killed_at_any_call_no_later_run_is_missed(tmp_path, runs, interrupted, 
 
 
 @pytest.mark.parametrize("named", ["runs_agg.csv", "mine.csv"])
-def test_a_user_s_table_that_is_replaced_on_purpose_stays_whole_or_is_replaced(tmp_path, runs, named):
-    edited = read_table(agg_of(runs), AggRow)[:1]
-    for n in itertools.count(1):
-        copy = tmp_path / str(n) / "runs.csv"
-        shutil.copytree(runs.parent, copy.parent)
-        out = copy.with_name(named)
-        write_table(out, edited, AggRow)
-        is_over = not is_killed_at(n, lambda copy=copy, out=out: write_agg(copy, out))
-        assert load_agg(out).rows in (edited, expected(copy))
-        write_agg(copy, out)
-        assert load_agg(out).origin == f"up to date with {copy}"
-        if is_over:
-            return
+@pytest.mark.parametrize("record", ["ours", "none", "broken"])
+def test_a_table_that_we_did_not_make_is_not_replaced(runs, named, record):
+    out = runs.with_name(named)
+    write_agg(runs, out)
+    edited = read_table(out, AggRow)[:1]
+    write_table(out, edited, AggRow)
+    if record == "none":
+        source_file_of(out).unlink()
+    elif record == "broken":
+        source_file_of(out).write_text('{\n "sour')
+    before = {path.name: path.read_bytes() for path in runs.parent.iterdir()}
+    with pytest.raises(ValueError, match=r"may be the only copy .*Name another file with --out, or move this one"):
+        write_agg(runs, out)
+    assert {path.name: path.read_bytes() for path in runs.parent.iterdir()} == before
+    out.unlink()
+    write_agg(runs, out)
+    assert load_agg(out).origin == f"up to date with {runs}"
+
+
+NOT_RECORDS = [
+    '{"row": {"a": 1}, "table": "x"}',
+    '{"my": "notes"}',
+    '{"source": "a book", "notes": "mine"}',
+    "precious text",
+    "timestamp_utc,tf_version,depth\n1,2,3\n",
+    "[1, 2]",
+]
+
+
+@pytest.mark.parametrize("text", NOT_RECORDS)
+@pytest.mark.parametrize("is_there", [True, False], ids=["beside a table", "alone"])
+def test_what_is_no_record_of_ours_is_never_replaced_by_one(runs, text, is_there):
+    source_file_of(agg_of(runs)).write_text(text)
+    if not is_there:
+        agg_of(runs).unlink()
+    before = {path.name: path.read_bytes() for path in runs.parent.iterdir()}
+    with pytest.raises(ValueError, match=r"is not replaced"):
+        write_agg(runs, agg_of(runs))
+    assert {path.name: path.read_bytes() for path in runs.parent.iterdir()} == before
+
+
+def test_a_record_cut_anywhere_is_made_anew(runs):
+    whole = source_file_of(agg_of(runs)).read_bytes()
+    for n in range(len(whole) - 2):
+        source_file_of(agg_of(runs)).write_bytes(whole[:n])
+        write_agg(runs, agg_of(runs))
+        assert source_file_of(agg_of(runs)).read_bytes().startswith(whole[:60])
+
+
+def test_averages_leave_no_lock_behind_whether_they_are_made_or_refused(tmp_path, runs):
+    write_agg(runs, tmp_path / "a" / "agg.csv")
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["agg.csv", "agg.csv.source.json"]
+    runs.write_text(runs.read_text().replace(",2.0,", ",two,"))
+    with pytest.raises(ValueError, match="expected a number"):
+        write_agg(runs, tmp_path / "b" / "agg.csv")
+    assert not (tmp_path / "b").exists()
 
 
 def test_an_edited_table_is_used_as_it_is_also_after_a_kill(runs):
@@ -175,6 +218,7 @@ def test_without_locks_averages_are_made_on_demand_with_a_word(runs, monkeypatch
     with monkeypatch.context() as patch:
         refuse_locks(patch)
         write_agg(runs, agg_of(runs))
+    assert not list(runs.parent.glob(".*.lock"))
     assert "no locks: make averages there by one command at a time" in caplog.text
     assert load_agg(agg_of(runs), is_frozen=True).rows == expected(runs)
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import zipfile
 import zlib
+from pathlib import Path
 
 import pytest
 
@@ -236,6 +237,15 @@ def test_a_full_disk_under_a_stream_is_no_traceback(stream, tmp_path):
     done = subprocess.run(["sh", "-c", line], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == (1 if stream == "stdout" else 0)
     assert "Traceback" not in done.stderr and "Exception ignored" not in done.stderr
+
+
+@pytest.mark.parametrize("length", [10, 100_000], ids=["at the end", "in the middle"])
+def test_a_full_disk_under_stdout_is_named(length):
+    code = f"from epochcast.guard import own_process; raise SystemExit(own_process(lambda: print('x' * {length}) or 0))"
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "error: standard output: No space left on device. Send it to where it can be written.\n"
 
 
 MEASURED = """

@@ -169,18 +169,11 @@ def test_a_last_line_cut_short_stays_in_the_old_file_and_is_told(runs, capsys):
     with runs.open("ab") as file:
         file.write(b'2026-01-01T00:00:00+00:00,,3,16,64,3,280218,"[9.0, 2.')
     assert main(["--runs", str(runs)]) == 0
-    assert "torn: the last line was cut short by a crash, and stands in the old file only" in capsys.readouterr().out
+    assert (
+        "torn: the last line has no line end and lacks cells; it stands in the old file only" in capsys.readouterr().out
+    )
     assert_lifted(runs, whole)
     assert runs.with_name("runs.csv.schema1").read_bytes().endswith(b'"[9.0, 2.')
-
-
-def test_a_last_row_without_its_line_end_stays_in_the_old_file_and_is_told(runs):
-    before = runs.read_bytes()
-    cells = cells_of(runs)
-    runs.write_bytes(before.removesuffix(b"\n"))  # nothing tells a whole cell from one that lost its end
-    (done,) = migrate(runs)
-    assert (done.n_rows, done.is_torn) == (len(cells) - 2, True)
-    assert done.kept.read_bytes() == before.removesuffix(b"\n")
 
 
 def refused(runs, match, kind=ValueError):
@@ -188,6 +181,19 @@ def refused(runs, match, kind=ValueError):
     with pytest.raises(kind, match=match):
         migrate(runs)
     assert {path: path.read_bytes() for path in runs.parent.iterdir()} == before
+
+
+@pytest.mark.parametrize("ending", [b"\n", b"\r\n"])
+@pytest.mark.parametrize("n_columns", [PUBLISHED_RUN_COLUMNS, SCHEMA_1_COLUMNS])
+def test_a_last_row_without_its_line_end_that_may_be_whole_is_not_left_behind(tmp_path, n_columns, ending):
+    runs = write_old(tmp_path / "results" / "runs.csv", rows_of(3), n_columns)
+    runs.write_bytes(runs.read_bytes().replace(b"\n", ending).removesuffix(ending))
+    refused(runs, r"runs.csv:4: the last line has no line end.*If it is, end it: echo >> .*; else delete it")
+    with pytest.raises(ValueError, match="no line end"):
+        migrate(runs, tmp_path / "lifted.csv")
+    subprocess.run(f"echo >> {runs}", shell=True, check=True)
+    (done,) = migrate(runs)
+    assert (done.n_rows, done.is_torn) == (3, False)
 
 
 def test_a_newer_or_a_wrong_table_is_refused_and_left_alone(runs):

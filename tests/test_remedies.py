@@ -119,8 +119,9 @@ def test_a_broken_row_of_averages_is_mended_by_the_command_that_is_named(runs):
     agg = runs.with_name("runs_agg.csv")
     write_agg(runs, agg)
     edit(agg, "2,16,64,", "2,16,many,")
-    with pytest.raises(ValueError, match="make the table anew: epochcast aggregate"):
+    with pytest.raises(ValueError, match="move the table away and make it anew: epochcast aggregate"):
         load_agg(agg)
+    agg.rename(agg.with_name("away.csv"))
     assert aggregate_main(["--runs", str(runs), "--out", str(agg)]) == 0
     assert len(load_agg(agg).rows) == 1
 
@@ -130,6 +131,7 @@ def test_a_stale_table_of_averages_is_mended_by_the_command_that_its_rule_names(
     write_agg(runs, agg)
     write_table(agg, [replace(read_table(agg, AggRow)[0], avg_time_mean=9.0)], AggRow)
     assert check_file(runs).count(ERROR) > 0
-    assert "epochcast aggregate --runs RUNS --out RUNS_AGG" in RULES["aggregate"].remedy
+    assert "move it away and make it anew: epochcast aggregate --runs RUNS --out RUNS_AGG" in RULES["aggregate"].remedy
+    agg.rename(agg.with_name("away.csv"))
     assert aggregate_main(["--runs", str(runs), "--out", str(agg)]) == 0
     assert check_file(runs).count(ERROR) == 0

@@ -10,6 +10,7 @@ import pytest
 from rows import agg_row, run_row
 
 from aggregate.agg_source import write_agg
+from aggregate.agg_table import main as aggregate_main
 from aggregate.check import check_file, check_lines
 from aggregate.merge import main as merge_main
 from aggregate.merge import merge
@@ -19,7 +20,7 @@ from epochcast.assumptions import assumption
 from epochcast.cells import format_rows, header_line
 from epochcast.paths import CODE_ROOT
 from epochcast.schema import Conditions, RunRecord
-from epochcast.tables import read_runs, read_table, write_table
+from epochcast.tables import RunTable, read_runs, read_table, write_table
 from model.train import main as train_main
 
 CPU = "A Processor (2 cores)"
@@ -70,6 +71,55 @@ def test_repeats_of_the_reference_are_repeats_and_averages_of_them_need_no_warni
     runs = read_runs(reference_data / "a100" / "runs.csv")
     assert disagreements(runs.rows) == []
     assert spread_warning(aggregate(runs).rows) is None
+
+
+CONFIGS = [(depth, filters, batch) for depth in (2, 3) for filters in (16, 32) for batch in (64, 128)]
+
+
+def shared(factor, seed, n_shifted=8, device=None, sd=0.0065):
+    """Two runs of each of eight configurations, the second of some of them by another machine."""
+    draw = random.Random(seed)
+    rows = []
+    for i, config in enumerate(CONFIGS):
+        noise = [draw.lognormvariate(0, sd) for _ in range(2)]
+        times = (10 * noise[0], 10 * noise[1] * (factor if i < n_shifted else 1))
+        rows += [
+            run_row((3 * s, s, s), config=config, conditions=Conditions(device_name=device), run_id=f"{i}-{at}")
+            for at, s in enumerate(times)
+        ]
+    return rows
+
+
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("factor", [1.1, 1.15, 1.24])
+def test_a_small_factor_between_two_machines_is_found_where_most_configurations_share_it(seed, factor):
+    rows = shared(factor, seed)
+    assert len(findings(rows)) == len(disagreements(rows)) == len(CONFIGS)
+    assert "names its device" in findings(rows)[0].found
+    averages = aggregate(RunTable(None, rows, [])).rows
+    assert spread_warning(averages).startswith("8 of 8 averages")
+    assert spread_warning(averages).count("names its device") == 1
+    assert findings(shared(1.0, seed)) == []
+    limit = 1.22  # of each alone
+    assert factor > limit or findings(shared(factor, seed, n_shifted=4)) == []  # of half of them: other work, rather
+    assert findings(shared(factor, seed, device=CPU)) == []
+    assert factor > limit or findings(rows[:6]) == []  # of three configurations
+
+
+@pytest.mark.parametrize("device", [None, "NVIDIA A100 80GB PCIe"])
+@pytest.mark.parametrize("n", [3, 20, 200])
+def test_one_run_far_off_is_found_among_any_number(n, device):
+    times = [10.0 + 0.01 * (i % 7) for i in range(n - 1)]
+    (found,) = findings(of_seconds(*times, 15.0, device=device))
+    assert found.line == n + 1
+    assert findings(of_seconds(*times, 11.0, device=device)) == []
+
+
+def test_aggregate_says_that_runs_are_no_repeats(tmp_path, caplog):
+    write_table(tmp_path / "runs.csv", shared(1.15, 1), RunRecord)
+    assert aggregate_main(["--runs", str(tmp_path / "runs.csv"), "--out", str(tmp_path / "agg.csv")]) == 0
+    assert "runs that differ by more than noise are averaged: (2,16,64) " in caplog.text
+    assert "and 5 more; no row names its device: runs of two machines? Find them: epochcast check" in caplog.text
 
 
 # --- two machines in one table ----------------------------------------------------------------------------------------

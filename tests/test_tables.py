@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+from aggregate.check import check_file
 from epochcast import locks, tables
 from epochcast.cells import CellError, columns, csv_reader, format_rows, header_line
 from epochcast.files import sha256_of, write_bytes_atomically, write_json_atomically, write_text_atomically
@@ -544,11 +545,11 @@ def test_a_row_cut_short_anywhere_costs_no_other_row_and_is_reported_and_moved_a
         path.write_bytes(start + last[:length])
         assert read_table(path, RunRecord) == rows
         (warning,) = warnings_of(caplog)
-        assert f"{path}:{n_before + 2}: the last line was cut short" in warning
+        assert f"{path}:{n_before + 2}: the last line has no line end, it may be cut short" in warning
         assert path.read_bytes() == start + last[:length]  # a reader never writes
         append_row(path, record("run-next"))
         (warning,) = warnings_of(caplog)
-        assert f"{path}: the last line was cut short by a crash; moved to {torn}" in warning
+        assert f"{path}: the last line had no line end, it may be cut short; moved to {torn}" in warning
         assert read_table(path, RunRecord) == [*rows, record("run-next")]
         assert torn.read_bytes() == last[:length] + b"\n"
 
@@ -590,6 +591,52 @@ def test_a_torn_row_longer_than_what_is_read_at_once_is_moved_aside_whole(runs):
     assert runs.with_name("runs.csv.torn").read_bytes() == tail + b"\n"
 
 
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_what_is_said_of_a_line_without_its_end_works(runs, caplog, is_whole):
+    append_row(runs, record())
+    before = runs.read_bytes()
+    line = format_rows([record("run-2")]).encode()
+    runs.write_bytes(before + (line[:-1] if is_whole else line[:40]))
+    read_table(runs, RunRecord)
+    (said,) = warnings_of(caplog)
+    assert ("end it: echo >> " in said, "epochcast recover --runs" in said) == (is_whole, not is_whole)
+    append_row(runs, record("run-3"))
+    (said,) = warnings_of(caplog)
+    assert ("put it back: tail" in said, "epochcast recover --runs" in said) == (is_whole, not is_whole)
+    found = [(finding.rule, finding.file) for finding in check_file(runs).findings if finding.rule == "torn"]
+    assert found == [("torn", "runs.csv.torn")]
+    if is_whole:
+        subprocess.run(said.partition("put it back: ")[2], shell=True, check=True)
+        assert read_table(runs, RunRecord) == [record(), record("run-3"), record("run-2")]
+
+
+def written_elsewhere(data, kind):
+    """A table as other programs save it."""
+    if kind == "quoted":
+        header, rows = data.split(b"\n", 1)
+        return b",".join(b'"%s"' % name for name in header.split(b",")) + b"\n" + rows
+    return {"lf": data, "crlf": data.replace(b"\n", b"\r\n"), "bom": tables.BYTE_ORDER_MARK + data}[kind]
+
+
+@pytest.mark.parametrize("kind", ["lf", "crlf", "bom", "quoted"])
+def test_a_table_cut_at_any_byte_is_appended_to_and_read_or_refused_as_it_was(tmp_path, caplog, kind):
+    caplog.set_level(logging.CRITICAL)
+    rows = [record("a"), record("b")]
+    write_table(tmp_path / "whole.csv", rows, RunRecord)
+    data = written_elsewhere((tmp_path / "whole.csv").read_bytes(), kind)
+    path = tmp_path / "cut.csv"
+    for n in range(len(data) + 1):
+        path.write_bytes(data[:n])
+        try:
+            append_row(path, record("next"))
+        except ValueError as error:
+            assert str(path) in str(error) and path.read_bytes() == data[:n]
+            assert kind == "quoted" and n < data.index(b"\n")
+            continue
+        n_whole = max(0, data[:n].count(b"\n") - 1)
+        assert read_table(path, RunRecord) == [*rows[:n_whole], record("next")], n
+
+
 def test_a_list_of_exclusions_may_lack_its_last_line_end(tmp_path):
     path = tmp_path / "excluded.csv"  # by an editor that writes none: no row of ours was cut
     path.write_text("run_id,reason,date\nrun-1,why,2026-01-02")
@@ -609,8 +656,8 @@ def test_a_row_without_its_line_end_is_known_as_torn_whatever_its_last_cell_hold
         path.write_bytes(whole[:length])
         assert read_table(path, RunRecord) == kept[:1]
         (warning,) = warnings_of(caplog)
-        assert f"{path}:3: the last line was cut short" in warning
-        assert f"If it is whole, end it: echo >> {path}" in warning
+        assert f"{path}:3: the last line has no line end, it may be cut short" in warning
+        assert (f"If it is whole, end it: echo >> {path}" in warning) == (length > whole.rindex(b","))
     with path.open("a") as file:
         file.write("\n")  # the remedy
     path.write_bytes(whole)
