@@ -253,4 +253,4 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"appended to {arguments.runs.absolute()}", file=sys.stderr)
         return 0
 
-    return run_command(work)
+    return run_command(work, outlives_readers=True)

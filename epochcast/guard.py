@@ -13,7 +13,7 @@ TYPE_CHECKING = False  # of `typing`, whose import takes longer than all of this
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
-    from typing import Any
+    from typing import Any, TextIO
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 128 + signal.SIGINT
 OUR_PACKAGES = ("epochcast", "workload", "collect", "aggregate", "model", "planner", "benchmarks")
@@ -35,7 +35,11 @@ def own_process(work: Callable[[], int]) -> int:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored, as under nohup
         signal.signal(signal.SIGINT, _leave_at_once)
         sys.unraisablehook = _show_no_interrupt
-    return guarded(work)
+    try:
+        return guarded(work)
+    finally:  # else Python would try to write the rest once more, and change the exit code
+        discard_unwritten(sys.stdout)
+        discard_unwritten(sys.stderr)
 
 
 def keep_descriptors_open() -> None:
@@ -58,7 +62,7 @@ def _open_streams() -> None:
 
 
 def _leave_at_once(number: int = signal.SIGINT, frame: FrameType | None = None) -> None:
-    _say("interrupted")
+    say("interrupted")
     os._exit(EXIT_INTERRUPTED)
 
 
@@ -100,38 +104,58 @@ def guarded(work: Callable[[], int]) -> int:
         _flush()
         return code
     except KeyboardInterrupt:
-        _say("interrupted")
+        say("interrupted")
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        _discard_output()  # the reader left: nothing to say any more
+        discard_unwritten(sys.stdout)  # the reader left: nothing to say any more
         return EXIT_FAILED
     except Exception as error:
         if before is _interrupt and signal.getsignal(signal.SIGINT) is _leave_at_once:
-            _say("interrupted")  # a library made another exception of it
+            say("interrupted")  # a library made another exception of it
             return EXIT_INTERRUPTED
         if os.environ.get("EPOCHCAST_DEBUG"):
             raise
-        _say(f"error: {sentence_of(error)}")
+        say(f"error: {sentence_of(error)}")
         return EXIT_FAILED
 
 
 def _flush() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
-            stream.flush()
+    if sys.stdout is not None:
+        with naming_output():
+            sys.stdout.flush()
+    discard_unwritten(sys.stderr)  # an answer is worth no less without its messages
 
 
-def _discard_output() -> None:
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    for stream in (sys.stdout, sys.stderr):
+class naming_output:  # noqa: N801  # a context manager without `contextlib`, which takes long to import
+    """A block whose OSErrors say that they are of standard output; BrokenPipeError passes as it is."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError) and not isinstance(error, BrokenPipeError) and error.errno is not None:
+            raise OSError(f"standard output: {error.strerror}. Lead it to where there is room.") from None
+
+
+def discard_unwritten(stream: TextIO | None) -> None:
+    """Flush a stream; where that fails, lead its descriptor to the null device."""
+    if stream is None:
+        return
+    try:
+        stream.flush()
+    except OSError:
         try:
-            stream.flush()
-        except BrokenPipeError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, stream.fileno())
-    os.close(nowhere)
+            os.close(nowhere)
+            stream.flush()
+        except OSError:  # of a stream without a descriptor, too
+            pass
+    except ValueError:  # closed
+        pass
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
     """Print a line on stderr, if it can be: the exit code says it too."""
     if sys.stderr is None:  # print would take stdout
         return

@@ -232,9 +232,12 @@ def test_errors_without_a_stderr_leave_stdout_to_answers(tmp_path):
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
 def test_a_full_disk_under_a_stream_is_no_traceback(stream, tmp_path):
     number = {"stdout": 1, "stderr": 2}[stream]
-    line = f"{sys.executable} -m epochcast --help {number}>/dev/full"
+    write_table(tmp_path / "runs.csv", [], RunRecord)
+    line = f"{sys.executable} -m epochcast migrate --runs runs.csv {number}>/dev/full"
     done = subprocess.run(["sh", "-c", line], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == (1 if stream == "stdout" else 0)
+    words = "error: standard output: No space left on device." if stream == "stdout" else "already schema"
+    assert words in done.stdout + done.stderr
     assert "Traceback" not in done.stderr and "Exception ignored" not in done.stderr
 
 
