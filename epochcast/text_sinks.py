@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import re
 import sys
 from collections.abc import Iterable, Iterator
@@ -29,6 +30,9 @@ _UNPRINTABLE = re.compile(
 _COLOUR = re.compile(r"\x1b\[[0-9;:]*m")
 _MARKDOWN = re.compile(r"[\\`*\[\]|~$]|(?<![^\W_])_|_(?![^\W_])")  # within a word `_` marks nothing up
 _BEGINS_BLOCK = re.compile(r"[#+-](?=\s)|[-=]{2,}|\d{1,9}(?=[.)]\s)")  # a heading, a list, a rule
+_UNINDENTED = re.compile(r"\n(?!  )")
+LONGEST_WORD = 300  # characters of a message
+_LONG_WORD = re.compile(rf"\S{{{LONGEST_WORD + 1},}}")
 LONGEST_FIGURE_LINE = 160  # characters; a longer one leaves a figure no room
 
 
@@ -43,6 +47,22 @@ def terminal_text(text: str) -> str:
 def one_line(text: str) -> str:
     """`terminal_text` of a value that stands within a line: its line ends and tabs are escaped as well."""
     return terminal_text(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def message_text(text: str) -> str:
+    """A message on its way to a terminal: only lines that are indented by two spaces follow the first one.
+
+    A line end in a name would begin a message of its own. What is too long, such as a path, is cut in the middle.
+    """
+    text = _LONG_WORD.sub(lambda match: f"{match[0][: LONGEST_WORD // 2]}...{match[0][-LONGEST_WORD // 2 :]}", text)
+    return _UNINDENTED.sub(r"\\n", terminal_text(text))
+
+
+class MessageFormatter(logging.Formatter):
+    """Log records as `message_text`."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's name
+        return message_text(super().formatMessage(record))
 
 
 def without_colours(text: str) -> str:
