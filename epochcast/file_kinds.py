@@ -7,20 +7,27 @@ from pathlib import Path
 from typing import Any
 
 START_BYTES = 1 << 16
+GZIP = b"\x1f\x8b"  # begins every such file (RFC 1952)
+TABLE_KINDS = {  # by the name of the record that a row is
+    "RunRecord": "a table of runs",
+    "FailureRecord": "a table of failed runs",
+    "Exclusion": "a list of runs taken back",
+    "AggRow": "a table of averages",
+}
 _MAGIC = {
     b"\x89PNG": "a PNG picture",
     b"%PDF": "a PDF file",
     b"PK\x03\x04": "a .keras or zip file",
-    b"\x1f\x8b": "a gzip file",
+    GZIP: "a gzip file",
     b"#!": "a script",
     b"---\n": "a model card for people",
 }
 # of a CSV file by its first columns, the longer ones first
 _TABLES = {
-    ("timestamp_utc", "tf_version", "depth"): "a table of runs",
-    ("timestamp_utc", "run_id", "grid_id"): "a table of failed runs",
-    ("run_id", "reason", "date"): "a list of runs taken back",
-    ("depth", "base_filters", "batch_size", "params"): "a table of averages",
+    ("timestamp_utc", "tf_version", "depth"): TABLE_KINDS["RunRecord"],
+    ("timestamp_utc", "run_id", "grid_id"): TABLE_KINDS["FailureRecord"],
+    ("run_id", "reason", "date"): TABLE_KINDS["Exclusion"],
+    ("depth", "base_filters", "batch_size", "params"): TABLE_KINDS["AggRow"],
     ("depth", "base_filters", "batch_size"): "a list of configurations",
 }
 # of a JSON object by a name that only this kind has
@@ -39,10 +46,12 @@ def refuse_another_kind(path: Path, data: bytes) -> None:
     Raises:
         ValueError: names both kinds.
     """
+    from epochcast.files import naming, open_regular, read_some  # which imports this
+
     try:
-        with path.open("rb") as file:
-            start = file.read(START_BYTES)
-            is_whole = not file.read(1)
+        with naming(path), open_regular(path) as file:
+            start = read_some(file, START_BYTES)
+            is_whole = not read_some(file, 1)
     except FileNotFoundError:
         return
     if not start.strip():
