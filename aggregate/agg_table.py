@@ -19,7 +19,7 @@ from aggregate.runs_agg import aggregate, report_json, report_lines
 from epochcast.cells import columns
 from epochcast.cli import json_line, make_parser, matches, path_flag, print_home, run_command
 from epochcast.guard import describe_error
-from epochcast.paths import runs_agg_csv, runs_csv
+from epochcast.paths import command_text, runs_agg_csv, runs_csv
 from epochcast.schema import AggRow, Conditions
 from epochcast.table_lines import cells_of, decode_table, lines_of
 from epochcast.tables import parse_table, read_runs
@@ -84,7 +84,7 @@ def _look(path: Path) -> AggTable | _OutOfDate:
         elif record is not None and record.source.exists():
             runs = record.source  # killed before the table itself was written
         else:
-            raise FileNotFoundError(f"{path}: no such table. Measure first: python collect/run_one.py")
+            raise FileNotFoundError(f"{path}: no such table. Measure first: {command_text('run')}")
         forbidden: Exception = FileNotFoundError(
             f"{path}: no such table yet, and --frozen forbids to make it from {runs}."
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -216,7 +217,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     runs = arguments.table or arguments.runs
     if not arguments.list:
         for path in filter(None, (runs, arguments.runs_agg)):
-            if not path.exists():  # a pipe or a folder is refused when it is read
+            if not os.path.lexists(path):  # a pipe, a folder or a circle of links is refused when it is read
                 parser.error(f"{path.absolute()}: no such table. Name one that exists.")
 
     def work() -> int:

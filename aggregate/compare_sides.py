@@ -16,6 +16,7 @@ from aggregate.runs_agg import has_sound_energy, is_clean
 from epochcast.assumptions import device_kind_of
 from epochcast.cells import columns, parse_time
 from epochcast.cli import matches
+from epochcast.paths import command_text
 from epochcast.schema import TRAIN_N, Conditions, RunConfig, RunRecord
 from epochcast.tables import RunTable
 from workload.shape import count_params
@@ -75,7 +76,7 @@ def make_side(name: str, table: RunTable, filters: Sequence[Filters]) -> Side:
     found = Counter(record.conditions for record in chosen or table.rows)
     where = f"side {name}, {table.path.absolute()}"
     if not table.rows:
-        raise ValueError(f"{where}: it holds no finished run. Measure one: python collect/run_one.py")
+        raise ValueError(f"{where}: it holds no finished run. Measure one: {command_text('run')}")
     if not chosen:
         raise ValueError(f"{where}: none of {len(table.rows)} runs is as asked. It holds:\n{_choices(name, found)}")
     if len(found) > 1:

@@ -16,7 +16,7 @@ from epochcast.cli import (
     significant,
 )
 from epochcast.energy import impossible_power
-from epochcast.paths import excluded_csv
+from epochcast.paths import command_text, excluded_csv
 from epochcast.schema import (
     FLAGS,
     TRAIN_N,
@@ -195,7 +195,7 @@ def aggregate(table: RunTable) -> Aggregation:
     for record in table.rows:
         groups[record.config, record.conditions].append(record)
     if not groups:
-        raise ValueError(f"{table.path.absolute()} holds no finished run. Measure one: python collect/run_one.py")
+        raise ValueError(f"{table.path.absolute()} holds no finished run. Measure one: {command_text('run')}")
     pairs = [
         _one_row(config, conditions, records, table.path)
         for (config, conditions), records in sorted(groups.items(), key=lambda g: (g[0][0], repr(g[0][1])))

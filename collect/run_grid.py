@@ -157,4 +157,4 @@ def main(argv: Sequence[str] | None = None) -> int:
             return EXIT_INTERRUPTED
         return EXIT_FAILED if result.failures or result.n_failed_before else 0
 
-    return run_command(work)
+    return run_command(work, outlives_readers=not arguments.dry_run)

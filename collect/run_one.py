@@ -37,7 +37,7 @@ from epochcast.cli import (
     run_command,
     seed_int,
 )
-from epochcast.guard import EXIT_FAILED, EXIT_INTERRUPTED
+from epochcast.guard import EXIT_FAILED, EXIT_INTERRUPTED, say
 from epochcast.paths import expanded, logs_dir, runs_csv
 from epochcast.schema import SPEC_CHOICES, FailureRecord, RunRecord, RunSpec
 from epochcast.tables import read_table
@@ -245,12 +245,12 @@ def main(argv: Sequence[str] | None = None) -> int:
                 on_output=output_printer(),
             )
             if isinstance(result, FailureRecord):
-                print(f"error: the run ended as {result.status}: {result.message}", file=sys.stderr)
+                say(f"error: the run ended as {result.status}: {result.message}")
                 return EXIT_INTERRUPTED if result.status == "interrupted" else EXIT_FAILED
             records.append(result)
         if arguments.split_input:
             print_answer(split_input(*records), as_json=False)
-        print(f"appended to {arguments.runs.absolute()}", file=sys.stderr)
+        say(f"appended to {arguments.runs.absolute()}")
         return 0
 
-    return run_command(work)
+    return run_command(work, outlives_readers=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 
-from epochcast.guard import guarded, interruptible, own_process
+from epochcast.guard import guarded, interruptible, own_process, say
 
 TYPE_CHECKING = False  # of `typing`, which takes longer to import than all of this
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def _dispatch(arguments: list[str]) -> int:
         print(f"epochcast {__version__}")
         return 0
     if arguments[0] not in COMMANDS:
-        print(f"error: no command {arguments[0][:60]!r}; use one of {', '.join(COMMANDS)}.", file=sys.stderr)
+        say(f"error: no command {arguments[0][:60]!r}; use one of {', '.join(COMMANDS)}.")
         return 2
     return _main_of(COMMANDS[arguments[0]][0])(arguments[1:])
 

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from epochcast.guard import EXIT_USAGE, interruptible
 from epochcast.paths import expanded, home, runs_agg_csv
-from epochcast.text_sinks import escaped_output, one_line, terminal_text
+from epochcast.text_sinks import MessageFormatter, escaped_output, message_text, one_line, terminal_text
 
 LONGEST_LIST = 10_000  # values of one flag; more is a slip of the pen
 LARGEST_COUNT = 10**9
@@ -276,7 +276,7 @@ class _Parser(argparse.ArgumentParser):
         super()._print_message(terminal_text(message), file)
 
     def error(self, message: str) -> NoReturn:
-        self.exit(EXIT_USAGE, f"error: {message}\nSee {self.prog} --help.\n")
+        self.exit(EXIT_USAGE, f"{message_text(f'error: {message}')}\nSee {self.prog} --help.\n")
 
     def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:  # Any: of argparse's own
         """As argparse's, which takes the value of `--flag=--` for none at all and gives an empty list."""
@@ -337,16 +337,21 @@ def path_flag(parser: argparse._ActionsContainer, name: str, default: Callable[[
 # --- running a command ------------------------------------------------------------------------------------------------
 
 
-@escaped_output()
-def run_command(work: Callable[[], int]) -> int:
-    """The exit code of `work`; what it raises becomes one sentence on stderr, and Ctrl-C `interrupted`."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
-    return interruptible(work)
+def run_command(work: Callable[[], int], *, outlives_readers: bool = False) -> int:
+    """The exit code of `work`; what it raises becomes one sentence on stderr, and Ctrl-C `interrupted`.
+
+    With `outlives_readers`, as measuring needs it, `work` goes on and succeeds though nobody can read what it prints.
+    """
+    with escaped_output(outlives_readers=outlives_readers):
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(MessageFormatter("%(levelname)s: %(message)s"))
+        logging.basicConfig(level=logging.WARNING, handlers=[handler])
+        return interruptible(work)
 
 
 def print_home() -> None:
     """Say on stderr where files are read and written."""
-    print(f"files under {home()}", file=sys.stderr)
+    print(message_text(f"files under {home()}"), file=sys.stderr)
 
 
 # --- printing ---------------------------------------------------------------------------------------------------------

@@ -13,19 +13,26 @@ START_BYTES = 1 << 16
 MOST_BYTES = 1 << 26  # of a JSON file that is read whole; a longer one is never replaced
 PLAN_SCRIPT_MARK = "# Nothing here watches the budget; `epochcast run_plan` does."  # stands in every script of a plan
 REPORT_TITLE = "# How well the time model predicts"  # begins the report of an evaluation
+GZIP = b"\x1f\x8b"  # begins every such file (RFC 1952)
+TABLE_KINDS = {  # by the name of the record that a row is
+    "RunRecord": "a table of runs",
+    "FailureRecord": "a table of failed runs",
+    "Exclusion": "a list of runs taken back",
+    "AggRow": "a table of averages",
+}
 _MAGIC = {
     b"\x89PNG": "a PNG picture",
     b"%PDF": "a PDF file",
     b"PK\x03\x04": "a .keras or zip file",
-    b"\x1f\x8b": "a gzip file",
+    GZIP: "a gzip file",
 }
 # of a CSV file by its first columns, the longer ones first
 _TABLES = {
-    ("timestamp_utc", "tf_version", "depth"): "a table of runs",
-    ("timestamp_utc", "run_id", "grid_id"): "a table of failed runs",
-    ("run_id", "reason", "date"): "a list of runs taken back",
+    ("timestamp_utc", "tf_version", "depth"): TABLE_KINDS["RunRecord"],
+    ("timestamp_utc", "run_id", "grid_id"): TABLE_KINDS["FailureRecord"],
+    ("run_id", "reason", "date"): TABLE_KINDS["Exclusion"],
     ("run_id", "depth", "base_filters", "batch_size", "epochs", "params", "overhead_sec"): "the runs of a plan",
-    ("depth", "base_filters", "batch_size", "params"): "a table of averages",
+    ("depth", "base_filters", "batch_size", "params"): TABLE_KINDS["AggRow"],
     ("depth", "base_filters", "batch_size", "measured_sec", "repeat"): "a table of predictions",
 }
 _CONFIG_COLUMNS = tuple(field.name for field in fields(RunConfig))
@@ -64,10 +71,12 @@ def refuse_another_kind(path: Path, data: bytes) -> None:
     Raises:
         ValueError: names both kinds.
     """
+    from epochcast.files import naming, open_regular, read_some  # which imports this
+
     try:
-        with path.open("rb") as file:
-            start = file.read(START_BYTES)
-            more = file.read(MOST_BYTES if _is_json(start) else 1)
+        with naming(path), open_regular(path) as file:
+            start = read_some(file, START_BYTES)
+            more = read_some(file, MOST_BYTES if _is_json(start) else 1)
     except FileNotFoundError:
         return
     if (start + more).strip() in (b"", b"[]", b"{}"):
@@ -92,7 +101,7 @@ def kind_of(data: bytes) -> Kind:
     if _is_json(data):
         return _json_kind(data)
     start = data[:START_BYTES]
-    if b"\0" in start:
+    if b"\0" in start and b"\0" in start.partition(b"\n")[0]:  # in a table's cell it may stand
         return Kind("a binary file")
     text = start.removeprefix(b"\xef\xbb\xbf").decode(errors="replace").lstrip()
     if text.startswith("<"):

@@ -50,7 +50,15 @@ def open_regular(path: Path, *, follows_links: bool = True) -> IO[bytes]:
 def read_bytes(path: Path) -> bytes:
     """The content of a regular file; raises what `open_regular` raises."""
     with naming(path), open_regular(path) as file:
-        return file.read()
+        return read_some(file)
+
+
+def read_some(file: IO[bytes], n: int = -1) -> bytes:
+    """At most `n` bytes of an opened file, all that follow if below 0; OSError where a pseudo-file has none yet."""
+    data: bytes | None = file.read(n)
+    if data is None:  # of a file that is not waited for: some of /proc say that they are regular
+        raise OSError(errno.EAGAIN, "a source of data to come, not a regular file: save its content to a file")
+    return data
 
 
 @contextlib.contextmanager

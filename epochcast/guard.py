@@ -5,6 +5,7 @@ It imports next to nothing, since the imports of a command are among what it gua
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
@@ -13,11 +14,13 @@ TYPE_CHECKING = False  # of `typing`, whose import takes longer than all of this
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
-    from typing import Any
+    from typing import Any, TextIO
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 128 + signal.SIGINT
 OUR_PACKAGES = ("epochcast", "workload", "collect", "aggregate", "model", "planner", "benchmarks")
 DISTRIBUTIONS = {"PIL": "pillow", "pynvml": "nvidia-ml-py", "sklearn": "scikit-learn"}  # where the names differ
+SOURCE_DATE_EPOCH = "SOURCE_DATE_EPOCH"  # reproducible-builds.org: the date that files are stamped with
+LAST_EPOCH = 253_402_300_799  # of the year 9999
 LONGEST_MESSAGE = 300  # characters of another library's message
 
 
@@ -32,10 +35,17 @@ def own_process(work: Callable[[], int]) -> int:
     """
     keep_descriptors_open()
     _open_streams()
+    _pass_over_bad_epoch()
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored, as under nohup
         signal.signal(signal.SIGINT, _leave_at_once)
         sys.unraisablehook = _show_no_interrupt
-    return guarded(work)
+        # the last of all that Python calls before it takes our handler away, and a press ends it by the signal
+        atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
+    try:
+        return guarded(work)
+    finally:  # else Python would try to write the rest once more, and change the exit code
+        discard_unwritten(sys.stdout)
+        discard_unwritten(sys.stderr)
 
 
 def keep_descriptors_open() -> None:
@@ -57,8 +67,17 @@ def _open_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def _pass_over_bad_epoch() -> None:
+    """Remove a $SOURCE_DATE_EPOCH that is no time: NumPy's and matplotlib's imports fail at it."""
+    text = os.environ.get(SOURCE_DATE_EPOCH)
+    if text is None or (text.isascii() and text.isdecimal() and len(text) <= 12 and int(text) <= LAST_EPOCH):
+        return
+    del os.environ[SOURCE_DATE_EPOCH]
+    say(f"WARNING: {SOURCE_DATE_EPOCH}={text[:60]!r} is passed over: expected whole seconds since 1970")
+
+
 def _leave_at_once(number: int = signal.SIGINT, frame: FrameType | None = None) -> None:
-    _say("interrupted")
+    say("interrupted")
     os._exit(EXIT_INTERRUPTED)
 
 
@@ -69,9 +88,22 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 def _show_no_interrupt(unraisable: Any) -> None:  # Any: sys.UnraisableHookArgs, which Python does not have
     """Obey a Ctrl-C that was swallowed (in a finaliser, in a callback of an import); show all else as Python does."""
-    if unraisable.exc_type is KeyboardInterrupt:
+    if _interrupts(unraisable.exc_value) - _interrupts(sys.exc_info()[1]):  # but one that is being cleaned up after
         _leave_at_once()
     sys.__unraisablehook__(unraisable)
+
+
+def _interrupts(error: BaseException | None) -> set[int]:
+    """The KeyboardInterrupts, by id, among an exception, its causes and what was handled when it was raised."""
+    waiting, seen, found = [error], set(), set()
+    while waiting:
+        if (link := waiting.pop()) is None or id(link) in seen:
+            continue
+        seen.add(id(link))
+        if isinstance(link, KeyboardInterrupt):
+            found.add(id(link))
+        waiting += [link.__cause__, link.__context__]
+    return found
 
 
 # --- the work of a command -------------------------------------------------------------------------------------------
@@ -100,58 +132,79 @@ def guarded(work: Callable[[], int]) -> int:
         _flush()
         return code
     except KeyboardInterrupt:
-        _say("interrupted")
+        say("interrupted")
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        _discard_output()  # the reader left: nothing to say any more
+        discard_unwritten(sys.stdout)  # the reader left: nothing to say any more
         return EXIT_FAILED
     except Exception as error:
-        if before is _interrupt and signal.getsignal(signal.SIGINT) is _leave_at_once:
-            _say("interrupted")  # a library made another exception of it
+        is_pressed = before is _interrupt and signal.getsignal(signal.SIGINT) is _leave_at_once
+        if is_pressed or (isinstance(error, SystemError | ImportError) and _interrupts(error)):
+            say("interrupted")  # a library made another exception of it
             return EXIT_INTERRUPTED
         if os.environ.get("EPOCHCAST_DEBUG"):
             raise
-        error = _naming_stream(error)
-        _say(f"error: {sentence_of(error)}")
+        say(f"error: {sentence_of(_naming_output(error))}")
         return EXIT_FAILED
 
 
 def _flush() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
-            stream.flush()
+    if sys.stdout is not None:
+        with naming_output():
+            sys.stdout.flush()
+    discard_unwritten(sys.stderr)  # an answer is worth no less without its messages
 
 
-def _naming_stream(error: Exception) -> Exception:
-    """An error of printing under the name of the stream, which the system leaves out."""
-    if not isinstance(error, OSError) or error.filename is not None or error.strerror is None:
-        return error
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    if trace is None or not {"print", "stdout", "unescaped"}.intersection(trace.tb_frame.f_code.co_names):
-        return error
-    return OSError(f"standard output: {error.strerror}. Send it to where it can be written.")
+class naming_output:  # noqa: N801  # a context manager without `contextlib`, which takes long to import
+    """A block whose OSErrors say that they are of standard output; BrokenPipeError passes as it is."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError) and not isinstance(error, BrokenPipeError) and error.errno is not None:
+            raise OSError(f"standard output: {error.strerror}. Send it to where it can be written.") from None
 
 
-def _discard_output() -> None:
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    for stream in (sys.stdout, sys.stderr):
+def _naming_output(error: Exception) -> Exception:
+    """An error of a print in the middle of the work under the name of its stream, which fails again when flushed."""
+    if isinstance(error, OSError) and error.filename is None and error.errno is not None and sys.stdout is not None:
         try:
-            stream.flush()
-        except BrokenPipeError:
+            with naming_output():
+                sys.stdout.flush()
+        except OSError as again:
+            return again
+        except ValueError:  # closed
+            pass
+    return error
+
+
+def discard_unwritten(stream: TextIO | None) -> None:
+    """Flush a stream; where that fails, lead its descriptor to the null device."""
+    if stream is None:
+        return
+    try:
+        stream.flush()
+    except OSError:
+        try:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, stream.fileno())
-    os.close(nowhere)
+            os.close(nowhere)
+            stream.flush()
+        except OSError:  # of a stream without a descriptor, too
+            pass
+    except ValueError:  # closed
+        pass
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
     """Print a line on stderr, if it can be: the exit code says it too."""
     if sys.stderr is None:  # print would take stdout
         return
     try:
-        from epochcast.text_sinks import terminal_text  # only now: the door imports next to nothing
+        from epochcast.text_sinks import message_text  # only now: the door imports next to nothing
 
-        print(terminal_text(line), file=sys.stderr, flush=True)
+        print(message_text(line), file=sys.stderr, flush=True)
     except (OSError, ValueError, ImportError):
         pass
 
@@ -162,6 +215,10 @@ def _say(line: str) -> None:
 def sentence_of(error: BaseException) -> str:
     """An exception as a sentence; one that nobody foresaw says so."""
     text = _one_line(error)
+    if (shadow := _shadow(error)) is not None:
+        return f"{shadow[0]} shadows the package {shadow[1]} ({text}). Rename it, or take its folder off PYTHONPATH."
+    if isinstance(error, SyntaxError) and error.filename and not _is_ours(error.filename):
+        return f"{error.filename} line {error.lineno}: not Python ({error.msg}). Rename, mend or remove this file."
     if isinstance(error, ModuleNotFoundError) and error.name and error.name.partition(".")[0] not in OUR_PACKAGES:
         package = error.name.partition(".")[0]
         return (
@@ -192,6 +249,37 @@ def sentence_of(error: BaseException) -> str:
         f"unexpected {type(error).__name__}{_place_of(error)}: {text or 'without a message'}. This is a mistake in "
         "Epochcast: please report it with what EPOCHCAST_DEBUG=1 shows."
     )
+
+
+def _shadow(error: BaseException) -> tuple[str, str] | None:
+    """The file or folder that is imported instead of an installed package, and that package's name; None if none is."""
+    if isinstance(error, AttributeError):
+        name = getattr(error.obj, "__spec__", None) and getattr(error.obj, "__name__", None)
+    else:
+        name = error.name if isinstance(error, ImportError) else None
+    package = str(name or "").partition(".")[0]
+    if not package or package in OUR_PACKAGES or package in sys.stdlib_module_names:
+        return None
+    from importlib.util import find_spec
+
+    try:
+        spec = find_spec(package)
+    except (ImportError, ValueError, AttributeError):
+        return None
+    if spec is None:
+        return None
+    found = spec.origin if spec.has_location else next(iter(spec.submodule_search_locations or ()), None)
+    if found is None or f"{os.sep}site-packages{os.sep}" in found or f"{os.sep}dist-packages{os.sep}" in found:
+        return None
+    return found, package
+
+
+def _is_ours(file: str) -> bool:
+    """Whether a file is one of Epochcast's own."""
+    from pathlib import Path
+
+    root, path = Path(__file__).parents[1], Path(file)
+    return path.is_relative_to(root) and path.relative_to(root).parts[0] in OUR_PACKAGES
 
 
 def describe_error(error: BaseException) -> str:
@@ -238,7 +326,7 @@ def _place_of(error: BaseException) -> str:
     place, trace = "", error.__traceback__
     while trace is not None:
         file = Path(trace.tb_frame.f_code.co_filename)
-        if file.is_relative_to(root) and file.relative_to(root).parts[0] in OUR_PACKAGES and file != Path(__file__):
+        if _is_ours(str(file)) and file != Path(__file__):
             place = f" in {file.relative_to(root)} line {trace.tb_lineno}"
         trace = trace.tb_next
     return place

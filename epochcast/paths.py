@@ -13,6 +13,12 @@ def is_checkout(folder: Path) -> bool:
     return (folder / "pyproject.toml").is_file() and (folder / "collect" / "run_one.py").is_file()
 
 
+def command_text(command: str) -> str:
+    """How a user types `run` or `grid` here: by its path in a checkout, else by its name."""
+    script = "run_one.py" if command == "run" else f"run_{command}.py"
+    return f"python collect/{script}" if is_checkout(CODE_ROOT) else f"epochcast {command}"
+
+
 def expanded(text: str) -> Path:
     """A path whose `~` is a home folder.
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import difflib
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from epochcast.cells import columns, csv_reader, shown
+from epochcast.file_kinds import GZIP, TABLE_KINDS, kind_of
 from epochcast.files import decode_text
 from epochcast.schema import PUBLISHED_AGG_COLUMNS, PUBLISHED_RUN_COLUMNS, AggRow, NewerSchemaError, RunRecord
 from epochcast.text_sinks import one_line
@@ -37,12 +39,19 @@ def decode_table(path: Path, raw: bytes) -> str:
     Raises:
         ValueError: if it is no UTF-8 text; a character that a crash cut short at the very end is left out instead.
     """
+    refuse_packed(path, raw)
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         if error.reason == "unexpected end of data":
             return error.object[: error.start].decode()
         return decode_text(raw, path)  # says what is wrong
+
+
+def refuse_packed(path: Path, raw: bytes) -> None:
+    """Raise a ValueError that says so where a table is packed by gzip."""
+    if raw.startswith(GZIP):
+        raise ValueError(f"{path}: a gzip file, not a table. Unpack it: gunzip -c {shlex.quote(str(path))} > NEW.csv")
 
 
 def cells_of(line: str) -> list[str]:
@@ -86,12 +95,16 @@ def header_of(path: Path, line: str, kind: type[Any]) -> list[str]:
             "Update Epochcast, or use another file."
         )
     if (fault := header_fault(header, line, kind)) is not None:
-        least = _least(kind)
         raise ValueError(
-            f"{path}:1: not a table of {kind.__name__} rows: {fault}. "
-            f"Expected {','.join(wanted[:least])}" + ("" if least == len(wanted) else ",... in this order.")
+            f"{path}:1: not a table of {kind.__name__} rows: {fault}. Expected {least_header(kind)} in this order."
         )
     return header
+
+
+def least_header(kind: type[Any]) -> str:
+    """The columns that a table of such records has at least, as its header names them; `...` stands for the rest."""
+    wanted, least = columns(kind), _least(kind)
+    return ",".join(wanted[:least]) + ("" if least == len(wanted) else ",...")
 
 
 def _some(names: Sequence[str]) -> str:
@@ -103,7 +116,9 @@ def _some(names: Sequence[str]) -> str:
 def newer_columns(header: Sequence[str], kind: type[Any]) -> list[str]:
     """Columns that a newer version has added after all of ours."""
     wanted = columns(kind)
-    return list(header[len(wanted) :]) if list(header[: len(wanted)]) == wanted else []
+    newer = list(header[len(wanted) :])
+    is_new = list(header[: len(wanted)]) == wanted and len(set(header)) == len(header)
+    return newer if is_new else []
 
 
 def header_fault(header: Sequence[str], line: str, kind: type[Any]) -> str | None:
@@ -119,6 +134,11 @@ def header_fault(header: Sequence[str], line: str, kind: type[Any]) -> str | Non
     for separator, name in _SEPARATORS.items():
         if len({cell.strip(' "\r\n') for cell in line.split(separator)}.intersection(wanted)) > 1:
             return f"the columns are separated by {name}, expected ','"
+    standing = kind_of(line.encode(errors="replace")).words
+    if standing in TABLE_KINDS.values() and standing != TABLE_KINDS.get(kind.__name__):
+        return f"it is {standing}"
+    if (bare := [name.strip() for name in header]) != list(header) and header_fault(bare, ",".join(bare), kind) is None:
+        return "spaces stand beside the commas: write the names without them"
     counts = Counter(header)
     faults = []
     unknown = [name for name in header if name not in known]

@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from epochcast.cells import checked_line, columns, format_rows, header_line, parse_row
-from epochcast.files import make_folder, naming, open_regular, sync_folder, write_text_atomically
+from epochcast.files import make_folder, naming, open_regular, read_some, sync_folder, write_text_atomically
 from epochcast.locks import NoLocksError, lock, warn_of_local_locks
 from epochcast.paths import excluded_csv
 from epochcast.run_ids import run_ids_in
 from epochcast.schema import AggRow, Exclusion, NewerSchemaError, RunRecord
-from epochcast.table_lines import cells_of, decode_table, header_of, lines_of
+from epochcast.table_lines import cells_of, decode_table, header_of, least_header, lines_of, refuse_packed
 from epochcast.text_sinks import one_line
 
 logger = logging.getLogger(__name__)
@@ -44,13 +44,16 @@ def table_bytes(path: Path) -> bytes:
     Raises:
         FileNotFoundError: if there is no such file.
         OSError: if it can't be read, or is no regular file.
+        ValueError: if it is packed.
     """
     try:
         with naming(path), open_regular(path) as file:
             with contextlib.suppress(NoLocksError):
                 # a writer holds LOCK_EX: what looks torn under this lock is torn
                 lock(file.fileno(), path, is_shared=True)
-            return file.read()
+            raw = read_some(file)
+        refuse_packed(path, raw)
+        return raw
     except FileNotFoundError:
         raise FileNotFoundError(
             f"{path}: no such table. Measure something first, or name another with a flag."
@@ -74,7 +77,7 @@ def parse_table(path: Path, raw: bytes, kind: type[Record]) -> list[Record]:
     """The rows of a table from its bytes; `path` is only named. Raises the ValueErrors of `read_table`."""
     lines = lines_of(decode_table(path, raw))
     if not lines:
-        raise ValueError(f"{path}:1: the file is empty, expected the header {header_line(kind).strip()!r}.")
+        raise ValueError(f"{path}:1: the file is empty, expected the header {least_header(kind)!r}.")
     header = header_of(path, lines[0], kind)
     records: list[Record] = []
     for number, line in enumerate(lines[1:], start=2):  # a row is one line: a quote left open can't swallow others

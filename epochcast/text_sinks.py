@@ -12,10 +12,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import re
 import sys
 from collections.abc import Iterable, Iterator
 from typing import Any, TextIO, cast
+
+from epochcast.guard import discard_unwritten, naming_output
 
 # Controls (C0 but for tab and line end, DEL, C1), what turns the direction of writing (UAX #9), line ends of Unicode,
 # halves of characters, the byte order mark and what is no character, tags: no terminal is safe with all of them, and
@@ -27,6 +30,9 @@ _UNPRINTABLE = re.compile(
 _COLOUR = re.compile(r"\x1b\[[0-9;:]*m")
 _MARKDOWN = re.compile(r"[\\`*\[\]|~$]|(?<![^\W_])_|_(?![^\W_])")  # within a word `_` marks nothing up
 _BEGINS_BLOCK = re.compile(r"[#+-](?=\s)|[-=]{2,}|\d{1,9}(?=[.)]\s)")  # a heading, a list, a rule
+_UNINDENTED = re.compile(r"\n(?!  )")
+LONGEST_WORD = 300  # characters of a message
+_LONG_WORD = re.compile(rf"\S{{{LONGEST_WORD + 1},}}")
 LONGEST_FIGURE_LINE = 160  # characters; a longer one leaves a figure no room
 
 
@@ -43,6 +49,22 @@ def one_line(text: str) -> str:
     return terminal_text(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
+def message_text(text: str) -> str:
+    """A message on its way to a terminal: only lines that are indented by two spaces follow the first one.
+
+    A line end in a name would begin a message of its own. What is too long, such as a path, is cut in the middle.
+    """
+    text = _LONG_WORD.sub(lambda match: f"{match[0][: LONGEST_WORD // 2]}...{match[0][-LONGEST_WORD // 2 :]}", text)
+    return _UNINDENTED.sub(r"\\n", terminal_text(text))
+
+
+class MessageFormatter(logging.Formatter):
+    """Log records as `message_text`."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's name
+        return message_text(super().formatMessage(record))
+
+
 def without_colours(text: str) -> str:
     """Text without the escape sequences that colour it."""
     return _COLOUR.sub("", text)
@@ -57,14 +79,26 @@ def _escape(match: re.Match[str]) -> str:
 
 
 class EscapedStream:
-    """A text stream to which everything is written as `terminal_text`."""
+    """A text stream to which everything is written as `terminal_text`.
 
-    def __init__(self, stream: TextIO) -> None:
+    With `outlives_readers`, text that can't be written (the reader left, the disk is full) is dropped.
+    """
+
+    def __init__(self, stream: TextIO, *, outlives_readers: bool = False) -> None:
         self.unescaped = stream
+        self.outlives_readers = outlives_readers
 
     def write(self, text: str) -> int:
-        self.unescaped.write(terminal_text(text))
+        with self._errors():
+            self.unescaped.write(terminal_text(text))
         return len(text)
+
+    def flush(self) -> None:
+        with self._errors():
+            self.unescaped.flush()
+
+    def _errors(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.suppress(OSError) if self.outlives_readers else naming_output()
 
     def writelines(self, lines: Iterable[str]) -> None:
         for line in lines:
@@ -75,22 +109,32 @@ class EscapedStream:
 
 
 @contextlib.contextmanager
-def escaped_output() -> Iterator[None]:
-    """A block, or a function, whose standard output and error are `EscapedStream`s, so that no command forgets it."""
-    with contextlib.redirect_stdout(_escaped(sys.stdout)), contextlib.redirect_stderr(_escaped(sys.stderr)):
-        yield
+def escaped_output(*, outlives_readers: bool = False) -> Iterator[None]:
+    """A block whose standard output and error are `EscapedStream`s, so that no command forgets it.
+
+    Nothing written to standard error ends the block. With `outlives_readers` nothing written to standard output does.
+    """
+    out, err = _escaped(sys.stdout, outlives_readers), _escaped(sys.stderr, outlives_readers=True)
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            yield
+        finally:
+            for stream in (out, err):
+                if isinstance(stream, EscapedStream) and stream.outlives_readers:
+                    discard_unwritten(stream.unescaped)
 
 
-def _escaped(stream: TextIO) -> TextIO:
+def _escaped(stream: TextIO, outlives_readers: bool) -> TextIO:
     is_plain = stream is not None and not isinstance(stream, EscapedStream)  # None: closed when Python started
-    return cast(TextIO, EscapedStream(stream)) if is_plain else stream
+    return cast(TextIO, EscapedStream(stream, outlives_readers=outlives_readers)) if is_plain else stream
 
 
 def rewrite_line(stream: TextIO, line: str, is_last: bool) -> None:
     """Write a line of progress over the one before it on a terminal; the last one stays."""
     stream = getattr(stream, "unescaped", stream)
-    stream.write(f"\r\033[K{one_line(line)}" + "\n" * is_last)
-    stream.flush()
+    with contextlib.suppress(OSError):  # nobody needs progress
+        stream.write(f"\r\033[K{one_line(line)}" + "\n" * is_last)
+        stream.flush()
 
 
 # --- Markdown, its front matter, and figures -------------------------------------------------------------------------

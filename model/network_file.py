@@ -29,6 +29,8 @@ def read_network(data: bytes, activation: str, n_features: int) -> Network:
     n_dense = _count_layers(config)
     try:
         network = Network(*_kernels_and_biases(weights, n_dense), activation)
+    except ImportError:  # a missing package is no fault of the file
+        raise
     except Exception as error:  # h5py raises many kinds for a damaged file
         raise ValueError(f"{WEIGHTS}: {str(error) or type(error).__name__}") from None
     _check(network, n_features)

@@ -33,7 +33,7 @@ from epochcast.cli import (
 )
 from epochcast.environment import box_device_name
 from epochcast.files import write_text_atomically
-from epochcast.paths import home
+from epochcast.paths import command_text, home
 from epochcast.schema import TRAIN_N, AggRow, Conditions, RunConfig, RunSpec
 from model.design import D_OPTIMAL_RUNS, DEFAULT_GRID, guessed_law, next_indices
 from model.fitting import LAW_ALONE
@@ -190,7 +190,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if len(runs) < arguments.n:
             print(f"left_in_grid: {len(runs)}, fewer than --n {arguments.n}")
         print(f"expected: {clock(total_sec)} in all, by {source}")
-        print(f"next: python collect/run_grid.py --configs {shlex.quote(str(out))}")
+        print(f"next: {command_text('grid')} --configs {shlex.quote(str(out))}")
         return 0
 
     return run_command(work)

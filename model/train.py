@@ -225,6 +225,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def work() -> int:
         print_home()
+        import h5py  # noqa: F401  # Keras saves by it: missing, it is named before the training and not after
+
         table = load_agg(arguments.runs_agg, arguments.frozen)
         rows = one_set_of_conditions(table.rows, [arguments.conditions])
         if words := spread_warning(rows, table.source):

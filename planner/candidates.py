@@ -19,6 +19,7 @@ from epochcast.assumptions import assumption, device_kind_of
 from epochcast.cli import significant
 from epochcast.environment import box_device_name
 from epochcast.interval import Interval, total
+from epochcast.paths import command_text
 from epochcast.schema import TRAIN_N, AggRow, RunConfig
 from model.design import DEFAULT_GRID
 from model.intervals import HALF_WIDTH_SDS, WITHIN
@@ -308,13 +309,13 @@ def default_grid() -> tuple[list[RunConfig], str]:
 def _default_grid(saved: SavedModel | None) -> tuple[list[RunConfig], list[str]]:
     """DEFAULT_GRID as far as `saved` was measured, and a note that it is."""
     if saved is None:
-        raise ValueError("nothing measured to plan from. Measure first: python collect/run_grid.py")
+        raise ValueError(f"nothing measured to plan from. Measure first: {command_text('grid')}")
     grid, ranges = default_grid()
     configs = [config for config in grid if not saved.outside(config)]
     if not configs:
         raise ValueError(
             f"nothing measured to plan from, and {saved.path} was measured on no configuration of the default "
-            "grid. Measure first: python collect/run_grid.py, or name another --model."
+            f"grid. Measure first: {command_text('grid')}, or name another --model."
         )
     return configs, [
         f"nothing measured to plan from: the default grid ({ranges}), {len(configs)} of {len(grid)} configurations "

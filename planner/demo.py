@@ -189,4 +189,4 @@ def main(argv: Sequence[str] | None = None) -> int:
             return EXIT_FAILED
         return 0
 
-    return run_command(work)
+    return run_command(work, outlives_readers=True)

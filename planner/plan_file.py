@@ -20,6 +20,7 @@ from epochcast.interval import Interval
 from epochcast.json_files import parse_json
 from epochcast.paths import expanded
 from epochcast.schema import Conditions, RunConfig, RunRecord, RunSpec
+from epochcast.text_sinks import one_line
 from epochcast.validation import is_whole
 from planner.budget import SECONDS, UNITS, BoardShare, Budget, Price, Unit
 from planner.candidates import Candidate
@@ -218,7 +219,7 @@ def read_plan(path: Path) -> SavedPlan:
         return _plan_of(path, values)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         what = f"{error} is missing" if isinstance(error, KeyError) else str(error).rstrip(".")
-        what = what if len(what) <= MOST_WORDS else f"{what[:MOST_WORDS]}..."
+        what = one_line(what if len(what) <= MOST_WORDS else f"{what[:MOST_WORDS]}...")
         raise ValueError(f"{path}: not a whole plan: {what}. Make it again: dp_budget_planner --out") from None
 
 

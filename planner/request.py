@@ -16,7 +16,7 @@ from epochcast.files import sha256_of
 from epochcast.footprint import FootprintRules
 from epochcast.paths import runs_agg_csv
 from epochcast.schema import TRAIN_N, AggRow, Conditions, RunConfig
-from model.predictor import SavedModel, choose_model
+from model.predictor import SavedModel, choose_model, load_model
 from planner.budget import SECONDS, Budget, Unit
 from planner.candidates import Candidate, CostRules, Offer, default_grid, make_candidates
 from planner.device_memory import without_too_large
@@ -220,6 +220,7 @@ def _model_of(request: Request, rows: Sequence[AggRow], notes: list[str]) -> Sav
     is_needed = not rows or request.time_source == "pred" or unmeasured or _learns_more(request, rows)
     if not is_needed:
         if request.model is not None:
+            load_model(request.model)  # one that can't be read was not meant
             notes.append(f"{request.model} predicts nothing: all was measured (--time_source pred predicts it)")
         return None
     if rows:  # the table's own model, though it may extrapolate: candidates say so, and their errors are wider

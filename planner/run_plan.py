@@ -321,4 +321,4 @@ def main(argv: Sequence[str] | None = None) -> int:
             return EXIT_INTERRUPTED
         return EXIT_FAILED if result.has_failures else 0
 
-    return run_command(work)
+    return run_command(work, outlives_readers=not arguments.dry_run)

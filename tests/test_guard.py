@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import contextlib
 import csv
 import errno
 import json
@@ -15,6 +16,8 @@ import zlib
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 
 from epochcast.__main__ import COMMANDS, main
 from epochcast.guard import describe_error, guarded
@@ -145,6 +148,36 @@ def test_a_home_that_is_no_folder_is_named(variable, value, words, tmp_path, mon
         assert words in last
 
 
+NAMED = (["aggregate", "--runs"], ["check", "--runs"], ["migrate", "--runs"], ["plan", "--budget", "1h", "--runs_agg"])
+NAMED += (
+    ["compare", "--a", "x=1", "--b", "x=2", "--runs"],
+    ["run_plan"],
+    ["train", "--runs_agg"],
+    ["figures", "--runs_agg"],
+)
+NAMES = st.text(st.characters(blacklist_characters="\0", blacklist_categories=["Cs"]), min_size=1, max_size=30)
+
+
+@settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(name=NAMES)
+@example(name="evil\nerror: x.csv")
+@example(name="evil\n")
+@pytest.mark.parametrize("command", NAMED, ids=lambda command: command[0])
+def test_no_character_of_a_name_begins_a_message_of_its_own(command, name, tmp_path, capsys):
+    with contextlib.suppress(SystemExit):
+        assert main([*command, f"{tmp_path}/no folder/{name}"]) != 0
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.startswith("error: ") for line in lines].count(True) == 1
+    assert not [line for line in lines if not line.startswith(("error: ", "  ", "files under ", "WARNING: ", "See "))]
+
+
+def test_a_long_path_is_cut_in_the_middle(capsys):
+    path = "/" + "/".join(["long" * 50] * 5)
+    assert main(["migrate", "--runs", f"{path}/end.csv"]) == 1
+    told = capsys.readouterr().err
+    assert len(told) < 700 and "end.csv" in told and "/longlong" in told
+
+
 # --- processes -------------------------------------------------------------------------------------------------------
 
 
@@ -189,6 +222,9 @@ MOMENTS = {
     f"def work():\n    try:\n        {PRESS}    finally:\n        {PRESS}def main(argv): return run_command(work)",
     "while an error is told": "from epochcast.cli import run_command\nclass E(ValueError):\n    def __str__(self):\n"
     f"        {PRESS}        return 'x'\ndef work(): raise E\ndef main(argv): return run_command(work)",
+    "finaliser that fails of it": f"class Last:\n    def __del__(self):\n        try:\n            {PRESS}"
+    "        except BaseException: raise SystemError('x')\nfrom epochcast.cli import run_command\n"
+    "def work():\n    Last()\n    return 0\ndef main(argv): return run_command(work)",
     "exit": f"import atexit\nfrom epochcast.cli import run_command\ndef last():\n    {PRESS}"
     "atexit.register(last)\ndef main(argv): return run_command(lambda: 0)",
 }
@@ -201,6 +237,55 @@ def test_ctrl_c_at_any_moment_is_a_word_and_exit_code_130(moment, tmp_path):
     assert done.returncode == 130, done.stderr
     assert set(done.stderr.splitlines()) == {"interrupted"}
     assert done.stdout == ""
+
+
+def test_ctrl_c_after_the_last_of_a_command_changes_nothing(tmp_path):
+    last = "class Last:\n    def __del__(self, kill=os.kill, pid=os.getpid()):\n        kill(pid, 2)\n"
+    (tmp_path / "slow_command.py").write_text(f"import os\n{last}last = Last()\ndef main(argv): return 0\n")
+    done = started(INTERRUPTED, str(tmp_path), "slow", restore_signals=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_finaliser_that_fails_in_a_clean_up_does_not_cut_it_short(tmp_path):
+    (tmp_path / "slow_command.py").write_text(
+        "from epochcast.cli import run_command\nclass Last:\n    def __del__(self): raise ValueError\n"
+        f"def work():\n    try:\n        {PRESS}    except KeyboardInterrupt:\n        Last()\n        return 7\n"
+        "def main(argv): return run_command(work)"
+    )
+    assert started(INTERRUPTED, str(tmp_path), "slow", restore_signals=True).returncode == 7
+
+
+@pytest.mark.parametrize("how", ["cause", "context"])
+def test_a_system_error_of_an_interrupt_is_one(how, capsys):
+    error = SystemError("error return without exception set")
+    setattr(error, f"__{how}__", KeyboardInterrupt())
+    assert guarded(raising(error)) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "numpy.py shadows the package numpy ("),
+        ("def broken(:\n", "numpy.py line 1: not Python ("),
+    ],
+)
+def test_a_users_file_that_shadows_a_package_is_named(text, words, tmp_path):
+    (tmp_path / "numpy.py").write_text(text)
+    code = "from epochcast.guard import guarded\ndef work():\n    import numpy.linalg\nraise SystemExit(guarded(work))"
+    done = started(code, env={**os.environ, "PYTHONPATH": str(tmp_path)})
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: {tmp_path}/{words}") and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("value", ["abc", "", "-1", "9" * 30, "1.5"])
+def test_a_stamp_of_no_time_is_named_and_passed_over(value):
+    code = "import os\nfrom epochcast.guard import own_process\n"
+    code += "own_process(lambda: print(os.environ.get('SOURCE_DATE_EPOCH')) or 0)"
+    done = started(code, env={**os.environ, "SOURCE_DATE_EPOCH": value})
+    assert done.stdout == "None\n"
+    assert done.stderr.startswith(f"WARNING: SOURCE_DATE_EPOCH={value!r} is passed over")
+    assert started(code, env={**os.environ, "SOURCE_DATE_EPOCH": "1700000000"}).stdout == "1700000000\n"
 
 
 def test_ctrl_c_stays_ignored_where_it_was(tmp_path):
@@ -233,9 +318,12 @@ def test_errors_without_a_stderr_leave_stdout_to_answers(tmp_path):
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
 def test_a_full_disk_under_a_stream_is_no_traceback(stream, tmp_path):
     number = {"stdout": 1, "stderr": 2}[stream]
-    line = f"{sys.executable} -m epochcast --help {number}>/dev/full"
+    write_table(tmp_path / "runs.csv", [], RunRecord)
+    line = f"{sys.executable} -m epochcast migrate --runs runs.csv {number}>/dev/full"
     done = subprocess.run(["sh", "-c", line], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == (1 if stream == "stdout" else 0)
+    words = "error: standard output: No space left on device." if stream == "stdout" else "already schema"
+    assert words in done.stdout + done.stderr
     assert "Traceback" not in done.stderr and "Exception ignored" not in done.stderr
 
 

@@ -26,7 +26,7 @@ MODULES = {
 # who prints without being a main, and why that is no library printing
 PRINTS = {
     "epochcast.__main__._dispatch": "the half of main that chooses: help, version, an unknown command",
-    "epochcast.guard._say": "the one place where an exception becomes a line on stderr",
+    "epochcast.guard.say": "the one place where an exception becomes a line on stderr",
     "collect.measure.main.tell": "writes events to the parent process, not to the screen",
     "collect.run_one.output_printer.show": "passes on what a run prints; only mains hand it to the library",
     "planner.demo.measure": "hands a print to the grid: the demonstration is a screen, nobody imports it",

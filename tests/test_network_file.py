@@ -7,6 +7,7 @@ import io
 import json
 import random
 import shutil
+import sys
 import zipfile
 
 import h5py
@@ -15,6 +16,7 @@ import pytest
 
 from epochcast.paths import pretrained_dir
 from epochcast.schema import RunConfig
+from model import train
 from model.card import card_sha256
 from model.network_file import CONFIG, WEIGHTS, read_network
 from model.predictor import load_model
@@ -126,3 +128,17 @@ def test_a_damaged_model_that_its_card_vouches_for_is_refused_in_a_sentence_or_p
     else:
         assert np.isfinite(times).all()
     shutil.rmtree(tmp_path)
+
+
+def test_a_missing_package_is_no_fault_of_the_file(monkeypatch):
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(ModuleNotFoundError, match="h5py"):
+        load_model(pretrained_dir() / "a100.keras")
+
+
+def test_training_does_not_begin_without_the_package_that_saves(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    monkeypatch.setattr(train, "train", None)
+    monkeypatch.setattr(train, "load_agg", None)
+    assert train.main(["--runs_agg", "none.csv"]) == 1
+    assert "error: the package h5py is not installed" in capsys.readouterr().err

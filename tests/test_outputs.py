@@ -36,6 +36,7 @@ FOLDERS = {  # flag that names a folder
 }
 APPENDED = ("run --runs", "grid --runs", "run_plan --runs", "recover --runs")  # to a table of runs
 INPUTS = {
+    "--log",
     "--data_dir",
     "--configs",
     "--candidates",

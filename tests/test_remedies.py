@@ -18,6 +18,7 @@ from aggregate.check import check_file
 from aggregate.check_rules import ERROR, RULES
 from aggregate.migrate import main as migrate_main
 from collect.recover import recover
+from epochcast import paths
 from epochcast.cells import format_rows, header_line
 from epochcast.paths import excluded_csv
 from epochcast.schema import PUBLISHED_RUN_COLUMNS, AggRow, RunRecord, to_json_dict
@@ -135,3 +136,11 @@ def test_a_stale_table_of_averages_is_mended_by_the_command_that_its_rule_names(
     agg.rename(agg.with_name("away.csv"))
     assert aggregate_main(["--runs", str(runs), "--out", str(agg)]) == 0
     assert check_file(runs).count(ERROR) == 0
+
+
+@pytest.mark.parametrize("is_one", [True, False])
+def test_who_has_no_checkout_is_sent_to_no_script(is_one, tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "is_checkout", lambda folder: is_one)
+    with pytest.raises(FileNotFoundError) as refused:
+        load_agg(tmp_path / "averages.csv")
+    assert str(refused.value).endswith("python collect/run_one.py" if is_one else "epochcast run")

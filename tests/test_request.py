@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 import shutil
+from pathlib import Path
 
 import pytest
 from rows import agg_row
@@ -237,6 +239,14 @@ def test_a_table_may_be_planned_by_predictions(table):
     measured = answer_of(table, 1000, model=model)
     assert measured.sources["model"] is None
     assert f"{model} predicts nothing: all was measured (--time_source pred predicts it)" in measured.notes
+
+
+@pytest.mark.parametrize("kind", ["none", "folder", "pipe", "loop"])
+def test_a_model_that_is_named_is_read_though_it_predicts_nothing(kind, table, tmp_path):
+    model = tmp_path / "named.keras"
+    {"none": str, "folder": Path.mkdir, "pipe": os.mkfifo, "loop": lambda path: path.symlink_to(path)}[kind](model)
+    with pytest.raises((OSError, ValueError), match=r"named\.keras"):
+        answer_of(table, 1000, model=model)
 
 
 def test_a_model_of_other_conditions_is_never_mixed_with_a_table(table):

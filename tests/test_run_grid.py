@@ -109,6 +109,26 @@ def test_every_configuration_is_measured_as_often_as_asked(bench):
     assert not result.was_interrupted
 
 
+@pytest.mark.parametrize("reader", ["left", "full"])
+def test_a_grid_goes_on_though_nobody_can_read_its_lines(reader, bench):
+    if reader == "left":
+        end, output = os.pipe()
+        os.close(end)
+    else:
+        output = os.open("/dev/full", os.O_WRONLY)
+    flags = [*SMALL, "--batch_size", "16,32", "--runs", str(bench.runs), "--log_dir", str(bench.folder / "logs")]
+    done = subprocess.run(
+        run_grid_command("ok", flags=flags),
+        env=environment(EPOCHCAST_HOME=str(bench.folder), LIGHT_CHILD_TRACE=str(bench.trace)),
+        stdout=output,
+        stderr=output,
+        check=False,
+    )
+    os.close(output)
+    assert sorted(bench.measured) == [16, 32]
+    assert done.returncode == 0
+
+
 def map_specs(*batch_sizes):
     return [light_spec(batch_size=b) for b in batch_sizes]
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import os
+import re
 from dataclasses import replace
 
 import pytest
@@ -15,11 +18,14 @@ from aggregate.agg_table import load_agg
 from aggregate.check import check_file
 from aggregate.check_rules import ERROR
 from aggregate.migrate import migrate
+from epochcast import files, tables
 from epochcast.cells import columns, format_rows, header_line
+from epochcast.file_kinds import refuse_another_kind
+from epochcast.files import read_bytes
 from epochcast.paths import excluded_csv, failures_csv
 from epochcast.schema import AggRow, Exclusion, FailureRecord, RunRecord
 from epochcast.table_lines import cells_of, lines_of
-from epochcast.tables import append_row, check_appendable, read_runs, read_table
+from epochcast.tables import append_row, check_appendable, read_runs, read_table, table_bytes
 
 ROWS = [run_row(run_id="a"), run_row((9.0, 2.1, 2.1), run_id="b"), run_row((8.0, 3.0, 3.0), config=(3, 16, 64))]
 ROWS = [replace(row, images_per_sec=50_000 / row.avg_time_sec) for row in ROWS]
@@ -90,6 +96,59 @@ def appended(runs, folder):
     check_appendable(runs, RunRecord)
     append_row(runs, run_row(run_id="new"))
     return read_table(runs, RunRecord)[:-1]
+
+
+AVERAGES = header_line(AggRow)
+TWICE = HEADER.replace("\n", ",depth\n")
+NO_TABLES = {
+    "a column twice": (TWICE.encode(), "column depth stands twice"),
+    "spaces": (HEADER.replace(",", ", ").encode(), "spaces stand beside the commas"),
+    "averages": (AVERAGES.encode(), "it is a table of averages"),
+    "failures": (header_line(FailureRecord).encode(), "it is a table of failed runs"),
+    "gzip": (gzip.compress(TEXT.encode()), "a gzip file, not a table. Unpack it: gunzip -c "),
+}
+
+
+@pytest.mark.parametrize("reader", [read, averaged, lifted, checked, appended])
+@pytest.mark.parametrize("name", NO_TABLES)
+def test_every_command_says_what_a_file_is_that_is_no_table_of_runs(tmp_path, name, reader):
+    raw, words = NO_TABLES[name]
+    (runs := tmp_path / "runs.csv").write_bytes(raw)
+    with pytest.raises(ValueError, match=re.escape(words)) as refused:
+        reader(runs, tmp_path)
+    assert "newer schema" not in str(refused.value)
+    assert runs.read_bytes() == raw
+
+
+def test_an_empty_table_is_told_the_columns_that_it_needs_alone(tmp_path):
+    (tmp_path / "runs.csv").touch()
+    with pytest.raises(ValueError, match="the file is empty, expected the header 'timestamp_utc,") as refused:
+        read_table(tmp_path / "runs.csv", RunRecord)
+    assert len(str(refused.value)) < 400 and ",...'" in str(refused.value)
+
+
+@pytest.mark.parametrize("reader", [table_bytes, read_bytes, lambda path: refuse_another_kind(path, b"x")])
+def test_a_file_whose_data_are_yet_to_come_is_named(tmp_path, reader, monkeypatch):
+    class Waiting(io.BytesIO):
+        def read(self, n=-1):
+            return None
+
+        def fileno(self):
+            return descriptor
+
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    for module in (files, tables):
+        monkeypatch.setattr(module, "open_regular", lambda path: Waiting())
+    with pytest.raises(OSError, match="a source of data to come, not a regular file") as refused:
+        reader(tmp_path / "kmsg")
+    assert refused.value.filename == str(tmp_path / "kmsg")
+    os.close(descriptor)
+
+
+def test_an_output_that_is_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="a pipe or a device"):
+        refuse_another_kind(tmp_path / "pipe", b"x")
 
 
 @pytest.mark.parametrize("reader", [read, averaged, lifted, checked, appended])

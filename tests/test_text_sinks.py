@@ -9,6 +9,7 @@ import re
 import shlex
 import sys
 import unicodedata
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
@@ -19,6 +20,7 @@ from rows import agg_row
 from aggregate.figures import accuracy_against_time, draw_figures, save_figure
 from collect.run_one import output_printer
 from epochcast.cli import cell_text, make_parser, print_answer, run_command, table_text
+from epochcast.guard import discard_unwritten
 from epochcast.paths import pretrained_dir
 from epochcast.text_sinks import (
     LONGEST_FIGURE_LINE,
@@ -141,6 +143,26 @@ def test_streams_that_are_closed_or_escaped_already_stay(monkeypatch):
             assert sys.stdout is outer
         assert isinstance(outer, EscapedStream)
         assert not outer.isatty()
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+@pytest.mark.parametrize("outlives_readers", [True, False])
+def test_only_an_answer_that_nobody_can_read_is_a_failure(stream, outlives_readers, monkeypatch, capfd):
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+
+    def work():
+        for _ in range(3):
+            print("x" * 10_000, file=getattr(sys, stream), flush=True)
+            logging.getLogger("epochcast").warning("x")
+        return 0
+
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(sys, stream, full)
+        is_failure = stream == "stdout" and not outlives_readers
+        assert run_command(work, outlives_readers=outlives_readers) == is_failure
+        discard_unwritten(full)
+    says = "error: standard output: No space left on device."
+    assert (says in capfd.readouterr().err) == is_failure
 
 
 # --- Markdown --------------------------------------------------------------------------------------------------------

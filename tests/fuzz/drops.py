@@ -88,7 +88,7 @@ def is_same(header: Sequence[str], cells: Sequence[str] | None, record: Any) -> 
 
 
 def _is_value(text: str, value: Any, is_std: bool = False) -> bool:
-    if is_std and value is None and text in ("0", "0.0"):
+    if is_std and value is None and text in ("0", "0.0", "-0.0"):
         return True  # how published tables write the deviation of one run
     if value is None or text == "":
         return text == "" and value in (None, (), "")
