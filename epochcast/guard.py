@@ -167,16 +167,15 @@ class naming_output:  # noqa: N801  # a context manager without `contextlib`, wh
 
 
 def _naming_output(error: Exception) -> Exception:
-    """An error of a print in the middle of the work under the name of its stream, which fails again when flushed."""
-    if isinstance(error, OSError) and error.filename is None and error.errno is not None and sys.stdout is not None:
-        try:
-            with naming_output():
-                sys.stdout.flush()
-        except OSError as again:
-            return again
-        except ValueError:  # closed
-            pass
-    return error
+    """An error of a print in the middle of the work under the name of the stream, which the system leaves out."""
+    if not isinstance(error, OSError) or error.filename is not None or error.strerror is None:
+        return error
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None or not {"print", "stdout", "unescaped"}.intersection(trace.tb_frame.f_code.co_names):
+        return error
+    return OSError(f"standard output: {error.strerror}. Send it to where it can be written.")
 
 
 def discard_unwritten(stream: TextIO | None) -> None:
