@@ -96,7 +96,7 @@ def only_parsing(monkeypatch, tmp_path):
     monkeypatch.setenv("EPOCHCAST_HOME", str(tmp_path))
     (tmp_path / "loop").symlink_to("loop")
     for module, _ in COMMANDS.values():
-        monkeypatch.setattr(f"{module}.run_command", lambda work: 0)
+        monkeypatch.setattr(f"{module}.run_command", lambda work, **how: 0)
 
 
 def ends_well(argv, capsys):
