@@ -298,7 +298,8 @@ def test_run_one_by_path_from_another_folder_trains_and_appends_a_row(tmp_path):
     assert done.returncode == 0, done.stderr
     (row,) = rows_of(home)
     lines = done.stdout.splitlines()
-    *epochs, logged = [line for line in lines[1:] if not line.startswith("flag ")]
+    *epochs, table, logged = [line for line in lines[1:] if not line.startswith("flag ")]
+    assert table == f"TABLE: {home / 'results' / 'runs.csv'}"
     assert [line.partition(":")[0] for line in [*epochs[:-1], logged]] == [
         *(f"epoch {i}/3" for i in (1, 2, 3)),
         "LOGGED",
