@@ -7,7 +7,6 @@ else is not plain is an error: no run is made of defaults that nobody listed.
 
 from __future__ import annotations
 
-import csv
 import difflib
 import functools
 import logging
@@ -21,10 +20,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from collect.run_one import make_spec
-from epochcast.cells import csv_reader, shown
+from epochcast.cells import shown
 from epochcast.files import read_text
 from epochcast.json_files import read_json
 from epochcast.schema import RunConfig, RunSpec
+from epochcast.table_lines import SEPARATORS, cells_of
 from epochcast.validation import FieldError
 
 logger = logging.getLogger(__name__)
@@ -36,7 +36,6 @@ OWN = tuple(field.name for field in fields(RunConfig))
 NAMES = tuple(field.name for field in fields(RunSpec))
 _WHOLE = re.compile(r"-?\d+(\.0)?", re.ASCII)  # pandas writes whole numbers with .0 where a column has gaps
 _NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d{1,3})?", re.ASCII)
-_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
 _Item = TypeVar("_Item")
 _Row = tuple[str, Mapping[str, Any]]  # where it stands, and its filled cells by their column
@@ -168,17 +167,14 @@ def _objects(path: Path) -> Iterator[_Row]:
 
 def _lines(path: Path) -> Iterator[_Row]:
     text = read_text(path)
-    if "\r" in text and "\n" not in text:
-        raise ValueError(f"{path}:1: line ends of old Mac files (CR alone). Save the file with ordinary line ends.")
     names: list[str] | None = None
     start = 0
     for number in range(1, text.count("\n") + 2):  # one line after the other: a list of all takes ten times the memory
         end = text.find("\n", start)
-        line, start = text[start : None if end < 0 else end].removesuffix("\r"), end + 1
-        if not line.strip():
-            continue
+        line, start = text[start : None if end < 0 else end], end + 1
         where = f"{path}:{number}"
-        cells = _cells(where, line)
+        if not (cells := _cells(where, line)):
+            continue
         if names is None:
             names = _header(where, line, cells)
         elif any(cell.strip() for cell in cells):
@@ -192,17 +188,17 @@ def _lines(path: Path) -> Iterator[_Row]:
 
 def _cells(where: str, line: str) -> list[str]:
     try:
-        return next(csv_reader([line]))
-    except csv.Error as error:
-        raise ValueError(f"{where}: not CSV: {error}: a row is one line, and a quote ends within its cell.") from None
+        return cells_of(line)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}.") from None
 
 
 def _header(where: str, line: str, names: list[str]) -> list[str]:
     if line.startswith(("[", "{")):
         raise ValueError(f"{where}: looks like JSON. Give the file a name that ends in .json.")
-    for separator, words in _SEPARATORS.items():
+    for separator, words in SEPARATORS.items():
         if len(names) == 1 and separator in line:
-            raise ValueError(f"{where}: cells are separated by {words}. Save the file with commas.")
+            raise ValueError(f"{where}: the columns are separated by {words}, expected ','.")
     _check_names(where, names)
     return names
 

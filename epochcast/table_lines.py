@@ -23,7 +23,7 @@ NOT_UTF8 = "not UTF-8 text"
 OPEN_QUOTE = "a quote is left open: a row is one line"
 _PUBLISHED_COLUMNS = {RunRecord: PUBLISHED_RUN_COLUMNS, AggRow: PUBLISHED_AGG_COLUMNS}
 _EMPTY = ' ,"\t\r\n'  # all that a row of empty cells is written with
-_SEPARATORS = {";": "';'", "\t": "a tab", "|": "'|'"}
+SEPARATORS = {";": "';'", "\t": "a tab", "|": "'|'"}
 
 
 def lines_of(text: str) -> list[str]:
@@ -131,7 +131,7 @@ def header_fault(header: Sequence[str], line: str, kind: type[Any]) -> str | Non
         return "the first line is empty"
     if "\0" in line:
         return "UTF-16 text, or no text at all (it holds NUL bytes); save the file as UTF-8"
-    for separator, name in _SEPARATORS.items():
+    for separator, name in SEPARATORS.items():
         if len({cell.strip(' "\r\n') for cell in line.split(separator)}.intersection(wanted)) > 1:
             return f"the columns are separated by {name}, expected ','"
     standing = kind_of(line.encode(errors="replace")).words
