@@ -15,7 +15,7 @@ from epochcast.cells import format_rows, header_line, parse_time
 from epochcast.cli import add_json_flag, json_line, make_parser, path_of, print_home, run_command
 from epochcast.paths import excluded_csv, failures_csv
 from epochcast.schema import Exclusion, FailureRecord, RunRecord
-from epochcast.tables import read_table
+from epochcast.tables import read_table, read_table_if_any
 
 Record = TypeVar("Record")
 
@@ -126,7 +126,7 @@ def _content(joined: Joined, kind: type[Any]) -> bytes:
 
 
 def _rows_if_any(path: Path, kind: type[Record]) -> list[Record]:
-    return read_table(path, kind) if path.exists() else []
+    return read_table_if_any(path, kind)
 
 
 def _time(row: RunRecord | FailureRecord) -> datetime:

@@ -21,7 +21,7 @@ from epochcast.cli import (
 )
 from epochcast.paths import failures_csv
 from epochcast.schema import FLAGS, REPEATED_STATUSES, FailureRecord, RunRecord
-from epochcast.tables import read_table
+from epochcast.tables import read_table_if_any
 
 AGAIN = "-again"  # ends the name of a run that is measured once more because the first was flagged
 AGAIN_FLAGS = frozenset(FLAGS) - {"short", "diverged"}  # those two would come out the same
@@ -118,7 +118,7 @@ def run_grid(
     grid_id = grid_name(planned)
     if not is_dry:
         make_ready(runs, log_dir, say)
-    rows = read_table(runs, RunRecord) if runs.exists() else []
+    rows = read_table_if_any(runs, RunRecord)
     result = GridResult()
     repeated = {*REPEATED_STATUSES, "crash"} if retries_crashed else set(REPEATED_STATUSES)
     flagged = {row.run_id for row in rows if row.run_id is not None and is_measured_again(row.run_id, row)}
@@ -163,7 +163,7 @@ def _left_to_do(
 ) -> list[PlannedRun]:
     """The runs without a row, less those that last ended in a way that is not repeated; counts them in `result`."""
     finished = {row.run_id for row in rows}
-    last_status = {f.run_id: f.status for f in read_table(failures, FailureRecord)} if failures.exists() else {}
+    last_status = {f.run_id: f.status for f in read_table_if_any(failures, FailureRecord)}
     waiting = []
     for item in planned:
         if item.run_id in finished:

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from collect.kept import LOGGED, KeptRun, logged_runs, read_kept
 from collect.reserved import RunClaimedError, claimed_run
-from epochcast.cells import CellError, Record
+from epochcast.cells import CellError
 from epochcast.cli import make_parser, path_flag, path_of, print_home, run_command
 from epochcast.files import read_bytes
 from epochcast.guard import EXIT_FAILED, EXIT_OK, describe_error
 from epochcast.paths import failures_csv, logs_dir, runs_csv
 from epochcast.schema import FailureRecord, RunRecord
-from epochcast.tables import DuplicateRunError, append_row, read_table
+from epochcast.tables import DuplicateRunError, append_row, read_table_if_any
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +39,8 @@ def recover(runs: Path, log_dir: Path, *, takes_orphans: bool = False, logs: Seq
         ValueError, OSError: if the table can't be read or appended to, or one of `logs` can't be read.
     """
     runs = runs.absolute()
-    known_runs = {row.run_id for row in _rows(runs, RunRecord)}
-    known_failures = {_key(row) for row in _rows(failures_csv(runs), FailureRecord)}
+    known_runs = {row.run_id for row in read_table_if_any(runs, RunRecord)}
+    known_failures = {_key(row) for row in read_table_if_any(failures_csv(runs), FailureRecord)}
     found = Recovery([], [], 0, [])
     n_elsewhere = 0
     for kept in _kept_runs(runs, log_dir, known_runs, {run_id for run_id, _ in known_failures}, logs):
@@ -103,10 +103,6 @@ def _kept_runs(
 def _are_one(table: Path, other: Path) -> bool:
     """Whether two paths lead to one place; a path that leads nowhere, or in a circle, is taken as it is written."""
     return os.path.realpath(table) == os.path.realpath(other)
-
-
-def _rows(path: Path, kind: type[Record]) -> list[Record]:
-    return read_table(path, kind) if path.exists() else []
 
 
 def _key(failure: FailureRecord) -> tuple[str, str]:

@@ -40,7 +40,7 @@ from epochcast.cli import (
 from epochcast.guard import EXIT_FAILED, EXIT_INTERRUPTED
 from epochcast.paths import excluded_csv
 from epochcast.schema import SPEC_CHOICES, Exclusion, RunSpec
-from epochcast.tables import read_table
+from epochcast.tables import read_table_if_any
 
 LIST_FLAGS = ("depth", "base_filters", "batch_size", "pipeline", "precision", "jit_compile", "seed")
 MAX_RUNS = 100_000  # years of measuring: more is a slip of the pen
@@ -136,7 +136,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def work() -> int:
         print_home()
         exclusions = excluded_csv(arguments.runs)
-        excluded = {e.run_id: e for e in read_table(exclusions, Exclusion)} if exclusions.exists() else {}
+        excluded = {e.run_id: e for e in read_table_if_any(exclusions, Exclusion)}
         result = run_grid(
             grid_runs(specs, arguments.repeats, excluded),
             runs=arguments.runs,

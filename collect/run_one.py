@@ -40,7 +40,7 @@ from epochcast.cli import (
 from epochcast.guard import EXIT_FAILED, EXIT_INTERRUPTED, say
 from epochcast.paths import expanded, logs_dir, runs_csv
 from epochcast.schema import SPEC_CHOICES, FailureRecord, RunRecord, RunSpec
-from epochcast.tables import read_table
+from epochcast.tables import read_table_if_any
 from epochcast.text_sinks import terminal_text, without_colours
 
 DEFAULT = RunSpec()
@@ -176,7 +176,7 @@ def run_id_of(text: str) -> str:
 
 
 def _rows_of(runs: Path, run_ids: Container[str]) -> dict[str, RunRecord]:
-    rows = read_table(runs, RunRecord) if runs.exists() else []
+    rows = read_table_if_any(runs, RunRecord)
     return {row.run_id: row for row in rows if row.run_id is not None and row.run_id in run_ids}
 
 

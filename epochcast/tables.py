@@ -73,6 +73,20 @@ def read_table(path: Path, kind: type[Record]) -> list[Record]:
     return parse_table(path, table_bytes(path), kind)
 
 
+def read_table_if_any(path: Path, kind: type[Record]) -> list[Record]:
+    """The rows of a table; none where there is no table yet, or a kill cut its first header short.
+
+    Raises:
+        ValueError: as `read_table`.
+    """
+    path = path.absolute()
+    try:
+        raw = table_bytes(path)
+    except FileNotFoundError:
+        return []
+    return [] if header_line(kind).encode().startswith(raw) else parse_table(path, raw, kind)
+
+
 def parse_table(path: Path, raw: bytes, kind: type[Record]) -> list[Record]:
     """The rows of a table from its bytes; `path` is only named. Raises the ValueErrors of `read_table`."""
     lines = lines_of(decode_table(path, raw))

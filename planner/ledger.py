@@ -87,8 +87,9 @@ class Ledger:
             OSError: if it can't be written; the ledger is then as it was.
         """
         assert NEEDED[event] <= values.keys()
-        line = {"event": event, "utc": utc_now(), "used_sec": round(self.used_sec, 3), **values}
         with self._lock:
+            # read under the lock: a line that is written later tells no less time
+            line = {"event": event, "utc": utc_now(), "used_sec": round(self.used_sec, 3), **values}
             if self._descriptor is not None:
                 _append(
                     self._descriptor, json.dumps(line, allow_nan=False).encode() + b"\n", event != "alive", self.path
@@ -144,7 +145,8 @@ def opened(path: Path, plan_id: str) -> Iterator[Ledger]:
         ledger.write("resumed" if lines else "begun", plan_id=plan_id)
         yield ledger
     finally:
-        os.close(descriptor)
+        with contextlib.suppress(OSError):  # every line has been pushed to the disk before
+            os.close(descriptor)
 
 
 def _is_locked_by_us(descriptor: int, path: Path) -> bool:

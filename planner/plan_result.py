@@ -12,7 +12,7 @@ from collect.turns import Taken
 from epochcast.cli import percent, significant, table_text
 from epochcast.paths import failures_csv
 from epochcast.schema import FailureRecord, RunRecord
-from epochcast.tables import read_table
+from epochcast.tables import read_table_if_any
 from model.design import Field
 from planner.budget import SECONDS
 from planner.course import Actual
@@ -62,8 +62,8 @@ def outcomes_of(plan: SavedPlan, runs: Path) -> dict[str, RunRecord | FailureRec
     """What the tables hold of each run of a plan by its run_id: its row, else its last failure."""
     failures = failures_csv(runs)
     kept: list[FailureRecord | RunRecord] = [
-        *(read_table(failures, FailureRecord) if failures.exists() else []),
-        *(read_table(runs, RunRecord) if runs.exists() else []),
+        *read_table_if_any(failures, FailureRecord),
+        *read_table_if_any(runs, RunRecord),
     ]
     ours = {run.planned.run_id for run in (*plan.chosen, *plan.left_out)}
     return {record.run_id: record for record in kept if record.run_id in ours}

@@ -31,7 +31,15 @@ from epochcast.schema import (
     FailureRecord,
     RunRecord,
 )
-from epochcast.tables import DuplicateRunError, append_row, check_appendable, read_runs, read_table, write_table
+from epochcast.tables import (
+    DuplicateRunError,
+    append_row,
+    check_appendable,
+    read_runs,
+    read_table,
+    read_table_if_any,
+    write_table,
+)
 
 PUBLISHED = 11
 NOBODY = 65534
@@ -712,6 +720,20 @@ def test_a_row_that_would_not_be_read_back_is_not_written(runs, changes):
     with pytest.raises(CellError, match=next(iter(changes))):
         append_row(runs, row)
     assert runs.read_bytes() == before
+
+
+@pytest.mark.parametrize("kind", [RunRecord, FailureRecord])
+def test_a_table_whose_first_header_was_cut_short_has_no_rows_yet(tmp_path, kind):
+    """A grid that was killed as it made failures.csv goes on."""
+    path = tmp_path / "table.csv"
+    assert read_table_if_any(path, kind) == []
+    header = header_line(kind)
+    for length in range(len(header) + 1):
+        path.write_text(header[:length])
+        assert read_table_if_any(path, kind) == []
+    path.write_text("who,what\n")
+    with pytest.raises(ValueError, match=r"table\.csv:1"):
+        read_table_if_any(path, kind)
 
 
 # --- disks that are full, files that are not ours --------------------------------------------------------------------
