@@ -103,4 +103,5 @@ def claimed_run(runs: Path, run_id: str) -> Iterator[None]:
                     path.unlink()
             return
         finally:
-            os.close(descriptor)
+            with contextlib.suppress(OSError):  # nothing was written to it
+                os.close(descriptor)
