@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aggregate.repeats import runs_warning
 from aggregate.runs_agg import Aggregation, aggregate
 from epochcast.cells import format_rows, header_line
 from epochcast.file_kinds import refuse_another_kind
@@ -221,6 +220,8 @@ def write_agg(runs: Path, out: Path) -> Aggregation:
     runs, out = runs.absolute(), out.absolute()
     sources = Sources.read(runs)
     result = aggregate(table := sources.table())
+    from aggregate.repeats import runs_warning  # only where averages are made
+
     if words := runs_warning(table.rows, runs):
         logger.warning("%s", words)
     _replaceable(out, _table_of(result))  # what is refused leaves no folder and no lock behind

@@ -15,7 +15,6 @@ from epochcast.cli import (
     percent,
     significant,
 )
-from epochcast.energy import impossible_power
 from epochcast.paths import command_text, excluded_csv
 from epochcast.schema import (
     FLAGS,
@@ -79,6 +78,8 @@ def is_clean(record: RunRecord) -> bool:
 
 def has_sound_energy(record: RunRecord) -> bool:
     """Whether a run measured its board energy and nothing is wrong with it; an estimate is no measurement."""
+    from epochcast.energy import impossible_power  # not needed by those who only read averages
+
     is_measured = record.energy_j_per_epoch is not None and record.energy_estimated == 0
     return is_measured and not record.energy_flags and impossible_power(record) is None
 

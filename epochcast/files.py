@@ -8,7 +8,6 @@ import functools
 import hashlib
 import json
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -232,7 +231,7 @@ def temporary_beside(path: Path) -> Iterator[tuple[IO[bytes], Path]]:
     """
     remove_leftovers(path.parent)
     while True:
-        name = path.parent / f"{TEMPORARY}{host_and_boot() or 'unknown'}-{secrets.token_hex(8)}"
+        name = path.parent / f"{TEMPORARY}{host_and_boot() or 'unknown'}-{os.urandom(8).hex()}"
         descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         file = os.fdopen(descriptor, "wb")
         try:
@@ -289,7 +288,7 @@ def is_at(path: Path, descriptor: int) -> bool:
 def host_and_boot() -> str | None:
     """A short mark of this machine and of its running since the last boot; None where the kernel names no boot."""
     try:
-        boot = BOOT_ID.read_text(encoding="ascii").strip()
+        boot = BOOT_ID.read_text(encoding="utf-8").strip()
     except (OSError, ValueError):
         return None
     return hashlib.sha256(f"{os.uname().nodename} {boot}".encode()).hexdigest()[:12]
