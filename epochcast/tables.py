@@ -22,7 +22,6 @@ from epochcast.cells import checked_line, columns, format_rows, header_line, par
 from epochcast.files import make_folder, naming, open_regular, read_some, sync_folder, write_text_atomically
 from epochcast.locks import NoLocksError, lock, warn_of_local_locks
 from epochcast.paths import excluded_csv
-from epochcast.run_ids import run_ids_in
 from epochcast.schema import AggRow, Exclusion, NewerSchemaError, RunRecord
 from epochcast.table_lines import cells_of, decode_table, header_of, least_header, lines_of, refuse_packed
 from epochcast.text_sinks import one_line
@@ -335,6 +334,8 @@ def append_row(path: Path, record: Any) -> None:
         ValueError: if the file is not a table of such records.
         OSError: if the row could not be written; the table is then as it was.
     """
+    from epochcast.run_ids import run_ids_in  # those who only read need none
+
     path = path.absolute()
     data = checked_line(record).encode()
     with naming(path), locked(path) as descriptor:
