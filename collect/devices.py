@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import os
 
 from epochcast.environment import cpu_name, has_nvidia_driver
 from epochcast.sensor_bounds import MOST_MEMORY_BYTES, positive_within
-
-logger = logging.getLogger(__name__)
 
 
 def choose_devices(device: str) -> None:
@@ -78,17 +75,13 @@ def resolve_device(backend: str, wanted: str) -> tuple[str, bool]:
 
 
 def peak_memory_bytes(backend: str) -> int | None:
-    """The most device memory that the framework's allocator has held so far; None where it does not tell (a CPU)."""
-    try:
-        return _bytes_or_none(_peak_memory(backend))
-    except Exception as error:  # a run whose epochs are timed does not end for an optional cell
-        logger.warning("the peak of the device's memory is not known: %s: %s", type(error).__name__, error)
-        return None
+    """Return the most device memory that the framework held; None where it reports none (a CPU).
 
-
-def _bytes_or_none(value: object) -> int | None:
-    number = positive_within(value, MOST_MEMORY_BYTES)
-    return None if number is None else int(number)
+    Raises:
+        Exception: whatever the framework raises; the caller keeps its words in the run's JSON.
+    """
+    peak = positive_within(_peak_memory(backend), MOST_MEMORY_BYTES)
+    return None if peak is None else int(peak)
 
 
 def _peak_memory(backend: str) -> object:

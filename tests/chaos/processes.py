@@ -6,6 +6,7 @@ itself writes nothing with the code under trial: what that code remembers for th
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import pickle
 import select
@@ -70,6 +71,7 @@ class Process:
         os.dup2(self._output.fileno(), 2)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.default_int_handler)
+        faulthandler.register(signal.SIGUSR1, file=self._output, all_threads=True)
         value, error, trace, calls = None, None, "", []
         try:
             if injection is not None:
@@ -95,6 +97,16 @@ class Process:
         self._ended = os.waitpid(self.pid, 0)[1]
         return True
 
+    def _place(self) -> str:
+        """Where a process hangs, by the stacks of its threads; it is killed then."""
+        if self.has_ended():
+            return "it has ended, and something else holds its pipe"
+        os.kill(self.pid, signal.SIGUSR1)
+        time.sleep(0.5)
+        self.kill()
+        self._output.seek(0)
+        return self._output.read().decode(errors="replace")[-4000:]
+
     def has_ended(self) -> bool:
         if self._ended is None:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
@@ -107,8 +119,7 @@ class Process:
         data = bytearray()
         while True:  # until its end of the pipe is closed, which its death does
             if not select.select([self._answer], [], [], max(0.0, deadline - time.monotonic()))[0]:
-                self.kill()
-                raise HungError(f"no end within {deadline_sec:.0f} s")
+                raise HungError(f"no end within {deadline_sec:.0f} s | {self._place()}")
             if not (part := os.read(self._answer, 1 << 20)):
                 break
             data += part
