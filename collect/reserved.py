@@ -6,6 +6,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from epochcast.schema import RunSpec
 ROW_BYTES, ROW_BYTES_PER_EPOCH = 1 << 14, 32  # of runs.csv or failures.csv, generous
 JSON_BYTES, JSON_BYTES_PER_EPOCH = 1 << 18, 160  # row, spec, environment before and after, both edges of every epoch
 MOST_EPOCHS = 10_000  # that space is taken for: an open run may name a limit that it never comes near
+# a claim may be looked at by who removes leftovers, or still be open in a child that a killed process was starting
+PATIENCE_SEC = 0.5
 NO_RESERVING = frozenset({errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL, errno.ENODEV})
 
 
@@ -89,10 +92,14 @@ def claimed_run(runs: Path, run_id: str) -> Iterator[None]:
     make_folder(runs.parent)
     digest = hashlib.sha256(f"{runs.name} {run_id}".encode(errors="replace")).hexdigest()[:16]
     path = runs.parent / f"{TEMPORARY}{host_and_boot() or 'unknown'}-claim-{digest}"
+    give_up = time.monotonic() + PATIENCE_SEC
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
         try:
             if not try_lock(descriptor, path):
+                if time.monotonic() < give_up:
+                    time.sleep(0.01)
+                    continue
                 raise RunClaimedError(f"run {run_id} is being measured by another process, into {runs}.")
             if not is_at(path, descriptor):
                 continue  # its last owner removed it meanwhile

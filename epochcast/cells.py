@@ -52,7 +52,7 @@ def format_cell(value: Any) -> str:
 
 
 def shown(text: str) -> str:
-    """A cell as an error message shows it: quoted, its first 60 characters."""
+    """A value as a message quotes it: escaped, its first 60 characters."""
     return repr(text if len(text) <= 60 else f"{text[:60]}...")
 
 

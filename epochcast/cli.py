@@ -13,6 +13,7 @@ from copy import copy
 from pathlib import Path
 from typing import Any, NoReturn
 
+from epochcast.cells import shown
 from epochcast.guard import EXIT_USAGE, interruptible
 from epochcast.paths import expanded, home, runs_agg_csv
 from epochcast.text_sinks import MessageFormatter, escaped_output, message_text, one_line, terminal_text
@@ -36,11 +37,6 @@ FIGURES = (".png", ".svg")
 
 
 # --- argument types: each raises ArgumentTypeError, which argparse turns into one line and exit code 2 ----------------
-
-
-def shown(text: str, most: int = 60) -> str:
-    """A value as an error message quotes it: escaped, and cut where it is long."""
-    return repr(text) if len(text) <= most else f"{text[:most]!r}... ({len(text)} characters)"
 
 
 def _whole(text: str, least: int, most: int) -> int:

@@ -235,10 +235,12 @@ def temporary_beside(path: Path) -> Iterator[tuple[IO[bytes], Path]]:
         descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         file = os.fdopen(descriptor, "wb")
         try:
-            with contextlib.suppress(NoLocksError):  # then nobody removes leftovers either
-                try_lock(descriptor, name)
-            if not is_at(name, descriptor):
-                continue  # a sweeper had the lock first
+            try:
+                is_ours = try_lock(descriptor, name) and is_at(name, descriptor)
+            except NoLocksError:  # then nobody removes leftovers either
+                is_ours = True
+            if not is_ours:
+                continue  # a sweeper had the lock first, and is about to remove it
             try:
                 yield file, name
             finally:

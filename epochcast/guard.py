@@ -144,7 +144,7 @@ def guarded(work: Callable[[], int]) -> int:
             return EXIT_INTERRUPTED
         if os.environ.get("EPOCHCAST_DEBUG"):
             raise
-        say(f"error: {sentence_of(_naming_output(error))}")
+        say(f"error: {sentence_of(error)}")
         return EXIT_FAILED
 
 
@@ -164,18 +164,6 @@ class naming_output:  # noqa: N801  # a context manager without `contextlib`, wh
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, OSError) and not isinstance(error, BrokenPipeError) and error.errno is not None:
             raise OSError(f"standard output: {error.strerror}. Send it to where it can be written.") from None
-
-
-def _naming_output(error: Exception) -> Exception:
-    """An error of a print in the middle of the work under the name of the stream, which the system leaves out."""
-    if not isinstance(error, OSError) or error.filename is not None or error.strerror is None:
-        return error
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    if trace is None or not {"print", "stdout", "unescaped"}.intersection(trace.tb_frame.f_code.co_names):
-        return error
-    return OSError(f"standard output: {error.strerror}. Send it to where it can be written.")
 
 
 def discard_unwritten(stream: TextIO | None) -> None:

@@ -84,6 +84,26 @@ def test_a_temporary_file_is_locked_while_it_is_written_and_gone_afterwards(tmp_
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("is_removed", [True, False])
+def test_a_sweeper_that_has_the_lock_first_costs_no_write(tmp_path, monkeypatch, is_removed):
+    """It may hold the lock for a moment, and remove the file only after we have looked whether it is there."""
+    swept = []
+
+    def lock_of_a_sweeper(descriptor, path, **flags):
+        if swept:
+            return True
+        swept.append(path)
+        if is_removed:
+            path.unlink()
+        return False
+
+    monkeypatch.setattr(files, "try_lock", lock_of_a_sweeper)
+    with temporary_beside(tmp_path / "a") as (file, name):
+        file.write(b"x")
+        assert name not in swept
+    assert len(swept) == 1
+
+
 # --- the disk --------------------------------------------------------------------------------------------------------
 
 

@@ -329,7 +329,10 @@ def test_a_full_disk_under_a_stream_is_no_traceback(stream, tmp_path):
 
 @pytest.mark.parametrize("length", [10, 100_000], ids=["at the end", "in the middle"])
 def test_a_full_disk_under_stdout_is_named(length):
-    code = f"from epochcast.guard import own_process; raise SystemExit(own_process(lambda: print('x' * {length}) or 0))"
+    code = (
+        "from epochcast.cli import run_command\nfrom epochcast.guard import own_process\n"
+        f"raise SystemExit(own_process(lambda: run_command(lambda: print('x' * {length}) or 0)))"
+    )
     with Path("/dev/full").open("w") as full:
         done = subprocess.run([sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 1

@@ -10,6 +10,8 @@ import signal
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import asdict, fields, replace
 from datetime import UTC, datetime, timedelta
 from statistics import fmean
@@ -448,6 +450,16 @@ def test_a_run_of_one_name_is_measured_into_a_table_by_one_process_wherever_the_
         bench.measure("ok", log_dir=tmp_path / "other logs")
     assert starts(bench.trace) == []
     assert bench.measure("ok", log_dir=tmp_path / "other logs").run_id == "a"
+
+
+def test_a_claim_that_is_only_looked_at_is_waited_for(bench, tmp_path):
+    """By who removes leftovers, or by a child that a killed process was about to start."""
+    with ThreadPoolExecutor() as pool, ExitStack() as held:
+        held.enter_context(claimed_run(bench.runs, "a"))
+        measured = pool.submit(bench.measure, "ok", log_dir=tmp_path / "other logs")
+        time.sleep(0.1)
+        held.close()
+        assert measured.result().run_id == "a"
 
 
 def test_a_row_that_another_process_appended_meanwhile_is_not_doubled(bench, tmp_path):
