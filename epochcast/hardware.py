@@ -158,6 +158,17 @@ def known_gpu(device_name: str | None) -> Gpu | None:
         return here.gpu if here is not None and here.name == device_name else None
 
 
+def is_same_device(one: str | None, other: str | None) -> bool:
+    """Return whether two names mean one device: the same text, or one board by the facts.
+
+    Drivers rename boards (`A100-SXM4-40GB`, `NVIDIA A100-SXM4-40GB`). Unknown is only the same as unknown.
+    """
+    if one == other:
+        return True
+    known = known_gpu(one), known_gpu(other)
+    return known[0] is not None and known[1] is not None and known[0].name == known[1].name
+
+
 @functools.cache
 def tdp_w(device_name: str | None) -> float | None:
     """The data sheet's power of a device as rows name it; None where it is not known. No driver is asked."""

@@ -6,7 +6,16 @@ import pytest
 
 from epochcast import hardware
 from epochcast.facts import gpus
-from epochcast.hardware import UnknownGpuError, arithmetic_of, find_gpu, gpu_here, known_gpu, nearest_gpus, seen_here
+from epochcast.hardware import (
+    UnknownGpuError,
+    arithmetic_of,
+    find_gpu,
+    gpu_here,
+    is_same_device,
+    known_gpu,
+    nearest_gpus,
+    seen_here,
+)
 
 # as drivers and NVML (first block), MLPerf's system files (second) and people (third) spell them
 SPELLINGS = {
@@ -352,3 +361,20 @@ def test_training_computes_in_what_the_gpu_has(gpu, precision, tf32, arithmetic)
 def test_a_precision_that_a_gpu_lacks_is_one_clear_error(gpu, precision, message):
     with pytest.raises(ValueError, match=message):
         arithmetic_of(precision, None, find_gpu(gpu))
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_same"),
+    [
+        ("NVIDIA A100-SXM4-40GB", "A100-SXM4-40GB", True),
+        ("Tesla T4", "NVIDIA T4", True),
+        ("NVIDIA A100-SXM4-40GB", "NVIDIA A100-SXM4-80GB", False),
+        ("NVIDIA Fake 100", "NVIDIA Fake 100", True),
+        ("NVIDIA Fake 100", "Fake 100", False),
+        ("AMD EPYC (2 cores)", "AMD EPYC (4 cores)", False),
+        (None, None, True),
+        (None, "Tesla T4", False),
+    ],
+)
+def test_two_names_of_one_board_mean_one_device(one, other, is_same):
+    assert is_same_device(one, other) == is_same_device(other, one) == is_same
