@@ -23,6 +23,12 @@ def reference_data() -> Path:
     pytest.skip(message)
 
 
+@pytest.fixture
+def fast_disk(monkeypatch):
+    """A kill of a process loses nothing that was written: without waiting for the disk, hundreds are tried."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+
+
 # whoever starts the tests in the background of a script has them, and their children, ignore Ctrl-C
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 import random
 import statistics
 
-from epochcast.cells import columns
+from epochcast.cells import columns, format_cell
 from epochcast.interval import Interval
-from epochcast.schema import AggRow, Conditions, RunConfig, RunRecord
+from epochcast.schema import AggRow, Conditions, FailureRecord, RunConfig, RunRecord
 from model.intervals import HALF_WIDTH_SDS
 from planner.candidates import Candidate
 from workload.shape import count_params
 
+SCHEMA_1_COLUMNS = columns(RunRecord).index("flags") + 1
 BOX = Conditions(
     device_name="NVIDIA A100 80GB PCIe",
     backend="tensorflow",
@@ -50,6 +52,38 @@ def run_row(times=(9.0, 2.0, 2.0), *, config=(2, 16, 64), run_id=None, test_acc=
         run_id=run_id,
         **values,
     )
+
+
+def failure_row(**changes):
+    """A row of failures.csv for a run that ran out of memory in its second epoch."""
+    values = {
+        "timestamp_utc": "2026-01-01T00:00:00+00:00",
+        "run_id": "failed",
+        "grid_id": None,
+        "status": "oom",
+        "exit_code": 1,
+        "signal": None,
+        "depth": 3,
+        "base_filters": 64,
+        "batch_size": 2048,
+        "epochs": 3,
+        "epoch_times_json": (1.5,),
+        "wall_sec": 12.0,
+        "message": "out, of memory",
+        "spec_json": "{}",
+    }
+    return FailureRecord(**values | changes)
+
+
+def write_old(path, rows, n_columns=SCHEMA_1_COLUMNS):
+    """A table as the schema with so many columns would have written it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    names = columns(RunRecord)[:n_columns]
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(names)
+        writer.writerows([[format_cell(getattr(row, name)) for name in names] for row in rows])
+    return path
 
 
 def agg_row(depth=2, base_filters=16, batch_size=64, seconds=2.0, n=1, std=None, **more):

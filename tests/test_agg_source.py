@@ -22,15 +22,11 @@ from aggregate.runs_agg import aggregate
 from epochcast.schema import AggRow, RunRecord
 from epochcast.tables import append_row, read_runs, read_table, write_table
 
+pytestmark = pytest.mark.usefixtures("fast_disk")
+
 
 def row(n):
     return run_row((9.0, 2.0 + n, 2.0 + n), config=(2, 16, 64 + n), run_id=f"run-{n}")
-
-
-@pytest.fixture(autouse=True)
-def fast_disk(monkeypatch):
-    """A kill of a process loses nothing that was written: without waiting for the disk, hundreds are tried."""
-    monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import random
 import shlex
 
 import pytest
-from rows import assert_one_clear_error, run_row
+from rows import assert_one_clear_error, failure_row, run_row
 
 from aggregate.merge import main, merge
 from epochcast.__main__ import main as call
@@ -28,21 +28,8 @@ def run(run_id, second=0, **more):
 
 
 def failure(run_id, second=0, status="oom"):
-    return FailureRecord(
-        timestamp_utc=f"2026-01-01T00:00:{second:02d}+00:00",
-        run_id=run_id,
-        grid_id=None,
-        status=status,
-        exit_code=1,
-        signal=None,
-        depth=3,
-        base_filters=64,
-        batch_size=2048,
-        epochs=3,
-        epoch_times_json=(),
-        wall_sec=12.0,
-        message="out of memory",
-        spec_json="{}",
+    return failure_row(
+        timestamp_utc=f"2026-01-01T00:00:{second:02d}+00:00", run_id=run_id, status=status, epoch_times_json=()
     )
 
 

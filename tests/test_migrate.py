@@ -12,10 +12,10 @@ import sys
 import time
 
 import pytest
-from rows import assert_one_clear_error, run_row
+from rows import SCHEMA_1_COLUMNS, assert_one_clear_error, run_row, write_old
 
 from aggregate.migrate import main, migrate
-from epochcast.cells import columns, format_cell
+from epochcast.cells import columns
 from epochcast.paths import CODE_ROOT, excluded_csv, failures_csv
 from epochcast.schema import (
     PUBLISHED_RUN_COLUMNS,
@@ -27,8 +27,6 @@ from epochcast.schema import (
 )
 from epochcast.tables import append_row, check_appendable, read_runs, read_table, write_table
 
-SCHEMA_1_COLUMNS = columns(RunRecord).index("flags") + 1
-
 
 def rows_of(n, **more):
     device = 'GPU "Überschall", 80 GB'  # needs quotes
@@ -36,17 +34,6 @@ def rows_of(n, **more):
         run_row((9.0, 2.0 + i / 7, 2.0), run_id=f"r{i}", schema_version=1, keras_version=device, **more)
         for i in range(n)
     ]
-
-
-def write_old(path, rows, n_columns=SCHEMA_1_COLUMNS):
-    """A table as the schema with so many columns would have written it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    names = columns(RunRecord)[:n_columns]
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(names)
-        writer.writerows([[format_cell(getattr(row, name)) for name in names] for row in rows])
-    return path
 
 
 def cells_of(path):

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import os
 
 import pytest
 from faults import is_failed_at, is_killed_at
-from rows import run_row
+from rows import failure_row, run_row
 
 from aggregate.merge import merge
 from aggregate.migrate import migrate
@@ -16,14 +15,9 @@ from epochcast.paths import excluded_csv, failures_csv
 from epochcast.schema import PUBLISHED_RUN_COLUMNS, Exclusion, FailureRecord, RunRecord
 from epochcast.tables import read_runs, read_table, write_table
 
-FAILURE = FailureRecord(
-    "2026-01-01T00:00:00+00:00", "f", None, "oom", 1, None, 2, 16, 64, 3, (), 1.0, "no memory", "{}"
-)
+pytestmark = pytest.mark.usefixtures("fast_disk")
 
-
-@pytest.fixture(autouse=True)
-def fast_disk(monkeypatch):
-    monkeypatch.setattr(os, "fsync", lambda _: None)
+FAILURE = failure_row()
 
 
 @pytest.fixture

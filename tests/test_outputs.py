@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict
 
 import pytest
+from rows import failure_row
 
 from epochcast.__main__ import COMMANDS, main
 from epochcast.schema import AggRow, Exclusion, FailureRecord, RunRecord
@@ -57,12 +58,7 @@ def make_target(what, path):
     if what == "runs":
         write_table(path, [run_row(run_id="r1")], RunRecord)
     elif what == "failures":
-        spec = {"depth": 2, "base_filters": 16, "batch_size": 64}
-        values = {"grid_id": None, "exit_code": 1, "signal": None, "epochs": 3, "epoch_times_json": (), "wall_sec": 1.0}
-        failure = FailureRecord(
-            "2026-01-01T00:00:00+00:00", "r1", status="oom", message="", spec_json="{}", **spec, **values
-        )
-        write_table(path, [failure], FailureRecord)
+        write_table(path, [failure_row()], FailureRecord)
     elif what == "exclusions":
         write_table(path, [Exclusion("r1", "a slip", "2026-01-01")], Exclusion)
     elif what == "ledger":

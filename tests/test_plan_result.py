@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 import pytest
 from plans import light_run, row_of, write_plan
+from rows import failure_row
 
 from collect.turns import Taken
 from epochcast.paths import failures_csv
-from epochcast.schema import FailureRecord, RunConfig
+from epochcast.schema import RunConfig
 from epochcast.tables import append_row
 from planner.budget import Budget
 from planner.plan import Knowledge, make_plan
@@ -132,21 +134,8 @@ def test_json_holds_the_same_in_full_precision(plan, runs):
 def test_a_row_tells_more_than_the_failure_before_it(plan, runs):
     first = plan.chosen[0]
     config = first.candidate.config
-    failure = FailureRecord(
-        timestamp_utc="2026-01-01T00:00:00+00:00",
-        run_id=first.planned.run_id,
-        grid_id=None,
-        status="killed",
-        exit_code=None,
-        signal="SIGKILL",
-        depth=config.depth,
-        base_filters=config.base_filters,
-        batch_size=config.batch_size,
-        epochs=2,
-        epoch_times_json=(),
-        wall_sec=1.0,
-        message="killed",
-        spec_json="{}",
+    failure = failure_row(
+        **asdict(config), run_id=first.planned.run_id, status="killed", exit_code=None, signal="SIGKILL"
     )
     append_row(failures_csv(runs), failure)
     assert entries_of(plan, [ended(first, "killed", 1.0)], runs)[0].status == "killed"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import os
 import shutil
 import zipfile
 
@@ -19,6 +18,8 @@ from model.card import card_path, card_sha256, markdown, markdown_path
 from model.predictor import choose_model, load_model
 from model.saved_files import read_pair, save_model, waiting_path
 
+pytestmark = pytest.mark.usefixtures("fast_disk")
+
 PRETRAINED = pretrained_dir() / "a100.keras"
 CARD = json.loads(card_path(PRETRAINED).read_text(encoding="utf-8"))
 
@@ -31,12 +32,6 @@ def model(tmp_path, seed):
         archive.comment = str(seed).encode()
     card = {**CARD, "seed": seed, "keras_sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
     return file.read_bytes(), {**card, "card_sha256": card_sha256(card)}
-
-
-@pytest.fixture(autouse=True)
-def fast_disk(monkeypatch):
-    """A kill of a process loses nothing that was written: without waiting for the disk, hundreds are tried."""
-    monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
 @pytest.fixture

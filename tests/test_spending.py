@@ -6,9 +6,9 @@ import dataclasses
 
 import pytest
 from plans import light_run, priced, row_of, write_plan
+from rows import failure_row
 
 from epochcast.interval import Interval
-from epochcast.schema import FailureRecord
 from planner.budget import KWH, BoardShare, Budget, Price
 from planner.ledger import Ledger
 from planner.spending import cost_of, energy_ratio, used
@@ -46,22 +46,7 @@ def test_a_run_takes_its_planned_cost_per_second_for_as_long_as_it_lasted(plan):
     row = row_of(plan.chosen[0], 12.5)
     assert cost_of(row, PRICE) == pytest.approx(12.5e-4)
     assert cost_of(row, None) == 12.5
-    failure = FailureRecord(
-        timestamp_utc="2026-01-01T00:00:00+00:00",
-        run_id="a",
-        grid_id=None,
-        status="oom",
-        exit_code=1,
-        signal=None,
-        depth=1,
-        base_filters=2,
-        batch_size=16,
-        epochs=2,
-        epoch_times_json=(),
-        wall_sec=3.0,
-        message="",
-        spec_json="{}",
-    )
+    failure = failure_row(wall_sec=3.0)
     assert cost_of(failure, PRICE) == pytest.approx(3e-4)
     assert cost_of(failure, PRICE, 2.0) == pytest.approx(6e-4)  # by what other runs measured
     assert cost_of(row, PRICE, 2.0) == pytest.approx(25e-4)

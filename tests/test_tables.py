@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 
 import pytest
+from rows import failure_row
 
 from aggregate.check import check_file
 from epochcast import locks, tables
@@ -382,25 +383,7 @@ def test_rows_written_are_the_rows_read(runs, seed):
 
 
 def failure(**changes):
-    return FailureRecord(
-        **{
-            "timestamp_utc": "2026-01-02T03:04:05+00:00",
-            "run_id": "run-1",
-            "grid_id": None,
-            "status": "oom",
-            "exit_code": None,
-            "signal": "SIGKILL",
-            "depth": 3,
-            "base_filters": 32,
-            "batch_size": 128,
-            "epochs": 4,
-            "epoch_times_json": (1.5,),
-            "wall_sec": 12.0,
-            "message": "out, of memory",
-            "spec_json": json.dumps({"depth": 3, "data_dir": None}),
-            **changes,
-        }
-    )
+    return failure_row(**changes)
 
 
 def test_failures_and_exclusions_written_are_those_read(tmp_path):

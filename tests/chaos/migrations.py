@@ -11,9 +11,10 @@ from pathlib import Path
 from chaos import injection
 from chaos.injection import HALF, KILL, NOTHING, Call, Injection
 from chaos.invariants import leftover_faults, row_faults
-from chaos.material import failure_of, row_of, write_old
+from chaos.material import failure_of, row_of
 from chaos.processes import Process, call
 from chaos.trials import Subject, Trial
+from rows import write_old
 
 from aggregate.merge import merge
 from aggregate.migrate import migrate
