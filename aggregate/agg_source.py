@@ -28,6 +28,7 @@ from epochcast.tables import RunTable, locked, parse_runs, table_bytes
 
 logger = logging.getLogger(__name__)
 
+AVERAGED_AS = 2  # by which rules; 2: rows of one board, renamed by its driver, are averaged together
 LONGEST_PATH = 4096  # characters; PATH_MAX of Linux
 MOST_READS = 100  # of a pair that others replace meanwhile
 _START = re.compile(r'\{\s*"source"\s*:')  # of a record, also of a cut one
@@ -58,9 +59,10 @@ class Sources:
     def table(self) -> RunTable:
         return parse_runs(self.runs, self.raw, self.raw_exclusions)
 
-    def hashes(self) -> dict[str, str | None]:
+    def hashes(self) -> dict[str, str | int | None]:
+        """What the averages depend on: the files, and the rules by which they are made of them."""
         exclusions = None if self.raw_exclusions is None else sha256(self.raw_exclusions)
-        return {"runs_sha256": sha256(self.raw), "excluded_sha256": exclusions}
+        return {"runs_sha256": sha256(self.raw), "excluded_sha256": exclusions, "averaged_as": AVERAGED_AS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,7 @@ class SourceRecord:
         source = values.get("source") if isinstance(values, dict) else None
         if not (isinstance(source, str) and 0 < len(source) <= LONGEST_PATH and "\0" not in source):
             raise _no_record(file, path, "it names no source")
-        hashes = {name: values.get(name) for name in ("runs_sha256", "excluded_sha256")}
+        hashes = {name: values.get(name) for name in ("runs_sha256", "excluded_sha256", "averaged_as")}
         return cls(path.parent / source, hashes, values.get("agg_sha256"), values.get("replaces"))
 
     def is_ours(self, data: bytes) -> bool:

@@ -18,6 +18,7 @@ from aggregate.agg_source import Sources, cache_lock, read_with_record, write_ag
 from aggregate.runs_agg import aggregate, report_json, report_lines
 from epochcast.cells import columns
 from epochcast.cli import json_line, make_parser, matches, path_flag, print_home, run_command
+from epochcast.device_names import with_one_name
 from epochcast.guard import describe_error
 from epochcast.paths import command_text, runs_agg_csv, runs_csv
 from epochcast.schema import AggRow, Conditions
@@ -124,7 +125,8 @@ def _rows_of(path: Path, data: bytes) -> list[AggRow]:
         raise ValueError(f"{path} holds no row.")
     lines = (number for number, line in enumerate(lines_of(decode_table(path, data)), start=1) if cells_of(line))
     next(lines)  # the header
-    return [_without_false_spread(row, f"{path}:{number}") for row, number in zip(rows, lines, strict=False)]
+    named = with_one_name(rows)
+    return [_without_false_spread(row, f"{path}:{number}") for row, number in zip(named, lines, strict=False)]
 
 
 def _without_false_spread(row: AggRow, where: str) -> AggRow:

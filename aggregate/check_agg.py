@@ -15,6 +15,7 @@ from aggregate.check_rules import Finding
 from aggregate.runs_agg import aggregate
 from epochcast.cells import columns
 from epochcast.cli import significant
+from epochcast.device_names import are_same_conditions
 from epochcast.schema import AggRow, Conditions, RunConfig, RunRecord
 from epochcast.table_lines import cells_of, is_empty
 from epochcast.tables import RunTable, parse_table, table_bytes
@@ -114,7 +115,9 @@ def _differences(file: str, lines: Sequence[_Line], rows: Sequence[CheckedRow]) 
     for line in lines:
         # a published table knows no conditions: any will do
         is_blind = line.row.conditions == Conditions()
-        candidates = [a for a in expected[line.row.config] if is_blind or a.conditions == line.row.conditions]
+        candidates = [
+            a for a in expected[line.row.config] if is_blind or are_same_conditions(a.conditions, line.row.conditions)
+        ]
         if not candidates:
             found.append(_finding(file, line, "no such run", "a run of this configuration under these conditions"))
             continue
@@ -172,7 +175,11 @@ def _explain(file: str, line: _Line, expected: AggRow, names: Sequence[str], row
     if {"n", "avg_time_mean", "thr_mean"}.isdisjoint(names):
         told, wanted = (", ".join(f"{name} {getattr(row, name)}" for name in names[:3]) for row in (line.row, expected))
         return _finding(file, line, told, wanted)
-    own = [row for row in rows if (row.record.config, row.record.conditions) == (expected.config, expected.conditions)]
+    own = [
+        row
+        for row in rows
+        if row.record.config == expected.config and are_same_conditions(row.record.conditions, expected.conditions)
+    ]
     made_of = own[:n]
     reasons = []
     if n < expected.n:

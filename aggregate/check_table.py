@@ -6,7 +6,7 @@ import math
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 
 from aggregate.check_lines import CheckedRow
@@ -16,6 +16,7 @@ from aggregate.runs_agg import is_clean
 from epochcast.assumptions import assumption, device_kind_of
 from epochcast.cells import parse_time
 from epochcast.cli import significant
+from epochcast.device_names import with_one_name
 from epochcast.schema import UNCLEAN_FLAGS, Conditions, RunConfig
 
 MIN_DEGREES = 5  # of freedom, for a table's own spread of repeats to be known
@@ -27,6 +28,8 @@ SHOWN = 3  # neighbours named in a finding
 
 def table_findings(rows: Sequence[CheckedRow]) -> Iterator[Finding]:
     """What is wrong with, or odd about, the rows of a table taken together."""
+    named = with_one_name(row.record for row in rows)
+    rows = [replace(row, record=record) for row, record in zip(rows, named, strict=True)]
     yield from _timestamps(rows)
     yield from _conditions(rows)
     yield from _repeats(rows)

@@ -16,6 +16,8 @@ from aggregate.runs_agg import has_sound_energy, is_clean
 from epochcast.assumptions import device_kind_of
 from epochcast.cells import columns, parse_time
 from epochcast.cli import matches
+from epochcast.device_names import are_same_conditions, respelled, with_one_name
+from epochcast.hardware import is_same_device
 from epochcast.paths import command_text
 from epochcast.schema import TRAIN_N, Conditions, RunConfig, RunRecord
 from epochcast.tables import RunTable
@@ -72,8 +74,10 @@ def make_side(name: str, table: RunTable, filters: Sequence[Filters]) -> Side:
     Raises:
         ValueError: if none does, if those that do have several sets of conditions (it lists them), or another network.
     """
-    chosen = [r for r in table.rows if all(not group or _satisfies(r, group) for group in filters)]
-    found = Counter(record.conditions for record in chosen or table.rows)
+    rows = with_one_name(table.rows)
+    groups_asked = [respelled(group, rows) for group in filters]
+    chosen = [r for r in rows if all(not group or _satisfies(r, group) for group in groups_asked)]
+    found = Counter(record.conditions for record in chosen or rows)
     where = f"side {name}, {table.path.absolute()}"
     if not table.rows:
         raise ValueError(f"{where}: it holds no finished run. Measure one: {command_text('run')}")
@@ -138,7 +142,8 @@ def what_differs(a: Side, b: Side) -> dict[str, tuple[str, str]]:
     differing: dict[str, tuple[str, str]] = {}
     for name in columns(Conditions):
         pair = _text(getattr(a.conditions, name)), _text(getattr(b.conditions, name))
-        if pair[0] != pair[1]:
+        is_renamed = name == "device_name" and is_same_device(a.conditions.device_name, b.conditions.device_name)
+        if pair[0] != pair[1] and not is_renamed:
             differing[name] = pair
     for name in TOLD_COLUMNS:
         pair = _values(a, name), _values(b, name)
@@ -157,7 +162,7 @@ def differ_by_times_alone(a: Side, b: Side) -> bool:
     Repeats spread as runs do within one campaign; what drifted until the next one would pass for a difference. What
     one side did not record does not tell it apart, a set of conditions excepted.
     """
-    if a.conditions != b.conditions:
+    if not are_same_conditions(a.conditions, b.conditions):
         return False
     for name in TOLD_COLUMNS:
         values_a, values_b = ({getattr(record, name) for record in side.records} - {None} for side in (a, b))

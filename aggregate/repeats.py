@@ -14,6 +14,7 @@ from pathlib import Path
 from aggregate.runs_agg import is_clean
 from epochcast.assumptions import assumption, device_kind_of
 from epochcast.cli import significant
+from epochcast.device_names import with_one_name
 from epochcast.schema import AggRow, Conditions, RunConfig, RunRecord
 from epochcast.stats import STALL_RATIO, steady_time
 
@@ -86,7 +87,7 @@ class Disagreement:
 def disagreements(records: Iterable[RunRecord]) -> list[Disagreement]:
     """The configurations whose clean runs differ by more than noise."""
     groups: dict[tuple[RunConfig, Conditions], list[float]] = defaultdict(list)
-    for record in records:
+    for record in with_one_name(records):
         if is_clean(record):
             seconds = steady_time(record.epoch_times_json).sec * record.window_factor
             groups[record.config, record.conditions].append(seconds)

@@ -15,6 +15,7 @@ from epochcast.cli import (
     percent,
     significant,
 )
+from epochcast.device_names import with_one_name
 from epochcast.paths import command_text, excluded_csv
 from epochcast.schema import (
     FLAGS,
@@ -193,7 +194,7 @@ def aggregate(table: RunTable) -> Aggregation:
         ValueError: if there is no run, or one configuration has two parameter counts.
     """
     groups: dict[tuple[RunConfig, Conditions], list[RunRecord]] = defaultdict(list)
-    for record in table.rows:
+    for record in with_one_name(table.rows):
         groups[record.config, record.conditions].append(record)
     if not groups:
         raise ValueError(f"{table.path.absolute()} holds no finished run. Measure one: {command_text('run')}")

@@ -33,8 +33,9 @@ from benchmarks.pipeline_rates import TINY, Job, Rate, Setting, read_rate
 from benchmarks.roofline import ROOFLINE_BATCH_SIZE, ROOFLINE_CONFIGS, peaks_notes, roofline_table
 from epochcast.assumptions import device_kind_of
 from epochcast.cli import percent, positive_float, positive_int, run_command, significant, table_text
-from epochcast.environment import has_nvidia_driver, utc_now
+from epochcast.environment import utc_now
 from epochcast.files import write_json_atomically
+from epochcast.gpu_driver import device_of
 from epochcast.paths import CODE_ROOT, home
 from epochcast.schema import TRAIN_N
 from model.progress import Progress
@@ -289,7 +290,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def work() -> int:
         if unknown := set(args.backends.split(",")).difference(IN_LOOP):
             raise ValueError(f"--backends: expected some of {both}, got {', '.join(sorted(unknown))}.")
-        planned = jobs(has_nvidia_driver(), args.rounds, args.tiny_n, args.cnn_n)
+        planned = jobs(device_of().kind == "gpu", args.rounds, args.tiny_n, args.cnn_n)
         report = measure_all({backend: planned[backend] for backend in args.backends.split(",")}, args.out)
         print(report_text(report, args.peak_tflops, args.peak_gb_per_sec))
         print(f"load average now {os.getloadavg()[0]:.1f} on {os.cpu_count()} CPUs: only ratios mean something")

@@ -25,7 +25,8 @@ if __name__ == "__main__":  # run by path: from the checkout, not from this fold
 
 from epochcast.cli import positive_float, table_text
 from epochcast.files import write_json_atomically
-from epochcast.nvml import open_nvml, visible_gpu
+from epochcast.gpu_driver import gpu_of
+from epochcast.nvml import open_nvml
 from epochcast.paths import CODE_ROOT, home
 from epochcast.power import PowerMeter
 from tests.fake_nvml import build, environment, true_energy_j
@@ -38,7 +39,7 @@ MODES = {"counter": "", "no counter": "nocounter", "1-s average": "nocounter,nof
 def meter_here(seconds: float) -> None:
     """Meter this process's GPU for some seconds, in which it does nothing else; print what was found as JSON."""
     nvml = open_nvml()
-    meter = PowerMeter(None if nvml is None else visible_gpu(nvml, "auto"))
+    meter = PowerMeter(None if nvml is None else gpu_of(nvml, "auto"))
     meter.start()
     time.sleep(0.5)
     start, cpu = time.monotonic(), time.process_time()

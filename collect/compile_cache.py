@@ -19,7 +19,8 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from epochcast.environment import cpu_name, gpu_names
+from epochcast.environment import cpu_name
+from epochcast.gpu_driver import box_device_name
 from epochcast.paths import cache_dir
 from epochcast.private_folder import NotPrivateError, check_private_folder, make_private_folder, read_private
 
@@ -33,11 +34,11 @@ logger = logging.getLogger(__name__)
 
 
 def programs_dir(backend: str, version: str, device: str = "auto") -> Path:
-    """Where the programs of a backend are kept: apart by its version, this box's processors and the device asked for.
+    """Where the programs of a backend are kept: apart by its version, this box's processors, and the device.
 
     TensorFlow's names of programs say none of these.
     """
-    box = hashlib.sha256(repr((cpu_name(), gpu_names(), device)).encode()).hexdigest()[:8]
+    box = hashlib.sha256(repr((cpu_name(), box_device_name(device), device)).encode()).hexdigest()[:8]
     return cache_dir() / "compiled" / f"{backend}-{version}-{box}"
 
 

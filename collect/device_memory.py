@@ -7,10 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from collect.grid import PlannedRun
-from epochcast.assumptions import device_kind
-from epochcast.environment import box_device_name, cpu_name
-from epochcast.host import memory_bytes
-from epochcast.nvml import open_nvml, visible_gpu
+from epochcast.gpu_driver import device_of
+from epochcast.hardware import is_same_device
 from epochcast.schema import Conditions, RunRecord, RunSpec
 from workload.memory import MemoryModel, gib_text, named
 from workload.pipelines import resolve_pipeline
@@ -34,7 +32,7 @@ def sort_by_fit(waiting: Sequence[PlannedRun], rows: Sequence[RunRecord], given_
         if total is None:
             found.kept.extend(own)
             continue
-        name, _ = device_here(device)
+        name = device_of(device).name
         too_large: list[PlannedRun] = []
         doubtful: list[PlannedRun] = []
         for shared in dict.fromkeys(_without_config(item.spec) for item in own):
@@ -56,22 +54,11 @@ def sort_by_fit(waiting: Sequence[PlannedRun], rows: Sequence[RunRecord], given_
     return found
 
 
-def device_here(device: str) -> tuple[str | None, int | None]:
-    """Name and memory of the device that a run with `--device device` takes here, as far as the box tells."""
-    if device == "cpu" or (device == "auto" and device_kind() == "cpu"):
-        return cpu_name(), memory_bytes()[0]
-    if (nvml := open_nvml()) is None:
-        return box_device_name() if device in ("auto", "gpu") else None, None
-    with nvml:
-        gpu = visible_gpu(nvml, device, os.environ)
-        return (None, None) if gpu is None else (gpu.name, gpu.memory_total_bytes())
-
-
 def device_memory_bytes(device: str, rows: Sequence[RunRecord] = ()) -> int | None:
-    """All memory of the device that a run with `--device device` takes here: as the box tells, else as its rows do."""
-    name, total = device_here(device)
-    told = [row.device_memory_bytes for row in rows if row.device_name == name is not None and row.device_memory_bytes]
-    return total or (told[-1] if told else None)
+    """All memory of the device that a run with `--device device` uses: as the box reports, else as its rows do."""
+    box = device_of(device)
+    told = [r.device_memory_bytes for r in rows if r.device_memory_bytes and is_same_device(r.device_name, box.name)]
+    return box.memory_bytes or (told[-1] if told else None)
 
 
 def _without_config(spec: RunSpec) -> RunSpec:
@@ -85,7 +72,7 @@ def _without_config(spec: RunSpec) -> RunSpec:
     )
 
 
-def _conditions_of(spec: RunSpec, device_name: str | None, rows: Sequence[RunRecord]) -> Conditions:
+def _conditions_of(spec: RunSpec, device_name: str, rows: Sequence[RunRecord]) -> Conditions:
     """Those of the last row with a measured peak that was run as the spec asks, else the spec's own as far as known."""
     backend = os.environ.get("KERAS_BACKEND") or "tensorflow"
     try:
@@ -100,11 +87,12 @@ def _conditions_of(spec: RunSpec, device_name: str | None, rows: Sequence[RunRec
         jit_compile=_jit_compile_of(spec, backend),
         train_n=spec.train_n,
     )
-    wanted = {name: getattr(own, name) for name in ("device_name", "backend", "precision", "pipeline", "train_n")}
+    wanted = {name: getattr(own, name) for name in ("backend", "precision", "pipeline", "train_n")}
     if spec.jit_compile != "auto":
         wanted["jit_compile"] = spec.jit_compile
-    for row in reversed(rows if device_name is not None else ()):
-        if row.peak_memory_bytes is not None and all(getattr(row, name) == v for name, v in wanted.items()):
+    for row in reversed(rows):
+        is_alike = all(getattr(row, name) == value for name, value in wanted.items())
+        if row.peak_memory_bytes is not None and is_alike and is_same_device(row.device_name, device_name):
             return row.conditions
     return own
 
@@ -113,8 +101,7 @@ def _jit_compile_of(spec: RunSpec, backend: str) -> str:
     """How the run is compiled; `auto` as Keras resolves it."""
     if spec.jit_compile != "auto":
         return spec.jit_compile
-    is_on_cpu = spec.device == "cpu" or (spec.device == "auto" and device_kind() == "cpu")
-    return "off" if backend != "jax" and is_on_cpu else "on"
+    return "off" if backend != "jax" and device_of(spec.device).kind == "cpu" else "on"
 
 
 def _listed(items: Sequence[PlannedRun]) -> str:

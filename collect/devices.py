@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import os
 
-from epochcast.environment import cpu_name, has_nvidia_driver
+from epochcast.driver_names import clean_name
+from epochcast.driver_signs import ON_CPU
+from epochcast.gpu_driver import device_of, environment_of
 from epochcast.sensor_bounds import MOST_MEMORY_BYTES, positive_within
 
 
 def choose_devices(device: str) -> None:
-    """Show the framework only the device asked for; must run before the framework is imported."""
+    """Show the framework only the device asked for; must run before the framework is imported.
+
+    Raises:
+        ValueError: if the driver has none to use as asked.
+    """
+    if (refusal := device_of(device).refusal) is not None:
+        raise ValueError(str(refusal))
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    if device == "cpu":
-        os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
-        os.environ["JAX_PLATFORMS"] = "cpu"
-        return
-    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # gpu:N is then the N of nvidia-smi, and of the meter
-    if device.startswith("gpu:"):
-        os.environ["CUDA_VISIBLE_DEVICES"] = device.removeprefix("gpu:")
-    elif device.startswith(("GPU-", "MIG-")):
-        os.environ["CUDA_VISIBLE_DEVICES"] = device
+    os.environ.update(environment_of(device))
 
 
 def _tensorflow_gpu() -> tuple[str | None, bool]:
-    """Name of the first GPU that TensorFlow can use (None without one), and whether TF32 is in force on it."""
+    """Name of the GPU that TensorFlow uses (None without one), and whether TF32 is in force on it."""
     import tensorflow as tf
 
     gpus = tf.config.list_physical_devices("GPU")
@@ -33,7 +33,9 @@ def _tensorflow_gpu() -> tuple[str | None, bool]:
         tf.config.experimental.set_memory_growth(gpu, True)
     details = tf.config.experimental.get_device_details(gpus[0])
     has_tf32 = details.get("compute_capability", (0, 0)) >= (8, 0) and not _is_tf32_overridden()
-    return details.get("device_name"), has_tf32 and tf.config.experimental.tensor_float_32_execution_enabled()
+    return str(
+        details.get("device_name") or ""
+    ), has_tf32 and tf.config.experimental.tensor_float_32_execution_enabled()
 
 
 def _jax_gpu() -> tuple[str | None, bool]:
@@ -58,20 +60,27 @@ def _is_tf32_overridden() -> bool:
 def resolve_device(backend: str, wanted: str) -> tuple[str, bool]:
     """Name of the device that the framework will train on, and whether TF32 is in force on it.
 
+    It is that of `epochcast.gpu_driver`; of a GPU that no driver's library can name it is the framework's.
+
     Raises:
         ValueError: if a GPU was asked for, or the driver has one, and the framework can't use it.
     """
+    device = device_of(wanted)
     name, is_tf32 = {"tensorflow": _tensorflow_gpu, "jax": _jax_gpu}.get(backend, lambda: (None, False))()
     if name is not None:
-        return name, is_tf32
-    if wanted not in ("auto", "cpu"):
-        raise ValueError(f"--device {wanted}: {backend} sees no such GPU here. Check nvidia-smi, or use --device cpu.")
-    if wanted == "auto" and has_nvidia_driver():
-        raise ValueError(
-            f"an NVIDIA driver is installed, but {backend} sees no usable GPU. Install the GPU build "
-            "(pip install --require-hashes -r requirements-gpu.txt), or measure the processor with --device cpu."
-        )
-    return cpu_name(), False
+        is_known = device.kind == "gpu" and device.is_named
+        return (device.name if is_known else clean_name(name) or device.name), is_tf32
+    if device.kind == "cpu":
+        return device.name, False
+    from collect.gpu_checks import install_gpu, lacks_cuda_libraries  # a refused run alone needs them
+
+    if lacks_cuda_libraries(backend):
+        remedy = f"Install the GPU build ({install_gpu(backend)})"
+        cause = f"{backend} is installed without CUDA libraries, so it sees no GPU"
+    else:
+        remedy = "Look at what `epochcast doctor --deep` and `nvidia-smi` say"
+        cause = f"{backend} sees no usable GPU"
+    raise ValueError(f"--device {wanted} is {device.name}, but {cause}. {remedy}; {ON_CPU}.")
 
 
 def peak_memory_bytes(backend: str) -> int | None:

@@ -41,12 +41,9 @@ from collect.box_checks import (
 )
 from collect.devices import choose_devices, resolve_device
 from collect.gpu_checks import (
-    INSTALL_GPU,
-    ON_CPU,
     cuda_libraries_check,
     device_check,
     gpu_checks,
-    kind_of_run,
 )
 from epochcast import __version__
 from epochcast.cli import (
@@ -58,12 +55,14 @@ from epochcast.cli import (
     print_home,
     run_command,
 )
-from epochcast.environment import has_nvidia_driver, load_average, snapshot
+from epochcast.driver_signs import ON_CPU
+from epochcast.environment import load_average, snapshot
 from epochcast.framework import framework_details
+from epochcast.gpu_driver import device_of, gpu_of
 from epochcast.guard import EXIT_FAILED, EXIT_OK
 from epochcast.host_load import host_cpu_times, other_cores
 from epochcast.installed import PACKAGES, backend_name, first_installed
-from epochcast.nvml import nvml_problem, open_nvml, visible_gpu
+from epochcast.nvml import open_nvml
 from epochcast.paths import CODE_ROOT, logs_dir, runs_csv
 from epochcast.schema import RunSpec
 
@@ -110,8 +109,10 @@ def deep_check(device: str) -> Check:
         return Check("framework", "problem", found, "see `nvidia-smi`, and whether importing keras hangs by itself")
     if told.returncode != 0:
         last = (told.stderr.strip().splitlines() or ["no output"])[-1]
-        remedy = f"{INSTALL_GPU}, {ON_CPU}" if "GPU" in last else "start it by hand: python -c 'import keras'"
-        return Check("framework", "problem", f"the backend does not start: {last}", remedy)
+        found, separator, remedy = last.removeprefix("ValueError: ").partition(". ")
+        if not (separator and ON_CPU in remedy):  # else it is a refusal, which says what to do
+            found, remedy = f"the backend does not start: {last}", "start it by hand: python -c 'import keras'"
+        return Check("framework", "problem", found, remedy.rstrip("."))
     answer = json.loads(told.stdout.strip().splitlines()[-1])
     known = [answer["device_name"], f"TF32 {'on' if answer['tf32'] else 'off'}"]
     known += [
@@ -131,10 +132,10 @@ def examine(
     with ExitStack() as stack:
         if (nvml := open_nvml()) is not None:
             stack.enter_context(nvml)
-        gpu = None if nvml is None else visible_gpu(nvml, device)
-        kind = kind_of_run(device, gpu)
-        why_none = (nvml_problem() or "") if nvml is None else ""
-        checks = [device_check(device, nvml, gpu, has_nvidia_driver(), why_none)]
+        gpu = None if nvml is None else gpu_of(nvml, device)
+        of_run = device_of(device)
+        kind = "cpu" if of_run.kind == "cpu" and of_run.refusal is None else "gpu"  # that is, or should be, measured
+        checks = [device_check(device, of_run, nvml is not None)]
         checks += gpu_checks(nvml, gpu) if kind == "gpu" else [cpu_energy_check()]
         environment = snapshot(gpu, nvml)
     backend = backend_name()

@@ -6,8 +6,10 @@ import math
 import statistics
 from collections.abc import Callable, Iterable
 
-from epochcast.assumptions import assumption, device_kind
-from epochcast.environment import box_device_name, cpu_count
+from epochcast.assumptions import assumption
+from epochcast.environment import cpu_count
+from epochcast.gpu_driver import Device, device_of
+from epochcast.hardware import is_same_device
 from epochcast.precision import MIN_TIMED_EPOCHS, MIN_TIMED_SEC
 from epochcast.schema import TRAIN_N, WARMUP_EPOCHS, RunConfig, RunRecord, RunSpec
 from workload.shape import train_flop
@@ -25,50 +27,59 @@ def least_epochs(spec: RunSpec, epoch_sec: float) -> int:
 class WallEstimate:
     """Wall seconds of a run before it is done: assumed rates give the shape, finished runs of this box the scale."""
 
-    def __init__(self, finished: Iterable[RunRecord]) -> None:
-        device = box_device_name()
-        self._kind = device_kind()
-        self._ratios = [
-            row.wall_sec / self._assumed_of_row(row)
-            for row in finished
-            if row.wall_sec is not None and row.device_name == device
-        ]
+    def __init__(self, finished: Iterable[RunRecord], devices: Iterable[str] = ("auto",)) -> None:
+        self._finished = [row for row in finished if row.wall_sec is not None]
+        self._by_device: dict[str, list[float]] = {}  # by its name: seconds of its runs over the assumed ones
+        for device in devices:
+            self._ratios(device_of(device))
 
     @property
     def n_runs(self) -> int:
         """Finished runs that the scale is taken from; 0 means that the estimate rests on assumptions alone."""
-        return len(self._ratios)
+        return sum(map(len, self._by_device.values()))
 
     def add(self, spec: RunSpec, wall_sec: float) -> None:
         """Learn from one more finished run."""
-        self._ratios.append(wall_sec / self._assumed_of(spec))
+        self._ratios(device_of(spec.device)).append(wall_sec / _assumed_of(spec))
 
     def expected_sec(self, spec: RunSpec) -> float:
         """Expected wall seconds of one run."""
-        return self._assumed_of(spec) * (statistics.median(self._ratios) if self._ratios else 1.0)
+        ratios = self._ratios(device_of(spec.device))
+        return _assumed_of(spec) * (statistics.median(ratios) if ratios else 1.0)
 
-    def _assumed_of(self, spec: RunSpec) -> float:
-        return self._assumed_sec(
-            spec.config, spec.window_steps, spec.train_n, lambda epoch_sec: least_epochs(spec, epoch_sec)
-        )
+    def _ratios(self, device: Device) -> list[float]:
+        if device.name not in self._by_device:
+            self._by_device[device.name] = [
+                row.wall_sec / _assumed_of_row(row, device.kind)
+                for row in self._finished
+                if row.wall_sec is not None and is_same_device(row.device_name, device.name)
+            ]
+        return self._by_device[device.name]
 
-    def _assumed_of_row(self, row: RunRecord) -> float:
-        return self._assumed_sec(row.config, row.window_steps, row.train_n or TRAIN_N, lambda epoch_sec: row.epochs)
 
-    def _assumed_sec(
-        self, config: RunConfig, window_steps: int | None, train_n: int, epochs_of: Callable[[float], int]
-    ) -> float:
-        """`epochs_of` gives the run's epochs (or windows) from the seconds of one."""
-        if self._kind == "gpu":
-            flops = self._value("train_flops")
-        else:
-            flops = self._value("train_flops_per_core") * cpu_count()
-        step_flop = train_flop(config.depth, config.base_filters) * config.batch_size
-        step_sec = self._value("step_floor_sec") + step_flop / flops
-        steps = window_steps or train_n / config.batch_size
-        epochs = epochs_of(steps * step_sec)
-        first_sec = WARMUP_EPOCHS * self._value("first_epoch_excess_sec")
-        return self._value("overhead_sec") + first_sec + epochs * steps * step_sec
+def _assumed_of(spec: RunSpec) -> float:
+    kind = device_of(spec.device).kind
+    return _assumed_sec(
+        kind, spec.config, spec.window_steps, spec.train_n, lambda epoch_sec: least_epochs(spec, epoch_sec)
+    )
 
-    def _value(self, name: str) -> float:
-        return assumption(name, self._kind).value
+
+def _assumed_of_row(row: RunRecord, kind: str) -> float:
+    return _assumed_sec(kind, row.config, row.window_steps, row.train_n or TRAIN_N, lambda epoch_sec: row.epochs)
+
+
+def _assumed_sec(
+    kind: str, config: RunConfig, window_steps: int | None, train_n: int, epochs_of: Callable[[float], int]
+) -> float:
+    """`epochs_of` gives the run's epochs (or windows) from the seconds of one."""
+
+    def value(name: str) -> float:
+        return assumption(name, kind).value
+
+    flops = value("train_flops") if kind == "gpu" else value("train_flops_per_core") * cpu_count()
+    step_flop = train_flop(config.depth, config.base_filters) * config.batch_size
+    step_sec = value("step_floor_sec") + step_flop / flops
+    steps = window_steps or train_n / config.batch_size
+    epochs = epochs_of(steps * step_sec)
+    first_sec = WARMUP_EPOCHS * value("first_epoch_excess_sec")
+    return value("overhead_sec") + first_sec + epochs * steps * step_sec

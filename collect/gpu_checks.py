@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import ctypes
 import ctypes.util
-import os
 from pathlib import Path
 
 from collect.box_checks import GIB, Check, judged, memory_text
 from epochcast.cli import percent
 from epochcast.disturbance import SLOWDOWNS
-from epochcast.environment import cpu_name, driver_version, gpu_names
+from epochcast.driver_signs import INSTALL_GPU, ON_CPU, kernel_driver_version
+from epochcast.gpu_driver import Device
 from epochcast.installed import installed
 from epochcast.nvml import Nvml, NvmlGpu
 
@@ -21,67 +20,33 @@ CUDA_LIBRARIES = {  # packages that bring a backend's CUDA libraries, newest fir
     "tensorflow": ("nvidia-cudnn-cu13", "nvidia-cudnn-cu12"),
     "jax": ("jax-cuda13-plugin", "jax-cuda12-plugin"),
 }
-INSTALL_GPU = "pip install --require-hashes -r requirements-gpu.txt"
-ON_CPU = "or use --device cpu"
 
 
-def kind_of_run(device: str, gpu: NvmlGpu | None) -> str:
-    """`gpu` where a run with `--device` means one, else `cpu`."""
-    if device == "cpu":
-        return "cpu"
-    return "gpu" if device != "auto" or gpu is not None or gpu_names() else "cpu"
-
-
-def device_check(device: str, nvml: Nvml | None, gpu: NvmlGpu | None, has_driver: bool, nvml_problem: str) -> Check:
-    """Which device a run uses; `nvml_problem` says why there is no `nvml`."""
-    if device == "cpu":
-        return Check("device", "ok", f"{cpu_name()}, by --device cpu")
-    if gpu is not None:
-        memory, n_gpus = gpu.memory_total_bytes(), len(nvml.gpus()) if nvml is not None else 1
-        words = [gpu.name or "a GPU without a name"]
-        words += [] if memory is None else [memory_text(memory)]
-        words += [] if gpu.uuid is None else [gpu.uuid]
-        words += [] if n_gpus == 1 else [f"one of {n_gpus}"]
-        return Check("device", "ok", ", ".join(words))
-    if nvml is None and not has_driver:
-        if device != "auto":
-            return Check("device", "problem", f"--device {device}, but there is no driver", f"install it, {ON_CPU}")
-        found = f"no NVIDIA GPU: runs measure the processor, {cpu_name()}"
-        if not _has_driver_library():
-            return Check("device", "ok", found)
-        remedy = "if there is a GPU, load its driver: sudo modprobe nvidia, or start the box again"
-        return Check("device", "warning", f"{found}; yet NVML is installed: {nvml_problem}", remedy)
-    if nvml is None:
-        found = f"{', '.join(gpu_names()) or 'a driver without a GPU'}; NVML can't be asked: {nvml_problem}"
-        has_gpu = device == "auto" and bool(gpu_names())
-        remedy = "mend that: without it there is no energy, clock or neighbour in a row"
-        return Check(
-            "device", "warning" if has_gpu else "problem", found, remedy if has_gpu else f"mend that, {ON_CPU}"
-        )
-    names = [name for other in nvml.gpus() if (name := other.name)]
-    if not names:
-        remedy = f"check nvidia-smi; start a container with --gpus all; {ON_CPU}"
-        return Check("device", "problem", "the driver lists no GPU", remedy)
-    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if device not in ("auto", "gpu"):
-        return Check("device", "problem", f"--device {device} is none of: {', '.join(names)}", "see `nvidia-smi -L`")
-    shown = f"CUDA_VISIBLE_DEVICES={chosen!r}"
-    if (order := os.environ.get("CUDA_DEVICE_ORDER", "PCI_BUS_ID")) != "PCI_BUS_ID":
-        shown += f" CUDA_DEVICE_ORDER={order}"
-    return Check("device", "problem", f"{shown} does not name one of: {', '.join(names)}", f"unset it, {ON_CPU}")
-
-
-def _has_driver_library() -> bool:
-    try:
-        ctypes.CDLL("libnvidia-ml.so.1")
-    except OSError:
-        return False
-    return True
+def device_check(asked: str, device: Device, has_nvml: bool) -> Check:
+    """Which device a run uses, and where there is none as asked, why and what to do: the run is refused as well."""
+    if device.refusal is not None:
+        return Check("device", "problem", device.refusal.cause, f"{device.refusal.remedy}; {ON_CPU}")
+    if device.kind == "cpu":
+        found = f"{device.name}, by --device cpu" if asked == "cpu" else f"no NVIDIA GPU: runs measure {device.name}"
+        return Check("device", "ok", found)
+    words = [device.name]
+    words += [] if device.memory_bytes is None else [memory_text(device.memory_bytes)]
+    words += [] if device.uuid is None else [device.uuid]
+    words += [f"one of {device.n_gpus}"] if device.n_gpus > 1 else []
+    complaints = []
+    if not has_nvml:
+        why = device.problems[0] if device.problems else "no answer"
+        words.append(f"NVML can't be asked: {why}")
+        complaints.append(("warning", "mend that: without it there is no energy, clock or neighbour in a row"))
+    elif not device.is_named:
+        words.append(f"its driver gives it no name ({'; '.join(device.problems) or 'no answer'})")
+        complaints.append(("warning", "a newer driver may name it: its rows are compared with no other GPU's"))
+    return judged("device", ", ".join(words), complaints)
 
 
 def gpu_checks(nvml: Nvml | None, gpu: NvmlGpu | None) -> list[Check]:
     """The driver's word on the GPU that a run uses; without one that answers all is unknown."""
-    driver = driver_version() if nvml is None else nvml.driver_version
+    driver = kernel_driver_version() if nvml is None else nvml.driver_version
     cuda = None if nvml is None else nvml.cuda_version
     of_driver = Check(
         "driver", "unknown" if driver is None else "ok", f"{driver or 'unknown'}, for CUDA up to {cuda or 'unknown'}"
@@ -126,8 +91,10 @@ def energy_check(gpu: NvmlGpu) -> Check:
     known = [name for name, value in sources.items() if value is not None]
     power = instant if instant is not None else average
     if not known:
-        found = "the driver tells no power: a row's energy is an estimate from the power limit"
-        return Check("energy", "warning", found, "see nvidia-smi -q -d POWER; a newer driver may tell it")
+        is_limit = gpu.power_limit_w() is not None
+        found = "the driver reports no power: " if is_limit else "the driver reports neither power nor a power limit: "
+        found += "a row's energy is an estimate from the power limit" if is_limit else "rows have no energy"
+        return Check("energy", "warning", found, "see nvidia-smi -q -d POWER; a newer driver may report it")
     return Check("energy", "ok", ", ".join(known) + ("" if power is None else f"; {power:.0f} W now"))
 
 
@@ -164,12 +131,28 @@ def _process_text(pid: int, memory: int | None) -> str:
 
 def cuda_libraries_check(backend: str) -> Check:
     """Whether the backend's CUDA libraries are installed, by its packages or the system; none is loaded."""
-    found = [f"{name} {number}" for name in CUDA_LIBRARIES.get(backend, ()) if (number := installed(name))]
+    found = _cuda_packages(backend)
     if found:
         return Check("cuda", "ok", ", ".join(found[:1]))
     if backend not in CUDA_LIBRARIES:
         return Check("cuda", "unknown", f"not known for {backend}")
-    if backend == "tensorflow" and (library := ctypes.util.find_library("cudnn")):
-        return Check("cuda", "ok", f"the system's {library}")
-    remedy = INSTALL_GPU if backend == "tensorflow" else 'pip install "jax[cuda12]"'
-    return Check("cuda", "problem", f"{backend} is here without CUDA libraries: it sees no GPU", f"{remedy}, {ON_CPU}")
+    if not lacks_cuda_libraries(backend):
+        return Check("cuda", "ok", f"the system's {ctypes.util.find_library('cudnn')}")
+    remedy = f"{install_gpu(backend)}; {ON_CPU}"
+    return Check("cuda", "problem", f"{backend} is installed without CUDA libraries: it sees no GPU", remedy)
+
+
+def install_gpu(backend: str) -> str:
+    """Return the command that installs a backend with its CUDA libraries."""
+    return INSTALL_GPU if backend == "tensorflow" else f'pip install "{backend}[cuda12]"'
+
+
+def lacks_cuda_libraries(backend: str) -> bool:
+    """Whether a backend that needs them is installed without CUDA libraries; False where that is unknown."""
+    if backend not in CUDA_LIBRARIES or _cuda_packages(backend):
+        return False
+    return not (backend == "tensorflow" and ctypes.util.find_library("cudnn"))
+
+
+def _cuda_packages(backend: str) -> list[str]:
+    return [f"{name} {number}" for name in CUDA_LIBRARIES.get(backend, ()) if (number := installed(name))]

@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass
 
 from collect.runner import spec_id
 from epochcast.assumptions import device_kind_of
-from epochcast.environment import box_device_name
+from epochcast.gpu_driver import box_device_name, device_of
+from epochcast.hardware import driver_spellings
 from epochcast.schema import Conditions, Exclusion, RunConfig, RunSpec
 
 CARRIED_CONDITIONS = ("pipeline", "precision", "jit_compile", "steps_per_execution", "train_n")
@@ -28,18 +29,30 @@ def grid_runs(specs: Iterable[RunSpec], repeats: int, excluded: Mapping[str, Exc
     Raises:
         ValueError: if there is no spec.
     """
-    device = box_device_name()
     planned = []
     for spec in dict.fromkeys(specs):
-        base = spec_id(spec, device)
+        base = spec_id(spec, box_device_name(spec.device))
         for repeat in range(1, repeats + 1):
-            run_id, attempt = f"{base}-r{repeat}", 2
-            while run_id in excluded:
-                run_id, attempt = f"{base}-r{repeat}.{attempt}", attempt + 1
-            planned.append(PlannedRun(spec, run_id))
+            item, attempt = PlannedRun(spec, f"{base}-r{repeat}"), 2
+            while not excluded.keys().isdisjoint(names_of_run(item)):
+                item, attempt = PlannedRun(spec, f"{base}-r{repeat}.{attempt}"), attempt + 1
+            planned.append(item)
     if not planned:
         raise ValueError("the grid is empty: name at least one configuration.")
     return planned
+
+
+def names_of_run(item: PlannedRun) -> set[str]:
+    """Return the run_id and those that the same run has under other names that drivers give its board."""
+    device = box_device_name(item.spec.device)
+    own = spec_id(item.spec, device)
+    ending = item.run_id.removeprefix(own)
+    if ending == item.run_id:
+        return {item.run_id}
+    names = set(driver_spellings(device))
+    if item.spec.device not in ("auto", "gpu") and (first := device_of("gpu:0")).is_named:
+        names.update(driver_spellings(first.name))  # by which runs on any device of the box were once called
+    return {f"{spec_id(item.spec, name)}{ending}" for name in names} | {item.run_id}
 
 
 def spec_under(config: RunConfig, epochs: int | None, conditions: Conditions, in_windows: bool = False) -> RunSpec:

@@ -14,7 +14,7 @@ from pathlib import Path
 from collect.child import CHILD
 from collect.device_memory import sort_by_fit
 from collect.estimate import WallEstimate
-from collect.grid import PlannedRun, grid_name
+from collect.grid import PlannedRun, grid_name, names_of_run
 from collect.turns import Taken, Turn, make_ready, outcome_text, take_turns
 from epochcast.cli import (
     clock,
@@ -124,14 +124,14 @@ def run_grid(
     flagged = {row.run_id for row in rows if row.run_id is not None and is_measured_again(row.run_id, row)}
     wanted = list(planned)
     if repeats_flagged:
-        wanted += [again(item) for item in planned if item.run_id in flagged]
+        wanted += [again(item) for item in planned if not flagged.isdisjoint(names_of_run(item))]
     waiting = _left_to_do(wanted, rows, failures_csv(runs), repeated, result)
     memory_lines: list[str] = []
     if not ignores_memory:
         fitting = sort_by_fit(waiting, rows, device_memory_bytes)
         waiting, result.too_large, memory_lines = fitting.kept, fitting.too_large, fitting.lines
     random.Random(order_seed).shuffle(waiting)
-    estimate = WallEstimate(rows)
+    estimate = WallEstimate(rows, {item.spec.device for item in planned})
     say(_opening_line(grid_id, wanted, waiting, estimate, result))
     for line in memory_lines:
         say(line)
@@ -166,9 +166,10 @@ def _left_to_do(
     last_status = {f.run_id: f.status for f in read_table_if_any(failures, FailureRecord)}
     waiting = []
     for item in planned:
-        if item.run_id in finished:
+        names = names_of_run(item)  # also those of a driver that called the board otherwise
+        if not finished.isdisjoint(names):
             result.n_done_before += 1
-        elif item.run_id in last_status and last_status[item.run_id] not in repeated:
+        elif any(last_status[name] not in repeated for name in names & last_status.keys()):
             result.n_failed_before += 1
         else:
             waiting.append(item)

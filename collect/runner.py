@@ -37,6 +37,7 @@ from collect.reserved import RunClaimedError, Space, claimed_run, reserved_space
 from collect.run_lines import epoch_line, is_shown, result_lines, started_line
 from collect.watch import Beside, Watch
 from epochcast.files import make_folder
+from epochcast.gpu_driver import device_of
 from epochcast.locks import try_lock
 from epochcast.paths import failures_csv
 from epochcast.schema import (
@@ -129,6 +130,8 @@ def run(
     """
     if not RUN_ID.fullmatch(run_id):
         raise ValueError(f"run_id {run_id!r} names files: use only letters, digits, '.', '_' and '-'.")
+    if (refusal := device_of(spec.device).refusal) is not None:
+        raise RunRefusedError(str(refusal))
     runs, log_dir = runs.absolute(), log_dir.absolute()
     check_appendable(runs, RunRecord)
     if (failures := failures_csv(runs)).exists():

@@ -19,9 +19,10 @@ from collect.child import ChildReport
 from epochcast.assumptions import device_kind_of
 from epochcast.energy import EnergyReading
 from epochcast.environment import cpu_count, snapshot
+from epochcast.gpu_driver import device_of, gpu_of
 from epochcast.host import cpu_quota_cores, memory_bytes
 from epochcast.host_load import HostCpu, host_cpu_times, is_busy_host, other_cores
-from epochcast.nvml import Nvml, NvmlGpu, nvml_problem, open_nvml, visible_gpu
+from epochcast.nvml import Nvml, NvmlGpu, nvml_problem, open_nvml
 from epochcast.power import PowerMeter
 from epochcast.schema import WARMUP_EPOCHS, RunSpec
 
@@ -51,9 +52,10 @@ class Watch:
         self._problems: list[str] = []
         self._nvml: Nvml | None = open_nvml()
         nvml = self._nvml
-        self._gpu: NvmlGpu | None = None if nvml is None else self._try(lambda: visible_gpu(nvml, spec.device))
+        self._gpu: NvmlGpu | None = None if nvml is None else self._try(lambda: gpu_of(nvml, spec.device))
         if nvml is None and (problem := nvml_problem()) is not None:
             self._problems.append(problem)
+        self._problems += [words for words in device_of(spec.device).problems if words not in self._problems]
         self._meter = PowerMeter(self._gpu, checkpoint=checkpoint if self._gpu is not None else None)
         self._before = self._try(lambda: snapshot(self._gpu, self._nvml)) or {}
         self._after: dict[str, Any] = {}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 from dataclasses import dataclass
 
-from epochcast.environment import gpu_names
 from epochcast.paths import CODE_ROOT
 
 
@@ -20,11 +19,6 @@ class Assumption:
     source: str
     date: str
     confidence: str  # as in the facts: `two` sources that agree, a `single` one, empty where there is none
-
-
-def device_kind() -> str:
-    """`gpu` where the driver lists one on this box, else `cpu`."""
-    return "gpu" if gpu_names() else "cpu"
 
 
 def assumption(name: str, kind: str) -> Assumption:

@@ -237,7 +237,7 @@ def _modelled(board: Board, window: Window) -> EnergyReading:
 
 def impossible_power(record: RunRecord) -> str | None:
     """Why a row's board energy can't be right, by its power and its board; None if it can."""
-    tdp = tdp_w(record.device_name)
+    tdp = tdp_w(record.device_name, record.device_memory_bytes)
     limit_w = possible_limit_w(record.power_limit_w, tdp)
     least_w, most_w = board_power_bounds(limit_w, tdp, "module_scope" in record.energy_flags)
     mean_w, peak_w = record.mean_power_w, record.max_power_w

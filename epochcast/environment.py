@@ -1,20 +1,19 @@
 """What a measurement depends on that can be seen without a framework: the GPU, the processor, the system around them.
 
-`epochcast.framework` tells what only the measuring process can, after its framework is imported.
+`epochcast.framework` reports what only the measuring process can, `epochcast.gpu_driver` which device a run uses.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import platform
 import re
-import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from epochcast.checkout import git_commit
+from epochcast.driver_signs import kernel_driver_version
 from epochcast.host import (
     boot_time_utc,
     clock_source,
@@ -32,18 +31,12 @@ from epochcast.host import (
 if TYPE_CHECKING:
     from epochcast.nvml import Nvml, NvmlGpu
 
-NVIDIA_PROC = Path("/proc/driver/nvidia")
 # environment variables that change what is measured, or where; no more, since others hold passwords (TF_TOKEN_...)
 SETTINGS = re.compile(
     r"(CUDA|CUDNN|CUBLAS|XLA|JAX|OMP|MKL|OPENBLAS)_\w+|NVIDIA_(TF32_OVERRIDE|VISIBLE_DEVICES)|KERAS_(BACKEND|HOME)|"
     r"TF_(XLA|CPP|GPU|CUDA|CUDNN|CUBLAS|ENABLE|DISABLE|USE|FORCE|NUM|DETERMINISTIC|AUTOTUNE|SYNC|MKL)_\w+|TF2_BEHAVIOR"
 )
 LONGEST_SETTING = 2000  # characters
-
-
-def has_nvidia_driver() -> bool:
-    """Whether an NVIDIA driver is present, usable or not."""
-    return (NVIDIA_PROC / "version").exists() or shutil.which("nvidia-smi") is not None
 
 
 def cpu_count() -> int:
@@ -66,32 +59,6 @@ def cpu_name() -> str:
     except OSError:
         pass  # not Linux: the platform's own word stands
     return f"{name.replace(',', '')} ({cpu_count()} cores)"
-
-
-def gpu_names() -> list[str]:
-    """Model names of the NVIDIA GPUs that the driver lists, e.g. `NVIDIA A100 80GB PCIe`; empty without a driver."""
-    names = []
-    for information in sorted(NVIDIA_PROC.glob("gpus/*/information")):
-        with contextlib.suppress(OSError):  # a GPU that fell off the bus
-            for line in information.read_text(errors="backslashreplace").splitlines():
-                key, _, value = line.partition(":")
-                if key.strip() == "Model":
-                    names.append(value.strip())
-    return names
-
-
-def box_device_name() -> str:
-    """The device that a run on this box uses unless told otherwise: its first GPU, else its CPU."""
-    return (gpu_names() or [cpu_name()])[0]
-
-
-def driver_version() -> str | None:
-    """The NVIDIA driver's version by the kernel's word, for a box whose driver library does not answer."""
-    try:
-        version = re.search(r"\b\d{3,}\.\d[\d.]*", (NVIDIA_PROC / "version").read_text(errors="replace"))
-    except OSError:
-        return None
-    return None if version is None else version[0]
 
 
 def load_average() -> float | None:
@@ -121,8 +88,9 @@ def snapshot(gpu: NvmlGpu | None = None, nvml: Nvml | None = None) -> dict[str, 
     return {
         "taken_utc": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "gpu": None if gpu is None else _gpu_snapshot(gpu),
-        "driver_version": driver_version() if nvml is None else nvml.driver_version,
+        "driver_version": kernel_driver_version() if nvml is None else nvml.driver_version,
         "cuda_driver_version": None if nvml is None else nvml.cuda_version,
+        "driver_problems": {} if nvml is None else dict(nvml.problems),
         "cpu": {
             "name": cpu_name(),
             "cores_usable": cpu_count(),

@@ -20,7 +20,8 @@ from epochcast.cli import (
 )
 from epochcast.fact_topics import TOPICS, Shown, Topic, chosen_rows, of_gpus, of_places, summary
 from epochcast.facts import Gpu, year_words
-from epochcast.hardware import GpuHere, find_gpu, seen_here
+from epochcast.gpu_driver import Device, device_of
+from epochcast.hardware import find_gpu, known_gpu
 from epochcast.interval import Interval
 from epochcast.places import Place, Sourced, find_place
 
@@ -44,14 +45,14 @@ def _shown(row: Any, column: str, longest: int, digits: int) -> Any:  # Any: a r
     return value
 
 
-def topic_text(name: str, rows: Sequence[Shown], hint: str = "", here: GpuHere | None = None) -> str:
+def topic_text(name: str, rows: Sequence[Shown], hint: str = "", box: Device | None = None) -> str:
     """A table of rows; sources and notes stand below it by number, a `*` marks the row that is used of several.
 
     Args:
         hint: how to see less of it.
-        here: this box's GPU, whose row is marked.
+        box: this box's device, whose row is marked.
     """
-    topic, gpu = TOPICS[name], None if here is None else here.gpu
+    topic, gpu = TOPICS[name], None if box is None else known_gpu(box.name)
     for longest in range(LONGEST_TEXT, SHORTEST_TEXT, -4):
         table, notes = _table_and_notes(topic, rows, longest, gpu)
         if max(map(len, table.splitlines())) <= WIDTH:
@@ -103,26 +104,29 @@ def _wrapped(text: str, indent: int = 2) -> str:
     return textwrap.fill(text, WIDTH, subsequent_indent=" " * indent, break_on_hyphens=False)
 
 
-def summary_text(here: GpuHere | None) -> str:
+def summary_text(box: Device | None) -> str:
     """What there is: a line for each topic, then its sources."""
     columns = ("topic", "what", "rows", "disputed", "years", "year_unknown")
     topics = summary()
     table = table_text(columns, [[topic[column] for column in columns] for topic in topics])
     sources = [_wrapped(f"{topic['topic']}: {', '.join(topic['sources'])}") for topic in topics]
-    return "\n".join([table, "", here_text(here), "", "sources", *sources, "", _wrapped(HOW_TO_SEE_LESS)])
+    return "\n".join([table, "", box_text(box), "", "sources", *sources, "", _wrapped(HOW_TO_SEE_LESS)])
 
 
-def here_text(here: GpuHere | None) -> str:
+def box_text(box: Device | None) -> str:
     """Which GPU is in this box, and which row it has."""
-    if here is None:
+    if box is None or box.kind == "cpu":
         return "this box: no NVIDIA GPU that a run would use"
-    if here.gpu is None:
-        return f"this box: {here.name}, of which no facts are known"
-    return f"this box: {here.name} = row {here.gpu.name}"
+    if (gpu := known_gpu(box.name)) is None:
+        return f"this box: {box.name}, of which no facts are known"
+    return f"this box: {box.name} = row {gpu.name}"
 
 
-def _here_json(here: GpuHere | None) -> dict[str, str | None] | None:
-    return None if here is None else {"name": here.name, "row": None if here.gpu is None else here.gpu.name}
+def _box_json(box: Device | None) -> dict[str, str | None] | None:
+    if box is None or box.kind == "cpu":
+        return None
+    gpu = known_gpu(box.name)
+    return {"name": box.name, "row": None if gpu is None else gpu.name}
 
 
 def place_text(place: Place) -> str:
@@ -213,13 +217,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def work() -> int:
         place, rows = _asked(arguments)
-        here = None if rows and "gpus" not in rows else seen_here()
+        box = None if rows and "gpus" not in rows else device_of()
         if arguments.json:
             answer: dict[str, Any] = {name: [s.as_json() for s in found] for name, found in rows.items()}
             if place is not None:
                 answer["place"] = asdict(place)
             if not rows or "gpus" in rows:
-                answer["this_box"] = _here_json(here)
+                answer["this_box"] = _box_json(box)
             print(json_line(answer if rows else {"topics": summary(), **answer}))
             return 0
         parts = [place_text(place)] if place is not None else []
@@ -228,13 +232,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             of_places(), "--region CODE shortens it"
         )
         parts += [
-            topic_text(name, found, hints.get(name, "") if is_whole else "", here)
+            topic_text(name, found, hints.get(name, "") if is_whole else "", box)
             for name, found in rows.items()
             if found
         ]
         if "gpus" in rows:
-            parts.append(here_text(here))
-        print("\n\n".join(parts) if rows else summary_text(here))
+            parts.append(box_text(box))
+        print("\n\n".join(parts) if rows else summary_text(box))
         return 0
 
     return run_command(work)

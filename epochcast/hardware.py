@@ -1,4 +1,4 @@
-"""Which GPU is meant: exact lookup of a name, the GPU in this box, and the arithmetic that training on it uses.
+"""Which board is meant: exact lookup of a name in the facts, and the arithmetic that training on it uses.
 
 A name is matched as a whole, never by a part of it: an RTX A1000 is no A100, and an instance of a GPU (MIG) is not the
 whole. What is not known has no number.
@@ -10,12 +10,11 @@ import difflib
 import functools
 import re
 import unicodedata
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from epochcast.assumptions import device_kind_of
-from epochcast.environment import gpu_names
 from epochcast.facts import Gpu, gpus
-from epochcast.nvml import open_nvml, visible_gpu
+from epochcast.gpu_driver import device_of
 
 MOST_NEAREST = 6  # names in a message
 BYTES_PER_GB = 1e9
@@ -50,10 +49,11 @@ def find_gpu(name: str, memory_gb: float | None = None) -> Gpu:
     A power limit at the end, as in `A100-SXM4-80GB (500W)`, is taken for the board's: it replaces `tdp_w`.
 
     Args:
-        memory_gb: of the board, as its driver tells it; decides between boards that the driver calls the same.
+        memory_gb: of the board, as its driver reports it; decides between boards that the driver calls the same. Of
+            an unlisted one of them, the facts know another by its name: they are not taken for it.
 
     Raises:
-        UnknownGpuError: if no GPU or more than one is called so, or none that can have this power limit.
+        UnknownGpuError: if no GPU or more than one is called so, or none with this memory, or this power limit.
     """
     text = name.casefold().strip()
     power = _POWER.search(text)
@@ -63,6 +63,11 @@ def find_gpu(name: str, memory_gb: float | None = None) -> Gpu:
         raise UnknownGpuError(
             f"no GPU is known by exactly the name {name!r}. The nearest names: {', '.join(nearest_gpus(name))}. "
             "All of them: epochcast facts gpus"
+        )
+    if memory_gb is not None and not _has_memory(gpu, memory_gb):
+        raise UnknownGpuError(
+            f"no {name!r} with {memory_gb:.3g} GB is known; {gpu.name} has {gpu.memory_gb:g} GB. "
+            "All GPUs: epochcast facts gpus"
         )
     if power is None:
         return gpu
@@ -78,11 +83,11 @@ def find_gpu(name: str, memory_gb: float | None = None) -> Gpu:
 
 def _of_shared_name(name: str, key: str, memory_gb: float | None) -> Gpu | None:
     """The board of this memory among those that the driver calls the same, None where the name is not such a one."""
-    rows = [gpu for gpu in gpus() if gpu.shared_name is not None and "".join(words_of(gpu.shared_name)) == key]
+    rows = [gpu for gpu in gpus() if _shared_key(gpu) == key]
     if not rows:
         return None
     for gpu in rows:
-        if memory_gb is not None and abs(memory_gb / gpu.memory_gb - 1) <= MEMORY_SLACK:
+        if memory_gb is not None and _has_memory(gpu, memory_gb):
             return gpu
     known = ", ".join(gpu.name for gpu in rows)
     if memory_gb is None:
@@ -93,6 +98,10 @@ def _of_shared_name(name: str, key: str, memory_gb: float | None) -> Gpu | None:
     raise UnknownGpuError(
         f"no {name!r} with {memory_gb:.3g} GB is known; known by that name: {known}. All GPUs: epochcast facts gpus"
     )
+
+
+def _has_memory(gpu: Gpu, memory_gb: float) -> bool:
+    return abs(memory_gb / gpu.memory_gb - 1) <= MEMORY_SLACK
 
 
 def nearest_gpus(name: str) -> list[str]:
@@ -107,55 +116,26 @@ def nearest_gpus(name: str) -> list[str]:
     return list(dict.fromkeys([*holding, *(_by_name()[key].name for key in similar)]))[:MOST_NEAREST]
 
 
-@dataclass(frozen=True, slots=True)
-class GpuHere:
-    """The GPU that a run on this box would use: its driver's name, and its facts, None where they are not known."""
+def known_gpu(device_name: str | None, memory_bytes: int | None = None) -> Gpu | None:
+    """Return the facts of a device as rows and models name it; None where there are none of it, as of a processor.
 
-    name: str
-    gpu: Gpu | None
-
-
-def seen_here() -> GpuHere | None:
-    """The GPU that a run on this box would use unless told otherwise, None where there is none or it can't be told."""
-    nvml = open_nvml()
-    if nvml is None:
-        names = gpu_names()
-        return _here(names[0], None) if names else None
-    with nvml:
-        gpu = visible_gpu(nvml, "auto")
-        if gpu is None or gpu.name is None:
-            return None
-        memory = gpu.memory_total_bytes()
-        name = f"{gpu.name} MIG" if gpu.is_mig else gpu.name  # an instance is not the whole GPU
-        return _here(name, None if memory is None else memory / BYTES_PER_GB)
-
-
-def _here(name: str, memory_gb: float | None) -> GpuHere:
-    try:
-        return GpuHere(name, find_gpu(name, memory_gb))
-    except UnknownGpuError:
-        return GpuHere(name, None)
-
-
-def gpu_here() -> Gpu | None:
-    """The facts of the GPU that a run on this box would use, None where it has none or they are not known."""
-    here = seen_here()
-    return None if here is None else here.gpu
-
-
-@functools.cache
-def known_gpu(device_name: str | None) -> Gpu | None:
-    """The facts of a device as rows and models name it; None where there are none of this name, as of a processor.
-
-    Of a name that several cards share it is this box's GPU, if that has the name, too: its driver tells the memory.
+    Args:
+        memory_bytes: of the device, where it is known. Else it is asked of this box's driver, if its device has this
+            name: one name may be of several boards, and the facts of another memory are another board's.
     """
     if device_name is None or device_kind_of(device_name) == "cpu":
         return None
+    if memory_bytes is None and (box := device_of()).name == device_name:
+        memory_bytes = box.memory_bytes
+    return _known_gpu(device_name, memory_bytes)
+
+
+@functools.cache
+def _known_gpu(device_name: str, memory_bytes: int | None) -> Gpu | None:
     try:
-        return find_gpu(device_name)
+        return find_gpu(device_name, None if memory_bytes is None else memory_bytes / BYTES_PER_GB)
     except UnknownGpuError:
-        here = seen_here()
-        return here.gpu if here is not None and here.name == device_name else None
+        return None
 
 
 def is_same_device(one: str | None, other: str | None) -> bool:
@@ -163,19 +143,53 @@ def is_same_device(one: str | None, other: str | None) -> bool:
 
     Drivers rename boards (`A100-SXM4-40GB`, `NVIDIA A100-SXM4-40GB`). Unknown is only the same as unknown.
     """
-    if one == other:
+    if one == other or one is None or other is None:
+        return one == other
+    boards = _board(one), _board(other)
+    if boards[0] is not None and boards[0] == boards[1]:
         return True
     known = known_gpu(one), known_gpu(other)
     return known[0] is not None and known[1] is not None and known[0].name == known[1].name
 
 
 @functools.cache
-def tdp_w(device_name: str | None) -> float | None:
+def driver_spellings(device_name: str) -> tuple[str, ...]:
+    """Return the names that drivers of whatever age give to the board of this name; of an unknown one this name."""
+    if (board := _board(device_name)) is None:
+        return (device_name,)
+    known = [name for gpu in gpus() if board in (gpu.name, _shared_key(gpu)) for name in _names(gpu)]
+    plain = {device_name, *known}
+    plain |= {name.removeprefix("NVIDIA ").removeprefix("Tesla ").removeprefix("GeForce ") for name in plain}
+    makers = ("", "NVIDIA ", "Tesla ", "NVIDIA Tesla ", "GeForce ", "NVIDIA GeForce ")
+    return tuple(
+        dict.fromkeys((device_name, *known, *(f"{maker}{name}" for name in sorted(plain) for maker in makers)))
+    )
+
+
+def _names(gpu: Gpu) -> tuple[str, ...]:
+    return (gpu.name, *gpu.aliases, *([gpu.shared_name] if gpu.shared_name is not None else []))
+
+
+def _shared_key(gpu: Gpu) -> str | None:
+    return None if gpu.shared_name is None else "".join(words_of(gpu.shared_name))
+
+
+@functools.cache
+def _board(device_name: str) -> str | None:
+    """The board of this name, also one that several boards share; None where the facts do not have it."""
+    key = "".join(words_of(device_name))
+    if key and any(_shared_key(gpu) == key for gpu in gpus()):
+        return key
+    gpu = None if device_kind_of(device_name) == "cpu" else _known_gpu(device_name, None)
+    return None if gpu is None else gpu.name
+
+
+def tdp_w(device_name: str | None, memory_bytes: int | None = None) -> float | None:
     """The data sheet's power of a device as rows name it; None where it is not known. No driver is asked."""
-    try:
-        return None if device_name is None or device_kind_of(device_name) == "cpu" else find_gpu(device_name).tdp_w
-    except UnknownGpuError:
+    if device_name is None or device_kind_of(device_name) == "cpu":
         return None
+    gpu = _known_gpu(device_name, memory_bytes)
+    return None if gpu is None else gpu.tdp_w
 
 
 def arithmetic_of(precision: str, tf32: str | None, gpu: Gpu) -> str:

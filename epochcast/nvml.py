@@ -1,21 +1,24 @@
-"""The NVIDIA GPUs of this box as the driver's own library (NVML) tells of them; None is what it will not say.
+"""The NVIDIA GPUs of this box as the driver's own library (NVML) reports them; None is what it does not report.
 
-Whatever its Python package raises is no answer as well, and so is what no GPU can be (`epochcast.sensor_bounds`).
+Whatever its Python package raises is no answer as well, and so is what no GPU can be (`epochcast.sensor_bounds`,
+`epochcast.driver_names`).
 
 NVML needs no CUDA and no framework, and asking it does not touch a program that computes. It numbers the GPUs by their
-PCI address; CUDA's numbers are others (`visible_gpu`).
+PCI address; which of them a run uses is decided in `epochcast.gpu_driver`.
 """
 
 from __future__ import annotations
 
-import logging
-import os
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable
 from ctypes import byref, c_int, c_uint, c_ulonglong
+from dataclasses import dataclass
 from functools import partial
 from types import ModuleType, TracebackType
 from typing import Any
 
+from epochcast.driver_names import clean_name, clean_uuid, clean_version
+from epochcast.driver_signs import has_nvml_library
 from epochcast.sensor_bounds import (
     HIGHEST_TEMPERATURE_C,
     LOWEST_TEMPERATURE_C,
@@ -26,8 +29,6 @@ from epochcast.sensor_bounds import (
     number_within,
     positive_within,
 )
-
-logger = logging.getLogger(__name__)
 
 CLOCK_REASONS = {  # bit of nvmlDeviceGetCurrentClocksEventReasons (nvml.h): our word; idle (1) slows nothing down
     0x2: "applications_clocks",
@@ -62,10 +63,10 @@ class NvmlGpu:
             self._number_query(f"nvmlDeviceGetCurrentClocks{name}Reasons", c_ulonglong())
             for name in ("Event", "Throttle")
         ]
-        self.instance = ""  # the UUID, or its beginning, of the instance that a run uses; empty: any
+        self.instance: NvmlGpu | None = None  # that a run uses, of a GPU that is cut into instances; None: unknown
         self.index = index
-        self.name = _text(self._ask("nvmlDeviceGetName"))
-        self.uuid = _text(self._ask("nvmlDeviceGetUUID"))
+        self.name = self._named("nvmlDeviceGetName", clean_name)
+        self.uuid = self._named("nvmlDeviceGetUUID", clean_uuid)
         self.pci_bus_id = _text(self._ask("nvmlDeviceGetPciInfo", of=lambda pci: pci.busId))
         self.architecture: str | None = self._ask("nvmlDeviceGetArchitecture", of=_architectures(pynvml).get)
 
@@ -76,6 +77,13 @@ class NvmlGpu:
         except Exception as error:  # besides NVMLError: UnicodeDecodeError of a name, and what a broken package raises
             self._note(query, error)
             return None
+
+    def _named(self, query: str, clean: Callable[[object], str | None]) -> str | None:
+        """A text that identifies the GPU; None, and what was answered is noted, where it can't be one."""
+        answer = self._ask(query)
+        if (text := clean(answer)) is None and answer is not None:
+            self.problems[query] = f"no name: {answer!r}"[:LONGEST_PROBLEM]
+        return text
 
     def _note(self, query: str, error: Exception) -> None:
         if not isinstance(error, self._pynvml.NVMLError):
@@ -172,12 +180,10 @@ class NvmlGpu:
         return _bytes(self._ask("nvmlDeviceGetMemoryInfo", of=lambda memory: memory.used))
 
     def memory_total_bytes(self) -> int | None:
-        """What a run can use: of a GPU that is cut into instances that of its one, None where that can't be told."""
+        """What a run can use: of a GPU that is cut into instances that of its one, None where that is unknown."""
         if not self.is_mig:
             return self._memory_total()
-        instances = self._instances()
-        own = [instance for instance in instances if (instance.uuid or "").startswith(self.instance)]
-        totals = {instance._memory_total() for instance in own or instances}
+        totals = {instance._memory_total() for instance in ([self.instance] if self.instance else self.instances())}
         return totals.pop() if len(totals) == 1 else None
 
     def _memory_total(self) -> int | None:
@@ -217,11 +223,13 @@ class NvmlGpu:
         is_on: bool | None = self._ask("nvmlDeviceGetPersistenceMode", of=bool)
         return is_on
 
-    def mig_uuids(self) -> list[str]:
-        """The UUIDs (`MIG-...`) of the instances that the GPU is cut into."""
-        return [instance.uuid or "" for instance in self._instances()]
+    def instance_ids(self) -> tuple[int | None, int | None]:
+        """The ids of an instance and of its part that computes, by which old drivers name it (`MIG-GPU-.../1/0`)."""
+        of_gpu, of_part = (self._ask(f"nvmlDeviceGet{kind}InstanceId") for kind in ("Gpu", "Compute"))
+        return (of_gpu if isinstance(of_gpu, int) else None, of_part if isinstance(of_part, int) else None)
 
-    def _instances(self) -> list[NvmlGpu]:
+    def instances(self) -> list[NvmlGpu]:
+        """The instances that the GPU is cut into."""
         numbers = range(self._ask("nvmlDeviceGetMaxMigDeviceCount", of=_count) or 0)
         handles = {number: self._ask("nvmlDeviceGetMigDeviceHandleByIndex", number) for number in numbers}
         return [NvmlGpu(self._pynvml, number, handle) for number, handle in handles.items() if handle is not None]
@@ -232,21 +240,32 @@ class Nvml:
 
     def __init__(self, pynvml: ModuleType) -> None:
         self._pynvml = pynvml
-        self.driver_version = _text(_answer(pynvml, "nvmlSystemGetDriverVersion"))
-        cuda = _answer(pynvml, "nvmlSystemGetCudaDriverVersion")
+        self.problems: dict[str, str] = {}  # query: what its package raised that is not the driver's answer
+        self.driver_version = clean_version(self._answer("nvmlSystemGetDriverVersion"))
+        cuda = self._answer("nvmlSystemGetCudaDriverVersion")
         self.cuda_version = f"{cuda // 1000}.{cuda % 1000 // 10}" if isinstance(cuda, int) else None
 
     def gpus(self) -> list[NvmlGpu]:
         """The GPUs that the driver lets this process see, in the order of their PCI addresses."""
         gpus = []
-        for index in range(_count(_answer(self._pynvml, "nvmlDeviceGetCount"))):
-            handle = _answer(self._pynvml, "nvmlDeviceGetHandleByIndex", index)
+        for index in range(_count(self._answer("nvmlDeviceGetCount"))):
+            handle = self._answer("nvmlDeviceGetHandleByIndex", index)
             if handle is not None:
                 gpus.append(NvmlGpu(self._pynvml, index, handle))
         return sorted(gpus, key=lambda gpu: (gpu.pci_bus_id or "", gpu.index))
 
     def close(self) -> None:
-        _answer(self._pynvml, "nvmlShutdown")
+        self._answer("nvmlShutdown")
+
+    def _answer(self, query: str, *arguments: Any) -> Any:
+        try:
+            return getattr(self._pynvml, query)(*arguments)
+        except Exception as error:
+            words = f"{type(error).__name__}: {error}"[:LONGEST_PROBLEM]
+            is_answer = isinstance(error, self._pynvml.NVMLError)
+            if not is_answer or query in ("nvmlDeviceGetCount", "nvmlDeviceGetHandleByIndex"):
+                self.problems[query] = words
+            return None
 
     def __enter__(self) -> Nvml:
         return self
@@ -255,77 +274,55 @@ class Nvml:
         self.close()
 
 
+@dataclass(frozen=True, slots=True)
+class NvmlFailure:
+    """Why the driver's library can't be used, in words, with its error code; None: it was not the driver's answer."""
+
+    words: str
+    code: int | None = None
+
+
 def open_nvml() -> Nvml | None:
-    """The driver's library, or None where there is none that answers; `nvml_problem` says why."""
-    opened = _open()
+    """The driver's library, or None where there is none that answers; `start_nvml` says why."""
+    opened = start_nvml()
     return opened if isinstance(opened, Nvml) else None
 
 
 def nvml_problem() -> str | None:
-    """Why the driver's library can't be used here, in words; None where it can."""
-    opened = _open()
+    """Why the driver's library can't be used on this box, in words; None where it can."""
+    opened = start_nvml()
     if isinstance(opened, Nvml):
         opened.close()
         return None
-    return opened
+    return opened.words
 
 
-def _open() -> Nvml | str:
+NO_LIBRARY = "no NVIDIA driver: its library libnvidia-ml.so.1 is not found"
+
+
+def start_nvml() -> Nvml | NvmlFailure:
+    """The driver's library, open, or why it can't be used."""
+    if "pynvml" not in sys.modules and not has_nvml_library():  # its import takes longer than a prediction
+        return NvmlFailure(NO_LIBRARY)
     try:
         import pynvml
     except ImportError:
-        return "the Python package nvidia-ml-py is not installed (pip install nvidia-ml-py)"
+        return NvmlFailure("the Python package nvidia-ml-py is not installed (pip install nvidia-ml-py)")
     except Exception as error:
-        return f"the Python package nvidia-ml-py can't be imported: {type(error).__name__}: {error}"
+        return NvmlFailure(f"the Python package nvidia-ml-py can't be imported: {type(error).__name__}: {error}")
     if not hasattr(pynvml, "NVML_FI_DEV_POWER_INSTANT"):
-        return "the abandoned package pynvml hides nvidia-ml-py (pip uninstall pynvml; pip install nvidia-ml-py)"
+        return NvmlFailure(
+            "the abandoned package pynvml hides nvidia-ml-py (pip uninstall pynvml; pip install nvidia-ml-py)"
+        )
     try:
         pynvml.nvmlInit()
-    except pynvml.NVMLError as error:
-        if error.value == pynvml.NVML_ERROR_LIBRARY_NOT_FOUND:
-            return "no NVIDIA driver: its library libnvidia-ml.so.1 is not found"
-        return f"the NVIDIA driver does not answer: {error}"
+        return Nvml(pynvml)
     except Exception as error:
-        return f"the NVIDIA driver does not answer: {type(error).__name__}: {error}"
-    return Nvml(pynvml)
-
-
-def visible_gpu(nvml: Nvml, device: str, environ: Mapping[str, str] = os.environ) -> NvmlGpu | None:
-    """The physical GPU that a run with `--device device` uses in this environment; None for the CPU or where unknown.
-
-    A run sees the GPUs in the order of their PCI addresses, as NVML does (`CUDA_DEVICE_ORDER=PCI_BUS_ID`); where the
-    environment orders otherwise, numbers tell nothing unless all GPUs are of one model. An instance of a GPU
-    (MIG) gives the whole GPU, but for `memory_total_bytes`: `is_mig` says so.
-    """
-    if device == "cpu":
-        return None
-    gpus = nvml.gpus()
-    if device in ("auto", "gpu"):
-        chosen = environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
-    else:
-        chosen = device.removeprefix("gpu:")
-    if chosen.isdecimal():
-        is_by_address = environ.get("CUDA_DEVICE_ORDER", "PCI_BUS_ID") == "PCI_BUS_ID"
-        is_known = is_by_address or len({gpu.name for gpu in gpus}) == 1
-        return gpus[int(chosen)] if is_known and int(chosen) < len(gpus) else None
-    if not chosen.startswith(("GPU-", "MIG-")):  # -1 or empty: none; CUDA takes anything else as none, too
-        return None
-    whole = chosen.removeprefix("MIG-").split("/")[0]  # older drivers: MIG-GPU-<uuid>/<instance>/<instance>
-    matches = [gpu for gpu in gpus if whole.startswith("GPU-") and (gpu.uuid or "").startswith(whole)]
-    if chosen.startswith("MIG-"):
-        matches = matches or [gpu for gpu in gpus if any(uuid.startswith(chosen) for uuid in gpu.mig_uuids())]
-        for gpu in matches:
-            gpu.instance = chosen
-    return matches[0] if len(matches) == 1 else None
-
-
-def _answer(pynvml: ModuleType, query: str, *arguments: Any) -> Any:
-    try:
-        return getattr(pynvml, query)(*arguments)
-    except Exception as error:
-        if not isinstance(error, pynvml.NVMLError):
-            logger.debug("%s: %s: %s", query, type(error).__name__, error)
-        return None
+        code = getattr(error, "value", None) if isinstance(error, pynvml.NVMLError) else None
+        if code == pynvml.NVML_ERROR_LIBRARY_NOT_FOUND:
+            return NvmlFailure(NO_LIBRARY)
+        words = error if code is not None else f"{type(error).__name__}: {error}"
+        return NvmlFailure(f"the NVIDIA driver does not answer: {words}"[:LONGEST_PROBLEM], code)
 
 
 def _architectures(pynvml: ModuleType) -> dict[int, str]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from epochcast.environment import box_device_name
+from epochcast.gpu_driver import box_device_name
 from epochcast.hardware import known_gpu
 from epochcast.interval import Interval
 from epochcast.schema import AggRow, RunConfig

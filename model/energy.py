@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from epochcast.device_names import are_same_conditions
 from epochcast.interval import Interval
 from epochcast.schema import AggRow, Conditions, RunConfig
 from epochcast.stats import MAD_TO_SD
@@ -33,7 +34,11 @@ class EnergyModel:
     @classmethod
     def of(cls, conditions: Conditions, rows: Iterable[AggRow]) -> EnergyModel:
         """From those of the rows that measured energy under just these conditions."""
-        known = (row for row in rows if row.energy_j_per_epoch_median is not None and row.conditions == conditions)
+        known = (
+            row
+            for row in rows
+            if row.energy_j_per_epoch_median is not None and are_same_conditions(row.conditions, conditions)
+        )
         return cls({row.config: row for row in known})
 
     def per_epoch(self, config: RunConfig, steady: Interval) -> EnergyPerEpoch | None:

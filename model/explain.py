@@ -17,7 +17,7 @@ from epochcast.cli import (
     print_home,
     run_command,
 )
-from epochcast.environment import box_device_name
+from epochcast.gpu_driver import box_device_name
 from epochcast.roofline import COMPUTE, ELEMENT_BYTES, MEMORY, count_params
 from epochcast.schema import DEFAULT_CONFIG, TRAIN_N, RunConfig
 from model.answer import with_bounds

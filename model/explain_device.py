@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from epochcast.assumptions import device_kind_of
-from epochcast.environment import box_device_name
 from epochcast.facts import Gpu
-from epochcast.hardware import arithmetic_of, find_gpu, gpu_here, known_gpu
+from epochcast.gpu_driver import box_device_name
+from epochcast.hardware import arithmetic_of, find_gpu, is_same_device, known_gpu
 from epochcast.paths import pretrained_dir
 from epochcast.roofline import Roof
 from epochcast.schema import SPEC_CHOICES, AggRow, RunConfig
@@ -42,10 +42,8 @@ class Device:
     @property
     def is_here(self) -> bool:
         """Whether this box has it, under whatever name."""
-        here = gpu_here()
-        return self.name == box_device_name() or (
-            here is not None and self.gpu is not None and here.name == self.gpu.name
-        )
+        names = (self.name, None if self.gpu is None else self.gpu.name)
+        return any(is_same_device(name, box_device_name()) for name in names)
 
 
 def device_of(

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from epochcast.environment import box_device_name
 from epochcast.facts import Gpu
 from epochcast.footprint import Footprint, FootprintRules, footprint, rates_of
-from epochcast.hardware import known_gpu
+from epochcast.gpu_driver import box_device_name
+from epochcast.hardware import is_same_device, known_gpu
 from epochcast.interval import Interval
 from epochcast.schema import AggRow, Conditions, RunConfig
 from model.carried import HELD_WORDS, device_share
@@ -205,7 +205,9 @@ def _footprints(answer: GpuAnswer, asked: Asked, rows: Sequence[AggRow]) -> tupl
     if asked.rules is None or asked.epochs is None:
         return ()
     device_name = answer.conditions.device_name
-    is_known = device_name == box_device_name() or any(row.device_name == device_name for row in rows)
+    is_known = any(
+        is_same_device(device_name, name) for name in (box_device_name(), *(row.device_name for row in rows))
+    )
     return run_footprints(
         asked.config,
         asked.epochs,

@@ -8,7 +8,7 @@ from typing import Any
 
 from epochcast.assumptions import device_kind_of
 from epochcast.cli import range_text, significant
-from epochcast.environment import box_device_name
+from epochcast.gpu_driver import box_device_name
 from epochcast.hardware import known_gpu
 from epochcast.installed import PACKAGES, backend_name, first_installed
 from epochcast.interval import Interval

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from epochcast.assumptions import assumption, device_kind_of
 from epochcast.facts import Gpu
-from epochcast.hardware import known_gpu
+from epochcast.hardware import is_same_device, known_gpu
 from epochcast.interval import Interval, total
 from epochcast.schema import AggRow, Conditions, RunConfig
 from model.energy import MIN_RUNS
@@ -40,8 +40,10 @@ def rows_on(gpu: Gpu | None, wanted: Conditions, rows: Sequence[AggRow]) -> list
 def _is_on(row: AggRow, gpu: Gpu | None, device_name: str | None) -> bool:
     if row.device_name is None:
         return False
-    known = known_gpu(row.device_name)
-    return row.device_name == device_name or (known is not None and gpu is not None and known.name == gpu.name)
+    known = known_gpu(row.device_name, row.device_memory_bytes)
+    return is_same_device(row.device_name, device_name) or (
+        known is not None and gpu is not None and known.name == gpu.name
+    )
 
 
 def _contradicts(row: AggRow, wanted: Conditions, gpu: Gpu | None) -> bool:

@@ -31,8 +31,9 @@ from epochcast.cli import (
     significant,
     table_text,
 )
-from epochcast.environment import box_device_name
 from epochcast.files import write_text_atomically
+from epochcast.gpu_driver import box_device_name
+from epochcast.hardware import is_same_device
 from epochcast.paths import command_text, home
 from epochcast.schema import TRAIN_N, AggRow, Conditions, RunConfig, RunSpec
 from model.design import D_OPTIMAL_RUNS, DEFAULT_GRID, guessed_law, next_indices
@@ -108,7 +109,9 @@ def plan_next(
         excess = saved.excess.seconds(candidates) if saved.excess else assumption("first_epoch_excess_sec", kind).value
         overhead = saved.overhead.median if saved.overhead else assumption("overhead_sec", kind).value
         seconds = overhead + excess + training_sec(saved.time_model.times(candidates), epochs)
-        other = "" if saved.device_name == box_device_name() else ", another device: only their ratios count"
+        other = (
+            "" if is_same_device(saved.device_name, box_device_name()) else ", another device: only their ratios count"
+        )
         source = f"{saved.path.name} ({saved.device_name or 'an unknown device'}{other})"
     chosen = next_indices(candidates, measured, n, train_n, lambda taken: seconds)
     by = ["D-optimal" if len(measured) + k < D_OPTIMAL_RUNS else "variance reduction" for k in range(len(chosen))]

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from epochcast.cells import columns
-from epochcast.environment import box_device_name
+from epochcast.gpu_driver import box_device_name
 from epochcast.interval import Interval
 from epochcast.paths import models_dir, pretrained_dir
 from epochcast.schema import TRAIN_N, Conditions, RunConfig

@@ -12,11 +12,11 @@ import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from epochcast.environment import box_device_name
 from epochcast.facts import Gpu
 from epochcast.footprint import BoardEnergy, FootprintRules, board_power_model, mlcost_energy, together
+from epochcast.gpu_driver import device_of
+from epochcast.hardware import is_same_device
 from epochcast.interval import Interval
-from epochcast.nvml import open_nvml, visible_gpu
 from epochcast.paths import runs_csv
 from epochcast.schema import RunConfig, RunRecord
 from epochcast.tables import read_runs
@@ -36,7 +36,7 @@ class MeasuredBoard:
     @classmethod
     def of(cls, device_name: str | None, records: Iterable[RunRecord]) -> MeasuredBoard:
         """The medians of the runs on this device."""
-        own = [record for record in records if device_name is not None and record.device_name == device_name]
+        own = [r for r in records if device_name is not None and is_same_device(r.device_name, device_name)]
         idle = [record.idle_power_w for record in own if record.idle_power_w is not None]
         limit = [record.power_limit_w for record in own if record.power_limit_w is not None]
         return cls(statistics.median(idle) if idle else None, statistics.median(limit) if limit else None)
@@ -51,18 +51,9 @@ def measured_board(device_name: str | None) -> MeasuredBoard:
         except (ValueError, OSError) as error:
             logger.warning("power limit and idle power are told without measured runs: %s", error)
     board = MeasuredBoard.of(device_name, records)
-    if board.power_limit_w is None and device_name == box_device_name():
-        return MeasuredBoard(board.idle_power_w, _limit_here(device_name))
+    if board.power_limit_w is None and is_same_device((box := device_of()).name, device_name):
+        return MeasuredBoard(board.idle_power_w, box.power_limit_w)
     return board
-
-
-def _limit_here(device_name: str) -> float | None:
-    nvml = open_nvml()
-    if nvml is None:
-        return None
-    with nvml:
-        gpu = visible_gpu(nvml, "auto")
-        return gpu.power_limit_w() if gpu is not None and gpu.name == device_name else None
 
 
 def run_seconds(forecast: Forecast, epochs: int) -> tuple[Interval, str | None]:

@@ -28,6 +28,7 @@ from epochcast.cli import (
     run_command,
     seed_int,
 )
+from epochcast.device_names import are_same_conditions, board_name
 from epochcast.environment import utc_now
 from epochcast.files import make_folder
 from epochcast.paths import models_dir
@@ -61,8 +62,13 @@ def default_model_path(conditions: Conditions, table: Path) -> Path:
 
     Where no device is named, nothing else tells two machines apart: then it is a file for each table.
     """
-    device = re.sub(r"[^A-Za-z0-9]+", "-", conditions.device_name or "unknown-device").strip("-")
-    told = {**asdict(conditions), **({} if conditions.device_name else {"table": str(table.resolve())})}
+    board = board_name(conditions.device_name)  # a driver that renames it finds its model again
+    device = re.sub(r"[^A-Za-z0-9]+", "-", board or "unknown-device").strip("-")
+    told = {
+        **asdict(conditions),
+        "device_name": board,
+        **({} if conditions.device_name else {"table": str(table.resolve())}),
+    }
     digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:8]
     return models_dir() / f"{device}-{digest}.keras"
 
@@ -114,7 +120,7 @@ def train(
     configs = [row.config for row in rows]
     (require_enough if start is None else require_distinct)(configs)
     conditions = declare(rows[0].conditions, declared or {})
-    if start is not None and start.conditions == conditions:
+    if start is not None and are_same_conditions(start.conditions, conditions):
         raise ValueError(
             f"{start.path} was learned under the conditions of these rows: it may have seen them, and starts nothing "
             "new. Train on all of them, without --start_from."

@@ -17,7 +17,7 @@ from typing import TypeVar
 from aggregate.runs_agg import is_chance
 from epochcast.assumptions import assumption, device_kind_of
 from epochcast.cli import significant
-from epochcast.environment import box_device_name
+from epochcast.gpu_driver import box_device_name
 from epochcast.interval import Interval, total
 from epochcast.paths import command_text
 from epochcast.schema import TRAIN_N, AggRow, RunConfig

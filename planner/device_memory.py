@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from collect.device_memory import device_here
 from epochcast.assumptions import device_kind_of
 from epochcast.cli import matches
+from epochcast.gpu_driver import device_of
+from epochcast.hardware import is_same_device
 from epochcast.schema import AggRow, Conditions
 from planner.candidates import Candidate
 from planner.worth import Wishes
@@ -65,5 +66,5 @@ def without_too_large(
 
 def _memory_here(device_name: str | None) -> int | None:
     """The memory of this box's device by that name; None if it has none, or can't be asked."""
-    name, total = device_here("cpu" if device_kind_of(device_name) == "cpu" else "auto")
-    return total if name == device_name else None
+    box = device_of("cpu" if device_kind_of(device_name) == "cpu" else "auto")
+    return box.memory_bytes if is_same_device(box.name, device_name) else None

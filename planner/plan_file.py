@@ -14,8 +14,10 @@ from collect.grid import PlannedRun, spec_under
 from collect.kept import RUN_ID
 from collect.runner import spec_id
 from epochcast.cells import columns
-from epochcast.environment import box_device_name, utc_now
+from epochcast.environment import utc_now
 from epochcast.files import read_text
+from epochcast.gpu_driver import box_device_name
+from epochcast.hardware import is_same_device
 from epochcast.interval import Interval
 from epochcast.json_files import parse_json
 from epochcast.paths import expanded
@@ -69,6 +71,7 @@ class SavedPlan:
             if found is not None
             and planned is not None
             and found != planned
+            and not (name == "device_name" and is_same_device(found, planned))
             and name not in NOT_PLANNED
             # from whichever folder, real images are real ones
             and (name != "dataset" or "synthetic" in (found, planned))
@@ -167,7 +170,7 @@ def _run_json(
     """
     spec = spec_under(candidate.config, candidate.epochs, conditions)
     run: dict[str, Any] = {
-        "run_id": f"{spec_id(spec, box_device_name())}-{suffix}",
+        "run_id": f"{spec_id(spec, box_device_name(spec.device))}-{suffix}",
         "spec": asdict(spec),
         **asdict(candidate.config),
         "params": candidate.params,

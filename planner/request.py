@@ -11,9 +11,9 @@ from aggregate.agg_table import load_agg_if_any, one_set_of_conditions
 from collect.config_lists import LARGEST
 from epochcast.assumptions import assumption, device_kind_of
 from epochcast.cli import percent, significant
-from epochcast.environment import box_device_name
 from epochcast.files import sha256_of
 from epochcast.footprint import FootprintRules
+from epochcast.gpu_driver import box_device_name
 from epochcast.paths import runs_agg_csv
 from epochcast.schema import TRAIN_N, AggRow, Conditions, RunConfig
 from model.predictor import SavedModel, choose_model, load_model

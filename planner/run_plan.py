@@ -28,8 +28,9 @@ from epochcast.cli import (
     print_home,
     run_command,
 )
-from epochcast.environment import box_device_name
+from epochcast.gpu_driver import box_device_name
 from epochcast.guard import EXIT_FAILED, EXIT_INTERRUPTED
+from epochcast.hardware import is_same_device
 from epochcast.paths import logs_dir, runs_csv
 from epochcast.schema import REPEATED_STATUSES, Conditions, FailureRecord, RunRecord
 from planner.budget import SECONDS
@@ -264,7 +265,8 @@ def _refuse_another_box(plan: SavedPlan) -> None:
         ("device", box_device_name(), plan.conditions.device_name),
         ("backend", backend, plan.conditions.backend),
     ):
-        if planned not in (None, here):
+        is_same = is_same_device(planned, here) if what == "device" else planned == here
+        if planned is not None and not is_same:
             raise ValueError(
                 f"{plan.path} was planned for {what} {planned}, here it is {here}: its times mean nothing. Plan from "
                 "rows that were measured so, or name --any_conditions."

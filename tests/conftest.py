@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from epochcast import paths
+from epochcast import gpu_driver, paths
 
 
 @pytest.fixture
@@ -27,6 +27,14 @@ def reference_data() -> Path:
 def fast_disk(monkeypatch):
     """A kill of a process loses nothing that was written: without waiting for the disk, hundreds are tried."""
     monkeypatch.setattr(os, "fsync", lambda _: None)
+
+
+@pytest.fixture(autouse=True)
+def asked_anew():
+    """The driver is asked once per process: each test asks it for itself."""
+    gpu_driver.forget()
+    yield
+    gpu_driver.forget()
 
 
 # whoever starts the tests in the background of a script has them, and their children, ignore Ctrl-C

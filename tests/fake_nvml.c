@@ -30,6 +30,7 @@ static const char *modes = "";
 static double zero, low_w, high_w, period, duty, counter_sec, average_sec, update_sec, at_sec, until_sec;
 static double clock_mhz, dropped_mhz, limit_w, memory_gib, instance_gib[MOST_INSTANCES];
 static long drop_reasons, neighbour_pid;
+static int init_code, query_code;
 static const char *process_file;
 
 static double number(const char *name, double otherwise) {
@@ -65,6 +66,8 @@ static void configure(void) {
     instance_gib[0] = number("FAKE_NVML_INSTANCE_GIB", 40);
     instance_gib[1] = number("FAKE_NVML_SECOND_GIB", 20);
     zero = number("FAKE_NVML_ZERO", 0);
+    init_code = (int)number("FAKE_NVML_INIT_CODE", 0);
+    query_code = (int)number("FAKE_NVML_QUERY_CODE", 0);
     process_file = getenv("FAKE_NVML_PROCESS_FILE");
     const char *list = getenv("FAKE_NVML_NAMES");
     char copy[512];
@@ -123,6 +126,7 @@ static unsigned milliwatts(int gpu, int is_average) {
 int nvmlInit_v2(void) {
     configure();
     if (is_mode("noinit")) return NOT_LOADED;
+    if (init_code) return init_code;
     n_open++;
     return OK;
 }
@@ -134,6 +138,7 @@ const char *nvmlErrorString(int code) {
     case UNSUPPORTED: return "Not Supported";
     case DENIED: return "Insufficient Permissions";
     case NOT_LOADED: return "Driver Not Loaded";
+    case 18: return "Driver/library version mismatch";
     default: return "Unknown Error";
     }
 }
@@ -148,11 +153,14 @@ int nvmlDeviceGetHandleByIndex_v2(unsigned index, Handle *device) {
 }
 int nvmlDeviceGetIndex(Handle device, unsigned *index) { *index = (unsigned)device->index; return OK; }
 int nvmlDeviceGetName(Handle device, char *text, unsigned n) {
+    if (query_code) return query_code;
     if (is_mode("nonsense")) { snprintf(text, n, "\xf8\x9f\xb0"); return OK; }
-    snprintf(text, n, "%s", names[device->index]);
+    if (device->instance < 0) snprintf(text, n, "%s", names[device->index]);
+    else snprintf(text, n, "%s MIG %dg.%.0fgb", names[device->index], device->instance + 1, instance_gib[device->instance]);
     return OK;
 }
 int nvmlDeviceGetUUID(Handle device, char *text, unsigned n) {
+    if (query_code) return query_code;
     if (device->instance < 0) snprintf(text, n, "GPU-%d0000000-fa4e-0000-0000-000000000000", device->index);
     else snprintf(text, n, "MIG-%d%d000000-fa4e-0000-0000-000000000000", device->index, device->instance);
     return OK;
@@ -176,6 +184,11 @@ int nvmlDeviceGetMigDeviceHandleByIndex(Handle device, unsigned index, Handle *i
     *instance = &instances[device->index][index];
     return OK;
 }
+int nvmlDeviceGetGpuInstanceId(Handle device, unsigned *id) {
+    *id = (unsigned)(2 * device->instance + 1);
+    return device->instance < 0 ? 6 : OK; /* not found */
+}
+int nvmlDeviceGetComputeInstanceId(Handle device, unsigned *id) { *id = 0; return device->instance < 0 ? 6 : OK; }
 int nvmlDeviceGetPersistenceMode(Handle device, unsigned *mode) { (void)device; *mode = 1; return OK; }
 int nvmlDeviceGetEccMode(Handle device, unsigned *current, unsigned *pending) {
     (void)device;
@@ -214,6 +227,7 @@ int nvmlDeviceGetCurrentClocksEventReasons(Handle device, unsigned long long *re
     return nvmlDeviceGetCurrentClocksThrottleReasons(device, reasons);
 }
 int nvmlDeviceGetMemoryInfo(Handle device, unsigned long long total_free_used[3]) {
+    if (query_code) return query_code;
     double gib = device->instance < 0 ? memory_gib : instance_gib[device->instance];
     total_free_used[0] = (unsigned long long)(gib * (1 << 30));
     total_free_used[2] = gib < 1 ? 0 : 1ULL << 30;

@@ -28,7 +28,9 @@ Settings (defaults): low_w 80, high_w 320, period_sec 3.3, duty 0.5, limit_w 700
 counter_sec 0.1 (the counter's period), average_sec 1, update_sec 0.1 (of the power reading), at_sec 0, until_sec never,
 clock_mhz 1980, dropped_mhz 1200, drop_reasons 64 (the bits of hw_thermal_slowdown, decimal), neighbour_pid 4242,
 memory_gib 80 (of a GPU), instance_gib 40 and second_gib 20 (of its two instances), names "NVIDIA Fake 100" (joined by
-commas: one for each GPU), process_file (a file of process ids that compute on the first GPU, read at every query).
+commas: one for each GPU; bytes by os.fsdecode), init_code and query_code 0 (an error of nvml.h that starting ends with,
+or asking for names, UUIDs and memory), process_file (a file of process ids that compute on the first GPU, read at every
+query).
 """
 
 from __future__ import annotations

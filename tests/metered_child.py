@@ -14,7 +14,8 @@ from pathlib import Path
 if not __package__:  # run by path: import from the checkout, not from this folder
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from epochcast.nvml import Nvml, nvml_problem, open_nvml, visible_gpu
+from epochcast.gpu_driver import gpu_of
+from epochcast.nvml import Nvml, nvml_problem, open_nvml
 from epochcast.power import PowerMeter
 
 
@@ -25,7 +26,7 @@ def start_meter(idle_sec: float, period_sec: float) -> tuple[Nvml | None, PowerM
         zero = time.monotonic() + idle_sec + 0.2
         os.environ["FAKE_NVML_ZERO"] = repr(zero)
         nvml = open_nvml()
-        meter = PowerMeter(None if nvml is None else visible_gpu(nvml, "auto", {}), period_sec=period_sec)
+        meter = PowerMeter(None if nvml is None else gpu_of(nvml, "auto", {}), period_sec=period_sec)
         meter.start()
         if time.monotonic() < zero - idle_sec:
             return nvml, meter, zero

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from boxes import Board, plug_in
 
 from collect.compile_cache import enable, programs_dir
 from epochcast.paths import CODE_ROOT
@@ -148,9 +149,10 @@ def test_programs_are_kept_apart_by_version_box_and_device(monkeypatch, tmp_path
     assert here.parent == tmp_path / "compiled"
     assert here.name.startswith("jax-0.10.2-")
     others = {programs_dir("jax", "0.10.3", "cpu"), programs_dir("jax", "0.10.2", "auto")}
-    monkeypatch.setattr("collect.compile_cache.gpu_names", lambda: ["NVIDIA A100"])
-    others |= {programs_dir("jax", "0.10.2", "cpu")}
-    assert len({here, *others}) == 4
+    plug_in(monkeypatch, tmp_path, [Board("NVIDIA A100-SXM4-40GB"), Board("NVIDIA L4")])
+    others |= {programs_dir("jax", "0.10.2", device) for device in ("auto", "gpu:1")}
+    assert len({here, *others}) == 5
+    assert programs_dir("jax", "0.10.2", "cpu") == here
 
 
 # --- accidents --------------------------------------------------------------------------------------------------------

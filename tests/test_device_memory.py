@@ -7,14 +7,15 @@ import json
 import math
 
 import pytest
+from boxes import Board, plug_in
 from light_child import command, isolate, light_spec, starts
 from rows import BOX, ROWS, agg_row, assert_one_clear_error, run_costing, run_row
 
-from collect import device_memory
 from collect import run_grid as grid
 from collect.device_memory import device_memory_bytes, sort_by_fit
 from collect.grid import grid_runs
 from collect.grid_loop import run_grid
+from epochcast.environment import cpu_name
 from epochcast.host import memory_bytes
 from epochcast.paths import failures_csv
 from epochcast.schema import AggRow, Conditions, FailureRecord, RunConfig, RunRecord
@@ -28,6 +29,7 @@ from planner.worth import Wishes
 from workload.memory import closed_form
 
 SIZES = (16, 64, 256)
+GB = 10**9
 
 
 @pytest.fixture(autouse=True)
@@ -39,73 +41,51 @@ def home(tmp_path, monkeypatch):
 # --- how much memory there is -----------------------------------------------------------------------------------------
 
 
-class FakeNvml:
-    """A library of one GPU of some memory, and whether it was closed."""
-
-    def __init__(self, total):
-        self.total, self.is_closed, self.name = total, False, "NVIDIA T"
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        self.is_closed = True
-
-    def memory_total_bytes(self):
-        return self.total
-
-
 @pytest.fixture
-def gpu_box(monkeypatch):
-    """Make this box one with a GPU of so many bytes; None: that NVML does not tell of."""
+def gpu_box(monkeypatch, tmp_path):
+    """Make this box one with a GPU of so many bytes; None: that its driver does not report."""
 
-    def make(total):
-        nvml = None if total is None else FakeNvml(total)
-        monkeypatch.setattr(device_memory, "open_nvml", lambda: nvml)
-        monkeypatch.setattr(device_memory, "visible_gpu", lambda found, device, environ: found)
-        monkeypatch.setattr(device_memory, "device_kind", lambda: "gpu")
-        monkeypatch.setattr(device_memory, "box_device_name", lambda: "NVIDIA T")
-        return nvml
+    def make(total, name="NVIDIA T"):
+        gib = total if total is None else total / 2**30
+        plug_in(monkeypatch, tmp_path, [Board(name, gib)])
 
     return make
 
 
 def test_rows_of_this_device_tell_its_memory_where_the_driver_does_not(gpu_box):
     rows = [
-        run_row(conditions=Conditions(device_name="NVIDIA T"), device_memory_bytes=7),
+        run_row(conditions=Conditions(device_name="NVIDIA T"), device_memory_bytes=7 * GB),
         run_row(conditions=Conditions(device_name="NVIDIA T")),
-        run_row(conditions=Conditions(device_name="another"), device_memory_bytes=9),
+        run_row(conditions=Conditions(device_name="another"), device_memory_bytes=9 * GB),
     ]
     gpu_box(None)
-    assert device_memory_bytes("auto", rows) == 7
+    assert device_memory_bytes("auto", rows) == 7 * GB
     assert device_memory_bytes("auto", rows[1:]) is None
-    gpu_box(5)
-    assert device_memory_bytes("auto", rows) == 5
+    gpu_box(5 * GB)
+    assert device_memory_bytes("auto", rows) == 5 * GB
 
 
 def test_a_gpu_s_memory_is_the_driver_s_word_or_unknown(gpu_box):
-    nvml = gpu_box(5)
-    assert device_memory_bytes("auto") == 5
-    assert nvml.is_closed
+    gpu_box(5 * GB)
+    assert device_memory_bytes("auto") == 5 * GB
     gpu_box(None)
     assert device_memory_bytes("auto") is None
     assert device_memory_bytes("gpu:1") is None
 
 
 @pytest.fixture
-def two_gpus(gpu_box, monkeypatch):
+def two_gpus(monkeypatch, tmp_path):
     """The first GPU of this box is large, the second is small and of another name."""
-    gpu_box(5)
-    gpus = {name: FakeNvml(total) for name, total in (("gpu:0", 80 * 10**9), ("gpu:1", 8 * 10**9))}
-    gpus["gpu:1"].name = "NVIDIA S"
-    monkeypatch.setattr(device_memory, "visible_gpu", lambda nvml, device, environ: gpus.get(device))
+    plug_in(monkeypatch, tmp_path, [Board("NVIDIA T", 80.0), Board("NVIDIA S", 8 * GB / 2**30)])
 
 
 def test_a_gpu_that_is_named_is_asked_itself_and_no_other_s_rows_tell_of_it(two_gpus):
-    first, second = (run_row(conditions=Conditions(device_name=f"NVIDIA {n}"), device_memory_bytes=7) for n in "TS")
-    assert device_memory_bytes("gpu:1", [first]) == 8 * 10**9
+    first, second = (
+        run_row(conditions=Conditions(device_name=f"NVIDIA {n}"), device_memory_bytes=7 * GB) for n in "TS"
+    )
+    assert device_memory_bytes("gpu:1", [first]) == 8 * GB
     assert device_memory_bytes("GPU-unknown", [first, second]) is None
-    unnamed = run_row(conditions=Conditions(device_name=None), device_memory_bytes=7)
+    unnamed = run_row(conditions=Conditions(device_name=None), device_memory_bytes=7 * GB)
     assert device_memory_bytes("GPU-unknown", [unnamed]) is None
 
 
@@ -128,7 +108,7 @@ def test_peaks_of_the_first_gpu_do_not_calibrate_the_second(two_gpus):
 
 
 def test_a_processor_s_memory_is_the_host_s_though_there_is_a_gpu(gpu_box):
-    gpu_box(5)
+    gpu_box(5 * GB)
     assert device_memory_bytes("cpu") == memory_bytes()[0] > 2**28
 
 
@@ -141,7 +121,7 @@ def planned(sizes=SIZES, **more):
 
 def estimate(batch_size):
     spec = light_spec(batch_size=batch_size, device="cpu")
-    return closed_form(spec.config, Conditions(device_name=device_memory.cpu_name(), jit_compile="off"))
+    return closed_form(spec.config, Conditions(device_name=cpu_name(), jit_compile="off"))
 
 
 def sizes_of(items):
@@ -167,7 +147,7 @@ def test_one_byte_decides_at_the_low_end():
 
 
 def test_where_the_memory_is_unknown_nothing_is_left_out_and_nothing_said(monkeypatch):
-    monkeypatch.setattr(device_memory, "device_memory_bytes", lambda device, rows: None)
+    monkeypatch.setattr("collect.device_memory.device_memory_bytes", lambda device, rows: None)
     found = sort_by_fit(planned([2**30]), [])
     assert (sizes_of(found.kept), found.too_large, found.lines) == ([2**30], [], [])
 
@@ -179,7 +159,7 @@ def test_what_fits_is_not_spoken_of():
 def test_measured_peaks_of_the_same_conditions_decide_better_than_the_closed_form():
     spec = light_spec(batch_size=64, device="cpu")
     conditions = Conditions(
-        device_name=device_memory.cpu_name(),
+        device_name=cpu_name(),
         backend="tensorflow",
         precision="float32",
         pipeline="tfdata",
@@ -338,7 +318,7 @@ def test_without_any_word_of_memory_a_plan_leaves_nothing_out_and_says_so(table)
 
 @pytest.mark.parametrize(("name", "is_known"), [(BOX.device_name, True), ("NVIDIA T", False)])
 def test_the_driver_tells_a_plan_s_memory_where_the_plan_is_for_this_box_s_device(gpu_box, name, is_known):
-    gpu_box(16 * GIB).name = name
+    gpu_box(16 * GIB, name)
     conditions, candidates = (
         Conditions(device_name=BOX.device_name),
         [run_costing(9, config=(5, 128, 131072)), run_costing(9)],

@@ -8,11 +8,13 @@ import os
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import fake_nvml
 import pytest
+from boxes import plug_in
 from rows import run_row
 
 from collect import box_checks, doctor, gpu_checks
@@ -30,9 +32,11 @@ from collect.box_checks import (
     table_check,
 )
 from collect.doctor import screen, verdict, versions_check
-from collect.gpu_checks import clocks_check, cuda_libraries_check, device_check, neighbours_check
+from collect.gpu_checks import clocks_check, cuda_libraries_check, device_check, energy_check, neighbours_check
 from epochcast.cells import columns, header_line
-from epochcast.environment import cpu_count
+from epochcast.driver_signs import Refusal
+from epochcast.environment import cpu_count, cpu_name
+from epochcast.gpu_driver import Device
 from epochcast.installed import backend_name
 from epochcast.nvml import NvmlGpu
 from epochcast.paths import CODE_ROOT
@@ -59,12 +63,8 @@ def quiet_box(tmp_path, monkeypatch):
     monkeypatch.setenv("EPOCHCAST_DATA_DIR", str(tmp_path / "images"))
     monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
     monkeypatch.setattr(doctor, "LOOK_SEC", 0.0)
-    monkeypatch.setattr(doctor, "open_nvml", lambda: None)
-    monkeypatch.setattr(doctor, "nvml_problem", lambda: "no NVIDIA driver")
-    monkeypatch.setattr(doctor, "has_nvidia_driver", lambda: False)
+    plug_in(monkeypatch, tmp_path)
     monkeypatch.setattr(doctor, "other_cores", lambda before, after: 0.01)
-    monkeypatch.setattr(gpu_checks, "gpu_names", list)
-    monkeypatch.setattr(gpu_checks, "_has_driver_library", lambda: False)
     return tmp_path
 
 
@@ -73,7 +73,7 @@ def test_a_quiet_box_without_a_gpu_is_fit_on_one_screen(quiet_box, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) <= 30
     assert lines[0].startswith("ok       device")
-    assert "no NVIDIA GPU: runs measure the processor" in lines[0]
+    assert f"no NVIDIA GPU: runs measure {cpu_name()}" in lines[0]
     assert lines[-1].startswith("fit to measure")
     assert not (quiet_box / "home").exists()  # looking changes nothing
 
@@ -199,7 +199,7 @@ def test_without_permission_nothing_fails_and_the_energy_is_an_estimate(tmp_path
 
 def test_a_driver_that_does_not_answer_and_a_hidden_gpu_are_told_apart(tmp_path, tmp_path_factory):
     checks, _ = run_doctor(tmp_path, tmp_path_factory, "noinit")
-    assert checks["device"].status in ("warning", "problem")  # the latter where this box has nvidia-smi
+    assert checks["device"].status == "problem"
     assert "Driver Not Loaded" in checks["device"].found
     checks, _ = run_doctor(tmp_path, tmp_path_factory, "", cuda_visible="-1")
     assert checks["device"].status == "problem"
@@ -247,14 +247,29 @@ def test_memory_that_nobody_visible_holds_is_a_hidden_neighbour():
     assert neighbours_check(Gpu(memory_used_bytes=20 << 30, **kwargs)).status == "warning"
 
 
-def test_a_gpu_known_to_the_kernel_alone_can_be_measured_without_its_energy(monkeypatch):
-    monkeypatch.setattr(gpu_checks, "gpu_names", lambda: ["NVIDIA X"])
+def test_a_gpu_that_cuda_alone_reports_can_be_measured_without_its_energy():
     why = "the Python package nvidia-ml-py is not installed"
-    assert device_check("auto", None, None, True, why).status == "warning"
-    assert gpu_checks.kind_of_run("auto", None) == "gpu"
-    monkeypatch.setattr(gpu_checks, "gpu_names", list)
-    assert device_check("auto", None, None, True, why).status == "problem"
-    assert gpu_checks.kind_of_run("auto", None) == "cpu"
+    check = device_check("auto", Device("gpu", "NVIDIA X", problems=(why,)), has_nvml=False)
+    assert check.status == "warning" and why in check.found and "NVIDIA X" in check.found
+    assert "no energy" in check.remedy
+
+
+def test_a_gpu_without_a_name_is_a_warning_and_a_refused_one_a_problem():
+    unnamed = Device("gpu", "unknown GPU 1f2e3d4c", is_named=False, problems=("nvmlDeviceGetName: no name: ''",))
+    check = device_check("auto", unnamed, has_nvml=True)
+    assert check.status == "warning" and "nvmlDeviceGetName" in check.found
+    refused = replace(unnamed, refusal=Refusal("it is gone", "restart the box"))
+    check = device_check("auto", refused, has_nvml=True)
+    assert (check.status, check.found) == ("problem", "it is gone")
+    assert check.remedy == "restart the box; --device cpu measures the processor"
+
+
+@pytest.mark.parametrize("limit_w", [None, 300.0])
+def test_an_estimate_of_energy_is_promised_only_where_there_is_a_power_limit(limit_w):
+    check = energy_check(Gpu(power_limit_w=limit_w))
+    assert check.status == "warning"
+    assert ("estimate" in check.found) == (limit_w is not None)
+    assert ("no energy" in check.found) == (limit_w is None)
 
 
 def test_cuda_libraries_are_found_as_packages_or_in_the_system(monkeypatch):

@@ -14,8 +14,10 @@ from rows import run_row
 
 from collect.devices import peak_memory_bytes
 from collect.watch import Watch
-from epochcast.environment import _gpu_snapshot, gpu_names
-from epochcast.nvml import Nvml, NvmlGpu, nvml_problem, open_nvml, visible_gpu
+from epochcast import driver_signs
+from epochcast.environment import _gpu_snapshot
+from epochcast.gpu_driver import device_of, gpu_of
+from epochcast.nvml import Nvml, NvmlGpu, nvml_problem, open_nvml
 from epochcast.power import PowerMeter
 from epochcast.schema import RunSpec, to_json_dict
 
@@ -151,7 +153,7 @@ def test_everything_that_fails_beside_a_run_is_kept_in_words(monkeypatch, tmp_pa
 
     monkeypatch.setitem(sys.modules, "pynvml", binding(None))
     monkeypatch.setattr("collect.watch.snapshot", fail)
-    monkeypatch.setattr("collect.watch.visible_gpu", fail)
+    monkeypatch.setattr("collect.watch.gpu_of", fail)
     monkeypatch.setattr(PowerMeter, "reading", fail)
     with Watch(RunSpec(), tmp_path / "energy.csv") as watch:
         watch.take({"event": "epoch"})
@@ -165,12 +167,15 @@ def test_everything_that_fails_beside_a_run_is_kept_in_words(monkeypatch, tmp_pa
 
 def test_a_gpu_whose_name_is_garbage_is_seen_all_the_same(monkeypatch, tmp_path):
     made = binding(RAISED[1])
-    assert visible_gpu(Nvml(made), "auto", {}) is not None
+    assert gpu_of(Nvml(made), "auto", {}) is not None
     information = tmp_path / "gpus" / "0000:01:00.0" / "information"
     information.parent.mkdir(parents=True)
     information.write_bytes(b"Model: \t \xf8\x9f\xb0\n")
-    monkeypatch.setattr("epochcast.environment.NVIDIA_PROC", tmp_path)
-    assert gpu_names() == ["\\xf8\\x9f\\xb0"]
+    monkeypatch.setattr(driver_signs, "NVIDIA_PROC", tmp_path)
+    monkeypatch.setitem(sys.modules, "pynvml", made)
+    found = device_of()
+    assert (found.kind, found.is_named, found.refusal) == ("gpu", False, None)
+    assert found.name.startswith("unknown GPU ")
 
 
 @pytest.mark.parametrize("statistics", [None, {}, {"peak_bytes_in_use": -1}, {"peak_bytes_in_use": "x"}])

@@ -11,16 +11,14 @@ from datetime import UTC, datetime, timedelta
 
 import fake_nvml
 import pytest
+from boxes import plug_in
 
-from epochcast import environment
-from epochcast.assumptions import assumption, device_kind, device_kind_of
+from epochcast import driver_signs
+from epochcast.assumptions import assumption, device_kind_of
+from epochcast.driver_signs import kernel_driver_version
 from epochcast.environment import (
-    box_device_name,
     cpu_count,
     cpu_name,
-    driver_version,
-    gpu_names,
-    has_nvidia_driver,
     load_average,
     settings,
     snapshot,
@@ -31,42 +29,9 @@ from epochcast.paths import CODE_ROOT
 
 @pytest.fixture
 def driver(tmp_path, monkeypatch):
-    """A stand-in for the driver's folder, empty; nothing on the PATH either."""
-    folder = tmp_path / "nvidia"
-    monkeypatch.setattr(environment, "NVIDIA_PROC", folder)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    return folder
-
-
-def add_gpu(driver, bus, name):
-    folder = driver / "gpus" / bus
-    folder.mkdir(parents=True)
-    (folder / "information").write_text(f"Model: \t\t {name}\nIRQ:   \t\t 140\nGPU UUID: \t GPU-1f2e\n")
-    (driver / "version").write_text("NVRM version: NVIDIA UNIX x86_64 Kernel Module  580.65\n")
-
-
-def test_without_a_driver_the_box_is_its_processor(driver):
-    assert not has_nvidia_driver()
-    assert gpu_names() == []
-    assert box_device_name() == cpu_name()
-    assert device_kind() == "cpu"
-
-
-def test_a_box_with_gpus_is_its_first_gpu(driver):
-    add_gpu(driver, "0000:41:00.0", "NVIDIA RTX A6000")
-    add_gpu(driver, "0000:01:00.0", "NVIDIA A100 80GB PCIe")
-    assert has_nvidia_driver()
-    assert gpu_names() == ["NVIDIA A100 80GB PCIe", "NVIDIA RTX A6000"]
-    assert box_device_name() == "NVIDIA A100 80GB PCIe"
-    assert device_kind() == "gpu"
-
-
-def test_a_driver_without_its_folder_is_found_by_nvidia_smi(driver, tmp_path):
-    tool = tmp_path / "nvidia-smi"
-    tool.touch()
-    assert not has_nvidia_driver()
-    tool.chmod(0o755)
-    assert has_nvidia_driver()
+    """A stand-in for the kernel's folder of the driver, empty."""
+    plug_in(monkeypatch, tmp_path)
+    return driver_signs.NVIDIA_PROC
 
 
 def test_the_processor_is_named_with_the_cores_that_this_process_may_use():
@@ -133,10 +98,10 @@ def test_a_value_that_nobody_assumed_is_an_error():
     ],
 )
 def test_the_driver_is_known_by_the_kernel_where_its_library_does_not_answer(driver, line):
-    assert driver_version() is None
-    driver.mkdir()
+    assert kernel_driver_version() is None
+    driver.mkdir(parents=True)
     (driver / "version").write_text(f"{line}\nGCC version:  gcc version 13.3.0 (Ubuntu 13.3.0-6ubuntu2~24.04)\n")
-    assert driver_version() == "580.65.06"
+    assert kernel_driver_version() == "580.65.06"
     assert snapshot()["driver_version"] == "580.65.06"
 
 
@@ -172,9 +137,10 @@ def test_a_snapshot_is_quick():
 SNAPSHOT_OF_GPU = """
 import json
 from epochcast.environment import snapshot
-from epochcast.nvml import open_nvml, visible_gpu
+from epochcast.gpu_driver import gpu_of
+from epochcast.nvml import open_nvml
 with open_nvml() as nvml:
-    print(json.dumps(snapshot(visible_gpu(nvml, "auto", {}), nvml)))
+    print(json.dumps(snapshot(gpu_of(nvml, "auto", {}), nvml)))
 """
 
 

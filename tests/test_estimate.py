@@ -9,7 +9,7 @@ import pytest
 from light_child import EPOCH_SEC
 
 from collect.estimate import WallEstimate
-from epochcast.environment import box_device_name
+from epochcast.gpu_driver import box_device_name
 from epochcast.schema import RunRecord, RunSpec
 from workload.shape import count_params
 

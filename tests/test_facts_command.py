@@ -7,12 +7,12 @@ import re
 from dataclasses import replace
 
 import pytest
+from boxes import Board, plug_in
 
 from epochcast import fact_topics, facts_command
 from epochcast.__main__ import main
 from epochcast.fact_topics import TOPICS, shown_rows
 from epochcast.facts import carbon_intensities, gpu_disputes, gpus
-from epochcast.hardware import GpuHere, find_gpu
 
 
 @pytest.fixture
@@ -114,15 +114,15 @@ def test_a_name_that_boards_of_other_memory_have_too_is_said(facts, refused):
 
 
 @pytest.mark.parametrize(
-    ("here", "words", "row"),
+    ("name", "words", "row"),
     [
-        (GpuHere("NVIDIA H200", find_gpu("NVIDIA H200")), "this box: NVIDIA H200 = row H200 SXM", "H200 SXM <"),
-        (GpuHere("NVIDIA RTX A1000", None), "this box: NVIDIA RTX A1000, of which no facts are known", None),
+        ("NVIDIA H200", "this box: NVIDIA H200 = row H200 SXM", "H200 SXM <"),
+        ("NVIDIA RTX A1000", "this box: NVIDIA RTX A1000, of which no facts are known", None),
         (None, "this box: no NVIDIA GPU that a run would use", None),
     ],
 )
-def test_this_box_s_gpu_is_named_and_marked(monkeypatch, facts, here, words, row):
-    monkeypatch.setattr(facts_command, "seen_here", lambda: here)
+def test_this_box_s_gpu_is_named_and_marked(monkeypatch, tmp_path, facts, name, words, row):
+    plug_in(monkeypatch, tmp_path, None if name is None else [Board(name, None)])
     assert words in facts()
     lines = facts("gpus")
     assert words in lines
@@ -131,7 +131,7 @@ def test_this_box_s_gpu_is_named_and_marked(monkeypatch, facts, here, words, row
     )
     assert "<: this box's" in lines[0] or not row
     (line,) = facts("--json")
-    expected = here and {"name": here.name, "row": here.gpu and here.gpu.name}
+    expected = name and {"name": name, "row": row and row.removesuffix(" <")}
     assert json.loads(line)["this_box"] == expected
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from epochcast import environment
+from epochcast import driver_signs
 from epochcast.assumptions import assumption
 from epochcast.cells import columns
 from epochcast.facts import gpus
@@ -41,7 +41,7 @@ RUN = Asked(CONFIG, "float32", epochs=50, rules=FootprintRules())
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
     monkeypatch.setenv("EPOCHCAST_HOME", str(tmp_path))
-    monkeypatch.setattr(environment, "NVIDIA_PROC", tmp_path / "no driver")
+    monkeypatch.setattr(driver_signs, "NVIDIA_PROC", tmp_path / "no driver")
 
 
 def measured(seconds=0.9, *, config=CONFIG, n=3, std=0.01, device_name="NVIDIA H100 80GB HBM3", **changes):

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import pytest
+from boxes import Board, plug_in
 
 from epochcast import hardware
+from epochcast.environment import cpu_name
 from epochcast.facts import gpus
+from epochcast.gpu_driver import box_device_name
 from epochcast.hardware import (
     UnknownGpuError,
     arithmetic_of,
     find_gpu,
-    gpu_here,
     is_same_device,
     known_gpu,
     nearest_gpus,
-    seen_here,
 )
 
 # as drivers and NVML (first block), MLPerf's system files (second) and people (third) spell them
@@ -229,8 +230,12 @@ def test_a_name_of_boards_of_different_memory_needs_the_memory(name, expected):
     assert {gpu.shared_name for gpu in gpus() if gpu.shared_name} == set(SHARED)
 
 
-def test_memory_decides_nothing_where_a_name_is_one_board_s():
-    assert find_gpu("NVIDIA H200", 1.0).name == "H200 SXM"
+@pytest.mark.parametrize(("gib", "name"), [(140.4, "NVIDIA H200"), (22.5, "NVIDIA A10"), (14.75, "Tesla T4")])
+def test_a_board_of_another_memory_is_not_the_one_of_this_name(gib, name):
+    assert find_gpu(name, gib * GIB_IN_GB).name
+    for other in (0.5 * gib, 0.8 * gib, 1.25 * gib, 2 * gib):
+        with pytest.raises(UnknownGpuError, match=f"no '{name}' with .* GB is known; .* has "):
+            find_gpu(name, other * GIB_IN_GB)
 
 
 @pytest.mark.parametrize("name", ["RTX 3090 30W", "RTX 3090 (600W)", "NVIDIA A100-SXM4-80GB (4000W)", "T4 300 W"])
@@ -243,28 +248,9 @@ def test_a_power_that_the_board_cannot_have_names_both(name):
 # --- this box ---------------------------------------------------------------------------------------------------------
 
 
-class FakeGpu:
-    """What `visible_gpu` and `seen_here` ask of a GPU."""
-
-    def __init__(self, name, uuid="GPU-0", gib=80.0, is_mig=False):
-        self.name, self.uuid, self.is_mig, self._gib = name, uuid, is_mig, gib
-
-    def memory_total_bytes(self):
-        return None if self._gib is None else int(self._gib * 2**30)
-
-    def mig_uuids(self):
-        return []
-
-
-class FakeNvml:
-    def __init__(self, gpus):
-        self.gpus, self.is_closed = lambda: gpus, False
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.is_closed = True
+def facts_of_box():
+    gpu = known_gpu(box_device_name())
+    return None if gpu is None else gpu.name
 
 
 @pytest.mark.parametrize(
@@ -273,42 +259,39 @@ class FakeNvml:
         ([], None),
         (["NVIDIA H200", "NVIDIA L4"], "H200 SXM"),
         (["NVIDIA RTX A1000"], None),
-        (["NVIDIA GeForce RTX 3060"], None),  # its memory is not known here
+        (["NVIDIA GeForce RTX 3060"], None),  # its memory is not known
     ],
 )
-def test_without_nvml_the_gpu_of_this_box_is_the_first_that_the_driver_lists(monkeypatch, names, found):
-    monkeypatch.setattr(hardware, "open_nvml", lambda: None)
-    monkeypatch.setattr(hardware, "gpu_names", lambda: names)
-    gpu = gpu_here()
-    assert (None if gpu is None else gpu.name) == found
-    assert (None if (seen := seen_here()) is None else seen.name) == (names[0] if names else None)
+def test_without_nvml_the_gpu_of_this_box_is_the_first_that_the_kernel_lists(monkeypatch, tmp_path, names, found):
+    plug_in(monkeypatch, tmp_path, proc=names)
+    assert facts_of_box() == found
+    assert box_device_name() == (names[0] if names else cpu_name())
 
 
 @pytest.mark.parametrize(
-    ("visible", "gpus_here", "found"),
+    ("visible", "boards", "found"),
     [
-        (None, [FakeGpu("NVIDIA H200"), FakeGpu("NVIDIA L4", "GPU-1")], "H200 SXM"),
-        ("1", [FakeGpu("NVIDIA H200"), FakeGpu("NVIDIA L4", "GPU-1")], "L4"),
-        ("GPU-1", [FakeGpu("NVIDIA H200"), FakeGpu("NVIDIA L4", "GPU-1")], "L4"),
-        ("", [FakeGpu("NVIDIA H200")], None),  # hidden from this process
+        (None, [Board("NVIDIA H200", 141.0), Board("NVIDIA L4", 24.0)], "H200 SXM"),
+        ("1", [Board("NVIDIA H200", 141.0), Board("NVIDIA L4", 24.0)], "L4"),
+        ("GPU-1", [Board("NVIDIA H200", 141.0), Board("NVIDIA L4", 24.0)], "L4"),
+        ("", [Board("NVIDIA H200", 141.0)], None),  # hidden from this process
         (None, [], None),
-        (None, [FakeGpu("NVIDIA GeForce RTX 3060", gib=12)], "RTX 3060 12GB"),
-        (None, [FakeGpu("NVIDIA GeForce RTX 3060", gib=8)], None),
-        (None, [FakeGpu("NVIDIA GeForce RTX 3060", gib=None)], None),
-        (None, [FakeGpu("NVIDIA A100-SXM4-80GB", is_mig=True)], None),
-        (None, [FakeGpu(None)], None),
+        (None, [Board("NVIDIA GeForce RTX 3060", 12.0)], "RTX 3060 12GB"),
+        (None, [Board("NVIDIA GeForce RTX 3060", 8.0)], None),
+        (None, [Board("NVIDIA GeForce RTX 3060", None)], None),
+        (None, [Board("NVIDIA GeForce RTX 3080", 12.0)], None),  # the facts have the one of 10 GB
+        (None, [Board("NVIDIA A100-SXM4-80GB", 40.0)], None),  # the name says one thing, its driver another
+        (None, [Board("NVIDIA RTX A2000", 12.0)], None),
+        (None, [Board("Tesla T4", 14.75)], "T4"),  # a driver keeps some
+        (None, [Board("NVIDIA A100-SXM4-80GB", None, instances=(Board(None), Board(None)))], None),
+        (None, [Board(None)], None),
     ],
 )
-def test_the_gpu_of_this_box_is_the_one_that_a_run_would_use(monkeypatch, visible, gpus_here, found):
-    nvml = FakeNvml(gpus_here)
-    monkeypatch.setattr(hardware, "open_nvml", lambda: nvml)
-    monkeypatch.setattr(hardware, "gpu_names", lambda: ["NVIDIA A30"])
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+def test_the_gpu_of_this_box_is_the_one_that_a_run_would_use(monkeypatch, tmp_path, visible, boards, found):
+    plug_in(monkeypatch, tmp_path, boards)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    gpu = gpu_here()
-    assert (None if gpu is None else gpu.name) == found
-    assert nvml.is_closed
+    assert facts_of_box() == found
 
 
 @pytest.mark.parametrize(
@@ -321,11 +304,9 @@ def test_the_gpu_of_this_box_is_the_one_that_a_run_would_use(monkeypatch, visibl
         (None, None),
     ],
 )
-def test_a_device_of_rows_has_facts_where_its_name_or_this_box_tells_which_it_is(monkeypatch, device_name, found):
-    monkeypatch.setattr(hardware, "open_nvml", lambda: FakeNvml([FakeGpu("NVIDIA GeForce RTX 3060", gib=12)]))
-    known_gpu.cache_clear()
+def test_a_device_of_rows_has_facts_where_its_name_or_this_box_says_which(monkeypatch, tmp_path, device_name, found):
+    plug_in(monkeypatch, tmp_path, [Board("NVIDIA GeForce RTX 3060", 12.0)])
     gpu = known_gpu(device_name)
-    known_gpu.cache_clear()
     assert (None if gpu is None else gpu.name) == found
 
 
@@ -371,6 +352,11 @@ def test_a_precision_that_a_gpu_lacks_is_one_clear_error(gpu, precision, message
         ("NVIDIA A100-SXM4-40GB", "NVIDIA A100-SXM4-80GB", False),
         ("NVIDIA Fake 100", "NVIDIA Fake 100", True),
         ("NVIDIA Fake 100", "Fake 100", False),
+        ("NVIDIA GeForce RTX 3060", "GeForce RTX 3060", True),  # of boards of different memory, renamed
+        ("NVIDIA GeForce RTX 3060", "NVIDIA GeForce RTX 3060 Ti", False),
+        ("NVIDIA A100-SXM4-40GB", "NVIDIA A100-SXM4-40GB MIG 1g.5gb", False),
+        ("NVIDIA A100-SXM4-40GB MIG 1g.5gb", "NVIDIA A100-SXM4-40GB MIG 2g.10gb", False),
+        ("unknown GPU 1f2e3d4c", "unknown GPU 5a6b7c8d", False),
         ("AMD EPYC (2 cores)", "AMD EPYC (4 cores)", False),
         (None, None, True),
         (None, "Tesla T4", False),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from epochcast import environment, installed
+from epochcast import driver_signs, installed
 from epochcast.assumptions import assumption
 from epochcast.cells import columns
-from epochcast.environment import box_device_name
+from epochcast.gpu_driver import box_device_name
 from epochcast.hardware import find_gpu
 from epochcast.paths import pretrained_dir
 from epochcast.schema import Conditions, RunConfig
@@ -25,7 +25,7 @@ ASKED = Asked(RunConfig(3, 32, 128), "float32")
 @pytest.fixture(autouse=True)
 def framework(tmp_path, monkeypatch):
     """A box without a GPU and with the model's own framework; tests change it."""
-    monkeypatch.setattr(environment, "NVIDIA_PROC", tmp_path / "no driver")
+    monkeypatch.setattr(driver_signs, "NVIDIA_PROC", tmp_path / "no driver")
     monkeypatch.setenv("EPOCHCAST_HOME", str(tmp_path))
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     monkeypatch.delenv("KERAS_BACKEND", raising=False)
@@ -41,7 +41,7 @@ def plug_in(monkeypatch, tmp_path, name):
     information = tmp_path / "nvidia" / "gpus" / "0000:01:00.0" / "information"
     information.parent.mkdir(parents=True)
     information.write_text(f"Model: \t\t {name}\nIRQ:   \t\t 1\n")
-    monkeypatch.setattr(environment, "NVIDIA_PROC", tmp_path / "nvidia")
+    monkeypatch.setattr(driver_signs, "NVIDIA_PROC", tmp_path / "nvidia")
 
 
 def estimate(asked=ASKED, rows=()):

@@ -260,9 +260,10 @@ def test_zero_that_can_not_be_is_none(library):
 
 MEMORY = """
 import json, sys
-from epochcast.nvml import open_nvml, visible_gpu
+from epochcast.gpu_driver import gpu_of
+from epochcast.nvml import open_nvml
 with open_nvml() as nvml:
-    found = [visible_gpu(nvml, device, {}) for device in json.loads(sys.argv[1])]
+    found = [gpu_of(nvml, device, {}) for device in json.loads(sys.argv[1])]
     print(json.dumps([(gpu.memory_total_bytes() or 0) >> 30 for gpu in found]))
 """
 
@@ -270,22 +271,23 @@ with open_nvml() as nvml:
 @pytest.mark.parametrize(
     ("mode", "settings", "expected"),
     [
-        ("mig", {}, [40, 20, 0, 0]),  # which one a run without a name gets is not known
+        ("mig", {}, [40, 20, 40, 20]),  # a run without a name gets the first
         ("mig", {"second_gib": 40}, [40, 40, 40, 40]),
-        ("mig", {"second_gib": 0}, [40, 0, 0, 0]),
+        ("mig", {"second_gib": 0}, [40, 0, 40, 0]),
     ],
 )
 def test_memory_of_an_instance_is_its_own(library, mode, settings, expected):
-    devices = [fake_nvml.mig_uuid(0, 0), fake_nvml.mig_uuid(0, 1), "auto", f"MIG-{fake_nvml.gpu_uuid()}/1/0"]
+    devices = [fake_nvml.mig_uuid(0, 0), fake_nvml.mig_uuid(0, 1), "auto", f"MIG-{fake_nvml.gpu_uuid()}/3/0"]
     environ = {**os.environ, **fake_nvml.environment(library, mode, **settings)}
     assert run_child("-c", MEMORY, json.dumps(devices), environ=environ) == expected
 
 
 COST = """
 import json, time
-from epochcast.nvml import open_nvml, visible_gpu
+from epochcast.gpu_driver import gpu_of
+from epochcast.nvml import open_nvml
 from epochcast.power import PowerMeter
-meter = PowerMeter(visible_gpu(open_nvml(), "auto", {}))
+meter = PowerMeter(gpu_of(open_nvml(), "auto", {}))
 meter.start()
 shares = []
 for _ in range(4):
@@ -305,9 +307,10 @@ def test_polling_costs_little_of_a_core(library):
 
 CHOICES = """
 import json, sys
-from epochcast.nvml import open_nvml, visible_gpu
+from epochcast.gpu_driver import gpu_of
+from epochcast.nvml import open_nvml
 with open_nvml() as nvml:
-    found = [visible_gpu(nvml, device, environ) for device, environ in json.loads(sys.argv[1])]
+    found = [gpu_of(nvml, device, environ) for device, environ in json.loads(sys.argv[1])]
     print(json.dumps([None if gpu is None else [gpu.uuid[4], gpu.is_mig] for gpu in found]))
 """
 SEEN = "CUDA_VISIBLE_DEVICES"
@@ -338,7 +341,8 @@ ORDER = "CUDA_DEVICE_ORDER"
                 ("gpu", {SEEN: "GPU-7"}, None),
                 (fake_nvml.gpu_uuid(1), {}, 1),
                 ("gpu:1", {ORDER: "PCI_BUS_ID"}, 1),
-                ("gpu:1", {ORDER: "FASTEST_FIRST"}, None),  # which of two models is faster, NVML can't tell
+                ("gpu:1", {ORDER: "FASTEST_FIRST"}, 1),  # the number is nvidia-smi's, and set anew
+                ("auto", {ORDER: "FASTEST_FIRST"}, None),  # which of two models is faster, NVML does not say
                 (fake_nvml.gpu_uuid(1), {ORDER: "FASTEST_FIRST"}, 1),
             ],
         ),
@@ -353,6 +357,7 @@ ORDER = "CUDA_DEVICE_ORDER"
                 ("auto", {SEEN: "MIG-11"}, 1),
                 ("auto", {SEEN: f"MIG-{fake_nvml.gpu_uuid(1)}/3/0"}, 1),  # as older drivers name them
                 ("auto", {SEEN: "MIG-99"}, None),
+                ("auto", {SEEN: f"MIG-{fake_nvml.gpu_uuid(1)}/2/0"}, None),
             ],
         ),
     ],

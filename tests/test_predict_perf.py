@@ -13,10 +13,10 @@ from itertools import product
 
 import pytest
 
-from epochcast import environment
+from epochcast import driver_signs
 from epochcast.cells import columns
-from epochcast.environment import box_device_name
 from epochcast.facts import gpus
+from epochcast.gpu_driver import box_device_name
 from epochcast.paths import CODE_ROOT, models_dir, pretrained_dir, runs_agg_csv
 from epochcast.schema import DEFAULT_CONFIG, AggRow, Conditions, RunConfig
 from epochcast.tables import write_table
@@ -324,7 +324,7 @@ def test_what_is_no_condition_is_refused(capsys):
 @pytest.fixture
 def cpu_box(tmp_path, monkeypatch):
     """A box without a GPU."""
-    monkeypatch.setattr(environment, "NVIDIA_PROC", tmp_path / "no driver")
+    monkeypatch.setattr(driver_signs, "NVIDIA_PROC", tmp_path / "no driver")
 
 
 def gpu_rows(out):
@@ -354,7 +354,7 @@ def test_a_box_of_another_gpu_says_what_it_would_take_in_the_first_line(capsys, 
     information = tmp_path / "nvidia" / "gpus" / "0" / "information"
     information.parent.mkdir(parents=True)
     information.write_text("Model: NVIDIA H100 80GB HBM3\n")
-    monkeypatch.setattr(environment, "NVIDIA_PROC", tmp_path / "nvidia")
+    monkeypatch.setattr(driver_signs, "NVIDIA_PROC", tmp_path / "nvidia")
     (there,) = ask_json(capsys, "--gpu", "H100 SXM5")["gpus"]
     assert ask_json(capsys)["here_avg_time_sec"] == there["predicted_avg_time_sec"]
     first = ask(capsys).out.splitlines()[0]

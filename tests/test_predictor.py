@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from rows import ROWS
 
 from aggregate.runs_agg import aggregate
-from epochcast.environment import box_device_name
+from epochcast.gpu_driver import box_device_name
 from epochcast.interval import Interval, total
 from epochcast.paths import models_dir, pretrained_dir
 from epochcast.schema import Conditions, RunConfig

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 from rows import BOX, agg_row, run_row
 
-from epochcast.environment import box_device_name
 from epochcast.files import write_text_atomically
 from epochcast.footprint import FootprintRules
+from epochcast.gpu_driver import box_device_name
 from epochcast.hardware import find_gpu
 from epochcast.interval import Interval
 from epochcast.paths import runs_csv

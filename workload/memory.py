@@ -24,6 +24,7 @@ from typing import Protocol
 
 from epochcast.assumptions import assumption, device_kind_of
 from epochcast.cli import significant
+from epochcast.device_names import are_same_conditions
 from epochcast.schema import TRAIN_N, Conditions, RunConfig
 from workload.shape import BYTES_PER_FLOAT, CHANNELS, IMAGE_SIZE, activation_bytes, count_params, layer_records
 
@@ -117,7 +118,7 @@ class MemoryModel:
         """Scaled by the rows under the same conditions, if enough of their configurations have a measured peak."""
         measured: dict[RunConfig, int | None] = {}
         for row in rows:
-            if row.conditions == conditions:
+            if are_same_conditions(row.conditions, conditions):
                 measured[row.config] = max(row.peak_memory_bytes or 0, measured.get(row.config) or 0) or None
         known = [(closed_form(config, conditions), peak) for config, peak in measured.items() if peak is not None]
         if len(known) < LEAST_ROWS:

@@ -1,0 +1,264 @@
+"""Which device a run uses: the one answer for rows, names of runs, grids, plans, models, meter and estimates.
+
+A run sees the GPUs that CUDA_VISIBLE_DEVICES lets it see (`epochcast.cuda_visible`). What they are is asked of NVML;
+where that does not answer, or not with a name, of CUDA's own library, which frameworks ask; of the kernel
+(/proc/driver/nvidia) last. The driver is asked once per process.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from epochcast.cuda_visible import ORDER, VISIBLE, Listed, Seen, UnknownOrderError, first_visible, seen_by
+from epochcast.driver_names import clean_name, clean_uuid, unknown_gpu
+from epochcast.driver_signs import (
+    CONTAINER_VISIBLE,
+    Refusal,
+    driver_signs,
+    proc_gpus,
+    why_no_answer,
+    why_no_gpu,
+    why_no_library,
+)
+from epochcast.environment import cpu_name
+from epochcast.host import memory_bytes
+from epochcast.nvml import NO_LIBRARY, Nvml, NvmlFailure, NvmlGpu, start_nvml
+
+CUDA_TIMEOUT_SEC = 20.0  # a driver that is not loaded yet takes seconds
+_OF_ANSWER = (VISIBLE, ORDER, CONTAINER_VISIBLE, "PATH", "LD_LIBRARY_PATH")  # the environment that it depends on
+_ASK_CUDA = """
+import ctypes, json
+cuda = ctypes.CDLL("libcuda.so.1")
+device, name, uuid = ctypes.c_int(), ctypes.create_string_buffer(256), (ctypes.c_ubyte * 16)()
+memory = ctypes.c_size_t()
+for code in (cuda.cuInit(0), cuda.cuDeviceGet(ctypes.byref(device), 0), cuda.cuDeviceGetName(name, 256, device)):
+    if code:
+        raise SystemExit(f"CUDA error {code}")
+total = getattr(cuda, "cuDeviceTotalMem_v2", None)
+is_known = total is not None and total(ctypes.byref(memory), device) == 0
+ask = getattr(cuda, "cuDeviceGetUuid", None)
+digits = bytes(uuid).hex() if ask is not None and ask(ctypes.byref(uuid), device) == 0 else ""
+print(json.dumps([name.value.decode("latin-1"), digits, memory.value if is_known else None]))
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """The device of a run; None is unknown.
+
+    With a `refusal` there is none to use as asked: `kind` and `name` are then those of what is there all the same.
+    """
+
+    kind: str  # gpu | cpu
+    name: str  # as rows call it
+    uuid: str | None = None
+    memory_bytes: int | None = None
+    power_limit_w: float | None = None
+    is_named: bool = True  # else `name` is a stand-in, and no other GPU's
+    refusal: Refusal | None = None
+    n_gpus: int = 0  # that the driver lists
+    problems: tuple[str, ...] = ()  # what was answered, or raised, where something is unknown
+
+
+@dataclass(frozen=True, slots=True)
+class _Driver:
+    """What the driver's library says of this box."""
+
+    gpus: tuple[Listed, ...] = ()
+    failure: NvmlFailure | None = None
+    problems: tuple[str, ...] = ()
+
+
+def device_of(device: str = "auto", environ: Mapping[str, str] = os.environ) -> Device:
+    """Return the device that a run with `--device device` uses in this environment."""
+    return _device_of(device, tuple((name, environ.get(name)) for name in _OF_ANSWER))
+
+
+def box_device_name(device: str = "auto") -> str:
+    """Return the name of the device that a run on this box uses, as rows call it."""
+    return device_of(device).name
+
+
+def gpu_of(nvml: Nvml, device: str, environ: Mapping[str, str] = os.environ) -> NvmlGpu | None:
+    """Return the GPU that a run with `--device device` uses, to be asked while the library is open.
+
+    None for the processor, or where it is not known which one it is. Of a GPU that is cut into instances (MIG) it is
+    the whole one with `instance` set.
+    """
+    if device == "cpu":
+        return None
+    gpus = nvml.gpus()
+    try:
+        seen = seen_by(device, [_listed(gpu) for gpu in gpus], environ)
+    except UnknownOrderError:
+        return None
+    if seen is None:
+        return None
+    gpu = next(gpu for gpu in gpus if gpu.index == seen.gpu.index)
+    instances = {instance.index: instance for instance in (gpu.instances() if seen.instance else ())}
+    gpu.instance = None if seen.instance is None else instances.get(seen.instance.index)
+    return gpu
+
+
+def forget() -> None:
+    """Have the driver asked anew, for tests that change it."""
+    _device_of.cache_clear()
+    _driver.cache_clear()
+
+
+@functools.cache
+def _device_of(device: str, variables: tuple[tuple[str, str | None], ...]) -> Device:
+    environ = {name: value for name, value in variables if value is not None}
+    if device == "cpu":
+        return _processor()
+    driver, signs = _driver(), driver_signs(environ)
+    if driver.failure is None and driver.gpus:
+        return _of_listed(device, driver.gpus, environ, driver.problems)
+    problems = driver.problems if driver.failure is None else (driver.failure.words, *driver.problems)
+    listed = tuple(_of_proc())
+    if not signs and not listed and driver.failure is not None and driver.failure.code is None:
+        return _processor() if device == "auto" else _none_as_asked(device)
+    if (by_cuda := _asked_of_cuda(device, environ)) is not None:
+        return replace(by_cuda, problems=problems)
+    refusal = _refusal(driver, signs, environ)
+    if not listed:
+        return replace(_processor(), refusal=refusal, problems=problems)
+    found = _of_listed(device, listed, environ, problems)
+    return replace(found, refusal=found.refusal or refusal)
+
+
+def _processor() -> Device:
+    return Device("cpu", cpu_name(), memory_bytes=memory_bytes()[0])
+
+
+def _none_as_asked(device: str) -> Device:
+    refusal = Refusal(f"--device {device}, but there is no NVIDIA driver", "install it")
+    return Device("gpu", unknown_gpu(platform.node(), device), is_named=False, refusal=refusal)
+
+
+def _refusal(driver: _Driver, signs: list[str], environ: Mapping[str, str]) -> Refusal:
+    if driver.failure is None:
+        return why_no_gpu(environ)
+    if driver.failure.words == NO_LIBRARY:
+        return why_no_library(signs, environ)
+    also = "" if driver.failure.code is not None else "; CUDA does not answer either"
+    return why_no_answer(f"{driver.failure.words}{also}", driver.failure.code)
+
+
+def _of_listed(device: str, gpus: tuple[Listed, ...], environ: Mapping[str, str], problems: tuple[str, ...]) -> Device:
+    """The device among GPUs that a source lists."""
+    try:
+        seen = seen_by(device, gpus, environ)
+    except UnknownOrderError as error:
+        refusal = Refusal(str(error), f"unset {ORDER}, or name the GPU: --device UUID (`nvidia-smi -L`)")
+        name = unknown_gpu(platform.node(), device, environ.get(VISIBLE), environ.get(ORDER))
+        return Device("gpu", name, is_named=False, refusal=refusal, n_gpus=len(gpus), problems=problems)
+    if seen is not None:
+        return replace(_of_seen(seen, device, environ), n_gpus=len(gpus), problems=(*problems, *seen.gpu.problems))
+    names = ", ".join(f"{gpu.name or 'a GPU without a name'}" for gpu in gpus)
+    if device not in ("auto", "gpu"):
+        refusal = Refusal(f"--device {device} is none of: {names}", "see `nvidia-smi -L`")
+        name = unknown_gpu(platform.node(), device)
+        return Device("gpu", name, is_named=False, refusal=refusal, n_gpus=len(gpus), problems=problems)
+    refusal = Refusal(f"{VISIBLE}={environ.get(VISIBLE)!r} hides the GPUs of this box ({names})", "unset it")
+    return replace(_processor(), refusal=refusal, n_gpus=len(gpus), problems=problems)
+
+
+def _of_seen(seen: Seen, device: str, environ: Mapping[str, str]) -> Device:
+    gpu, own = seen.gpu, seen.instance or seen.gpu
+    name = own.name
+    if gpu.is_mig and gpu.name is not None and (name is None or "MIG" not in name):
+        name = f"{gpu.name} MIG"  # an instance is not the whole GPU
+    totals = {instance.memory_bytes for instance in gpu.instances} if gpu.is_mig else {gpu.memory_bytes}
+    memory = seen.instance.memory_bytes if seen.instance else totals.pop() if len(totals) == 1 else None
+    if name is None:
+        pinned = own.uuid or device
+        if (by_cuda := _asked_of_cuda(pinned, environ)) is not None and by_cuda.is_named:
+            name = by_cuda.name
+        else:
+            name = next((known.name for known in _of_proc() if gpu.uuid is not None and known.uuid == gpu.uuid), None)
+    limit = None if gpu.is_mig else gpu.power_limit_w
+    marks = [mark for mark in (own.uuid, gpu.pci_bus_id) if mark is not None][:1]
+    stand_in = unknown_gpu(*(marks if own.uuid else [platform.node(), *marks, gpu.index]))
+    return Device("gpu", name or stand_in, own.uuid, memory, limit, is_named=name is not None)
+
+
+@functools.cache
+def _driver() -> _Driver:
+    nvml = start_nvml()
+    if isinstance(nvml, NvmlFailure):
+        return _Driver(failure=nvml)
+    with nvml:
+        gpus = tuple(_listed(gpu) for gpu in nvml.gpus())
+        return _Driver(gpus, problems=tuple(f"{query}: {words}" for query, words in nvml.problems.items()))
+
+
+def _listed(gpu: NvmlGpu, is_instance: bool = False) -> Listed:
+    is_mig = not is_instance and gpu.is_mig
+    return Listed(
+        gpu.index,
+        gpu.name,
+        gpu.uuid,
+        gpu.pci_bus_id,
+        gpu.memory_total_bytes() if not is_mig else None,
+        None if is_instance else gpu.power_limit_w(),
+        is_mig,
+        tuple(_listed(instance, True) for instance in gpu.instances()) if is_mig else (),
+        gpu.instance_ids() if is_instance else (None, None),
+        tuple(f"{query}: {words}" for query, words in gpu.problems.items()),
+    )
+
+
+def _of_proc() -> list[Listed]:
+    return [
+        Listed(index, clean_name(told.get("Model")), clean_uuid(told.get("GPU UUID")), told["address"])
+        for index, told in enumerate(proc_gpus())
+    ]
+
+
+def _asked_of_cuda(device: str, environ: Mapping[str, str]) -> Device | None:
+    """What CUDA's library says of the device, None where it has none; it may hang or die: in a process of its own."""
+    variables = {**os.environ, **environ}
+    for name in {VISIBLE, ORDER} - environ.keys():
+        variables.pop(name, None)
+    variables |= environment_of(device, environ)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-I", "-S", "-c", _ASK_CUDA],
+            env=variables,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=CUDA_TIMEOUT_SEC,
+        )
+        if done.returncode != 0:
+            return None
+        name, digits, memory = json.loads(done.stdout)
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return None
+    parts = (digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:])
+    uuid = clean_uuid(f"GPU-{'-'.join(parts)}") if len(digits) == 32 else None
+    known = clean_name(name)
+    return Device(
+        "gpu", known or unknown_gpu(uuid or platform.node(), device), uuid, memory, is_named=known is not None
+    )
+
+
+def environment_of(device: str, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the variables by which a framework sees the device of `device_of` and no other; set before its import."""
+    if device == "cpu":
+        return {VISIBLE: "-1", "JAX_PLATFORMS": "cpu"}
+    if device.startswith("gpu:"):  # the N of nvidia-smi, and of the meter
+        return {ORDER: "PCI_BUS_ID", VISIBLE: device.removeprefix("gpu:")}
+    order = {ORDER: environ.get(ORDER, "PCI_BUS_ID")}
+    if device.startswith(("GPU-", "MIG-")):
+        return {**order, VISIBLE: device}
+    first = first_visible(environ)
+    return {**order, VISIBLE: "0" if first is None else first}  # no framework takes another for its first
