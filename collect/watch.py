@@ -55,7 +55,9 @@ class Watch:
         self._gpu: NvmlGpu | None = None if nvml is None else self._try(lambda: gpu_of(nvml, spec.device))
         if nvml is None and (problem := nvml_problem()) is not None:
             self._problems.append(problem)
-        self._problems += [words for words in device_of(spec.device).problems if words not in self._problems]
+        if self._gpu is None:  # else they stand with the GPU
+            told = self._try(lambda: device_of(spec.device).problems) or ()
+            self._problems += [words for words in told if words not in self._problems]
         self._meter = PowerMeter(self._gpu, checkpoint=checkpoint if self._gpu is not None else None)
         self._before = self._try(lambda: snapshot(self._gpu, self._nvml)) or {}
         self._after: dict[str, Any] = {}

@@ -79,9 +79,13 @@ class NvmlGpu:
             return None
 
     def _named(self, query: str, clean: Callable[[object], str | None]) -> str | None:
-        """A text that identifies the GPU; None, and what was answered is noted, where it can't be one."""
-        answer = self._ask(query)
-        if (text := clean(answer)) is None and answer is not None:
+        """A text that identifies the GPU; None, and what came instead is noted, where it can't be one."""
+        try:
+            answer = getattr(self._pynvml, query)(self._handle)
+        except Exception as error:  # also the driver's own: without a name the rows are compared with no others
+            self.problems[query] = f"{type(error).__name__}: {error}"[:LONGEST_PROBLEM]
+            return None
+        if (text := clean(answer)) is None:
             self.problems[query] = f"no name: {answer!r}"[:LONGEST_PROBLEM]
         return text
 
