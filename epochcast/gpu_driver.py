@@ -207,7 +207,7 @@ def _listed(gpu: NvmlGpu, is_instance: bool = False) -> Listed:
         gpu.name,
         gpu.uuid,
         gpu.pci_bus_id,
-        gpu.memory_total_bytes() if not is_mig else None,
+        gpu.own_memory_bytes(),
         None if is_instance else gpu.power_limit_w(),
         is_mig,
         tuple(_listed(instance, True) for instance in gpu.instances()) if is_mig else (),

@@ -186,11 +186,12 @@ class NvmlGpu:
     def memory_total_bytes(self) -> int | None:
         """What a run can use: of a GPU that is cut into instances that of its one, None where that is unknown."""
         if not self.is_mig:
-            return self._memory_total()
-        totals = {instance._memory_total() for instance in ([self.instance] if self.instance else self.instances())}
+            return self.own_memory_bytes()
+        totals = {instance.own_memory_bytes() for instance in ([self.instance] if self.instance else self.instances())}
         return totals.pop() if len(totals) == 1 else None
 
-    def _memory_total(self) -> int | None:
+    def own_memory_bytes(self) -> int | None:
+        """All memory of the GPU, or of an instance."""
         return _bytes(self._ask("nvmlDeviceGetMemoryInfo", of=lambda memory: memory.total)) or None
 
     def utilization(self) -> float | None:

@@ -112,7 +112,7 @@ def binding(boards: Sequence[Board], init: object = None, count: object = None, 
     made.nvmlDeviceGetPciInfo = address
     made.nvmlDeviceGetMemoryInfo = memory
     made.nvmlDeviceGetEnforcedPowerLimit = limit
-    made.nvmlDeviceGetMigMode = lambda at: [int(boards[at[0]].is_mig)] * 2
+    made.nvmlDeviceGetMigMode = lambda at: unsupported() if at[1] is not None else [int(boards[at[0]].is_mig)] * 2
     made.nvmlDeviceGetMaxMigDeviceCount = lambda at: 7 if boards[at[0]].is_mig else 0
     made.nvmlDeviceGetMigDeviceHandleByIndex = handle_of_instance
     made.nvmlDeviceGetGpuInstanceId = lambda at: 2 * at[1] + 1

@@ -21,7 +21,7 @@ if __name__ == "__main__":  # run by path: import from the checkout, not from th
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from collect.measure import die_with_parent
-from epochcast.environment import cpu_name
+from epochcast.gpu_driver import box_device_name
 from epochcast.paths import CODE_ROOT
 from epochcast.schema import RunSpec
 from workload.shape import count_params
@@ -129,7 +129,7 @@ def _behave(spec: RunSpec, behaviour: str, arguments: list[str], parent: int, id
     pace_sec = float(arguments[0]) if behaviour == "paced" else 0.0  # paced SECONDS DEVICE: epochs that really last
     tell(
         "started",
-        device_name=arguments[1] if behaviour == "paced" and len(arguments) > 1 else cpu_name(),
+        device_name=arguments[1] if behaviour == "paced" and len(arguments) > 1 else box_device_name(spec.device),
         backend="tensorflow",
         backend_version="2.99.1",
         tf_version="2.99.1",
