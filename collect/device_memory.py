@@ -114,7 +114,7 @@ def _jit_compile_of(spec: RunSpec, backend: str) -> str:
     if spec.jit_compile != "auto":
         return spec.jit_compile
     is_on_cpu = spec.device == "cpu" or (spec.device == "auto" and device_kind() == "cpu")
-    return "off" if backend != "jax" and is_on_cpu else "on"
+    return "off" if backend == "torch" or (backend != "jax" and is_on_cpu) else "on"
 
 
 def _listed(items: Sequence[PlannedRun]) -> str:

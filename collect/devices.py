@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from epochcast.environment import cpu_name, has_nvidia_driver
+from epochcast.framework import torch_tf32
 from epochcast.sensor_bounds import MOST_MEMORY_BYTES, positive_within
 
 
@@ -14,6 +15,7 @@ def choose_devices(device: str) -> None:
     if device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
         os.environ["JAX_PLATFORMS"] = "cpu"
+        os.environ["KERAS_TORCH_DEVICE"] = "cpu"  # else Keras would take a Mac's GPU
         return
     os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # gpu:N is then the N of nvidia-smi, and of the meter
     if device.startswith("gpu:"):
@@ -50,6 +52,19 @@ def _jax_gpu() -> tuple[str | None, bool]:
     )
 
 
+def _torch_gpu() -> tuple[str | None, bool]:
+    import keras
+    import torch
+
+    device = keras.ops.zeros(()).device  # where Keras puts what it trains
+    if device.type == "cpu":
+        return None, False
+    if device.type != "cuda":
+        raise ValueError(f"torch would train on {device.type}, which is not measured here. Use --device cpu.")
+    has_tf32 = torch.cuda.get_device_capability(device) >= (8, 0) and not _is_tf32_overridden()
+    return torch.cuda.get_device_name(device), has_tf32 and torch_tf32(torch)["convolutions"]
+
+
 def _is_tf32_overridden() -> bool:
     """Whether the environment forbids TF32 to NVIDIA's libraries, whatever a framework says."""
     return os.environ.get("NVIDIA_TF32_OVERRIDE") == "0"
@@ -61,7 +76,8 @@ def resolve_device(backend: str, wanted: str) -> tuple[str, bool]:
     Raises:
         ValueError: if a GPU was asked for, or the driver has one, and the framework can't use it.
     """
-    name, is_tf32 = {"tensorflow": _tensorflow_gpu, "jax": _jax_gpu}.get(backend, lambda: (None, False))()
+    found = {"tensorflow": _tensorflow_gpu, "jax": _jax_gpu, "torch": _torch_gpu}
+    name, is_tf32 = found.get(backend, lambda: (None, False))()
     if name is not None:
         return name, is_tf32
     if wanted not in ("auto", "cpu"):
@@ -96,4 +112,8 @@ def _peak_memory(backend: str) -> object:
 
         statistics = jax.devices()[0].memory_stats() or {}
         return statistics.get("peak_bytes_in_use")
+    if backend == "torch":
+        import torch
+
+        return torch.cuda.max_memory_allocated() if torch.cuda.is_initialized() else None
     return None

@@ -20,6 +20,7 @@ HIDDEN_BYTES = 2 * GIB  # more than a driver keeps for itself
 CUDA_LIBRARIES = {  # packages that bring a backend's CUDA libraries, newest first
     "tensorflow": ("nvidia-cudnn-cu13", "nvidia-cudnn-cu12"),
     "jax": ("jax-cuda13-plugin", "jax-cuda12-plugin"),
+    "torch": ("nvidia-cudnn-cu13", "nvidia-cudnn-cu12"),
 }
 INSTALL_GPU = "pip install --require-hashes -r requirements-gpu.txt"
 ON_CPU = "or use --device cpu"
@@ -165,10 +166,18 @@ def _process_text(pid: int, memory: int | None) -> str:
 def cuda_libraries_check(backend: str) -> Check:
     """Whether the backend's CUDA libraries are installed, by its packages or the system; none is loaded."""
     found = [f"{name} {number}" for name in CUDA_LIBRARIES.get(backend, ()) if (number := installed(name))]
+    build = (installed("torch") or "").partition("+")[2] if backend == "torch" else ""  # `cpu`, `cu130`; PyPI's: none
+    if build.startswith(("cpu", "rocm", "xpu")):
+        remedy = f"pip uninstall torch, then pip install torch (2.8 GB on Linux), {ON_CPU}"
+        return Check("cuda", "problem", f"torch is its build {build}: it sees no NVIDIA GPU", remedy)
+    if build.startswith("cu"):
+        return Check("cuda", "ok", f"of torch's build {build}")
     if found:
         return Check("cuda", "ok", ", ".join(found[:1]))
     if backend not in CUDA_LIBRARIES:
         return Check("cuda", "unknown", f"not known for {backend}")
+    if backend == "torch":  # a build of one's own may have them within
+        return Check("cuda", "unknown", "not by pip's packages; doctor --deep asks torch")
     if backend == "tensorflow" and (library := ctypes.util.find_library("cudnn")):
         return Check("cuda", "ok", f"the system's {library}")
     remedy = INSTALL_GPU if backend == "tensorflow" else 'pip install "jax[cuda12]"'

@@ -36,6 +36,7 @@ NVIDIA_PROC = Path("/proc/driver/nvidia")
 # environment variables that change what is measured, or where; no more, since others hold passwords (TF_TOKEN_...)
 SETTINGS = re.compile(
     r"(CUDA|CUDNN|CUBLAS|XLA|JAX|OMP|MKL|OPENBLAS)_\w+|NVIDIA_(TF32_OVERRIDE|VISIBLE_DEVICES)|KERAS_(BACKEND|HOME)|"
+    r"KERAS_TORCH_DEVICE|PYTORCH_\w*ALLOC_CONF|TORCH_(ALLOW|BLAS|COMPILE|CUDNN)_\w+|TORCHINDUCTOR_\w+|"
     r"TF_(XLA|CPP|GPU|CUDA|CUDNN|CUBLAS|ENABLE|DISABLE|USE|FORCE|NUM|DETERMINISTIC|AUTOTUNE|SYNC|MKL)_\w+|TF2_BEHAVIOR"
 )
 LONGEST_SETTING = 2000  # characters
