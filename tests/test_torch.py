@@ -36,11 +36,11 @@ def measure(monkeypatch, tmp_path):
     monkeypatch.setenv("KERAS_BACKEND", "torch")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # two wait for each other where cores are busy
 
-    def measured(*before, run_id="a", **values):
+    def measured(*before, **values):
         spec = light_spec(**{"train_n": 20, "batch_size": 8, "epochs": 3, "device": "cpu", **values})
         child = real(BLOCK_TENSORFLOW, *before)
         runs, log_dir = tmp_path / "runs.csv", tmp_path / "logs"
-        return run(spec, run_id=run_id, runs=runs, log_dir=log_dir, child=child, timeout_sec=200)
+        return run(spec, run_id="a", runs=runs, log_dir=log_dir, child=child, timeout_sec=200)
 
     return measured
 
@@ -57,9 +57,10 @@ def test_epochs_of_arrays_are_timed_and_torch_is_a_condition_of_the_row(measure,
     assert (row.epochs, row.n_timed, row.params) == (3, 2, count_params(1, 2))
     assert row.avg_time_sec == pytest.approx(fmean(row.epoch_times_json[1:]), rel=1e-12)
     assert 0 <= row.test_acc <= 1
-    others = replace(row, backend="tensorflow", tf_version=version)
     assert row.conditions.backend_version == ".".join(version.split(".")[:2])
-    assert row.conditions != others.conditions
+    assert row.conditions != replace(row, backend="tensorflow").conditions
+    log = (tmp_path / "logs" / "a.txt").read_text()
+    assert f"torch {version}, float32, pipeline arrays, torch.compile off;" in log
     sidecar = json.loads((tmp_path / "logs" / "a.json").read_text())
     details = sidecar["framework"]
     assert details["torch_version"] == version
