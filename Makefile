@@ -6,8 +6,10 @@ BIN := $(VENV)/bin
 HAS_DRIVER := $(or $(wildcard /proc/driver/nvidia/version),$(shell command -v nvidia-smi))
 LOCK := $(if $(HAS_DRIVER),requirements-gpu.txt,requirements.txt)
 UV_VERSION := 0.13.9
+# PyPI's build for Linux brings 2.8 GB of CUDA; macOS has one build
+TORCH ?= torch==2.13.0$(if $(filter Linux,$(shell uname)),+cpu)
 
-.PHONY: run test measure-gpu test-slow fuzz chaos lint bench claims lock pretrained clean help
+.PHONY: run test test-torch measure-gpu test-slow fuzz chaos lint bench claims lock pretrained clean help
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -17,6 +19,9 @@ run: $(VENV)/ok-$(LOCK) ## measure a small grid here, learn, predict and plan (F
 
 test: $(VENV)/ok-$(LOCK) ## the default tests: no GPU, no network
 	$(BIN)/python -m pytest -q
+
+test-torch: ## that KERAS_BACKEND=torch measures, in .venv-torch (TORCH='torch==2.13.0+cpu', where pip finds it)
+	@tests/torch_tests.sh $(PYTHON) $(VENV)-torch '$(TORCH)'
 
 measure-gpu: $(VENV)/ok-$(LOCK) ## pipelines, precisions, energy and roofline on this box's GPU (OUT=folder BUDGET=2h; resumes)
 	$(BIN)/python benchmarks/measure_gpu.py --out $(or $(OUT),results/gpu) $(if $(BUDGET),--budget $(BUDGET)) $(FLAGS)
@@ -67,7 +72,7 @@ lock: ## write both locks again (needs the network)
 	rm -rf $(VENV)-lock
 
 clean: ## remove the virtual environment and caches; measurements stay
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-torch .mypy_cache .pytest_cache .ruff_cache
 
 $(VENV)/ok-$(LOCK): $(LOCK) pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) not found; install Python 3.11 to 3.13 and say make PYTHON=python3.12 ..." >&2; exit 1; }

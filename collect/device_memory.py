@@ -101,6 +101,8 @@ def _jit_compile_of(spec: RunSpec, backend: str) -> str:
     """How the run is compiled; `auto` as Keras resolves it."""
     if spec.jit_compile != "auto":
         return spec.jit_compile
+    if backend == "torch":
+        return "off"
     return "off" if backend != "jax" and device_of(spec.device).kind == "cpu" else "on"
 
 

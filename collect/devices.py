@@ -6,6 +6,7 @@ import os
 
 from epochcast.driver_names import clean_name
 from epochcast.driver_signs import ON_CPU
+from epochcast.framework import torch_tf32
 from epochcast.gpu_driver import device_of, environment_of
 from epochcast.sensor_bounds import MOST_MEMORY_BYTES, positive_within
 
@@ -52,6 +53,19 @@ def _jax_gpu() -> tuple[str | None, bool]:
     )
 
 
+def _torch_gpu() -> tuple[str | None, bool]:
+    import keras
+    import torch
+
+    device = keras.ops.zeros(()).device  # where Keras puts what it trains
+    if device.type == "cpu":
+        return None, False
+    if device.type != "cuda":
+        raise ValueError(f"torch would train on {device.type}, which is not measured here. Use --device cpu.")
+    has_tf32 = torch.cuda.get_device_capability(device) >= (8, 0) and not _is_tf32_overridden()
+    return torch.cuda.get_device_name(device), has_tf32 and torch_tf32(torch)["convolutions"]
+
+
 def _is_tf32_overridden() -> bool:
     """Whether the environment forbids TF32 to NVIDIA's libraries, whatever a framework says."""
     return os.environ.get("NVIDIA_TF32_OVERRIDE") == "0"
@@ -66,7 +80,8 @@ def resolve_device(backend: str, wanted: str) -> tuple[str, bool]:
         ValueError: if a GPU was asked for, or the driver has one, and the framework can't use it.
     """
     device = device_of(wanted)
-    name, is_tf32 = {"tensorflow": _tensorflow_gpu, "jax": _jax_gpu}.get(backend, lambda: (None, False))()
+    found = {"tensorflow": _tensorflow_gpu, "jax": _jax_gpu, "torch": _torch_gpu}
+    name, is_tf32 = found.get(backend, lambda: (None, False))()
     if name is not None:
         is_known = device.kind == "gpu" and device.is_named
         return (device.name if is_known else clean_name(name) or device.name), is_tf32
@@ -105,4 +120,8 @@ def _peak_memory(backend: str) -> object:
 
         statistics = jax.devices()[0].memory_stats() or {}
         return statistics.get("peak_bytes_in_use")
+    if backend == "torch":
+        import torch
+
+        return torch.cuda.max_memory_allocated() if torch.cuda.is_initialized() else None
     return None

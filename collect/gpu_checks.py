@@ -19,6 +19,7 @@ HIDDEN_BYTES = 2 * GIB  # more than a driver keeps for itself
 CUDA_LIBRARIES = {  # packages that bring a backend's CUDA libraries, newest first
     "tensorflow": ("nvidia-cudnn-cu13", "nvidia-cudnn-cu12"),
     "jax": ("jax-cuda13-plugin", "jax-cuda12-plugin"),
+    "torch": ("nvidia-cudnn-cu13", "nvidia-cudnn-cu12"),
 }
 
 
@@ -131,27 +132,42 @@ def _process_text(pid: int, memory: int | None) -> str:
 
 def cuda_libraries_check(backend: str) -> Check:
     """Whether the backend's CUDA libraries are installed, by its packages or the system; none is loaded."""
+    build = _torch_build(backend)
+    if build.startswith("cu"):
+        return Check("cuda", "ok", f"of torch's build {build}")
     found = _cuda_packages(backend)
-    if found:
+    if found and not build:
         return Check("cuda", "ok", ", ".join(found[:1]))
     if backend not in CUDA_LIBRARIES:
         return Check("cuda", "unknown", f"not known for {backend}")
     if not lacks_cuda_libraries(backend):
+        if backend == "torch":  # a build of one's own may have them within
+            return Check("cuda", "unknown", "not by pip's packages; doctor --deep asks torch")
         return Check("cuda", "ok", f"the system's {ctypes.util.find_library('cudnn')}")
     remedy = f"{install_gpu(backend)}; {ON_CPU}"
-    return Check("cuda", "problem", f"{backend} is installed without CUDA libraries: it sees no GPU", remedy)
+    what = f"torch is its build {build}" if build else f"{backend} is installed without CUDA libraries"
+    return Check("cuda", "problem", f"{what}: it sees no NVIDIA GPU", remedy)
 
 
 def install_gpu(backend: str) -> str:
     """Return the command that installs a backend with its CUDA libraries."""
+    if backend == "torch":
+        return "pip uninstall torch, then pip install torch (2.8 GB on Linux)"
     return INSTALL_GPU if backend == "tensorflow" else f'pip install "{backend}[cuda12]"'
 
 
 def lacks_cuda_libraries(backend: str) -> bool:
     """Whether a backend that needs them is installed without CUDA libraries; False where that is unknown."""
+    if backend == "torch":
+        return _torch_build(backend).startswith(("cpu", "rocm", "xpu"))
     if backend not in CUDA_LIBRARIES or _cuda_packages(backend):
         return False
     return not (backend == "tensorflow" and ctypes.util.find_library("cudnn"))
+
+
+def _torch_build(backend: str) -> str:
+    """The build of torch that is installed: `cpu`, `cu130`, ...; empty for PyPI's own, and for another backend."""
+    return (installed("torch") or "").partition("+")[2] if backend == "torch" else ""
 
 
 def _cuda_packages(backend: str) -> list[str]:

@@ -33,7 +33,10 @@ from epochcast.schema import WARMUP_EPOCHS, RunSpec
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-OOM_WORDS = ("resource_exhausted", "resourceexhausted", "out of memory", "can't allocate", "bad_alloc", "memoryerror")
+OOM_WORDS = (
+    "resource_exhausted", "resourceexhausted", "out of memory", "can't allocate", "bad_alloc", "memoryerror",
+    "outofmemoryerror", "not enough memory", "cannot allocate memory", "status_alloc_failed",  # of torch, cuBLAS, cuDNN
+)  # fmt: skip
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 

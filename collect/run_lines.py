@@ -11,9 +11,10 @@ from epochcast.text_sinks import one_line
 
 
 def started_line(spec: RunSpec, started: dict[str, Any]) -> str:
+    compiler = "torch.compile" if started["backend"] == "torch" else "XLA"
     return one_line(
         f"{spec.config} with {started['params']:,} parameters on {started['device_name']}, {started['backend']} "
-        f"{started['backend_version']}, {started['precision']}, pipeline {started['pipeline']}, XLA "
+        f"{started['backend_version']}, {started['precision']}, pipeline {started['pipeline']}, {compiler} "
         f"{started['jit_compile']}; {started['train_n']:,} images of {started['dataset']} ({started['data_origin']})"
     )
 

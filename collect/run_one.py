@@ -154,8 +154,6 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, RunSpec]:
         parser.error(str(error))
     if arguments.split_input and spec.pipeline == "device":
         parser.error("--split_input compares a pipeline with `device`: name another --pipeline, or leave it out")
-    if arguments.split_input and os.environ.get("KERAS_BACKEND") == "torch":
-        parser.error("--split_input needs pipeline device, which works under KERAS_BACKEND=tensorflow and jax")
     if arguments.split_input and arguments.run_id and not RUN_ID.fullmatch(f"{arguments.run_id}-device"):
         parser.error(f"--run_id {arguments.run_id} is too long for --split_input, which adds `-device`")
     return arguments, spec
@@ -164,7 +162,7 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, RunSpec]:
 HELP = {
     "pipeline": "auto: tfdata on TensorFlow, arrays elsewhere; device: images on the device, no host work per step",
     "precision": "Keras dtype policy",
-    "jit_compile": "XLA; auto is Keras's own choice: on for a GPU, off for a CPU",
+    "jit_compile": "XLA, on PyTorch torch.compile; auto is Keras's own choice: on for a GPU and JAX, off on PyTorch",
 }
 
 

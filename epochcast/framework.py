@@ -26,7 +26,7 @@ def framework_details(backend: str) -> dict[str, Any]:
         "cuda_runtime_version": _told(_cuda_runtime_version),
         "cudnn_version": _told(_cudnn_version),
     }
-    about = {"tensorflow": _tensorflow_details, "jax": _jax_details}.get(backend)
+    about = {"tensorflow": _tensorflow_details, "jax": _jax_details, "torch": _torch_details}.get(backend)
     module = sys.modules.get(backend)
     return details if about is None or module is None else {**details, **about(module)}
 
@@ -72,6 +72,46 @@ def _jax_details(jax: Any) -> dict[str, Any]:  # Any: a module that may not be i
         "matmul_precision": precision,
         "enable_x64": _told(lambda: bool(jax.config.jax_enable_x64)),
     }
+
+
+def _torch_details(torch: Any) -> dict[str, Any]:  # Any: a module that may not be imported here
+    tf32 = _told(lambda: torch_tf32(torch)) or {}
+    return {
+        "torch_version": _told(lambda: torch.__version__),
+        "cuda_build_version": _told(lambda: torch.version.cuda),
+        "visible_devices": _told(lambda: [f"cuda:{i}" for i in range(torch.cuda.device_count())]),
+        "gpus": _told(
+            lambda: [
+                {
+                    "device_name": torch.cuda.get_device_name(i),
+                    "compute_capability": str(torch.cuda.get_device_capability(i)),
+                }
+                for i in range(torch.cuda.device_count())
+            ]
+        ),
+        "tf32_allowed": tf32.get("convolutions"),
+        "tf32_allowed_in_products": tf32.get("products"),
+        "cudnn_benchmark": _told(lambda: bool(torch.backends.cudnn.benchmark)),
+        "intra_op_threads": _told(lambda: int(torch.get_num_threads())),
+        "inter_op_threads": _told(lambda: int(torch.get_num_interop_threads())),
+    }
+
+
+def torch_tf32(torch: Any) -> dict[str, bool]:  # Any: a module that may not be imported here
+    """Whether PyTorch lets CUDA round to TF32: in `convolutions`, and in `products` of matrices.
+
+    They are two settings: by default only convolutions may.
+    """
+    of_convolutions, of_products = torch.backends.cudnn, torch.backends.cuda.matmul
+    try:
+        in_convolutions = bool(of_convolutions.allow_tf32)
+    except RuntimeError:  # somebody used the switches that came with PyTorch 2.9, which these don't go with
+        in_convolutions = of_convolutions.conv.fp32_precision == "tf32"
+    try:
+        in_products = bool(of_products.allow_tf32)
+    except RuntimeError:  # as above
+        in_products = of_products.fp32_precision == "tf32"
+    return {"convolutions": in_convolutions, "products": in_products}
 
 
 def _cudnn_version() -> str | None:

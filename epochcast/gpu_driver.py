@@ -254,7 +254,7 @@ def _asked_of_cuda(device: str, environ: Mapping[str, str]) -> Device | None:
 def environment_of(device: str, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Return the variables by which a framework sees the device of `device_of` and no other; set before its import."""
     if device == "cpu":
-        return {VISIBLE: "-1", "JAX_PLATFORMS": "cpu"}
+        return {VISIBLE: "-1", "JAX_PLATFORMS": "cpu", "KERAS_TORCH_DEVICE": "cpu"}  # the last: a Mac's GPU
     if device.startswith("gpu:"):  # the N of nvidia-smi, and of the meter
         return {ORDER: "PCI_BUS_ID", VISIBLE: device.removeprefix("gpu:")}
     order = {ORDER: environ.get(ORDER, "PCI_BUS_ID")}

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from epochcast.gpu_driver import environment_of
 from model.network import Network
 from model.physics import Array
 from model.progress import Say
@@ -38,7 +39,7 @@ def keras_on_cpu() -> Any:
     """Keras on the processor: a network this small is not worth a GPU's memory, nor TensorFlow's start-up messages."""
     if "keras" in sys.modules:
         return sys.modules["keras"]
-    wanted = {"CUDA_VISIBLE_DEVICES": "-1", "JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    wanted = {**environment_of("cpu"), "TF_CPP_MIN_LOG_LEVEL": "3"}
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)
     sys.stderr.flush()
@@ -125,7 +126,7 @@ def fit_networks(x: Array, y: Array, weights: Array, seeds: Sequence[int], say: 
     model.compile(
         optimizer=keras.optimizers.AdamW(schedule, weight_decay=WEIGHT_DECAY),
         loss=pseudo_huber,
-        steps_per_execution=STEPS_PER_EXECUTION,
+        steps_per_execution=1 if keras.backend.backend() == "torch" else STEPS_PER_EXECUTION,  # torch takes no more
         jit_compile=False,  # XLA takes longer to compile this than to train it
     )
     epochs = STEPS // STEPS_PER_EXECUTION

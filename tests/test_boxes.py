@@ -316,7 +316,7 @@ def test_facts_of_another_memory_are_not_this_box_s(monkeypatch, tmp_path, name,
 
 
 def test_the_framework_sees_the_gpu_of_the_answer_alone():
-    assert environment_of("cpu", {}) == {SEEN: "-1", "JAX_PLATFORMS": "cpu"}
+    assert environment_of("cpu", {}) == {SEEN: "-1", "JAX_PLATFORMS": "cpu", "KERAS_TORCH_DEVICE": "cpu"}
     assert environment_of("gpu:3", {SEEN: "0", ORDER: "FASTEST_FIRST"}) == {SEEN: "3", ORDER: "PCI_BUS_ID"}
     assert environment_of("auto", {SEEN: " 2 ,1"}) == {SEEN: "2", ORDER: "PCI_BUS_ID"}
     assert environment_of("auto", {}) == {SEEN: "0", ORDER: "PCI_BUS_ID"}

@@ -368,3 +368,17 @@ def test_what_is_excluded_may_be_named_though_it_would_not_fit(table):
 def test_nothing_that_fits_is_a_clear_error(table):
     with pytest.raises(ValueError, match=r"none of 7 candidates fits into 0\.00\d+ GiB"):
         plan(table, device_memory_bytes=10**6)
+
+
+def test_pytorch_on_a_gpu_is_estimated_without_a_compiler(monkeypatch, gpu_box):
+    name = "NVIDIA H100 80GB HBM3"
+    gpu_box(None, name)
+    spec = light_spec(batch_size=4096, device="gpu")
+    plain = Conditions(device_name=name, backend="torch", pipeline="arrays", train_n=spec.train_n)
+    off, on = (closed_form(spec.config, dataclasses.replace(plain, jit_compile=how)).high for how in ("off", "on"))
+    assert off < on
+    runs = grid_runs([spec], 1, {})
+    for backend, is_doubtful in (("torch", False), ("jax", True)):
+        monkeypatch.setenv("KERAS_BACKEND", backend)
+        lines = sort_by_fit(runs, [], round((off + on) / 2)).lines
+        assert [line.startswith("measured all the same: 1 run") for line in lines] == [True] * is_doubtful

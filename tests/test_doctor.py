@@ -280,7 +280,23 @@ def test_cuda_libraries_are_found_as_packages_or_in_the_system(monkeypatch):
     for library, status in ((None, "problem"), ("libcudnn.so.9", "ok")):
         monkeypatch.setattr("ctypes.util.find_library", lambda name, library=library: library)
         assert status_and_remedy(cuda_libraries_check("tensorflow"))[0] == status
-    assert cuda_libraries_check("torch").status == "unknown"
+    assert cuda_libraries_check("openvino").status == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("packages", "status"),
+    [
+        ({"torch": "2.13.0+cpu", "nvidia-cudnn-cu12": "9.28.0"}, "problem"),  # TensorFlow's, not torch's
+        ({"torch": "2.13.0+rocm6.4"}, "problem"),
+        ({"torch": "2.13.0+cu130"}, "ok"),
+        ({"torch": "2.13.0", "nvidia-cudnn-cu13": "9.28.0"}, "ok"),
+        ({"torch": "2.13.0"}, "unknown"),
+        ({"torch": "2.13.0a0+872d972e41.nv26.08"}, "unknown"),  # a container's own build
+    ],
+)
+def test_whether_torch_has_cuda_is_read_off_its_build(monkeypatch, packages, status):
+    monkeypatch.setattr(gpu_checks, "installed", packages.get)
+    assert status_and_remedy(cuda_libraries_check("torch"))[0] == status
 
 
 # --- the host ---------------------------------------------------------------------------------------------------------

@@ -107,6 +107,7 @@ def test_the_driver_is_known_by_the_kernel_where_its_library_does_not_answer(dri
 
 def test_settings_hold_what_a_time_depends_on_and_no_password(monkeypatch):
     kept = {"CUDA_VISIBLE_DEVICES": "1", "XLA_FLAGS": "--xla_dump", "KERAS_BACKEND": "jax", "TF_XLA_FLAGS": "x"}
+    kept |= {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True", "KERAS_TORCH_DEVICE": "cpu"}
     kept |= {"NVIDIA_TF32_OVERRIDE": "0", "TF_CPP_MIN_LOG_LEVEL": "2", "JAX_PLATFORMS": "cpu", "OMP_NUM_THREADS": "2"}
     others = ("TF_TOKEN_app_terraform_io", "TF_VAR_password", "NVIDIA_API_KEY", "KERAS_API_KEY", "HOME")
     for name in [name for name in os.environ if name in settings()]:

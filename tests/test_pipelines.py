@@ -73,7 +73,7 @@ def test_auto_is_tfdata_only_where_tensorflow_is_the_backend(backend, expected):
         ("tfdata", "jax", "tensorflow"),
         ("indices", "jax", "tensorflow"),
         ("indices", "torch", "tensorflow"),
-        ("device", "torch", "tensorflow or jax"),
+        ("device", "openvino", "tensorflow or jax or torch"),
     ],
 )
 def test_a_pipeline_under_a_backend_that_lacks_it_is_refused_and_names_arrays(name, backend, wanted):
@@ -82,8 +82,9 @@ def test_a_pipeline_under_a_backend_that_lacks_it_is_refused_and_names_arrays(na
         resolve_pipeline(name, backend)
 
 
-def test_device_works_under_jax_too():
-    assert resolve_pipeline("device", "jax") == "device"
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_device_works_under_other_backends_too(backend):
+    assert resolve_pipeline("device", backend) == "device"
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -323,6 +324,7 @@ def test_run_one_by_path_from_another_folder_trains_and_appends_a_row(tmp_path):
     assert (row.precision, row.tf32, row.jit_compile, row.seed) == ("float32", "off", "off", 123)
 
 
+@pytest.mark.skipif(find_spec("torch") is not None, reason="PyTorch is installed here")
 def test_a_backend_that_is_not_installed_is_one_clear_error_and_no_failure(home, monkeypatch, capsys):
     monkeypatch.setenv("KERAS_BACKEND", "torch")
     assert run_one.main([*SMALL, "--device", "cpu"]) == 1

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import signal
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +28,7 @@ from light_child import (
     starts,
     wait_for,
 )
+from real_child import BLOCK_TENSORFLOW, LIMIT_MEMORY, real
 from small_cifar10 import make_npz
 
 from collect import child, runner
@@ -46,7 +46,6 @@ from collect.runner import (
 )
 from collect.watch import Beside, Watch
 from epochcast.cells import columns
-from epochcast.paths import CODE_ROOT
 from epochcast.schema import FailureRecord, RunRecord, RunSpec, from_json_dict, to_json_dict
 from epochcast.tables import read_table
 from workload.shape import count_params
@@ -533,10 +532,6 @@ def test_runs_measured_by_hand_get_names_of_their_own():
 
 # --- the real measuring process ---------------------------------------------------------------------------------------
 
-MEASURE = str(CODE_ROOT / "collect" / "measure.py")
-RUN_AS_MAIN = "import runpy, sys\nsys.argv = sys.argv[1:]\nrunpy.run_path(sys.argv[0], run_name='__main__')\n"
-LIMIT_MEMORY = "import resource\nresource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30))\n"
-BLOCK_TENSORFLOW = "import sys\nsys.modules['tensorflow'] = None\n"
 NO_CORE_FILE = "import resource\nresource.setrlimit(resource.RLIMIT_CORE, (0, 0))\n"
 QUICKLY_KNOWN = """
 import epochcast.precision
@@ -551,11 +546,6 @@ INFINITE_STEPS = """
 import functools, keras
 keras.optimizers.Adam = functools.partial(keras.optimizers.Adam, learning_rate=float("inf"))
 """
-
-
-def real(*before):
-    """The real measuring process, with some code run before it."""
-    return (sys.executable, "-c", "".join(before) + RUN_AS_MAIN, MEASURE)
 
 
 @pytest.fixture

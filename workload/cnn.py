@@ -41,7 +41,7 @@ def compile_model(model: keras.Model, *, jit_compile: str = "auto", steps_per_ex
     """Compile in place for classes 0-9 and return how, `on` or `off`: `auto` is Keras's own choice, resolved.
 
     Adam at its default rate, sparse categorical cross-entropy, accuracy. Keras chooses XLA, except for TensorFlow on a
-    processor.
+    processor; under PyTorch `on` is `torch.compile`, and `auto` is off.
 
     Raises:
         ValueError: if `jit_compile` is not `auto`, `on` or `off`.
@@ -61,10 +61,15 @@ def compile_model(model: keras.Model, *, jit_compile: str = "auto", steps_per_ex
 def seed_everything(seed: int) -> None:
     """Make the next model's initial weights a function of `seed`, and every epoch's order a new one.
 
-    Keras's initialisers draw from Python's `random`; on JAX, `fit` shuffles arrays with NumPy, so that its orders
-    repeat from run to run too, as do tf.data's, which take a seed of their own. TensorFlow's global seed (and with it
-    `keras.utils.set_random_seed`) is left alone: once it is set, `fit` on arrays repeats one order in every epoch. The
-    price is that under TensorFlow the orders of `fit` on arrays differ from run to run.
+    Keras's initialisers draw from Python's `random`; `fit` shuffles arrays with NumPy on JAX and with PyTorch on
+    PyTorch, so that its orders repeat from run to run too, as do tf.data's, which take a seed of their own.
+    TensorFlow's global seed (and with it `keras.utils.set_random_seed`) is left alone: once it is set, `fit` on arrays
+    repeats one order in every epoch. The price is that under TensorFlow the orders of `fit` on arrays differ from run
+    to run.
     """
     random.seed(seed)
     np.random.seed(seed % 2**32)  # NumPy takes no more bits
+    if keras.config.backend() == "torch":
+        import torch
+
+        torch.manual_seed(seed % 2**63)  # nor PyTorch

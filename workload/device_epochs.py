@@ -88,7 +88,22 @@ class JaxEpochs(keras.Model):  # type: ignore[misc]  # keras ships no types
         return logs, state
 
 
-DEVICE_EPOCHS = {"tensorflow": TensorFlowEpochs, "jax": JaxEpochs}
+class TorchEpochs(keras.Model):  # type: ignore[misc]  # keras ships no types
+    """Trains a whole entry per call under PyTorch, on the images that it holds; Python launches each operation."""
+
+    images: Any  # tensors on the device, uint8
+    labels: Any
+
+    def train_step(self, data: Any) -> Any:
+        (given,) = data
+        logs: Any = {}
+        for order in (*given["full"], given["rest"]):
+            if len(order):
+                logs = super().train_step(_cast(self.images[order], self.labels[order]))
+        return logs
+
+
+DEVICE_EPOCHS = {"tensorflow": TensorFlowEpochs, "jax": JaxEpochs, "torch": TorchEpochs}
 
 
 def device_input(
@@ -106,12 +121,15 @@ def device_input(
     `is_looped` is for JAX: whether an entry is one call. By default it is where a GPU compiles it. On a processor XLA
     is many times slower at convolutions inside a loop (benchmarks/bench_pipelines.py), so there each step is a call of
     its own, on the same images, given the indices of its batch. TensorFlow always loops; it needs no XLA for that.
+    PyTorch loops in Python, but where `torch.compile` takes the step: it would unroll the loop.
     """
     _build_state(model, x_train[:2], y_train[:2])
     orders = entry_orders(len(x_train), batch_size, window_steps, seed)
     entries = (_split(order, batch_size) for order in orders)
     if isinstance(model, JaxEpochs):
         return _jax_input(model, x_train, y_train, entries, is_looped)
+    if isinstance(model, TorchEpochs):
+        return _torch_input(model, x_train, y_train, entries)
     return _tensorflow_input(model, x_train, y_train, entries)
 
 
@@ -160,14 +178,29 @@ def _jax_input(
     if is_looped is None:
         is_looped = model.jit_compile and jax.default_backend() != "cpu"
     held = {"images": jax.device_put(x_train), "labels": jax.device_put(y_train)}
+    steps_per_epoch = 1
+    if not is_looped:
+        entries, steps_per_epoch = _step_by_step(entries)
+    return {"x": (({**held, **entry},) for entry in entries), "steps_per_epoch": steps_per_epoch}
+
+
+def _torch_input(
+    model: TorchEpochs, x_train: npt.NDArray[np.uint8], y_train: npt.NDArray[np.uint8], entries: Iterator[Entry]
+) -> dict[str, Any]:
+    model.images, model.labels = keras.ops.convert_to_tensor(x_train), keras.ops.convert_to_tensor(y_train)
+    steps_per_epoch = 1
+    if model.jit_compile:
+        entries, steps_per_epoch = _step_by_step(entries)
+    return {"x": ((entry,) for entry in entries), "steps_per_epoch": steps_per_epoch}
+
+
+def _step_by_step(entries: Iterator[Entry]) -> tuple[Iterator[Entry], int]:
+    """The steps of the entries, each as an entry of its own, and how many an entry has."""
     first = next(entries)
-    entries = itertools.chain([first], entries)
-    if is_looped:
-        return {"x": (({**held, **entry},) for entry in entries), "steps_per_epoch": 1}
-    steps = (
-        ({**held, "full": entry["full"][:0], "rest": order},)
-        for entry in entries
+    steps: Iterator[Entry] = (
+        {"full": entry["full"][:0], "rest": order}
+        for entry in itertools.chain([first], entries)
         for order in (*entry["full"], entry["rest"])
         if len(order)
     )
-    return {"x": steps, "steps_per_epoch": len(first["full"]) + (len(first["rest"]) > 0)}
+    return steps, len(first["full"]) + (len(first["rest"]) > 0)

@@ -128,7 +128,8 @@ def _device(feed: Feed) -> dict[str, Any]:
     """The images on the device: `workload.device_epochs`.
 
     Inside a timed epoch: copying an order of the images, 4 bytes each, to the device, and gathering and casting each
-    batch there. Under JAX the order is drawn inside it too; under TensorFlow it is drawn while the epoch before trains.
+    batch there. Under JAX and PyTorch the order is drawn inside it too; under TensorFlow it is drawn while the epoch
+    before trains. Under PyTorch, Python still launches each operation of each step.
     """
     from workload.device_epochs import device_input
 
@@ -144,7 +145,11 @@ def _device(feed: Feed) -> dict[str, Any]:
 
 Pipeline = Callable[[Feed], dict[str, Any]]
 PIPELINES: dict[str, Pipeline] = {"tfdata": _tfdata, "arrays": _arrays, "indices": _indices, "device": _device}
-BACKENDS = {"tfdata": ("tensorflow",), "indices": ("tensorflow",), "device": ("tensorflow", "jax")}  # others: any
+BACKENDS = {
+    "tfdata": ("tensorflow",),
+    "indices": ("tensorflow",),
+    "device": ("tensorflow", "jax", "torch"),
+}  # others: any
 
 
 def resolve_pipeline(name: str, backend: str) -> str:
