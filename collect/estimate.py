@@ -1,13 +1,17 @@
-"""How long a grid will take, roughly: assumed rates, corrected by the runs that this box has finished."""
+"""Estimate how long runs will take: the one clock of `grid`, `next_runs` and the demonstration.
+
+Assumed rates give the shape, the runs that this box has finished the scale.
+"""
 
 from __future__ import annotations
 
 import math
 import statistics
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 
-from epochcast.assumptions import assumption, device_kind
-from epochcast.environment import box_device_name, cpu_count
+from epochcast.assumptions import assumption, device_kind, device_kind_of
+from epochcast.environment import box_device_name, cpu_count, cpu_name
 from epochcast.precision import MIN_TIMED_EPOCHS, MIN_TIMED_SEC
 from epochcast.schema import TRAIN_N, WARMUP_EPOCHS, RunConfig, RunRecord, RunSpec
 from workload.shape import train_flop
@@ -26,49 +30,63 @@ class WallEstimate:
     """Wall seconds of a run before it is done: assumed rates give the shape, finished runs of this box the scale."""
 
     def __init__(self, finished: Iterable[RunRecord]) -> None:
-        device = box_device_name()
-        self._kind = device_kind()
-        self._ratios = [
-            row.wall_sec / self._assumed_of_row(row)
-            for row in finished
-            if row.wall_sec is not None and row.device_name == device
-        ]
+        self._box_kind = device_kind()
+        devices = {"cpu": cpu_name(), self._box_kind: box_device_name()}
+        self._ratios: dict[str, list[float]] = defaultdict(list)  # by the kind of device
+        for row in finished:
+            kind = device_kind_of(row.device_name)
+            if row.wall_sec is not None and row.device_name == devices.get(kind):
+                self._ratios[kind].append(row.wall_sec / self._assumed_of_row(row, kind))
 
     @property
     def n_runs(self) -> int:
         """Finished runs that the scale is taken from; 0 means that the estimate rests on assumptions alone."""
-        return len(self._ratios)
+        return sum(map(len, self._ratios.values()))
+
+    @property
+    def basis(self) -> str:
+        """What the estimate rests on, in words."""
+        if n := self.n_runs:
+            return f"by {n} finished run{'s' if n > 1 else ''} of this box"
+        return f"rough: assumed for a {self._box_kind.upper()}, no run of this box is finished yet"
 
     def add(self, spec: RunSpec, wall_sec: float) -> None:
         """Learn from one more finished run."""
-        self._ratios.append(wall_sec / self._assumed_of(spec))
+        self._ratios[self._kind_of(spec)].append(wall_sec / self._assumed_of(spec))
 
     def expected_sec(self, spec: RunSpec) -> float:
         """Expected wall seconds of one run."""
-        return self._assumed_of(spec) * (statistics.median(self._ratios) if self._ratios else 1.0)
+        ratios = self._ratios[self._kind_of(spec)]
+        return self._assumed_of(spec) * (statistics.median(ratios) if ratios else 1.0)
+
+    def _kind_of(self, spec: RunSpec) -> str:
+        return "cpu" if spec.device == "cpu" else self._box_kind
 
     def _assumed_of(self, spec: RunSpec) -> float:
         return self._assumed_sec(
-            spec.config, spec.window_steps, spec.train_n, lambda epoch_sec: least_epochs(spec, epoch_sec)
+            spec.config,
+            spec.window_steps,
+            spec.train_n,
+            lambda epoch_sec: least_epochs(spec, epoch_sec),
+            self._kind_of(spec),
         )
 
-    def _assumed_of_row(self, row: RunRecord) -> float:
-        return self._assumed_sec(row.config, row.window_steps, row.train_n or TRAIN_N, lambda epoch_sec: row.epochs)
+    def _assumed_of_row(self, row: RunRecord, kind: str) -> float:
+        return self._assumed_sec(
+            row.config, row.window_steps, row.train_n or TRAIN_N, lambda epoch_sec: row.epochs, kind
+        )
 
     def _assumed_sec(
-        self, config: RunConfig, window_steps: int | None, train_n: int, epochs_of: Callable[[float], int]
+        self, config: RunConfig, window_steps: int | None, train_n: int, epochs_of: Callable[[float], int], kind: str
     ) -> float:
         """`epochs_of` gives the run's epochs (or windows) from the seconds of one."""
-        if self._kind == "gpu":
-            flops = self._value("train_flops")
+        if kind == "gpu":
+            flops = assumption("train_flops", kind).value
         else:
-            flops = self._value("train_flops_per_core") * cpu_count()
+            flops = assumption("train_flops_per_core", kind).value * cpu_count()
         step_flop = train_flop(config.depth, config.base_filters) * config.batch_size
-        step_sec = self._value("step_floor_sec") + step_flop / flops
+        step_sec = assumption("step_floor_sec", kind).value + step_flop / flops
         steps = window_steps or train_n / config.batch_size
         epochs = epochs_of(steps * step_sec)
-        first_sec = WARMUP_EPOCHS * self._value("first_epoch_excess_sec")
-        return self._value("overhead_sec") + first_sec + epochs * steps * step_sec
-
-    def _value(self, name: str) -> float:
-        return assumption(name, self._kind).value
+        first_sec = WARMUP_EPOCHS * assumption("first_epoch_excess_sec", kind).value
+        return assumption("overhead_sec", kind).value + first_sec + epochs * steps * step_sec

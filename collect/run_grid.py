@@ -1,8 +1,8 @@
 """Measure a grid of runs, one process per run, in a seeded random order, so that drift does not line up with a flag.
 
 A grid that was stopped goes on where it was: finished runs are not measured again, nor those that ran out of memory or
-crashed; runs that were killed, interrupted or timed out are. A run that something disturbed, as its row's flags tell,
-is measured once more at the end, and both rows stay. Ctrl-C ends it cleanly.
+crashed; runs that were killed, interrupted or timed out are. A run that something disturbed, as its row's flags say,
+is measured once more at the end where what disturbed it may be gone, and both rows stay. Ctrl-C ends it cleanly.
 """
 
 from __future__ import annotations
@@ -88,8 +88,14 @@ def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[RunSpec
     parser.add_argument("--repeats", type=repeats_int, default=1, help="runs of each configuration")
     parser.add_argument("--order_seed", type=seed_int, default=0, help="seed of the random order")
     parser.add_argument("--timeout_sec", type=positive_sec, help="a run that takes longer is ended; default: none is")
-    parser.add_argument(
+    flagged = parser.add_mutually_exclusive_group()
+    flagged.add_argument(
         "--keep_flagged", action="store_true", help="do not measure flagged runs once more (both rows would stay)"
+    )
+    flagged.add_argument(
+        "--again",
+        action="store_true",
+        help="measure every flagged run once more; default: at most half of the grid, and only where it may help",
     )
     parser.add_argument(
         "--stop_after", type=duration_sec, metavar="TIME", help="begin no run after this time, e.g. 25m or 2h30m"
@@ -148,6 +154,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             device_memory_bytes=arguments.device_memory,
             ignores_memory=arguments.ignore_memory,
             repeats_flagged=not arguments.keep_flagged,
+            forces_again=arguments.again,
             is_dry=arguments.dry_run,
             retries_crashed=arguments.retry,
             say=lambda line: print(line, flush=True),

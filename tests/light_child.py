@@ -50,6 +50,8 @@ def command(*behaviour: str) -> tuple[str, ...]:
 
 _MAIN_WITH_CHILD = """
 import functools, importlib, json, resource, sys
+import made_up_host
+made_up_host.install()
 module, function, child, limit = json.loads(sys.argv[1])
 stage = importlib.import_module(module)
 setattr(stage, function, functools.partial(getattr(stage, function), child=child))
