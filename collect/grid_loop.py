@@ -7,11 +7,12 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Container, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from collect.child import CHILD
+from collect.device_lock import WAITING, Sharing
 from collect.device_memory import sort_by_fit
 from collect.estimate import WallEstimate
 from collect.grid import PlannedRun, grid_name
@@ -123,6 +124,7 @@ def run_grid(
     ignores_memory: bool = False,
     is_dry: bool = False,
     retries_crashed: bool = False,
+    sharing: Sharing = WAITING,
     child: Sequence[str] = CHILD,
     say: Callable[[str], None] = lambda line: None,
     on_output: Callable[[bytes], None] = lambda data: None,
@@ -136,6 +138,7 @@ def run_grid(
 
     Raises:
         RunRefusedError: if a run can't be measured here as asked; the others would be refused as well.
+        DeviceBusyError: if another run was on the device for all of the wait.
         ValueError, OSError: if a table can't be read or appended to.
     """
     grid_id = grid_name(planned)
@@ -174,9 +177,10 @@ def run_grid(
         idle_sec=idle_sec,
         child=child,
         on_output=on_output,
+        sharing=replace(sharing, say=say),
     )
-    if repeats is not None and (line := repeats.closing_line()) is not None:
-        say(line)
+    if repeats is not None and (passed_over := repeats.closing_line()) is not None:
+        say(passed_over)
     say(_closing_line(result, len(waiting), time.monotonic() - start, runs))
     return result
 

@@ -1,7 +1,7 @@
 """Choose the disturbed runs of a grid that are measured once more: those whose cause may be gone.
 
-At most half of the grid. A repeat helps where something passed by. It does not while other programs still take the processor, nor where nearly
-all runs of the grid bear the same flag: that is how this box is.
+At most half of the grid. A repeat helps where something passed by. It does not while other programs still take the
+processor, nor where nearly all runs of the grid bear the same flag: that is how this box is.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ class Repeats:
             self._not_done[_busy_words(host)] += len(waiting)
             return []
         common = self._common()
-        helped = []
+        helped: list[tuple[PlannedRun, RunRecord]] = []
         for planned, record in waiting:
             causes = AGAIN_FLAGS.intersection(record.flags)
             if "busy_host" not in causes and causes <= common.keys():

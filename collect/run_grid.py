@@ -24,7 +24,7 @@ from collections.abc import Callable, Sequence
 from collect.config_lists import MAX_CONFIGURATIONS, read_specs
 from collect.grid import grid_runs
 from collect.grid_loop import run_grid
-from collect.run_one import DEFAULT, HELP, add_data_flags, make_spec, output_printer
+from collect.run_one import DEFAULT, HELP, add_data_flags, make_spec, output_printer, sharing_of
 from epochcast.cli import (
     duration_sec,
     int_list,
@@ -157,6 +157,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             forces_again=arguments.again,
             is_dry=arguments.dry_run,
             retries_crashed=arguments.retry,
+            sharing=sharing_of(arguments),
             say=lambda line: print(line, flush=True),
             on_output=output_printer(),
         )

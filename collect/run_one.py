@@ -22,9 +22,11 @@ from collections.abc import Callable, Container, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 
+from collect.device_lock import WAIT_SEC, Sharing
 from collect.kept import RUN_ID
 from collect.runner import new_run_id, run
 from epochcast.cli import (
+    duration_sec,
     make_parser,
     not_negative_sec,
     path_flag,
@@ -102,6 +104,29 @@ def add_data_flags(parser: argparse.ArgumentParser) -> None:
     )
     path_flag(parser, "--runs", runs_csv, "table to append to")
     path_flag(parser, "--log_dir", logs_dir, "folder for the log and JSON of each run")
+    add_sharing_flags(parser)
+
+
+def add_sharing_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of what to do while another run is on the device, for all commands that measure."""
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument(
+        "--wait",
+        type=duration_sec,
+        metavar="TIME",
+        default=WAIT_SEC,
+        help="wait at most so long for another run on the device, e.g. 90s or 2h (default: 1h)",
+    )
+    either.add_argument(
+        "--share_device",
+        action="store_true",
+        help="measure while another run is on the device; the row is flagged (default: wait for it)",
+    )
+
+
+def sharing_of(arguments: argparse.Namespace) -> Sharing:
+    """What the flags of `add_sharing_flags` ask for."""
+    return Sharing(arguments.wait, arguments.share_device)
 
 
 def steps_per_execution(text: str) -> int | str:
@@ -243,6 +268,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 idle_sec=arguments.idle_sec,
                 say=lambda line: print(line, flush=True),
                 on_output=output_printer(),
+                sharing=sharing_of(arguments),
             )
             if isinstance(result, FailureRecord):
                 say(f"error: the run ended as {result.status}: {result.message}")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from collect.child import CHILD, noted_interrupts
+from collect.device_lock import WAITING, Sharing
 from collect.grid import PlannedRun
 from collect.recover import recover
 from collect.reserved import RunClaimedError
@@ -72,11 +73,13 @@ def take_turns(
     idle_sec: float = 0.0,
     child: Sequence[str] = CHILD,
     on_output: Callable[[bytes], None] = lambda data: None,
+    sharing: Sharing = WAITING,
 ) -> None:
     """Measure run after run, each in a process of its own, until none is left or somebody interrupts; tell in `taken`.
 
     Raises:
         RunRefusedError: if a run can't be measured here as asked; the others would be refused as well.
+        DeviceBusyError: if another run was on the device for all of the wait.
         ValueError, OSError: if a table can't be read or appended to.
     """
     with noted_interrupts() as interrupts:
@@ -93,6 +96,7 @@ def take_turns(
                     child=child,
                     on_output=on_output,
                     interrupts=interrupts,
+                    sharing=sharing,
                 )
             except (RunClaimedError, RunExistsError):
                 taken.n_elsewhere += 1

@@ -69,6 +69,13 @@ def cache_dir() -> Path:
     return (_chosen("XDG_CACHE_HOME", follows_links=False) or expanded("~/.cache")) / "epochcast"
 
 
+def locks_dir() -> Path:
+    """Where the locks of devices are, for all homes: $EPOCHCAST_LOCK_DIR, else `devices` in the user's cache folder."""
+    if (chosen := _chosen("EPOCHCAST_LOCK_DIR", follows_links=False)) is not None:
+        return chosen
+    return (_chosen("XDG_CACHE_HOME", follows_links=False) or expanded("~/.cache")) / "epochcast" / "devices"
+
+
 def runs_csv() -> Path:
     return home() / "results" / "runs.csv"
 

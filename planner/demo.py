@@ -16,9 +16,10 @@ from aggregate.agg_source import write_agg
 from aggregate.figures import draw_figures
 from aggregate.migrate import migrate
 from aggregate.runs_agg import Aggregation, report_lines
+from collect.device_lock import WAITING, Sharing
 from collect.grid import grid_runs
 from collect.grid_loop import GridResult, run_grid
-from collect.run_one import output_printer
+from collect.run_one import add_sharing_flags, output_printer, sharing_of
 from epochcast.cli import clock, make_parser, percent, print_home, run_command, significant, table_text
 from epochcast.files import write_json_atomically
 from epochcast.guard import EXIT_FAILED, EXIT_INTERRUPTED
@@ -63,7 +64,7 @@ def start_over(folder: Path) -> Path | None:
     return aside
 
 
-def measure(folder: Path, device: str = "auto") -> GridResult:
+def measure(folder: Path, device: str = "auto", sharing: Sharing = WAITING) -> GridResult:
     """Measure what of the grid is not measured yet.
 
     Raises:
@@ -78,6 +79,7 @@ def measure(folder: Path, device: str = "auto") -> GridResult:
         runs=runs,
         log_dir=folder / "logs",
         timeout_sec=TIMEOUT_SEC,
+        sharing=sharing,
         say=lambda line: print(line, flush=True),
         on_output=output_printer(),
     )
@@ -173,6 +175,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = make_parser("epochcast demo", (__doc__ or "").partition("\n")[0], "make run FRESH=1")
     parser.add_argument("--fresh", action="store_true", help="start over; what was measured before is moved aside")
     parser.add_argument("--device", default="auto", help="auto, cpu, gpu, gpu:N or a GPU's UUID")
+    add_sharing_flags(parser)
     arguments = parser.parse_args(argv)
 
     def work() -> int:
@@ -180,7 +183,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         folder = demo_dir()
         if arguments.fresh and (aside := start_over(folder)) is not None:
             print(f"moved the earlier results to {aside}", flush=True)
-        result = measure(folder, arguments.device)
+        result = measure(folder, arguments.device, sharing_of(arguments))
         if result.was_interrupted:
             return EXIT_INTERRUPTED
         print("\n".join(learn_and_plan(folder)), flush=True)

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from collect.child import CHILD
+from collect.device_lock import WAITING, Sharing
 from collect.grid import PlannedRun
-from collect.run_one import output_printer
+from collect.run_one import add_sharing_flags, output_printer, sharing_of
 from collect.turns import Taken, Turn, make_ready, outcome_text, take_turns
 from epochcast.cli import (
     add_json_flag,
@@ -129,6 +130,7 @@ def carry_out(
     log_dir: Path,
     replans: bool = False,
     is_hard: bool = False,
+    sharing: Sharing = WAITING,
     child: Sequence[str] = CHILD,
     say: Say = lambda line: None,
     on_output: Callable[[bytes], None] = lambda data: None,
@@ -138,8 +140,10 @@ def carry_out(
     Args:
         replans: choose the rest again after every run.
         is_hard: end a run that is still going when the budget is used up.
+        sharing: what to do while another run is on the device; the time that is waited is used of the budget.
 
     Raises:
+        DeviceBusyError: if another run was on the device for all of the wait.
         RunRefusedError: if a run can't be measured here as asked.
         ValueError: if another process carries the plan out, or a file is not what it should be.
         OSError: if the ledger or a table can't be written.
@@ -154,7 +158,14 @@ def carry_out(
             with ledger.kept_alive():
                 say(_opening_line(course, ledger))
                 take_turns(
-                    turns, taken, runs=runs, log_dir=log_dir, grid_id=plan.plan_id, child=child, on_output=on_output
+                    turns,
+                    taken,
+                    runs=runs,
+                    log_dir=log_dir,
+                    grid_id=plan.plan_id,
+                    child=child,
+                    on_output=on_output,
+                    sharing=replace(sharing, say=say),
                 )
         finally:
             with contextlib.suppress(OSError):  # how it ended is to be told, not that its ledger is full too
@@ -290,6 +301,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     path_flag(parser, "--runs", runs_csv, "table to append to")
     path_flag(parser, "--log_dir", logs_dir, "folder for the log and JSON of each run")
+    add_sharing_flags(parser)
     add_json_flag(parser)
     arguments = parser.parse_args(argv)
 
@@ -313,6 +325,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             log_dir=arguments.log_dir,
             replans=arguments.replan,
             is_hard=arguments.hard,
+            sharing=sharing_of(arguments),
             say=lambda line: print(line, file=sys.stderr if arguments.json else sys.stdout, flush=True),
             on_output=output_printer(),
         )
