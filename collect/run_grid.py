@@ -24,12 +24,12 @@ from collections.abc import Callable, Sequence
 from collect.config_lists import MAX_CONFIGURATIONS, read_specs
 from collect.grid import grid_runs
 from collect.grid_loop import run_grid
+from collect.memory_guard import add_memory_flags
 from collect.run_one import DEFAULT, HELP, add_data_flags, make_spec, output_printer, sharing_of
 from epochcast.cli import (
     duration_sec,
     int_list,
     make_parser,
-    memory_size,
     path_of,
     positive_sec,
     print_home,
@@ -100,13 +100,7 @@ def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[RunSpec
     parser.add_argument(
         "--stop_after", type=duration_sec, metavar="TIME", help="begin no run after this time, e.g. 25m or 2h30m"
     )
-    parser.add_argument(
-        "--device_memory",
-        type=memory_size,
-        metavar="SIZE",
-        help="what will not fit into this by the estimate is left out, e.g. 80GB; default: as the box or the rows tell",
-    )
-    parser.add_argument("--ignore_memory", action="store_true", help="leave nothing out for want of memory")
+    add_memory_flags(parser, "left out")
     parser.add_argument("--retry", action="store_true", help="measure crashed runs once more too, e.g. after a repair")
     parser.add_argument("--dry_run", action="store_true", help="say what would be measured and how long it takes")
     arguments = parser.parse_args(argv)

@@ -20,10 +20,10 @@ import math
 import re
 from collections.abc import Callable, Container, Sequence
 from dataclasses import fields, replace
-from pathlib import Path
 
 from collect.device_lock import WAIT_SEC, Sharing
 from collect.kept import RUN_ID
+from collect.memory_guard import add_memory_flags, check_fits
 from collect.runner import new_run_id, run
 from epochcast.cli import (
     duration_sec,
@@ -172,6 +172,7 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, RunSpec]:
         action="store_true",
         help="measure once more with the images on the device, and say how long the device waits for input and host",
     )
+    add_memory_flags(parser, "refused")
     arguments = parser.parse_args(argv)
     try:
         spec = make_spec(vars(arguments))
@@ -200,8 +201,7 @@ def run_id_of(text: str) -> str:
     return text
 
 
-def _rows_of(runs: Path, run_ids: Container[str]) -> dict[str, RunRecord]:
-    rows = read_table_if_any(runs, RunRecord)
+def _rows_of(rows: Sequence[RunRecord], run_ids: Container[str]) -> dict[str, RunRecord]:
     return {row.run_id: row for row in rows if row.run_id is not None and row.run_id in run_ids}
 
 
@@ -252,8 +252,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         wanted = {run_id: spec}
         if arguments.split_input:
             wanted[f"{run_id}-device"] = replace(spec, pipeline="device", steps_per_execution=1)
+        rows = read_table_if_any(arguments.runs, RunRecord)
+        if not arguments.ignore_memory:
+            for line in dict.fromkeys(check_fits(each, rows, arguments.device_memory) for each in wanted.values()):
+                if line is not None:
+                    print(line, flush=True)
         # so that half of a pair that was interrupted is not measured again
-        before = _rows_of(arguments.runs, wanted) if arguments.split_input else {}
+        before = _rows_of(rows, wanted) if arguments.split_input else {}
         records = []
         for one_id, one_spec in wanted.items():
             if one_id in before:
