@@ -114,14 +114,17 @@ def take_turns(
 
 
 def outcome_text(outcome: RunRecord | FailureRecord) -> str:
-    """How a run ended, in a line."""
+    """Return in a line how a run ended; the time is its steady time per epoch, as in every table of ours."""
     name = f"({outcome.depth},{outcome.base_filters},{outcome.batch_size})"
     if isinstance(outcome, FailureRecord):
         return f"{outcome.status.upper()} {name}: {outcome.message[:120]}"
     flags = f" [{', '.join(outcome.flags)}]" if outcome.flags else ""
     assert outcome.steady_time_sec is not None and outcome.wall_sec is not None and outcome.train_n is not None
+    extrapolated = (
+        "" if outcome.window_steps is None else f" (extrapolated from windows of {outcome.window_steps} steps)"
+    )
     return (
-        f"{name}: {significant(outcome.steady_time_sec)} s/epoch, "
+        f"{name}: steady {significant(outcome.steady_time_sec)} s/epoch{extrapolated}, "
         f"{significant(outcome.train_n / outcome.steady_time_sec)} images/s, "
         f"{significant(outcome.wall_sec)} s in all{flags}"
     )
