@@ -38,7 +38,7 @@ from epochcast.cli import (
     seed_int,
 )
 from epochcast.guard import EXIT_FAILED, EXIT_INTERRUPTED
-from epochcast.paths import excluded_csv
+from epochcast.paths import command_text, excluded_csv
 from epochcast.schema import SPEC_CHOICES, Exclusion, RunSpec
 from epochcast.tables import read_table_if_any
 
@@ -71,7 +71,7 @@ def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[RunSpec
     parser = make_parser(
         "epochcast grid",
         __doc__ or "",
-        "python collect/run_grid.py --depth 2:3 --base_filters 16,32 --batch_size 64:512:x2 --repeats 2",
+        f"{command_text('grid')} --depth 2:3 --base_filters 16,32 --batch_size 64:512:x2 --repeats 2",
     )
     for name in LIST_FLAGS:
         default = [getattr(DEFAULT, name)]

@@ -40,7 +40,7 @@ from epochcast.cli import (
     seed_int,
 )
 from epochcast.guard import EXIT_FAILED, EXIT_INTERRUPTED, say
-from epochcast.paths import expanded, logs_dir, runs_csv
+from epochcast.paths import command_text, expanded, logs_dir, runs_csv
 from epochcast.schema import SPEC_CHOICES, FailureRecord, RunRecord, RunSpec
 from epochcast.tables import read_table_if_any
 from epochcast.text_sinks import terminal_text, without_colours
@@ -150,7 +150,7 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, RunSpec]:
     parser = make_parser(
         "epochcast run",
         __doc__ or "",
-        "python collect/run_one.py --depth 3 --base_filters 32 --batch_size 512 --epochs 4",
+        f"{command_text('run')} --depth 3 --base_filters 32 --batch_size 512 --epochs 4",
     )
     parser.add_argument(
         "--depth", type=positive_int, default=DEFAULT.depth, help="blocks of two convolutions and a pool"
