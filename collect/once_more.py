@@ -7,46 +7,18 @@ processor, nor where nearly all runs of the grid bear the same flag: that is how
 from __future__ import annotations
 
 import math
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from collect.grid import PlannedRun
+from collect.host_now import HostNow
 from epochcast.assumptions import device_kind_of
-from epochcast.environment import cpu_count
-from epochcast.host import cpu_quota_cores
-from epochcast.host_load import host_cpu_times, is_busy_host, other_cores
 from epochcast.schema import FLAGS, UNCLEAN_FLAGS, RunRecord
 
 AGAIN = "-again"  # ends the name of a run that is measured once more because the first was flagged
 AGAIN_FLAGS = frozenset(FLAGS) - {"short", "diverged"}  # those two would come out the same
 MOST_SHARE = 0.5  # of the runs of a grid that are measured once more
 COMMON_SHARE, COMMON_RUNS = 0.75, 3  # a flag that so many of at least so many runs bear is no accident of one
-LOOK_SEC = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class HostNow:
-    """The cores that other programs keep busy at this moment, of those that a run may use; None: unknown."""
-
-    others: float | None
-    cores: float
-
-    @classmethod
-    def look(cls) -> HostNow:
-        """Look on for a second, in which nothing of ours is measured."""
-        before = host_cpu_times()
-        time.sleep(LOOK_SEC)
-        return cls(other_cores(before, host_cpu_times()), min(cpu_count(), cpu_quota_cores() or math.inf))
-
-    def is_busy(self, device_kind: str) -> bool:
-        return is_busy_host(self.others, self.cores, device_kind)
-
-    def __str__(self) -> str:
-        if self.others is None:
-            return "what other programs use is not known"
-        return f"other programs use {max(0.0, round(self.others, 1)):g} of {round(self.cores, 1):g} cores now"
 
 
 def is_disturbed(record: RunRecord) -> bool:

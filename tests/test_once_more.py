@@ -11,9 +11,10 @@ from made_up_host import others_use
 from rows import run_row
 from test_run_grid import CALM, STALLED, bench  # noqa: F401  # a fixture
 
-from collect import once_more
+from collect import host_now
 from collect.grid import PlannedRun
-from collect.once_more import HostNow, Repeats, most_repeats
+from collect.host_now import HostNow
+from collect.once_more import Repeats, most_repeats
 from epochcast.environment import cpu_count
 from epochcast.schema import Conditions
 
@@ -105,7 +106,7 @@ def test_a_clean_grid_looks_at_no_host_and_says_nothing():
 
 @pytest.fixture(autouse=True)
 def short_looks(monkeypatch):
-    monkeypatch.setattr(once_more, "LOOK_SEC", 0.25)
+    monkeypatch.setattr(host_now, "LOOK_SEC", 0.25)
 
 
 def test_a_grid_on_a_busy_host_ends_when_its_runs_are_done_and_goes_on_when_the_host_is_quiet(bench, monkeypatch):  # noqa: F811
