@@ -50,6 +50,7 @@ def main() -> int:
     parser.add_argument("--out", type=path_of, help="JSON file for the figures")
     arguments = parser.parse_args()
     home = arguments.home or Path(tempfile.mkdtemp(prefix="epochcast-walks-"))
+    home.mkdir(parents=True, exist_ok=True)
     print(f"{box_device_name()}, {cpu_count()} cores; load average {load_average()}; files under {home}", flush=True)
     lines, figures = [], []
     for walk in arguments.walk or WALKS:
