@@ -247,8 +247,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             say(f"error: {n} runs done in the time promised, {MIN_ROWS} are needed: `make run` goes on from here")
             return EXIT_FAILED
         print("\n".join(learn_and_plan(folder)), flush=True)
-        if result.failures:
-            print(f"{len(result.failures)} runs failed: see {failures_csv(folder / 'runs.csv')}", flush=True)
+        # what was ended for want of time is begun anew by a second call
+        failed = [each for each in result.failures if not (result.is_out_of_time and each.status == "timeout")]
+        if failed:
+            print(f"{len(failed)} runs failed: see {failures_csv(folder / 'runs.csv')}", flush=True)
             return EXIT_FAILED
         return 0
 
