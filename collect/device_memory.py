@@ -37,7 +37,7 @@ def sort_by_fit(waiting: Sequence[PlannedRun], rows: Sequence[RunRecord], given_
         doubtful: list[PlannedRun] = []
         for shared in dict.fromkeys(_without_config(item.spec) for item in own):
             alike = [item for item in own if _without_config(item.spec) == shared]
-            model = MemoryModel.of(_conditions_of(shared, name, rows), rows)
+            model = memory_model(shared, name, rows)
             too, maybe = map(set, model.sort_by_fit([item.spec.config for item in alike], total, given_bytes is None))
             too_large += [item for item in alike if item.spec.config in too]
             doubtful += [item for item in alike if item.spec.config in maybe]
@@ -59,6 +59,11 @@ def device_memory_bytes(device: str, rows: Sequence[RunRecord] = ()) -> int | No
     box = device_of(device)
     told = [r.device_memory_bytes for r in rows if r.device_memory_bytes and is_same_device(r.device_name, box.name)]
     return box.memory_bytes or (told[-1] if told else None)
+
+
+def memory_model(spec: RunSpec, device_name: str, rows: Sequence[RunRecord]) -> MemoryModel:
+    """The estimates for runs that are alike but for their configuration, scaled by the rows of such runs."""
+    return MemoryModel.of(_conditions_of(_without_config(spec), device_name, rows), rows)
 
 
 def _without_config(spec: RunSpec) -> RunSpec:

@@ -1,10 +1,13 @@
-"""How long a grid will take, roughly: assumed rates, corrected by the runs that this box has finished."""
+"""Estimate how long runs will take: the one clock of `grid`, `next_runs` and the demonstration.
+
+Assumed rates give the shape, the runs that this box has finished the scale.
+"""
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from epochcast.assumptions import assumption
 from epochcast.environment import cpu_count
@@ -27,9 +30,10 @@ def least_epochs(spec: RunSpec, epoch_sec: float) -> int:
 class WallEstimate:
     """Wall seconds of a run before it is done: assumed rates give the shape, finished runs of this box the scale."""
 
-    def __init__(self, finished: Iterable[RunRecord], devices: Iterable[str] = ("auto",)) -> None:
+    def __init__(self, finished: Iterable[RunRecord], devices: Collection[str] = ("auto",)) -> None:
         self._finished = [row for row in finished if row.wall_sec is not None]
         self._by_device: dict[str, list[float]] = {}  # by its name: seconds of its runs over the assumed ones
+        self._kinds = list(dict.fromkeys(device_of(device).kind.upper() for device in sorted(devices)))
         for device in devices:
             self._ratios(device_of(device))
 
@@ -37,6 +41,13 @@ class WallEstimate:
     def n_runs(self) -> int:
         """Finished runs that the scale is taken from; 0 means that the estimate rests on assumptions alone."""
         return sum(map(len, self._by_device.values()))
+
+    @property
+    def basis(self) -> str:
+        """What the estimate rests on, in words."""
+        if n := self.n_runs:
+            return f"by {n} finished run{'s' if n > 1 else ''} of this box"
+        return f"rough: assumed for a {' and a '.join(self._kinds)}, no run of this box is finished yet"
 
     def add(self, spec: RunSpec, wall_sec: float) -> None:
         """Learn from one more finished run."""

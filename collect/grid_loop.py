@@ -6,25 +6,22 @@ import math
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence, Set
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from collect.child import CHILD
+from collect.device_lock import WAITING, Sharing
 from collect.device_memory import sort_by_fit
 from collect.estimate import WallEstimate
 from collect.grid import PlannedRun, grid_name, names_of_run
+from collect.once_more import AGAIN, Repeats, again
 from collect.turns import Taken, Turn, make_ready, outcome_text, take_turns
-from epochcast.cli import (
-    clock,
-)
+from epochcast.cli import clock
 from epochcast.paths import failures_csv
 from epochcast.schema import FLAGS, REPEATED_STATUSES, FailureRecord, RunRecord
 from epochcast.tables import read_table_if_any
-
-AGAIN = "-again"  # ends the name of a run that is measured once more because the first was flagged
-AGAIN_FLAGS = frozenset(FLAGS) - {"short", "diverged"}  # those two would come out the same
 
 
 @dataclass(slots=True)
@@ -33,59 +30,82 @@ class GridResult(Taken):
 
     n_done_before: int = 0
     n_failed_before: int = 0
+    n_once_more: int = 0  # runs that were begun once more, as something had disturbed them
+    is_out_of_time: bool = False  # runs are left that were not begun for want of time
     too_large: list[PlannedRun] = field(default_factory=list)  # left out: they will not fit into the device's memory
 
 
-class _Shuffled:
-    """The runs left to do, in random order, with the time that is left."""
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When a grid stops, in seconds from its start: it begins no run after one time, and none goes on after another."""
+
+    run_sec: float | None = None  # a run that takes longer is ended
+    begin_sec: float = math.inf
+    end_sec: float = math.inf  # nor is one begun that is not expected to be done by then
+
+
+class _GridTurns:
+    """The runs left to do, in random order, then those measured once more, with the time that is left."""
 
     def __init__(
         self,
         waiting: Sequence[PlannedRun],
+        repeats: Repeats | None,
         estimate: WallEstimate,
-        timeout_sec: float | None,
-        repeats_flagged: bool,
-        stop_at: float,
+        limits: Limits,
+        result: GridResult,
         say: Callable[[str], None],
     ) -> None:
-        self._waiting, self._estimate, self._timeout_sec, self._say = list(waiting), estimate, timeout_sec, say
-        self._repeats_flagged, self._stop_at = repeats_flagged, stop_at
+        self._waiting, self._repeats, self._estimate, self._limits = waiting, repeats, estimate, limits
+        self._result, self._say = result, say
+        self._start = time.monotonic()
         self._number = 0
 
     def next_turn(self) -> Turn | None:
-        if self._number == len(self._waiting) or time.monotonic() >= self._stop_at:
+        if self._is_over(self._waiting[self._number] if self._number < len(self._waiting) else None):
             return None
-        self._number += 1
-        return Turn(self._waiting[self._number - 1], self._timeout_sec)
+        if self._number < len(self._waiting):
+            self._number += 1
+            return self._turn(self._waiting[self._number - 1])
+        if self._repeats is None or (planned := self._repeats.next()) is None:
+            return None
+        self._result.n_once_more += 1
+        return self._turn(planned)
+
+    def _is_over(self, planned: PlannedRun | None) -> bool:
+        """Whether no further run is begun for want of time."""
+        used_sec = time.monotonic() - self._start
+        if planned is None and self._repeats is not None:
+            planned = next(iter(self._repeats.left), None)
+        needed_sec = 0.0 if planned is None else self._estimate.expected_sec(planned.spec)
+        is_over = used_sec >= self._limits.begin_sec or used_sec + needed_sec >= self._limits.end_sec
+        if is_over:
+            self._result.is_out_of_time = self._number < len(self._waiting)
+            if self._repeats is not None:
+                self._repeats.stop("the time is up")
+        return is_over
+
+    def _turn(self, planned: PlannedRun) -> Turn:
+        left_sec = self._limits.end_sec - (time.monotonic() - self._start)
+        timeout_sec = min(self._limits.run_sec or math.inf, left_sec)
+        return Turn(planned, None if math.isinf(timeout_sec) else timeout_sec)
 
     def ended(self, planned: PlannedRun, outcome: RunRecord | FailureRecord) -> None:
         if isinstance(outcome, RunRecord):
             self._estimate.add(planned.spec, outcome.wall_sec or 0.0)
-            if self._repeats_flagged and is_measured_again(planned.run_id, outcome):
-                self._waiting.append(again(planned))
-        left_sec = sum(self._estimate.expected_sec(later.spec) for later in self._waiting[self._number :])
-        self._say(f"{self._place()} {outcome_text(outcome)}; {clock(left_sec)} left")
+            if self._repeats is not None and not planned.run_id.endswith(AGAIN):
+                self._repeats.saw(planned, outcome)
+        later = [*self._waiting[self._number :], *(() if self._repeats is None else self._repeats.left)]
+        left_sec = sum(self._estimate.expected_sec(each.spec) for each in later)
+        self._say(f"{self._place(planned)} {outcome_text(outcome)}; {clock(left_sec)} left")
 
     def left_to_another(self, planned: PlannedRun) -> None:
-        self._say(f"{self._place()} {planned.spec.config} is measured by another process: left to it")
+        self._say(f"{self._place(planned)} {planned.spec.config} is measured by another process: left to it")
 
-    @property
-    def n_runs(self) -> int:
-        """Runs to do, those among them that a flag of an earlier one made necessary."""
-        return len(self._waiting)
-
-    def _place(self) -> str:
+    def _place(self, planned: PlannedRun) -> str:
+        if self._repeats is not None and planned.run_id.endswith(AGAIN):
+            return self._repeats.place
         return f"[{self._number}/{len(self._waiting)}]"
-
-
-def is_measured_again(run_id: str, record: RunRecord) -> bool:
-    """Whether something disturbed a run that may not come again, and it is not such a second run itself."""
-    return not run_id.endswith(AGAIN) and not AGAIN_FLAGS.isdisjoint(record.flags)
-
-
-def again(planned: PlannedRun) -> PlannedRun:
-    """The same run under the name that tells that it is the second."""
-    return PlannedRun(planned.spec, planned.run_id + AGAIN)
 
 
 def run_grid(
@@ -97,22 +117,28 @@ def run_grid(
     timeout_sec: float | None = None,
     idle_sec: float = 0.0,
     repeats_flagged: bool = False,
+    forces_again: bool = False,
     stop_after_sec: float | None = None,
+    end_after_sec: float | None = None,
     device_memory_bytes: int | None = None,
     ignores_memory: bool = False,
     is_dry: bool = False,
     retries_crashed: bool = False,
+    sharing: Sharing = WAITING,
     child: Sequence[str] = CHILD,
     say: Callable[[str], None] = lambda line: None,
     on_output: Callable[[bytes], None] = lambda data: None,
 ) -> GridResult:
-    """Measure what is not measured yet, and with `repeats_flagged` what was disturbed once more.
+    """Measure what is not measured yet, and with `repeats_flagged` disturbed runs once more where that may help.
 
-    After `stop_after_sec` no further run is begun. What will not fit into the device's memory (the given one, else as
-    the box or the rows tell) is left out, unless `ignores_memory`. `say` gets the lines a person should see.
+    With `forces_again` every disturbed run is measured once more. After `stop_after_sec` no further run is begun; after
+    `end_after_sec` none goes on, nor is one begun that is not expected to be done by then. What will not fit into the
+    device's memory (the given one, else as the box or the rows tell) is left out, unless `ignores_memory`. `say` gets
+    the lines a person should see.
 
     Raises:
         RunRefusedError: if a run can't be measured here as asked; the others would be refused as well.
+        DeviceBusyError: if another run was on the device for all of the wait.
         ValueError, OSError: if a table can't be read or appended to.
     """
     grid_id = grid_name(planned)
@@ -121,27 +147,29 @@ def run_grid(
     rows = read_table_if_any(runs, RunRecord)
     result = GridResult()
     repeated = {*REPEATED_STATUSES, "crash"} if retries_crashed else set(REPEATED_STATUSES)
-    flagged = {row.run_id for row in rows if row.run_id is not None and is_measured_again(row.run_id, row)}
-    wanted = list(planned)
-    if repeats_flagged:
-        wanted += [again(item) for item in planned if not flagged.isdisjoint(names_of_run(item))]
-    waiting = _left_to_do(wanted, rows, failures_csv(runs), repeated, result)
+    last_status = {f.run_id: f.status for f in read_table_if_any(failures_csv(runs), FailureRecord)}
+    ended = {row.run_id for row in rows} | {run_id for run_id, status in last_status.items() if status not in repeated}
+    waiting = _left_to_do(planned, rows, ended, result)
+    repeats = _repeats_of(planned, rows, ended, forces_again, say) if repeats_flagged or forces_again else None
     memory_lines: list[str] = []
     if not ignores_memory:
         fitting = sort_by_fit(waiting, rows, device_memory_bytes)
         waiting, result.too_large, memory_lines = fitting.kept, fitting.too_large, fitting.lines
     random.Random(order_seed).shuffle(waiting)
     estimate = WallEstimate(rows, {item.spec.device for item in planned})
-    say(_opening_line(grid_id, wanted, waiting, estimate, result))
+    say(_opening_line(grid_id, planned, waiting, repeats, estimate, result))
     for line in memory_lines:
         say(line)
     if is_dry:
         return result
     start = time.monotonic()
-    stop_at = math.inf if stop_after_sec is None else start + stop_after_sec
-    shuffled = _Shuffled(waiting, estimate, timeout_sec, repeats_flagged, stop_at, say)
+    limits = Limits(
+        timeout_sec,
+        math.inf if stop_after_sec is None else stop_after_sec,
+        math.inf if end_after_sec is None else end_after_sec,
+    )
     take_turns(
-        shuffled,
+        _GridTurns(waiting, repeats, estimate, limits, result, say),
         result,
         runs=runs,
         log_dir=log_dir,
@@ -149,37 +177,54 @@ def run_grid(
         idle_sec=idle_sec,
         child=child,
         on_output=on_output,
+        sharing=replace(sharing, say=say),
     )
-    say(_closing_line(result, shuffled.n_runs, time.monotonic() - start, runs))
+    if repeats is not None and (passed_over := repeats.closing_line()) is not None:
+        say(passed_over)
+    say(_closing_line(result, len(waiting), time.monotonic() - start, runs))
     return result
 
 
 def _left_to_do(
-    planned: Sequence[PlannedRun],
-    rows: Sequence[RunRecord],
-    failures: Path,
-    repeated: set[str],
-    result: GridResult,
+    planned: Sequence[PlannedRun], rows: Sequence[RunRecord], ended: Set[str | None], result: GridResult
 ) -> list[PlannedRun]:
     """The runs without a row, less those that last ended in a way that is not repeated; counts them in `result`."""
     finished = {row.run_id for row in rows}
-    last_status = {f.run_id: f.status for f in read_table_if_any(failures, FailureRecord)}
     waiting = []
     for item in planned:
         names = names_of_run(item)  # also those of a driver that called the board otherwise
         if not finished.isdisjoint(names):
             result.n_done_before += 1
-        elif any(last_status[name] not in repeated for name in names & last_status.keys()):
+        elif not ended.isdisjoint(names):
             result.n_failed_before += 1
         else:
             waiting.append(item)
     return waiting
 
 
+def _repeats_of(
+    planned: Sequence[PlannedRun],
+    rows: Sequence[RunRecord],
+    ended: Set[str | None],
+    forced: bool,
+    say: Callable[[str], None],
+) -> Repeats:
+    """What may be measured once more, as far as the rows of earlier calls say."""
+    by_id = {row.run_id: row for row in rows}
+    n_before = sum(not by_id.keys().isdisjoint(names_of_run(again(item))) for item in planned)
+    found = Repeats(len(planned), n_before, forced, say)
+    for item in planned:
+        if own := names_of_run(item) & by_id.keys():
+            was_repeated = not ended.isdisjoint(names_of_run(again(item)))
+            found.saw(item, by_id[min(own)], was_repeated)
+    return found
+
+
 def _opening_line(
     grid_id: str,
     planned: Sequence[PlannedRun],
     waiting: Sequence[PlannedRun],
+    repeats: Repeats | None,
     estimate: WallEstimate,
     result: GridResult,
 ) -> str:
@@ -194,15 +239,29 @@ def _opening_line(
         f" ({', '.join(left_out)})" if left_out else ""
     )
     if not waiting:
-        return f"{line}, nothing left to measure"
+        n_flagged = 0 if repeats is None else repeats.n_disturbed
+        return f"{line}, nothing left to measure" + (
+            f" but {n_flagged} flagged, once more where that may help" if n_flagged else ""
+        )
     expected_sec = sum(estimate.expected_sec(item.spec) for item in waiting)
+    most_sec = expected_sec
+    if repeats is not None:
+        longest = sorted((estimate.expected_sec(item.spec) for item in planned), reverse=True)
+        most_sec += sum(longest[: repeats.most])
+    more = f" (up to {clock(most_sec)} if runs are disturbed and measured again)" if most_sec > expected_sec else ""
     until = datetime.now().astimezone() + timedelta(seconds=expected_sec)
-    basis = f"scaled by {estimate.n_runs} runs of this box" if estimate.n_runs else "rough: nothing measured here yet"
-    return f"{line}, {len(waiting)} to measure, about {clock(expected_sec)}, until {until:%Y-%m-%d %H:%M} ({basis})"
+    return (
+        f"{line}, {len(waiting)} to measure, about {clock(expected_sec)}{more}, until {until:%Y-%m-%d %H:%M}; "
+        f"{estimate.basis}"
+    )
 
 
 def _closing_line(result: GridResult, n_runs: int, elapsed_sec: float, runs: Path) -> str:
-    parts = [f"{len(result.measured)} of {n_runs} runs measured in {clock(elapsed_sec)}"]
+    once_more = [row for row in result.measured if row.run_id is not None and row.run_id.endswith(AGAIN)]
+    measured = f"{len(result.measured) - len(once_more)} of {n_runs} runs measured"
+    if once_more:
+        measured += f" and {len(once_more)} once more"
+    parts = [f"{measured} in {clock(elapsed_sec)}"]
     parts += [f"{n} {status}" for status, n in Counter(f.status for f in result.failures).items()]
     if result.n_elsewhere:
         parts.append(f"{result.n_elsewhere} left to another process")
@@ -217,4 +276,6 @@ def _closing_line(result: GridResult, n_runs: int, elapsed_sec: float, runs: Pat
         tables += f", failures in {failures_csv(runs).absolute()}"
     if result.was_interrupted:
         parts.append("interrupted: the same command goes on from here")
+    elif result.is_out_of_time:
+        parts.append("the time is up: the same command goes on from here")
     return f"{', '.join(parts)}; {tables}"

@@ -60,7 +60,8 @@ def record_of(
     flags = {
         *(["stalled"] if steady.n_stalled else []),
         *(["unstable"] if steady.is_unstable else []),
-        *(["short"] if known.is_short else []),
+        # whoever asked for a count of epochs has what was asked for; its interval says how well the time is known
+        *(["short"] if known.is_short and spec.epochs is None else []),
         *(["trend"] if known.has_trend else []),
         *(["warmup"] if known.n_slow_first else []),
         *(["diverged"] if report.has_diverged else []),

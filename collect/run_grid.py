@@ -1,8 +1,8 @@
 """Measure a grid of runs, one process per run, in a seeded random order, so that drift does not line up with a flag.
 
 A grid that was stopped goes on where it was: finished runs are not measured again, nor those that ran out of memory or
-crashed; runs that were killed, interrupted or timed out are. A run that something disturbed, as its row's flags tell,
-is measured once more at the end, and both rows stay. Ctrl-C ends it cleanly.
+crashed; runs that were killed, interrupted or timed out are. A run that something disturbed, as its row's flags say,
+is measured once more at the end where what disturbed it may be gone, and both rows stay. Ctrl-C ends it cleanly.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from collections.abc import Callable, Sequence
 from collect.config_lists import MAX_CONFIGURATIONS, read_specs
 from collect.grid import grid_runs
 from collect.grid_loop import run_grid
-from collect.run_one import DEFAULT, HELP, add_data_flags, make_spec, output_printer
+from collect.memory_guard import add_memory_flags
+from collect.run_one import DEFAULT, HELP, add_data_flags, make_spec, output_printer, sharing_of
 from epochcast.cli import (
     duration_sec,
     int_list,
     make_parser,
-    memory_size,
     path_of,
     positive_sec,
     print_home,
@@ -38,7 +38,7 @@ from epochcast.cli import (
     seed_int,
 )
 from epochcast.guard import EXIT_FAILED, EXIT_INTERRUPTED
-from epochcast.paths import excluded_csv
+from epochcast.paths import command_text, excluded_csv
 from epochcast.schema import SPEC_CHOICES, Exclusion, RunSpec
 from epochcast.tables import read_table_if_any
 
@@ -71,7 +71,7 @@ def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[RunSpec
     parser = make_parser(
         "epochcast grid",
         __doc__ or "",
-        "python collect/run_grid.py --depth 2:3 --base_filters 16,32 --batch_size 64:512:x2 --repeats 2",
+        f"{command_text('grid')} --depth 2:3 --base_filters 16,32 --batch_size 64:512:x2 --repeats 2",
     )
     for name in LIST_FLAGS:
         default = [getattr(DEFAULT, name)]
@@ -88,19 +88,19 @@ def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[RunSpec
     parser.add_argument("--repeats", type=repeats_int, default=1, help="runs of each configuration")
     parser.add_argument("--order_seed", type=seed_int, default=0, help="seed of the random order")
     parser.add_argument("--timeout_sec", type=positive_sec, help="a run that takes longer is ended; default: none is")
-    parser.add_argument(
+    flagged = parser.add_mutually_exclusive_group()
+    flagged.add_argument(
         "--keep_flagged", action="store_true", help="do not measure flagged runs once more (both rows would stay)"
+    )
+    flagged.add_argument(
+        "--again",
+        action="store_true",
+        help="measure every flagged run once more; default: at most half of the grid, and only where it may help",
     )
     parser.add_argument(
         "--stop_after", type=duration_sec, metavar="TIME", help="begin no run after this time, e.g. 25m or 2h30m"
     )
-    parser.add_argument(
-        "--device_memory",
-        type=memory_size,
-        metavar="SIZE",
-        help="what will not fit into this by the estimate is left out, e.g. 80GB; default: as the box or the rows tell",
-    )
-    parser.add_argument("--ignore_memory", action="store_true", help="leave nothing out for want of memory")
+    add_memory_flags(parser, "left out")
     parser.add_argument("--retry", action="store_true", help="measure crashed runs once more too, e.g. after a repair")
     parser.add_argument("--dry_run", action="store_true", help="say what would be measured and how long it takes")
     arguments = parser.parse_args(argv)
@@ -148,8 +148,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             device_memory_bytes=arguments.device_memory,
             ignores_memory=arguments.ignore_memory,
             repeats_flagged=not arguments.keep_flagged,
+            forces_again=arguments.again,
             is_dry=arguments.dry_run,
             retries_crashed=arguments.retry,
+            sharing=sharing_of(arguments),
             say=lambda line: print(line, flush=True),
             on_output=output_printer(),
         )

@@ -20,11 +20,13 @@ import math
 import re
 from collections.abc import Callable, Container, Sequence
 from dataclasses import fields, replace
-from pathlib import Path
 
+from collect.device_lock import WAIT_SEC, Sharing
 from collect.kept import RUN_ID
+from collect.memory_guard import add_memory_flags, check_fits
 from collect.runner import new_run_id, run
 from epochcast.cli import (
+    duration_sec,
     make_parser,
     not_negative_sec,
     path_flag,
@@ -38,7 +40,7 @@ from epochcast.cli import (
     seed_int,
 )
 from epochcast.guard import EXIT_FAILED, EXIT_INTERRUPTED, say
-from epochcast.paths import expanded, logs_dir, runs_csv
+from epochcast.paths import command_text, expanded, logs_dir, runs_csv
 from epochcast.schema import SPEC_CHOICES, FailureRecord, RunRecord, RunSpec
 from epochcast.tables import read_table_if_any
 from epochcast.text_sinks import terminal_text, without_colours
@@ -102,6 +104,29 @@ def add_data_flags(parser: argparse.ArgumentParser) -> None:
     )
     path_flag(parser, "--runs", runs_csv, "table to append to")
     path_flag(parser, "--log_dir", logs_dir, "folder for the log and JSON of each run")
+    add_sharing_flags(parser)
+
+
+def add_sharing_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of what to do while another run is on the device, for all commands that measure."""
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument(
+        "--wait",
+        type=duration_sec,
+        metavar="TIME",
+        default=WAIT_SEC,
+        help="wait at most so long for another run on the device, e.g. 90s or 2h (default: 1h)",
+    )
+    either.add_argument(
+        "--share_device",
+        action="store_true",
+        help="measure while another run is on the device; the row is flagged (default: wait for it)",
+    )
+
+
+def sharing_of(arguments: argparse.Namespace) -> Sharing:
+    """What the flags of `add_sharing_flags` ask for."""
+    return Sharing(arguments.wait, arguments.share_device)
 
 
 def steps_per_execution(text: str) -> int | str:
@@ -125,7 +150,7 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, RunSpec]:
     parser = make_parser(
         "epochcast run",
         __doc__ or "",
-        "python collect/run_one.py --depth 3 --base_filters 32 --batch_size 512 --epochs 4",
+        f"{command_text('run')} --depth 3 --base_filters 32 --batch_size 512 --epochs 4",
     )
     parser.add_argument(
         "--depth", type=positive_int, default=DEFAULT.depth, help="blocks of two convolutions and a pool"
@@ -147,6 +172,7 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, RunSpec]:
         action="store_true",
         help="measure once more with the images on the device, and say how long the device waits for input and host",
     )
+    add_memory_flags(parser, "refused")
     arguments = parser.parse_args(argv)
     try:
         spec = make_spec(vars(arguments))
@@ -173,8 +199,7 @@ def run_id_of(text: str) -> str:
     return text
 
 
-def _rows_of(runs: Path, run_ids: Container[str]) -> dict[str, RunRecord]:
-    rows = read_table_if_any(runs, RunRecord)
+def _rows_of(rows: Sequence[RunRecord], run_ids: Container[str]) -> dict[str, RunRecord]:
     return {row.run_id: row for row in rows if row.run_id is not None and row.run_id in run_ids}
 
 
@@ -225,8 +250,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         wanted = {run_id: spec}
         if arguments.split_input:
             wanted[f"{run_id}-device"] = replace(spec, pipeline="device", steps_per_execution=1)
+        rows = read_table_if_any(arguments.runs, RunRecord)
+        if not arguments.ignore_memory:
+            for line in dict.fromkeys(check_fits(each, rows, arguments.device_memory) for each in wanted.values()):
+                if line is not None:
+                    print(line, flush=True)
         # so that half of a pair that was interrupted is not measured again
-        before = _rows_of(arguments.runs, wanted) if arguments.split_input else {}
+        before = _rows_of(rows, wanted) if arguments.split_input else {}
         records = []
         for one_id, one_spec in wanted.items():
             if one_id in before:
@@ -241,6 +271,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 idle_sec=arguments.idle_sec,
                 say=lambda line: print(line, flush=True),
                 on_output=output_printer(),
+                sharing=sharing_of(arguments),
             )
             if isinstance(result, FailureRecord):
                 say(f"error: the run ended as {result.status}: {result.message}")

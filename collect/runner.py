@@ -15,12 +15,13 @@ import os
 import secrets
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
 from collect.child import CHILD, ChildReport, noted_interrupts, run_child
+from collect.device_lock import WAITING, Place, Sharing, place_on_device
 from collect.kept import (
     FAILED,
     LOGGED,
@@ -36,8 +37,10 @@ from collect.outcome import failure_of, record_of
 from collect.reserved import RunClaimedError, Space, claimed_run, reserved_space
 from collect.run_lines import epoch_line, is_shown, result_lines, started_line
 from collect.watch import Beside, Watch
+from epochcast.assumptions import device_kind_of
 from epochcast.files import make_folder
 from epochcast.gpu_driver import device_of
+from epochcast.guard import EXIT_INTERRUPTED
 from epochcast.locks import try_lock
 from epochcast.paths import failures_csv
 from epochcast.schema import (
@@ -112,6 +115,7 @@ def run(
     say: Callable[[str], None] = lambda line: None,
     on_output: Callable[[bytes], None] = lambda data: None,
     interrupts: Sequence[int] | None = None,
+    sharing: Sharing = WAITING,
 ) -> RunRecord | FailureRecord:
     """Measure one spec in a process of its own, append its row and return it.
 
@@ -119,9 +123,10 @@ def run(
     prints; what they raise because their reader left does not end the measurement. `idle_sec` is waited before the
     first epoch where the GPU's power can be read. `child` is the command of the measuring process; it speaks the events
     of `collect.measure`. `interrupts` are the signals that a caller's `noted_interrupts` notes; without them they are
-    noted here.
+    noted here. `sharing` says what to do while another run is on the device.
 
     Raises:
+        DeviceBusyError: if another run is on the device for all of the wait; nothing was measured.
         RunRefusedError: if the run can't be measured here as asked; no row is written.
         RunClaimedError: if another process is measuring this run_id.
         RunExistsError: if the table holds this run_id already.
@@ -153,6 +158,11 @@ def run(
             with contextlib.suppress(Exception):  # nor does a reader of our output that left, or can't show it
                 say(line)
 
+        def tell_of_device(line: str) -> None:
+            tell(line)
+            with contextlib.suppress(Exception):
+                sharing.say(line)
+
         def take_output(data: bytes) -> None:
             with contextlib.suppress(OSError):
                 log.write(data)
@@ -169,22 +179,27 @@ def run(
             except Exception as error:  # what can't be shown, or watched, is measured all the same
                 note(f"WARNING: {type(error).__name__}: {error}")
 
+        # after the claims, which wait for nobody: the one lock that is waited for
+        place = stack.enter_context(place_on_device(spec.device, run_id, sharing, tell_of_device, interrupts))
         watch = stack.enter_context(Watch(spec, log_dir / f"{run_id}.energy.csv"))
-        report = run_child(
-            spec,
-            child,
-            take_event,
-            take_output,
-            timeout_sec,
-            interrupts,
-            idle_sec=idle_sec if watch.tells_power else 0.0,
-            on_start=watch.started,
-        )
+        if place.was_interrupted:
+            report = ChildReport(exit_code=EXIT_INTERRUPTED, was_interrupted=True)  # nothing was started
+        else:
+            report = run_child(
+                spec,
+                child,
+                take_event,
+                take_output,
+                timeout_sec,
+                interrupts,
+                idle_sec=idle_sec if watch.tells_power else 0.0,
+                on_start=watch.started,
+            )
         for odd in report.odd:
             tell(f"WARNING: passed over from the measuring process: {odd}")
         if report.refusal is not None and not report.epoch_times:
             raise RunRefusedError(report.refusal)
-        record, beside, left_out = _outcome(spec, report, run_id, grid_id, watch)
+        record, beside, left_out = _outcome(spec, report, run_id, grid_id, watch, place)
         for problem in left_out:
             tell(f"WARNING: {problem}")
         space.release_row()
@@ -217,7 +232,7 @@ def _kept(
 
 
 def _outcome(
-    spec: RunSpec, report: ChildReport, run_id: str, grid_id: str | None, watch: Watch
+    spec: RunSpec, report: ChildReport, run_id: str, grid_id: str | None, watch: Watch, place: Place
 ) -> tuple[RunRecord | FailureRecord, Beside, list[str]]:
     """What a run comes to: a row, or a failure that holds the epochs timed; and what is not known of it, and why.
 
@@ -231,16 +246,25 @@ def _outcome(
         failure = failure_of(spec, report, run_id, grid_id)
         problems.append(f"the process ended after its last epoch, before its evaluation: {failure.message}")
     try:
-        beside = watch.beside(report)
+        beside = _flagged_as_shared(watch.beside(report), report, place)
         record, left_out = record_of(spec, report, run_id, grid_id, beside)
         return record, beside, problems + left_out
     except Exception as error:  # whatever a driver said: what was timed is not lost by it
         problems.append(f"what went on beside the run is not known: {type(error).__name__}: {error}")
     try:
-        record, left_out = record_of(spec, report, run_id, grid_id, Beside())
-        return record, Beside(), problems + left_out
+        beside = _flagged_as_shared(Beside(), report, place)
+        record, left_out = record_of(spec, report, run_id, grid_id, beside)
+        return record, beside, problems + left_out
     except Exception as error:
         return failure_of(spec, report, run_id, grid_id, problem=str(error)), Beside(), problems
+
+
+def _flagged_as_shared(beside: Beside, report: ChildReport, place: Place) -> Beside:
+    """The same with the flag of a run that another one was on the device with."""
+    if not place.is_shared:
+        return beside
+    is_on_cpu = device_kind_of(report.started.get("device_name")) == "cpu"
+    return replace(beside, flags=beside.flags | {"busy_host" if is_on_cpu else "shared_gpu"})
 
 
 def _check_is_new(run_id: str, runs: Path, log_dir: Path) -> None:

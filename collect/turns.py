@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from collect.child import CHILD, noted_interrupts
+from collect.device_lock import WAITING, Sharing
 from collect.grid import PlannedRun
 from collect.recover import recover
 from collect.reserved import RunClaimedError
@@ -72,11 +73,13 @@ def take_turns(
     idle_sec: float = 0.0,
     child: Sequence[str] = CHILD,
     on_output: Callable[[bytes], None] = lambda data: None,
+    sharing: Sharing = WAITING,
 ) -> None:
     """Measure run after run, each in a process of its own, until none is left or somebody interrupts; tell in `taken`.
 
     Raises:
         RunRefusedError: if a run can't be measured here as asked; the others would be refused as well.
+        DeviceBusyError: if another run was on the device for all of the wait.
         ValueError, OSError: if a table can't be read or appended to.
     """
     with noted_interrupts() as interrupts:
@@ -93,6 +96,7 @@ def take_turns(
                     child=child,
                     on_output=on_output,
                     interrupts=interrupts,
+                    sharing=sharing,
                 )
             except (RunClaimedError, RunExistsError):
                 taken.n_elsewhere += 1
@@ -110,14 +114,17 @@ def take_turns(
 
 
 def outcome_text(outcome: RunRecord | FailureRecord) -> str:
-    """How a run ended, in a line."""
+    """Return in a line how a run ended; the time is its steady time per epoch, as in every table of ours."""
     name = f"({outcome.depth},{outcome.base_filters},{outcome.batch_size})"
     if isinstance(outcome, FailureRecord):
         return f"{outcome.status.upper()} {name}: {outcome.message[:120]}"
     flags = f" [{', '.join(outcome.flags)}]" if outcome.flags else ""
     assert outcome.steady_time_sec is not None and outcome.wall_sec is not None and outcome.train_n is not None
+    extrapolated = (
+        "" if outcome.window_steps is None else f" (extrapolated from windows of {outcome.window_steps} steps)"
+    )
     return (
-        f"{name}: {significant(outcome.steady_time_sec)} s/epoch, "
+        f"{name}: steady {significant(outcome.steady_time_sec)} s/epoch{extrapolated}, "
         f"{significant(outcome.train_n / outcome.steady_time_sec)} images/s, "
         f"{significant(outcome.wall_sec)} s in all{flags}"
     )

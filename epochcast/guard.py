@@ -208,11 +208,7 @@ def sentence_of(error: BaseException) -> str:
         return f"{error.filename} line {error.lineno}: not Python ({error.msg}). Rename, mend or remove this file."
     if isinstance(error, ModuleNotFoundError) and error.name and error.name.partition(".")[0] not in OUR_PACKAGES:
         package = error.name.partition(".")[0]
-        return (
-            f"the package {DISTRIBUTIONS.get(package, package)} is not installed for {sys.executable}. Install it with "
-            f"`{sys.executable} -m pip install {DISTRIBUTIONS.get(package, package)}`, or say `make run` in the "
-            "checkout and use its .venv/bin/python."
-        )
+        return _missing_text(DISTRIBUTIONS.get(package, package))
     if isinstance(error, ImportError):
         return f"an installed package can't be imported: {text or type(error).__name__}. Install it again."
     if isinstance(error, MemoryError):
@@ -236,6 +232,21 @@ def sentence_of(error: BaseException) -> str:
         f"unexpected {type(error).__name__}{_place_of(error)}: {text or 'without a message'}. This is a mistake in "
         "Epochcast: please report it with what EPOCHCAST_DEBUG=1 shows."
     )
+
+
+def _missing_text(distribution: str) -> str:
+    """What to do where a package is not installed: mostly the environment of the checkout is not active."""
+    import shlex
+    from pathlib import Path
+
+    root = Path(__file__).parents[1]
+    activate = root / ".venv" / "bin" / "activate"
+    text = f"the package {distribution} is not installed for {sys.executable}."
+    if not (root / "Makefile").is_file() or Path(sys.prefix) == activate.parents[1]:
+        return f"{text} Install it: {shlex.quote(sys.executable)} -m pip install {distribution}"
+    if activate.is_file():
+        return f"{text} Activate .venv (source {shlex.quote(str(activate))}), or say `make run` in {root}."
+    return f"{text} Say `make run` in {root}, which makes .venv; then: source {shlex.quote(str(activate))}"
 
 
 def _shadow(error: BaseException) -> tuple[str, str] | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shlex
+import sys
 from pathlib import Path
 
 CODE_ROOT = Path(__file__).resolve().parents[1]  # the folder that holds epochcast/ and the stages
@@ -13,10 +15,29 @@ def is_checkout(folder: Path) -> bool:
     return (folder / "pyproject.toml").is_file() and (folder / "collect" / "run_one.py").is_file()
 
 
-def command_text(command: str) -> str:
-    """How a user types `run` or `grid` here: by its path in a checkout, else by its name."""
+def script_of(command: str) -> Path | None:
+    """The script of `run` or `grid` in the checkout that holds this code; None where there is no checkout."""
     script = "run_one.py" if command == "run" else f"run_{command}.py"
-    return f"python collect/{script}" if is_checkout(CODE_ROOT) else f"epochcast {command}"
+    return CODE_ROOT / "collect" / script if is_checkout(CODE_ROOT) else None
+
+
+def command_text(command: str) -> str:
+    """Return how a user types `run` or `grid` in the working directory.
+
+    By the script's path in the root of a checkout; elsewhere by its name if that is installed for this Python, else by
+    the script's whole path.
+    """
+    if (script := script_of(command)) is None:
+        return f"epochcast {command}"
+    try:
+        is_root = Path.cwd() == CODE_ROOT
+    except OSError:  # the working directory was removed
+        is_root = False
+    if is_root:
+        return f"python {script.relative_to(CODE_ROOT)}"
+    if Path(sys.executable).with_name("epochcast").exists():
+        return f"epochcast {command}"
+    return f"python {shlex.quote(str(script))}"
 
 
 def expanded(text: str) -> Path:
@@ -67,6 +88,13 @@ def cache_dir() -> Path:
     if (chosen := _chosen("EPOCHCAST_CACHE_DIR", follows_links=False)) is not None:
         return chosen
     return (_chosen("XDG_CACHE_HOME", follows_links=False) or expanded("~/.cache")) / "epochcast"
+
+
+def locks_dir() -> Path:
+    """Where the locks of devices are, for all homes: $EPOCHCAST_LOCK_DIR, else `devices` in the user's cache folder."""
+    if (chosen := _chosen("EPOCHCAST_LOCK_DIR", follows_links=False)) is not None:
+        return chosen
+    return (_chosen("XDG_CACHE_HOME", follows_links=False) or expanded("~/.cache")) / "epochcast" / "devices"
 
 
 def runs_csv() -> Path:

@@ -38,7 +38,7 @@ FLAGS = {  # name: what a row so flagged tells, in the order that they are writt
     "throttled": "the GPU lowered its clock while it was timed",
     "shared_gpu": "another process was on the GPU",
     "busy_host": "other processes took processor time that the run could have used",
-    "short": "too few timed epochs, or too short a time, to know how good the time is",
+    "short": "stopped by a limit with too few timed epochs, or too short a time, to know how good the time is",
     "trend": "the timed epochs became steadily slower or faster",
     "warmup": "slow epochs after the first: one was not enough to warm up",
     "diverged": "the loss became NaN",

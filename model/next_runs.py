@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from aggregate.agg_table import load_agg_if_any, one_set_of_conditions
-from collect.estimate import least_epochs
+from collect.estimate import WallEstimate, least_epochs
 from collect.grid import CARRIED_CONDITIONS, spec_under
 from epochcast.assumptions import assumption, device_kind_of
 from epochcast.cli import (
@@ -34,8 +34,9 @@ from epochcast.cli import (
 from epochcast.files import write_text_atomically
 from epochcast.gpu_driver import box_device_name
 from epochcast.hardware import is_same_device
-from epochcast.paths import command_text, home
-from epochcast.schema import TRAIN_N, AggRow, Conditions, RunConfig, RunSpec
+from epochcast.paths import command_text, home, runs_csv
+from epochcast.schema import TRAIN_N, AggRow, Conditions, RunConfig, RunRecord, RunSpec
+from epochcast.tables import read_table_if_any
 from model.design import D_OPTIMAL_RUNS, DEFAULT_GRID, guessed_law, next_indices
 from model.fitting import LAW_ALONE
 from model.physics import Array
@@ -47,7 +48,7 @@ MAX_CANDIDATES = 2_000  # their distances are held in memory, pair by pair
 
 @dataclass(frozen=True, slots=True)
 class NextRun:
-    """One configuration to measure, in this order; seconds are a guess made before, good for comparing."""
+    """One configuration to measure, in this order; the seconds are those that `grid` expects of it on this box."""
 
     config: RunConfig
     by: str  # D-optimal | variance reduction
@@ -84,9 +85,17 @@ def measured_costs(rows: Sequence[AggRow], candidates: Sequence[RunConfig], epoc
 
 
 def plan_next(
-    rows: Sequence[AggRow], grid: Sequence[RunConfig], n: int, epochs: int | None, model: Path | None = None
+    rows: Sequence[AggRow],
+    grid: Sequence[RunConfig],
+    n: int,
+    epochs: int | None,
+    model: Path | None = None,
+    estimate: WallEstimate | None = None,
 ) -> tuple[list[NextRun], str]:
-    """The next `n` configurations of the grid, and in words where their expected seconds come from.
+    """The next `n` configurations of the grid, and in words what their gain per second was weighed by.
+
+    That may be another device's model, of which only the ratios count; the seconds expected of each run are those of
+    `estimate`, the clock of this box that `grid` goes by.
 
     Raises:
         ValueError: if every configuration of the grid is measured, or `model` is no sound model.
@@ -115,8 +124,15 @@ def plan_next(
         source = f"{saved.path.name} ({saved.device_name or 'an unknown device'}{other})"
     chosen = next_indices(candidates, measured, n, train_n, lambda taken: seconds)
     by = ["D-optimal" if len(measured) + k < D_OPTIMAL_RUNS else "variance reduction" for k in range(len(chosen))]
-    runs = [NextRun(candidates[i], how, float(seconds[i])) for i, how in zip(chosen, by, strict=True)]
-    return runs, source
+    clock_of_box = estimate or WallEstimate(())
+    specs = _specs([candidates[i] for i in chosen], epochs, rows[0].conditions if rows else Conditions())
+    expected = map(clock_of_box.expected_sec, specs)
+    return [NextRun(spec.config, how, sec) for spec, how, sec in zip(specs, by, expected, strict=True)], source
+
+
+def _specs(configs: Sequence[RunConfig], epochs: int | None, conditions: Conditions) -> list[RunSpec]:
+    """The runs as a grid does them, under the conditions of what is measured already."""
+    return [spec_under(config, epochs, conditions, in_windows=True) for config in configs]
 
 
 def configs_csv(runs: Sequence[NextRun], epochs: int | None, conditions: Conditions) -> str:
@@ -124,7 +140,7 @@ def configs_csv(runs: Sequence[NextRun], epochs: int | None, conditions: Conditi
 
     What those leave open has no column, so that the grid's own flags decide it.
     """
-    specs = [asdict(spec_under(run.config, epochs, conditions, in_windows=True)) for run in runs]
+    specs = list(map(asdict, _specs([run.config for run in runs], epochs, conditions)))
     default = asdict(RunSpec())
     own = [*asdict(RunConfig()), *(name for name in CARRIED_CONDITIONS if getattr(conditions, name) is not None)]
     names = [name for name in default if name in own or any(spec[name] != default[name] for spec in specs)]
@@ -174,14 +190,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             RunConfig(*values)
             for values in itertools.product(arguments.depth, arguments.base_filters, arguments.batch_size)
         ]
-        runs, source = plan_next(rows, grid, arguments.n, arguments.epochs, arguments.model)
+        estimate = WallEstimate(read_table_if_any(runs_csv(), RunRecord))  # as `grid` without --runs does
+        runs, source = plan_next(rows, grid, arguments.n, arguments.epochs, arguments.model, estimate)
         conditions = rows[0].conditions if rows else Conditions()
         write_text_atomically(arguments.out, configs_csv(runs, arguments.epochs, conditions))
         out = arguments.out.absolute()
         total_sec = sum(run.expected_sec for run in runs)
         if arguments.json:
             listed = [{**asdict(r.config), "by": r.by, "expected_sec": r.expected_sec} for r in runs]
-            answer = {"measured": len(rows), "runs": listed, "total_sec": total_sec, "seconds_from": source}
+            answer = {"measured": len(rows), "runs": listed, "total_sec": total_sec}
+            answer |= {"seconds_from": estimate.basis, "ratios_from": source}
             print(json_line({**answer, "out": str(out)}))
             return 0
         print("measured: " + (f"{len(rows)} configurations in {table.path}" if table else "nothing yet"))
@@ -192,7 +210,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(table_text(header, lines))
         if len(runs) < arguments.n:
             print(f"left_in_grid: {len(runs)}, fewer than --n {arguments.n}")
-        print(f"expected: {clock(total_sec)} in all, by {source}")
+        print(f"chosen: most gain per second, weighed by {source}")
+        print(f"expected: {clock(total_sec)} in all; {estimate.basis}")
         print(f"next: {command_text('grid')} --configs {shlex.quote(str(out))}")
         return 0
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import itertools
 import shutil
+import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,18 +18,25 @@ from aggregate.agg_source import write_agg
 from aggregate.figures import draw_figures
 from aggregate.migrate import migrate
 from aggregate.runs_agg import Aggregation, report_lines
-from collect.grid import grid_runs
+from collect.child import CHILD
+from collect.device_lock import WAITING, Sharing
+from collect.estimate import WallEstimate
+from collect.grid import PlannedRun, grid_runs
 from collect.grid_loop import GridResult, run_grid
-from collect.run_one import output_printer
+from collect.host_now import HostNow
+from collect.run_one import add_sharing_flags, output_printer, sharing_of
 from epochcast.cli import clock, make_parser, percent, print_home, run_command, significant, table_text
 from epochcast.files import write_json_atomically
-from epochcast.guard import EXIT_FAILED, EXIT_INTERRUPTED
+from epochcast.gpu_driver import device_of
+from epochcast.guard import EXIT_FAILED, EXIT_INTERRUPTED, say
 from epochcast.paths import demo_dir, failures_csv
-from epochcast.schema import Exclusion, RunConfig, RunSpec
+from epochcast.schema import Exclusion, RunConfig, RunRecord, RunSpec
+from epochcast.tables import read_table_if_any
 from model.answer import predict
 from model.card import half_width_text
 from model.evaluate import evaluate
 from model.evaluation_figures import NAMES
+from model.physics import MIN_ROWS
 from model.predictor import Choice, load_model
 from model.train import train
 from planner.budget import Budget
@@ -42,6 +51,8 @@ NEW_CONFIG = RunConfig(3, 16, 192)  # not in the grid
 PLAN_SEC = 600.0
 PLAN_EPOCHS = 5
 TIMEOUT_SEC = 300.0
+LEARN_SEC = 30.0  # averages, figures, training, checks, plan; two cores
+MOST_TIMES = 2.0  # what is promised at the start
 
 
 def demo_specs(device: str = "auto") -> list[RunSpec]:
@@ -63,24 +74,63 @@ def start_over(folder: Path) -> Path | None:
     return aside
 
 
-def measure(folder: Path, device: str = "auto") -> GridResult:
-    """Measure what of the grid is not measured yet.
+def expected_sec(folder: Path, device: str = "auto") -> tuple[float, HostNow]:
+    """Seconds that the whole demonstration will take, and the host that they were estimated on.
+
+    Assumed rates are of a quiet host: what other programs take now is counted in. Rows that this box has measured tell
+    of it as it is.
+    """
+    rows = read_table_if_any(folder / "runs.csv", RunRecord)
+    measured = {row.run_id for row in rows}
+    estimate, host = WallEstimate(rows, {device}), HostNow.look()
+    slowdown = host.slowdown if device_of(device).kind == "cpu" and estimate.n_runs == 0 else 1.0
+    waiting = [item for item in _planned(device) if item.run_id not in measured]
+    runs_sec = slowdown * sum(estimate.expected_sec(item.spec) for item in waiting)
+    return runs_sec + host.slowdown * LEARN_SEC, host
+
+
+def _planned(device: str) -> list[PlannedRun]:
+    no_exclusions: dict[str, Exclusion] = {}
+    return grid_runs(demo_specs(device), 1, no_exclusions)
+
+
+def measure(
+    folder: Path,
+    device: str = "auto",
+    sharing: Sharing = WAITING,
+    end_after_sec: float | None = None,
+    child: Sequence[str] = CHILD,
+) -> GridResult:
+    """Measure what of the grid is not measured yet; after `end_after_sec` nothing goes on.
 
     Raises:
         ValueError, OSError: if this box can't measure, or the table can't be written.
     """
-    no_exclusions: dict[str, Exclusion] = {}
     runs = folder / "runs.csv"
     if runs.exists():  # perhaps of an earlier version: the rows stay, and the demonstration goes on
         migrate(runs)
     return run_grid(
-        grid_runs(demo_specs(device), 1, no_exclusions),
+        _planned(device),
         runs=runs,
         log_dir=folder / "logs",
         timeout_sec=TIMEOUT_SEC,
+        end_after_sec=end_after_sec,
+        sharing=sharing,
+        child=child,
         say=lambda line: print(line, flush=True),
         on_output=output_printer(),
     )
+
+
+def measure_in_time(folder: Path, device: str, sharing: Sharing, child: Sequence[str] = CHILD) -> GridResult:
+    """Say how long all will take, and measure so that it is done in MOST_TIMES that at most."""
+    start = time.monotonic()
+    about_sec, host = expected_sec(folder, device)
+    most_sec = MOST_TIMES * about_sec
+    print(f"about {clock(about_sec)} in all, at most {clock(most_sec)}; {host}", flush=True)
+    end_after_sec = most_sec - host.slowdown * LEARN_SEC - (time.monotonic() - start)
+    waited = replace(sharing, wait_sec=min(sharing.wait_sec, end_after_sec))
+    return measure(folder, device, waited, end_after_sec, child)
 
 
 def learn_and_plan(folder: Path) -> list[str]:
@@ -108,13 +158,22 @@ def learn_and_plan(folder: Path) -> list[str]:
     plan = answer.plan
     write_json_atomically(folder / "plan.json", answer.to_json())
     files = [folder / "runs.csv", runs_agg, figures[0].parent, model_path, *report_files[:1], folder / "plan.json"]
-    return closing_screen(aggregation, report, prediction, plan, [*files, folder / "logs"])
+    n_flagged = sum(bool(row.flags) for row in read_table_if_any(folder / "runs.csv", RunRecord))
+    return closing_screen(aggregation, report, prediction, plan, [*files, folder / "logs"], n_flagged)
 
 
 def closing_screen(
-    aggregation: Aggregation, report: dict[str, Any], prediction: dict[str, Any], plan: Plan, files: Sequence[Path]
+    aggregation: Aggregation,
+    report: dict[str, Any],
+    prediction: dict[str, Any],
+    plan: Plan,
+    files: Sequence[Path],
+    n_flagged: int = 0,
 ) -> list[str]:
-    """What was measured on what, the model's error, the prediction, the plan, and where every file is."""
+    """What was measured on what, the model's error, the prediction, the plan, and where every file is.
+
+    `n_flagged` counts runs as the grid's last line does: those that bear any flag.
+    """
     rows = aggregation.rows
     conditions = rows[0].conditions
     fastest, slowest = (pick(rows, key=lambda row: row.avg_time_mean) for pick in (min, max))
@@ -126,7 +185,6 @@ def closing_screen(
         answered = f"{model['n_answered']} of {report['n']}"
         errors.append([NAMES[name], "-" if mape["mean"] is None else f"{percent(mape['mean'])}{spread}", answered])
     better = _better_baseline(report)
-    disturbed = len({stall.run_id for stall in aggregation.stalls} | {run.run_id for run in aggregation.unstable})
     new = RunConfig(prediction["depth"], prediction["base_filters"], prediction["batch_size"])
     chosen = sorted(plan.chosen, key=lambda c: c.config)
     worth = "the number of runs" if plan.value == "count" else f"the sum of {plan.value}"
@@ -140,8 +198,8 @@ def closing_screen(
         f"slowest {slowest.config} {significant(slowest.avg_time_mean)} s/epoch",
         *(
             []
-            if not disturbed
-            else [f"            {disturbed} runs were disturbed by other work here: expect larger errors"]
+            if not n_flagged
+            else [f"            {n_flagged} runs flagged, as something disturbed them: expect larger errors"]
         ),
         f"error       mean absolute relative error on unseen configurations, {report['split']}, "
         f"{report['repeats']} repeat{'' if report['repeats'] == 1 else 's'}:",
@@ -173,6 +231,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = make_parser("epochcast demo", (__doc__ or "").partition("\n")[0], "make run FRESH=1")
     parser.add_argument("--fresh", action="store_true", help="start over; what was measured before is moved aside")
     parser.add_argument("--device", default="auto", help="auto, cpu, gpu, gpu:N or a GPU's UUID")
+    add_sharing_flags(parser)
     arguments = parser.parse_args(argv)
 
     def work() -> int:
@@ -180,12 +239,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         folder = demo_dir()
         if arguments.fresh and (aside := start_over(folder)) is not None:
             print(f"moved the earlier results to {aside}", flush=True)
-        result = measure(folder, arguments.device)
+        result = measure_in_time(folder, arguments.device, sharing_of(arguments))
         if result.was_interrupted:
             return EXIT_INTERRUPTED
+        if result.is_out_of_time and (n := len(read_table_if_any(folder / "runs.csv", RunRecord))) < MIN_ROWS:
+            say(f"error: {n} runs done in the time promised, {MIN_ROWS} are needed: `make run` goes on from here")
+            return EXIT_FAILED
         print("\n".join(learn_and_plan(folder)), flush=True)
-        if result.failures:
-            print(f"{len(result.failures)} runs failed: see {failures_csv(folder / 'runs.csv')}", flush=True)
+        # what was ended for want of time is begun anew by a second call
+        failed = [each for each in result.failures if not (result.is_out_of_time and each.status == "timeout")]
+        if failed:
+            print(f"{len(failed)} runs failed: see {failures_csv(folder / 'runs.csv')}", flush=True)
             return EXIT_FAILED
         return 0
 

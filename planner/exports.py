@@ -10,6 +10,7 @@ from dataclasses import fields
 from typing import Any
 
 from epochcast.file_kinds import PLAN_SCRIPT_MARK
+from epochcast.paths import script_of
 from epochcast.schema import RunSpec
 from epochcast.text_sinks import one_line
 from planner.budget import SECONDS, UNITS
@@ -38,11 +39,14 @@ def plan_csv(plan: Mapping[str, Any]) -> str:
 
 
 def plan_sh(plan: Mapping[str, Any]) -> str:
-    """The commands that do the runs one after the other, for a shell in the checkout's root."""
+    """The commands that do the runs one after the other, for a shell in any folder of this box."""
     default, unit = RunSpec(), UNITS[plan["budget_unit"]]
     cost = f"{plan['total_sec']:.0f} s"
     if unit != SECONDS:
         cost += f", {unit.text(plan[f'total_{unit.key}'])}"
+    script = script_of("run")
+    # by the whole path, since the shell may be anywhere; without a checkout the package is importable from anywhere
+    run_text = "-m epochcast run" if script is None else shlex.quote(str(script))
     lines = [
         "#!/bin/sh",
         f"# {one_line(plan['plan_id'])}: {len(plan['chosen'])} runs, about {cost} of {plan['budget']:g} {unit.word}.",
@@ -58,7 +62,7 @@ def plan_sh(plan: Mapping[str, Any]) -> str:
             value = getattr(spec, field.name)
             if f"--{field.name}" not in flags and value is not None and value != getattr(default, field.name):
                 words += [f"--{field.name}", str(value)]
-        lines.append(f'"$PYTHON" collect/run_one.py {shlex.join([*words, "--run_id", run["run_id"]])}')
+        lines.append(f'"$PYTHON" {run_text} {shlex.join([*words, "--run_id", run["run_id"]])}')
     return "\n".join(lines) + "\n"
 
 

@@ -168,7 +168,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--out", type=path_of, metavar="PATH", help="write the plan as JSON: what epochcast run_plan takes"
     )
     out.add_argument("--csv", type=path_of, metavar="PATH", help="write the runs as a table")
-    out.add_argument("--sh", type=path_of, metavar="PATH", help="write the collect/run_one.py commands")
+    out.add_argument("--sh", type=path_of, metavar="PATH", help="write the commands of the runs, a shell script")
     out.add_argument(
         "--optuna", type=path_of, metavar="PATH", help="write the runs as trials for Optuna's enqueue_trial"
     )

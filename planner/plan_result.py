@@ -32,6 +32,7 @@ class Entry:
     actual: Actual | None = None
     test_acc: float | None = None
     cost: float | None = None  # of a budget that is not in seconds
+    steady_time_sec: float | None = None  # per epoch; `actual.steady` is the mean of all, with stalls: the time used
 
 
 @dataclass(slots=True)
@@ -89,7 +90,15 @@ def entries_of(plan: SavedPlan, lines: Sequence[Mapping[str, Any]], runs: Path) 
         if isinstance(outcome, RunRecord):
             status = status_of(outcome, plan)
             entries.append(
-                Entry(ours[run_id], status, outcome.wall_sec, Actual.of(outcome), outcome.test_acc, line.get("cost"))
+                Entry(
+                    ours[run_id],
+                    status,
+                    outcome.wall_sec,
+                    Actual.of(outcome),
+                    outcome.test_acc,
+                    line.get("cost"),
+                    outcome.steady_time_sec,
+                )
             )
         else:
             status = line.get("status", "cut off")
@@ -101,7 +110,7 @@ def result_lines(result: PlanResult) -> list[str]:
     """Planned against actual, run by run and in all."""
     unit = result.plan.budget.unit
     costs = [] if unit == SECONDS else [f"planned {unit.word}", f"actual {unit.word}"]
-    parts = ["overhead", "first epoch", "s/epoch"]
+    parts = ["overhead", "first epoch", "steady s/epoch"]
     header = ["configuration", "", "planned s", "actual s", "ratio", *costs, *parts, "acc"]
     rows: list[list[object]] = []
     for entry in result.entries:
@@ -111,7 +120,8 @@ def result_lines(result: PlanResult) -> list[str]:
         if entry.actual is not None:
             pairs = [
                 f"{significant(took)} ({significant(getattr(candidate, part).value)})"
-                for part, took in asdict(entry.actual).items()
+                for part, took in _parts_of(entry).items()
+                if part in PARTS
             ]
         seconds = [candidate.total_sec, entry.wall_sec, ratio]
         own = [candidate.cost, entry.cost] if costs else []
@@ -139,6 +149,14 @@ def result_lines(result: PlanResult) -> list[str]:
     elif missing:
         lines.append(f"not done: {len(missing)}; what did not fit the rest of the budget was not started")
     return lines
+
+
+def _parts_of(entry: Entry) -> dict[str, float]:
+    """Seconds that a run took, part by part: `steady` is its steady time per epoch, `epoch_mean` that with stalls."""
+    assert entry.actual is not None
+    mean_sec = entry.actual.steady
+    steady_sec = mean_sec if entry.steady_time_sec is None else entry.steady_time_sec
+    return asdict(entry.actual) | {"steady": steady_sec, "epoch_mean": mean_sec}
 
 
 def _worth(plan: SavedPlan, runs: Sequence[PlanRun]) -> float:
@@ -181,7 +199,7 @@ def result_json(result: PlanResult) -> dict[str, Any]:
                     else {f"planned_{unit.key}": entry.run.candidate.cost, f"actual_{unit.key}": entry.cost}
                 ),
                 "planned": {part: getattr(entry.run.candidate, part).value for part in PARTS},
-                "actual": None if entry.actual is None else asdict(entry.actual),
+                "actual": None if entry.actual is None else _parts_of(entry),
             }
             for entry in result.entries
         ],

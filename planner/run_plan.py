@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from collect.child import CHILD
+from collect.device_lock import WAITING, Sharing
 from collect.grid import PlannedRun
-from collect.run_one import output_printer
+from collect.memory_guard import add_memory_flags, check_fits
+from collect.run_one import add_sharing_flags, output_printer, sharing_of
 from collect.turns import Taken, Turn, make_ready, outcome_text, take_turns
 from epochcast.cli import (
     add_json_flag,
@@ -33,6 +35,7 @@ from epochcast.guard import EXIT_FAILED, EXIT_INTERRUPTED
 from epochcast.hardware import is_same_device
 from epochcast.paths import logs_dir, runs_csv
 from epochcast.schema import REPEATED_STATUSES, Conditions, FailureRecord, RunRecord
+from epochcast.tables import read_table_if_any
 from planner.budget import SECONDS
 from planner.course import Actual, Course
 from planner.ledger import DONE, ELSEWHERE, Ledger, looked_at, opened
@@ -130,6 +133,9 @@ def carry_out(
     log_dir: Path,
     replans: bool = False,
     is_hard: bool = False,
+    sharing: Sharing = WAITING,
+    device_memory_bytes: int | None = None,
+    ignores_memory: bool = False,
     child: Sequence[str] = CHILD,
     say: Say = lambda line: None,
     on_output: Callable[[bytes], None] = lambda data: None,
@@ -139,8 +145,13 @@ def carry_out(
     Args:
         replans: choose the rest again after every run.
         is_hard: end a run that is still going when the budget is used up.
+        sharing: what to do while another run is on the device; the time that is waited is used of the budget.
+
+        device_memory_bytes: what there is, unless the box or the rows tell; `ignores_memory`: whatever there is.
 
     Raises:
+        TooLargeError: if a run of the plan will not fit into the device's memory; nothing was measured.
+        DeviceBusyError: if another run was on the device for all of the wait.
         RunRefusedError: if a run can't be measured here as asked.
         ValueError: if another process carries the plan out, or a file is not what it should be.
         OSError: if the ledger or a table can't be written.
@@ -150,12 +161,24 @@ def carry_out(
         make_ready(runs, log_dir, say)
         course = Course(plan, replans)
         _resume(course, ledger, runs, say)
+        if not ignores_memory:
+            rows = read_table_if_any(runs, RunRecord)
+            doubts = [check_fits(run.planned.spec, rows, device_memory_bytes) for run in course.waiting]
+            for line in dict.fromkeys(filter(None, doubts)):
+                say(line)
         turns = _PlanTurns(course, ledger, is_hard, say)
         try:
             with ledger.kept_alive():
                 say(_opening_line(course, ledger))
                 take_turns(
-                    turns, taken, runs=runs, log_dir=log_dir, grid_id=plan.plan_id, child=child, on_output=on_output
+                    turns,
+                    taken,
+                    runs=runs,
+                    log_dir=log_dir,
+                    grid_id=plan.plan_id,
+                    child=child,
+                    on_output=on_output,
+                    sharing=replace(sharing, say=say),
                 )
         finally:
             with contextlib.suppress(OSError):  # how it ended is to be told, not that its ledger is full too
@@ -292,6 +315,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     path_flag(parser, "--runs", runs_csv, "table to append to")
     path_flag(parser, "--log_dir", logs_dir, "folder for the log and JSON of each run")
+    add_memory_flags(parser, "refused")
+    add_sharing_flags(parser)
     add_json_flag(parser)
     arguments = parser.parse_args(argv)
 
@@ -315,6 +340,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             log_dir=arguments.log_dir,
             replans=arguments.replan,
             is_hard=arguments.hard,
+            sharing=sharing_of(arguments),
+            device_memory_bytes=arguments.device_memory,
+            ignores_memory=arguments.ignore_memory,
             say=lambda line: print(line, file=sys.stderr if arguments.json else sys.stdout, flush=True),
             on_output=output_printer(),
         )

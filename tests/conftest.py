@@ -11,6 +11,12 @@ import pytest
 from epochcast import gpu_driver, paths
 
 
+@pytest.fixture(autouse=True)
+def own_locks(tmp_path_factory, monkeypatch):
+    """Tests wait for no run of the tester's, nor of another test."""
+    monkeypatch.setenv("EPOCHCAST_LOCK_DIR", str(tmp_path_factory.mktemp("locks", numbered=True)))
+
+
 @pytest.fixture
 def reference_data() -> Path:
     """The reference data where they lie; missing, the test skips, or fails under EPOCHCAST_REQUIRE_REFERENCE_DATA=1."""

@@ -5,13 +5,20 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import time
 from types import SimpleNamespace
 
 import pytest
+from light_child import command, isolate
+from made_up_host import others_use
 from rows import BOX, run_row
 
 from aggregate.runs_agg import aggregate
+from collect import estimate, host_now
+from collect.device_lock import Sharing
+from collect.grid import grid_runs
 from epochcast.cells import columns
+from epochcast.environment import cpu_count
 from epochcast.guard import EXIT_INTERRUPTED
 from epochcast.paths import CODE_ROOT
 from epochcast.schema import RunRecord, RunSpec
@@ -168,7 +175,66 @@ def folder(tmp_path, monkeypatch):
 
 
 def finished(**more):
-    return SimpleNamespace(**{"was_interrupted": False, "failures": [], **more})
+    return SimpleNamespace(**{"was_interrupted": False, "is_out_of_time": False, "failures": [], **more})
+
+
+# --- the time that it takes ------------------------------------------------------------------------------------------
+
+FASTER = 100  # than assumed is the made-up box, so that a test takes seconds
+
+
+@pytest.fixture
+def small_box(folder, monkeypatch):
+    """A box for which a tenth of a second is assumed for a run, and for learning half a second."""
+    real = estimate.assumption
+
+    def assumed(name, kind):
+        known = real(name, kind)
+        return dataclasses.replace(known, value=known.value * (FASTER if "flops" in name else 1 / FASTER))
+
+    isolate(monkeypatch, folder.parents[1], folder.parents[1] / "trace")
+    monkeypatch.setattr(estimate, "assumption", assumed)
+    monkeypatch.setattr(demo, "LEARN_SEC", 0.5)
+    monkeypatch.setattr(host_now, "LOOK_SEC", 0.25)
+    monkeypatch.setattr(host_now, "load_average", lambda: None)  # that of the real box
+    return folder
+
+
+@pytest.mark.parametrize(("share", "pace"), [(0.0, 0.0), (0.7, 0.2), (1.0, 1.0), (1.0, 60.0)])
+def test_it_ends_within_twice_its_estimate_however_busy_the_host(small_box, monkeypatch, capsys, share, pace):
+    others_use(share * cpu_count(), monkeypatch)
+    start = time.monotonic()
+    result = demo.measure_in_time(small_box, "cpu", Sharing(), command("paced", str(pace)))
+    took_sec = time.monotonic() - start
+    first = capsys.readouterr().out.splitlines()[0]
+    promised = re.match(r"about (\d+) s in all, at most (\d+) s; other programs use \S+ of \S+ cores now", first)
+    about_sec, most_sec = map(int, promised.groups())
+    assert most_sec <= 2 * about_sec + 1  # both are rounded
+    assert took_sec + 0.5 * (1 + share) < most_sec + 3  # ending a process takes its time on a busy box
+    if pace >= 1:
+        assert result.is_out_of_time
+        assert len(result.measured) < 12
+
+
+def test_the_estimate_is_that_of_what_is_left_and_counts_the_host_until_the_box_has_rows(small_box, monkeypatch):
+    others_use(0.0, monkeypatch)
+    quiet, _ = demo.expected_sec(small_box, "cpu")
+    others_use(0.7 * cpu_count(), monkeypatch)
+    busy, host = demo.expected_sec(small_box, "cpu")
+    assert host.slowdown == pytest.approx(1.7, abs=0.2)
+    assert busy == pytest.approx(host.slowdown * quiet, rel=0.01)
+    others_use(0.0, monkeypatch)
+    names = [item.run_id for item in grid_runs(demo.demo_specs("cpu"), 1, {})]
+    rows = [dataclasses.replace(row, run_id=name) for row, name in zip(demo_rows(), names, strict=True)]
+    write_table(small_box / "runs.csv", rows, RunRecord)
+    left, _ = demo.expected_sec(small_box, "cpu")
+    assert left == pytest.approx(0.5)  # learning
+
+
+def test_too_few_runs_in_the_time_promised_are_said_with_what_goes_on(folder, monkeypatch, capsys):
+    monkeypatch.setattr(demo, "measure_in_time", lambda *asked: finished(is_out_of_time=True))
+    assert demo.main([]) == 1
+    assert "error: 0 runs done in the time promised, 6 are needed: `make run` goes" in capsys.readouterr().err
 
 
 def test_starting_over_moves_aside_and_deletes_nothing(folder):
@@ -193,7 +259,7 @@ def test_starting_over_twice_in_a_second_keeps_both(folder):
 
 def test_the_command_measures_learns_and_ends_with_the_screen(folder, monkeypatch, capsys):
     folder.mkdir(parents=True)
-    monkeypatch.setattr(demo, "measure", lambda *asked: finished())
+    monkeypatch.setattr(demo, "measure_in_time", lambda *asked: finished())
     monkeypatch.setattr(demo, "learn_and_plan", lambda asked: [f"screen of {asked}"])
     assert demo.main([]) == 0
     assert capsys.readouterr().out.splitlines() == [f"screen of {folder}"]
@@ -205,16 +271,16 @@ def test_the_command_measures_learns_and_ends_with_the_screen(folder, monkeypatc
 
 def test_a_run_that_failed_or_an_interruption_shows_in_the_exit_code(folder, monkeypatch, capsys):
     monkeypatch.setattr(demo, "learn_and_plan", lambda asked: ["screen"])
-    monkeypatch.setattr(demo, "measure", lambda *asked: finished(failures=["one"]))
+    monkeypatch.setattr(demo, "measure_in_time", lambda *asked: finished(failures=["one"]))
     assert demo.main([]) == 1
     assert capsys.readouterr().out.splitlines() == ["screen", f"1 runs failed: see {folder / 'failures.csv'}"]
-    monkeypatch.setattr(demo, "measure", lambda *asked: finished(was_interrupted=True))
+    monkeypatch.setattr(demo, "measure_in_time", lambda *asked: finished(was_interrupted=True))
     assert demo.main([]) == EXIT_INTERRUPTED
     assert capsys.readouterr().out == ""
 
 
 def test_too_few_measured_runs_are_one_clear_error(folder, monkeypatch, capsys):
-    monkeypatch.setattr(demo, "measure", lambda *asked: finished())
+    monkeypatch.setattr(demo, "measure_in_time", lambda *asked: finished())
     assert demo.main([]) == 1
     assert "no such table. Measure something first" in capsys.readouterr().err
 

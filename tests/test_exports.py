@@ -16,6 +16,7 @@ from plans import priced
 from rows import random_runs
 
 from collect.run_one import parse
+from epochcast.paths import CODE_ROOT
 from epochcast.schema import Conditions, RunSpec
 from planner.budget import KWH, Budget
 from planner.exports import COLUMNS, optuna_trials, plan_csv, plan_sh
@@ -56,7 +57,7 @@ def test_the_shell_commands_ask_for_the_same_runs_under_the_same_names(plan):
     commands = commands_of(plan_sh(plan))
     for run, command in zip(plan["chosen"], commands, strict=True):
         program, script, *flags = shlex.split(command)
-        assert (program, script) == ("$PYTHON", "collect/run_one.py")
+        assert (program, script) == ("$PYTHON", str(CODE_ROOT / "collect" / "run_one.py"))
         arguments, spec = parse(flags)
         assert spec == RunSpec(**run["spec"])
         assert arguments.run_id == run["run_id"]

@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from epochcast.__main__ import COMMANDS, main
-from epochcast.guard import describe_error, guarded
+from epochcast.guard import describe_error, guarded, sentence_of
 from epochcast.paths import CODE_ROOT
 from epochcast.schema import RunRecord
 from epochcast.tables import write_table
@@ -188,15 +188,46 @@ def started(code, *argv, **options):
 
 
 WITHOUT_NUMPY = "import runpy, sys; sys.modules['numpy'] = None; runpy.run_path(sys.argv[1], run_name='__main__')"
+BY_PATH = ["collect/run_one.py", "collect/run_grid.py", "collect/doctor.py"]
 
 
-@pytest.mark.parametrize("script", ["collect/run_one.py", "collect/run_grid.py", "collect/doctor.py"])
+@pytest.mark.parametrize("script", BY_PATH)
 def test_a_missing_package_is_one_line_from_any_door(script):
     done = started(WITHOUT_NUMPY, script)
     assert done.returncode == 1
     assert done.stdout == ""
     assert done.stderr.startswith("error: the package numpy is not installed for ")
-    assert "make run" in done.stderr and done.stderr.count("\n") == 1
+    assert done.stderr.count("\n") == 1
+
+
+def with_bare_python(tmp_path, *arguments, cwd=CODE_ROOT):
+    """What a Python without any package says, with which somebody forgot to activate the environment."""
+    bare = tmp_path / "bare" / "bin" / "python"
+    if not bare.exists():
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "bare"], check=True)
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))}
+    return subprocess.run(
+        [bare, *arguments], cwd=cwd, env=environ, capture_output=True, text=True, timeout=30, check=False
+    )
+
+
+def test_without_the_environment_every_door_says_in_one_line_how_to_activate_it(tmp_path):
+    scripts = [[script, "--depth", "3"][: 3 if "run_one" in script else 1] for script in BY_PATH]
+    commands = [["-m", "epochcast", name] for name in ("run", "grid", "train", "predict", "plan", "demo")]
+    for arguments in [*scripts, *commands, ["epochcast/__main__.py", "train"], ["benchmarks/claims.py"]]:
+        done = with_bare_python(tmp_path, *arguments)
+        assert done.returncode == 1, arguments
+        assert done.stdout == ""
+        assert done.stderr.count("\n") == 1, done.stderr
+        assert "is not installed for " in done.stderr
+        assert "make run" in done.stderr and f"source {CODE_ROOT / '.venv' / 'bin' / 'activate'}" in done.stderr
+
+
+def test_a_package_that_the_active_environment_lacks_is_installed_into_it(monkeypatch):
+    monkeypatch.setattr(sys, "prefix", str(CODE_ROOT / ".venv"))
+    text = sentence_of(ModuleNotFoundError("No module named 'optuna'", name="optuna"))
+    python = sys.executable
+    assert text == f"the package optuna is not installed for {python}. Install it: {python} -m pip install optuna"
 
 
 INTERRUPTED = """

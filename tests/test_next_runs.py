@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -16,9 +17,11 @@ from rows import BOX, agg_row, assert_one_clear_error, plausible_sec, run_row
 from aggregate.runs_agg import aggregate
 from collect import run_grid
 from collect.config_lists import read_configs, read_specs
+from collect.estimate import WallEstimate
 from collect.grid import spec_under
 from epochcast.assumptions import assumption
 from epochcast.cells import columns
+from epochcast.gpu_driver import box_device_name
 from epochcast.paths import CODE_ROOT, pretrained_dir
 from epochcast.schema import AggRow, Conditions, RunConfig, RunRecord, RunSpec
 from epochcast.tables import read_runs, write_table
@@ -84,8 +87,12 @@ def test_from_nothing_seven_runs_of_the_default_grid_are_named_and_written_and_t
     table = [line.split() for line in lines if "D-optimal" in line]
     assert [tuple(map(int, row[1:4])) for row in table] == [dataclasses.astuple(spec.config) for spec in specs]
     assert [int(row[0]) for row in table] == list(range(1, 8))
+    (weighed,) = [line for line in lines if line.startswith("chosen: ")]
+    assert "weighed by a100.keras (NVIDIA A100 80GB PCIe" in weighed
     (expected,) = [line for line in lines if line.startswith("expected: ")]
-    assert "by a100.keras (NVIDIA A100 80GB PCIe" in expected
+    assert re.fullmatch(
+        r"expected: .* in all; rough: assumed for a [CG]PU, no run of this box is finished yet", expected
+    )
     assert [p.name for p in home.rglob("*") if p.is_file()] == ["next_runs.csv"]
 
 
@@ -93,7 +100,9 @@ def test_from_nothing_seven_runs_of_the_default_grid_are_named_and_written_and_t
 def test_seconds_of_another_device_are_called_good_for_their_ratios_only(capsys, monkeypatch, is_same):
     box = "NVIDIA A100 80GB PCIe" if is_same else CPU
     monkeypatch.setattr("model.next_runs.box_device_name", lambda: box)
-    source = answer_of(capsys)["seconds_from"]
+    answer = answer_of(capsys)
+    source = answer["ratios_from"]
+    assert "A100" not in answer["seconds_from"]
     assert source.startswith("a100.keras (NVIDIA A100 80GB PCIe")
     assert source.endswith("another device: only their ratios count)") != is_same
 
@@ -107,6 +116,31 @@ def test_seven_runs_named_from_nothing_predict_the_rest_of_the_a100(reference_da
     (model,) = fit_time_models(PHYSICS, table, mask[None], 0)
     rest = table.take(~mask)
     assert np.mean(np.abs(model.times(rest.configs) / rest.seconds - 1)) <= 0.04  # what is claimed with costs
+
+
+def finished_here(wall_sec):
+    """Runs of this box, of which a run took so many seconds."""
+    row = run_row(
+        (9.0, 2.0, 2.0), config=(2, 16, 64), conditions=dataclasses.replace(BOX, device_name=box_device_name())
+    )
+    return [dataclasses.replace(row, run_id=f"r{i}", wall_sec=wall_sec) for i in range(3)]
+
+
+@pytest.mark.parametrize("flags", [[], ["--epochs", "4"], ["--n", "3"], ["--model", MODEL[1]]])
+@pytest.mark.parametrize("wall_sec", [None, 20.0, 400.0])
+def test_the_grid_of_the_file_expects_the_same_time_by_the_same_clock(home, capsys, flags, wall_sec):
+    if wall_sec is not None:
+        write_table(home / "results" / "runs.csv", finished_here(wall_sec), RunRecord)
+        flags = [flag for flag in flags if flag not in MODEL]
+    lines = lines_of(capsys, *flags)
+    (expected,) = [line for line in lines if line.startswith("expected: ")]
+    time, basis = re.fullmatch(r"expected: (.*) in all; (.*)", expected).groups()
+    assert basis.startswith("rough: assumed for" if wall_sec is None else "by 3 finished runs of this box")
+    command = shlex.split(lines[-1].partition(" --configs ")[2])
+    assert run_grid.main(["--configs", *command, "--dry_run"]) == 0
+    opening = capsys.readouterr().out.splitlines()[0]
+    assert f" to measure, about {time} (up to " in opening
+    assert opening.endswith(f"; {basis}")
 
 
 # --- from what is measured -------------------------------------------------------------------------------------------
@@ -140,8 +174,7 @@ def test_it_says_how_much_is_measured_how_much_is_left_and_where_the_seconds_com
     lines = lines_of(capsys, *SMALL, "--n", 7, *flags)
     assert lines[0] == f"measured: 10 configurations in {flags[1]}"
     assert "left_in_grid: 2, fewer than --n 7" in lines
-    (expected,) = [line for line in lines if line.startswith("expected: ")]
-    assert expected.endswith(" in all, by a law through the 10 measured configurations")
+    assert "chosen: most gain per second, weighed by a law through the 10 measured configurations" in lines
     assert not any("left_in_grid" in line for line in lines_of(capsys, *SMALL, "--n", 2, *flags))
 
 
@@ -271,8 +304,10 @@ def test_runs_are_chosen_by_what_they_tell_per_second():
     measured = [candidates.index(row.config) for row in rows]
     blind = next_indices(candidates, measured, 7, 50_000)
     seconds = measured_costs(rows, candidates, 4)
-    assert sum(run.expected_sec for run in runs) < sum(seconds[i] for i in blind)
-    assert [run.expected_sec for run in runs] == pytest.approx([seconds[candidates.index(r.config)] for r in runs])
+    assert sum(seconds[candidates.index(run.config)] for run in runs) < sum(seconds[i] for i in blind)
+    box = WallEstimate(())
+    specs = [spec_under(run.config, 4, rows[0].conditions) for run in runs]
+    assert [run.expected_sec for run in runs] == [box.expected_sec(spec) for spec in specs]  # not those it weighed
 
 
 # --- command ---------------------------------------------------------------------------------------------------------
@@ -289,7 +324,7 @@ def test_one_json_object_holds_what_the_file_holds_and_the_library_agrees(home, 
     runs, source = plan_next(rows, SMALL_GRID, 4, None)
     assert [run.config for run in runs] == written
     assert [(r["by"], r["expected_sec"]) for r in answer["runs"]] == [(run.by, run.expected_sec) for run in runs]
-    assert source == answer["seconds_from"]
+    assert source == answer["ratios_from"]
     assert not (home / "results").exists()
 
 

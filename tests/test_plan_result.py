@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 from plans import light_run, row_of, write_plan
 from rows import failure_row
 
-from collect.turns import Taken
+from collect.turns import Taken, outcome_text
 from epochcast.paths import failures_csv
 from epochcast.schema import RunConfig
 from epochcast.tables import append_row
@@ -57,6 +57,24 @@ def test_runs_are_listed_as_they_were_begun_and_then_those_that_were_not(plan, r
     assert [entry.status for entry in entries] == ["oom", DONE, "cut off", "not started"]
     assert [entry.wall_sec for entry in entries] == [2.5, 3.0, None, None]
     assert [entry.actual is None for entry in entries] == [True, False, True, True]
+
+
+def test_the_time_of_an_epoch_is_the_steady_one_in_the_progress_line_the_table_and_json(plan, runs):
+    first = plan.chosen[0]
+    record = replace(row_of(first, 12.0, (3.0, 1.5)), epochs=5, epoch_times_json=(3.0, 1.0, 1.0, 1.0, 3.0))
+    record = replace(record, avg_time_sec=1.5, steady_time_sec=1.0, n_timed=4, n_stalled=1, flags=("stalled",))
+    append_row(runs, record)
+    result = result_of(plan, runs, [ended(first)])
+    assert "(1,2,16): steady 1.00 s/epoch, " in outcome_text(record)
+    header, row = result_lines(result)[2].splitlines()[:2]
+    assert "steady s/epoch" in header
+    assert row.split()[9:11] == ["1.00", "(2.50)"]
+    assert result_json(result)["runs"][0]["actual"] == {
+        "overhead": 9.0,
+        "first_epoch": 3.0,
+        "steady": 1.0,
+        "epoch_mean": 1.5,
+    } | {"overhead": record.overhead_sec}
 
 
 def test_a_run_that_the_plan_does_not_have_any_more_is_not_listed(plan, runs):
@@ -126,7 +144,7 @@ def test_json_holds_the_same_in_full_precision(plan, runs):
         "planned_sec": 10.0,
         "actual_sec": 12.0,
         "planned": {"overhead": 5.0, "first_epoch": 2.5, "steady": 2.5},
-        "actual": {"overhead": 7.5, "first_epoch": 3.0, "steady": 1.5},
+        "actual": {"overhead": 7.5, "first_epoch": 3.0, "steady": 1.5, "epoch_mean": 1.5},
     }
     assert [(run["status"], run["actual"]) for run in rest] == [("not started", None)] * 2
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -141,6 +142,30 @@ def test_a_stale_table_of_averages_is_mended_by_the_command_that_its_rule_names(
 @pytest.mark.parametrize("is_one", [True, False])
 def test_who_has_no_checkout_is_sent_to_no_script(is_one, tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "is_checkout", lambda folder: is_one)
+    monkeypatch.chdir(paths.CODE_ROOT)
     with pytest.raises(FileNotFoundError) as refused:
         load_agg(tmp_path / "averages.csv")
     assert str(refused.value).endswith("python collect/run_one.py" if is_one else "epochcast run")
+
+
+@pytest.mark.parametrize("is_installed", [True, False])
+def test_in_another_folder_the_command_is_one_that_can_be_typed_there(is_installed, tmp_path, monkeypatch):
+    python = tmp_path / "bin" / "python"
+    python.parent.mkdir()
+    if is_installed:
+        (python.parent / "epochcast").touch()
+    monkeypatch.setattr(sys, "executable", str(python))
+    monkeypatch.chdir(tmp_path)
+    script = paths.CODE_ROOT / "collect" / "run_grid.py"
+    assert paths.command_text("grid") == ("epochcast grid" if is_installed else f"python {script}")
+    monkeypatch.setattr(paths, "is_checkout", lambda folder: False)
+    assert paths.command_text("grid") == "epochcast grid"
+
+
+def test_no_string_of_ours_names_a_script_by_hand():
+    """What a user is to type comes from `command_text`: the path leads nowhere but in the checkout's root."""
+    stages = ("epochcast", "workload", "collect", "aggregate", "model", "planner")
+    files = [path for stage in stages for path in (paths.CODE_ROOT / stage).glob("*.py")]
+    assert len(files) > 100
+    found = [path.name for path in files if re.search(r"python collect/run_(one|grid)", path.read_text())]
+    assert found == []

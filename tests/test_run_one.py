@@ -266,6 +266,7 @@ def test_what_cannot_be_measured_here_is_one_clear_error_and_no_row(home, monkey
 def run_by_path(folder, home, *flags, **more):
     """`python collect/run_one.py` as a user types it, in some other folder."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "EPOCHCAST"))}
+    more = {"EPOCHCAST_LOCK_DIR": os.environ["EPOCHCAST_LOCK_DIR"], **more}
     return subprocess.run(
         [sys.executable, RUN_ONE, *flags],
         cwd=folder,

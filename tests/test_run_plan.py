@@ -404,10 +404,15 @@ def test_a_run_that_another_process_measures_is_left_to_it_and_taken_up_later(be
     by_hand = main_with_child("collect.run_one", "run", "gate", str(bench.gate), flags=hand_flags(plan.chosen[0]))
     with subprocess.Popen(by_hand, env=environment(), cwd=bench.folder, stdout=subprocess.DEVNULL) as process:
         wait_for(lambda: bench.started)
-        result = bench.carry_out("ok")
-        bench.gate.touch()
+
+        def say(line):  # the next run of the plan waits for the device
+            if f"another run is on this device (pid {process.pid}" in line:
+                bench.gate.touch()
+
+        result = bench.carry_out("ok", say=say)
         assert process.wait(20) == 0
-    assert entries(result) == [(16, "elsewhere"), (32, "done")]
+    assert [line["status"] for line in bench.told("run_ended")] == ["elsewhere", "done"]
+    assert entries(result) == [(16, "done"), (32, "done")]  # the other process had ended before the second began
     result = bench.carry_out("ok")
     assert bench.started == []
     assert entries(result) == [(16, "done"), (32, "done")]
