@@ -122,9 +122,10 @@ def run_grid(
     result = GridResult()
     repeated = {*REPEATED_STATUSES, "crash"} if retries_crashed else set(REPEATED_STATUSES)
     flagged = {row.run_id for row in rows if row.run_id is not None and is_measured_again(row.run_id, row)}
+    device_names = {row.device_name for row in rows if row.device_name is not None}
     wanted = list(planned)
     if repeats_flagged:
-        wanted += [again(item) for item in planned if not flagged.isdisjoint(names_of_run(item))]
+        wanted += [again(item) for item in planned if not flagged.isdisjoint(names_of_run(item, device_names))]
     waiting = _left_to_do(wanted, rows, failures_csv(runs), repeated, result)
     memory_lines: list[str] = []
     if not ignores_memory:
@@ -163,10 +164,13 @@ def _left_to_do(
 ) -> list[PlannedRun]:
     """The runs without a row, less those that last ended in a way that is not repeated; counts them in `result`."""
     finished = {row.run_id for row in rows}
+    device_names = {row.device_name for row in rows if row.device_name is not None}
     last_status = {f.run_id: f.status for f in read_table_if_any(failures, FailureRecord)}
     waiting = []
     for item in planned:
-        names = names_of_run(item)  # also those of a driver that called the board otherwise
+        is_new = not finished and not last_status
+        # also those of a driver that called the board otherwise
+        names = {item.run_id} if is_new or item.run_id in finished else names_of_run(item, device_names)
         if not finished.isdisjoint(names):
             result.n_done_before += 1
         elif any(last_status[name] not in repeated for name in names & last_status.keys()):

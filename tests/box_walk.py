@@ -1,6 +1,6 @@
 """The whole way on boxes of the fake driver, in one process: measure, average, train, predict, plan, run, resume.
 
-`box_walk.py FOLDER` reads a list of boxes as JSON from stdin, `{"name": ..., "steps": [[variables, batch_sizes], ...]}`;
+`box_walk.py FOLDER` reads boxes as a JSON list from stdin, `{"name": ..., "steps": [[variables, batch_sizes], ...]}`;
 what came of each is printed. A grid is measured by the light child under the variables of every step; what follows, and
 the second call of each grid, is under those of the last. `fake_nvml.environment` must be in force.
 """
