@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 # The plain TensorFlow wheel has no CUDA libraries: where an NVIDIA driver is found, the GPU lock is installed instead.
-HAS_DRIVER := $(or $(wildcard /proc/driver/nvidia/version),$(shell command -v nvidia-smi))
+HAS_DRIVER := $(or $(wildcard /proc/driver/nvidia/version /usr/lib/wsl/lib/libnvidia-ml.so.1),$(shell command -v nvidia-smi))
 LOCK := $(if $(HAS_DRIVER),requirements-gpu.txt,requirements.txt)
 UV_VERSION := 0.13.9
 # PyPI's build for Linux brings 2.8 GB of CUDA; macOS has one build

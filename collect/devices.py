@@ -17,7 +17,7 @@ def choose_devices(device: str) -> None:
     Raises:
         ValueError: if the driver has none to use as asked.
     """
-    if (refusal := device_of(device).refusal) is not None:
+    if (refusal := device_of(device).refusal) is not None and refusal.is_certain:
         raise ValueError(str(refusal))
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.update(environment_of(device))
@@ -87,6 +87,8 @@ def resolve_device(backend: str, wanted: str) -> tuple[str, bool]:
         return (device.name if is_known else clean_name(name) or device.name), is_tf32
     if device.kind == "cpu":
         return device.name, False
+    if device.refusal is not None:
+        raise ValueError(str(device.refusal))
     from collect.gpu_checks import install_gpu, lacks_cuda_libraries  # a refused run alone needs them
 
     if lacks_cuda_libraries(backend):

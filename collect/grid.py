@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from collect.runner import spec_id
 from epochcast.assumptions import device_kind_of
 from epochcast.gpu_driver import box_device_name, device_of
-from epochcast.hardware import driver_spellings
+from epochcast.hardware import driver_spellings, is_same_device
 from epochcast.schema import Conditions, Exclusion, RunConfig, RunSpec
 
 CARRIED_CONDITIONS = ("pipeline", "precision", "jit_compile", "steps_per_execution", "train_n")
@@ -34,7 +34,7 @@ def grid_runs(specs: Iterable[RunSpec], repeats: int, excluded: Mapping[str, Exc
         base = spec_id(spec, box_device_name(spec.device))
         for repeat in range(1, repeats + 1):
             item, attempt = PlannedRun(spec, f"{base}-r{repeat}"), 2
-            while not excluded.keys().isdisjoint(names_of_run(item)):
+            while excluded and not excluded.keys().isdisjoint(names_of_run(item)):
                 item, attempt = PlannedRun(spec, f"{base}-r{repeat}.{attempt}"), attempt + 1
             planned.append(item)
     if not planned:
@@ -42,14 +42,18 @@ def grid_runs(specs: Iterable[RunSpec], repeats: int, excluded: Mapping[str, Exc
     return planned
 
 
-def names_of_run(item: PlannedRun) -> set[str]:
-    """Return the run_id and those that the same run has under other names that drivers give its board."""
+def names_of_run(item: PlannedRun, device_names: Collection[str] = ()) -> set[str]:
+    """Return the run_id and those that the same run has under other names that drivers give its board.
+
+    Args:
+        device_names: of a table, where the run may stand under one of them.
+    """
     device = box_device_name(item.spec.device)
     own = spec_id(item.spec, device)
     ending = item.run_id.removeprefix(own)
     if ending == item.run_id:
         return {item.run_id}
-    names = set(driver_spellings(device))
+    names = {*driver_spellings(device), *(name for name in device_names if is_same_device(name, device))}
     if item.spec.device not in ("auto", "gpu") and (first := device_of("gpu:0")).is_named:
         names.update(driver_spellings(first.name))  # by which runs on any device of the box were once called
     return {f"{spec_id(item.spec, name)}{ending}" for name in names} | {item.run_id}

@@ -190,9 +190,11 @@ def _left_to_do(
 ) -> list[PlannedRun]:
     """The runs without a row, less those that last ended in a way that is not repeated; counts them in `result`."""
     finished = {row.run_id for row in rows}
+    device_names = _device_names(rows)
     waiting = []
     for item in planned:
-        names = names_of_run(item)  # also those of a driver that called the board otherwise
+        # also those of a driver that called the board otherwise
+        names = {item.run_id} if not ended or item.run_id in finished else names_of_run(item, device_names)
         if not finished.isdisjoint(names):
             result.n_done_before += 1
         elif not ended.isdisjoint(names):
@@ -200,6 +202,10 @@ def _left_to_do(
         else:
             waiting.append(item)
     return waiting
+
+
+def _device_names(rows: Sequence[RunRecord]) -> set[str]:
+    return {row.device_name for row in rows if row.device_name is not None}
 
 
 def _repeats_of(
@@ -210,12 +216,14 @@ def _repeats_of(
     say: Callable[[str], None],
 ) -> Repeats:
     """What may be measured once more, as far as the rows of earlier calls say."""
-    by_id = {row.run_id: row for row in rows}
-    n_before = sum(not by_id.keys().isdisjoint(names_of_run(again(item))) for item in planned)
+    by_id, device_names = {row.run_id: row for row in rows}, _device_names(rows)
+    if not by_id:
+        return Repeats(len(planned), 0, forced, say)
+    n_before = sum(not by_id.keys().isdisjoint(names_of_run(again(item), device_names)) for item in planned)
     found = Repeats(len(planned), n_before, forced, say)
     for item in planned:
-        if own := names_of_run(item) & by_id.keys():
-            was_repeated = not ended.isdisjoint(names_of_run(again(item)))
+        if own := names_of_run(item, device_names) & by_id.keys():
+            was_repeated = not ended.isdisjoint(names_of_run(again(item), device_names))
             found.saw(item, by_id[min(own)], was_repeated)
     return found
 

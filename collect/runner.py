@@ -135,7 +135,7 @@ def run(
     """
     if not RUN_ID.fullmatch(run_id):
         raise ValueError(f"run_id {run_id!r} names files: use only letters, digits, '.', '_' and '-'.")
-    if (refusal := device_of(spec.device).refusal) is not None:
+    if (refusal := device_of(spec.device).refusal) is not None and refusal.is_certain:
         raise RunRefusedError(str(refusal))
     runs, log_dir = runs.absolute(), log_dir.absolute()
     check_appendable(runs, RunRecord)

@@ -35,6 +35,7 @@ class Refusal:
 
     cause: str
     remedy: str
+    is_certain: bool = True  # else a framework may have a device that is not NVIDIA's
 
     def __str__(self) -> str:
         return f"{self.cause}. {self.remedy[0].upper()}{self.remedy[1:]}; {ON_CPU}."

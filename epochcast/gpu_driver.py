@@ -139,7 +139,7 @@ def _processor() -> Device:
 
 
 def _none_as_asked(device: str) -> Device:
-    refusal = Refusal(f"--device {device}, but there is no NVIDIA driver", "install it")
+    refusal = Refusal(f"--device {device}, but there is no NVIDIA driver", "install it", is_certain=False)
     return Device("gpu", unknown_gpu(platform.node(), device), is_named=False, refusal=refusal)
 
 

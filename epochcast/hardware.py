@@ -158,7 +158,7 @@ def driver_spellings(device_name: str) -> tuple[str, ...]:
     if (board := _board(device_name)) is None:
         return (device_name,)
     known = [name for gpu in gpus() if board in (gpu.name, _shared_key(gpu)) for name in _names(gpu)]
-    plain = {device_name, *known}
+    plain = {spelled for name in (device_name, *known) for spelled in (name, name.replace(" ", "-"))}
     plain |= {name.removeprefix("NVIDIA ").removeprefix("Tesla ").removeprefix("GeForce ") for name in plain}
     makers = ("", "NVIDIA ", "Tesla ", "NVIDIA Tesla ", "GeForce ", "NVIDIA GeForce ")
     return tuple(

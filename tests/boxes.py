@@ -9,12 +9,16 @@ What other processes are to see is faked by `fake_nvml`, a real library.
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pynvml
+import pytest
 
 from epochcast import driver_signs, gpu_driver, nvml
 
@@ -120,6 +124,19 @@ def binding(boards: Sequence[Board], init: object = None, count: object = None, 
     return made
 
 
+def cuda_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that holds a fake `libcuda.so.1`, compiled at the first call of a test session."""
+    folder = tmp_path_factory.getbasetemp() / "fake_cuda"
+    if not folder.exists():
+        if (compiler := shutil.which("cc", path="/usr/local/bin:/usr/bin:/bin")) is None:
+            pytest.skip("no C compiler (cc) to build the fake CUDA library with")
+        folder.mkdir()
+        source = Path(__file__).with_name("fake_cuda.c")
+        command = [compiler, "-Wall", "-Wextra", "-shared", "-fPIC", "-o", str(folder / "libcuda.so.1"), str(source)]
+        subprocess.run(command, check=True, timeout=60, env={"PATH": "/usr/local/bin:/usr/bin:/bin"})
+    return folder
+
+
 def plug_in(
     monkeypatch,
     tmp_path: Path,
@@ -155,7 +172,7 @@ def plug_in(
         information.write_bytes(b"Model: \t\t " + text + f"\nGPU UUID: \t {uuid_of(place)}\n".encode())
     if boards is None:
         driver = {"init": pynvml.NVMLError(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)}
-    monkeypatch.setitem(__import__("sys").modules, "pynvml", binding(boards or (), **driver))
+    monkeypatch.setitem(sys.modules, "pynvml", binding(boards or (), **driver))
     monkeypatch.setattr(driver_signs, "ROOT", root)
     monkeypatch.setattr(driver_signs, "NVIDIA_PROC", kernel)
     monkeypatch.setattr(driver_signs, "container", lambda: container)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from boxes import Board, plug_in
 from rows import BOX, agg_row, run_row
 
 from epochcast.files import write_text_atomically
@@ -15,7 +16,6 @@ from epochcast.interval import Interval
 from epochcast.paths import runs_csv
 from epochcast.schema import RunConfig, RunRecord
 from epochcast.tables import write_table
-from model import run_energy as module
 from model.energy import EnergyModel
 from model.predictor import Forecast
 from model.run_energy import MeasuredBoard, measured_board, run_energy, run_seconds
@@ -174,6 +174,7 @@ def test_a_table_that_cannot_be_read_is_no_reason_not_to_answer(tmp_path, monkey
 
 def test_the_driver_is_asked_only_of_this_boxs_own_gpu(tmp_path, monkeypatch):
     monkeypatch.setenv("EPOCHCAST_HOME", str(tmp_path))
-    monkeypatch.setattr(module, "_limit_here", lambda name: 220.0)
+    plug_in(monkeypatch, tmp_path, [Board("NVIDIA A100-SXM4-40GB", 40.0, 220.0)])
     assert measured_board("NVIDIA H100 80GB HBM3").power_limit_w is None
     assert measured_board(box_device_name()).power_limit_w == 220.0
+    assert measured_board("A100-SXM4-40GB").power_limit_w == 220.0  # the same board, as an older driver calls it
