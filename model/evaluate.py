@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from aggregate.agg_table import load_agg, one_set_of_conditions
+from aggregate.agg_table import load_agg
+from aggregate.condition_sets import one_set_of_conditions
 from collect.config_lists import read_configs
 from epochcast.cli import (
     add_table_flags,
@@ -25,6 +26,7 @@ from epochcast.cli import (
     path_of,
     percent,
     print_home,
+    print_notes,
     repeats_int,
     run_command,
     seed_int,
@@ -375,13 +377,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     def work() -> int:
         print_home()
         table = load_agg(arguments.runs_agg, arguments.frozen)
-        rows = one_set_of_conditions(table.rows, [arguments.conditions])
+        chosen = one_set_of_conditions(table.rows, [arguments.conditions])
+        print_notes(chosen.notes)
+        rows = chosen.rows
         unseen = read_configs(arguments.unseen) if arguments.unseen else []
         report, paths = evaluate(
             rows, unseen, arguments.out, arguments.repeats, arguments.seed, str(table.path), arguments.recipe, Progress
         )
         if arguments.json:
-            print(json_line({"table": str(table.path), "table_origin": table.origin, **report}))
+            origin = {"table": str(table.path), "table_origin": table.origin, **chosen.to_json()}
+            print(json_line({**origin, **report}))
             return 0
         print(f"table: {table.path} ({table.origin})")
         print(f"conditions: {rows[0].conditions.describe()}")

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from aggregate.agg_table import load_agg_if_any, one_set_of_conditions
+from aggregate.agg_table import load_agg_if_any
+from aggregate.condition_sets import ChosenSet, one_set_of_conditions
 from collect.estimate import least_epochs
 from collect.grid import CARRIED_CONDITIONS, spec_under
 from epochcast.assumptions import assumption, device_kind_of
@@ -27,6 +28,7 @@ from epochcast.cli import (
     path_of,
     positive_int,
     print_home,
+    print_notes,
     run_command,
     significant,
     table_text,
@@ -166,7 +168,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     def work() -> int:
         print_home()
         table = load_agg_if_any(arguments.runs_agg, arguments.frozen)
-        rows = [] if table is None else one_set_of_conditions(table.rows, [arguments.conditions])
+        chosen = ChosenSet([]) if table is None else one_set_of_conditions(table.rows, [arguments.conditions])
+        print_notes(chosen.notes)
+        rows = chosen.rows
         grid = [
             RunConfig(*values)
             for values in itertools.product(arguments.depth, arguments.base_filters, arguments.batch_size)
@@ -179,7 +183,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.json:
             listed = [{**asdict(r.config), "by": r.by, "expected_sec": r.expected_sec} for r in runs]
             answer = {"measured": len(rows), "runs": listed, "total_sec": total_sec, "seconds_from": source}
-            print(json_line({**answer, "out": str(out)}))
+            print(json_line({**answer, **chosen.to_json(), "out": str(out)}))
             return 0
         print("measured: " + (f"{len(rows)} configurations in {table.path}" if table else "nothing yet"))
         header = ["", "depth", "base_filters", "batch_size", "chosen by", "expected s"]

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from aggregate.agg_table import load_agg, one_set_of_conditions
+from aggregate.agg_table import load_agg
+from aggregate.condition_sets import one_set_of_conditions
 from aggregate.repeats import spread_warning
 from collect.config_lists import read_configs
 from epochcast.cli import (
@@ -25,6 +26,7 @@ from epochcast.cli import (
     make_parser,
     path_of,
     print_home,
+    print_notes,
     run_command,
     seed_int,
 )
@@ -228,7 +230,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         import h5py  # noqa: F401  # Keras saves by it: missing, it is named before the training and not after
 
         table = load_agg(arguments.runs_agg, arguments.frozen)
-        rows = one_set_of_conditions(table.rows, [arguments.conditions])
+        chosen = one_set_of_conditions(table.rows, [arguments.conditions])
+        print_notes(chosen.notes)
+        rows = chosen.rows
         if words := spread_warning(rows, table.source):
             logger.warning("%s: %s", table.path, words)
         conditions = declare(rows[0].conditions, arguments.declare)
@@ -247,7 +251,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         if arguments.json:
             named = {"table": str(table.path), "table_origin": table.origin, "model": str(path.absolute())}
-            print(json_line({**named, **card}))
+            print(json_line({**named, **chosen.to_json(), **card}))
             return 0
         print(f"table: {table.path} ({table.origin})")
         print("\n".join(card_lines(card)))

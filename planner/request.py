@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from aggregate.agg_table import load_agg_if_any, one_set_of_conditions
+from aggregate.agg_table import load_agg_if_any
+from aggregate.condition_sets import one_set_of_conditions
 from collect.config_lists import LARGEST
 from epochcast.assumptions import assumption, device_kind_of
 from epochcast.cli import percent, significant
@@ -99,13 +100,15 @@ def plan_budget(request: Request) -> Answer:
     sources: dict[str, Any] = {"table": None, "model": None}
     rows: list[AggRow] = []
     if (table := load_agg_if_any(request.runs_agg, request.is_frozen)) is not None:
-        rows = one_set_of_conditions(table.rows, request.conditions)
+        chosen = one_set_of_conditions(table.rows, request.conditions)
+        rows = chosen.rows
         if len(rows) > MAX_ROWS:
             raise ValueError(
                 f"{table.path}: {len(rows):,} configurations of one set of conditions: at most {MAX_ROWS:,} are "
                 "planned from. Plan from a part of the table."
             )
         notes.append(f"{len(rows)} measured configurations in {table.path} ({table.origin})")
+        notes += chosen.notes
         sources["table"] = source_of(table.path, sha256_of(table.path) if table.path.exists() else None)
         device, box = rows[0].device_name, box_device_name()
         if device is not None and device != box:

@@ -208,22 +208,21 @@ def test_rows_that_know_none_of_their_conditions_ask_for_none(home, capsys):
     assert all(spec == RunSpec(*dataclasses.astuple(spec.config)) for spec in specs_of(home))
 
 
-def test_mixed_conditions_are_listed_and_each_choice_is_a_flag_that_works(home, capsys):
+def test_of_mixed_conditions_the_largest_set_is_taken_and_the_flag_of_the_other_works(home, capsys):
     other = dataclasses.replace(BOX, backend="jax", precision="mixed_bfloat16")
     rows = [*map(row_of, SMALL_GRID[:3]), *(row_of(config, other) for config in SMALL_GRID[:2])]
     flags = [*SMALL, *table_of(home, rows)]
-    assert main(flags) == 1
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert "error: the table mixes 2 sets of conditions" in captured.err
-    choices = [line for line in captured.err.splitlines() if line.startswith("  --conditions ")]
-    assert not (home / "results").exists()
-    found = {}
-    for line in choices:
-        choice, _, _ = line.partition("   (")
-        measured = answer_of(capsys, *flags, *shlex.split(choice))["measured"]
-        (found[measured],) = {spec.precision for spec in specs_of(home)}
-    assert found == {3: "float32", 2: "mixed_bfloat16"}
+    answer = answer_of(capsys, *flags)
+    assert (answer["measured"], {spec.precision for spec in specs_of(home)}) == (3, {"float32"})
+    (left,) = answer["other_conditions"]
+    assert left["n_rows"] == 2
+    assert main([*flags, *shlex.split(left["flag"])]) == 0
+    assert "note: " not in capsys.readouterr().err
+    assert {spec.precision for spec in specs_of(home)} == {"mixed_bfloat16"}
+    assert main(flags) == 0
+    notes = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]
+    assert notes[0].startswith("note: the table mixes 2 sets of conditions; used: ")
+    assert notes[1:] == [f"note: not used: {left['flag']}   (2 rows)"]
 
 
 # --- seconds ---------------------------------------------------------------------------------------------------------
