@@ -64,6 +64,7 @@ def explain(device: Device, subject: Subject, config: RunConfig | None) -> dict[
         "device": device.name,
         "this_box": box_device_name(),
         "is_this_box": device.is_here,
+        "domain": None if config is None or time.basis == ROOF else saved.range.place(config, saved.widths.axes),
         "precision": device.precision,
         "arithmetic": device.arithmetic,
         "calibrated": device.is_calibrated,

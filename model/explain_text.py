@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from epochcast.cli import percent, significant, table_text
 from epochcast.schema import Conditions
+from model.answer_text import device_words
 from model.carried import HELD
 
 ABOVE_ROOF_NOTE = (
@@ -18,7 +20,10 @@ _OF_NO_LAYER = {"per_epoch": "(input and host)", "per_step": "(each step)"}
 
 def explanation_text(answer: Mapping[str, Any]) -> str:
     """The answer for people; first of all, which device it is of."""
-    lines = [f"explained: {device_words(answer)}"]
+    by = "no model" if answer["model"] is None else f"model {Path(answer['model']).name}"
+    lines = [
+        f"explained: {device_words(answer)}, epochs of {answer['train_n']:,} images, {precision_words(answer)}; {by}"
+    ]
     lines.append(
         f"network: {answer['network']}, {answer['params']:,} parameters, batch size {answer['batch_size']:,}: "
         f"{answer['steps_per_epoch']:,} step{'' if answer['steps_per_epoch'] == 1 else 's'} an epoch of "
@@ -34,11 +39,9 @@ def explanation_text(answer: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def device_words(answer: Mapping[str, Any]) -> str:
-    """The device, whether it is this box's, and how it computes."""
-    device = answer["device"] or "an unknown device"
-    where = "" if answer["is_this_box"] else f" (NOT this box: {answer['this_box']})"
-    return f"{device}{where}, {answer['precision']}" + (f" in {answer['arithmetic']}" if answer["arithmetic"] else "")
+def precision_words(answer: Mapping[str, Any]) -> str:
+    """How the device computes."""
+    return str(answer["precision"]) + (f" in {answer['arithmetic']}" if answer["arithmetic"] else "")
 
 
 def is_above_roof(layer: Mapping[str, Any]) -> bool:

@@ -33,16 +33,17 @@ from epochcast.cli import (
     significant,
     table_text,
 )
-from epochcast.environment import box_device_name
 from epochcast.files import write_text_atomically
 from epochcast.paths import command_text, home
 from epochcast.schema import TRAIN_N, AggRow, Conditions, RunConfig, RunSpec
 from model.design import D_OPTIMAL_RUNS, DEFAULT_GRID, guessed_law, next_indices
 from model.fitting import LAW_ALONE
+from model.intervals import MIN_ERRORS
 from model.physics import Array
 from model.predictor import choose_model
 from model.startup import FORM
 
+DEFAULT_RUNS = max(D_OPTIMAL_RUNS, MIN_ERRORS)  # enough for a law, and for a range about what it predicts
 MAX_CANDIDATES = 2_000  # their distances are held in memory, pair by pair
 
 
@@ -104,14 +105,15 @@ def plan_next(
         seconds = measured_costs(rows, candidates, epochs)
         source = f"a law through the {len(rows)} measured configurations"
     else:
-        choice = choose_model((), model)
-        saved = choice.model
+        saved = choose_model(model).model
+        train_n = saved.train_n
         kind = device_kind_of(saved.device_name)
         excess = saved.excess.seconds(candidates) if saved.excess else assumption("first_epoch_excess_sec", kind).value
         overhead = saved.overhead.median if saved.overhead else assumption("overhead_sec", kind).value
         seconds = overhead + excess + training_sec(saved.time_model.times(candidates), epochs)
-        other = "" if saved.device_name == box_device_name() else ", another device: only their ratios count"
-        source = f"{saved.path.name} ({saved.device_name or 'an unknown device'}{other})"
+        device = saved.device_name or "an unknown device"
+        whose = f"this box: {device}" if saved.is_of_this_box else f"{device}, another device: only their ratios count"
+        source = f"{saved.path.name} ({whose}; epochs of {train_n:,} images)"
     chosen = next_indices(candidates, measured, n, train_n, lambda taken: seconds)
     by = ["D-optimal" if len(measured) + k < D_OPTIMAL_RUNS else "variance reduction" for k in range(len(chosen))]
     runs = [NextRun(candidates[i], how, float(seconds[i])) for i, how in zip(chosen, by, strict=True)]
@@ -138,12 +140,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = make_parser(
         "epochcast next_runs",
         "Which configurations to measure next, for the largest gain in knowledge per second of measuring.\n\n"
-        "From nothing, seven runs are enough for a first model; what is measured already is taken into account.",
-        "epochcast next_runs --depth 2:5 --base_filters 16:128:x2 --batch_size 64:1024:x2 --n 7",
+        "From nothing, seven runs are enough for a first model, and nine for one that knows its range. What is\n"
+        "measured already is taken into account.",
+        "epochcast next_runs --depth 2:5 --base_filters 16:128:x2 --batch_size 64:1024:x2 --n 9",
     )
     for name, values in DEFAULT_GRID.items():
         parser.add_argument(f"--{name}", type=int_list, default=list(values), metavar="LIST", help="of the candidates")
-    parser.add_argument("--n", type=positive_int, default=D_OPTIMAL_RUNS, help="how many to name")
+    parser.add_argument("--n", type=positive_int, default=DEFAULT_RUNS, help="how many to name")
     parser.add_argument(
         "--epochs",
         type=positive_int,

@@ -15,6 +15,7 @@ from epochcast.cli import percent, significant
 from epochcast.environment import box_device_name
 from epochcast.files import sha256_of
 from epochcast.footprint import FootprintRules
+from epochcast.hardware import is_same_device
 from epochcast.paths import runs_agg_csv
 from epochcast.schema import TRAIN_N, AggRow, Conditions, RunConfig
 from model.predictor import SavedModel, choose_model, load_model
@@ -111,7 +112,7 @@ def plan_budget(request: Request) -> Answer:
         notes += chosen.notes
         sources["table"] = source_of(table.path, sha256_of(table.path) if table.path.exists() else None)
         device, box = rows[0].device_name, box_device_name()
-        if device is not None and device != box:
+        if device is not None and not is_same_device(device, box):
             notes.append(f"measured on {device}, NOT this box ({box})")
     saved = _model_of(request, rows, notes)
     configs = request.configs
@@ -159,7 +160,8 @@ def plan_budget(request: Request) -> Answer:
     plan = make_plan(candidates, request.budget, value, margin, must, knowledge)
     told = confidence if margin.quantile else None
     device = offer.device_name
-    caveats = [f" on {device}"] if device not in (None, box_device_name()) else []
+    is_elsewhere = device is not None and not is_same_device(device, box_device_name())
+    caveats = [f" on {device}"] if is_elsewhere else []
     caveats += [", what whole epochs and the test take beyond windows apart"] if _is_windowed(rows) else []
     return Answer(plan, told, notes, must, candidates, knowledge, conditions, sources, "".join(caveats))
 
@@ -227,9 +229,9 @@ def _model_of(request: Request, rows: Sequence[AggRow], notes: list[str]) -> Sav
             notes.append(f"{request.model} predicts nothing: all was measured (--time_source pred predicts it)")
         return None
     if rows:  # the table's own model, though it may extrapolate: candidates say so, and their errors are wider
-        choice = choose_model((), request.model, rows[0].conditions)
+        choice = choose_model(request.model, rows[0].conditions)
     else:
-        choice = choose_model(unmeasured, request.model)
+        choice = choose_model(request.model, wanted=request.conditions[0] if len(request.conditions) == 1 else None)
     notes.append(f"{choice.model.path.name} predicts: {choice.reason}")
     return choice.model
 

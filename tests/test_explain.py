@@ -72,7 +72,7 @@ def local_model(**conditions):
 
 @pytest.mark.parametrize("config", CONFIGS, ids=str)
 def test_parts_and_layers_sum_to_the_very_time_that_predict_perf_tells(config):
-    answer, predicted = explained(config), predict(config, choose_model([config]))
+    answer, predicted = explained(config), predict(config, choose_model())
     for name in ("predicted_avg_time_sec", "predicted_avg_time_sec_low", "predicted_avg_time_sec_high"):
         assert answer[name] == predicted[name]
     total = answer["predicted_avg_time_sec"]
@@ -158,10 +158,11 @@ def test_an_efficiency_above_the_peak_is_shown_for_what_it_is():
 def test_the_first_line_names_the_device_and_that_it_is_not_this_box(monkeypatch, capsys):
     answer = explained()
     assert explanation_text(answer).splitlines()[0] == (
-        f"explained: {A100} (NOT this box: {answer['this_box']}), float32 in tf32"
+        f"explained: {A100} (NOT this box: {answer['this_box']}), epochs of 50,000 images, float32 in tf32; "
+        "model a100.keras"
     )
     monkeypatch.setattr(explain_device, "box_device_name", lambda: A100)
-    assert explanation_text(explained()).splitlines()[0] == f"explained: {A100}, float32 in tf32"
+    assert explanation_text(explained()).splitlines()[0].startswith(f"explained: this box ({A100}), epochs of ")
     monkeypatch.setattr(explain_device, "box_device_name", lambda: "something else")
     monkeypatch.setattr(explain_device, "gpu_here", lambda: find_gpu("A100-PCIE-80GB"))  # the same, spelled otherwise
     assert "NOT this box" not in explanation_text(explained())

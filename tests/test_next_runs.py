@@ -24,6 +24,7 @@ from epochcast.schema import AggRow, Conditions, RunConfig, RunRecord, RunSpec
 from epochcast.tables import read_runs, write_table
 from model.design import DEFAULT_GRID, next_indices
 from model.fitting import PHYSICS, fit_time_models
+from model.intervals import MIN_ERRORS
 from model.next_runs import NextRun, configs_csv, main, measured_costs, plan_next, training_sec
 from model.time_model import Table
 
@@ -72,30 +73,31 @@ def specs_of(home):
 # --- from nothing ----------------------------------------------------------------------------------------------------
 
 
-def test_from_nothing_seven_runs_of_the_default_grid_are_named_and_written_and_the_next_command_is_said(home, capsys):
+def test_from_nothing_nine_runs_of_the_default_grid_are_named_and_written_and_the_next_command_is_said(home, capsys):
     lines = lines_of(capsys)
     path = home / "results" / "next_runs.csv"
     assert lines[0] == "measured: nothing yet"
     assert lines[-1] == f"next: python collect/run_grid.py --configs {path}"
     specs = specs_of(home)
-    assert len(specs) == len(set(specs)) == 7
+    assert len(specs) == len(set(specs)) == MIN_ERRORS == 9  # as many as give a range
     assert {spec.config for spec in specs} <= set(GRID)
     assert specs == [RunSpec(*dataclasses.astuple(spec.config)) for spec in specs]  # all else as a grid's flags say
-    table = [line.split() for line in lines if "D-optimal" in line]
+    table = [line.split() for line in lines if "D-optimal" in line or "variance reduction" in line]
     assert [tuple(map(int, row[1:4])) for row in table] == [dataclasses.astuple(spec.config) for spec in specs]
-    assert [int(row[0]) for row in table] == list(range(1, 8))
+    assert [int(row[0]) for row in table] == list(range(1, 10))
     (expected,) = [line for line in lines if line.startswith("expected: ")]
     assert "by a100.keras (NVIDIA A100 80GB PCIe" in expected
+    assert expected.endswith("epochs of 50,000 images)")
     assert [p.name for p in home.rglob("*") if p.is_file()] == ["next_runs.csv"]
 
 
 @pytest.mark.parametrize("is_same", [False, True])
 def test_seconds_of_another_device_are_called_good_for_their_ratios_only(capsys, monkeypatch, is_same):
     box = "NVIDIA A100 80GB PCIe" if is_same else CPU
-    monkeypatch.setattr("model.next_runs.box_device_name", lambda: box)
+    monkeypatch.setattr("model.predictor.box_device_name", lambda: box)
     source = answer_of(capsys)["seconds_from"]
-    assert source.startswith("a100.keras (NVIDIA A100 80GB PCIe")
-    assert source.endswith("another device: only their ratios count)") != is_same
+    assert source.startswith(f"a100.keras ({'this box: ' if is_same else ''}NVIDIA A100 80GB PCIe")
+    assert ("another device: only their ratios count" in source) != is_same
 
 
 def test_seven_runs_named_from_nothing_predict_the_rest_of_the_a100(reference_data):
