@@ -41,10 +41,11 @@ from model.card import (
     error_text,
     half_width_text,
     markdown_path,
+    more_for_a_range,
 )
 from model.cross_validation import require_distinct, require_enough, rows_sha256
 from model.fitting import PHYSICS_ANN, REFERENCE_ANN
-from model.intervals import COVERAGE, Range
+from model.intervals import COVERAGE, Range, Widths
 from model.order import order_violations
 from model.physics import Law
 from model.predictor import SavedModel, load_model
@@ -273,6 +274,7 @@ def order_warning(violations: int) -> str | None:
 def card_lines(card: Mapping[str, Any]) -> list[str]:
     """A model's card for people: what it learned from and how well it predicts."""
     errors, intervals = card["errors"], card["intervals"]
+    more = more_for_a_range(Widths(intervals["within"], intervals["beyond"], intervals["n"]).n_missing)
     ranges = ", ".join(f"{name} {low} to {high}" for name, (low, high) in card["range"].items())
     disturbed = " ".join("(" + ",".join(map(str, config)) + ")" for config in card["disturbed"])
     return [
@@ -284,5 +286,5 @@ def card_lines(card: Mapping[str, Any]) -> list[str]:
         f"error: {error_text(errors)}",
         *([f"warning: {words}"] if (words := order_warning(card["order_violations"])) else []),
         f"interval_90: within the range {half_width_text(intervals['within'])}, one step beyond it "
-        f"{half_width_text(intervals['beyond'])}",
+        f"{half_width_text(intervals['beyond'])}{f'; {more}' if more else ''}",
     ]

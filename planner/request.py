@@ -18,6 +18,7 @@ from epochcast.footprint import FootprintRules
 from epochcast.hardware import is_same_device
 from epochcast.paths import runs_agg_csv
 from epochcast.schema import TRAIN_N, AggRow, Conditions, RunConfig
+from model.card import more_for_a_range
 from model.predictor import SavedModel, choose_model, load_model
 from planner.budget import SECONDS, Budget, Unit
 from planner.candidates import Candidate, CostRules, Offer, default_grid, make_candidates
@@ -155,7 +156,8 @@ def plan_budget(request: Request) -> Answer:
     if confidence is None:
         confidence = DEFAULT_CONFIDENCE
     if confidence > 0.5:
-        must, candidates, margin = _with_known_errors(request, must, candidates, confidence, offer, notes)
+        more = "" if saved is None else more_for_a_range(saved.widths.n_missing)
+        must, candidates, margin = _with_known_errors(request, must, candidates, confidence, offer, notes, more)
     knowledge = Knowledge([row.config for row in rows], (rows[0].train_n if rows else None) or TRAIN_N)
     plan = make_plan(candidates, request.budget, value, margin, must, knowledge)
     told = confidence if margin.quantile else None
@@ -257,10 +259,12 @@ def _with_known_errors(
     confidence: float,
     offer: Offer,
     notes: list[str],
+    more: str,
 ) -> tuple[list[Candidate], list[Candidate], Margin]:
     """The runs whose error is known, and the margin that the confidence asks for.
 
-    Where no run's error is known, a confidence that was not asked for is given up, and said so.
+    Where no run's error is known, a confidence that was not asked for is given up, and said so. `more` says what would
+    make the model's error known.
     """
     unknown = [c for c in [*must, *candidates] if c.sd_sec is None]
     known = [c for c in candidates if c.sd_sec is not None]
@@ -270,7 +274,7 @@ def _with_known_errors(
             for name, words in (("overhead", "overhead"), ("first_epoch", "first epoch"), ("steady", "steady time"))
             if any(getattr(c, name).high is None for c in unknown)
         ]
-        why = f"the error of the {' and of the '.join(parts)} is unknown"
+        why = f"the error of the {' and of the '.join(parts)} is unknown{f' ({more})' if more else ''}"
         if request.confidence is not None:
             raise ValueError(
                 f"--confidence {confidence:g}: {why}, so no margin can be told. Measure a few runs, name "

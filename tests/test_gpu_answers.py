@@ -201,6 +201,25 @@ def test_the_interval_of_a_measured_time_is_its_runs_spread_or_that_assumed_of_r
     assert "assumed" not in answer_on(H100, SAVED, ASKED, [measured(n=5, std=0.1)]).words
 
 
+@pytest.mark.parametrize("n", [1, 2, 4])
+@pytest.mark.parametrize(
+    ("own", "is_wider"), [(0.696, True), (0.05, True), (0.001, False), (0.0, False), (None, False)]
+)
+def test_of_few_runs_the_wider_of_their_own_interval_and_that_of_repeats_counts(n, own, is_wider):
+    row = measured(1.0, n=n, std=None if n == 1 else 0.5, rel_ci95=own)
+    assumed = HALF_WIDTH_SDS * assumption("repeat_sd_steady", "gpu").value
+    steady, words = measured_steady(row), answer_on(H100, SAVED, ASKED, [row]).words
+    assert steady.high - steady.value == pytest.approx(own if is_wider else assumed)
+    assert steady.value - steady.low == pytest.approx(own if is_wider else assumed)
+    assert ("spread of repeats assumed" in words) != is_wider
+    assert ("own 95 % interval" in words) == is_wider
+
+
+def test_the_spread_of_many_runs_is_measured_and_their_own_intervals_add_nothing():
+    row = measured(1.0, n=5, std=0.1, rel_ci95=0.7)
+    assert measured_steady(row) == measured_steady(measured(1.0, n=5, std=0.1))
+
+
 @pytest.mark.parametrize("std", [None, 0.0])
 def test_runs_that_tell_no_spread_have_that_of_repeats_and_say_so(std):
     row = measured(1.0, n=6, std=std)

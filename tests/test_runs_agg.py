@@ -16,6 +16,7 @@ from aggregate.agg_table import load_agg, main
 from aggregate.runs_agg import aggregate, is_diverged, report_lines
 from epochcast.cells import columns
 from epochcast.paths import excluded_csv
+from epochcast.precision import precision
 from epochcast.schema import PUBLISHED_AGG_COLUMNS, AggRow, Conditions, Exclusion, RunConfig, RunRecord
 from epochcast.tables import RunTable, read_runs, read_table, write_table
 
@@ -343,6 +344,20 @@ def test_a_broken_source_record_is_an_error(agg, text):
     record.write_text(text)
     with pytest.raises(ValueError, match=r"source\.json: not a source record .*epochcast aggregate"):
         load_agg(agg)
+
+
+@pytest.mark.parametrize(
+    ("several", "expected"),
+    [
+        ([(9.0, 2.0, 2.2, 1.8)], precision((9.0, 2.0, 2.2, 1.8)).rel_ci95),
+        ([(9.0, 2.0, 2.2, 1.8)] * 4, precision((9.0, 2.0, 2.2, 1.8)).rel_ci95 / 2),
+        ([(9.0, 2.0, 2.2, 1.8), (9.0, 2.0)], precision((9.0, 2.0, 2.2, 1.8)).rel_ci95),
+        ([(9.0, 2.0)], None),  # one timed epoch says nothing of its error
+    ],
+)
+def test_averages_keep_what_the_runs_own_epochs_say_of_their_error(tmp_path, several, expected):
+    (row,) = aggregate_rows(tmp_path, *(run_row(times, run_id=str(i)) for i, times in enumerate(several))).rows
+    assert row.rel_ci95 == pytest.approx(expected)
 
 
 # --- command ---------------------------------------------------------------------------------------------------------
