@@ -94,6 +94,8 @@ def check_flags(parser: argparse.ArgumentParser, arguments: argparse.Namespace) 
         parser.error("--gpu and --all_gpus: give one of the two")
     if arguments.sort is not None and not has_gpus:
         parser.error("--sort orders GPUs: give --gpu or --all_gpus, too")
+    if arguments.board_w is not None and (arguments.all_gpus or len(arguments.gpu) > 1):
+        parser.error("--board_w is the power of one device: name one --gpu, or none")
     needing = [*given_flags(arguments), *(["--sort " + arguments.sort] if arguments.sort in ("cost", "co2") else [])]
     if needing and arguments.epochs is None:
         parser.error(f"{', '.join(needing)}: energy, money and CO2 are a whole run's; give --epochs, too")

@@ -192,3 +192,65 @@ def test_plan_next_runs_and_explain_start_from_this_box_s_model(capsys, own):
     assert source == f"own.keras (this box: {box_device_name()}; epochs of 2,048 images)"
     first = run(capsys, explain.main).out.splitlines()[0]
     assert first == f"explained: this box ({box_device_name()}), epochs of 2,048 images, float32; model own.keras"
+
+
+def footprint_of(capsys, *flags):
+    (found,) = answers_of(capsys, predict_perf.main, "--epochs", 50, "--region", "DE", *flags)["footprints"]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("flags", "watts", "board_w"),
+    [
+        (("--host_w", 150), 150.0, None),
+        (("--board_w", 65), 65.0, 65.0),
+        (("--board_w", 65, "--host_w", 40), 105.0, 65.0),
+        (("--host_w", 150, "--pue", 1.5), 225.0, None),
+    ],
+)
+def test_on_a_processor_watts_by_hand_give_energy_money_and_co2(capsys, own, flags, watts, board_w):
+    config = ("--depth", 3, "--base_filters", 16, "--batch_size", 128)
+    wall = answers_of(capsys, predict_perf.main, *config, "--epochs", 50)["wall_sec"]
+    found = footprint_of(capsys, *config, "--embodied", *flags)
+    assert found["wall_kwh"] == pytest.approx(watts * wall / 3.6e6)
+    assert found["board_kwh"] == (None if board_w is None else pytest.approx(board_w * wall / 3.6e6))
+    assert found["electricity_usd"] == pytest.approx(found["wall_kwh"] * found["usd_per_kwh"])
+    assert found["operational_kg_co2e"] == pytest.approx(found["wall_kwh"] * found["gco2_per_kwh"] / 1000)
+    assert (found["embodied_kg_co2e"], found["cloud_usd"]) == (None, None)  # no GPU is made or rented
+    out = run(capsys, predict_perf.main, *config, "--epochs", 50, "--region", "DE", *flags).out
+    assert ("given by --board_w" in out) == (board_w is not None)
+    assert ("the whole box at 150 W" in out) == (board_w is None)
+
+
+def test_on_a_processor_nothing_given_is_unknown_and_the_flags_that_help_are_named(capsys, own):
+    found = footprint_of(capsys)
+    assert (found["wall_kwh"], found["electricity_usd"], found["operational_kg_co2e"]) == (None, None, None)
+    out = run(capsys, predict_perf.main, "--epochs", 50, "--region", "DE").out
+    assert "say --board_w; on a processor --host_w of the box is enough" in out
+    err = run(capsys, dp_budget_planner.main, "--budget_kwh", 0.1, code=1).err
+    assert "Say what it draws with --board_w" in err
+
+
+@pytest.mark.parametrize("flags", [("--host_w", 150), ("--board_w", 100, "--host_w", 50)])
+@pytest.mark.parametrize("budget", ["--budget_kwh", "--budget_usd", "--budget_kgco2"])
+def test_on_a_processor_plans_of_energy_take_watts_by_hand(capsys, own, flags, budget):
+    answer = answers_of(capsys, dp_budget_planner.main, budget, 0.005, "--epochs", 5, *flags)
+    per_kwh = {"--budget_kwh": 1.0, "--budget_usd": 0.167, "--budget_kgco2": 0.445}[budget]
+    total = answer[f"total_{budget.removeprefix('--budget_')}"]
+    assert total == pytest.approx(150 * answer["total_sec"] / 3.6e6 * per_kwh, rel=1e-3)  # rounded up per run
+
+
+@pytest.mark.parametrize("gpus", [("--all_gpus",), ("--gpu", "T4;L4")])
+def test_watts_by_hand_are_of_one_device(capsys, gpus):
+    with pytest.raises(SystemExit) as end:
+        predict_perf.main(["--epochs", "5", "--board_w", "70", *gpus])
+    assert end.value.code == 2
+    assert "--board_w is the power of one device" in capsys.readouterr().err
+
+
+def test_watts_by_hand_are_those_of_the_one_gpu_that_is_named(capsys):
+    flags = ("--epochs", 50, "--gpu", "T4", "--board_w", 60)
+    (gpu,) = answers_of(capsys, predict_perf.main, *flags)["gpus"]
+    (found,) = gpu["footprints"]
+    assert found["board_kwh"] == pytest.approx(60 * gpu["wall_sec"] / 3.6e6)
+    assert found["energy_method"].startswith("60 W given by --board_w")
