@@ -76,7 +76,7 @@ def explain(device: Device, subject: Subject, config: RunConfig | None) -> dict[
         "held_at_roof": None if scaling is None else scaling.held,
         "parts": None if split is None else split.groups,
         "terms": None if split is None else split.terms,
-        "law_sec": None if law is None else sum(law.parts_of(work).values()),
+        "law_sec": None if law is None else sum(subject.law_parts(law).values()),
         "train_flop_per_epoch": flop,
         "flops": flops,
         "share_of_peak": None if flops is None or device.roof is None else flops / device.roof.flops,

@@ -11,6 +11,7 @@ from epochcast.cli import percent, significant, table_text
 from epochcast.schema import Conditions
 from model.answer_text import device_words
 from model.carried import HELD
+from model.explain_time import UNKNOWN_INPUT
 
 ABOVE_ROOF_NOTE = (
     "the law spreads memory by outputs and launches by kernels, so that single layers may come out above the roof"
@@ -57,9 +58,13 @@ def _time_lines(answer: Mapping[str, Any]) -> list[str]:
     if answer["device_time_ratio"] is not None:
         lines.append(_scaled_line(answer))
     if answer["parts"] is not None:
-        parts = ", ".join(f"{g} {significant(sec)} s ({percent(sec / time)})" for g, sec in answer["parts"].items())
+        parts = ", ".join(f"{group} {_part_words(sec, time)}" for group, sec in answer["parts"].items())
         lines.append(f"where it goes: {parts}")
     return lines
+
+
+def _part_words(sec: float | None, time: float) -> str:
+    return UNKNOWN_INPUT if sec is None else f"{significant(sec)} s ({percent(sec / time)})"
 
 
 def _scaled_line(answer: Mapping[str, Any]) -> str:
@@ -90,8 +95,11 @@ def _roof_lines(answer: Mapping[str, Any]) -> list[str]:
     attainable = roofs["attainable_sec"]
     bound = max(roofs["compute_bound_sec"], roofs["memory_bound_sec"])
     binds = f"roof that binds: {roofs['binds']}, {percent(bound / attainable)} of the attainable time"
-    if parts is not None and (fixed := parts["input and host"] + parts["steps"]) > sum(parts.values()) / 2:
-        binds += f"; but {percent(fixed / sum(parts.values()))} of the epoch is under no roof: steps and host"
+    if parts is not None:
+        whole = sum(sec for sec in parts.values() if sec is not None)
+        if (fixed := (parts["input and host"] or 0.0) + parts["steps"]) > whole / 2:
+            what = "steps" if parts["input and host"] is None else "steps and host"
+            binds += f"; but {percent(fixed / whole)} of the epoch is under no roof: {what}"
     return [
         f"peaks: {roofs['peak_tflops']:,g} TFLOP/s, {roofs['peak_gb_per_sec']:,g} GB/s; ridge at "
         f"{significant(roofs['ridge_flop_per_byte'])} FLOP/byte",

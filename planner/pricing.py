@@ -212,8 +212,8 @@ class _Pricer:
         mend = "--usd_per_gpu_hour prices the hours without any energy" if self.unit == USD else "plan in seconds"
         return (
             f"--budget_{self.unit.key}: what {device_name or 'an unknown device'} draws is unknown: no row has its "
-            "energy or power limit, the facts no TDP. Say what it draws with --board_w (--host_w is all of a box only where "
-            f"it trains on its processor), measure on a GPU whose driver reports its power, or {mend}."
+            "energy or power limit, the facts no TDP. Say what it draws with --board_w (--host_w is all of a box only "
+            f"where it trains on its processor), measure on a GPU whose driver reports its power, or {mend}."
         )
 
     def notes(self) -> list[str]:
