@@ -286,10 +286,19 @@ def _curves_section(points: Sequence[dict[str, Any]]) -> Section:
     ]
     header = ["measured", "random: MAPE % on the rest", "worst", "designed: MAPE % on the rest", "worst"]
     lines = [
-        f"{points[0]['orders']} orders each, begun anywhere; designed as epochcast next_runs does, costs aside",
-        f"recipe {PHYSICS_ANN}: the law alone below {NETWORK_MIN_ROWS} configurations, the network from there on",
+        f"{_orders_words(points)}, begun anywhere; designed as epochcast next_runs does, costs aside",
+        f"as epochcast train would choose: the law alone below {NETWORK_MIN_ROWS} configurations, from there on "
+        "whichever of law and network predicts better by a cross-validation of the rows measured",
     ]
     return Section("What measuring more buys", header, rows, lines)
+
+
+def _orders_words(points: Sequence[dict[str, Any]]) -> str:
+    """How many orders each point of the curves is a mean of."""
+    orders = sorted({p["orders"] for p in points}, reverse=True)
+    if len(orders) == 1:
+        return f"{orders[0]} orders each"
+    return f"{orders[0]} orders each ({orders[-1]} from {NETWORK_MIN_ROWS} configurations on)"
 
 
 def _relative(half: float | None) -> str:
