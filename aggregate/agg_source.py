@@ -100,8 +100,9 @@ class SourceRecord:
         return sha256(data) in (self.agg_sha256, self.replaces)
 
     def is_current(self, data: bytes, sources: Sources) -> bool:
-        """Whether a table is the one that the record is of, and made from these sources."""
-        return sha256(data) == self.agg_sha256 and sources.hashes() == self.hashes
+        """Whether a table is the one that the record is of, made from these sources with today's columns."""
+        is_whole = data.startswith(header_line(AggRow).encode())  # an earlier version's table has fewer columns
+        return is_whole and sha256(data) == self.agg_sha256 and sources.hashes() == self.hashes
 
 
 def _no_record(file: Path, path: Path, why: str) -> ValueError:

@@ -1,4 +1,4 @@
-"""runs_agg.csv as a cache of its runs.csv, and the choice of one set of conditions out of it.
+"""runs_agg.csv as a cache of its runs.csv.
 
 A record beside the table names its source, so that a command which finds the cache out of date makes it anew, and a
 table that came from elsewhere, or was edited, is used as it is and called so.
@@ -7,21 +7,17 @@ table that came from elsewhere, or was edited, is used as it is and called so.
 from __future__ import annotations
 
 import logging
-import shlex
-from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from aggregate.agg_source import Sources, cache_lock, read_with_record, write_agg, write_averages
 from aggregate.runs_agg import aggregate, report_json, report_lines
-from epochcast.cells import columns
-from epochcast.cli import json_line, make_parser, matches, path_flag, print_home, run_command
+from epochcast.cli import json_line, make_parser, path_flag, print_home, run_command
 from epochcast.device_names import with_one_name
 from epochcast.guard import describe_error
 from epochcast.paths import command_text, runs_agg_csv, runs_csv
-from epochcast.schema import AggRow, Conditions
+from epochcast.schema import AggRow
 from epochcast.table_lines import cells_of, decode_table, lines_of
 from epochcast.tables import parse_table, read_runs
 
@@ -142,43 +138,6 @@ def _without_false_spread(row: AggRow, where: str) -> AggRow:
                 getattr(row, name),
             )
     return replace(row, avg_time_std=None, thr_std=None, acc_std=None)
-
-
-def one_set_of_conditions(rows: Sequence[AggRow], filters: Sequence[Mapping[str, str]]) -> list[AggRow]:
-    """The rows that the filters let through, all measured under the same conditions.
-
-    Raises:
-        ValueError: if none is left, or several sets of conditions are: then it lists how they differ.
-    """
-    chosen = [row for row in rows if not filters or matches(row, filters)]
-    if not chosen:
-        asked = " ".join(_as_flag(pairs) for pairs in filters)
-        counts = Counter(row.conditions.describe() for row in rows)
-        listed = "\n".join(f"  {conditions}   ({n} rows)" for conditions, n in counts.items())
-        raise ValueError(f"none of {len(rows)} rows satisfies {asked}. The table holds:\n{listed}")
-    if (n_sets := len({row.conditions for row in chosen})) > 1:
-        raise ValueError(
-            f"the table mixes {n_sets} sets of conditions, which are never averaged or fitted together. "
-            f"Choose one:\n{_choices(rows, {row.conditions for row in chosen})}"
-        )
-    return chosen
-
-
-def _choices(rows: Sequence[AggRow], shown: Collection[Conditions]) -> str:
-    """The flag that picks each of the sets of conditions shown out of all rows, one in a line."""
-    counts = Counter(row.conditions for row in rows)
-    sets = {conditions: asdict(conditions) for conditions in counts}
-    differing = [name for name in columns(Conditions) if len({s[name] for s in sets.values()}) > 1]
-    return "\n".join(
-        f"  {_as_flag({name: sets[conditions][name] for name in differing})}   ({n} rows)"
-        for conditions, n in counts.items()
-        if conditions in shown
-    )
-
-
-def _as_flag(pairs: Mapping[str, Any]) -> str:
-    """`--conditions` with these pairs, as a shell takes it; unknown is an empty value."""
-    return "--conditions " + shlex.quote(",".join(f"{k}={'' if v is None else v}" for k, v in pairs.items()))
 
 
 # --- command ---------------------------------------------------------------------------------------------------------

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aggregate.agg_table import load_agg, one_set_of_conditions
+from aggregate.agg_table import load_agg
+from aggregate.condition_sets import one_set_of_conditions
 from epochcast.cli import (
     add_json_flag,
     add_table_flags,
@@ -17,6 +18,7 @@ from epochcast.cli import (
     make_parser,
     path_flag,
     print_home,
+    print_notes,
     run_command,
     significant,
 )
@@ -253,9 +255,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     def work() -> int:
         print_home()
         table = load_agg(arguments.runs_agg, arguments.frozen)
-        paths, skipped = draw_figures(one_set_of_conditions(table.rows, [arguments.conditions]), arguments.out)
+        chosen = one_set_of_conditions(table.rows, [arguments.conditions])
+        print_notes(chosen.notes)
+        paths, skipped = draw_figures(chosen.rows, arguments.out)
         if arguments.json:
-            origin = {"table": str(table.path), "table_origin": table.origin}
+            origin = {"table": str(table.path), "table_origin": table.origin, **chosen.to_json()}
             print(json_line({**origin, "figures": [str(path) for path in paths], "left_out": skipped}))
             return 0
         print(f"table: {table.path} ({table.origin})")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from epochcast.cli import (
 )
 from epochcast.device_names import with_one_name
 from epochcast.paths import command_text, excluded_csv
+from epochcast.precision import spread_and_interval
 from epochcast.schema import (
     FLAGS,
     TRAIN_N,
@@ -146,8 +148,20 @@ def _one_row(config: RunConfig, conditions: Conditions, records: Sequence[RunRec
         **_energy_columns(used),
         peak_memory_bytes=max((r.peak_memory_bytes for r in used if r.peak_memory_bytes is not None), default=None),
         device_memory_bytes=max((r.device_memory_bytes for r in used if r.device_memory_bytes), default=None),
+        rel_ci95=_own_interval(used, steady),
     )
     return row, len(used)
+
+
+def _own_interval(used: Sequence[RunRecord], steady: Mapping[int, SteadyTime]) -> float | None:
+    """The relative half-width of the 95 % interval of the runs' mean, by what the epochs of each run say of it.
+
+    Runs are independent, so their half-widths add as squares; one of too few epochs says nothing. Computed and not
+    read, so that it is of the steady time as it is judged now.
+    """
+    intervals = (spread_and_interval(r.epoch_times_json, steady[id(r)])[1] for r in used)
+    known = [half for half in intervals if half is not None]
+    return math.hypot(*known) / len(known) if known else None
 
 
 def _energy_columns(used: Sequence[RunRecord]) -> dict[str, Any]:

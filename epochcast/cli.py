@@ -350,6 +350,12 @@ def print_home() -> None:
     print(message_text(f"files under {home()}"), file=sys.stderr)
 
 
+def print_notes(notes: Iterable[str]) -> None:
+    """Say on stderr what was decided for the user, a line each."""
+    for note in notes:
+        print(message_text(f"note: {note}"), file=sys.stderr)
+
+
 # --- printing ---------------------------------------------------------------------------------------------------------
 
 

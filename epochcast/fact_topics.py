@@ -23,7 +23,7 @@ from epochcast.facts import (
     speed_rows,
     year_words,
 )
-from epochcast.places import Place
+from epochcast.places import Place, members_of
 
 NOTABLE_SPREAD = 0.2  # (highest - lowest) / median above which sources disagree
 
@@ -174,8 +174,8 @@ def _of_gpus(rows: Sequence[Shown], found: Sequence[Gpu]) -> list[Shown]:
 
 
 def _is_in(row: Any, place: Place) -> bool:
-    """Of the place itself, or of a zone of this country."""
-    return place.code in (row.code, row.iso2)
+    """Of the place itself, of a zone of this country, or of a country of this group."""
+    return place.code in (row.code, row.iso2) or (row.kind == "country" and row.code in members_of(place.code))
 
 
 def chosen_rows(

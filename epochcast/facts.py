@@ -126,6 +126,20 @@ class ElectricityPrice:
 
 
 @dataclass(frozen=True, slots=True)
+class RegionGroup:
+    """Countries that a region is made of."""
+
+    code: str
+    name: str
+    aliases: tuple[str, ...]
+    members: tuple[str, ...]  # iso2
+    year: str | None
+    source: str
+    confidence: str
+    notes: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Pue:
     """Energy of a data centre over that of its computers, as surveyed or as a program assumes it."""
 
@@ -226,6 +240,11 @@ def carbon_intensities() -> tuple[CarbonIntensity, ...]:
 @functools.cache
 def electricity_prices() -> tuple[ElectricityPrice, ...]:
     return _shipped("electricity_prices.csv", ElectricityPrice)
+
+
+@functools.cache
+def region_groups() -> tuple[RegionGroup, ...]:
+    return _shipped("region_groups.csv", RegionGroup)
 
 
 @functools.cache

@@ -26,12 +26,14 @@ G_PER_KG = 1000.0
 
 @dataclass(frozen=True, slots=True)
 class BoardEnergy:
-    """Joules of a run's GPU boards, and by which method they are known."""
+    """Joules of a run's GPU boards, or of the processor package it trains on, and by which method they are known."""
 
     joules: Interval
     method: str
     has_overhead: bool = False  # the method counts host and cooling itself
     gpus: int = 1  # boards that they are of: so many are rented, and so many were made
+    is_processor: bool = False  # no GPU is used
+    is_in_host: bool = False  # a processor whose energy is part of the host's: `joules` is 0, nothing comes on top
 
     def __post_init__(self) -> None:
         if not isinstance(self.gpus, int) or self.gpus < 1:
@@ -59,6 +61,11 @@ def board_power_model(wall: Interval, limit_w: float, limit_is: str = "power lim
     share = board_power_share()
     words = f"board-power model: {share.value:g} x {limit_is} {limit_w:g} W, band {share.low:g} to {share.high:g}"
     return BoardEnergy(wall.times(limit_w).by(share), words)
+
+
+def given_energy(wall: Interval, watts: float, is_processor: bool = False) -> BoardEnergy:
+    """Return the energy at a power that the user named, from the start of the process to its exit."""
+    return BoardEnergy(wall.times(watts), f"{watts:g} W given by --board_w", is_processor=is_processor)
 
 
 def mlcost_energy(wall: Interval, tdp_w: float, gpus: int = 1) -> BoardEnergy:
@@ -171,8 +178,9 @@ class Footprint:
 
     @property
     def board_kwh(self) -> Interval | None:
-        """Energy of the GPU boards alone, unknown where the method counts more."""
-        return None if self.energy is None or self.energy.has_overhead else self.energy.kwh
+        """Energy of the GPU boards or the processor alone, unknown where the method counts more."""
+        is_alone = self.energy is not None and not (self.energy.has_overhead or self.energy.is_in_host)
+        return self.energy.kwh if is_alone and self.energy is not None else None
 
     @property
     def gpu_hours(self) -> Interval:
@@ -195,7 +203,7 @@ def footprint(energy: BoardEnergy | None, wall: Interval, rates: Rates) -> Footp
     if wall_kwh is not None:
         wall_kwh = wall_kwh.times(rules.pue or 1.0)
     gpu_hours = _gpu_hours(energy, wall)
-    has_gpu = rates.is_gpu_known or energy is not None  # only a GPU's board has its energy told
+    has_gpu = rates.is_gpu_known or (energy is not None and not energy.is_processor)
     return Footprint(
         rates,
         wall,

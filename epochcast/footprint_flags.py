@@ -13,7 +13,17 @@ if TYPE_CHECKING:
     from epochcast.places import Place
 
 DEFAULT = ENERGY_FORMULAS[0]
-FLAGS = ("region", "usd_per_kwh", "gco2_per_kwh", "pue", "usd_per_gpu_hour", "host_w", "embodied", "energy_formula")
+FLAGS = (
+    "region",
+    "usd_per_kwh",
+    "gco2_per_kwh",
+    "pue",
+    "usd_per_gpu_hour",
+    "host_w",
+    "board_w",
+    "embodied",
+    "energy_formula",
+)
 
 
 HELP = {  # what means something else to one command or another
@@ -76,7 +86,15 @@ def add_footprint_flags(parser: argparse._ActionsContainer, own_help: Mapping[st
         "--host_w",
         type=not_negative_float,
         metavar="W",
-        help="mean power of the box without its GPU; default: unknown, energy is the GPU board's only",
+        help="mean power of the box without its GPU (where it trains on its processor: of all of it, or with --board_w "
+        "of the rest); default: unknown, energy is the board's only",
+    )
+    parser.add_argument(
+        "--board_w",
+        type=positive_float,
+        metavar="W",
+        help="mean power of the GPU board while training, or of the processor package; default: as measured, else by "
+        "the board's power limit, unknown of a processor",
     )
     parser.add_argument("--embodied", action="store_true", help=words["embodied"])
     parser.add_argument(
@@ -106,6 +124,7 @@ def rules_of(arguments: argparse.Namespace) -> FootprintRules:
         pue=arguments.pue,
         usd_per_gpu_hour=arguments.usd_per_gpu_hour,
         host_w=arguments.host_w,
+        board_w=arguments.board_w,
         has_embodied=arguments.embodied,
         energy_formula=arguments.energy_formula,
     )

@@ -21,7 +21,8 @@ class FootprintRules:
     gco2_per_kwh: float | None = None
     pue: float | None = None
     usd_per_gpu_hour: float | None = None
-    host_w: float | None = None  # mean power of all but the GPU boards
+    host_w: float | None = None  # mean power of all but the GPU boards; of a box that trains on its processor, of all
+    board_w: float | None = None  # mean power of the GPU board (else of the processor package) while training
     has_embodied: bool = False
     energy_formula: str = "board_power"
 
@@ -29,6 +30,8 @@ class FootprintRules:
         for name in ("usd_per_kwh", "gco2_per_kwh", "usd_per_gpu_hour", "host_w"):
             if (value := getattr(self, name)) is not None and not (math.isfinite(value) and value >= 0):
                 raise ValueError(f"{name} must be a finite number of at least 0, got {value:g}.")
+        if self.board_w is not None and not (math.isfinite(self.board_w) and self.board_w > 0):
+            raise ValueError(f"board_w must be a finite number above 0, got {self.board_w:g}.")
         if self.pue is not None and not (math.isfinite(self.pue) and self.pue >= 1):
             raise ValueError(f"pue must be at least 1 (no building takes less than its computers), got {self.pue:g}.")
         if self.energy_formula not in ENERGY_FORMULAS:
@@ -37,3 +40,5 @@ class FootprintRules:
             )
         if self.energy_formula == "mlcost" and (self.pue is not None or self.host_w is not None):
             raise ValueError("energy_formula mlcost counts host and cooling itself: leave pue and host_w out.")
+        if self.energy_formula == "mlcost" and self.board_w is not None:
+            raise ValueError("energy_formula mlcost takes the power of the data sheet: leave board_w out.")

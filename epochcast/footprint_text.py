@@ -11,6 +11,9 @@ from epochcast.facts import Equivalence, Pue, equivalences, preferred, pues, sou
 from epochcast.footprint import G_PER_KG, Footprint, Rate, embodied
 from epochcast.interval import Interval
 
+UNKNOWN_POWER = (
+    "no power was measured, and no power limit is known (say --board_w; on a processor --host_w of the box is enough)"
+)
 SHOWN = ("car_km_us", "smartphone_charge", "led_hour_10w")  # the others are disputed, or of trees that may never grow
 
 
@@ -57,7 +60,9 @@ def footprint_lines(found: Footprint, is_alone: bool = True) -> dict[str, str]:
     rates, rules = found.rates, found.rates.rules
     lines = {"region": place_words(found)}
     if found.energy is None:
-        lines["board_energy"] = "unknown: no power was measured, and no power limit is known"
+        lines["board_energy"] = f"unknown: {UNKNOWN_POWER}"
+    elif found.energy.is_in_host:
+        lines["board_energy"] = found.energy.method
     else:
         name = "energy" if found.energy.has_overhead else "board_energy"
         lines[name] = f"{_amount(found.energy.kwh, 'kWh')}, {found.energy.method}"
@@ -89,12 +94,21 @@ def footprint_lines(found: Footprint, is_alone: bool = True) -> dict[str, str]:
 
 
 def wall_words(found: Footprint) -> str:
-    """What beside the board counts in the energy at the wall."""
-    rules = found.rates.rules
+    """What besides the board counts in the energy at the wall."""
     if found.energy is not None and found.energy.has_overhead:
         return "host and cooling as the formula counts them"
-    scope = "GPU board only (host unknown: --host_w)" if rules.host_w is None else f"with a host of {rules.host_w:g} W"
-    return f"{scope}, PUE {pue_words(found)}"
+    return f"{host_words(found)}, PUE {pue_words(found)}"
+
+
+def host_words(found: Footprint) -> str:
+    """Whether the rest of the box counts."""
+    host_w, energy = found.rates.rules.host_w, found.energy
+    is_processor = energy is not None and energy.is_processor
+    if host_w is None:
+        return f"{'processor' if is_processor else 'GPU board'} only (host unknown: --host_w)"
+    if energy is not None and energy.is_in_host:
+        return f"the whole box at {host_w:g} W"
+    return f"with a host of {host_w:g} W"
 
 
 def pue_words(found: Footprint) -> str:
@@ -187,6 +201,7 @@ def footprint_json(found: Footprint) -> dict[str, Any]:
         "energy_formula": rules.energy_formula,
         **_with_ends("board_kwh", found.board_kwh),
         "host_w": rules.host_w,
+        "board_w": rules.board_w,
         "pue": rules.pue or 1.0,
         "pue_is_given": rules.pue is not None,
         **_with_ends("wall_kwh", found.wall_kwh),

@@ -105,15 +105,17 @@ def _has_memory(gpu: Gpu, memory_gb: float) -> bool:
 
 
 def nearest_gpus(name: str) -> list[str]:
-    """Names of GPUs that could be meant: first those that hold all its words, then those spelled most like it."""
+    """Return names of GPUs that could be meant: those that contain all its words, else those spelled most like it."""
     words = words_of(_POWER.sub("", name.casefold().strip()))
     holding = [
         gpu.name
         for gpu in gpus()
         if words and any(set(words) <= set(words_of(known)) for known in (gpu.name, *gpu.aliases))
     ]
+    if holding:
+        return list(dict.fromkeys(holding))[:MOST_NEAREST]
     similar = difflib.get_close_matches("".join(words), _by_name(), n=MOST_NEAREST, cutoff=0.0)
-    return list(dict.fromkeys([*holding, *(_by_name()[key].name for key in similar)]))[:MOST_NEAREST]
+    return list(dict.fromkeys(_by_name()[key].name for key in similar))
 
 
 def known_gpu(device_name: str | None, memory_bytes: int | None = None) -> Gpu | None:

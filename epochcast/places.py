@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 import re
+import statistics
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -12,9 +13,11 @@ from dataclasses import dataclass
 from epochcast.facts import (
     CarbonIntensity,
     ElectricityPrice,
+    RegionGroup,
     carbon_intensities,
     electricity_prices,
     preferred,
+    region_groups,
     source_name,
     year_words,
 )
@@ -30,7 +33,8 @@ class Sourced:
     """A fact with its source: the preferred row's value, and as ends the lowest and highest of all sources.
 
     With a single source the range is unknown. A country's value for a place within it spans all that is known within
-    that country, and the world's for a place has no known range. `notes` says whose it is, and what the range spans.
+    that country; a group of countries without a figure of its own has the median and the range of its members'. `notes`
+    says whose it is, and what the range spans.
     """
 
     value: Interval
@@ -45,7 +49,7 @@ class Sourced:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A country, a zone of a grid, a cloud's region or the world; g CO2e/kWh and USD/kWh."""
+    """A country, a group of countries, a zone of a grid, a cloud's region or the world; g CO2e/kWh and USD/kWh."""
 
     code: str
     name: str
@@ -64,9 +68,10 @@ def find_place(text: str) -> Place:
         near = difflib.get_close_matches(_plain(text), _codes(), n=MOST_NEAREST, cutoff=0.5)
         codes = list(dict.fromkeys(_codes()[key] for key in near)) or [WORLD_CODE]
         listed = ", ".join(f"{code} ({_name(code)})" for code in codes)
+        groups = ", ".join(group.code for group in region_groups())
         raise ValueError(
-            f"no region {text!r}; the nearest: {listed}. Give an ISO code, a country's name or a zone: "
-            "epochcast facts carbon"
+            f"no region {text!r}; the nearest: {listed}. Give an ISO code, a country's name, a zone (epochcast facts "
+            f"carbon) or a group: {groups}."
         )
     return _place(code)
 
@@ -104,6 +109,9 @@ def _codes() -> dict[str, str]:
         parts = [row.name] if row.kind == "cloud_region" else re.split(r"[()]", row.name)
         for part in filter(None, map(_plain, parts)):
             others.setdefault(part, set()).add(row.code)
+    for group in region_groups():
+        for name in (group.code, group.name, *group.aliases):
+            codes.setdefault(_plain(name), group.code)
     return {name: min(found) for name, found in others.items() if len(found) == 1} | codes
 
 
@@ -122,8 +130,21 @@ def _rows(code: str) -> list[Row]:
 
 def _name(code: str) -> str:
     """A zone's name with its country's."""
+    if (group := _group(code)) is not None:
+        return group.name
     row = _rows(code)[0]
     return row.name if row.iso2 in (None, code) else f"{row.name}, {_name(row.iso2)}"
+
+
+def _group(code: str) -> RegionGroup | None:
+    """The group of countries of this code, None where it is another place's."""
+    return next((group for group in region_groups() if group.code == code), None)
+
+
+def members_of(code: str) -> tuple[str, ...]:
+    """Return the countries of a group, none where the code is no group's."""
+    group = _group(code)
+    return () if group is None else group.members
 
 
 # --- values -----------------------------------------------------------------------------------------------------------
@@ -131,12 +152,18 @@ def _name(code: str) -> str:
 
 @functools.cache
 def _place(code: str) -> Place:
-    iso2 = _rows(code)[0].iso2
-    carbon = _own(_carbon_rows(code)) or _of_country(iso2, code, _carbon_rows, carbon_intensities())
-    carbon = carbon or _of_world(_carbon_rows(WORLD_CODE))
+    if (group := _group(code)) is not None:
+        carbon = _own(_carbon_rows(code)) or _of_members(group, _carbon_rows)
+        electricity = _own(_price_rows(code)) or _of_members(group, _price_rows)
+    else:
+        iso2 = _rows(code)[0].iso2
+        carbon = _own(_carbon_rows(code)) or _of_country(iso2, code, _carbon_rows, carbon_intensities())
+        electricity = _own(_price_rows(code)) or _of_country(iso2, code, _price_rows, electricity_prices())
     if carbon is None:
-        raise ValueError(f"the table of carbon intensities has no row for {code} or {WORLD_CODE}.")
-    electricity = _own(_price_rows(code)) or _of_country(iso2, code, _price_rows, electricity_prices())
+        raise ValueError(
+            f"no carbon intensity is on record for {_name(code)} ({code}), nor for a country that it is part of. Name "
+            "a country, or give --gco2_per_kwh with another --region."
+        )
     return Place(code, _name(code), carbon, electricity)
 
 
@@ -180,12 +207,22 @@ def _of_country(
     return _sourced(value, best, [*notes, best.notes])
 
 
-def _of_world(rows: Sequence[Row]) -> Sourced | None:
-    """The world's value for a place of which nothing nearer is known: how far off it is, nobody can tell."""
-    if not rows:
+def _of_members(group: RegionGroup, rows_of: Callable[[str], Sequence[Row]]) -> Sourced | None:
+    """Return the median and the range of what the members of a group have, None where no member is on record.
+
+    Members count alike: what each of them uses is not on record, so nothing is weighted.
+    """
+    own = [_best(rows) for member in group.members if (rows := rows_of(member))]
+    if not own:
         return None
-    best = _best(rows)
-    return _sourced(Interval(_value(best)), best, ["no figure of its own: the world's", best.notes])
+    values = [_value(row) for row in own]
+    names = ", ".join(dict.fromkeys(source_name(row) for row in own))
+    years = sorted({row.year for row in own if row.year is not None})
+    span = year_words(None if not years else years[0] if len(years) == 1 else f"{years[0]} to {years[-1]}")
+    n = f"{len(own)} members" if len(own) == len(group.members) else f"{len(own)} of {len(group.members)} members"
+    notes = f"no figure of its own: the median of {n}, unweighted; range over them"
+    value = Interval.of_spread(statistics.median(values), values)
+    return Sourced(value, span, f"{names}: the members' own figures; members: {group.source}", notes)
 
 
 def _sourced(value: Interval, best: Row, notes: Iterable[str | None]) -> Sourced:

@@ -405,6 +405,7 @@ class AggRow:
     mean_power_w_median: float | None = None
     peak_memory_bytes: int | None = None  # the largest
     device_memory_bytes: int | None = None
+    rel_ci95: float | None = None  # half-width of the 95 % interval of avg_time_mean by the runs' own epochs, relative
 
     def __post_init__(self) -> None:
         RunConfig(self.depth, self.base_filters, self.batch_size)
@@ -412,7 +413,7 @@ class AggRow:
         require_sec(self, "avg_time_mean", "first_epoch_sec_mean")
         require_not_negative(self, "avg_time_std", "thr_std", "acc_std", "first_epoch_sec_std")
         require_not_negative(self, "overhead_sec_mean", "overhead_sec_std", "n_stalled", "n_flagged", "n_diverged")
-        require_not_negative(self, "n_energy", "energy_j_per_epoch_mad")
+        require_not_negative(self, "n_energy", "energy_j_per_epoch_mad", "rel_ci95")
         require_positive(self, "energy_j_per_epoch_median", "mean_power_w_median")
         require_positive(self, "peak_memory_bytes", "device_memory_bytes")
         require(self.acc_mean is None or 0 <= self.acc_mean <= 1, self, "acc_mean", "between 0 and 1, or empty")

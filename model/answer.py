@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -10,11 +10,10 @@ from epochcast.gpu_driver import box_device_name
 from epochcast.hardware import known_gpu
 from epochcast.interval import Interval
 from epochcast.schema import AggRow, RunConfig
-from model.card import half_width_text
 from model.energy import EnergyModel
-from model.intervals import BEYOND, WITHIN
+from model.intervals import FAR, WITHIN
 from model.measured_rows import measured_row, measured_steady, measured_words
-from model.predictor import Choice, Forecast
+from model.predictor import Choice, Forecast, SavedModel
 from workload.memory import MemoryModel, PeakMemory
 from workload.shape import count_params
 
@@ -95,11 +94,13 @@ def predict(
         "coverage": saved.card["intervals"]["coverage"],
         "in_range": forecast.place == WITHIN,
         "place": forecast.place,
+        "domain": forecast.place,
         "outside": forecast.outside,
+        "range": saved.range.to_json(),
+        "more_configurations_for_range": saved.widths.n_missing,
         "half_width_log": saved.widths.of(forecast.place),
         "form": saved.card["form"],
-        "device": saved.device_name,
-        "this_box": box_device_name(),
+        **device_values(saved),
         "model": str(saved.path),
         "answered_because": choice.reason,
         "conditions": asdict(saved.conditions),
@@ -108,16 +109,30 @@ def predict(
     }
 
 
-def range_words(answer: Mapping[str, Any]) -> str:
-    """Whether a configuration was within the measured range, and what its interval is worth."""
-    if answer["place"] == WITHIN:
-        return f"yes, {half_width_text(answer['half_width_log'])}"
-    return f"no: {extrapolation_words(answer)}"
+def device_values(saved: SavedModel) -> dict[str, Any]:
+    """The device that an answer is of, whether it is this box's, and how many images an epoch has."""
+    return {
+        "device": saved.device_name,
+        "this_box": box_device_name(),
+        "is_this_box": saved.is_of_this_box,
+        "train_n": saved.train_n,
+    }
 
 
-def extrapolation_words(answer: Mapping[str, Any]) -> str:
-    """What was never measured, and what the interval is worth there."""
-    outside = ", ".join(answer["outside"])
-    if answer["place"] == BEYOND:
-        return f"{outside}: extrapolating, {half_width_text(answer['half_width_log'])}"
-    return f"{outside}: extrapolating further than any check reaches, interval unknown"
+def unanswered(config: RunConfig, choice: Choice, problem: str) -> dict[str, Any]:
+    """The answer for a configuration so far outside that the model has no number for it."""
+    saved = choice.model
+    return {
+        **asdict(config),
+        **with_bounds("predicted_avg_time_sec", None),
+        **with_bounds("predicted_images_per_sec_derived", None),
+        "in_range": False,
+        "place": FAR,
+        "domain": FAR,
+        "outside": saved.outside(config),
+        "range": saved.range.to_json(),
+        "problem": problem,
+        **device_values(saved),
+        "model": str(saved.path),
+        "answered_because": choice.reason,
+    }

@@ -9,6 +9,7 @@ Input, host and steps (launches) stay as they were measured: another GPU makes n
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from epochcast.interval import Interval
@@ -52,7 +53,11 @@ def device_share(law: Law, work: Work) -> float:
     Raises:
         ValueError: if the law says that this work takes no time.
     """
-    parts = law.parts_of(work)
+    return share_of_parts(law.parts_of(work))
+
+
+def share_of_parts(parts: Mapping[str, float]) -> float:
+    """As `device_share`, of an epoch's seconds by term."""
     if not (whole := sum(parts.values())) > 0:
         raise ValueError("the model's law gives this network no time, so nothing can be carried over.")
     return sum(sec for term, sec in parts.items() if TERMS[term].group in (ARITHMETIC, MEMORY)) / whole

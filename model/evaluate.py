@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from aggregate.agg_table import load_agg, one_set_of_conditions
+from aggregate.agg_table import load_agg
+from aggregate.condition_sets import one_set_of_conditions
 from collect.config_lists import read_configs
 from epochcast.cli import (
     add_table_flags,
@@ -25,6 +26,7 @@ from epochcast.cli import (
     path_of,
     percent,
     print_home,
+    print_notes,
     repeats_int,
     run_command,
     seed_int,
@@ -284,10 +286,19 @@ def _curves_section(points: Sequence[dict[str, Any]]) -> Section:
     ]
     header = ["measured", "random: MAPE % on the rest", "worst", "designed: MAPE % on the rest", "worst"]
     lines = [
-        f"{points[0]['orders']} orders each, begun anywhere; designed as epochcast next_runs does, costs aside",
-        f"recipe {PHYSICS_ANN}: the law alone below {NETWORK_MIN_ROWS} configurations, the network from there on",
+        f"{_orders_words(points)}, begun anywhere; designed as epochcast next_runs does, costs aside",
+        f"as epochcast train would choose: the law alone below {NETWORK_MIN_ROWS} configurations, from there on "
+        "whichever of law and network predicts better by a cross-validation of the rows measured",
     ]
     return Section("What measuring more buys", header, rows, lines)
+
+
+def _orders_words(points: Sequence[dict[str, Any]]) -> str:
+    """How many orders each point of the curves is a mean of."""
+    orders = sorted({p["orders"] for p in points}, reverse=True)
+    if len(orders) == 1:
+        return f"{orders[0]} orders each"
+    return f"{orders[0]} orders each ({orders[-1]} from {NETWORK_MIN_ROWS} configurations on)"
 
 
 def _relative(half: float | None) -> str:
@@ -375,13 +386,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     def work() -> int:
         print_home()
         table = load_agg(arguments.runs_agg, arguments.frozen)
-        rows = one_set_of_conditions(table.rows, [arguments.conditions])
+        chosen = one_set_of_conditions(table.rows, [arguments.conditions])
+        print_notes(chosen.notes)
+        rows = chosen.rows
         unseen = read_configs(arguments.unseen) if arguments.unseen else []
         report, paths = evaluate(
             rows, unseen, arguments.out, arguments.repeats, arguments.seed, str(table.path), arguments.recipe, Progress
         )
         if arguments.json:
-            print(json_line({"table": str(table.path), "table_origin": table.origin, **report}))
+            origin = {"table": str(table.path), "table_origin": table.origin, **chosen.to_json()}
+            print(json_line({**origin, **report}))
             return 0
         print(f"table: {table.path} ({table.origin})")
         print(f"conditions: {rows[0].conditions.describe()}")

@@ -103,7 +103,8 @@ def draw_learning_curves(points: Sequence[CurvePoint]) -> Figure:
         own = [p for p in points if p.design == design]
         n = [float(p.n) for p in own]
         mean, worst = [100 * p.mape_mean for p in own], [100 * p.mape_worst for p in own]
-        panel.plot(n, mean, marker=marker, color=colour, label=f"{design}: mean of {own[0].orders} orders")
+        orders = " to ".join(map(str, sorted({p.orders for p in own})))
+        panel.plot(n, mean, marker=marker, color=colour, label=f"{design}: mean of {orders} orders")
         panel.fill_between(n, mean, worst, color=colour, alpha=0.15, label=f"{design}: up to the worst")
     panel.set(xscale="log", yscale="log", xlabel="configurations measured", ylabel="error on the others (MAPE, %)")
     plain_ticks(panel, x=sorted({float(p.n) for p in points}))

@@ -10,14 +10,13 @@ from epochcast.assumptions import device_kind_of
 from epochcast.facts import Gpu
 from epochcast.gpu_driver import box_device_name
 from epochcast.hardware import arithmetic_of, find_gpu, is_same_device, known_gpu
-from epochcast.paths import pretrained_dir
 from epochcast.roofline import Roof
 from epochcast.schema import SPEC_CHOICES, AggRow, RunConfig
 from model.carry import Device as CarryDevice
 from model.carry import device_ratio, source_device
 from model.correction import carried_time
-from model.gpu_answers import Asked, GpuAnswer, answer_on
-from model.predictor import Choice, SavedModel, choose_model, load_model
+from model.gpu_answers import Asked, GpuAnswer, answer_on, can_scale
+from model.predictor import Choice, SavedModel, choose_model, pretrained
 from model.roofs import roof_of
 
 FLOAT32 = SPEC_CHOICES["precision"][0]  # where nothing says more
@@ -64,7 +63,7 @@ def device_of(
     Raises:
         ValueError: if no GPU has this name, or it does not compute in this precision, or no model fits.
     """
-    choice = choose_model([] if config is None else [config], path, wanted=wanted)
+    choice = choose_model(path, wanted=wanted, precision=precision)
     own = choice.model.conditions
     used = precision or own.precision or FLOAT32
     if used not in SPEC_CHOICES["precision"]:
@@ -81,9 +80,8 @@ def device_of(
             f"nothing tells of {used} there. Take a model that was: --conditions precision={used}, or name --gpu."
         )
     choices = [choice]
-    if path is None and not wanted and not _can_carry(choice.model):
-        reason = f"the pretrained model, as nothing carries over from {own.device_name or 'an unknown device'}"
-        choices.append(Choice(load_model(pretrained_dir() / "a100.keras"), reason))
+    if path is None and not wanted and not can_scale(choice.model):
+        choices.append(pretrained(f"as nothing carries over from {own.device_name or 'an unknown device'}"))
     for each in choices:
         answer = None if config is None else _answer(gpu, each.model, Asked(config, used), rows)
         of, learned_in = known_gpu(each.model.device_name), each.model.conditions.precision or FLOAT32
@@ -92,7 +90,7 @@ def device_of(
             return replace(_calibrated(each), answer=answer if is_measured else None)
         if config is not None and answer is not None:
             return _answered(each, answer, config, used)
-        if config is None and _can_carry(each.model):
+        if config is None and can_scale(each.model):
             return _carried_to(CarryDevice.of(gpu, used, each.model.conditions.tf32), each)
     tf32 = own.tf32 if known_gpu(own.device_name) is not None else None
     arithmetic = arithmetic_of(used, tf32 or "on", gpu)
@@ -101,15 +99,6 @@ def device_of(
     if arithmetic == "tf32" and tf32 is None:
         notes.append("tf32 is taken to be on")
     return Device(gpu.name, used, arithmetic, gpu, roof_of(gpu, arithmetic), tuple(notes), choice, False)
-
-
-def _can_carry(saved: SavedModel) -> bool:
-    """Whether the model is of a GPU whose rates are known."""
-    try:
-        source_device(saved.conditions)
-    except ValueError:
-        return False
-    return True
 
 
 def _answer(gpu: Gpu, saved: SavedModel, asked: Asked, rows: Sequence[AggRow]) -> GpuAnswer | None:
@@ -121,7 +110,7 @@ def _answer(gpu: Gpu, saved: SavedModel, asked: Asked, rows: Sequence[AggRow]) -
     try:
         return answer_on(gpu, saved, asked, rows)
     except ValueError:
-        if _can_carry(saved):
+        if can_scale(saved):
             raise
         return None
 
@@ -137,7 +126,7 @@ def _answered(choice: Choice, answer: GpuAnswer, config: RunConfig, precision: s
     except ValueError as error:  # measured all the same
         return Device(name, precision, None, gpu, None, (f"no roofs: {error}",), choice, False, answer)
     scale = None if answer.ratio is None else answer.ratio.value.value
-    if answer.ratio is None and _can_carry(choice.model):  # measured: it splits as the time carried over would
+    if answer.ratio is None and can_scale(choice.model):  # measured: it splits as the time carried over would
         scale = carried_time(choice.model, config, device_ratio(source_device(own), here), here).ratio.value
     roof = roof_of(gpu, here.arithmetic)
     return Device(name, precision, here.arithmetic, gpu, roof, (), choice, False, answer, scale)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from aggregate.figures import COLOURS, MARKERS, new_figure
 from epochcast.cli import significant
-from model.explain_text import ABOVE_ROOF_NOTE, device_words, is_above_roof
+from model.answer_text import device_words
+from model.explain_text import ABOVE_ROOF_NOTE, is_above_roof, precision_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -97,7 +98,9 @@ def draw_roofline(answer: Mapping[str, Any]) -> Figure:
             what = f"as the law of {answer['measured_elsewhere']['device']} tells, scaled"
     told = f"{answer['network']}, batch size {answer['batch_size']:,}, {what}"
     axes.set_title(
-        "\n".join(fill(line, MOST_COLUMNS) for line in (told, device_words(answer))), loc="left", fontsize=10
+        "\n".join(fill(line, MOST_COLUMNS) for line in (told, f"{device_words(answer)}, {precision_words(answer)}")),
+        loc="left",
+        fontsize=10,
     )
     return figure
 

@@ -18,7 +18,7 @@ from epochcast.roofline import (
 )
 from epochcast.schema import RunConfig
 from model.carry import KIND
-from model.physics import ARITHMETIC, GROUPS, TERMS, Law
+from model.physics import ARITHMETIC, FORMS, GROUPS, HOST, TERMS, Law
 from model.physics import MEMORY as MEMORY_TERMS
 from model.work import Work, trained_params, wide_flop, work_of_layers
 from workload.shape import layer_records
@@ -51,6 +51,16 @@ class Subject:
     optimizer_passes: int = ADAM_PASSES
     not_counted: tuple[str, ...] = ()  # layers that nothing here knows, by name and class
     notes: tuple[str, ...] = ()
+    is_cnn: bool = True  # the CNN that laws are fitted on; of another network its input and host are not known
+
+    def law_parts(self, law: Law) -> dict[str, float]:
+        """Return the seconds of an epoch that a law gives, by term, without those that are not this network's.
+
+        What a law's epoch spends on input and host is a constant of the CNN's small images, however many or large the
+        network's own are.
+        """
+        parts = law.parts_of(self.work)
+        return parts if self.is_cnn else {name: sec for name, sec in parts.items() if TERMS[name].group != HOST}
 
     @property
     def work(self) -> Work:
@@ -124,18 +134,26 @@ def epoch_layers(subject: Subject, roof: Roof) -> list[EpochLayer]:
 
 @dataclass(frozen=True, slots=True)
 class Attribution:
-    """A predicted time, split as a law splits its own: by term, and each layer's by term. All parts sum to the time."""
+    """A predicted time, split as a law splits its own: by term, and each layer's by term. Known parts sum to the time.
 
-    terms: dict[str, float]
+    Terms that are not known for the network are None, and not part of the time.
+    """
+
+    terms: dict[str, float | None]
     layers: tuple[dict[str, float], ...]  # as the records; terms that belong to no layer are not in them
 
     @property
-    def groups(self) -> dict[str, float]:
-        """Seconds by group of terms."""
-        return {g: sum(sec for name, sec in self.terms.items() if TERMS[name].group == g) for g in GROUPS}
+    def groups(self) -> dict[str, float | None]:
+        """Seconds by group of terms, None of a group that is not known."""
+        found: dict[str, float | None] = {}
+        for group in GROUPS:
+            own = [sec for name, sec in self.terms.items() if TERMS[name].group == group]
+            known = [sec for sec in own if sec is not None]
+            found[group] = sum(known) if known or not own else None
+        return found
 
     @property
-    def of_no_layer(self) -> dict[str, float]:
+    def of_no_layer(self) -> dict[str, float | None]:
         """Seconds by term of what belongs to no layer."""
         return {name: sec for name, sec in self.terms.items() if name not in _LAYER_MEASURES}
 
@@ -149,16 +167,17 @@ def attribute(law: Law, subject: Subject, total_sec: float, ratio: float = 1.0) 
     """
     parts = {
         name: sec * (ratio if TERMS[name].group in (ARITHMETIC, MEMORY_TERMS) else 1.0)
-        for name, sec in law.parts_of(subject.work).items()
+        for name, sec in subject.law_parts(law).items()
     }
     if not (own := sum(parts.values())) > 0:
         raise ValueError(f"{subject.name}: the law gives it no time, so nothing can be attributed.")
-    terms = {name: total_sec * sec / own for name, sec in parts.items()}
+    known = {name: total_sec * sec / own for name, sec in parts.items()}
     spread = {
-        name: _spread(_LAYER_MEASURES[name], subject, sec) for name, sec in terms.items() if name in _LAYER_MEASURES
+        name: _spread(_LAYER_MEASURES[name], subject, sec) for name, sec in known.items() if name in _LAYER_MEASURES
     }
     return Attribution(
-        terms, tuple({name: sec[i] for name, sec in spread.items()} for i in range(len(subject.records)))
+        {name: known.get(name) for name in FORMS[law.form]},
+        tuple({name: sec[i] for name, sec in spread.items()} for i in range(len(subject.records))),
     )
 
 

@@ -97,6 +97,7 @@ def read_network(
         read.passes,
         network.unknown,
         (*notes, *read.notes),
+        is_cnn=False,
     )
 
 

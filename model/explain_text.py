@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from epochcast.cli import percent, significant, table_text
 from epochcast.schema import Conditions
+from model.answer_text import device_words
 from model.carried import HELD
+from model.explain_time import UNKNOWN_INPUT
 
 ABOVE_ROOF_NOTE = (
     "the law spreads memory by outputs and launches by kernels, so that single layers may come out above the roof"
@@ -18,7 +21,10 @@ _OF_NO_LAYER = {"per_epoch": "(input and host)", "per_step": "(each step)"}
 
 def explanation_text(answer: Mapping[str, Any]) -> str:
     """The answer for people; first of all, which device it is of."""
-    lines = [f"explained: {device_words(answer)}"]
+    by = "no model" if answer["model"] is None else f"model {Path(answer['model']).name}"
+    lines = [
+        f"explained: {device_words(answer)}, epochs of {answer['train_n']:,} images, {precision_words(answer)}; {by}"
+    ]
     lines.append(
         f"network: {answer['network']}, {answer['params']:,} parameters, batch size {answer['batch_size']:,}: "
         f"{answer['steps_per_epoch']:,} step{'' if answer['steps_per_epoch'] == 1 else 's'} an epoch of "
@@ -34,11 +40,9 @@ def explanation_text(answer: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def device_words(answer: Mapping[str, Any]) -> str:
-    """The device, whether it is this box's, and how it computes."""
-    device = answer["device"] or "an unknown device"
-    where = "" if answer["is_this_box"] else f" (NOT this box: {answer['this_box']})"
-    return f"{device}{where}, {answer['precision']}" + (f" in {answer['arithmetic']}" if answer["arithmetic"] else "")
+def precision_words(answer: Mapping[str, Any]) -> str:
+    """How the device computes."""
+    return str(answer["precision"]) + (f" in {answer['arithmetic']}" if answer["arithmetic"] else "")
 
 
 def is_above_roof(layer: Mapping[str, Any]) -> bool:
@@ -54,9 +58,13 @@ def _time_lines(answer: Mapping[str, Any]) -> list[str]:
     if answer["device_time_ratio"] is not None:
         lines.append(_scaled_line(answer))
     if answer["parts"] is not None:
-        parts = ", ".join(f"{g} {significant(sec)} s ({percent(sec / time)})" for g, sec in answer["parts"].items())
+        parts = ", ".join(f"{group} {_part_words(sec, time)}" for group, sec in answer["parts"].items())
         lines.append(f"where it goes: {parts}")
     return lines
+
+
+def _part_words(sec: float | None, time: float) -> str:
+    return UNKNOWN_INPUT if sec is None else f"{significant(sec)} s ({percent(sec / time)})"
 
 
 def _scaled_line(answer: Mapping[str, Any]) -> str:
@@ -87,8 +95,11 @@ def _roof_lines(answer: Mapping[str, Any]) -> list[str]:
     attainable = roofs["attainable_sec"]
     bound = max(roofs["compute_bound_sec"], roofs["memory_bound_sec"])
     binds = f"roof that binds: {roofs['binds']}, {percent(bound / attainable)} of the attainable time"
-    if parts is not None and (fixed := parts["input and host"] + parts["steps"]) > sum(parts.values()) / 2:
-        binds += f"; but {percent(fixed / sum(parts.values()))} of the epoch is under no roof: steps and host"
+    if parts is not None:
+        whole = sum(sec for sec in parts.values() if sec is not None)
+        if (fixed := (parts["input and host"] or 0.0) + parts["steps"]) > whole / 2:
+            what = "steps" if parts["input and host"] is None else "steps and host"
+            binds += f"; but {percent(fixed / whole)} of the epoch is under no roof: {what}"
     return [
         f"peaks: {roofs['peak_tflops']:,g} TFLOP/s, {roofs['peak_gb_per_sec']:,g} GB/s; ridge at "
         f"{significant(roofs['ridge_flop_per_byte'])} FLOP/byte",

@@ -9,7 +9,7 @@ from typing import Any
 from epochcast.assumptions import assumption
 from epochcast.interval import Interval
 from epochcast.schema import RunConfig
-from model.carried import HELD_WORDS, carried, device_share
+from model.carried import HELD_WORDS, carried, share_of_parts
 from model.carry import SPEED_ROW, device_ratio, source_device
 from model.carry import Device as CarryDevice
 from model.explain_device import Device
@@ -20,6 +20,9 @@ from model.physics import Law
 from model.predictor import Forecast
 
 MODEL, OTHER_NETWORK, OTHER_CARRIED, ROOF = "model", "law of the CNN", "law of the CNN, carried over", "bare roof"
+
+
+UNKNOWN_INPUT = "not known for this network"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +80,10 @@ def _scaling(device: Device) -> Scaling | None:
 def _by_law(law: Law, subject: Subject) -> tuple[Interval, str]:
     """Seconds of a network that is not our CNN where the law was fitted, and what they rest on."""
     bar = assumption(f"other_network_bar{'_convolutional' if subject.is_convolutional else ''}", "gpu").value
-    sec = sum(law.parts_of(subject.work).values())
+    sec = sum(subject.law_parts(law).values())
     return Interval(sec, sec / bar, sec * bar), (
-        f"extrapolated to another family of networks by a law of the CNN, within a factor of {bar:g}; input and "
-        "host are the CNN's"
+        f"extrapolated to another family of networks by a law of the CNN, within a factor of {bar:g}, without input "
+        f"and host: {UNKNOWN_INPUT}"
     )
 
 
@@ -89,7 +92,7 @@ def _other_carried(device: Device, target: CarryDevice, subject: Subject, attain
     saved = device.choice.model
     law = saved.plain_law
     seconds, words = _by_law(law, subject)
-    share = device_share(law, subject.work)
+    share = share_of_parts(subject.law_parts(law))
     ratio = device_ratio(source_device(saved.conditions), target, subject.network_kind)
     time = carried(seconds, share, ratio, attainable_sec)
     words = f"{words}; carried over by {'a ' if ratio.basis == SPEED_ROW else ''}{ratio.basis}: {ratio.words}"

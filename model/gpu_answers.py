@@ -26,7 +26,7 @@ from model.measured_rows import (
     measured_words,
     rows_on,
 )
-from model.predictor import Forecast, SavedModel
+from model.predictor import Choice, Forecast, SavedModel, pretrained
 from model.run_energy import MeasuredBoard, measured_board, run_energy, run_seconds
 from model.startup import whole_run
 from model.work import work_of
@@ -78,6 +78,26 @@ class Asked:
     precision: str
     epochs: int | None = None
     rules: FootprintRules | None = None
+
+
+def can_scale(saved: SavedModel) -> bool:
+    """Whether a model's times can be scaled to another GPU: it is of a GPU whose rates are known."""
+    try:
+        source_device(saved.conditions)
+    except ValueError:
+        return False
+    return True
+
+
+def choice_for_gpus(choice: Choice, is_named: bool) -> Choice:
+    """Return the model for answers on other GPUs: the chosen one, or the pretrained one where nothing scales from it.
+
+    Args:
+        is_named: whether the user named a model or its conditions, which no other one replaces.
+    """
+    if is_named or can_scale(choice.model):
+        return choice
+    return pretrained(f"as nothing scales from {choice.model.device_name or 'an unknown device'} to a GPU")
 
 
 def answer_on(gpu: Gpu, saved: SavedModel, asked: Asked, rows: Sequence[AggRow]) -> GpuAnswer:

@@ -7,7 +7,14 @@ from typing import Any
 
 from epochcast.cli import significant, table_text
 from epochcast.footprint import Footprint
-from epochcast.footprint_text import embodied_words, place_words, priced_range, region_sources, wall_words
+from epochcast.footprint_text import (
+    UNKNOWN_POWER,
+    embodied_words,
+    place_words,
+    priced_range,
+    region_sources,
+    wall_words,
+)
 from epochcast.interval import Interval
 from model.gpu_answers import GpuAnswer
 
@@ -55,7 +62,7 @@ def _energy_lines(answers: Sequence[GpuAnswer]) -> list[str]:
 
 def _method(answer: GpuAnswer) -> str:
     energy = answer.footprints[0].energy
-    return "unknown: neither power nor a power limit is known" if energy is None else energy.method
+    return f"unknown: {UNKNOWN_POWER}" if energy is None else energy.method
 
 
 def _row(answer: GpuAnswer, found: Footprint, has_places: bool, has_embodied: bool) -> list[Any]:

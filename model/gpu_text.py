@@ -100,11 +100,13 @@ def _basis_lines(answers: Sequence[GpuAnswer], saved: SavedModel) -> list[str]:
     return lines
 
 
-def gpu_json(answer: GpuAnswer, train_n: int, epochs: int | None) -> dict[str, Any]:
-    """One GPU's answer as JSON values in full precision; null is unknown."""
+def gpu_json(answer: GpuAnswer, saved: SavedModel, epochs: int | None) -> dict[str, Any]:
+    """One GPU's answer, by the model `saved`, as JSON values in full precision; null is unknown."""
     gpu = answer.gpu
     return {
         "gpu": gpu.name,
+        "model": str(saved.path),
+        "train_n": saved.train_n,
         "year": gpu.year,
         "confidence": gpu.confidence,
         "source": gpu.source,
@@ -117,7 +119,7 @@ def gpu_json(answer: GpuAnswer, train_n: int, epochs: int | None) -> dict[str, A
         "device_share": answer.share,
         "held_at_roof": answer.held,
         **with_bounds("device_time_ratio", answer.told_ratio),
-        **time_values(answer.forecast, train_n, epochs),
+        **time_values(answer.forecast, saved.train_n, epochs),
         **memory_values(answer.memory),
         "memory_gb": gpu.memory_gb,
         "memory_fit": answer.fit,

@@ -9,7 +9,7 @@ from typing import Any
 from epochcast.assumptions import device_kind_of
 from epochcast.cli import range_text, significant
 from epochcast.gpu_driver import box_device_name
-from epochcast.hardware import known_gpu
+from epochcast.hardware import is_same_device, known_gpu
 from epochcast.installed import PACKAGES, backend_name, first_installed
 from epochcast.interval import Interval
 from epochcast.schema import AggRow, Conditions
@@ -43,9 +43,7 @@ def differences(conditions: Conditions, precision: str) -> list[Difference]:
     """Device, framework and precision, as far as both are known and differ; `precision` is the one asked for."""
     found = []
     box, own = box_device_name(), conditions.device_name
-    here, there = known_gpu(box), known_gpu(own)
-    is_same = own == box or (here is not None and there is not None and here.name == there.name)
-    if own is not None and not is_same:
+    if own is not None and not is_same_device(own, box):
         found.append(Difference("device", own, box))
     if conditions.backend is not None:
         found += _framework_differences(conditions.backend, conditions.backend_version)

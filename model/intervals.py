@@ -20,6 +20,7 @@ from epochcast.schema import RunConfig
 from model.physics import Array
 
 COVERAGE = 0.90
+MIN_ERRORS = math.ceil(COVERAGE / (1 - COVERAGE) - 1e-9)  # nine; of fewer no width has this coverage
 LEVEL_QUANTILE = 0.95
 HALF_WIDTH_SDS = NormalDist().inv_cdf((1 + COVERAGE) / 2)  # standard deviations in half of an interval
 WITHIN, BEYOND, FAR = PLACES = ("within", "beyond", "far")  # the measured range; one step outside it; further away
@@ -28,7 +29,7 @@ WITHIN, BEYOND, FAR = PLACES = ("within", "beyond", "far")  # the measured range
 def conformal_half_width(errors: Array, coverage: float = COVERAGE) -> float | None:
     """The error that a new one of the same kind stays below with probability `coverage`; None of too few errors.
 
-    The ceil((n + 1) * coverage)-th smallest (Vovk et al. 2005); for 90 % that takes nine.
+    The ceil((n + 1) * coverage)-th smallest (Vovk et al. 2005); for 90 % that takes MIN_ERRORS.
     """
     rank = math.ceil((len(errors) + 1) * coverage - 1e-9)
     return None if rank > len(errors) else float(np.sort(errors)[rank - 1])
@@ -54,6 +55,11 @@ class Widths:
     def of(self, place: str) -> float | None:
         """The half-width at WITHIN, BEYOND or FAR; None where nothing is known."""
         return {WITHIN: self.within, BEYOND: self.beyond}.get(place)
+
+    @property
+    def n_missing(self) -> int:
+        """How many more errors, of as many configurations, give a width within the range; 0 where there is one."""
+        return 0 if self.within is not None else max(0, MIN_ERRORS - self.n)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,17 +6,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from model.design import next_indices
-from model.fitting import PHYSICS, PHYSICS_ANN, fit_time_models
+from model.fitting import PHYSICS, fit_time_models
 from model.physics import MIN_ROWS
 from model.progress import Say
 from model.splits import NETWORK_MIN_ROWS
 from model.time_model import Table
+from model.training import choose_form
 
 SIZES = (6, 7, 8, 10, 12, 16, 20, 40, 80)
 MIN_REST = 4  # rows that an error is worth computing on
 ORDERS = 5
+NETWORK_ORDERS = 3  # where a network is compared: a cross-validation for each takes seconds
+
+Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +38,8 @@ class CurvePoint:
 def learning_curves(table: Table, seed: int = 0, say: Say | None = None) -> list[CurvePoint]:
     """Points of both curves; none of a table too small to spare rows.
 
-    Below NETWORK_MIN_ROWS the law alone, from there on the network, whichever predicts better.
+    At each size and order the model is of the form that `train` would choose of those rows: the law alone below
+    NETWORK_MIN_ROWS, from there on whichever of law and network a cross-validation of them prefers.
 
     Random orders and the designs' first configurations are drawn from `seed`.
     """
@@ -42,26 +48,39 @@ def learning_curves(table: Table, seed: int = 0, say: Say | None = None) -> list
     orders = [random.permutation(len(table)).tolist() for _ in range(ORDERS)]
     longest = max(sizes, default=0)
     designs = [[o[0], *next_indices(table.configs, o[:1], longest - 1, table.train_n)] for o in orders if sizes]
-    masks: dict[tuple[str, int], list[list[int]]] = {}
+    measured: list[tuple[str, int, Mask]] = []
     for size in sizes:
-        masks["random", size] = [order[:size] for order in orders]
-        masks["designed", size] = [order[:size] for order in designs]
-    errors: dict[tuple[str, int], list[float]] = {key: [] for key in masks}
-    for form, keys in (
-        (PHYSICS, [key for key in masks if key[1] < NETWORK_MIN_ROWS]),
-        (PHYSICS_ANN, [key for key in masks if key[1] >= NETWORK_MIN_ROWS]),
-    ):
-        chosen = [(key, _mask(rows, len(table))) for key in keys for rows in masks[key]]
-        if not chosen:
-            continue
-        models = fit_time_models(form, table, np.array([mask for _, mask in chosen]), seed, say=say)
-        for (key, mask), model in zip(chosen, models, strict=True):
+        n_orders = ORDERS if size < NETWORK_MIN_ROWS else NETWORK_ORDERS
+        for design, own in (("random", orders), ("designed", designs)):
+            measured += [(design, size, _mask(order[:size], len(table))) for order in own[:n_orders]]
+    forms = _forms(table, [mask for _, _, mask in measured], seed, say)
+    errors: dict[tuple[str, int], list[float]] = {(design, size): [] for design, size, _ in measured}
+    for form in dict.fromkeys(forms):
+        own_of_form = [point for point, of in zip(measured, forms, strict=True) if of == form]
+        models = fit_time_models(form, table, np.array([mask for _, _, mask in own_of_form]), seed)
+        for (design, size, mask), model in zip(own_of_form, models, strict=True):
             rest = table.take(~mask)
-            errors[key].append(float(np.mean(np.abs(model.times(rest.configs) / rest.seconds - 1))))
+            errors[design, size].append(float(np.mean(np.abs(model.times(rest.configs) / rest.seconds - 1))))
     return [CurvePoint(d, n, float(np.mean(e)), max(e), len(e)) for (d, n), e in errors.items()]
 
 
-def _mask(rows: Sequence[int], n: int) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+def _forms(table: Table, masks: Sequence[Mask], seed: int, say: Say | None) -> list[str]:
+    """The form that `train` would choose of the rows of each mask."""
+    n_compared = sum(int(mask.sum()) >= NETWORK_MIN_ROWS for mask in masks)
+    found = []
+    done = 0
+    for mask in masks:
+        if mask.sum() < NETWORK_MIN_ROWS:  # there is no choice
+            found.append(PHYSICS)
+            continue
+        found.append(choose_form(table.take(mask), seed=seed)[0])
+        done += 1
+        if say is not None:
+            say(done / n_compared)
+    return found
+
+
+def _mask(rows: Sequence[int], n: int) -> Mask:
     mask = np.zeros(n, bool)
     mask[list(rows)] = True
     return mask

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from epochcast.assumptions import assumption, device_kind_of
+from epochcast.cli import percent
 from epochcast.facts import Gpu
 from epochcast.hardware import is_same_device, known_gpu
 from epochcast.interval import Interval, total
@@ -69,10 +70,22 @@ def _likeness(row: AggRow, wanted: Conditions) -> tuple[bool, int]:
 
 
 def measured_steady(row: AggRow) -> Interval:
-    """The steady time of a measured row: its runs' spread from MIN_RUNS on, else that of repeats elsewhere."""
+    """Return the steady time of a measured row with its range.
+
+    From MIN_RUNS runs on the range is their spread. Of fewer it is the wider of what repeats elsewhere spread by and
+    what the epochs of the row's own runs say.
+    """
     if (spread := _own_spread(row)) is not None:
         return Interval.of_log(row.avg_time_mean, HALF_WIDTH_SDS * spread)
+    if (own := _wide_own_interval(row)) is not None:
+        return Interval.of_relative(row.avg_time_mean, own)
     return _repeated(row, row.avg_time_mean, "repeat_sd_steady")
+
+
+def _wide_own_interval(row: AggRow) -> float | None:
+    """The relative half-width that the row's own epochs give, where it is wider than the assumed one of repeats."""
+    assumed = HALF_WIDTH_SDS * assumption("repeat_sd_steady", device_kind_of(row.device_name)).value
+    return row.rel_ci95 if row.rel_ci95 is not None and row.rel_ci95 > assumed else None
 
 
 def _own_spread(row: AggRow) -> float | None:
@@ -86,7 +99,12 @@ def measured_words(row: AggRow) -> str:
     words += f", {row.backend or 'backend'} {row.backend_version or 'of an unknown version'}"
     if row.timing_mode not in (None, FULL_EPOCH):
         words += f", {row.timing_mode}"
-    return words if _own_spread(row) is not None else f"{words}; range: spread of repeats assumed"
+    if _own_spread(row) is not None:
+        return words
+    if (own := _wide_own_interval(row)) is not None:
+        whose = "the run's" if row.n == 1 else "the runs'"
+        return f"{words}; range: {whose} own 95 % interval, ±{percent(own)}"
+    return f"{words}; range: spread of repeats assumed"
 
 
 def measured_run(row: AggRow, saved: SavedModel, place: str, epochs: int | None) -> WholeRun:

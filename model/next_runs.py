@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from aggregate.agg_table import load_agg_if_any, one_set_of_conditions
+from aggregate.agg_table import load_agg_if_any
+from aggregate.condition_sets import ChosenSet, one_set_of_conditions
 from collect.estimate import WallEstimate, least_epochs
 from collect.grid import CARRIED_CONDITIONS, spec_under
 from epochcast.assumptions import assumption, device_kind_of
@@ -27,22 +28,23 @@ from epochcast.cli import (
     path_of,
     positive_int,
     print_home,
+    print_notes,
     run_command,
     significant,
     table_text,
 )
 from epochcast.files import write_text_atomically
-from epochcast.gpu_driver import box_device_name
-from epochcast.hardware import is_same_device
 from epochcast.paths import command_text, home, runs_csv
 from epochcast.schema import TRAIN_N, AggRow, Conditions, RunConfig, RunRecord, RunSpec
 from epochcast.tables import read_table_if_any
 from model.design import D_OPTIMAL_RUNS, DEFAULT_GRID, guessed_law, next_indices
 from model.fitting import LAW_ALONE
+from model.intervals import MIN_ERRORS
 from model.physics import Array
 from model.predictor import choose_model
 from model.startup import FORM
 
+DEFAULT_RUNS = max(D_OPTIMAL_RUNS, MIN_ERRORS)  # enough for a law, and for a range about what it predicts
 MAX_CANDIDATES = 2_000  # their distances are held in memory, pair by pair
 
 
@@ -112,16 +114,15 @@ def plan_next(
         seconds = measured_costs(rows, candidates, epochs)
         source = f"a law through the {len(rows)} measured configurations"
     else:
-        choice = choose_model((), model)
-        saved = choice.model
+        saved = choose_model(model).model
+        train_n = saved.train_n
         kind = device_kind_of(saved.device_name)
         excess = saved.excess.seconds(candidates) if saved.excess else assumption("first_epoch_excess_sec", kind).value
         overhead = saved.overhead.median if saved.overhead else assumption("overhead_sec", kind).value
         seconds = overhead + excess + training_sec(saved.time_model.times(candidates), epochs)
-        other = (
-            "" if is_same_device(saved.device_name, box_device_name()) else ", another device: only their ratios count"
-        )
-        source = f"{saved.path.name} ({saved.device_name or 'an unknown device'}{other})"
+        device = saved.device_name or "an unknown device"
+        whose = f"this box: {device}" if saved.is_of_this_box else f"{device}, another device: only their ratios count"
+        source = f"{saved.path.name} ({whose}; epochs of {train_n:,} images)"
     chosen = next_indices(candidates, measured, n, train_n, lambda taken: seconds)
     by = ["D-optimal" if len(measured) + k < D_OPTIMAL_RUNS else "variance reduction" for k in range(len(chosen))]
     clock_of_box = estimate or WallEstimate(())
@@ -155,12 +156,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = make_parser(
         "epochcast next_runs",
         "Which configurations to measure next, for the largest gain in knowledge per second of measuring.\n\n"
-        "From nothing, seven runs are enough for a first model; what is measured already is taken into account.",
-        "epochcast next_runs --depth 2:5 --base_filters 16:128:x2 --batch_size 64:1024:x2 --n 7",
+        "From nothing, seven runs are enough for a first model, and nine for one that knows its range. What is\n"
+        "measured already is taken into account.",
+        "epochcast next_runs --depth 2:5 --base_filters 16:128:x2 --batch_size 64:1024:x2 --n 9",
     )
     for name, values in DEFAULT_GRID.items():
         parser.add_argument(f"--{name}", type=int_list, default=list(values), metavar="LIST", help="of the candidates")
-    parser.add_argument("--n", type=positive_int, default=D_OPTIMAL_RUNS, help="how many to name")
+    parser.add_argument("--n", type=positive_int, default=DEFAULT_RUNS, help="how many to name")
     parser.add_argument(
         "--epochs",
         type=positive_int,
@@ -185,7 +187,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     def work() -> int:
         print_home()
         table = load_agg_if_any(arguments.runs_agg, arguments.frozen)
-        rows = [] if table is None else one_set_of_conditions(table.rows, [arguments.conditions])
+        chosen = ChosenSet([]) if table is None else one_set_of_conditions(table.rows, [arguments.conditions])
+        print_notes(chosen.notes)
+        rows = chosen.rows
         grid = [
             RunConfig(*values)
             for values in itertools.product(arguments.depth, arguments.base_filters, arguments.batch_size)
@@ -200,7 +204,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             listed = [{**asdict(r.config), "by": r.by, "expected_sec": r.expected_sec} for r in runs]
             answer = {"measured": len(rows), "runs": listed, "total_sec": total_sec}
             answer |= {"seconds_from": estimate.basis, "ratios_from": source}
-            print(json_line({**answer, "out": str(out)}))
+            print(json_line({**answer, **chosen.to_json(), "out": str(out)}))
             return 0
         print("measured: " + (f"{len(rows)} configurations in {table.path}" if table else "nothing yet"))
         header = ["", "depth", "base_filters", "batch_size", "chosen by", "expected s"]

@@ -22,11 +22,11 @@ from epochcast.cli import (
 )
 from epochcast.footprint_flags import add_footprint_flags, given_flags, rules_of
 from epochcast.footprint_text import footprint_lines, region_sources, region_table
+from epochcast.guard import EXIT_FAILED
 from epochcast.schema import DEFAULT_CONFIG, SPEC_CHOICES, RunConfig
-from model.answer import extrapolation_words
 from model.answer_figure import draw_batches
-from model.answer_text import answer_lines, answer_table, bounds_text
-from model.gpu_answers import SORTS, Asked
+from model.answer_text import answer_lines, answer_table, bounds_text, domain_lines
+from model.gpu_answers import SORTS, Asked, choice_for_gpus
 from model.gpu_text import gpu_lines
 from model.here import differences, differs_line
 from model.measured import measured_rows
@@ -94,6 +94,8 @@ def check_flags(parser: argparse.ArgumentParser, arguments: argparse.Namespace) 
         parser.error("--gpu and --all_gpus: give one of the two")
     if arguments.sort is not None and not has_gpus:
         parser.error("--sort orders GPUs: give --gpu or --all_gpus, too")
+    if arguments.board_w is not None and (arguments.all_gpus or len(arguments.gpu) > 1):
+        parser.error("--board_w is the power of one device: name one --gpu, or none")
     needing = [*given_flags(arguments), *(["--sort " + arguments.sort] if arguments.sort in ("cost", "co2") else [])]
     if needing and arguments.epochs is None:
         parser.error(f"{', '.join(needing)}: energy, money and CO2 are a whole run's; give --epochs, too")
@@ -105,7 +107,7 @@ def question_of(arguments: argparse.Namespace, configs: Sequence[RunConfig]) -> 
     Raises:
         FileNotFoundError, ValueError: if no model answers, or a GPU is not known.
     """
-    choice = choose_model(configs, arguments.model, wanted=arguments.conditions)
+    choice = choose_model(arguments.model, wanted=arguments.conditions, precision=arguments.precision)
     conditions = choice.model.conditions
     precision = arguments.precision or conditions.precision or SPEC_CHOICES["precision"][0]
     has_gpus = bool(arguments.gpu) or arguments.all_gpus
@@ -113,9 +115,12 @@ def question_of(arguments: argparse.Namespace, configs: Sequence[RunConfig]) -> 
     rules = rules_of(arguments) if has_footprint else None
     asked = [Asked(config, precision, arguments.epochs, rules) for config in configs]
     rows = measured_rows()
-    found, left_out = gpus_asked(arguments.gpu, arguments.all_gpus, choice.model, asked, rows)
+    is_named = arguments.model is not None or bool(arguments.conditions)
+    on_gpus = choice_for_gpus(choice, is_named) if has_gpus else choice
+    found, left_out = gpus_asked(arguments.gpu, arguments.all_gpus, on_gpus.model, asked, rows)
     return Question(
         choice,
+        on_gpus,
         arguments.epochs,
         precision,
         found,
@@ -143,14 +148,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
         question = question_of(arguments, configs)
         replies = [reply_to(config, question) for config in configs]
+        answered = [reply for reply in replies if reply.problem is None]
+        if not answered:
+            raise ValueError("; ".join(dict.fromkeys(reply.problem for reply in replies if reply.problem is not None)))
         if arguments.plot is not None:
             from aggregate.figures import save_figure_as
 
-            save_figure_as(draw_batches([reply.answer for reply in replies]), arguments.plot)
+            save_figure_as(draw_batches([reply.answer for reply in answered]), arguments.plot)
         _print(replies, question, arguments.json)
         if arguments.plot is not None and not arguments.json:
             print(f"plot: {arguments.plot.absolute()}")
-        return 0
+        return 0 if len(answered) == len(replies) else EXIT_FAILED
 
     return run_command(work)
 
@@ -161,33 +169,38 @@ def _print(replies: Sequence[Reply], question: Question, as_json: bool) -> None:
         told = [reply_json(reply, question) for reply in replies]
         print(json_line(told[0] if len(told) == 1 else {"predictions": told}))
         return
+    known = [reply for reply in replies if reply.problem is None]
+    first = answer_lines(known[0].answer)
+    print_answer({"device": first.pop("device")}, False)
     if question.differences:
-        estimates = [(reply.answer["batch_size"], reply.here) for reply in replies if reply.here is not None]
+        estimates = [(reply.answer["batch_size"], reply.here) for reply in known if reply.here is not None]
         print_answer({"differs": differs_line(question.differences, estimates)}, False)
-    answers = [reply.answer for reply in replies]
-    first = answer_lines(answers[0])
-    if len(answers) == 1:
+    if len(replies) == 1:
         print_answer(first, False)
     else:
         print_answer({name: first[name] for name in ("depth", "base_filters", "params")}, False)
+        answers = [reply.answer for reply in replies]
         print(answer_table(answers))
-        for answer in answers:
-            if answer["measured_basis"] is not None:
+        for line in domain_lines(answers):
+            print(line)
+        for reply in known:
+            if (answer := reply.answer)["measured_basis"] is not None:
                 time = f"{significant(answer['measured_avg_time_sec'])} s/epoch"
                 found = f"{time} ({bounds_text(answer, 'measured_avg_time_sec')})"
                 print(f"batch_size {answer['batch_size']}: {found}, {answer['measured_basis']}")
-            if not answer["in_range"]:
-                print(f"extrapolated: {extrapolation_words(answer)}")
-        shared = ("peak_memory_basis", "device", "model", "answered_because", "conditions", "error")
+        shared = ("peak_memory_basis", "model", "answered_because", "conditions", "error")
         print_answer({name: first[name] for name in shared}, False)
-    for line in elsewhere_lines(replies, question):
+    for line in elsewhere_lines(known, question):
         print(line)
 
 
 def elsewhere_lines(replies: Sequence[Reply], question: Question) -> list[str]:
     """Footprints and other GPUs, of each batch size; what holds for all of them once, at the end."""
-    blocks, shared = gpu_lines([reply.on_gpus for reply in replies], question.saved, question.left_out)
+    scaled = question.on_gpus
+    blocks, shared = gpu_lines([reply.on_gpus for reply in replies], scaled.model, question.left_out)
     lines = []
+    if question.gpus and scaled.model is not question.saved:
+        lines.append(f"on other GPUs: epochs of {scaled.model.train_n:,} images, by {scaled.reason}")
     for reply, block in zip(replies, blocks, strict=True):
         if len(replies) > 1 and (reply.footprints or block):
             lines += ["", f"batch_size: {reply.answer['batch_size']}"]

@@ -6,18 +6,21 @@ its members' log residuals on the law in the card, shape (n, members), in units 
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from epochcast.cells import columns
+from epochcast.device_names import are_same_conditions, board_name
 from epochcast.gpu_driver import box_device_name
+from epochcast.hardware import is_same_device
 from epochcast.interval import Interval
-from epochcast.paths import models_dir, pretrained_dir
+from epochcast.paths import demo_dir, models_dir, pretrained_dir
 from epochcast.schema import TRAIN_N, Conditions, RunConfig
 from model.card import read_card
 from model.intervals import Range, Widths
@@ -57,6 +60,11 @@ class SavedModel:
     @property
     def device_name(self) -> str | None:
         return self.conditions.device_name
+
+    @property
+    def is_of_this_box(self) -> bool:
+        """Whether it was learned on the device that a run on this box uses."""
+        return is_same_device(self.device_name, box_device_name())
 
     @property
     def conditions(self) -> Conditions:
@@ -139,55 +147,115 @@ class Choice:
 
 
 def choose_model(
-    configs: Sequence[RunConfig] = (),
     path: Path | None = None,
     conditions: Conditions | None = None,
     wanted: Mapping[str, str] | None = None,
+    precision: str | None = None,
 ) -> Choice:
-    """The model for a request: `path`, else a local one of this box that holds it in range, else the pretrained one.
+    """Return the model that answers: `path`, else one of this box, else the pretrained one.
 
-    Among several local ones the newest answers; a model or card that is broken is passed over and named. Without
-    `configs` range is not asked for. With `conditions`, those of a table that the answer is used beside, only a model
-    learned under the same ones answers; with `wanted`, only one that is known to meet each of those, by name and text.
+    Of this box's models those below results/models go before the demonstration's. Of several sets of conditions the one
+    that was learned from most configurations answers, by its newest model. A model or card that is broken is passed
+    over and named. No configuration changes the choice: one outside the measured range is marked so in the answer.
+
+    Args:
+        conditions: of a table that the answer goes with: only a model learned under just these answers, of any device.
+        wanted: conditions by name and text; only a model that is known to meet each answers.
+        precision: that a model of this box is preferred to have been learned in.
 
     Raises:
         FileNotFoundError, ValueError: if `path` is no sound model, or no model fits the conditions.
     """
+    wanted = wanted or {}
     if path is not None:
         saved = load_model(path)
         if conditions is not None and (differing := _contradictions(saved.conditions, conditions)):
             raise ValueError(f"{path}: learned under other conditions than the table's: {differing}. Name another.")
-        return _meeting(Choice(saved, "named by --model"), wanted or {})
-    box = box_device_name()
-    found: list[tuple[str, SavedModel]] = []
-    reasons = []
-    for card_file in sorted(models_dir().glob("*.json")):
+        return _meeting(Choice(saved, "named by --model"), wanted)
+    own, reasons = _own_cards(conditions, wanted)
+    sets = _ranked(own, precision)
+    for found in itertools.chain.from_iterable(sets):
         try:
-            card = read_card(card_file)
-            if conditions is None and (device := card["conditions"]["device_name"]) != box:
-                reasons.append(f"{card_file.stem} is of {device or 'an unknown device'}")
-                continue
-            saved = load_model(card_file.with_suffix(".keras"))
+            saved = load_model(found.path)
         except (ValueError, OSError) as error:
-            logger.warning("passed over: %s", error)  # one bad card must not keep the others from answering
-            reasons.append(f"passed over: {error}")
+            reasons.append(_passed_over(error))
             continue
-        if conditions is not None and saved.conditions != conditions:
-            reasons.append(f"{card_file.stem} was learned under other conditions")
-        elif differing := contradicted(saved.conditions, wanted or {}):
-            reasons.append(f"{card_file.stem} was learned under {differing}")
-        elif outside := [words for config in configs for words in saved.outside(config)]:
-            reasons.append(f"{card_file.stem}: {', '.join(dict.fromkeys(outside))}")
-        else:
-            found.append((card["created_utc"], saved))
-    if found:
-        what = f"local model of this box ({box})" if conditions is None else "local model of the table's conditions"
-        return Choice(max(found, key=lambda pair: pair[0])[1], f"the newest {what}")
+        whose = f"of this box ({box_device_name()})" if conditions is None else "of the table's conditions"
+        if not found.is_local:
+            return Choice(saved, f"the demonstration's model {whose}, as none fits in {models_dir()}")
+        words = f"the newest local model {whose}"
+        if (n_sets := sum(cards[0].is_local for cards in sets)) > 1:
+            words += f", of the largest of {n_sets} sets of conditions (--conditions chooses another)"
+        return Choice(saved, words)
     why = "; ".join(reasons) or f"none in {models_dir()}"
     if conditions is not None:
         raise ValueError(f"no model of the table's conditions ({why}). Train one: epochcast train, or name --model.")
-    pretrained = load_model(pretrained_dir() / "a100.keras")
-    return _meeting(Choice(pretrained, f"the pretrained model, as no local one fits: {why}"), wanted or {})
+    return _meeting(pretrained(f"as no local one fits: {why}"), wanted)
+
+
+def pretrained(reason: str) -> Choice:
+    """Return the shipped model as a choice."""
+    return Choice(load_model(pretrained_dir() / "a100.keras"), f"the pretrained model, {reason}")
+
+
+@dataclass(frozen=True, slots=True)
+class _OwnCard:
+    """What a card says that decides whether its model answers."""
+
+    path: Path
+    is_local: bool  # below results/models, where the user's trainings go
+    conditions: Conditions
+    n_configurations: int
+    created_utc: str
+
+
+def _own_cards(conditions: Conditions | None, wanted: Mapping[str, str]) -> tuple[list[_OwnCard], list[str]]:
+    """The models that may answer, of this box (or of the table's conditions), and why each other may not."""
+    box = box_device_name()
+    found, reasons = [], []
+    folders = ((models_dir(), True), (demo_dir() / "models", False))
+    for card_file, is_local in ((file, own) for folder, own in folders for file in sorted(folder.glob("*.json"))):
+        try:
+            card = read_card(card_file)
+        except (ValueError, OSError) as error:
+            reasons.append(_passed_over(error))
+            continue
+        own = Conditions(**card["conditions"])
+        if conditions is not None and not are_same_conditions(own, conditions):
+            reasons.append(f"{card_file.stem} was learned under other conditions")
+        elif conditions is None and "device_name" not in wanted and not is_same_device(own.device_name, box):
+            reasons.append(f"{card_file.stem} is of {own.device_name or 'an unknown device'}")
+        elif differing := contradicted(own, wanted):
+            reasons.append(f"{card_file.stem} was learned under {differing}")
+        else:
+            path = card_file.with_suffix(".keras")
+            found.append(_OwnCard(path, is_local, own, card["n_configurations"], card["created_utc"]))
+    return found, reasons
+
+
+def _ranked(cards: Sequence[_OwnCard], precision: str | None) -> list[list[_OwnCard]]:
+    """The cards by set of conditions, the set that answers first, in each the newest first."""
+    sets: dict[tuple[bool, Conditions], list[_OwnCard]] = {}
+    for card in cards:
+        conditions = replace(card.conditions, device_name=board_name(card.conditions.device_name))
+        sets.setdefault((card.is_local, conditions), []).append(card)
+
+    def rank(own: Sequence[_OwnCard]) -> tuple[bool, bool, int, str]:
+        is_of_precision = precision in (None, own[0].conditions.precision)
+        return (
+            is_of_precision,
+            own[0].is_local,
+            max(card.n_configurations for card in own),
+            max(card.created_utc for card in own),
+        )
+
+    ordered = (sorted(own, key=lambda card: card.created_utc, reverse=True) for own in sets.values())
+    return sorted(ordered, key=rank, reverse=True)
+
+
+def _passed_over(error: Exception) -> str:
+    logger.warning("passed over: %s", error)  # one bad card must not keep the others from answering
+    return f"passed over: {error}"
 
 
 def _meeting(choice: Choice, wanted: Mapping[str, str]) -> Choice:
@@ -210,11 +278,13 @@ def contradicted(conditions: Conditions, wanted: Mapping[str, str]) -> str:
     return ", ".join(
         f"{name} {found[name] or 'unknown'}, not {value or 'unknown'}"
         for name, value in wanted.items()
-        if found[name] != value
+        if found[name] != value and not (name == "device_name" and is_same_device(conditions.device_name, value))
     )
 
 
 def _contradictions(one: Conditions, other: Conditions) -> str:
     """The conditions that are known in both and differ, in words; what one does not know is no contradiction."""
+    if is_same_device(one.device_name, other.device_name):
+        one = replace(one, device_name=other.device_name)
     pairs = {name: (getattr(one, name), getattr(other, name)) for name in columns(Conditions)}
     return ", ".join(f"{n} {a}, not {b}" for n, (a, b) in pairs.items() if a != b and a is not None and b is not None)

@@ -11,7 +11,7 @@ from epochcast.footprint import Footprint, FootprintRules
 from epochcast.footprint_text import footprint_json
 from epochcast.hardware import find_gpu, known_gpu
 from epochcast.schema import AggRow, RunConfig
-from model.answer import predict
+from model.answer import predict, unanswered
 from model.energy import EnergyModel
 from model.gpu_answers import Asked, GpuAnswer, answer_on, answers_on, run_footprints, without_number
 from model.gpu_text import gpu_json
@@ -22,13 +22,18 @@ from model.run_energy import measured_board
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reply:
-    """All that is said of one configuration."""
+    """All that is said of one configuration; where the model has no number for it, the `problem` in `answer` alone."""
 
     answer: Mapping[str, Any]
-    here: Here | None  # None where nothing differs from this box
-    on_gpus: Sequence[GpuAnswer]
-    footprints: Sequence[Footprint]
-    footprint_of: str | None  # device and precision of the footprints; None without any
+    here: Here | None = None  # None where nothing differs from this box
+    on_gpus: Sequence[GpuAnswer] = ()
+    footprints: Sequence[Footprint] = ()
+    footprint_of: str | None = None  # device and precision of the footprints; None without any
+
+    @property
+    def problem(self) -> str | None:
+        """Why the model has no number for this configuration; None where it has one."""
+        return self.answer.get("problem")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,6 +41,7 @@ class Question:
     """What is asked beside the configurations."""
 
     choice: Choice
+    on_gpus: Choice  # the model whose times are scaled to other GPUs: that of `choice`, where its device allows it
     epochs: int | None
     precision: str
     gpus: Sequence[Gpu]
@@ -53,12 +59,16 @@ class Question:
 def reply_to(config: RunConfig, question: Question) -> Reply:
     """The answer of the model, what it says for this box, and for the GPUs asked for."""
     saved, rows, epochs = question.saved, question.rows, question.epochs
+    try:
+        saved.forecast(config, epochs)
+    except ValueError as error:  # so far outside that the law can't be evaluated
+        return Reply(unanswered(config, question.choice, str(error)))
     asked = Asked(config, question.precision, epochs, question.rules)
     footprints, footprint_of = _own_footprints(asked, question)
     return Reply(
         predict(config, question.choice, epochs, rows),
         estimate_here(saved, asked, rows, question.differences) if question.differences else None,
-        answers_on(question.gpus, saved, asked, rows, question.sort),
+        answers_on(question.gpus, question.on_gpus.model, asked, rows, question.sort),
         footprints,
         footprint_of,
     )
@@ -114,11 +124,13 @@ def gpus_asked(
 def reply_json(reply: Reply, question: Question) -> dict[str, Any]:
     """One reply as JSON values; footprints and GPUs only where they were asked for."""
     values = {**reply.answer, **here_json(question.differences, reply.here)}
+    if reply.problem is not None:
+        return values
     if reply.footprints:
         values["footprint_of"] = reply.footprint_of
         values["footprints"] = [footprint_json(found) for found in reply.footprints]
     if question.gpus or question.left_out:
-        train_n = question.saved.train_n
-        values["gpus"] = [gpu_json(answer, train_n, question.epochs) for answer in reply.on_gpus]
+        scaled = question.on_gpus.model
+        values["gpus"] = [gpu_json(answer, scaled, question.epochs) for answer in reply.on_gpus]
         values["gpus_left_out"] = question.left_out
     return values

@@ -12,8 +12,16 @@ import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from epochcast.assumptions import device_kind_of
 from epochcast.facts import Gpu
-from epochcast.footprint import BoardEnergy, FootprintRules, board_power_model, mlcost_energy, together
+from epochcast.footprint import (
+    BoardEnergy,
+    FootprintRules,
+    board_power_model,
+    given_energy,
+    mlcost_energy,
+    together,
+)
 from epochcast.gpu_driver import device_of
 from epochcast.hardware import is_same_device
 from epochcast.interval import Interval
@@ -28,10 +36,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class MeasuredBoard:
-    """What is known of a GPU board beside its energy; None is unknown."""
+    """What is known of a device besides the energy of its epochs; None is unknown."""
 
     idle_power_w: float | None = None
     power_limit_w: float | None = None
+    is_processor: bool = False  # no GPU: it has no board of its own
 
     @classmethod
     def of(cls, device_name: str | None, records: Iterable[RunRecord]) -> MeasuredBoard:
@@ -39,7 +48,11 @@ class MeasuredBoard:
         own = [r for r in records if device_name is not None and is_same_device(r.device_name, device_name)]
         idle = [record.idle_power_w for record in own if record.idle_power_w is not None]
         limit = [record.power_limit_w for record in own if record.power_limit_w is not None]
-        return cls(statistics.median(idle) if idle else None, statistics.median(limit) if limit else None)
+        return cls(
+            statistics.median(idle) if idle else None,
+            statistics.median(limit) if limit else None,
+            device_kind_of(device_name) == "cpu",
+        )
 
 
 def measured_board(device_name: str | None) -> MeasuredBoard:
@@ -52,7 +65,7 @@ def measured_board(device_name: str | None) -> MeasuredBoard:
             logger.warning("power limit and idle power are told without measured runs: %s", error)
     board = MeasuredBoard.of(device_name, records)
     if board.power_limit_w is None and is_same_device((box := device_of()).name, device_name):
-        return MeasuredBoard(board.idle_power_w, box.power_limit_w)
+        return replace(board, power_limit_w=box.power_limit_w)
     return board
 
 
@@ -79,7 +92,10 @@ def run_energy(
     gpu: Gpu | None,
     rules: FootprintRules,
 ) -> BoardEnergy | None:
-    """Joules of a run of a configuration; None where neither power nor a limit is known, as on a CPU.
+    """Joules of a run of a configuration; None where neither power nor a limit is known.
+
+    A power that the user gives goes before any other. A processor has no board: its energy is that of the power given,
+    else part of the host's where that is given.
 
     Args:
         forecast: of so many `epochs`.
@@ -99,6 +115,8 @@ def run_energy(
                 "see epochcast facts gpus."
             )
         return _with_words(mlcost_energy(seconds, gpu.tdp_w), missing)
+    if rules.board_w is not None:
+        return _with_words(given_energy(seconds, rules.board_w, board.is_processor), missing)
     steady = energy.per_epoch(config, forecast.steady)
     if steady is not None:
         start, start_words = _start(forecast, _mean_power(steady, forecast.steady), board.idle_power_w)
@@ -108,6 +126,9 @@ def run_energy(
         return _with_words(board_power_model(seconds, board.power_limit_w), missing)
     if gpu is not None and gpu.tdp_w is not None:
         return _with_words(board_power_model(seconds, gpu.tdp_w, "TDP"), missing)
+    if board.is_processor and rules.host_w:
+        words = f"part of the host's {rules.host_w:g} W: a processor has no board of its own"
+        return _with_words(BoardEnergy(Interval(0.0, 0.0, 0.0), words, is_processor=True, is_in_host=True), missing)
     return None
 
 

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from aggregate.agg_table import load_agg, one_set_of_conditions
+from aggregate.agg_table import load_agg
+from aggregate.condition_sets import one_set_of_conditions
 from aggregate.repeats import spread_warning
 from collect.config_lists import read_configs
 from epochcast.cli import (
@@ -25,6 +26,7 @@ from epochcast.cli import (
     make_parser,
     path_of,
     print_home,
+    print_notes,
     run_command,
     seed_int,
 )
@@ -40,10 +42,11 @@ from model.card import (
     error_text,
     half_width_text,
     markdown_path,
+    more_for_a_range,
 )
 from model.cross_validation import require_distinct, require_enough, rows_sha256
 from model.fitting import PHYSICS_ANN, REFERENCE_ANN
-from model.intervals import COVERAGE, Range
+from model.intervals import COVERAGE, Range, Widths
 from model.order import order_violations
 from model.physics import Law
 from model.predictor import SavedModel, load_model
@@ -234,7 +237,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         import h5py  # noqa: F401  # Keras saves by it: missing, it is named before the training and not after
 
         table = load_agg(arguments.runs_agg, arguments.frozen)
-        rows = one_set_of_conditions(table.rows, [arguments.conditions])
+        chosen = one_set_of_conditions(table.rows, [arguments.conditions])
+        print_notes(chosen.notes)
+        rows = chosen.rows
         if words := spread_warning(rows, table.source):
             logger.warning("%s: %s", table.path, words)
         conditions = declare(rows[0].conditions, arguments.declare)
@@ -253,7 +258,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         if arguments.json:
             named = {"table": str(table.path), "table_origin": table.origin, "model": str(path.absolute())}
-            print(json_line({**named, **card}))
+            print(json_line({**named, **chosen.to_json(), **card}))
             return 0
         print(f"table: {table.path} ({table.origin})")
         print("\n".join(card_lines(card)))
@@ -275,6 +280,7 @@ def order_warning(violations: int) -> str | None:
 def card_lines(card: Mapping[str, Any]) -> list[str]:
     """A model's card for people: what it learned from and how well it predicts."""
     errors, intervals = card["errors"], card["intervals"]
+    more = more_for_a_range(Widths(intervals["within"], intervals["beyond"], intervals["n"]).n_missing)
     ranges = ", ".join(f"{name} {low} to {high}" for name, (low, high) in card["range"].items())
     disturbed = " ".join("(" + ",".join(map(str, config)) + ")" for config in card["disturbed"])
     return [
@@ -286,5 +292,5 @@ def card_lines(card: Mapping[str, Any]) -> list[str]:
         f"error: {error_text(errors)}",
         *([f"warning: {words}"] if (words := order_warning(card["order_violations"])) else []),
         f"interval_90: within the range {half_width_text(intervals['within'])}, one step beyond it "
-        f"{half_width_text(intervals['beyond'])}",
+        f"{half_width_text(intervals['beyond'])}{f'; {more}' if more else ''}",
     ]

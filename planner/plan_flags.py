@@ -37,7 +37,7 @@ from planner.worth import VALUES, Wishes
 
 DEFAULT_EPOCHS = 50
 AXES = ("depth", "base_filters", "batch_size")
-_ENERGY_FLAGS = {"--host_w", "--pue", "--energy_formula"}
+_ENERGY_FLAGS = {"--host_w", "--board_w", "--pue", "--energy_formula"}
 USED_FLAGS: dict[str, set[str]] = {  # flags of the footprint that say something to a budget in this unit
     SECONDS.name: set(),
     KWH.name: _ENERGY_FLAGS,

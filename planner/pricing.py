@@ -28,7 +28,7 @@ from epochcast.footprint import (
     rates_of,
     together,
 )
-from epochcast.footprint_text import embodied_words, place_words, pue_words
+from epochcast.footprint_text import embodied_words, place_words, wall_words
 from epochcast.hardware import known_gpu
 from epochcast.interval import Interval
 from epochcast.schema import AggRow, Conditions
@@ -147,7 +147,7 @@ class _Pricer:
         elif self.unit == KGCO2:
             _refuse_nothing(cost.value, "--gco2_per_kwh 0", "Count the making of the GPU with --embodied")
         shared, unknown = self._range_of(energy)
-        if energy.board.has_overhead:  # of its error nothing is known, and no measured energy corrects a formula
+        if energy.board.has_overhead or energy.board.is_in_host:  # no measured energy of a board corrects these
             return Price(Interval(cost.value / sec), energy.sd, None, shared, unknown)
         share = BoardShare(joules / sec, per_kwh * (self.rules.pue or 1.0) / J_PER_KWH)
         assert self.found.wall_kwh is not None
@@ -198,7 +198,7 @@ class _Pricer:
         if found is None:
             return None
         per_epoch = self.measured.per_epoch(candidate.config, steady)
-        if found.has_overhead or per_epoch is None:
+        if found.has_overhead or found.is_in_host or self.rules.board_w is not None or per_epoch is None:
             return _Energy(found, 0.0, found.method)
         basis = "measured" if per_epoch.was_measured else per_epoch.basis
         own, all_in = per_epoch.joules.times(candidate.epochs), found.joules
@@ -212,8 +212,8 @@ class _Pricer:
         mend = "--usd_per_gpu_hour prices the hours without any energy" if self.unit == USD else "plan in seconds"
         return (
             f"--budget_{self.unit.key}: what {device_name or 'an unknown device'} draws is unknown: no row has its "
-            f"energy or power limit, the facts no TDP. Measure on a GPU whose driver tells its power, or {mend}; "
-            "--host_w tells only of the rest of the box."
+            "energy or power limit, the facts no TDP. Say what it draws with --board_w (--host_w is all of a box only "
+            f"where it trains on its processor), measure on a GPU whose driver reports its power, or {mend}."
         )
 
     def notes(self) -> list[str]:
@@ -230,12 +230,7 @@ class _Pricer:
                 "measured it): no margin holds it"
             )
         if self.found.energy is None or not self.found.energy.has_overhead:
-            host = (
-                "GPU board only (--host_w adds the host)"
-                if self.rules.host_w is None
-                else f"host {self.rules.host_w:g} W"
-            )
-            notes.append(f"energy at the wall: {host}, PUE {pue_words(self.found)}")
+            notes.append(f"energy at the wall: {wall_words(self.found)}")
         if self.unit == USD and (electricity := self.rates.usd_per_kwh) is not None:
             notes.append(f"electricity at {self._rate_words(electricity, self.rules.usd_per_kwh, 'USD/kWh')}")
         if self.unit == KGCO2:

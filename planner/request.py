@@ -7,15 +7,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from aggregate.agg_table import load_agg_if_any, one_set_of_conditions
+from aggregate.agg_table import load_agg_if_any
+from aggregate.condition_sets import one_set_of_conditions
 from collect.config_lists import LARGEST
 from epochcast.assumptions import assumption, device_kind_of
 from epochcast.cli import percent, significant
 from epochcast.files import sha256_of
 from epochcast.footprint import FootprintRules
 from epochcast.gpu_driver import box_device_name
+from epochcast.hardware import is_same_device
 from epochcast.paths import runs_agg_csv
 from epochcast.schema import TRAIN_N, AggRow, Conditions, RunConfig
+from model.card import more_for_a_range
 from model.predictor import SavedModel, choose_model, load_model
 from planner.budget import SECONDS, Budget, Unit
 from planner.candidates import Candidate, CostRules, Offer, default_grid, make_candidates
@@ -99,16 +102,18 @@ def plan_budget(request: Request) -> Answer:
     sources: dict[str, Any] = {"table": None, "model": None}
     rows: list[AggRow] = []
     if (table := load_agg_if_any(request.runs_agg, request.is_frozen)) is not None:
-        rows = one_set_of_conditions(table.rows, request.conditions)
+        chosen = one_set_of_conditions(table.rows, request.conditions)
+        rows = chosen.rows
         if len(rows) > MAX_ROWS:
             raise ValueError(
                 f"{table.path}: {len(rows):,} configurations of one set of conditions: at most {MAX_ROWS:,} are "
                 "planned from. Plan from a part of the table."
             )
         notes.append(f"{len(rows)} measured configurations in {table.path} ({table.origin})")
+        notes += chosen.notes
         sources["table"] = source_of(table.path, sha256_of(table.path) if table.path.exists() else None)
         device, box = rows[0].device_name, box_device_name()
-        if device is not None and device != box:
+        if device is not None and not is_same_device(device, box):
             notes.append(f"measured on {device}, NOT this box ({box})")
     saved = _model_of(request, rows, notes)
     configs = request.configs
@@ -151,12 +156,14 @@ def plan_budget(request: Request) -> Answer:
     if confidence is None:
         confidence = DEFAULT_CONFIDENCE
     if confidence > 0.5:
-        must, candidates, margin = _with_known_errors(request, must, candidates, confidence, offer, notes)
+        more = "" if saved is None else more_for_a_range(saved.widths.n_missing)
+        must, candidates, margin = _with_known_errors(request, must, candidates, confidence, offer, notes, more)
     knowledge = Knowledge([row.config for row in rows], (rows[0].train_n if rows else None) or TRAIN_N)
     plan = make_plan(candidates, request.budget, value, margin, must, knowledge)
     told = confidence if margin.quantile else None
     device = offer.device_name
-    caveats = [f" on {device}"] if device not in (None, box_device_name()) else []
+    is_elsewhere = device is not None and not is_same_device(device, box_device_name())
+    caveats = [f" on {device}"] if is_elsewhere else []
     caveats += [", what whole epochs and the test take beyond windows apart"] if _is_windowed(rows) else []
     return Answer(plan, told, notes, must, candidates, knowledge, conditions, sources, "".join(caveats))
 
@@ -224,9 +231,9 @@ def _model_of(request: Request, rows: Sequence[AggRow], notes: list[str]) -> Sav
             notes.append(f"{request.model} predicts nothing: all was measured (--time_source pred predicts it)")
         return None
     if rows:  # the table's own model, though it may extrapolate: candidates say so, and their errors are wider
-        choice = choose_model((), request.model, rows[0].conditions)
+        choice = choose_model(request.model, rows[0].conditions)
     else:
-        choice = choose_model(unmeasured, request.model)
+        choice = choose_model(request.model, wanted=request.conditions[0] if len(request.conditions) == 1 else None)
     notes.append(f"{choice.model.path.name} predicts: {choice.reason}")
     return choice.model
 
@@ -252,10 +259,12 @@ def _with_known_errors(
     confidence: float,
     offer: Offer,
     notes: list[str],
+    more: str,
 ) -> tuple[list[Candidate], list[Candidate], Margin]:
     """The runs whose error is known, and the margin that the confidence asks for.
 
-    Where no run's error is known, a confidence that was not asked for is given up, and said so.
+    Where no run's error is known, a confidence that was not asked for is given up, and said so. `more` says what would
+    make the model's error known.
     """
     unknown = [c for c in [*must, *candidates] if c.sd_sec is None]
     known = [c for c in candidates if c.sd_sec is not None]
@@ -265,7 +274,7 @@ def _with_known_errors(
             for name, words in (("overhead", "overhead"), ("first_epoch", "first epoch"), ("steady", "steady time"))
             if any(getattr(c, name).high is None for c in unknown)
         ]
-        why = f"the error of the {' and of the '.join(parts)} is unknown"
+        why = f"the error of the {' and of the '.join(parts)} is unknown{f' ({more})' if more else ''}"
         if request.confidence is not None:
             raise ValueError(
                 f"--confidence {confidence:g}: {why}, so no margin can be told. Measure a few runs, name "

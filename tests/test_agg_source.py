@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rows import run_row
 
-from aggregate.agg_source import source_file_of, write_agg
+from aggregate.agg_source import sha256, source_file_of, write_agg
 from aggregate.agg_table import AggTable, load_agg
 from aggregate.check import check_file
 from aggregate.runs_agg import aggregate
@@ -75,6 +75,19 @@ def test_killed_at_any_call_no_later_run_is_missed(tmp_path, runs, interrupted, 
             assert n > 10
             assert not again
             return
+
+
+def test_a_cache_that_an_earlier_version_made_gains_the_columns_that_it_lacks(runs):
+    agg, lines = agg_of(runs), agg_of(runs).read_text().splitlines()
+    older = "".join(line.rpartition(",")[0] + "\n" for line in lines)  # without the last column
+    record = json.loads(source_file_of(agg).read_text())
+    agg.write_text(older)
+    source_file_of(agg).write_text(json.dumps({**record, "agg_sha256": sha256(older.encode())}))
+    with pytest.raises(ValueError, match="--frozen forbids"):
+        load_agg(agg, is_frozen=True)
+    assert load_agg(agg).rows == expected(runs)
+    assert all(row.rel_ci95 is not None for row in load_agg(agg).rows)
+    assert_right(runs)
 
 
 @pytest.mark.parametrize("named", ["runs_agg.csv", "mine.csv"])

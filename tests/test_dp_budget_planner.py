@@ -436,7 +436,7 @@ def test_what_a_unit_cannot_tell_is_one_clear_error(table, capsys):
     on_cpu = [dataclasses.replace(row, device_name="AMD EPYC 9B14 (2 cores)") for row in ROWS]
     write_table(table, on_cpu, AggRow)
     flags = ["--runs_agg", str(table), "--epochs", "10"]
-    for budget in (["--budget_kwh", "1"], ["--budget_kgco2", "1", "--host_w", "50"], ["--budget_usd", "1"]):
+    for budget in (["--budget_kwh", "1"], ["--budget_kgco2", "1", "--pue", "1.5"], ["--budget_usd", "1"]):
         assert main([*flags, *budget]) == 1
         assert_one_clear_error(
             capsys.readouterr(), "what AMD EPYC 9B14 (2 cores) draws is unknown: no row has its energy"

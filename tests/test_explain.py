@@ -32,6 +32,7 @@ from model.gpu_answers import Asked, answer_on
 from model.physics import FORMS, GROUPS, Law
 from model.predictor import choose_model, load_model
 from model.roofs import roof_of
+from model.work import work_of
 from tests.rows import agg_row, assert_one_clear_error
 from workload.shape import layer_records
 
@@ -72,7 +73,7 @@ def local_model(**conditions):
 
 @pytest.mark.parametrize("config", CONFIGS, ids=str)
 def test_parts_and_layers_sum_to_the_very_time_that_predict_perf_tells(config):
-    answer, predicted = explained(config), predict(config, choose_model([config]))
+    answer, predicted = explained(config), predict(config, choose_model())
     for name in ("predicted_avg_time_sec", "predicted_avg_time_sec_low", "predicted_avg_time_sec_high"):
         assert answer[name] == predicted[name]
     total = answer["predicted_avg_time_sec"]
@@ -158,10 +159,11 @@ def test_an_efficiency_above_the_peak_is_shown_for_what_it_is():
 def test_the_first_line_names_the_device_and_that_it_is_not_this_box(monkeypatch, capsys):
     answer = explained()
     assert explanation_text(answer).splitlines()[0] == (
-        f"explained: {A100} (NOT this box: {answer['this_box']}), float32 in tf32"
+        f"explained: {A100} (NOT this box: {answer['this_box']}), epochs of 50,000 images, float32 in tf32; "
+        "model a100.keras"
     )
     monkeypatch.setattr(explain_device, "box_device_name", lambda: A100)
-    assert explanation_text(explained()).splitlines()[0] == f"explained: {A100}, float32 in tf32"
+    assert explanation_text(explained()).splitlines()[0].startswith(f"explained: this box ({A100}), epochs of ")
     monkeypatch.setattr(explain_device, "box_device_name", lambda: "A100-PCIE-80GB")  # the same, spelled otherwise
     assert "NOT this box" not in explanation_text(explained())
 
@@ -508,7 +510,9 @@ def test_our_cnn_read_from_a_file_is_our_cnn(saved, capsys):
         for name in ("name", "kind", "output_shape", "params", "flop", "bytes", "bound", "attainable_sec"):
             assert read[name] == known[name]
     law = load_model(PRETRAINED).plain_law
-    assert answer["predicted_avg_time_sec"] == pytest.approx(law.seconds([RunConfig(2, 16, 256)])[0])
+    parts = law.parts_of(work_of(RunConfig(2, 16, 256), 50_000))
+    without_input = sum(parts.values()) - parts["per_epoch"]
+    assert answer["predicted_avg_time_sec"] == pytest.approx(without_input)
     bar = assumption("other_network_bar_convolutional", "gpu").value
     assert answer["predicted_avg_time_sec_high"] == pytest.approx(bar * answer["predicted_avg_time_sec"])
     assert "extrapolated to another family of networks" in answer["basis_words"]
@@ -574,11 +578,11 @@ def test_a_network_is_carried_to_another_gpu_or_precision_as_the_cnn_is(saved, c
         assert (answer["calibrated"], answer["basis"]) == (False, "law of the CNN, carried over")
         assert "law of the CNN, within a factor of 2.4" in answer["basis_words"]
         ratio, share = answer["device_time_ratio"], answer["device_share"]
-        for group, sec in answer["parts"].items():
+        for group, sec in known_of(answer["parts"]).items():
             scale = ratio if group in ("arithmetic", "memory") else 1
             assert sec == pytest.approx(scale * own["parts"][group], rel=1e-9)
         total = answer["predicted_avg_time_sec"]
-        assert sum(answer["parts"].values()) == pytest.approx(total)
+        assert sum(known_of(answer["parts"]).values()) == pytest.approx(total)
         assert total == pytest.approx(own["predicted_avg_time_sec"] * (1 - share + share * ratio))
         # the law's own bar and the ratio's
         kept_high = own["predicted_avg_time_sec_high"] * (1 - share + share * answer["device_time_ratio_high"])
@@ -592,10 +596,43 @@ def test_a_network_is_carried_to_another_gpu_or_precision_as_the_cnn_is(saved, c
     assert (same["calibrated"], same["basis"]) == (True, "law of the CNN")
 
 
-def test_a_network_on_a_gpu_agrees_with_itself_on_the_model_s_where_the_host_takes_most(saved, capsys):
-    """A faster GPU can not take less than input, host and steps that stay."""
+def known_of(parts):
+    """The parts that are known for a network of the user's own: all but input and host."""
+    assert parts["input and host"] is None
+    return {group: sec for group, sec in parts.items() if sec is not None}
+
+
+@pytest.mark.parametrize("name", ["cnn.keras", "uncompiled.keras"])
+@pytest.mark.parametrize("train_n", [640, 50_000, 1_281_167])
+@pytest.mark.parametrize("flags", [(), ("--gpu", "L40S")])
+def test_input_and_host_of_another_network_are_unknown_and_no_part_of_its_time(saved, capsys, name, train_n, flags):
+    flags = ("--train_n", train_n, *flags)
+    answer = network_answer(saved / name, capsys, *flags)
+    assert answer["terms"]["per_epoch"] is answer["of_no_layer"]["per_epoch"] is None
+    known = known_of(answer["parts"])
+    assert set(known) == {"steps", "arithmetic", "memory"}
+    total = answer["predicted_avg_time_sec"]
+    layers = sum(layer["attributed_sec"] for layer in answer["layers"])
+    assert sum(known.values()) == pytest.approx(total)
+    assert layers + answer["of_no_layer"]["per_step"] == pytest.approx(total)
+    if not flags[2:]:
+        assert answer["law_sec"] == pytest.approx(total)
+    out = ask(capsys, "--network", saved / name, "--batch_size", 64, *flags).out
+    assert "without input and host: not known for this network" in out
+    assert "where it goes: input and host not known for this network, steps " in out
+    (row,) = (line for line in out.splitlines() if line.startswith("(input and host)"))
+    assert row.split()[3:] == ["-"]
+
+
+def test_twice_the_samples_take_twice_the_time_of_a_network_whose_input_is_unknown(saved, capsys):
+    once, twice = (network_answer(saved / "cnn.keras", capsys, "--train_n", n) for n in (64_000, 128_000))
+    assert twice["predicted_avg_time_sec"] == pytest.approx(2 * once["predicted_avg_time_sec"])
+
+
+def test_a_network_on_a_gpu_agrees_with_itself_on_the_model_s_where_steps_take_most(saved, capsys):
+    """A faster GPU can not take less than the steps that stay."""
     own, there = (network_answer(saved / "cnn.keras", capsys, *flags) for flags in ((), ("--gpu", H100)))
-    stays = own["parts"]["input and host"] + own["parts"]["steps"]
+    stays = own["parts"]["steps"]
     assert stays > 0.5 * own["predicted_avg_time_sec"]
     assert stays < there["predicted_avg_time_sec"] < own["predicted_avg_time_sec"]
 
@@ -633,7 +670,7 @@ def test_a_network_that_only_moves_memory_is_held_at_the_roof_and_still_sums(sav
     assert answer["held_at_roof"] == "value"
     assert answer["parts"]["arithmetic"] + answer["parts"]["memory"] == pytest.approx(answer["roofs"]["attainable_sec"])
     layers = sum(layer["attributed_sec"] for layer in answer["layers"])
-    assert layers + sum(answer["of_no_layer"].values()) == pytest.approx(answer["predicted_avg_time_sec"])
+    assert layers + answer["of_no_layer"]["per_step"] == pytest.approx(answer["predicted_avg_time_sec"])
     text = ask(capsys, "--network", saved / "cnn.keras", "--gpu", H100).out
     assert "arithmetic and memory held at the roof of its data sheet" in text
     assert any(line.startswith("scaled: ") and line.endswith("held at the roof)") for line in text.splitlines())

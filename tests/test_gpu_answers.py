@@ -201,6 +201,25 @@ def test_the_interval_of_a_measured_time_is_its_runs_spread_or_that_assumed_of_r
     assert "assumed" not in answer_on(H100, SAVED, ASKED, [measured(n=5, std=0.1)]).words
 
 
+@pytest.mark.parametrize("n", [1, 2, 4])
+@pytest.mark.parametrize(
+    ("own", "is_wider"), [(0.696, True), (0.05, True), (0.001, False), (0.0, False), (None, False)]
+)
+def test_of_few_runs_the_wider_of_their_own_interval_and_that_of_repeats_counts(n, own, is_wider):
+    row = measured(1.0, n=n, std=None if n == 1 else 0.5, rel_ci95=own)
+    assumed = HALF_WIDTH_SDS * assumption("repeat_sd_steady", "gpu").value
+    steady, words = measured_steady(row), answer_on(H100, SAVED, ASKED, [row]).words
+    assert steady.high - steady.value == pytest.approx(own if is_wider else assumed)
+    assert steady.value - steady.low == pytest.approx(own if is_wider else assumed)
+    assert ("spread of repeats assumed" in words) != is_wider
+    assert ("own 95 % interval" in words) == is_wider
+
+
+def test_the_spread_of_many_runs_is_measured_and_their_own_intervals_add_nothing():
+    row = measured(1.0, n=5, std=0.1, rel_ci95=0.7)
+    assert measured_steady(row) == measured_steady(measured(1.0, n=5, std=0.1))
+
+
 @pytest.mark.parametrize("std", [None, 0.0])
 def test_runs_that_tell_no_spread_have_that_of_repeats_and_say_so(std):
     row = measured(1.0, n=6, std=std)
@@ -210,7 +229,7 @@ def test_runs_that_tell_no_spread_have_that_of_repeats_and_say_so(std):
 
 def test_a_measured_time_of_wild_runs_is_told_and_never_reaches_zero():
     answer = answer_on(H100, SAVED, ASKED, [measured(1.0, n=6, std=0.9)])
-    told = gpu_json(answer, SAVED.train_n, None)
+    told = gpu_json(answer, SAVED, None)
     assert 0 < told["predicted_avg_time_sec_low"] < 1.0 < told["predicted_avg_time_sec_high"]
     assert told["predicted_images_per_sec_derived_high"] == 50_000 / told["predicted_avg_time_sec_low"]
 
@@ -220,8 +239,8 @@ def test_a_corrected_time_tells_no_ratio_and_that_all_of_it_is_corrected():
     times = {64: 4.0, 256: 1.4, 512: 0.8}
     others = [measured(seconds, config=RunConfig(3, 32, batch)) for batch, seconds in times.items()]
     plain, corrected = answer_on(H100, SAVED, asked, []), answer_on(H100, SAVED, asked, others)
-    assert gpu_json(plain, SAVED.train_n, None)["device_time_ratio"] == plain.ratio.value.value
-    assert gpu_json(corrected, SAVED.train_n, None)["device_time_ratio"] is None
+    assert gpu_json(plain, SAVED, None)["device_time_ratio"] == plain.ratio.value.value
+    assert gpu_json(corrected, SAVED, None)["device_time_ratio"] is None
     blocks, _ = gpu_lines([[corrected]], SAVED, {})
     text = "\n".join(line for block in blocks for line in block)
     assert "corrected: the factor is on the whole time, input, host and steps included" in text
@@ -406,7 +425,7 @@ def test_the_table_names_gpus_that_are_held_and_json_has_it():
     answers = answers_on([V100, find_gpu("H20 96GB"), H100], SAVED, replace(ASKED, config=WIDE), [])
     ((lines), _) = gpu_lines([answers], SAVED, {})
     assert f"{HELD_WORDS[HELD]}: H20 96GB, V100 SXM2 16GB" in lines[0]
-    assert [gpu_json(a, 50_000, None)["held_at_roof"] for a in answers] == [a.held for a in answers]
+    assert [gpu_json(a, SAVED, None)["held_at_roof"] for a in answers] == [a.held for a in answers]
     assert HELD in {a.held for a in answers}
 
 

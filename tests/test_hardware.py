@@ -211,6 +211,19 @@ def test_no_part_of_a_known_name_finds_another_gpu():
                 assert "".join(hardware.words_of(part)) in own
 
 
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("3090", ["RTX 3090", "RTX 3090 Ti"]),
+        ("H100", ["H100 PCIe", "H100 SXM5", "H100 NVL"]),
+        ("NVIDIA H200", ["H200 SXM", "H200 NVL"]),
+        ("A4000", ["RTX A4000"]),
+    ],
+)
+def test_where_names_contain_the_word_no_other_is_listed(name, nearest):
+    assert nearest_gpus(name) == nearest
+
+
 def test_the_nearest_names_of_an_ambiguous_one_are_those_it_could_mean():
     assert nearest_gpus("NVIDIA A100")[:4] == ["A100 PCIe 40GB", "A100 SXM4 40GB", "A100 PCIe 80GB", "A100 SXM4 80GB"]
     assert set(nearest_gpus("RTX 6000")[:3]) == {"Quadro RTX 6000", "RTX 6000 Ada", "RTX PRO 6000 Blackwell"}

@@ -6,11 +6,15 @@ import numpy as np
 import pytest
 
 from aggregate.runs_agg import aggregate
+from epochcast.paths import CODE_ROOT
 from epochcast.schema import RunConfig
 from epochcast.tables import read_runs
+from model import learning_curves as module
+from model.fitting import fit_time_models
 from model.learning_curves import MIN_REST, ORDERS, learning_curves
 from model.physics import MIN_ROWS, Law
 from model.time_model import Table
+from model.training import choose_form
 
 GRID = [RunConfig(d, f, b) for d in (2, 3, 5) for f in (16, 64) for b in (64, 256, 1024)]
 LAW = Law("physics_6", np.array([0.3, 1e-3, 3e-4, 9e-11, 6e-15, 4e-12]), 50_000)
@@ -53,6 +57,27 @@ def test_what_follows_the_law_exactly_is_known_after_seven_designed_runs():
 
 def test_curves_repeat_for_a_seed_and_differ_between_seeds(table):
     assert learning_curves(table, seed=1) == learning_curves(table, seed=1) != learning_curves(table, seed=2)
+
+
+def test_from_twenty_rows_on_the_error_is_of_the_form_that_train_would_choose(monkeypatch):
+    """On the shipped rows of a processor, where a network predicts worse than the law alone."""
+    monkeypatch.setattr("model.time_ann.STEPS", 200)  # which form is chosen, not how good a network becomes
+    monkeypatch.setattr(module, "SIZES", (16, 20))
+    monkeypatch.setattr(module, "ORDERS", 1)
+    monkeypatch.setattr(module, "NETWORK_ORDERS", 1)
+    table = Table.of(aggregate(read_runs(CODE_ROOT / "results" / "cpu" / "tensorflow" / "runs.csv")).rows)
+    said = []
+    points = {(p.design, p.n): p for p in learning_curves(table, 0, said.append)}
+    assert said == [0.5, 1.0]  # a random order and a designed one were compared
+    measured = np.zeros(len(table), bool)
+    measured[np.random.default_rng(0).permutation(len(table))[:20]] = True
+    form, validation = choose_form(table.take(measured))
+    assert validation.mape(form) == min(validation.mape(name) for name in ("physics", "physics_ann"))
+    (model,), rest = fit_time_models(form, table, measured[None, :], 0), table.take(~measured)
+    error = float(np.mean(np.abs(model.times(rest.configs) / rest.seconds - 1)))
+    assert points["random", 20].mape_mean == pytest.approx(error, rel=1e-3)  # networks trained together round otherwise
+    assert points["random", 20].orders == 1
+    assert max(p.mape_mean for p in points.values()) < 0.35
 
 
 def test_progress_is_not_told_where_no_network_is_trained(table):

@@ -27,6 +27,7 @@ from epochcast.schema import AggRow, Conditions, RunConfig, RunRecord, RunSpec
 from epochcast.tables import read_runs, write_table
 from model.design import DEFAULT_GRID, next_indices
 from model.fitting import PHYSICS, fit_time_models
+from model.intervals import MIN_ERRORS
 from model.next_runs import NextRun, configs_csv, main, measured_costs, plan_next, training_sec
 from model.time_model import Table
 
@@ -75,20 +76,21 @@ def specs_of(home):
 # --- from nothing ----------------------------------------------------------------------------------------------------
 
 
-def test_from_nothing_seven_runs_of_the_default_grid_are_named_and_written_and_the_next_command_is_said(home, capsys):
+def test_from_nothing_nine_runs_of_the_default_grid_are_named_and_written_and_the_next_command_is_said(home, capsys):
     lines = lines_of(capsys)
     path = home / "results" / "next_runs.csv"
     assert lines[0] == "measured: nothing yet"
     assert lines[-1] == f"next: python collect/run_grid.py --configs {path}"
     specs = specs_of(home)
-    assert len(specs) == len(set(specs)) == 7
+    assert len(specs) == len(set(specs)) == MIN_ERRORS == 9  # as many as give a range
     assert {spec.config for spec in specs} <= set(GRID)
     assert specs == [RunSpec(*dataclasses.astuple(spec.config)) for spec in specs]  # all else as a grid's flags say
-    table = [line.split() for line in lines if "D-optimal" in line]
+    table = [line.split() for line in lines if "D-optimal" in line or "variance reduction" in line]
     assert [tuple(map(int, row[1:4])) for row in table] == [dataclasses.astuple(spec.config) for spec in specs]
-    assert [int(row[0]) for row in table] == list(range(1, 8))
+    assert [int(row[0]) for row in table] == list(range(1, 10))
     (weighed,) = [line for line in lines if line.startswith("chosen: ")]
     assert "weighed by a100.keras (NVIDIA A100 80GB PCIe" in weighed
+    assert weighed.endswith("epochs of 50,000 images)")
     (expected,) = [line for line in lines if line.startswith("expected: ")]
     assert re.fullmatch(
         r"expected: .* in all; rough: assumed for a [CG]PU, no run of this box is finished yet", expected
@@ -99,12 +101,12 @@ def test_from_nothing_seven_runs_of_the_default_grid_are_named_and_written_and_t
 @pytest.mark.parametrize("is_same", [False, True])
 def test_seconds_of_another_device_are_called_good_for_their_ratios_only(capsys, monkeypatch, is_same):
     box = "NVIDIA A100 80GB PCIe" if is_same else CPU
-    monkeypatch.setattr("model.next_runs.box_device_name", lambda: box)
+    monkeypatch.setattr("model.predictor.box_device_name", lambda: box)
     answer = answer_of(capsys)
     source = answer["ratios_from"]
     assert "A100" not in answer["seconds_from"]
-    assert source.startswith("a100.keras (NVIDIA A100 80GB PCIe")
-    assert source.endswith("another device: only their ratios count)") != is_same
+    assert source.startswith(f"a100.keras ({'this box: ' if is_same else ''}NVIDIA A100 80GB PCIe")
+    assert ("another device: only their ratios count" in source) != is_same
 
 
 def test_seven_runs_named_from_nothing_predict_the_rest_of_the_a100(reference_data):
@@ -241,22 +243,21 @@ def test_rows_that_know_none_of_their_conditions_ask_for_none(home, capsys):
     assert all(spec == RunSpec(*dataclasses.astuple(spec.config)) for spec in specs_of(home))
 
 
-def test_mixed_conditions_are_listed_and_each_choice_is_a_flag_that_works(home, capsys):
+def test_of_mixed_conditions_the_largest_set_is_taken_and_the_flag_of_the_other_works(home, capsys):
     other = dataclasses.replace(BOX, backend="jax", precision="mixed_bfloat16")
     rows = [*map(row_of, SMALL_GRID[:3]), *(row_of(config, other) for config in SMALL_GRID[:2])]
     flags = [*SMALL, *table_of(home, rows)]
-    assert main(flags) == 1
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert "error: the table mixes 2 sets of conditions" in captured.err
-    choices = [line for line in captured.err.splitlines() if line.startswith("  --conditions ")]
-    assert not (home / "results").exists()
-    found = {}
-    for line in choices:
-        choice, _, _ = line.partition("   (")
-        measured = answer_of(capsys, *flags, *shlex.split(choice))["measured"]
-        (found[measured],) = {spec.precision for spec in specs_of(home)}
-    assert found == {3: "float32", 2: "mixed_bfloat16"}
+    answer = answer_of(capsys, *flags)
+    assert (answer["measured"], {spec.precision for spec in specs_of(home)}) == (3, {"float32"})
+    (left,) = answer["other_conditions"]
+    assert left["n_rows"] == 2
+    assert main([*flags, *shlex.split(left["flag"])]) == 0
+    assert "note: " not in capsys.readouterr().err
+    assert {spec.precision for spec in specs_of(home)} == {"mixed_bfloat16"}
+    assert main(flags) == 0
+    notes = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]
+    assert notes[0].startswith("note: the table mixes 2 sets of conditions; used: ")
+    assert notes[1:] == [f"note: not used: {left['flag']}   (2 rows)"]
 
 
 # --- seconds ---------------------------------------------------------------------------------------------------------

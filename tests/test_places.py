@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+import statistics
 
 import pytest
 
-from epochcast.facts import carbon_intensities, electricity_prices
+from epochcast.facts import carbon_intensities, electricity_prices, region_groups
 from epochcast.interval import Interval
 from epochcast.places import Sourced, find_place, world
+
+CODES = {row.code for row in carbon_intensities()}
 
 
 @pytest.mark.parametrize(
@@ -123,11 +126,39 @@ def test_a_zone_of_a_country_without_zones_on_record_has_an_unknown_range():
     assert "range over" not in frankfurt.electricity.notes
 
 
-@pytest.mark.parametrize("code", ["EU", "ASIA"])
-def test_a_region_of_several_countries_has_no_known_range(code):
-    carbon = find_place(code).carbon
-    assert carbon.value == Interval(world().carbon.value.value)
-    assert carbon.notes == "no figure of its own: the world's"
+@pytest.mark.parametrize("text", ["EU", "eu27", "European Union", "ASIA", "Europe", "OECD", "G7", "g20"])
+def test_a_group_of_countries_has_the_median_and_the_range_of_its_members(text):
+    place = find_place(text)
+    (group,) = (group for group in region_groups() if group.code == place.code)
+    members = [find_place(code).carbon.value.value for code in group.members if code in CODES]
+    assert place.carbon.value == Interval(statistics.median(members), min(members), max(members))
+    assert place.carbon.value.value != world().carbon.value.value
+    assert place.carbon.notes.startswith("no figure of its own: the median of ")
+    assert place.carbon.notes.endswith("members, unweighted; range over them")
+    assert group.source in place.carbon.source
+
+
+def test_the_european_union_is_cleaner_than_germany_and_has_its_own_price():
+    union = find_place("EU")
+    assert union.carbon.value.value < find_place("DE").carbon.value.value < union.carbon.value.high
+    assert union.electricity.value == Interval(0.207)  # on record: no range of members
+    assert "median" not in union.electricity.notes
+
+
+def test_members_of_groups_are_countries_on_record_but_for_the_smallest():
+    for group in region_groups():
+        missing = [code for code in group.members if code not in CODES]
+        assert len(set(group.members)) == len(group.members)
+        assert set(missing) <= {"AD", "LI", "MC", "SM", "VA"}  # the smallest of Europe
+    sizes = {group.code: len(group.members) for group in region_groups()}
+    assert (sizes["EU"], sizes["OECD"], sizes["G7"], sizes["G20"]) == (27, 38, 7, 19)
+
+
+@pytest.mark.parametrize("text", ["BRICS", "Africa", "South America", "ASEAN", "NATO"])
+def test_a_group_that_is_not_on_record_is_refused_and_those_that_are_listed(text):
+    with pytest.raises(ValueError, match=re.escape("or a group: EU, EUROPE, ASIA, OECD, G7, G20.")) as error:
+        find_place(text)
+    assert f"no region {text!r}; the nearest: " in str(error.value)
 
 
 def test_a_zone_that_is_the_whole_country_is_one_more_source_of_it():

@@ -67,7 +67,8 @@ def test_json_holds_the_model_s_own_numbers_and_throughput_derived_from_time(cap
     assert answer["predicted_images_per_sec_derived"] == 50_000 / answer["predicted_avg_time_sec"]
     assert (answer["form"], answer["coverage"], answer["place"]) == ("physics_ann", 0.9, "within")
     assert answer["half_width_log"] == saved.widths.within
-    assert (answer["in_range"], answer["outside"]) == (True, [])
+    assert (answer["in_range"], answer["domain"], answer["outside"]) == (True, "within", [])
+    assert (answer["is_this_box"], answer["train_n"]) == (False, 50_000)
     assert answer["steps_per_epoch"] == 196
     assert answer["params"] == count_params(4, 64)
     assert answer["model"] == str(PRETRAINED)
@@ -89,11 +90,15 @@ def test_lines_say_the_same_in_words(capsys):
     assert throughput == pytest.approx(answer["predicted_images_per_sec_derived"], rel=5e-3)
     assert lines["model"] == str(PRETRAINED)
     assert lines["answered_because"] == answer["answered_because"]
-    assert lines["device"] == f"NVIDIA A100 80GB PCIe (NOT this box: {box_device_name()})"
+    assert lines["device"] == (
+        f"NVIDIA A100 80GB PCIe (NOT this box: {box_device_name()}), epochs of 50,000 images, tensorflow 2.20, "
+        "float32; model a100.keras"
+    )
+    assert next(iter(lines)) == "device"
     assert lines["conditions"].startswith("device_name=NVIDIA A100 80GB PCIe, backend=tensorflow")
     assert lines["error"].startswith("MAPE ")
     assert lines["error"].endswith("(5-fold by configuration, n = 138)")
-    assert lines["in_range"] == f"yes, ±{100 * math.expm1(answer['half_width_log']):.2f} %"
+    assert lines["domain"] == f"within: ±{100 * math.expm1(answer['half_width_log']):.2f} %"
     assert "epochs" not in lines
     for name in ("predicted_avg_time_sec", "predicted_images_per_sec_derived"):
         low, high = (float(end.replace(",", "")) for end in lines[f"{name}_90"].split(" to "))
@@ -125,7 +130,7 @@ def test_outside_the_range_both_forms_say_what_was_never_measured_and_widen(caps
     assert answer["outside"] == ["depth 6 was never measured (2 to 5 were)"]
     assert answer["half_width_log"] > inside["half_width_log"]
     width = f"±{100 * math.expm1(answer['half_width_log']):.2f} %"
-    assert ask_lines(capsys, *flags)["in_range"] == f"no: {answer['outside'][0]}: extrapolating, {width}"
+    assert ask_lines(capsys, *flags)["domain"] == f"beyond, {answer['outside'][0]}: extrapolating, {width}"
 
 
 FAR = {
@@ -145,7 +150,7 @@ def test_far_outside_or_by_two_axes_at_once_the_interval_is_unknown_in_both_form
         assert answer[name] > 0
         assert (answer[f"{name}_low"], answer[f"{name}_high"]) == (None, None)
         assert lines[f"{name}_90"] == "unknown"
-    assert lines["in_range"] == f"no: {outside}: extrapolating further than any check reaches, interval unknown"
+    assert lines["domain"] == f"far, {outside}: extrapolating further than any check reaches, range unknown"
 
 
 # --- whole runs -------------------------------------------------------------------------------------------------------
@@ -191,7 +196,8 @@ def test_parts_that_the_rows_lacked_are_null_and_unknown(capsys, tmp_path, lacki
 
 def test_several_batch_sizes_are_a_table_with_intervals(capsys):
     out = ask(capsys, "--batch_size", "64:256:x2").out.splitlines()
-    assert out[1] == f"depth: {DEFAULT_CONFIG.depth}"
+    assert out[0].startswith("device: ")
+    assert out[2] == f"depth: {DEFAULT_CONFIG.depth}"
     header = next(i for i, line in enumerate(out) if line.startswith("batch_size"))
     assert out[header].split() == [
         "batch_size",
@@ -205,9 +211,11 @@ def test_several_batch_sizes_are_a_table_with_intervals(capsys):
         "peak",
         "GiB",
         "band",
+        "domain",
     ]
     for line, batch_size in zip(out[header + 1 : header + 4], (64, 128, 256), strict=True):
         one = ask_lines(capsys, "--batch_size", batch_size)
+        assert line.endswith("  within")
         assert line.split()[:2] == [str(batch_size), one["steps_per_epoch"]]
         for name in ("predicted_avg_time_sec", "predicted_images_per_sec_derived"):
             assert one[name] in line.split()
@@ -215,7 +223,7 @@ def test_several_batch_sizes_are_a_table_with_intervals(capsys):
         assert one["peak_memory_gib"] in line.split()
         assert one["peak_memory_band_gib"] in line
     shared = dict(line.split(": ", 1) for line in out[header + 4 :])
-    assert list(shared) == ["peak_memory_basis", "device", "model", "answered_because", "conditions", "error"]
+    assert list(shared) == ["peak_memory_basis", "model", "answered_because", "conditions", "error"]
 
 
 def test_several_batch_sizes_with_epochs_show_first_epoch_and_wall_time(capsys):
@@ -231,12 +239,43 @@ def test_several_batch_sizes_as_json_are_the_single_answers(capsys):
     assert [a["batch_size"] for a in answers] == [64, 128]
 
 
-def test_a_batch_size_outside_the_range_is_marked_in_the_table_and_named_below(capsys):
-    out = ask(capsys, "--batch_size", "16,64").out.splitlines()
-    marked = [line.split()[0] for line in out if line.endswith("extrapolated")]
-    assert marked == ["16"]
-    (named,) = (line for line in out if line.startswith("extrapolated: "))
-    assert "batch_size 16 was never measured (32 to 2048 were): extrapolating, ±" in named
+@pytest.mark.parametrize(
+    ("flags", "domains", "said"),
+    [
+        (
+            ("--batch_size", "16,64,8,4096"),
+            {16: "beyond", 64: "within", 8: "far", 4096: "beyond"},
+            [
+                "beyond (batch_size 16, 4096), measured were batch_size 32 to 2048: extrapolating, ±",
+                "far (batch_size 8), measured were batch_size 32 to 2048: extrapolating further than any check "
+                "reaches, range unknown",
+            ],
+        ),
+        (
+            ("--batch_size", "32:512:x2", "--base_filters", 12),
+            dict.fromkeys((32, 64, 128, 256, 512), "beyond"),
+            ["beyond (batch_size 32, 64, 128, 256, 512), measured were base_filters 16 to 128: extrapolating, ±"],
+        ),
+        (
+            ("--batch_size", "16,32", "--depth", 7),
+            {16: "far", 32: "far"},
+            ["far (batch_size 16, 32), measured were depth 2 to 5, batch_size 32 to 2048: "],
+        ),
+        (("--batch_size", "32,2048"), {32: "within", 2048: "within"}, []),
+    ],
+)
+def test_each_batch_size_of_a_table_is_marked_and_what_that_means_is_said_once(capsys, flags, domains, said):
+    out = ask(capsys, *flags).out.splitlines()
+    header = next(i for i, line in enumerate(out) if line.startswith("batch_size"))
+    rows = out[header + 1 : header + 1 + len(domains)]
+    assert {int(line.split()[0]): line.split()[-1] for line in rows} == domains
+    assert all(("range unknown" in line) == line.endswith("far") for line in rows)
+    lines = [line for line in out if line.startswith(("within", "beyond", "far"))]
+    assert len(lines) == len(said)
+    assert all(line.startswith(start) for line, start in zip(lines, said, strict=True))
+    answers = ask_json(capsys, *flags)["predictions"]
+    assert {answer["batch_size"]: answer["domain"] for answer in answers} == domains
+    assert all((answer["predicted_avg_time_sec_low"] is None) == (answer["domain"] == "far") for answer in answers)
 
 
 @pytest.mark.parametrize(("name", "start"), [("batches.png", b"\x89PNG"), ("batches.svg", b"<?xml")])
@@ -340,8 +379,8 @@ def gpu_rows(out):
     raise AssertionError("the table does not end")
 
 
-def test_the_first_line_says_in_what_this_box_differs(capsys, cpu_box):
-    first = ask(capsys).out.splitlines()[0]
+def test_the_second_line_says_in_what_this_box_differs(capsys, cpu_box):
+    first = ask(capsys).out.splitlines()[1]
     assert first.startswith(f"differs: device NVIDIA A100 80GB PCIe, here {box_device_name()}; ")
     assert first.endswith(": no estimate for a CPU")
     answer = ask_json(capsys, "--precision", "mixed_float16")
@@ -350,17 +389,17 @@ def test_the_first_line_says_in_what_this_box_differs(capsys, cpu_box):
     assert (answer["here_avg_time_sec"], answer["here_basis"]) == (None, "no estimate for a CPU")
 
 
-def test_a_box_of_another_gpu_says_what_it_would_take_in_the_first_line(capsys, tmp_path, monkeypatch):
+def test_a_box_of_another_gpu_says_what_it_would_take_in_the_second_line(capsys, tmp_path, monkeypatch):
     information = tmp_path / "nvidia" / "gpus" / "0" / "information"
     information.parent.mkdir(parents=True)
     information.write_text("Model: NVIDIA H100 80GB HBM3\n")
     monkeypatch.setattr(driver_signs, "NVIDIA_PROC", tmp_path / "nvidia")
     (there,) = ask_json(capsys, "--gpu", "H100 SXM5")["gpus"]
     assert ask_json(capsys)["here_avg_time_sec"] == there["predicted_avg_time_sec"]
-    first = ask(capsys).out.splitlines()[0]
+    first = ask(capsys).out.splitlines()[1]
     low, high = (f"{there[f'predicted_avg_time_sec_{end}']:.2f}" for end in ("low", "high"))
     assert f"{there['predicted_avg_time_sec']:.2f} s/epoch ({low} to {high}) here, speed row: " in first
-    several = ask(capsys, "--batch_size", "64,128").out.splitlines()[0]
+    several = ask(capsys, "--batch_size", "64,128").out.splitlines()[1]
     assert ": batch 64 " in several
     assert several.count("here, speed row: published fp32 speeds: resnet50") == 1
     assert f"batch 128 {there['predicted_avg_time_sec']:.2f} s/epoch ({low} to {high})" in several

@@ -20,7 +20,7 @@ from rows import ROWS
 from aggregate.runs_agg import aggregate
 from epochcast.gpu_driver import box_device_name
 from epochcast.interval import Interval, total
-from epochcast.paths import models_dir, pretrained_dir
+from epochcast.paths import demo_dir, models_dir, pretrained_dir
 from epochcast.schema import Conditions, RunConfig
 from epochcast.tables import read_runs
 from model.card import card_sha256
@@ -297,7 +297,7 @@ def test_a_network_of_other_layers_is_refused(tmp_path):
 
 
 def test_without_local_models_the_pretrained_one_answers_and_says_so():
-    choice = choose_model([CONFIG])
+    choice = choose_model()
     assert choice.model.path == PRETRAINED
     assert choice.reason == f"the pretrained model, as no local one fits: none in {models_dir()}"
 
@@ -305,7 +305,7 @@ def test_without_local_models_the_pretrained_one_answers_and_says_so():
 def test_a_named_model_answers_before_a_fitting_local_one(tmp_path):
     add_local("local", 1)
     path = copy_pretrained(tmp_path)
-    choice = choose_model([CONFIG], path)
+    choice = choose_model(path)
     assert (choice.model.path, choice.reason) == (path, "named by --model")
 
 
@@ -314,37 +314,107 @@ def test_the_newest_local_model_of_this_box_answers():
     newest = add_local("b", 3)
     add_local("c", 1)
     add_local("d", 9, device="NVIDIA Other")
-    choice = choose_model([CONFIG])
+    choice = choose_model()
     assert choice.model.path == newest
     assert choice.reason == f"the newest local model of this box ({box_device_name()})"
 
 
-def test_a_newer_model_whose_range_does_not_hold_the_request_is_passed_over():
-    small = {"depth": [2, 5], "base_filters": [16, 128], "batch_size": [64, 256]}
-    newer, older = add_local("newer", 5, range=small), add_local("older", 4)
-    assert choose_model([CONFIG]).model.path == older
-    assert choose_model([RunConfig(3, 32, 256)]).model.path == newer
-    assert choose_model().model.path == newer  # asked for no configuration
+SMALL = {"depth": [2, 2], "base_filters": [16, 128], "batch_size": [64, 256]}
 
 
-def test_the_pretrained_model_answers_where_no_local_one_fits_with_the_reason_for_each():
-    add_local("small", 5, range={"depth": [2, 2], "base_filters": [16, 128], "batch_size": [32, 2048]})
+@pytest.mark.parametrize("config", [CONFIG, RunConfig(2, 32, 64), *FAR_OUTSIDE])
+def test_this_box_s_model_answers_whatever_is_asked_and_marks_what_lies_outside(config):
+    own = add_local("small", 5, range=SMALL)
+    choice = choose_model()
+    assert choice.model.path == own
+    assert choice.model.is_of_this_box
+    forecast = choice.model.forecast(config)
+    assert (forecast.place == WITHIN) == (not choice.model.outside(config))
+    assert (forecast.steady.low is None) == (forecast.place == FAR)
+
+
+def test_the_pretrained_model_answers_where_this_box_has_none_with_the_reason_for_each():
     add_local("other", 4, device="NVIDIA Other")
     add_local("unknown", 3, device=None)
-    choice = choose_model([CONFIG])
-    assert choice.model.path == PRETRAINED
+    choice = choose_model()
+    assert (choice.model.path, choice.model.is_of_this_box) == (PRETRAINED, False)
     assert choice.reason == (
-        "the pretrained model, as no local one fits: other is of NVIDIA Other; "
-        "small: depth 3 was never measured (2 to 2 were); unknown is of an unknown device"
+        "the pretrained model, as no local one fits: other is of NVIDIA Other; unknown is of an unknown device"
     )
+
+
+def conditions_of_this_box(**changes):
+    return load_model(PRETRAINED).card["conditions"] | {"device_name": box_device_name()} | changes
+
+
+def test_of_several_sets_of_conditions_the_largest_answers_by_its_newest_model():
+    few, many = conditions_of_this_box(train_n=2048), conditions_of_this_box()
+    add_local("a", 9, conditions=few, n_configurations=9)
+    add_local("b", 1, conditions=many, n_configurations=30)
+    newest = add_local("c", 2, conditions=many, n_configurations=12)
+    choice = choose_model()
+    assert (choice.model.path, choice.model.train_n) == (newest, 50_000)
+    assert choice.reason.endswith("of the largest of 2 sets of conditions (--conditions chooses another)")
+    asked = choose_model(wanted={"train_n": "2048"})
+    assert (asked.model.path.stem, asked.model.train_n) == ("a", 2048)
+    add_local("d", 3, conditions=few, n_configurations=30)  # as many: the newer training decides
+    assert choose_model().model.path.stem == "a"
+
+
+def add_demo(created=1, **changes):
+    """A model where `make run` leaves it."""
+    conditions = changes.pop("conditions", conditions_of_this_box(window_steps=15))
+    created_utc = f"2026-02-{created:02d}T00:00:00+00:00"
+    return copy_pretrained(demo_dir() / "models", "demo", created_utc=created_utc, conditions=conditions, **changes)
+
+
+def test_the_demonstration_s_model_is_this_box_s_until_there_is_a_better_one():
+    demo = add_demo(n_configurations=90)
+    choice = choose_model()
+    assert (choice.model.path, choice.model.is_of_this_box) == (demo, True)
+    assert (
+        choice.reason == f"the demonstration's model of this box ({box_device_name()}), as none fits in {models_dir()}"
+    )
+    own = add_local("own", 1, n_configurations=6)  # older, smaller, and the user's own
+    assert choose_model().model.path == own
+    assert choose_model(wanted={"window_steps": "15"}).model.path == demo
+    own.with_suffix(".json").unlink()
+    own.unlink()
+    add_demo(conditions=conditions_of_this_box(device_name="NVIDIA Other"))
+    assert choose_model().model.path == PRETRAINED  # made on another box
+
+
+@pytest.mark.parametrize(
+    ("asked", "chosen"),
+    [(None, "single"), ("float32", "single"), ("mixed_float16", "half"), ("mixed_bfloat16", "single")],
+)
+def test_a_model_of_this_box_in_the_precision_asked_for_goes_first(asked, chosen):
+    add_local("half", 9, conditions=conditions_of_this_box(precision="mixed_float16"), n_configurations=9)
+    add_local("single", 1, n_configurations=20)
+    assert choose_model(precision=asked).model.path.stem == chosen
+
+
+@pytest.mark.parametrize("name", ["A100-PCIE-80GB", "NVIDIA A100-PCIE-80GB", "NVIDIA A100 80GB PCIe"])
+def test_a_board_that_its_driver_renamed_is_still_this_box(monkeypatch, name):
+    monkeypatch.setattr("model.predictor.box_device_name", lambda: "NVIDIA A100 80GB PCIe")
+    own = add_local("own", 1, device=name)
+    choice = choose_model()
+    assert (choice.model.path, choice.model.is_of_this_box) == (own, True)
+
+
+def test_a_device_that_is_named_in_the_conditions_answers_whatever_this_box_is():
+    add_local("own", 9)
+    other = add_local("other", 1, device="NVIDIA Other")
+    assert choose_model(wanted={"device_name": "NVIDIA Other"}).model.path == other
+    assert choose_model(wanted={"device_name": "NVIDIA A100 80GB PCIe"}).model.path == PRETRAINED
 
 
 def test_a_file_that_is_no_card_does_not_keep_the_others_from_answering():
     add_local("good", 5)
     (models_dir() / "notes.json").write_text('{"a": 1}')
-    assert choose_model([CONFIG]).model.path.name == "good.keras"
+    assert choose_model().model.path.name == "good.keras"
     (models_dir() / "good.keras").unlink()
-    choice = choose_model([CONFIG])
+    choice = choose_model()
     assert choice.model.path == PRETRAINED
     assert "notes.json: card of schema None" in choice.reason
 
@@ -353,10 +423,10 @@ def test_a_file_that_is_no_card_does_not_keep_the_others_from_answering():
 def test_one_bad_card_is_passed_over_with_a_warning_and_refused_where_it_is_named(caplog, changes):
     add_local("good", 5)
     bad = copy_pretrained(models_dir(), "bad", **changes)
-    assert choose_model([CONFIG]).model.path.name == "good.keras"
+    assert choose_model().model.path.name == "good.keras"
     assert f"passed over: {bad.with_suffix('.json')}: not a model card: " in caplog.text
     with pytest.raises(ValueError, match="not a model card"):
-        choose_model([CONFIG], bad)
+        choose_model(bad)
 
 
 @pytest.mark.parametrize("place", ["bad.json", "bad.keras"])
@@ -365,10 +435,10 @@ def test_a_pipe_among_the_models_is_passed_over_and_refused_where_it_is_named(ca
     bad = add_local("bad", 6)
     (models_dir() / place).unlink()
     os.mkfifo(models_dir() / place)
-    assert choose_model([CONFIG]).model.path.name == "good.keras"
+    assert choose_model().model.path.name == "good.keras"
     assert "bad" in caplog.text
     with pytest.raises(OSError, match="a pipe or a device"):
-        choose_model([CONFIG], bad)
+        choose_model(bad)
 
 
 def weights_of(*shapes):
@@ -419,27 +489,20 @@ def test_a_damaged_network_answers_or_is_refused(tmp_path_factory, data):
         assert "\n" not in str(error)
 
 
-def test_of_several_configurations_all_must_be_in_range():
-    small = {"depth": [2, 5], "base_filters": [16, 128], "batch_size": [64, 256]}
-    newer, older = add_local("newer", 5, range=small), add_local("older", 4)
-    assert choose_model([RunConfig(3, 32, b) for b in (64, 256)]).model.path == newer
-    assert choose_model([RunConfig(3, 32, b) for b in (64, 512)]).model.path == older
-
-
 def test_the_newest_local_model_that_meets_the_wanted_conditions_answers():
     known = load_model(PRETRAINED).card["conditions"] | {"device_name": box_device_name()}
     single, half = add_local("single", 5), add_local("half", 4, conditions=known | {"precision": "mixed_float16"})
     add_local("older", 3, conditions=known | {"precision": "mixed_float16"})
-    assert choose_model([CONFIG]).model.path == single
-    assert choose_model([CONFIG], wanted={"precision": "float32"}).model.path == single
-    choice = choose_model([CONFIG], wanted={"precision": "mixed_float16"})
+    assert choose_model().model.path == single
+    assert choose_model(wanted={"precision": "float32"}).model.path == single
+    choice = choose_model(wanted={"precision": "mixed_float16"})
     assert (choice.model.path, choice.reason) == (half, f"the newest local model of this box ({box_device_name()})")
 
 
 def test_where_no_model_meets_the_wanted_conditions_each_is_named_and_none_answers():
     add_local("local", 5)
     with pytest.raises(ValueError) as caught:
-        choose_model([CONFIG], wanted={"precision": "bfloat16"})
+        choose_model(wanted={"precision": "bfloat16"})
     assert str(caught.value) == (
         f"{PRETRAINED} (the pretrained model, as no local one fits: local was learned under precision float32, "
         "not bfloat16) was learned under precision float32, not bfloat16."
@@ -447,9 +510,9 @@ def test_where_no_model_meets_the_wanted_conditions_each_is_named_and_none_answe
 
 
 def test_a_named_model_must_meet_the_wanted_conditions_too():
-    assert choose_model([CONFIG], PRETRAINED, wanted={"backend": "tensorflow"}).reason == "named by --model"
+    assert choose_model(PRETRAINED, wanted={"backend": "tensorflow"}).reason == "named by --model"
     with pytest.raises(ValueError) as caught:
-        choose_model([CONFIG], PRETRAINED, wanted={"backend": "jax"})
+        choose_model(PRETRAINED, wanted={"backend": "jax"})
     assert str(caught.value) == f"{PRETRAINED} (named by --model) was learned under backend tensorflow, not jax."
 
 
@@ -463,7 +526,7 @@ def table_conditions(**changes):
 def test_beside_a_table_a_model_of_its_very_conditions_answers_whatever_this_box_is():
     path = add_local("a100", 1, device="NVIDIA A100 80GB PCIe")
     add_local("newer", 9, device="NVIDIA Other")
-    choice = choose_model([CONFIG], conditions=table_conditions())
+    choice = choose_model(conditions=table_conditions())
     assert (choice.model.path, choice.reason) == (path, "the newest local model of the table's conditions")
 
 
@@ -471,7 +534,7 @@ def test_beside_a_table_a_model_of_its_very_conditions_answers_whatever_this_box
 def test_beside_a_table_a_local_model_of_other_conditions_is_not_taken(changes):
     add_local("a100", 1, device="NVIDIA A100 80GB PCIe")
     with pytest.raises(ValueError) as caught:
-        choose_model([CONFIG], conditions=table_conditions(**changes))
+        choose_model(conditions=table_conditions(**changes))
     assert str(caught.value) == (
         "no model of the table's conditions (a100 was learned under other conditions). "
         "Train one: epochcast train, or name --model."
@@ -481,13 +544,13 @@ def test_beside_a_table_a_local_model_of_other_conditions_is_not_taken(changes):
 def test_beside_a_table_a_named_model_must_not_contradict_it():
     other = table_conditions(precision="mixed_float16")
     with pytest.raises(ValueError) as caught:
-        choose_model([CONFIG], PRETRAINED, other)
+        choose_model(PRETRAINED, other)
     assert str(caught.value) == (
         f"{PRETRAINED}: learned under other conditions than the table's: precision float32, not mixed_float16. "
         "Name another."
     )
     less_known = table_conditions(precision=None)  # what the table does not say is no contradiction
-    assert choose_model([CONFIG], PRETRAINED, less_known).reason == "named by --model"
+    assert choose_model(PRETRAINED, less_known).reason == "named by --model"
 
 
 def test_wanted_conditions_are_met_only_where_they_are_known_to_be():

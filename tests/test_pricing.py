@@ -73,10 +73,10 @@ def test_a_measured_configuration_costs_its_measured_energy_and_another_of_its_d
 def test_the_host_and_the_building_are_added_and_said_and_the_hosts_absence_is_said_too():
     rows = [metered(64, 2.0, 300.0)]
     bare, notes = price_of(run_of(64), KWH, rows=rows)
-    assert any(note.startswith("energy at the wall: GPU board only (--host_w adds the host), PUE 1:") for note in notes)
+    assert any(note.startswith("energy at the wall: GPU board only (host unknown: --host_w), PUE 1:") for note in notes)
     full, notes = price_of(run_of(64), KWH, FootprintRules(host_w=150.0, pue=1.5), rows)
     assert full.cost == pytest.approx(1.5 * bare.cost * (300 + 150) / 300)
-    assert "energy at the wall: host 150 W, PUE 1.5 as given" in notes
+    assert "energy at the wall: with a host of 150 W, PUE 1.5 as given" in notes
     assert full.price.board.per_j == pytest.approx(1.5 / J_PER_KWH)
 
 
@@ -233,15 +233,39 @@ def test_rent_is_paid_by_the_hour_whatever_is_drawn_and_needs_no_known_power():
 
 
 @pytest.mark.parametrize("unit", [KWH, KGCO2, USD])
-@pytest.mark.parametrize("device", [CPU, None, "NVIDIA Imaginary 9000"])
-def test_unknown_power_is_one_clear_error_that_no_host_mends(unit, device):
-    rules = dataclasses.replace(GIVEN, host_w=200.0)
+@pytest.mark.parametrize(("device", "host_w"), [(CPU, None), (None, 200.0), ("NVIDIA Imaginary 9000", 200.0)])
+def test_unknown_power_is_one_clear_error_that_no_host_mends_but_a_processor_s(unit, device, host_w):
+    rules = dataclasses.replace(GIVEN, host_w=host_w)
     with pytest.raises(
         ValueError, match=rf"--budget_{unit.key}: what .* draws is unknown: no row has its energy"
     ) as error:
         price_of(run_of(64), unit, rules, device=device)
-    assert "--host_w tells only of the rest of the box" in str(error.value)
+    assert "Say what it draws with --board_w (--host_w is all of a box only where it trains on its processor)" in str(
+        error.value
+    )
     assert ("--usd_per_gpu_hour" in str(error.value)) == (unit == USD)
+
+
+@pytest.mark.parametrize("unit", [KWH, KGCO2, USD])
+@pytest.mark.parametrize(
+    ("device", "given", "watts"),
+    [
+        (CPU, {"host_w": 200.0}, 200.0),
+        (CPU, {"board_w": 65.0}, 65.0),
+        (CPU, {"board_w": 65.0, "host_w": 35.0}, 100.0),
+        (None, {"board_w": 300.0, "host_w": 100.0}, 400.0),
+        ("NVIDIA Imaginary 9000", {"board_w": 300.0}, 300.0),
+        (DEVICE, {"board_w": 120.0}, 120.0),
+    ],
+)
+def test_watts_by_hand_price_every_second_of_a_run_exactly(unit, device, given, watts):
+    run = run_of(64)
+    priced, notes = price_of(run, unit, dataclasses.replace(GIVEN, **given), device=device)
+    per_kwh = {KWH: 1.0, USD: 0.5, KGCO2: 0.4}[unit]
+    assert priced.cost == pytest.approx(watts * run.total_sec / J_PER_KWH * per_kwh)
+    assert priced.price.sd == 0.0
+    assert (priced.price.shared, priced.price.unknown) == ((), ())
+    assert any(("--board_w" if "board_w" in given else "part of the host's") in note for note in notes)
 
 
 def test_a_place_without_a_price_names_the_flags_that_mend_it():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -111,6 +112,40 @@ def test_a_limit_that_was_measured_goes_before_the_tdp_of_the_facts():
 def test_without_power_or_limit_energy_is_unknown():
     assert energy_of(energy=UNMEASURED, gpu=None) is None
     assert energy_of(energy=UNMEASURED, gpu=replace(A100, tdp_w=None)) is None
+
+
+A_PROCESSOR = MeasuredBoard(is_processor=True)
+
+
+@pytest.mark.parametrize("board", [UNKNOWN, A_PROCESSOR, MeasuredBoard(50.0, 300.0)])
+@pytest.mark.parametrize("energy", [UNMEASURED, MEASURED])
+@pytest.mark.parametrize("gpu", [A100, None])
+def test_watts_by_hand_go_before_all_that_is_known(board, energy, gpu):
+    found = energy_of(energy=energy, board=board, gpu=gpu, board_w=65.0, host_w=40.0)
+    assert found.joules == FORECAST.run.wall.times(65.0)
+    assert found.method == "65 W given by --board_w"
+    assert (found.is_processor, found.is_in_host) == (board.is_processor, False)
+
+
+def test_a_processor_s_energy_is_part_of_the_host_s_and_unknown_without_any():
+    assert energy_of(energy=UNMEASURED, board=A_PROCESSOR, gpu=None) is None
+    assert energy_of(energy=UNMEASURED, board=A_PROCESSOR, gpu=None, host_w=0.0) is None
+    assert energy_of(energy=UNMEASURED, gpu=None, host_w=150.0) is None  # a GPU of unknown power
+    found = energy_of(energy=UNMEASURED, board=A_PROCESSOR, gpu=None, host_w=150.0)
+    assert (found.joules, found.is_in_host, found.is_processor) == (Interval(0.0, 0.0, 0.0), True, True)
+
+
+@pytest.mark.parametrize(
+    ("name", "is_so"), [("AMD EPYC 9B14 (2 cores)", True), (BOX.device_name, False), (None, False)]
+)
+def test_a_processor_is_known_by_its_name(name, is_so):
+    assert MeasuredBoard.of(name, []).is_processor == is_so
+
+
+@pytest.mark.parametrize("watts", [0.0, -1.0, math.inf, math.nan])
+def test_watts_that_no_board_draws_are_refused(watts):
+    with pytest.raises(ValueError, match="board_w must be a finite number above 0"):
+        FootprintRules(board_w=watts)
 
 
 def test_mlcosts_formula_answers_where_it_is_asked_for():

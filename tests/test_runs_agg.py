@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import random
-import shlex
 from collections import Counter
 from dataclasses import replace
 
@@ -13,11 +12,11 @@ import pytest
 from rows import BOX, run_row
 
 from aggregate.agg_source import write_agg
-from aggregate.agg_table import load_agg, main, one_set_of_conditions
+from aggregate.agg_table import load_agg, main
 from aggregate.runs_agg import aggregate, is_diverged, report_lines
 from epochcast.cells import columns
-from epochcast.cli import filter_of
 from epochcast.paths import excluded_csv
+from epochcast.precision import precision
 from epochcast.schema import PUBLISHED_AGG_COLUMNS, AggRow, Conditions, Exclusion, RunConfig, RunRecord
 from epochcast.tables import RunTable, read_runs, read_table, write_table
 
@@ -347,38 +346,18 @@ def test_a_broken_source_record_is_an_error(agg, text):
         load_agg(agg)
 
 
-# --- conditions ------------------------------------------------------------------------------------------------------
-
-MIXED = [
-    BOX,
-    replace(BOX, precision=None, device_name="Intel(R) Xeon(R) Gold 6230 CPU @ 2.10GHz (16 cores)"),
-    replace(BOX, precision="mixed_float16"),
-    replace(BOX, backend="jax", device_name='it\'s a "GPU" $HOME'),
-]
-
-
-def test_mixed_conditions_stop_with_choices_that_work_as_they_are_printed(tmp_path):
-    rows = aggregate_rows(tmp_path, *(run_row(conditions=c) for c in MIXED)).rows
-    with pytest.raises(ValueError, match="mixes 4 sets of conditions") as error:
-        one_set_of_conditions(rows, [])
-    lines = str(error.value).splitlines()[1:]
-    chosen = []
-    for line in lines:
-        flag, pairs, *count = shlex.split(line)
-        assert (flag, count) == ("--conditions", ["(1", "rows)"])
-        (row,) = one_set_of_conditions(rows, [filter_of(pairs)])
-        chosen.append(row.conditions)
-    assert set(chosen) == set(MIXED)
-    with pytest.raises(ValueError, match="mixes 2 sets"):
-        one_set_of_conditions(rows, [{"precision": "float32"}])
-
-
-def test_conditions_that_nothing_satisfies_list_what_there_is(tmp_path):
-    rows = aggregate_rows(tmp_path, run_row()).rows
-    with pytest.raises(ValueError, match="none of 1 rows satisfies --conditions backend=torch") as error:
-        one_set_of_conditions(rows, [{"backend": "torch"}])
-    assert "backend=tensorflow" in str(error.value)
-    assert one_set_of_conditions(rows, [{"backend": "torch"}, {"backend": "tensorflow"}]) == rows
+@pytest.mark.parametrize(
+    ("several", "expected"),
+    [
+        ([(9.0, 2.0, 2.2, 1.8)], precision((9.0, 2.0, 2.2, 1.8)).rel_ci95),
+        ([(9.0, 2.0, 2.2, 1.8)] * 4, precision((9.0, 2.0, 2.2, 1.8)).rel_ci95 / 2),
+        ([(9.0, 2.0, 2.2, 1.8), (9.0, 2.0)], precision((9.0, 2.0, 2.2, 1.8)).rel_ci95),
+        ([(9.0, 2.0)], None),  # one timed epoch says nothing of its error
+    ],
+)
+def test_averages_keep_what_the_runs_own_epochs_say_of_their_error(tmp_path, several, expected):
+    (row,) = aggregate_rows(tmp_path, *(run_row(times, run_id=str(i)) for i, times in enumerate(several))).rows
+    assert row.rel_ci95 == pytest.approx(expected)
 
 
 # --- command ---------------------------------------------------------------------------------------------------------

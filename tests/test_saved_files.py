@@ -13,7 +13,6 @@ from faults import exit_code, in_child, is_failed_at, is_killed_at
 from test_agg_source import refuse_locks, refuse_new_files
 
 from epochcast.paths import pretrained_dir
-from epochcast.schema import RunConfig
 from model.card import card_path, card_sha256, markdown, markdown_path
 from model.predictor import choose_model, load_model
 from model.saved_files import read_pair, save_model, waiting_path
@@ -91,7 +90,7 @@ def test_a_model_whose_network_still_waits_is_found_among_others(tmp_path, model
     path = tmp_path / "results" / "models" / "box.keras"
     save_model(path, data, card)
     path.rename(waiting_path(path))
-    assert choose_model([RunConfig(3, 32, 512)]).model.path == path
+    assert choose_model().model.path == path
     assert_is_whole(path, models[:1])
 
 

@@ -145,7 +145,7 @@ BAD = {
     AggRow: [
         *not_positive("params", "n", "steps_per_epoch", "avg_time_mean", "thr_mean", "first_epoch_sec_mean"),
         *negative("avg_time_std", "thr_std", "acc_std", "first_epoch_sec_std", "overhead_sec_mean"),
-        *negative("overhead_sec_std", "n_stalled", "n_flagged", "n_energy", "energy_j_per_epoch_mad"),
+        *negative("overhead_sec_std", "n_stalled", "n_flagged", "n_energy", "energy_j_per_epoch_mad", "rel_ci95"),
         *not_positive("energy_j_per_epoch_median", "mean_power_w_median", "peak_memory_bytes", "device_memory_bytes"),
         *(("acc_mean", v) for v in (-0.1, 1.1, NAN)),
         ("batch_size", 0),

@@ -118,7 +118,8 @@ def test_the_cards_lie_beside_the_model_and_the_pair_loads(trained):
     said, _, folder = trained
     assert {file.name for file in (folder / "new").glob("[!.]*")} == {"box.keras", "box.json", "box.md"}
     saved = load_model(folder / "new" / "box.keras")
-    assert said == {**{name: said[name] for name in ("table", "table_origin", "model")}, **saved.card}
+    own = ("table", "table_origin", "conditions_chosen", "other_conditions", "model")
+    assert said == {**{name: said[name] for name in own}, **saved.card}
     assert said["model"] == str(saved.path)
     assert saved.card["keras_sha256"] == sha256_of(saved.path)
     law, _ = fit_gated_law("physics_6", KEPT_CONFIGS, np.array([r.avg_time_mean for r in KEPT]), 50_000)
@@ -184,7 +185,8 @@ def test_a_card_is_told_to_people_in_a_few_lines(trained):
     assert lines["plain_law"] == "; ".join(w for w in trained[0]["plain_law"]["readings"].values() if w != "none")
     assert lines["error"].startswith("MAPE ")
     assert lines["error"].endswith("(leave-one-out, n = 6)")
-    assert lines["interval_90"] == "within the range unknown, one step beyond it unknown"
+    more = "3 more configurations give a range"
+    assert lines["interval_90"] == f"within the range unknown, one step beyond it unknown; {more}"
 
 
 # --- which form answers -----------------------------------------------------------------------------------------------
