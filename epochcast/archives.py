@@ -11,6 +11,7 @@ MOST_MEMBERS = 10_000
 MOST_DIRECTORY = 2 << 20  # bytes of the list of members, which zipfile reads whole before it counts them
 BOUNDED_METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}  # zipfile unpacks the others by whole blocks of any size
 MIB = 1 << 20
+NO_END = "File is not a zip file"  # what zipfile says where the list of members, which stands last, is not found
 
 
 class _Bounded:
@@ -41,7 +42,10 @@ def open_archive(file: IO[bytes]) -> Iterator[zipfile.ZipFile]:
     except (ValueError, MemoryError):
         raise
     except Exception as error:  # zipfile raises many kinds for a damaged archive
-        raise ValueError(f"the archive is damaged ({str(error) or type(error).__name__})") from None
+        reason = str(error) or type(error).__name__
+        if reason == NO_END:
+            reason = "its end is missing"
+        raise ValueError(f"the archive is damaged ({reason})") from None
 
 
 def check_member(archive: zipfile.ZipFile, name: str, most: int) -> zipfile.ZipInfo:

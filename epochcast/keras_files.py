@@ -32,9 +32,9 @@ SAVE = "Give a network that Keras saved by model.save('NAME.keras')."
 # what a network is described by; keras.utils, keras.saving and the like read and write files
 MODULES = frozenset(
     {"activations", "constraints", "dtype_policies", "initializers", "layers", "losses", "metrics", "models", "ops"}
-    | {"optimizers", "quantizers", "random", "regularizers"}
+    | {"optimizers", "quantizers", "random", "regularizers", "engine"}  # the last in Keras 2
 )
-INNER_MODULES = MODULES | {"backend", "engine", "legacy"}  # of keras.src
+INNER_MODULES = MODULES | {"backend", "legacy"}  # of keras.src
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,7 +124,7 @@ class Place:
         """The name of that layer; empty without one."""
         if self.owner is None:
             return ""
-        return shortened(Stand(*self.owner, is_inner=False).name, 30)
+        return shortened(Stand(*self.owner, is_inner=False).name, 20)
 
     @property
     def kind(self) -> Any:
@@ -190,11 +190,11 @@ def _unknown_in(value: Json, given: Mapping[str, Any], objects: dict[str, Any]) 
         objects[names[0]] = given[names[0]]
         value["config" if is_function else "registered_name"] = names[0]
         return None
-    shown = shortened(name, 30)
+    shown = shortened(name, 24)
     word = "function" if is_function else "class"
     if is_keras:
         return _Unknown(f"{shortened(str(module), 30)}.{shown}", shown, is_keras=True)
-    where = "" if module in (None, "builtins", "__main__") else f" ({shortened(str(module), 30)})"
+    where = "" if module in (None, "builtins", "__main__") else f" ({shortened(str(module), 20)})"
     return _Unknown(f"{word} {shown}{where}", shown)
 
 

@@ -212,10 +212,10 @@ def _why_wanted(wanted: Sequence[Wanted], request: _Request, code: Sequence[Path
         remedies.append(remedy_of_version(request.saved).rstrip("."))
     elif all(one.is_countable for one in wanted if not one.is_keras):
         where = f"layer {first.layer!r} needs" if first.layer else "the network is of"
-        found = f"{where} {shown}, its author's code, which is not in the file"
+        found = f"{where} {shown}, its author's code"
         if code:
             found = f"{where} {shown}, which {shortened(', '.join(path.name for path in code), 40)} does not define"
-        remedies.append("Give the Python file that defines it by --code FILE.py")
+        remedies.append("Give its Python file by --code FILE.py")
     else:
         hidden = next(one for one in wanted if not one.is_countable)
         why = (

@@ -558,9 +558,7 @@ def test_a_class_that_keras_does_not_know_is_named(saved, capsys, monkeypatch):
 
     monkeypatch.delitem(keras_on_cpu().saving.get_custom_objects(), "tests>Doubling")
     printed = ask(capsys, "--network", saved / "odd.keras", code=1)
-    assert_one_clear_error(
-        printed, "odd.keras: layer 'odd' needs class Doubling (test_explain), its author's code, which"
-    )
+    assert_one_clear_error(printed, "odd.keras: layer 'odd' needs class Doubling (test_explain), its author's code.")
     assert printed.err.rstrip().endswith("by --code FILE.py, or --allow_unknown leaves it out.")
     answer = network_answer(saved / "odd.keras", capsys, "--allow_unknown")
     assert (answer["not_counted"], [layer["name"] for layer in answer["layers"]]) == (["odd (Doubling)"], ["tail"])

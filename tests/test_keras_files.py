@@ -170,9 +170,12 @@ def test_what_is_no_regular_file_is_refused_at_once(tmp_path):
         ),
         (
             sequential(layer("Popen", "subprocess", args="true")),
-            "needs class Popen (subprocess), its author's code, which is not in the file",
+            "needs class Popen (subprocess), its author's code. Give its Python file by --code FILE.py",
         ),
-        (sequential(layer("eval", "builtins")), "needs class eval, its author's code, which is not in the file"),
+        (
+            sequential(layer("eval", "builtins")),
+            "needs class eval, its author's code. Give its Python file by --code FILE.py",
+        ),
         (sequential(layer("LayerOfTomorrow")), "it needs keras.layers.LayerOfTomorrow, which this Keras does not have"),
         (sequential(FLAT, layer("StringLookup", vocabulary="/etc/passwd")), "loading of a vocabulary file"),
         (sequential(layer("TFSMLayer", filepath="/tmp/saved")), "Requested the deserialization of a `TFSMLayer`"),
