@@ -17,6 +17,7 @@ from epochcast.text_sinks import shortened
 
 LAMBDA = "__lambda__"  # what Keras names code that stands in a file
 VALUES = frozenset({"__keras_tensor__", "__tensor__", "__numpy__", "__bytes__", "__ellipsis__", "__slice__"})
+KERAS_PACKAGES = ("keras_hub", "keras_cv", "keras_nlp")  # of Keras's own team
 BUILTIN = ("activations", "constraints", "initializers", "losses", "metrics", "optimizers", "regularizers")
 Json = dict[str, Any]  # Any: what a file holds
 GRAPHS = frozenset({"Functional", "Sequential"})
@@ -34,6 +35,7 @@ class Wanted:
     is_countable: bool  # once its code is there
     is_keras: bool = False  # of another version of Keras
     is_lambda: bool = False  # code in the file
+    package: str | None = None  # that brings it
 
 
 class WantedError(ValueError):
@@ -74,7 +76,7 @@ def prepare(config: Json, given: Mapping[str, Any], allow_unknown: bool) -> Prep
             continue
         # a function of an author's has no FLOP that could be read, in an activation or a Lambda layer
         is_countable = not (found.is_lambda or "activation" in key or place.kind == "Lambda")
-        one = Wanted(found.what, place.layer, is_countable, found.is_keras, found.is_lambda)
+        one = Wanted(found.what, place.layer, is_countable, found.is_keras, found.is_lambda, found.package)
         if key.endswith("initializer"):
             place.holder[place.key] = dict(ZEROS)
         elif key.endswith(("regularizer", "constraint")):
@@ -168,6 +170,7 @@ class _Unknown:
     name: str
     is_lambda: bool = False
     is_keras: bool = False
+    package: str | None = None
 
 
 def _unknown_in(value: Json, given: Mapping[str, Any], objects: dict[str, Any]) -> _Unknown | None:
@@ -195,7 +198,8 @@ def _unknown_in(value: Json, given: Mapping[str, Any], objects: dict[str, Any]) 
     if is_keras:
         return _Unknown(f"{shortened(str(module), 30)}.{shown}", shown, is_keras=True)
     where = "" if module in (None, "builtins", "__main__") else f" ({shortened(str(module), 20)})"
-    return _Unknown(f"{word} {shown}{where}", shown)
+    package = str(module).partition(".")[0]
+    return _Unknown(f"{word} {shown}{where}", shown, package=package if package in KERAS_PACKAGES else None)
 
 
 def _is_code(value: Json) -> bool:

@@ -77,7 +77,7 @@ def read_network(
                 f"{path}: rebuilding this network takes {error}. Save one with fewer or smaller layers."
             ) from None
         except WantedError as error:
-            raise ValueError(f"{path}: {_why_wanted(error.wanted, request, code)}") from None
+            raise ValueError(f"{path}: {shortened(_why_wanted(error.wanted, request, code), LONGEST)}") from None
         except ValueError as error:
             raise ValueError(f"{path}: {shortened(str(error), LONGEST)}") from None
     return Subject(
@@ -215,7 +215,12 @@ def _why_wanted(wanted: Sequence[Wanted], request: _Request, code: Sequence[Path
         found = f"{where} {shown}, its author's code"
         if code:
             found = f"{where} {shown}, which {shortened(', '.join(path.name for path in code), 40)} does not define"
-        remedies.append("Give its Python file by --code FILE.py")
+        package = first.package
+        remedies.append(
+            f"Install {package}, and give a file that says `import {package}` by --code"
+            if package
+            else "Give its Python file by --code FILE.py"
+        )
     else:
         hidden = next(one for one in wanted if not one.is_countable)
         why = (
@@ -226,8 +231,9 @@ def _why_wanted(wanted: Sequence[Wanted], request: _Request, code: Sequence[Path
         remedies.append(
             "--allow_unknown counts the rest without it" if not remedies else "--allow_unknown leaves it out"
         )
-    remedy = ", or ".join(remedies) or "Replace it by one of Keras's own"
-    return f"{found}. {remedy}."
+    options = [remedies, remedies[-1:]] if remedies else [["Replace it by one of Keras's own"]]
+    lines = [f"{found}. {', or '.join(some)}." for some in options]
+    return next((line for line in lines if len(line) <= LONGEST), lines[-1])
 
 
 def _can_leave_out(request: _Request) -> bool:

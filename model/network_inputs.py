@@ -75,6 +75,10 @@ def check_shape(model: Any, asked: SampleShape) -> None:  # Any: a Keras model
     if not inputs:
         return
     sizes_of = {str(tensor.name): tuple(tensor.shape[1:]) for tensor in inputs}
+    import keras
+
+    if any(str(tensor.dtype) == "string" for tensor in inputs) and keras.backend.backend() != "tensorflow":
+        raise ValueError("it takes text, which TensorFlow alone reads: set KERAS_BACKEND=tensorflow.")
     listed = _some([f"{shortened(name, 24)} {_plain(sizes)}" for name, sizes in sizes_of.items()])
     if asked is not None and not isinstance(asked, Mapping):
         if len(sizes_of) > 1:

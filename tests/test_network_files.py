@@ -348,7 +348,7 @@ def test_without_the_flag_no_code_of_an_author_s_runs(folder, tmp_path, monkeypa
         for allow_unknown in (False, True):
             read(folder / f"{name}.keras", allow_unknown=allow_unknown)
     path = edited(folder / "plain layer.keras", tmp_path / "x.keras", module="keras_hub.layers")
-    assert "class Plain (keras_hub.layers), its author's code" in read(path)
+    assert "class Plain (keras_hub.layers), its author's code. Install keras_hub, and give a file" in read(path)
     assert read(path, allow_unknown=True).not_counted
     assert not {"authors_layers", "keras_hub"} & set(sys.modules)
 
@@ -724,6 +724,30 @@ def test_files_of_code_may_be_several_have_any_name_and_print(folder, tmp_path, 
     assert sys.modules["model"] is before
     printed = capsys.readouterr()
     assert (printed.out, printed.err) == ("", "loading\n")
+
+
+@pytest.mark.usefixtures("unregistered")
+def test_the_remedy_for_a_package_of_keras_works(folder, tmp_path):
+    """The package is one of ours with such a name: what it registers is found."""
+    (tmp_path / "keras_hub.py").write_text(AUTHOR)
+    path = edited(folder / "registered layer.keras", tmp_path / "x.keras", module="keras_hub.layers")
+    (tmp_path / "code.py").write_text(re.search(r"`(.*)`", read(path))[1])
+    try:
+        assert len(read(path, code=[tmp_path / "code.py"]).records) == 3
+    finally:
+        for name in ("keras_hub", "code_of_author"):
+            sys.modules.pop(name, None)
+
+
+@pytest.mark.parametrize("length", [5, 30, 300])
+def test_a_line_stays_short_however_long_the_names_are(folder, tmp_path, length):
+    long = "n" * length
+    changes = {"class_name": long, "module": f"{long}.{long}", "name": long, "registered_name": f"{long}>{long}"}
+    for module in (f"{long}.{long}", "keras.layers", "keras_hub.layers", f"keras.src.layers.{long}"):
+        path = edited(
+            folder / "plain layer.keras", tmp_path / "x.keras", version="9.1.0", **{**changes, "module": module}
+        )
+        assert re.search(r"--code|--allow_unknown|pip install", read(path))
 
 
 def test_a_class_that_no_file_of_code_defines_is_named_with_the_files(folder, tmp_path):
