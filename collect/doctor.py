@@ -61,7 +61,7 @@ from epochcast.framework import framework_details
 from epochcast.gpu_driver import device_of, gpu_of
 from epochcast.guard import EXIT_FAILED, EXIT_OK
 from epochcast.host_load import host_cpu_times, other_cores
-from epochcast.installed import PACKAGES, backend_name, first_installed
+from epochcast.installed import PACKAGES, backend_name, backend_problem, first_installed
 from epochcast.nvml import open_nvml
 from epochcast.paths import CODE_ROOT, logs_dir, runs_csv
 from epochcast.schema import RunSpec
@@ -76,11 +76,11 @@ def versions_check(backend: str) -> Check:
     known = {name: first_installed(packages) for name, packages in PACKAGES.items()}
     shown = [f"{name} {number}{' (backend)' if name == backend else ''}" for name, number in known.items() if number]
     found = ", ".join([f"Python {sys.version.split()[0]}", *shown])
-    missing = [name for name in dict.fromkeys((backend, "keras")) if known.get(name) is None]
-    if not missing:
-        return Check("versions", "ok", found)
-    remedy = f"pip install {' '.join(missing)}, or choose another backend: KERAS_BACKEND=tensorflow"
-    return Check("versions", "problem", f"{found}; missing: {', '.join(missing)}", remedy)
+    if (problem := backend_problem(backend)) is not None:
+        return Check("versions", "problem", f"{found}; {problem[0]}", problem[1])
+    if known["keras"] is None:
+        return Check("versions", "problem", f"{found}; missing: keras", "pip install keras")
+    return Check("versions", "ok", found)
 
 
 def probe(device: str) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from collect.run_lines import is_shown
 from collect.stopping import stop_reason
 from epochcast.assumptions import device_kind_of
 from epochcast.framework import framework_details
+from epochcast.installed import require_backend
 from epochcast.precision import precision
 from epochcast.schema import WARMUP_EPOCHS, RunSpec
 
@@ -64,6 +65,7 @@ def measure(spec: RunSpec, tell: Callable[..., None], idle_sec: float = 0.0) -> 
         ValueError: if the request can't be measured here, before anything was trained.
     """
     choose_devices(spec.device)
+    require_backend()
     import keras
 
     from epochcast.timing import EpochTimer

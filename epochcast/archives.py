@@ -8,8 +8,23 @@ from collections.abc import Iterator
 from typing import IO
 
 MOST_MEMBERS = 10_000
+MOST_DIRECTORY = 2 << 20  # bytes of the list of members, which zipfile reads whole before it counts them
 BOUNDED_METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}  # zipfile unpacks the others by whole blocks of any size
 MIB = 1 << 20
+NO_END = "File is not a zip file"  # what zipfile says where the list of members, which stands last, is not found
+
+
+class _Bounded:
+    """A file that refuses reads of more than MOST_DIRECTORY bytes at once: zipfile trusts the sizes in an archive."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.seekable, self.seek, self.tell, self.close = file.seekable, file.seek, file.tell, file.close
+
+    def read(self, n: int = -1) -> bytes:
+        if n > MOST_DIRECTORY:
+            raise ValueError(f"the archive lists its files in more than {MOST_DIRECTORY / MIB:.0f} MiB")
+        return self._file.read(n if n >= 0 else MOST_DIRECTORY)  # all that is left: the 22 bytes of the archive's end
 
 
 @contextlib.contextmanager
@@ -20,14 +35,17 @@ def open_archive(file: IO[bytes]) -> Iterator[zipfile.ZipFile]:
         ValueError: if it is none, or is damaged; the message is the bare reason. Also for what its block meets in it.
     """
     try:
-        with zipfile.ZipFile(file) as archive:
+        with zipfile.ZipFile(_Bounded(file)) as archive:  # type: ignore[arg-type]  # it takes what reads, tells and seeks
             if len(archive.infolist()) > MOST_MEMBERS:
                 raise ValueError(f"the archive holds {len(archive.infolist())} files, more than {MOST_MEMBERS}")
             yield archive
     except (ValueError, MemoryError):
         raise
     except Exception as error:  # zipfile raises many kinds for a damaged archive
-        raise ValueError(f"the archive is damaged ({str(error) or type(error).__name__})") from None
+        reason = str(error) or type(error).__name__
+        if reason == NO_END:
+            reason = "its end is missing"
+        raise ValueError(f"the archive is damaged ({reason})") from None
 
 
 def check_member(archive: zipfile.ZipFile, name: str, most: int) -> zipfile.ZipInfo:

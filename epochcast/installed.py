@@ -1,9 +1,11 @@
-"""Which framework Keras will take here and which versions are installed, without importing any of them."""
+"""Which framework Keras will take, whether it can, and which versions are installed; none of them is imported."""
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -13,6 +15,8 @@ PACKAGES = {  # how each is called in Python: the packages that bring it
     "jax": ("jax",),
     "torch": ("torch",),
 }
+BACKENDS = ("tensorflow", "jax", "torch")  # of Keras, that train
+MISNOMERS = {"pytorch": "torch", "tf": "tensorflow"}  # no close match by letters
 
 
 def backend_name(environ: Mapping[str, str] = os.environ) -> str:
@@ -24,6 +28,38 @@ def backend_name(environ: Mapping[str, str] = os.environ) -> str:
         return str(json.loads(settings.read_text())["backend"])
     except (OSError, ValueError, KeyError, TypeError):
         return "tensorflow"
+
+
+def backend_problem(name: str) -> tuple[str, str] | None:
+    """Return what is wrong with a backend that was asked for, and a remedy; None if it is known and installed."""
+    if name not in BACKENDS:
+        shown = name if len(name) <= 40 else f"{name[:37]}..."
+        return f"{shown!r} is no backend that trains: {', '.join(BACKENDS)} are", _likely(name)
+    if first_installed(PACKAGES[name]) is None:
+        others = [other for other in BACKENDS if first_installed(PACKAGES[other]) is not None]
+        instead = f", or set KERAS_BACKEND={others[0]}" if others else ""
+        return f"the backend {name} is not installed", f"pip install {name}{instead}"
+    return None
+
+
+def _likely(name: str) -> str:
+    """What a name that is no backend was meant to be."""
+    plain = name.strip().lower()
+    close = [MISNOMERS[plain]] if plain in MISNOMERS else difflib.get_close_matches(plain, BACKENDS, n=1)
+    return f"did you mean KERAS_BACKEND={close[0]}?" if close else f"set KERAS_BACKEND={BACKENDS[0]}"
+
+
+def require_backend() -> None:
+    """Refuse a backend that is misspelt or missing, before Keras starts.
+
+    Raises:
+        ValueError: one sentence, with a remedy.
+    """
+    if "keras" in sys.modules:  # it has its backend
+        return
+    if (problem := backend_problem(backend_name())) is not None:
+        found, remedy = problem
+        raise ValueError(f"KERAS_BACKEND: {found}; {remedy}{'' if remedy.endswith('?') else '.'}")
 
 
 def installed(name: str) -> str | None:

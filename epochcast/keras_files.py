@@ -7,29 +7,34 @@ made either: a network of any size is rebuilt in the memory that its description
 from __future__ import annotations
 
 import contextlib
-import copy
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from epochcast.archives import MIB, open_archive, read_member
 from epochcast.files import open_regular
+from epochcast.keras_2 import of_keras_2
+from epochcast.keras_foreign import Prepared, prepare
 from epochcast.keras_layers import reason_of
 from epochcast.keras_parts import Layer
+from epochcast.text_sinks import shortened
 
 CONFIG, METADATA = "config.json", "metadata.json"
 MOST_BYTES = 8 * MIB  # of either; NASNetLarge's configuration, of 1,041 layers, takes 1 MB
+MOST_PARTS = 500_000  # lists and objects of either: each takes a hundred times the memory of its two characters
 LARGEST_NUMBER = 1 << 62  # larger sizes don't fit into a shape
-SAVE = "Save the network with model.save('NAME.keras')."
-CODE = "lambda"  # what Keras names code that stands in a file
+KERAS_2 = '"batch_input_shape"'  # a setting that Keras 3 calls batch_shape
+HDF5 = b"\x89HDF\r\n\x1a\n"
+SAVE = "Give a network that Keras saved by model.save('NAME.keras')."
 # what a network is described by; keras.utils, keras.saving and the like read and write files
 MODULES = frozenset(
     {"activations", "constraints", "dtype_policies", "initializers", "layers", "losses", "metrics", "models", "ops"}
-    | {"optimizers", "quantizers", "random", "regularizers", "src"}
+    | {"optimizers", "quantizers", "random", "regularizers", "engine"}  # the last in Keras 2
 )
+INNER_MODULES = MODULES | {"backend", "legacy"}  # of keras.src
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +44,6 @@ class SavedNetwork:
     config: dict[str, Any]  # Any: JSON; what networks inside it were compiled with is left out
     optimizer: Any  # as Keras describes it; None: it was not compiled
     keras_version: str | None  # that saved it
-    classes: dict[str, str]  # name: module
 
 
 def read_saved(path: Path) -> SavedNetwork:
@@ -52,8 +56,7 @@ def read_saved(path: Path) -> SavedNetwork:
     """
     try:
         with open_regular(path) as file:
-            if path.suffix != ".keras":
-                raise ValueError("its name does not end in .keras")
+            _refuse_other_formats(file)
             with open_archive(file) as archive:
                 text = read_member(archive, CONFIG, MOST_BYTES)
                 is_dated = METADATA in archive.namelist()
@@ -62,19 +65,44 @@ def read_saved(path: Path) -> SavedNetwork:
         version = _parsed(metadata, METADATA).get("keras_version")
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such file. {SAVE}") from None
+    except IsADirectoryError:
+        kind = "a SavedModel, which keeps no layers" if (path / "saved_model.pb").exists() else "a folder"
+        raise ValueError(f"{path}: {kind}, not a .keras file. {SAVE}") from None
+    except _OtherFormatError as error:
+        raise ValueError(f"{path}: {error}") from None
     except ValueError as error:
         raise ValueError(f"{path}: not a .keras file: {shortened(str(error))}. {SAVE}") from None
     compiled = config.get("compile_config")
     optimizer = compiled.get("optimizer") if isinstance(compiled, dict) else None
     try:
-        classes = _screened([config, optimizer])
+        _screen([config, optimizer])
     except ValueError as error:
-        raise ValueError(f"{path}: Keras can't rebuild this network: {shortened(str(error))}.") from None
-    return SavedNetwork(config, optimizer, version if isinstance(version, str) else None, classes)
+        raise ValueError(f"{path}: Keras can't rebuild this network: {shortened(str(error))}. {SAVE}") from None
+    return SavedNetwork(config, optimizer, version if isinstance(version, str) else None)
+
+
+class _OtherFormatError(ValueError):
+    """A file of another kind; says what to do with it."""
+
+
+def _refuse_other_formats(file: IO[bytes]) -> None:
+    begin = file.read(len(HDF5))
+    file.seek(0)
+    if begin == HDF5:
+        raise _OtherFormatError(
+            "an HDF5 file. One that holds weights alone names no layers; a whole model: "
+            "keras.models.load_model('NAME.h5', compile=False).save('NAME.keras')."
+        )
+    if not begin:
+        raise ValueError("it is empty")
+    if not begin.startswith(b"PK"):
+        raise ValueError("it is no zip archive")
 
 
 def _parsed(text: bytes, name: str) -> dict[str, Any]:
     """A JSON object as Keras reads it: of a name that stands twice the last counts, NaN and infinities are numbers."""
+    if text.count(b"{") + text.count(b"[") > MOST_PARTS:
+        raise ValueError(f"its {name} has more than {MOST_PARTS:,} parts")
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -85,13 +113,12 @@ def _parsed(text: bytes, name: str) -> dict[str, Any]:
     return value
 
 
-def _screened(values: list[Any]) -> dict[str, str]:
-    """The classes named anywhere in a configuration; takes out what inner networks were compiled with.
+def _screen(values: list[Any]) -> None:
+    """Refuse what is no part of a network in a configuration; takes out what inner networks were compiled with.
 
     Raises:
         ValueError: for a number that is no size, and for what is no part of a network.
     """
-    classes: dict[str, str] = {}
     while values:
         value = values.pop()
         if isinstance(value, list):
@@ -99,16 +126,20 @@ def _screened(values: list[Any]) -> dict[str, str]:
         elif isinstance(value, dict):
             if isinstance(name := value.get("class_name"), str):
                 value.pop("compile_config", None)
-                module = str(value.get("module"))
-                classes[name] = module
                 function = value.get("config") if name == "function" else name
-                first, *inner = f"{module}.{function}".split(".")
-                if first == "keras" and len(inner) > 1 and inner[0] not in MODULES:
-                    raise ValueError(f"it asks for {module}.{function}, which is no part of a network")
+                _screen_name(f"{value.get('module')}.{function}")
             values += value.values()
         elif isinstance(value, int) and abs(value) > LARGEST_NUMBER:
             raise ValueError(f"it asks for a size of {len(str(value))} digits")
-    return classes
+
+
+def _screen_name(name: str) -> None:
+    first, *inner = name.split(".")
+    allowed = MODULES
+    if inner[:1] == ["src"]:
+        inner, allowed = inner[1:], INNER_MODULES
+    if first == "keras" and len(inner) > 1 and inner[0] not in allowed:
+        raise ValueError(f"it asks for {name}, which is no part of a network")
 
 
 @contextlib.contextmanager
@@ -123,14 +154,32 @@ def without_weights() -> Iterator[None]:
         yield
 
 
-def rebuilt(saved: SavedNetwork) -> Layer:
+def prepared(saved: SavedNetwork, given: Mapping[str, Any], allow_unknown: bool) -> Prepared:
+    """The network's configuration, of its own, with what is not of Keras found in `given` or stood in for.
+
+    Raises:
+        WantedError: if something is not found, and may not be stood in for.
+    """
+    text = json.dumps(saved.config)
+    config = json.loads(text)  # Keras changes it
+    if (saved.keras_version or "").startswith("2.") or (saved.keras_version is None and KERAS_2 in text):
+        config = of_keras_2(config)
+    return prepare(config, given, allow_unknown)
+
+
+def rebuilt(ready: Prepared) -> Layer:
     """The network; raises whatever Keras does, see `why_not_rebuilt`."""
     import keras
 
-    model = keras.saving.deserialize_keras_object(copy.deepcopy(saved.config), safe_mode=True)  # Keras changes it
+    with keras.saving.custom_object_scope(ready.objects):
+        model = keras.saving.deserialize_keras_object(ready.config, custom_objects=ready.objects, safe_mode=True)
     if not isinstance(model, keras.Model):
-        raise TypeError(f"it holds a {type(model).__name__}, not a network")
+        raise NoNetworkError(f"it holds {type(model).__name__}, not a network. {SAVE}")
     return model
+
+
+class NoNetworkError(TypeError):
+    """A file holds something else that Keras saved; a sentence."""
 
 
 def needs_weights(error: Exception) -> bool:
@@ -138,42 +187,36 @@ def needs_weights(error: Exception) -> bool:
     return "stateless scope" in str(error)
 
 
-def optimizer_name(config: Any) -> str:  # Any: JSON of the file
-    """What an optimizer's description calls it."""
-    name = config.get("registered_name") or config.get("class_name") if isinstance(config, dict) else config
-    return shortened(str(name), 40)
+def why_not_rebuilt(saved: SavedNetwork, error: Exception, objects: Mapping[str, Any]) -> str:
+    """What a user can do about an error of `rebuilt`'s, in a sentence or two; `objects` are of the author's code."""
+    if isinstance(error, NoNetworkError):
+        return str(error)
+    text = str(error)
+    begin = "Keras can't rebuild this network"
+    if isinstance(error, RecursionError):
+        return f"{begin}: its layers are nested too deeply. Save it with fewer networks inside networks."
+    if outside := re.search(r"Requested the (?:loading|deserialization) of [^.,]*", text):
+        return f"{begin}: {shortened(outside[0], 80)}, which is not done. Save it without the layer that asks for this."
+    if own := [name for name, thing in objects.items() if isinstance(thing, type) and repr(thing) in text]:
+        found = f"{begin}: class {shortened(own[0], 30)} is not made again by what it saved"
+        return f"{found} ({shortened(reason_of(error), 40).rstrip('.')}). Correct its get_config, and save again."
+    kind = "" if isinstance(error, ValueError | TypeError) else f"{type(error).__name__}: "
+    return f"{begin}: {kind}{shortened(reason_of(error), 80).rstrip('.')}. {remedy_of_version(saved)}"
 
 
-def why_not_rebuilt(saved: SavedNetwork, error: Exception) -> str:
-    """What a user can do about an error of `rebuilt`'s, in a sentence or two."""
+def remedy_of_version(saved: SavedNetwork) -> str:
+    """What helps where the installed Keras doesn't read what another has saved, in a sentence."""
     import keras
 
-    text = str(error)
-    unknown = re.search(r"Could not locate (?:class|function) '([^']*)'", text)  # far down in the text
-    module = saved.classes.get(unknown[1], "") if unknown else ""
-    begin = "Keras can't rebuild this network"
-    foreign = f"{begin} without code of its author's"
-    if f"__{CODE}__" in saved.classes or (unknown is None and "Lambda" in saved.classes):
-        what = "a Lambda layer" if "Lambda" in saved.classes else "a lambda function"
-        return f"{foreign}: {what} holds some, which is not run; replace it by a layer of Keras."
-    if unknown and module.split(".")[0] != "keras":
-        return f"{foreign}: {shortened(unknown[0])}. Replace it by one of Keras's own."
-    if outside := re.search(r"Requested the (?:loading|deserialization) of [^.,]*", text):
-        return f"{begin}: {shortened(outside[0])}, which is not done. Save it without the layer that asks for this."
-    if named := re.search(r"Could not deserialize '([^']*)'", text):
-        found = f"this Keras has no layer or the like named {shortened(named[1], 60)}"
-    elif unknown:
-        found = f"this Keras has no {shortened(unknown[1], 40)} in {shortened(module, 40)}"
-    else:
-        kind = "" if isinstance(error, ValueError | TypeError) else f"{type(error).__name__}: "
-        found = f"{kind}{shortened(reason_of(error))}"
-    again = f"Save it again by Keras {keras.__version__}, which reads it here"
-    if saved.keras_version not in (None, keras.__version__):
-        again = f"It was saved by Keras {shortened(str(saved.keras_version), 20)}: s{again[1:]}"
-    return f"{begin}: {found.rstrip('.')}. {again}."
+    saved_by, own = _numbers(saved.keras_version), _numbers(keras.__version__)
+    version = f"Keras {shortened(str(saved.keras_version), 20)}"
+    if saved_by > own:
+        return f"{version} saved it, this is {keras.__version__}: pip install -U keras."
+    again = f"ake it by its own code with Keras {keras.__version__} and save that."
+    return f"{version} saved it: m{again}" if saved_by not in ((), own) else f"M{again}"
 
 
-def shortened(text: str, most: int = 100) -> str:
-    """A text of a file's, or of a library's about it, for a message: one line without control characters."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in text[: 2 * most]).split())
-    return line if len(line) <= most else f"{line[: most - 3]}..."
+def _numbers(version: str | None) -> tuple[int, ...]:
+    """A version as numbers; empty where it is none."""
+    found = re.match(r"\d{1,6}(?:\.\d{1,6}){0,3}", version or "")
+    return tuple(map(int, found[0].split("."))) if found else ()

@@ -112,9 +112,11 @@ def _input_specs(model: Layer, shape: Shapes | None) -> tuple[list[Any], dict[st
     if set(given) - set(names) or (len(names) > 1 and not isinstance(shape, Mapping | None)):
         raise ValueError(f"model {model.name!r} has the inputs {', '.join(names)}: give shapes by these names.")
 
+    samples = max((tensor.shape[0] for tensor in inputs if tensor.shape[0]), default=SAMPLES)  # of the open ones
+
     def spec(tensor: Any) -> Any:  # of Keras's symbolic ones
         closed = _closed(given.get(tensor.name, tensor.shape[1:]), model, tensor.name)
-        return keras.KerasTensor((tensor.shape[0] or SAMPLES, *closed), dtype=tensor.dtype)
+        return keras.KerasTensor((tensor.shape[0] or samples, *closed), dtype=tensor.dtype)
 
     taken = inputs[0] if isinstance(model, keras.Sequential) else model.input
     return [keras.tree.map_structure(spec, taken)], {}

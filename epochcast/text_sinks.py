@@ -49,6 +49,12 @@ def one_line(text: str) -> str:
     return terminal_text(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
+def shortened(text: str, most: int = 100) -> str:
+    """A text of a file's, or of a library's about it, for a message: one line without control characters."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in text[: 2 * most]).split())
+    return line if len(line) <= most else f"{line[: most - 3]}..."
+
+
 def message_text(text: str) -> str:
     """A message on its way to a terminal: only lines that are indented by two spaces follow the first one.
 

@@ -28,6 +28,7 @@ from model.explain_network import read_network
 from model.explain_text import ABOVE_ROOF_NOTE, explanation_text, is_above_roof
 from model.explain_time import ROOF, time_of
 from model.measured import measured_rows
+from model.network_inputs import shape_asked
 from model.roofs import GIGA, TERA
 
 CONFIG_FLAGS = {"depth": "blocks", "base_filters": "filters of the first block"}
@@ -153,8 +154,10 @@ def _answering(device: Device, basis: str) -> dict[str, Any]:
     }
 
 
-def _shape(text: str) -> list[int]:
-    return [positive_int(size) for size in text.split(",")]
+def _shape(text: str) -> tuple[str | None, tuple[int, ...]]:
+    """A sample's shape, with the name of its input where one is given: `128,128,3`, `left=128,8`."""
+    name, _, sizes = text.rpartition("=")
+    return name or None, tuple(positive_int(size) for size in sizes.split(","))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -173,10 +176,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--train_n", type=positive_int, help=f"samples an epoch, with --network (default: the model's, else {TRAIN_N})"
     )
     parser.add_argument(
-        "--sample_shape", type=_shape, metavar="N,...", help="of one sample of --network, where it leaves that open"
+        "--sample_shape",
+        type=_shape,
+        action="append",
+        default=[],
+        metavar="[NAME=]N,...",
+        help="of one sample of --network, where it leaves that open; of each of several inputs by its name",
     )
     parser.add_argument(
         "--allow_unknown", action="store_true", help="go on where layers of --network can't be counted, naming them"
+    )
+    parser.add_argument(
+        "--code",
+        type=path_of,
+        action="append",
+        default=[],
+        metavar="FILE.py",
+        help="run this file of yours, which defines classes of --network; may be repeated",
     )
     parser.add_argument(
         "--gpu",
@@ -194,8 +210,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = [f"--{name}" for name in CONFIG_FLAGS if getattr(arguments, name) is not None]
     if arguments.network is not None and given:
         parser.error(f"{' and '.join(given)} describe our CNN; --network brings its own layers. Leave one out.")
-    if arguments.network is None and (arguments.train_n or arguments.sample_shape or arguments.allow_unknown):
-        parser.error("--train_n, --sample_shape and --allow_unknown go with --network")
+    of_network = (arguments.train_n, arguments.sample_shape, arguments.allow_unknown, arguments.code)
+    if arguments.network is None and any(of_network):
+        parser.error("--train_n, --sample_shape, --allow_unknown and --code go with --network")
+    try:
+        sample_shape = shape_asked(arguments.sample_shape)
+    except ValueError as error:
+        parser.error(str(error))
 
     def work() -> int:
         print_home()
@@ -221,8 +242,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                 arguments.batch_size,
                 images,
                 device.precision,
-                arguments.sample_shape,
+                sample_shape,
                 arguments.allow_unknown,
+                arguments.code,
             )
         answer = explain(device, subject, config)
         if arguments.plot is not None:

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from epochcast.gpu_driver import environment_of
+from epochcast.installed import require_backend
 from model.network import Network
 from model.physics import Array
 from model.progress import Say
@@ -39,6 +40,7 @@ def keras_on_cpu() -> Any:
     """Keras on the processor: a network this small is not worth a GPU's memory, nor TensorFlow's start-up messages."""
     if "keras" in sys.modules:
         return sys.modules["keras"]
+    require_backend()
     wanted = {**environment_of("cpu"), "TF_CPP_MIN_LOG_LEVEL": "3"}
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)

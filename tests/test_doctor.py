@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -33,6 +34,7 @@ from collect.box_checks import (
 )
 from collect.doctor import screen, verdict, versions_check
 from collect.gpu_checks import clocks_check, cuda_libraries_check, device_check, energy_check, neighbours_check
+from epochcast import installed
 from epochcast.cells import columns, header_line
 from epochcast.driver_signs import Refusal
 from epochcast.environment import cpu_count, cpu_name
@@ -497,11 +499,63 @@ def test_the_backend_is_what_keras_will_take(tmp_path):
 
 
 def test_a_missing_backend_is_a_problem(monkeypatch):
-    monkeypatch.setattr(doctor, "first_installed", lambda names: None if "torch" in names else "1.0")
+    for module in (doctor, installed):
+        monkeypatch.setattr(module, "first_installed", lambda names: None if "torch" in names else "1.0")
     assert versions_check("tensorflow").status == "ok"
     status, remedy = status_and_remedy(versions_check("torch"))
-    assert status == "problem" and "pip install torch" in remedy
+    assert status == "problem" and remedy == "pip install torch, or set KERAS_BACKEND=tensorflow"
     assert status_and_remedy(versions_check("theano"))[0] == "problem"
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("pytorch", "torch"),
+        ("PyTorch", "torch"),
+        ("Torch", "torch"),
+        ("tensorflw", "tensorflow"),
+        ("TensorFlow", "tensorflow"),
+        ("tf", "tensorflow"),
+        ("jaxx", "jax"),
+        ("JAX ", "jax"),
+    ],
+)
+def test_a_misspelt_backend_is_asked_about(monkeypatch, name, meant):
+    status, remedy = status_and_remedy(versions_check(name))
+    assert (status, remedy) == ("problem", f"did you mean KERAS_BACKEND={meant}?")
+    monkeypatch.setenv("KERAS_BACKEND", name)
+    monkeypatch.delitem(sys.modules, "keras", raising=False)
+    with pytest.raises(ValueError, match=f"no backend that trains.*did you mean KERAS_BACKEND={meant}") as caught:
+        installed.require_backend()
+    assert len(str(caught.value)) <= 200
+
+
+@pytest.mark.parametrize("name", ["theano", "numpy", "x" * 1000, "\x1b[31m", "nonsense"])
+def test_another_name_than_a_backend_s_is_one_short_line(monkeypatch, name):
+    monkeypatch.setenv("KERAS_BACKEND", name)
+    monkeypatch.delitem(sys.modules, "keras", raising=False)
+    with pytest.raises(ValueError, match="set KERAS_BACKEND=tensorflow") as caught:
+        installed.require_backend()
+    assert len(str(caught.value)) <= 200 and str(caught.value).isprintable()
+
+
+def test_a_run_and_an_explanation_name_a_misspelt_backend_in_one_line(tmp_path):
+    """Each starts a process that reads the setting before any framework starts."""
+    network = tmp_path / "x.keras"
+    with zipfile.ZipFile(network, "w") as archive:
+        archive.writestr("config.json", json.dumps({"class_name": "Sequential", "module": "keras", "config": {}}))
+    for command in (["run", "--device", "cpu", "--epochs", "2"], ["explain", "--network", network]):
+        done = subprocess.run(
+            [sys.executable, "-m", "epochcast", *command],
+            env={**os.environ, "KERAS_BACKEND": "pytorch", "EPOCHCAST_HOME": str(tmp_path)},
+            cwd=CODE_ROOT,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode in (1, 2)
+        errors = [line for line in done.stderr.splitlines() if line.startswith("error")]
+        assert len(errors) == 1 and "did you mean KERAS_BACKEND=torch?" in errors[0]
+        assert "Traceback" not in done.stderr
 
 
 def test_deep_starts_the_framework_and_tells_its_device(monkeypatch):

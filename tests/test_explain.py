@@ -490,7 +490,7 @@ def saved(tmp_path_factory):
         def call(self, inputs):
             return inputs * self.factor
 
-    odd = keras.Model(inputs, keras.layers.Dense(4)(Doubling(name="odd")(inputs)))
+    odd = keras.Model(inputs, keras.layers.Dense(4, name="tail")(Doubling(name="odd")(inputs)))
     odd.save(folder / "odd.keras")
     inputs = keras.Input((None, 8))
     keras.Model(inputs, keras.layers.SimpleRNN(4)(inputs)).save(folder / "open.keras")
@@ -551,7 +551,7 @@ def test_an_open_dimension_is_asked_for(saved, capsys):
 
 
 def test_a_file_that_brings_code_or_nothing_is_refused(saved, capsys):
-    for name, found in (("code", "Keras can't rebuild this network"), ("empty", "not a .keras file")):
+    for name, found in (("code", "layer 'lambda' holds a lambda function"), ("empty", "not a .keras file")):
         printed = ask(capsys, "--network", saved / f"{name}.keras", code=1)
         assert_one_clear_error(printed, f"{name}.keras: {found}")
 
@@ -561,10 +561,10 @@ def test_a_class_that_keras_does_not_know_is_named(saved, capsys, monkeypatch):
 
     monkeypatch.delitem(keras_on_cpu().saving.get_custom_objects(), "tests>Doubling")
     printed = ask(capsys, "--network", saved / "odd.keras", code=1)
-    assert_one_clear_error(
-        printed, "odd.keras: Keras can't rebuild this network without code of its author's: Could not"
-    )
-    assert printed.err.rstrip().endswith("Could not locate class 'Doubling'. Replace it by one of Keras's own.")
+    assert_one_clear_error(printed, "odd.keras: layer 'odd' needs class Doubling (test_explain), its author's code.")
+    assert printed.err.rstrip().endswith("by --code FILE.py, or --allow_unknown leaves it out.")
+    answer = network_answer(saved / "odd.keras", capsys, "--allow_unknown")
+    assert (answer["not_counted"], [layer["name"] for layer in answer["layers"]]) == (["odd (Doubling)"], ["tail"])
 
 
 def network_answer(name, capsys, *flags):
@@ -706,7 +706,7 @@ def test_shapes_that_the_network_does_not_take_are_told_by_rank_and_size(saved, 
 
 def test_a_lambda_is_refused_in_one_sentence_of_ours(saved, capsys):
     printed = ask(capsys, "--network", saved / "code.keras", code=1)
-    assert_one_clear_error(printed, "a Lambda layer holds some, which is not run; replace it by a layer of Keras.")
+    assert_one_clear_error(printed, "code in the file, which is never run. --allow_unknown counts the rest without it.")
     assert "deserialization" not in printed.err
 
 

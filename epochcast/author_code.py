@@ -1,0 +1,94 @@
+"""Python files of a network's author, run because the user names them: what they define, by name."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import FunctionType, ModuleType
+from typing import Any
+
+from epochcast.files import open_regular
+from epochcast.text_sinks import shortened
+
+
+@contextlib.contextmanager
+def author_code(paths: Sequence[Path]) -> Iterator[dict[str, Any]]:
+    """Run Python files; yields their classes and functions, and those that Keras has registered by now, by name.
+
+    In the block a file's own folder is on the import path, behind all others. What a file prints goes to stderr.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is no Python file, or fails; names the file and the line.
+    """
+    import keras
+
+    before = list(sys.path)
+    found: dict[str, Any] = {}
+    try:
+        for path in dict.fromkeys(path.absolute() for path in paths):
+            _check(path)
+            sys.path.append(str(path.parent))
+            for name, value in vars(_run(path)).items():
+                if isinstance(value, type | FunctionType) and not value.__module__.startswith("keras."):
+                    found[name] = value
+        yield {**found, **keras.saving.get_custom_objects()}
+    finally:
+        sys.path[:] = before
+
+
+def _check(path: Path) -> None:
+    try:
+        open_regular(path).close()
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"{path}: no such file. --code takes the Python file that defines the layers."
+        ) from None
+    except IsADirectoryError:
+        raise ValueError(f"{path}: a folder. --code takes one Python file; repeat it for several.") from None
+    if path.suffix != ".py":
+        raise ValueError(f"{path}: --code takes a Python file, whose name ends in .py.")
+
+
+def _run(path: Path) -> ModuleType:
+    name = re.sub(r"\W", "_", path.stem)
+    if name in sys.modules or getattr(find_spec(name), "origin", str(path)) != str(path):
+        name = f"{name}_of_author"  # a module of ours or of a package's keeps its name
+    spec = spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None  # a .py file has both
+    module = sys.modules[name] = module_from_spec(spec)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:  # whatever its code raises
+        del sys.modules[name]
+        raise ValueError(f"{_place(path, error)}: {_reason(path, error)}") from None
+    return module
+
+
+def _place(path: Path, error: BaseException) -> str:
+    """File and line where a file failed: the last of its own lines, or the line that is no Python."""
+    if isinstance(error, SyntaxError) and error.filename and error.lineno:
+        return f"{error.filename}:{error.lineno}"
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    return f"{path}:{lines[-1]}" if lines else str(path)
+
+
+def _reason(path: Path, error: BaseException) -> str:
+    if isinstance(error, ImportError) and "relative import" in str(error):
+        return (
+            f"a relative import works only inside a package. Next to the package's folder make a file with "
+            f"`from PACKAGE.{shortened(path.stem, 30)} import *`, and give that by --code."
+        )
+    if isinstance(error, SystemExit):
+        return "it ends the program. Put what only a script does under `if __name__ == '__main__':`."
+    if isinstance(error, ModuleNotFoundError):
+        name = shortened(str(error.name), 40)
+        return f"no module {name}. Install it for {sys.executable}, or put its folder on PYTHONPATH."
+    text = error.msg if isinstance(error, SyntaxError) else str(error)
+    return f"{type(error).__name__}: {shortened(text).rstrip('.') or 'no reason given'}. Correct this file."
