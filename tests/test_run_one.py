@@ -282,7 +282,7 @@ def test_a_gpu_that_is_not_there_is_one_clear_error_and_no_row(tmp_path):
     done = run_by_path(tmp_path, tmp_path / "home", *flags, CUDA_VISIBLE_DEVICES="-1")
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == (
-        "error: --device gpu: tensorflow sees no such GPU here. Check nvidia-smi, or use --device cpu."
+        "error: --device gpu, but there is no NVIDIA driver. Install it; --device cpu measures the processor."
     )
     assert done.stdout == ""
     assert rows_of(tmp_path / "home") == failures_of(tmp_path / "home") == []
