@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -122,12 +122,14 @@ def measure(
     )
 
 
-def measure_in_time(folder: Path, device: str, sharing: Sharing, child: Sequence[str] = CHILD) -> GridResult:
+def measure_in_time(
+    folder: Path, device: str, sharing: Sharing, say: Callable[[str], None], child: Sequence[str] = CHILD
+) -> GridResult:
     """Say how long all will take, and measure so that it is done in MOST_TIMES that at most."""
     start = time.monotonic()
     about_sec, host = expected_sec(folder, device)
     most_sec = MOST_TIMES * about_sec
-    print(f"about {clock(about_sec)} in all, at most {clock(most_sec)}; {host}", flush=True)
+    say(f"about {clock(about_sec)} in all, at most {clock(most_sec)}; {host}")
     end_after_sec = most_sec - host.slowdown * LEARN_SEC - (time.monotonic() - start)
     waited = replace(sharing, wait_sec=min(sharing.wait_sec, end_after_sec))
     return measure(folder, device, waited, end_after_sec, child)
@@ -239,7 +241,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         folder = demo_dir()
         if arguments.fresh and (aside := start_over(folder)) is not None:
             print(f"moved the earlier results to {aside}", flush=True)
-        result = measure_in_time(folder, arguments.device, sharing_of(arguments))
+        result = measure_in_time(folder, arguments.device, sharing_of(arguments), lambda line: print(line, flush=True))
         if result.was_interrupted:
             return EXIT_INTERRUPTED
         if result.is_out_of_time and (n := len(read_table_if_any(folder / "runs.csv", RunRecord))) < MIN_ROWS:

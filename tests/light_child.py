@@ -154,7 +154,7 @@ def _behave(spec: RunSpec, behaviour: str, arguments: list[str], parent: int, id
         time.sleep(idle_sec)
         tell("idle", edges=(idle_start, time.monotonic()))
     times = [pace_sec or FIRST_SEC] + [pace_sec or EPOCH_SEC] * (spec.most_epochs - 1)
-    if behaviour == "noisy":  # noisy SHARE SECONDS: epochs of about so long, with normal noise of that share
+    if behaviour == "uneven":  # uneven SHARE SECONDS: epochs of about so long, with normal noise of that share
         share, sec = map(float, arguments)
         draw = random.Random(f"{spec.config} {spec.seed}")
         times = [2 * sec] + [sec * max(0.5, draw.gauss(1.0, share)) for _ in times[1:]]
@@ -162,7 +162,7 @@ def _behave(spec: RunSpec, behaviour: str, arguments: list[str], parent: int, id
         times = [float(text) for text in arguments[0].split(",")]
     for number in range(1, len(times) + 1):
         loss = float("nan") if behaviour == "nan" and number > 1 else 1.0 / number
-        time.sleep(times[number - 1] if behaviour == "noisy" else pace_sec)
+        time.sleep(times[number - 1] if behaviour == "uneven" else pace_sec)
         now = time.monotonic()
         tell("epoch", sec=times[number - 1], edges=(now - times[number - 1], now), logs={"loss": loss, "accuracy": 0.5})
         if number == 2 and (code := _misbehave(behaviour, arguments, parent, tell)) is not None:
@@ -244,7 +244,7 @@ def _misbehave(behaviour: str, arguments: list[str], parent: int, tell) -> int |
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         os.kill(parent, signal.SIGINT)
     else:
-        assert behaviour in ("ok", "times", "paced", "noisy", "nan", "late-segfault"), behaviour
+        assert behaviour in ("ok", "times", "paced", "uneven", "nan", "late-segfault"), behaviour
     return None
 
 

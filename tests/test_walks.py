@@ -28,7 +28,7 @@ CONFIGURATIONS = ["--depth", "2", "--base_filters", "8", "--batch_size", "64,128
 GRID = ["--device", "cpu", *CONFIGURATIONS, "--train_n", "2048", "--epochs", "4"]
 ONE = ["--device", "cpu", "--depth", "3", "--base_filters", "32", "--batch_size", "512", "--epochs", "4"]
 PLAN = ["--budget", "15s", "--epochs", "4", *CONFIGURATIONS, "--value", "count"]
-NOISY = ("noisy", "0.02", "0.25")  # timed for 0.75 s: long enough to look at the host
+UNEVEN = ("uneven", "0.02", "0.25")  # timed for 0.75 s: long enough to look at the host
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def home(tmp_path, monkeypatch):
     isolate(monkeypatch, tmp_path, tmp_path / "trace")
     monkeypatch.setattr(host_now, "LOOK_SEC", 0.25)
     for module, name in ((run_one, "run"), (run_grid, "run_grid"), (run_plan, "carry_out")):
-        measure = functools.partial(getattr(module, name), child=command(*NOISY))
+        measure = functools.partial(getattr(module, name), child=command(*UNEVEN))
         monkeypatch.setattr(module, name, measure)
     return tmp_path
 
