@@ -27,7 +27,7 @@ from epochcast.assumptions import assumption
 from epochcast.cells import columns, format_rows, header_line
 from epochcast.precision import precision
 from epochcast.schema import PUBLISHED_RUN_COLUMNS, AggRow, Exclusion, RunConfig, RunRecord
-from epochcast.stats import steady_time
+from epochcast.steady_time import steady_time
 from epochcast.tables import RunTable, append_row, read_runs, read_table, write_table
 
 
