@@ -14,6 +14,7 @@ import itertools
 import math
 import sys
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -195,17 +196,23 @@ def _words(case: Case) -> str:
     return f"{case.errors}, noise {100 * case.noise:g} %, {case.n_timed} timed, {case.n_others} other runs"
 
 
+def _simulate(job: tuple[int, int, Case, int]) -> Cell:
+    seed, number, case, n = job
+    # the power at the highest noise is the closest to its target
+    return simulate(np.random.default_rng([seed, number]), case, (4 if case.noise == POWER_NOISE else 1) * n)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seed", type=int, default=20_261_130, help="of the simulation (default: %(default)s)")
     parser.add_argument("--n", type=positive_int, default=2000, help="runs in each cell (default: %(default)s)")
+    parser.add_argument("--workers", type=positive_int, default=1, help="processes at a time (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=home() / "results" / "benchmarks" / "stalls.json")
     arguments = parser.parse_args()
-    rng = np.random.default_rng(arguments.seed)
-    # the power at the highest noise is the closest to its target
-    sizes = ((case, (4 if case.noise == POWER_NOISE else 1) * arguments.n) for case in cases())
-    cells = [simulate(rng, case, n) for case, n in sizes]
-    bound = {n: least_bias(rng, n) for n in TIMED if n >= POWER_TIMED}
+    jobs = [(arguments.seed, number, case, arguments.n) for number, case in enumerate(cases())]
+    with ProcessPoolExecutor(arguments.workers) as pool:
+        cells = list(pool.map(_simulate, jobs, chunksize=8))
+    bound = {n: least_bias(np.random.default_rng([arguments.seed, n]), n) for n in TIMED if n >= POWER_TIMED}
     print_tables(cells)
     print("\na run alone, 95 % power at 15 % noise: least bias at 30 % noise of any rule, in %")
     print(table_text([str(n) for n in bound], [[f"{100 * bias:.2f}" for bias in bound.values()]]))

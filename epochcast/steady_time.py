@@ -42,7 +42,9 @@ CALM_ROUNDS = 3  # by then the limit is that of the runs left in, not of all
 
 
 # a run is looked at after each of its epochs, a table's runs have few lengths
-_t_quantile, _chi2_quantile, _f_quantile = map(functools.lru_cache(4096), (t_quantile, chi2_quantile, f_quantile))
+_t_quantile = functools.lru_cache(4096)(t_quantile)
+_chi2_quantile = functools.lru_cache(4096)(chi2_quantile)
+_f_quantile = functools.lru_cache(4096)(f_quantile)
 
 
 @dataclass(frozen=True, slots=True)
