@@ -24,6 +24,7 @@ from epochcast.json_files import read_json
 from epochcast.locks import NoLocksError
 from epochcast.paths import excluded_csv
 from epochcast.schema import AggRow
+from epochcast.steady_time import RULE as STALL_RULE
 from epochcast.tables import RunTable, locked, parse_runs, table_bytes
 
 logger = logging.getLogger(__name__)
@@ -62,7 +63,12 @@ class Sources:
     def hashes(self) -> dict[str, str | int | None]:
         """What the averages depend on: the files, and the rules by which they are made of them."""
         exclusions = None if self.raw_exclusions is None else sha256(self.raw_exclusions)
-        return {"runs_sha256": sha256(self.raw), "excluded_sha256": exclusions, "averaged_as": AVERAGED_AS}
+        return {
+            "runs_sha256": sha256(self.raw),
+            "excluded_sha256": exclusions,
+            "averaged_as": AVERAGED_AS,
+            "stall_rule": STALL_RULE,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +98,7 @@ class SourceRecord:
         source = values.get("source") if isinstance(values, dict) else None
         if not (isinstance(source, str) and 0 < len(source) <= LONGEST_PATH and "\0" not in source):
             raise _no_record(file, path, "it names no source")
-        hashes = {name: values.get(name) for name in ("runs_sha256", "excluded_sha256", "averaged_as")}
+        hashes = {name: values.get(name) for name in ("runs_sha256", "excluded_sha256", "averaged_as", "stall_rule")}
         return cls(path.parent / source, hashes, values.get("agg_sha256"), values.get("replaces"))
 
     def is_ours(self, data: bytes) -> bool:

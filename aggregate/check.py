@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from aggregate.check_agg import agg_findings, cache_of
-from aggregate.check_lines import CheckedRow, cells_read, lines_read, read_header, read_row, with_digits
+from aggregate.check_lines import CheckedRow, cells_read, lines_read, read_header, read_row, with_digits, with_steady
 from aggregate.check_rows import row_findings
 from aggregate.check_rules import ERROR, RULES, WARNING, Finding
 from aggregate.check_table import duplicate_findings, table_findings
@@ -79,7 +79,7 @@ def check_lines(lines: Sequence[str], file: str = "runs.csv", excluded: frozense
             rows.append(row)
     rows = with_digits(rows)
     findings += duplicate_findings(rows)
-    kept = [row for row in rows if row.record.run_id not in excluded]
+    kept = with_steady([row for row in rows if row.record.run_id not in excluded])
     for row in kept:
         findings += row_findings(row)
     findings += table_findings(kept)

@@ -10,9 +10,11 @@ from dataclasses import MISSING, dataclass, field, fields, replace
 from decimal import Decimal, InvalidOperation
 
 from aggregate.check_rules import Finding
+from aggregate.steady_rows import RECORDED_FLAGS, SteadyRows
 from epochcast.cells import CellError, columns, parse_row
+from epochcast.device_names import with_one_name
 from epochcast.schema import PUBLISHED_RUN_COLUMNS, SCHEMA_VERSION, WARMUP_EPOCHS, NewerSchemaError, RunRecord
-from epochcast.stats import SteadyTime, steady_time
+from epochcast.steady_time import SteadyTime, steady_time
 from epochcast.table_lines import NOT_UTF8, cells_of, header_fault, lines_of, newer_columns
 from epochcast.validation import FieldError
 
@@ -80,6 +82,10 @@ class CheckedRow:
     record: RunRecord
     steady: SteadyTime
     digits: Mapping[str, Digits] = field(default_factory=dict)  # of the table's columns; without them each cell's own
+
+    @property
+    def is_clean(self) -> bool:
+        return RECORDED_FLAGS.isdisjoint(self.record.flags) and not self.steady.is_unstable
 
     def finding(self, rule: str, found: str, expected: str) -> Finding:
         record = self.record
@@ -158,6 +164,13 @@ def with_digits(rows: Sequence[CheckedRow]) -> list[CheckedRow]:
     """The rows of a table, each knowing how finely the table's columns are written."""
     digits = column_digits([row.cells for row in rows], ROUNDED)
     return [replace(row, digits=digits) for row in rows]
+
+
+def with_steady(rows: Sequence[CheckedRow]) -> list[CheckedRow]:
+    """The rows of a table, each judged with the noise of the others of its conditions."""
+    named = with_one_name(row.record for row in rows)
+    steady = SteadyRows(named)
+    return [replace(row, steady=steady.of(record)) for row, record in zip(rows, named, strict=True)]
 
 
 def lines_read(raw: bytes) -> list[str]:

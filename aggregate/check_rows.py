@@ -7,20 +7,24 @@ carried through the formula, and what sums of floats in another order give.
 from __future__ import annotations
 
 import functools
+import math
 import statistics
 from collections.abc import Iterator
+from dataclasses import replace
 
 from aggregate.check_lines import CheckedRow
 from aggregate.check_rules import Finding
 from aggregate.runs_agg import TOLD_FLAGS, is_diverged
 from epochcast.cli import percent, significant
 from epochcast.energy import MISMATCH, SHORT_WINDOW_SEC, impossible_power
-from epochcast.precision import precision
+from epochcast.precision import Precision, precision_of
 from epochcast.schema import FLAGS, TRAIN_N, WARMUP_EPOCHS, RunRecord
 from epochcast.sensor_bounds import MOST_PACKAGE_W, MOST_PACKAGES
+from epochcast.steady_time import STALL_RATIO, SteadyTime
 from workload.shape import count_params
 
 ARITHMETIC = 1e-12  # relative; double precision sums of a thousand terms in another order differ by less
+MEDIAN_SE_RATIO = math.sqrt(math.pi / 2)  # standard error of the median over that of the mean, normal errors
 SPREAD_ARITHMETIC = 1e-9  # absolute; of shares of the steady time, which are differences of near numbers
 
 _count_params = functools.cache(count_params)
@@ -74,27 +78,48 @@ def _times(row: CheckedRow) -> Iterator[Finding]:
     if _differs(record.images_per_sec, throughput, row.rounding("images_per_sec") + carried):
         found = f"images_per_sec {_number(record.images_per_sec)}"
         yield row.finding("images_per_sec", found, f"{_number(throughput)} = {train_n} / avg_time_sec")
-    steady_sec = factor * row.steady.sec
-    stated = record.steady_time_sec
-    if stated is not None and _differs(stated, steady_sec, row.rounding("steady_time_sec") + epoch_rounding):
-        yield row.finding("steady_time", f"steady_time_sec {_number(stated)}", f"{_number(steady_sec)} from the epochs")
+    stated, possible = record.steady_time_sec, [factor * steady.sec for steady in _as_written(row)]
+    rounding = row.rounding("steady_time_sec") + epoch_rounding
+    if stated is not None and all(_differs(stated, steady_sec, rounding) for steady_sec in possible):
+        found, of = f"steady_time_sec {_number(stated)}", f"{_number(possible[0])} from the epochs"
+        yield row.finding("steady_time", found, f"{of} without the {record.n_stalled or 0} slowest")
+
+
+def _as_written(row: CheckedRow) -> list[SteadyTime]:
+    """The steady times that a row may state, given how many stalls it counts.
+
+    Whether an epoch is a stall depended on the rule and on the other rows of that day. That the slowest are excluded
+    did not; and an unstable run was once averaged by its median.
+    """
+    record, times = row.record, row.record.epoch_times_json
+    order = sorted(range(WARMUP_EPOCHS, len(times)), key=times.__getitem__)
+    n_stalled = min(row.steady.n_stalled if record.n_stalled is None else record.n_stalled, len(order) - 1)
+    rest = [times[i] for i in order[: len(order) - n_stalled]]
+    stalled = tuple(sorted(order[len(rest) :]))
+    steady = SteadyTime(statistics.fmean(rest), len(order), stalled, False)
+    if "unstable" not in record.flags:
+        return [steady]
+    return [replace(steady, is_unstable=True), replace(steady, sec=statistics.median(rest), is_unstable=True)]
 
 
 def _counts(row: CheckedRow) -> Iterator[Finding]:
     record, steady = row.record, row.steady
-    for name, expected in {"n_timed": steady.n_timed, "n_stalled": steady.n_stalled}.items():
-        stated = getattr(record, name)
-        if stated is not None and stated != expected:
-            yield row.finding("counts", f"{name} {stated}", f"{expected} from the epochs")
-    if record.n_timed is None or (row.cells.get("flags") and not record.flags):
-        return  # no flags were recorded, or wrong ones, which is told
-    for name, is_so in {"stalled": steady.n_stalled > 0, "unstable": steady.is_unstable}.items():
-        if (name in record.flags) != is_so:
-            yield row.finding(
-                "counts",
-                f"{'without' if is_so else 'with'} flag {name}",
-                f"{'with' if is_so else 'without'} it: {steady.n_stalled} of {steady.n_timed} timed epochs are stalls",
-            )
+    if record.n_timed is not None and record.n_timed != steady.n_timed:
+        yield row.finding("counts", f"n_timed {record.n_timed}", f"{steady.n_timed} from the epochs")
+    # by no rule was an epoch a stall, or a run unstable, within STALL_RATIO of the fastest
+    timed = sorted(record.epoch_times_json[WARMUP_EPOCHS:])
+    n_slow = sum(seconds > STALL_RATIO * timed[0] for seconds in timed)
+    of = f"{n_slow} of {len(timed)} timed epochs are slower than {STALL_RATIO} x the fastest"
+    if record.n_stalled is not None and record.n_stalled > n_slow:
+        yield row.finding("counts", f"n_stalled {record.n_stalled}", f"at most {n_slow}: {of}")
+        if "stalled" in record.flags and not n_slow:
+            yield row.finding("counts", "with flag stalled", f"without it: {of}")
+    if "unstable" in record.flags and not n_slow:
+        yield row.finding("counts", "with flag unstable", f"without it: {of}")
+    elif "unstable" in record.flags and record.n_stalled:
+        yield row.finding(
+            "counts", f"with flag unstable and n_stalled {record.n_stalled}", "nothing excluded, or stable"
+        )
 
 
 def _spread(row: CheckedRow) -> Iterator[Finding]:
@@ -102,17 +127,29 @@ def _spread(row: CheckedRow) -> Iterator[Finding]:
     stated = {name: getattr(record, name) for name in ("rel_spread", "rel_ci95")}
     if all(value is None for value in stated.values()):
         return
-    known = precision(record.epoch_times_json)
+    possible = _spreads_as_written(row)
     for name, value in stated.items():
-        expected = getattr(known, name)
+        expected = getattr(possible[0], name)
         if value is None or expected is None:
             if value is not expected:
                 yield row.finding("spread", f"{name} {value}", f"{expected} from the epochs")
-            continue
-        # what rounding moves an epoch by, moves a spread by twice that at most, and its interval alike
-        carried = 2 * row.epoch_rounding / row.steady.sec * (expected / known.rel_spread if known.rel_spread else 1)
-        if _differs(value, expected, row.rounding(name) + carried + SPREAD_ARITHMETIC):
+        elif all(_spread_differs(row, name, value, known) for known in possible):
             yield row.finding("spread", f"{name} {_number(value)}", f"{_number(expected)} from the epochs")
+
+
+def _spreads_as_written(row: CheckedRow) -> list[Precision]:
+    """What a row may state of its spread and interval, as `_as_written` of its steady time."""
+    possible = [precision_of(row.record.epoch_times_json, steady) for steady in _as_written(row)]
+    if len(possible) > 1 and possible[1].rel_ci95 is not None:  # the median's, with its standard error
+        possible[1] = replace(possible[1], rel_ci95=MEDIAN_SE_RATIO * possible[1].rel_ci95)
+    return possible
+
+
+def _spread_differs(row: CheckedRow, name: str, value: float, known: Precision) -> bool:
+    expected = getattr(known, name)
+    # what rounding moves an epoch by, moves a spread by twice that at most, and its interval alike
+    carried = 2 * row.epoch_rounding / row.steady.sec * (expected / known.rel_spread if known.rel_spread else 1)
+    return _differs(value, expected, row.rounding(name) + carried + SPREAD_ARITHMETIC)
 
 
 def _overhead(row: CheckedRow) -> Iterator[Finding]:
@@ -217,7 +254,7 @@ def _doubts(row: CheckedRow) -> Iterator[Finding]:
         timed = times[WARMUP_EPOCHS:]
         found = f"timed {what}s from {significant(min(timed))} to {significant(max(timed))} s"
         yield row.finding(
-            "unstable", found, f"most of them within 1.25 x the fastest; the median is {steady.sec:.3g} s"
+            "unstable", found, f"none that may be a stall or noise; their mean is {significant(steady.sec)} s"
         )
     if told := [f"{name} ({FLAGS[name]})" for name in record.flags if name in TOLD_FLAGS]:
         yield row.finding("flagged", "; ".join(told), "no flag")

@@ -76,7 +76,10 @@ RULES = {  # in the order that they are reported
     "avg_time": Rule(ERROR, "avg_time_sec is the mean of the timed epochs", _MEASURE_AGAIN),
     "images_per_sec": Rule(ERROR, "images_per_sec is train_n / avg_time_sec", _MEASURE_AGAIN),
     "steady_time": Rule(
-        ERROR, "steady_time_sec is that of the timed epochs without stalls", _MEASURE_AGAIN, "steady_time_sec"
+        ERROR,
+        "steady_time_sec is the mean of the timed epochs without the n_stalled slowest",
+        _MEASURE_AGAIN,
+        "steady_time_sec",
     ),
     "counts": Rule(ERROR, "n_timed, n_stalled and flags are those of the epochs", _MEASURE_AGAIN, "n_timed"),
     "spread": Rule(ERROR, "rel_spread and rel_ci95 are those of the epochs", _MEASURE_AGAIN, "rel_spread"),
@@ -110,8 +113,8 @@ RULES = {  # in the order that they are reported
     ),
     "unstable": Rule(
         WARNING,
-        "at most a third of the timed epochs are slow",
-        "Measure again on a quiet machine; the median is used until then.",
+        "no timed epoch may be a stall or noise",
+        "Measure again on a quiet machine, or more runs of the same conditions; the plain mean is used until then.",
     ),
     "flagged": Rule(
         WARNING,

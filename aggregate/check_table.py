@@ -12,12 +12,11 @@ from datetime import datetime
 from aggregate.check_lines import CheckedRow
 from aggregate.check_rules import Finding
 from aggregate.repeats import UNNAMED, disagreements
-from aggregate.runs_agg import is_clean
 from epochcast.assumptions import assumption, device_kind_of
 from epochcast.cells import parse_time
 from epochcast.cli import significant
 from epochcast.device_names import with_one_name
-from epochcast.schema import UNCLEAN_FLAGS, Conditions, RunConfig
+from epochcast.schema import Conditions, RunConfig
 
 MIN_DEGREES = 5  # of freedom, for a table's own spread of repeats to be known
 SEPARATION = 3.0  # standard deviations of the difference of two runs
@@ -82,7 +81,7 @@ def _repeats(rows: Sequence[CheckedRow]) -> Iterator[Finding]:
     """Of runs that differ by more than noise, the one furthest from the others."""
     first: dict[tuple[RunConfig, Conditions], list[CheckedRow]] = defaultdict(list)
     for row in rows:
-        if is_clean(row.record):
+        if row.is_clean:
             first[row.record.config, row.record.conditions].append(row)
     for found in disagreements(row.record for row in rows):
         own = first[found.config, found.conditions]
@@ -177,7 +176,7 @@ def _monotone(rows: Sequence[CheckedRow]) -> Iterator[Finding]:
     """On the means of steady times of undisturbed runs, one set of conditions at a time."""
     tables: dict[Conditions, dict[RunConfig, list[CheckedRow]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
-        if not row.steady.is_unstable and not UNCLEAN_FLAGS.intersection(row.record.flags):
+        if row.is_clean:
             tables[row.record.conditions][row.record.config].append(row)
     seconds = {id(row): row.steady.sec * row.record.window_factor for row in rows}
     for conditions, table in tables.items():

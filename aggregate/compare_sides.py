@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from aggregate.compare_spread import Run, SideSpread
-from aggregate.runs_agg import has_sound_energy, is_clean
+from aggregate.runs_agg import has_sound_energy
+from aggregate.steady_rows import SteadyRows
 from epochcast.assumptions import device_kind_of
 from epochcast.cells import columns, parse_time
 from epochcast.cli import matches
@@ -38,6 +39,7 @@ class Side:
     path: Path
     conditions: Conditions
     runs: dict[RunConfig, list[RunRecord]]
+    steady: SteadyRows
     n_read: int
     n_excluded: int
     n_others: int  # of other conditions, by the filters
@@ -48,7 +50,7 @@ class Side:
     def measured(self) -> dict[RunConfig, list[Run]]:
         """The runs as they are compared."""
         return {
-            config: [Run.of(record.epoch_times_json, record.window_factor) for record in records]
+            config: [Run.of(r.epoch_times_json, r.window_factor, self.steady.of(r)) for r in records]
             for config, records in self.runs.items()
         }
 
@@ -95,13 +97,15 @@ def make_side(name: str, table: RunTable, filters: Sequence[Filters]) -> Side:
                 f"{record.params}: another network, or an edited cell. Take it back in excluded.csv."
             )
         groups[record.config].append(record)
-    clean = {config: [r for r in records if is_clean(r)] for config, records in sorted(groups.items())}
+    steady = SteadyRows(rows)
+    clean = {config: [r for r in records if steady.is_clean(r)] for config, records in sorted(groups.items())}
     runs = {config: records or groups[config] for config, records in clean.items()}
     return Side(
         name=name,
         path=table.path.absolute(),
         conditions=chosen[0].conditions,
         runs=runs,
+        steady=steady,
         n_read=len(table.rows) + len(table.excluded),
         n_excluded=len(table.excluded),
         n_others=len(table.rows) - len(chosen),

@@ -11,12 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from epochcast.assumptions import assumption
-from epochcast.precision import MEDIAN_SE_RATIO, t_quantile
 from epochcast.schema import WARMUP_EPOCHS, RunConfig
-from epochcast.stats import stall_limit, steady_time
+from epochcast.stats import t_quantile
+from epochcast.steady_time import SteadyTime
 
 LEVEL = 0.05
 LEAST_FREEDOM = 5  # degrees of freedom from which a spread is taken as it was measured
+DISTURBED_SE_RATIO = math.sqrt(math.pi / 2)  # as of a median to a mean: what is left of a disturbed run is less certain
 ASSUMED_FREEDOM = 10  # what an assumed spread counts for: the fewer degrees of freedom of its two sources
 
 
@@ -31,12 +32,9 @@ class Run:
     is_disturbed: bool = False  # stalled or unstable
 
     @classmethod
-    def of(cls, epoch_times: Sequence[float], window_factor: float) -> Run:
+    def of(cls, epoch_times: Sequence[float], window_factor: float, steady: SteadyTime) -> Run:
         """A stall counts as the slowest epoch that would be none: left out of the steady time, but not of the doubt."""
-        steady = steady_time(epoch_times)
-        timed = epoch_times[WARMUP_EPOCHS:]
-        limit = math.inf if steady.is_unstable else stall_limit(timed)[0]
-        logs = [math.log(min(sec, limit)) for sec in timed]
+        logs = [math.log(min(sec, steady.limit_sec)) for sec in epoch_times[WARMUP_EPOCHS:]]
         return cls(
             log_sec=math.log(steady.sec * window_factor),
             n_epochs=steady.n_timed - steady.n_stalled,
@@ -61,7 +59,7 @@ class Spread:
 
 def quantile(freedom: float, level: float = LEVEL) -> float:
     """Student's t that is exceeded, to either side, with probability `level`."""
-    return t_quantile(1 - level / 2, freedom)
+    return float(t_quantile(1 - level / 2, freedom))
 
 
 def _pooled(parts: Sequence[tuple[int, float]]) -> tuple[float, int]:
@@ -113,8 +111,7 @@ class SideSpread:
         """What a run's own epochs leave open; where they are few their spread is at least that of all runs' epochs."""
         if run.epoch_sd is None:
             return None
-        # what is left after leaving out, or the median, is less certain than the mean of as many epochs
-        root = math.sqrt(run.n_epochs) / (MEDIAN_SE_RATIO if run.is_disturbed else 1.0)
+        root = math.sqrt(run.n_epochs) / (DISTURBED_SE_RATIO if run.is_disturbed else 1.0)
         if run.epoch_freedom >= LEAST_FREEDOM or self._within_freedom < LEAST_FREEDOM:
             return Spread(run.epoch_sd / root, run.epoch_freedom, "within run")
         return Spread(max(run.epoch_sd, self._within_sd) / root, self._within_freedom, "within run")

@@ -11,12 +11,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from aggregate.runs_agg import is_clean
+from aggregate.steady_rows import SteadyRows
 from epochcast.assumptions import assumption, device_kind_of
 from epochcast.cli import significant
 from epochcast.device_names import with_one_name
 from epochcast.schema import AggRow, Conditions, RunConfig, RunRecord
-from epochcast.stats import STALL_RATIO, steady_time
+from epochcast.steady_time import STALL_RATIO
 
 # of two runs 1.25 x apart, which within a run is a stall: 15.8 %; repeats on an A100 spread by 0.65 %, 1.15 % at most
 LEAST_SPREAD = math.log(STALL_RATIO) / math.sqrt(2)
@@ -87,10 +87,11 @@ class Disagreement:
 def disagreements(records: Iterable[RunRecord]) -> list[Disagreement]:
     """The configurations whose clean runs differ by more than noise."""
     groups: dict[tuple[RunConfig, Conditions], list[float]] = defaultdict(list)
-    for record in with_one_name(records):
-        if is_clean(record):
-            seconds = steady_time(record.epoch_times_json).sec * record.window_factor
-            groups[record.config, record.conditions].append(seconds)
+    records = with_one_name(records)
+    steady = SteadyRows(records)
+    for record in records:
+        if steady.is_clean(record):
+            groups[record.config, record.conditions].append(steady.full_epoch_sec(record))
     repeated = {key: seconds for key, seconds in groups.items() if len(seconds) > 1}
     most = limits((conditions, log_spread(seconds)) for (_, conditions), seconds in repeated.items())
     found = [

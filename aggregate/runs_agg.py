@@ -6,11 +6,12 @@ import logging
 import math
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from aggregate.steady_rows import READ_AGAIN, SteadyRows
 from epochcast.cells import columns
 from epochcast.cli import (
     percent,
@@ -22,7 +23,6 @@ from epochcast.precision import spread_and_interval
 from epochcast.schema import (
     FLAGS,
     TRAIN_N,
-    UNCLEAN_FLAGS,
     AggRow,
     Conditions,
     Exclusion,
@@ -30,13 +30,14 @@ from epochcast.schema import (
     RunRecord,
     to_json_dict,
 )
-from epochcast.stats import SteadyTime, mean_and_std, steady_time
+from epochcast.stats import mean_and_std
+from epochcast.steady_time import SteadyTime
 from epochcast.tables import RunTable
 from workload.shape import count_params
 
 logger = logging.getLogger(__name__)
 
-TOLD_FLAGS = [flag for flag in FLAGS if flag not in ("stalled", "unstable", "diverged")]  # these have their own lines
+TOLD_FLAGS = [flag for flag in FLAGS if flag not in READ_AGAIN | {"diverged"}]  # these have their own lines
 CHANCE_ACCURACY = 0.10  # ten classes, equally frequent
 CHANCE_MARGIN = 0.005
 
@@ -74,11 +75,6 @@ def is_diverged(record: RunRecord) -> bool:
     return "diverged" in record.flags or is_chance(record.test_acc)
 
 
-def is_clean(record: RunRecord) -> bool:
-    """Whether nothing disturbed a run so that its time should not enter a mean beside others."""
-    return not UNCLEAN_FLAGS.intersection(record.flags) and not _steady(record).is_unstable
-
-
 def has_sound_energy(record: RunRecord) -> bool:
     """Whether a run measured its board energy and nothing is wrong with it; an estimate is no measurement."""
     from epochcast.energy import impossible_power  # not needed by those who only read averages
@@ -102,9 +98,11 @@ def _taking_back(record: RunRecord, path: Path) -> str:
     return f"Correct the cell, or take the run back: write the line {line} into {exclusions}{header}."
 
 
-def _one_row(config: RunConfig, conditions: Conditions, records: Sequence[RunRecord], path: Path) -> tuple[AggRow, int]:
+def _one_row(
+    config: RunConfig, conditions: Conditions, records: Sequence[RunRecord], path: Path, steady: SteadyRows
+) -> tuple[AggRow, int]:
     """The row of one configuration and the number of its runs that entered it."""
-    clean = [r for r in records if is_clean(r)]
+    clean = [r for r in records if steady.is_clean(r)]
     used = clean or list(records)
     params = count_params(config.depth, config.base_filters)
     if wrong := next((r for r in used if r.params != params), None):
@@ -112,11 +110,10 @@ def _one_row(config: RunConfig, conditions: Conditions, records: Sequence[RunRec
             f"{path.absolute()}: the run of {wrong.timestamp_utc} says {wrong.params} parameters, {config} has "
             f"{params}: another network, or an edited cell. {_taking_back(wrong, path)}"
         )
-    steady = {id(r): _steady(r) for r in used}
-    times = [steady[id(r)].sec * r.window_factor for r in used]
+    times = [steady.full_epoch_sec(r) for r in used]
     train_n = conditions.train_n or TRAIN_N
     compiled = [r for r in used if r.compile_cache != "warm"] or used  # a warm cache is not what a new run meets
-    first_epochs = [_first_epoch_sec(r, steady[id(r)].sec) for r in compiled]
+    first_epochs = [_first_epoch_sec(r, steady.of(r).sec) for r in compiled]
     acc_epochs = max((r.epochs for r in used if r.test_acc is not None), default=None)
     accuracies = [r.test_acc for r in used if r.test_acc is not None and r.epochs == acc_epochs]
     avg_time_mean, avg_time_std = mean_and_std(times)
@@ -137,7 +134,7 @@ def _one_row(config: RunConfig, conditions: Conditions, records: Sequence[RunRec
         acc_mean=acc_mean,
         acc_std=acc_std,
         **asdict(conditions),
-        n_stalled=sum(s.n_stalled for s in steady.values()),
+        n_stalled=sum(steady.of(r).n_stalled for r in used),
         n_flagged=len(records) - len(clean),
         first_epoch_sec_mean=first_mean,
         first_epoch_sec_std=first_std,
@@ -153,13 +150,13 @@ def _one_row(config: RunConfig, conditions: Conditions, records: Sequence[RunRec
     return row, len(used)
 
 
-def _own_interval(used: Sequence[RunRecord], steady: Mapping[int, SteadyTime]) -> float | None:
+def _own_interval(used: Sequence[RunRecord], steady: SteadyRows) -> float | None:
     """The relative half-width of the 95 % interval of the runs' mean, by what the epochs of each run say of it.
 
     Runs are independent, so their half-widths add as squares; one of too few epochs says nothing. Computed and not
     read, so that it is of the steady time as it is judged now.
     """
-    intervals = (spread_and_interval(r.epoch_times_json, steady[id(r)])[1] for r in used)
+    intervals = (spread_and_interval(r.epoch_times_json, steady.of(r))[1] for r in used)
     known = [half for half in intervals if half is not None]
     return math.hypot(*known) / len(known) if known else None
 
@@ -180,10 +177,6 @@ def _energy_columns(used: Sequence[RunRecord]) -> dict[str, Any]:
     }
 
 
-def _steady(record: RunRecord) -> SteadyTime:
-    return steady_time(record.epoch_times_json)
-
-
 def _first_epoch_sec(record: RunRecord, steady_sec: float) -> float:
     """Seconds of the first epoch; of a windowed run, a full steady epoch and what the first window took on top."""
     first = record.epoch_times_json[0]
@@ -192,8 +185,8 @@ def _first_epoch_sec(record: RunRecord, steady_sec: float) -> float:
     return steady_sec * record.window_factor + max(first - steady_sec, 0.0)
 
 
-def _stalls(record: RunRecord) -> list[Stall]:
-    steady, times = _steady(record), record.epoch_times_json
+def _stalls(record: RunRecord, steady: SteadyTime) -> list[Stall]:
+    times = record.epoch_times_json
     what = "epoch" if record.window_steps is None else "window"
     return [
         Stall(record.config, record.run_id, record.timestamp_utc, what, index + 1, times[index], steady.sec)
@@ -208,12 +201,14 @@ def aggregate(table: RunTable) -> Aggregation:
         ValueError: if there is no run, or one configuration has two parameter counts.
     """
     groups: dict[tuple[RunConfig, Conditions], list[RunRecord]] = defaultdict(list)
-    for record in with_one_name(table.rows):
+    rows = with_one_name(table.rows)
+    for record in rows:
         groups[record.config, record.conditions].append(record)
     if not groups:
         raise ValueError(f"{table.path.absolute()} holds no finished run. Measure one: {command_text('run')}")
+    steady = SteadyRows(rows)
     pairs = [
-        _one_row(config, conditions, records, table.path)
+        _one_row(config, conditions, records, table.path, steady)
         for (config, conditions), records in sorted(groups.items(), key=lambda g: (g[0][0], repr(g[0][1])))
     ]
     n_used = sum(n for _, n in pairs)
@@ -223,8 +218,8 @@ def aggregate(table: RunTable) -> Aggregation:
         n_used=n_used,
         n_left_out=len(table.rows) - n_used,
         n_excluded=len(table.excluded),
-        stalls=[stall for record in table.rows for stall in _stalls(record)],
-        unstable=[record for record in table.rows if _steady(record).is_unstable],
+        stalls=[stall for record in rows for stall in _stalls(record, steady.of(record))],
+        unstable=[record for record in rows if steady.of(record).is_unstable],
         diverged=[record for record in table.rows if is_diverged(record)],
         flag_counts=Counter(flag for record in table.rows for flag in record.flags),
     )
@@ -253,7 +248,7 @@ def report_lines(result: Aggregation, noisiest: int = 5) -> list[str]:
             f"  stall: {stall.config} {stall.run_id or stall.timestamp_utc} {stall.what} {stall.epoch}: "
             f"{significant(stall.sec)} s where {significant(stall.steady_sec)} s is steady"
         )
-    lines.append(f"unstable_runs: {len(result.unstable)} (over a third of the timed epochs slow; median taken)")
+    lines.append(f"unstable_runs: {len(result.unstable)} (a slow epoch may be a stall or noise: none excluded)")
     lines += [f"  unstable: {' '.join(str(r.config) for r in result.unstable)}"] if result.unstable else []
     counted = {flag: result.flag_counts[flag] for flag in TOLD_FLAGS if result.flag_counts[flag]}
     if counted:

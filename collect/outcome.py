@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import statistics
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -12,8 +13,9 @@ from collect.child import ChildReport
 from collect.measure import is_out_of_memory
 from collect.watch import Beside
 from epochcast.cells import checked_line
+from epochcast.device_names import are_same_conditions
 from epochcast.environment import load_average, utc_now
-from epochcast.precision import precision
+from epochcast.precision import precision_of
 from epochcast.schema import (
     FAILURE_STATUSES,
     FLAGS,
@@ -23,7 +25,7 @@ from epochcast.schema import (
     RunRecord,
     RunSpec,
 )
-from epochcast.stats import steady_time
+from epochcast.steady_time import Noise, RunNoise, steady_time
 from epochcast.validation import FieldError
 
 STARTED_COLUMNS = (  # what the process says of itself when it starts
@@ -34,9 +36,16 @@ PER_ENTRY_COLUMNS = ("energy_j_per_epoch", "energy_lo_j", "energy_hi_j", "energy
 
 
 def record_of(
-    spec: RunSpec, report: ChildReport, run_id: str, grid_id: str | None, beside: Beside
+    spec: RunSpec,
+    report: ChildReport,
+    run_id: str,
+    grid_id: str | None,
+    beside: Beside,
+    rows: Sequence[RunRecord] = (),
 ) -> tuple[RunRecord, list[str]]:
     """The row of a run that finished, and which optional cells were left empty because their value can't be one.
+
+    Stalls are found with the noise of those of `rows`, the table's, that were measured under the same conditions.
 
     Raises:
         ValueError: if what the process said makes no row.
@@ -53,20 +62,10 @@ def record_of(
         )
     started = {name: report.started[name] for name in STARTED_COLUMNS if name in report.started}
     times = tuple(report.epoch_times)
-    steady, known = steady_time(times), precision(times)
     train_n = started["train_n"]
     factor = spec.config.steps_per_epoch(train_n) / spec.window_steps if spec.window_steps else 1.0
     avg_time_sec = factor * statistics.fmean(times[WARMUP_EPOCHS:])
-    flags = {
-        *(["stalled"] if steady.n_stalled else []),
-        *(["unstable"] if steady.is_unstable else []),
-        # whoever asked for a count of epochs has what was asked for; its interval says how well the time is known
-        *(["short"] if known.is_short and spec.epochs is None else []),
-        *(["trend"] if known.has_trend else []),
-        *(["warmup"] if known.n_slow_first else []),
-        *(["diverged"] if report.has_diverged else []),
-        *beside.flags,
-    }
+    other_flags = {*(["diverged"] if report.has_diverged else []), *beside.flags}
     columns = dict(beside.columns)
     for name in PER_ENTRY_COLUMNS:
         if columns.get(name) is not None:
@@ -81,35 +80,56 @@ def record_of(
     }
     if report.done is None:
         optional["overhead_sec"] = None  # the process died before its end
-    return _built(
-        {
-            "timestamp_utc": utc_now(),
-            "depth": spec.depth,
-            "base_filters": spec.base_filters,
-            "batch_size": spec.batch_size,
-            "epochs": len(times),
-            "epoch_times_json": times,
-            "avg_time_sec": avg_time_sec,
-            "images_per_sec": train_n / avg_time_sec,
-            "schema_version": SCHEMA_VERSION,
-            "run_id": run_id,
-            "grid_id": grid_id,
-            "timing_mode": spec.timing_mode,
-            "window_steps": spec.window_steps,
-            "seed": spec.seed,
-            "steady_time_sec": factor * steady.sec,
-            "n_timed": steady.n_timed,
-            "n_stalled": steady.n_stalled,
-            "wall_sec": report.wall_sec,
-            "cpu_time_sec": report.cpu_time_sec,
-            "flags": tuple(name for name in FLAGS if name in flags),
-            "rel_spread": known.rel_spread,
-            "rel_ci95": known.rel_ci95,
-            "rel_trend": known.rel_trend,
-            **started,
-        },
-        optional,
-    )
+    values = {
+        "timestamp_utc": utc_now(),
+        "depth": spec.depth,
+        "base_filters": spec.base_filters,
+        "batch_size": spec.batch_size,
+        "epochs": len(times),
+        "epoch_times_json": times,
+        "avg_time_sec": avg_time_sec,
+        "images_per_sec": train_n / avg_time_sec,
+        "schema_version": SCHEMA_VERSION,
+        "run_id": run_id,
+        "grid_id": grid_id,
+        "timing_mode": spec.timing_mode,
+        "window_steps": spec.window_steps,
+        "seed": spec.seed,
+        "wall_sec": report.wall_sec,
+        "cpu_time_sec": report.cpu_time_sec,
+        **started,
+    }
+    may_be_short = spec.epochs is None
+    alone, left_out = _built(values | _known_of(times, factor, other_flags, may_be_short), optional)
+    own = [row.epoch_times_json for row in rows if are_same_conditions(row.conditions, alone.conditions)]
+    if (noise := RunNoise(own).of_all()) is None:
+        return alone, left_out
+    return _built(values | _known_of(times, factor, other_flags, may_be_short, noise), optional)
+
+
+def _known_of(
+    times: Sequence[float], factor: float, other_flags: set[str], may_be_short: bool, noise: Noise | None = None
+) -> dict[str, Any]:
+    """What a run's epochs say of its steady time, as cells of its row."""
+    steady = steady_time(times, noise)
+    known = precision_of(times, steady)
+    flags = other_flags | {
+        *(["stalled"] if steady.n_stalled else []),
+        *(["unstable"] if steady.is_unstable else []),
+        # whoever asked for a count of epochs has what was asked for; its interval says how well the time is known
+        *(["short"] if known.is_short and may_be_short else []),
+        *(["trend"] if known.has_trend else []),
+        *(["warmup"] if known.n_slow_first else []),
+    }
+    return {
+        "steady_time_sec": factor * steady.sec,
+        "n_timed": steady.n_timed,
+        "n_stalled": steady.n_stalled,
+        "flags": tuple(name for name in FLAGS if name in flags),
+        "rel_spread": known.rel_spread,
+        "rel_ci95": known.rel_ci95,
+        "rel_trend": known.rel_trend,
+    }
 
 
 def _built(values: dict[str, Any], optional: dict[str, Any]) -> tuple[RunRecord, list[str]]:

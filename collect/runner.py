@@ -146,7 +146,7 @@ def run(
             interrupts = stack.enter_context(noted_interrupts())
         stack.enter_context(claimed_run(runs, run_id))
         log = stack.enter_context(claimed_log(log_dir, run_id))
-        _check_is_new(run_id, runs, log_dir)
+        rows = _check_is_new(run_id, runs, log_dir)
         space = stack.enter_context(reserved_space(spec, runs, log_dir))
 
         def note(line: str) -> None:
@@ -199,7 +199,7 @@ def run(
             tell(f"WARNING: passed over from the measuring process: {odd}")
         if report.refusal is not None and not report.epoch_times:
             raise RunRefusedError(report.refusal)
-        record, beside, left_out = _outcome(spec, report, run_id, grid_id, watch, place)
+        record, beside, left_out = _outcome(spec, report, run_id, grid_id, watch, place, rows)
         for problem in left_out:
             tell(f"WARNING: {problem}")
         space.release_row()
@@ -232,7 +232,13 @@ def _kept(
 
 
 def _outcome(
-    spec: RunSpec, report: ChildReport, run_id: str, grid_id: str | None, watch: Watch, place: Place
+    spec: RunSpec,
+    report: ChildReport,
+    run_id: str,
+    grid_id: str | None,
+    watch: Watch,
+    place: Place,
+    rows: Sequence[RunRecord],
 ) -> tuple[RunRecord | FailureRecord, Beside, list[str]]:
     """What a run comes to: a row, or a failure that holds the epochs timed; and what is not known of it, and why.
 
@@ -247,13 +253,13 @@ def _outcome(
         problems.append(f"the process ended after its last epoch, before its evaluation: {failure.message}")
     try:
         beside = _flagged_as_shared(watch.beside(report), report, place)
-        record, left_out = record_of(spec, report, run_id, grid_id, beside)
+        record, left_out = record_of(spec, report, run_id, grid_id, beside, rows)
         return record, beside, problems + left_out
     except Exception as error:  # whatever a driver said: what was timed is not lost by it
         problems.append(f"what went on beside the run is not known: {type(error).__name__}: {error}")
     try:
         beside = _flagged_as_shared(Beside(), report, place)
-        record, left_out = record_of(spec, report, run_id, grid_id, beside)
+        record, left_out = record_of(spec, report, run_id, grid_id, beside, rows)
         return record, beside, problems + left_out
     except Exception as error:
         return failure_of(spec, report, run_id, grid_id, problem=str(error)), Beside(), problems
@@ -267,9 +273,10 @@ def _flagged_as_shared(beside: Beside, report: ChildReport, place: Place) -> Bes
     return replace(beside, flags=beside.flags | {"busy_host" if is_on_cpu else "shared_gpu"})
 
 
-def _check_is_new(run_id: str, runs: Path, log_dir: Path) -> None:
-    """Raise unless the run is in the table neither now nor, kept in its JSON, after a recovery. The claim is held."""
-    if any(row.run_id == run_id for row in read_table(runs, RunRecord)):
+def _check_is_new(run_id: str, runs: Path, log_dir: Path) -> list[RunRecord]:
+    """Return the table's rows; raise if the run is among them, or will be after a recovery. The claim is kept."""
+    rows = read_table(runs, RunRecord)
+    if any(row.run_id == run_id for row in rows):
         raise RunExistsError(f"{runs} holds a run {run_id} already. Choose another --run_id, or leave it out.")
     for path in kept_files(log_dir, run_id):
         try:
@@ -281,6 +288,7 @@ def _check_is_new(run_id: str, runs: Path, log_dir: Path) -> None:
                 f"{path} keeps a finished run {run_id} that is not in {runs}. Append it with "
                 f"`{recover_command(runs, log_dir)}`, or choose another --run_id."
             )
+    return rows
 
 
 def _append_failure(failure: FailureRecord, failures: Path, runs: Path, log_dir: Path) -> None:

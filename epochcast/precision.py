@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from epochcast.schema import WARMUP_EPOCHS
-from epochcast.stats import SteadyTime, steady_time
+from epochcast.stats import t_quantile
+from epochcast.steady_time import Noise, SteadyTime, steady_time
 
 MIN_TIMED_EPOCHS = 5  # with fewer, or in less time, a tight interval is often one quiet moment
 MIN_TIMED_SEC = 10.0
 NOTABLE_SHARE = 0.01  # a change of the epoch time below this is not worth a flag, however certain
 TREND_LEVEL = 0.01  # chance that a run without a trend is flagged
 WARMUP_LEVEL = 0.005
-MEDIAN_SE_RATIO = math.sqrt(math.pi / 2)  # standard error of the median over that of the mean, normal errors
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +30,19 @@ class Precision:
     is_short: bool  # under MIN_TIMED_EPOCHS or MIN_TIMED_SEC
 
 
-def precision(epoch_times: Sequence[float]) -> Precision:
-    """What the seconds of a run's epochs (the untimed first included) tell of its steady time.
+def precision(epoch_times: Sequence[float], noise: Noise | None = None) -> Precision:
+    """Return how well a run's steady time is known, from its epochs' seconds, the untimed first included.
+
+    `noise` is what other runs of the same conditions show; stalls are found with it.
 
     Raises:
         ValueError: if there is no timed epoch.
     """
-    steady = steady_time(epoch_times)
+    return precision_of(epoch_times, steady_time(epoch_times, noise))
+
+
+def precision_of(epoch_times: Sequence[float], steady: SteadyTime) -> Precision:
+    """Return how well a steady time is known that was made from these epochs."""
     timed = epoch_times[WARMUP_EPOCHS:]
     rel_spread, rel_ci95 = spread_and_interval(epoch_times, steady)
     n_slow_first = _slow_first(timed)
@@ -62,24 +68,12 @@ def spread_and_interval(epoch_times: Sequence[float], steady: SteadyTime) -> tup
     mean_sec = statistics.fmean(clean)  # `statistics.stdev` is exact and ten times slower, for each row of a table
     spread = math.sqrt(math.fsum((s - mean_sec) ** 2 for s in clean) / (len(clean) - 1))
     rel_spread = spread / steady.sec
-    return rel_spread, _rel_ci95(rel_spread, len(clean), steady)
+    return rel_spread, float(t_quantile(0.975, len(clean) - 1)) * rel_spread / math.sqrt(len(clean))
 
 
 def is_short(timed: Sequence[float]) -> bool:
     """Whether the timed epochs are too few, or took too little time, for their interval to be believed."""
     return len(timed) < MIN_TIMED_EPOCHS or sum(timed) < MIN_TIMED_SEC
-
-
-def t_quantile(level: float, freedom: float) -> float:
-    """The quantile of Student's t with so many degrees of freedom that lies below it with probability `level`."""
-    from scipy.special import stdtrit  # 0.2 s: not at every start
-
-    return float(stdtrit(freedom, level))
-
-
-def _rel_ci95(rel_spread: float, n: int, steady: SteadyTime) -> float:
-    of_median = MEDIAN_SE_RATIO if steady.is_unstable else 1.0
-    return of_median * t_quantile(0.975, n - 1) * rel_spread / math.sqrt(n)
 
 
 def _trend(settled: Sequence[float], steady_sec: float) -> tuple[float | None, bool]:

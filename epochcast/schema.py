@@ -34,7 +34,7 @@ WARMUP_EPOCHS = 1  # the first epoch pays for tracing, compiling and autotuning;
 SCHEMA_VERSION = 2  # 1: 36 columns, up to `flags`; a published table has 11 and no version
 FLAGS = {  # name: what a row so flagged tells, in the order that they are written
     "stalled": "a timed epoch slowed by something else, left out of the steady time",
-    "unstable": "over a third of the timed epochs that slow: nothing left out, the median taken",
+    "unstable": "a slow epoch may be a stall or noise: nothing excluded, the plain mean taken",
     "throttled": "the GPU lowered its clock while it was timed",
     "shared_gpu": "another process was on the GPU",
     "busy_host": "other processes took processor time that the run could have used",

@@ -1,4 +1,4 @@
-"""Steady epoch time, spread of repeats, and the error metrics of a regressor."""
+"""Spread of repeats, quantiles of distributions, and the error metrics of a regressor."""
 
 from __future__ import annotations
 
@@ -10,64 +10,40 @@ from typing import Any
 
 import numpy as np
 
-from epochcast.schema import WARMUP_EPOCHS
-
-STALL_RATIO = 1.25  # interference only adds time: an epoch this much slower than an undisturbed one was disturbed
-MIN_TIMED_FOR_MEDIAN = 4
-MIN_TIMED_FOR_SPREAD = 10  # from here on the fastest epoch is an extreme of the noise, the median is typical
-STALL_SDS = 5.0  # robust standard deviations above the median: less may be the run's own noise
 MAD_TO_SD = 1.4826  # of normal errors
-MAX_STALLED_SHARE = 1 / 3
 
 
-@dataclass(frozen=True, slots=True)
-class SteadyTime:
-    """The time of an undisturbed epoch, in the unit of the times it was made from."""
+def t_quantile(level: Any, freedom: Any) -> Any:
+    """Return the quantile of Student's t that lies above a share `level` of it; floats, or arrays."""
+    from scipy.special import stdtrit  # 0.2 s: not at every start
 
-    sec: float
-    n_timed: int
-    stalled_epochs: tuple[int, ...]  # indices into the times given, the untimed first epoch being 0
-    is_unstable: bool  # more than a third of four or more timed epochs are slow: nothing is left out
-
-    @property
-    def n_stalled(self) -> int:
-        return len(self.stalled_epochs)
+    return _plain(stdtrit(freedom, level))
 
 
-def steady_time(epoch_times: Sequence[float]) -> SteadyTime:
-    """Mean of the timed epochs without stalls; the median, with nothing left out, where the run is unstable.
+def chi2_quantile(level: float, freedom: Any) -> Any:
+    """Return the quantile of chi-squared that lies above a share `level` of it; `freedom` a number or an array."""
+    from scipy.special import chdtri
 
-    With fewer than four timed epochs, one slower than 1.25 x the fastest is a stall. With four or more the same,
-    unless more than a third are that slow. With ten or more it is slower than 1.25 x the median and than the median
-    by five robust standard deviations: the fastest of many is an extreme, and a limit that hangs on it would cut the
-    slow half of ordinary noise off.
-
-    Raises:
-        ValueError: if there is no timed epoch.
-    """
-    timed = epoch_times[WARMUP_EPOCHS:]
-    if not timed:
-        raise ValueError(f"no timed epoch in {list(epoch_times)}: the first is warm-up, run at least 2.")
-    limit, is_unstable = stall_limit(timed)
-    if is_unstable:
-        return SteadyTime(statistics.median(timed), len(timed), (), True)
-    slow = tuple(i for i, seconds in enumerate(epoch_times) if i >= WARMUP_EPOCHS and seconds > limit)
-    clean = [seconds for i, seconds in enumerate(epoch_times) if i >= WARMUP_EPOCHS and i not in slow]
-    return SteadyTime(statistics.fmean(clean), len(timed), slow, False)
+    return _plain(chdtri(freedom, 1 - level))
 
 
-def stall_limit(timed: Sequence[float]) -> tuple[float, bool]:
-    """The time above which an epoch is a stall, and whether too many are slow for any to be left out."""
-    n = len(timed)
-    if n < MIN_TIMED_FOR_SPREAD:
-        limit = STALL_RATIO * min(timed)
-        n_slow = sum(seconds > limit for seconds in timed)
-        return limit, n >= MIN_TIMED_FOR_MEDIAN and n_slow > MAX_STALLED_SHARE * n
-    typical = statistics.median(timed)
-    sd = MAD_TO_SD * statistics.median(abs(seconds - typical) for seconds in timed)
-    n_slow = sum(seconds > STALL_RATIO * typical for seconds in timed)
-    n_fast = sum(seconds < typical / STALL_RATIO for seconds in timed)  # then the median is one of the slow
-    return max(STALL_RATIO * typical, typical + STALL_SDS * sd), max(n_slow, n_fast) > MAX_STALLED_SHARE * n
+def chi2_share(value: Any, freedom: Any) -> Any:
+    """Return the share of chi-squared that lies below a value; numbers, or arrays."""
+    from scipy.special import chdtr
+
+    return _plain(chdtr(freedom, value))
+
+
+def f_quantile(level: float, freedom: Any, other_freedom: Any) -> Any:
+    """Return the quantile of the F distribution that lies above a share `level` of it; numbers, or arrays."""
+    from scipy.special import fdtri
+
+    return _plain(fdtri(freedom, other_freedom, level))
+
+
+def _plain(value: Any) -> Any:
+    """A float where the value is a single number; an array as it is."""
+    return value if np.ndim(value) else float(value)
 
 
 def mean_and_std(values: Sequence[float]) -> tuple[float | None, float | None]:

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 from epochcast.assumptions import assumption
 from epochcast.interval import Interval
-from epochcast.precision import t_quantile
 from epochcast.schema import AggRow, RunConfig
+from epochcast.stats import t_quantile
 from model.carried import Carried, carried, device_share
 from model.carry import SAME, Device, Ratio
 from model.explain_layers import subject_of

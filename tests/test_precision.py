@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from epochcast.precision import NOTABLE_SHARE, TREND_LEVEL, WARMUP_LEVEL, precision
-from epochcast.stats import steady_time
+from epochcast.steady_time import steady_time
 
 
 def noisy(seed, n, rel_sd=0.0065, mean=2.0):
@@ -55,7 +55,13 @@ def test_a_stall_is_in_no_spread():
 def test_an_unstable_run_has_a_wide_interval():
     times = [9.0, 1.0, 2.0, 1.0, 2.0, 1.0, 2.0]
     assert steady_time(times).is_unstable
-    assert precision(times).rel_ci95 > 0.4
+    half = 2.570582 * statistics.stdev(times[1:]) / math.sqrt(6)  # t(0.975, 5) of any table
+    assert precision(times).rel_ci95 == pytest.approx(half / 1.5)  # of the mean
+
+
+def test_two_timed_epochs_that_disagree_say_next_to_nothing():
+    assert steady_time([9.0, 1.0, 1.9]).is_unstable
+    assert precision([9.0, 1.0, 1.9]).rel_ci95 > 3
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -187,21 +187,38 @@ def test_a_published_rows_tensorflow_version_is_a_condition_up_to_its_minor(tmp_
 
 def test_an_unstable_run_enters_the_mean_only_where_no_clean_one_is(tmp_path):
     unstable = (9.0, 2.0, 4.0, 4.0, 4.0)  # recognised by its times, as an old row carries no flag
-    mixed = aggregate_rows(tmp_path, run_row((9.0, 2.0)), run_row(unstable), run_row((9.0, 3.0), flags=("unstable",)))
+    mixed = aggregate_rows(tmp_path, run_row((9.0, 2.0)), run_row(unstable), run_row((9.0, 3.0, 5.0)))
     (row,) = mixed.rows
     assert (row.n, row.n_flagged, row.avg_time_mean, mixed.n_left_out) == (1, 2, 2.0, 2)
-    alone = aggregate_rows(tmp_path, run_row(unstable), run_row((9.0, 3.0), flags=("unstable",)))
+    alone = aggregate_rows(tmp_path, run_row(unstable), run_row((9.0, 3.0, 5.0)))
     (row,) = alone.rows
-    assert (row.n, row.n_flagged, row.avg_time_mean, alone.n_left_out) == (2, 2, 3.5, 0)  # median 4 and 3
+    assert (row.n, row.n_flagged, row.avg_time_mean, alone.n_left_out) == (2, 2, 3.75, 0)  # means 3.5 and 4
+
+
+def test_what_an_earlier_rule_called_unstable_or_stalled_is_read_again(tmp_path):
+    rows = [run_row((9.0, 2.0, 2.5, 2.0, 2.5), flags=("unstable",)), run_row((9.0, 2.0, 2.25, 2.5), flags=("stalled",))]
+    (row,) = aggregate_rows(tmp_path, *rows).rows
+    assert (row.n, row.n_flagged, row.n_stalled, row.avg_time_mean) == (2, 0, 0, 2.25)
+    disturbed = [run_row((9.0, 3.0), flags=("busy_host",)), *rows]  # what nobody can know later is believed
+    assert aggregate_rows(tmp_path, *disturbed).rows[0].n == 2
+
+
+def test_the_noise_of_other_runs_finds_a_stall_of_two_epochs(tmp_path):
+    stalled = run_row((9.0, 2.0, 4.0))
+    assert aggregate_rows(tmp_path, stalled).rows[0].n_stalled == 0
+    others = [run_row((9.0, 2.0, 2.0 + i / 100), run_id=f"r{i}", config=(3, 16, 64)) for i in range(10)]
+    assert [row.n_stalled for row in aggregate_rows(tmp_path, stalled, *others).rows] == [1, 0]
+    of_another_box = [replace(row, device_name="another") for row in others]
+    assert aggregate_rows(tmp_path, stalled, *of_another_box).rows[0].n_stalled == 0
 
 
 def test_stalled_epochs_are_left_out_counted_and_named(tmp_path):
-    result = aggregate_rows(tmp_path, run_row((9.0, 2.0, 2.0, 8.0), run_id="a"), run_row((9.0, 2.0), run_id="b"))
+    result = aggregate_rows(tmp_path, run_row((9.0, 2.0, 2.0, 2.0, 8.0), run_id="a"), run_row((9.0, 2.0), run_id="b"))
     (row,) = result.rows
     assert (row.avg_time_mean, row.avg_time_std, row.n_stalled, row.n_flagged) == (2.0, 0.0, 1, 0)
     (stall,) = result.stalls
-    assert (stall.run_id, stall.epoch, stall.sec, stall.steady_sec) == ("a", 4, 8.0, 2.0)
-    assert any("stall: (2,16,64) a epoch 4: 8.00 s where 2.00 s is steady" in line for line in report_lines(result))
+    assert (stall.run_id, stall.epoch, stall.sec, stall.steady_sec) == ("a", 5, 8.0, 2.0)
+    assert any("stall: (2,16,64) a epoch 5: 8.00 s where 2.00 s is steady" in line for line in report_lines(result))
 
 
 def test_accuracy_is_averaged_over_the_largest_epoch_count_alone(tmp_path):
@@ -262,8 +279,8 @@ def test_a_row_counts_the_runs_of_its_means_that_diverged(tmp_path):
     assert only_row(tmp_path, guessing, run_row(run_id="b", test_acc=0.6)).n_diverged == 1
     assert only_row(tmp_path, guessing, run_row(run_id="b", flags=("diverged",))).n_diverged == 2
     assert only_row(tmp_path, run_row(run_id="b")).n_diverged == 0  # of an unknown accuracy, but no NaN
-    unstable = run_row(run_id="a", test_acc=0.1, flags=("unstable",))
-    assert only_row(tmp_path, unstable, run_row(run_id="b")).n_diverged == 0  # it is in no mean
+    shared = run_row(run_id="a", test_acc=0.1, flags=("shared_gpu",))
+    assert only_row(tmp_path, shared, run_row(run_id="b")).n_diverged == 0  # it is in no mean
 
 
 # --- the cache -------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import pytest
 from collect.stopping import STOPPED_BY, stop_reason
 from epochcast.precision import MIN_TIMED_EPOCHS, MIN_TIMED_SEC, precision
 from epochcast.schema import STOP_REASONS, RunSpec
-from epochcast.stats import steady_time
+from epochcast.steady_time import steady_time
 
 
 def run_out(spec, seconds_of):
