@@ -53,6 +53,7 @@ bench: $(VENV)/ok-$(LOCK) ## speed, layers, rooflines, other GPUs: figures besid
 	$(BIN)/python benchmarks/bench_knapsack.py
 	$(BIN)/python benchmarks/bench_layers.py
 	$(BIN)/python benchmarks/bench_roofline.py
+	$(BIN)/python benchmarks/bench_stalls.py
 	$(BIN)/python benchmarks/bench_carry.py
 	$(BIN)/python benchmarks/bench_footprint.py
 
