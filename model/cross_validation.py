@@ -63,6 +63,11 @@ class CrossValidation:
         return np.asarray(np.argmin(self.masks.reshape(-1, self.folds, len(self.table)), axis=1))
 
     @property
+    def best_form(self) -> str:
+        """The model that predicts best, the first of equals."""
+        return min(self.predicted, key=self.mape)
+
+    @property
     def split(self) -> str:
         return "leave-one-out" if self.folds == len(self.table) else f"{self.folds}-fold by configuration"
 
@@ -110,6 +115,29 @@ def cross_validate(
             answer = BASELINES[name](train.configs, train.seconds, table.take(~mask).configs, table.train_n)
             predicted[name][number // folds, ~mask] = answer
     return CrossValidation(table, predicted, folds, masks)
+
+
+def cross_validate_each(
+    table: Table, subsets: npt.NDArray[np.bool_], forms: Sequence[str], seed: int = 0, say: Say | None = None
+) -> list[CrossValidation]:
+    """Return what `cross_validate` with one repeat says of each subset of the rows, all models fitted at once.
+
+    Args:
+        subsets: shape (subsets, n), True for the rows of each.
+    """
+    tables = [table.take(subset) for subset in subsets]
+    splits = [fold_masks(len(own), folds_for(len(own)), 1, seed) for own in tables]
+    everywhere = np.zeros((sum(map(len, splits)), len(table)), bool)
+    ends = np.cumsum([len(masks) for masks in splits])
+    for subset, masks, end in zip(subsets, splits, ends, strict=True):
+        everywhere[end - len(masks) : end, subset] = masks
+    models = {form: fit_time_models(form, table, everywhere, seed, say=say) for form in forms}
+    found = []
+    for own, masks, end in zip(tables, splits, ends, strict=True):
+        begin = end - len(masks)
+        predicted = {form: gather(own, masks, 1, models[form][begin:end]) for form in forms}
+        found.append(CrossValidation(own, predicted, len(masks), masks))
+    return found
 
 
 def require_distinct(configs: Sequence[RunConfig]) -> None:

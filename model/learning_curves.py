@@ -8,18 +8,18 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from model.cross_validation import cross_validate_each, forms_for
 from model.design import next_indices
-from model.fitting import PHYSICS, fit_time_models
+from model.fitting import PHYSICS_ANN, fit_time_models
 from model.physics import MIN_ROWS
 from model.progress import Say
 from model.splits import NETWORK_MIN_ROWS
 from model.time_model import Table
-from model.training import choose_form
 
 SIZES = (6, 7, 8, 10, 12, 16, 20, 40, 80)
 MIN_REST = 4  # rows that an error is worth computing on
 ORDERS = 5
-NETWORK_ORDERS = 3  # where a network is compared: a cross-validation for each takes seconds
+NETWORK_ORDERS = 3  # where a network is compared, each by a cross-validation of its own
 
 Mask = npt.NDArray[np.bool_]
 
@@ -66,18 +66,14 @@ def learning_curves(table: Table, seed: int = 0, say: Say | None = None) -> list
 
 def _forms(table: Table, masks: Sequence[Mask], seed: int, say: Say | None) -> list[str]:
     """The form that `train` would choose of the rows of each mask."""
-    n_compared = sum(int(mask.sum()) >= NETWORK_MIN_ROWS for mask in masks)
-    found = []
-    done = 0
-    for mask in masks:
-        if mask.sum() < NETWORK_MIN_ROWS:  # there is no choice
-            found.append(PHYSICS)
-            continue
-        found.append(choose_form(table.take(mask), seed=seed)[0])
-        done += 1
-        if say is not None:
-            say(done / n_compared)
-    return found
+    choices = {i: forms_for(PHYSICS_ANN, int(mask.sum())) for i, mask in enumerate(masks)}
+    compared = [i for i, forms in choices.items() if len(forms) > 1]
+    chosen = {i: forms[0] for i, forms in choices.items()}
+    if compared:
+        subsets = np.array([masks[i] for i in compared])
+        validations = cross_validate_each(table, subsets, choices[compared[0]], seed, say)
+        chosen |= {i: found.best_form for i, found in zip(compared, validations, strict=True)}
+    return [chosen[i] for i in range(len(masks))]
 
 
 def _mask(rows: Sequence[int], n: int) -> Mask:

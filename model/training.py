@@ -73,24 +73,13 @@ def fit(
     return replace(alone, reason=f"{alone.reason}; {note}" if alone.reason else note)
 
 
-def choose_form(
-    table: Table, recipe: str = PHYSICS_ANN, seed: int = 0, say: Say | None = None
-) -> tuple[str, CrossValidation]:
-    """Return the form that predicts best by one cross-validation of all that the rows allow, and that validation.
-
-    Raises:
-        ValueError: if there are too few rows, or a configuration stands in two.
-    """
+def _fit_alone(table: Table, recipe: str, seed: int, say: Callable[[str], Say]) -> Fitted:
     require_enough(table.configs)
     forms = forms_for(recipe, len(table))
-    validation = cross_validate(table, forms, repeats=1, seed=seed, say=say)
-    return min(forms, key=validation.mape), validation
-
-
-def _fit_alone(table: Table, recipe: str, seed: int, say: Callable[[str], Say]) -> Fitted:
-    form, validation = choose_form(table, recipe, seed, say("cross-validation"))
+    validation = cross_validate(table, forms, repeats=1, seed=seed, say=say("cross-validation"))
+    form = validation.best_form
     reason = None
-    if list(validation.predicted) == [PHYSICS]:
+    if forms == [PHYSICS]:
         reason = f"{len(table)} configurations; a network needs {NETWORK_MIN_ROWS}"
     elif form == PHYSICS:
         errors = f"{percent(validation.mape(PHYSICS))} against {percent(validation.mape(PHYSICS_ANN))}"
