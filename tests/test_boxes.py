@@ -266,7 +266,6 @@ def test_a_driver_that_renames_a_board_changes_nothing(monkeypatch, tmp_path, na
     assert begun
 
 
-@pytest.mark.xfail(reason="choose_model compares names by their text", strict=False)
 def test_a_renamed_board_is_answered_by_its_own_model(monkeypatch, tmp_path, model):
     plug_in(monkeypatch, tmp_path, [Board(OLD_A100, 40.0)])
     isolate(monkeypatch, tmp_path, tmp_path / "trace")
