@@ -34,9 +34,7 @@ LEVEL_KNOWN_TIMES_N = 0.085
 KNOWN_FREEDOM = 120  # of forty other runs of four timed epochs; with fewer the level is between the two
 MAX_NOISE = 0.165  # above the 15 % up to which stalls are to be found: an estimate is off to either side
 NOISE_LEVEL = 0.98  # how sure it must be that the noise is above MAX_NOISE
-SAME_NOISE_LEVEL = (
-    0.9999  # a run whose own noise is larger than that of the others by far more than chance counts alone
-)
+SAME_NOISE_LEVEL = 0.9999  # a run whose noise differs from that of the others by far more than chance counts alone
 CALM_LEVEL = 0.975  # a run that varies more than this quantile is no measure of noise
 CALM_ROUNDS = 3  # by then the limit is that of the runs left in, not of all
 
@@ -143,8 +141,7 @@ class _Sides:
         n_rest, squares = int(self._n_rest[m - 1]), float(self._squares[m - 1])
         freedom, of_others = n_rest - 1, 0
         if (noise := self._noise) is not None and noise.freedom > 0:
-            most = _f_quantile(SAME_NOISE_LEVEL, freedom, noise.freedom) * noise.rel_sd**2 if freedom else 0.0
-            of_others = noise.freedom if squares <= most * freedom else 0
+            of_others = noise.freedom if _is_same(squares, freedom, noise) else 0
             squares, freedom = squares + of_others * noise.rel_sd**2, freedom + of_others
         mean_sec = float(self._mean_sec[m - 1])
         is_noisy = freedom > 0 and squares > MAX_NOISE**2 * _chi2_quantile(NOISE_LEVEL, freedom)
@@ -155,6 +152,18 @@ class _Sides:
         exponent = min(t * math.sqrt(squares / freedom * (1 + 1 / n_rest)), MOST_EXPONENT)
         ratio = max(math.exp(exponent), STALL_RATIO)
         return _Bound(ratio, ratio * mean_sec, is_noisy)
+
+
+def _is_same(squares: float, freedom: int, noise: Noise) -> bool:
+    """Whether the noise of the rest may be that of the other runs; too few epochs may be anything but larger."""
+    least, most = (
+        level_of * freedom * noise.rel_sd**2
+        for level_of in (
+            _f_quantile(1 - SAME_NOISE_LEVEL, freedom, noise.freedom) if freedom >= MIN_FREEDOM else 0.0,
+            _f_quantile(SAME_NOISE_LEVEL, freedom, noise.freedom) if freedom else 0.0,
+        )
+    )
+    return least <= squares <= most
 
 
 def _level(n_timed: int, others_freedom: int) -> float:

@@ -115,6 +115,11 @@ def test_a_run_far_noisier_than_the_others_is_judged_by_its_own_noise():
     assert steady(*times, noise=QUIET).n_stalled == 0
 
 
+def test_a_quiet_run_of_a_table_full_of_stalls_is_judged_by_its_own_noise():
+    runs = [[FIRST, *calm(4, 0.005, seed), 9.0] for seed in range(12)]
+    assert all(found.stalled_epochs == (5,) for found in steady_times(runs))
+
+
 @pytest.mark.parametrize("n", [5, 10, 30])
 def test_a_trend_is_no_stall(n):
     times = [1 + i / (n - 1) for i in range(n)]
