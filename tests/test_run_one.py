@@ -62,14 +62,14 @@ def failures_of(home):
 
 def test_stdout_has_the_epochs_and_ends_with_the_row_as_json(home, measure_one, capsys):
     assert measure_one("ok", "--epochs", "3", "--batch_size", "64", "--run_id", "mine", "--seed", "0") == 0
-    first, *epochs, result, flag, table, logged = capsys.readouterr().out.splitlines()
+    first, *epochs, result, table, logged = capsys.readouterr().out.splitlines()
     (row,) = rows_of(home)
     assert first.startswith("(1,2,64) with ")
     assert [line.partition(":")[0] for line in epochs] == ["epoch 1/3", "epoch 2/3", "epoch 3/3"]
     assert json.loads(logged.removeprefix("LOGGED: ")) == to_json_dict(row)
     assert (row.run_id, row.seed, row.epochs) == ("mine", 0, 3)
     assert table == f"TABLE: {home / 'results' / 'runs.csv'}"
-    assert (home / "logs" / "mine.txt").read_text().splitlines() == [first, *epochs, result, flag, table, logged]
+    assert (home / "logs" / "mine.txt").read_text().splitlines() == [first, *epochs, result, table, logged]
     assert json.loads((home / "logs" / "mine.json").read_text())["row"] == to_json_dict(row)
 
 
