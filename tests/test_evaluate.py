@@ -109,6 +109,7 @@ def test_json_is_one_object_and_the_report_of_the_file(as_json):
     report = json.loads(as_json[0])
     assert report["table"].endswith("runs_agg.csv")
     assert report.pop("table_origin") == "a table without a source, used as it is"
+    assert (report.pop("conditions_chosen"), report.pop("other_conditions")) == (None, [])
     assert report == json.loads((as_json[1] / "report.json").read_text())
     assert (report["n"], report["repeats"], report["split"]) == (12, 1, "leave-one-out")
     assert (report["form"], report["recipe"]) == ("physics", "physics_ann")
