@@ -223,7 +223,7 @@ def test_a_timed_run_whose_process_never_ends_is_a_row(runs, tmp_path, monkeypat
         runs=runs,
         log_dir=tmp_path / "logs",
         child=command("hang-when-timed", *arguments),
-        timeout_sec=1.0,
+        timeout_sec=3.0,
     )
     assert isinstance(row, RunRecord)
     assert read_table(runs, RunRecord) == [row]

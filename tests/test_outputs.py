@@ -42,6 +42,7 @@ INPUTS = {
     "--configs",
     "--candidates",
     "--network",
+    "--code",
     "--start_from",
     "--held_out",
     "--unseen",

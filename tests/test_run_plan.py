@@ -326,11 +326,11 @@ def test_a_run_that_takes_longer_than_the_budget_is_finished_and_the_rest_not_st
 
 
 def test_a_hard_plan_ends_a_run_at_the_budget_and_does_not_go_on_beyond_it(bench):
-    bench.plan(16, 32, budget_sec=1.5)
+    bench.plan(16, 32, budget_sec=3)
     result = bench.carry_out("16=ok,32=hang", is_hard=True)
     assert entries(result) == [(16, "done"), (32, "timeout")]
     assert bench.failed == [(32, "timeout")]
-    assert 1.5 <= result.used < 5
+    assert 3 <= result.used < 8
     result = bench.carry_out("ok", is_hard=True)
     assert bench.started == []
     assert entries(result) == [(16, "done"), (32, "timeout")]
@@ -721,7 +721,7 @@ def test_what_a_plan_in_kwh_planned_and_used_is_told_in_kwh(bench, monkeypatch, 
     assert bench.main(monkeypatch, "ok", flags=["--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer["budget_kwh"] == 2e-2
-    assert answer["used_kwh"] == pytest.approx(sum(run["actual_kwh"] for run in answer["runs"]))
+    assert answer["used_kwh"] == pytest.approx(sum(run["actual_kwh"] or 0.0 for run in answer["runs"]))
     assert answer["runs"][0]["planned_kwh"] == pytest.approx(5e-3)
 
 

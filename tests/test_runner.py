@@ -130,7 +130,7 @@ def test_windows_are_extrapolated_to_an_epoch_by_steps(bench):
     steps_per_epoch = 16  # 1000 / 64, the last batch being partial
     assert row.avg_time_sec == pytest.approx(0.0015 * steps_per_epoch / 5, rel=1e-12)
     assert row.images_per_sec == pytest.approx(1000 / row.avg_time_sec, rel=1e-12)
-    assert row.steady_time_sec == pytest.approx(0.001 * steps_per_epoch / 5, rel=1e-12)  # the slower window stalled
+    assert row.steady_time_sec == row.avg_time_sec  # two windows alone: neither is known to be a stall
     assert row.epoch_times_json == (0.009, 0.002, 0.001)  # raw windows
     assert (row.timing_mode, row.window_steps, row.epochs) == ("steps_extrapolated", 5, 3)
     assert row.test_acc is None

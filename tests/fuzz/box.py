@@ -122,6 +122,7 @@ def sandbox() -> Iterator[Box]:
             for key in _UNSET:
                 os.environ.pop(key, None)
             os.environ.update(EPOCHCAST_HOME=str(box.home), HOME=str(box.root / "user"), TMPDIR=str(box.root / "tmp"))
+            os.environ["EPOCHCAST_LOCK_DIR"] = str(box.home / "locks")
             tempfile.tempdir = None
             sys.dont_write_bytecode = True
             resource.setrlimit(resource.RLIMIT_DATA, (_data_bytes() + DATA_BYTES, limits[1]))
