@@ -240,7 +240,7 @@ def test_what_a_network_was_compiled_with_is_not_needed_to_read_its_optimizer(tm
         assert (subject.optimizer, subject.optimizer_passes, subject.notes) == ("sgd", 5, ())
     unknown = {**SMALL, "compile_config": {"optimizer": layer("Mine", "mine")}}
     subject = read(network_file(tmp_path, unknown))
-    assert subject.notes == ("what its optimizer Mine moves is not known: adam is taken",)
+    assert subject.notes == ("what its optimizer Mine moves is not known: adam is taken; --code FILE.py may show it",)
 
 
 def test_weights_are_not_opened(tmp_path):
