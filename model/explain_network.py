@@ -31,6 +31,7 @@ from model.network_inputs import RefusedError, SampleShape, build_if_needed, che
 from model.network_refusals import (
     LONGEST,
     some,
+    why_code_fails,
     why_ended,
     why_not_run,
     why_too_much,
@@ -157,7 +158,8 @@ class _Request:
                 _refuse_excess(error)
                 if is_light and needs_weights(error):
                     raise _NeedsWeightsError from None
-                raise ValueError(why_not_rebuilt(self.saved, error, self.given)) from None
+                reason = why_code_fails(error, self.code) or why_not_rebuilt(self.saved, error, self.given)
+                raise RefusedError(reason) from None
             known = None
             try:
                 known = saved_shape(model)

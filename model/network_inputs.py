@@ -73,7 +73,8 @@ def _check_built(model: Any, is_sequential: bool) -> None:  # Any: a Keras model
     flags = name_flags(names) if len(names) > 1 else "--sample_shape N,N,..."
     if not model.built:
         raise RefusedError(
-            f"it was saved before it was built, so that its input's shape is not in it. Give that of a sample by {flags}"
+            f"it was saved before it was built, so that its input's shape is not in it. Give that of a sample "
+            f"by {flags}"
         )
     if shape is None or (len(names) > 1 and _is_one(shape)):
         raise RefusedError(f"its file does not say the shapes of all its inputs. Give those of a sample by {flags}")

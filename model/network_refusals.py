@@ -33,6 +33,16 @@ def why_ended(error: EndedError, code: Sequence[Path]) -> str:
     return f"{place} raises {shortened(str(error), 40)}, which ends a program. Take that out of this code."
 
 
+def why_code_fails(error: Exception, code: Sequence[Path]) -> str:
+    """Return the line for an error that the author's code raised, or that it led Keras to; empty for any other."""
+    place = place_of(code, lines_of(error))
+    return f"it does not run: {_reason(error)}. Correct {place}, or give the code that it was saved with." * bool(place)
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {shortened(reason_of(error), 70).rstrip('.')}"
+
+
 def why_not_run(
     model: Any,  # a Keras model
     saved_shape: Any,  # as `network_inputs.saved_shape` returns it
@@ -49,15 +59,13 @@ def why_not_run(
             f"the shapes of its layer {shortened(error.layer, 60)} depend on data. Replace it by one of fixed shapes."
         )
     cause = error.__cause__ if isinstance(error, DoesNotRunError) and isinstance(error.__cause__, Exception) else error
-    reason = f"{type(cause).__name__}: {shortened(reason_of(cause), 70).rstrip('.')}"
+    reason = _reason(cause)
     if asked is not None:
         try:
             return why_shape_fails(model, saved_shape, asked, reason)
         except Exception:  # of the author's code, which is asked for the arguments that it takes
             return f"it does not run with --sample_shape: {reason}. Give the shape that you train with."
-    if place := place_of(code, lines_of(cause)):
-        return f"it does not run: {reason}. Correct {place}."
-    return f"it does not run: {reason}. {AGAIN}"
+    return why_code_fails(cause, code) or f"it does not run: {reason}. {AGAIN}"
 
 
 def why_unknown(names: Sequence[str], quantized: str | None, has_others: bool) -> str:
