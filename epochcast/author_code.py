@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import re
 import sys
-import traceback
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
-from types import FunctionType, ModuleType
+from types import FunctionType
 from typing import Any
 
 from epochcast.files import open_regular
+from epochcast.limits import lines_of
 from epochcast.text_sinks import shortened
 
 
@@ -34,9 +34,7 @@ def author_code(paths: Sequence[Path]) -> Iterator[dict[str, Any]]:
         for path in dict.fromkeys(path.absolute() for path in paths):
             _check(path)
             sys.path.append(str(path.parent))
-            for name, value in vars(_run(path)).items():
-                if isinstance(value, type | FunctionType) and not value.__module__.startswith("keras."):
-                    found[name] = value
+            found.update(_run(path))
         yield {**found, **keras.saving.get_custom_objects()}
     finally:
         sys.path[:] = before
@@ -55,7 +53,8 @@ def _check(path: Path) -> None:
         raise ValueError(f"{path}: --code takes a Python file, whose name ends in .py.")
 
 
-def _run(path: Path) -> ModuleType:
+def _run(path: Path) -> dict[str, Any]:
+    """Run one file; returns the classes and functions in it that are not Keras's, by name."""
     name = re.sub(r"\W", "_", path.stem)
     if name in sys.modules or getattr(find_spec(name), "origin", str(path)) != str(path):
         name = f"{name}_of_author"  # a module of ours or of a package's keeps its name
@@ -65,17 +64,31 @@ def _run(path: Path) -> ModuleType:
     try:
         with contextlib.redirect_stdout(sys.stderr):
             spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:  # whatever its code raises
-        del sys.modules[name]
+            return {name: value for name, value in vars(module).items() if _is_own(value)}
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever its code raises
+        sys.modules.pop(name, None)
         raise ValueError(f"{_place(path, error)}: {_reason(path, error)}") from None
-    return module
+
+
+def _is_own(value: Any) -> bool:
+    # by type(), as an object may say of itself that it is a class; a function made by hand has no module
+    return issubclass(type(value), type | FunctionType) and not str(value.__module__).startswith("keras.")
+
+
+def place_of(paths: Sequence[Path], lines: Sequence[tuple[str, int]]) -> str:
+    """Return name and line of the innermost call in one of these files, e.g. `layers.py:7`; empty if none is."""
+    names = {str(path.absolute()): path.name for path in paths}
+    found = [f"{shortened(names[file], 40)}:{line}" for file, line in lines if file in names]
+    return found[-1] if found else ""
 
 
 def _place(path: Path, error: BaseException) -> str:
     """File and line where a file failed: the last of its own lines, or the line that is no Python."""
     if isinstance(error, SyntaxError) and error.filename and error.lineno:
         return f"{error.filename}:{error.lineno}"
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    lines = [line for file, line in lines_of(error) if file == str(path)]
     return f"{path}:{lines[-1]}" if lines else str(path)
 
 

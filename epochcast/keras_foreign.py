@@ -15,6 +15,7 @@ from typing import Any
 from epochcast.keras_standins import Stand, identity, stand_in
 from epochcast.text_sinks import shortened
 
+UNSEEN = ("Lambda", "RNN", "Bidirectional")  # layers whose function or cell is not seen when they are traced
 LAMBDA = "__lambda__"  # what Keras names code that stands in a file
 VALUES = frozenset({"__keras_tensor__", "__tensor__", "__numpy__", "__bytes__", "__ellipsis__", "__slice__"})
 KERAS_PACKAGES = ("keras_hub", "keras_cv", "keras_nlp")  # of Keras's own team
@@ -36,14 +37,16 @@ class Wanted:
     is_keras: bool = False  # of another version of Keras
     is_lambda: bool = False  # code in the file
     package: str | None = None  # that brings it
+    is_misfit: bool = False  # the author's code has the name for something else
 
 
 class WantedError(ValueError):
     """A network can't be rebuilt without these."""
 
-    def __init__(self, wanted: tuple[Wanted, ...]) -> None:
+    def __init__(self, wanted: tuple[Wanted, ...], why_needed: str = "") -> None:
         super().__init__(", ".join(one.what for one in wanted))
         self.wanted = wanted
+        self.why_needed = why_needed  # although unknown layers are allowed; empty: they were not
 
 
 @dataclass(slots=True)
@@ -75,8 +78,10 @@ def prepare(config: Json, given: Mapping[str, Any], allow_unknown: bool) -> Prep
         if found is None:
             continue
         # a function of an author's has no FLOP that could be read, in an activation or a Lambda layer
-        is_countable = not (found.is_lambda or "activation" in key or place.kind == "Lambda")
-        one = Wanted(found.what, place.layer, is_countable, found.is_keras, found.is_lambda, found.package)
+        is_countable = not (found.is_lambda or "activation" in key or place.kind in UNSEEN)
+        one = Wanted(
+            found.what, place.layer, is_countable, found.is_keras, found.is_lambda, found.package, found.is_misfit
+        )
         if key.endswith("initializer"):
             place.holder[place.key] = dict(ZEROS)
         elif key.endswith(("regularizer", "constraint")):
@@ -102,8 +107,11 @@ def prepare(config: Json, given: Mapping[str, Any], allow_unknown: bool) -> Prep
     if wanted and not allow_unknown:
         raise WantedError(tuple(wanted))
     for number, stand in enumerate(stands.values()):
-        name, kind = f"stand-in>{number}", stand_in(stand)
-        prepared.objects[name] = kind
+        name = f"stand-in>{number}"
+        try:
+            prepared.objects[name] = stand_in(stand)
+        except ValueError as error:
+            raise WantedError(tuple(wanted), str(error)) from None
         stand.replace(name)
     prepared.config = holder["network"]
     return prepared
@@ -171,6 +179,7 @@ class _Unknown:
     is_lambda: bool = False
     is_keras: bool = False
     package: str | None = None
+    is_misfit: bool = False
 
 
 def _unknown_in(value: Json, given: Mapping[str, Any], objects: dict[str, Any]) -> _Unknown | None:
@@ -189,7 +198,9 @@ def _unknown_in(value: Json, given: Mapping[str, Any], objects: dict[str, Any]) 
         return None
     asked = (name,) if is_function else (value.get("registered_name"), name)
     names = [text for text in asked if isinstance(text, str) and text in given]
-    if names := names or [known for known in given if known.endswith(f">{name}")]:
+    names = names or [known for known in given if known.endswith(f">{name}")]
+    is_misfit = bool(names) and not is_function and not _can_be_made(given[names[0]])
+    if names and not is_misfit:
         objects[names[0]] = given[names[0]]
         value["config" if is_function else "registered_name"] = names[0]
         return None
@@ -198,8 +209,14 @@ def _unknown_in(value: Json, given: Mapping[str, Any], objects: dict[str, Any]) 
     if is_keras:
         return _Unknown(f"{shortened(str(module), 30)}.{shown}", shown, is_keras=True)
     where = "" if module in (None, "builtins", "__main__") else f" ({shortened(str(module), 20)})"
-    package = str(module).partition(".")[0]
-    return _Unknown(f"{word} {shown}{where}", shown, package=package if package in KERAS_PACKAGES else None)
+    package: str | None = str(module).partition(".")[0]
+    package = package if package in KERAS_PACKAGES else None
+    return _Unknown(f"{word} {shown}{where}", shown, package=package, is_misfit=is_misfit)
+
+
+def _can_be_made(thing: Any) -> bool:
+    """Whether it is a class that Keras makes objects of: one of no base of Keras's has no `from_config`."""
+    return isinstance(thing, type) and hasattr(thing, "from_config")
 
 
 def _is_code(value: Json) -> bool:

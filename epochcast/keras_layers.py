@@ -38,6 +38,26 @@ class NetworkLayers:
     sample_shape: tuple[Shape, ...]  # of each input
 
 
+class UnbuiltError(ValueError):
+    """A model, or a layer that it calls, is not built."""
+
+    def __init__(self, message: str, layer: str | None = None) -> None:
+        super().__init__(message)
+        self.layer = layer  # with its class; None: the model itself
+
+
+class DoesNotRunError(ValueError):
+    """A model fails on a sample of the shape that was asked for; its cause is what was raised."""
+
+
+class DataShapeError(ValueError):
+    """Shapes of a layer depend on data, so that its work is not known."""
+
+    def __init__(self, message: str, layer: str) -> None:
+        super().__init__(message)
+        self.layer = layer
+
+
 def read_layers(model: Layer, shape: Shapes | None = None) -> NetworkLayers:
     """Records of all layers that a built model calls, in the order of their calls.
 
@@ -70,18 +90,20 @@ def read_layers(model: Layer, shape: Shapes | None = None) -> NetworkLayers:
         Probe(name="probe").compute_output_spec(*args, **kwargs)
     except Exception as error:  # of whatever kind the model's own code, Keras or its backend raises
         if trace.unbuilt:
-            raise ValueError(
+            raise UnbuiltError(
                 f"model {model.name!r}: its layer {trace.unbuilt[0]} is not built: call the model once on a batch, "
-                "then read it again."
+                "then read it again.",
+                trace.unbuilt[0],
             ) from None
         cause = failed[0] if failed else error
-        raise ValueError(
+        raise DoesNotRunError(
             f"model {model.name!r} does not run on a sample of {shapes}: {type(cause).__name__}: {reason_of(cause)}"
         ) from cause
     if trace.undefined:
-        raise ValueError(
+        raise DataShapeError(
             f"model {model.name!r}, layer {trace.undefined[0]}: its shapes are not known for inputs of {shapes}: they "
-            "depend on data. Replace the layer by one of a fixed shape."
+            "depend on data. Replace the layer by one of a fixed shape.",
+            trace.undefined[0],
         )
     unknown, partial = tuple(trace.unknown), tuple(trace.partial)
     return NetworkLayers(tuple(trace.records), unknown, partial, model.count_params(), shapes)
@@ -89,7 +111,9 @@ def read_layers(model: Layer, shape: Shapes | None = None) -> NetworkLayers:
 
 def reason_of(error: Exception) -> str:
     """The first line of what went wrong, without what Keras puts around it."""
-    text = re.split(r"Error encountered:|Exception encountered:", str(error))[-1]
+    is_key = isinstance(error, KeyError) and len(error.args) == 1  # whose text is the repr of it
+    whole = str(error.args[0] if is_key else error)
+    text = re.split(r"Error encountered:|Exception encountered:", whole)[-1]
     marked = re.search(r"\x1b\[1m(.*?)\x1b\[0m", text, re.DOTALL)  # Keras sets it in bold type
     lines = (marked[1] if marked else text).strip().splitlines()
     return lines[0] if lines else "no reason given"
@@ -100,10 +124,12 @@ def _input_specs(model: Layer, shape: Shapes | None) -> tuple[list[Any], dict[st
     import keras
 
     if not model.built:
-        raise ValueError(f"model {model.name!r} is not built: call it once on a batch or build it, then read it again.")
+        raise UnbuiltError(
+            f"model {model.name!r} is not built: call it once on a batch or build it, then read it again."
+        )
     inputs = getattr(model, "inputs", None)
     if not inputs:
-        return _subclassed_specs(model, shape)
+        return subclassed_specs(model, shape)
     names = [tensor.name for tensor in inputs]
     if shape is None or isinstance(shape, Mapping):
         given: dict[str, Any] = dict(shape or {})
@@ -122,11 +148,11 @@ def _input_specs(model: Layer, shape: Shapes | None) -> tuple[list[Any], dict[st
     return [keras.tree.map_structure(spec, taken)], {}
 
 
-def _subclassed_specs(model: Layer, shape: Shapes | None) -> tuple[list[Any], dict[str, Any]]:
-    """Those of a subclassed model, as it was built or as `shape` tells."""
+def subclassed_specs(model: Layer, shape: Shapes | None) -> tuple[list[Any], dict[str, Any]]:
+    """Return symbolic tensors for a subclassed model's arguments, of the shape that it was built with or of `shape`."""
     import keras
 
-    given: Any = _built_shape(model) if shape is None else shape
+    given: Any = built_shape(model) if shape is None else shape
     if given is None:
         raise ValueError(
             f"model {model.name!r} does not tell the shape of its input: give that of a sample (shape=), of several "
@@ -142,8 +168,8 @@ def _subclassed_specs(model: Layer, shape: Shapes | None) -> tuple[list[Any], di
     return ([], specs) if set(specs) <= set(inspect.signature(model.call).parameters) else ([specs], {})
 
 
-def _built_shape(model: Layer) -> Any:
-    """Samples' shapes as a subclassed model was built with: one, or several in its inputs' structure."""
+def built_shape(model: Layer) -> Any:
+    """Return the samples' shapes that a subclassed model was built with: one, or several in its inputs' structure."""
     shape = (model.get_build_config() or {}).get("input_shape")
     if isinstance(shape, Mapping):
         return {name: sizes[1:] for name, sizes in shape.items()}

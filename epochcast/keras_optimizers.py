@@ -61,6 +61,14 @@ def is_of_keras(config: Mapping[str, Any]) -> bool:
     return module is None or str(module).partition(".")[0] in ("keras", "tf_keras")
 
 
+def is_of_author(config: Any) -> bool:  # Any: JSON of a file
+    """Whether a description, or the one that it wraps, names a class of another package than Keras."""
+    inner = config.get("config") if isinstance(config, Mapping) else None
+    if isinstance(inner, Mapping) and config.get("class_name") == WRAPPER:
+        return is_of_author(inner.get("inner_optimizer"))
+    return isinstance(config, Mapping) and not is_of_keras(config)
+
+
 def _passes(name: str, settings: Mapping[str, Any]) -> int | None:
     used = [settings.get(setting) for setting in (*SETTINGS.get(name, ()), "use_ema")]
     is_odd = any(not isinstance(value, bool | int | float | None) for value in used)

@@ -79,7 +79,7 @@ class Stand:
         # a tensor that nobody takes may have any shape
         found = [[of.get(i, next(iter(of.values()))) for i in range(max(of) + 1)] for of in calls.values()]
         if any(outputs != found[0] for outputs in found):
-            raise ValueError(f"layer {shortened(self.name, 40)} makes another shape at each call")
+            raise ValueError(f"{shortened(self.name, 20)} makes another shape at each call")
         return found[0] if found else []
 
     def is_last(self) -> bool:
@@ -137,9 +137,11 @@ def stand_in(stand: Stand) -> type:
     """
     import keras
 
-    outputs, is_last, name = stand.outputs(), stand.is_last(), shortened(stand.name, 40)
+    outputs, is_last, name = stand.outputs(), stand.is_last(), shortened(stand.name, 20)
     if not outputs and not is_last:
-        raise ValueError(f"what layer {name} makes is not in the file")
+        raise ValueError(f"what {name} makes is not in the file")
+    if any(size is None for output in outputs for size in output.shape[1:]):
+        raise ValueError(f"the size of what {name} makes is open in the file")
 
     class StandIn(keras.layers.Layer):  # type: ignore[misc] # mypy does not follow Keras
         def __init__(self, **settings: Any) -> None:
@@ -150,8 +152,6 @@ def stand_in(stand: Stand) -> type:
             if not outputs:  # nobody takes it
                 return make(tuple(taken[0].shape), "float32")
             sizes = [(taken[0].shape[0], *output.shape[1:]) for output in outputs]
-            if any(size is None for shape in sizes for size in shape[1:]):
-                raise ValueError(f"the size of what layer {name} makes is open in the file")
             made = [make(shape, output.dtype) for shape, output in zip(sizes, outputs, strict=True)]
             return made[0] if len(made) == 1 else made
 

@@ -9,7 +9,8 @@ import resource
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+import traceback
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,24 +19,33 @@ T = TypeVar("T")
 MIB = 1 << 20
 LOOK_SEC = 0.02  # between two looks at what the work has taken
 STATM = Path("/proc/self/statm")  # Linux, proc(5); elsewhere memory is not watched
-PATIENCE_SEC = 10.0  # for the work to stop once it is asked to; native code has to come back first
+PATIENCE_SEC = 5.0  # for the work to stop once it is asked to; native code has to come back first
 
 
 class LimitError(ValueError):
-    """The work was stopped; says what it took too much of."""
+    """The work was stopped; says what it took too much of, and holds where it was."""
+
+    def __init__(self, passed: str, lines: Sequence[tuple[str, int]] = ()) -> None:
+        super().__init__(passed)
+        self.lines = lines  # files and lines of its calls, the outermost first; empty where they are not known
+
+
+class EndedError(Exception):
+    """The work tried to end the program, which is the caller's to do; its cause is what it raised."""
 
 
 class _Stop(BaseException):
     """Raised inside the work: no `except Exception` of a library's keeps it."""
 
 
-def call_within(work: Callable[[], T], sec: float, memory_bytes: int) -> T:
-    """What `work` returns, run in a thread of its own, at most so long and with so much more memory.
+def call_within(work: Callable[[], T], sec: float, memory_bytes: int, wall_sec: float = 30.0) -> T:
+    """Return what `work` returns, run in a thread of its own within limits of time and memory.
 
-    `sec` is processor time of that thread; a wait of ten times as long ends it, too.
+    `sec` is processor time of that thread, `wall_sec` ends one that waits; `memory_bytes` come on top of what is taken.
 
     Raises:
         LimitError: if it took more.
+        EndedError: if it raised SystemExit, or what else is no Exception.
         Exception: what `work` raises.
     """
     results: list[T] = []
@@ -54,23 +64,39 @@ def call_within(work: Callable[[], T], sec: float, memory_bytes: int) -> T:
     with _limited_allocations(memory_bytes):
         thread.start()
         try:
-            passed = _watch(thread, clocks, sec, memory_bytes)
+            passed = _watch(thread, clocks, sec, memory_bytes, wall_sec)
+            lines = _lines(thread) if passed is not None else []
         finally:
             _stop(thread)
     if passed is not None:
-        raise LimitError(passed)
+        raise LimitError(passed, lines)
     if errors:
         if isinstance(errors[0], MemoryError):
-            raise LimitError(_too_much(memory_bytes)) from None
+            raise LimitError(_too_much(memory_bytes), lines_of(errors[0])) from None
+        if not isinstance(errors[0], Exception | KeyboardInterrupt):
+            raise EndedError(type(errors[0]).__name__) from errors[0]
         raise errors[0]
     return results[0]
+
+
+def lines_of(error: BaseException | None) -> list[tuple[str, int]]:
+    """Return the files and lines of an error's calls, the outermost first."""
+    return (
+        [] if error is None else [(frame.f_code.co_filename, n) for frame, n in traceback.walk_tb(error.__traceback__)]
+    )
+
+
+def _lines(thread: threading.Thread) -> list[tuple[str, int]]:
+    """Files and lines of the calls that a thread is in, the outermost first."""
+    frame = sys._current_frames().get(thread.ident or 0)
+    return [(frame.f_code.co_filename, line) for frame, line in traceback.walk_stack(frame)][::-1] if frame else []
 
 
 def _too_much(memory_bytes: int) -> str:
     return f"more than {memory_bytes // MIB} MiB of memory"
 
 
-def _watch(thread: threading.Thread, clocks: list[int], sec: float, memory_bytes: int) -> str | None:
+def _watch(thread: threading.Thread, clocks: list[int], sec: float, memory_bytes: int, wall_sec: float) -> str | None:
     """Wait for the work; which limit it has passed, None if it ended by itself."""
     start, resident = time.monotonic(), _resident_bytes()
     while True:
@@ -80,8 +106,10 @@ def _watch(thread: threading.Thread, clocks: list[int], sec: float, memory_bytes
         taken = 0.0
         with contextlib.suppress(OSError):  # it has ended since
             taken = sum(map(time.clock_gettime, clocks))  # one at most
-        if taken > sec or time.monotonic() - start > 10 * sec:
+        if taken > sec:
             return f"more than {sec:g} s of processor time"
+        if time.monotonic() - start > wall_sec:
+            return f"more than {wall_sec:g} s by the wall clock"
         if _resident_bytes() - resident > memory_bytes:
             return _too_much(memory_bytes)
 

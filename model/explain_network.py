@@ -6,7 +6,7 @@ import contextlib
 import json
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,28 +17,35 @@ from epochcast.keras_files import (
     prepared,
     read_saved,
     rebuilt,
-    remedy_of_version,
     why_not_rebuilt,
     without_weights,
 )
-from epochcast.keras_foreign import Wanted, WantedError, prepare
+from epochcast.keras_foreign import WantedError, prepare
 from epochcast.keras_layers import NetworkLayers, read_layers
-from epochcast.keras_optimizers import compiled_passes, described_passes, optimizer_name
-from epochcast.limits import MIB, LimitError, call_within
+from epochcast.keras_optimizers import compiled_passes, described_passes, is_of_author, optimizer_name
+from epochcast.limits import MIB, EndedError, LimitError, call_within
 from epochcast.roofline import ADAM_PASSES
 from epochcast.text_sinks import shortened
 from model.explain_layers import Subject
-from model.network_inputs import SampleShape, build_if_needed, check_shape, fixed_batch
+from model.network_inputs import RefusedError, SampleShape, build_if_needed, check_shape, fixed_batch, saved_shape
+from model.network_refusals import (
+    LONGEST,
+    some,
+    why_code_fails,
+    why_ended,
+    why_not_run,
+    why_too_much,
+    why_unknown,
+    why_wanted,
+)
 from model.time_ann import keras_on_cpu
 
 DEFAULT_OPTIMIZER = "adam"
 REBUILDING_SEC = 10.0  # NASNetLarge, of 1,041 layers, takes 3
+REBUILDING_WALL_SEC = 30.0  # a busy machine needs longer; code that waits or sleeps never ends
 REBUILDING_BYTES = 768 * MIB  # NASNetLarge takes 60
 LARGEST_WORK = 10**30  # FLOP or elements for one sample: beyond it sums leave the range of a float
 EXHAUSTED = ("ResourceExhausted", "RESOURCE_EXHAUSTED", "OOM when allocating")  # TensorFlow, JAX
-TRY = "Try it on a batch, and save it again."
-LONGEST = 200  # characters of a message about a file, without its path
-SHOWN = 3  # layers of many that a message names
 RECURRENT_NOTE = (
     "recurrent layers at least: weights read once, and one launch for all steps where a GPU's cuDNN takes them; on a "
     "processor each step is a launch"
@@ -66,18 +73,21 @@ def read_network(
     keras_on_cpu()  # starts it: neither the time nor the memory of this network
     with author_code(code) as given, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of settings that say nothing here
-        request = _Request(saved, given, sample_shape, allow_unknown)
+        request = _Request(saved, given, sample_shape, allow_unknown, code)
         try:
             read = request.read()
             if read.layers.unknown and not allow_unknown:
-                raise ValueError(_why_unknown(read.layers))
+                raise RefusedError(
+                    why_unknown(read.layers.unknown, read.quantized, has_others=_is_counted(read.layers))
+                )
             _check_work(read.layers)
         except LimitError as error:
-            raise ValueError(
-                f"{path}: rebuilding this network takes {error}. Save one with fewer or smaller layers."
-            ) from None
+            raise ValueError(f"{path}: {why_too_much(error, code)}") from None
+        except EndedError as error:
+            raise ValueError(f"{path}: {why_ended(error, code)}") from None
         except WantedError as error:
-            raise ValueError(f"{path}: {shortened(_why_wanted(error.wanted, request, code), LONGEST)}") from None
+            line = why_wanted(error, saved, code, can_leave_out=_can_leave_out(request))
+            raise ValueError(f"{path}: {shortened(line, LONGEST)}") from None
         except ValueError as error:
             raise ValueError(f"{path}: {shortened(str(error), LONGEST)}") from None
     return Subject(
@@ -100,6 +110,7 @@ class _Read:
 
     layers: NetworkLayers
     policies: frozenset[str]  # precisions
+    quantized: str | None  # a layer whose weights are
     batch: int | None  # that it is saved for
     left_out: tuple[str, ...]  # what is not counted and no layer
     optimizer: str
@@ -119,6 +130,7 @@ class _Request:
     given: Mapping[str, Any]  # of its author's code, by name
     sample_shape: SampleShape
     allow_unknown: bool
+    code: Sequence[Path] = ()
 
     def read(self) -> _Read:
         """The network, rebuilt and traced within the limits.
@@ -126,12 +138,14 @@ class _Request:
         Raises:
             LimitError: if that takes too much.
             WantedError: if code is missing.
+            EndedError: if the author's code tries to end the program.
             ValueError: a sentence, for whatever else is wrong.
         """
+        limits = REBUILDING_SEC, REBUILDING_BYTES, REBUILDING_WALL_SEC
         try:
-            return call_within(lambda: self._read(is_light=True), REBUILDING_SEC, REBUILDING_BYTES)
+            return call_within(lambda: self._read(is_light=True), *limits)
         except _NeedsWeightsError:
-            return call_within(lambda: self._read(is_light=False), REBUILDING_SEC, REBUILDING_BYTES)
+            return call_within(lambda: self._read(is_light=False), *limits)
 
     def _read(self, is_light: bool) -> _Read:
         with without_weights() if is_light else contextlib.nullcontext():
@@ -144,38 +158,25 @@ class _Request:
                 _refuse_excess(error)
                 if is_light and needs_weights(error):
                     raise _NeedsWeightsError from None
-                raise ValueError(why_not_rebuilt(self.saved, error, self.given)) from None
+                reason = why_code_fails(error, self.code) or why_not_rebuilt(self.saved, error, self.given)
+                raise RefusedError(reason) from None
+            known = None
             try:
-                build_if_needed(model, self.sample_shape)
-                check_shape(model, self.sample_shape)
-                layers = _layers(model, self.sample_shape)
-            except ValueError:
+                known = saved_shape(model)
+                shape = build_if_needed(model, self.sample_shape)
+                check_shape(model, shape)
+                layers = read_layers(model, shape)
+                policies = frozenset(layer.dtype_policy.name for layer in model.layers if layer.weights)
+                quantized = _quantized(model)
+            except RefusedError:
                 raise
-            except Exception as error:  # Keras's, where odd settings are met only now
+            except Exception as error:  # Keras's and the author's, where odd settings are met only now
                 _refuse_excess(error)
                 if is_light and needs_weights(error):
                     raise _NeedsWeightsError from None
-                raise ValueError(f"it does not run: {type(error).__name__}: {shortened(str(error))}. {TRY}") from None
-            policies = frozenset(layer.dtype_policy.name for layer in model.layers if layer.weights)
+                raise RefusedError(why_not_run(model, known, self.sample_shape, error, self.code)) from None
         optimizer = _optimizer(self.saved.optimizer, self.given)
-        return _Read(layers, policies, fixed_batch(model), tuple(ready.left_out), *optimizer)
-
-
-def _layers(model: Any, sample_shape: SampleShape) -> NetworkLayers:  # Any: a Keras model
-    try:
-        return read_layers(model, sample_shape)
-    except ValueError as error:
-        _refuse_excess(error)
-        if needs_weights(error):
-            raise RuntimeError(str(error)) from None
-        reason = shortened(str(error), 130).rstrip(".")
-        if sample_shape is not None:
-            reason += ". Another shape is given by --sample_shape"
-        elif not model.built or not getattr(model, "inputs", None):
-            reason = f"{shortened(reason, 90)}. Give the shape of a sample by --sample_shape N,N,... or NAME=N,..."
-        elif "does not run" in reason:
-            reason += f". {TRY.rstrip('.')}"
-        raise ValueError(f"{reason}.") from None
+        return _Read(layers, policies, quantized, fixed_batch(model), tuple(ready.left_out), *optimizer)
 
 
 def _refuse_excess(error: Exception) -> None:
@@ -185,71 +186,37 @@ def _refuse_excess(error: Exception) -> None:
         raise MemoryError from None
 
 
+def _quantized(model: Any) -> str | None:  # Any: a Keras model
+    """Return the first layer with quantized weights, with its class and mode; None if no layer has any."""
+    for layer in model._flatten_layers():
+        if mode := getattr(layer, "quantization_mode", None):
+            return f"{shortened(layer.name, 30)} ({shortened(type(layer).__name__, 30)}, {shortened(str(mode), 10)})"
+    return None
+
+
+def _is_counted(layers: NetworkLayers) -> bool:
+    """Whether there are parameters or multiply-adds, without which an epoch's work is no answer."""
+    return any(record.params or record.macs for record in layers.records)
+
+
 def _check_work(layers: NetworkLayers) -> None:
     """Refuse a network of which nothing can be counted, or more than any computer does."""
-    if not layers.records:
-        raise ValueError("no layer of it computes anything that can be counted. Give one with layers of Keras.")
+    if not _is_counted(layers):
+        without = f" without {some(layers.unknown)}" if layers.unknown else ""
+        raise RefusedError(f"it has neither weights nor products to count{without}. Give one with layers of Keras.")
     if any(max(record.train_flop, record.params, record.outputs) > LARGEST_WORK for record in layers.records):
-        raise ValueError("its layers are larger than any computer. Save it with the sizes that you train with.")
-
-
-def _why_unknown(layers: NetworkLayers) -> str:
-    remedy = (
-        "--allow_unknown explains the others without them"
-        if layers.records
-        else "It has no others: save it with plain layers of Keras"
-    )
-    return f"what these layers do is not known: {_some(layers.unknown)}. {remedy}."
-
-
-def _why_wanted(wanted: Sequence[Wanted], request: _Request, code: Sequence[Path]) -> str:
-    """What can be done where a network needs what is not there; only what works is offered."""
-    first = wanted[0]
-    names = list(dict.fromkeys(one.what for one in wanted))
-    shown = names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")
-    remedies = []
-    if all(one.is_keras for one in wanted):
-        found = f"it needs {shown}, which this Keras does not have"
-        remedies.append(remedy_of_version(request.saved).rstrip("."))
-    elif all(one.is_countable for one in wanted if not one.is_keras):
-        where = f"layer {first.layer!r} needs" if first.layer else "the network is of"
-        found = f"{where} {shown}, its author's code"
-        if code:
-            found = f"{where} {shown}, which {shortened(', '.join(path.name for path in code), 40)} does not define"
-        package = first.package
-        remedies.append(
-            f"Install {package}, and give a file that says `import {package}` by --code"
-            if package
-            else "Give its Python file by --code FILE.py"
-        )
-    else:
-        hidden = next(one for one in wanted if not one.is_countable)
-        why = (
-            "code in the file, which is never run" if hidden.is_lambda else "its author's code, which can't be counted"
-        )
-        found = f"layer {hidden.layer!r} holds {hidden.what}, {why}"
-    if _can_leave_out(request):
-        remedies.append(
-            "--allow_unknown counts the rest without it" if not remedies else "--allow_unknown leaves it out"
-        )
-    options = [remedies, remedies[-1:]] if remedies else [["Replace it by one of Keras's own"]]
-    lines = [f"{found}. {', or '.join(some)}." for some in options]
-    return next((line for line in lines if len(line) <= LONGEST), lines[-1])
+        raise RefusedError("its layers are larger than any computer. Save it with the sizes that you train with.")
 
 
 def _can_leave_out(request: _Request) -> bool:
     """Whether something of the network can be counted without what is not known."""
+    if request.allow_unknown:
+        return False
     try:
-        read = _Request(request.saved, request.given, request.sample_shape, allow_unknown=True).read()
-        _check_work(read.layers)
-    except ValueError:
+        _check_work(replace(request, allow_unknown=True).read().layers)
+    except (ValueError, EndedError):
         return False
     return True
-
-
-def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(shortened(name, 30) for name in names[:SHOWN])
-    return shown + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
 def _notes(read: _Read, batch_size: int, precision: str) -> list[str]:
@@ -277,7 +244,8 @@ def _optimizer(config: Any, given: Mapping[str, Any]) -> tuple[str, int, tuple[s
         passes = _passes_of_code(config, given)
     if passes is not None:
         return name.lower(), passes, ()
-    note = f"what its optimizer {name} moves is not known: {DEFAULT_OPTIMIZER} is taken"
+    remedy = "; --code FILE.py may show it" if is_of_author(config) and name not in given else ""
+    note = f"what its optimizer {name} moves is not known: {DEFAULT_OPTIMIZER} is taken{remedy}"
     return DEFAULT_OPTIMIZER, ADAM_PASSES, (note,)
 
 

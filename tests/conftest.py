@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from epochcast import gpu_driver, paths
+from tests.saved_networks import author, folder, unregistered  # noqa: F401  # fixtures
 
 
 @pytest.fixture(autouse=True)
@@ -20,10 +21,10 @@ def own_locks(tmp_path_factory, monkeypatch):
 @pytest.fixture
 def reference_data() -> Path:
     """The reference data where they lie; missing, the test skips, or fails under EPOCHCAST_REQUIRE_REFERENCE_DATA=1."""
-    folder = paths.reference_data().resolve()
-    if folder.is_dir():
-        return folder
-    message = f"no reference data in {folder}; set EPOCHCAST_REFERENCE_DATA"
+    data = paths.reference_data().resolve()
+    if data.is_dir():
+        return data
+    message = f"no reference data in {data}; set EPOCHCAST_REFERENCE_DATA"
     if os.environ.get("EPOCHCAST_REQUIRE_REFERENCE_DATA") == "1":
         pytest.fail(message)
     pytest.skip(message)

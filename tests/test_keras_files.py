@@ -15,7 +15,7 @@ import pytest
 from epochcast import keras_files
 from epochcast.keras_files import read_saved
 from epochcast.keras_layers import read_layers
-from epochcast.limits import MIB, LimitError, call_within
+from epochcast.limits import MIB, EndedError, LimitError, call_within
 from model import explain_network
 from model.explain_network import read_network
 from model.time_ann import keras_on_cpu
@@ -240,7 +240,7 @@ def test_what_a_network_was_compiled_with_is_not_needed_to_read_its_optimizer(tm
         assert (subject.optimizer, subject.optimizer_passes, subject.notes) == ("sgd", 5, ())
     unknown = {**SMALL, "compile_config": {"optimizer": layer("Mine", "mine")}}
     subject = read(network_file(tmp_path, unknown))
-    assert subject.notes == ("what its optimizer Mine moves is not known: adam is taken",)
+    assert subject.notes == ("what its optimizer Mine moves is not known: adam is taken; --code FILE.py may show it",)
 
 
 def test_weights_are_not_opened(tmp_path):
@@ -279,7 +279,7 @@ ODD = [
 ]
 
 
-@pytest.mark.parametrize("seed", range(24))
+@pytest.mark.parametrize("seed", [*range(8), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(8, 99))])
 def test_any_odd_value_anywhere_is_read_or_refused_in_a_sentence(tmp_path, seed):
     chosen = random.Random(seed)
     convolution = layer("Conv2D", filters=3, kernel_size=[3, 3], activation="relu", kernel_initializer="zeros")
@@ -296,7 +296,7 @@ def test_any_odd_value_anywhere_is_read_or_refused_in_a_sentence(tmp_path, seed)
         refused(file)
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", [*range(20), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(20, 99))])
 def test_a_damaged_file_is_read_or_refused_in_a_sentence(tmp_path, seed):
     chosen = random.Random(seed)
     path = archive(tmp_path, [("config.json", json.dumps(SMALL))], chosen.choice([0, zipfile.ZIP_DEFLATED]))
@@ -369,6 +369,22 @@ def test_work_within_its_limits_returns_or_raises_as_it_does():
     with pytest.raises(KeyError):
         call_within(lambda: {}["x"], 10, MIB << 8)
     assert resource.getrlimit(resource.RLIMIT_DATA) == before
+
+
+@pytest.mark.parametrize("kind", [SystemExit, BaseException, GeneratorExit])
+def test_work_that_ends_the_program_is_an_error_with_its_cause(kind):
+    def ending():
+        raise kind(3)
+
+    with pytest.raises(EndedError, match=kind.__name__) as caught:
+        call_within(ending, 10, MIB << 8)
+    assert isinstance(caught.value.__cause__, kind)
+
+
+def test_work_that_waits_is_stopped_by_the_wall_clock():
+    with pytest.raises(LimitError, match=r"more than 0\.2 s by the wall clock") as caught:
+        call_within(lambda: time.sleep(0.6), 10, MIB << 8, wall_sec=0.2)
+    assert caught.value.lines[-1][0] == __file__
 
 
 def test_a_network_that_takes_too_long_is_refused(tmp_path, monkeypatch):

@@ -1,0 +1,135 @@
+"""Why a network of a file is not explained, each a line that says the cause and a remedy that works."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from epochcast.author_code import place_of
+from epochcast.keras_files import SavedNetwork, remedy_of_version
+from epochcast.keras_foreign import Wanted, WantedError
+from epochcast.keras_layers import DataShapeError, DoesNotRunError, UnbuiltError, reason_of
+from epochcast.limits import EndedError, LimitError, lines_of
+from epochcast.text_sinks import shortened
+from model.network_inputs import SampleShape, why_shape_fails
+
+LONGEST = 200  # characters of a message about a file, without its path
+SHOWN = 3  # layers of many that a message names
+ONLY_KERAS = "; the Keras layers in it are counted"  # what the author's code computes by itself is not
+AGAIN = "Call the network once on a batch, and save it again."
+
+
+def why_too_much(error: LimitError, code: Sequence[Path]) -> str:
+    """Return the line for a network that takes too much time or memory, with the author's line that was running."""
+    if place := place_of(code, error.lines):
+        return f"rebuilding this network takes {error}, in {place}. Correct this code, or give it fewer layers."
+    return f"rebuilding this network takes {error}. Save one with fewer or smaller layers."
+
+
+def why_ended(error: EndedError, code: Sequence[Path]) -> str:
+    """Return the line for code that tries to end the program."""
+    place = place_of(code, lines_of(error.__cause__)) or "code of this network"
+    return f"{place} raises {shortened(str(error), 40)}, which ends a program. Take that out of this code."
+
+
+def why_code_fails(error: Exception, code: Sequence[Path]) -> str:
+    """Return the line for an error that the author's code raised, or that it led Keras to; empty for any other."""
+    place = place_of(code, lines_of(error))
+    return f"it does not run: {_reason(error)}. Correct {place}, or give the code that it was saved with." * bool(place)
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {shortened(reason_of(error), 70).rstrip('.')}"
+
+
+def why_not_run(
+    model: Any,  # a Keras model
+    saved_shape: Any,  # as `network_inputs.saved_shape` returns it
+    asked: SampleShape,
+    error: Exception,
+    code: Sequence[Path],
+) -> str:
+    """Return the line for a network that was rebuilt, and can't be traced."""
+    if isinstance(error, UnbuiltError):
+        layer = f"its layer {shortened(error.layer, 60)}" if error.layer else "it"
+        return f"{layer} was not built when it was saved. {AGAIN}"
+    if isinstance(error, DataShapeError):
+        return (
+            f"the shapes of its layer {shortened(error.layer, 60)} depend on data. Replace it by one of fixed shapes."
+        )
+    cause = error.__cause__ if isinstance(error, DoesNotRunError) and isinstance(error.__cause__, Exception) else error
+    reason = _reason(cause)
+    if asked is not None:
+        try:
+            return why_shape_fails(model, saved_shape, asked, reason)
+        except Exception:  # of the author's code, which is asked for the arguments that it takes
+            return f"it does not run with --sample_shape: {reason}. Give the shape that you train with."
+    return why_code_fails(cause, code) or f"it does not run: {reason}. {AGAIN}"
+
+
+def why_unknown(names: Sequence[str], quantized: str | None, has_others: bool) -> str:
+    """Return the line for layers that can't be counted."""
+    if quantized is not None:
+        rest = ", or --allow_unknown counts the rest" if has_others else ""
+        return f"its layer {quantized} is quantized, which is not counted. Save it before quantize() is called{rest}."
+    if has_others:
+        return f"what these layers do is not known: {some(names)}. --allow_unknown explains the others without them."
+    return (
+        f"what these layers do is not known: {some(names)}, and there is nothing else to count. Write them with layers "
+        "of Keras, and save it again."
+    )
+
+
+def why_wanted(error: WantedError, saved: SavedNetwork, code: Sequence[Path], can_leave_out: bool) -> str:
+    """Return the line for a network that needs what is not there; only what works is offered."""
+    wanted = error.wanted
+    remedies = []
+    if all(one.is_keras for one in wanted):
+        found = f"it needs {_shown(wanted)}, which this Keras does not have"
+        remedies.append(remedy_of_version(saved).rstrip("."))
+    elif all(one.is_countable for one in wanted if not one.is_keras):
+        found = _of_author(wanted, code)
+        package = wanted[0].package
+        remedies.append(
+            f"Install {package}, and give a file that says `import {package}` by --code"
+            if package
+            else "Give its Python file by --code FILE.py" + ("" if can_leave_out or error.why_needed else ONLY_KERAS)
+        )
+    else:
+        hidden = next(one for one in wanted if not one.is_countable)
+        why = (
+            "code in the file, which is never run" if hidden.is_lambda else "its author's code, which can't be counted"
+        )
+        found = f"layer {hidden.layer!r} holds {hidden.what}, {why}"
+    if error.why_needed:
+        found += f"; it can't be left out: {error.why_needed}"
+    if can_leave_out:
+        remedies.append(
+            "--allow_unknown counts the rest without it" if not remedies else "--allow_unknown leaves it out"
+        )
+    options = [remedies, remedies[-1:]] if remedies else [["Replace it by one of Keras's own"]]
+    lines = [f"{found}. {', or '.join(some)}." for some in options]
+    return next((line for line in lines if len(line) <= LONGEST), lines[-1])
+
+
+def _of_author(wanted: Sequence[Wanted], code: Sequence[Path]) -> str:
+    first = wanted[0]
+    where = f"layer {first.layer!r} needs" if first.layer else "the network is of"
+    if not code:
+        return f"{where} {_shown(wanted)}, its author's code"
+    files = shortened(", ".join(path.name for path in code), 40)
+    if first.is_misfit:
+        return f"{where} {_shown(wanted)}, which {files} defines, but not as a Keras class"
+    return f"{where} {_shown(wanted)}, which {files} does not define"
+
+
+def _shown(wanted: Sequence[Wanted]) -> str:
+    names = list(dict.fromkeys(one.what for one in wanted))
+    return names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")
+
+
+def some(names: Sequence[str]) -> str:
+    """Return the first of many names, short enough for a line."""
+    shown = ", ".join(shortened(name, 30) for name in names[:SHOWN])
+    return shown + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
