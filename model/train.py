@@ -237,7 +237,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         import h5py  # noqa: F401  # Keras saves by it: missing, it is named before the training and not after
 
         table = load_agg(arguments.runs_agg, arguments.frozen)
-        chosen = one_set_of_conditions(table.rows, [arguments.conditions])
+        chosen = one_set_of_conditions(table.rows, [arguments.conditions], table.source)
         print_notes(chosen.notes)
         rows = chosen.rows
         if words := spread_warning(rows, table.source):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from aggregate.agg_table import load_agg_if_any
-from aggregate.condition_sets import one_set_of_conditions
+from aggregate.condition_sets import ChosenSet, one_set_of_conditions
 from collect.config_lists import LARGEST
 from epochcast.assumptions import assumption, device_kind_of
 from epochcast.cli import percent, significant
@@ -19,7 +19,7 @@ from epochcast.hardware import is_same_device
 from epochcast.paths import runs_agg_csv
 from epochcast.schema import TRAIN_N, AggRow, Conditions, RunConfig
 from model.card import more_for_a_range
-from model.predictor import SavedModel, choose_model, load_model
+from model.predictor import SavedModel, choose_model, choose_model_of, load_model
 from planner.budget import SECONDS, Budget, Unit
 from planner.candidates import Candidate, CostRules, Offer, default_grid, make_candidates
 from planner.device_memory import without_too_large
@@ -101,8 +101,9 @@ def plan_budget(request: Request) -> Answer:
     notes = list(request.notes)
     sources: dict[str, Any] = {"table": None, "model": None}
     rows: list[AggRow] = []
+    chosen = ChosenSet([])
     if (table := load_agg_if_any(request.runs_agg, request.is_frozen)) is not None:
-        chosen = one_set_of_conditions(table.rows, request.conditions)
+        chosen = one_set_of_conditions(table.rows, request.conditions, table.source)
         rows = chosen.rows
         if len(rows) > MAX_ROWS:
             raise ValueError(
@@ -115,7 +116,7 @@ def plan_budget(request: Request) -> Answer:
         device, box = rows[0].device_name, box_device_name()
         if device is not None and not is_same_device(device, box):
             notes.append(f"measured on {device}, NOT this box ({box})")
-    saved = _model_of(request, rows, notes)
+    saved = _model_of(request, chosen, notes)
     configs = request.configs
     if _learns_more(request, rows) and saved is not None:
         grid, ranges = default_grid()
@@ -210,8 +211,9 @@ def _learns_more(request: Request, rows: Sequence[AggRow]) -> bool:
     return request.value == "info" and request.configs is None and bool(rows)
 
 
-def _model_of(request: Request, rows: Sequence[AggRow], notes: list[str]) -> SavedModel | None:
+def _model_of(request: Request, chosen: ChosenSet, notes: list[str]) -> SavedModel | None:
     """The model that predicts, None where all is measured; a note says which and why."""
+    rows = chosen.rows
     if request.time_source == "measured":
         if request.model is not None:
             raise ValueError(
@@ -231,7 +233,7 @@ def _model_of(request: Request, rows: Sequence[AggRow], notes: list[str]) -> Sav
             notes.append(f"{request.model} predicts nothing: all was measured (--time_source pred predicts it)")
         return None
     if rows:  # the table's own model, though it may extrapolate: candidates say so, and their errors are wider
-        choice = choose_model(request.model, rows[0].conditions)
+        choice = choose_model_of(chosen, request.model)
     else:
         choice = choose_model(request.model, wanted=request.conditions[0] if len(request.conditions) == 1 else None)
     notes.append(f"{choice.model.path.name} predicts: {choice.reason}")
