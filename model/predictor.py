@@ -132,7 +132,12 @@ def load_model(path: Path) -> SavedModel:
     ranges = Range.from_json(card["range"])
     intervals = card["intervals"]
     widths = Widths(
-        intervals["within"], intervals["beyond"], intervals["n"], intervals["n_levels"], tuple(intervals["axes"])
+        intervals["within"],
+        intervals["beyond"],
+        intervals["n"],
+        intervals["n_levels"],
+        tuple(intervals["axes"]),
+        sum(level["n"] for level in card["levels"]),
     )
     return SavedModel(
         path, card, time_model, ranges, _law(card["plain_law"], train_n), widths, *from_json(card, train_n)

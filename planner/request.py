@@ -18,7 +18,6 @@ from epochcast.gpu_driver import box_device_name
 from epochcast.hardware import is_same_device
 from epochcast.paths import runs_agg_csv
 from epochcast.schema import TRAIN_N, AggRow, Conditions, RunConfig
-from model.card import more_for_a_range
 from model.predictor import SavedModel, choose_model, choose_model_of, load_model
 from planner.budget import SECONDS, Budget, Unit
 from planner.candidates import Candidate, CostRules, Offer, default_grid, make_candidates
@@ -157,8 +156,7 @@ def plan_budget(request: Request) -> Answer:
     if confidence is None:
         confidence = DEFAULT_CONFIDENCE
     if confidence > 0.5:
-        more = "" if saved is None else more_for_a_range(saved.widths.n_missing)
-        must, candidates, margin = _with_known_errors(request, must, candidates, confidence, offer, notes, more)
+        must, candidates, margin = _with_known_errors(request, must, candidates, confidence, offer, notes, saved)
     knowledge = Knowledge([row.config for row in rows], (rows[0].train_n if rows else None) or TRAIN_N)
     plan = make_plan(candidates, request.budget, value, margin, must, knowledge)
     told = confidence if margin.quantile else None
@@ -261,15 +259,15 @@ def _with_known_errors(
     confidence: float,
     offer: Offer,
     notes: list[str],
-    more: str,
+    saved: SavedModel | None,
 ) -> tuple[list[Candidate], list[Candidate], Margin]:
     """The runs whose error is known, and the margin that the confidence asks for.
 
-    Where no run's error is known, a confidence that was not asked for is given up, and said so. `more` says what would
-    make the model's error known.
+    Where no run's error is known, a confidence that was not asked for is given up, and said so.
     """
     unknown = [c for c in [*must, *candidates] if c.sd_sec is None]
     known = [c for c in candidates if c.sd_sec is not None]
+    more = "" if saved is None else "; ".join(_unknown_ranges(saved, unknown))
     if unknown and (not known or any(c.sd_sec is None for c in must)):
         parts = [
             words
@@ -285,8 +283,9 @@ def _with_known_errors(
         notes.append(f"no margin: {why}; about half of such plans overrun")
         return list(must), list(candidates), NO_MARGIN
     if unknown:
+        why = f" ({more})" if more else ""
         notes.append(
-            f"{len(unknown)} candidates left out: the error of their times is unknown (--confidence 0.5 keeps them)"
+            f"{len(unknown)} candidates left out: the error of their times is unknown{why}; --confidence 0.5 keeps them"
         )
     notes += offer.error_notes
     common_sd = request.common_sd
@@ -295,3 +294,9 @@ def _with_known_errors(
         common_sd = assumption("plan_common_sd", kind).value
         notes.append(f"a factor common to all runs is assumed to spread by {percent(common_sd)} ({kind}; --common_sd)")
     return list(must), known, Margin.of_confidence(confidence, common_sd)
+
+
+def _unknown_ranges(saved: SavedModel, candidates: Sequence[Candidate]) -> list[str]:
+    """Why the model knows no range of some predicted candidates, each reason once, with the place it is of."""
+    places = (saved.range.place(c.config, saved.widths.axes) for c in candidates if c.is_predicted)
+    return [f"{place}: {why}" for place in dict.fromkeys(places) if (why := saved.widths.why_unknown(place))]
