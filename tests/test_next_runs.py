@@ -22,7 +22,7 @@ from collect.grid import spec_under
 from epochcast.assumptions import assumption
 from epochcast.cells import columns
 from epochcast.gpu_driver import box_device_name
-from epochcast.paths import CODE_ROOT, pretrained_dir
+from epochcast.paths import CODE_ROOT, command_text, pretrained_dir
 from epochcast.schema import AggRow, Conditions, RunConfig, RunRecord, RunSpec
 from epochcast.tables import read_runs, write_table
 from model.design import DEFAULT_GRID, next_indices
@@ -80,7 +80,7 @@ def test_from_nothing_nine_runs_of_the_default_grid_are_named_and_written_and_th
     lines = lines_of(capsys)
     path = home / "results" / "next_runs.csv"
     assert lines[0] == "measured: nothing yet"
-    assert lines[-1] == f"next: python collect/run_grid.py --configs {path}"
+    assert lines[-1] == f"next: {command_text('grid')} --configs {path}"
     specs = specs_of(home)
     assert len(specs) == len(set(specs)) == MIN_ERRORS == 9  # as many as give a range
     assert {spec.config for spec in specs} <= set(GRID)
