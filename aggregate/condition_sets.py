@@ -1,7 +1,7 @@
 """The choice of one set of conditions out of a table of averages: rows of different conditions are never mixed.
 
-Where a table holds several sets, the set of this box with the most rows is taken, and the others are listed with the
-flag that picks each. A set of another device is taken only where no row is of this box.
+Where a table holds several sets, one of this box is taken, which `condition_order` prefers, and the others are listed
+with the flag that picks each. A set of another device is taken only where no row is of this box.
 """
 
 from __future__ import annotations
@@ -10,14 +10,17 @@ import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
-from epochcast.cells import columns
+from aggregate.condition_order import decisive, standing, standing_words
+from epochcast.cells import columns, parse_time
 from epochcast.cli import matches
-from epochcast.device_names import respelled
+from epochcast.device_names import respelled, with_one_name
 from epochcast.gpu_driver import box_device_name
 from epochcast.hardware import is_same_device
 from epochcast.schema import AggRow, Conditions
+from epochcast.tables import read_runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,7 @@ class OtherSet:
 
     flag: str
     n_rows: int
+    conditions: Conditions
 
     def __str__(self) -> str:
         return f"{self.flag}   ({self.n_rows} row{'' if self.n_rows == 1 else 's'})"
@@ -46,17 +50,23 @@ class ChosenSet:
 
     def to_json(self) -> dict[str, Any]:
         """The choice as JSON values."""
-        return {"conditions_chosen": self.reason or None, "other_conditions": [asdict(other) for other in self.others]}
+        others = [{"flag": other.flag, "n_rows": other.n_rows} for other in self.others]
+        return {"conditions_chosen": self.reason or None, "other_conditions": others}
 
 
-def one_set_of_conditions(rows: Sequence[AggRow], filters: Sequence[Mapping[str, str]]) -> ChosenSet:
+def one_set_of_conditions(
+    rows: Sequence[AggRow], filters: Sequence[Mapping[str, str]], runs: Path | None = None
+) -> ChosenSet:
     """Return the rows of one set of conditions among those that the filters let through.
 
-    Of several sets this box's own go before those of other devices, then the one with most rows is taken, then the one
-    with most runs.
+    Of several sets this box's own go before those of other devices, then the order is that of `condition_order`. Of
+    level sets the one of the newest run is taken.
+
+    Args:
+        runs: the table of runs that the rows are averages of; None: of level sets the last in `rows` is taken.
 
     Raises:
-        ValueError: if no row is left, or two sets have as many rows and runs: then it lists how they differ.
+        ValueError: if no row is left.
     """
     filters = respelled(filters, rows)
     chosen = [row for row in rows if not filters or matches(row, filters)]
@@ -68,25 +78,35 @@ def one_set_of_conditions(rows: Sequence[AggRow], filters: Sequence[Mapping[str,
     sizes = Counter(row.conditions for row in chosen)
     if len(sizes) == 1:
         return ChosenSet(chosen)
-    box = box_device_name()
+    box, flags = box_device_name(), _flags(rows)
     own = [conditions for conditions in sizes if is_same_device(conditions.device_name, box)]
-    runs = {conditions: sum(row.n for row in chosen if row.conditions == conditions) for conditions in sizes}
-    ranked = sorted(own or sizes, key=lambda conditions: (sizes[conditions], runs[conditions]), reverse=True)
-    best, *rest = ranked
-    flags = _flags(rows)
-    if rest and (sizes[best], runs[best]) == (sizes[rest[0]], runs[rest[0]]):
-        listed = "\n".join(f"  {OtherSet(flags[conditions], sizes[conditions])}" for conditions in sizes)
-        raise ValueError(
-            f"the table mixes {len(sizes)} sets of conditions, which are never averaged or fitted together, and none "
-            f"has most rows. Choose one:\n{listed}"
-        )
-    whose = "the largest of this box" if own else f"the largest, as none is of this box ({box})"
+    n_runs = {conditions: sum(row.n for row in chosen if row.conditions == conditions) for conditions in sizes}
+    ranks = {conditions: standing(conditions, sizes[conditions], n_runs[conditions]) for conditions in own or sizes}
+    newest_words = "the newest"
+    if sum(rank == max(ranks.values()) for rank in ranks.values()) > 1:
+        if not (newest := _newest_runs(runs)):  # averages have no dates
+            newest_words = "the last in the table"
+            newest = {row.conditions: (i,) for i, row in enumerate(chosen)}
+        ranks = {conditions: rank._replace(newest=newest.get(conditions, ())) for conditions, rank in ranks.items()}
+    best = max(ranks, key=lambda conditions: ranks[conditions])
+    rivals = [rank for conditions, rank in ranks.items() if conditions != best]
+    which = decisive(ranks[best], rivals, standing_words(ranks[best], newest_words)) or "the only one"
+    whose = f"{which} of this box" if own else f"{which}, as none is of this box ({box})"
+    used = OtherSet(flags[best], sizes[best], best)
     reason = (
-        f"the table mixes {len(sizes)} sets of conditions; used: {whose}, "
-        f"{OtherSet(flags[best], sizes[best])} of {best.device_name or 'an unknown device'}"
+        f"the table mixes {len(sizes)} sets of conditions; used: {whose}, {used} of "
+        f"{best.device_name or 'an unknown device'}"
     )
-    others = tuple(OtherSet(flags[c], n) for c, n in sizes.most_common() if c != best)
+    others = tuple(OtherSet(flags[c], n, c) for c, n in sizes.most_common() if c != best)
     return ChosenSet([row for row in chosen if row.conditions == best], reason, others)
+
+
+def _newest_runs(runs: Path | None) -> dict[Conditions, tuple[Any, ...]]:
+    """When each set's newest run ended, and its place for those of one second; empty without a table of runs."""
+    found: dict[Conditions, tuple[Any, ...]] = {}
+    for i, record in enumerate([] if runs is None else with_one_name(read_runs(runs).rows)):
+        found[record.conditions] = max(found.get(record.conditions, ()), (parse_time(record.timestamp_utc), i))
+    return found
 
 
 def _flags(rows: Sequence[AggRow]) -> dict[Conditions, str]:

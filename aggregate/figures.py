@@ -255,7 +255,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def work() -> int:
         print_home()
         table = load_agg(arguments.runs_agg, arguments.frozen)
-        chosen = one_set_of_conditions(table.rows, [arguments.conditions])
+        chosen = one_set_of_conditions(table.rows, [arguments.conditions], table.source)
         print_notes(chosen.notes)
         paths, skipped = draw_figures(chosen.rows, arguments.out)
         if arguments.json:

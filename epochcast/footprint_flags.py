@@ -61,13 +61,15 @@ def add_footprint_flags(parser: argparse._ActionsContainer, own_help: Mapping[st
     Args:
         own_help: what this command says of flags in HELP.
     """
-    words = {**HELP, **(own_help or {})}
+    from epochcast.facts import region_groups  # reads a table
+
+    words, groups = {**HELP, **(own_help or {})}, ", ".join(group.code for group in region_groups())
     parser.add_argument(
         "--region",
         type=region_list,
         metavar="LIST",
-        help=f"where runs are done: country or zone, e.g. DE or US-CA; {words['region']}; default: world average, not "
-        "your location (epochcast facts carbon lists them)",
+        help=f"where runs are done: country or zone, e.g. DE or US-CA, or a group of countries ({groups}); "
+        f"{words['region']}; default: world average, not your location (epochcast facts carbon lists them)",
     )
     parser.add_argument(
         "--usd_per_kwh", type=not_negative_float, metavar="USD", help="price of electricity; default: the region's"

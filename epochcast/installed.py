@@ -72,6 +72,12 @@ def installed(name: str) -> str | None:
         return None
 
 
+def installed_minor(backend: str) -> str | None:
+    """Return major and minor number of an installed backend, None where it is not installed."""
+    version = first_installed(PACKAGES.get(backend, (backend,)))
+    return None if version is None else ".".join(version.split(".")[:2])
+
+
 def first_installed(names: Sequence[str]) -> str | None:
     """Version of the first of the packages that is installed."""
     return next((number for name in names if (number := installed(name))), None)

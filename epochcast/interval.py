@@ -29,6 +29,14 @@ class Interval:
         return cls.of_absolute(value, None if half is None else half * value)
 
     @classmethod
+    def of_factor(cls, value: float, half: float | None) -> Interval:
+        """Return the interval from value / (1 + half) to value * (1 + half).
+
+        A small half-width is the relative one both ways; a large one never reaches down to 0.
+        """
+        return cls.of_log(value, None if half is None else math.log1p(half))
+
+    @classmethod
     def of_absolute(cls, value: float, half: float | None) -> Interval:
         """From a half-width in the value's unit; no time is below 0."""
         return cls(value) if half is None else cls(value, max(0.0, value - half), value + half)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import sys
 from pathlib import Path
 
@@ -22,22 +23,27 @@ def script_of(command: str) -> Path | None:
 
 
 def command_text(command: str) -> str:
-    """Return how a user types `run` or `grid` in the working directory.
+    """Return how a user types `run` or `grid` in the working directory, so that it runs when it is pasted.
 
-    By the script's path in the root of a checkout; elsewhere by its name if that is installed for this Python, else by
-    the script's whole path.
+    By the console script of this Python, else by one on the PATH, else by this Python and the checkout's script: a
+    bare `python` may be another one, without our packages.
     """
-    if (script := script_of(command)) is None:
+    own, on_path = Path(sys.executable).with_name("epochcast"), shutil.which("epochcast")
+    if own.exists() and (on_path is None or not own.samefile(on_path)):
+        return f"{_typed(own)} {command}"
+    if on_path is not None:
         return f"epochcast {command}"
+    python, script = _typed(Path(sys.executable)), script_of(command)
+    return f"{python} -m epochcast {command}" if script is None else f"{python} {_typed(script)}"
+
+
+def _typed(path: Path) -> str:
+    """A program's or script's path as a shell takes it: from the working directory where it is below that."""
     try:
-        is_root = Path.cwd() == CODE_ROOT
+        folder = Path.cwd()
     except OSError:  # the working directory was removed
-        is_root = False
-    if is_root:
-        return f"python {script.relative_to(CODE_ROOT)}"
-    if Path(sys.executable).with_name("epochcast").exists():
-        return f"epochcast {command}"
-    return f"python {shlex.quote(str(script))}"
+        return shlex.quote(str(path))
+    return shlex.quote(str(path.relative_to(folder) if path.is_relative_to(folder) else path))
 
 
 def expanded(text: str) -> Path:

@@ -98,6 +98,7 @@ def predict(
         "outside": forecast.outside,
         "range": saved.range.to_json(),
         "more_configurations_for_range": saved.widths.n_missing,
+        "range_unknown": saved.widths.why_unknown(forecast.place) or None,
         "half_width_log": saved.widths.of(forecast.place),
         "form": saved.card["form"],
         **device_values(saved),

@@ -8,8 +8,8 @@ from typing import Any
 
 from epochcast.cli import range_text, table_text
 from epochcast.schema import Conditions
-from model.card import error_text, half_width_text, more_for_a_range
-from model.intervals import BEYOND, PLACES, WITHIN
+from model.card import error_text, half_width_text
+from model.intervals import FAR, PLACES, WITHIN
 
 FORM_NOTES = {"physics": " (physics alone)", "transferred": " (started from another device's)"}
 
@@ -40,9 +40,8 @@ def _width_words(answer: Mapping[str, Any]) -> str:
     if answer["half_width_log"] is not None:
         how = "" if answer["domain"] == WITHIN else "extrapolating, "
         return how + half_width_text(answer["half_width_log"])
-    if answer["domain"] in (WITHIN, BEYOND):
-        return "; ".join(filter(None, ["range unknown", more_for_a_range(answer["more_configurations_for_range"])]))
-    return "extrapolating further than any check reaches, range unknown"
+    how = "extrapolating further than any check reaches: " if answer["domain"] == FAR else ""
+    return f"{how}{answer['range_unknown']}"
 
 
 def answer_lines(answer: Mapping[str, Any]) -> dict[str, Any]:
@@ -55,7 +54,7 @@ def answer_lines(answer: Mapping[str, Any]) -> dict[str, Any]:
         "error": error_text(answer["error"]),
     }
     left_out = {"outside", "declared_conditions", "coverage", "place", "in_range", "half_width_log", "form", "range"}
-    left_out |= {"device", "this_box", "is_this_box", "train_n", "more_configurations_for_range"}
+    left_out |= {"device", "this_box", "is_this_box", "train_n", "more_configurations_for_range", "range_unknown"}
     left_out |= {"peak_memory_hi_gib", "board_energy_hi_j"}
     if answer["measured_basis"] is None:
         left_out |= {"measured_avg_time_sec", "measured_basis"}

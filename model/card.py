@@ -85,13 +85,6 @@ def half_width_text(half_log: float | None) -> str:
     return "unknown" if half_log is None else f"±{percent(math.expm1(half_log))}"
 
 
-def more_for_a_range(n_missing: int) -> str:
-    """Return how many more measured configurations give a range, in words; empty where none is missing."""
-    if not n_missing:
-        return ""
-    return f"{n_missing} more configuration{' gives' if n_missing == 1 else 's give'} a range"
-
-
 def markdown(card: Mapping[str, Any], name: str) -> str:
     """The card for people: front matter, then what the model is for, what it rests on, how well it does, its limits."""
     conditions = Conditions(**card["conditions"])

@@ -36,7 +36,7 @@ def efficiencies(law: Law, subject: Subject, roof: Roof | None, arithmetic: str 
     """What each coefficient that takes time says of the device, on the network explained."""
     found = []
     for term, b in zip(FORMS[law.form], law.coefficients.tolist(), strict=True):
-        if b > 0 and (efficiency := _efficiency(term, b, subject, roof, arithmetic)):
+        if b > 0 and subject.has_term(term) and (efficiency := _efficiency(term, b, subject, roof, arithmetic)):
             found.append(efficiency)
     return found
 

@@ -89,7 +89,7 @@ def explain(device: Device, subject: Subject, config: RunConfig | None) -> dict[
         else None,
         "layers": layer_answers,
         "of_no_layer": None if split is None else split.of_no_layer,
-        **_answering(device, time.basis),
+        **_answering(device, subject, time.basis),
         "notes": [
             *device.notes,
             *subject.notes,
@@ -140,16 +140,17 @@ def _layer(layer: EpochLayer, device: Device, parts: dict[str, float] | None) ->
     }
 
 
-def _answering(device: Device, basis: str) -> dict[str, Any]:
+def _answering(device: Device, subject: Subject, basis: str) -> dict[str, Any]:
     """The model that answers; where nothing of it holds here, what it measured elsewhere."""
     saved = device.choice.model
     own = saved.conditions
-    elsewhere = {"device": own.device_name, "precision": own.precision, "readings": saved.plain_law.readings()}
+    readings = {name: words for name, words in saved.plain_law.readings().items() if subject.has_term(name)}
+    elsewhere = {"device": own.device_name, "precision": own.precision, "readings": readings}
     return {
         "model": None if basis == ROOF else str(saved.path),
         "answered_because": None if basis == ROOF else device.choice.reason,
         "conditions": None if basis == ROOF else asdict(own),
-        "readings": saved.plain_law.readings() if device.is_calibrated else None,
+        "readings": readings if device.is_calibrated else None,
         "measured_elsewhere": None if device.is_calibrated else elsewhere,
     }
 

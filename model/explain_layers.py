@@ -59,8 +59,11 @@ class Subject:
         What a law's epoch spends on input and host is a constant of the CNN's small images, however many or large the
         network's own are.
         """
-        parts = law.parts_of(self.work)
-        return parts if self.is_cnn else {name: sec for name, sec in parts.items() if TERMS[name].group != HOST}
+        return {name: sec for name, sec in law.parts_of(self.work).items() if self.has_term(name)}
+
+    def has_term(self, name: str) -> bool:
+        """Return whether a law's term is known for this network: all of the CNN, no input and host of another."""
+        return self.is_cnn or TERMS[name].group != HOST
 
     @property
     def work(self) -> Work:

@@ -58,6 +58,8 @@ def time_of(device: Device, subject: Subject, config: RunConfig | None, roofs: M
         forecast = device.choice.model.forecast(config)
         steady, basis = forecast.steady, MODEL
         words = f"the model's prediction with its 90 % interval{_extrapolation(forecast)}"
+        if unknown := device.choice.model.widths.why_unknown(forecast.place):
+            words = f"the model's prediction{_extrapolation(forecast)}; {forecast.place}: {unknown}"
     elif device.is_calibrated:
         steady, words = _by_law(law, subject)
         basis = OTHER_NETWORK

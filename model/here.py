@@ -10,7 +10,7 @@ from epochcast.assumptions import device_kind_of
 from epochcast.cli import range_text, significant
 from epochcast.gpu_driver import box_device_name
 from epochcast.hardware import is_same_device, known_gpu
-from epochcast.installed import PACKAGES, backend_name, first_installed
+from epochcast.installed import backend_name, installed_minor
 from epochcast.interval import Interval
 from epochcast.schema import AggRow, Conditions
 from model.answer import with_bounds
@@ -55,14 +55,8 @@ def differences(conditions: Conditions, precision: str) -> list[Difference]:
 def _framework_differences(backend: str, version: str | None) -> list[Difference]:
     if (other := backend_name()) != backend:
         return [Difference("backend", backend, other)]
-    here = _version_here(backend)
+    here = installed_minor(backend)
     return [] if here is None or version is None or here == version else [Difference(backend, version, here)]
-
-
-def _version_here(backend: str) -> str | None:
-    """Major and minor number of the backend installed here."""
-    version = first_installed(PACKAGES.get(backend, (backend,)))
-    return None if version is None else ".".join(version.split(".")[:2])
 
 
 def estimate_here(saved: SavedModel, asked: Asked, rows: Sequence[AggRow], found: Sequence[Difference]) -> Here:
@@ -73,7 +67,7 @@ def estimate_here(saved: SavedModel, asked: Asked, rows: Sequence[AggRow], found
     """
     box, backend = box_device_name(), backend_name()
     names, gpu = {difference.name for difference in found}, known_gpu(box)
-    version = _version_here(backend)
+    version = installed_minor(backend)
     wanted = replace(
         saved.conditions, device_name=box, precision=asked.precision, backend=backend, backend_version=version
     )

@@ -51,6 +51,7 @@ class Widths:
     n: int  # errors that `within` rests on
     n_levels: int = 0  # left-out levels that `beyond` rests on
     axes: tuple[str, ...] = ()  # of which the smallest or the largest value was left out
+    n_level_errors: int | None = None  # errors of those levels; None where nobody counted them
 
     def of(self, place: str) -> float | None:
         """The half-width at WITHIN, BEYOND or FAR; None where nothing is known."""
@@ -60,6 +61,26 @@ class Widths:
     def n_missing(self) -> int:
         """How many more errors, of as many configurations, give a width within the range; 0 where there is one."""
         return 0 if self.within is not None else max(0, MIN_ERRORS - self.n)
+
+    def why_unknown(self, place: str) -> str:
+        """Return why no range is known at a place and how many more configurations give one; empty where one is."""
+        if self.of(place) is not None:
+            return ""
+        if place == WITHIN:
+            return f"range unknown; {more_for_a_range(self.n_missing)}" if self.n_missing else "range unknown"
+        if place == BEYOND:
+            n_at_ends = 0 if self.n_level_errors is None else max(0, MIN_ERRORS - self.n_level_errors)
+            more = more_for_a_range(max(n_at_ends, self.n_missing), " there")
+            return f"range unknown; {more}, of the smallest and largest values" if more else "range unknown"
+        more = more_for_a_range(self.n_missing, " within what was measured")
+        return "no range is known there" + (f"; {more}" if more else "")
+
+
+def more_for_a_range(n_missing: int, where: str = "") -> str:
+    """Return how many more measured configurations give a range, in words; empty where none is missing."""
+    if not n_missing:
+        return ""
+    return f"{n_missing} more configuration{' gives' if n_missing == 1 else 's give'} a range{where}"
 
 
 @dataclass(frozen=True, slots=True)

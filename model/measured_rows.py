@@ -6,7 +6,9 @@ may be extrapolated to epochs, and both are named.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from statistics import NormalDist
 
 from epochcast.assumptions import assumption, device_kind_of
 from epochcast.cli import percent
@@ -21,6 +23,9 @@ from model.startup import WholeRun, whole_run
 
 COMPARED = ("backend", "pipeline", "steps_per_execution", "train_n", "precision")
 FULL_EPOCH = "full_epoch"
+# A run's own 95 % interval, in standard deviations of pooled repeats, that they do not explain: with two timed epochs
+# (Student's t = 12.7, the widest there is) one run in a thousand gives a wider one
+EXPLAINED_SDS = math.tan(math.pi * 0.95 / 2) * NormalDist().inv_cdf(1 - 0.001 / 2)
 
 
 def measured_row(gpu: Gpu | None, config: RunConfig, wanted: Conditions, rows: Sequence[AggRow]) -> AggRow | None:
@@ -72,20 +77,49 @@ def _likeness(row: AggRow, wanted: Conditions) -> tuple[bool, int]:
 def measured_steady(row: AggRow) -> Interval:
     """Return the steady time of a measured row with its range.
 
-    From MIN_RUNS runs on the range is their spread. Of fewer it is the wider of what repeats elsewhere spread by and
-    what the epochs of the row's own runs say.
+    Repeats elsewhere spread as is assumed for the device.
     """
+    return steady_range(row, _assumed_sd(row, "repeat_sd_steady"))
+
+
+def steady_range(row: AggRow, sd: float | None, is_pooled: bool = False, is_next_run: bool = False) -> Interval:
+    """Return the steady time of a measured row with its 90 % range; predictions and plans both take it from this.
+
+    From MIN_RUNS runs on the range is their spread. Of fewer it is the spread of repeats, or the 95 % interval that the
+    epochs of the row's own runs give, where that counts.
+
+    Args:
+        sd: relative standard deviation of repeats elsewhere; None where it is unknown.
+        is_pooled: whether it was measured, on the repeats of the row's own table.
+        is_next_run: whether the range is of a new run about the mean of the row's.
+    """
+    more = math.sqrt(1 + 1 / row.n) if is_next_run else 1.0  # the variance of one run and that of the mean
     if (spread := _own_spread(row)) is not None:
-        return Interval.of_log(row.avg_time_mean, HALF_WIDTH_SDS * spread)
-    if (own := _wide_own_interval(row)) is not None:
-        return Interval.of_relative(row.avg_time_mean, own)
-    return _repeated(row, row.avg_time_mean, "repeat_sd_steady")
+        return Interval.of_log(row.avg_time_mean, HALF_WIDTH_SDS * spread * more)
+    half = None if sd is None else HALF_WIDTH_SDS * sd * more
+    if (own := own_interval(row, sd, is_pooled)) is not None and (half is None or own > half):
+        half = own
+    return Interval.of_factor(row.avg_time_mean, half)
 
 
-def _wide_own_interval(row: AggRow) -> float | None:
-    """The relative half-width that the row's own epochs give, where it is wider than the assumed one of repeats."""
-    assumed = HALF_WIDTH_SDS * assumption("repeat_sd_steady", device_kind_of(row.device_name)).value
-    return row.rel_ci95 if row.rel_ci95 is not None and row.rel_ci95 > assumed else None
+def own_interval(row: AggRow, sd: float | None, is_pooled: bool) -> float | None:
+    """Return the relative half-width that the row's own epochs give, None where it does not count.
+
+    Next to an assumed spread it counts where it is wider. Repeats of the row's own table show how far such runs
+    differ, and an interval of two timed epochs is wide by its Student's t alone: next to them it counts where the row's
+    runs were flagged, or where it is wider than they explain.
+    """
+    if row.rel_ci95 is None or _own_spread(row) is not None:
+        return None
+    if sd is None:
+        return row.rel_ci95
+    is_flagged = bool(row.n_flagged) and (row.n_flagged or 0) >= row.n
+    least = EXPLAINED_SDS * sd if is_pooled and not is_flagged else HALF_WIDTH_SDS * sd
+    return row.rel_ci95 if row.rel_ci95 > least else None
+
+
+def _assumed_sd(row: AggRow, name: str) -> float:
+    return assumption(name, device_kind_of(row.device_name)).value
 
 
 def _own_spread(row: AggRow) -> float | None:
@@ -101,7 +135,7 @@ def measured_words(row: AggRow) -> str:
         words += f", {row.timing_mode}"
     if _own_spread(row) is not None:
         return words
-    if (own := _wide_own_interval(row)) is not None:
+    if (own := own_interval(row, _assumed_sd(row, "repeat_sd_steady"), False)) is not None:
         whose = "the run's" if row.n == 1 else "the runs'"
         return f"{words}; range: {whose} own 95 % interval, ±{percent(own)}"
     return f"{words}; range: spread of repeats assumed"
@@ -128,4 +162,4 @@ def knows_start_up(row: AggRow) -> bool:
 
 
 def _repeated(row: AggRow, seconds: float, spread: str) -> Interval:
-    return Interval.of_relative(seconds, HALF_WIDTH_SDS * assumption(spread, device_kind_of(row.device_name)).value)
+    return Interval.of_factor(seconds, HALF_WIDTH_SDS * _assumed_sd(row, spread))

@@ -187,7 +187,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     def work() -> int:
         print_home()
         table = load_agg_if_any(arguments.runs_agg, arguments.frozen)
-        chosen = ChosenSet([]) if table is None else one_set_of_conditions(table.rows, [arguments.conditions])
+        chosen = ChosenSet([])
+        if table is not None:
+            chosen = one_set_of_conditions(table.rows, [arguments.conditions], table.source)
         print_notes(chosen.notes)
         rows = chosen.rows
         grid = [

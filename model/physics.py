@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from aggregate.condition_order import LEARNABLE_ROWS
 from epochcast.cli import significant
 from epochcast.schema import RunConfig
 from epochcast.stats import MAD_TO_SD
@@ -29,7 +30,7 @@ from model.work import WIDE_CHANNELS, Work, work_of
 Array = npt.NDArray[np.float64]
 
 ACTIVATION_PASSES = 3  # over one forward pass's activations, as a law counts what an image's training moves
-MIN_ROWS = 6  # as many as the smallest law has coefficients
+MIN_ROWS = LEARNABLE_ROWS  # as many as the smallest law has coefficients
 ROBUST_SCALE = 0.02  # log error above which a row weighs less; repeats of one configuration differ by 0.65 %
 ROBUST_ROUNDS = 8
 PRIOR_SPREAD = (

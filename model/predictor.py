@@ -6,17 +6,17 @@ its members' log residuals on the law in the card, shape (n, members), in units 
 
 from __future__ import annotations
 
-import itertools
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from aggregate.condition_sets import ChosenSet
 from epochcast.cells import columns
-from epochcast.device_names import are_same_conditions, board_name
+from epochcast.device_names import are_same_conditions
 from epochcast.gpu_driver import box_device_name
 from epochcast.hardware import is_same_device
 from epochcast.interval import Interval
@@ -26,6 +26,7 @@ from model.card import read_card
 from model.intervals import Range, Widths
 from model.network import ACTIVATIONS
 from model.network_file import read_network
+from model.own_models import OwnCard, ranked, why_first
 from model.physics import Law
 from model.saved_files import read_pair
 from model.startup import Excess, Overhead, WholeRun, from_json, whole_run
@@ -131,7 +132,12 @@ def load_model(path: Path) -> SavedModel:
     ranges = Range.from_json(card["range"])
     intervals = card["intervals"]
     widths = Widths(
-        intervals["within"], intervals["beyond"], intervals["n"], intervals["n_levels"], tuple(intervals["axes"])
+        intervals["within"],
+        intervals["beyond"],
+        intervals["n"],
+        intervals["n_levels"],
+        tuple(intervals["axes"]),
+        sum(level["n"] for level in card["levels"]),
     )
     return SavedModel(
         path, card, time_model, ranges, _law(card["plain_law"], train_n), widths, *from_json(card, train_n)
@@ -154,9 +160,9 @@ def choose_model(
 ) -> Choice:
     """Return the model that answers: `path`, else one of this box, else the pretrained one.
 
-    Of this box's models those below results/models go before the demonstration's. Of several sets of conditions the one
-    that was learned from most configurations answers, by its newest model. A model or card that is broken is passed
-    over and named. No configuration changes the choice: one outside the measured range is marked so in the answer.
+    Of this box's models those below results/models go before the demonstration's. Of several sets of conditions the
+    first by `aggregate.condition_order` answers, by its newest model. A model or card that is broken is passed over and
+    named. No configuration changes the choice: one outside the measured range is marked so in the answer.
 
     Args:
         conditions: of a table that the answer goes with: only a model learned under just these answers, of any device.
@@ -173,24 +179,36 @@ def choose_model(
             raise ValueError(f"{path}: learned under other conditions than the table's: {differing}. Name another.")
         return _meeting(Choice(saved, "named by --model"), wanted)
     own, reasons = _own_cards(conditions, wanted)
-    sets = _ranked(own, precision)
-    for found in itertools.chain.from_iterable(sets):
-        try:
-            saved = load_model(found.path)
-        except (ValueError, OSError) as error:
-            reasons.append(_passed_over(error))
-            continue
-        whose = f"of this box ({box_device_name()})" if conditions is None else "of the table's conditions"
-        if not found.is_local:
-            return Choice(saved, f"the demonstration's model {whose}, as none fits in {models_dir()}")
-        words = f"the newest local model {whose}"
-        if (n_sets := sum(cards[0].is_local for cards in sets)) > 1:
-            words += f", of the largest of {n_sets} sets of conditions (--conditions chooses another)"
-        return Choice(saved, words)
+    sets = ranked(own, precision)
+    whose = f"of this box ({box_device_name()})" if conditions is None else "of the table's conditions"
+    for i, cards in enumerate(sets):
+        for found in cards:
+            try:
+                return Choice(load_model(found.path), why_first(sets[i:], precision, whose))
+            except (ValueError, OSError) as error:
+                reasons.append(_passed_over(error))
     why = "; ".join(reasons) or f"none in {models_dir()}"
     if conditions is not None:
         raise ValueError(f"no model of the table's conditions ({why}). Train one: epochcast train, or name --model.")
     return _meeting(pretrained(f"as no local one fits: {why}"), wanted)
+
+
+def choose_model_of(chosen: ChosenSet, path: Path | None = None) -> Choice:
+    """Return the model of a set of conditions of a table: `path`, else one that was learned under just these.
+
+    Raises:
+        ValueError: if there is none: names the set, and the flags of the other sets that have a model.
+    """
+    conditions = chosen.rows[0].conditions
+    try:
+        return choose_model(path, conditions)
+    except ValueError as error:
+        if path is not None:
+            raise
+        used = chosen.reason or f"the table's conditions: {conditions.describe()}"
+        flags = [other.flag for other in chosen.others if _own_cards(other.conditions, {})[0]]
+        instead = f" Or take a set that has a model: {' or '.join(flags)}." if flags else ""
+        raise ValueError(f"{error}{instead} ({used})") from None
 
 
 def pretrained(reason: str) -> Choice:
@@ -198,18 +216,7 @@ def pretrained(reason: str) -> Choice:
     return Choice(load_model(pretrained_dir() / "a100.keras"), f"the pretrained model, {reason}")
 
 
-@dataclass(frozen=True, slots=True)
-class _OwnCard:
-    """What a card says that decides whether its model answers."""
-
-    path: Path
-    is_local: bool  # below results/models, where the user's trainings go
-    conditions: Conditions
-    n_configurations: int
-    created_utc: str
-
-
-def _own_cards(conditions: Conditions | None, wanted: Mapping[str, str]) -> tuple[list[_OwnCard], list[str]]:
+def _own_cards(conditions: Conditions | None, wanted: Mapping[str, str]) -> tuple[list[OwnCard], list[str]]:
     """The models that may answer, of this box (or of the table's conditions), and why each other may not."""
     box = box_device_name()
     found, reasons = [], []
@@ -229,28 +236,8 @@ def _own_cards(conditions: Conditions | None, wanted: Mapping[str, str]) -> tupl
             reasons.append(f"{card_file.stem} was learned under {differing}")
         else:
             path = card_file.with_suffix(".keras")
-            found.append(_OwnCard(path, is_local, own, card["n_configurations"], card["created_utc"]))
+            found.append(OwnCard(path, is_local, own, card["n_configurations"], card["n_runs"], card["created_utc"]))
     return found, reasons
-
-
-def _ranked(cards: Sequence[_OwnCard], precision: str | None) -> list[list[_OwnCard]]:
-    """The cards by set of conditions, the set that answers first, in each the newest first."""
-    sets: dict[tuple[bool, Conditions], list[_OwnCard]] = {}
-    for card in cards:
-        conditions = replace(card.conditions, device_name=board_name(card.conditions.device_name))
-        sets.setdefault((card.is_local, conditions), []).append(card)
-
-    def rank(own: Sequence[_OwnCard]) -> tuple[bool, bool, int, str]:
-        is_of_precision = precision in (None, own[0].conditions.precision)
-        return (
-            is_of_precision,
-            own[0].is_local,
-            max(card.n_configurations for card in own),
-            max(card.created_utc for card in own),
-        )
-
-    ordered = (sorted(own, key=lambda card: card.created_utc, reverse=True) for own in sets.values())
-    return sorted(ordered, key=rank, reverse=True)
 
 
 def _passed_over(error: Exception) -> str:

@@ -42,11 +42,10 @@ from model.card import (
     error_text,
     half_width_text,
     markdown_path,
-    more_for_a_range,
 )
 from model.cross_validation import require_distinct, require_enough, rows_sha256
 from model.fitting import PHYSICS_ANN, REFERENCE_ANN
-from model.intervals import COVERAGE, Range, Widths
+from model.intervals import COVERAGE, Range, Widths, more_for_a_range
 from model.order import order_violations
 from model.physics import Law
 from model.predictor import SavedModel, load_model
@@ -237,7 +236,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         import h5py  # noqa: F401  # Keras saves by it: missing, it is named before the training and not after
 
         table = load_agg(arguments.runs_agg, arguments.frozen)
-        chosen = one_set_of_conditions(table.rows, [arguments.conditions])
+        chosen = one_set_of_conditions(table.rows, [arguments.conditions], table.source)
         print_notes(chosen.notes)
         rows = chosen.rows
         if words := spread_warning(rows, table.source):

@@ -25,6 +25,7 @@ from collect.grid import PlannedRun, grid_runs
 from collect.grid_loop import GridResult, run_grid
 from collect.host_now import HostNow
 from collect.run_one import add_sharing_flags, output_printer, sharing_of
+from epochcast.assumptions import assumption
 from epochcast.cli import clock, make_parser, percent, print_home, run_command, significant, table_text
 from epochcast.files import write_json_atomically
 from epochcast.gpu_driver import device_of
@@ -51,7 +52,6 @@ NEW_CONFIG = RunConfig(3, 16, 192)  # not in the grid
 PLAN_SEC = 600.0
 PLAN_EPOCHS = 5
 TIMEOUT_SEC = 300.0
-LEARN_SEC = 30.0  # averages, figures, training, checks, plan; two cores
 MOST_TIMES = 2.0  # what is promised at the start
 
 
@@ -86,7 +86,12 @@ def expected_sec(folder: Path, device: str = "auto") -> tuple[float, HostNow]:
     slowdown = host.slowdown if device_of(device).kind == "cpu" and estimate.n_runs == 0 else 1.0
     waiting = [item for item in _planned(device) if item.run_id not in measured]
     runs_sec = slowdown * sum(estimate.expected_sec(item.spec) for item in waiting)
-    return runs_sec + host.slowdown * LEARN_SEC, host
+    return runs_sec + host.slowdown * learn_sec(), host
+
+
+def learn_sec() -> float:
+    """Return the seconds that everything after measuring takes on a quiet host; no GPU takes part in it."""
+    return assumption("learn_sec", "cpu").value
 
 
 def _planned(device: str) -> list[PlannedRun]:
@@ -130,7 +135,7 @@ def measure_in_time(
     about_sec, host = expected_sec(folder, device)
     most_sec = MOST_TIMES * about_sec
     say(f"about {clock(about_sec)} in all, at most {clock(most_sec)}; {host}")
-    end_after_sec = most_sec - host.slowdown * LEARN_SEC - (time.monotonic() - start)
+    end_after_sec = most_sec - host.slowdown * learn_sec() - (time.monotonic() - start)
     waited = replace(sharing, wait_sec=min(sharing.wait_sec, end_after_sec))
     return measure(folder, device, waited, end_after_sec, child)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import shlex
+import sys
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
@@ -51,7 +52,7 @@ def plan_sh(plan: Mapping[str, Any]) -> str:
         "#!/bin/sh",
         f"# {one_line(plan['plan_id'])}: {len(plan['chosen'])} runs, about {cost} of {plan['budget']:g} {unit.word}.",
         PLAN_SCRIPT_MARK,
-        'PYTHON="${PYTHON:-python}"',
+        f'[ -n "${{PYTHON:-}}" ] || PYTHON={shlex.quote(sys.executable)}',
     ]
     for run in plan["chosen"]:
         spec = RunSpec(**run["spec"])

@@ -11,6 +11,7 @@ from epochcast.cli import percent
 from epochcast.interval import Interval
 from epochcast.schema import AggRow
 from model.intervals import HALF_WIDTH_SDS
+from model.measured_rows import own_interval, steady_range
 
 LEAST_FREEDOM = 5  # degrees of freedom of a pooled spread; with fewer an assumption answers
 PARTS = {
@@ -29,6 +30,7 @@ class RepeatSpread:
 
     sds: dict[str, float | None]
     notes: list[str] = field(default_factory=list)
+    pooled: frozenset[str] = frozenset()  # the parts whose spread was measured, on repeats in the rows
 
     @classmethod
     def of(cls, rows: Sequence[AggRow], device_name: str | None, given: Collection[str] = ()) -> RepeatSpread:
@@ -37,6 +39,7 @@ class RepeatSpread:
         Of the parts that a user gives there is nothing to tell.
         """
         sds: dict[str, float | None] = {}
+        pooled: set[str] = set()
         assumed: dict[str, float] = {}
         kind = device_kind_of(device_name)
         for part, (mean, std) in PARTS.items():
@@ -50,19 +53,27 @@ class RepeatSpread:
             freedom = sum(n for n, _, _ in pairs)
             if freedom >= LEAST_FREEDOM:
                 sds[part] = math.sqrt(sum(n * (s / m) ** 2 for n, m, s in pairs) / freedom)
+                pooled.add(part)
                 continue
             try:
                 sds[part] = assumed[part] = assumption(f"repeat_sd_{part}", kind).value
             except KeyError:
                 sds[part] = None
-        if not assumed:
-            return cls(sds)
-        words = ", ".join(f"{part.replace('_', ' ')} {percent(sd)}" for part, sd in assumed.items())
-        return cls(sds, [f"too few repeats to tell their spread: assumed for a {kind}: {words} (standard deviations)"])
+        notes = []
+        if assumed:
+            words = ", ".join(f"{part.replace('_', ' ')} {percent(sd)}" for part, sd in assumed.items())
+            notes.append(f"too few repeats to tell their spread: assumed for a {kind}: {words} (standard deviations)")
+        own = [own_interval(row, sds["steady"], "steady" in pooled) for row in rows]
+        if wide := [half for half in own if half is not None]:
+            notes.append(
+                f"steady times of {len(wide)} of {len(rows)} measured configurations vary more within their own runs: "
+                f"their own 95 % intervals count, up to ±{percent(max(wide))}"
+            )
+        return cls(sds, notes, frozenset(pooled))
 
     def steady(self, row: AggRow) -> Interval:
         """The steady time of the next run, with its 90 % interval where the spread is known."""
-        return self._next("steady", row, row.avg_time_mean)
+        return steady_range(row, self.sds["steady"], "steady" in self.pooled, is_next_run=True)
 
     def overhead(self, row: AggRow) -> Interval:
         """The overhead of the next run of a row that knows it."""
@@ -77,4 +88,4 @@ class RepeatSpread:
     def _next(self, part: str, row: AggRow, mean: float) -> Interval:
         # a new run about the mean of n: the variance of one and that of the mean
         sd = self.sds[part]
-        return Interval.of_relative(mean, None if sd is None else HALF_WIDTH_SDS * sd * math.sqrt(1 + 1 / row.n))
+        return Interval.of_factor(mean, None if sd is None else HALF_WIDTH_SDS * sd * math.sqrt(1 + 1 / row.n))

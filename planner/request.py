@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from aggregate.agg_table import load_agg_if_any
-from aggregate.condition_sets import one_set_of_conditions
+from aggregate.condition_sets import ChosenSet, one_set_of_conditions
 from collect.config_lists import LARGEST
 from epochcast.assumptions import assumption, device_kind_of
 from epochcast.cli import percent, significant
@@ -18,8 +18,7 @@ from epochcast.gpu_driver import box_device_name
 from epochcast.hardware import is_same_device
 from epochcast.paths import runs_agg_csv
 from epochcast.schema import TRAIN_N, AggRow, Conditions, RunConfig
-from model.card import more_for_a_range
-from model.predictor import SavedModel, choose_model, load_model
+from model.predictor import SavedModel, choose_model, choose_model_of, load_model
 from planner.budget import SECONDS, Budget, Unit
 from planner.candidates import Candidate, CostRules, Offer, default_grid, make_candidates
 from planner.device_memory import without_too_large
@@ -101,8 +100,9 @@ def plan_budget(request: Request) -> Answer:
     notes = list(request.notes)
     sources: dict[str, Any] = {"table": None, "model": None}
     rows: list[AggRow] = []
+    chosen = ChosenSet([])
     if (table := load_agg_if_any(request.runs_agg, request.is_frozen)) is not None:
-        chosen = one_set_of_conditions(table.rows, request.conditions)
+        chosen = one_set_of_conditions(table.rows, request.conditions, table.source)
         rows = chosen.rows
         if len(rows) > MAX_ROWS:
             raise ValueError(
@@ -115,7 +115,7 @@ def plan_budget(request: Request) -> Answer:
         device, box = rows[0].device_name, box_device_name()
         if device is not None and not is_same_device(device, box):
             notes.append(f"measured on {device}, NOT this box ({box})")
-    saved = _model_of(request, rows, notes)
+    saved = _model_of(request, chosen, notes)
     configs = request.configs
     if _learns_more(request, rows) and saved is not None:
         grid, ranges = default_grid()
@@ -156,8 +156,7 @@ def plan_budget(request: Request) -> Answer:
     if confidence is None:
         confidence = DEFAULT_CONFIDENCE
     if confidence > 0.5:
-        more = "" if saved is None else more_for_a_range(saved.widths.n_missing)
-        must, candidates, margin = _with_known_errors(request, must, candidates, confidence, offer, notes, more)
+        must, candidates, margin = _with_known_errors(request, must, candidates, confidence, offer, notes, saved)
     knowledge = Knowledge([row.config for row in rows], (rows[0].train_n if rows else None) or TRAIN_N)
     plan = make_plan(candidates, request.budget, value, margin, must, knowledge)
     told = confidence if margin.quantile else None
@@ -210,8 +209,9 @@ def _learns_more(request: Request, rows: Sequence[AggRow]) -> bool:
     return request.value == "info" and request.configs is None and bool(rows)
 
 
-def _model_of(request: Request, rows: Sequence[AggRow], notes: list[str]) -> SavedModel | None:
+def _model_of(request: Request, chosen: ChosenSet, notes: list[str]) -> SavedModel | None:
     """The model that predicts, None where all is measured; a note says which and why."""
+    rows = chosen.rows
     if request.time_source == "measured":
         if request.model is not None:
             raise ValueError(
@@ -231,7 +231,7 @@ def _model_of(request: Request, rows: Sequence[AggRow], notes: list[str]) -> Sav
             notes.append(f"{request.model} predicts nothing: all was measured (--time_source pred predicts it)")
         return None
     if rows:  # the table's own model, though it may extrapolate: candidates say so, and their errors are wider
-        choice = choose_model(request.model, rows[0].conditions)
+        choice = choose_model_of(chosen, request.model)
     else:
         choice = choose_model(request.model, wanted=request.conditions[0] if len(request.conditions) == 1 else None)
     notes.append(f"{choice.model.path.name} predicts: {choice.reason}")
@@ -259,15 +259,15 @@ def _with_known_errors(
     confidence: float,
     offer: Offer,
     notes: list[str],
-    more: str,
+    saved: SavedModel | None,
 ) -> tuple[list[Candidate], list[Candidate], Margin]:
     """The runs whose error is known, and the margin that the confidence asks for.
 
-    Where no run's error is known, a confidence that was not asked for is given up, and said so. `more` says what would
-    make the model's error known.
+    Where no run's error is known, a confidence that was not asked for is given up, and said so.
     """
     unknown = [c for c in [*must, *candidates] if c.sd_sec is None]
     known = [c for c in candidates if c.sd_sec is not None]
+    more = "" if saved is None else "; ".join(_unknown_ranges(saved, unknown))
     if unknown and (not known or any(c.sd_sec is None for c in must)):
         parts = [
             words
@@ -283,8 +283,9 @@ def _with_known_errors(
         notes.append(f"no margin: {why}; about half of such plans overrun")
         return list(must), list(candidates), NO_MARGIN
     if unknown:
+        why = f" ({more})" if more else ""
         notes.append(
-            f"{len(unknown)} candidates left out: the error of their times is unknown (--confidence 0.5 keeps them)"
+            f"{len(unknown)} candidates left out: the error of their times is unknown{why}; --confidence 0.5 keeps them"
         )
     notes += offer.error_notes
     common_sd = request.common_sd
@@ -293,3 +294,9 @@ def _with_known_errors(
         common_sd = assumption("plan_common_sd", kind).value
         notes.append(f"a factor common to all runs is assumed to spread by {percent(common_sd)} ({kind}; --common_sd)")
     return list(must), known, Margin.of_confidence(confidence, common_sd)
+
+
+def _unknown_ranges(saved: SavedModel, candidates: Sequence[Candidate]) -> list[str]:
+    """Why the model knows no range of some predicted candidates, each reason once, with the place it is of."""
+    places = (saved.range.place(c.config, saved.widths.axes) for c in candidates if c.is_predicted)
+    return [f"{place}: {why}" for place in dict.fromkeys(places) if (why := saved.widths.why_unknown(place))]

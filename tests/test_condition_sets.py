@@ -6,12 +6,14 @@ import shlex
 from dataclasses import asdict, replace
 
 import pytest
-from rows import BOX, agg_row
+from rows import BOX, agg_row, run_row
 
-from aggregate import condition_sets
+from aggregate import condition_order, condition_sets
+from aggregate.condition_order import LEARNABLE_ROWS
 from aggregate.condition_sets import one_set_of_conditions
 from epochcast.cli import filter_of
 from epochcast.schema import Conditions
+from epochcast.tables import append_row
 
 THIS_BOX = BOX.device_name
 OTHER = "NVIDIA H100 80GB HBM3"
@@ -19,11 +21,18 @@ CPU = "AMD EPYC 9B14 (2 cores)"
 HALF = replace(BOX, precision="mixed_float16")
 FEW_IMAGES = replace(BOX, train_n=2048)
 ELSEWHERE = replace(BOX, device_name=OTHER)
+RENAMED = replace(BOX, device_name="NVIDIA A100-PCIE-80GB")
+OLD = replace(BOX, backend_version="2.20")
+JAX = replace(BOX, backend="jax", backend_version="0.7")
+LARGEST = "the largest"
+OF_VERSION = "the one of the installed tensorflow 2.21"
 
 
 @pytest.fixture(autouse=True)
 def box(monkeypatch):
     monkeypatch.setattr(condition_sets, "box_device_name", lambda: THIS_BOX)
+    monkeypatch.setattr(condition_order, "backend_name", lambda: "tensorflow")
+    monkeypatch.setattr(condition_order, "installed_minor", lambda backend: "2.21")
 
 
 def rows_of(*sets):
@@ -36,26 +45,34 @@ def rows_of(*sets):
 
 
 @pytest.mark.parametrize(
-    ("sets", "chosen"),
+    ("sets", "chosen", "why"),
     [
-        ([(BOX, 3), (FEW_IMAGES, 1)], BOX),
-        ([(FEW_IMAGES, 1), (BOX, 3)], BOX),
-        ([(BOX, 1), (FEW_IMAGES, 2), (HALF, 5)], HALF),
-        ([(ELSEWHERE, 9), (BOX, 1)], BOX),  # this box's own rows first, however few
-        ([(ELSEWHERE, 9), (BOX, 1), (HALF, 2)], HALF),
-        ([(replace(BOX, device_name="NVIDIA A100-PCIE-80GB"), 2), (ELSEWHERE, 3)], "renamed"),
-        ([(replace(BOX, device_name=None), 4), (BOX, 1)], BOX),
-        ([(BOX, 2, 1), (HALF, 2, 3)], HALF),  # as many rows, more runs
+        ([(BOX, 3), (FEW_IMAGES, 1)], BOX, LARGEST),
+        ([(FEW_IMAGES, 1), (BOX, 3)], BOX, LARGEST),
+        ([(BOX, 1), (FEW_IMAGES, 2), (HALF, 5)], HALF, LARGEST),
+        ([(ELSEWHERE, 9), (BOX, 1)], BOX, "the only one"),  # this box's own rows first, however few
+        ([(ELSEWHERE, 9), (BOX, 1), (HALF, 2)], HALF, LARGEST),
+        ([(RENAMED, 2), (ELSEWHERE, 3)], RENAMED, "the only one"),
+        ([(replace(BOX, device_name=None), 4), (BOX, 1)], BOX, "the only one"),
+        ([(BOX, 2, 1), (HALF, 2, 3)], HALF, "the one with most runs"),  # as many rows
+        ([(OLD, 40), (BOX, 12)], BOX, OF_VERSION),  # after an upgrade
+        ([(OLD, 40), (BOX, LEARNABLE_ROWS)], BOX, OF_VERSION),
+        (
+            [(OLD, 40), (BOX, LEARNABLE_ROWS - 1)],
+            OLD,
+            "the one with 6 configurations or more",
+        ),  # nothing to train from yet
+        ([(OLD, 40), (BOX, 12), (HALF, 20)], HALF, f"{OF_VERSION}, of those {LARGEST}"),
+        ([(JAX, 40), (OLD, 12)], OLD, "the one of the backend in use, tensorflow"),
+        ([(JAX, 4), (OLD, 2)], JAX, LARGEST),
     ],
 )
-def test_the_largest_set_of_this_box_is_used(sets, chosen):
-    if chosen == "renamed":
-        chosen = sets[0][0]
+def test_the_set_of_this_box_that_goes_first_is_used_and_the_reason_is_true(sets, chosen, why):
     rows = rows_of(*sets)
     found = one_set_of_conditions(rows, [])
     assert {row.conditions for row in found.rows} == {chosen}
     assert found.rows == [row for row in rows if row.conditions == chosen]
-    assert "the largest of this box" in found.reason
+    assert f"; used: {why} of this box, --conditions " in found.reason
     assert len(found.others) == len(sets) - 1
     assert len(found.notes) == len(sets)
 
@@ -104,22 +121,34 @@ def test_every_set_that_is_listed_has_a_flag_that_picks_it():
         assert (len(alone.rows), alone.notes) == (other.n_rows, [])
         picked.add(alone.rows[0].conditions)
     assert picked | {found.rows[0].conditions} == set(MIXED)
-    assert found.to_json()["other_conditions"] == [asdict(other) for other in found.others]
+    listed = [{"flag": other.flag, "n_rows": other.n_rows} for other in found.others]
+    assert found.to_json()["other_conditions"] == listed
 
 
 @pytest.mark.parametrize("n", [1, 4])
-def test_sets_of_one_size_stop_with_choices_that_work_as_they_are_printed(n):
+def test_of_level_averages_without_runs_the_last_set_in_the_table_is_used(n):
     rows = rows_of((BOX, n), (HALF, n), (FEW_IMAGES, n))
-    with pytest.raises(ValueError, match=r"mixes 3 sets of conditions, .* none has most rows") as error:
-        one_set_of_conditions(rows, [])
-    chosen = set()
-    for line in str(error.value).splitlines()[1:]:
-        flag, pairs, *count = shlex.split(line)
-        assert (flag, count) == ("--conditions", [f"({n}", "row)" if n == 1 else "rows)"])
-        found = one_set_of_conditions(rows, [filter_of(pairs)])
-        assert len(found.rows) == n
-        chosen.add(found.rows[0].conditions)
-    assert chosen == {BOX, HALF, FEW_IMAGES}
+    found = one_set_of_conditions(rows, [])
+    assert {row.conditions for row in found.rows} == {FEW_IMAGES}
+    assert "; used: the last in the table of this box, --conditions " in found.reason
+    found = one_set_of_conditions(rows_of((BOX, n), (HALF, n), (FEW_IMAGES, n + 1), (JAX, n + 1)), [])
+    assert "; used: the largest, of those the last in the table of this box, " in found.reason
+
+
+@pytest.mark.parametrize("newest", [BOX, HALF, FEW_IMAGES])
+@pytest.mark.parametrize("by", ["time", "place"])
+def test_of_level_sets_the_one_of_the_newest_run_is_used(tmp_path, newest, by):
+    sets = [conditions for conditions in (BOX, HALF, FEW_IMAGES) if conditions != newest]
+    sets = [newest, *sets] if by == "time" else [*sets, newest]  # of one second the last line is the newest
+    runs = tmp_path / "runs.csv"
+    for i, conditions in enumerate(sets):
+        row = run_row(run_id=f"r{i}", conditions=conditions)
+        hour = 9 if by == "time" and conditions == newest else 1
+        append_row(runs, replace(row, timestamp_utc=f"2026-01-01T0{hour}:00:00+00:00"))
+    rows = rows_of((BOX, 2), (HALF, 2), (FEW_IMAGES, 2))
+    found = one_set_of_conditions(rows, [], runs)
+    assert {row.conditions for row in found.rows} == {newest}
+    assert "; used: the newest of this box, --conditions " in found.reason
 
 
 def test_conditions_that_nothing_satisfies_list_what_there_is():

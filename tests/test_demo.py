@@ -194,7 +194,7 @@ def small_box(folder, monkeypatch):
 
     isolate(monkeypatch, folder.parents[1], folder.parents[1] / "trace")
     monkeypatch.setattr(estimate, "assumption", assumed)
-    monkeypatch.setattr(demo, "LEARN_SEC", 0.5)
+    monkeypatch.setattr(demo, "learn_sec", lambda: 0.5)
     monkeypatch.setattr(host_now, "LOOK_SEC", 0.25)
     monkeypatch.setattr(host_now, "load_average", lambda: None)  # that of the real box
     return folder

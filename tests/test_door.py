@@ -49,7 +49,7 @@ def test_each_sub_command_shows_its_flags_and_an_example_that_is_a_command_of_ou
     assert "None" not in out
     example = out.rstrip().splitlines()[-2:]
     assert example[0] == "example:"
-    assert re.match(r"  (epochcast |predict_perf |dp_budget_planner |python collect/run_|make run)", example[1])
+    assert re.match(r"  (\S*epochcast |predict_perf |dp_budget_planner |python collect/run_|make run)", example[1])
 
 
 @pytest.mark.parametrize("name", COMMANDS)

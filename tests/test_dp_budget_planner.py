@@ -137,21 +137,18 @@ def test_a_runs_csv_that_holds_only_its_header_is_no_table(home, capsys):
     assert any("nothing measured to plan from" in note for note in answer["notes"])
 
 
-def test_mixed_conditions_stop_and_each_choice_listed_is_a_flag_that_works(table, capsys):
-    mixed = [*ROWS, *(dataclasses.replace(row, device_name='Gold\'s "6230"', backend="jax") for row in ROWS)]
+def test_of_level_sets_one_is_planned_from_and_the_other_s_flag_works(table, capsys):
+    other = 'Gold\'s "6230"'
+    mixed = [*ROWS, *(dataclasses.replace(row, device_name=other, backend="jax") for row in ROWS)]
     write_table(table, mixed, AggRow)
     flags = ["--budget_sec", "1000", "--runs_agg", str(table)]
-    assert main(flags) == 1
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    choices = [line for line in captured.err.splitlines() if line.startswith("  --conditions ")]
-    assert len(choices) == 2
-    devices = set()
-    for line in choices:
-        answer = answer_of(capsys, *flags, *shlex.split(line.replace("(3 rows)", "")))
-        assert len(answer["chosen"]) == 3
-        devices.add(answer["conditions"]["device_name"])
-    assert devices == {DEVICE, 'Gold\'s "6230"'}
+    first = answer_of(capsys, *flags)
+    assert any("the table mixes 2 sets of conditions; used: the last in the table" in note for note in first["notes"])
+    (left,) = (note for note in first["notes"] if note.startswith("not used: "))
+    flag = left.removeprefix("not used: ").replace("(3 rows)", "")
+    second = answer_of(capsys, *flags, *shlex.split(flag))
+    assert [len(answer["chosen"]) for answer in (first, second)] == [3, 3]
+    assert [answer["conditions"]["device_name"] for answer in (first, second)] == [other, DEVICE]
 
 
 # --- what is printed -------------------------------------------------------------------------------------------------

@@ -620,6 +620,7 @@ def test_input_and_host_of_another_network_are_unknown_and_no_part_of_its_time(s
     out = ask(capsys, "--network", saved / name, "--batch_size", 64, *flags).out
     assert "without input and host: not known for this network" in out
     assert "where it goes: input and host not known for this network, steps " in out
+    assert "for input and host" not in out  # no efficiency of them either
     (row,) = (line for line in out.splitlines() if line.startswith("(input and host)"))
     assert row.split()[3:] == ["-"]
 

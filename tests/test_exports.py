@@ -75,6 +75,17 @@ def test_a_shell_runs_one_command_after_the_other_with_the_python_that_is_named(
     assert asked == [run["run_id"] for run in plan["chosen"]]
 
 
+def test_without_a_name_the_shell_runs_the_python_that_planned(plan, tmp_path, monkeypatch):
+    fake = tmp_path / "my env's" / "python"
+    fake.parent.mkdir()
+    fake.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path / "shown"}\n')
+    fake.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(fake))
+    for environment in ({}, {"PYTHON": ""}):
+        subprocess.run(["sh", "-c", plan_sh(plan)], check=True, env={"PATH": "/usr/bin:/bin", **environment})
+    assert len((tmp_path / "shown").read_text().splitlines()) == 2 * len(plan["chosen"])
+
+
 def test_optuna_is_asked_for_each_configuration_once_with_what_it_was_expected_to_take(plan):
     trials = optuna_trials(json.loads(json.dumps(plan)))
     names = ("depth", "base_filters", "batch_size")

@@ -210,7 +210,7 @@ def test_of_few_runs_the_wider_of_their_own_interval_and_that_of_repeats_counts(
     assumed = HALF_WIDTH_SDS * assumption("repeat_sd_steady", "gpu").value
     steady, words = measured_steady(row), answer_on(H100, SAVED, ASKED, [row]).words
     assert steady.high - steady.value == pytest.approx(own if is_wider else assumed)
-    assert steady.value - steady.low == pytest.approx(own if is_wider else assumed)
+    assert steady.value / steady.low == pytest.approx(1 + (own if is_wider else assumed))
     assert ("spread of repeats assumed" in words) != is_wider
     assert ("own 95 % interval" in words) == is_wider
 

@@ -77,3 +77,12 @@ def test_a_product_with_an_unknown_range_has_none():
 def test_a_spread_reaches_from_the_lowest_to_the_highest_source():
     assert Interval.of_spread(344.0, [381.0, 332.0]) == Interval(344.0, 332.0, 381.0)
     assert Interval.of_spread(344.0, [350.0]) == Interval(344.0, 344.0, 350.0)
+
+
+@pytest.mark.parametrize("half", [0.001, 0.3, 1.0, 6.35])
+def test_an_interval_by_a_factor_agrees_for_small_widths_and_never_reaches_zero(half):
+    found = Interval.of_factor(2.0, half)
+    assert found.high == pytest.approx(Interval.of_relative(2.0, half).high)
+    assert found.low == pytest.approx(2.0 / (1 + half))
+    assert found.low == pytest.approx(Interval.of_relative(2.0, half).low, abs=2 * half**2)
+    assert Interval.of_factor(2.0, None) == UNKNOWN

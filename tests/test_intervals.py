@@ -80,6 +80,21 @@ def test_a_width_is_known_within_and_beyond_but_not_far_away():
     assert [Widths(None, None, 3).of(place) for place in (WITHIN, BEYOND, FAR)] == [None] * 3
 
 
+def test_where_no_range_is_known_the_reason_says_how_many_more_configurations_give_one():
+    known = Widths(0.01, 0.08, 20, 10, AXES, 40)
+    assert [known.why_unknown(place) for place in (WITHIN, BEYOND)] == ["", ""]
+    assert known.why_unknown(FAR) == "no range is known there"  # no number of measurements gives one
+    few = Widths(None, None, 7, 1, AXES, 1)
+    assert few.why_unknown(WITHIN) == "range unknown; 2 more configurations give a range"
+    assert (
+        few.why_unknown(FAR) == "no range is known there; 2 more configurations give a range within what was measured"
+    )
+    for widths, n in ((few, 8), (Widths(0.1, None, 9, 1, AXES, 1), 8), (Widths(0.1, None, 12, 3, AXES, 8), 1)):
+        more = f"{n} more configuration{'s give' if n > 1 else ' gives'} a range there"
+        assert widths.why_unknown(BEYOND) == f"range unknown; {more}, of the smallest and largest values"
+    assert Widths(0.1, None, 9, 1, AXES).why_unknown(BEYOND) == "range unknown"  # nobody counted
+
+
 # --- the measured range -----------------------------------------------------------------------------------------------
 
 RANGE = Range((2, 5), (16, 128), (32, 2048))

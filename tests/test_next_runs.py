@@ -22,7 +22,7 @@ from collect.grid import spec_under
 from epochcast.assumptions import assumption
 from epochcast.cells import columns
 from epochcast.gpu_driver import box_device_name
-from epochcast.paths import CODE_ROOT, pretrained_dir
+from epochcast.paths import CODE_ROOT, command_text, pretrained_dir
 from epochcast.schema import AggRow, Conditions, RunConfig, RunRecord, RunSpec
 from epochcast.tables import read_runs, write_table
 from model.design import DEFAULT_GRID, next_indices
@@ -80,7 +80,7 @@ def test_from_nothing_nine_runs_of_the_default_grid_are_named_and_written_and_th
     lines = lines_of(capsys)
     path = home / "results" / "next_runs.csv"
     assert lines[0] == "measured: nothing yet"
-    assert lines[-1] == f"next: python collect/run_grid.py --configs {path}"
+    assert lines[-1] == f"next: {command_text('grid')} --configs {path}"
     specs = specs_of(home)
     assert len(specs) == len(set(specs)) == MIN_ERRORS == 9  # as many as give a range
     assert {spec.config for spec in specs} <= set(GRID)
@@ -365,17 +365,14 @@ def test_a_grid_takes_the_file_as_it_is_with_windows_and_all(home, capsys):
 
 def test_the_command_that_is_named_next_can_be_typed_as_it_stands(home):
     def run(*command):
-        done = subprocess.run(
-            [sys.executable, *command], cwd=CODE_ROOT, capture_output=True, text=True, timeout=30, check=False
-        )
+        done = subprocess.run(command, cwd=CODE_ROOT, capture_output=True, text=True, timeout=30, check=False)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
     table = table_of(home, [row_of(SMALL_GRID[0])])
-    said = run("-m", "epochcast", "next_runs", *SMALL, "--n", "5", "--epochs", "3", *table)
-    program, *rest = shlex.split(said.splitlines()[-1].removeprefix("next: "))
-    assert program == "python"
-    assert ": 5 runs, 5 to measure, about " in run(*rest, "--dry_run")
+    said = run(sys.executable, "-m", "epochcast", "next_runs", *SMALL, "--n", "5", "--epochs", "3", *table)
+    typed = said.splitlines()[-1].removeprefix("next: ")
+    assert ": 5 runs, 5 to measure, about " in run("sh", "-c", f"{typed} --dry_run")
     assert {spec.epochs for spec in specs_of(home)} == {3}
 
 

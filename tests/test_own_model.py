@@ -11,7 +11,7 @@ from dataclasses import asdict
 import pytest
 from rows import agg_row
 
-from epochcast import environment
+from epochcast import driver_signs
 from epochcast.gpu_driver import box_device_name
 from epochcast.paths import demo_dir, models_dir, pretrained_dir
 from epochcast.schema import Conditions, RunConfig
@@ -49,7 +49,7 @@ def trained(tmp_path_factory):
     """Folders of models of this box, by the number of configurations that each learned from."""
     folders = {n: tmp_path_factory.mktemp(f"own{n}") for n in (6, 8, 9, 12)}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(environment, "NVIDIA_PROC", folders[6] / "no driver")
+        patch.setattr(driver_signs, "NVIDIA_PROC", folders[6] / "no driver")
         for n, folder in folders.items():
             train(rows_here(n), folder / "own.keras")
     return folders
@@ -58,7 +58,7 @@ def trained(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
     """An empty home on a box without a GPU."""
-    monkeypatch.setattr(environment, "NVIDIA_PROC", tmp_path / "no driver")
+    monkeypatch.setattr(driver_signs, "NVIDIA_PROC", tmp_path / "no driver")
     monkeypatch.setenv("EPOCHCAST_HOME", str(tmp_path))
     return tmp_path
 
@@ -149,6 +149,22 @@ def test_too_few_configurations_say_how_many_more_give_a_range(capsys, trained, 
     for sizes in ("128", "64,128"):
         out = run(capsys, predict_perf.main, *flags, sizes).out
         assert len(re.findall(rf"within.*: range unknown; {words} a range", out)) == 1
+
+
+@pytest.mark.parametrize("n", [6, 8])
+def test_explain_and_plan_say_how_many_more_configurations_give_a_range_too(capsys, trained, n):
+    shutil.copytree(trained[n], models_dir())
+    more = f"{MIN_ERRORS - n} more configuration"
+    explained = run(capsys, explain.main, "--depth", 2, "--base_filters", 8, "--batch_size", 128).out
+    assert "(interval unknown)" in explained
+    assert re.search(rf"basis: the model's prediction; within: range unknown; {more}s? gives? a range\n", explained)
+    assert "90 % interval" not in explained
+    outside = run(capsys, explain.main, "--depth", 9, "--base_filters", 8, "--batch_size", 128).out
+    assert "; far: no range is known there; " + more in outside
+    told = answers_of(capsys, predict_perf.main, "--depth", 9, "--base_filters", 8, "--batch_size", 128)
+    assert told["range_unknown"].startswith("no range is known there; " + more)
+    planned = run(capsys, dp_budget_planner.main, "--budget", "5m", "--epochs", 4, "--overhead_sec", 5).out
+    assert f"(within: range unknown; {more}" in planned
 
 
 def test_as_many_configurations_as_next_runs_names_give_a_range(capsys, trained):

@@ -150,7 +150,7 @@ def test_far_outside_or_by_two_axes_at_once_the_interval_is_unknown_in_both_form
         assert answer[name] > 0
         assert (answer[f"{name}_low"], answer[f"{name}_high"]) == (None, None)
         assert lines[f"{name}_90"] == "unknown"
-    assert lines["domain"] == f"far, {outside}: extrapolating further than any check reaches, range unknown"
+    assert lines["domain"] == f"far, {outside}: extrapolating further than any check reaches: no range is known there"
 
 
 # --- whole runs -------------------------------------------------------------------------------------------------------
@@ -248,7 +248,7 @@ def test_several_batch_sizes_as_json_are_the_single_answers(capsys):
             [
                 "beyond (batch_size 16, 4096), measured were batch_size 32 to 2048: extrapolating, ±",
                 "far (batch_size 8), measured were batch_size 32 to 2048: extrapolating further than any check "
-                "reaches, range unknown",
+                "reaches: no range is known there",
             ],
         ),
         (

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rows import ROWS
+from rows import ROWS, agg_row
 
+from aggregate.condition_sets import one_set_of_conditions
 from aggregate.runs_agg import aggregate
 from epochcast.gpu_driver import box_device_name
 from epochcast.interval import Interval, total
@@ -354,11 +355,13 @@ def test_of_several_sets_of_conditions_the_largest_answers_by_its_newest_model()
     newest = add_local("c", 2, conditions=many, n_configurations=12)
     choice = choose_model()
     assert (choice.model.path, choice.model.train_n) == (newest, 50_000)
-    assert choice.reason.endswith("of the largest of 2 sets of conditions (--conditions chooses another)")
+    assert choice.reason.endswith(", of 2 sets of conditions the largest (--conditions chooses another)")
     asked = choose_model(wanted={"train_n": "2048"})
     assert (asked.model.path.stem, asked.model.train_n) == ("a", 2048)
     add_local("d", 3, conditions=few, n_configurations=30)  # as many: the newer training decides
-    assert choose_model().model.path.stem == "a"
+    choice = choose_model()
+    assert choice.model.path.stem == "a"
+    assert choice.reason.endswith(", of 2 sets of conditions the last trained (--conditions chooses another)")
 
 
 def add_demo(created=1, **changes):
@@ -391,7 +394,60 @@ def test_the_demonstration_s_model_is_this_box_s_until_there_is_a_better_one():
 def test_a_model_of_this_box_in_the_precision_asked_for_goes_first(asked, chosen):
     add_local("half", 9, conditions=conditions_of_this_box(precision="mixed_float16"), n_configurations=9)
     add_local("single", 1, n_configurations=20)
-    assert choose_model(precision=asked).model.path.stem == chosen
+    choice = choose_model(precision=asked)
+    assert choice.model.path.stem == chosen
+    why = "the largest" if asked in (None, "mixed_bfloat16") else f"the one in {asked}"
+    assert choice.reason.endswith(f", of 2 sets of conditions {why} (--conditions chooses another)")
+
+
+@pytest.mark.parametrize(
+    ("version", "backend", "chosen", "why"),
+    [
+        ("2.21", "tensorflow", "new", "the one of the installed tensorflow 2.21"),
+        ("2.20", "tensorflow", "old", "the one of the installed tensorflow 2.20"),
+        ("2.30", "tensorflow", "old", "the one of the backend in use, tensorflow, of those the largest"),
+        ("0.7", "jax", "jax", "the one of the backend in use, jax"),
+        (None, "jax", "jax", "the one of the backend in use, jax"),
+        ("2.9", "torch", "old", "the largest"),
+    ],
+)
+def test_a_model_of_the_framework_in_use_goes_before_a_larger_one(monkeypatch, version, backend, chosen, why):
+    monkeypatch.setattr("aggregate.condition_order.backend_name", lambda: backend)
+    monkeypatch.setattr("aggregate.condition_order.installed_minor", lambda name: version)
+    add_local("old", 1, conditions=conditions_of_this_box(backend_version="2.20"), n_configurations=40)
+    add_local("new", 2, conditions=conditions_of_this_box(backend_version="2.21"), n_configurations=12)
+    jax = conditions_of_this_box(backend="jax", backend_version="0.6")
+    add_local("jax", 3, conditions=jax, n_configurations=20)
+    choice = choose_model()
+    assert choice.model.path.stem == chosen
+    assert choice.reason.endswith(f", of 3 sets of conditions {why} (--conditions chooses another)")
+    assert choose_model(wanted={"backend_version": "2.20"}).model.path.stem == "old"
+
+
+def test_a_demonstration_in_the_precision_asked_for_is_not_said_to_be_all_there_is():
+    add_local("own", 1)
+    demo = add_demo(conditions=conditions_of_this_box(precision="mixed_float16"))
+    choice = choose_model(precision="mixed_float16")
+    assert choice.model.path == demo
+    assert "as none fits" not in choice.reason
+    assert choice.reason.endswith("of 2 sets of conditions the one in mixed_float16 (--conditions chooses another)")
+
+
+def test_models_and_tables_take_the_same_set_of_conditions(monkeypatch):
+    monkeypatch.setattr("aggregate.condition_sets.box_device_name", box_device_name)
+    sizes = {"2.20": 40, "2.21": 12, "2.19": 15}
+    rows = []
+    for i, (version, n) in enumerate(sizes.items()):
+        conditions = conditions_of_this_box(backend_version=version)
+        add_local(f"v{i}", i + 1, conditions=conditions, n_configurations=n, n_runs=n)
+        known = {name: value for name, value in conditions.items() if value is not None}
+        rows += [agg_row(2, 16, 32 * (k + 1), 2.0, **known) for k in range(n)]
+    for installed in (*sizes, "2.99"):
+        monkeypatch.setattr("aggregate.condition_order.installed_minor", lambda name, version=installed: version)
+        of_rows = one_set_of_conditions(rows, []).rows[0].backend_version
+        assert (
+            choose_model().model.conditions.backend_version == of_rows == (installed if installed in sizes else "2.20")
+        )
 
 
 @pytest.mark.parametrize("name", ["A100-PCIE-80GB", "NVIDIA A100-PCIE-80GB", "NVIDIA A100 80GB PCIe"])

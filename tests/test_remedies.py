@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -139,27 +140,52 @@ def test_a_stale_table_of_averages_is_mended_by_the_command_that_its_rule_names(
     assert check_file(runs).count(ERROR) == 0
 
 
-@pytest.mark.parametrize("is_one", [True, False])
-def test_who_has_no_checkout_is_sent_to_no_script(is_one, tmp_path, monkeypatch):
-    monkeypatch.setattr(paths, "is_checkout", lambda folder: is_one)
+def a_python(folder, monkeypatch, is_installed):
+    """A made-up environment's Python in `folder`, ours by a link, with or without the console script."""
+    folder.mkdir(parents=True)
+    (folder / "python").symlink_to(Path(sys.executable).resolve())
+    if is_installed:
+        (folder / "epochcast").write_text("#!/bin/sh\necho ours $@\n")
+        (folder / "epochcast").chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(folder / "python"))
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+
+
+@pytest.mark.parametrize("name", [".venv", "my env's"])
+def test_the_console_script_next_to_this_python_is_named_as_it_is_typed(name, tmp_path, monkeypatch):
+    a_python(tmp_path / name / "bin", monkeypatch, True)
+    for folder in (tmp_path, tmp_path / name, paths.CODE_ROOT):
+        monkeypatch.chdir(folder)
+        typed = paths.command_text("grid")
+        done = subprocess.run(["sh", "-c", f"{typed} --dry_run"], capture_output=True, text=True, check=True)
+        assert done.stdout == "ours grid --dry_run\n"
+    monkeypatch.chdir(tmp_path)
+    assert paths.command_text("grid") == f"{shlex.quote(f'{name}/bin/epochcast')} grid"
+    monkeypatch.setenv("PATH", f"{tmp_path / name / 'bin'}:/usr/bin:/bin")  # activated
+    assert paths.command_text("grid") == "epochcast grid"
+
+
+def test_another_environment_s_script_on_the_path_is_not_ours(tmp_path, monkeypatch):
+    a_python(tmp_path / "theirs", monkeypatch, True)
+    a_python(tmp_path / "ours", monkeypatch, True)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'theirs'}:/usr/bin:/bin")
+    assert paths.command_text("run") == f"{tmp_path / 'ours' / 'epochcast'} run"
+
+
+@pytest.mark.parametrize("is_checkout", [True, False])
+def test_where_nothing_is_installed_this_very_python_is_named(is_checkout, tmp_path, monkeypatch):
+    a_python(tmp_path / "bin", monkeypatch, False)
+    monkeypatch.setattr(paths, "is_checkout", lambda folder: is_checkout)
     monkeypatch.chdir(paths.CODE_ROOT)
+    python = tmp_path / "bin" / "python"
+    script = "collect/run_one.py" if is_checkout else "-m epochcast run"
+    assert paths.command_text("run") == f"{python} {script}"
     with pytest.raises(FileNotFoundError) as refused:
         load_agg(tmp_path / "averages.csv")
-    assert str(refused.value).endswith("python collect/run_one.py" if is_one else "epochcast run")
-
-
-@pytest.mark.parametrize("is_installed", [True, False])
-def test_in_another_folder_the_command_is_one_that_can_be_typed_there(is_installed, tmp_path, monkeypatch):
-    python = tmp_path / "bin" / "python"
-    python.parent.mkdir()
-    if is_installed:
-        (python.parent / "epochcast").touch()
-    monkeypatch.setattr(sys, "executable", str(python))
+    assert str(refused.value).endswith(f"Measure first: {python} {script}")
     monkeypatch.chdir(tmp_path)
-    script = paths.CODE_ROOT / "collect" / "run_grid.py"
-    assert paths.command_text("grid") == ("epochcast grid" if is_installed else f"python {script}")
-    monkeypatch.setattr(paths, "is_checkout", lambda folder: False)
-    assert paths.command_text("grid") == "epochcast grid"
+    script = paths.CODE_ROOT / "collect" / "run_one.py" if is_checkout else "-m epochcast run"
+    assert paths.command_text("run") == f"bin/python {script}"
 
 
 def test_no_string_of_ours_names_a_script_by_hand():

@@ -260,6 +260,23 @@ def test_a_model_of_other_conditions_is_never_mixed_with_a_table(table):
         answer_of(table, 1000, time_source="measured", model=pretrained_dir() / "a100.keras")
 
 
+def test_a_set_without_a_model_is_named_with_the_flag_of_one_that_has(table, monkeypatch):
+    shipped = pretrained_dir() / "a100.keras"
+    known = dataclasses.asdict(load_model(shipped).conditions)
+    known = {name: value for name, value in known.items() if value is not None}
+    more = [dataclasses.replace(row, **known) for row in ROWS[:2]]
+    other = [dataclasses.replace(row, **{**known, "train_n": 4096}) for row in ROWS]
+    write_table(table, [*more, *other], AggRow)
+    monkeypatch.setattr("model.predictor.models_dir", lambda: shipped.parent)  # as if it were of this box
+    with pytest.raises(ValueError, match="no model of the table's conditions") as error:
+        answer_of(table, 1000, time_source="pred")
+    assert "Or take a set that has a model: --conditions train_n=50000." in str(error.value)
+    assert "used: the largest" in str(error.value)
+    assert "--conditions train_n=4096   " in str(error.value)
+    chosen = answer_of(table, 1000, time_source="pred", conditions=[{"train_n": "50000"}])
+    assert chosen.sources["model"]["path"] == str(shipped)
+
+
 def test_more_candidates_than_a_plan_can_hold_are_an_error():
     configs = [RunConfig(2, 16, 1 + i) for i in range(MAX_CANDIDATES + 1)]
     with pytest.raises(ValueError, match=r"2,001 candidates: at most 2,000 are taken"):

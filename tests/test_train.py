@@ -513,11 +513,12 @@ def test_too_few_configurations_are_refused(tmp_path, capsys):
     ) in err
 
 
-def test_mixed_conditions_stop_with_the_choices(tmp_path, capsys):
-    mixed = [replace(row, precision=p) for p in ("float32", "mixed_float16") for row in ROWS]
+def test_of_level_sets_of_conditions_the_last_is_used_and_both_are_named(tmp_path, capsys):
+    mixed = [replace(row, precision=p) for p in ("float32", "mixed_float16") for row in ROWS[:5]]
     code, err = command(capsys, tmp_path, mixed)
     assert code == 1
-    assert "the table mixes 2 sets of conditions" in err
-    assert "--conditions precision=float32 " in err
-    assert "--conditions precision=mixed_float16 " in err
+    assert "the table mixes 2 sets of conditions; used: the last in the table" in err
+    assert "--conditions precision=mixed_float16   (5 rows) of " in err
+    assert "not used: --conditions precision=float32   (5 rows)" in err
+    assert "5 configurations are too few to learn from" in err  # never both sets together
     assert not (tmp_path / "results" / "models").exists()

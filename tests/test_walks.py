@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import random
 import re
+import shlex
 
 import pytest
 from light_child import command, isolate, light_spec
@@ -19,15 +20,17 @@ from collect.stopping import stop_reason
 from collect.watch import Beside
 from epochcast.cli import percent
 from epochcast.environment import cpu_count, cpu_name
+from epochcast.paths import CODE_ROOT
 from epochcast.schema import FLAGS, RunRecord, RunSpec
 from epochcast.tables import read_table
-from planner import dp_budget_planner, run_plan
+from planner import dp_budget_planner, plan_flags, run_plan
 from workload.shape import count_params
 
 CONFIGURATIONS = ["--depth", "2", "--base_filters", "8", "--batch_size", "64,128"]
 GRID = ["--device", "cpu", *CONFIGURATIONS, "--train_n", "2048", "--epochs", "4"]
 ONE = ["--device", "cpu", "--depth", "3", "--base_filters", "32", "--batch_size", "512", "--epochs", "4"]
 PLAN = ["--budget", "15s", "--epochs", "4", *CONFIGURATIONS, "--value", "count"]
+QUICK = ("uneven", "0.02", "0.1")
 UNEVEN = ("uneven", "0.02", "0.25")  # timed for 0.75 s: long enough to look at the host
 
 
@@ -61,6 +64,33 @@ def test_on_a_quiet_host_run_grid_and_plan_come_out_without_flags(home, monkeypa
     flags = flags_of(home)
     assert len(flags) >= 4
     assert set(flags) == {()}
+
+
+def readme_walk():
+    """README's plan that holds, from an empty folder to its end: its commands, each as its words."""
+    text = (CODE_ROOT / "README.md").read_text()
+    section = text.partition("### A plan that holds")[2]
+    commands = section.split("```")[1].replace("\\\n", " ")
+    return [shlex.split(line) for line in commands.strip().splitlines()]
+
+
+def test_the_grid_of_readme_s_walk_comes_out_without_flags(home, monkeypatch, capsys):
+    """README's own grid, with epochs of 0.1 s by the light child.
+
+    The rest of that walk is only parsed: its training alone takes 12 s of processor time. The test above plans and
+    carries out a smaller one from measured times.
+    """
+    others_use(0.02 * cpu_count(), monkeypatch)
+    grid, learn, plan, carry, last = readme_walk()
+    assert grid[:2] == ["python", "collect/run_grid.py"]
+    assert learn == last == ["epochcast", "train"]
+    asked = plan_flags.parse(plan[1:])
+    assert (plan[0], asked.value, asked.exclude_measured) == ("dp_budget_planner", "info", True)
+    assert carry == ["epochcast", "run_plan", str(asked.out), "--replan"]
+    monkeypatch.setattr(run_grid, "run_grid", functools.partial(run_grid.run_grid, child=command(*QUICK)))
+    assert run_grid.main(grid[2:]) == 0
+    assert re.search(r"^12 of 12 runs measured in .*, none flagged", capsys.readouterr().out, re.MULTILINE)
+    assert flags_of(home) == [()] * 12
 
 
 def test_on_a_busy_host_lines_say_that_others_took_the_processor_and_nothing_is_repeated(home, monkeypatch, capsys):
