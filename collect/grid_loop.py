@@ -18,6 +18,7 @@ from collect.device_memory import sort_by_fit
 from collect.estimate import WallEstimate
 from collect.grid import PlannedRun, grid_name, names_of_run
 from collect.once_more import AGAIN, Repeats
+from collect.runner import require_device
 from collect.turns import Taken, Turn, make_ready, outcome_text, take_turns
 from epochcast.cli import clock
 from epochcast.installed import backend_name
@@ -156,6 +157,8 @@ def run_grid(
     names = _names_among(rows)
     waiting = _left_to_do(planned, rows, ended, names, result)
     repeats = _repeats_of(planned, rows, ended, names, forces_again, say) if repeats_flagged or forces_again else None
+    for spec in {item.spec.device: item.spec for item in waiting}.values():
+        require_device(spec)  # an estimate would be of another device
     memory_lines: list[str] = []
     if not ignores_memory:
         fitting = sort_by_fit(waiting, rows, device_memory_bytes)

@@ -68,6 +68,12 @@ class RunExistsError(ValueError):
     """The table holds a run of this run_id already."""
 
 
+def require_device(spec: RunSpec) -> None:
+    """Raise a RunRefusedError where this box has no device to use as the spec asks."""
+    if (refusal := device_of(spec.device).refusal) is not None and refusal.is_certain:
+        raise RunRefusedError(str(refusal))
+
+
 def spec_id(spec: RunSpec, device_name: str) -> str:
     """Return a name for a spec on a device, equal whenever it is asked for again, e.g. `d2_f16_b128-1f0c9a52`.
 
@@ -155,8 +161,7 @@ def run(
     """
     if not RUN_ID.fullmatch(run_id):
         raise ValueError(f"run_id {run_id!r} names files: use only letters, digits, '.', '_' and '-'.")
-    if (refusal := device_of(spec.device).refusal) is not None and refusal.is_certain:
-        raise RunRefusedError(str(refusal))
+    require_device(spec)
     runs, log_dir = runs.absolute(), log_dir.absolute()
     check_appendable(runs, RunRecord)
     if (failures := failures_csv(runs)).exists():

@@ -90,6 +90,12 @@ def box_device_name(device: str = "auto") -> str:
     return device_of(device).name
 
 
+def refusal_notes(device: str = "auto") -> list[str]:
+    """Return why this box would refuse a run, for answers that need none; empty where it would not."""
+    refusal = device_of(device).refusal
+    return [] if refusal is None or not refusal.is_certain else [f"this box would refuse a run: {refusal}"]
+
+
 def gpu_of(nvml: Nvml, device: str, environ: Mapping[str, str] = os.environ) -> NvmlGpu | None:
     """Return the GPU that a run with `--device device` uses, to be asked while the library is open.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass, field, replace
@@ -26,14 +27,15 @@ from collect.runner import RunRefusedError, run, spec_id
 from epochcast.driver_names import clean_name
 from epochcast.environment import cpu_name
 from epochcast.facts import gpus
-from epochcast.gpu_driver import box_device_name, device_of, environment_of, gpu_of
+from epochcast.gpu_driver import box_device_name, device_of, environment_of, gpu_of, refusal_notes
 from epochcast.hardware import is_same_device, known_gpu
 from epochcast.nvml import open_nvml
 from epochcast.paths import CODE_ROOT, models_dir
 from epochcast.tables import append_row
+from model import explain, next_runs, predict_perf
 from model.predictor import choose_model
 from model.train import default_model_path
-from planner import run_plan
+from planner import dp_budget_planner, run_plan
 
 A100, OLD_A100 = "NVIDIA A100-SXM4-40GB", "A100-SXM4-40GB"
 H200, L4 = Board("NVIDIA H200", 140.4), Board("NVIDIA L4", 22.5, 72.0)
@@ -256,8 +258,16 @@ def test_a_run_uses_one_device_and_every_part_names_it(box, model, monkeypatch, 
     for item, run_id in ((first, f"{spec_id(specs[0], name)}-r1"), (second, other)):
         row = run_row(config=(1, 2, item.spec.batch_size), run_id=run_id, conditions=replace(BOX, device_name=name))
         append_row(runs, row)
-    result = run_grid([first, second], runs=runs, log_dir=logs, is_dry=True)
-    assert result.n_done_before == 1
+    lines = []
+    if found.refusal is not None and found.refusal.is_certain:  # before any estimate, which would be of another device
+        with pytest.raises(RunRefusedError, match=re.escape(found.refusal.cause)):
+            run_grid([first, second], runs=runs, log_dir=logs, is_dry=True, say=lines.append)
+        assert not lines and refusal_notes(device) == [f"this box would refuse a run: {found.refusal}"]
+    else:
+        assert run_grid([first, second], runs=runs, log_dir=logs, is_dry=True).n_done_before == 1
+        assert refusal_notes(device) == []
+    assert run_grid([first], runs=runs, log_dir=logs, is_dry=True).n_done_before == 1
+    assert not re.search(r"[.:;][.:;]", str(found.refusal))
     # this box's own model answers, and no other's
     local = models_dir() / "own.keras"
     local.parent.mkdir(parents=True)
@@ -410,6 +420,29 @@ def test_a_variable_that_hides_the_gpu_is_named(monkeypatch, tmp_path, backend, 
     assert (f"{variable}={value!r} keeps {backend} from it. Unset it" in str(refused.value)) == is_named
 
 
+@pytest.mark.parametrize(
+    ("main", "flags"),
+    [
+        (predict_perf.main, ["--depth", "2", "--base_filters", "16", "--batch_size", "64"]),
+        (explain.main, ["--depth", "2", "--base_filters", "16", "--batch_size", "64"]),
+        (next_runs.main, []),
+        (dp_budget_planner.main, ["--budget_sec", "3600"]),
+    ],
+    ids=["predict_perf", "explain", "next_runs", "plan"],
+)
+@pytest.mark.parametrize("is_refused", [True, False])
+def test_an_answer_says_that_the_box_would_refuse_a_run(monkeypatch, tmp_path, capsys, main, flags, is_refused):
+    plug_in(monkeypatch, tmp_path, TWO)
+    isolate(monkeypatch, tmp_path, tmp_path / "trace")
+    monkeypatch.setenv(SEEN, "NoDevFiles" if is_refused else "1")
+    main(flags)
+    notes = [line for line in capsys.readouterr().err.splitlines() if "would refuse a run" in line]
+    cause = (
+        f"note: this box would refuse a run: {SEEN}='NoDevFiles' hides the GPUs of this box (NVIDIA H200, NVIDIA L4)"
+    )
+    assert len(notes) == is_refused and all(note.startswith(cause) for note in notes)
+
+
 def test_the_driver_is_asked_once(monkeypatch, tmp_path):
     plug_in(monkeypatch, tmp_path, TWO)
     asked = []
@@ -521,7 +554,7 @@ def test_the_whole_way_is_of_one_device(walks, name, device, uuid):
     assert own == ({device} if name != "renamed" else {OLD_A100, A100})
     # what was measured before counts as measured, and only that
     assert all(grid["measured"] == 0 for grid in box["again"])
-    assert last["measured"] == (2 if name == "renamed" else 6)
+    assert last["measured"] == 2
     # a model of this device answers
     assert box["answer"]["this_box"] == device
     assert box["answer"]["device"] == device
