@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from collect.grid import PlannedRun
 from epochcast.gpu_driver import device_of
 from epochcast.hardware import is_same_device
+from epochcast.installed import backend_name
 from epochcast.schema import Conditions, RunRecord, RunSpec
 from workload.memory import MemoryModel, gib_text, named
 from workload.pipelines import resolve_pipeline
@@ -79,7 +79,7 @@ def _without_config(spec: RunSpec) -> RunSpec:
 
 def _conditions_of(spec: RunSpec, device_name: str, rows: Sequence[RunRecord]) -> Conditions:
     """Those of the last row with a measured peak that was run as the spec asks, else the spec's own as far as known."""
-    backend = os.environ.get("KERAS_BACKEND") or "tensorflow"
+    backend = backend_name()
     try:
         pipeline = resolve_pipeline(spec.pipeline, backend)
     except ValueError:  # the run itself will be refused with these words

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 
 from epochcast.driver_names import clean_name
 from epochcast.driver_signs import ON_CPU
 from epochcast.framework import torch_tf32
 from epochcast.gpu_driver import device_of, environment_of
+from epochcast.hardware import are_other_boards
 from epochcast.sensor_bounds import MOST_MEMORY_BYTES, positive_within
 
 
@@ -77,13 +79,18 @@ def resolve_device(backend: str, wanted: str) -> tuple[str, bool]:
     It is that of `epochcast.gpu_driver`; of a GPU that no driver's library can name it is the framework's.
 
     Raises:
-        ValueError: if a GPU was asked for, or the driver has one, and the framework can't use it.
+        ValueError: if a GPU was asked for, or the driver has one, and the framework can't use it, or uses another.
     """
     device = device_of(wanted)
     found = {"tensorflow": _tensorflow_gpu, "jax": _jax_gpu, "torch": _torch_gpu}
     name, is_tf32 = found.get(backend, lambda: (None, False))()
     if name is not None:
         is_known = device.kind == "gpu" and device.is_named
+        if is_known and are_other_boards(device.name, name):
+            raise ValueError(
+                f"--device {wanted} is {device.name} by its driver, but {backend} would train on {name}. Name the GPU "
+                f"by its UUID: --device {device.uuid or 'UUID'} (`nvidia-smi -L`); {ON_CPU}."
+            )
         return (device.name if is_known else clean_name(name) or device.name), is_tf32
     if device.kind == "cpu":
         return device.name, False
@@ -91,13 +98,23 @@ def resolve_device(backend: str, wanted: str) -> tuple[str, bool]:
         raise ValueError(str(device.refusal))
     from collect.gpu_checks import install_gpu, lacks_cuda_libraries  # a refused run alone needs them
 
-    if lacks_cuda_libraries(backend):
+    if (variable := _hiding_variable(backend)) is not None:
+        remedy = "Unset it"
+        cause = f"{variable}={os.environ[variable]!r} keeps {backend} from it"
+    elif lacks_cuda_libraries(backend):
         remedy = f"Install the GPU build ({install_gpu(backend)})"
         cause = f"{backend} is installed without CUDA libraries, so it sees no GPU"
     else:
         remedy = "Look at what `epochcast doctor --deep` and `nvidia-smi` say"
         cause = f"{backend} sees no usable GPU"
     raise ValueError(f"--device {wanted} is {device.name}, but {cause}. {remedy}; {ON_CPU}.")
+
+
+def _hiding_variable(backend: str) -> str | None:
+    """The variable by which the user keeps the backend on another device than a GPU, None where none is set so."""
+    names = {"jax": ("JAX_PLATFORMS", "JAX_PLATFORM_NAME"), "torch": ("KERAS_TORCH_DEVICE",)}.get(backend, ())
+    values = {name: os.environ.get(name, "").lower() for name in names}
+    return next((name for name, value in values.items() if value and not re.search("cuda|gpu", value)), None)
 
 
 def peak_memory_bytes(backend: str) -> int | None:

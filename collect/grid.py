@@ -6,12 +6,14 @@ import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from collect.runner import spec_id
+from collect.runner import spec_id, spec_ids
 from epochcast.assumptions import device_kind_of
 from epochcast.gpu_driver import box_device_name, device_of
 from epochcast.hardware import driver_spellings, is_same_device
+from epochcast.installed import backend_name
 from epochcast.schema import Conditions, Exclusion, RunConfig, RunSpec
 
+_BACKEND_NOT_SET = ""  # in the ids of runs before they were of the backend that Keras takes
 CARRIED_CONDITIONS = ("pipeline", "precision", "jit_compile", "steps_per_execution", "train_n")
 
 
@@ -45,18 +47,20 @@ def grid_runs(specs: Iterable[RunSpec], repeats: int, excluded: Mapping[str, Exc
 def names_of_run(item: PlannedRun, device_names: Collection[str] = ()) -> set[str]:
     """Return the run_id and those that the same run has under other names that drivers give its board.
 
+    Also those by which it was called where $KERAS_BACKEND was not set: their rows may be another backend's.
+
     Args:
         device_names: of a table, where the run may stand under one of them.
     """
-    device = box_device_name(item.spec.device)
-    own = spec_id(item.spec, device)
-    ending = item.run_id.removeprefix(own)
-    if ending == item.run_id:
+    device, backends = box_device_name(item.spec.device), (backend_name(), _BACKEND_NOT_SET)
+    bases = spec_ids(item.spec, [(device, backend) for backend in backends])
+    if (own := next((base for base in bases if item.run_id.startswith(base)), None)) is None:
         return {item.run_id}
+    ending = item.run_id.removeprefix(own)
     names = {*driver_spellings(device), *(name for name in device_names if is_same_device(name, device))}
     if item.spec.device not in ("auto", "gpu") and (first := device_of("gpu:0")).is_named:
         names.update(driver_spellings(first.name))  # by which runs on any device of the box were once called
-    return {f"{spec_id(item.spec, name)}{ending}" for name in names} | {item.run_id}
+    return {f"{base}{ending}" for base in spec_ids(item.spec, [(name, of) for name in names for of in backends])}
 
 
 def spec_under(config: RunConfig, epochs: int | None, conditions: Conditions, in_windows: bool = False) -> RunSpec:

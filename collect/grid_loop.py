@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import random
 import time
@@ -16,12 +17,16 @@ from collect.device_lock import WAITING, Sharing
 from collect.device_memory import sort_by_fit
 from collect.estimate import WallEstimate
 from collect.grid import PlannedRun, grid_name, names_of_run
-from collect.once_more import AGAIN, Repeats, again
+from collect.once_more import AGAIN, Repeats
+from collect.runner import require_device
 from collect.turns import Taken, Turn, make_ready, outcome_text, take_turns
 from epochcast.cli import clock
+from epochcast.installed import backend_name
 from epochcast.paths import failures_csv
 from epochcast.schema import FLAGS, REPEATED_STATUSES, FailureRecord, RunRecord
 from epochcast.tables import read_table_if_any
+
+Names = Callable[[PlannedRun], frozenset[str]]
 
 
 @dataclass(slots=True)
@@ -149,8 +154,11 @@ def run_grid(
     repeated = {*REPEATED_STATUSES, "crash"} if retries_crashed else set(REPEATED_STATUSES)
     last_status = {f.run_id: f.status for f in read_table_if_any(failures_csv(runs), FailureRecord)}
     ended = {row.run_id for row in rows} | {run_id for run_id, status in last_status.items() if status not in repeated}
-    waiting = _left_to_do(planned, rows, ended, result)
-    repeats = _repeats_of(planned, rows, ended, forces_again, say) if repeats_flagged or forces_again else None
+    names = _names_among(rows)
+    waiting = _left_to_do(planned, rows, ended, names, result)
+    repeats = _repeats_of(planned, rows, ended, names, forces_again, say) if repeats_flagged or forces_again else None
+    for spec in {item.spec.device: item.spec for item in waiting}.values():
+        require_device(spec)  # an estimate would be of another device
     memory_lines: list[str] = []
     if not ignores_memory:
         fitting = sort_by_fit(waiting, rows, device_memory_bytes)
@@ -185,46 +193,55 @@ def run_grid(
     return result
 
 
+def _names_among(rows: Sequence[RunRecord]) -> Names:
+    """Return the names by which rows may know a run, found once for each: also as its driver, or we, called it once."""
+    device_names = {row.device_name for row in rows if row.device_name is not None}
+    backend = backend_name()
+    others = {row.run_id for row in rows if row.backend not in (None, backend)}
+
+    @functools.cache
+    def names(item: PlannedRun) -> frozenset[str]:
+        return frozenset(names_of_run(item, device_names) - others | {item.run_id})
+
+    return names
+
+
 def _left_to_do(
-    planned: Sequence[PlannedRun], rows: Sequence[RunRecord], ended: Set[str | None], result: GridResult
+    planned: Sequence[PlannedRun], rows: Sequence[RunRecord], ended: Set[str | None], names: Names, result: GridResult
 ) -> list[PlannedRun]:
     """The runs without a row, less those that last ended in a way that is not repeated; counts them in `result`."""
     finished = {row.run_id for row in rows}
-    device_names = _device_names(rows)
     waiting = []
     for item in planned:
-        # also those of a driver that called the board otherwise
-        names = {item.run_id} if not ended or item.run_id in finished else names_of_run(item, device_names)
-        if not finished.isdisjoint(names):
+        if item.run_id in finished or (ended and not finished.isdisjoint(names(item))):
             result.n_done_before += 1
-        elif not ended.isdisjoint(names):
+        elif ended and not ended.isdisjoint(names(item)):
             result.n_failed_before += 1
         else:
             waiting.append(item)
     return waiting
 
 
-def _device_names(rows: Sequence[RunRecord]) -> set[str]:
-    return {row.device_name for row in rows if row.device_name is not None}
-
-
 def _repeats_of(
     planned: Sequence[PlannedRun],
     rows: Sequence[RunRecord],
     ended: Set[str | None],
+    names: Names,
     forced: bool,
     say: Callable[[str], None],
 ) -> Repeats:
     """What may be measured once more, as far as the rows of earlier calls say."""
-    by_id, device_names = {row.run_id: row for row in rows}, _device_names(rows)
+    by_id = {row.run_id: row for row in rows if row.run_id is not None}
     if not by_id:
         return Repeats(len(planned), 0, forced, say)
-    n_before = sum(not by_id.keys().isdisjoint(names_of_run(again(item), device_names)) for item in planned)
-    found = Repeats(len(planned), n_before, forced, say)
+
+    def names_again(item: PlannedRun) -> set[str]:
+        return {name + AGAIN for name in names(item)}
+
+    found = Repeats(len(planned), sum(not by_id.keys().isdisjoint(names_again(item)) for item in planned), forced, say)
     for item in planned:
-        if own := names_of_run(item, device_names) & by_id.keys():
-            was_repeated = not ended.isdisjoint(names_of_run(again(item), device_names))
-            found.saw(item, by_id[min(own)], was_repeated)
+        if own := names(item) & by_id.keys():
+            found.saw(item, by_id[min(own)], not ended.isdisjoint(names_again(item)))
     return found
 
 

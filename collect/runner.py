@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
 import json
 import logging
 import os
 import secrets
 import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,6 +42,7 @@ from epochcast.assumptions import device_kind_of
 from epochcast.files import make_folder
 from epochcast.gpu_driver import device_of
 from epochcast.guard import EXIT_INTERRUPTED
+from epochcast.installed import backend_name
 from epochcast.locks import try_lock
 from epochcast.paths import failures_csv
 from epochcast.schema import (
@@ -66,15 +68,39 @@ class RunExistsError(ValueError):
     """The table holds a run of this run_id already."""
 
 
+def require_device(spec: RunSpec) -> None:
+    """Raise a RunRefusedError where this box has no device to use as the spec asks."""
+    if (refusal := device_of(spec.device).refusal) is not None and refusal.is_certain:
+        raise RunRefusedError(str(refusal))
+
+
 def spec_id(spec: RunSpec, device_name: str) -> str:
-    """A name for a spec on a device, equal whenever it is asked for again, e.g. `d2_f16_b128-1f0c9a52`."""
+    """Return a name for a spec on a device, equal whenever it is asked for again, e.g. `d2_f16_b128-1f0c9a52`.
+
+    It is of the backend that Keras will take here.
+    """
+    return spec_ids(spec, [(device_name, backend_name())])[0]
+
+
+def spec_ids(spec: RunSpec, places: Iterable[tuple[str, str]]) -> list[str]:
+    """Return the names of a spec on devices with backends; as quick for a hundred as `spec_id` for a few."""
     values = asdict(spec)
     for name in LATER_FIELDS:  # at its default it is what was measured before there was such a field: the same run
         if values[name] == getattr(DEFAULT, name):
             del values[name]
-    asked = json.dumps([values, device_name, os.environ.get("KERAS_BACKEND", "")], sort_keys=True)
-    digest = hashlib.sha256(asked.encode()).hexdigest()[:8]
-    return f"d{spec.depth}_f{spec.base_filters}_b{spec.batch_size}-{digest}"
+    lead = f"d{spec.depth}_f{spec.base_filters}_b{spec.batch_size}"
+    of_spec = hashlib.sha256(f"[{json.dumps(values, sort_keys=True)}, ".encode())
+    names = []
+    for place in places:
+        digest = of_spec.copy()
+        digest.update(_place_bytes(*place))
+        names.append(f"{lead}-{digest.hexdigest()[:8]}")
+    return names
+
+
+@functools.lru_cache(maxsize=4096)
+def _place_bytes(device_name: str, backend: str) -> bytes:
+    return f"{json.dumps(device_name)}, {json.dumps(backend)}]".encode()
 
 
 def new_run_id(spec: RunSpec) -> str:
@@ -135,8 +161,7 @@ def run(
     """
     if not RUN_ID.fullmatch(run_id):
         raise ValueError(f"run_id {run_id!r} names files: use only letters, digits, '.', '_' and '-'.")
-    if (refusal := device_of(spec.device).refusal) is not None and refusal.is_certain:
-        raise RunRefusedError(str(refusal))
+    require_device(spec)
     runs, log_dir = runs.absolute(), log_dir.absolute()
     check_appendable(runs, RunRecord)
     if (failures := failures_csv(runs)).exists():

@@ -34,6 +34,7 @@ class Listed:
     instances: tuple[Listed, ...] = ()
     ids: tuple[int | None, int | None] = (None, None)  # of an instance
     problems: tuple[str, ...] = ()  # what was answered, or raised, instead
+    is_lost: bool = False  # counted by the driver, which does not answer for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ def seen_by(device: str, gpus: Sequence[Listed], environ: Mapping[str, str]) -> 
     """Return the GPU that a run with `--device device` takes, None where it sees none.
 
     Args:
-        gpus: in the order of their PCI addresses.
+        gpus: in the order of their PCI addresses. A run names them by `index`, which has gaps where one is lost.
 
     Raises:
         UnknownOrderError: if it can't be known.
@@ -65,8 +66,7 @@ def seen_by(device: str, gpus: Sequence[Listed], environ: Mapping[str, str]) -> 
         return next(iter(visible(gpus, environ)), None)
     if device.startswith("gpu:"):  # by its address, whatever the environment says: the number of nvidia-smi
         number = device.removeprefix("gpu:")
-        place = int(number) if number.isdecimal() and len(number) <= _MOST_DIGITS else len(gpus)
-        return Seen.of(gpus[place]) if place < len(gpus) else None
+        return _of_number(number, gpus) if number.isdecimal() else None
     return _of_uuid(device, gpus)
 
 
@@ -91,12 +91,8 @@ def visible(gpus: Sequence[Listed], environ: Mapping[str, str]) -> list[Seen]:
         are_numbers = number is not None
         if number is None:
             seen = _of_uuid(word, gpus)
-        elif len(number[0]) > _MOST_DIGITS or int(number[0]) >= len(gpus):
-            seen = None
-        elif not is_by_address:
+        elif (seen := _of_number(number[0], gpus)) is not None and not is_by_address:
             raise _unknown_order(environ)
-        else:
-            seen = Seen.of(gpus[int(number[0])])
         if seen is None:
             break
         if seen in found:
@@ -113,6 +109,12 @@ def first_visible(environ: Mapping[str, str]) -> str | None:
 
 def _unknown_order(environ: Mapping[str, str]) -> UnknownOrderError:
     return UnknownOrderError(f"{ORDER}={environ.get(ORDER)} numbers GPUs of different models in an order of CUDA's own")
+
+
+def _of_number(number: str, gpus: Sequence[Listed]) -> Seen | None:
+    if len(number) > _MOST_DIGITS:
+        return None
+    return next((Seen.of(gpu) for gpu in gpus if gpu.index == int(number)), None)
 
 
 def _of_uuid(word: str, gpus: Sequence[Listed]) -> Seen | None:

@@ -10,8 +10,8 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from epochcast.host import container
@@ -38,7 +38,7 @@ class Refusal:
     is_certain: bool = True  # else a framework may have a device that is not NVIDIA's
 
     def __str__(self) -> str:
-        return f"{self.cause}. {self.remedy[0].upper()}{self.remedy[1:]}; {ON_CPU}."
+        return f"{self.cause.rstrip('.')}. {self.remedy[0].upper()}{self.remedy[1:]}; {ON_CPU}."
 
 
 def has_nvml_library() -> bool:
@@ -114,6 +114,12 @@ def why_no_answer(words: str, code: int | None) -> Refusal:
     return Refusal(words, "mend that, or see what `nvidia-smi` says")
 
 
+def why_lost(words: str, code: int | None, others: Sequence[str] = ()) -> Refusal:
+    """Return the cause and remedy where the driver counts a GPU and does not answer for it; `others` are usable."""
+    found = why_no_answer(f"the NVIDIA driver does not answer for {words}", code)
+    return replace(found, remedy="; ".join([found.remedy, *(f"or use {other}" for other in others[:1])]))
+
+
 _ALL = "start it with --gpus all"
 
 
@@ -137,7 +143,7 @@ def why_no_library(signs: list[str], environ: Mapping[str, str]) -> Refusal:
 
 def why_no_gpu(environ: Mapping[str, str]) -> Refusal:
     """Return the cause and remedy where the driver answers, and lists no GPU."""
-    if environ.get(CONTAINER_VISIBLE, "all").strip() in NONE_IN_CONTAINER:
+    if container() is not None and environ.get(CONTAINER_VISIBLE, "all").strip() in NONE_IN_CONTAINER:
         cause = f"{CONTAINER_VISIBLE}={environ[CONTAINER_VISIBLE]!r} keeps every GPU from this container"
         return Refusal(cause, f"start it with {CONTAINER_VISIBLE}=all, or --gpus all")
     remedy = "see whether `nvidia-smi -L` lists one, restart the box"

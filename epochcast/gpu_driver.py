@@ -13,8 +13,9 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 from epochcast.cuda_visible import ORDER, VISIBLE, Listed, Seen, UnknownOrderError, first_visible, seen_by
 from epochcast.driver_names import clean_name, clean_uuid, unknown_gpu
@@ -23,6 +24,7 @@ from epochcast.driver_signs import (
     Refusal,
     driver_signs,
     proc_gpus,
+    why_lost,
     why_no_answer,
     why_no_gpu,
     why_no_library,
@@ -71,8 +73,10 @@ class Device:
 class _Driver:
     """What the driver's library says of this box."""
 
-    gpus: tuple[Listed, ...] = ()
+    gpus: tuple[Listed, ...] = ()  # also those that are lost
     failure: NvmlFailure | None = None
+    lost: Mapping[int, NvmlFailure] = field(default_factory=dict)  # index: why it can't be used
+    why_no_gpu: Refusal | None = None
     problems: tuple[str, ...] = ()
 
 
@@ -86,6 +90,12 @@ def box_device_name(device: str = "auto") -> str:
     return device_of(device).name
 
 
+def refusal_notes(device: str = "auto") -> list[str]:
+    """Return why this box would refuse a run, for answers that need none; empty where it would not."""
+    refusal = device_of(device).refusal
+    return [] if refusal is None or not refusal.is_certain else [f"this box would refuse a run: {refusal}"]
+
+
 def gpu_of(nvml: Nvml, device: str, environ: Mapping[str, str] = os.environ) -> NvmlGpu | None:
     """Return the GPU that a run with `--device device` uses, to be asked while the library is open.
 
@@ -96,12 +106,12 @@ def gpu_of(nvml: Nvml, device: str, environ: Mapping[str, str] = os.environ) -> 
         return None
     gpus = nvml.gpus()
     try:
-        seen = seen_by(device, [_listed(gpu) for gpu in gpus], environ)
+        seen = seen_by(device, _with_lost(gpus, nvml), environ)
     except UnknownOrderError:
         return None
-    if seen is None:
+    gpu = next((gpu for gpu in gpus if seen is not None and gpu.index == seen.gpu.index), None)
+    if seen is None or gpu is None:
         return None
-    gpu = next(gpu for gpu in gpus if gpu.index == seen.gpu.index)
     instances = {instance.index: instance for instance in (gpu.instances() if seen.instance else ())}
     gpu.instance = None if seen.instance is None else instances.get(seen.instance.index)
     return gpu
@@ -120,7 +130,7 @@ def _device_of(device: str, variables: tuple[tuple[str, str | None], ...]) -> De
         return _processor()
     driver, signs = _driver(), driver_signs(environ)
     if driver.failure is None and driver.gpus:
-        return _of_listed(device, driver.gpus, environ, driver.problems)
+        return _of_listed(device, driver.gpus, environ, driver.problems, driver.lost)
     problems = driver.problems if driver.failure is None else (driver.failure.words, *driver.problems)
     listed = tuple(_of_proc())
     if not signs and not listed and driver.failure is not None and driver.failure.code is None:
@@ -145,24 +155,37 @@ def _none_as_asked(device: str) -> Device:
 
 def _refusal(driver: _Driver, signs: list[str], environ: Mapping[str, str]) -> Refusal:
     if driver.failure is None:
-        return why_no_gpu(environ)
+        return driver.why_no_gpu or why_no_gpu(environ)
     if driver.failure.words == NO_LIBRARY:
         return why_no_library(signs, environ)
     also = "" if driver.failure.code is not None else "; CUDA does not answer either"
     return why_no_answer(f"{driver.failure.words}{also}", driver.failure.code)
 
 
-def _of_listed(device: str, gpus: tuple[Listed, ...], environ: Mapping[str, str], problems: tuple[str, ...]) -> Device:
+def _of_listed(
+    device: str,
+    gpus: tuple[Listed, ...],
+    environ: Mapping[str, str],
+    problems: tuple[str, ...],
+    lost: Mapping[int, NvmlFailure] = MappingProxyType({}),
+) -> Device:
     """The device among GPUs that a source lists."""
     try:
         seen = seen_by(device, gpus, environ)
     except UnknownOrderError as error:
-        refusal = Refusal(str(error), f"unset {ORDER}, or name the GPU: --device UUID (`nvidia-smi -L`)")
+        is_of_order = str(error).startswith(ORDER)
+        remedy = f"unset {ORDER}, or name the GPU: --device UUID (`nvidia-smi -L`)" if is_of_order else "name it gpu:N"
+        refusal = Refusal(str(error), remedy)
         name = unknown_gpu(platform.node(), device, environ.get(VISIBLE), environ.get(ORDER))
+        return Device("gpu", name, is_named=False, refusal=refusal, n_gpus=len(gpus), problems=problems)
+    if seen is not None and seen.gpu.index in lost:
+        others = [f"--device gpu:{gpu.index} ({_called(gpu)})" for gpu in gpus if gpu.index not in lost]
+        refusal = why_lost(lost[seen.gpu.index].words, lost[seen.gpu.index].code, others)
+        name = unknown_gpu(platform.node(), "lost", seen.gpu.index)
         return Device("gpu", name, is_named=False, refusal=refusal, n_gpus=len(gpus), problems=problems)
     if seen is not None:
         return replace(_of_seen(seen, device, environ), n_gpus=len(gpus), problems=(*problems, *seen.gpu.problems))
-    names = ", ".join(f"{gpu.name or 'a GPU without a name'}" for gpu in gpus)
+    names = ", ".join(map(_called, gpus))
     if device not in ("auto", "gpu"):
         refusal = Refusal(f"--device {device} is none of: {names}", "see `nvidia-smi -L`")
         name = unknown_gpu(platform.node(), device)
@@ -171,11 +194,14 @@ def _of_listed(device: str, gpus: tuple[Listed, ...], environ: Mapping[str, str]
     return replace(_processor(), refusal=refusal, n_gpus=len(gpus), problems=problems)
 
 
+def _called(gpu: Listed) -> str:
+    """What a message calls a GPU."""
+    return gpu.name or (gpu.problems[0] if gpu.is_lost else "a GPU without a name")
+
+
 def _of_seen(seen: Seen, device: str, environ: Mapping[str, str]) -> Device:
     gpu, own = seen.gpu, seen.instance or seen.gpu
-    name = own.name
-    if gpu.is_mig and gpu.name is not None and (name is None or "MIG" not in name):
-        name = f"{gpu.name} MIG"  # an instance is not the whole GPU
+    name = gpu.name if gpu.is_mig and (own.name is None or "MIG" not in own.name) else own.name
     totals = {instance.memory_bytes for instance in gpu.instances} if gpu.is_mig else {gpu.memory_bytes}
     memory = seen.instance.memory_bytes if seen.instance else totals.pop() if len(totals) == 1 else None
     if name is None:
@@ -184,6 +210,9 @@ def _of_seen(seen: Seen, device: str, environ: Mapping[str, str]) -> Device:
             name = by_cuda.name
         else:
             name = next((known.name for known in _of_proc() if gpu.uuid is not None and known.uuid == gpu.uuid), None)
+        name = name or own.name
+    if gpu.is_mig and name is not None and "MIG" not in name:
+        name = f"{name} MIG"  # an instance is not the whole GPU
     limit = None if gpu.is_mig else gpu.power_limit_w
     marks = [mark for mark in (own.uuid, gpu.pci_bus_id) if mark is not None][:1]
     stand_in = unknown_gpu(*(marks if own.uuid else [platform.node(), *marks, gpu.index]))
@@ -196,8 +225,22 @@ def _driver() -> _Driver:
     if isinstance(nvml, NvmlFailure):
         return _Driver(failure=nvml)
     with nvml:
-        gpus = tuple(_listed(gpu) for gpu in nvml.gpus())
-        return _Driver(gpus, problems=tuple(f"{query}: {words}" for query, words in nvml.problems.items()))
+        gpus = nvml.gpus()
+        problems = tuple(f"{query}: {words}" for query, words in nvml.problems.items())
+        if nvml.count_failure is not None:
+            why = why_no_answer(nvml.count_failure.words, nvml.count_failure.code)
+            return _Driver(why_no_gpu=why, problems=problems)
+        if not gpus and nvml.unusable:
+            first = next(iter(nvml.unusable.values()))
+            return _Driver(why_no_gpu=why_lost(first.words, first.code), problems=problems)
+        return _Driver(_with_lost(gpus, nvml), lost=nvml.lost, problems=problems)
+
+
+def _with_lost(gpus: Sequence[NvmlGpu], nvml: Nvml) -> tuple[Listed, ...]:
+    """The GPUs as listed, and those that are lost in their places: CUDA's numbers count them."""
+    lost = [Listed(index, is_lost=True, problems=(failure.words,)) for index, failure in nvml.lost.items()]
+    listed = [_listed(gpu) for gpu in gpus]
+    return tuple(sorted([*listed, *lost], key=lambda gpu: gpu.index) if lost else listed)
 
 
 def _listed(gpu: NvmlGpu, is_instance: bool = False) -> Listed:
@@ -228,7 +271,7 @@ def _asked_of_cuda(device: str, environ: Mapping[str, str]) -> Device | None:
     variables = {**os.environ, **environ}
     for name in {VISIBLE, ORDER} - environ.keys():
         variables.pop(name, None)
-    variables |= environment_of(device, environ)
+    variables |= _environment_of(device, environ)
     try:
         done = subprocess.run(
             [sys.executable, "-I", "-S", "-c", _ASK_CUDA],
@@ -253,6 +296,12 @@ def _asked_of_cuda(device: str, environ: Mapping[str, str]) -> Device | None:
 
 def environment_of(device: str, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Return the variables by which a framework sees the device of `device_of` and no other; set before its import."""
+    if device != "cpu" and _driver().lost and (uuid := device_of(device, environ).uuid) is not None:
+        return _environment_of(uuid, environ)  # whether CUDA counts a GPU that is lost is not known
+    return _environment_of(device, environ)
+
+
+def _environment_of(device: str, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     if device == "cpu":
         return {VISIBLE: "-1", "JAX_PLATFORMS": "cpu", "KERAS_TORCH_DEVICE": "cpu"}  # the last: a Mac's GPU
     if device.startswith("gpu:"):  # the N of nvidia-smi, and of the meter

@@ -154,12 +154,32 @@ def is_same_device(one: str | None, other: str | None) -> bool:
     return known[0] is not None and known[1] is not None and known[0].name == known[1].name
 
 
+def are_other_boards(one: str, other: str) -> bool:
+    """Return whether two names are of boards that the facts know, and of different ones."""
+    names = [{gpu.name for gpu in _boards_called(name)} for name in (one, other)]
+    return all(names) and names[0].isdisjoint(names[1])
+
+
+def unknown_words(device_name: str) -> str:
+    """Return a device that `known_gpu` does not know in words: what the facts lack is its name, or its memory."""
+    box, known = device_of(), sorted({gpu.memory_gb for gpu in _boards_called(device_name)})
+    if box.name != device_name or box.memory_bytes is None or not known:
+        return f"{device_name}, which the facts do not have"
+    has = " and ".join(f"{memory_gb:g}" for memory_gb in known)
+    return f"{device_name} with {box.memory_bytes / BYTES_PER_GB:.3g} GB, which the facts have with {has} GB"
+
+
+def _boards_called(device_name: str) -> list[Gpu]:
+    board = _board(device_name)
+    return [gpu for gpu in gpus() if board is not None and board in (gpu.name, _shared_key(gpu))]
+
+
 @functools.cache
 def driver_spellings(device_name: str) -> tuple[str, ...]:
     """Return the names that drivers of whatever age give to the board of this name; of an unknown one this name."""
-    if (board := _board(device_name)) is None:
+    if _board(device_name) is None:
         return (device_name,)
-    known = [name for gpu in gpus() if board in (gpu.name, _shared_key(gpu)) for name in _names(gpu)]
+    known = [name for gpu in _boards_called(device_name) for name in _names(gpu)]
     plain = {spelled for name in (device_name, *known) for spelled in (name, name.replace(" ", "-"))}
     plain |= {name.removeprefix("NVIDIA ").removeprefix("Tesla ").removeprefix("GeForce ") for name in plain}
     makers = ("", "NVIDIA ", "Tesla ", "NVIDIA Tesla ", "GeForce ", "NVIDIA GeForce ")

@@ -17,7 +17,7 @@ from functools import partial
 from types import ModuleType, TracebackType
 from typing import Any
 
-from epochcast.driver_names import clean_name, clean_uuid, clean_version
+from epochcast.driver_names import address_of, clean_name, clean_uuid, clean_version, text_of
 from epochcast.driver_signs import has_nvml_library
 from epochcast.sensor_bounds import (
     HIGHEST_TEMPERATURE_C,
@@ -43,6 +43,8 @@ CLOCK_REASONS = {  # bit of nvmlDeviceGetCurrentClocksEventReasons (nvml.h): our
 _GPU_SCOPE, _MODULE_SCOPE = 0, 1  # nvml.h: NVML_POWER_SCOPE_GPU, NVML_POWER_SCOPE_MODULE
 MOST_DEVICES = 128
 LONGEST_PROBLEM = 300  # characters
+_MOST_REASONS = 0xFFFF  # nvml.h uses the lowest nine bits: a newer driver may use some more, and never all known ones
+_CUDA_VERSIONS = range(1000, 100_000)  # 13020 is 13.2
 Processes = list[tuple[int, int | None]]  # process id, device memory in bytes
 _Query = Callable[[], int | None]
 
@@ -67,14 +69,14 @@ class NvmlGpu:
         self.index = index
         self.name = self._named("nvmlDeviceGetName", clean_name)
         self.uuid = self._named("nvmlDeviceGetUUID", clean_uuid)
-        self.pci_bus_id = _text(self._ask("nvmlDeviceGetPciInfo", of=lambda pci: pci.busId))
+        self.pci_bus_id = text_of(self._ask("nvmlDeviceGetPciInfo", of=lambda pci: pci.busId))
         self.architecture: str | None = self._ask("nvmlDeviceGetArchitecture", of=_architectures(pynvml).get)
 
     def _ask(self, query: str, *arguments: Any, of: Callable[[Any], Any] = lambda answer: answer) -> Any:
         """What `of` makes of the driver's answer; None where there is none, or none that is of use."""
         try:
             return of(getattr(self._pynvml, query)(self._handle, *arguments))
-        except Exception as error:  # besides NVMLError: UnicodeDecodeError of a name, and what a broken package raises
+        except BaseException as error:  # besides NVMLError: UnicodeDecodeError of a name, and a broken package's own
             self._note(query, error)
             return None
 
@@ -82,16 +84,17 @@ class NvmlGpu:
         """A text that identifies the GPU; None, and what came instead is noted, where it can't be one."""
         try:
             answer = getattr(self._pynvml, query)(self._handle)
-        except Exception as error:  # also the driver's own: without a name the rows are compared with no others
-            self.problems[query] = f"{type(error).__name__}: {error}"[:LONGEST_PROBLEM]
+        except BaseException as error:  # also the driver's own: without a name the rows are compared with no others
+            self.problems[query] = _words_of(error)
             return None
         if (text := clean(answer)) is None:
             self.problems[query] = f"no name: {answer!r}"[:LONGEST_PROBLEM]
         return text
 
-    def _note(self, query: str, error: Exception) -> None:
+    def _note(self, query: str, error: BaseException) -> None:
+        words = _words_of(error)
         if not isinstance(error, self._pynvml.NVMLError):
-            self.problems[query] = f"{type(error).__name__}: {error}"[:LONGEST_PROBLEM]
+            self.problems[query] = words
 
     def _function(self, name: str, *arguments: Any) -> Callable[[], int]:
         """A function of the driver, tied to its arguments, that returns its code.
@@ -110,7 +113,7 @@ class NvmlGpu:
         def query() -> int | None:
             try:
                 return answer.value if ask() == 0 else None
-            except Exception as error:
+            except BaseException as error:
                 self._note(name, error)
                 return None
 
@@ -131,7 +134,7 @@ class NvmlGpu:
         def query() -> int | None:
             try:
                 return milliwatts.value if ask() == 0 and code.value == 0 else None
-            except Exception as error:
+            except BaseException as error:
                 self._note("nvmlDeviceGetFieldValues", error)
                 return None
 
@@ -177,8 +180,10 @@ class NvmlGpu:
 
     def throttle_reasons(self) -> tuple[str, ...] | None:
         """What holds the clock below its highest now, in the words of `CLOCK_REASONS`; being idle is no reason."""
-        bits = next((told for ask in self._reasons if (told := ask()) is not None), None)
-        return None if bits is None else tuple(word for bit, word in CLOCK_REASONS.items() if bits & bit)
+        bits = next((answer for ask in self._reasons if (answer := ask()) is not None), None)
+        if bits is None or bits > _MOST_REASONS or all(bits & bit for bit in CLOCK_REASONS):
+            return None
+        return tuple(word for bit, word in CLOCK_REASONS.items() if bits & bit)
 
     def memory_used_bytes(self) -> int | None:
         return _bytes(self._ask("nvmlDeviceGetMemoryInfo", of=lambda memory: memory.used))
@@ -246,18 +251,50 @@ class Nvml:
     def __init__(self, pynvml: ModuleType) -> None:
         self._pynvml = pynvml
         self.problems: dict[str, str] = {}  # query: what its package raised that is not the driver's answer
+        self.unusable: dict[int, NvmlFailure] = {}  # GPUs that the driver counts and does not answer for
+        self.count_failure: NvmlFailure | None = None
         self.driver_version = clean_version(self._answer("nvmlSystemGetDriverVersion"))
         cuda = self._answer("nvmlSystemGetCudaDriverVersion")
-        self.cuda_version = f"{cuda // 1000}.{cuda % 1000 // 10}" if isinstance(cuda, int) else None
+        is_version = isinstance(cuda, int) and cuda in _CUDA_VERSIONS
+        self.cuda_version = f"{cuda // 1000}.{cuda % 1000 // 10}" if is_version else None
 
     def gpus(self) -> list[NvmlGpu]:
-        """The GPUs that the driver lets this process see, in the order of their PCI addresses."""
-        gpus = []
-        for index in range(_count(self._answer("nvmlDeviceGetCount"))):
-            handle = self._answer("nvmlDeviceGetHandleByIndex", index)
-            if handle is not None:
+        """The GPUs that the driver lets this process see, in the order of their PCI addresses.
+
+        `index` is a GPU's place in that order, as CUDA and nvidia-smi number them. Where an address is unknown, or a
+        GPU is lost, the order and `index` are NVML's own. A GPU that is another user's is not counted, as by CUDA.
+        """
+        gpus, self.unusable, self.count_failure = [], {}, None
+        for index in range(self._n_gpus()):
+            try:
+                handle = self._pynvml.nvmlDeviceGetHandleByIndex(index)
+            except BaseException as error:
+                self.problems[f"nvmlDeviceGetHandleByIndex({index})"] = _words_of(error)
+                self.unusable[index] = _failure_of(error, self._pynvml, f"GPU {index}: ")
+            else:
                 gpus.append(NvmlGpu(self._pynvml, index, handle))
-        return sorted(gpus, key=lambda gpu: (gpu.pci_bus_id or "", gpu.index))
+        if self.lost:
+            return gpus
+        places = [address_of(gpu.pci_bus_id) for gpu in gpus]
+        if None not in places:
+            gpus = [gpu for _, gpu in sorted(zip(places, gpus, strict=True), key=lambda pair: (pair[0], pair[1].index))]
+        for place, gpu in enumerate(gpus):
+            gpu.index = place
+        return gpus
+
+    @property
+    def lost(self) -> dict[int, NvmlFailure]:
+        """The GPUs that the driver counts, and that nobody can use, by their index; as of the last `gpus()`."""
+        forbidden = self._pynvml.NVML_ERROR_NO_PERMISSION
+        return {index: failure for index, failure in self.unusable.items() if failure.code != forbidden}
+
+    def _n_gpus(self) -> int:
+        try:
+            return _count(self._pynvml.nvmlDeviceGetCount())
+        except BaseException as error:
+            self.problems["nvmlDeviceGetCount"] = _words_of(error)
+            self.count_failure = _failure_of(error, self._pynvml, "the NVIDIA driver does not count its GPUs: ")
+            return 0
 
     def close(self) -> None:
         self._answer("nvmlShutdown")
@@ -265,10 +302,9 @@ class Nvml:
     def _answer(self, query: str, *arguments: Any) -> Any:
         try:
             return getattr(self._pynvml, query)(*arguments)
-        except Exception as error:
-            words = f"{type(error).__name__}: {error}"[:LONGEST_PROBLEM]
-            is_answer = isinstance(error, self._pynvml.NVMLError)
-            if not is_answer or query in ("nvmlDeviceGetCount", "nvmlDeviceGetHandleByIndex"):
+        except BaseException as error:
+            words = _words_of(error)
+            if not isinstance(error, self._pynvml.NVMLError):
                 self.problems[query] = words
             return None
 
@@ -313,8 +349,8 @@ def start_nvml() -> Nvml | NvmlFailure:
         import pynvml
     except ImportError:
         return NvmlFailure("the Python package nvidia-ml-py is not installed (pip install nvidia-ml-py)")
-    except Exception as error:
-        return NvmlFailure(f"the Python package nvidia-ml-py can't be imported: {type(error).__name__}: {error}")
+    except BaseException as error:
+        return NvmlFailure(f"the Python package nvidia-ml-py can't be imported: {_words_of(error)}")
     if not hasattr(pynvml, "NVML_FI_DEV_POWER_INSTANT"):
         return NvmlFailure(
             "the abandoned package pynvml hides nvidia-ml-py (pip uninstall pynvml; pip install nvidia-ml-py)"
@@ -322,24 +358,27 @@ def start_nvml() -> Nvml | NvmlFailure:
     try:
         pynvml.nvmlInit()
         return Nvml(pynvml)
-    except Exception as error:
-        code = getattr(error, "value", None) if isinstance(error, pynvml.NVMLError) else None
-        if code == pynvml.NVML_ERROR_LIBRARY_NOT_FOUND:
-            return NvmlFailure(NO_LIBRARY)
-        words = error if code is not None else f"{type(error).__name__}: {error}"
-        return NvmlFailure(f"the NVIDIA driver does not answer: {words}"[:LONGEST_PROBLEM], code)
+    except BaseException as error:
+        failure = _failure_of(error, pynvml, "the NVIDIA driver does not answer: ")
+        return NvmlFailure(NO_LIBRARY) if failure.code == pynvml.NVML_ERROR_LIBRARY_NOT_FOUND else failure
+
+
+def _failure_of(error: BaseException, pynvml: ModuleType, lead: str) -> NvmlFailure:
+    words, code = _words_of(error), getattr(error, "value", None) if isinstance(error, pynvml.NVMLError) else None
+    return NvmlFailure(f"{lead}{words if code is None else error}"[:LONGEST_PROBLEM].rstrip("."), code)
+
+
+def _words_of(error: BaseException) -> str:
+    """What was raised, in words, whatever a broken package raises (SystemExit too); but Ctrl-C is passed on."""
+    if isinstance(error, KeyboardInterrupt):
+        raise error
+    return " ".join(f"{type(error).__name__}: {error}".split())[:LONGEST_PROBLEM]
 
 
 def _architectures(pynvml: ModuleType) -> dict[int, str]:
     prefix = "NVML_DEVICE_ARCH_"
     names = (name for name in vars(pynvml) if name.startswith(prefix) and name != f"{prefix}UNKNOWN")
     return {getattr(pynvml, name): name.removeprefix(prefix).capitalize() for name in names}
-
-
-def _text(value: object) -> str | None:
-    if isinstance(value, bytes):
-        value = value.decode(errors="backslashreplace")
-    return value if isinstance(value, str) else None
 
 
 def _count(value: object) -> int:

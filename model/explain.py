@@ -15,9 +15,10 @@ from epochcast.cli import (
     path_of,
     positive_int,
     print_home,
+    print_notes,
     run_command,
 )
-from epochcast.gpu_driver import box_device_name
+from epochcast.gpu_driver import box_device_name, refusal_notes
 from epochcast.roofline import COMPUTE, ELEMENT_BYTES, MEMORY, count_params
 from epochcast.schema import DEFAULT_CONFIG, TRAIN_N, RunConfig
 from model.answer import with_bounds
@@ -221,6 +222,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def work() -> int:
         print_home()
+        print_notes(refusal_notes())
         config = None
         if arguments.network is None:
             values = {name: getattr(arguments, name) or getattr(DEFAULT_CONFIG, name) for name in CONFIG_FLAGS}

@@ -9,8 +9,13 @@ from typing import Any
 from epochcast.assumptions import device_kind_of
 from epochcast.cli import range_text, significant
 from epochcast.gpu_driver import box_device_name
+<<<<<<< HEAD
 from epochcast.hardware import is_same_device, known_gpu
 from epochcast.installed import backend_name, installed_minor
+=======
+from epochcast.hardware import is_same_device, known_gpu, unknown_words
+from epochcast.installed import PACKAGES, backend_name, first_installed
+>>>>>>> fixdev
 from epochcast.interval import Interval
 from epochcast.schema import AggRow, Conditions
 from model.answer import with_bounds
@@ -79,7 +84,7 @@ def estimate_here(saved: SavedModel, asked: Asked, rows: Sequence[AggRow], found
     if "backend" in names or not is_carried:
         return Here(None, "what that changes is not known")
     if gpu is None:
-        what = "a CPU" if device_kind_of(box) == "cpu" else f"{box}, which the facts do not have"
+        what = "a CPU" if device_kind_of(box) == "cpu" else unknown_words(box)
         return Here(None, f"no estimate for {what}")
     try:
         answer = answer_on(gpu, saved, replace(asked, epochs=None, rules=None), rows)

@@ -34,6 +34,7 @@ from epochcast.cli import (
     table_text,
 )
 from epochcast.files import write_text_atomically
+from epochcast.gpu_driver import refusal_notes
 from epochcast.paths import command_text, home, runs_csv
 from epochcast.schema import TRAIN_N, AggRow, Conditions, RunConfig, RunRecord, RunSpec
 from epochcast.tables import read_table_if_any
@@ -186,6 +187,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def work() -> int:
         print_home()
+        print_notes(refusal_notes())
         table = load_agg_if_any(arguments.runs_agg, arguments.frozen)
         chosen = ChosenSet([])
         if table is not None:

@@ -17,11 +17,13 @@ from epochcast.cli import (
     positive_int,
     print_answer,
     print_home,
+    print_notes,
     run_command,
     significant,
 )
 from epochcast.footprint_flags import add_footprint_flags, given_flags, rules_of
 from epochcast.footprint_text import footprint_lines, region_sources, region_table
+from epochcast.gpu_driver import refusal_notes
 from epochcast.guard import EXIT_FAILED
 from epochcast.schema import DEFAULT_CONFIG, SPEC_CHOICES, RunConfig
 from model.answer_figure import draw_batches
@@ -139,6 +141,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def work() -> int:
         print_home()
+        print_notes(refusal_notes())
         configs = [RunConfig(arguments.depth, arguments.base_filters, b) for b in arguments.batch_size]
         params = count_params(arguments.depth, arguments.base_filters)
         if arguments.params not in (None, params):

@@ -11,9 +11,11 @@ from typing import Any
 from epochcast.cli import (
     json_line,
     print_home,
+    print_notes,
     run_command,
 )
 from epochcast.files import write_json_atomically, write_text_atomically
+from epochcast.gpu_driver import refusal_notes
 from planner.exports import optuna_trials, plan_csv, plan_sh
 from planner.plan_file import is_begun, ledger_of
 from planner.plan_flags import parse, request_of
@@ -58,6 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def work() -> int:
         print_home()
+        print_notes(refusal_notes())
         answer = plan_budget(request_of(arguments))
         as_json = answer.to_json()
         written = _write(answer, as_json, arguments)

@@ -8,7 +8,6 @@ far took: one factor each for overhead, first epoch and steady time.
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -33,6 +32,7 @@ from epochcast.cli import (
 from epochcast.gpu_driver import box_device_name
 from epochcast.guard import EXIT_FAILED, EXIT_INTERRUPTED
 from epochcast.hardware import is_same_device
+from epochcast.installed import backend_name
 from epochcast.paths import logs_dir, runs_csv
 from epochcast.schema import REPEATED_STATUSES, Conditions, FailureRecord, RunRecord
 from epochcast.tables import read_table_if_any
@@ -283,10 +283,9 @@ def _opening_line(course: Course, ledger: Ledger) -> str:
 
 def _refuse_another_box(plan: SavedPlan) -> None:
     """Raise a ValueError where it is plain before any run that the plan's times mean nothing here."""
-    backend = os.environ.get("KERAS_BACKEND") or plan.conditions.backend
     for what, here, planned in (
         ("device", box_device_name(), plan.conditions.device_name),
-        ("backend", backend, plan.conditions.backend),
+        ("backend", backend_name(), plan.conditions.backend),
     ):
         is_same = is_same_device(planned, here) if what == "device" else planned == here
         if planned is not None and not is_same:

@@ -1,8 +1,9 @@
 """The whole way on boxes of the fake driver, in one process: measure, average, train, predict, plan, run, resume.
 
 `box_walk.py FOLDER` reads boxes as a JSON list from stdin, `{"name": ..., "steps": [[variables, batch_sizes], ...]}`;
-what came of each is printed. A grid is measured by the light child under the variables of every step; what follows, and
-the second call of each grid, is under those of the last. `fake_nvml.environment` must be in force.
+what came of each is printed. The first and the last run of a grid are measured by the light child under the variables
+of every step; what follows, and the second call of each grid, is under those of the last. `fake_nvml.environment` must
+be in force.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import io
 import json
 import os
 import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 
 if not __package__:  # run by path: import from the checkout, not from this folder
@@ -27,9 +29,10 @@ from collect.grid_loop import run_grid
 from epochcast import gpu_driver
 from epochcast.paths import logs_dir, runs_csv
 from epochcast.schema import RunRecord
-from epochcast.tables import read_runs, read_table
+from epochcast.tables import append_row, read_runs, read_table
 from model import predict_perf, train
 from planner import dp_budget_planner, run_plan
+from workload.shape import count_params
 
 CHILD = command("paced", "0.002")
 
@@ -42,10 +45,20 @@ def said(main, *flags):
 
 
 def measure(batch_sizes):
+    """Measure the first and the last run of a grid; the rows of the others are copies of the first's."""
     planned = grid_runs([light_spec(depth=d, batch_size=b) for b in batch_sizes for d in (1, 2)], 1, {})
-    lines = []
-    result = run_grid(planned, runs=runs_csv(), log_dir=logs_dir(), child=CHILD, say=lines.append)
-    return {"ids": [item.run_id for item in planned], "measured": len(result.measured), "done": result.n_done_before}
+    first = run_grid(planned[:1], runs=runs_csv(), log_dir=logs_dir(), child=CHILD)
+    for row in first.measured:
+        for item in planned[1:-1]:
+            config = item.spec.config
+            params = count_params(config.depth, config.base_filters)
+            append_row(runs_csv(), replace(row, **asdict(config), params=params, run_id=item.run_id))
+    last = run_grid(planned, runs=runs_csv(), log_dir=logs_dir(), child=CHILD)
+    return {
+        "ids": [item.run_id for item in planned],
+        "measured": len(first.measured) + len(last.measured),
+        "done": last.n_done_before,
+    }
 
 
 def walk(box, home):
@@ -65,7 +78,7 @@ def walk(box, home):
     of_box = ("--conditions", f"device_name={gpu_driver.box_device_name()}", "--json")
     trained = said(train.main, *of_box)
     answered = said(predict_perf.main, "--depth", 1, "--base_filters", 2, "--batch_size", 64, "--json")
-    few = ("--depth", 1, "--base_filters", 2, "--batch_size", "16,64")
+    few = ("--depth", 1, "--base_filters", 2, "--batch_size", "16")
     planned = said(dp_budget_planner.main, "--budget_sec", 600, "--value", "count", *few, "--out", plan, *of_box)
     run_plan.carry_out = functools.partial(carry_out, child=CHILD)
     run = said(run_plan.main, plan, "--json")

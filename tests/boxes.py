@@ -36,6 +36,7 @@ class Board:
     instances: tuple[Board, ...] = ()
     uuid: object = None  # None: by its place
     address: object = None
+    lost: object = None  # answered, or raised, instead of its handle
 
     @property
     def is_mig(self) -> bool:
@@ -87,6 +88,10 @@ def binding(boards: Sequence[Board], init: object = None, count: object = None, 
         default = uuid_of(place) if instance is None else mig_uuid_of(place, instance)
         return answer(default if given is None else given)
 
+    def handle_of(index):
+        answer(boards[index].lost if handle is None else handle)
+        return (index, None)
+
     def handle_of_instance(at, number):
         if number >= len(boards[at[0]].instances):
             raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_FOUND)
@@ -110,7 +115,7 @@ def binding(boards: Sequence[Board], init: object = None, count: object = None, 
     made.nvmlShutdown = lambda: None
     made.nvmlSystemGetDriverVersion = lambda: "580.65.06"
     made.nvmlDeviceGetCount = lambda: len(boards) if count is None else answer(count)
-    made.nvmlDeviceGetHandleByIndex = lambda index: (index, None) if handle is None else answer(handle)
+    made.nvmlDeviceGetHandleByIndex = handle_of
     made.nvmlDeviceGetName = lambda at: answer(board_of(at).name)
     made.nvmlDeviceGetUUID = uuid
     made.nvmlDeviceGetPciInfo = address

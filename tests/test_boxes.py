@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass, field, replace
@@ -17,6 +18,7 @@ from light_child import isolate, light_spec
 from plans import LIGHT, light_run, write_plan
 from rows import BOX, run_row
 
+from collect import devices
 from collect.devices import choose_devices
 from collect.gpu_checks import device_check
 from collect.grid import grid_runs, names_of_run
@@ -24,14 +26,16 @@ from collect.grid_loop import run_grid
 from collect.runner import RunRefusedError, run, spec_id
 from epochcast.driver_names import clean_name
 from epochcast.environment import cpu_name
-from epochcast.gpu_driver import box_device_name, device_of, environment_of, gpu_of
+from epochcast.facts import gpus
+from epochcast.gpu_driver import box_device_name, device_of, environment_of, gpu_of, refusal_notes
 from epochcast.hardware import is_same_device, known_gpu
 from epochcast.nvml import open_nvml
 from epochcast.paths import CODE_ROOT, models_dir
 from epochcast.tables import append_row
+from model import explain, next_runs, predict_perf
 from model.predictor import choose_model
 from model.train import default_model_path
-from planner import run_plan
+from planner import dp_budget_planner, run_plan
 
 A100, OLD_A100 = "NVIDIA A100-SXM4-40GB", "A100-SXM4-40GB"
 H200, L4 = Board("NVIDIA H200", 140.4), Board("NVIDIA L4", 22.5, 72.0)
@@ -41,6 +45,7 @@ MIG = Board(
     40.0,
     instances=(Board("NVIDIA A100-SXM4-40GB MIG 1g.5gb", 5.0), Board("NVIDIA A100-SXM4-40GB MIG 3g.20gb", 20.0)),
 )
+LOST = [replace(H200, lost=pynvml.NVML_ERROR_GPU_IS_LOST), L4]
 GARBAGE = b"\xf8\x9f\xb0"
 UNDECODABLE = UnicodeDecodeError("utf-8", GARBAGE, 0, 1, "invalid start byte")
 SEEN, ORDER, IN_CONTAINER = "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "NVIDIA_VISIBLE_DEVICES"
@@ -127,6 +132,18 @@ BOXES = [
     Box("MIG by UUID", MIG.instances[1].name, [L4, MIG], environ={SEEN: "MIG-11"}, uuid=mig_uuid_of(1, 1)),
     Box("MIG by old name", MIG.instances[1].name, [MIG], f"MIG-{uuid_of(0)}/3/0", uuid=mig_uuid_of(0, 1)),
     Box("MIG without names", f"{A100} MIG", [replace(MIG, instances=(Board(None, 5.0),))], uuid=mig_uuid_of(0, 0)),
+    Box("MIG named by the kernel", f"{A100} MIG", [Board(None, instances=(Board(None, 5.0),))], uuid=mig_uuid_of(0, 0),
+        more={"proc": [A100]}),
+    Box("MIG, whole GPU without a name", f"{A100} MIG", [Board(None, instances=(Board(A100, 5.0),))],
+        uuid=mig_uuid_of(0, 0)),
+    # addresses
+    Box("no address", "NVIDIA H200", [H200, replace(L4, address=OSError())], uuid=uuid_of(0)),
+    Box("no address of the first", "NVIDIA H200", [replace(H200, address=OSError()), L4], uuid=uuid_of(0)),
+    Box("no address, all", "NVIDIA H200", [replace(b, address="x") for b in TWO], uuid=uuid_of(0)),
+    Box("addresses of two formats", "NVIDIA L4",
+        [replace(H200, address="00000000:0A:00.0"), replace(L4, address="0000:09:00.0")], uuid=uuid_of(1)),
+    Box("addresses in small letters", "NVIDIA L4",
+        [replace(H200, address="00000000:ff:00.0"), replace(L4, address="0000:1a:00.0")], uuid=uuid_of(1)),
     # nonsense
     Box("name of garbage", UNKNOWN, [Board(GARBAGE)], uuid=uuid_of(0)),
     Box("name not decoded", UNKNOWN, [Board(UNDECODABLE)], uuid=uuid_of(0)),
@@ -140,7 +157,23 @@ BOXES = [
     Box("nothing but a GPU", UNKNOWN, [Board(UNDECODABLE, RuntimeError("x"), "x", uuid=b"\xff", address=OSError())]),
     # no usable GPU
     Box("no GPU", CPU, [], refusal="the NVIDIA driver lists no GPU"),
-    Box("lost GPU", CPU, [L4], refusal="lists no GPU", more={"handle": pynvml.NVML_ERROR_GPU_IS_LOST}),
+    Box("no GPU, variable set", CPU, [], environ={IN_CONTAINER: "none"}, refusal="the NVIDIA driver lists no GPU"),
+    Box("lost GPU", CPU, [L4], refusal="does not answer for GPU 0: GPU is lost. Restart the box",
+        more={"handle": pynvml.NVML_ERROR_GPU_IS_LOST}),
+    Box("GPU broken", CPU, [L4], refusal="does not answer for GPU 0: RuntimeError: boom",
+        more={"handle": RuntimeError("boom")}),
+    Box("GPU exits", CPU, [L4], refusal="does not answer for GPU 0: SystemExit: 3", more={"handle": SystemExit(3)}),
+    Box("no count", CPU, [L4], refusal="does not count its GPUs: RuntimeError: boom",
+        more={"count": RuntimeError("boom")}),
+    Box("first lost", UNKNOWN, LOST, refusal="GPU 0: GPU is lost. Restart the box, and see"),
+    Box("first lost, and asked", UNKNOWN, LOST, "gpu:0", refusal="or use --device gpu:1 (NVIDIA L4)"),
+    Box("first lost, the other", "NVIDIA L4", LOST, "gpu:1", uuid=uuid_of(1)),
+    Box("first lost, the other seen", "NVIDIA L4", LOST, environ={SEEN: "1"}, uuid=uuid_of(1)),
+    Box("first lost, the other by UUID", "NVIDIA L4", LOST, uuid_of(1), uuid=uuid_of(1)),
+    Box("first lost, a third", UNKNOWN, LOST, "gpu:2", refusal="gpu:2 is none of: GPU 0: GPU is lost, NVIDIA L4"),
+    Box("second lost", "NVIDIA H200", [H200, replace(L4, lost=15)], uuid=uuid_of(0)),
+    Box("first another user's", "NVIDIA L4", [replace(H200, lost=4), L4], uuid=uuid_of(1)),
+    Box("first another user's, gpu:0", "NVIDIA L4", [replace(H200, lost=4), L4], "gpu:0", uuid=uuid_of(1)),
     Box("stray nvidia-smi", CPU, refusal="signs of an NVIDIA driver (nvidia-smi)", more={"smi": True}),
     Box("device files", CPU, refusal="/dev/nvidia0", more={"devices": ["dev/nvidia0"]}),
     Box("WSL2", CPU, refusal="LD_LIBRARY_PATH=/usr/lib/wsl/lib",
@@ -225,15 +258,23 @@ def test_a_run_uses_one_device_and_every_part_names_it(box, model, monkeypatch, 
     for item, run_id in ((first, f"{spec_id(specs[0], name)}-r1"), (second, other)):
         row = run_row(config=(1, 2, item.spec.batch_size), run_id=run_id, conditions=replace(BOX, device_name=name))
         append_row(runs, row)
-    result = run_grid([first, second], runs=runs, log_dir=logs, is_dry=True)
-    assert result.n_done_before == 1
+    lines = []
+    if found.refusal is not None and found.refusal.is_certain:  # before any estimate, which would be of another device
+        with pytest.raises(RunRefusedError, match=re.escape(found.refusal.cause)):
+            run_grid([first, second], runs=runs, log_dir=logs, is_dry=True, say=lines.append)
+        assert not lines and refusal_notes(device) == [f"this box would refuse a run: {found.refusal}"]
+    else:
+        assert run_grid([first, second], runs=runs, log_dir=logs, is_dry=True).n_done_before == 1
+        assert refusal_notes(device) == []
+    assert run_grid([first], runs=runs, log_dir=logs, is_dry=True).n_done_before == 1
+    assert not re.search(r"[.:;][.:;]", str(found.refusal))
     # this box's own model answers, and no other's
     local = models_dir() / "own.keras"
     local.parent.mkdir(parents=True)
     for suffix in (".keras", ".json"):
         local.with_suffix(suffix).write_bytes(model.with_suffix(suffix).read_bytes())
-    if device == "auto" and name in (A100, cpu_name(), "NVIDIA H200"):
-        assert (choose_model().model.path == local) == (name == A100)
+    if device == "auto":  # also of a renamed board, an instance and an unknown GPU
+        assert (choose_model().model.path == local) == is_same_device(name, A100)
     # a plan is of the device, and another device's is refused
     saved = write_plan(tmp_path / "plan.json", [light_run(16)], conditions=replace(LIGHT, device_name=name))
     assert (saved.chosen[0].planned.run_id.split("-plan-")[0] == spec_id(saved.chosen[0].planned.spec, name)) == (
@@ -323,6 +364,85 @@ def test_the_framework_sees_the_gpu_of_the_answer_alone():
     assert environment_of("GPU-1", {SEEN: "0"}) == {SEEN: "GPU-1", ORDER: "PCI_BUS_ID"}
 
 
+@pytest.mark.parametrize(("device", "environ"), [("gpu:1", {}), ("auto", {SEEN: "1"}), (uuid_of(1), {})])
+def test_where_a_gpu_is_lost_the_framework_is_shown_the_other_by_its_uuid(monkeypatch, tmp_path, device, environ):
+    plug_in(monkeypatch, tmp_path, LOST)
+    assert environment_of(device, environ)[SEEN] == uuid_of(1)
+
+
+@pytest.mark.parametrize("boards", [box.boards for box in BOXES if "address" in box.id])
+def test_the_number_shown_to_the_framework_is_that_of_the_named_gpu(monkeypatch, tmp_path, boards):
+    plug_in(monkeypatch, tmp_path, boards)
+    assert device_of() == device_of("gpu:0") and environment_of("auto", {})[SEEN] == "0"
+    assert {device_of("gpu:0").name, device_of("gpu:1").name} == {"NVIDIA H200", "NVIDIA L4"}
+
+
+@pytest.mark.parametrize(
+    ("by_driver", "by_framework", "is_refused"),
+    [
+        ("NVIDIA L4", "NVIDIA H200", True),
+        ("NVIDIA L4", "NVIDIA A100-SXM4-40GB", True),
+        ("NVIDIA L4", "L4", False),
+        (A100, OLD_A100, False),
+        ("NVIDIA GeForce RTX 3080", "GeForce RTX 3080", False),
+        ("NVIDIA GeForce RTX 3080", "NVIDIA L4", True),
+        ("NVIDIA L4", "NVIDIA Fake 7", False),  # what the facts do not know may be a new name
+        (GARBAGE, "NVIDIA L4", False),
+    ],
+)
+def test_a_framework_on_another_board_is_refused(monkeypatch, tmp_path, by_driver, by_framework, is_refused):
+    plug_in(monkeypatch, tmp_path, [Board(by_driver, 22.5)])
+    monkeypatch.setattr(devices, "_jax_gpu", lambda: (by_framework, True))
+    if is_refused:
+        with pytest.raises(ValueError, match=f"{by_driver} by its driver.*{by_framework}.*--device {uuid_of(0)}"):
+            devices.resolve_device("jax", "auto")
+    else:
+        assert devices.resolve_device("jax", "auto")[0] == (by_framework if by_driver == GARBAGE else by_driver)
+
+
+@pytest.mark.parametrize(
+    ("backend", "variable", "value", "is_named"),
+    [
+        ("jax", "JAX_PLATFORMS", "cpu", True),
+        ("jax", "JAX_PLATFORMS", "cuda,cpu", False),
+        ("jax", "JAX_PLATFORMS", "", False),
+        ("torch", "KERAS_TORCH_DEVICE", "cpu", True),
+        ("torch", "KERAS_TORCH_DEVICE", "cuda:0", False),
+        ("tensorflow", "JAX_PLATFORMS", "cpu", False),
+    ],
+)
+def test_a_variable_that_hides_the_gpu_is_named(monkeypatch, tmp_path, backend, variable, value, is_named):
+    plug_in(monkeypatch, tmp_path, [H200])
+    monkeypatch.setattr(devices, f"_{backend}_gpu", lambda: (None, False))
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ValueError, match="NVIDIA H200, but") as refused:
+        devices.resolve_device(backend, "auto")
+    assert (f"{variable}={value!r} keeps {backend} from it. Unset it" in str(refused.value)) == is_named
+
+
+@pytest.mark.parametrize(
+    ("main", "flags"),
+    [
+        (predict_perf.main, ["--depth", "2", "--base_filters", "16", "--batch_size", "64"]),
+        (explain.main, ["--depth", "2", "--base_filters", "16", "--batch_size", "64"]),
+        (next_runs.main, []),
+        (dp_budget_planner.main, ["--budget_sec", "3600"]),
+    ],
+    ids=["predict_perf", "explain", "next_runs", "plan"],
+)
+@pytest.mark.parametrize("is_refused", [True, False])
+def test_an_answer_says_that_the_box_would_refuse_a_run(monkeypatch, tmp_path, capsys, main, flags, is_refused):
+    plug_in(monkeypatch, tmp_path, TWO)
+    isolate(monkeypatch, tmp_path, tmp_path / "trace")
+    monkeypatch.setenv(SEEN, "NoDevFiles" if is_refused else "1")
+    main(flags)
+    notes = [line for line in capsys.readouterr().err.splitlines() if "would refuse a run" in line]
+    cause = (
+        f"note: this box would refuse a run: {SEEN}='NoDevFiles' hides the GPUs of this box (NVIDIA H200, NVIDIA L4)"
+    )
+    assert len(notes) == is_refused and all(note.startswith(cause) for note in notes)
+
+
 def test_the_driver_is_asked_once(monkeypatch, tmp_path):
     plug_in(monkeypatch, tmp_path, TWO)
     asked = []
@@ -332,6 +452,26 @@ def test_the_driver_is_asked_once(monkeypatch, tmp_path):
         device_of(device)
         box_device_name(device)
     assert len(asked) == 1
+
+
+NVML_TEXTS = [str(pynvml.NVMLError(code)) for code in (*pynvml.NVMLError._errcode_to_string, *INIT_CODES, 12345)]
+OTHER_TEXTS = [
+    *("No devices were found", "GPU requires reset", "GPU is lost", "cuda:0", "GPU:0", "gpu 0", "CudaDevice(id=0)"),
+    *("Unable to determine the device handle for GPU0000:01:00.0", "Failed to initialize NVML", "[Not Found]"),
+    *("unknown GPU 1234abcd", "UnknownError", "unknownGPU", "Unknown_Error", "NotSupported", "CUDA error 999", "TPU"),
+]
+
+
+@pytest.mark.parametrize("gpu", gpus(), ids=lambda gpu: gpu.name)
+def test_the_name_of_every_board_is_one(gpu):
+    for name in (gpu.name, *gpu.aliases, *([gpu.shared_name] if gpu.shared_name else [])):
+        assert clean_name(f"NVIDIA {name}") == f"NVIDIA {name}"
+
+
+@pytest.mark.parametrize("name", [*NVML_TEXTS, *OTHER_TEXTS])
+def test_a_message_is_no_name(name):
+    assert clean_name(name) is None
+    assert clean_name(name.upper()) is None and clean_name(name.lower()) is None
 
 
 @pytest.mark.parametrize("name", [GARBAGE, GARBAGE.decode("latin-1"), "\\xf8", "�", "", None, 3, "a", "x (2 cores)"])
@@ -414,7 +554,7 @@ def test_the_whole_way_is_of_one_device(walks, name, device, uuid):
     assert own == ({device} if name != "renamed" else {OLD_A100, A100})
     # what was measured before counts as measured, and only that
     assert all(grid["measured"] == 0 for grid in box["again"])
-    assert last["measured"] == (2 if name == "renamed" else 6)
+    assert last["measured"] == 2
     # a model of this device answers
     assert box["answer"]["this_box"] == device
     assert box["answer"]["device"] == device

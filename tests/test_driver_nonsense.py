@@ -29,6 +29,7 @@ RAISED = [
     SystemError("returned NULL"),
     AttributeError("nvmlDeviceGetName"),
     MemoryError(),
+    SystemExit(3),
     pynvml.NVMLError(pynvml.NVML_ERROR_GPU_IS_LOST),
 ]
 ANSWERED = [None, -1, 0, 2**64 - 1, 10**400, math.nan, -math.inf, True, "\ud800\x1b", b"\xf8\x9f\xb0", (), [None],
@@ -193,3 +194,49 @@ def test_a_peak_of_memory_that_is_no_number_of_bytes_is_unknown(statistics, monk
     assert peak_memory_bytes("jax") is None
     monkeypatch.setattr(Device, "memory_stats", lambda self: {"peak_bytes_in_use": 5})
     assert peak_memory_bytes("jax") == 5
+
+
+@pytest.mark.parametrize(
+    ("answer", "version"),
+    [(13020, "13.2"), (12080, "12.8"), (-1, None), (0, None), (2**31 - 1, None), (True, None), ("13", None), (9, None)],
+)
+def test_a_cuda_version_is_one_or_unknown(answer, version):
+    assert Nvml(binding(answer)).cuda_version == version
+
+
+@pytest.mark.parametrize(
+    ("bits", "reasons"),
+    [
+        (0, ()),
+        (1, ()),
+        (0x4, ("sw_power_cap",)),
+        (0x9, ("hw_slowdown",)),
+        (0x204, ("sw_power_cap",)),  # and one of a newer driver
+        (0x1FF, None),
+        (2**64 - 1, None),
+        (2**63, None),
+        (2**32 - 1, None),
+    ],
+)
+def test_reasons_that_can_t_be_are_unknown(bits, reasons):
+    (gpu,) = Nvml(binding(None, bits)).gpus()
+    assert gpu.throttle_reasons() == reasons
+
+
+class _Panic(BaseException):
+    """As an extension module raises it."""
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), _Panic("boom"), GeneratorExit()])
+def test_a_binding_that_exits_ends_nothing(error, monkeypatch):
+    (gpu,) = Nvml(binding(error)).gpus()
+    assert gpu.name is None and not any(questions(gpu)[name] for name in ("processes", "instances", "ecc_enabled"))
+    broken = binding(error)
+    monkeypatch.setattr(broken, "nvmlInit", lambda: (_ for _ in ()).throw(error))
+    monkeypatch.setitem(sys.modules, "pynvml", broken)
+    assert open_nvml() is None
+
+
+def test_ctrl_c_in_the_binding_is_passed_on():
+    with pytest.raises(KeyboardInterrupt):
+        Nvml(binding(KeyboardInterrupt()))

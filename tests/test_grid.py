@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 
 import pytest
-from rows import BOX
+from rows import BOX, run_row
 
-from collect.grid import spec_under
+from collect.grid import grid_runs, names_of_run, spec_under
+from collect.grid_loop import run_grid
+from collect.runner import spec_id, spec_ids
+from epochcast.gpu_driver import box_device_name
 from epochcast.schema import SPEC_CHOICES, Conditions, RunConfig, RunSpec
+from epochcast.tables import append_row
 
 CPU = "AMD EPYC 9B14 (2 cores)"
 CONFIG = RunConfig(2, 16, 64)
@@ -59,3 +64,67 @@ def test_made_up_images_are_asked_for_where_they_were_used(dataset, wanted):
 def test_a_run_of_one_epoch_is_refused():
     with pytest.raises(ValueError, match="epochs must be at least 2"):
         spec_under(CONFIG, 1, BOX)
+
+
+# --- the names of runs ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def takes(tmp_path, monkeypatch):
+    """Have Keras take a backend, by its settings file or by $KERAS_BACKEND."""
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+
+    def take(in_file, in_environment=None):
+        (tmp_path / "keras.json").write_text(json.dumps({"backend": in_file}))
+        monkeypatch.delenv("KERAS_BACKEND", raising=False)
+        if in_environment is not None:
+            monkeypatch.setenv("KERAS_BACKEND", in_environment)
+
+    return take
+
+
+def test_ids_of_runs_are_what_they_were():
+    assert spec_ids(RunSpec(), [("A100", ""), ("A100", "tensorflow")]) == [
+        "d3_f32_b128-730d6cd8",  # where $KERAS_BACKEND was not set
+        "d3_f32_b128-ad184526",
+    ]
+    assert spec_ids(RunSpec(seed=1, steps_per_execution=8), [("NVIDIA H200", "jax")]) == ["d3_f32_b128-78ffaae0"]
+
+
+def test_the_id_of_a_run_is_of_the_backend_that_keras_takes(takes):
+    ids = {}
+    for backend in ("tensorflow", "torch", "jax"):
+        takes(backend)
+        ids[backend] = spec_id(RunSpec(), "A100")
+        takes("tensorflow", backend)
+        assert spec_id(RunSpec(), "A100") == ids[backend]
+    assert len(set(ids.values())) == 3
+
+
+@pytest.mark.parametrize(
+    ("id_backend", "row_backend", "is_done"),
+    [
+        ("tensorflow", "tensorflow", True),
+        ("", "tensorflow", True),  # measured where $KERAS_BACKEND was not set
+        ("", None, True),
+        ("", "torch", False),  # by keras.json
+        ("torch", "torch", False),
+    ],
+)
+def test_a_run_that_was_done_is_done_by_its_backend_alone(takes, tmp_path, id_backend, row_backend, is_done):
+    takes("tensorflow")
+    planned = grid_runs([RunSpec()], 2, {})
+    (base,) = spec_ids(RunSpec(), [(box_device_name(), id_backend)])
+    row = run_row(run_id=f"{base}-r2", conditions=dataclasses.replace(BOX, backend=row_backend))
+    append_row(tmp_path / "runs.csv", row)
+    result = run_grid(planned, runs=tmp_path / "runs.csv", log_dir=tmp_path, repeats_flagged=True, is_dry=True)
+    assert result.n_done_before == is_done
+
+
+def test_a_run_that_an_old_plan_names_is_known_by_its_new_name(takes):
+    takes("torch")
+    (new,) = grid_runs([RunSpec()], 1, {})
+    (base,) = spec_ids(RunSpec(), [(box_device_name(), "")])
+    old = dataclasses.replace(new, run_id=f"{base}-r1")
+    assert names_of_run(old) == names_of_run(new) and {new.run_id, old.run_id} <= names_of_run(new)
+    assert names_of_run(dataclasses.replace(new, run_id="by-hand")) == {"by-hand"}

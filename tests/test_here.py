@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import boxes
 import pytest
 
 from epochcast import driver_signs, installed
@@ -207,3 +208,8 @@ def test_a_batch_size_measured_on_a_processor_stands_beside_those_that_are_not()
         estimates.append((size, estimate_here(SAVED, asked, [row], found)))
     told = differs_line(found, estimates)
     assert ": batch 64, batch 256: no estimate for a CPU; batch 128 12.0 s/epoch (" in told
+
+
+def test_a_known_gpu_of_another_memory_is_said_to_be_one(monkeypatch, tmp_path):
+    boxes.plug_in(monkeypatch, tmp_path, [boxes.Board("NVIDIA L4", 80.0)])
+    assert line().endswith("no estimate for NVIDIA L4 with 85.9 GB, which the facts have with 24 GB")
