@@ -29,7 +29,8 @@ import numpy as np
 from epochcast.cli import positive_int, table_text
 from epochcast.files import write_json_atomically
 from epochcast.paths import home
-from epochcast.steady_time import RunNoise, steady_time
+from epochcast.run_noise import RunNoise
+from epochcast.steady_time import judge
 
 NOISES = (0.01, 0.02, 0.05, 0.10, 0.15, 0.20, 0.30)
 TIMED = (2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 50)
@@ -55,6 +56,13 @@ class Case:
     factor: float = 1.0
     n_stalls: int = 0
     stalled_others: float = 0.0  # share of the other runs with one stall
+    others_low: float | None = None  # noise of each other run is drawn between these, evenly in its logarithm
+    others_high: float | None = None
+
+    @property
+    def is_of_one(self) -> bool:
+        """Whether only one run of each table is judged, as the others differ from it."""
+        return self.others_low is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,39 +74,67 @@ class Cell:
     bias: float
     bias_se: float
     power: float | None
+    power_se: float | None
     excluded: float  # share of the runs with an excluded epoch
     unstable: float  # share of the runs
 
 
-def draw(rng: np.random.Generator, errors: str, noise: float, shape: tuple[int, ...]) -> np.ndarray:
-    """Return epochs of mean 1 with a standard deviation of `noise`."""
+def draw(rng: np.random.Generator, errors: str, noise: float | np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Return epochs of mean 1 with a standard deviation of `noise`, which is broadcast to `shape`."""
     if errors == "normal":
         return np.maximum(rng.normal(1.0, noise, shape), LEAST_NORMAL)
-    sd = math.sqrt(math.log1p(noise**2))
+    sd = np.sqrt(np.log1p(noise**2))
     return np.exp(rng.normal(-(sd**2) / 2, sd, shape))
 
 
 def simulate(rng: np.random.Generator, case: Case, n: int) -> Cell:
     """Return one cell from at least `n` judged runs, of tables of `case.n_others` and one."""
-    differences, found, excluded, unstable = [], [], 0, 0
-    while len(differences) < n:
-        table = draw(rng, case.errors, case.noise, (case.n_others + 1, case.n_timed))
-        others = table.copy()
-        others[: int(case.stalled_others * len(others)), 0] *= case.factor
-        noise = RunNoise([(FIRST_SEC, *times) for times in others.tolist()])
-        for i in range(len(table) - 1, int(case.stalled_others * len(others)) - 1, -1):
-            stalled = rng.permutation(case.n_timed)[: case.n_stalls]
-            undisturbed_sec = float(np.delete(table[i], stalled).mean())
-            table[i, stalled] *= case.factor
-            steady = steady_time((FIRST_SEC, *table[i].tolist()), noise.of_others(i))
-            differences.append(steady.sec - undisturbed_sec)
-            found += [epoch + 1 in steady.stalled_epochs for epoch in stalled]
-            excluded += steady.n_stalled > 0
-            unstable += steady.is_unstable
-    size = len(differences)
-    power = float(np.mean(found)) if found else None
-    se = float(np.std(differences) / math.sqrt(size))
-    return Cell(case, size, float(np.mean(differences)), se, power, excluded / size, unstable / size)
+    per_table = case.n_others + 1
+    n_disturbed = int(case.stalled_others * per_table)
+    n_judged = 1 if case.is_of_one else per_table - n_disturbed
+    n_tables = math.ceil(n / n_judged)
+    shape = (n_tables, per_table, case.n_timed)
+    noise = np.full((n_tables, per_table, 1), case.noise)
+    if case.others_low is not None:
+        assert case.others_high is not None
+        others = np.log(case.others_low), np.log(case.others_high)
+        noise[:, : per_table - 1] = np.exp(rng.uniform(*others, (n_tables, per_table - 1, 1)))
+    tables = draw(rng, case.errors, noise, shape)
+    if case.n_others:
+        known = tables.copy()
+        known[:, :n_disturbed, 0] *= case.factor
+        moderated = [_noise_of_others(table, n_judged) for table in known]
+        variance, freedom = (np.concatenate(each) for each in zip(*moderated, strict=True))
+    else:
+        variance, freedom = np.zeros(n_tables), np.zeros(n_tables)
+    timed = tables[:, per_table - n_judged :].reshape(-1, case.n_timed)
+    is_stalled = np.zeros(timed.shape, bool)
+    is_stalled[:, : case.n_stalls] = True
+    undisturbed_sec = np.average(timed, axis=1, weights=~is_stalled)
+    timed[is_stalled] *= case.factor
+    judged = judge(timed, variance, freedom)
+    differences = np.average(timed, axis=1, weights=~judged.is_slow) - undisturbed_sec
+    found = judged.is_slow[:, : case.n_stalls].mean(1) if case.n_stalls else None
+    return Cell(
+        case,
+        len(timed),
+        float(differences.mean()),
+        _standard_error(differences, n_tables),
+        None if found is None else float(found.mean()),
+        None if found is None else _standard_error(found, n_tables),
+        float(judged.is_slow.any(axis=1).mean()),
+        float(judged.is_unstable.mean()),
+    )
+
+
+def _noise_of_others(table: np.ndarray, n_judged: int) -> tuple[np.ndarray, np.ndarray]:
+    runs = np.concatenate([np.full((len(table), 1), FIRST_SEC), table], axis=1)
+    return RunNoise(runs.tolist()).without_each(slice(len(table) - n_judged, None))
+
+
+def _standard_error(values: np.ndarray, n_tables: int) -> float:
+    """Of the mean, from the means of the tables: runs of one table share what is known of their noise."""
+    return float(values.reshape(n_tables, -1).mean(1).std(ddof=1) / math.sqrt(n_tables))
 
 
 def least_bias(rng: np.random.Generator, n_timed: int, n: int = 200_000) -> float:

@@ -25,7 +25,8 @@ from epochcast.schema import (
     RunRecord,
     RunSpec,
 )
-from epochcast.steady_time import Noise, RunNoise, steady_time
+from epochcast.run_noise import Noise, RunNoise
+from epochcast.steady_time import steady_time
 from epochcast.validation import FieldError
 
 STARTED_COLUMNS = (  # what the process says of itself when it starts

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from benchmarks.bench_stalls import MAX_BIAS, MIN_POWER, Case, simulate
-from epochcast.steady_time import STALL_RATIO, Noise, RunNoise, SteadyTime, steady_time, steady_times
+from epochcast.run_noise import Noise, RunNoise
+from epochcast.steady_time import STALL_RATIO, SteadyTime, steady_time, steady_times
 from epochcast.tables import read_runs
 
 FIRST = 99.0  # the untimed first epoch: whatever it is, it must not matter
