@@ -21,7 +21,9 @@ from epochcast.stats import chi2_quantile, chi2_share, log_variance_moments, tri
 CALM_LEVEL = 0.975  # a run that varies more than this quantile may hold a stall
 CALM_ROUNDS = 3  # by then the limit is that of the runs left in, not of all
 LEAST_VARIANCE = 1e-5  # of the median of all; equal times have no logarithm of a variance
-SPREAD_SDS = 1.5  # log variances that spread by so many standard errors more than chance differ; by simulation
+SPREAD_SDS = (
+    2.0  # standard errors that the spread of log variances must be above chance; they are taken off; by simulation
+)
 MIN_SPREAD_RUNS = 3  # two runs show no spread
 
 
@@ -109,9 +111,9 @@ def _moderated(squares: np.ndarray, freedom: np.ndarray, logs: np.ndarray) -> tu
     n, total, of_squares, of_chance, fourth = logs.T
     at = np.flatnonzero((n >= MIN_SPREAD_RUNS) & known)
     mean, chance = total[at] / n[at], of_chance[at] / n[at]
-    spread = (of_squares[at] - n[at] * mean**2) / (n[at] - 1) - chance
     chance_sd = np.sqrt((fourth[at] / n[at] + 2 * chance**2) / n[at])
-    differs = spread > SPREAD_SDS * chance_sd
+    spread = (of_squares[at] - n[at] * mean**2) / (n[at] - 1) - chance - SPREAD_SDS * chance_sd
+    differs = spread > 0
     at = at[differs]
     if at.size:
         prior = 2 * trigamma_inverse(spread[differs])

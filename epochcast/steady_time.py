@@ -28,15 +28,16 @@ MIN_TIMED = 4  # with fewer a stall must be all but certain
 MIN_FREEDOM = 2  # degrees of freedom of the noise; with fewer nothing is excluded
 # chance that an undisturbed epoch lies above the limit; chosen on other seeds than the published table
 LEVEL_ALONE = 0.005  # of a run alone that has few epochs
-LEVEL_ALONE_MANY = 0.015  # of a run alone that has MANY_TIMED epochs
-FEW_TIMED, MANY_TIMED = 8, 15
+LEVEL_ALONE_MANY = 0.009  # of a run alone that has MANY_TIMED epochs
+FEW_TIMED, MANY_TIMED = 12, 20
 LEVEL_SURE = 0.001  # with fewer than MIN_TIMED, and for more than a third of the epochs
-LEVEL_KNOWN = 0.0075  # with the noise of other runs; LEVEL_KNOWN_TIMES_N / n for a run of few epochs
-LEVEL_KNOWN_TIMES_N = 0.085
-KNOWN_FREEDOM = 30  # of eleven other runs of four timed epochs; with fewer the level is between the two
+LEVEL_KNOWN, LEVEL_KNOWN_TIMES_N = 0.0075, 0.057  # with the noise of other runs: the first, and the second over n
+KNOWN_FREEDOM = 40  # degrees of freedom of the others; with fewer the level is between the two
 MAX_NOISE = 0.165  # above the 15 % up to which stalls are to be found: an estimate is off to either side
 NOISE_LEVEL = 0.98  # how sure it must be that the noise is above MAX_NOISE
-SAME_NOISE_LEVEL = 0.99  # a run whose noise differs from that of the others by more than this quantile counts alone
+# a run whose noise differs from that of the others by more than this quantile counts alone; one of many epochs knows
+# its noise well, so it loses little where it does so by chance
+SAME_NOISE_LEVELS = ((15, 0.92), (10, 0.97), (6, 0.99), (0, 0.999))  # from so many timed epochs on
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +159,7 @@ class _Sides:
         """The bound of the m slowest of some runs."""
         n_rest, squares = self._n - m, self._squares[rows, m - 1]
         variance, own = self._variance[rows], n_rest - 1
-        of_others = np.where(_is_same(squares, own, variance, self._freedom[rows]), self._freedom[rows], 0.0)
+        of_others = np.where(_is_same(self._n, squares, own, variance, self._freedom[rows]), self._freedom[rows], 0.0)
         squares, freedom = squares + of_others * variance, own + of_others
         least_freedom = np.maximum(freedom, MIN_FREEDOM)
         is_noisy = (freedom > 0) & (squares > MAX_NOISE**2 * chi2_quantile(NOISE_LEVEL, np.maximum(freedom, 1e-3)))
@@ -169,18 +170,21 @@ class _Sides:
         return _Bound(ratio, ratio * self._mean_sec[rows, m - 1], is_noisy)
 
 
-def _is_same(squares: np.ndarray, own: np.ndarray, variance: np.ndarray, others: np.ndarray) -> np.ndarray:
+def _is_same(
+    n_timed: int, squares: np.ndarray, own: np.ndarray, variance: np.ndarray, others: np.ndarray
+) -> np.ndarray:
     """Whether the noise of the rest may be that of the other runs; too few epochs may be anything but larger."""
+    level = next(level for least_timed, level in SAME_NOISE_LEVELS if n_timed >= least_timed)
     expected, freedom = np.maximum(own, 1) * variance, np.where(others > 0, others, 1.0)
-    least = np.where(own >= MIN_FREEDOM, f_quantile(1 - SAME_NOISE_LEVEL, np.maximum(own, MIN_FREEDOM), freedom), 0.0)
-    most = np.minimum(f_quantile(SAME_NOISE_LEVEL, np.maximum(own, 1), freedom), MOST_F)
+    least = np.where(own >= MIN_FREEDOM, f_quantile(1 - level, np.maximum(own, MIN_FREEDOM), freedom), 0.0)
+    most = np.minimum(f_quantile(level, np.maximum(own, 1), freedom), MOST_F)
     is_within = (least * expected <= squares) & (squares <= most * expected)
     return np.asarray((others > 0) & ((own == 0) | is_within))
 
 
 def _level(n_timed: int, others_freedom: np.ndarray) -> np.ndarray:
     """The level of a run of so many timed epochs, by how well other runs know the noise."""
-    known = min(max(LEVEL_KNOWN, LEVEL_KNOWN_TIMES_N / n_timed), LEVEL_KNOWN_TIMES_N / MIN_TIMED)
+    known = LEVEL_KNOWN + LEVEL_KNOWN_TIMES_N / n_timed
     share = min(max((n_timed - FEW_TIMED) / (MANY_TIMED - FEW_TIMED), 0.0), 1.0)
     alone = LEVEL_ALONE + share * (LEVEL_ALONE_MANY - LEVEL_ALONE)
     return np.asarray(alone + np.minimum(others_freedom / KNOWN_FREEDOM, 1.0) * (known - alone))
