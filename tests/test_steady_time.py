@@ -177,29 +177,32 @@ def test_the_two_stalls_of_the_a100_table_are_found_by_the_noise_of_its_other_ro
 # --- bias and power ---------------------------------------------------------------------------------------------------
 
 ERRORS = ["normal", "log-normal"]
-N = 6000  # runs in a cell: the standard error of a power near 95 % is 0.3 %, of a bias below 0.06 %
-N_TABLES_OF_60 = 15_000  # tables of 61 share what is known of the noise, so a power needs more runs
+N = 4000  # runs in a cell: the standard error of a power of 96 % is 0.3 %, of a bias below 0.06 %
 
 
 @pytest.mark.parametrize("errors", ERRORS)
 @pytest.mark.parametrize("n_others", [0, 11, 60])
-@pytest.mark.parametrize("n_timed", [2, 4, 6, 10, 15, 30])
+@pytest.mark.parametrize("n_timed", [4, 6, 20])
 def test_without_stalls_the_bias_is_below_one_percent(n_timed, n_others, errors):
-    for noise in (0.15, 0.2, 0.3):
+    for noise in (0.15, 0.2) if n_others else (0.2, 0.3):  # where it is largest
         cell = simulate(np.random.default_rng(1), Case(errors, noise, n_timed, n_others), N)
         assert abs(cell.bias) < MAX_BIAS, cell
 
 
-@pytest.mark.parametrize("errors", ERRORS)
 @pytest.mark.parametrize(
-    ("n_others", "n_timed"),
-    [(60, 4), (60, 6), (60, 10), (60, 20), (11, 6), (11, 10), (11, 20), (0, 30), (0, 50)],
+    ("n_others", "n_timed", "n"), [(60, 4, 15_000), (60, 10, N), (60, 30, N), (11, 6, N), (11, 20, N), (0, 30, N)]
 )
-def test_more_than_95_percent_of_stalls_of_two_times_are_found_where_the_noise_is_known(n_others, n_timed, errors):
-    for noise in (0.05, 0.15):
-        case = Case(errors, noise, n_timed, n_others, factor=2.0, n_stalls=1)
-        cell = simulate(np.random.default_rng(2), case, N_TABLES_OF_60 if n_others == 60 and n_timed == 4 else N)
-        assert cell.power > MIN_POWER, cell
+def test_more_than_95_percent_of_stalls_of_two_times_are_found_where_the_noise_is_known(n_others, n_timed, n):
+    case = Case("normal", 0.15, n_timed, n_others, factor=2.0, n_stalls=1)  # log-normal: more
+    cell = simulate(np.random.default_rng(2), case, n)
+    assert cell.power > MIN_POWER, cell
+
+
+@pytest.mark.parametrize("errors", ERRORS)
+@pytest.mark.parametrize("n_others", [11, 60])
+def test_nearly_all_stalls_are_found_at_ten_percent_of_noise(n_others, errors):
+    cell = simulate(np.random.default_rng(3), Case(errors, 0.1, 4, n_others, factor=2.0, n_stalls=1), N)
+    assert cell.power > 0.98, cell
 
 
 @pytest.mark.parametrize("n_timed", [4, 10])
