@@ -20,7 +20,7 @@ from epochcast.steady_time import STALL_RATIO
 
 # of two runs 1.25 x apart, which within a run is a stall: 15.8 %; repeats on an A100 spread by 0.65 %, 1.15 % at most
 LEAST_SPREAD = math.log(STALL_RATIO) / math.sqrt(2)
-SEPARATION = 3.0  # where repeats are known to spread more, as on a shared processor (8.4 %), so many times as much
+SEPARATION = 3.0  # where repeats are known to spread more, as on a shared processor (19 %), so many times as much
 LEAST_REPEATED = 4  # configurations, of which most must spread for a shift that they all share
 UNNAMED = "no row names its device: runs of two machines?"
 

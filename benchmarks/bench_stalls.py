@@ -1,21 +1,18 @@
 """Bias and power of the stall rule, by simulation: python benchmarks/bench_stalls.py
 
-Epochs of mean 1 with noise (normal and cut off at 0.05, or log-normal: interference adds time), of which some are
-multiplied by a factor. Each run is judged alone, or with the noise of 60 other runs of as many epochs. Bias is the mean
-difference between the steady time and the mean of the undisturbed epochs of the same run; power the share of stalled
-epochs that were found. For a run alone the last table has what no rule can do better: the least bias at 30 % noise of
-a rule that finds 95 % of stalls of 2 x at 15 % (likelihood ratio, log-normal noise).
+Bias is the mean difference between the steady time and the mean of the undisturbed epochs of the same run; power the
+share of stalled epochs that were found. For a run alone one table has what no rule can do better: the least bias at
+30 % noise of a rule that finds 95 % of stalls of 2 x at 15 % (likelihood ratio, log-normal noise).
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
-import math
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 if __name__ == "__main__":  # run by path: from the checkout, not from this folder, and through the door
@@ -26,199 +23,196 @@ if __name__ == "__main__":  # run by path: from the checkout, not from this fold
 
 import numpy as np
 
-from epochcast.cli import positive_int, table_text
-from epochcast.files import write_json_atomically
+from benchmarks.stall_cells import (
+    ERRORS,
+    MAX_BIAS,
+    MIN_POWER,
+    NOISES,
+    POWER_NOISE,
+    POWER_TIMED,
+    TIMED,
+    Case,
+    Cell,
+    least_bias,
+    simulate,
+)
+from epochcast.cli import positive_int
+from epochcast.files import read_text, write_json_atomically, write_text_atomically
 from epochcast.paths import home
-from epochcast.steady_time import RunNoise, steady_time
 
-NOISES = (0.01, 0.02, 0.05, 0.10, 0.15, 0.20, 0.30)
-TIMED = (2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 50)
-ERRORS = ("normal", "log-normal")
+OTHERS = (0, 11, 60)  # other runs of the same conditions in the table
 FEWER_TIMED = (4, 6, 15, 50)  # for other factors and several stalls
-N_OTHERS = 60  # other runs of the same conditions in the table
 STALLED_OTHERS = 0.1
-FIRST_SEC = 9.0  # the untimed first epoch
-LEAST_NORMAL = 0.05
-MAX_BIAS = 0.01
-MIN_POWER = 0.95
-POWER_NOISE, POWER_TIMED = 0.15, 4  # the power is demanded up to this noise, from so many timed epochs on
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """What is simulated: `n_stalls` epochs of each judged run are multiplied by `factor`."""
-
-    errors: str
-    noise: float
-    n_timed: int
-    n_others: int  # other runs of the same conditions
-    factor: float = 1.0
-    n_stalls: int = 0
-    stalled_others: float = 0.0  # share of the other runs with one stall
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """What came of one case; bias and excluded are the rule's own where nothing is stalled, power is None then."""
-
-    case: Case
-    n: int
-    bias: float
-    bias_se: float
-    power: float | None
-    excluded: float  # share of the runs with an excluded epoch
-    unstable: float  # share of the runs
-
-
-def draw(rng: np.random.Generator, errors: str, noise: float, shape: tuple[int, ...]) -> np.ndarray:
-    """Return epochs of mean 1 with a standard deviation of `noise`."""
-    if errors == "normal":
-        return np.maximum(rng.normal(1.0, noise, shape), LEAST_NORMAL)
-    sd = math.sqrt(math.log1p(noise**2))
-    return np.exp(rng.normal(-(sd**2) / 2, sd, shape))
-
-
-def simulate(rng: np.random.Generator, case: Case, n: int) -> Cell:
-    """Return one cell from at least `n` judged runs, of tables of `case.n_others` and one."""
-    differences, found, excluded, unstable = [], [], 0, 0
-    while len(differences) < n:
-        table = draw(rng, case.errors, case.noise, (case.n_others + 1, case.n_timed))
-        others = table.copy()
-        others[: int(case.stalled_others * len(others)), 0] *= case.factor
-        noise = RunNoise([(FIRST_SEC, *times) for times in others.tolist()])
-        for i in range(len(table) - 1, int(case.stalled_others * len(others)) - 1, -1):
-            stalled = rng.permutation(case.n_timed)[: case.n_stalls]
-            undisturbed_sec = float(np.delete(table[i], stalled).mean())
-            table[i, stalled] *= case.factor
-            steady = steady_time((FIRST_SEC, *table[i].tolist()), noise.of_others(i))
-            differences.append(steady.sec - undisturbed_sec)
-            found += [epoch + 1 in steady.stalled_epochs for epoch in stalled]
-            excluded += steady.n_stalled > 0
-            unstable += steady.is_unstable
-    size = len(differences)
-    power = float(np.mean(found)) if found else None
-    se = float(np.std(differences) / math.sqrt(size))
-    return Cell(case, size, float(np.mean(differences)), se, power, excluded / size, unstable / size)
-
-
-def least_bias(rng: np.random.Generator, n_timed: int, n: int = 200_000) -> float:
-    """Return the least bias at 30 % noise of any rule for a run alone that finds 95 % of stalls of 2 x at 15 %.
-
-    A rule knows the times but for their scale. By Neyman and Pearson the best one excludes the slowest where the
-    density with a stall, over that without times what excluding changes, is large.
-    """
-    sds = [math.sqrt(math.log1p(noise**2)) for noise in (POWER_NOISE, max(NOISES))]
-    with_stall, without = (rng.normal(-(sd**2) / 2, sd, (n, n_timed)) for sd in sds)
-    with_stall[:, 0] += math.log(2)
-
-    def change(logs: np.ndarray) -> np.ndarray:
-        times = np.exp(logs)
-        return np.asarray(times.mean(1) - (times.sum(1) - times.max(1)) / (n_timed - 1))
-
-    def score(logs: np.ndarray) -> np.ndarray:
-        repaired = np.sort(logs, axis=1)
-        repaired[:, -1] -= math.log(2)
-        squares = [((of - of.mean(1, keepdims=True)) ** 2).sum(1) for of in (repaired, logs)]
-        relative = change(logs) / np.exp(logs).mean(1)
-        return np.asarray(squares[1] / (2 * sds[1] ** 2) - squares[0] / (2 * sds[0] ** 2) - np.log(relative))
-
-    is_slowest = with_stall.argmax(1) == 0
-    limit = np.quantile(np.where(is_slowest, score(with_stall), -np.inf), 1 - MIN_POWER, method="lower")
-    return float((change(without) * (score(without) > limit)).mean())
+MIXED_TIMED = (4, 5, 6, 10, 15, 30)
+MIXED_OTHERS = (11, 60)
+UNLIKE = ((0.10, 0.05, 0.05), (0.20, 0.10, 0.10), (0.30, 0.15, 0.15), (0.10, 0.20, 0.20), (0.15, 0.30, 0.30))
+MIXED = tuple((noise, 0.05, 0.30) for noise in (0.05, 0.10, 0.15, 0.20, 0.30))
+FINER = 2  # times as many runs at the noises where the power is nearest to its demand
+FINER_NOISES = (0.10, 0.15)
+BEGIN, END = "<!-- written by benchmarks/bench_stalls.py --markdown -->", "<!-- end of what is written -->"
 
 
 def cases() -> Iterator[Case]:
-    """All cases: without stalls and with one of 2 x; for log-normal noise also other factors and several stalls."""
-    for n_others, errors, n_timed, noise in itertools.product((0, N_OTHERS), ERRORS, TIMED, NOISES):
+    """All cases: without stalls and with one of 2 x; for log-normal noise also others; runs unlike their others."""
+    for n_others, errors, n_timed, noise in itertools.product(OTHERS, ERRORS, TIMED, NOISES):
         case = Case(errors, noise, n_timed, n_others)
         yield case
         yield replace(case, factor=2.0, n_stalls=1)
-        if n_others and n_timed >= POWER_TIMED:
+        if n_others == max(OTHERS) and n_timed in FEWER_TIMED:
             yield replace(case, factor=2.0, n_stalls=1, stalled_others=STALLED_OTHERS)
-        if errors == "log-normal" and n_timed in FEWER_TIMED:
+        if errors == "log-normal" and n_timed in FEWER_TIMED and n_others != 11:
             yield replace(case, factor=1.5, n_stalls=1)
             yield replace(case, factor=4.0, n_stalls=1)
             if n_timed // 3 > 1:
                 yield replace(case, factor=2.0, n_stalls=n_timed // 3)
+    for n_others, (noise, low, high), n_timed in itertools.product(MIXED_OTHERS, (*UNLIKE, *MIXED), MIXED_TIMED):
+        yield Case("log-normal", noise, n_timed, n_others, others_low=low, others_high=high)
 
 
-def table_of(cells: Sequence[Cell], what: str, **wanted: object) -> str:
+def of_case(cells: Sequence[Cell], **wanted: object) -> list[Cell]:
+    return [c for c in cells if all(getattr(c.case, name) == value for name, value in wanted.items())]
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(str(cell) for cell in line)} |" for line in lines)
+
+
+def table_of(cells: Sequence[Cell], what: str) -> str:
     """Return one table: a row for each count of timed epochs, a column for each noise."""
-    chosen = [c for c in cells if all(getattr(c.case, name) == value for name, value in wanted.items())]
     rows = []
-    for n_timed in sorted({c.case.n_timed for c in chosen}):
-        of_n = {c.case.noise: getattr(c, what) for c in chosen if c.case.n_timed == n_timed}
-        rows.append([n_timed, *(f"{100 * of_n[noise]:.{2 if what == 'bias' else 1}f}" for noise in NOISES)])
-    return table_text(["timed", *(f"{100 * noise:g} %" for noise in NOISES)], rows)
+    for n_timed in sorted({c.case.n_timed for c in cells}):
+        of_n = {c.case.noise: 100 * getattr(c, what) for c in cells if c.case.n_timed == n_timed}
+        digits = {"bias": 2, "power": 1, "unstable": 0}[what]
+        rows.append([n_timed, *(f"{of_n[noise]:.{digits}f}" for noise in NOISES)])
+    return markdown_table(["timed", *(f"{100 * noise:g} %" for noise in NOISES)], rows)
 
 
-def print_tables(cells: Sequence[Cell]) -> None:
-    for n_others, place in ((0, "a run alone"), (N_OTHERS, f"with {N_OTHERS} other runs")):
-        for errors in ERRORS:
-            of = {"errors": errors, "n_others": n_others, "stalled_others": 0.0}
-            for what in ("bias", "unstable"):
-                print(f"\n{place}, {errors} noise, no stall: {what} in %")
-                print(table_of(cells, what, n_stalls=0, **of))
-            print(f"\n{place}, {errors} noise, one stall of 2 x: power in %")
-            print(table_of(cells, "power", n_stalls=1, factor=2.0, **of))
-        several = [c for c in cells if c.case.n_stalls > 1]
-        for few, factor, stalls in ((cells, 1.5, "one stall"), (cells, 4.0, "one stall"), (several, 2.0, "a third")):
-            print(f"\n{place}, log-normal noise, {stalls} of {factor:g} x: power in %")
-            print(table_of(few, "power", **of, factor=factor))
-    for errors in ERRORS:
-        print(f"\nwith {N_OTHERS} other runs, a tenth of them stalled, {errors} noise, one stall of 2 x: power in %")
-        print(table_of(cells, "power", errors=errors, stalled_others=STALLED_OTHERS))
+def unlike_table(cells: Sequence[Cell]) -> str:
+    """Return the bias of runs whose others have another noise, or a mixture of noises."""
+    rows = []
+    for n_others, (noise, low, high) in itertools.product(MIXED_OTHERS, (*UNLIKE, *MIXED)):
+        of_row = of_case(cells, n_others=n_others, noise=noise, others_low=low, others_high=high)
+        theirs = f"{100 * low:g} %" if low == high else f"{100 * low:g} to {100 * high:g} %"
+        rows.append([f"{100 * noise:g} %", theirs, n_others, *(f"{100 * c.bias:.1f}" for c in of_row)])
+    return markdown_table(["noise", "of the others", "others", *(f"{n} timed" for n in MIXED_TIMED)], rows)
 
 
-def targets_of(cells: Sequence[Cell]) -> list[tuple[str, str, str]]:
-    """What the rule should reach, its worst cell, and whether it does."""
-    calm = [c for c in cells if not c.case.n_stalls]
-    worst = max(calm, key=lambda c: abs(c.bias))
-    asked = [c for c in cells if c.case.factor == 2.0 and c.case.n_stalls == 1 and not c.case.stalled_others]
-    asked = [c for c in asked if c.case.noise <= POWER_NOISE and c.case.n_timed >= POWER_TIMED and c.case.n_others]
-    weakest = min(asked, key=lambda c: c.power or 0.0)
-    power = weakest.power or 0.0
-    return [
-        (
-            f"bias below {100 * MAX_BIAS:g} % without stalls, in each of {len(calm)} cells",
-            f"{100 * worst.bias:.2f} % +- {100 * worst.bias_se:.2f} ({_words(worst.case)})",
-            "yes" if abs(worst.bias) < MAX_BIAS else "NO",
-        ),
-        (
-            f"power above {100 * MIN_POWER:g} % for stalls of 2 x, in each of {len(asked)} cells with other runs",
-            f"{100 * power:.1f} % ({_words(weakest.case)})",
-            "yes" if power > MIN_POWER else "NO",
-        ),
-    ]
+def place_of(n_others: int) -> str:
+    return f"With {n_others} others" if n_others else "Alone"
 
 
-def _words(case: Case) -> str:
-    return f"{case.errors}, noise {100 * case.noise:g} %, {case.n_timed} timed, {case.n_others} other runs"
+def tables(cells: Sequence[Cell], bound: dict[int, float]) -> Iterator[str]:
+    """Yield headings and tables in turn."""
+    alike = of_case(cells, others_low=None)
+    for n_others, errors in itertools.product(reversed(OTHERS), ERRORS):
+        of_place = of_case(alike, n_others=n_others, errors=errors, stalled_others=0.0)
+        start = f"{place_of(n_others)}, {errors}:"
+        for what in ("bias", "unstable"):
+            yield f"{start} {what} in %, no stall"
+            yield table_of(of_case(of_place, n_stalls=0), what)
+        yield f"{start} power in %, one stall of 2 x"
+        yield table_of(of_case(of_place, n_stalls=1, factor=2.0), "power")
+        for factor in (1.5, 4.0):
+            if few := of_case(of_place, n_stalls=1, factor=factor):
+                yield f"{start} power in %, one stall of {factor:g} x"
+                yield table_of(few, "power")
+        if several := [c for c in of_place if c.case.n_stalls > 1]:
+            yield f"{start} power in %, a third of the epochs stalled by 2 x"
+            yield table_of(several, "power")
+        if disturbed := of_case(alike, n_others=n_others, errors=errors, stalled_others=STALLED_OTHERS):
+            yield f"{start} power in %, one stall of 2 x, a tenth of the others stalled, too"
+            yield table_of(disturbed, "power")
+    yield "Noise unlike that of the others (log-normal; a range is even in its logarithm): bias in %, no stall"
+    yield unlike_table(cells)
+    yield "Alone, 95 % power at 15 % of noise: least bias at 30 % of noise of any rule, in %"
+    yield markdown_table(
+        ["timed", *map(str, bound)], [["least bias", *(f"{100 * bias:.2f}" for bias in bound.values())]]
+    )
+
+
+def demands(cells: Sequence[Cell]) -> list[list[str]]:
+    """What is demanded where, its worst cell, how many cells meet it, PASS or NO."""
+    found = []
+    alike = of_case(cells, others_low=None, stalled_others=0.0)
+    for n_others in OTHERS:
+        calm = of_case(alike, n_others=n_others, n_stalls=0)
+        worst = max(calm, key=lambda c: abs(c.bias))
+        n_met = sum(abs(c.bias) < MAX_BIAS for c in calm)
+        where = f"{100 * worst.bias:.2f} +- {100 * worst.bias_se:.2f} ({_words(worst)})"
+        found.append([place_of(n_others), "bias below 1 %", where, *_verdict(n_met, len(calm))])
+    for n_others, n_timed in itertools.product(OTHERS, TIMED):
+        if n_timed < POWER_TIMED:
+            continue
+        asked = of_case(alike, n_others=n_others, n_timed=n_timed, n_stalls=1, factor=2.0)
+        asked = [c for c in asked if c.case.noise <= POWER_NOISE]
+        weakest = min(asked, key=lambda c: c.power or 0.0)
+        n_met = sum((c.power or 0.0) > MIN_POWER for c in asked)
+        where = f"{100 * (weakest.power or 0):.1f} +- {100 * (weakest.power_se or 0):.1f} ({_words(weakest)})"
+        found.append([place_of(n_others), f"power above 95 %, {n_timed} timed", where, *_verdict(n_met, len(asked))])
+    return found
+
+
+def _verdict(n_met: int, n: int) -> tuple[str, str]:
+    return f"{n_met} of {n}", "PASS" if n_met == n else "NO"
+
+
+def _words(cell: Cell) -> str:
+    return f"{cell.case.errors}, {100 * cell.case.noise:g} %, {cell.case.n_timed} timed"
+
+
+def said_of(cells: Sequence[Cell], n: int, seed: int) -> str:
+    """Say how many runs a cell has, and the largest standard errors that there are."""
+    alike = of_case(cells, others_low=None)
+    demanded = of_case(alike, n_stalls=1, factor=2.0, stalled_others=0.0)
+    powers = [c for c in demanded if c.case.noise <= POWER_NOISE and c.case.n_timed >= POWER_TIMED]
+    return (
+        f"Seed {seed}; at least {n} runs a cell, {FINER * n} at 10 and 15 % of noise. Largest standard error of a bias "
+        f"{100 * max(c.bias_se for c in alike if not c.case.n_stalls):.2f} %, of a demanded power "
+        f"{100 * max(c.power_se or 0.0 for c in powers):.2f} %, of a bias with others of another noise "
+        f"{100 * max(c.bias_se for c in cells if c.case.others_low is not None):.2f} %. Runs of one table share what "
+        "is known of their noise: the errors are from the means of tables."
+    )
+
+
+def document(text: str, written: str, path: Path) -> str:
+    """Return the document with what is written between its marks."""
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"{path}: expected the lines {BEGIN!r} and {END!r}; put them where the tables belong.")
+    return f"{before}{begin}\n\n{written}\n\n{end}{after}"
 
 
 def _simulate(job: tuple[int, int, Case, int]) -> Cell:
     seed, number, case, n = job
-    # the power at the highest noise is the closest to its target
-    return simulate(np.random.default_rng([seed, number]), case, (4 if case.noise == POWER_NOISE else 1) * n)
+    n_runs = n * (FINER if case.noise in FINER_NOISES else 1)
+    return simulate(np.random.default_rng([seed, number]), case, n_runs)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seed", type=int, default=20_261_130, help="of the simulation (default: %(default)s)")
-    parser.add_argument("--n", type=positive_int, default=2000, help="runs in each cell (default: %(default)s)")
-    parser.add_argument("--workers", type=positive_int, default=1, help="processes at a time (default: %(default)s)")
+    parser.add_argument("--n", type=positive_int, default=4000, help="runs in each cell (default: %(default)s)")
+    parser.add_argument("--workers", type=positive_int, default=2, help="processes at a time (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=home() / "results" / "benchmarks" / "stalls.json")
+    parser.add_argument("--markdown", type=Path, help="write the tables between the marks of this document, too")
     arguments = parser.parse_args()
+    if arguments.markdown:
+        document(read_text(arguments.markdown), "", arguments.markdown)  # before minutes of work
     jobs = [(arguments.seed, number, case, arguments.n) for number, case in enumerate(cases())]
     with ProcessPoolExecutor(arguments.workers) as pool:
         cells = list(pool.map(_simulate, jobs, chunksize=8))
     bound = {n: least_bias(np.random.default_rng([arguments.seed, n]), n) for n in TIMED if n >= POWER_TIMED}
-    print_tables(cells)
-    print("\na run alone, 95 % power at 15 % noise: least bias at 30 % noise of any rule, in %")
-    print(table_text([str(n) for n in bound], [[f"{100 * bias:.2f}" for bias in bound.values()]]))
-    print()
-    print(table_text(("target", "worst", "reached"), targets_of(cells)))
+    verdicts = markdown_table(["judged", "demand", "worst cell", "cells that meet it", "met"], demands(cells))
+    parts = [said_of(cells, arguments.n, arguments.seed), verdicts, *tables(cells, bound)]
+    written = "\n\n".join(parts)
+    print(written)
     report = {"seed": arguments.seed, "n": arguments.n, "cells": [asdict(c) for c in cells], "least_bias": bound}
     write_json_atomically(arguments.out, report)
     print(f"written: {arguments.out.absolute()}")
+    if arguments.markdown:
+        text = document(read_text(arguments.markdown), written, arguments.markdown)
+        write_text_atomically(arguments.markdown, text)
+        print(f"written: {arguments.markdown.absolute()}")
     return 0

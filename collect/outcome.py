@@ -16,6 +16,7 @@ from epochcast.cells import checked_line
 from epochcast.device_names import are_same_conditions
 from epochcast.environment import load_average, utc_now
 from epochcast.precision import precision_of
+from epochcast.run_noise import Noise, RunNoise
 from epochcast.schema import (
     FAILURE_STATUSES,
     FLAGS,
@@ -25,7 +26,7 @@ from epochcast.schema import (
     RunRecord,
     RunSpec,
 )
-from epochcast.steady_time import Noise, RunNoise, steady_time
+from epochcast.steady_time import steady_time
 from epochcast.validation import FieldError
 
 STARTED_COLUMNS = (  # what the process says of itself when it starts

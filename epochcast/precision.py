@@ -7,9 +7,10 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from epochcast.run_noise import Noise
 from epochcast.schema import WARMUP_EPOCHS
 from epochcast.stats import t_quantile
-from epochcast.steady_time import Noise, SteadyTime, steady_time
+from epochcast.steady_time import SteadyTime, steady_time
 
 MIN_TIMED_EPOCHS = 5  # with fewer, or in less time, a tight interval is often one quiet moment
 MIN_TIMED_SEC = 10.0

@@ -34,6 +34,26 @@ def chi2_share(value: Any, freedom: Any) -> Any:
     return _plain(chdtr(freedom, value))
 
 
+def log_variance_moments(freedom: Any) -> tuple[Any, Any, Any]:
+    """Return mean, variance and fourth cumulant of the logarithm of a sample variance whose true value is 1."""
+    from scipy.special import polygamma, psi
+
+    half = np.asarray(freedom, float) / 2
+    return psi(half) - np.log(half), polygamma(1, half), polygamma(3, half)
+
+
+def trigamma_inverse(value: np.ndarray) -> np.ndarray:
+    """Return where the trigamma function has each value, by Newton's method (limma's trigammaInverse)."""
+    from scipy.special import polygamma
+
+    value = np.clip(np.asarray(value, float), 1e-6, 1e7)
+    at = 0.5 + 1 / value
+    for _ in range(12):
+        trigamma = polygamma(1, at)
+        at = at + trigamma * (1 - trigamma / value) / polygamma(2, at)
+    return np.asarray(at)
+
+
 def f_quantile(level: float, freedom: Any, other_freedom: Any) -> Any:
     """Return the quantile of the F distribution that lies above a share `level` of it; numbers, or arrays."""
     from scipy.special import fdtri

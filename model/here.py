@@ -9,13 +9,8 @@ from typing import Any
 from epochcast.assumptions import device_kind_of
 from epochcast.cli import range_text, significant
 from epochcast.gpu_driver import box_device_name
-<<<<<<< HEAD
-from epochcast.hardware import is_same_device, known_gpu
-from epochcast.installed import backend_name, installed_minor
-=======
 from epochcast.hardware import is_same_device, known_gpu, unknown_words
-from epochcast.installed import PACKAGES, backend_name, first_installed
->>>>>>> fixdev
+from epochcast.installed import backend_name, installed_minor
 from epochcast.interval import Interval
 from epochcast.schema import AggRow, Conditions
 from model.answer import with_bounds

@@ -46,7 +46,7 @@ def test_noise_is_no_disagreement_and_another_machine_is(seed, kind, device):
     sd = assumption("repeat_sd_steady", kind).value
     times = [10 * draw.lognormvariate(0, sd) for _ in range(draw.randint(2, 6))]
     assert findings(of_seconds(*times, device=device)) == []
-    factor = draw.uniform(1.5, 4) if kind == "gpu" else draw.uniform(2, 4)
+    factor = draw.uniform(1.5, 4) if kind == "gpu" else draw.uniform(4, 8)  # a shared CPU's repeats spread by 19 %
     rows = of_seconds(*times, 10 * factor, device=device)
     (found,) = findings(rows)
     assert ("names its device" in found.found) == (device is None)
