@@ -182,7 +182,7 @@ N = 4000  # runs in a cell: the standard error of a power of 96 % is 0.3 %, of a
 
 @pytest.mark.parametrize("errors", ERRORS)
 @pytest.mark.parametrize("n_others", [0, 11, 60])
-@pytest.mark.parametrize("n_timed", [4, 6, 20])
+@pytest.mark.parametrize("n_timed", [4, 20])
 def test_without_stalls_the_bias_is_below_one_percent(n_timed, n_others, errors):
     for noise in (0.15, 0.2) if n_others else (0.2, 0.3):  # where it is largest
         cell = simulate(np.random.default_rng(1), Case(errors, noise, n_timed, n_others), N)
@@ -190,7 +190,7 @@ def test_without_stalls_the_bias_is_below_one_percent(n_timed, n_others, errors)
 
 
 @pytest.mark.parametrize(
-    ("n_others", "n_timed", "n"), [(60, 4, 15_000), (60, 10, N), (60, 30, N), (11, 6, N), (11, 20, N), (0, 30, N)]
+    ("n_others", "n_timed", "n"), [(60, 4, 15_000), (60, 10, N), (60, 30, N), (11, 6, 12_000), (11, 20, N), (0, 30, N)]
 )
 def test_more_than_95_percent_of_stalls_of_two_times_are_found_where_the_noise_is_known(n_others, n_timed, n):
     case = Case("normal", 0.15, n_timed, n_others, factor=2.0, n_stalls=1)  # log-normal: more
