@@ -319,8 +319,11 @@ def test_repeated_conditions_choose_the_rows_that_satisfy_all(tmp_path, monkeypa
     one_by_one = ["--conditions", "backend=jax", "--conditions", "precision=float32"]
     for flags in (one_by_one, ["--conditions", "precision=float32,backend=jax"]):
         assert main(["next_runs", "--runs_agg", str(tmp_path / "agg.csv"), *flags, "--json"]) == 0
-        assert json.loads(capsys.readouterr().out)["measured"] == 3
-    assert main(["next_runs", "--runs_agg", str(tmp_path / "agg.csv"), *one_by_one[:2]]) == 1
+        answer = json.loads(capsys.readouterr().out)
+        assert answer["measured"] == 3
+        assert answer["other_conditions"] == []
+    assert main(["next_runs", "--runs_agg", str(tmp_path / "agg.csv"), *one_by_one[:2], "--json"]) == 0
+    assert "precision=float32" in json.loads(capsys.readouterr().out)["other_conditions"][0]["flag"]
 
 
 def test_a_path_has_a_default_below_home_at_the_time_of_the_call(tmp_path, monkeypatch):

@@ -191,7 +191,7 @@ def averages(draw: Random, box: Box) -> Iterator[Call]:
         if has_source:
             source_file_of(path).write_bytes(source)
         yield read_call(path, AggRow, original)
-    data = path.read_bytes() if path.is_file() and not path.is_symlink() else None
+    data = path.read_bytes() if path.is_file() else None  # also behind a link
     record = source_file_of(path)
     named = (path, record, box.path("runs.csv"))
     twice = twice_named(record.read_bytes()) if record.is_file() and not record.is_symlink() else None
