@@ -18,7 +18,7 @@ run: $(VENV)/ok-$(LOCK) ## measure a small grid here, learn, predict and plan (F
 	$(BIN)/epochcast demo $(if $(FRESH),--fresh) $(if $(DEVICE),--device $(DEVICE))
 
 test: $(VENV)/ok-$(LOCK) ## the default tests: no GPU, no network
-	$(BIN)/python -m pytest -q
+	$(BIN)/python tests/in_two.py -q
 
 test-torch: ## that KERAS_BACKEND=torch measures, in .venv-torch (TORCH='torch==2.13.0+cpu', where pip finds it)
 	@tests/torch_tests.sh $(PYTHON) $(VENV)-torch '$(TORCH)'

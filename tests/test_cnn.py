@@ -163,6 +163,7 @@ def test_everything_but_tfdata_works_on_jax_without_tensorflow(tmp_path):
     check_on_jax(JAX_CHILD, tmp_path)
 
 
+@pytest.mark.slow
 def test_the_synthetic_images_can_be_learned_but_not_at_once(cnn):
     images = cifar10.load("synthetic", None, 10_000, seed=1)
     model, loss = train(cnn, images, (2, 8), window_steps=40, epochs=4)

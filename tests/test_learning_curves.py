@@ -59,6 +59,7 @@ def test_curves_repeat_for_a_seed_and_differ_between_seeds(table):
     assert learning_curves(table, seed=1) == learning_curves(table, seed=1) != learning_curves(table, seed=2)
 
 
+@pytest.mark.slow
 def test_from_twenty_rows_on_the_error_is_of_the_form_that_train_would_choose(monkeypatch):
     """On the shipped rows of a processor, where a network predicts worse than the law alone."""
     monkeypatch.setattr("model.time_ann.STEPS", 200)  # which form is chosen, not how good a network becomes
