@@ -72,6 +72,6 @@ def assert_same_training(build, n, batch_size, *, is_looped=None, loss_rtol=1e-5
     if build is tiny:
         for ours, theirs in zip(model.weights, reference.weights, strict=True):
             # sums in another order
-            numbers = [keras.ops.convert_to_numpy(weight) for weight in (ours, theirs)]
+            numbers = [keras.ops.convert_to_numpy(weight.value) for weight in (ours, theirs)]
             np.testing.assert_allclose(*numbers, rtol=0, atol=1e-6)
     return model, reference
