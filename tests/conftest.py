@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 from pathlib import Path
@@ -11,11 +12,22 @@ import pytest
 from epochcast import gpu_driver, paths
 from tests.saved_networks import author, folder, unregistered  # noqa: F401  # fixtures
 
+_TESTS = itertools.count()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def all_locks(tmp_path_factory):
+    """Fixtures of whole modules wait for no run of the tester's."""
+    locks = tmp_path_factory.mktemp("locks")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EPOCHCAST_LOCK_DIR", str(locks / "shared"))
+        yield locks
+
 
 @pytest.fixture(autouse=True)
-def own_locks(tmp_path_factory, monkeypatch):
-    """Tests wait for no run of the tester's, nor of another test."""
-    monkeypatch.setenv("EPOCHCAST_LOCK_DIR", str(tmp_path_factory.mktemp("locks", numbered=True)))
+def own_locks(all_locks, monkeypatch):
+    """Tests wait for no run of another test; the folder is made by the first run in it."""
+    monkeypatch.setenv("EPOCHCAST_LOCK_DIR", str(all_locks / str(next(_TESTS))))
 
 
 @pytest.fixture

@@ -204,7 +204,7 @@ def test_plan_next_runs_and_explain_start_from_this_box_s_model(capsys, own):
     notes = " ".join(answer["notes"])
     assert f"predictions for {box_device_name()}" in notes
     assert "NOT this box" not in notes
-    source = answers_of(capsys, next_runs.main, "--n", 1)["seconds_from"]
+    source = answers_of(capsys, next_runs.main, "--n", 1)["ratios_from"]
     assert source == f"own.keras (this box: {box_device_name()}; epochs of 2,048 images)"
     first = run(capsys, explain.main).out.splitlines()[0]
     assert first == f"explained: this box ({box_device_name()}), epochs of 2,048 images, float32; model own.keras"

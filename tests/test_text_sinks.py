@@ -21,7 +21,7 @@ from aggregate.figures import accuracy_against_time, draw_figures, save_figure
 from collect.run_one import output_printer
 from epochcast.cli import cell_text, make_parser, print_answer, run_command, table_text
 from epochcast.guard import discard_unwritten
-from epochcast.paths import pretrained_dir
+from epochcast.paths import CODE_ROOT, pretrained_dir
 from epochcast.text_sinks import (
     LONGEST_FIGURE_LINE,
     EscapedStream,
@@ -281,6 +281,7 @@ def test_the_commands_of_a_plan_are_its_runs_and_nothing_else(text):
     chosen = {"spec": spec, "run_id": text}
     plan = {"plan_id": text, "total_sec": 1.0, "budget": 2.0, "budget_unit": SECONDS.name, "chosen": [chosen]}
     words = shlex.split(plan_sh(plan), comments=True)
-    assert words[0].startswith("PYTHON=")
-    assert words[1:3] == ["$PYTHON", "collect/run_one.py"]
+    assert words[:5] == ["[", "-n", "${PYTHON:-}", "]", "||"]
+    assert words[5] == f"PYTHON={sys.executable}"
+    assert words[6:8] == ["$PYTHON", str(CODE_ROOT / "collect" / "run_one.py")]
     assert words[-1] == text

@@ -45,7 +45,10 @@ class Case:
         self.library = library
         on_gpu = folder / "on_gpu"
         driver = fake_nvml.environment(library, mode, process_file=on_gpu, **settings)
-        self.environ = environment(EPOCHCAST_HOME=str(folder), LIGHT_CHILD_ON_GPU=str(on_gpu), **driver)
+        locks = str(folder / "locks")  # the cases stand for boxes of their own
+        self.environ = environment(
+            EPOCHCAST_HOME=str(folder), EPOCHCAST_LOCK_DIR=locks, LIGHT_CHILD_ON_GPU=str(on_gpu), **driver
+        )
         device = [] if name == "cpu" else [GPU]
         command = run_one_command(
             "paced", str(PACE_SEC), *device, flags=[*FLAGS, "--epochs", str(EPOCHS), "--run_id", "a", *flags]
