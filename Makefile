@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 HAS_DRIVER := $(or $(wildcard /proc/driver/nvidia/version /usr/lib/wsl/lib/libnvidia-ml.so.1),$(shell command -v nvidia-smi))
 LOCK := $(if $(HAS_DRIVER),requirements-gpu.txt,requirements.txt)
 UV_VERSION := 0.13.9
+# processes that the tests run in
+WORKERS ?= 2
 # PyPI's build for Linux brings 2.8 GB of CUDA; macOS has one build
 TORCH ?= torch==2.13.0$(if $(filter Linux,$(shell uname)),+cpu)
 
@@ -17,8 +19,8 @@ help: ## list the targets
 run: $(VENV)/ok-$(LOCK) ## measure a small grid here, learn, predict and plan (FRESH=1 starts over, DEVICE=cpu)
 	$(BIN)/epochcast demo $(if $(FRESH),--fresh) $(if $(DEVICE),--device $(DEVICE))
 
-test: $(VENV)/ok-$(LOCK) ## the default tests: no GPU, no network
-	$(BIN)/python tests/in_two.py -q
+test: $(VENV)/ok-$(LOCK) ## the default tests: no GPU, no network (WORKERS=2 processes)
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
 
 test-torch: ## that KERAS_BACKEND=torch measures, in .venv-torch (TORCH='torch==2.13.0+cpu', where pip finds it)
 	@tests/torch_tests.sh $(PYTHON) $(VENV)-torch '$(TORCH)'

@@ -65,6 +65,7 @@ def test_forward_flop_of_a_transformer_are_the_profilers_and_the_products_that_i
     assert forward_flop(network) - between == pytest.approx(profiler_flop(model), rel=0.005)
 
 
+@pytest.mark.slow  # JAX loaded and a network compiled: ten seconds
 def test_jax_reads_as_much_and_its_compiler_counts_as_many_flop(keras):
     network = read_layers(MODELS["Transformer block"]())
     ((params, ours, theirs),) = count_apart("jax", ["Transformer block"]).values()
@@ -72,6 +73,7 @@ def test_jax_reads_as_much_and_its_compiler_counts_as_many_flop(keras):
     assert ours == pytest.approx(theirs, rel=0.01)
 
 
+@pytest.mark.slow  # JAX loaded and a network compiled: ten seconds
 def test_jax_counts_fewer_flop_of_the_cnn_for_its_padding_alone(keras):
     names = ["CNN 3,32", "CNN 3,32 without padding"]
     padded, unpadded = (ours / theirs - 1 for _, ours, theirs in count_apart("jax", names).values())

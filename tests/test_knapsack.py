@@ -277,7 +277,7 @@ def test_front_of_nothing_of_free_items_and_of_items_too_dear() -> None:
         front([1, 1], [2, -3], 2)
 
 
-@pytest.mark.parametrize("n_items", [50, 200, 500])
+@pytest.mark.parametrize("n_items", [50, *(pytest.param(n, marks=pytest.mark.slow) for n in (200, 500))])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_solution_is_as_good_as_what_milp_proves(family: str, n_items: int) -> None:
     """HiGHS with no gap, 2 s; where it proves nothing, the dense programme still does."""

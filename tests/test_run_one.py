@@ -243,23 +243,12 @@ WITHOUT_TENSORFLOW = (
 )
 
 
-@pytest.mark.parametrize(
-    ("flags", "words"),
-    [
-        (
-            ["--pipeline", "tfdata"],
-            "pipeline tfdata needs Keras's tensorflow backend, found jax: use --pipeline arrays",
-        ),
-        (["--train_n", "50001"], "train_n must be between 1 and 50000"),
-        (["--dataset", "auto", "--data_dir", "no/such/folder"], "no/such/folder: no such file or folder (--data_dir)"),
-    ],
-)
-def test_what_cannot_be_measured_here_is_one_clear_error_and_no_row(home, monkeypatch, capsys, flags, words):
+def test_what_cannot_be_measured_here_is_one_clear_error_and_no_row(home, monkeypatch, capsys):
     monkeypatch.setenv("KERAS_BACKEND", "jax")
     child = (sys.executable, "-c", WITHOUT_TENSORFLOW, str(CODE_ROOT / "collect" / "measure.py"))
     monkeypatch.setattr(run_one, "run", functools.partial(runner.run, child=child))
-    assert run_one.main([*SMALL, "--device", "cpu", *flags]) == 1
-    assert words in the_error(capsys)
+    assert run_one.main([*SMALL, "--device", "cpu", "--pipeline", "tfdata"]) == 1
+    assert "pipeline tfdata needs Keras's tensorflow backend, found jax: use --pipeline arrays" in the_error(capsys)
     assert rows_of(home) == failures_of(home) == []
 
 

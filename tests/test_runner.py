@@ -670,6 +670,7 @@ def test_a_real_run_ends_when_its_time_is_known_and_says_so(bench, on_tensorflow
     assert row.rel_ci95 <= 1.0
 
 
+@pytest.mark.slow  # the rule stands in test_stopping.py; the run above is a real one by the other limit
 def test_a_real_run_ends_at_its_limit_of_seconds(bench, on_tensorflow):
     spec = light_spec(epochs=None, target_ci=1e-9, max_sec=2.0, train_n=64, batch_size=32, device="cpu")
     row = run(spec, run_id="a", runs=bench.runs, log_dir=bench.log_dir, child=real())
