@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from epochcast.cuda_visible import ORDER, VISIBLE, Listed, Seen, UnknownOrderError, first_visible, seen_by
-from epochcast.driver_names import clean_name, clean_uuid, unknown_gpu
+from epochcast.driver_names import clean_name, clean_uuid, is_instance, unknown_gpu
 from epochcast.driver_signs import (
     CONTAINER_VISIBLE,
     Refusal,
@@ -201,7 +201,7 @@ def _called(gpu: Listed) -> str:
 
 def _of_seen(seen: Seen, device: str, environ: Mapping[str, str]) -> Device:
     gpu, own = seen.gpu, seen.instance or seen.gpu
-    name = gpu.name if gpu.is_mig and (own.name is None or "MIG" not in own.name) else own.name
+    name = gpu.name if gpu.is_mig and not is_instance(own.name) else own.name
     totals = {instance.memory_bytes for instance in gpu.instances} if gpu.is_mig else {gpu.memory_bytes}
     memory = seen.instance.memory_bytes if seen.instance else totals.pop() if len(totals) == 1 else None
     if name is None:
@@ -211,7 +211,7 @@ def _of_seen(seen: Seen, device: str, environ: Mapping[str, str]) -> Device:
         else:
             name = next((known.name for known in _of_proc() if gpu.uuid is not None and known.uuid == gpu.uuid), None)
         name = name or own.name
-    if gpu.is_mig and name is not None and "MIG" not in name:
+    if gpu.is_mig and name is not None and not is_instance(name):
         name = f"{name} MIG"  # an instance is not the whole GPU
     limit = None if gpu.is_mig else gpu.power_limit_w
     marks = [mark for mark in (own.uuid, gpu.pci_bus_id) if mark is not None][:1]

@@ -15,6 +15,7 @@ from dataclasses import replace
 from epochcast.assumptions import device_kind_of
 from epochcast.facts import Gpu, gpus
 from epochcast.gpu_driver import device_of
+from epochcast.sensor_bounds import possible_limit_w
 
 MOST_NEAREST = 6  # names in a message
 BYTES_PER_GB = 1e9
@@ -212,6 +213,11 @@ def tdp_w(device_name: str | None, memory_bytes: int | None = None) -> float | N
         return None
     gpu = _known_gpu(device_name, memory_bytes)
     return None if gpu is None else gpu.tdp_w
+
+
+def board_limit_w(device_name: str | None, limit_w: float | None, memory_bytes: int | None = None) -> float | None:
+    """Return a device's power limit as a driver or a row says it; None where no board of this name can have it."""
+    return possible_limit_w(limit_w, tdp_w(device_name, memory_bytes))
 
 
 def arithmetic_of(precision: str, tf32: str | None, gpu: Gpu) -> str:

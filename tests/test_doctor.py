@@ -274,6 +274,22 @@ def test_an_estimate_of_energy_is_promised_only_where_there_is_a_power_limit(lim
     assert ("no energy" in check.found) == (limit_w is None)
 
 
+@pytest.mark.parametrize("limit_w", [3.0, 4900.0])
+def test_a_limit_that_no_row_would_have_is_not_shown_and_promises_nothing(limit_w):
+    gpu = Gpu(power_limit_w=limit_w, sm_clock_mhz=1980.0)
+    assert "no energy" in energy_check(gpu, "NVIDIA H200").found
+    assert "limit" not in clocks_check(gpu, "NVIDIA H200").found
+    assert "estimate" in energy_check(gpu).found  # of a board that the facts do not know it may be right
+
+
+@pytest.mark.parametrize(("watts", "shown"), [(320.0, "; 320 W now"), (3.7e6, ""), (0.001, "")])
+def test_a_power_that_no_board_draws_is_not_shown(watts, shown):
+    for name in ("NVIDIA H200", None):
+        assert energy_check(Gpu(energy_j=5.0, power_instant_w=watts), name).found == (
+            f"energy counter, power at an instant{shown}"
+        )
+
+
 def test_cuda_libraries_are_found_as_packages_or_in_the_system(monkeypatch):
     monkeypatch.setattr(gpu_checks, "installed", {"nvidia-cudnn-cu12": "9.28.0"}.get)
     assert cuda_libraries_check("tensorflow").found == "nvidia-cudnn-cu12 9.28.0"
