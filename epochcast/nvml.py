@@ -186,7 +186,9 @@ class NvmlGpu:
         return tuple(word for bit, word in CLOCK_REASONS.items() if bits & bit)
 
     def memory_used_bytes(self) -> int | None:
-        return _bytes(self._ask("nvmlDeviceGetMemoryInfo", of=lambda memory: memory.used))
+        """Memory in use; None where it is said to be more than there is."""
+        memory = self._ask("nvmlDeviceGetMemoryInfo", of=lambda memory: (memory.used, memory.total))
+        return None if memory is None else _bytes(memory[0], _bytes(memory[1]))
 
     def memory_total_bytes(self) -> int | None:
         """What a run can use: of a GPU that is cut into instances that of its one, None where that is unknown."""
@@ -222,15 +224,15 @@ class NvmlGpu:
         return sorted({pid: used for running in lists for pid, used in running}.items()) if lists else None
 
     def ecc_enabled(self) -> bool | None:
-        is_on: bool | None = self._ask("nvmlDeviceGetEccMode", of=lambda modes: bool(modes[0]))
+        is_on: bool | None = self._ask("nvmlDeviceGetEccMode", of=lambda modes: _switch(modes[0]))
         return is_on
 
     def mig_enabled(self) -> bool | None:
-        is_on: bool | None = self._ask("nvmlDeviceGetMigMode", of=lambda modes: bool(modes[0]))
+        is_on: bool | None = self._ask("nvmlDeviceGetMigMode", of=lambda modes: _switch(modes[0]))
         return is_on
 
     def persistence_enabled(self) -> bool | None:
-        is_on: bool | None = self._ask("nvmlDeviceGetPersistenceMode", of=bool)
+        is_on: bool | None = self._ask("nvmlDeviceGetPersistenceMode", of=_switch)
         return is_on
 
     def instance_ids(self) -> tuple[int | None, int | None]:
@@ -372,7 +374,7 @@ def _words_of(error: BaseException) -> str:
     """What was raised, in words, whatever a broken package raises (SystemExit too); but Ctrl-C is passed on."""
     if isinstance(error, KeyboardInterrupt):
         raise error
-    return " ".join(f"{type(error).__name__}: {error}".split())[:LONGEST_PROBLEM]
+    return " ".join(f"{type(error).__name__}: {error}".split())[:LONGEST_PROBLEM].removesuffix(":")
 
 
 def _architectures(pynvml: ModuleType) -> dict[int, str]:
@@ -385,8 +387,13 @@ def _count(value: object) -> int:
     return min(value, MOST_DEVICES) if isinstance(value, int) else 0
 
 
-def _bytes(value: object) -> int | None:
-    number = number_within(value, 0, MOST_MEMORY_BYTES)
+def _switch(value: object) -> bool | None:
+    """Whether something is on; a driver says 0 or 1."""
+    return bool(value) if isinstance(value, int) and value in (0, 1) else None
+
+
+def _bytes(value: object, most: int | None = None) -> int | None:
+    number = number_within(value, 0, most or MOST_MEMORY_BYTES)
     return None if number is None else int(number)
 
 
