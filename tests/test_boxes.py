@@ -443,6 +443,17 @@ def test_an_answer_says_that_the_box_would_refuse_a_run(monkeypatch, tmp_path, c
     assert len(notes) == is_refused and all(note.startswith(cause) for note in notes)
 
 
+def test_signs_that_may_not_be_looked_at_are_none(monkeypatch, tmp_path):
+    plug_in(monkeypatch, tmp_path)
+
+    def deny(path, **more):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "stat", deny)
+    monkeypatch.setattr(Path, "exists", deny)
+    assert device_of().kind == "cpu" and device_of().refusal is None
+
+
 def test_the_driver_is_asked_once(monkeypatch, tmp_path):
     plug_in(monkeypatch, tmp_path, TWO)
     asked = []
