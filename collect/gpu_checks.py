@@ -42,7 +42,8 @@ def device_check(asked: str, device: Device, has_nvml: bool) -> Check:
         words.append(f"NVML can't be asked: {why}")
         complaints.append(("warning", "mend that: without it there is no energy, clock or neighbour in a row"))
     elif not device.is_named:
-        words.append(f"its driver gives it no name ({'; '.join(device.problems) or 'no answer'})")
+        of_name = [problem for problem in device.problems if problem.startswith("nvmlDeviceGetName")]
+        words.append(f"its driver gives it no name ({'; '.join(of_name) or 'no answer'})")
         complaints.append(("warning", "a newer driver may name it: its rows are compared with no other GPU's"))
     return judged("device", ", ".join(words), complaints)
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from epochcast.host import container
+from epochcast.text_sinks import shortened
 
 ROOT = Path("/")
 NVIDIA_PROC = Path("/proc/driver/nvidia")
@@ -63,7 +64,7 @@ def driver_signs(environ: Mapping[str, str] = os.environ) -> list[str]:
         found.append(str(ROOT / WSL_LIBRARY))
     asked = environ.get(CONTAINER_VISIBLE)
     if asked is not None and asked.strip() not in NONE_IN_CONTAINER and container() is not None:
-        found.append(f"{CONTAINER_VISIBLE}={asked}")
+        found.append(f"{CONTAINER_VISIBLE}={shortened(asked)}")
     return found
 
 

@@ -32,7 +32,9 @@ from epochcast.driver_signs import (
 from epochcast.environment import cpu_name
 from epochcast.host import memory_bytes
 from epochcast.nvml import NO_LIBRARY, Nvml, NvmlFailure, NvmlGpu, start_nvml
+from epochcast.text_sinks import shortened
 
+MOST_LISTED = 8  # GPUs in a message
 CUDA_TIMEOUT_SEC = 20.0  # a driver that is not loaded yet takes seconds
 _OF_ANSWER = (VISIBLE, ORDER, CONTAINER_VISIBLE, "PATH", "LD_LIBRARY_PATH")  # the environment that it depends on
 _ASK_CUDA = """
@@ -149,7 +151,7 @@ def _processor() -> Device:
 
 
 def _none_as_asked(device: str) -> Device:
-    refusal = Refusal(f"--device {device}, but there is no NVIDIA driver", "install it", is_certain=False)
+    refusal = Refusal(f"--device {shortened(device)}, but there is no NVIDIA driver", "install it", is_certain=False)
     return Device("gpu", unknown_gpu(platform.node(), device), is_named=False, refusal=refusal)
 
 
@@ -185,12 +187,16 @@ def _of_listed(
         return Device("gpu", name, is_named=False, refusal=refusal, n_gpus=len(gpus), problems=problems)
     if seen is not None:
         return replace(_of_seen(seen, device, environ), n_gpus=len(gpus), problems=(*problems, *seen.gpu.problems))
-    names = ", ".join(map(_called, gpus))
+    names = ", ".join(
+        [*map(_called, gpus[:MOST_LISTED]), *([f"{more} more"] if (more := len(gpus) - MOST_LISTED) > 0 else [])]
+    )
     if device not in ("auto", "gpu"):
-        refusal = Refusal(f"--device {device} is none of: {names}", "see `nvidia-smi -L`")
+        refusal = Refusal(f"--device {shortened(device)} is none of: {names}", "see `nvidia-smi -L`")
         name = unknown_gpu(platform.node(), device)
         return Device("gpu", name, is_named=False, refusal=refusal, n_gpus=len(gpus), problems=problems)
-    refusal = Refusal(f"{VISIBLE}={environ.get(VISIBLE)!r} hides the GPUs of this box ({names})", "unset it")
+    refusal = Refusal(
+        f"{VISIBLE}={shortened(repr(environ.get(VISIBLE)))} hides the GPUs of this box ({names})", "unset it"
+    )
     return replace(_processor(), refusal=refusal, n_gpus=len(gpus), problems=problems)
 
 

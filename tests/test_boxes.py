@@ -443,6 +443,28 @@ def test_an_answer_says_that_the_box_would_refuse_a_run(monkeypatch, tmp_path, c
     assert len(notes) == is_refused and all(note.startswith(cause) for note in notes)
 
 
+@pytest.mark.parametrize(
+    ("boards", "environ", "more"),
+    [
+        (TWO, {SEEN: ",".join(f"GPU-{n}7777777-fa4e-0000-0000-000000000000" for n in range(16))}, {}),
+        (TWO, {SEEN: "x\n\x1b[31m" * 100}, {}),
+        (TWO, {ORDER: "x\n\x1b[31m" * 100}, {}),
+        ([H200, replace(L4, uuid=UNDECODABLE)], {SEEN: f"GPU-{'7' * 1000}"}, {}),
+        (None, {IN_CONTAINER: "x\n\x1b[31m" * 100}, {"container": "docker"}),
+        ([L4] * 128, {SEEN: "-1"}, {}),
+        ([L4] * 2, {}, {"handle": StopIteration()}),
+        ([L4] * 2, {}, {"count": MemoryError()}),
+    ],
+)
+def test_a_refusal_is_one_line_whatever_the_box_says(monkeypatch, tmp_path, boards, environ, more):
+    plug_in(monkeypatch, tmp_path, boards, **more)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    refusal = str(device_of().refusal)
+    assert len(refusal) <= 320 and refusal.isprintable()
+    assert "measures the processor" in refusal and not re.search(r"(?<!\.)[.:;][.:;]", refusal.replace("...", "."))
+
+
 def test_signs_that_may_not_be_looked_at_are_none(monkeypatch, tmp_path):
     plug_in(monkeypatch, tmp_path)
 

@@ -266,6 +266,12 @@ def test_a_gpu_without_a_name_is_a_warning_and_a_refused_one_a_problem():
     assert check.remedy == "restart the box; --device cpu measures the processor"
 
 
+def test_only_what_keeps_a_name_unknown_is_said_of_it():
+    problems = ("nvmlDeviceGetHandleByIndex(2): GPU is lost", "nvmlDeviceGetName: no name: ''")
+    check = device_check("auto", Device("gpu", "unknown GPU 1f2e3d4c", is_named=False, problems=problems), True)
+    assert "no name (nvmlDeviceGetName: no name: '')" in check.found
+
+
 @pytest.mark.parametrize("limit_w", [None, 300.0])
 def test_an_estimate_of_energy_is_promised_only_where_there_is_a_power_limit(limit_w):
     check = energy_check(Gpu(power_limit_w=limit_w))
