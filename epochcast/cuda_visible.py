@@ -36,6 +36,7 @@ class Listed:
     instances: tuple[Listed, ...] = ()
     ids: tuple[int | None, int | None] = (None, None)  # of an instance
     problems: tuple[str, ...] = ()  # what was answered, or raised, instead
+    lacks_instances: bool = False  # is_mig, and none of them is made: CUDA has no device of it
     is_lost: bool = False  # counted by the driver, which does not answer for it
 
 

@@ -132,6 +132,12 @@ def why_lost(words: str, code: int | None, others: Sequence[str] = ()) -> Refusa
     return replace(found, remedy="; ".join([found.remedy, *(f"or use {other}" for other in others[:1])]))
 
 
+def why_no_instance(index: int, name: str) -> Refusal:
+    """Return the cause and remedy where a GPU is to be cut into instances (MIG), and has none."""
+    remedy = f"make one: sudo nvidia-smi mig -i {index} -cgi 0 -C, or have it whole: sudo nvidia-smi -i {index} -mig 0"
+    return Refusal(f"{name} is set to be cut into instances (MIG), and has none", remedy)
+
+
 _ALL = "start it with --gpus all"
 
 

@@ -27,6 +27,7 @@ from epochcast.driver_signs import (
     why_lost,
     why_no_answer,
     why_no_gpu,
+    why_no_instance,
     why_no_library,
 )
 from epochcast.environment import cpu_name
@@ -186,7 +187,9 @@ def _of_listed(
         name = unknown_gpu(platform.node(), "lost", seen.gpu.index)
         return Device("gpu", name, is_named=False, refusal=refusal, n_gpus=len(gpus), problems=problems)
     if seen is not None:
-        return replace(_of_seen(seen, device, environ), n_gpus=len(gpus), problems=(*problems, *seen.gpu.problems))
+        why = why_no_instance(seen.gpu.index, _called(seen.gpu)) if seen.gpu.lacks_instances else None
+        problems = (*problems, *seen.gpu.problems)
+        return replace(_of_seen(seen, device, environ), refusal=why, n_gpus=len(gpus), problems=problems)
     names = ", ".join(
         [*map(_called, gpus[:MOST_LISTED]), *([f"{more} more"] if (more := len(gpus) - MOST_LISTED) > 0 else [])]
     )
@@ -249,19 +252,21 @@ def _with_lost(gpus: Sequence[NvmlGpu], nvml: Nvml) -> tuple[Listed, ...]:
     return tuple(sorted([*listed, *lost], key=lambda gpu: gpu.index) if lost else listed)
 
 
-def _listed(gpu: NvmlGpu, is_instance: bool = False) -> Listed:
-    is_mig = not is_instance and gpu.is_mig
+def _listed(gpu: NvmlGpu, is_part: bool = False) -> Listed:
+    is_mig = not is_part and gpu.is_mig
+    instances = tuple(_listed(instance, True) for instance in gpu.instances()) if is_mig else ()
     return Listed(
         gpu.index,
         gpu.name,
         gpu.uuid,
         gpu.pci_bus_id,
         gpu.own_memory_bytes(),
-        None if is_instance else gpu.power_limit_w(),
+        None if is_part else gpu.power_limit_w(),
         is_mig,
-        tuple(_listed(instance, True) for instance in gpu.instances()) if is_mig else (),
-        gpu.instance_ids() if is_instance else (None, None),
+        instances,
+        gpu.instance_ids() if is_part else (None, None),
         tuple(f"{query}: {words}" for query, words in gpu.problems.items()),
+        lacks_instances=is_mig and not instances and gpu.lacks_instances(),
     )
 
 

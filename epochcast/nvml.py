@@ -240,6 +240,19 @@ class NvmlGpu:
         of_gpu, of_part = (self._ask(f"nvmlDeviceGet{kind}InstanceId") for kind in ("Gpu", "Compute"))
         return (of_gpu if isinstance(of_gpu, int) else None, of_part if isinstance(of_part, int) else None)
 
+    def lacks_instances(self) -> bool:
+        """Whether the GPU is to be cut into instances, and the driver says that it has none: nothing runs on it."""
+        n = self._ask("nvmlDeviceGetMaxMigDeviceCount", of=_count) or 0
+        return self.is_mig and n > 0 and all(self._is_no_instance(number) for number in range(n))
+
+    def _is_no_instance(self, number: int) -> bool:
+        try:
+            self._pynvml.nvmlDeviceGetMigDeviceHandleByIndex(self._handle, number)
+        except BaseException as error:
+            self._note("nvmlDeviceGetMigDeviceHandleByIndex", error)
+            return bool(getattr(error, "value", None) == self._pynvml.NVML_ERROR_NOT_FOUND)
+        return False
+
     def instances(self) -> list[NvmlGpu]:
         """The instances that the GPU is cut into."""
         numbers = range(self._ask("nvmlDeviceGetMaxMigDeviceCount", of=_count) or 0)
