@@ -88,6 +88,13 @@ def device_of(device: str = "auto", environ: Mapping[str, str] = os.environ) -> 
     return _device_of(device, tuple((name, environ.get(name)) for name in _OF_ANSWER))
 
 
+def gpus_here() -> list[Device]:
+    """Return every GPU and instance by whose UUID a run can have it on this box."""
+    listed = (own for gpu in _driver().gpus for own in (gpu.instances if gpu.is_mig else (gpu,)))
+    devices = [device_of(own.uuid) for own in listed if own.uuid is not None]
+    return [device for device in devices if device.refusal is None]
+
+
 def box_device_name(device: str = "auto") -> str:
     """Return the name of the device that a run on this box uses, as rows call it."""
     return device_of(device).name

@@ -13,8 +13,9 @@ import unicodedata
 from dataclasses import replace
 
 from epochcast.assumptions import device_kind_of
+from epochcast.cuda_visible import VISIBLE
 from epochcast.facts import Gpu, gpus
-from epochcast.gpu_driver import device_of
+from epochcast.gpu_driver import box_device_name, device_of, gpus_here
 from epochcast.sensor_bounds import possible_limit_w
 
 MOST_NEAREST = 6  # names in a message
@@ -153,6 +154,17 @@ def is_same_device(one: str | None, other: str | None) -> bool:
         return True
     known = known_gpu(one), known_gpu(other)
     return known[0] is not None and known[1] is not None and known[0].name == known[1].name
+
+
+def box_name_for(device_name: str | None) -> str:
+    """Return what this box has for runs of a device: for a processor its own, else the device that a run uses."""
+    return box_device_name("cpu" if device_kind_of(device_name) == "cpu" else "auto")
+
+
+def how_used(device_name: str | None) -> str | None:
+    """Return the setting by which runs on this box use its GPU by that name; None where it has none."""
+    found = (gpu.uuid for gpu in gpus_here() if gpu.uuid is not None and is_same_device(gpu.name, device_name))
+    return next((f"{VISIBLE}={uuid}" for uuid in found), None)
 
 
 def are_other_boards(one: str, other: str) -> bool:

@@ -28,7 +28,7 @@ from epochcast.driver_names import clean_name
 from epochcast.environment import cpu_name
 from epochcast.facts import gpus
 from epochcast.gpu_driver import box_device_name, device_of, environment_of, gpu_of, refusal_notes
-from epochcast.hardware import is_same_device, known_gpu
+from epochcast.hardware import box_name_for, is_same_device, known_gpu
 from epochcast.nvml import open_nvml
 from epochcast.paths import CODE_ROOT, models_dir
 from epochcast.tables import append_row
@@ -313,6 +313,44 @@ def test_a_driver_that_renames_a_board_changes_nothing(monkeypatch, tmp_path, na
     with pytest.raises(pytest.skip.Exception):
         run_plan.main([str(saved.path)])
     assert begun
+
+
+@pytest.mark.parametrize("boards", [TWO, None])
+def test_a_plan_for_the_processor_of_a_box_with_a_gpu_is_carried_out(monkeypatch, tmp_path, boards):
+    plug_in(monkeypatch, tmp_path, boards)
+    isolate(monkeypatch, tmp_path, tmp_path / "trace")
+    begun = []
+    monkeypatch.setattr(run_plan, "carry_out", lambda plan, **more: begun.append(plan) or pytest.skip("begun"))
+    saved = write_plan(tmp_path / "plan.json", [light_run(16)], conditions=replace(LIGHT, device_name=cpu_name()))
+    with pytest.raises(pytest.skip.Exception):
+        run_plan.main([str(saved.path)])
+    assert begun
+    assert box_name_for(cpu_name()) == cpu_name()
+    assert box_name_for("NVIDIA H200") == box_name_for(None) == box_device_name()
+
+
+@pytest.mark.parametrize(
+    ("boards", "name", "setting"),
+    [
+        (TWO, "L4", f"{SEEN}={uuid_of(1)}"),
+        ([L4, MIG], MIG.instances[1].name, f"{SEEN}={mig_uuid_of(1, 1)}"),
+        ([L4, MIG], A100, None),  # it is cut
+        (LOST, "NVIDIA H200", None),
+        (TWO, "NVIDIA Fake 7", None),
+    ],
+)
+def test_a_plan_for_another_gpu_of_the_box_is_refused_with_its_setting(
+    monkeypatch, tmp_path, capsys, boards, name, setting
+):
+    plug_in(monkeypatch, tmp_path, boards)
+    isolate(monkeypatch, tmp_path, tmp_path / "trace")
+    saved = write_plan(tmp_path / "plan.json", [light_run(16)], conditions=replace(LIGHT, device_name=name))
+    assert run_plan.main([str(saved.path)]) == 1
+    error = capsys.readouterr().err
+    assert (f"used ({setting})" in error) == (setting is not None) and "--any_conditions" in error
+    if setting is not None:
+        monkeypatch.setenv(*setting.split("="))
+        assert is_same_device(box_device_name(), name)
 
 
 def test_a_renamed_board_is_answered_by_its_own_model(monkeypatch, tmp_path, model):
