@@ -10,8 +10,10 @@ from epochcast.cli import percent
 from epochcast.disturbance import SLOWDOWNS
 from epochcast.driver_signs import INSTALL_GPU, ON_CPU, kernel_driver_version
 from epochcast.gpu_driver import Device
+from epochcast.hardware import board_limit_w, tdp_w
 from epochcast.installed import installed
 from epochcast.nvml import Nvml, NvmlGpu
+from epochcast.sensor_bounds import board_power_bounds, number_within
 
 HOT_C = 80.0  # data-centre GPUs slow down between 83 and 92 C: an idle one this hot has no room left
 BUSY_SHARE = 0.05  # of the last second: more is a program at work, not a desktop that redraws
@@ -40,7 +42,8 @@ def device_check(asked: str, device: Device, has_nvml: bool) -> Check:
         words.append(f"NVML can't be asked: {why}")
         complaints.append(("warning", "mend that: without it there is no energy, clock or neighbour in a row"))
     elif not device.is_named:
-        words.append(f"its driver gives it no name ({'; '.join(device.problems) or 'no answer'})")
+        of_name = [problem for problem in device.problems if problem.startswith("nvmlDeviceGetName")]
+        words.append(f"its driver gives it no name ({'; '.join(of_name) or 'no answer'})")
         complaints.append(("warning", "a newer driver may name it: its rows are compared with no other GPU's"))
     return judged("device", ", ".join(words), complaints)
 
@@ -54,13 +57,13 @@ def gpu_checks(nvml: Nvml | None, gpu: NvmlGpu | None) -> list[Check]:
     )
     if gpu is None:
         return [of_driver, *(Check(name, "unknown", "no answer") for name in ("clocks", "energy", "neighbours"))]
-    return [of_driver, clocks_check(gpu), energy_check(gpu), neighbours_check(gpu)]
+    return [of_driver, clocks_check(gpu, gpu.name), energy_check(gpu, gpu.name), neighbours_check(gpu)]
 
 
-def clocks_check(gpu: NvmlGpu) -> Check:
+def clocks_check(gpu: NvmlGpu, name: str | None = None) -> Check:
     """Clock, temperature, power limit and modes, and whether something holds the clock down now."""
     clock, most = gpu.sm_clock_mhz(), gpu.max_sm_clock_mhz()
-    degrees, limit = gpu.temperature_c(), gpu.power_limit_w()
+    degrees, limit = gpu.temperature_c(), board_limit_w(name, gpu.power_limit_w())
     reasons, persistence, mig = gpu.throttle_reasons(), gpu.persistence_enabled(), gpu.mig_enabled()
     found = [] if clock is None else [f"{clock:,.0f}{'' if most is None else f' of {most:,.0f}'} MHz now"]
     found += [] if degrees is None else [f"{degrees:.0f} °C"]
@@ -85,14 +88,16 @@ def clocks_check(gpu: NvmlGpu) -> Check:
     return judged("clocks", ", ".join(found), complaints)
 
 
-def energy_check(gpu: NvmlGpu) -> Check:
-    """Where the energy of a row will come from."""
+def energy_check(gpu: NvmlGpu, name: str | None = None) -> Check:
+    """Where the energy of a row will come from; a limit or a power that its board can't have is none, as for rows."""
     counter, instant, average = gpu.energy_j(), gpu.power_instant_w(), gpu.power_average_w()
     sources = {"energy counter": counter, "power at an instant": instant, "power averaged over 1 s": average}
     known = [name for name, value in sources.items() if value is not None]
-    power = instant if instant is not None else average
+    limit = board_limit_w(name, gpu.power_limit_w())
+    bounds = board_power_bounds(limit, tdp_w(name), gpu.power_is_module)
+    power = number_within(instant if instant is not None else average, *bounds)
     if not known:
-        is_limit = gpu.power_limit_w() is not None
+        is_limit = limit is not None
         found = "the driver reports no power: " if is_limit else "the driver reports neither power nor a power limit: "
         found += "a row's energy is an estimate from the power limit" if is_limit else "rows have no energy"
         return Check("energy", "warning", found, "see nvidia-smi -q -d POWER; a newer driver may report it")

@@ -13,6 +13,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from epochcast.text_sinks import shortened
+
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 ORDER = "CUDA_DEVICE_ORDER"
 BY_ADDRESS = "PCI_BUS_ID"
@@ -34,6 +36,7 @@ class Listed:
     instances: tuple[Listed, ...] = ()
     ids: tuple[int | None, int | None] = (None, None)  # of an instance
     problems: tuple[str, ...] = ()  # what was answered, or raised, instead
+    lacks_instances: bool = False  # is_mig, and none of them is made: CUDA has no device of it
     is_lost: bool = False  # counted by the driver, which does not answer for it
 
 
@@ -108,7 +111,8 @@ def first_visible(environ: Mapping[str, str]) -> str | None:
 
 
 def _unknown_order(environ: Mapping[str, str]) -> UnknownOrderError:
-    return UnknownOrderError(f"{ORDER}={environ.get(ORDER)} numbers GPUs of different models in an order of CUDA's own")
+    order = shortened(environ.get(ORDER, ""))
+    return UnknownOrderError(f"{ORDER}={order} numbers GPUs of different models in an order of CUDA's own")
 
 
 def _of_number(number: str, gpus: Sequence[Listed]) -> Seen | None:
@@ -151,5 +155,5 @@ def _begins(uuid: str | None, word: str) -> bool:
 def _only(found: Sequence[Seen], word: str, gpus: Sequence[Listed]) -> Seen | None:
     """The only one found; None where there is none, or several."""
     if not found and any(gpu.uuid is None for gpu in gpus):
-        raise UnknownOrderError(f"{word} may be a GPU whose UUID the driver does not report")
+        raise UnknownOrderError(f"{shortened(word)} may be a GPU whose UUID the driver does not report")
     return found[0] if len(found) == 1 else None

@@ -70,6 +70,11 @@ def address_of(bus_id: str | None) -> tuple[int, ...] | None:
     return None if parts is None else tuple(int(digits or "0", 16) for digits in parts.groups())
 
 
+def is_instance(name: str | None) -> bool:
+    """Return whether a device by this name is an instance of a GPU (MIG), as its driver and rows call it."""
+    return name is not None and "MIG" in name
+
+
 def unknown_gpu(*marks: object) -> str:
     """Return the name of a GPU whose name is unknown: equal only to itself, by what else is known of it."""
     return f"{UNKNOWN_GPU} {hashlib.sha256(repr(marks).encode()).hexdigest()[:8]}"

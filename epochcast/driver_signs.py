@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from epochcast.host import container
+from epochcast.text_sinks import shortened
 
 ROOT = Path("/")
 NVIDIA_PROC = Path("/proc/driver/nvidia")
@@ -54,16 +55,16 @@ def has_nvml_library() -> bool:
 
 def driver_signs(environ: Mapping[str, str] = os.environ) -> list[str]:
     """Return what says that there is an NVIDIA driver, usable or not; empty on a plain box."""
-    found = [str(NVIDIA_PROC)] if (NVIDIA_PROC / "version").exists() or _proc_entries() else []
-    devices = sorted((ROOT / "dev").glob("nvidia[0-9]*")) + sorted((ROOT / "dev").glob("nvidiactl"))
+    found = [str(NVIDIA_PROC)] if _is_there(NVIDIA_PROC / "version") or _proc_entries() else []
+    devices = _entries(ROOT / "dev", "nvidia[0-9]*") + _entries(ROOT / "dev", "nvidiactl")
     found += [str(path) for path in devices[:1]]
     found += ["nvidia-smi"] if shutil.which("nvidia-smi", path=environ.get("PATH")) else []
     found += [NVML_LIBRARY] if sys.platform.startswith("linux") and has_nvml_library() else []
-    if (ROOT / WSL_LIBRARY).exists() and (ROOT / WSL_DEVICE).exists():
+    if _is_there(ROOT / WSL_LIBRARY) and _is_there(ROOT / WSL_DEVICE):
         found.append(str(ROOT / WSL_LIBRARY))
     asked = environ.get(CONTAINER_VISIBLE)
     if asked is not None and asked.strip() not in NONE_IN_CONTAINER and container() is not None:
-        found.append(f"{CONTAINER_VISIBLE}={asked}")
+        found.append(f"{CONTAINER_VISIBLE}={shortened(asked)}")
     return found
 
 
@@ -89,11 +90,22 @@ def proc_gpus() -> list[dict[str, str]]:
     return found
 
 
-def _proc_entries() -> list[Path]:
+def _is_there(path: Path) -> bool:
     try:
-        return sorted((NVIDIA_PROC / "gpus").iterdir())
+        return path.exists()
+    except OSError:  # a sandbox that may not look there
+        return False
+
+
+def _entries(folder: Path, pattern: str) -> list[Path]:
+    try:
+        return sorted(folder.glob(pattern))
     except OSError:
         return []
+
+
+def _proc_entries() -> list[Path]:
+    return _entries(NVIDIA_PROC / "gpus", "*")
 
 
 def why_no_answer(words: str, code: int | None) -> Refusal:
@@ -120,6 +132,12 @@ def why_lost(words: str, code: int | None, others: Sequence[str] = ()) -> Refusa
     return replace(found, remedy="; ".join([found.remedy, *(f"or use {other}" for other in others[:1])]))
 
 
+def why_no_instance(index: int, name: str) -> Refusal:
+    """Return the cause and remedy where a GPU is to be cut into instances (MIG), and has none."""
+    remedy = f"make one: sudo nvidia-smi mig -i {index} -cgi 0 -C, or have it whole: sudo nvidia-smi -i {index} -mig 0"
+    return Refusal(f"{name} is set to be cut into instances (MIG), and has none", remedy)
+
+
 _ALL = "start it with --gpus all"
 
 
@@ -136,7 +154,7 @@ def why_no_library(signs: list[str], environ: Mapping[str, str]) -> Refusal:
     """Return the cause and remedy where signs of a driver are there, and its library is not."""
     cause = f"there are signs of an NVIDIA driver ({', '.join(signs)}), but its library {NVML_LIBRARY} is not found"
     remedy = "install the driver, or see what `nvidia-smi` says"
-    if (ROOT / WSL_DEVICE).exists():
+    if _is_there(ROOT / WSL_DEVICE):
         remedy = "have the linker find it: LD_LIBRARY_PATH=/usr/lib/wsl/lib"
     return Refusal(cause, _in(container(), remedy, _ALL, True))
 

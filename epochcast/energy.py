@@ -232,6 +232,7 @@ def _modelled(board: Board, window: Window) -> EnergyReading:
         energy_window_sec=window.seconds,
         energy_n_epochs=window.n_epochs,
         mean_power_w=middle_w,
+        energy_flags=("mig_shared",) if board.is_mig else (),
     )
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from epochcast.cuda_visible import ORDER, VISIBLE, Listed, Seen, UnknownOrderError, first_visible, seen_by
-from epochcast.driver_names import clean_name, clean_uuid, unknown_gpu
+from epochcast.driver_names import clean_name, clean_uuid, is_instance, unknown_gpu
 from epochcast.driver_signs import (
     CONTAINER_VISIBLE,
     Refusal,
@@ -27,12 +27,15 @@ from epochcast.driver_signs import (
     why_lost,
     why_no_answer,
     why_no_gpu,
+    why_no_instance,
     why_no_library,
 )
 from epochcast.environment import cpu_name
 from epochcast.host import memory_bytes
 from epochcast.nvml import NO_LIBRARY, Nvml, NvmlFailure, NvmlGpu, start_nvml
+from epochcast.text_sinks import shortened
 
+MOST_LISTED = 8  # GPUs in a message
 CUDA_TIMEOUT_SEC = 20.0  # a driver that is not loaded yet takes seconds
 _OF_ANSWER = (VISIBLE, ORDER, CONTAINER_VISIBLE, "PATH", "LD_LIBRARY_PATH")  # the environment that it depends on
 _ASK_CUDA = """
@@ -83,6 +86,13 @@ class _Driver:
 def device_of(device: str = "auto", environ: Mapping[str, str] = os.environ) -> Device:
     """Return the device that a run with `--device device` uses in this environment."""
     return _device_of(device, tuple((name, environ.get(name)) for name in _OF_ANSWER))
+
+
+def gpus_here() -> list[Device]:
+    """Return every GPU and instance by whose UUID a run can have it on this box."""
+    listed = (own for gpu in _driver().gpus for own in (gpu.instances if gpu.is_mig else (gpu,)))
+    devices = [device_of(own.uuid) for own in listed if own.uuid is not None]
+    return [device for device in devices if device.refusal is None]
 
 
 def box_device_name(device: str = "auto") -> str:
@@ -149,7 +159,7 @@ def _processor() -> Device:
 
 
 def _none_as_asked(device: str) -> Device:
-    refusal = Refusal(f"--device {device}, but there is no NVIDIA driver", "install it", is_certain=False)
+    refusal = Refusal(f"--device {shortened(device)}, but there is no NVIDIA driver", "install it", is_certain=False)
     return Device("gpu", unknown_gpu(platform.node(), device), is_named=False, refusal=refusal)
 
 
@@ -184,13 +194,19 @@ def _of_listed(
         name = unknown_gpu(platform.node(), "lost", seen.gpu.index)
         return Device("gpu", name, is_named=False, refusal=refusal, n_gpus=len(gpus), problems=problems)
     if seen is not None:
-        return replace(_of_seen(seen, device, environ), n_gpus=len(gpus), problems=(*problems, *seen.gpu.problems))
-    names = ", ".join(map(_called, gpus))
+        why = why_no_instance(seen.gpu.index, _called(seen.gpu)) if seen.gpu.lacks_instances else None
+        problems = (*problems, *seen.gpu.problems)
+        return replace(_of_seen(seen, device, environ), refusal=why, n_gpus=len(gpus), problems=problems)
+    names = ", ".join(
+        [*map(_called, gpus[:MOST_LISTED]), *([f"{more} more"] if (more := len(gpus) - MOST_LISTED) > 0 else [])]
+    )
     if device not in ("auto", "gpu"):
-        refusal = Refusal(f"--device {device} is none of: {names}", "see `nvidia-smi -L`")
+        refusal = Refusal(f"--device {shortened(device)} is none of: {names}", "see `nvidia-smi -L`")
         name = unknown_gpu(platform.node(), device)
         return Device("gpu", name, is_named=False, refusal=refusal, n_gpus=len(gpus), problems=problems)
-    refusal = Refusal(f"{VISIBLE}={environ.get(VISIBLE)!r} hides the GPUs of this box ({names})", "unset it")
+    refusal = Refusal(
+        f"{VISIBLE}={shortened(repr(environ.get(VISIBLE)))} hides the GPUs of this box ({names})", "unset it"
+    )
     return replace(_processor(), refusal=refusal, n_gpus=len(gpus), problems=problems)
 
 
@@ -201,7 +217,7 @@ def _called(gpu: Listed) -> str:
 
 def _of_seen(seen: Seen, device: str, environ: Mapping[str, str]) -> Device:
     gpu, own = seen.gpu, seen.instance or seen.gpu
-    name = gpu.name if gpu.is_mig and (own.name is None or "MIG" not in own.name) else own.name
+    name = gpu.name if gpu.is_mig and not is_instance(own.name) else own.name
     totals = {instance.memory_bytes for instance in gpu.instances} if gpu.is_mig else {gpu.memory_bytes}
     memory = seen.instance.memory_bytes if seen.instance else totals.pop() if len(totals) == 1 else None
     if name is None:
@@ -211,7 +227,7 @@ def _of_seen(seen: Seen, device: str, environ: Mapping[str, str]) -> Device:
         else:
             name = next((known.name for known in _of_proc() if gpu.uuid is not None and known.uuid == gpu.uuid), None)
         name = name or own.name
-    if gpu.is_mig and name is not None and "MIG" not in name:
+    if gpu.is_mig and name is not None and not is_instance(name):
         name = f"{name} MIG"  # an instance is not the whole GPU
     limit = None if gpu.is_mig else gpu.power_limit_w
     marks = [mark for mark in (own.uuid, gpu.pci_bus_id) if mark is not None][:1]
@@ -243,19 +259,21 @@ def _with_lost(gpus: Sequence[NvmlGpu], nvml: Nvml) -> tuple[Listed, ...]:
     return tuple(sorted([*listed, *lost], key=lambda gpu: gpu.index) if lost else listed)
 
 
-def _listed(gpu: NvmlGpu, is_instance: bool = False) -> Listed:
-    is_mig = not is_instance and gpu.is_mig
+def _listed(gpu: NvmlGpu, is_part: bool = False) -> Listed:
+    is_mig = not is_part and gpu.is_mig
+    instances = tuple(_listed(instance, True) for instance in gpu.instances()) if is_mig else ()
     return Listed(
         gpu.index,
         gpu.name,
         gpu.uuid,
         gpu.pci_bus_id,
         gpu.own_memory_bytes(),
-        None if is_instance else gpu.power_limit_w(),
+        None if is_part else gpu.power_limit_w(),
         is_mig,
-        tuple(_listed(instance, True) for instance in gpu.instances()) if is_mig else (),
-        gpu.instance_ids() if is_instance else (None, None),
+        instances,
+        gpu.instance_ids() if is_part else (None, None),
         tuple(f"{query}: {words}" for query, words in gpu.problems.items()),
+        lacks_instances=is_mig and not instances and gpu.lacks_instances(),
     )
 
 

@@ -13,8 +13,10 @@ import unicodedata
 from dataclasses import replace
 
 from epochcast.assumptions import device_kind_of
+from epochcast.cuda_visible import VISIBLE
 from epochcast.facts import Gpu, gpus
-from epochcast.gpu_driver import device_of
+from epochcast.gpu_driver import box_device_name, device_of, gpus_here
+from epochcast.sensor_bounds import possible_limit_w
 
 MOST_NEAREST = 6  # names in a message
 BYTES_PER_GB = 1e9
@@ -154,6 +156,17 @@ def is_same_device(one: str | None, other: str | None) -> bool:
     return known[0] is not None and known[1] is not None and known[0].name == known[1].name
 
 
+def box_name_for(device_name: str | None) -> str:
+    """Return what this box has for runs of a device: for a processor its own, else the device that a run uses."""
+    return box_device_name("cpu" if device_kind_of(device_name) == "cpu" else "auto")
+
+
+def how_used(device_name: str | None) -> str | None:
+    """Return the setting by which runs on this box use its GPU by that name; None where it has none."""
+    found = (gpu.uuid for gpu in gpus_here() if gpu.uuid is not None and is_same_device(gpu.name, device_name))
+    return next((f"{VISIBLE}={uuid}" for uuid in found), None)
+
+
 def are_other_boards(one: str, other: str) -> bool:
     """Return whether two names are of boards that the facts know, and of different ones."""
     names = [{gpu.name for gpu in _boards_called(name)} for name in (one, other)]
@@ -212,6 +225,11 @@ def tdp_w(device_name: str | None, memory_bytes: int | None = None) -> float | N
         return None
     gpu = _known_gpu(device_name, memory_bytes)
     return None if gpu is None else gpu.tdp_w
+
+
+def board_limit_w(device_name: str | None, limit_w: float | None, memory_bytes: int | None = None) -> float | None:
+    """Return a device's power limit as a driver or a row says it; None where no board of this name can have it."""
+    return possible_limit_w(limit_w, tdp_w(device_name, memory_bytes))
 
 
 def arithmetic_of(precision: str, tf32: str | None, gpu: Gpu) -> str:

@@ -186,7 +186,9 @@ class NvmlGpu:
         return tuple(word for bit, word in CLOCK_REASONS.items() if bits & bit)
 
     def memory_used_bytes(self) -> int | None:
-        return _bytes(self._ask("nvmlDeviceGetMemoryInfo", of=lambda memory: memory.used))
+        """Memory in use; None where it is said to be more than there is."""
+        memory = self._ask("nvmlDeviceGetMemoryInfo", of=lambda memory: (memory.used, memory.total))
+        return None if memory is None else _bytes(memory[0], _bytes(memory[1]))
 
     def memory_total_bytes(self) -> int | None:
         """What a run can use: of a GPU that is cut into instances that of its one, None where that is unknown."""
@@ -222,21 +224,34 @@ class NvmlGpu:
         return sorted({pid: used for running in lists for pid, used in running}.items()) if lists else None
 
     def ecc_enabled(self) -> bool | None:
-        is_on: bool | None = self._ask("nvmlDeviceGetEccMode", of=lambda modes: bool(modes[0]))
+        is_on: bool | None = self._ask("nvmlDeviceGetEccMode", of=lambda modes: _switch(modes[0]))
         return is_on
 
     def mig_enabled(self) -> bool | None:
-        is_on: bool | None = self._ask("nvmlDeviceGetMigMode", of=lambda modes: bool(modes[0]))
+        is_on: bool | None = self._ask("nvmlDeviceGetMigMode", of=lambda modes: _switch(modes[0]))
         return is_on
 
     def persistence_enabled(self) -> bool | None:
-        is_on: bool | None = self._ask("nvmlDeviceGetPersistenceMode", of=bool)
+        is_on: bool | None = self._ask("nvmlDeviceGetPersistenceMode", of=_switch)
         return is_on
 
     def instance_ids(self) -> tuple[int | None, int | None]:
         """The ids of an instance and of its part that computes, by which old drivers name it (`MIG-GPU-.../1/0`)."""
         of_gpu, of_part = (self._ask(f"nvmlDeviceGet{kind}InstanceId") for kind in ("Gpu", "Compute"))
         return (of_gpu if isinstance(of_gpu, int) else None, of_part if isinstance(of_part, int) else None)
+
+    def lacks_instances(self) -> bool:
+        """Whether the GPU is to be cut into instances, and the driver says that it has none: nothing runs on it."""
+        n = self._ask("nvmlDeviceGetMaxMigDeviceCount", of=_count) or 0
+        return self.is_mig and n > 0 and all(self._is_no_instance(number) for number in range(n))
+
+    def _is_no_instance(self, number: int) -> bool:
+        try:
+            self._pynvml.nvmlDeviceGetMigDeviceHandleByIndex(self._handle, number)
+        except BaseException as error:
+            self._note("nvmlDeviceGetMigDeviceHandleByIndex", error)
+            return bool(getattr(error, "value", None) == self._pynvml.NVML_ERROR_NOT_FOUND)
+        return False
 
     def instances(self) -> list[NvmlGpu]:
         """The instances that the GPU is cut into."""
@@ -372,7 +387,7 @@ def _words_of(error: BaseException) -> str:
     """What was raised, in words, whatever a broken package raises (SystemExit too); but Ctrl-C is passed on."""
     if isinstance(error, KeyboardInterrupt):
         raise error
-    return " ".join(f"{type(error).__name__}: {error}".split())[:LONGEST_PROBLEM]
+    return " ".join(f"{type(error).__name__}: {error}".split())[:LONGEST_PROBLEM].removesuffix(":")
 
 
 def _architectures(pynvml: ModuleType) -> dict[int, str]:
@@ -385,8 +400,13 @@ def _count(value: object) -> int:
     return min(value, MOST_DEVICES) if isinstance(value, int) else 0
 
 
-def _bytes(value: object) -> int | None:
-    number = number_within(value, 0, MOST_MEMORY_BYTES)
+def _switch(value: object) -> bool | None:
+    """Whether something is on; a driver says 0 or 1."""
+    return bool(value) if isinstance(value, int) and value in (0, 1) else None
+
+
+def _bytes(value: object, most: int | None = None) -> int | None:
+    number = number_within(value, 0, most or MOST_MEMORY_BYTES)
     return None if number is None else int(number)
 
 

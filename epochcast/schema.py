@@ -171,7 +171,7 @@ class RunSpec:
         return "full_epoch" if self.window_steps is None else "steps_extrapolated"
 
 
-DEVICE = re.compile(r"auto|cpu|gpu(:\d+)?|(GPU|MIG)-.+")
+DEVICE = re.compile(r"auto|cpu|gpu(:[0-9]+)?|(GPU|MIG)-.+")
 SPEC_CHOICES = {
     "dataset": ("auto", "cifar10", "synthetic"),
     "pipeline": ("auto", "tfdata", "arrays", "indices", "device"),

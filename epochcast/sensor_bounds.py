@@ -8,6 +8,7 @@ from __future__ import annotations
 from numbers import Real
 
 MOST_OF_LIMIT = 2.0  # a board goes above its power limit for milliseconds, which no reading shows at twice the limit
+LEAST_LIMIT_OF_TDP = 0.05  # boards on sale can be set down to a sixth of their data sheet's power
 LEAST_OF_LIMIT = 0.005  # a board that idles draws some percent of its limit
 MOST_BOARD_W = 5000.0  # where neither limit nor data sheet is known; a superchip's module stays below 3,000
 MOST_PACKAGE_W = 1000.0  # of one processor; the largest are made for 500
@@ -36,7 +37,9 @@ def positive_within(value: object, high: float) -> float | None:
 
 def possible_limit_w(limit_w: object, tdp_w: float | None) -> float | None:
     """A board's power limit as its driver says it; None where no board like it can have it."""
-    return number_within(limit_w, 1.0, MOST_BOARD_W if tdp_w is None else MOST_OF_LIMIT * tdp_w)
+    if tdp_w is None:
+        return number_within(limit_w, 1.0, MOST_BOARD_W)
+    return number_within(limit_w, LEAST_LIMIT_OF_TDP * tdp_w, MOST_OF_LIMIT * tdp_w)
 
 
 def board_power_bounds(limit_w: float | None, tdp_w: float | None, is_module: bool = False) -> tuple[float, float]:

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from epochcast.assumptions import device_kind_of
+from epochcast.driver_names import is_instance
 from epochcast.facts import Gpu
 from epochcast.footprint import (
     BoardEnergy,
@@ -23,7 +24,7 @@ from epochcast.footprint import (
     together,
 )
 from epochcast.gpu_driver import device_of
-from epochcast.hardware import is_same_device
+from epochcast.hardware import board_limit_w, is_same_device
 from epochcast.interval import Interval
 from epochcast.paths import runs_csv
 from epochcast.schema import RunConfig, RunRecord
@@ -44,10 +45,14 @@ class MeasuredBoard:
 
     @classmethod
     def of(cls, device_name: str | None, records: Iterable[RunRecord]) -> MeasuredBoard:
-        """The medians of the runs on this device."""
+        """The medians of the runs on this device.
+
+        An instance of a GPU (MIG) has no limit of its own: its rows have the whole GPU's.
+        """
         own = [r for r in records if device_name is not None and is_same_device(r.device_name, device_name)]
         idle = [record.idle_power_w for record in own if record.idle_power_w is not None]
-        limit = [record.power_limit_w for record in own if record.power_limit_w is not None]
+        limits = [board_limit_w(r.device_name, r.power_limit_w, r.device_memory_bytes) for r in own]
+        limit = [] if is_instance(device_name) else [watts for watts in limits if watts is not None]
         return cls(
             statistics.median(idle) if idle else None,
             statistics.median(limit) if limit else None,
@@ -65,7 +70,7 @@ def measured_board(device_name: str | None) -> MeasuredBoard:
             logger.warning("power limit and idle power are told without measured runs: %s", error)
     board = MeasuredBoard.of(device_name, records)
     if board.power_limit_w is None and is_same_device((box := device_of()).name, device_name):
-        return replace(board, power_limit_w=box.power_limit_w)
+        return replace(board, power_limit_w=board_limit_w(box.name, box.power_limit_w, box.memory_bytes))
     return board
 
 

@@ -17,8 +17,7 @@ from typing import TypeVar
 from aggregate.runs_agg import is_chance
 from epochcast.assumptions import assumption, device_kind_of
 from epochcast.cli import significant
-from epochcast.gpu_driver import box_device_name
-from epochcast.hardware import is_same_device
+from epochcast.hardware import box_name_for, is_same_device
 from epochcast.interval import Interval, total
 from epochcast.paths import command_text
 from epochcast.schema import TRAIN_N, AggRow, RunConfig
@@ -287,7 +286,7 @@ def make_candidates(
     candidates = [pricer.candidate(config, by_config.get(config)) for config in wanted]
     n_predicted = sum(c.is_predicted for c in candidates)
     if saved is not None and n_predicted:
-        device, box = saved.device_name or "an unknown device", box_device_name()
+        device, box = saved.device_name or "an unknown device", box_name_for(saved.device_name)
         other = "" if is_same_device(device, box) else f", NOT this box ({box})"
         which = "" if n_predicted == len(candidates) else f" of {n_predicted} of {len(candidates)} candidates"
         notes.append(f"steady times{which} are predictions for {device}{other}")

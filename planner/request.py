@@ -14,8 +14,7 @@ from epochcast.assumptions import assumption, device_kind_of
 from epochcast.cli import percent, significant
 from epochcast.files import sha256_of
 from epochcast.footprint import FootprintRules
-from epochcast.gpu_driver import box_device_name
-from epochcast.hardware import is_same_device
+from epochcast.hardware import box_name_for, is_same_device
 from epochcast.paths import runs_agg_csv
 from epochcast.schema import TRAIN_N, AggRow, Conditions, RunConfig
 from model.predictor import SavedModel, choose_model, choose_model_of, load_model
@@ -112,7 +111,7 @@ def plan_budget(request: Request) -> Answer:
         notes.append(f"{len(rows)} measured configurations in {table.path} ({table.origin})")
         notes += chosen.notes
         sources["table"] = source_of(table.path, sha256_of(table.path) if table.path.exists() else None)
-        device, box = rows[0].device_name, box_device_name()
+        device, box = rows[0].device_name, box_name_for(rows[0].device_name)
         if device is not None and not is_same_device(device, box):
             notes.append(f"measured on {device}, NOT this box ({box})")
     saved = _model_of(request, chosen, notes)
@@ -161,7 +160,7 @@ def plan_budget(request: Request) -> Answer:
     plan = make_plan(candidates, request.budget, value, margin, must, knowledge)
     told = confidence if margin.quantile else None
     device = offer.device_name
-    is_elsewhere = device is not None and not is_same_device(device, box_device_name())
+    is_elsewhere = device is not None and not is_same_device(device, box_name_for(device))
     caveats = [f" on {device}"] if is_elsewhere else []
     caveats += [", what whole epochs and the test take beyond windows apart"] if _is_windowed(rows) else []
     return Answer(plan, told, notes, must, candidates, knowledge, conditions, sources, "".join(caveats))

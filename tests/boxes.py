@@ -34,13 +34,14 @@ class Board:
     gib: object = 80.0
     limit_w: object = 700.0
     instances: tuple[Board, ...] = ()
+    is_cut: bool = False  # into instances, of which there may be none yet
     uuid: object = None  # None: by its place
     address: object = None
     lost: object = None  # answered, or raised, instead of its handle
 
     @property
     def is_mig(self) -> bool:
-        return bool(self.instances)
+        return self.is_cut or bool(self.instances)
 
 
 def uuid_of(place: int) -> str:
@@ -66,7 +67,13 @@ class _Library:
         return lambda *arguments: pynvml.NVML_ERROR_NOT_SUPPORTED
 
 
-def binding(boards: Sequence[Board], init: object = None, count: object = None, handle: object = None) -> ModuleType:
+def binding(
+    boards: Sequence[Board],
+    init: object = None,
+    count: object = None,
+    handle: object = None,
+    no_instance: object = None,
+) -> ModuleType:
     """A module like pynvml whose driver has these boards; the other arguments are answered instead."""
     made = ModuleType("pynvml")
     vars(made).update({name: value for name, value in vars(pynvml).items() if not name.startswith("__")})
@@ -93,6 +100,7 @@ def binding(boards: Sequence[Board], init: object = None, count: object = None, 
         return (index, None)
 
     def handle_of_instance(at, number):
+        answer(no_instance)
         if number >= len(boards[at[0]].instances):
             raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_FOUND)
         return (at[0], number)

@@ -28,7 +28,7 @@ from epochcast.driver_names import clean_name
 from epochcast.environment import cpu_name
 from epochcast.facts import gpus
 from epochcast.gpu_driver import box_device_name, device_of, environment_of, gpu_of, refusal_notes
-from epochcast.hardware import is_same_device, known_gpu
+from epochcast.hardware import box_name_for, is_same_device, known_gpu
 from epochcast.nvml import open_nvml
 from epochcast.paths import CODE_ROOT, models_dir
 from epochcast.tables import append_row
@@ -136,6 +136,14 @@ BOXES = [
         more={"proc": [A100]}),
     Box("MIG, whole GPU without a name", f"{A100} MIG", [Board(None, instances=(Board(A100, 5.0),))],
         uuid=mig_uuid_of(0, 0)),
+    Box("MIG without an instance", f"{A100} MIG", [Board(A100, 40.0, is_cut=True)], uuid=uuid_of(0),
+        refusal="make one: sudo nvidia-smi mig -i 0 -cgi 0 -C"),
+    Box("MIG without an instance, second", f"{A100} MIG", [L4, Board(A100, 40.0, is_cut=True)], "gpu:1",
+        uuid=uuid_of(1), refusal="or have it whole: sudo nvidia-smi -i 1 -mig 0"),
+    Box("MIG without an instance, the other", "NVIDIA L4", [Board(A100, 40.0, is_cut=True), L4], uuid=uuid_of(1),
+        environ={SEEN: "1"}),
+    Box("MIG, whose instances are not told", f"{A100} MIG", [Board(A100, 40.0, is_cut=True)], uuid=uuid_of(0),
+        more={"no_instance": pynvml.NVML_ERROR_NO_PERMISSION}),
     # addresses
     Box("no address", "NVIDIA H200", [H200, replace(L4, address=OSError())], uuid=uuid_of(0)),
     Box("no address of the first", "NVIDIA H200", [replace(H200, address=OSError()), L4], uuid=uuid_of(0)),
@@ -307,6 +315,44 @@ def test_a_driver_that_renames_a_board_changes_nothing(monkeypatch, tmp_path, na
     assert begun
 
 
+@pytest.mark.parametrize("boards", [TWO, None])
+def test_a_plan_for_the_processor_of_a_box_with_a_gpu_is_carried_out(monkeypatch, tmp_path, boards):
+    plug_in(monkeypatch, tmp_path, boards)
+    isolate(monkeypatch, tmp_path, tmp_path / "trace")
+    begun = []
+    monkeypatch.setattr(run_plan, "carry_out", lambda plan, **more: begun.append(plan) or pytest.skip("begun"))
+    saved = write_plan(tmp_path / "plan.json", [light_run(16)], conditions=replace(LIGHT, device_name=cpu_name()))
+    with pytest.raises(pytest.skip.Exception):
+        run_plan.main([str(saved.path)])
+    assert begun
+    assert box_name_for(cpu_name()) == cpu_name()
+    assert box_name_for("NVIDIA H200") == box_name_for(None) == box_device_name()
+
+
+@pytest.mark.parametrize(
+    ("boards", "name", "setting"),
+    [
+        (TWO, "L4", f"{SEEN}={uuid_of(1)}"),
+        ([L4, MIG], MIG.instances[1].name, f"{SEEN}={mig_uuid_of(1, 1)}"),
+        ([L4, MIG], A100, None),  # it is cut
+        (LOST, "NVIDIA H200", None),
+        (TWO, "NVIDIA Fake 7", None),
+    ],
+)
+def test_a_plan_for_another_gpu_of_the_box_is_refused_with_its_setting(
+    monkeypatch, tmp_path, capsys, boards, name, setting
+):
+    plug_in(monkeypatch, tmp_path, boards)
+    isolate(monkeypatch, tmp_path, tmp_path / "trace")
+    saved = write_plan(tmp_path / "plan.json", [light_run(16)], conditions=replace(LIGHT, device_name=name))
+    assert run_plan.main([str(saved.path)]) == 1
+    error = capsys.readouterr().err
+    assert (f"used ({setting})" in error) == (setting is not None) and "--any_conditions" in error
+    if setting is not None:
+        monkeypatch.setenv(*setting.split("="))
+        assert is_same_device(box_device_name(), name)
+
+
 def test_a_renamed_board_is_answered_by_its_own_model(monkeypatch, tmp_path, model):
     plug_in(monkeypatch, tmp_path, [Board(OLD_A100, 40.0)])
     isolate(monkeypatch, tmp_path, tmp_path / "trace")
@@ -441,6 +487,39 @@ def test_an_answer_says_that_the_box_would_refuse_a_run(monkeypatch, tmp_path, c
         f"note: this box would refuse a run: {SEEN}='NoDevFiles' hides the GPUs of this box (NVIDIA H200, NVIDIA L4)"
     )
     assert len(notes) == is_refused and all(note.startswith(cause) for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("boards", "environ", "more"),
+    [
+        (TWO, {SEEN: ",".join(f"GPU-{n}7777777-fa4e-0000-0000-000000000000" for n in range(16))}, {}),
+        (TWO, {SEEN: "x\n\x1b[31m" * 100}, {}),
+        (TWO, {ORDER: "x\n\x1b[31m" * 100}, {}),
+        ([H200, replace(L4, uuid=UNDECODABLE)], {SEEN: f"GPU-{'7' * 1000}"}, {}),
+        (None, {IN_CONTAINER: "x\n\x1b[31m" * 100}, {"container": "docker"}),
+        ([L4] * 128, {SEEN: "-1"}, {}),
+        ([L4] * 2, {}, {"handle": StopIteration()}),
+        ([L4] * 2, {}, {"count": MemoryError()}),
+    ],
+)
+def test_a_refusal_is_one_line_whatever_the_box_says(monkeypatch, tmp_path, boards, environ, more):
+    plug_in(monkeypatch, tmp_path, boards, **more)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    refusal = str(device_of().refusal)
+    assert len(refusal) <= 320 and refusal.isprintable()
+    assert "measures the processor" in refusal and not re.search(r"(?<!\.)[.:;][.:;]", refusal.replace("...", "."))
+
+
+def test_signs_that_may_not_be_looked_at_are_none(monkeypatch, tmp_path):
+    plug_in(monkeypatch, tmp_path)
+
+    def deny(path, **more):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "stat", deny)
+    monkeypatch.setattr(Path, "exists", deny)
+    assert device_of().kind == "cpu" and device_of().refusal is None
 
 
 def test_the_driver_is_asked_once(monkeypatch, tmp_path):

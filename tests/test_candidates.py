@@ -257,7 +257,7 @@ def test_without_a_model_what_was_never_measured_is_left_out_and_counted():
 
 @pytest.mark.parametrize("box", [GPU, CPU])
 def test_predictions_for_another_device_say_so(pretrained, monkeypatch, box):
-    monkeypatch.setattr("planner.candidates.box_device_name", lambda: box)
+    monkeypatch.setattr("planner.candidates.box_name_for", lambda _: box)
     note = make_candidates([], pretrained, CostRules(2)).notes[1]
     assert note == f"steady times are predictions for {GPU}" + (f", NOT this box ({CPU})" if box == CPU else "")
 

@@ -271,7 +271,7 @@ HUGE = RunConfig(5, 128, 65536)
 @pytest.fixture
 def table(home, monkeypatch):
     """Averages of a device with 16 GiB, one of them of a large configuration."""
-    monkeypatch.setattr("planner.request.box_device_name", lambda: BOX.device_name)
+    monkeypatch.setattr("planner.request.box_name_for", lambda _: BOX.device_name)
     known = {"device_name": BOX.device_name, "overhead_sec_mean": 6.0, "first_epoch_sec_mean": 9.0}
     rows = [dataclasses.replace(row, **known) for row in ROWS]
     rows.append(agg_row(HUGE.depth, HUGE.base_filters, HUGE.batch_size, 5.0, **known))

@@ -266,12 +266,34 @@ def test_a_gpu_without_a_name_is_a_warning_and_a_refused_one_a_problem():
     assert check.remedy == "restart the box; --device cpu measures the processor"
 
 
+def test_only_what_keeps_a_name_unknown_is_said_of_it():
+    problems = ("nvmlDeviceGetHandleByIndex(2): GPU is lost", "nvmlDeviceGetName: no name: ''")
+    check = device_check("auto", Device("gpu", "unknown GPU 1f2e3d4c", is_named=False, problems=problems), True)
+    assert "no name (nvmlDeviceGetName: no name: '')" in check.found
+
+
 @pytest.mark.parametrize("limit_w", [None, 300.0])
 def test_an_estimate_of_energy_is_promised_only_where_there_is_a_power_limit(limit_w):
     check = energy_check(Gpu(power_limit_w=limit_w))
     assert check.status == "warning"
     assert ("estimate" in check.found) == (limit_w is not None)
     assert ("no energy" in check.found) == (limit_w is None)
+
+
+@pytest.mark.parametrize("limit_w", [3.0, 4900.0])
+def test_a_limit_that_no_row_would_have_is_not_shown_and_promises_nothing(limit_w):
+    gpu = Gpu(power_limit_w=limit_w, sm_clock_mhz=1980.0)
+    assert "no energy" in energy_check(gpu, "NVIDIA H200").found
+    assert "limit" not in clocks_check(gpu, "NVIDIA H200").found
+    assert "estimate" in energy_check(gpu).found  # of a board that the facts do not know it may be right
+
+
+@pytest.mark.parametrize(("watts", "shown"), [(320.0, "; 320 W now"), (3.7e6, ""), (0.001, "")])
+def test_a_power_that_no_board_draws_is_not_shown(watts, shown):
+    for name in ("NVIDIA H200", None):
+        assert energy_check(Gpu(energy_j=5.0, power_instant_w=watts), name).found == (
+            f"energy counter, power at an instant{shown}"
+        )
 
 
 def test_cuda_libraries_are_found_as_packages_or_in_the_system(monkeypatch):

@@ -44,8 +44,8 @@ def home(tmp_path, monkeypatch):
     """Files of the tester's own take no part."""
     monkeypatch.setenv("EPOCHCAST_HOME", str(tmp_path))
     monkeypatch.delenv("EPOCHCAST_DATA_DIR", raising=False)
-    monkeypatch.setattr(request, "box_device_name", lambda: DEVICE)
-    monkeypatch.setattr("planner.candidates.box_device_name", lambda: DEVICE)
+    monkeypatch.setattr(request, "box_name_for", lambda _: DEVICE)
+    monkeypatch.setattr("planner.candidates.box_name_for", lambda _: DEVICE)
     return tmp_path
 
 

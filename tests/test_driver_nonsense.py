@@ -223,6 +223,27 @@ def test_reasons_that_can_t_be_are_unknown(bits, reasons):
     assert gpu.throttle_reasons() == reasons
 
 
+@pytest.mark.parametrize(
+    ("said", "is_on"), [(0, False), (1, True), (2, None), (255, None), (2**32 - 1, None), (-1, None), ("on", None)]
+)
+def test_a_mode_is_on_or_off_or_unknown(said, is_on):
+    made = binding(None)
+    made.nvmlDeviceGetMigMode = made.nvmlDeviceGetEccMode = lambda at: [said, said]
+    made.nvmlDeviceGetPersistenceMode = lambda at: said
+    (gpu,) = Nvml(made).gpus()
+    assert gpu.mig_enabled() is gpu.ecc_enabled() is gpu.persistence_enabled() is is_on
+    assert gpu.is_mig == (is_on is True)
+
+
+@pytest.mark.parametrize(
+    ("used", "total", "known"),
+    [(5, 80, 5), (80, 80, 80), (81, 80, None), (2**49, 80, None), (5, 0, 5), (5, -1, 5), (2**64 - 1, 2**64 - 1, None)],
+)
+def test_no_more_memory_is_in_use_than_there_is(used, total, known):
+    (gpu,) = Nvml(binding(SimpleNamespace(used=used, total=total))).gpus()
+    assert gpu.memory_used_bytes() == known
+
+
 class _Panic(BaseException):
     """As an extension module raises it."""
 

@@ -354,6 +354,8 @@ def test_what_shares_or_is_shared_is_flagged():
     assert reading.row_flags == ("shared_gpu",)
     cut.has_counter = False
     assert read(cut).energy_flags == ("mig_shared", "module_scope", "shared_gpu")
+    estimate = read(ScriptedGpu(has_counter=False, has_instant=False, has_average=False, is_mig=True))
+    assert (estimate.energy_source, estimate.energy_flags) == ("board_power_model", ("mig_shared",))
     assert (
         read(ScriptedGpu(pids=lambda t: {7} if t > 1 else set())).row_flags == ()
     )  # seen only by the id of another namespace: ours

@@ -42,8 +42,8 @@ ROWS = [known_row(64, 4.0, 0.7), known_row(128, 2.0, 0.65), known_row(256, 1.0, 
 def home(tmp_path, monkeypatch):
     """Files of the tester's own take no part."""
     monkeypatch.setenv("EPOCHCAST_HOME", str(tmp_path))
-    monkeypatch.setattr(request_module, "box_device_name", lambda: DEVICE)
-    monkeypatch.setattr("planner.candidates.box_device_name", lambda: DEVICE)
+    monkeypatch.setattr(request_module, "box_name_for", lambda _: DEVICE)
+    monkeypatch.setattr("planner.candidates.box_name_for", lambda _: DEVICE)
     return tmp_path
 
 
@@ -284,7 +284,7 @@ def test_more_candidates_than_a_plan_can_hold_are_an_error():
 
 
 def test_a_plan_from_another_box_says_so(table, monkeypatch):
-    monkeypatch.setattr(request_module, "box_device_name", lambda: "another box")
+    monkeypatch.setattr(request_module, "box_name_for", lambda _: "another box")
     assert f"measured on {DEVICE}, NOT this box (another box)" in answer_of(table, 60).notes
 
 

@@ -207,6 +207,19 @@ def test_a_table_that_cannot_be_read_is_no_reason_not_to_answer(tmp_path, monkey
     assert "without measured runs" in caplog.text
 
 
+@pytest.mark.parametrize("limit_w", [3.0, 4900.0])
+def test_a_limit_that_no_such_board_can_have_is_none(tmp_path, monkeypatch, limit_w):
+    monkeypatch.setenv("EPOCHCAST_HOME", str(tmp_path))
+    plug_in(monkeypatch, tmp_path, [Board("NVIDIA A100 80GB PCIe", 80.0, limit_w)])
+    assert measured_board(box_device_name()).power_limit_w is None
+    assert MeasuredBoard.of(BOX.device_name, [board_run(50.0, limit_w)]) == MeasuredBoard(50.0, None)
+
+
+def test_an_instance_does_not_have_the_limit_of_the_whole_gpu():
+    name = "NVIDIA A100-SXM4-40GB MIG 1g.5gb"
+    assert MeasuredBoard.of(name, [board_run(50.0, 400.0, device=name)]).power_limit_w is None
+
+
 def test_the_driver_is_asked_only_of_this_boxs_own_gpu(tmp_path, monkeypatch):
     monkeypatch.setenv("EPOCHCAST_HOME", str(tmp_path))
     plug_in(monkeypatch, tmp_path, [Board("NVIDIA A100-SXM4-40GB", 40.0, 220.0)])

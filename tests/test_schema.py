@@ -105,7 +105,7 @@ BAD = {
         *(("max_epochs", v) for v in (1, 0, 10.0, None)),
         *(("max_sec", v) for v in (0, -1.0, NAN, INF, None)),
         *(("compile_cache", v) for v in ("warm", True, None)),
-        *(("device", v) for v in ("tpu", "", "gpu:", "gpu:x", "gpu:-1", "GPU", "GPU-", "cpu:0")),
+        *(("device", v) for v in ("tpu", "", "gpu:", "gpu:x", "gpu:-1", "gpu:٣", "GPU", "GPU-", "cpu:0")),
     ],
     RunRecord: [
         *not_positive("epochs", "params", "avg_time_sec", "images_per_sec", "schema_version", "train_n"),
