@@ -132,6 +132,27 @@ def test_on_a_box_of_a_processor_other_gpus_are_answered_by_the_pretrained_model
     assert alone in answer["gpus"]
 
 
+@pytest.mark.parametrize(
+    ("depth", "base_filters", "place", "words"),
+    [
+        (2, 8, "beyond", "beyond, base_filters 8 was never measured (16 to 128 were): extrapolating"),
+        (1, 4, "far", "depth 1 was never measured (2 to 5 were), base_filters 4 was never measured (16 to 128 were): "),
+        (3, 16, "within", None),
+    ],
+)
+def test_what_lies_outside_the_pretrained_model_s_range_is_marked_beside_other_gpus(
+    capsys, own, depth, base_filters, place, words
+):
+    flags = ("--depth", depth, "--base_filters", base_filters, "--batch_size", "64,128", "--gpu", "T4")
+    for answer in answers_of(capsys, predict_perf.main, *flags)["predictions"]:
+        assert [gpu["domain"] for gpu in answer["gpus"]] == [place]
+        assert bool(answer["gpus"][0]["outside"]) == (place != "within")
+    _, others = run(capsys, predict_perf.main, *flags).out.split("on other GPUs: ")
+    told = [line for line in others.splitlines() if line.startswith("domain of a100.keras: ")]
+    assert len(told) == (0 if words is None else 2)  # one of each batch size
+    assert all(words in line for line in told)
+
+
 def test_the_demonstration_s_model_counts_as_this_box_s_until_one_is_trained(capsys, trained):
     shutil.copytree(trained[8], demo_dir() / "models")
     assert answers_of(capsys, predict_perf.main)["model"] == str(demo_dir() / "models" / "own.keras")
