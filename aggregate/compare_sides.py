@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -86,9 +86,8 @@ def make_side(name: str, table: RunTable, filters: Sequence[Filters]) -> Side:
     if not chosen:
         raise ValueError(f"{where}: none of {len(table.rows)} runs is as asked. It holds:\n{_choices(name, found)}")
     if len(found) > 1:
-        raise ValueError(
-            f"{where}: {len(found)} sets of conditions, and a side is one. Choose one:\n{_choices(name, found)}"
-        )
+        choices = _choices(name, found, {record.conditions for record in rows}, _kept_pairs(filters))
+        raise ValueError(f"{where}: {len(found)} sets of conditions, and a side is one. Choose one:\n{choices}")
     groups: dict[RunConfig, list[RunRecord]] = defaultdict(list)
     for record in chosen:
         if record.params != (params := count_params(record.depth, record.base_filters)):
@@ -125,13 +124,31 @@ def _satisfies(record: RunRecord, filters: Filters) -> bool:
     return False
 
 
-def _choices(name: str, sets: Counter[Conditions]) -> str:
-    """The flag that picks each set of conditions, one in a line."""
-    values = {conditions: asdict(conditions) for conditions in sets}
+def _kept_pairs(filters: Sequence[Filters]) -> Mapping[str, str]:
+    """What a side was asked for beside conditions; nothing where that is several alternatives."""
+    own = filters[0] if filters else []
+    of_conditions = columns(Conditions)
+    return {n: value for n, value in own[0].items() if n not in of_conditions} if len(own) == 1 else {}
+
+
+def _choices(
+    name: str,
+    sets: Counter[Conditions],
+    told_apart: Collection[Conditions] = (),
+    kept: Mapping[str, str] | None = None,
+) -> str:
+    """The flag that picks each set of conditions, one in a line; it takes the place of the side's own flags.
+
+    Args:
+        told_apart: all sets of the table, where `sets` are those that the side's flags let through.
+        kept: what the side was asked for beside conditions.
+    """
+    values = {conditions: asdict(conditions) for conditions in {*sets, *told_apart}}
     differing = [column for column in columns(Conditions) if len({v[column] for v in values.values()}) > 1]
     lines = []
     for conditions, n in sets.items():
-        pairs = ",".join(f"{column}={_text(values[conditions][column], '')}" for column in differing)
+        picked = {column: _text(values[conditions][column], "") for column in differing}
+        pairs = ",".join(f"{column}={value}" for column, value in {**picked, **(kept or {})}.items())
         flag = f"--{name} {shlex.quote(pairs)}" if differing else conditions.describe()
         lines.append(f"  {flag}   ({n} runs)")
     return "\n".join(lines)

@@ -19,7 +19,9 @@ if __name__ == "__main__":  # run by path: from the checkout, not from this fold
 import argparse
 import itertools
 import math
+import shlex
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from collect.config_lists import MAX_CONFIGURATIONS, read_specs
 from collect.grid import grid_runs
@@ -37,7 +39,7 @@ from epochcast.cli import (
     run_command,
     seed_int,
 )
-from epochcast.guard import EXIT_FAILED, EXIT_INTERRUPTED
+from epochcast.guard import EXIT_FAILED, EXIT_INTERRUPTED, describe_error
 from epochcast.paths import command_text, excluded_csv
 from epochcast.schema import SPEC_CHOICES, Exclusion, RunSpec
 from epochcast.tables import read_table_if_any
@@ -119,8 +121,16 @@ def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[RunSpec
         combinations = itertools.product(*lists)
         specs = [make_spec(values | dict(zip(LIST_FLAGS, c, strict=True))) for c in combinations]
         return arguments, _bounded(parser, specs, arguments.repeats)
+    except FileNotFoundError as error:
+        parser.error(f"{describe_error(error)} {_how_to_make(arguments.configs)}")
     except (ValueError, OSError) as error:
-        parser.error(str(error))
+        parser.error(describe_error(error))
+
+
+def _how_to_make(configs: Path) -> str:
+    """The command that writes a list of configurations, to this path where it can."""
+    out = f" --out {shlex.quote(str(configs.absolute()))}" if configs.suffix == ".csv" else ""
+    return f"Make one: {command_text('next_runs')}{out}"
 
 
 def _bounded(parser: argparse.ArgumentParser, specs: list[RunSpec], repeats: int) -> list[RunSpec]:

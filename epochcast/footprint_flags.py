@@ -67,6 +67,7 @@ def add_footprint_flags(parser: argparse._ActionsContainer, own_help: Mapping[st
     parser.add_argument(
         "--region",
         type=region_list,
+        action="extend",  # a second one adds places, it does not replace the first
         metavar="LIST",
         help=f"where runs are done: country or zone, e.g. DE or US-CA, or a group of countries ({groups}); "
         f"{words['region']}; default: world average, not your location (epochcast facts carbon lists them)",
@@ -120,7 +121,7 @@ def rules_of(arguments: argparse.Namespace) -> FootprintRules:
         ValueError: if two of them contradict each other.
     """
     return FootprintRules(
-        places=tuple(arguments.region or ()),
+        places=tuple({place.code: place for place in arguments.region or ()}.values()),
         usd_per_kwh=arguments.usd_per_kwh,
         gco2_per_kwh=arguments.gco2_per_kwh,
         pue=arguments.pue,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,6 +29,11 @@ def backend_name(environ: Mapping[str, str] = os.environ) -> str:
         return str(json.loads(settings.read_text())["backend"])
     except (OSError, ValueError, KeyError, TypeError):
         return "tensorflow"
+
+
+def backend_words(backend: str | None) -> str:
+    """Return what a shell command needs in front of it to run under a backend; empty where it would anyway."""
+    return "" if backend in (None, backend_name()) else f"KERAS_BACKEND={shlex.quote(str(backend))} "
 
 
 def backend_problem(name: str) -> tuple[str, str] | None:

@@ -14,6 +14,7 @@ from epochcast.json_files import read_json
 from epochcast.schema import Conditions
 from epochcast.text_sinks import markdown_text, yaml_text
 from model.card_check import FIELDS, card_fault
+from model.intervals import Widths, more_for_a_range
 from model.order import N_TIMES
 from model.physics import GATE
 from model.startup import excess_words
@@ -89,6 +90,7 @@ def markdown(card: Mapping[str, Any], name: str) -> str:
     """The card for people: front matter, then what the model is for, what it rests on, how well it does, its limits."""
     conditions = Conditions(**card["conditions"])
     errors, intervals, levels = card["errors"], card["intervals"], card["levels"]
+    more = more_for_a_range(Widths(intervals["within"], intervals["beyond"], intervals["n"]).n_missing)
     ranges = "\n".join(f"- {axis}: {low} to {high}" for axis, (low, high) in card["range"].items())
     held_out = ", ".join("(" + ",".join(map(str, c)) + ")" for c in card["held_out"]) or "none"
     disturbed = ", ".join("(" + ",".join(map(str, c)) + ")" for c in card["disturbed"]) or "none"
@@ -143,7 +145,8 @@ def markdown(card: Mapping[str, Any], name: str) -> str:
         "## How well it does",
         "",
         f"- {markdown_text(error_text(errors))}",
-        f"- 90 % interval within the range: {half_width_text(intervals['within'])} (from {intervals['n']} errors)",
+        f"- 90 % interval within the range: {half_width_text(intervals['within'])} (from {intervals['n']} errors)"
+        f"{f'; {more}' if more else ''}",
         f"- one axis one step beyond it (a block, a factor of two): {half_width_text(intervals['beyond'])} (from "
         f"{intervals['n_levels']} left-out levels; axes: {', '.join(intervals['axes']) or 'none'}); further away, or "
         "two axes at once: unknown",

@@ -54,7 +54,7 @@ from model.cross_validation import (
 )
 from model.evaluation_figures import NAMES, draw_evaluation
 from model.fitting import LAW_ALONE, PHYSICS, PHYSICS_ANN, REFERENCE_ANN
-from model.intervals import Range, Widths, conformal_half_width
+from model.intervals import Range, Widths, conformal_half_width, more_for_a_range
 from model.learning_curves import learning_curves
 from model.order import order_violations
 from model.physics import GATE, GROUPS, fit_gated_law
@@ -161,6 +161,7 @@ def evaluate(
         "intervals": {
             "within": calibration.widths.within,
             "beyond": calibration.widths.beyond,
+            "n_missing": calibration.widths.n_missing,
             "checked": cross_conformal(result, form, disturbed),
         },
         "levels": calibration.levels_json(),
@@ -331,9 +332,11 @@ def _unseen_section(unseen: Sequence[dict[str, Any]]) -> Section:
 
 def _interval_section(report: dict[str, Any]) -> Section:
     intervals = report["intervals"]
+    more = more_for_a_range(intervals["n_missing"])
+    beyond, basis = intervals["beyond"], " (95 % quantile of the pooled errors above)"
     lines = [
-        f"90 % interval within the measured range: {half_width_text(intervals['within'])}",
-        f"one axis a step beyond it: {half_width_text(intervals['beyond'])} (95 % quantile of the pooled errors above)",
+        f"90 % interval within the measured range: {half_width_text(intervals['within'])}{f'; {more}' if more else ''}",
+        f"one axis a step beyond it: {half_width_text(beyond)}{'' if beyond is None else basis}",
     ]
     if (checked := intervals["checked"]) is not None:
         lines.append(

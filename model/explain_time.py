@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,8 +17,7 @@ from model.explain_device import Device
 from model.explain_layers import Attribution, Subject, attribute
 from model.gpu_answers import MEASURED
 from model.intervals import WITHIN
-from model.physics import Law
-from model.predictor import Forecast
+from model.predictor import Forecast, SavedModel
 
 MODEL, OTHER_NETWORK, OTHER_CARRIED, ROOF = "model", "law of the CNN", "law of the CNN, carried over", "bare roof"
 
@@ -61,7 +61,7 @@ def time_of(device: Device, subject: Subject, config: RunConfig | None, roofs: M
         if unknown := device.choice.model.widths.why_unknown(forecast.place):
             words = f"the model's prediction{_extrapolation(forecast)}; {forecast.place}: {unknown}"
     elif device.is_calibrated:
-        steady, words = _by_law(law, subject)
+        steady, words = _by_law(device.choice.model, subject)
         basis = OTHER_NETWORK
     else:
         assert roofs is not None  # a device that nothing else tells of was named as a GPU whose peaks are known
@@ -79,12 +79,20 @@ def _scaling(device: Device) -> Scaling | None:
     return Scaling(answer.share, answer.told_ratio, answer.held)
 
 
-def _by_law(law: Law, subject: Subject) -> tuple[Interval, str]:
-    """Seconds of a network that is not our CNN where the law was fitted, and what they rest on."""
+def _by_law(saved: SavedModel, subject: Subject) -> tuple[Interval, str]:
+    """Seconds of a network that is not our CNN where the law was fitted, and what they rest on.
+
+    The bar is of laws that tell the CNN's own times well: the model's own range counts where it is wider, and without
+    one there is none.
+    """
     bar = assumption(f"other_network_bar{'_convolutional' if subject.is_convolutional else ''}", "gpu").value
-    sec = sum(subject.law_parts(law).values())
-    return Interval(sec, sec / bar, sec * bar), (
-        f"extrapolated to another family of networks by a law of the CNN, within a factor of {bar:g}, without input "
+    own = saved.widths.of(WITHIN)
+    half = None if own is None else max(math.log(bar), own)
+    how = f"within a factor of {math.exp(half or 0):.3g}"
+    if half is None:
+        how = f"the model's own {saved.widths.why_unknown(WITHIN)}"
+    return Interval.of_log(sum(subject.law_parts(saved.plain_law).values()), half), (
+        f"extrapolated to another family of networks by a law of the CNN, {how}, without input "
         f"and host: {UNKNOWN_INPUT}"
     )
 
@@ -93,7 +101,7 @@ def _other_carried(device: Device, target: CarryDevice, subject: Subject, attain
     """That carried over as our CNN's time is, by speeds of its own kind of network where there are any."""
     saved = device.choice.model
     law = saved.plain_law
-    seconds, words = _by_law(law, subject)
+    seconds, words = _by_law(saved, subject)
     share = share_of_parts(subject.law_parts(law))
     ratio = device_ratio(source_device(saved.conditions), target, subject.network_kind)
     time = carried(seconds, share, ratio, attainable_sec)

@@ -15,6 +15,7 @@ from model.carried import HELD_WORDS
 from model.carry import KIND, RATES, SAME, SPEED_ROW, rates_bar
 from model.gpu_answers import MEASURED, GpuAnswer
 from model.gpu_costs_text import footprint_notes, footprint_table
+from model.intervals import WITHIN
 from model.predictor import SavedModel
 
 
@@ -100,6 +101,16 @@ def _basis_lines(answers: Sequence[GpuAnswer], saved: SavedModel) -> list[str]:
     return lines
 
 
+def domain_text(answers: Sequence[GpuAnswer], saved: SavedModel) -> str | None:
+    """Return where a carried configuration lies against the range of the model, in words; None where that is within."""
+    carried = next((answer for answer in answers if answer.basis != MEASURED), None)
+    if carried is None or (place := carried.forecast.place) == WITHIN:
+        return None
+    unknown = saved.widths.why_unknown(place)
+    where = f"{place}, {', '.join(carried.forecast.outside)}: extrapolating{f'; {unknown}' if unknown else ''}"
+    return f"domain of {saved.path.name}: {where}"
+
+
 def gpu_json(answer: GpuAnswer, saved: SavedModel, epochs: int | None) -> dict[str, Any]:
     """One GPU's answer, by the model `saved`, as JSON values in full precision; null is unknown."""
     gpu = answer.gpu
@@ -113,6 +124,8 @@ def gpu_json(answer: GpuAnswer, saved: SavedModel, epochs: int | None) -> dict[s
         "precision": answer.conditions.precision,
         "basis": answer.basis,
         "basis_words": answer.words,
+        "domain": None if answer.basis == MEASURED else answer.forecast.place,  # of the model's range
+        "outside": [] if answer.basis == MEASURED else answer.forecast.outside,
         "configurations_there": answer.n_there,
         "corrected_by": None if answer.correction is None else answer.correction.factor,
         "start_up_of": answer.start_up_of,

@@ -35,6 +35,7 @@ from epochcast.cli import (
 )
 from epochcast.files import write_text_atomically
 from epochcast.gpu_driver import refusal_notes
+from epochcast.installed import backend_words
 from epochcast.paths import command_text, home, runs_csv
 from epochcast.schema import TRAIN_N, AggRow, Conditions, RunConfig, RunRecord, RunSpec
 from epochcast.tables import read_table_if_any
@@ -220,7 +221,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"left_in_grid: {len(runs)}, fewer than --n {arguments.n}")
         print(f"chosen: most gain per second, weighed by {source}")
         print(f"expected: {clock(total_sec)} in all; {estimate.basis}")
-        print(f"next: {command_text('grid')} --configs {shlex.quote(str(out))}")
+        print(f"next: {backend_words(conditions.backend)}{command_text('grid')} --configs {shlex.quote(str(out))}")
         return 0
 
     return run_command(work)

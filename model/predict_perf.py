@@ -29,7 +29,7 @@ from epochcast.schema import DEFAULT_CONFIG, SPEC_CHOICES, RunConfig
 from model.answer_figure import draw_batches
 from model.answer_text import answer_lines, answer_table, bounds_text, domain_lines
 from model.gpu_answers import SORTS, Asked, choice_for_gpus
-from model.gpu_text import gpu_lines
+from model.gpu_text import domain_text, gpu_lines
 from model.here import differences, differs_line
 from model.measured import measured_rows
 from model.predictor import choose_model
@@ -202,7 +202,8 @@ def elsewhere_lines(replies: Sequence[Reply], question: Question) -> list[str]:
     scaled = question.on_gpus
     blocks, shared = gpu_lines([reply.on_gpus for reply in replies], scaled.model, question.left_out)
     lines = []
-    if question.gpus and scaled.model is not question.saved:
+    is_another = scaled.model is not question.saved  # its range is not the one that the answers above name
+    if question.gpus and is_another:
         lines.append(f"on other GPUs: epochs of {scaled.model.train_n:,} images, by {scaled.reason}")
     for reply, block in zip(replies, blocks, strict=True):
         if len(replies) > 1 and (reply.footprints or block):
@@ -212,5 +213,7 @@ def elsewhere_lines(replies: Sequence[Reply], question: Question) -> list[str]:
             lines += [f"footprint_of: {reply.footprint_of}", *(f"{name}: {text}" for name, text in told.items())]
         if len(reply.footprints) > 1:
             lines += [region_table(reply.footprints), *region_sources(reply.footprints)]
+        if is_another and (domain := domain_text(reply.on_gpus, scaled.model)) is not None:
+            lines.append(domain)
         lines += block
     return [*lines, "", *shared] if shared else lines

@@ -42,11 +42,18 @@ class Excess:
 
 @dataclass(frozen=True, slots=True)
 class Overhead:
-    """Seconds of a process outside its epochs; `widths` are relative to the median."""
+    """Seconds of a process outside its epochs; `widths` are relative to the median, from 1 on factors about it."""
 
     median: float
     n: int
     widths: Widths
+
+    def interval(self, place: str) -> Interval:
+        """Return the seconds with their range at a place, which never reaches down to 0."""
+        half = self.widths.of(place)
+        if half is None or half < 1:
+            return Interval.of_relative(self.median, half)
+        return Interval.of_factor(self.median, half)
 
 
 def fit_excess(rows: Sequence[AggRow], seed: int) -> Excess | None:
@@ -98,8 +105,12 @@ def fit_overhead(rows: Sequence[AggRow]) -> Overhead | None:
     median = float(np.median(known))
     # each judged by the median of the others
     others = [float(np.median(known[:i] + known[i + 1 :])) for i in range(len(known))] if len(known) > 1 else []
-    errors = [abs(value - other) / other for value, other in zip(known, others, strict=False) if other > 0]
+    pairs = [(value, other) for value, other in zip(known, others, strict=False) if other > 0]
+    errors = [abs(value - other) / other for value, other in pairs]
     width = conformal_half_width(np.array(errors))
+    if width is not None and width >= 1:  # as far below as above would be 0 s, or less: factors instead
+        factors = [max(value / other, other / value) - 1 for value, other in pairs if value > 0]
+        width = max(width, conformal_half_width(np.array(factors)) or width)
     return Overhead(median, len(known), Widths(width, width, len(errors)))
 
 
@@ -125,7 +136,7 @@ def whole_run(
 
     `place` is where the configuration lies, as of `model.intervals`; without `epochs` there is no total.
     """
-    process = None if overhead is None else Interval.of_relative(overhead.median, overhead.widths.of(place))
+    process = None if overhead is None else overhead.interval(place)
     if excess is None:
         return WholeRun(None, process, None, None)
     beyond_steady = float(excess.seconds([config])[0])

@@ -150,7 +150,7 @@ class _StartUp:
 
     def overhead_of(self, place: str) -> Interval:
         if isinstance(self.overhead, Overhead):
-            return Interval.of_relative(self.overhead.median, self.overhead.widths.of(place))
+            return self.overhead.interval(place)
         return Interval(self.overhead)
 
     def first_epoch_of(self, config: RunConfig, steady: Interval, place: str) -> Interval:

@@ -6,6 +6,7 @@ It stands in the last stage because it calls all of them; each is the code that 
 from __future__ import annotations
 
 import itertools
+import shlex
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -30,7 +31,7 @@ from epochcast.cli import clock, make_parser, percent, print_home, run_command, 
 from epochcast.files import write_json_atomically
 from epochcast.gpu_driver import device_of
 from epochcast.guard import EXIT_FAILED, EXIT_INTERRUPTED, say
-from epochcast.paths import demo_dir, failures_csv
+from epochcast.paths import command_text, demo_dir, failures_csv
 from epochcast.schema import Exclusion, RunConfig, RunRecord, RunSpec
 from epochcast.tables import read_table_if_any
 from model.answer import predict
@@ -195,6 +196,8 @@ def closing_screen(
     new = RunConfig(prediction["depth"], prediction["base_filters"], prediction["batch_size"])
     chosen = sorted(plan.chosen, key=lambda c: c.config)
     worth = "the number of runs" if plan.value == "count" else f"the sum of {plan.value}"
+    model = shlex.quote(prediction["model"])
+    averages, plan_path = (shlex.quote(str(path.absolute())) for path in (files[1], files[-2]))
     return [
         "",
         f"=== Epochcast on {conditions.device_name} ===",
@@ -219,9 +222,9 @@ def closing_screen(
         f"{'proven optimal' if plan.is_proven else 'not proven optimal'} for {worth}:",
         f"            {' '.join(str(c.config) for c in chosen)}",
         *(f"{'files' if i == 0 else '':11} {path.absolute()}" for i, path in enumerate(files)),
-        f"next        predict_perf --model {prediction['model']} --depth 2 --base_filters 12 --batch_size 100",
-        f"            dp_budget_planner --budget 30m --epochs 10 --runs_agg {files[1].absolute()}",
-        f"            epochcast run_plan {files[-2].absolute()} --replan",
+        f"next        {command_text('predict')} --model {model} --depth 2 --base_filters 12 --batch_size 100",
+        f"            {command_text('plan')} --budget 30m --epochs 10 --runs_agg {averages}",
+        f"            {command_text('run_plan')} {plan_path} --replan",
     ]
 
 

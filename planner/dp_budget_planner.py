@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from epochcast.cli import (
 )
 from epochcast.files import write_json_atomically, write_text_atomically
 from epochcast.gpu_driver import refusal_notes
+from epochcast.installed import backend_words
+from epochcast.paths import command_text
 from planner.exports import optuna_trials, plan_csv, plan_sh
 from planner.plan_file import is_begun, ledger_of
 from planner.plan_flags import parse, request_of
@@ -74,7 +77,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         for name, path in written.items():
             print(f"{name}: {path.absolute()}")
         if arguments.out is not None:
-            print(f"next: epochcast run_plan {arguments.out.absolute()}")
+            under = backend_words(answer.conditions.backend)
+            print(f"next: {under}{command_text('run_plan')} {shlex.quote(str(arguments.out.absolute()))}")
         return 0
 
     return run_command(work)

@@ -54,6 +54,8 @@ def plan_sh(plan: Mapping[str, Any]) -> str:
         PLAN_SCRIPT_MARK,
         f'[ -n "${{PYTHON:-}}" ] || PYTHON={shlex.quote(sys.executable)}',
     ]
+    if (backend := plan["conditions"]["backend"]) is not None:  # the times are of it
+        lines.append(f"export KERAS_BACKEND={shlex.quote(backend)}")
     for run in plan["chosen"]:
         spec = RunSpec(**run["spec"])
         flags = ["--depth", "--base_filters", "--batch_size", "--epochs"]

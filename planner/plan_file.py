@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import secrets
+import shlex
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -20,7 +21,7 @@ from epochcast.gpu_driver import box_device_name
 from epochcast.hardware import is_same_device
 from epochcast.interval import Interval
 from epochcast.json_files import parse_json
-from epochcast.paths import expanded
+from epochcast.paths import command_text, expanded
 from epochcast.schema import Conditions, RunConfig, RunRecord, RunSpec
 from epochcast.text_sinks import one_line
 from epochcast.validation import is_whole
@@ -208,7 +209,9 @@ def read_plan(path: Path) -> SavedPlan:
     try:
         values = parse_json(read_text(path))
     except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: no such plan. Make one: dp_budget_planner --budget 1h --out {path}") from None
+        raise FileNotFoundError(
+            f"{path}: no such plan. Make one: {command_text('plan')} --budget 1h --out {shlex.quote(str(path))}"
+        ) from None
     except ValueError as error:
         why = str(error).removeprefix(f"{path}:").strip().rstrip(".")
         raise ValueError(f"{path}: not a plan: {why}.") from None

@@ -213,7 +213,7 @@ def _check_footprint(parser: argparse.ArgumentParser, arguments: argparse.Namesp
     if idle := [flag for flag in given_flags(arguments) if flag not in used]:
         of_what = "rent" if used == {"--usd_per_gpu_hour"} else "seconds" if unit == SECONDS else unit.word
         parser.error(f"{', '.join(idle)}: of no use to a budget of {of_what}; leave out, or name another budget")
-    if len(arguments.region or ()) > 1:
+    if len({place.code for place in arguments.region or ()}) > 1:
         parser.error("--region: a plan is for one place")
 
 

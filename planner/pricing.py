@@ -147,8 +147,10 @@ class _Pricer:
         elif self.unit == KGCO2:
             _refuse_nothing(cost.value, "--gco2_per_kwh 0", "Count the making of the GPU with --embodied")
         shared, unknown = self._range_of(energy)
-        if energy.board.has_overhead or energy.board.is_in_host:  # no measured energy of a board corrects these
+        if energy.board.has_overhead:  # no measured energy of a board corrects these
             return Price(Interval(cost.value / sec), energy.sd, None, shared, unknown)
+        if energy.board.is_in_host:
+            return Price(cost.times(1 / sec), energy.sd, None, shared, unknown)
         share = BoardShare(joules / sec, per_kwh * (self.rules.pue or 1.0) / J_PER_KWH)
         assert self.found.wall_kwh is not None
         own = joules * share.per_j / cost.value  # the board's part of the cost; its own error is that much of all

@@ -15,6 +15,7 @@ from epochcast.cli import percent, significant
 from epochcast.files import sha256_of
 from epochcast.footprint import FootprintRules
 from epochcast.hardware import box_name_for, is_same_device
+from epochcast.installed import backend_name, backend_words
 from epochcast.paths import runs_agg_csv
 from epochcast.schema import TRAIN_N, AggRow, Conditions, RunConfig
 from model.predictor import SavedModel, choose_model, choose_model_of, load_model
@@ -114,6 +115,8 @@ def plan_budget(request: Request) -> Answer:
         device, box = rows[0].device_name, box_name_for(rows[0].device_name)
         if device is not None and not is_same_device(device, box):
             notes.append(f"measured on {device}, NOT this box ({box})")
+        if under := backend_words(rows[0].backend).strip():
+            notes.append(f"measured under {rows[0].backend}, but a run here takes {backend_name()}: set {under}")
     saved = _model_of(request, chosen, notes)
     configs = request.configs
     if _learns_more(request, rows) and saved is not None:

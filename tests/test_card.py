@@ -320,6 +320,8 @@ def test_markdown_says_unknown_and_none_where_nothing_is_known():
     assert "\n\nNote: because.\n" in text
     assert "left-out levels; axes: none)" in text
     assert "90 % interval within the range: unknown" in text
+    few = markdown({**CARD, **bare, **unknown, "form": "physics", "intervals": {**intervals, "n": 7}}, "x")
+    assert "90 % interval within the range: unknown (from 7 errors); 2 more configurations give a range\n" in few
     assert "None" not in text
 
 

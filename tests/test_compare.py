@@ -473,6 +473,22 @@ def test_a_side_of_several_conditions_stops_and_the_flags_it_lists_work(tmp_path
     assert seen == {("tensorflow", "arrays"), ("tensorflow", "device"), ("jax", "arrays")}
 
 
+def test_the_listed_flags_take_the_place_of_a_side_s_own_that_let_several_sets_through(tmp_path, capsys):
+    rng = random.Random(15)
+    half = dataclasses.replace(BOX, precision="mixed_float16")
+    small = [dataclasses.replace(conditions, train_n=2_000) for conditions in (BOX, half)]
+    rows = [row for conditions in (BOX, half, *small) for row in rows_of(rng, conditions=conditions)]
+    mixed = table(tmp_path, "mixed", [dataclasses.replace(row, grid_id=f"grid-{row.depth}") for row in rows])
+    asked = ("--runs", str(mixed), "--b", "precision=mixed_float16,train_n=2000", "--a")
+    assert main([*asked, f"precision=float32,grid_id=grid-{CONFIGS[0][0]}"]) == 1
+    listed = [line for line in capsys.readouterr().err.splitlines() if line.startswith("  --a ")]
+    assert len(listed) == 2
+    (flags,) = [shlex.split(line.partition("   (")[0]) for line in listed if "train_n=2000" in line]
+    told = answer(capsys, *asked[:-1], *flags)
+    assert told["sides"]["a"]["conditions"]["precision"] == "float32"
+    assert {row["depth"] for row in told["configurations"]} == {CONFIGS[0][0]}
+
+
 def test_one_table_under_two_conditions(tmp_path, capsys):
     rng = random.Random(15)
     arrays, device = (dataclasses.replace(BOX, pipeline=name) for name in ("arrays", "device"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import subprocess
 import time
 from types import SimpleNamespace
 
@@ -68,7 +69,7 @@ def test_the_grid_is_twelve_windowed_runs_without_the_configuration_that_is_pred
 
 
 def test_what_was_measured_becomes_averages_figures_a_model_a_prediction_and_a_plan(tmp_path, capsys):
-    folder = tmp_path / "demo"
+    folder = tmp_path / "my demo"
     write_table(folder / "runs.csv", demo_rows(), RunRecord)
     (folder / "logs").mkdir()
     screen = demo.learn_and_plan(folder)
@@ -84,15 +85,18 @@ def test_what_was_measured_becomes_averages_figures_a_model_a_prediction_and_a_p
     assert "proven optimal for the number of runs:" in text
     assert {RunSpec(**run["spec"]).window_steps for run in plan["chosen"]} == {None}
     commands = screen[-3:]
-    assert f"predict_perf --model {folder / 'models' / 'demo.keras'}" in commands[0]
-    assert f"--runs_agg {folder / 'runs_agg.csv'}" in commands[1]
-    assert f"run_plan {folder / 'plan.json'}" in commands[2]
-    files = [line.split()[-1] for line in screen[:-3] if str(tmp_path) in line]
+    assert f"epochcast predict --model '{folder / 'models' / 'demo.keras'}'" in commands[0]
+    assert f"epochcast plan --budget 30m --epochs 10 --runs_agg '{folder / 'runs_agg.csv'}'" in commands[1]
+    assert f"epochcast run_plan '{folder / 'plan.json'}'" in commands[2]
+    for line in commands[:2]:  # as they are pasted, from any folder
+        typed = line.removeprefix("next").strip()
+        assert subprocess.run(["sh", "-c", typed], capture_output=True, timeout=60, check=False).returncode == 0
+    files = [line.removeprefix("files").strip() for line in screen[:-3] if str(tmp_path) in line]
     names = ["runs.csv", "runs_agg.csv", "figures", "models/demo.keras", "evaluation/report.md", "plan.json", "logs"]
     assert sorted(files) == sorted(str(folder / name) for name in names)
     for name in [*names, "models/demo.json", "figures/throughput_against_batch_size.png", "evaluation/report.json"]:
         assert (folder / name).exists(), name
-    assert [path.name for path in tmp_path.iterdir()] == ["demo"]
+    assert [path.name for path in tmp_path.iterdir()] == ["my demo"]
     card = json.loads((folder / "models" / "demo.json").read_text())
     assert card["conditions"]["device_name"] == HERE.device_name
     # the seconds follow a law, which a prediction between the measured sizes can't miss by much

@@ -17,7 +17,7 @@ from collect.run_one import parse
 from epochcast.cli import range_text
 from epochcast.files import sha256_of
 from epochcast.interval import Interval
-from epochcast.paths import pretrained_dir, runs_agg_csv
+from epochcast.paths import command_text, pretrained_dir, runs_agg_csv
 from epochcast.places import Place, Sourced
 from epochcast.schema import AggRow, RunRecord, RunSpec
 from epochcast.tables import check_appendable, write_table
@@ -155,7 +155,7 @@ def test_of_level_sets_one_is_planned_from_and_the_other_s_flag_works(table, cap
 
 
 def test_the_command_prints_the_plan_its_sums_what_was_missed_and_where_it_is(table, home, capsys):
-    out = home / "plans" / "plan.json"
+    out = home / "my plans" / "plan.json"
     flags = ["--budget_sec", 60, "--epochs", 10, "--runs_agg", table, "--out", out]
     lines = lines_of(capsys, *flags)
     assert f"note: 3 measured configurations in {table} (a table without a source, used as it is)" in lines
@@ -167,7 +167,7 @@ def test_the_command_prints_the_plan_its_sums_what_was_missed_and_where_it_is(ta
     assert "value (acc): 1.1500 by the search, 1.1500 counted again over the runs above" in lines
     assert "optimal: yes, proven" in lines
     assert "best 1 of 1 left out, and the seconds that the budget lacks for each:" in lines
-    assert lines[-2:] == [f"plan: {out}", f"next: epochcast run_plan {out}"]
+    assert lines[-2:] == [f"plan: {out}", f"next: {command_text('run_plan')} '{out}'"]
     rows = [line.split() for line in lines if line.startswith("(2,16,")]
     assert [row[0] for row in rows] == ["(2,16,256)", "(2,16,128)", "(2,16,64)"]
     assert [float(row[4]) for row in rows] == [21.0, 31.0, 51.0]

@@ -300,6 +300,16 @@ def test_large_errors_are_printed_without_exponents(as_json):
     assert "e+" not in text
 
 
+@pytest.mark.parametrize(("n", "told"), [(6, "unknown; 3 more configurations give a range"), (9, "±")])
+def test_few_configurations_say_how_many_more_give_a_range(tmp_path, monkeypatch, rows, n, told):
+    monkeypatch.setattr(evaluate, "draw_evaluation", lambda *_: [])
+    report, _ = evaluate.evaluate(rows[:n], [], tmp_path, 1, 0)
+    for text in (evaluate.report_text(report), evaluate.report_markdown(report)):
+        assert f"90 % interval within the measured range: {told}" in text
+        assert "unknown (95 %" not in text
+    assert report["intervals"]["n_missing"] == 9 - n
+
+
 def test_too_few_configurations_exit_1_with_one_line(tmp_path, capsys):
     write_table(tmp_path / "runs_agg.csv", ROWS[:3], AggRow)
     argv = ["--runs_agg", str(tmp_path / "runs_agg.csv"), "--out", str(tmp_path / "out")]

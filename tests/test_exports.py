@@ -75,6 +75,16 @@ def test_a_shell_runs_one_command_after_the_other_with_the_python_that_is_named(
     assert asked == [run["run_id"] for run in plan["chosen"]]
 
 
+def test_the_shell_runs_under_the_backend_of_the_plan_s_times(plan, tmp_path):
+    assert "KERAS_BACKEND" not in plan_sh(plan)  # nothing is known of it
+    of_jax = {**plan, "conditions": {**plan["conditions"], "backend": "jax"}}
+    (tmp_path / "python").write_text('#!/bin/sh\necho "$KERAS_BACKEND" >> "$0.txt"\n')
+    (tmp_path / "python").chmod(0o755)
+    environ = {"PYTHON": str(tmp_path / "python"), "KERAS_BACKEND": "tensorflow"}
+    subprocess.run(["sh", "-c", plan_sh(of_jax)], env=environ, check=True)
+    assert (tmp_path / "python.txt").read_text().split() == ["jax"] * len(plan["chosen"])
+
+
 def test_without_a_name_the_shell_runs_the_python_that_planned(plan, tmp_path, monkeypatch):
     fake = tmp_path / "my env's" / "python"
     fake.parent.mkdir()

@@ -47,6 +47,12 @@ def test_every_flag_arrives():
     ]
 
 
+def test_a_second_region_is_added_and_a_place_is_there_once():
+    told = rules_of(parse("--region", "DE", "--region", "France,DE"))
+    assert told.places == (find_place("DE"), find_place("FR"))
+    assert rules_of(parse("--region", "FR")).places == (find_place("FR"),)  # nothing is left of an earlier parse
+
+
 def test_a_parser_has_the_flags_without_reading_a_table_of_facts():
     code = "import sys, epochcast.footprint_flags; sys.exit('epochcast.facts' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=CODE_ROOT, timeout=60, check=False).returncode == 0

@@ -376,6 +376,17 @@ def test_the_command_that_is_named_next_can_be_typed_as_it_stands(home):
     assert {spec.epochs for spec in specs_of(home)} == {3}
 
 
+@pytest.mark.parametrize(("backend", "in_front"), [("jax", "KERAS_BACKEND=jax "), ("tensorflow", ""), (None, "")])
+def test_the_command_that_is_named_next_measures_under_the_backend_of_the_rows(
+    home, capsys, monkeypatch, backend, in_front
+):
+    monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
+    rows = [row_of(SMALL_GRID[0], dataclasses.replace(BOX, backend=backend))]
+    lines = lines_of(capsys, *SMALL, "--n", 2, *table_of(home, rows))
+    path = home / "results" / "next_runs.csv"
+    assert lines[-1] == f"next: {in_front}{command_text('grid')} --configs {path}"
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [

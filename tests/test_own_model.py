@@ -6,17 +6,18 @@ import json
 import math
 import re
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 from rows import agg_row
 
 from epochcast import driver_signs
+from epochcast.assumptions import assumption
 from epochcast.gpu_driver import box_device_name
 from epochcast.paths import demo_dir, models_dir, pretrained_dir
 from epochcast.schema import Conditions, RunConfig
-from model import explain, next_runs, predict_perf
-from model.intervals import MIN_ERRORS
+from model import explain, next_runs, predict_perf, predictor
+from model.intervals import MIN_ERRORS, Widths
 from model.predictor import load_model
 from model.train import train
 from planner import dp_budget_planner
@@ -130,6 +131,56 @@ def test_on_a_box_of_a_processor_other_gpus_are_answered_by_the_pretrained_model
     saved = load_model(pretrained_dir() / "a100.keras")
     (alone,) = answers_of(capsys, predict_perf.main, *flags[:-1], "T4", "--model", saved.path)["gpus"]
     assert alone in answer["gpus"]
+
+
+@pytest.mark.parametrize(
+    ("depth", "base_filters", "place", "words"),
+    [
+        (2, 8, "beyond", "beyond, base_filters 8 was never measured (16 to 128 were): extrapolating"),
+        (1, 4, "far", "depth 1 was never measured (2 to 5 were), base_filters 4 was never measured (16 to 128 were): "),
+        (3, 16, "within", None),
+    ],
+)
+def test_what_lies_outside_the_pretrained_model_s_range_is_marked_beside_other_gpus(
+    capsys, own, depth, base_filters, place, words
+):
+    flags = ("--depth", depth, "--base_filters", base_filters, "--batch_size", "64,128", "--gpu", "T4")
+    for answer in answers_of(capsys, predict_perf.main, *flags)["predictions"]:
+        assert [gpu["domain"] for gpu in answer["gpus"]] == [place]
+        assert bool(answer["gpus"][0]["outside"]) == (place != "within")
+    _, others = run(capsys, predict_perf.main, *flags).out.split("on other GPUs: ")
+    told = [line for line in others.splitlines() if line.startswith("domain of a100.keras: ")]
+    assert len(told) == (0 if words is None else 2)  # one of each batch size
+    assert all(words in line for line in told)
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory):
+    """A small network of convolutions as Keras saves it."""
+    from model.time_ann import keras_on_cpu
+
+    keras = keras_on_cpu()
+    path = tmp_path_factory.mktemp("network") / "own network.keras"
+    keras.Sequential([keras.Input((16, 16, 3)), keras.layers.Conv2D(4, 3)]).save(path)
+    return path
+
+
+@pytest.mark.parametrize("n", [8, 12])
+def test_a_network_is_no_surer_than_the_model_s_own_range(capsys, trained, network, n, monkeypatch):
+    shutil.copytree(trained[n], models_dir())
+    answer = answers_of(capsys, explain.main, "--network", network, "--train_n", 640, "--batch_size", 64)
+    value, low = answer["predicted_avg_time_sec"], answer["predicted_avg_time_sec_low"]
+    bar = assumption("other_network_bar_convolutional", "gpu").value
+    if n < MIN_ERRORS:
+        assert low is None
+        assert "the model's own range unknown; 1 more configuration gives a range" in answer["basis_words"]
+        return
+    assert value / low == pytest.approx(bar)
+    wide = replace(load_model(models_dir() / "own.keras"), widths=Widths(math.log(7.0), None, n))
+    monkeypatch.setattr(predictor, "load_model", lambda path: wide)
+    answer = answers_of(capsys, explain.main, "--network", network, "--train_n", 640, "--batch_size", 64)
+    assert answer["predicted_avg_time_sec_high"] == pytest.approx(7.0 * value)
+    assert "within a factor of 7, " in answer["basis_words"]
 
 
 def test_the_demonstration_s_model_counts_as_this_box_s_until_one_is_trained(capsys, trained):

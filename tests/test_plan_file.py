@@ -246,7 +246,7 @@ def test_a_file_that_is_no_plan_is_one_clear_error(tmp_path, text, message):
 
 
 def test_no_file_says_how_to_make_one(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"none\.json: no such plan\. Make one: dp_budget_planner --budget"):
+    with pytest.raises(FileNotFoundError, match=r"none\.json: no such plan\. Make one: .*epochcast plan --budget"):
         read_plan(tmp_path / "none.json")
 
 

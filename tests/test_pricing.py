@@ -268,6 +268,19 @@ def test_watts_by_hand_price_every_second_of_a_run_exactly(unit, device, given, 
     assert any(("--board_w" if "board_w" in given else "part of the host's") in note for note in notes)
 
 
+@pytest.mark.parametrize("unit", [KGCO2, USD])
+def test_on_a_processor_the_spread_of_a_rate_is_common_to_all_runs_whichever_watts_are_given(unit):
+    place = Place("XA", "Exampleland", sourced(100.0, 50.0, 300.0), sourced(0.2, 0.1, 0.4))
+    prices = []
+    for given in ({"host_w": 100.0}, {"board_w": 65.0, "host_w": 35.0}):
+        run, _ = price_of(run_of(64), unit, FootprintRules(places=(place,), **given), device=CPU)
+        prices.append(run.price.per_sec)
+        assert run.price.shared == ({KGCO2: "carbon", USD: "price"}[unit],)
+    host, both = ([price.value, price.low, price.high] for price in prices)
+    assert host == pytest.approx(both)
+    assert [host[1] / host[0], host[2] / host[0]] == pytest.approx({KGCO2: [0.5, 3.0], USD: [0.5, 2.0]}[unit])
+
+
 def test_a_place_without_a_price_names_the_flags_that_mend_it():
     place = Place("XA", "Exampleland", sourced(100.0), None)
     with pytest.raises(ValueError, match=r"no price of electricity is on record for Exampleland \(XA\)") as error:

@@ -288,6 +288,14 @@ def test_a_plan_from_another_box_says_so(table, monkeypatch):
     assert f"measured on {DEVICE}, NOT this box (another box)" in answer_of(table, 60).notes
 
 
+@pytest.mark.parametrize("backend", ["jax", "tensorflow"])
+def test_a_plan_from_rows_of_another_backend_names_the_variable_that_takes_it(table, monkeypatch, backend):
+    monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
+    write_table(table, [dataclasses.replace(row, backend=backend) for row in ROWS], AggRow)
+    told = "measured under jax, but a run here takes tensorflow: set KERAS_BACKEND=jax"
+    assert (told in answer_of(table, 60).notes) == (backend == "jax")
+
+
 def test_windowed_times_say_what_they_leave_out(table):
     write_table(table, [dataclasses.replace(row, timing_mode="steps_extrapolated") for row in ROWS], AggRow)
     assert any("times come from windows of steps" in note for note in answer_of(table, 60).notes)

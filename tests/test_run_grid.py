@@ -212,6 +212,18 @@ def test_a_bad_file_of_configurations_is_one_clear_error(tmp_path, capsys):
     assert f"error: {path}:3, column 'depth': expected a whole number, got 'many'." in capsys.readouterr().err
 
 
+def test_where_there_is_no_file_of_configurations_the_command_that_is_named_makes_it(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("EPOCHCAST_HOME", str(tmp_path))
+    path = tmp_path / "next runs.csv"
+    with pytest.raises(SystemExit):
+        grid.main(["--configs", str(path), "--dry_run"])
+    (said,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    before, typed = said.split(" Make one: ")
+    assert before == f"error: {path}: No such file or directory."
+    subprocess.run(["sh", "-c", typed], check=True, capture_output=True, timeout=30)
+    assert grid.main(["--configs", str(path), "--dry_run"]) == 0
+
+
 def test_a_file_and_lists_of_configurations_exclude_each_other(tmp_path, capsys):
     path = tmp_path / "configs.csv"
     path.write_text("depth\n2\n")

@@ -151,8 +151,27 @@ def test_each_overhead_is_judged_by_the_median_of_the_others(seed):
     others = np.array([np.median(np.delete(seconds, i)) for i in range(len(seconds))])
     found = fit_overhead(rows)
     assert found.median == pytest.approx(np.median(seconds), rel=1e-12)  # a mean of two
-    assert found.widths.within == pytest.approx(conformal_half_width(np.abs(seconds / others - 1)), rel=1e-9)
+    width = conformal_half_width(np.abs(seconds / others - 1))
+    if width >= 1:  # no half-width of that size reaches as far down: factors
+        width = conformal_half_width(np.maximum(seconds / others, others / seconds) - 1)
+    assert found.widths.within == pytest.approx(width, rel=1e-9)
     assert found.widths.n == len(seconds)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_overheads_that_differ_by_factors_have_a_range_above_0_that_holds_nine_in_ten_new_ones(seed):
+    rng = np.random.default_rng(seed)
+    seconds = 6.0 * np.exp(rng.normal(0, 0.9, 220))
+    configs = [RunConfig(2, 16, 1 + i) for i in range(120)]
+    rows = rows_with(np.ones(120), configs)
+    found = fit_overhead([replace(r, overhead_sec_mean=s) for r, s in zip(rows, seconds[:120], strict=True)])
+    assert found.widths.within > 1
+    known = found.interval(WITHIN)
+    assert 0 < known.low < found.median < known.high
+    assert np.mean((seconds[120:] >= known.low) & (seconds[120:] <= known.high)) >= 0.8
+    run = whole_run(configs[0], Interval(1.0, 0.9, 1.1), WITHIN, fit_excess(rows, 0), found, 3)
+    assert run.overhead == known
+    assert run.wall.low > 0
 
 
 def test_one_overhead_is_known_without_a_width():
