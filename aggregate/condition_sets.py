@@ -17,7 +17,7 @@ from aggregate.condition_order import decisive, standing, standing_words
 from epochcast.cells import columns, parse_time
 from epochcast.cli import matches
 from epochcast.device_names import respelled, with_one_name
-from epochcast.gpu_driver import box_device_name
+from epochcast.gpu_driver import box_device_names
 from epochcast.hardware import is_same_device
 from epochcast.schema import AggRow, Conditions
 from epochcast.tables import read_runs
@@ -59,8 +59,8 @@ def one_set_of_conditions(
 ) -> ChosenSet:
     """Return the rows of one set of conditions among those that the filters let through.
 
-    Of several sets this box's own go before those of other devices, then the order is that of `condition_order`. Of
-    level sets the one of the newest run is taken.
+    Of several sets those of the device that a run on this box uses go before those of its other GPUs, and these before
+    those of other boxes; then the order is that of `condition_order`. Of level sets the one of the newest run is taken.
 
     Args:
         runs: the table of runs that the rows are averages of; None: of level sets the last in `rows` is taken.
@@ -78,8 +78,10 @@ def one_set_of_conditions(
     sizes = Counter(row.conditions for row in chosen)
     if len(sizes) == 1:
         return ChosenSet(chosen)
-    box, flags = box_device_name(), _flags(rows)
-    own = [conditions for conditions in sizes if is_same_device(conditions.device_name, box)]
+    (box, *other_gpus), flags = box_device_names(), _flags(rows)
+    own = [conditions for conditions in sizes if is_same_device(conditions.device_name, box)] or [
+        conditions for conditions in sizes for name in other_gpus if is_same_device(conditions.device_name, name)
+    ]
     n_runs = {conditions: sum(row.n for row in chosen if row.conditions == conditions) for conditions in sizes}
     ranks = {conditions: standing(conditions, sizes[conditions], n_runs[conditions]) for conditions in own or sizes}
     newest_words = "the newest"

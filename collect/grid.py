@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from collect.runner import spec_id, spec_ids
 from epochcast.assumptions import device_kind_of
-from epochcast.gpu_driver import box_device_name, device_of
-from epochcast.hardware import driver_spellings, is_same_device
+from epochcast.gpu_driver import box_device_name, device_of, words_of_device
+from epochcast.hardware import driver_spellings, is_same_device, other_gpu_uuid
 from epochcast.installed import backend_name
 from epochcast.schema import Conditions, Exclusion, RunConfig, RunSpec
 
@@ -45,9 +45,10 @@ def grid_runs(specs: Iterable[RunSpec], repeats: int, excluded: Mapping[str, Exc
 
 
 def names_of_run(item: PlannedRun, device_names: Collection[str] = ()) -> set[str]:
-    """Return the run_id and those that the same run has under other names that drivers give its board.
+    """Return the run_id and those that the same run has under other names of its board.
 
-    Also those by which it was called where $KERAS_BACKEND was not set: their rows may be another backend's.
+    Names that drivers give it, and words of `--device` that mean it on this box. Also those by which it was called
+    where $KERAS_BACKEND was not set: their rows may be another backend's.
 
     Args:
         device_names: of a table, where the run may stand under one of them.
@@ -58,9 +59,14 @@ def names_of_run(item: PlannedRun, device_names: Collection[str] = ()) -> set[st
         return {item.run_id}
     ending = item.run_id.removeprefix(own)
     names = {*driver_spellings(device), *(name for name in device_names if is_same_device(name, device))}
+    places = [(name, of) for name in names for of in backends]
+    found = [
+        base for word in words_of_device(item.spec.device) for base in spec_ids(replace(item.spec, device=word), places)
+    ]
     if item.spec.device not in ("auto", "gpu") and (first := device_of("gpu:0")).is_named:
-        names.update(driver_spellings(first.name))  # by which runs on any device of the box were once called
-    return {f"{base}{ending}" for base in spec_ids(item.spec, [(name, of) for name in names for of in backends])}
+        # by which runs on any device of the box were once called
+        found += spec_ids(item.spec, [(name, of) for name in driver_spellings(first.name) for of in backends])
+    return {f"{base}{ending}" for base in found}
 
 
 def spec_under(config: RunConfig, epochs: int | None, conditions: Conditions, in_windows: bool = False) -> RunSpec:
@@ -72,6 +78,8 @@ def spec_under(config: RunConfig, epochs: int | None, conditions: Conditions, in
     }
     if conditions.device_name is not None and device_kind_of(conditions.device_name) == "cpu":
         as_asked["device"] = "cpu"
+    elif (uuid := other_gpu_uuid(conditions.device_name)) is not None:
+        as_asked["device"] = uuid
     dataset = "synthetic" if conditions.dataset == "synthetic" else "auto"
     return RunSpec(**asdict(config), epochs=epochs, dataset=dataset, **as_asked)
 

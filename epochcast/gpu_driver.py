@@ -100,6 +100,25 @@ def box_device_name(device: str = "auto") -> str:
     return device_of(device).name
 
 
+def words_of_device(device: str) -> list[str]:
+    """Return the words of `--device` that mean the same device on this box, `device` among them."""
+    own = device_of(device)
+    words = ["auto", "cpu"] if own.kind == "cpu" else ["auto", "gpu", *(f"gpu:{i}" for i in range(own.n_gpus))]
+    words += [device, *([] if own.uuid is None else [own.uuid])]
+    return [word for word in dict.fromkeys(words) if word == device or _is_one(own, device_of(word))]
+
+
+def _is_one(one: Device, other: Device) -> bool:
+    if one.refusal is not None or other.refusal is not None or one.kind != other.kind:
+        return False
+    return one.kind == "cpu" or (one.uuid is not None and one.uuid == other.uuid)
+
+
+def box_device_names() -> list[str]:
+    """Return the name of the device that a run on this box uses, then those of its other GPUs."""
+    return list(dict.fromkeys([box_device_name(), *(gpu.name for gpu in gpus_here())]))
+
+
 def refusal_notes(device: str = "auto") -> list[str]:
     """Return why this box would refuse a run, for answers that need none; empty where it would not."""
     refusal = device_of(device).refusal

@@ -13,9 +13,8 @@ import unicodedata
 from dataclasses import replace
 
 from epochcast.assumptions import device_kind_of
-from epochcast.cuda_visible import VISIBLE
 from epochcast.facts import Gpu, gpus
-from epochcast.gpu_driver import box_device_name, device_of, gpus_here
+from epochcast.gpu_driver import box_device_name, box_device_names, device_of, gpus_here
 from epochcast.sensor_bounds import possible_limit_w
 
 MOST_NEAREST = 6  # names in a message
@@ -157,14 +156,18 @@ def is_same_device(one: str | None, other: str | None) -> bool:
 
 
 def box_name_for(device_name: str | None) -> str:
-    """Return what this box has for runs of a device: for a processor its own, else the device that a run uses."""
-    return box_device_name("cpu" if device_kind_of(device_name) == "cpu" else "auto")
+    """Return what this box has for runs of a device: its processor, its GPU of that name, else what a run uses."""
+    if device_kind_of(device_name) == "cpu":
+        return box_device_name("cpu")
+    names = box_device_names()
+    return next((name for name in names if is_same_device(name, device_name)), names[0])
 
 
-def how_used(device_name: str | None) -> str | None:
-    """Return the setting by which runs on this box use its GPU by that name; None where it has none."""
-    found = (gpu.uuid for gpu in gpus_here() if gpu.uuid is not None and is_same_device(gpu.name, device_name))
-    return next((f"{VISIBLE}={uuid}" for uuid in found), None)
+def other_gpu_uuid(device_name: str | None) -> str | None:
+    """Return the UUID of this box's GPU by that name, where a run uses another unless it is told; None otherwise."""
+    if is_same_device(device_name, box_device_name()):
+        return None
+    return next((gpu.uuid for gpu in gpus_here() if is_same_device(gpu.name, device_name)), None)
 
 
 def are_other_boards(one: str, other: str) -> bool:

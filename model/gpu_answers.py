@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from epochcast.facts import Gpu
 from epochcast.footprint import Footprint, FootprintRules, footprint, rates_of
-from epochcast.gpu_driver import box_device_name
+from epochcast.gpu_driver import box_device_names
 from epochcast.hardware import is_same_device, known_gpu
 from epochcast.interval import Interval
 from epochcast.schema import AggRow, Conditions, RunConfig
@@ -214,7 +214,7 @@ def _order(answer: GpuAnswer, epochs: int | None, sort: str) -> tuple[bool, floa
 
 def _name_of(gpu: Gpu, rows: Sequence[AggRow]) -> str:
     """The GPU as this box or the measured rows name it, so that what they know of it is found; else as the facts do."""
-    names = [box_device_name(), *(row.device_name for row in rows if row.device_name is not None)]
+    names = [*box_device_names(), *(row.device_name for row in rows if row.device_name is not None)]
     return next((name for name in names if (known := known_gpu(name)) is not None and known.name == gpu.name), gpu.name)
 
 
@@ -226,7 +226,7 @@ def _footprints(answer: GpuAnswer, asked: Asked, rows: Sequence[AggRow]) -> tupl
         return ()
     device_name = answer.conditions.device_name
     is_known = any(
-        is_same_device(device_name, name) for name in (box_device_name(), *(row.device_name for row in rows))
+        is_same_device(device_name, name) for name in (*box_device_names(), *(row.device_name for row in rows))
     )
     return run_footprints(
         asked.config,

@@ -8,7 +8,7 @@ from typing import Any
 
 from epochcast.assumptions import device_kind_of
 from epochcast.cli import range_text, significant
-from epochcast.gpu_driver import box_device_name
+from epochcast.gpu_driver import box_device_name, box_device_names
 from epochcast.hardware import is_same_device, known_gpu, unknown_words
 from epochcast.installed import backend_name, installed_minor
 from epochcast.interval import Interval
@@ -28,7 +28,10 @@ class Difference:
     here: str
 
     def __str__(self) -> str:
-        return f"{self.name} {self.model}, {'asked for' if self.name == 'precision' else 'here'} {self.here}"
+        where = "asked for" if self.name == "precision" else "here"
+        if self.name == "device" and any(is_same_device(self.model, name) for name in box_device_names()):
+            where = "but a run that is not told another uses"  # both are in this box
+        return f"{self.name} {self.model}, {where} {self.here}"
 
 
 @dataclass(frozen=True, slots=True)

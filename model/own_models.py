@@ -23,6 +23,13 @@ class OwnCard:
     n_configurations: int
     n_runs: int
     created_utc: str
+    nth_device: int | None = 0  # of this box: 0 is the one that a run uses; None: of another box
+
+    @property
+    def whose(self) -> str:
+        """Whose model it is, in words."""
+        device = self.conditions.device_name or "an unknown device"
+        return f"of {device}" if self.nth_device is None else f"of this box ({device})"
 
 
 def ranked(cards: Sequence[OwnCard], precision: str | None) -> list[list[OwnCard]]:
@@ -45,8 +52,9 @@ def _standing(own: Sequence[OwnCard]) -> Standing:
 
 
 def _rank(own: Sequence[OwnCard], precision: str | None) -> tuple[Any, ...]:
-    """The precision asked for, the user's own trainings, then as sets of a table are ordered."""
-    return (precision in (None, own[0].conditions.precision), own[0].is_local, *_standing(own))
+    """The device that a run uses, the precision asked for, own trainings, then as sets of a table are ordered."""
+    is_used, is_in_precision = own[0].nth_device == 0, precision in (None, own[0].conditions.precision)
+    return (is_used, is_in_precision, own[0].is_local, *_standing(own))
 
 
 def why_first(sets: Sequence[Sequence[OwnCard]], precision: str | None, whose: str) -> str:
@@ -58,7 +66,12 @@ def why_first(sets: Sequence[Sequence[OwnCard]], precision: str | None, whose: s
     if not is_local and not any(own[0].is_local for own in others):
         words += f", as none fits in {models_dir()}"
     if rivals:
-        criteria = [f"the one in {precision}", "", *standing_words(_standing(best), "the last trained")]
+        criteria = [
+            "the one of the device that a run uses",
+            f"the one in {precision}",
+            "",
+            *standing_words(_standing(best), "the last trained"),
+        ]
         by = decisive(_rank(best, precision), [_rank(own, precision) for own in rivals], criteria)
         words += f", of {len(rivals) + 1} sets of conditions {by} (--conditions chooses another)"
     return words

@@ -7,7 +7,7 @@ its members' log residuals on the law in the card, shape (n, members), in units 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import numpy as np
 from aggregate.condition_sets import ChosenSet
 from epochcast.cells import columns
 from epochcast.device_names import are_same_conditions
-from epochcast.gpu_driver import box_device_name
+from epochcast.gpu_driver import box_device_names
 from epochcast.hardware import is_same_device
 from epochcast.interval import Interval
 from epochcast.paths import demo_dir, models_dir, pretrained_dir
@@ -64,8 +64,8 @@ class SavedModel:
 
     @property
     def is_of_this_box(self) -> bool:
-        """Whether it was learned on the device that a run on this box uses."""
-        return is_same_device(self.device_name, box_device_name())
+        """Whether it was learned on the device that a run on this box uses, or on another of its GPUs."""
+        return any(is_same_device(self.device_name, name) for name in box_device_names())
 
     @property
     def conditions(self) -> Conditions:
@@ -160,9 +160,10 @@ def choose_model(
 ) -> Choice:
     """Return the model that answers: `path`, else one of this box, else the pretrained one.
 
-    Of this box's models those below results/models go before the demonstration's. Of several sets of conditions the
-    first by `aggregate.condition_order` answers, by its newest model. A model or card that is broken is passed over and
-    named. No configuration changes the choice: one outside the measured range is marked so in the answer.
+    Of this box's models those of the device that a run uses go before those of its other GPUs, then those below
+    results/models before the demonstration's. Of several sets of conditions the first by `aggregate.condition_order`
+    answers, by its newest model. A model or card that is broken is passed over and named. No configuration changes the
+    choice: one outside the measured range is marked so in the answer.
 
     Args:
         conditions: of a table that the answer goes with: only a model learned under just these answers, of any device.
@@ -180,9 +181,9 @@ def choose_model(
         return _meeting(Choice(saved, "named by --model"), wanted)
     own, reasons = _own_cards(conditions, wanted)
     sets = ranked(own, precision)
-    whose = f"of this box ({box_device_name()})" if conditions is None else "of the table's conditions"
     for i, cards in enumerate(sets):
         for found in cards:
+            whose = found.whose if conditions is None else "of the table's conditions"
             try:
                 return Choice(load_model(found.path), why_first(sets[i:], precision, whose))
             except (ValueError, OSError) as error:
@@ -218,7 +219,7 @@ def pretrained(reason: str) -> Choice:
 
 def _own_cards(conditions: Conditions | None, wanted: Mapping[str, str]) -> tuple[list[OwnCard], list[str]]:
     """The models that may answer, of this box (or of the table's conditions), and why each other may not."""
-    box = box_device_name()
+    box = box_device_names()
     found, reasons = [], []
     folders = ((models_dir(), True), (demo_dir() / "models", False))
     for card_file, is_local in ((file, own) for folder, own in folders for file in sorted(folder.glob("*.json"))):
@@ -230,14 +231,19 @@ def _own_cards(conditions: Conditions | None, wanted: Mapping[str, str]) -> tupl
         own = Conditions(**card["conditions"])
         if conditions is not None and not are_same_conditions(own, conditions):
             reasons.append(f"{card_file.stem} was learned under other conditions")
-        elif conditions is None and "device_name" not in wanted and not is_same_device(own.device_name, box):
+        elif (nth := _nth_of(box, own.device_name)) is None and conditions is None and "device_name" not in wanted:
             reasons.append(f"{card_file.stem} is of {own.device_name or 'an unknown device'}")
         elif differing := contradicted(own, wanted):
             reasons.append(f"{card_file.stem} was learned under {differing}")
         else:
             path = card_file.with_suffix(".keras")
-            found.append(OwnCard(path, is_local, own, card["n_configurations"], card["n_runs"], card["created_utc"]))
+            counts = card["n_configurations"], card["n_runs"], card["created_utc"]
+            found.append(OwnCard(path, is_local, own, *counts, nth))
     return found, reasons
+
+
+def _nth_of(names: Sequence[str], device_name: str | None) -> int | None:
+    return next((i for i, name in enumerate(names) if is_same_device(device_name, name)), None)
 
 
 def _passed_over(error: Exception) -> str:

@@ -29,8 +29,10 @@ from epochcast.cli import (
     print_home,
     run_command,
 )
+from epochcast.cuda_visible import VISIBLE
+from epochcast.gpu_driver import box_device_name
 from epochcast.guard import EXIT_FAILED, EXIT_INTERRUPTED
-from epochcast.hardware import box_name_for, how_used, is_same_device
+from epochcast.hardware import is_same_device, other_gpu_uuid
 from epochcast.installed import backend_name
 from epochcast.paths import logs_dir, runs_csv
 from epochcast.schema import REPEATED_STATUSES, Conditions, FailureRecord, RunRecord
@@ -282,14 +284,18 @@ def _opening_line(course: Course, ledger: Ledger) -> str:
 
 def _refuse_another_box(plan: SavedPlan) -> None:
     """Raise a ValueError where it is plain before any run that the plan's times mean nothing here."""
+    device = plan.conditions.device_name
+    of_runs = [box_device_name(run.planned.spec.device) for run in plan.chosen]
     for what, here, planned in (
-        ("device", box_name_for(plan.conditions.device_name), plan.conditions.device_name),
+        ("device", next((name for name in of_runs if not is_same_device(device, name)), device), device),
         ("backend", backend_name(), plan.conditions.backend),
     ):
         is_same = is_same_device(planned, here) if what == "device" else planned == here
         if planned is not None and not is_same:
-            setting = how_used(planned) if what == "device" else None
-            also = "" if setting is None else f"Have this box's {planned} used ({setting}), or name --any_conditions."
+            uuid = other_gpu_uuid(planned) if what == "device" else None
+            also = (
+                "" if uuid is None else f"Have this box's {planned} used ({VISIBLE}={uuid}), or name --any_conditions."
+            )
             raise ValueError(
                 f"{plan.path} was planned for {what} {planned}, here it is {here}: its times mean nothing. "
                 + (also or "Plan from rows that were measured so, or name --any_conditions.")

@@ -330,6 +330,28 @@ def test_a_plan_for_the_processor_of_a_box_with_a_gpu_is_carried_out(monkeypatch
 
 
 @pytest.mark.parametrize(
+    ("boards", "name", "uuid"),
+    [
+        (TWO, "L4", uuid_of(1)),
+        ([L4, MIG], MIG.instances[1].name, mig_uuid_of(1, 1)),
+        (TWO, "NVIDIA H200", None),  # every run uses it
+    ],
+)
+def test_a_plan_for_any_gpu_of_the_box_is_carried_out_on_it(monkeypatch, tmp_path, boards, name, uuid):
+    plug_in(monkeypatch, tmp_path, boards)
+    isolate(monkeypatch, tmp_path, tmp_path / "trace")
+    begun = []
+    monkeypatch.setattr(run_plan, "carry_out", lambda plan, **more: begun.append(plan) or pytest.skip("begun"))
+    saved = write_plan(tmp_path / "plan.json", [light_run(16)], conditions=replace(LIGHT, device_name=name))
+    with pytest.raises(pytest.skip.Exception):
+        run_plan.main([str(saved.path)])
+    (planned,) = begun
+    assert planned.chosen[0].planned.spec.device == (uuid or "auto")
+    assert is_same_device(device_of(planned.chosen[0].planned.spec.device).name, name)
+    assert is_same_device(box_name_for(name), name)
+
+
+@pytest.mark.parametrize(
     ("boards", "name", "setting"),
     [
         (TWO, "L4", f"{SEEN}={uuid_of(1)}"),
@@ -339,18 +361,38 @@ def test_a_plan_for_the_processor_of_a_box_with_a_gpu_is_carried_out(monkeypatch
         (TWO, "NVIDIA Fake 7", None),
     ],
 )
-def test_a_plan_for_another_gpu_of_the_box_is_refused_with_its_setting(
+def test_a_plan_made_elsewhere_for_another_gpu_of_the_box_is_refused_with_its_setting(
     monkeypatch, tmp_path, capsys, boards, name, setting
 ):
-    plug_in(monkeypatch, tmp_path, boards)
     isolate(monkeypatch, tmp_path, tmp_path / "trace")
+    plug_in(monkeypatch, tmp_path, [Board(name)])  # where it is the only one
     saved = write_plan(tmp_path / "plan.json", [light_run(16)], conditions=replace(LIGHT, device_name=name))
+    plug_in(monkeypatch, tmp_path, boards)
     assert run_plan.main([str(saved.path)]) == 1
     error = capsys.readouterr().err
     assert (f"used ({setting})" in error) == (setting is not None) and "--any_conditions" in error
     if setting is not None:
         monkeypatch.setenv(*setting.split("="))
         assert is_same_device(box_device_name(), name)
+
+
+@pytest.mark.parametrize("boards", [[L4, Board(OLD_A100, 40.0)], [H200, L4, Board(A100, 40.0)]])
+def test_a_model_of_another_gpu_of_the_box_answers_before_the_pretrained_one(
+    monkeypatch, tmp_path, capsys, model, boards
+):
+    plug_in(monkeypatch, tmp_path, boards)
+    isolate(monkeypatch, tmp_path, tmp_path / "trace")
+    local = models_dir() / "own.keras"
+    local.parent.mkdir(parents=True)
+    for suffix in (".keras", ".json"):
+        local.with_suffix(suffix).write_bytes(model.with_suffix(suffix).read_bytes())
+    choice = choose_model()
+    assert choice.model.path == local and choice.model.is_of_this_box
+    assert f"of this box ({choice.model.device_name})" in choice.reason
+    assert predict_perf.main(["--batch_size", "32"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith(f"device: this box ({choice.model.device_name})")
+    assert f"but a run that is not told another uses {boards[0].name}" in said
 
 
 def test_a_renamed_board_is_answered_by_its_own_model(monkeypatch, tmp_path, model):
@@ -371,6 +413,38 @@ def test_runs_on_named_devices_keep_their_old_names_on_a_box_of_two(monkeypatch,
     (item,) = grid_runs([light_spec(device="auto")], 1, {})
     monkeypatch.setenv(SEEN, "1")
     assert item.run_id not in names_of_run(grid_runs([light_spec(device="auto")], 1, {})[0])
+
+
+@pytest.mark.parametrize(
+    ("boards", "measured", "environ", "device", "is_done"),
+    [
+        (TWO, "gpu:1", {SEEN: "1"}, "auto", True),
+        (TWO, "gpu:1", {}, uuid_of(1), True),
+        (TWO, uuid_of(1), {SEEN: uuid_of(1)}, "gpu", True),
+        (TWO, "auto", {}, "gpu:0", True),
+        (TWO, "gpu:0", {}, "auto", True),
+        (TWO, "auto", {SEEN: "1"}, "auto", False),  # another board
+        (TWO, "gpu:0", {}, "gpu:1", False),
+        ([L4, L4], "gpu:0", {}, "gpu:1", False),  # two of one kind, asked for apart
+        ([L4, L4], "gpu:0", {}, "auto", True),
+        (None, "auto", {}, "cpu", True),
+        (None, "cpu", {}, "auto", True),
+        (TWO, "cpu", {}, "auto", False),
+    ],
+)
+def test_a_grid_goes_on_by_whatever_word_its_device_is_asked_for(
+    monkeypatch, tmp_path, boards, measured, environ, device, is_done
+):
+    plug_in(monkeypatch, tmp_path, boards)
+    isolate(monkeypatch, tmp_path, tmp_path / "trace")
+    (before,) = grid_runs([light_spec(device=measured)], 1, {})
+    of_row = replace(BOX, device_name=box_device_name(measured))
+    append_row(tmp_path / "runs.csv", run_row(config=(1, 2, 64), run_id=before.run_id, conditions=of_row))
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    again = grid_runs([light_spec(device=device)], 1, {})
+    result = run_grid(again, runs=tmp_path / "runs.csv", log_dir=tmp_path / "logs", is_dry=True)
+    assert result.n_done_before == is_done
 
 
 def test_an_unknown_gpu_equals_no_other_and_itself(monkeypatch, tmp_path):

@@ -30,7 +30,7 @@ OF_VERSION = "the one of the installed tensorflow 2.21"
 
 @pytest.fixture(autouse=True)
 def box(monkeypatch):
-    monkeypatch.setattr(condition_sets, "box_device_name", lambda: THIS_BOX)
+    monkeypatch.setattr(condition_sets, "box_device_names", lambda: [THIS_BOX])
     monkeypatch.setattr(condition_order, "backend_name", lambda: "tensorflow")
     monkeypatch.setattr(condition_order, "installed_minor", lambda backend: "2.21")
 
@@ -79,12 +79,26 @@ def test_the_set_of_this_box_that_goes_first_is_used_and_the_reason_is_true(sets
 
 @pytest.mark.parametrize("own", [CPU, "NVIDIA T4", THIS_BOX])
 def test_a_table_of_other_devices_alone_is_used_and_said_to_be_theirs(monkeypatch, own):
-    monkeypatch.setattr(condition_sets, "box_device_name", lambda: own)
+    monkeypatch.setattr(condition_sets, "box_device_names", lambda: [own])
     rows = rows_of((ELSEWHERE, 2), (replace(ELSEWHERE, backend="jax"), 3), (replace(ELSEWHERE, device_name=None), 1))
     found = one_set_of_conditions(rows, [])
     assert {row.backend for row in found.rows} == {"jax"}
     assert f"as none is of this box ({own})" in found.reason
     assert OTHER in found.reason
+
+
+@pytest.mark.parametrize(
+    ("sets", "chosen"),
+    [
+        ([(ELSEWHERE, 9), (replace(BOX, device_name="L4"), 2)], "L4"),
+        ([(BOX, 1), (replace(BOX, device_name="L4"), 9)], THIS_BOX),
+    ],
+)
+def test_rows_of_other_gpus_of_the_box_go_behind_its_own_and_before_those_of_other_boxes(monkeypatch, sets, chosen):
+    monkeypatch.setattr(condition_sets, "box_device_names", lambda: [THIS_BOX, "NVIDIA L4"])
+    found = one_set_of_conditions(rows_of(*sets), [])
+    assert {row.device_name for row in found.rows} == {chosen}
+    assert "of this box, --conditions" in found.reason
 
 
 def test_one_set_needs_no_word_whosever_it_is():

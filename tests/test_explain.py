@@ -162,9 +162,9 @@ def test_the_first_line_names_the_device_and_that_it_is_not_this_box(monkeypatch
         f"explained: {A100} (NOT this box: {answer['this_box']}), epochs of 50,000 images, float32 in tf32; "
         "model a100.keras"
     )
-    monkeypatch.setattr(explain_device, "box_device_name", lambda: A100)
+    monkeypatch.setattr(explain_device, "box_device_names", lambda: [A100])
     assert explanation_text(explained()).splitlines()[0].startswith(f"explained: this box ({A100}), epochs of ")
-    monkeypatch.setattr(explain_device, "box_device_name", lambda: "A100-PCIE-80GB")  # the same, spelled otherwise
+    monkeypatch.setattr(explain_device, "box_device_names", lambda: ["A100-PCIE-80GB"])  # the same, spelled otherwise
     assert "NOT this box" not in explanation_text(explained())
 
 

@@ -434,7 +434,7 @@ def test_a_demonstration_in_the_precision_asked_for_is_not_said_to_be_all_there_
 
 
 def test_models_and_tables_take_the_same_set_of_conditions(monkeypatch):
-    monkeypatch.setattr("aggregate.condition_sets.box_device_name", box_device_name)
+    monkeypatch.setattr("aggregate.condition_sets.box_device_names", lambda: [box_device_name()])
     sizes = {"2.20": 40, "2.21": 12, "2.19": 15}
     rows = []
     for i, (version, n) in enumerate(sizes.items()):
@@ -452,7 +452,7 @@ def test_models_and_tables_take_the_same_set_of_conditions(monkeypatch):
 
 @pytest.mark.parametrize("name", ["A100-PCIE-80GB", "NVIDIA A100-PCIE-80GB", "NVIDIA A100 80GB PCIe"])
 def test_a_board_that_its_driver_renamed_is_still_this_box(monkeypatch, name):
-    monkeypatch.setattr("model.predictor.box_device_name", lambda: "NVIDIA A100 80GB PCIe")
+    monkeypatch.setattr("model.predictor.box_device_names", lambda: ["NVIDIA A100 80GB PCIe"])
     own = add_local("own", 1, device=name)
     choice = choose_model()
     assert (choice.model.path, choice.model.is_of_this_box) == (own, True)
