@@ -165,6 +165,7 @@ class _Request:
                 known = saved_shape(model)
                 shape = build_if_needed(model, self.sample_shape)
                 check_shape(model, shape)
+                _freeze(model)
                 layers = read_layers(model, shape)
                 policies = frozenset(layer.dtype_policy.name for layer in model.layers if layer.weights)
                 quantized = _quantized(model)
@@ -184,6 +185,20 @@ def _refuse_excess(error: Exception) -> None:
     names = f"{type(error).__name__} {error}"
     if isinstance(error, MemoryError) or any(word in names for word in EXHAUSTED):
         raise MemoryError from None
+
+
+def _freeze(model: Any) -> None:  # Any: a Keras model
+    """Freeze all weights of each layer that the file marks as frozen, and of a frozen network.
+
+    Of layers that a layer makes for itself (attention, the author's own) Keras saves no mark, and makes them trainable
+    again; the layers of a network inside have their own, which may differ from the network's.
+    """
+    for layer in [model, *model._flatten_layers(include_self=False)]:
+        if not layer.trainable and (layer is model or not getattr(layer, "inputs", None)):
+            for inner in layer._flatten_layers(
+                include_self=False
+            ):  # one by one: what is False already passes nothing on
+                inner.trainable = False
 
 
 def _quantized(model: Any) -> str | None:  # Any: a Keras model
