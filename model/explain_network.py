@@ -27,7 +27,15 @@ from epochcast.limits import MIB, EndedError, LimitError, call_within
 from epochcast.roofline import ADAM_PASSES
 from epochcast.text_sinks import shortened
 from model.explain_layers import Subject
-from model.network_inputs import RefusedError, SampleShape, build_if_needed, check_shape, fixed_batch, saved_shape
+from model.network_inputs import (
+    RefusedError,
+    SampleShape,
+    build_if_needed,
+    check_backend,
+    check_shape,
+    fixed_batch,
+    saved_shape,
+)
 from model.network_refusals import (
     LONGEST,
     some,
@@ -162,6 +170,7 @@ class _Request:
                 raise RefusedError(reason) from None
             known = None
             try:
+                check_backend(model)
                 known = saved_shape(model)
                 shape = build_if_needed(model, self.sample_shape)
                 check_shape(model, shape)
