@@ -42,6 +42,7 @@ from model.network_refusals import (
     why_code_fails,
     why_ended,
     why_not_run,
+    why_other_backend,
     why_too_much,
     why_unknown,
     why_wanted,
@@ -166,7 +167,8 @@ class _Request:
                 _refuse_excess(error)
                 if is_light and needs_weights(error):
                     raise _NeedsWeightsError from None
-                reason = why_code_fails(error, self.code) or why_not_rebuilt(self.saved, error, self.given)
+                reason = why_other_backend(error) or why_code_fails(error, self.code)
+                reason = reason or why_not_rebuilt(self.saved, error, self.given)
                 raise RefusedError(reason) from None
             known = None
             try:

@@ -14,7 +14,7 @@ from model import explain_network
 from model.explain_network import read_network
 from model.time_ann import keras_on_cpu
 from tests.rows import assert_one_clear_error
-from tests.saved_networks import AUTHOR, LONGEST, edited, read, shapes_of
+from tests.saved_networks import AUTHOR, LONGEST, chain, edited, read, shapes_of
 
 
 def test_without_the_flag_no_code_of_an_author_s_runs(folder, tmp_path, monkeypatch):
@@ -230,6 +230,28 @@ def test_code_without_an_end_is_named_with_its_line(folder, tmp_path, monkeypatc
 def test_code_that_fails_on_the_file_s_own_shape_is_named_with_its_line(folder, tmp_path):
     path, _, line = plain(tmp_path, call="x = x + keras.ops.ones((3, 5, 7))")
     assert re.search(rf"Correct authors_layers_2\.py:{line},", read(folder / "plain layer.keras", code=[path]))
+
+
+@pytest.mark.usefixtures("forgotten")
+@pytest.mark.parametrize("calls_it", ["init", "call"])
+def test_code_that_calls_another_framework_than_keras_s_asks_for_that_backend(folder, tmp_path, monkeypatch, calls_it):
+    """The framework is one of ours with such a name."""
+    (tmp_path / "jax").mkdir()
+    (tmp_path / "jax/__init__.py").write_text("def tanh(x):\n    raise TypeError('not an array of mine')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "jax", raising=False)
+    path, _, _ = plain(tmp_path, **{calls_it: "import jax; x = jax.tanh(1)"})
+    line = read(folder / "plain layer.keras", code=[path])
+    del sys.modules["jax"]
+    assert line == "its code calls jax, and Keras runs on tensorflow here: set KERAS_BACKEND=jax."
+
+
+def test_a_layer_s_name_that_tensorflow_does_not_take_is_named(tmp_path):
+    keras, path = keras_on_cpu(), tmp_path / "x.keras"
+    chain(keras, keras.layers.Dense(4, name="my layer")).save(path)
+    assert "no layer of the name 'my layer'. Name it by letters" in read(path)
+    chain(keras, keras.layers.Dense(4, name="my.layer_2")).save(path)
+    assert read(path).records
 
 
 @pytest.mark.usefixtures("forgotten")
