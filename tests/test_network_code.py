@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from epochcast import limits
+from epochcast import author_code, limits
 from model import explain as command
 from model import explain_network
 from model.explain_network import read_network
@@ -78,6 +78,20 @@ def test_a_file_of_code_that_fails_is_one_line_with_its_place(folder, tmp_path, 
     assert found in said
     assert said.isprintable() and len(said.replace(sys.executable, "")) <= LONGEST
     assert sys.path == before and "broken" not in sys.modules
+
+
+def test_a_file_of_code_that_goes_on_running_is_named_while_it_does(tmp_path, monkeypatch, caplog):
+    """A script that trains the network is the likely one."""
+    monkeypatch.setattr(author_code, "SLOW_SEC", 0.05)
+    path = tmp_path / "script.py"
+    for text, is_slow in (("x = 1\n", False), ("import time\ntime.sleep(0.5)\n", True)):
+        path.write_text(text)
+        try:
+            with author_code.author_code([path]):
+                assert (f"{path}: still running" in caplog.text) == is_slow
+        finally:
+            sys.modules.pop("script", None)
+    assert "if __name__ == '__main__':" in caplog.text
 
 
 def test_what_is_no_file_of_code_is_refused(folder, tmp_path):
