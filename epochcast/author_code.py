@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -14,6 +16,10 @@ from typing import Any
 from epochcast.files import open_regular
 from epochcast.limits import lines_of
 from epochcast.text_sinks import shortened
+
+SLOW_SEC = 20.0  # a file that only defines classes takes as long as its imports
+SCRIPT = "Put what only a script does under `if __name__ == '__main__':`."
+_log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
@@ -62,7 +68,7 @@ def _run(path: Path) -> dict[str, Any]:
     assert spec is not None and spec.loader is not None  # a .py file has both
     module = sys.modules[name] = module_from_spec(spec)
     try:
-        with contextlib.redirect_stdout(sys.stderr):
+        with contextlib.redirect_stdout(sys.stderr), _told_if_slow(path):
             spec.loader.exec_module(module)
             return {name: value for name, value in vars(module).items() if _is_own(value)}
     except KeyboardInterrupt:
@@ -70,6 +76,18 @@ def _run(path: Path) -> dict[str, Any]:
     except BaseException as error:  # whatever its code raises
         sys.modules.pop(name, None)
         raise ValueError(f"{_place(path, error)}: {_reason(path, error)}") from None
+
+
+@contextlib.contextmanager
+def _told_if_slow(path: Path) -> Iterator[None]:
+    """Say what is waited for if a file does not end soon, as one that trains its network does not."""
+    timer = threading.Timer(SLOW_SEC, _log.warning, ("%s: still running after %.0f s. %s", path, SLOW_SEC, SCRIPT))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _is_own(value: Any) -> bool:
@@ -99,7 +117,7 @@ def _reason(path: Path, error: BaseException) -> str:
             f"`from PACKAGE.{shortened(path.stem, 30)} import *`, and give that by --code."
         )
     if isinstance(error, SystemExit):
-        return "it ends the program. Put what only a script does under `if __name__ == '__main__':`."
+        return f"it ends the program. {SCRIPT}"
     if isinstance(error, ModuleNotFoundError):
         name = shortened(str(error.name), 40)
         return f"no module {name}. Install it for {sys.executable}, or put its folder on PYTHONPATH."

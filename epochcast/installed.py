@@ -17,6 +17,10 @@ PACKAGES = {  # how each is called in Python: the packages that bring it
     "torch": ("torch",),
 }
 BACKENDS = ("tensorflow", "jax", "torch")  # of Keras, that train
+SETTINGS = {  # that Keras takes from its settings file, and nothing else
+    "floatx": ("float16", "float32", "float64"),
+    "image_data_format": ("channels_last", "channels_first"),
+}
 MISNOMERS = {"pytorch": "torch", "tf": "tensorflow"}  # no close match by letters
 
 
@@ -24,9 +28,8 @@ def backend_name(environ: Mapping[str, str] = os.environ) -> str:
     """The backend that Keras will take: $KERAS_BACKEND, else its own settings file, else TensorFlow."""
     if chosen := environ.get("KERAS_BACKEND"):
         return chosen
-    settings = Path(environ.get("KERAS_HOME") or Path.home() / ".keras").expanduser() / "keras.json"
     try:
-        return str(json.loads(settings.read_text())["backend"])
+        return str(json.loads(_settings_path(environ).read_text())["backend"])
     except (OSError, ValueError, KeyError, TypeError):
         return "tensorflow"
 
@@ -34,6 +37,24 @@ def backend_name(environ: Mapping[str, str] = os.environ) -> str:
 def backend_words(backend: str | None) -> str:
     """Return what a shell command needs in front of it to run under a backend; empty where it would anyway."""
     return "" if backend in (None, backend_name()) else f"KERAS_BACKEND={shlex.quote(str(backend))} "
+
+
+def _settings_path(environ: Mapping[str, str]) -> Path:
+    return Path(environ.get("KERAS_HOME") or Path.home() / ".keras").expanduser() / "keras.json"
+
+
+def _settings_problem(path: Path) -> str | None:
+    """Return what in Keras's settings file keeps Keras from starting; None if nothing does."""
+    try:
+        settings = json.loads(path.read_text())
+    except (OSError, ValueError):  # Keras passes over what is no JSON, and says itself what it can't open
+        return None
+    if not isinstance(settings, dict):
+        return "it holds no JSON object"
+    for name, allowed in SETTINGS.items():
+        if name in settings and settings[name] not in allowed:
+            return f"{name} is none of {', '.join(allowed)}"
+    return None if isinstance(settings.get("epsilon", 1e-7), float) else "epsilon is no number with a decimal point"
 
 
 def backend_problem(name: str) -> tuple[str, str] | None:
@@ -56,13 +77,16 @@ def _likely(name: str) -> str:
 
 
 def require_backend() -> None:
-    """Refuse a backend that is misspelt or missing, before Keras starts.
+    """Refuse a backend that is misspelt or missing, and settings that Keras refuses, before Keras starts.
 
     Raises:
         ValueError: one sentence, with a remedy.
     """
     if "keras" in sys.modules:  # it has its backend
         return
+    settings = _settings_path(os.environ)
+    if (wrong := _settings_problem(settings)) is not None:
+        raise ValueError(f"{settings}: Keras does not start with it: {wrong}. Correct this file, or delete it.")
     if (problem := backend_problem(backend_name())) is not None:
         found, remedy = problem
         raise ValueError(f"KERAS_BACKEND: {found}; {remedy}{'' if remedy.endswith('?') else '.'}")

@@ -45,7 +45,9 @@ OPERATIONS |= dict.fromkeys(("Square", "Sqrt", "Exp", "Log", "Abs", "Power"), _o
 OPERATIONS |= dict.fromkeys(("Equal", "NotEqual", "Less", "LessEqual", "Greater", "GreaterEqual"), _operation(0, False))
 OPERATIONS |= dict.fromkeys(("LogicalAnd", "LogicalOr", "LogicalNot", "Where"), _operation(0, keeps_input=True))
 OPERATIONS |= dict.fromkeys(("Transpose", "Concatenate", "Stack", "Pad", "Repeat"), _operation(0, False))
-OPERATIONS |= dict.fromkeys(("Reshape", "Squeeze", "ExpandDims", "Cast", "StopGradient"), nothing)
+# with those above, what Keras's own layers make masks of: Masking, Concatenate, Attention
+OPERATIONS |= dict.fromkeys(("Any", "All", "ZerosLike", "OnesLike"), _operation(0, keeps_input=False))
+OPERATIONS |= dict.fromkeys(("Reshape", "Squeeze", "ExpandDims", "Cast", "ConvertToTensor", "StopGradient"), nothing)
 OPERATIONS |= {
     _kind: _squashing(_name)
     for _kind, _name in {

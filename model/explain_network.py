@@ -27,13 +27,22 @@ from epochcast.limits import MIB, EndedError, LimitError, call_within
 from epochcast.roofline import ADAM_PASSES
 from epochcast.text_sinks import shortened
 from model.explain_layers import Subject
-from model.network_inputs import RefusedError, SampleShape, build_if_needed, check_shape, fixed_batch, saved_shape
+from model.network_inputs import (
+    RefusedError,
+    SampleShape,
+    build_if_needed,
+    check_backend,
+    check_shape,
+    fixed_batch,
+    saved_shape,
+)
 from model.network_refusals import (
     LONGEST,
     some,
     why_code_fails,
     why_ended,
     why_not_run,
+    why_other_backend,
     why_too_much,
     why_unknown,
     why_wanted,
@@ -158,13 +167,16 @@ class _Request:
                 _refuse_excess(error)
                 if is_light and needs_weights(error):
                     raise _NeedsWeightsError from None
-                reason = why_code_fails(error, self.code) or why_not_rebuilt(self.saved, error, self.given)
+                reason = why_other_backend(error) or why_code_fails(error, self.code)
+                reason = reason or why_not_rebuilt(self.saved, error, self.given)
                 raise RefusedError(reason) from None
             known = None
             try:
+                check_backend(model)
                 known = saved_shape(model)
                 shape = build_if_needed(model, self.sample_shape)
                 check_shape(model, shape)
+                _freeze(model)
                 layers = read_layers(model, shape)
                 policies = frozenset(layer.dtype_policy.name for layer in model.layers if layer.weights)
                 quantized = _quantized(model)
@@ -184,6 +196,20 @@ def _refuse_excess(error: Exception) -> None:
     names = f"{type(error).__name__} {error}"
     if isinstance(error, MemoryError) or any(word in names for word in EXHAUSTED):
         raise MemoryError from None
+
+
+def _freeze(model: Any) -> None:  # Any: a Keras model
+    """Freeze all weights of each layer that the file marks as frozen, and of a frozen network.
+
+    Of layers that a layer makes for itself (attention, the author's own) Keras saves no mark, and makes them trainable
+    again; the layers of a network inside have their own, which may differ from the network's.
+    """
+    for layer in [model, *model._flatten_layers(include_self=False)]:
+        if not layer.trainable and (layer is model or not getattr(layer, "inputs", None)):
+            for inner in layer._flatten_layers(
+                include_self=False
+            ):  # one by one: what is False already passes nothing on
+                inner.trainable = False
 
 
 def _quantized(model: Any) -> str | None:  # Any: a Keras model

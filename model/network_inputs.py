@@ -13,6 +13,8 @@ from epochcast.text_sinks import shortened
 SampleShape = tuple[int, ...] | dict[str, tuple[int, ...]] | None  # of one input; of several by their names
 SHOWN = 3  # inputs of many that a message names
 RANK_SHOWN = 8
+# layers of Keras that call TensorFlow whatever the backend
+TENSORFLOW_ALONE = ("HashedCrossing", "Hashing", "IntegerLookup", "StringLookup", "TextVectorization")
 
 
 def shape_asked(given: Sequence[tuple[str | None, tuple[int, ...]]]) -> SampleShape:
@@ -124,6 +126,25 @@ def fixed_batch(model: Any) -> int | None:  # Any: a Keras model
     return max(sizes, default=None)
 
 
+def check_backend(model: Any) -> None:  # Any: a Keras model
+    """Refuse what runs on TensorFlow alone under another backend.
+
+    Raises:
+        RefusedError: a sentence with the backend that helps.
+    """
+    import keras
+
+    if keras.backend.backend() == "tensorflow":
+        return
+    if any(str(tensor.dtype) == "string" for tensor in getattr(model, "inputs", None) or []):
+        raise RefusedError("it takes text, which TensorFlow alone reads: set KERAS_BACKEND=tensorflow.")
+    alone = tuple(getattr(keras.layers, name) for name in TENSORFLOW_ALONE)
+    for layer in model._flatten_layers():
+        if isinstance(layer, alone):
+            shown = f"{shortened(layer.name, 40)} ({shortened(type(layer).__name__, 30)})"
+            raise RefusedError(f"its layer {shown} runs on TensorFlow alone: set KERAS_BACKEND=tensorflow.")
+
+
 def check_shape(model: Any, asked: SampleShape) -> None:  # Any: a Keras model
     """Refuse shapes that leave the work open, or that the network's inputs do not take.
 
@@ -134,10 +155,6 @@ def check_shape(model: Any, asked: SampleShape) -> None:  # Any: a Keras model
     if not inputs:
         return
     sizes_of = {str(tensor.name): tuple(tensor.shape[1:]) for tensor in inputs}
-    import keras
-
-    if any(str(tensor.dtype) == "string" for tensor in inputs) and keras.backend.backend() != "tensorflow":
-        raise RefusedError("it takes text, which TensorFlow alone reads: set KERAS_BACKEND=tensorflow.")
     listed = _some([f"{shortened(name, 24)} {_plain(sizes)}" for name, sizes in sizes_of.items()])
     if asked is not None and not isinstance(asked, Mapping):
         if len(sizes_of) > 1:

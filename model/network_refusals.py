@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from epochcast.author_code import place_of
+from epochcast.installed import BACKENDS
 from epochcast.keras_files import SavedNetwork, remedy_of_version
 from epochcast.keras_foreign import Wanted, WantedError
 from epochcast.keras_layers import DataShapeError, DoesNotRunError, UnbuiltError, reason_of
@@ -39,6 +43,25 @@ def why_code_fails(error: Exception, code: Sequence[Path]) -> str:
     return f"it does not run: {_reason(error)}. Correct {place}, or give the code that it was saved with." * bool(place)
 
 
+def why_other_backend(error: BaseException) -> str:
+    """Return the line for code that calls another framework than Keras runs on here; empty for any other error."""
+    import keras
+
+    own = keras.backend.backend()
+    folders = {
+        name: f"{Path(str(sys.modules[name].__file__)).parent}{os.sep}"
+        for name in BACKENDS
+        if name != own and name in sys.modules
+    }
+    waiting: BaseException | None = error
+    while waiting is not None:
+        for file, _ in lines_of(waiting):
+            if called := [name for name, folder in folders.items() if file.startswith(folder)]:
+                return f"its code calls {called[0]}, and Keras runs on {own} here: set KERAS_BACKEND={called[0]}."
+        waiting = waiting.__cause__ or waiting.__context__
+    return ""
+
+
 def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {shortened(reason_of(error), 70).rstrip('.')}"
 
@@ -59,13 +82,22 @@ def why_not_run(
             f"the shapes of its layer {shortened(error.layer, 60)} depend on data. Replace it by one of fixed shapes."
         )
     cause = error.__cause__ if isinstance(error, DoesNotRunError) and isinstance(error.__cause__, Exception) else error
+    if elsewhere := why_other_backend(cause):
+        return elsewhere
+    if name := re.search(r"'([^']*)' is not a valid scope name", str(cause)):  # other backends take any
+        return (
+            f"TensorFlow takes no layer of the name {shortened(name[1], 30)!r}. Name it by letters, digits, dots and "
+            "underscores, and save it again, or set KERAS_BACKEND=jax."
+        )
     reason = _reason(cause)
     if asked is not None:
         try:
             return why_shape_fails(model, saved_shape, asked, reason)
         except Exception:  # of the author's code, which is asked for the arguments that it takes
             return f"it does not run with --sample_shape: {reason}. Give the shape that you train with."
-    return why_code_fails(cause, code) or f"it does not run: {reason}. {AGAIN}"
+    return (
+        why_code_fails(cause, code) or f"it does not run: {reason}. Correct it until it runs on a batch, and save that."
+    )
 
 
 def why_unknown(names: Sequence[str], quantized: str | None, has_others: bool) -> str:

@@ -561,6 +561,32 @@ def test_another_name_than_a_backend_s_is_one_short_line(monkeypatch, name):
     assert len(str(caught.value)) <= 200 and str(caught.value).isprintable()
 
 
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("[]", "holds no JSON object"),
+        ("5", "holds no JSON object"),
+        ('{"floatx": "bfloat16"}', "floatx is none of float16, float32, float64"),
+        ('{"floatx": []}', "floatx is none of"),
+        ('{"image_data_format": "channels"}', "image_data_format is none of channels_last, channels_first"),
+        ('{"epsilon": 1}', "epsilon is no number with a decimal point"),
+        ("{", None),
+        ('{"epsilon": 1e-6, "floatx": "float32", "image_data_format": "channels_last", "of_tomorrow": 1}', None),
+    ],
+)
+def test_settings_that_keras_does_not_start_with_are_named_with_their_file(tmp_path, monkeypatch, text, found):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
+    monkeypatch.delitem(sys.modules, "keras", raising=False)
+    (tmp_path / "keras.json").write_text(text)
+    if found is None:
+        installed.require_backend()
+        return
+    with pytest.raises(ValueError, match="Keras does not start with it") as caught:
+        installed.require_backend()
+    assert str(tmp_path / "keras.json") in str(caught.value) and found in str(caught.value)
+
+
 def test_a_run_and_an_explanation_name_a_misspelt_backend_in_one_line(tmp_path):
     """Each starts a process that reads the setting before any framework starts."""
     network = tmp_path / "x.keras"

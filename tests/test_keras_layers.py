@@ -239,6 +239,25 @@ def test_masks_are_no_inputs_and_their_making_is_known(keras):
     assert by_name(network)["mha/scores"].inputs == 2 * 7 * 8
 
 
+def test_masks_of_all_layers_of_keras_are_known(keras):
+    layers = keras.layers
+    numbers, words = keras.Input((7, 8)), keras.Input((7,), dtype="int32")
+    table = layers.Embedding(50, 8, mask_zero=True)
+    masked, of_words = layers.Masking()(numbers), table(words)
+    for x in (
+        masked,
+        layers.Concatenate()([masked, of_words]),
+        layers.Concatenate(axis=1)([masked, numbers]),
+        layers.Add()([masked, of_words]),
+        layers.Attention()([of_words, masked]),
+        layers.TimeDistributed(layers.Dense(8))(masked),
+        layers.Bidirectional(layers.GRU(4, return_sequences=True))(masked),
+    ):
+        network = read_layers(keras.Model([numbers, words], layers.LSTM(3, name="lstm")(x)))
+        assert is_known(network), network.unknown
+        assert by_name(network)["lstm/input"].inputs == x.shape[1] * x.shape[2]
+
+
 def test_grouped_queries_share_keys_and_values(keras):
     inputs = keras.Input((7, 16))
     attention = keras.layers.GroupQueryAttention(5, 4, 2, name="gqa")

@@ -8,13 +8,13 @@ import sys
 
 import pytest
 
-from epochcast import limits
+from epochcast import author_code, limits
 from model import explain as command
 from model import explain_network
 from model.explain_network import read_network
 from model.time_ann import keras_on_cpu
 from tests.rows import assert_one_clear_error
-from tests.saved_networks import AUTHOR, LONGEST, edited, read, shapes_of
+from tests.saved_networks import AUTHOR, LONGEST, chain, edited, read, shapes_of
 
 
 def test_without_the_flag_no_code_of_an_author_s_runs(folder, tmp_path, monkeypatch):
@@ -78,6 +78,20 @@ def test_a_file_of_code_that_fails_is_one_line_with_its_place(folder, tmp_path, 
     assert found in said
     assert said.isprintable() and len(said.replace(sys.executable, "")) <= LONGEST
     assert sys.path == before and "broken" not in sys.modules
+
+
+def test_a_file_of_code_that_goes_on_running_is_named_while_it_does(tmp_path, monkeypatch, caplog):
+    """A script that trains the network is the likely one."""
+    monkeypatch.setattr(author_code, "SLOW_SEC", 0.05)
+    path = tmp_path / "script.py"
+    for text, is_slow in (("x = 1\n", False), ("import time\ntime.sleep(0.5)\n", True)):
+        path.write_text(text)
+        try:
+            with author_code.author_code([path]):
+                assert (f"{path}: still running" in caplog.text) == is_slow
+        finally:
+            sys.modules.pop("script", None)
+    assert "if __name__ == '__main__':" in caplog.text
 
 
 def test_what_is_no_file_of_code_is_refused(folder, tmp_path):
@@ -230,6 +244,28 @@ def test_code_without_an_end_is_named_with_its_line(folder, tmp_path, monkeypatc
 def test_code_that_fails_on_the_file_s_own_shape_is_named_with_its_line(folder, tmp_path):
     path, _, line = plain(tmp_path, call="x = x + keras.ops.ones((3, 5, 7))")
     assert re.search(rf"Correct authors_layers_2\.py:{line},", read(folder / "plain layer.keras", code=[path]))
+
+
+@pytest.mark.usefixtures("forgotten")
+@pytest.mark.parametrize("calls_it", ["init", "call"])
+def test_code_that_calls_another_framework_than_keras_s_asks_for_that_backend(folder, tmp_path, monkeypatch, calls_it):
+    """The framework is one of ours with such a name."""
+    (tmp_path / "jax").mkdir()
+    (tmp_path / "jax/__init__.py").write_text("def tanh(x):\n    raise TypeError('not an array of mine')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "jax", raising=False)
+    path, _, _ = plain(tmp_path, **{calls_it: "import jax; x = jax.tanh(1)"})
+    line = read(folder / "plain layer.keras", code=[path])
+    del sys.modules["jax"]
+    assert line == "its code calls jax, and Keras runs on tensorflow here: set KERAS_BACKEND=jax."
+
+
+def test_a_layer_s_name_that_tensorflow_does_not_take_is_named(tmp_path):
+    keras, path = keras_on_cpu(), tmp_path / "x.keras"
+    chain(keras, keras.layers.Dense(4, name="my layer")).save(path)
+    assert "no layer of the name 'my layer'. Name it by letters" in read(path)
+    chain(keras, keras.layers.Dense(4, name="my.layer_2")).save(path)
+    assert read(path).records
 
 
 @pytest.mark.usefixtures("forgotten")

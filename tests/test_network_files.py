@@ -5,16 +5,19 @@ from __future__ import annotations
 import random
 import re
 import shutil
+import warnings
 import zipfile
 
+import numpy as np
 import pytest
 
+from epochcast.author_code import author_code
 from epochcast.keras_files import read_saved
 from model import explain as command
 from model.explain_network import read_network
 from model.time_ann import keras_on_cpu
 from tests.peaks import at_most
-from tests.saved_networks import LONGEST, MADE, SHAPES, read, shapes_of
+from tests.saved_networks import LONGEST, MADE, SHAPES, called, chain, read, shapes_of
 
 
 @pytest.mark.usefixtures("unregistered")
@@ -65,6 +68,51 @@ def test_what_is_missing_is_named_and_the_rest_is_counted(folder, name, macs, le
     (only,) = found.not_counted
     assert left_out.partition(" ")[0].rstrip("(") in only
     assert left_out.rpartition(" ")[2] in only
+
+
+FROZEN = {  # how each is made of Keras `k` and of the author's classes `own`; the frozen layer; weights still trained
+    "attention": (lambda k, own: attending(k, k.layers.MultiHeadAttention(2, 4)), 1, 8 * 2 + 2),
+    "grouped attention": (lambda k, own: attending(k, k.layers.GroupQueryAttention(4, 2, 1)), 1, 8 * 2 + 2),
+    "own layer": (lambda k, own: chain(k, own["Plain"](6), k.layers.Dense(4)), 1, 6 * 4 + 4),
+    "own model inside": (lambda k, own: chain(k, own["Net"](), k.layers.Dense(4)), 1, 3 * 4 + 4),
+    "own model": (lambda k, own: called(own["Net"](), (5,)), None, 0),
+    "wrapper": (lambda k, own: chain(k, k.layers.Bidirectional(k.layers.LSTM(4)), k.layers.Dense(4)), 1, 8 * 4 + 4),
+    "network inside but for its last layer": (
+        lambda k, own: chain(k, all_but_the_last_frozen(chain(k, k.layers.Dense(8), k.layers.Dense(6)))),
+        None,
+        8 * 6 + 6,
+    ),
+}
+
+
+def attending(keras, attention):
+    x = keras.Input((6, 8))
+    return keras.Model(x, keras.layers.Dense(2)(attention(x, x)))
+
+
+def all_but_the_last_frozen(model):
+    model.trainable = False
+    model.layers[-1].trainable = True
+    return model
+
+
+@pytest.mark.usefixtures("unregistered")
+@pytest.mark.parametrize("name", FROZEN)
+def test_nothing_in_a_frozen_layer_is_trained(author, tmp_path, name):
+    """Counted as the network that was saved trains it."""
+    make, index, trained = FROZEN[name]
+    with author_code([author]) as own, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of layers that Keras can't save whole
+        model = make(keras_on_cpu(), own)
+        if index is not None:
+            model.layers[index].trainable = False
+        elif name == "own model":
+            model.trainable = False
+        model.save(tmp_path / "x.keras")
+    assert sum(weight.size for weight in map(np.asarray, model.trainable_weights)) == trained
+    records = read(tmp_path / "x.keras", code=[author]).records
+    assert sum(record.params - record.frozen_params for record in records) == trained
+    assert sum(record.params for record in records) == model.count_params()
 
 
 # --- shapes -----------------------------------------------------------------------------------------------------------

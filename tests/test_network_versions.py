@@ -1,9 +1,11 @@
-"""Networks and optimizers that another version of Keras, or Keras 2, has saved."""
+"""Networks and optimizers that another version of Keras, Keras 2 or another backend has saved."""
 
 from __future__ import annotations
 
 import json
+import sys
 import zipfile
+from types import SimpleNamespace
 
 import pytest
 
@@ -187,3 +189,37 @@ def test_an_optimizer_of_an_author_s_is_known_by_its_code(folder, author):
         "what its optimizer Momentum moves is not known: adam is taken; --code FILE.py may show it",
     )
     assert read(path, code=[author]).optimizer_passes == 5
+
+
+# --- backends ---------------------------------------------------------------------------------------------------------
+
+LOOKED_UP = {  # layers that call TensorFlow whatever the backend, and what they read
+    "Hashing": (lambda layers: layers.Hashing(10), "int64"),
+    "HashedCrossing": (lambda layers: lambda x: layers.HashedCrossing(10)([x, x]), "int64"),
+    "IntegerLookup": (lambda layers: layers.IntegerLookup(vocabulary=[1, 2]), "int64"),
+    "StringLookup": (lambda layers: layers.StringLookup(vocabulary=["a", "b"]), "string"),
+    "TextVectorization": (
+        lambda layers: layers.TextVectorization(vocabulary=["a"], output_sequence_length=4),
+        "string",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", LOOKED_UP)
+def test_what_runs_on_tensorflow_alone_asks_for_it(tmp_path, monkeypatch, kind):
+    keras, path = keras_on_cpu(), tmp_path / "x.keras"
+    make, dtype = LOOKED_UP[kind]
+    inputs = keras.Input((1,), dtype=dtype)
+    found = keras.layers.Embedding(20, 8)(make(keras.layers)(inputs))
+    keras.Model(inputs, keras.layers.Dense(2)(keras.layers.Flatten()(found))).save(path)
+    with monkeypatch.context() as under_jax:
+        under_jax.setattr(keras.backend, "backend", lambda: "jax")
+        for allow_unknown in (False, True):
+            line = read(path, allow_unknown=allow_unknown)
+            assert "TensorFlow alone" in line and line.endswith("set KERAS_BACKEND=tensorflow.")
+            assert dtype == "string" or f"({kind})" in line
+    assert len(read(path, allow_unknown=True).records) == 2
+    module = sys.modules[getattr(keras.layers, kind).__module__]
+    if hasattr(module, "tf"):
+        monkeypatch.setattr(module, "tf", SimpleNamespace(available=False))
+        assert f"{kind} needs TensorFlow: pip install tensorflow" in read(path)
