@@ -8,6 +8,7 @@ where that does not answer, or not with a name, of CUDA's own library, which fra
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import os
 import platform
@@ -88,11 +89,15 @@ def device_of(device: str = "auto", environ: Mapping[str, str] = os.environ) -> 
     return _device_of(device, tuple((name, environ.get(name)) for name in _OF_ANSWER))
 
 
-def gpus_here() -> list[Device]:
-    """Return every GPU and instance by whose UUID a run can have it on this box."""
-    listed = (own for gpu in _driver().gpus for own in (gpu.instances if gpu.is_mig else (gpu,)))
-    devices = [device_of(own.uuid) for own in listed if own.uuid is not None]
-    return [device for device in devices if device.refusal is None]
+def gpus_here(environ: Mapping[str, str] = os.environ) -> list[Device]:
+    """Return the GPUs and instances of this box by whose UUID a run can have them: all, or those that are visible."""
+    if (visible := environ.get(VISIBLE)) is None:
+        listed = (own for gpu in _driver().gpus for own in (gpu.instances if gpu.is_mig else (gpu,)))
+        devices = [device_of(own.uuid) for own in listed if own.uuid is not None]
+    else:  # what is hidden may be somebody else's, and so is what stands behind the first unknown word
+        seen = (device_of("auto", {**environ, VISIBLE: word}) for word in visible.split(","))
+        devices = list(itertools.takewhile(lambda device: device.refusal is None, seen))
+    return [device for device in devices if device.refusal is None and device.uuid is not None]
 
 
 def box_device_name(device: str = "auto") -> str:

@@ -28,7 +28,7 @@ from epochcast.driver_names import clean_name
 from epochcast.environment import cpu_name
 from epochcast.facts import gpus
 from epochcast.gpu_driver import box_device_name, device_of, environment_of, gpu_of, refusal_notes
-from epochcast.hardware import box_name_for, is_same_device, known_gpu
+from epochcast.hardware import box_name_for, is_same_device, known_gpu, other_gpu_uuid
 from epochcast.nvml import open_nvml
 from epochcast.paths import CODE_ROOT, models_dir
 from epochcast.tables import append_row
@@ -330,15 +330,20 @@ def test_a_plan_for_the_processor_of_a_box_with_a_gpu_is_carried_out(monkeypatch
 
 
 @pytest.mark.parametrize(
-    ("boards", "name", "uuid"),
+    ("boards", "visible", "name", "uuid"),
     [
-        (TWO, "L4", uuid_of(1)),
-        ([L4, MIG], MIG.instances[1].name, mig_uuid_of(1, 1)),
-        (TWO, "NVIDIA H200", None),  # every run uses it
+        (TWO, None, "L4", uuid_of(1)),
+        (TWO, "0,1", "L4", uuid_of(1)),
+        (TWO, f"1,{uuid_of(0)}", "NVIDIA H200", uuid_of(0)),
+        ([L4, MIG], None, MIG.instances[1].name, mig_uuid_of(1, 1)),
+        (TWO, None, "NVIDIA H200", None),  # every run uses it
+        (TWO, "1", "L4", None),
     ],
 )
-def test_a_plan_for_any_gpu_of_the_box_is_carried_out_on_it(monkeypatch, tmp_path, boards, name, uuid):
+def test_a_plan_for_any_visible_gpu_is_carried_out_on_it(monkeypatch, tmp_path, boards, visible, name, uuid):
     plug_in(monkeypatch, tmp_path, boards)
+    if visible is not None:
+        monkeypatch.setenv(SEEN, visible)
     isolate(monkeypatch, tmp_path, tmp_path / "trace")
     begun = []
     monkeypatch.setattr(run_plan, "carry_out", lambda plan, **more: begun.append(plan) or pytest.skip("begun"))
@@ -374,6 +379,19 @@ def test_a_plan_made_elsewhere_for_another_gpu_of_the_box_is_refused_with_its_se
     if setting is not None:
         monkeypatch.setenv(*setting.split("="))
         assert is_same_device(box_device_name(), name)
+
+
+@pytest.mark.parametrize("visible", ["0", "GPU-none", "", "0,x,1"])
+def test_a_gpu_that_is_hidden_is_not_this_box_s(monkeypatch, tmp_path, model, visible):
+    plug_in(monkeypatch, tmp_path, [L4, Board(A100, 40.0)])
+    isolate(monkeypatch, tmp_path, tmp_path / "trace")
+    monkeypatch.setenv(SEEN, visible)
+    local = models_dir() / "own.keras"
+    local.parent.mkdir(parents=True)
+    for suffix in (".keras", ".json"):
+        local.with_suffix(suffix).write_bytes(model.with_suffix(suffix).read_bytes())
+    assert choose_model().model.path != local
+    assert other_gpu_uuid(A100) is None
 
 
 @pytest.mark.parametrize("boards", [[L4, Board(OLD_A100, 40.0)], [H200, L4, Board(A100, 40.0)]])
