@@ -280,8 +280,12 @@ def test_the_commands_of_a_plan_are_its_runs_and_nothing_else(text):
     spec = {"depth": 2, "base_filters": 16, "batch_size": 64, "epochs": 2, "data_dir": text or None}
     chosen = {"spec": spec, "run_id": text}
     plan = {"plan_id": text, "total_sec": 1.0, "budget": 2.0, "budget_unit": SECONDS.name, "chosen": [chosen]}
+    plan["conditions"] = {"backend": text or None}
     words = shlex.split(plan_sh(plan), comments=True)
     assert words[:5] == ["[", "-n", "${PYTHON:-}", "]", "||"]
     assert words[5] == f"PYTHON={sys.executable}"
+    if text:
+        assert words[6:8] == ["export", f"KERAS_BACKEND={text}"]
+        del words[6:8]
     assert words[6:8] == ["$PYTHON", str(CODE_ROOT / "collect" / "run_one.py")]
     assert words[-1] == text
