@@ -81,7 +81,7 @@ def _path(box: Box, draw: Random, flag: Flag, is_hostile: bool) -> str:
         *map(str, map(box.path, {*FILES.values()})), *map(str, map(box.path, ("pipe", "loop", "dangling", "nowhere"))),
         str(box.folder), str(box.path("notes.txt")), str(box.path("notes.txt/x")), str(box.path("model.json")),
         str(box.path("home/logs/kept.json")), str(box.path("home/results/failures.csv")), "/dev/null", "/dev/full",
-        "~nosuchuser/x", "~/x", "", ".", "..", "../../x", "\udcff.csv", "a" * 300, "a\nb.png", "\x1b[31m.json", "é.png",
+        "~nosuchuser/x", f"~/../{box.folder.name}/x", "", ".", "..", "../../x", "\udcff.csv", "a" * 300, "a\nb.png", "\x1b[31m.json", "é.png",
         str(box.path("pipe/x")), str(box.path("loop/x")), str(box.path("x.png")), str(box.path("x.svg")),
         str(box.path("home/results/failures.csv.png")), str(box.path("second/../second/runs.csv")), "$HOME/x.json",
         str(box.path("x.keras")), str(box.path("x.csv")), str(box.path("x.json")), str(box.path("runs.csv")),
