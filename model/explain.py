@@ -28,6 +28,7 @@ from model.explain_layers import NO_ROOF, EpochLayer, Subject, epoch_layers, lay
 from model.explain_network import read_network
 from model.explain_text import ABOVE_ROOF_NOTE, explanation_text, is_above_roof
 from model.explain_time import ROOF, time_of
+from model.here import differences
 from model.measured import measured_rows
 from model.network_inputs import shape_asked
 from model.roofs import GIGA, TERA
@@ -93,10 +94,17 @@ def explain(device: Device, subject: Subject, config: RunConfig | None) -> dict[
         **_answering(device, subject, time.basis),
         "notes": [
             *device.notes,
+            *_framework_notes(device),
             *subject.notes,
             *([ABOVE_ROOF_NOTE] if any(map(is_above_roof, layer_answers)) else []),
         ],
     }
+
+
+def _framework_notes(device: Device) -> list[str]:
+    """Of this box's own model: in what it is of another framework than a run here takes."""
+    found = differences(device.choice.model.conditions, device.precision) if device.is_here else []
+    return [f"{each}: what that changes is not known" for each in found if each.name not in ("device", "precision")]
 
 
 def _roofs(device: Device, subject: Subject, layers: Sequence[EpochLayer]) -> dict[str, Any] | None:

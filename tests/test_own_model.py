@@ -218,6 +218,14 @@ def test_explain_and_plan_say_how_many_more_configurations_give_a_range_too(caps
     assert f"(within: range unknown; {more}" in planned
 
 
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+def test_explain_says_as_predict_perf_does_that_a_run_here_takes_another_backend(capsys, monkeypatch, own, backend):
+    monkeypatch.setenv("KERAS_BACKEND", backend)
+    note = "backend tensorflow, here jax: what that changes is not known"
+    assert (note in run(capsys, predict_perf.main).out) == (backend == "jax")
+    assert (f"note: {note}\n" in run(capsys, explain.main).out) == (backend == "jax")
+
+
 def test_as_many_configurations_as_next_runs_names_give_a_range(capsys, trained):
     assert next_runs.DEFAULT_RUNS == MIN_ERRORS
     shutil.copytree(trained[next_runs.DEFAULT_RUNS], models_dir())
