@@ -137,7 +137,9 @@ def _choices(
     told_apart: Collection[Conditions] = (),
     kept: Mapping[str, str] | None = None,
 ) -> str:
-    """The flag that picks each set of conditions, one in a line; it takes the place of the side's own flags.
+    """Return the flag that picks each set of conditions, one in a line.
+
+    It takes the place of the side's own flags.
 
     Args:
         told_apart: all sets of the table, where `sets` are those that the side's flags let through.

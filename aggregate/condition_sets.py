@@ -17,8 +17,8 @@ from aggregate.condition_order import decisive, standing, standing_words
 from epochcast.cells import columns, parse_time
 from epochcast.cli import matches
 from epochcast.device_names import respelled, with_one_name
-from epochcast.gpu_driver import box_device_names
-from epochcast.hardware import is_same_device
+from epochcast.gpu_driver import box_device_name
+from epochcast.hardware import place_in_box
 from epochcast.schema import AggRow, Conditions
 from epochcast.tables import read_runs
 
@@ -78,10 +78,9 @@ def one_set_of_conditions(
     sizes = Counter(row.conditions for row in chosen)
     if len(sizes) == 1:
         return ChosenSet(chosen)
-    (box, *other_gpus), flags = box_device_names(), _flags(rows)
-    own = [conditions for conditions in sizes if is_same_device(conditions.device_name, box)] or [
-        conditions for conditions in sizes for name in other_gpus if is_same_device(conditions.device_name, name)
-    ]
+    box, flags = box_device_name(), _flags(rows)
+    places = {conditions: place_in_box(conditions.device_name) for conditions in sizes}
+    own = [c for c, place in places.items() if place == 0] or [c for c, place in places.items() if place is not None]
     n_runs = {conditions: sum(row.n for row in chosen if row.conditions == conditions) for conditions in sizes}
     ranks = {conditions: standing(conditions, sizes[conditions], n_runs[conditions]) for conditions in own or sizes}
     newest_words = "the newest"

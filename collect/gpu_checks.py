@@ -57,13 +57,13 @@ def gpu_checks(nvml: Nvml | None, gpu: NvmlGpu | None) -> list[Check]:
     )
     if gpu is None:
         return [of_driver, *(Check(name, "unknown", "no answer") for name in ("clocks", "energy", "neighbours"))]
-    return [of_driver, clocks_check(gpu, gpu.name), energy_check(gpu, gpu.name), neighbours_check(gpu)]
+    return [of_driver, clocks_check(gpu), energy_check(gpu), neighbours_check(gpu)]
 
 
-def clocks_check(gpu: NvmlGpu, name: str | None = None) -> Check:
+def clocks_check(gpu: NvmlGpu) -> Check:
     """Clock, temperature, power limit and modes, and whether something holds the clock down now."""
     clock, most = gpu.sm_clock_mhz(), gpu.max_sm_clock_mhz()
-    degrees, limit = gpu.temperature_c(), board_limit_w(name, gpu.power_limit_w())
+    degrees, limit = gpu.temperature_c(), board_limit_w(gpu.name, gpu.power_limit_w())
     reasons, persistence, mig = gpu.throttle_reasons(), gpu.persistence_enabled(), gpu.mig_enabled()
     found = [] if clock is None else [f"{clock:,.0f}{'' if most is None else f' of {most:,.0f}'} MHz now"]
     found += [] if degrees is None else [f"{degrees:.0f} °C"]
@@ -88,13 +88,16 @@ def clocks_check(gpu: NvmlGpu, name: str | None = None) -> Check:
     return judged("clocks", ", ".join(found), complaints)
 
 
-def energy_check(gpu: NvmlGpu, name: str | None = None) -> Check:
-    """Where the energy of a row will come from; a limit or a power that its board can't have is none, as for rows."""
+def energy_check(gpu: NvmlGpu) -> Check:
+    """Where the energy of a row will come from.
+
+    A limit or a power that its board can't have is none, as for rows.
+    """
     counter, instant, average = gpu.energy_j(), gpu.power_instant_w(), gpu.power_average_w()
     sources = {"energy counter": counter, "power at an instant": instant, "power averaged over 1 s": average}
     known = [name for name, value in sources.items() if value is not None]
-    limit = board_limit_w(name, gpu.power_limit_w())
-    bounds = board_power_bounds(limit, tdp_w(name), gpu.power_is_module)
+    limit = board_limit_w(gpu.name, gpu.power_limit_w())
+    bounds = board_power_bounds(limit, tdp_w(gpu.name), gpu.power_is_module)
     power = number_within(instant if instant is not None else average, *bounds)
     if not known:
         is_limit = limit is not None

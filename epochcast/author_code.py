@@ -80,7 +80,7 @@ def _run(path: Path) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _told_if_slow(path: Path) -> Iterator[None]:
-    """Say what is waited for if a file does not end soon, as one that trains its network does not."""
+    """Say that a file still runs, if it does not end soon."""
     timer = threading.Timer(SLOW_SEC, _log.warning, ("%s: still running after %.0f s. %s", path, SLOW_SEC, SCRIPT))
     timer.daemon = True
     timer.start()

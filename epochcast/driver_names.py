@@ -71,7 +71,7 @@ def address_of(bus_id: str | None) -> tuple[int, ...] | None:
 
 
 def is_instance(name: str | None) -> bool:
-    """Return whether a device by this name is an instance of a GPU (MIG), as its driver and rows call it."""
+    """Return whether a device's name is that of a GPU's instance (MIG)."""
     return name is not None and "MIG" in name
 
 

@@ -133,7 +133,7 @@ def why_lost(words: str, code: int | None, others: Sequence[str] = ()) -> Refusa
 
 
 def why_no_instance(index: int, name: str) -> Refusal:
-    """Return the cause and remedy where a GPU is to be cut into instances (MIG), and has none."""
+    """Return the refusal of a GPU in MIG mode that has no instance."""
     remedy = f"make one: sudo nvidia-smi mig -i {index} -cgi 0 -C, or have it whole: sudo nvidia-smi -i {index} -mig 0"
     return Refusal(f"{name} is set to be cut into instances (MIG), and has none", remedy)
 

@@ -90,7 +90,10 @@ def device_of(device: str = "auto", environ: Mapping[str, str] = os.environ) -> 
 
 
 def gpus_here(environ: Mapping[str, str] = os.environ) -> list[Device]:
-    """Return the GPUs and instances of this box by whose UUID a run can have them: all, or those that are visible."""
+    """Return the GPUs and instances that a run on this box can use.
+
+    All of the box, or those that CUDA_VISIBLE_DEVICES shows; each has a UUID.
+    """
     if (visible := environ.get(VISIBLE)) is None:
         listed = (own for gpu in _driver().gpus for own in (gpu.instances if gpu.is_mig else (gpu,)))
         devices = [device_of(own.uuid) for own in listed if own.uuid is not None]
@@ -120,7 +123,10 @@ def _is_one(one: Device, other: Device) -> bool:
 
 
 def box_device_names() -> list[str]:
-    """Return the name of the device that a run on this box uses, then those of its other GPUs."""
+    """Return the names of this box's GPUs, or its processor's.
+
+    The device that a run uses unasked is the first.
+    """
     return list(dict.fromkeys([box_device_name(), *(gpu.name for gpu in gpus_here())]))
 
 

@@ -155,17 +155,30 @@ def is_same_device(one: str | None, other: str | None) -> bool:
     return known[0] is not None and known[1] is not None and known[0].name == known[1].name
 
 
+def place_in_box(device_name: str | None) -> int | None:
+    """Return which of this box's devices a name means.
+
+    0 is the one that a run uses unasked, 1 and more its other GPUs, None the device of another box.
+    """
+    return next((i for i, name in enumerate(box_device_names()) if is_same_device(name, device_name)), None)
+
+
 def box_name_for(device_name: str | None) -> str:
-    """Return what this box has for runs of a device: its processor, its GPU of that name, else what a run uses."""
+    """Return the device of this box that answers to a name of rows.
+
+    Its processor for any processor, its GPU of that name, else the device that a run uses unasked.
+    """
     if device_kind_of(device_name) == "cpu":
         return box_device_name("cpu")
-    names = box_device_names()
-    return next((name for name in names if is_same_device(name, device_name)), names[0])
+    return box_device_names()[place_in_box(device_name) or 0]
 
 
 def other_gpu_uuid(device_name: str | None) -> str | None:
-    """Return the UUID of this box's GPU by that name, where a run uses another unless it is told; None otherwise."""
-    if is_same_device(device_name, box_device_name()):
+    """Return the UUID by which a run has to ask for a GPU of this box.
+
+    None for the device that it uses unasked, and for those of other boxes.
+    """
+    if not place_in_box(device_name):  # it is the one used, or none of this box's
         return None
     return next((gpu.uuid for gpu in gpus_here() if is_same_device(gpu.name, device_name)), None)
 
@@ -231,7 +244,7 @@ def tdp_w(device_name: str | None, memory_bytes: int | None = None) -> float | N
 
 
 def board_limit_w(device_name: str | None, limit_w: float | None, memory_bytes: int | None = None) -> float | None:
-    """Return a device's power limit as a driver or a row says it; None where no board of this name can have it."""
+    """Return a power limit, None where no board of this name can have it."""
     return possible_limit_w(limit_w, tdp_w(device_name, memory_bytes))
 
 

@@ -35,7 +35,10 @@ def backend_name(environ: Mapping[str, str] = os.environ) -> str:
 
 
 def backend_words(backend: str | None) -> str:
-    """Return what a shell command needs in front of it to run under a backend; empty where it would anyway."""
+    """Return what a shell needs before a command for this backend.
+
+    Empty where the command takes it anyway.
+    """
     return "" if backend in (None, backend_name()) else f"KERAS_BACKEND={shlex.quote(str(backend))} "
 
 

@@ -241,7 +241,7 @@ class NvmlGpu:
         return (of_gpu if isinstance(of_gpu, int) else None, of_part if isinstance(of_part, int) else None)
 
     def lacks_instances(self) -> bool:
-        """Whether the GPU is to be cut into instances, and the driver says that it has none: nothing runs on it."""
+        """Whether the GPU is in MIG mode without an instance: nothing runs on it."""
         n = self._ask("nvmlDeviceGetMaxMigDeviceCount", of=_count) or 0
         return self.is_mig and n > 0 and all(self._is_no_instance(number) for number in range(n))
 

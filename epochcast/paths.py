@@ -17,13 +17,16 @@ def is_checkout(folder: Path) -> bool:
 
 
 def script_of(command: str) -> Path | None:
-    """The script of `run` or `grid` in the checkout that holds this code; None without one, or of other commands."""
+    """Return the checkout's script of `run` or `grid`; None without a checkout.
+
+    Other commands have none.
+    """
     script = {"run": "run_one.py", "grid": "run_grid.py"}.get(command)
     return CODE_ROOT / "collect" / script if script is not None and is_checkout(CODE_ROOT) else None
 
 
 def command_text(command: str) -> str:
-    """Return how a user types `epochcast <command>` in the working directory, so that it runs when it is pasted.
+    """Return how `epochcast <command>` is typed here, so that it runs when pasted.
 
     By the console script of this Python, else by one on the PATH, else by this Python and the checkout's script: a
     bare `python` may be another one, without our packages.

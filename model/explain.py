@@ -102,7 +102,7 @@ def explain(device: Device, subject: Subject, config: RunConfig | None) -> dict[
 
 
 def _framework_notes(device: Device) -> list[str]:
-    """Of this box's own model: in what it is of another framework than a run here takes."""
+    """Say where a run on this box takes another framework than the model."""
     found = differences(device.choice.model.conditions, device.precision) if device.is_here else []
     return [f"{each}: what that changes is not known" for each in found if each.name not in ("device", "precision")]
 

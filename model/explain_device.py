@@ -8,8 +8,7 @@ from pathlib import Path
 
 from epochcast.assumptions import device_kind_of
 from epochcast.facts import Gpu
-from epochcast.gpu_driver import box_device_names
-from epochcast.hardware import arithmetic_of, find_gpu, is_same_device, known_gpu
+from epochcast.hardware import arithmetic_of, find_gpu, known_gpu, place_in_box
 from epochcast.roofline import Roof
 from epochcast.schema import SPEC_CHOICES, AggRow, RunConfig
 from model.carry import Device as CarryDevice
@@ -42,7 +41,7 @@ class Device:
     def is_here(self) -> bool:
         """Whether this box has it, under whatever name."""
         names = (self.name, None if self.gpu is None else self.gpu.name)
-        return any(is_same_device(name, here) for name in names for here in box_device_names())
+        return any(place_in_box(name) is not None for name in names)
 
 
 def device_of(

@@ -206,10 +206,8 @@ def _freeze(model: Any) -> None:  # Any: a Keras model
     """
     for layer in [model, *model._flatten_layers(include_self=False)]:
         if not layer.trainable and (layer is model or not getattr(layer, "inputs", None)):
-            for inner in layer._flatten_layers(
-                include_self=False
-            ):  # one by one: what is False already passes nothing on
-                inner.trainable = False
+            for inner in layer._flatten_layers(include_self=False):
+                inner.trainable = False  # one by one: what is False already passes nothing on
 
 
 def _quantized(model: Any) -> str | None:  # Any: a Keras model

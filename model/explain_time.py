@@ -87,10 +87,11 @@ def _by_law(saved: SavedModel, subject: Subject) -> tuple[Interval, str]:
     """
     bar = assumption(f"other_network_bar{'_convolutional' if subject.is_convolutional else ''}", "gpu").value
     own = saved.widths.of(WITHIN)
-    half = None if own is None else max(math.log(bar), own)
-    how = f"within a factor of {math.exp(half or 0):.3g}"
-    if half is None:
-        how = f"the model's own {saved.widths.why_unknown(WITHIN)}"
+    if own is None:
+        half, how = None, f"the model's own {saved.widths.why_unknown(WITHIN)}"
+    else:
+        half = max(math.log(bar), own)
+        how = f"within a factor of {math.exp(half):.3g}"
     return Interval.of_log(sum(subject.law_parts(saved.plain_law).values()), half), (
         f"extrapolated to another family of networks by a law of the CNN, {how}, without input "
         f"and host: {UNKNOWN_INPUT}"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from epochcast.facts import Gpu
 from epochcast.footprint import Footprint, FootprintRules, footprint, rates_of
 from epochcast.gpu_driver import box_device_names
-from epochcast.hardware import is_same_device, known_gpu
+from epochcast.hardware import is_same_device, known_gpu, place_in_box
 from epochcast.interval import Interval
 from epochcast.schema import AggRow, Conditions, RunConfig
 from model.carried import HELD_WORDS, device_share
@@ -225,9 +225,7 @@ def _footprints(answer: GpuAnswer, asked: Asked, rows: Sequence[AggRow]) -> tupl
     if asked.rules is None or asked.epochs is None:
         return ()
     device_name = answer.conditions.device_name
-    is_known = any(
-        is_same_device(device_name, name) for name in (*box_device_names(), *(row.device_name for row in rows))
-    )
+    is_known = place_in_box(device_name) is not None or any(is_same_device(device_name, r.device_name) for r in rows)
     return run_footprints(
         asked.config,
         asked.epochs,

@@ -102,7 +102,10 @@ def _basis_lines(answers: Sequence[GpuAnswer], saved: SavedModel) -> list[str]:
 
 
 def domain_text(answers: Sequence[GpuAnswer], saved: SavedModel) -> str | None:
-    """Return where a carried configuration lies against the range of the model, in words; None where that is within."""
+    """Say where a carried configuration lies outside of the model's range.
+
+    None where none does.
+    """
     carried = next((answer for answer in answers if answer.basis != MEASURED), None)
     if carried is None or (place := carried.forecast.place) == WITHIN:
         return None

@@ -8,8 +8,8 @@ from typing import Any
 
 from epochcast.assumptions import device_kind_of
 from epochcast.cli import range_text, significant
-from epochcast.gpu_driver import box_device_name, box_device_names
-from epochcast.hardware import is_same_device, known_gpu, unknown_words
+from epochcast.gpu_driver import box_device_name
+from epochcast.hardware import is_same_device, known_gpu, place_in_box, unknown_words
 from epochcast.installed import backend_name, installed_minor
 from epochcast.interval import Interval
 from epochcast.schema import AggRow, Conditions
@@ -29,7 +29,7 @@ class Difference:
 
     def __str__(self) -> str:
         where = "asked for" if self.name == "precision" else "here"
-        if self.name == "device" and any(is_same_device(self.model, name) for name in box_device_names()):
+        if self.name == "device" and place_in_box(self.model) is not None:
             where = "but a run that is not told another uses"  # both are in this box
         return f"{self.name} {self.model}, {where} {self.here}"
 

@@ -44,7 +44,10 @@ def why_code_fails(error: Exception, code: Sequence[Path]) -> str:
 
 
 def why_other_backend(error: BaseException) -> str:
-    """Return the line for code that calls another framework than Keras runs on here; empty for any other error."""
+    """Return the line for code that calls another framework than Keras's backend.
+
+    Empty for any other error.
+    """
     import keras
 
     own = keras.backend.backend()

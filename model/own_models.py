@@ -23,7 +23,7 @@ class OwnCard:
     n_configurations: int
     n_runs: int
     created_utc: str
-    nth_device: int | None = 0  # of this box: 0 is the one that a run uses; None: of another box
+    nth_device: int | None  # of this box, 0 is the one that a run uses; None: of another box
 
     @property
     def whose(self) -> str:
@@ -52,7 +52,7 @@ def _standing(own: Sequence[OwnCard]) -> Standing:
 
 
 def _rank(own: Sequence[OwnCard], precision: str | None) -> tuple[Any, ...]:
-    """The device that a run uses, the precision asked for, own trainings, then as sets of a table are ordered."""
+    """Device, precision asked for, own trainings, then the order of a table's sets."""
     is_used, is_in_precision = own[0].nth_device == 0, precision in (None, own[0].conditions.precision)
     return (is_used, is_in_precision, own[0].is_local, *_standing(own))
 

@@ -7,7 +7,7 @@ its members' log residuals on the law in the card, shape (n, members), in units 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,7 @@ import numpy as np
 from aggregate.condition_sets import ChosenSet
 from epochcast.cells import columns
 from epochcast.device_names import are_same_conditions
-from epochcast.gpu_driver import box_device_names
-from epochcast.hardware import is_same_device
+from epochcast.hardware import is_same_device, place_in_box
 from epochcast.interval import Interval
 from epochcast.paths import demo_dir, models_dir, pretrained_dir
 from epochcast.schema import TRAIN_N, Conditions, RunConfig
@@ -64,8 +63,8 @@ class SavedModel:
 
     @property
     def is_of_this_box(self) -> bool:
-        """Whether it was learned on the device that a run on this box uses, or on another of its GPUs."""
-        return any(is_same_device(self.device_name, name) for name in box_device_names())
+        """Whether it was learned on a device of this box."""
+        return place_in_box(self.device_name) is not None
 
     @property
     def conditions(self) -> Conditions:
@@ -219,7 +218,6 @@ def pretrained(reason: str) -> Choice:
 
 def _own_cards(conditions: Conditions | None, wanted: Mapping[str, str]) -> tuple[list[OwnCard], list[str]]:
     """The models that may answer, of this box (or of the table's conditions), and why each other may not."""
-    box = box_device_names()
     found, reasons = [], []
     folders = ((models_dir(), True), (demo_dir() / "models", False))
     for card_file, is_local in ((file, own) for folder, own in folders for file in sorted(folder.glob("*.json"))):
@@ -231,7 +229,7 @@ def _own_cards(conditions: Conditions | None, wanted: Mapping[str, str]) -> tupl
         own = Conditions(**card["conditions"])
         if conditions is not None and not are_same_conditions(own, conditions):
             reasons.append(f"{card_file.stem} was learned under other conditions")
-        elif (nth := _nth_of(box, own.device_name)) is None and conditions is None and "device_name" not in wanted:
+        elif (nth := place_in_box(own.device_name)) is None and conditions is None and "device_name" not in wanted:
             reasons.append(f"{card_file.stem} is of {own.device_name or 'an unknown device'}")
         elif differing := contradicted(own, wanted):
             reasons.append(f"{card_file.stem} was learned under {differing}")
@@ -240,10 +238,6 @@ def _own_cards(conditions: Conditions | None, wanted: Mapping[str, str]) -> tupl
             counts = card["n_configurations"], card["n_runs"], card["created_utc"]
             found.append(OwnCard(path, is_local, own, *counts, nth))
     return found, reasons
-
-
-def _nth_of(names: Sequence[str], device_name: str | None) -> int | None:
-    return next((i for i, name in enumerate(names) if is_same_device(device_name, name)), None)
 
 
 def _passed_over(error: Exception) -> str:

@@ -42,7 +42,10 @@ class Excess:
 
 @dataclass(frozen=True, slots=True)
 class Overhead:
-    """Seconds of a process outside its epochs; `widths` are relative to the median, from 1 on factors about it."""
+    """Seconds of a process outside its epochs.
+
+    `widths` are relative to the median; from 1 on they are factors about it.
+    """
 
     median: float
     n: int

@@ -11,6 +11,7 @@ from rows import BOX, agg_row, run_row
 from aggregate import condition_order, condition_sets
 from aggregate.condition_order import LEARNABLE_ROWS
 from aggregate.condition_sets import one_set_of_conditions
+from epochcast import hardware
 from epochcast.cli import filter_of
 from epochcast.schema import Conditions
 from epochcast.tables import append_row
@@ -30,7 +31,7 @@ OF_VERSION = "the one of the installed tensorflow 2.21"
 
 @pytest.fixture(autouse=True)
 def box(monkeypatch):
-    monkeypatch.setattr(condition_sets, "box_device_names", lambda: [THIS_BOX])
+    monkeypatch.setattr(hardware, "box_device_names", lambda: [THIS_BOX])
     monkeypatch.setattr(condition_order, "backend_name", lambda: "tensorflow")
     monkeypatch.setattr(condition_order, "installed_minor", lambda backend: "2.21")
 
@@ -79,7 +80,8 @@ def test_the_set_of_this_box_that_goes_first_is_used_and_the_reason_is_true(sets
 
 @pytest.mark.parametrize("own", [CPU, "NVIDIA T4", THIS_BOX])
 def test_a_table_of_other_devices_alone_is_used_and_said_to_be_theirs(monkeypatch, own):
-    monkeypatch.setattr(condition_sets, "box_device_names", lambda: [own])
+    monkeypatch.setattr(condition_sets, "box_device_name", lambda: own)
+    monkeypatch.setattr(hardware, "box_device_names", lambda: [own])
     rows = rows_of((ELSEWHERE, 2), (replace(ELSEWHERE, backend="jax"), 3), (replace(ELSEWHERE, device_name=None), 1))
     found = one_set_of_conditions(rows, [])
     assert {row.backend for row in found.rows} == {"jax"}
@@ -95,7 +97,7 @@ def test_a_table_of_other_devices_alone_is_used_and_said_to_be_theirs(monkeypatc
     ],
 )
 def test_rows_of_other_gpus_of_the_box_go_behind_its_own_and_before_those_of_other_boxes(monkeypatch, sets, chosen):
-    monkeypatch.setattr(condition_sets, "box_device_names", lambda: [THIS_BOX, "NVIDIA L4"])
+    monkeypatch.setattr(hardware, "box_device_names", lambda: [THIS_BOX, "NVIDIA L4"])
     found = one_set_of_conditions(rows_of(*sets), [])
     assert {row.device_name for row in found.rows} == {chosen}
     assert "of this box, --conditions" in found.reason

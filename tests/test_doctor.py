@@ -219,9 +219,10 @@ def test_a_gpu_that_is_left_alone_is_not_looked_at(tmp_path, tmp_path_factory):
 class Gpu:
     """A GPU that tells what it is given and answers every other query with None."""
 
-    name, uuid = "NVIDIA X", "GPU-1"
+    uuid = "GPU-1"
 
-    def __init__(self, **told):
+    def __init__(self, name="NVIDIA X", **told):
+        self.name = name
         assert all(hasattr(NvmlGpu, query) for query in told)
         self._told = told
 
@@ -282,16 +283,17 @@ def test_an_estimate_of_energy_is_promised_only_where_there_is_a_power_limit(lim
 
 @pytest.mark.parametrize("limit_w", [3.0, 4900.0])
 def test_a_limit_that_no_row_would_have_is_not_shown_and_promises_nothing(limit_w):
-    gpu = Gpu(power_limit_w=limit_w, sm_clock_mhz=1980.0)
-    assert "no energy" in energy_check(gpu, "NVIDIA H200").found
-    assert "limit" not in clocks_check(gpu, "NVIDIA H200").found
-    assert "estimate" in energy_check(gpu).found  # of a board that the facts do not know it may be right
+    told = {"power_limit_w": limit_w, "sm_clock_mhz": 1980.0}
+    gpu = Gpu("NVIDIA H200", **told)
+    assert "no energy" in energy_check(gpu).found
+    assert "limit" not in clocks_check(gpu).found
+    assert "estimate" in energy_check(Gpu(**told)).found  # of a board that the facts do not know it may be right
 
 
 @pytest.mark.parametrize(("watts", "shown"), [(320.0, "; 320 W now"), (3.7e6, ""), (0.001, "")])
 def test_a_power_that_no_board_draws_is_not_shown(watts, shown):
     for name in ("NVIDIA H200", None):
-        assert energy_check(Gpu(energy_j=5.0, power_instant_w=watts), name).found == (
+        assert energy_check(Gpu(name, energy_j=5.0, power_instant_w=watts)).found == (
             f"energy counter, power at an instant{shown}"
         )
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from epochcast import hardware
 from epochcast.assumptions import assumption
 from epochcast.cells import columns
 from epochcast.hardware import find_gpu
@@ -18,7 +19,7 @@ from epochcast.paths import models_dir, pretrained_dir
 from epochcast.roofline import ADAM_PASSES, WEIGHT_BYTES, step_roof
 from epochcast.schema import Conditions, RunConfig
 from model import explain as command
-from model import explain_device, explain_time, predict_perf
+from model import explain_time, predict_perf
 from model.answer import predict
 from model.card import card_sha256
 from model.carry import Ratio
@@ -162,9 +163,9 @@ def test_the_first_line_names_the_device_and_that_it_is_not_this_box(monkeypatch
         f"explained: {A100} (NOT this box: {answer['this_box']}), epochs of 50,000 images, float32 in tf32; "
         "model a100.keras"
     )
-    monkeypatch.setattr(explain_device, "box_device_names", lambda: [A100])
+    monkeypatch.setattr(hardware, "box_device_names", lambda: [A100])
     assert explanation_text(explained()).splitlines()[0].startswith(f"explained: this box ({A100}), epochs of ")
-    monkeypatch.setattr(explain_device, "box_device_names", lambda: ["A100-PCIE-80GB"])  # the same, spelled otherwise
+    monkeypatch.setattr(hardware, "box_device_names", lambda: ["A100-PCIE-80GB"])  # the same, spelled otherwise
     assert "NOT this box" not in explanation_text(explained())
 
 

@@ -101,7 +101,7 @@ def test_from_nothing_nine_runs_of_the_default_grid_are_named_and_written_and_th
 @pytest.mark.parametrize("is_same", [False, True])
 def test_seconds_of_another_device_are_called_good_for_their_ratios_only(capsys, monkeypatch, is_same):
     box = "NVIDIA A100 80GB PCIe" if is_same else CPU
-    monkeypatch.setattr("model.predictor.box_device_names", lambda: [box])
+    monkeypatch.setattr("epochcast.hardware.box_device_names", lambda: [box])
     answer = answer_of(capsys)
     source = answer["ratios_from"]
     assert "A100" not in answer["seconds_from"]

@@ -9,6 +9,7 @@ import os
 import shutil
 import zipfile
 from dataclasses import replace
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -27,6 +28,7 @@ from epochcast.tables import read_runs
 from model.card import card_sha256
 from model.features import feature_matrix
 from model.intervals import BEYOND, FAR, WITHIN
+from model.own_models import OwnCard, ranked, why_first
 from model.physics import fit_law
 from model.predictor import choose_model, contradicted, load_model
 from model.time_model import Table
@@ -434,7 +436,7 @@ def test_a_demonstration_in_the_precision_asked_for_is_not_said_to_be_all_there_
 
 
 def test_models_and_tables_take_the_same_set_of_conditions(monkeypatch):
-    monkeypatch.setattr("aggregate.condition_sets.box_device_names", lambda: [box_device_name()])
+    monkeypatch.setattr("epochcast.hardware.box_device_names", lambda: [box_device_name()])
     sizes = {"2.20": 40, "2.21": 12, "2.19": 15}
     rows = []
     for i, (version, n) in enumerate(sizes.items()):
@@ -452,7 +454,7 @@ def test_models_and_tables_take_the_same_set_of_conditions(monkeypatch):
 
 @pytest.mark.parametrize("name", ["A100-PCIE-80GB", "NVIDIA A100-PCIE-80GB", "NVIDIA A100 80GB PCIe"])
 def test_a_board_that_its_driver_renamed_is_still_this_box(monkeypatch, name):
-    monkeypatch.setattr("model.predictor.box_device_names", lambda: ["NVIDIA A100 80GB PCIe"])
+    monkeypatch.setattr("epochcast.hardware.box_device_names", lambda: ["NVIDIA A100 80GB PCIe"])
     own = add_local("own", 1, device=name)
     choice = choose_model()
     assert (choice.model.path, choice.model.is_of_this_box) == (own, True)
@@ -621,3 +623,15 @@ def test_wanted_conditions_are_met_only_where_they_are_known_to_be():
     )
     with pytest.raises(ValueError, match=r"^gpu: not a condition; use device_name, "):
         contradicted(known, {"gpu": "A100"})
+
+
+def test_the_device_that_a_run_uses_goes_before_this_box_s_other_gpus_however_much_was_measured_there():
+    def card(name, place, is_local, n):
+        return OwnCard(Path(f"{name}.keras"), is_local, Conditions(device_name=name), n, n, "2026-01-01", place)
+
+    used, other = card("NVIDIA H200", 0, False, 6), card("NVIDIA L4", 1, True, 90)
+    sets = ranked([other, used], None)
+    assert [cards[0] for cards in sets] == [used, other]
+    assert "sets of conditions the one of the device that a run uses" in why_first(
+        ranked([other, card("NVIDIA H200", 0, True, 6)], None), None, ""
+    )
