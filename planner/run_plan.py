@@ -32,7 +32,7 @@ from epochcast.cli import (
 from epochcast.cuda_visible import VISIBLE
 from epochcast.gpu_driver import box_device_name
 from epochcast.guard import EXIT_FAILED, EXIT_INTERRUPTED
-from epochcast.hardware import is_same_device, other_gpu_uuid
+from epochcast.hardware import box_name_for, is_same_device, other_gpu_uuid
 from epochcast.installed import backend_name
 from epochcast.paths import logs_dir, runs_csv
 from epochcast.schema import REPEATED_STATUSES, Conditions, FailureRecord, RunRecord
@@ -286,6 +286,7 @@ def _refuse_another_box(plan: SavedPlan) -> None:
     """Raise a ValueError where it is plain before any run that the plan's times mean nothing here."""
     device = plan.conditions.device_name
     of_runs = [box_device_name(run.planned.spec.device) for run in plan.chosen]
+    of_runs.append(box_name_for(device))  # runs may name a GPU that is hidden by now
     for what, here, planned in (
         ("device", next((name for name in of_runs if not is_same_device(device, name)), device), device),
         ("backend", backend_name(), plan.conditions.backend),

@@ -354,6 +354,9 @@ def test_a_plan_for_any_visible_gpu_is_carried_out_on_it(monkeypatch, tmp_path, 
     assert planned.chosen[0].planned.spec.device == (uuid or "auto")
     assert is_same_device(device_of(planned.chosen[0].planned.spec.device).name, name)
     assert is_same_device(box_name_for(name), name)
+    monkeypatch.setenv(SEEN, "-1")  # by now the GPU is somebody else's
+    assert run_plan.main([str(saved.path)]) == 1
+    assert len(begun) == 1
 
 
 @pytest.mark.parametrize(
