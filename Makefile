@@ -32,13 +32,13 @@ test-slow: $(VENV)/ok-$(LOCK) ## minutes of real training
 	$(BIN)/python -m pytest -q -m slow
 
 fuzz: $(VENV)/ok-$(LOCK) ## odd files, flags and child events by the thousand (SEED=0 N=20400 LIMIT_SEC=900 KIND=runs OUT=folder)
-	PYTHONPATH=tests $(BIN)/python -m fuzz $(if $(SEED),--seed $(SEED)) $(if $(N),--n $(N)) \
+	$(BIN)/python -m tests.fuzz $(if $(SEED),--seed $(SEED)) $(if $(N),--n $(N)) \
 		$(if $(LIMIT_SEC),--limit_sec $(LIMIT_SEC)) $(if $(KIND),--kind $(KIND)) $(if $(OUT),--out $(OUT))
 
 SEED ?= 0
 KILLS ?= 400
 chaos: $(VENV)/ok-$(LOCK) ## kill writers, fill disks, fail calls: nothing may be lost (SEED=0 KILLS=400 KIND=writers NUMBER=17)
-	$(BIN)/python tests/chaos --seed $(SEED) --kills $(KILLS) $(if $(KIND),--kind $(KIND)) $(if $(NUMBER),--number $(NUMBER))
+	$(BIN)/python -m tests.chaos --seed $(SEED) --kills $(KILLS) $(if $(KIND),--kind $(KIND)) $(if $(NUMBER),--number $(NUMBER))
 
 lint: $(VENV)/ok-$(LOCK) ## format, rules and types
 	$(BIN)/ruff format --check .

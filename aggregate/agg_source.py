@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aggregate.runs_agg import Aggregation, aggregate
+from epochcast.aggregate.runs_agg import Aggregation, aggregate
 from epochcast.cells import format_rows, header_line
 from epochcast.file_kinds import refuse_another_kind
 from epochcast.files import json_bytes, read_bytes, write_bytes_atomically, write_json_atomically
@@ -229,7 +229,7 @@ def write_agg(runs: Path, out: Path) -> Aggregation:
     runs, out = runs.absolute(), out.absolute()
     sources = Sources.read(runs)
     result = aggregate(table := sources.table())
-    from aggregate.repeats import runs_warning  # only where averages are made
+    from epochcast.aggregate.repeats import runs_warning  # only where averages are made
 
     if words := runs_warning(table.rows, runs):
         logger.warning("%s", words)

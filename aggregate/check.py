@@ -9,11 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aggregate.check_agg import agg_findings, cache_of
-from aggregate.check_lines import CheckedRow, cells_read, lines_read, read_header, read_row, with_digits, with_steady
-from aggregate.check_rows import row_findings
-from aggregate.check_rules import ERROR, RULES, WARNING, Finding
-from aggregate.check_table import duplicate_findings, table_findings
+from epochcast.aggregate.check_agg import agg_findings, cache_of
+from epochcast.aggregate.check_lines import (
+    CheckedRow,
+    cells_read,
+    lines_read,
+    read_header,
+    read_row,
+    with_digits,
+    with_steady,
+)
+from epochcast.aggregate.check_rows import row_findings
+from epochcast.aggregate.check_rules import ERROR, RULES, WARNING, Finding
+from epochcast.aggregate.check_table import duplicate_findings, table_findings
 from epochcast.cli import (
     add_json_flag,
     json_line,

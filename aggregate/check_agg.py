@@ -8,11 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from aggregate.agg_source import Sources, read_with_record
-from aggregate.check_lines import CheckedRow, Digits, column_digits, half_unit, lines_read
-from aggregate.check_rows import has_own_params
-from aggregate.check_rules import Finding
-from aggregate.runs_agg import aggregate
+from epochcast.aggregate.agg_source import Sources, read_with_record
+from epochcast.aggregate.check_lines import CheckedRow, Digits, column_digits, half_unit, lines_read
+from epochcast.aggregate.check_rows import has_own_params
+from epochcast.aggregate.check_rules import Finding
+from epochcast.aggregate.runs_agg import aggregate
 from epochcast.cells import columns
 from epochcast.cli import significant
 from epochcast.device_names import are_same_conditions

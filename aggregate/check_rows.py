@@ -12,16 +12,16 @@ import statistics
 from collections.abc import Iterator
 from dataclasses import replace
 
-from aggregate.check_lines import CheckedRow
-from aggregate.check_rules import Finding
-from aggregate.runs_agg import TOLD_FLAGS, is_diverged
+from epochcast.aggregate.check_lines import CheckedRow
+from epochcast.aggregate.check_rules import Finding
+from epochcast.aggregate.runs_agg import TOLD_FLAGS, is_diverged
 from epochcast.cli import percent, significant
 from epochcast.energy import MISMATCH, SHORT_WINDOW_SEC, impossible_power
 from epochcast.precision import Precision, precision_of
 from epochcast.schema import FLAGS, TRAIN_N, WARMUP_EPOCHS, RunRecord
 from epochcast.sensor_bounds import MOST_PACKAGE_W, MOST_PACKAGES
 from epochcast.steady_time import STALL_RATIO, SteadyTime
-from workload.shape import count_params
+from epochcast.workload.shape import count_params
 
 ARITHMETIC = 1e-12  # relative; double precision sums of a thousand terms in another order differ by less
 MEDIAN_SE_RATIO = math.sqrt(math.pi / 2)  # standard error of the median over that of the mean, normal errors

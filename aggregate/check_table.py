@@ -9,9 +9,9 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 
-from aggregate.check_lines import CheckedRow
-from aggregate.check_rules import Finding
-from aggregate.repeats import UNNAMED, disagreements
+from epochcast.aggregate.check_lines import CheckedRow
+from epochcast.aggregate.check_rules import Finding
+from epochcast.aggregate.repeats import UNNAMED, disagreements
 from epochcast.assumptions import assumption, device_kind_of
 from epochcast.cells import parse_time
 from epochcast.cli import significant

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aggregate.compare import Compared, Comparison
-from aggregate.compare_stats import NOISE_FLOOR, VERDICTS
-from aggregate.figures import COLOURS, new_grid, save_figure_as
+from epochcast.aggregate.compare import Compared, Comparison
+from epochcast.aggregate.compare_stats import NOISE_FLOOR, VERDICTS
+from epochcast.aggregate.figures import COLOURS, new_grid, save_figure_as
 from epochcast.cli import percent, significant
 
 if TYPE_CHECKING:

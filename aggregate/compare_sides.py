@@ -11,9 +11,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from aggregate.compare_spread import Run, SideSpread
-from aggregate.runs_agg import has_sound_energy
-from aggregate.steady_rows import SteadyRows
+from epochcast.aggregate.compare_spread import Run, SideSpread
+from epochcast.aggregate.runs_agg import has_sound_energy
+from epochcast.aggregate.steady_rows import SteadyRows
 from epochcast.assumptions import device_kind_of
 from epochcast.cells import columns, parse_time
 from epochcast.cli import matches
@@ -22,7 +22,7 @@ from epochcast.hardware import is_same_device
 from epochcast.paths import command_text
 from epochcast.schema import TRAIN_N, Conditions, RunConfig, RunRecord
 from epochcast.tables import RunTable
-from workload.shape import count_params
+from epochcast.workload.shape import count_params
 
 Filters = Sequence[Mapping[str, str]]
 # what a time may depend on beside the conditions, told where it differs

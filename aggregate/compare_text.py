@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from aggregate.compare import ONLY_TIMES_DIFFER, Compared, Comparison
-from aggregate.compare_sides import Side
-from aggregate.compare_spread import LEVEL, SideSpread
-from aggregate.compare_stats import (
+from epochcast.aggregate.compare import ONLY_TIMES_DIFFER, Compared, Comparison
+from epochcast.aggregate.compare_sides import Side
+from epochcast.aggregate.compare_spread import LEVEL, SideSpread
+from epochcast.aggregate.compare_stats import (
     FEWEST_TESTABLE,
     MOST_RUNS_ADVISED,
     NOISE_FLOOR,

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from aggregate.condition_order import decisive, standing, standing_words
+from epochcast.aggregate.condition_order import decisive, standing, standing_words
 from epochcast.cells import columns, parse_time
 from epochcast.cli import matches
 from epochcast.device_names import respelled, with_one_name

@@ -8,9 +8,17 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from aggregate.merge_runs import MOST_LISTED, Renamed, Run, distinct_runs, name_runs, names_of, names_of_excluded
-from aggregate.new_files import write_new_files
-from aggregate.repeats import Disagreement, disagreements
+from epochcast.aggregate.merge_runs import (
+    MOST_LISTED,
+    Renamed,
+    Run,
+    distinct_runs,
+    name_runs,
+    names_of,
+    names_of_excluded,
+)
+from epochcast.aggregate.new_files import write_new_files
+from epochcast.aggregate.repeats import Disagreement, disagreements
 from epochcast.cells import format_rows, header_line, parse_time
 from epochcast.cli import add_json_flag, json_line, make_parser, path_of, print_home, run_command
 from epochcast.paths import excluded_csv, failures_csv

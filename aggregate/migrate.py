@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from aggregate.new_files import write_new_files
+from epochcast.aggregate.new_files import write_new_files
 from epochcast.cells import columns, header_line
 from epochcast.cli import add_json_flag, json_line, make_parser, path_flag, path_of, print_home, run_command
 from epochcast.files import fill, link_new, naming, read_bytes, sync_folder, temporary_beside

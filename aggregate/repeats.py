@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from aggregate.steady_rows import SteadyRows
+from epochcast.aggregate.steady_rows import SteadyRows
 from epochcast.assumptions import assumption, device_kind_of
 from epochcast.cli import significant
 from epochcast.device_names import with_one_name

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from aggregate.steady_rows import READ_AGAIN, SteadyRows
+from epochcast.aggregate.steady_rows import READ_AGAIN, SteadyRows
 from epochcast.cells import columns
 from epochcast.cli import (
     percent,
@@ -33,7 +33,7 @@ from epochcast.schema import (
 from epochcast.stats import mean_and_std
 from epochcast.steady_time import SteadyTime
 from epochcast.tables import RunTable
-from workload.shape import count_params
+from epochcast.workload.shape import count_params
 
 logger = logging.getLogger(__name__)
 

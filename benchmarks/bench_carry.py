@@ -31,8 +31,8 @@ from epochcast.cli import table_text
 from epochcast.facts import SpeedRow, speed_rows
 from epochcast.files import write_json_atomically
 from epochcast.hardware import find_gpu
+from epochcast.model.carry import KIND, WIDE_KINDS, Device, log_gain, rates_bar
 from epochcast.paths import home
-from model.carry import KIND, WIDE_KINDS, Device, log_gain, rates_bar
 
 PRECISIONS = {"fp16": "mixed_float16", "fp32": "float32"}  # the rows' word: ours
 WEIGHTS = tuple(i / 20 for i in range(21))

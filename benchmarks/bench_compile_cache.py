@@ -25,8 +25,8 @@ if __name__ == "__main__":  # run by path: from the checkout, not from this fold
 
     sys.exit(run_by_path(__file__))
 
-from collect.runner import run
 from epochcast.cli import add_json_flag, make_parser, positive_int, run_command, table_text
+from epochcast.collect.runner import run
 from epochcast.files import write_json_atomically
 from epochcast.paths import home
 from epochcast.schema import SPEC_CHOICES, RunRecord, RunSpec

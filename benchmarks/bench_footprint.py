@@ -59,12 +59,12 @@ from epochcast.footprint import (
 from epochcast.footprint_text import data_centre_pue, equivalents
 from epochcast.hardware import UnknownGpuError, find_gpu
 from epochcast.interval import Interval
+from epochcast.model.cross_validation import cross_validate
+from epochcast.model.evaluate import cross_conformal
+from epochcast.model.fitting import PHYSICS
+from epochcast.model.time_model import Table
 from epochcast.paths import home, reference_data
 from epochcast.places import WORLD_CODE, find_place
-from model.cross_validation import cross_validate
-from model.evaluate import cross_conformal
-from model.fitting import PHYSICS
-from model.time_model import Table
 
 H100, B200 = "NVIDIA H100 80GB HBM3", "NVIDIA B200"
 NODE_GPUS = 8

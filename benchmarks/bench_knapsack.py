@@ -44,9 +44,9 @@ from benchmarks.knapsack_instances import Instance, a100_instances, counterexamp
 from epochcast.cli import run_command, table_text
 from epochcast.environment import utc_now
 from epochcast.files import write_json_atomically
+from epochcast.model.progress import Progress
 from epochcast.paths import home
-from model.progress import Progress
-from planner.knapsack import solve
+from epochcast.planner.knapsack import solve
 
 PLAIN_CELL_LIMIT = 2_000_000_000  # items x budget; 250 MB of choices
 LIMIT_SEC, QUICK_LIMIT_SEC = 5.0, 1.0  # of milp and OR-Tools on one instance

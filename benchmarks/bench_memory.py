@@ -29,7 +29,7 @@ from epochcast.environment import cpu_name
 from epochcast.files import write_json_atomically
 from epochcast.paths import CODE_ROOT, home
 from epochcast.schema import Conditions, RunConfig
-from workload.memory import closed_form
+from epochcast.workload.memory import closed_form
 
 FIT = [(2, 8, 128), (2, 16, 128), (2, 64, 1024), (3, 8, 256), (3, 32, 512), (4, 8, 1024), (4, 64, 256)]
 HELD = [(2, 8, 1024), (2, 32, 64), (2, 32, 300), (3, 16, 100), (3, 64, 128), (3, 8, 32), (4, 16, 32), (4, 32, 512)]
@@ -67,7 +67,7 @@ def compiled_bytes(config: RunConfig, precision: str) -> int:
     import keras
     import numpy as np
 
-    from workload.cnn import build_model, compile_model
+    from epochcast.workload.cnn import build_model, compile_model
 
     keras.config.set_dtype_policy(precision)
     model = build_model(config.depth, config.base_filters)
@@ -95,7 +95,7 @@ def trained_peak_bytes(config: RunConfig, precision: str) -> int | None:
     import keras
     import numpy as np
 
-    from workload.cnn import build_model, compile_model
+    from epochcast.workload.cnn import build_model, compile_model
 
     if jax.devices()[0].platform != "gpu":
         return None
@@ -113,7 +113,7 @@ def grown_bytes(config: RunConfig) -> int:
     import keras
     import numpy as np
 
-    from workload.cnn import build_model, compile_model
+    from epochcast.workload.cnn import build_model, compile_model
 
     model = build_model(config.depth, config.base_filters)
     compile_model(model, jit_compile="off")

@@ -36,9 +36,9 @@ from epochcast.cli import percent, positive_float, positive_int, run_command, si
 from epochcast.environment import utc_now
 from epochcast.files import write_json_atomically
 from epochcast.gpu_driver import device_of
+from epochcast.model.progress import Progress
 from epochcast.paths import CODE_ROOT, home
 from epochcast.schema import TRAIN_N
-from model.progress import Progress
 
 BATCH_SIZES = (64, 256, 2048)
 SPE = 32

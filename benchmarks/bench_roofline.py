@@ -30,17 +30,17 @@ from epochcast.cli import run_command, table_text
 from epochcast.environment import cpu_name, utc_now
 from epochcast.files import write_json_atomically
 from epochcast.hardware import find_gpu
+from epochcast.model.design import next_indices
+from epochcast.model.explain_layers import Subject
+from epochcast.model.fitting import LAW_ALONE
+from epochcast.model.next_runs import plan_next
+from epochcast.model.physics import Array, Law, fit_law
+from epochcast.model.roofs import roof_of
+from epochcast.model.time_model import Table
 from epochcast.paths import home
 from epochcast.roofline import Roof, step_roof
 from epochcast.schema import AggRow, RunConfig
-from model.design import next_indices
-from model.explain_layers import Subject
-from model.fitting import LAW_ALONE
-from model.next_runs import plan_next
-from model.physics import Array, Law, fit_law
-from model.roofs import roof_of
-from model.time_model import Table
-from workload.shape import layer_records
+from epochcast.workload.shape import layer_records
 
 REFERENCE_GPU, REFERENCE_ARITHMETIC = "NVIDIA A100 80GB PCIe", "tf32"  # of the published measurements
 PICKED = 8
@@ -136,8 +136,8 @@ def networks_missed() -> dict[str, Any]:
     """A law of our CNN calibrated here with PICKED runs, and what it says of networks of other families."""
     from benchmarks.other_networks import NETWORKS, fastest_epochs
     from epochcast.keras_layers import read_layers
-    from model.time_ann import keras_on_cpu
-    from workload.cnn import build_model
+    from epochcast.model.time_ann import keras_on_cpu
+    from epochcast.workload.cnn import build_model
 
     keras = keras_on_cpu()
     picked = [run.config for run in plan_next([], CNN_GRID, PICKED, None)[0]]

@@ -20,8 +20,8 @@ if __name__ == "__main__":  # run by path: from the checkout, not from this fold
 
     sys.exit(run_by_path(__file__))
 
-from collect.host_now import HostNow
 from epochcast.cli import path_of, significant, table_text
+from epochcast.collect.host_now import HostNow
 from epochcast.environment import cpu_count, load_average
 from epochcast.files import write_json_atomically
 from epochcast.gpu_driver import box_device_name

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from aggregate.figures import COLOURS, MARKERS, new_figure, new_grid, plain_ticks, save_figure_as
 from benchmarks.replay import CONFIDENCES, Case, by_band
+from epochcast.aggregate.figures import COLOURS, MARKERS, new_figure, new_grid, plain_ticks, save_figure_as
 from epochcast.paths import home
 
 if TYPE_CHECKING:

@@ -24,22 +24,20 @@ if __name__ == "__main__":  # run by path: from the checkout, not from this fold
 import numpy as np
 import numpy.typing as npt
 
-from aggregate.runs_agg import aggregate
 from benchmarks.claim import RANDOM, Claim, at_most
 from benchmarks.plan_claims import info, knapsack, plans, simulated
 from benchmarks.reference_table import held_out, published_rows, steady_rows
+from epochcast.aggregate.runs_agg import aggregate
 from epochcast.cli import clock, run_command, table_text
 from epochcast.environment import utc_now
 from epochcast.files import write_json_atomically, write_text_atomically
 from epochcast.interval import Interval
-from epochcast.paths import CODE_ROOT, home
-from epochcast.tables import read_runs
-from model.calibration import log_errors
-from model.cross_validation import CrossValidation, cross_validate, gather
-from model.design import D_OPTIMAL_RUNS, guessed_law, next_indices
-from model.evaluate import cross_conformal
-from model.features import FEATURE_NAMES
-from model.fitting import (
+from epochcast.model.calibration import log_errors
+from epochcast.model.cross_validation import CrossValidation, cross_validate, gather
+from epochcast.model.design import D_OPTIMAL_RUNS, guessed_law, next_indices
+from epochcast.model.evaluate import cross_conformal
+from epochcast.model.features import FEATURE_NAMES
+from epochcast.model.fitting import (
     LAW_ALONE,
     LAW_UNDER_NETWORK,
     PHYSICS,
@@ -48,16 +46,18 @@ from model.fitting import (
     REFERENCE_ANN,
     fit_time_models,
 )
-from model.intervals import WITHIN, beyond_half_width, conformal_half_width
-from model.levels import Level, levels_of
-from model.order import order_violations, violations_by_axis
-from model.physics import MIN_ROWS, Array, Law, fit_gated_law
-from model.progress import Progress
-from model.splits import FOLDS, fold_masks
-from model.startup import FORM, fit_excess, fit_overhead, whole_run
-from model.time_ann import MEMBERS
-from model.time_model import Table, TimeModel
-from model.transfer import choose_start
+from epochcast.model.intervals import WITHIN, beyond_half_width, conformal_half_width
+from epochcast.model.levels import Level, levels_of
+from epochcast.model.order import order_violations, violations_by_axis
+from epochcast.model.physics import MIN_ROWS, Array, Law, fit_gated_law
+from epochcast.model.progress import Progress
+from epochcast.model.splits import FOLDS, fold_masks
+from epochcast.model.startup import FORM, fit_excess, fit_overhead, whole_run
+from epochcast.model.time_ann import MEMBERS
+from epochcast.model.time_model import Table, TimeModel
+from epochcast.model.transfer import choose_start
+from epochcast.paths import CODE_ROOT, home
+from epochcast.tables import read_runs
 
 STARTS = 15  # first configurations of the designs, drawn at random
 SEEDS = 5

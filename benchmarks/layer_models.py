@@ -10,7 +10,7 @@ Model = Any  # a keras.Model
 
 
 def cnn(depth: int, base_filters: int) -> Model:
-    from workload.cnn import build_model
+    from epochcast.workload.cnn import build_model
 
     return build_model(depth, base_filters)
 

@@ -16,9 +16,9 @@ if __name__ == "__main__":  # run by path: from the checkout, not from this fold
 
 from benchmarks.reference_table import held_out, steady_rows
 from epochcast.cli import run_command
+from epochcast.model.progress import Progress
+from epochcast.model.train import card_lines, train
 from epochcast.paths import pretrained_dir
-from model.progress import Progress
-from model.train import card_lines, train
 
 DECLARED = {
     "device_name": "NVIDIA A100 80GB PCIe",

@@ -73,7 +73,7 @@ def read_jobs(text: str) -> list[Job]:
 def build(model: str) -> Any:
     import keras
 
-    from workload.cnn import build_model
+    from epochcast.workload.cnn import build_model
 
     if model != TINY:
         return build_model(*map(int, model.split(",")))
@@ -87,7 +87,7 @@ def measure(job: Job, device: str, precision: str) -> Iterator[Rate]:
     import keras
 
     from epochcast.timing import EpochTimer
-    from workload.synthetic import make_synthetic
+    from epochcast.workload.synthetic import make_synthetic
 
     images = make_synthetic(job.train_n, seed=0)
     floats: dict[str, dict[str, Any]] = {}  # what those that hold all images as float32 share, 600 MB each
@@ -108,9 +108,9 @@ def measure(job: Job, device: str, precision: str) -> Iterator[Rate]:
 def _ready(
     setting: Setting, job: Job, x_train: Any, y_train: Any, floats: dict[str, dict[str, Any]]
 ) -> tuple[str, Callable[..., Any]]:
-    from workload.cnn import compile_model, seed_everything
-    from workload.device_epochs import device_input
-    from workload.pipelines import model_for, prepare
+    from epochcast.workload.cnn import compile_model, seed_everything
+    from epochcast.workload.device_epochs import device_input
+    from epochcast.workload.pipelines import model_for, prepare
 
     seed_everything(1)
     name = setting.pipeline
@@ -145,7 +145,7 @@ def start_backend() -> tuple[str, str]:
     keras.config.set_dtype_policy("float32")  # whatever the user's keras.json says
     if keras.config.backend() == "jax":
         sys.modules["tensorflow"] = None  # type: ignore[assignment]  # as on a machine without it
-    from collect.devices import resolve_device
+    from epochcast.collect.devices import resolve_device
 
     device, is_tf32 = resolve_device(keras.config.backend(), "auto")
     return device, "tf32" if is_tf32 else "fp32"

@@ -33,23 +33,23 @@ from benchmarks.replay import (
     took_sec,
     unseen_costs,
 )
-from collect.grid import PlannedRun, spec_under
 from epochcast.assumptions import assumption
+from epochcast.collect.grid import PlannedRun, spec_under
 from epochcast.interval import Interval
+from epochcast.model.cross_validation import REPEATS, cross_validate, forms_for
+from epochcast.model.fitting import PHYSICS_ANN, fit_time_models
+from epochcast.model.physics import MIN_ROWS
+from epochcast.model.progress import Progress
+from epochcast.model.splits import fold_masks
+from epochcast.model.time_model import Table
+from epochcast.planner.budget import Budget
+from epochcast.planner.candidates import Candidate, CostRules, make_candidates
+from epochcast.planner.course import Actual, Course
+from epochcast.planner.margin import NO_MARGIN, Margin
+from epochcast.planner.plan import NOTHING_KNOWN, Plan, make_plan
+from epochcast.planner.plan_file import PlanRun, SavedPlan
+from epochcast.planner.worth import SUMS, Wishes, select
 from epochcast.schema import Conditions, RunConfig
-from model.cross_validation import REPEATS, cross_validate, forms_for
-from model.fitting import PHYSICS_ANN, fit_time_models
-from model.physics import MIN_ROWS
-from model.progress import Progress
-from model.splits import fold_masks
-from model.time_model import Table
-from planner.budget import Budget
-from planner.candidates import Candidate, CostRules, make_candidates
-from planner.course import Actual, Course
-from planner.margin import NO_MARGIN, Margin
-from planner.plan import NOTHING_KNOWN, Plan, make_plan
-from planner.plan_file import PlanRun, SavedPlan
-from planner.worth import SUMS, Wishes, select
 
 BUDGETS = range(300, 7201, 150)
 FEWER_BUDGETS = range(300, 7201, 300)  # for calibrating

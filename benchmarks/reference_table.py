@@ -7,9 +7,9 @@ from dataclasses import replace
 from datetime import datetime
 from itertools import pairwise
 
-from aggregate.agg_table import load_agg
-from aggregate.runs_agg import aggregate
-from collect.config_lists import read_configs
+from epochcast.aggregate.agg_table import load_agg
+from epochcast.aggregate.runs_agg import aggregate
+from epochcast.collect.config_lists import read_configs
 from epochcast.paths import pretrained_dir, reference_data
 from epochcast.schema import AggRow, RunConfig, RunRecord
 from epochcast.tables import read_runs

@@ -16,21 +16,21 @@ import numpy as np
 
 from benchmarks.reference_table import steady_rows
 from epochcast.interval import Interval
+from epochcast.model.cross_validation import REPEATS, gather
+from epochcast.model.fitting import PHYSICS_ANN, fit_time_models
+from epochcast.model.intervals import WITHIN, conformal_half_width
+from epochcast.model.progress import Progress
+from epochcast.model.splits import FOLDS, fold_masks
+from epochcast.model.startup import fit_excess, fit_overhead, whole_run
+from epochcast.model.time_model import Table
+from epochcast.planner.budget import SECONDS, Budget
+from epochcast.planner.candidates import Candidate
+from epochcast.planner.course import Actual
+from epochcast.planner.knapsack import solve
+from epochcast.planner.margin import Margin
+from epochcast.planner.plan import VALUE_SCALE, Plan, make_plan
+from epochcast.planner.worth import SUMS, Wishes, select
 from epochcast.schema import AggRow
-from model.cross_validation import REPEATS, gather
-from model.fitting import PHYSICS_ANN, fit_time_models
-from model.intervals import WITHIN, conformal_half_width
-from model.progress import Progress
-from model.splits import FOLDS, fold_masks
-from model.startup import fit_excess, fit_overhead, whole_run
-from model.time_model import Table
-from planner.budget import SECONDS, Budget
-from planner.candidates import Candidate
-from planner.course import Actual
-from planner.knapsack import solve
-from planner.margin import Margin
-from planner.plan import VALUE_SCALE, Plan, make_plan
-from planner.worth import SUMS, Wishes, select
 
 Band = tuple[int, int]  # budgets in seconds, from the first to below the second
 Key = TypeVar("Key", Band, tuple[int, str, Band])

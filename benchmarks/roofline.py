@@ -12,7 +12,7 @@ from epochcast.cli import table_text
 from epochcast.hardware import UnknownGpuError, find_gpu
 from epochcast.paths import reference_data
 from epochcast.roofline import Roof, step_roof
-from workload.shape import layer_records
+from epochcast.workload.shape import layer_records
 
 ROOFLINE_CONFIGS = ((2, 16), (3, 32), (4, 64))  # depth, base_filters
 ROOFLINE_BATCH_SIZE = 2048

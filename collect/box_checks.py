@@ -32,9 +32,9 @@ from epochcast.paths import failures_csv
 from epochcast.rapl import POWERCAP, open_rapl
 from epochcast.schema import TEST_N, TRAIN_N, FailureRecord, RunRecord
 from epochcast.tables import MIN_FREE_BYTES, read_runs, read_table
-from workload.cifar10 import ORIGIN_MB, find_images
-from workload.cifar10_readers import KNOWN_FORMS, TRAIN_BATCHES, locate_images
-from workload.shape import CHANNELS, CLASSES, IMAGE_SIZE
+from epochcast.workload.cifar10 import ORIGIN_MB, find_images
+from epochcast.workload.cifar10_readers import KNOWN_FORMS, TRAIN_BATCHES, locate_images
+from epochcast.workload.shape import CHANNELS, CLASSES, IMAGE_SIZE
 
 STATUSES = ("ok", "unknown", "warning", "problem")  # from good to bad
 MIB, GIB = 1 << 20, 1 << 30

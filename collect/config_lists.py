@@ -19,8 +19,8 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from collect.run_one import make_spec
 from epochcast.cells import shown
+from epochcast.collect.run_one import make_spec
 from epochcast.files import read_text
 from epochcast.json_files import read_json
 from epochcast.schema import RunConfig, RunSpec

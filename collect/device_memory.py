@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from collect.grid import PlannedRun
+from epochcast.collect.grid import PlannedRun
 from epochcast.gpu_driver import device_of
 from epochcast.hardware import is_same_device
 from epochcast.installed import backend_name
 from epochcast.schema import Conditions, RunRecord, RunSpec
-from workload.memory import MemoryModel, gib_text, named
-from workload.pipelines import resolve_pipeline
+from epochcast.workload.memory import MemoryModel, gib_text, named
+from epochcast.workload.pipelines import resolve_pipeline
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from collect.box_checks import (
+from epochcast import __version__
+from epochcast.cli import (
+    add_json_flag,
+    json_line,
+    make_parser,
+    path_flag,
+    path_of,
+    print_home,
+    run_command,
+)
+from epochcast.collect.box_checks import (
     Check,
     clock_check,
     cpu_energy_check,
@@ -39,21 +49,11 @@ from collect.box_checks import (
     system_check,
     table_check,
 )
-from collect.devices import choose_devices, resolve_device
-from collect.gpu_checks import (
+from epochcast.collect.devices import choose_devices, resolve_device
+from epochcast.collect.gpu_checks import (
     cuda_libraries_check,
     device_check,
     gpu_checks,
-)
-from epochcast import __version__
-from epochcast.cli import (
-    add_json_flag,
-    json_line,
-    make_parser,
-    path_flag,
-    path_of,
-    print_home,
-    run_command,
 )
 from epochcast.driver_signs import ON_CPU
 from epochcast.environment import load_average, snapshot
@@ -96,7 +96,7 @@ def probe(device: str) -> dict[str, Any]:
 def deep_check(device: str) -> Check:
     """What the backend itself says: it is started in a process of its own."""
     program = (
-        "import json, sys; sys.path.insert(0, sys.argv[1]); from collect.doctor import json_line, probe; "
+        "import json, sys; sys.path.insert(0, sys.argv[1]); from epochcast.collect.doctor import json_line, probe; "
         "print(json_line(probe(sys.argv[2])))"
     )
     command = [sys.executable, "-c", program, str(CODE_ROOT), device]

@@ -15,7 +15,7 @@ from epochcast.gpu_driver import Device, device_of
 from epochcast.hardware import is_same_device
 from epochcast.precision import MIN_TIMED_EPOCHS, MIN_TIMED_SEC
 from epochcast.schema import TRAIN_N, WARMUP_EPOCHS, RunConfig, RunRecord, RunSpec
-from workload.shape import train_flop
+from epochcast.workload.shape import train_flop
 
 
 def least_epochs(spec: RunSpec, epoch_sec: float) -> int:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import ctypes.util
 from pathlib import Path
 
-from collect.box_checks import GIB, Check, judged, memory_text
 from epochcast.cli import percent
+from epochcast.collect.box_checks import GIB, Check, judged, memory_text
 from epochcast.disturbance import SLOWDOWNS
 from epochcast.driver_signs import INSTALL_GPU, ON_CPU, kernel_driver_version
 from epochcast.gpu_driver import Device

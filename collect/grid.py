@@ -6,8 +6,8 @@ import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
-from collect.runner import spec_id, spec_ids
 from epochcast.assumptions import device_kind_of
+from epochcast.collect.runner import spec_id, spec_ids
 from epochcast.gpu_driver import box_device_name, device_of, words_of_device
 from epochcast.hardware import driver_spellings, is_same_device, other_gpu_uuid
 from epochcast.installed import backend_name

@@ -12,15 +12,15 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from collect.child import CHILD
-from collect.device_lock import WAITING, Sharing
-from collect.device_memory import sort_by_fit
-from collect.estimate import WallEstimate
-from collect.grid import PlannedRun, grid_name, names_of_run
-from collect.once_more import AGAIN, Repeats
-from collect.runner import require_device
-from collect.turns import Taken, Turn, make_ready, outcome_text, take_turns
 from epochcast.cli import clock
+from epochcast.collect.child import CHILD
+from epochcast.collect.device_lock import WAITING, Sharing
+from epochcast.collect.device_memory import sort_by_fit
+from epochcast.collect.estimate import WallEstimate
+from epochcast.collect.grid import PlannedRun, grid_name, names_of_run
+from epochcast.collect.once_more import AGAIN, Repeats
+from epochcast.collect.runner import require_device
+from epochcast.collect.turns import Taken, Turn, make_ready, outcome_text, take_turns
 from epochcast.installed import backend_name
 from epochcast.paths import failures_csv
 from epochcast.schema import FLAGS, REPEATED_STATUSES, FailureRecord, RunRecord

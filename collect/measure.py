@@ -18,14 +18,14 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if not __package__:  # run by path: import from the checkout, not from this folder
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
+if not __package__:  # run by path: import from the folder that holds epochcast/, not from this one
+    sys.path[0] = str(Path(__file__).absolute().parents[2])
 
-from collect.compile_cache import enable, programs_dir
-from collect.devices import choose_devices, peak_memory_bytes, resolve_device
-from collect.run_lines import is_shown
-from collect.stopping import stop_reason
 from epochcast.assumptions import device_kind_of
+from epochcast.collect.compile_cache import enable, programs_dir
+from epochcast.collect.devices import choose_devices, peak_memory_bytes, resolve_device
+from epochcast.collect.run_lines import is_shown
+from epochcast.collect.stopping import stop_reason
 from epochcast.framework import framework_details
 from epochcast.installed import require_backend
 from epochcast.precision import precision
@@ -69,9 +69,9 @@ def measure(spec: RunSpec, tell: Callable[..., None], idle_sec: float = 0.0) -> 
     import keras
 
     from epochcast.timing import EpochTimer
-    from workload.cifar10 import load
-    from workload.cnn import build_model, compile_model, seed_everything
-    from workload.pipelines import as_float, model_for, prepare, resolve_pipeline, resolve_steps_per_execution
+    from epochcast.workload.cifar10 import load
+    from epochcast.workload.cnn import build_model, compile_model, seed_everything
+    from epochcast.workload.pipelines import as_float, model_for, prepare, resolve_pipeline, resolve_steps_per_execution
 
     backend = keras.backend.backend()
     version = _backend_version(backend)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from collect.device_memory import device_memory_bytes, memory_model
 from epochcast.cli import memory_size, significant
+from epochcast.collect.device_memory import device_memory_bytes, memory_model
 from epochcast.gpu_driver import device_of
 from epochcast.host import memory_bytes
 from epochcast.schema import RunRecord, RunSpec
-from workload.memory import DOUBTFUL, TOO_LARGE, PeakMemory, gib_text
+from epochcast.workload.memory import DOUBTFUL, TOO_LARGE, PeakMemory, gib_text
 
 REMEDY = "--ignore_memory measures it all the same, --device_memory SIZE says how much there is"
 

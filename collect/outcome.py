@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from collect.child import ChildReport
-from collect.measure import is_out_of_memory
-from collect.watch import Beside
 from epochcast.cells import checked_line
+from epochcast.collect.child import ChildReport
+from epochcast.collect.measure import is_out_of_memory
+from epochcast.collect.watch import Beside
 from epochcast.device_names import are_same_conditions
 from epochcast.environment import load_average, utc_now
 from epochcast.precision import precision_of

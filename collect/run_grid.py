@@ -23,11 +23,6 @@ import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from collect.config_lists import MAX_CONFIGURATIONS, read_specs
-from collect.grid import grid_runs
-from collect.grid_loop import run_grid
-from collect.memory_guard import add_memory_flags
-from collect.run_one import DEFAULT, HELP, add_data_flags, make_spec, output_printer, sharing_of
 from epochcast.cli import (
     duration_sec,
     int_list,
@@ -39,6 +34,11 @@ from epochcast.cli import (
     run_command,
     seed_int,
 )
+from epochcast.collect.config_lists import MAX_CONFIGURATIONS, read_specs
+from epochcast.collect.grid import grid_runs
+from epochcast.collect.grid_loop import run_grid
+from epochcast.collect.memory_guard import add_memory_flags
+from epochcast.collect.run_one import DEFAULT, HELP, add_data_flags, make_spec, output_printer, sharing_of
 from epochcast.guard import EXIT_FAILED, EXIT_INTERRUPTED, describe_error
 from epochcast.paths import command_text, excluded_csv
 from epochcast.schema import SPEC_CHOICES, Exclusion, RunSpec

@@ -21,10 +21,6 @@ import re
 from collections.abc import Callable, Container, Sequence
 from dataclasses import fields, replace
 
-from collect.device_lock import WAIT_SEC, Sharing
-from collect.kept import RUN_ID
-from collect.memory_guard import add_memory_flags, check_fits
-from collect.runner import new_run_id, run
 from epochcast.cli import (
     duration_sec,
     make_parser,
@@ -39,6 +35,10 @@ from epochcast.cli import (
     run_command,
     seed_int,
 )
+from epochcast.collect.device_lock import WAIT_SEC, Sharing
+from epochcast.collect.kept import RUN_ID
+from epochcast.collect.memory_guard import add_memory_flags, check_fits
+from epochcast.collect.runner import new_run_id, run
 from epochcast.guard import EXIT_FAILED, EXIT_INTERRUPTED, say
 from epochcast.paths import command_text, expanded, logs_dir, runs_csv
 from epochcast.schema import SPEC_CHOICES, FailureRecord, RunRecord, RunSpec

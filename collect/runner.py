@@ -21,9 +21,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
-from collect.child import CHILD, ChildReport, noted_interrupts, run_child
-from collect.device_lock import WAITING, Place, Sharing, place_on_device
-from collect.kept import (
+from epochcast.assumptions import device_kind_of
+from epochcast.collect.child import CHILD, ChildReport, noted_interrupts, run_child
+from epochcast.collect.device_lock import WAITING, Place, Sharing, place_on_device
+from epochcast.collect.kept import (
     FAILED,
     LOGGED,
     RUN_ID,
@@ -34,11 +35,10 @@ from collect.kept import (
     read_kept,
     recover_command,
 )
-from collect.outcome import failure_of, record_of
-from collect.reserved import RunClaimedError, Space, claimed_run, reserved_space
-from collect.run_lines import epoch_line, is_shown, result_lines, started_line
-from collect.watch import Beside, Watch
-from epochcast.assumptions import device_kind_of
+from epochcast.collect.outcome import failure_of, record_of
+from epochcast.collect.reserved import RunClaimedError, Space, claimed_run, reserved_space
+from epochcast.collect.run_lines import epoch_line, is_shown, result_lines, started_line
+from epochcast.collect.watch import Beside, Watch
 from epochcast.files import make_folder
 from epochcast.gpu_driver import device_of
 from epochcast.guard import EXIT_INTERRUPTED

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from collect.child import CHILD, noted_interrupts
-from collect.device_lock import WAITING, Sharing
-from collect.grid import PlannedRun
-from collect.recover import recover
-from collect.reserved import RunClaimedError
-from collect.runner import RunExistsError, run
 from epochcast.cli import significant
+from epochcast.collect.child import CHILD, noted_interrupts
+from epochcast.collect.device_lock import WAITING, Sharing
+from epochcast.collect.grid import PlannedRun
+from epochcast.collect.recover import recover
+from epochcast.collect.reserved import RunClaimedError
+from epochcast.collect.runner import RunExistsError, run
 from epochcast.schema import FailureRecord, RunRecord
 from epochcast.tables import check_appendable
 

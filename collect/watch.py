@@ -15,8 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-from collect.child import ChildReport
 from epochcast.assumptions import device_kind_of
+from epochcast.collect.child import ChildReport
 from epochcast.energy import EnergyReading
 from epochcast.environment import cpu_count, snapshot
 from epochcast.gpu_driver import device_of, gpu_of

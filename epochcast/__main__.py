@@ -13,32 +13,35 @@ import sys
 if __name__ == "__main__" and not __package__:  # run by path
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))  # noqa: PTH120
 
-from epochcast.guard import guarded, interruptible, own_process, say
+from epochcast.guard import STAGES, guarded, interruptible, own_process, say
 
 TYPE_CHECKING = False  # of `typing`, which takes longer to import than all of this
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 COMMANDS = {  # name: (module, what a user does with it)
-    "demo": ("planner.demo", "measure a small grid on this box, learn from it, predict and plan (make run)"),
-    "run": ("collect.run_one", "measure one training run"),
-    "grid": ("collect.run_grid", "measure a grid of runs, resuming where it was stopped"),
-    "recover": ("collect.recover", "append finished runs that could not be appended"),
-    "doctor": ("collect.doctor", "whether this box is fit to measure, and what to do where it is not"),
+    "demo": ("epochcast.planner.demo", "measure a small grid on this box, learn from it, predict and plan (make run)"),
+    "run": ("epochcast.collect.run_one", "measure one training run"),
+    "grid": ("epochcast.collect.run_grid", "measure a grid of runs, resuming where it was stopped"),
+    "recover": ("epochcast.collect.recover", "append finished runs that could not be appended"),
+    "doctor": ("epochcast.collect.doctor", "whether this box is fit to measure, and what to do where it is not"),
     "facts": ("epochcast.facts_command", "GPUs, prices and carbon that estimates rest on, with their sources"),
-    "check": ("aggregate.check", "check a table of runs by named rules"),
-    "aggregate": ("aggregate.agg_table", "average the repeats of each configuration"),
-    "compare": ("aggregate.compare", "is it faster? two machines, or two conditions, configuration by configuration"),
-    "merge": ("aggregate.merge", "join tables of runs into a new one"),
-    "migrate": ("aggregate.migrate", "lift a table of an older schema to the present one"),
-    "figures": ("aggregate.figures", "draw what was measured"),
-    "train": ("model.train", "learn seconds per epoch from the averages"),
-    "evaluate": ("model.evaluate", "how well unseen configurations are predicted"),
-    "next_runs": ("model.next_runs", "which configurations to measure next"),
-    "predict": ("model.predict_perf", "predict seconds per epoch (= predict_perf)"),
-    "explain": ("model.explain", "where an epoch's time goes, layer by layer, and which roof binds"),
-    "plan": ("planner.dp_budget_planner", "choose runs within a time budget (= dp_budget_planner)"),
-    "run_plan": ("planner.run_plan", "carry a plan out within its budget; resumes"),
+    "check": ("epochcast.aggregate.check", "check a table of runs by named rules"),
+    "aggregate": ("epochcast.aggregate.agg_table", "average the repeats of each configuration"),
+    "compare": (
+        "epochcast.aggregate.compare",
+        "is it faster? two machines, or two conditions, configuration by configuration",
+    ),
+    "merge": ("epochcast.aggregate.merge", "join tables of runs into a new one"),
+    "migrate": ("epochcast.aggregate.migrate", "lift a table of an older schema to the present one"),
+    "figures": ("epochcast.aggregate.figures", "draw what was measured"),
+    "train": ("epochcast.model.train", "learn seconds per epoch from the averages"),
+    "evaluate": ("epochcast.model.evaluate", "how well unseen configurations are predicted"),
+    "next_runs": ("epochcast.model.next_runs", "which configurations to measure next"),
+    "predict": ("epochcast.model.predict_perf", "predict seconds per epoch (= predict_perf)"),
+    "explain": ("epochcast.model.explain", "where an epoch's time goes, layer by layer, and which roof binds"),
+    "plan": ("epochcast.planner.dp_budget_planner", "choose runs within a time budget (= dp_budget_planner)"),
+    "run_plan": ("epochcast.planner.run_plan", "carry a plan out within its budget; resumes"),
 }
 
 
@@ -55,18 +58,19 @@ def _main_of(module: str) -> Callable[..., int]:
 
 def predict_perf() -> int:
     """Entry point of the command `predict_perf`."""
-    return own_process(lambda: _main_of("model.predict_perf")())
+    return own_process(lambda: _main_of("epochcast.model.predict_perf")())
 
 
 def dp_budget_planner() -> int:
     """Entry point of the command `dp_budget_planner`."""
-    return own_process(lambda: _main_of("planner.dp_budget_planner")())
+    return own_process(lambda: _main_of("epochcast.planner.dp_budget_planner")())
 
 
 def run_by_path(script: str) -> int:
     """Entry point of a script that is run by its path, given as `__file__`: the module of that file, as imported."""
     folder, name = os.path.split(os.path.splitext(os.path.realpath(script))[0])  # noqa: PTH122
-    module = f"{os.path.basename(folder)}.{name}"  # noqa: PTH119
+    package = os.path.basename(folder)  # noqa: PTH119
+    module = f"epochcast.{package}.{name}" if package in STAGES else f"{package}.{name}"
     return own_process(lambda: interruptible(_main_of(module)))
 
 

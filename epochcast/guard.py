@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from typing import Any, TextIO
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 128 + signal.SIGINT
-OUR_PACKAGES = ("epochcast", "workload", "collect", "aggregate", "model", "planner", "benchmarks")
+STAGES = ("workload", "collect", "aggregate", "model", "planner")
+OUR_PACKAGES = ("epochcast", *STAGES, "benchmarks")  # the stages only as folders of a checkout
 DISTRIBUTIONS = {"PIL": "pillow", "pynvml": "nvidia-ml-py", "sklearn": "scikit-learn"}  # where the names differ
 SOURCE_DATE_EPOCH = "SOURCE_DATE_EPOCH"  # reproducible-builds.org: the date that files are stamped with
 LAST_EPOCH = 253_402_300_799  # of the year 9999

@@ -8,7 +8,8 @@ import shutil
 import sys
 from pathlib import Path
 
-CODE_ROOT = Path(__file__).resolve().parents[1]  # the folder that holds epochcast/ and the stages
+PACKAGE = Path(__file__).resolve().parent  # epochcast/, in a checkout or in site-packages
+CODE_ROOT = PACKAGE.parent
 
 
 def is_checkout(folder: Path) -> bool:
@@ -145,4 +146,4 @@ def demo_dir() -> Path:
 
 
 def pretrained_dir() -> Path:
-    return CODE_ROOT / "model" / "pretrained"
+    return PACKAGE / "model" / "pretrained"

@@ -9,13 +9,13 @@ from typing import Any
 from epochcast.gpu_driver import box_device_name
 from epochcast.hardware import known_gpu
 from epochcast.interval import Interval
+from epochcast.model.energy import EnergyModel
+from epochcast.model.intervals import FAR, WITHIN
+from epochcast.model.measured_rows import measured_row, measured_steady, measured_words
+from epochcast.model.predictor import Choice, Forecast, SavedModel
 from epochcast.schema import AggRow, RunConfig
-from model.energy import EnergyModel
-from model.intervals import FAR, WITHIN
-from model.measured_rows import measured_row, measured_steady, measured_words
-from model.predictor import Choice, Forecast, SavedModel
-from workload.memory import MemoryModel, PeakMemory
-from workload.shape import count_params
+from epochcast.workload.memory import MemoryModel, PeakMemory
+from epochcast.workload.shape import count_params
 
 
 def with_bounds(name: str, interval: Interval | None) -> dict[str, float | None]:

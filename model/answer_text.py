@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from epochcast.cli import range_text, table_text
+from epochcast.model.card import error_text, half_width_text
+from epochcast.model.intervals import FAR, PLACES, WITHIN
 from epochcast.schema import Conditions
-from model.card import error_text, half_width_text
-from model.intervals import FAR, PLACES, WITHIN
 
 FORM_NOTES = {"physics": " (physics alone)", "transferred": " (started from another device's)"}
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from epochcast.model.features import FEATURE_NAMES, feature_matrix
+from epochcast.model.physics import Array
 from epochcast.schema import TRAIN_N, RunConfig
-from model.features import FEATURE_NAMES, feature_matrix
-from model.physics import Array
-from workload.shape import count_params
+from epochcast.workload.shape import count_params
 
 
 def _log_features(configs: Sequence[RunConfig], train_n: int) -> Array:

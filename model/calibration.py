@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from model.fitting import Start, fit_time_models, rows_left_out
-from model.intervals import Widths, beyond_half_width, conformal_half_width
-from model.levels import Level, edge_axes, levels_of
-from model.physics import MIN_ROWS, Array
-from model.progress import Quiet, Say
-from model.time_model import Table, TimeModel
+from epochcast.model.fitting import Start, fit_time_models, rows_left_out
+from epochcast.model.intervals import Widths, beyond_half_width, conformal_half_width
+from epochcast.model.levels import Level, edge_axes, levels_of
+from epochcast.model.physics import MIN_ROWS, Array
+from epochcast.model.progress import Quiet, Say
+from epochcast.model.time_model import Table, TimeModel
 
 
 def log_errors(model: TimeModel, table: Table, mask: npt.NDArray[np.bool_]) -> Array:

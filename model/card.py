@@ -11,13 +11,13 @@ from typing import Any
 
 from epochcast.cli import percent, significant, table_text
 from epochcast.json_files import read_json
+from epochcast.model.card_check import FIELDS, card_fault
+from epochcast.model.intervals import Widths, more_for_a_range
+from epochcast.model.order import N_TIMES
+from epochcast.model.physics import GATE
+from epochcast.model.startup import excess_words
 from epochcast.schema import Conditions
 from epochcast.text_sinks import markdown_text, yaml_text
-from model.card_check import FIELDS, card_fault
-from model.intervals import Widths, more_for_a_range
-from model.order import N_TIMES
-from model.physics import GATE
-from model.startup import excess_words
 
 CARD_SCHEMA_VERSION = 2
 _WANTED = FIELDS | {"schema_version", "card_sha256"}

@@ -7,10 +7,10 @@ from datetime import datetime
 from typing import Any
 
 from epochcast.cells import columns
+from epochcast.model.features import FEATURE_NAMES, REFERENCE_FEATURE_NAMES
+from epochcast.model.physics import FORMS
 from epochcast.schema import Conditions, RunConfig
 from epochcast.validation import LARGEST, is_finite, is_whole
-from model.features import FEATURE_NAMES, REFERENCE_FEATURE_NAMES
-from model.physics import FORMS
 
 LONGEST_TEXT = 2000  # characters
 LONGEST_LIST = 10_000

@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from epochcast.interval import Interval
-from model.carry import SAME, Ratio
-from model.physics import ARITHMETIC, MEMORY, TERMS, Law
-from model.work import Work
+from epochcast.model.carry import SAME, Ratio
+from epochcast.model.physics import ARITHMETIC, MEMORY, TERMS, Law
+from epochcast.model.work import Work
 
 HELD, HELD_LOW = "value", "low end"  # what of a carried time the roof holds
 HELD_WORDS = {

@@ -14,14 +14,14 @@ from dataclasses import dataclass
 
 from epochcast.assumptions import assumption
 from epochcast.interval import Interval
+from epochcast.model.carried import Carried, carried, device_share
+from epochcast.model.carry import SAME, Device, Ratio
+from epochcast.model.explain_layers import subject_of
+from epochcast.model.intervals import COVERAGE, HALF_WIDTH_SDS, WITHIN, Range
+from epochcast.model.predictor import SavedModel
+from epochcast.model.roofs import attainable_sec, roof_of
 from epochcast.schema import AggRow, RunConfig
 from epochcast.stats import t_quantile
-from model.carried import Carried, carried, device_share
-from model.carry import SAME, Device, Ratio
-from model.explain_layers import subject_of
-from model.intervals import COVERAGE, HALF_WIDTH_SDS, WITHIN, Range
-from model.predictor import SavedModel
-from model.roofs import attainable_sec, roof_of
 
 MIN_CONFIGS = 3  # two tell no spread worth the name
 

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from epochcast.model.baselines import affine_in_steps, linear_on_logs
+from epochcast.model.fitting import PHYSICS, PHYSICS_ANN, REFERENCE_ANN, fit_time_models
+from epochcast.model.physics import MIN_ROWS, Array
+from epochcast.model.progress import Say
+from epochcast.model.splits import NETWORK_MIN_ROWS, fold_masks, folds_for
+from epochcast.model.time_model import Table, TimeModel
 from epochcast.schema import AggRow, RunConfig
 from epochcast.stats import RegressionMetrics, regression_metrics
-from model.baselines import affine_in_steps, linear_on_logs
-from model.fitting import PHYSICS, PHYSICS_ANN, REFERENCE_ANN, fit_time_models
-from model.physics import MIN_ROWS, Array
-from model.progress import Say
-from model.splits import NETWORK_MIN_ROWS, fold_masks, folds_for
-from model.time_model import Table, TimeModel
 
 REPEATS = 5
 BASELINES: dict[str, Callable[[list[RunConfig], Array, list[RunConfig], int], Array]] = {

@@ -13,10 +13,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from epochcast.model.features import FEATURE_NAMES, feature_matrix
+from epochcast.model.fitting import LAW_ALONE
+from epochcast.model.physics import FORMS, Array, Law, columns_of, fit_law, fit_law_from
 from epochcast.schema import RunConfig
-from model.features import FEATURE_NAMES, feature_matrix
-from model.fitting import LAW_ALONE
-from model.physics import FORMS, Array, Law, columns_of, fit_law, fit_law_from
 
 D_OPTIMAL_RUNS = len(FORMS[LAW_ALONE]) + 1  # one more than there are coefficients: after that, a flexible model's turn
 RIDGE = 1e-4  # of the information matrix before any row

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from epochcast.device_names import are_same_conditions
 from epochcast.interval import Interval
+from epochcast.model.intervals import HALF_WIDTH_SDS
 from epochcast.schema import AggRow, Conditions, RunConfig
 from epochcast.stats import MAD_TO_SD
-from model.intervals import HALF_WIDTH_SDS
 
 MIN_RUNS = 5  # of fewer the median absolute deviation may be 0 by chance
 MIN_POWERS = 3  # measured configurations: one or two tell of no spread

@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from aggregate.agg_table import load_agg
-from aggregate.condition_sets import one_set_of_conditions
-from collect.config_lists import read_configs
+from epochcast.aggregate.agg_table import load_agg
+from epochcast.aggregate.condition_sets import one_set_of_conditions
 from epochcast.cli import (
     add_table_flags,
     cell_text,
@@ -33,17 +32,14 @@ from epochcast.cli import (
     significant,
     table_text,
 )
+from epochcast.collect.config_lists import read_configs
 from epochcast.environment import utc_now
 from epochcast.file_kinds import REPORT_TITLE
 from epochcast.files import make_folder, write_json_atomically, write_text_atomically
 from epochcast.interval import Interval
-from epochcast.paths import home
-from epochcast.schema import AggRow, RunConfig
-from epochcast.stats import RegressionMetrics, mean_and_std
-from epochcast.text_sinks import markdown_text
-from model.calibration import fit_calibrated
-from model.card import half_width_text
-from model.cross_validation import (
+from epochcast.model.calibration import fit_calibrated
+from epochcast.model.card import half_width_text
+from epochcast.model.cross_validation import (
     BASELINES,
     REPEATS,
     CrossValidation,
@@ -52,16 +48,20 @@ from model.cross_validation import (
     kept_out,
     rows_sha256,
 )
-from model.evaluation_figures import NAMES, draw_evaluation
-from model.fitting import LAW_ALONE, PHYSICS, PHYSICS_ANN, REFERENCE_ANN
-from model.intervals import Range, Widths, conformal_half_width, more_for_a_range
-from model.learning_curves import learning_curves
-from model.order import order_violations
-from model.physics import GATE, GROUPS, fit_gated_law
-from model.progress import Progress, Quiet, Say
-from model.splits import NETWORK_MIN_ROWS
-from model.startup import excess_words, fit_excess, fit_overhead, to_json
-from model.time_model import Table
+from epochcast.model.evaluation_figures import NAMES, draw_evaluation
+from epochcast.model.fitting import LAW_ALONE, PHYSICS, PHYSICS_ANN, REFERENCE_ANN
+from epochcast.model.intervals import Range, Widths, conformal_half_width, more_for_a_range
+from epochcast.model.learning_curves import learning_curves
+from epochcast.model.order import order_violations
+from epochcast.model.physics import GATE, GROUPS, fit_gated_law
+from epochcast.model.progress import Progress, Quiet, Say
+from epochcast.model.splits import NETWORK_MIN_ROWS
+from epochcast.model.startup import excess_words, fit_excess, fit_overhead, to_json
+from epochcast.model.time_model import Table
+from epochcast.paths import home
+from epochcast.schema import AggRow, RunConfig
+from epochcast.stats import RegressionMetrics, mean_and_std
+from epochcast.text_sinks import markdown_text
 
 
 def summarise(metrics: Sequence[RegressionMetrics]) -> dict[str, dict[str, float | None]]:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aggregate.figures import COLOURS, new_grid, plain_ticks, save_figure
-from model.cross_validation import CrossValidation
-from model.learning_curves import CurvePoint
-from model.physics import GROUPS, Law
-from model.time_model import Table
+from epochcast.aggregate.figures import COLOURS, new_grid, plain_ticks, save_figure
+from epochcast.model.cross_validation import CrossValidation
+from epochcast.model.learning_curves import CurvePoint
+from epochcast.model.physics import GROUPS, Law
+from epochcast.model.time_model import Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,14 +9,14 @@ from pathlib import Path
 from epochcast.assumptions import device_kind_of
 from epochcast.facts import Gpu
 from epochcast.hardware import arithmetic_of, find_gpu, known_gpu, place_in_box
+from epochcast.model.carry import Device as CarryDevice
+from epochcast.model.carry import device_ratio, source_device
+from epochcast.model.correction import carried_time
+from epochcast.model.gpu_answers import Asked, GpuAnswer, answer_on, can_scale
+from epochcast.model.predictor import Choice, SavedModel, choose_model, pretrained
+from epochcast.model.roofs import roof_of
 from epochcast.roofline import Roof
 from epochcast.schema import SPEC_CHOICES, AggRow, RunConfig
-from model.carry import Device as CarryDevice
-from model.carry import device_ratio, source_device
-from model.correction import carried_time
-from model.gpu_answers import Asked, GpuAnswer, answer_on, can_scale
-from model.predictor import Choice, SavedModel, choose_model, pretrained
-from model.roofs import roof_of
 
 FLOAT32 = SPEC_CHOICES["precision"][0]  # where nothing says more
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
-from aggregate.figures import COLOURS, MARKERS, new_figure
+from epochcast.aggregate.figures import COLOURS, MARKERS, new_figure
 from epochcast.cli import significant
-from model.answer_text import device_words
-from model.explain_text import ABOVE_ROOF_NOTE, is_above_roof, precision_words
+from epochcast.model.answer_text import device_words
+from epochcast.model.explain_text import ABOVE_ROOF_NOTE, is_above_roof, precision_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,6 +6,10 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from epochcast.model.carry import KIND
+from epochcast.model.physics import ARITHMETIC, FORMS, GROUPS, HOST, TERMS, Law
+from epochcast.model.physics import MEMORY as MEMORY_TERMS
+from epochcast.model.work import Work, trained_params, wide_flop, work_of_layers
 from epochcast.roofline import (
     ADAM_PASSES,
     COMPUTE,
@@ -17,11 +21,7 @@ from epochcast.roofline import (
     step_roof,
 )
 from epochcast.schema import RunConfig
-from model.carry import KIND
-from model.physics import ARITHMETIC, FORMS, GROUPS, HOST, TERMS, Law
-from model.physics import MEMORY as MEMORY_TERMS
-from model.work import Work, trained_params, wide_flop, work_of_layers
-from workload.shape import layer_records
+from epochcast.workload.shape import layer_records
 
 OTHER_KIND = "other"
 NETWORK_KINDS = {"conv": KIND, "depthwise": KIND, "attention": "transformer", "recurrent": "recurrent"}  # by a layer's

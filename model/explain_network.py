@@ -24,10 +24,8 @@ from epochcast.keras_foreign import WantedError, prepare
 from epochcast.keras_layers import NetworkLayers, read_layers
 from epochcast.keras_optimizers import compiled_passes, described_passes, is_of_author, optimizer_name
 from epochcast.limits import MIB, EndedError, LimitError, call_within
-from epochcast.roofline import ADAM_PASSES
-from epochcast.text_sinks import shortened
-from model.explain_layers import Subject
-from model.network_inputs import (
+from epochcast.model.explain_layers import Subject
+from epochcast.model.network_inputs import (
     RefusedError,
     SampleShape,
     build_if_needed,
@@ -36,7 +34,7 @@ from model.network_inputs import (
     fixed_batch,
     saved_shape,
 )
-from model.network_refusals import (
+from epochcast.model.network_refusals import (
     LONGEST,
     some,
     why_code_fails,
@@ -47,7 +45,9 @@ from model.network_refusals import (
     why_unknown,
     why_wanted,
 )
-from model.time_ann import keras_on_cpu
+from epochcast.model.time_ann import keras_on_cpu
+from epochcast.roofline import ADAM_PASSES
+from epochcast.text_sinks import shortened
 
 DEFAULT_OPTIMIZER = "adam"
 REBUILDING_SEC = 10.0  # NASNetLarge, of 1,041 layers, takes 3

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from epochcast.cli import percent, significant, table_text
+from epochcast.model.answer_text import device_words
+from epochcast.model.carried import HELD
+from epochcast.model.explain_time import UNKNOWN_INPUT
 from epochcast.schema import Conditions
-from model.answer_text import device_words
-from model.carried import HELD
-from model.explain_time import UNKNOWN_INPUT
 
 ABOVE_ROOF_NOTE = (
     "the law spreads memory by outputs and launches by kernels, so that single layers may come out above the roof"

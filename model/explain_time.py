@@ -9,15 +9,15 @@ from typing import Any
 
 from epochcast.assumptions import assumption
 from epochcast.interval import Interval
+from epochcast.model.carried import HELD_WORDS, carried, share_of_parts
+from epochcast.model.carry import SPEED_ROW, device_ratio, source_device
+from epochcast.model.carry import Device as CarryDevice
+from epochcast.model.explain_device import Device
+from epochcast.model.explain_layers import Attribution, Subject, attribute
+from epochcast.model.gpu_answers import MEASURED
+from epochcast.model.intervals import WITHIN
+from epochcast.model.predictor import Forecast, SavedModel
 from epochcast.schema import RunConfig
-from model.carried import HELD_WORDS, carried, share_of_parts
-from model.carry import SPEED_ROW, device_ratio, source_device
-from model.carry import Device as CarryDevice
-from model.explain_device import Device
-from model.explain_layers import Attribution, Subject, attribute
-from model.gpu_answers import MEASURED
-from model.intervals import WITHIN
-from model.predictor import Forecast, SavedModel
 
 MODEL, OTHER_NETWORK, OTHER_CARRIED, ROOF = "model", "law of the CNN", "law of the CNN, carried over", "bare roof"
 

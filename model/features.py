@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
+from epochcast.model.physics import Array
 from epochcast.schema import RunConfig
-from model.physics import Array
-from workload.shape import count_params
+from epochcast.workload.shape import count_params
 
 FEATURE_NAMES = ("depth", "log2_base_filters", "log2_batch_size")
 # of the network that this project started from; parameters and steps follow from the other three

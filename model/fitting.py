@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from model.features import FEATURE_NAMES, feature_matrix
-from model.network import Network
-from model.physics import Law, fit_gated_law, fit_gated_law_from
-from model.progress import Say
-from model.reference_ann import fit_reference
-from model.time_ann import fit_networks
-from model.time_model import Inputs, Table, TimeModel
+from epochcast.model.features import FEATURE_NAMES, feature_matrix
+from epochcast.model.network import Network
+from epochcast.model.physics import Law, fit_gated_law, fit_gated_law_from
+from epochcast.model.progress import Say
+from epochcast.model.reference_ann import fit_reference
+from epochcast.model.time_ann import fit_networks
+from epochcast.model.time_model import Inputs, Table, TimeModel
 
 PHYSICS, PHYSICS_ANN, REFERENCE_ANN = "physics", "physics_ann", "reference_ann"
 LAW_ALONE = "physics_6"

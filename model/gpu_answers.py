@@ -13,12 +13,11 @@ from epochcast.footprint import Footprint, FootprintRules, footprint, rates_of
 from epochcast.gpu_driver import box_device_names
 from epochcast.hardware import is_same_device, known_gpu, place_in_box
 from epochcast.interval import Interval
-from epochcast.schema import AggRow, Conditions, RunConfig
-from model.carried import HELD_WORDS, device_share
-from model.carry import BYTES_PER_GB, SAME, Device, Ratio, device_ratio, source_device
-from model.correction import MIN_CONFIGS, Correction, carried_time, correction_by
-from model.energy import EnergyModel
-from model.measured_rows import (
+from epochcast.model.carried import HELD_WORDS, device_share
+from epochcast.model.carry import BYTES_PER_GB, SAME, Device, Ratio, device_ratio, source_device
+from epochcast.model.correction import MIN_CONFIGS, Correction, carried_time, correction_by
+from epochcast.model.energy import EnergyModel
+from epochcast.model.measured_rows import (
     knows_start_up,
     measured_row,
     measured_run,
@@ -26,11 +25,12 @@ from model.measured_rows import (
     measured_words,
     rows_on,
 )
-from model.predictor import Choice, Forecast, SavedModel, pretrained
-from model.run_energy import MeasuredBoard, measured_board, run_energy, run_seconds
-from model.startup import whole_run
-from model.work import work_of
-from workload.memory import MemoryModel, PeakMemory
+from epochcast.model.predictor import Choice, Forecast, SavedModel, pretrained
+from epochcast.model.run_energy import MeasuredBoard, measured_board, run_energy, run_seconds
+from epochcast.model.startup import whole_run
+from epochcast.model.work import work_of
+from epochcast.schema import AggRow, Conditions, RunConfig
+from epochcast.workload.memory import MemoryModel, PeakMemory
 
 MEASURED = "measured"
 SORTS = ("time", "cost", "co2")

@@ -16,7 +16,7 @@ from epochcast.footprint_text import (
     wall_words,
 )
 from epochcast.interval import Interval
-from model.gpu_answers import GpuAnswer
+from epochcast.model.gpu_answers import GpuAnswer
 
 
 def footprint_table(answers: Sequence[GpuAnswer]) -> str:

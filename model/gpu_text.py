@@ -10,13 +10,13 @@ from epochcast.cli import percent, range_text, table_text
 from epochcast.facts import year_words
 from epochcast.footprint_text import footprint_json
 from epochcast.interval import Interval
-from model.answer import memory_values, time_values, with_bounds
-from model.carried import HELD_WORDS
-from model.carry import KIND, RATES, SAME, SPEED_ROW, rates_bar
-from model.gpu_answers import MEASURED, GpuAnswer
-from model.gpu_costs_text import footprint_notes, footprint_table
-from model.intervals import WITHIN
-from model.predictor import SavedModel
+from epochcast.model.answer import memory_values, time_values, with_bounds
+from epochcast.model.carried import HELD_WORDS
+from epochcast.model.carry import KIND, RATES, SAME, SPEED_ROW, rates_bar
+from epochcast.model.gpu_answers import MEASURED, GpuAnswer
+from epochcast.model.gpu_costs_text import footprint_notes, footprint_table
+from epochcast.model.intervals import WITHIN
+from epochcast.model.predictor import SavedModel
 
 
 def gpu_lines(

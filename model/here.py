@@ -12,11 +12,11 @@ from epochcast.gpu_driver import box_device_name
 from epochcast.hardware import is_same_device, known_gpu, place_in_box, unknown_words
 from epochcast.installed import backend_name, installed_minor
 from epochcast.interval import Interval
+from epochcast.model.answer import with_bounds
+from epochcast.model.gpu_answers import Asked, answer_on
+from epochcast.model.measured_rows import measured_row, measured_steady, measured_words
+from epochcast.model.predictor import SavedModel
 from epochcast.schema import AggRow, Conditions
-from model.answer import with_bounds
-from model.gpu_answers import Asked, answer_on
-from model.measured_rows import measured_row, measured_steady, measured_words
-from model.predictor import SavedModel
 
 
 @dataclass(frozen=True, slots=True)

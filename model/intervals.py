@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from epochcast.cells import columns
+from epochcast.model.physics import Array
 from epochcast.schema import RunConfig
-from model.physics import Array
 
 COVERAGE = 0.90
 MIN_ERRORS = math.ceil(COVERAGE / (1 - COVERAGE) - 1e-9)  # nine; of fewer no width has this coverage

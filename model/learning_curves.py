@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from model.cross_validation import cross_validate_each, forms_for
-from model.design import next_indices
-from model.fitting import PHYSICS_ANN, fit_time_models
-from model.physics import MIN_ROWS
-from model.progress import Say
-from model.splits import NETWORK_MIN_ROWS
-from model.time_model import Table
+from epochcast.model.cross_validation import cross_validate_each, forms_for
+from epochcast.model.design import next_indices
+from epochcast.model.fitting import PHYSICS_ANN, fit_time_models
+from epochcast.model.physics import MIN_ROWS
+from epochcast.model.progress import Say
+from epochcast.model.splits import NETWORK_MIN_ROWS
+from epochcast.model.time_model import Table
 
 SIZES = (6, 7, 8, 10, 12, 16, 20, 40, 80)
 MIN_REST = 4  # rows that an error is worth computing on

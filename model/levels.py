@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from epochcast.model.physics import MIN_ROWS
 from epochcast.schema import RunConfig
-from model.physics import MIN_ROWS
 
 BATCH_GROUP = 1.5  # batch sizes within this factor of the smallest, or of the largest, are left out together
 

@@ -15,11 +15,11 @@ from epochcast.cli import percent
 from epochcast.facts import Gpu
 from epochcast.hardware import is_same_device, known_gpu
 from epochcast.interval import Interval, total
+from epochcast.model.energy import MIN_RUNS
+from epochcast.model.intervals import HALF_WIDTH_SDS
+from epochcast.model.predictor import SavedModel
+from epochcast.model.startup import WholeRun, whole_run
 from epochcast.schema import AggRow, Conditions, RunConfig
-from model.energy import MIN_RUNS
-from model.intervals import HALF_WIDTH_SDS
-from model.predictor import SavedModel
-from model.startup import WholeRun, whole_run
 
 COMPARED = ("backend", "pipeline", "steps_per_execution", "train_n", "precision")
 FULL_EPOCH = "full_epoch"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from model.physics import Array
+from epochcast.model.physics import Array
 
 ACTIVATIONS = ("silu", "relu")
 

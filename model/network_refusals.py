@@ -15,8 +15,8 @@ from epochcast.keras_files import SavedNetwork, remedy_of_version
 from epochcast.keras_foreign import Wanted, WantedError
 from epochcast.keras_layers import DataShapeError, DoesNotRunError, UnbuiltError, reason_of
 from epochcast.limits import EndedError, LimitError, lines_of
+from epochcast.model.network_inputs import SampleShape, why_shape_fails
 from epochcast.text_sinks import shortened
-from model.network_inputs import SampleShape, why_shape_fails
 
 LONGEST = 200  # characters of a message about a file, without its path
 SHOWN = 3  # layers of many that a message names

@@ -7,8 +7,8 @@ import math
 
 import numpy as np
 
+from epochcast.model.time_model import TimeModel
 from epochcast.schema import RunConfig
-from model.time_model import TimeModel
 
 GRID = {
     "depth": (1, 2, 3, 4, 5, 6),

@@ -21,11 +21,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from aggregate.condition_order import LEARNABLE_ROWS
+from epochcast.aggregate.condition_order import LEARNABLE_ROWS
 from epochcast.cli import significant
+from epochcast.model.work import WIDE_CHANNELS, Work, work_of
 from epochcast.schema import RunConfig
 from epochcast.stats import MAD_TO_SD
-from model.work import WIDE_CHANNELS, Work, work_of
 
 Array = npt.NDArray[np.float64]
 

@@ -25,16 +25,16 @@ from epochcast.footprint_flags import add_footprint_flags, given_flags, rules_of
 from epochcast.footprint_text import footprint_lines, region_sources, region_table
 from epochcast.gpu_driver import refusal_notes
 from epochcast.guard import EXIT_FAILED
+from epochcast.model.answer_figure import draw_batches
+from epochcast.model.answer_text import answer_lines, answer_table, bounds_text, domain_lines
+from epochcast.model.gpu_answers import SORTS, Asked, choice_for_gpus
+from epochcast.model.gpu_text import domain_text, gpu_lines
+from epochcast.model.here import differences, differs_line
+from epochcast.model.measured import measured_rows
+from epochcast.model.predictor import choose_model
+from epochcast.model.reply import Question, Reply, gpus_asked, reply_json, reply_to
 from epochcast.schema import DEFAULT_CONFIG, SPEC_CHOICES, RunConfig
-from model.answer_figure import draw_batches
-from model.answer_text import answer_lines, answer_table, bounds_text, domain_lines
-from model.gpu_answers import SORTS, Asked, choice_for_gpus
-from model.gpu_text import domain_text, gpu_lines
-from model.here import differences, differs_line
-from model.measured import measured_rows
-from model.predictor import choose_model
-from model.reply import Question, Reply, gpus_asked, reply_json, reply_to
-from workload.shape import count_params
+from epochcast.workload.shape import count_params
 
 
 def gpu_names(text: str) -> list[str]:
@@ -155,7 +155,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not answered:
             raise ValueError("; ".join(dict.fromkeys(reply.problem for reply in replies if reply.problem is not None)))
         if arguments.plot is not None:
-            from aggregate.figures import save_figure_as
+            from epochcast.aggregate.figures import save_figure_as
 
             save_figure_as(draw_batches([reply.answer for reply in answered]), arguments.plot)
         _print(replies, question, arguments.json)

@@ -14,22 +14,22 @@ from typing import Any
 
 import numpy as np
 
-from aggregate.condition_sets import ChosenSet
+from epochcast.aggregate.condition_sets import ChosenSet
 from epochcast.cells import columns
 from epochcast.device_names import are_same_conditions
 from epochcast.hardware import is_same_device, place_in_box
 from epochcast.interval import Interval
+from epochcast.model.card import read_card
+from epochcast.model.intervals import Range, Widths
+from epochcast.model.network import ACTIVATIONS
+from epochcast.model.network_file import read_network
+from epochcast.model.own_models import OwnCard, ranked, why_first
+from epochcast.model.physics import Law
+from epochcast.model.saved_files import read_pair
+from epochcast.model.startup import Excess, Overhead, WholeRun, from_json, whole_run
+from epochcast.model.time_model import Inputs, TimeModel
 from epochcast.paths import demo_dir, models_dir, pretrained_dir
 from epochcast.schema import TRAIN_N, Conditions, RunConfig
-from model.card import read_card
-from model.intervals import Range, Widths
-from model.network import ACTIVATIONS
-from model.network_file import read_network
-from model.own_models import OwnCard, ranked, why_first
-from model.physics import Law
-from model.saved_files import read_pair
-from model.startup import Excess, Overhead, WholeRun, from_json, whole_run
-from model.time_model import Inputs, TimeModel
 
 logger = logging.getLogger(__name__)
 

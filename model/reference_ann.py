@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from model.features import REFERENCE_FEATURE_NAMES, feature_matrix
-from model.network import Network
-from model.progress import Say
-from model.time_ann import first_kernels, keras_on_cpu, set_kernels, split_members, stacked_layers
-from model.time_model import Inputs, Table, TimeModel
+from epochcast.model.features import REFERENCE_FEATURE_NAMES, feature_matrix
+from epochcast.model.network import Network
+from epochcast.model.progress import Say
+from epochcast.model.time_ann import first_kernels, keras_on_cpu, set_kernels, split_members, stacked_layers
+from epochcast.model.time_model import Inputs, Table, TimeModel
 
 HIDDEN = (64, 64)
 LEARNING_RATE = 1e-3

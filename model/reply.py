@@ -10,14 +10,14 @@ from epochcast.facts import Gpu, gpus
 from epochcast.footprint import Footprint, FootprintRules
 from epochcast.footprint_text import footprint_json
 from epochcast.hardware import find_gpu, known_gpu
+from epochcast.model.answer import predict, unanswered
+from epochcast.model.energy import EnergyModel
+from epochcast.model.gpu_answers import Asked, GpuAnswer, answer_on, answers_on, run_footprints, without_number
+from epochcast.model.gpu_text import gpu_json
+from epochcast.model.here import Difference, Here, estimate_here, here_json
+from epochcast.model.predictor import Choice, SavedModel
+from epochcast.model.run_energy import measured_board
 from epochcast.schema import AggRow, RunConfig
-from model.answer import predict, unanswered
-from model.energy import EnergyModel
-from model.gpu_answers import Asked, GpuAnswer, answer_on, answers_on, run_footprints, without_number
-from model.gpu_text import gpu_json
-from model.here import Difference, Here, estimate_here, here_json
-from model.predictor import Choice, SavedModel
-from model.run_energy import measured_board
 
 
 @dataclass(frozen=True, slots=True, eq=False)

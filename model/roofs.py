@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from epochcast.assumptions import assumption
 from epochcast.facts import Gpu
+from epochcast.model.explain_layers import Subject, epoch_layers
 from epochcast.roofline import Roof
-from model.explain_layers import Subject, epoch_layers
 
 TERA, GIGA = 1e12, 1e9
 

@@ -26,11 +26,11 @@ from epochcast.footprint import (
 from epochcast.gpu_driver import device_of
 from epochcast.hardware import board_limit_w, is_same_device
 from epochcast.interval import Interval
+from epochcast.model.energy import EnergyModel, EnergyPerEpoch
+from epochcast.model.predictor import Forecast
 from epochcast.paths import runs_csv
 from epochcast.schema import RunConfig, RunRecord
 from epochcast.tables import read_runs
-from model.energy import EnergyModel, EnergyPerEpoch
-from model.predictor import Forecast
 
 logger = logging.getLogger(__name__)
 

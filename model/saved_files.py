@@ -22,8 +22,8 @@ from typing import Any
 from epochcast.file_kinds import refuse_another_kind
 from epochcast.files import json_bytes, make_folder, read_bytes, sync_folder, write_bytes_atomically
 from epochcast.locks import NoLocksError
+from epochcast.model.card import card_path, markdown, markdown_path, read_card
 from epochcast.tables import locked
-from model.card import card_path, markdown, markdown_path, read_card
 
 logger = logging.getLogger(__name__)
 

@@ -15,11 +15,11 @@ import numpy.typing as npt
 
 from epochcast.cli import significant
 from epochcast.interval import Interval, total
+from epochcast.model.intervals import PLACES, Range, Widths, beyond_half_width, conformal_half_width
+from epochcast.model.levels import edge_axes, levels_of
+from epochcast.model.physics import Array, Law, fit_law
+from epochcast.model.splits import fold_masks, folds_for
 from epochcast.schema import TRAIN_N, AggRow, RunConfig
-from model.intervals import PLACES, Range, Widths, beyond_half_width, conformal_half_width
-from model.levels import edge_axes, levels_of
-from model.physics import Array, Law, fit_law
-from model.splits import fold_masks, folds_for
 
 FORM = "first_epoch_4"
 LAW_MIN_ROWS = 12  # three for each coefficient; with fewer the median answers

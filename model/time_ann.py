@@ -21,10 +21,10 @@ import numpy as np
 
 from epochcast.gpu_driver import environment_of
 from epochcast.installed import require_backend
-from model.network import Network
-from model.physics import Array
-from model.progress import Say
-from model.saved_files import NETWORK_NAME
+from epochcast.model.network import Network
+from epochcast.model.physics import Array
+from epochcast.model.progress import Say
+from epochcast.model.saved_files import NETWORK_NAME
 
 MEMBERS = 10
 HIDDEN = (32, 32)

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from epochcast.model.features import feature_matrix
+from epochcast.model.network import Network
+from epochcast.model.physics import Array, Law
 from epochcast.schema import TRAIN_N, AggRow, RunConfig
-from model.features import feature_matrix
-from model.network import Network
-from model.physics import Array, Law
 
 LARGEST_LOG_TIME = 500.0  # natural; a time of 1e217 s, or its inverse, is still a number
 

@@ -14,10 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from aggregate.agg_table import load_agg
-from aggregate.condition_sets import one_set_of_conditions
-from aggregate.repeats import spread_warning
-from collect.config_lists import read_configs
+from epochcast.aggregate.agg_table import load_agg
+from epochcast.aggregate.condition_sets import one_set_of_conditions
+from epochcast.aggregate.repeats import spread_warning
 from epochcast.cli import (
     AllPairs,
     add_table_flags,
@@ -30,12 +29,11 @@ from epochcast.cli import (
     run_command,
     seed_int,
 )
+from epochcast.collect.config_lists import read_configs
 from epochcast.device_names import are_same_conditions, board_name
 from epochcast.environment import utc_now
 from epochcast.files import make_folder
-from epochcast.paths import models_dir
-from epochcast.schema import AggRow, Conditions, RunConfig
-from model.card import (
+from epochcast.model.card import (
     CARD_SCHEMA_VERSION,
     card_path,
     card_sha256,
@@ -43,18 +41,20 @@ from model.card import (
     half_width_text,
     markdown_path,
 )
-from model.cross_validation import require_distinct, require_enough, rows_sha256
-from model.fitting import PHYSICS_ANN, REFERENCE_ANN
-from model.intervals import COVERAGE, Range, Widths, more_for_a_range
-from model.order import order_violations
-from model.physics import Law
-from model.predictor import SavedModel, load_model
-from model.progress import Progress, Quiet, Say
-from model.saved_files import save_model
-from model.startup import fit_excess, fit_overhead, to_json
-from model.time_ann import keras_bytes
-from model.time_model import Table
-from model.training import TRANSFERRED, Fitted, fit
+from epochcast.model.cross_validation import require_distinct, require_enough, rows_sha256
+from epochcast.model.fitting import PHYSICS_ANN, REFERENCE_ANN
+from epochcast.model.intervals import COVERAGE, Range, Widths, more_for_a_range
+from epochcast.model.order import order_violations
+from epochcast.model.physics import Law
+from epochcast.model.predictor import SavedModel, load_model
+from epochcast.model.progress import Progress, Quiet, Say
+from epochcast.model.saved_files import save_model
+from epochcast.model.startup import fit_excess, fit_overhead, to_json
+from epochcast.model.time_ann import keras_bytes
+from epochcast.model.time_model import Table
+from epochcast.model.training import TRANSFERRED, Fitted, fit
+from epochcast.paths import models_dir
+from epochcast.schema import AggRow, Conditions, RunConfig
 
 logger = logging.getLogger(__name__)
 

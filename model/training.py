@@ -9,21 +9,21 @@ import numpy as np
 import numpy.typing as npt
 
 from epochcast.cli import percent
-from model.calibration import Calibration, fit_calibrated
-from model.cross_validation import (
+from epochcast.model.calibration import Calibration, fit_calibrated
+from epochcast.model.cross_validation import (
     CrossValidation,
     cross_validate,
     forms_for,
     require_distinct,
     require_enough,
 )
-from model.fitting import LAW_ALONE, PHYSICS, PHYSICS_ANN, Start, fit_time_models
-from model.physics import MIN_ROWS, Law, fit_gated_law
-from model.predictor import SavedModel
-from model.progress import Quiet, Say
-from model.splits import NETWORK_MIN_ROWS
-from model.time_model import Table, TimeModel
-from model.transfer import choose_start
+from epochcast.model.fitting import LAW_ALONE, PHYSICS, PHYSICS_ANN, Start, fit_time_models
+from epochcast.model.physics import MIN_ROWS, Law, fit_gated_law
+from epochcast.model.predictor import SavedModel
+from epochcast.model.progress import Quiet, Say
+from epochcast.model.splits import NETWORK_MIN_ROWS
+from epochcast.model.time_model import Table, TimeModel
+from epochcast.model.transfer import choose_start
 
 TRANSFERRED = "transferred"  # the form of a model that started from another device's
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from model.cross_validation import CrossValidation, gather
-from model.fitting import PHYSICS, Start, fit_time_models
-from model.physics import MIN_ROWS, Law
-from model.time_model import Table, TimeModel
+from epochcast.model.cross_validation import CrossValidation, gather
+from epochcast.model.fitting import PHYSICS, Start, fit_time_models
+from epochcast.model.physics import MIN_ROWS, Law
+from epochcast.model.time_model import Table, TimeModel
 
 SIX_TERMS, WHOLE_MODEL, NOTHING = "six terms", "terms and residual", "nothing"
 MIN_ROWS_TO_CHOOSE = 4  # with fewer, leaving one out says nothing and the six terms are taken

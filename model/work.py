@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from epochcast.roofline import ADAM_PASSES, LayerRecord
 from epochcast.schema import RunConfig
-from workload.shape import BYTES_PER_FLOAT, layer_records
+from epochcast.workload.shape import BYTES_PER_FLOAT, layer_records
 
 WIDE_CHANNELS = 256
 BLOCK_LAYERS = 3  # of the CNN that laws are fitted on: two convolutions and a pool

@@ -14,20 +14,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from aggregate.runs_agg import is_chance
+from epochcast.aggregate.runs_agg import is_chance
 from epochcast.assumptions import assumption, device_kind_of
 from epochcast.cli import significant
 from epochcast.hardware import box_name_for, is_same_device
 from epochcast.interval import Interval, total
+from epochcast.model.design import DEFAULT_GRID
+from epochcast.model.intervals import HALF_WIDTH_SDS, WITHIN
+from epochcast.model.predictor import SavedModel
+from epochcast.model.startup import Excess, Overhead, fit_excess, fit_overhead, whole_run
 from epochcast.paths import command_text
+from epochcast.planner.budget import Price
+from epochcast.planner.repeat_spread import RepeatSpread
 from epochcast.schema import TRAIN_N, AggRow, RunConfig
-from model.design import DEFAULT_GRID
-from model.intervals import HALF_WIDTH_SDS, WITHIN
-from model.predictor import SavedModel
-from model.startup import Excess, Overhead, fit_excess, fit_overhead, whole_run
-from planner.budget import Price
-from planner.repeat_spread import RepeatSpread
-from workload.shape import count_params
+from epochcast.workload.shape import count_params
 
 MOST_COUNT = 10**9  # of epochs or repeats: more is a slip of the pen, and no number to add with
 _SEED = 0  # of the folds behind the widths of what stands in for unmeasured parts

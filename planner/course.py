@@ -7,12 +7,12 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
+from epochcast.planner.budget import ROUNDING
+from epochcast.planner.candidates import Candidate
+from epochcast.planner.margin import Margin
+from epochcast.planner.plan import Knowledge, NothingFitsError, make_plan
+from epochcast.planner.plan_file import PARTS, PlanRun, SavedPlan
 from epochcast.schema import RunConfig, RunRecord
-from planner.budget import ROUNDING
-from planner.candidates import Candidate
-from planner.margin import Margin
-from planner.plan import Knowledge, NothingFitsError, make_plan
-from planner.plan_file import PARTS, PlanRun, SavedPlan
 
 PRIOR_RUNS = 2  # a factor is believed like that many runs that went as predicted
 

@@ -15,36 +15,36 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from aggregate.agg_source import write_agg
-from aggregate.figures import draw_figures
-from aggregate.migrate import migrate
-from aggregate.runs_agg import Aggregation, report_lines
-from collect.child import CHILD
-from collect.device_lock import WAITING, Sharing
-from collect.estimate import WallEstimate
-from collect.grid import PlannedRun, grid_runs
-from collect.grid_loop import GridResult, run_grid
-from collect.host_now import HostNow
-from collect.run_one import add_sharing_flags, output_printer, sharing_of
+from epochcast.aggregate.agg_source import write_agg
+from epochcast.aggregate.figures import draw_figures
+from epochcast.aggregate.migrate import migrate
+from epochcast.aggregate.runs_agg import Aggregation, report_lines
 from epochcast.assumptions import assumption
 from epochcast.cli import clock, make_parser, percent, print_home, run_command, significant, table_text
+from epochcast.collect.child import CHILD
+from epochcast.collect.device_lock import WAITING, Sharing
+from epochcast.collect.estimate import WallEstimate
+from epochcast.collect.grid import PlannedRun, grid_runs
+from epochcast.collect.grid_loop import GridResult, run_grid
+from epochcast.collect.host_now import HostNow
+from epochcast.collect.run_one import add_sharing_flags, output_printer, sharing_of
 from epochcast.files import write_json_atomically
 from epochcast.gpu_driver import device_of
 from epochcast.guard import EXIT_FAILED, EXIT_INTERRUPTED, say
+from epochcast.model.answer import predict
+from epochcast.model.card import half_width_text
+from epochcast.model.evaluate import evaluate
+from epochcast.model.evaluation_figures import NAMES
+from epochcast.model.physics import MIN_ROWS
+from epochcast.model.predictor import Choice, load_model
+from epochcast.model.train import train
 from epochcast.paths import command_text, demo_dir, failures_csv
+from epochcast.planner.budget import Budget
+from epochcast.planner.candidates import CostRules
+from epochcast.planner.plan import Plan
+from epochcast.planner.request import Request, plan_budget
 from epochcast.schema import Exclusion, RunConfig, RunRecord, RunSpec
 from epochcast.tables import read_table_if_any
-from model.answer import predict
-from model.card import half_width_text
-from model.evaluate import evaluate
-from model.evaluation_figures import NAMES
-from model.physics import MIN_ROWS
-from model.predictor import Choice, load_model
-from model.train import train
-from planner.budget import Budget
-from planner.candidates import CostRules
-from planner.plan import Plan
-from planner.request import Request, plan_budget
 
 GRID = {"depth": (2, 3), "base_filters": (8, 16), "batch_size": (64, 128, 256)}
 WINDOWS = 5  # the first is not timed

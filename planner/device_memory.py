@@ -8,10 +8,10 @@ from epochcast.assumptions import device_kind_of
 from epochcast.cli import matches
 from epochcast.gpu_driver import device_of
 from epochcast.hardware import is_same_device
+from epochcast.planner.candidates import Candidate
+from epochcast.planner.worth import Wishes
 from epochcast.schema import AggRow, Conditions
-from planner.candidates import Candidate
-from planner.worth import Wishes
-from workload.memory import MemoryModel, gib_text, named
+from epochcast.workload.memory import MemoryModel, gib_text, named
 
 
 def without_too_large(

@@ -19,11 +19,11 @@ from epochcast.files import write_json_atomically, write_text_atomically
 from epochcast.gpu_driver import refusal_notes
 from epochcast.installed import backend_words
 from epochcast.paths import command_text
-from planner.exports import optuna_trials, plan_csv, plan_sh
-from planner.plan_file import is_begun, ledger_of
-from planner.plan_flags import parse, request_of
-from planner.plan_text import front_json, front_lines, left_out_json, plan_lines
-from planner.request import Answer, plan_budget
+from epochcast.planner.exports import optuna_trials, plan_csv, plan_sh
+from epochcast.planner.plan_file import is_begun, ledger_of
+from epochcast.planner.plan_flags import parse, request_of
+from epochcast.planner.plan_text import front_json, front_lines, left_out_json, plan_lines
+from epochcast.planner.request import Answer, plan_budget
 
 
 def _write(answer: Answer, as_json: dict[str, Any], arguments: argparse.Namespace) -> dict[str, Path]:
@@ -44,9 +44,9 @@ def _write(answer: Answer, as_json: dict[str, Any], arguments: argparse.Namespac
             write_text_atomically(path, text())
             written[name] = path
     if arguments.plot is not None or arguments.front is not None:
-        from aggregate.figures import save_figure_as
-        from planner.front import value_curve
-        from planner.plan_figures import front_figure, timeline
+        from epochcast.aggregate.figures import save_figure_as
+        from epochcast.planner.front import value_curve
+        from epochcast.planner.plan_figures import front_figure, timeline
 
         if arguments.plot is not None:
             save_figure_as(timeline(answer.plan), arguments.plot)

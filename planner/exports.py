@@ -12,9 +12,9 @@ from typing import Any
 
 from epochcast.file_kinds import PLAN_SCRIPT_MARK
 from epochcast.paths import script_of
+from epochcast.planner.budget import SECONDS, UNITS
 from epochcast.schema import RunSpec
 from epochcast.text_sinks import one_line
-from planner.budget import SECONDS, UNITS
 
 COLUMNS = (
     "run_id", "depth", "base_filters", "batch_size", "epochs", "params", "overhead_sec", "overhead_sec_upper",

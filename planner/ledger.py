@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from collect.kept import RUN_ID
 from epochcast.cells import shown
+from epochcast.collect.kept import RUN_ID
 from epochcast.environment import utc_now
 from epochcast.files import make_folder, read_bytes, sync_folder
 from epochcast.json_files import parse_json

@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
-from planner.budget import ROUNDING, Budget
-from planner.knapsack import Solution, solve
+from epochcast.planner.budget import ROUNDING, Budget
+from epochcast.planner.knapsack import Solution, solve
 
 _UNITS = 2**30  # of the budget in the search with a margin: finer than a millisecond up to twelve days
 _MAX_SEARCHES = 100

@@ -10,13 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from epochcast.interval import Interval
+from epochcast.model.design import Field, next_indices
+from epochcast.model.physics import Array
+from epochcast.planner.budget import SECONDS, Budget, Unit
+from epochcast.planner.candidates import Candidate
+from epochcast.planner.margin import NO_MARGIN, Margin, Priced, best_within, most
+from epochcast.planner.worth import SUMS
 from epochcast.schema import TRAIN_N, RunConfig
-from model.design import Field, next_indices
-from model.physics import Array
-from planner.budget import SECONDS, Budget, Unit
-from planner.candidates import Candidate
-from planner.margin import NO_MARGIN, Margin, Priced, best_within, most
-from planner.worth import SUMS
 
 # values become integers for the exact search: accuracy to 1e-6, throughput to 1e-3 images/s
 VALUE_SCALE = {"acc": 10**6, "thr": 10**3, "count": 1}

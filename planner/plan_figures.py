@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aggregate.figures import COLOURS, new_figure
-from planner.budget import SECONDS
-from planner.front import Curve
-from planner.plan import Plan
-from planner.worth import VALUE_LABELS
+from epochcast.aggregate.figures import COLOURS, new_figure
+from epochcast.planner.budget import SECONDS
+from epochcast.planner.front import Curve
+from epochcast.planner.plan import Plan
+from epochcast.planner.worth import VALUE_LABELS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -11,10 +11,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from collect.grid import PlannedRun, spec_under
-from collect.kept import RUN_ID
-from collect.runner import spec_id
 from epochcast.cells import columns
+from epochcast.collect.grid import PlannedRun, spec_under
+from epochcast.collect.kept import RUN_ID
+from epochcast.collect.runner import spec_id
 from epochcast.environment import utc_now
 from epochcast.files import read_text
 from epochcast.gpu_driver import box_device_name
@@ -22,14 +22,14 @@ from epochcast.hardware import is_same_device
 from epochcast.interval import Interval
 from epochcast.json_files import parse_json
 from epochcast.paths import command_text, expanded
+from epochcast.planner.budget import SECONDS, UNITS, BoardShare, Budget, Price, Unit
+from epochcast.planner.candidates import Candidate
+from epochcast.planner.margin import Margin
+from epochcast.planner.plan import MOST_FOR_INFO, NOTHING_KNOWN, Knowledge, Plan
+from epochcast.planner.worth import SUMS, VALUES
 from epochcast.schema import Conditions, RunConfig, RunRecord, RunSpec
 from epochcast.text_sinks import one_line
 from epochcast.validation import is_whole
-from planner.budget import SECONDS, UNITS, BoardShare, Budget, Price, Unit
-from planner.candidates import Candidate
-from planner.margin import Margin
-from planner.plan import MOST_FOR_INFO, NOTHING_KNOWN, Knowledge, Plan
-from planner.worth import SUMS, VALUES
 
 PLAN_SCHEMA_VERSION = 3
 PARTS = ("overhead", "first_epoch", "steady")

@@ -8,7 +8,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from collect.config_lists import read_specs
 from epochcast.cli import (
     add_table_flags,
     duration_sec,
@@ -27,13 +26,14 @@ from epochcast.cli import (
     positive_sec,
     repeats_int,
 )
+from epochcast.collect.config_lists import read_specs
 from epochcast.footprint_flags import add_footprint_flags, given_flags, rules_of
 from epochcast.paths import plans_dir
+from epochcast.planner.budget import KGCO2, KWH, SECONDS, USD, Budget
+from epochcast.planner.candidates import CostRules
+from epochcast.planner.request import DEFAULT_CONFIDENCE, MAX_CANDIDATES, Request
+from epochcast.planner.worth import VALUES, Wishes
 from epochcast.schema import DEFAULT_CONFIG, RunConfig, RunSpec
-from planner.budget import KGCO2, KWH, SECONDS, USD, Budget
-from planner.candidates import CostRules
-from planner.request import DEFAULT_CONFIDENCE, MAX_CANDIDATES, Request
-from planner.worth import VALUES, Wishes
 
 DEFAULT_EPOCHS = 50
 AXES = ("depth", "base_filters", "batch_size")

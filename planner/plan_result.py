@@ -8,16 +8,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from collect.turns import Taken
 from epochcast.cli import percent, significant, table_text
+from epochcast.collect.turns import Taken
+from epochcast.model.design import Field
 from epochcast.paths import failures_csv
+from epochcast.planner.budget import SECONDS
+from epochcast.planner.course import Actual
+from epochcast.planner.ledger import DONE, OTHER
+from epochcast.planner.plan_file import PARTS, PlanRun, SavedPlan
 from epochcast.schema import FailureRecord, RunRecord
 from epochcast.tables import read_table_if_any
-from model.design import Field
-from planner.budget import SECONDS
-from planner.course import Actual
-from planner.ledger import DONE, OTHER
-from planner.plan_file import PARTS, PlanRun, SavedPlan
 
 NOT_STARTED = "not started"
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from epochcast.cli import clock, percent, range_text, significant, table_text
-from planner.budget import SECONDS
-from planner.candidates import Candidate
-from planner.front import neighbours
-from planner.plan import GREEDY, SINGLE, Plan
-from planner.request import Answer
-from planner.worth import VALUE_LABELS
+from epochcast.planner.budget import SECONDS
+from epochcast.planner.candidates import Candidate
+from epochcast.planner.front import neighbours
+from epochcast.planner.plan import GREEDY, SINGLE, Plan
+from epochcast.planner.request import Answer
+from epochcast.planner.worth import VALUE_LABELS
 
 HEADER = ("configuration", "overhead s", "first epoch s", "s/epoch", "total s")
 _WORTH = ("acc", "images/s", "value")

@@ -31,14 +31,14 @@ from epochcast.footprint import (
 from epochcast.footprint_text import embodied_words, place_words, wall_words
 from epochcast.hardware import known_gpu
 from epochcast.interval import Interval
+from epochcast.model.energy import EnergyModel
+from epochcast.model.intervals import HALF_WIDTH_SDS, WITHIN
+from epochcast.model.predictor import Forecast
+from epochcast.model.run_energy import MeasuredBoard, measured_board, run_energy
+from epochcast.model.startup import WholeRun
+from epochcast.planner.budget import KGCO2, KWH, USD, BoardShare, Price, Unit
+from epochcast.planner.candidates import Candidate
 from epochcast.schema import AggRow, Conditions
-from model.energy import EnergyModel
-from model.intervals import HALF_WIDTH_SDS, WITHIN
-from model.predictor import Forecast
-from model.run_energy import MeasuredBoard, measured_board, run_energy
-from model.startup import WholeRun
-from planner.budget import KGCO2, KWH, USD, BoardShare, Price, Unit
-from planner.candidates import Candidate
 
 _NEARLY = 1e-9  # ends as near as that, relative to the value, differ by rounding alone
 _NAME_A_PRICE = "Name a price"

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from epochcast.assumptions import assumption, device_kind_of
 from epochcast.cli import percent
 from epochcast.interval import Interval
+from epochcast.model.intervals import HALF_WIDTH_SDS
+from epochcast.model.measured_rows import own_interval, steady_range
 from epochcast.schema import AggRow
-from model.intervals import HALF_WIDTH_SDS
-from model.measured_rows import own_interval, steady_range
 
 LEAST_FREEDOM = 5  # degrees of freedom of a pooled spread; with fewer an assumption answers
 PARTS = {

@@ -7,26 +7,26 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from aggregate.agg_table import load_agg_if_any
-from aggregate.condition_sets import ChosenSet, one_set_of_conditions
-from collect.config_lists import LARGEST
+from epochcast.aggregate.agg_table import load_agg_if_any
+from epochcast.aggregate.condition_sets import ChosenSet, one_set_of_conditions
 from epochcast.assumptions import assumption, device_kind_of
 from epochcast.cli import percent, significant
+from epochcast.collect.config_lists import LARGEST
 from epochcast.files import sha256_of
 from epochcast.footprint import FootprintRules
 from epochcast.hardware import box_name_for, is_same_device
 from epochcast.installed import backend_name, backend_words
+from epochcast.model.predictor import SavedModel, choose_model, choose_model_of, load_model
 from epochcast.paths import runs_agg_csv
+from epochcast.planner.budget import SECONDS, Budget, Unit
+from epochcast.planner.candidates import Candidate, CostRules, Offer, default_grid, make_candidates
+from epochcast.planner.device_memory import without_too_large
+from epochcast.planner.margin import NO_MARGIN, Margin
+from epochcast.planner.plan import Knowledge, Plan, make_plan
+from epochcast.planner.plan_file import plan_json, source_of
+from epochcast.planner.pricing import with_prices
+from epochcast.planner.worth import Wishes, choose_value, select
 from epochcast.schema import TRAIN_N, AggRow, Conditions, RunConfig
-from model.predictor import SavedModel, choose_model, choose_model_of, load_model
-from planner.budget import SECONDS, Budget, Unit
-from planner.candidates import Candidate, CostRules, Offer, default_grid, make_candidates
-from planner.device_memory import without_too_large
-from planner.margin import NO_MARGIN, Margin
-from planner.plan import Knowledge, Plan, make_plan
-from planner.plan_file import plan_json, source_of
-from planner.pricing import with_prices
-from planner.worth import Wishes, choose_value, select
 
 DEFAULT_CONFIDENCE = 0.9
 MAX_CANDIDATES = 2_000  # all of them stand in plan.json, for planning again

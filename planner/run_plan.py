@@ -14,12 +14,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from collect.child import CHILD
-from collect.device_lock import WAITING, Sharing
-from collect.grid import PlannedRun
-from collect.memory_guard import add_memory_flags, check_fits
-from collect.run_one import add_sharing_flags, output_printer, sharing_of
-from collect.turns import Taken, Turn, make_ready, outcome_text, take_turns
 from epochcast.cli import (
     add_json_flag,
     json_line,
@@ -29,19 +23,23 @@ from epochcast.cli import (
     print_home,
     run_command,
 )
+from epochcast.collect.child import CHILD
+from epochcast.collect.device_lock import WAITING, Sharing
+from epochcast.collect.grid import PlannedRun
+from epochcast.collect.memory_guard import add_memory_flags, check_fits
+from epochcast.collect.run_one import add_sharing_flags, output_printer, sharing_of
+from epochcast.collect.turns import Taken, Turn, make_ready, outcome_text, take_turns
 from epochcast.cuda_visible import VISIBLE
 from epochcast.gpu_driver import box_device_name
 from epochcast.guard import EXIT_FAILED, EXIT_INTERRUPTED
 from epochcast.hardware import box_name_for, is_same_device, other_gpu_uuid
 from epochcast.installed import backend_name
 from epochcast.paths import logs_dir, runs_csv
-from epochcast.schema import REPEATED_STATUSES, Conditions, FailureRecord, RunRecord
-from epochcast.tables import read_table_if_any
-from planner.budget import SECONDS
-from planner.course import Actual, Course
-from planner.ledger import DONE, ELSEWHERE, Ledger, looked_at, opened
-from planner.plan_file import PlanRun, SavedPlan, read_plan
-from planner.plan_result import (
+from epochcast.planner.budget import SECONDS
+from epochcast.planner.course import Actual, Course
+from epochcast.planner.ledger import DONE, ELSEWHERE, Ledger, looked_at, opened
+from epochcast.planner.plan_file import PlanRun, SavedPlan, read_plan
+from epochcast.planner.plan_result import (
     Expected,
     PlanResult,
     dry_json,
@@ -52,7 +50,9 @@ from planner.plan_result import (
     result_lines,
     status_of,
 )
-from planner.spending import cost_of, energy_ratio, used
+from epochcast.planner.spending import cost_of, energy_ratio, used
+from epochcast.schema import REPEATED_STATUSES, Conditions, FailureRecord, RunRecord
+from epochcast.tables import read_table_if_any
 
 Say = Callable[[str], None]
 

@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from aggregate.runs_agg import has_sound_energy
+from epochcast.aggregate.runs_agg import has_sound_energy
+from epochcast.planner.budget import SECONDS, Price, Unit
+from epochcast.planner.ledger import Ledger
+from epochcast.planner.plan_file import SavedPlan
 from epochcast.schema import FailureRecord, RunRecord
-from planner.budget import SECONDS, Price, Unit
-from planner.ledger import Ledger
-from planner.plan_file import SavedPlan
 
 
 def cost_of(outcome: RunRecord | FailureRecord, price: Price | None, energy_factor: float = 1.0) -> float:

@@ -7,10 +7,10 @@ from itertools import islice
 import keras
 import numpy as np
 
-from workload.cnn import build_model, compile_model, seed_everything
-from workload.device_epochs import device_input
-from workload.orders import entry_orders
-from workload.pipelines import as_float, model_for, prepare
+from epochcast.workload.cnn import build_model, compile_model, seed_everything
+from epochcast.workload.device_epochs import device_input
+from epochcast.workload.orders import entry_orders
+from epochcast.workload.pipelines import as_float, model_for, prepare
 
 SEED = 5
 _random = np.random.default_rng(0)

@@ -21,11 +21,11 @@ from pathlib import Path
 if __name__ == "__main__":  # run by path: import from the checkout, not from this folder
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from collect.measure import die_with_parent
+from epochcast.collect.measure import die_with_parent
 from epochcast.gpu_driver import box_device_name
 from epochcast.paths import CODE_ROOT
 from epochcast.schema import RunSpec
-from workload.shape import count_params
+from epochcast.workload.shape import count_params
 
 FIRST_SEC, EPOCH_SEC = 0.004, 0.002  # less than a process needs to start, so that the overhead comes out positive
 TEST_ACC = 0.625
@@ -51,7 +51,7 @@ def command(*behaviour: str) -> tuple[str, ...]:
 
 _MAIN_WITH_CHILD = """
 import functools, importlib, json, resource, sys
-import made_up_host
+from tests import made_up_host
 made_up_host.install()
 module, function, child, limit = json.loads(sys.argv[1])
 stage = importlib.import_module(module)
@@ -70,15 +70,15 @@ def main_with_child(
     return [sys.executable, "-c", _MAIN_WITH_CHILD, how, *flags]
 
 
-run_one_command = functools.partial(main_with_child, "collect.run_one", "run")
-run_grid_command = functools.partial(main_with_child, "collect.run_grid", "run_grid")
+run_one_command = functools.partial(main_with_child, "epochcast.collect.run_one", "run")
+run_grid_command = functools.partial(main_with_child, "epochcast.collect.run_grid", "run_grid")
 
 
 def environment(**more: str) -> dict[str, str]:
     """The environment of such a process: our folders on its import path, warnings as errors."""
     return {
         **os.environ,
-        "PYTHONPATH": f"{CODE_ROOT}{os.pathsep}{CODE_ROOT / 'tests'}",
+        "PYTHONPATH": str(CODE_ROOT),
         "PYTHONWARNINGS": "error",
         **more,
     }

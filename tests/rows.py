@@ -8,10 +8,10 @@ import statistics
 
 from epochcast.cells import columns, format_cell
 from epochcast.interval import Interval
+from epochcast.model.intervals import HALF_WIDTH_SDS
+from epochcast.planner.candidates import Candidate
 from epochcast.schema import AggRow, Conditions, FailureRecord, RunConfig, RunRecord
-from model.intervals import HALF_WIDTH_SDS
-from planner.candidates import Candidate
-from workload.shape import count_params
+from epochcast.workload.shape import count_params
 
 SCHEMA_1_COLUMNS = columns(RunRecord).index("flags") + 1
 BOX = Conditions(

@@ -10,17 +10,17 @@ import os
 import shutil
 
 import pytest
-from faults import exit_code, in_child, is_failed_at, is_killed_at
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rows import run_row
 
-from aggregate.agg_source import sha256, source_file_of, write_agg
-from aggregate.agg_table import AggTable, load_agg
-from aggregate.check import check_file
-from aggregate.runs_agg import aggregate
+from epochcast.aggregate.agg_source import sha256, source_file_of, write_agg
+from epochcast.aggregate.agg_table import AggTable, load_agg
+from epochcast.aggregate.check import check_file
+from epochcast.aggregate.runs_agg import aggregate
 from epochcast.schema import AggRow, RunRecord
 from epochcast.tables import append_row, read_runs, read_table, write_table
+from tests.faults import exit_code, in_child, is_failed_at, is_killed_at
+from tests.rows import run_row
 
 pytestmark = pytest.mark.usefixtures("fast_disk")
 

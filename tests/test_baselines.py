@@ -8,9 +8,9 @@ from itertools import product
 import numpy as np
 import pytest
 
+from epochcast.model.baselines import affine_in_steps, linear_on_logs
 from epochcast.schema import RunConfig
-from model.baselines import affine_in_steps, linear_on_logs
-from workload.shape import count_params
+from epochcast.workload.shape import count_params
 
 TRAIN = [RunConfig(*c) for c in product((2, 3, 4), (16, 32, 64), (64, 100, 256))]
 TEST = [RunConfig(2, 16, 512), RunConfig(3, 64, 32), RunConfig(4, 32, 128)]

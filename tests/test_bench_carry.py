@@ -11,7 +11,7 @@ import pytest
 from benchmarks.bench_carry import coverages, half_precision_gain, main, missed_lines, quantile, speeds_of
 from epochcast.facts import speed_rows
 from epochcast.hardware import find_gpu
-from model.carry import KIND, Device, rates_bar
+from epochcast.model.carry import KIND, Device, rates_bar
 
 PRECISION = {"fp16": "mixed_float16", "fp32": "float32"}
 

@@ -18,10 +18,10 @@ from benchmarks.bench_roofline import (
 from benchmarks.reference_table import steady_rows
 from epochcast.assumptions import assumption
 from epochcast.hardware import find_gpu
+from epochcast.model.physics import FORMS, Law
+from epochcast.model.roofs import roof_of
+from epochcast.model.time_model import Table
 from epochcast.schema import RunConfig
-from model.physics import FORMS, Law
-from model.roofs import roof_of
-from model.time_model import Table
 from tests.rows import agg_row
 
 ROOF = roof_of(find_gpu(REFERENCE_GPU), REFERENCE_ARITHMETIC)

@@ -10,32 +10,32 @@ import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import fake_nvml
 import pynvml
 import pytest
-from boxes import Board, cuda_library, mig_uuid_of, plug_in, uuid_of
-from light_child import isolate, light_spec
-from plans import LIGHT, light_run, write_plan
-from rows import BOX, run_row
 
-from collect import devices
-from collect.devices import choose_devices
-from collect.gpu_checks import device_check
-from collect.grid import grid_runs, names_of_run
-from collect.grid_loop import run_grid
-from collect.runner import RunRefusedError, run, spec_id
+from epochcast.collect import devices
+from epochcast.collect.devices import choose_devices
+from epochcast.collect.gpu_checks import device_check
+from epochcast.collect.grid import grid_runs, names_of_run
+from epochcast.collect.grid_loop import run_grid
+from epochcast.collect.runner import RunRefusedError, run, spec_id
 from epochcast.driver_names import clean_name
 from epochcast.environment import cpu_name
 from epochcast.facts import gpus
 from epochcast.gpu_driver import box_device_name, device_of, environment_of, gpu_of, refusal_notes
 from epochcast.hardware import box_name_for, is_same_device, known_gpu, other_gpu_uuid
+from epochcast.model import explain, next_runs, predict_perf
+from epochcast.model.predictor import choose_model
+from epochcast.model.train import default_model_path
 from epochcast.nvml import open_nvml
 from epochcast.paths import CODE_ROOT, models_dir
+from epochcast.planner import dp_budget_planner, run_plan
 from epochcast.tables import append_row
-from model import explain, next_runs, predict_perf
-from model.predictor import choose_model
-from model.train import default_model_path
-from planner import dp_budget_planner, run_plan
+from tests import fake_nvml
+from tests.boxes import Board, cuda_library, mig_uuid_of, plug_in, uuid_of
+from tests.light_child import isolate, light_spec
+from tests.plans import LIGHT, light_run, write_plan
+from tests.rows import BOX, run_row
 
 A100, OLD_A100 = "NVIDIA A100-SXM4-40GB", "A100-SXM4-40GB"
 H200, L4 = Board("NVIDIA H200", 140.4), Board("NVIDIA L4", 22.5, 72.0)

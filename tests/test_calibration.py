@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from rows import agg_row
 
-from aggregate.runs_agg import aggregate
+from epochcast.aggregate.runs_agg import aggregate
+from epochcast.model.calibration import calibrate, fit_calibrated, log_errors
+from epochcast.model.fitting import PHYSICS, Start, fit_time_models
+from epochcast.model.intervals import conformal_half_width
+from epochcast.model.levels import levels_of
+from epochcast.model.time_model import Table
 from epochcast.schema import RunConfig
 from epochcast.tables import read_runs
-from model.calibration import calibrate, fit_calibrated, log_errors
-from model.fitting import PHYSICS, Start, fit_time_models
-from model.intervals import conformal_half_width
-from model.levels import levels_of
-from model.time_model import Table
+from tests.rows import agg_row
 
 IN_AND_OUT = [RunConfig(3, 48, 200), RunConfig(6, 256, 16), RunConfig(2, 16, 32)]
 

@@ -6,21 +6,21 @@ import math
 from dataclasses import replace
 
 import pytest
-from rows import agg_row, run_costing
 
-from aggregate.runs_agg import aggregate
+from epochcast.aggregate.runs_agg import aggregate
 from epochcast.assumptions import assumption
 from epochcast.interval import Interval
+from epochcast.model.design import DEFAULT_GRID
+from epochcast.model.intervals import HALF_WIDTH_SDS, Widths
+from epochcast.model.predictor import load_model
+from epochcast.model.startup import Excess
 from epochcast.paths import pretrained_dir
+from epochcast.planner.candidates import Candidate, CostRules, has_diverged, make_candidates
+from epochcast.planner.repeat_spread import PARTS
 from epochcast.schema import RunConfig
 from epochcast.tables import read_runs
-from model.design import DEFAULT_GRID
-from model.intervals import HALF_WIDTH_SDS, Widths
-from model.predictor import load_model
-from model.startup import Excess
-from planner.candidates import Candidate, CostRules, has_diverged, make_candidates
-from planner.repeat_spread import PARTS
-from workload.shape import count_params
+from epochcast.workload.shape import count_params
+from tests.rows import agg_row, run_costing
 
 CPU = "AMD EPYC 9B14 (2 cores)"
 GPU = "NVIDIA A100 80GB PCIe"
@@ -257,7 +257,7 @@ def test_without_a_model_what_was_never_measured_is_left_out_and_counted():
 
 @pytest.mark.parametrize("box", [GPU, CPU])
 def test_predictions_for_another_device_say_so(pretrained, monkeypatch, box):
-    monkeypatch.setattr("planner.candidates.box_name_for", lambda _: box)
+    monkeypatch.setattr("epochcast.planner.candidates.box_name_for", lambda _: box)
     note = make_candidates([], pretrained, CostRules(2)).notes[1]
     assert note == f"steady times are predictions for {GPU}" + (f", NOT this box ({CPU})" if box == CPU else "")
 

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from epochcast.model.answer import predict
+from epochcast.model.answer_text import answer_lines
+from epochcast.model.card import card_path, card_sha256, error_text, half_width_text, markdown, markdown_path, read_card
+from epochcast.model.predictor import Choice, load_model
 from epochcast.paths import pretrained_dir
 from epochcast.schema import RunConfig
-from model.answer import predict
-from model.answer_text import answer_lines
-from model.card import card_path, card_sha256, error_text, half_width_text, markdown, markdown_path, read_card
-from model.predictor import Choice, load_model
 
 SHIPPED = card_path(pretrained_dir() / "a100.keras")
 CARD = json.loads(SHIPPED.read_text(encoding="utf-8"))

@@ -8,17 +8,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from chaos import injection
-from chaos.invariants import row_faults
-from chaos.material import row_of
 
-TESTS = Path(__file__).resolve().parent
+from tests.chaos import injection
+from tests.chaos.invariants import row_faults
+from tests.chaos.material import row_of
+
+ROOT = Path(__file__).resolve().parents[1]
 BEGIN = f"""
 import sys
-sys.path[:0] = [{str(TESTS)!r}, {str(TESTS.parent)!r}]
+sys.path[:0] = [{str(ROOT)!r}]
 """
 MAIN = """
-from chaos.__main__ import main
+from tests.chaos.__main__ import main
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -29,11 +30,11 @@ def environment(tmp_path_factory):
 
 
 def run(environment, *words):
-    return subprocess.run([sys.executable, *words], env=environment, capture_output=True, text=True)
+    return subprocess.run([sys.executable, *words], env=environment, capture_output=True, text=True, cwd=ROOT)
 
 
 def test_a_few_kills_full_disks_and_failing_calls_leave_nothing_wrong(environment):
-    done = run(environment, str(TESTS / "chaos"), "--kills", "6")
+    done = run(environment, "-m", "tests.chaos", "--kills", "6")
     assert done.returncode == 0, done.stdout + done.stderr
     kinds = [line.split() for line in done.stdout.splitlines() if line.startswith(("writers ", "all "))]
     assert [int(words[2]) >= 4 for words in kinds] == [True, True]  # kills
@@ -151,8 +152,8 @@ def test_rows_are_held_against_what_was_promised_and_written(change, what):
 INJECT = """
 import errno, os
 from pathlib import Path
-from chaos.injection import FAIL, FULL, KILL, Injection
-from chaos.processes import call
+from tests.chaos.injection import FAIL, FULL, KILL, Injection
+from tests.chaos.processes import call
 folder = Path(sys.argv[1])
 (folder / "inside").mkdir()
 

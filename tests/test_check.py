@@ -15,16 +15,15 @@ from pathlib import Path
 from statistics import fmean, median, stdev
 
 import pytest
-from rows import BOX, agg_row, assert_one_clear_error, run_row
 
-from aggregate.agg_source import write_agg
-from aggregate.check import check_file, check_lines, main, report_lines
-from aggregate.check_lines import column_digits, half_unit, lines_read, read_row
-from aggregate.check_rows import row_findings
-from aggregate.check_rules import ERROR, RULES, WARNING
-from aggregate.check_table import contradictions, tolerance_of
-from aggregate.runs_agg import aggregate, has_sound_energy
-from aggregate.steady_rows import SteadyRows
+from epochcast.aggregate.agg_source import write_agg
+from epochcast.aggregate.check import check_file, check_lines, main, report_lines
+from epochcast.aggregate.check_lines import column_digits, half_unit, lines_read, read_row
+from epochcast.aggregate.check_rows import row_findings
+from epochcast.aggregate.check_rules import ERROR, RULES, WARNING
+from epochcast.aggregate.check_table import contradictions, tolerance_of
+from epochcast.aggregate.runs_agg import aggregate, has_sound_energy
+from epochcast.aggregate.steady_rows import SteadyRows
 from epochcast.assumptions import assumption
 from epochcast.cells import columns, format_rows, header_line
 from epochcast.precision import precision
@@ -32,6 +31,7 @@ from epochcast.schema import PUBLISHED_RUN_COLUMNS, AggRow, Exclusion, RunConfig
 from epochcast.stats import t_quantile
 from epochcast.steady_time import steady_time
 from epochcast.tables import RunTable, append_row, read_runs, read_table, write_table
+from tests.rows import BOX, agg_row, assert_one_clear_error, run_row
 
 
 def rules_of(report):
@@ -945,7 +945,7 @@ def test_a_table_that_can_not_be_read_is_one_clear_error(runs, capsys, monkeypat
     def refuse(path):
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr("aggregate.check.table_bytes", refuse)
+    monkeypatch.setattr("epochcast.aggregate.check.table_bytes", refuse)
     assert main([str(runs)]) == 1
     assert_one_clear_error(capsys.readouterr(), f"{runs}: Permission denied")
 

@@ -11,7 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_cifar10 import (
+
+from epochcast.schema import TRAIN_N
+from epochcast.workload import cifar10
+from epochcast.workload.cifar10 import load
+from tests.small_cifar10 import (
     CLASSES,
     TRAIN_PER_CLASS,
     N,
@@ -21,10 +25,6 @@ from small_cifar10 import (
     make_npz,
     make_tar,
 )
-
-from epochcast.schema import TRAIN_N
-from workload import cifar10
-from workload.cifar10 import load
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,12 @@ import zipfile
 import numpy as np
 import pytest
 from PIL import Image
-from small_cifar10 import (
+
+from epochcast.workload import dataset
+from epochcast.workload.batch_pickles import read_batch
+from epochcast.workload.cifar10_readers import decode_image, read_dataset
+from tests.peaks import at_most
+from tests.small_cifar10 import (
     CLASSES,
     N,
     arrays,
@@ -27,11 +32,6 @@ from small_cifar10 import (
     pickled,
     pixels_of,
 )
-
-from tests.peaks import at_most
-from workload import dataset
-from workload.batch_pickles import read_batch
-from workload.cifar10_readers import decode_image, read_dataset
 
 
 @pytest.fixture(autouse=True)

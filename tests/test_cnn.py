@@ -6,16 +6,16 @@ import importlib
 
 import numpy as np
 import pytest
-from jax_child import check_on_jax
 
 from epochcast.schema import TRAIN_N
-from workload import cifar10
-from workload.pipelines import as_float, prepare
+from epochcast.workload import cifar10
+from epochcast.workload.pipelines import as_float, prepare
+from tests.jax_child import check_on_jax
 
 
 @pytest.fixture(scope="module")
 def cnn():
-    return importlib.import_module("workload.cnn")  # starts TensorFlow, so not at the top
+    return importlib.import_module("epochcast.workload.cnn")  # starts TensorFlow, so not at the top
 
 
 @pytest.fixture
@@ -107,8 +107,8 @@ sys.modules["tensorflow"] = None  # as on a machine without it
 import jax
 import keras
 import numpy as np
-from workload.cnn import build_model, compile_model, seed_everything
-from workload.pipelines import prepare
+from epochcast.workload.cnn import build_model, compile_model, seed_everything
+from epochcast.workload.pipelines import prepare
 
 assert keras.config.backend() == "jax"
 y = np.arange(24, dtype=np.uint8) % 10

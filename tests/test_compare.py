@@ -12,18 +12,18 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from PIL import Image
-from rows import BOX, assert_one_clear_error, run_row
 
-from aggregate.compare import compare, main
-from aggregate.compare_figure import comparison_figure
-from aggregate.compare_sides import make_side
-from aggregate.compare_spread import Run, SideSpread
-from aggregate.compare_stats import NOISE_FLOOR, differences, holm, overall
-from aggregate.compare_text import comparison_lines
+from epochcast.aggregate.compare import compare, main
+from epochcast.aggregate.compare_figure import comparison_figure
+from epochcast.aggregate.compare_sides import make_side
+from epochcast.aggregate.compare_spread import Run, SideSpread
+from epochcast.aggregate.compare_stats import NOISE_FLOOR, differences, holm, overall
+from epochcast.aggregate.compare_text import comparison_lines
 from epochcast.assumptions import assumption
 from epochcast.paths import CODE_ROOT
 from epochcast.schema import RunConfig, RunRecord
 from epochcast.tables import RunTable, write_table
+from tests.rows import BOX, assert_one_clear_error, run_row
 
 QUIET = 0.0065  # relative standard deviation between runs of the reference collection
 CPU_BOX = dataclasses.replace(BOX, device_name="AMD EPYC (2 cores)", jit_compile="off")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 
 import pytest
-from plans import light_run, priced, write_plan
-from rows import random_runs
 
-from planner.budget import KWH, Budget
-from planner.course import Actual, Course, Factors
-from planner.margin import NO_MARGIN, Margin
-from planner.plan import Knowledge, make_plan
+from epochcast.planner.budget import KWH, Budget
+from epochcast.planner.course import Actual, Course, Factors
+from epochcast.planner.margin import NO_MARGIN, Margin
+from epochcast.planner.plan import Knowledge, make_plan
+from tests.plans import light_run, priced, write_plan
+from tests.rows import random_runs
 
 MARGIN = Margin(1.645, 0.05)
 

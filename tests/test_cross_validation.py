@@ -6,12 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from rows import CONFIGS, ROWS
 
-from aggregate.runs_agg import aggregate
-from epochcast.schema import RunConfig
-from epochcast.tables import read_runs
-from model.cross_validation import (
+from epochcast.aggregate.runs_agg import aggregate
+from epochcast.model.cross_validation import (
     cross_validate,
     forms_for,
     kept_out,
@@ -19,9 +16,12 @@ from model.cross_validation import (
     require_enough,
     rows_sha256,
 )
-from model.fitting import PHYSICS, PHYSICS_ANN, REFERENCE_ANN
-from model.splits import NETWORK_MIN_ROWS, fold_masks, folds_for
-from model.time_model import Table
+from epochcast.model.fitting import PHYSICS, PHYSICS_ANN, REFERENCE_ANN
+from epochcast.model.splits import NETWORK_MIN_ROWS, fold_masks, folds_for
+from epochcast.model.time_model import Table
+from epochcast.schema import RunConfig
+from epochcast.tables import read_runs
+from tests.rows import CONFIGS, ROWS
 
 # --- splits -----------------------------------------------------------------------------------------------------------
 

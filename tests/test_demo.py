@@ -10,25 +10,25 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from light_child import command, isolate
-from made_up_host import others_use
-from rows import BOX, run_row
 
-from aggregate.runs_agg import aggregate
-from collect import estimate, host_now
-from collect.device_lock import Sharing
-from collect.grid import grid_runs
+from epochcast.aggregate.runs_agg import aggregate
 from epochcast.cells import columns
+from epochcast.collect import estimate, host_now
+from epochcast.collect.device_lock import Sharing
+from epochcast.collect.grid import grid_runs
 from epochcast.environment import cpu_count
 from epochcast.guard import EXIT_INTERRUPTED
 from epochcast.paths import CODE_ROOT
+from epochcast.planner import demo
+from epochcast.planner.budget import Budget
+from epochcast.planner.candidates import CostRules, make_candidates
+from epochcast.planner.plan import make_plan
+from epochcast.planner.worth import Wishes, select
 from epochcast.schema import RunRecord, RunSpec
 from epochcast.tables import RunTable, write_table
-from planner import demo
-from planner.budget import Budget
-from planner.candidates import CostRules, make_candidates
-from planner.plan import make_plan
-from planner.worth import Wishes, select
+from tests.light_child import command, isolate
+from tests.made_up_host import others_use
+from tests.rows import BOX, run_row
 
 HERE = dataclasses.replace(
     BOX,

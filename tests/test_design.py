@@ -9,10 +9,8 @@ import pytest
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF
 
-from aggregate.runs_agg import aggregate
-from epochcast.schema import TRAIN_N, RunConfig
-from epochcast.tables import read_runs
-from model.design import (
+from epochcast.aggregate.runs_agg import aggregate
+from epochcast.model.design import (
     D_OPTIMAL_RUNS,
     DEFAULT_GRID,
     KERNEL_LENGTH,
@@ -23,11 +21,13 @@ from model.design import (
     information_rows,
     next_indices,
 )
-from model.features import FEATURE_NAMES, feature_matrix
-from model.fitting import LAW_ALONE, PHYSICS, fit_time_models
-from model.physics import FORMS, Law, columns_of, fit_law
-from model.startup import FORM
-from model.time_model import Table
+from epochcast.model.features import FEATURE_NAMES, feature_matrix
+from epochcast.model.fitting import LAW_ALONE, PHYSICS, fit_time_models
+from epochcast.model.physics import FORMS, Law, columns_of, fit_law
+from epochcast.model.startup import FORM
+from epochcast.model.time_model import Table
+from epochcast.schema import TRAIN_N, RunConfig
+from epochcast.tables import read_runs
 
 STARTS = 15
 

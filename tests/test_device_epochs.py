@@ -7,7 +7,8 @@ import logging
 
 import numpy as np
 import pytest
-from jax_child import check_on_jax
+
+from tests.jax_child import check_on_jax
 
 
 @pytest.fixture(scope="module")
@@ -113,11 +114,10 @@ def test_xla_on_a_processor_is_warned_of(equality, caplog):
 JAX_CHILD = """
 import sys
 sys.modules["tensorflow"] = None  # as on a machine without it
-sys.path.insert(0, "tests")
 import keras
-import device_equality as equality
-from workload.cnn import build_model
-from workload.pipelines import as_float
+from tests import device_equality as equality
+from epochcast.workload.cnn import build_model
+from epochcast.workload.pipelines import as_float
 
 assert keras.config.backend() == "jax"
 loops = []  # names of what is traced inside lax.scan

@@ -12,17 +12,26 @@ import time
 from collections import Counter
 
 import pytest
-from boxes import Board, plug_in, uuid_of
-from light_child import command, environment, isolate, light_spec, run_grid_command, run_one_command, starts, wait_for
 
-from collect import device_lock, run_one
-from collect.device_lock import DeviceBusyError, Sharing, device_key, place_on_device
-from collect.runner import run
 from epochcast import locks
+from epochcast.collect import device_lock, run_one
+from epochcast.collect.device_lock import DeviceBusyError, Sharing, device_key, place_on_device
+from epochcast.collect.runner import run
 from epochcast.paths import locks_dir
+from epochcast.planner import demo, run_plan
 from epochcast.schema import FailureRecord, RunRecord
 from epochcast.tables import read_table
-from planner import demo, run_plan
+from tests.boxes import Board, plug_in, uuid_of
+from tests.light_child import (
+    command,
+    environment,
+    isolate,
+    light_spec,
+    run_grid_command,
+    run_one_command,
+    starts,
+    wait_for,
+)
 
 SMALL = ["--depth", "1", "--base_filters", "2", "--train_n", "1000", "--dataset", "synthetic"]
 SMALL += ["--epochs", "4", "--device", "cpu"]

@@ -7,26 +7,26 @@ import json
 import math
 
 import pytest
-from boxes import Board, plug_in
-from light_child import command, isolate, light_spec, starts
-from rows import BOX, ROWS, agg_row, assert_one_clear_error, run_costing, run_row
 
-from collect import run_grid as grid
-from collect.device_memory import device_memory_bytes, sort_by_fit
-from collect.grid import grid_runs
-from collect.grid_loop import run_grid
+from epochcast.collect import run_grid as grid
+from epochcast.collect.device_memory import device_memory_bytes, sort_by_fit
+from epochcast.collect.grid import grid_runs
+from epochcast.collect.grid_loop import run_grid
 from epochcast.environment import cpu_name
 from epochcast.host import memory_bytes
 from epochcast.paths import failures_csv
+from epochcast.planner import dp_budget_planner
+from epochcast.planner.budget import Budget
+from epochcast.planner.candidates import CostRules
+from epochcast.planner.device_memory import without_too_large
+from epochcast.planner.request import Request, plan_budget
+from epochcast.planner.worth import Wishes
 from epochcast.schema import AggRow, Conditions, FailureRecord, RunConfig, RunRecord
 from epochcast.tables import read_table, write_table
-from planner import dp_budget_planner
-from planner.budget import Budget
-from planner.candidates import CostRules
-from planner.device_memory import without_too_large
-from planner.request import Request, plan_budget
-from planner.worth import Wishes
-from workload.memory import closed_form
+from epochcast.workload.memory import closed_form
+from tests.boxes import Board, plug_in
+from tests.light_child import command, isolate, light_spec, starts
+from tests.rows import BOX, ROWS, agg_row, assert_one_clear_error, run_costing, run_row
 
 SIZES = (16, 64, 256)
 GB = 10**9
@@ -147,7 +147,7 @@ def test_one_byte_decides_at_the_low_end():
 
 
 def test_where_the_memory_is_unknown_nothing_is_left_out_and_nothing_said(monkeypatch):
-    monkeypatch.setattr("collect.device_memory.device_memory_bytes", lambda device, rows: None)
+    monkeypatch.setattr("epochcast.collect.device_memory.device_memory_bytes", lambda device, rows: None)
     found = sort_by_fit(planned([2**30]), [])
     assert (sizes_of(found.kept), found.too_large, found.lines) == ([2**30], [], [])
 
@@ -271,7 +271,7 @@ HUGE = RunConfig(5, 128, 65536)
 @pytest.fixture
 def table(home, monkeypatch):
     """Averages of a device with 16 GiB, one of them of a large configuration."""
-    monkeypatch.setattr("planner.request.box_name_for", lambda _: BOX.device_name)
+    monkeypatch.setattr("epochcast.planner.request.box_name_for", lambda _: BOX.device_name)
     known = {"device_name": BOX.device_name, "overhead_sec_mean": 6.0, "first_epoch_sec_mean": 9.0}
     rows = [dataclasses.replace(row, **known) for row in ROWS]
     rows.append(agg_row(HUGE.depth, HUGE.base_filters, HUGE.batch_size, 5.0, **known))

@@ -13,13 +13,12 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
-import fake_nvml
 import pytest
-from boxes import plug_in
-from rows import run_row
 
-from collect import box_checks, doctor, gpu_checks
-from collect.box_checks import (
+from epochcast import installed
+from epochcast.cells import columns, header_line
+from epochcast.collect import box_checks, doctor, gpu_checks
+from epochcast.collect.box_checks import (
     Check,
     clock_check,
     cpu_energy_check,
@@ -32,10 +31,14 @@ from collect.box_checks import (
     processor_check,
     table_check,
 )
-from collect.doctor import screen, verdict, versions_check
-from collect.gpu_checks import clocks_check, cuda_libraries_check, device_check, energy_check, neighbours_check
-from epochcast import installed
-from epochcast.cells import columns, header_line
+from epochcast.collect.doctor import screen, verdict, versions_check
+from epochcast.collect.gpu_checks import (
+    clocks_check,
+    cuda_libraries_check,
+    device_check,
+    energy_check,
+    neighbours_check,
+)
 from epochcast.driver_signs import Refusal
 from epochcast.environment import cpu_count, cpu_name
 from epochcast.gpu_driver import Device
@@ -44,6 +47,9 @@ from epochcast.nvml import NvmlGpu
 from epochcast.paths import CODE_ROOT
 from epochcast.schema import Exclusion, FailureRecord, RunRecord
 from epochcast.tables import append_row
+from tests import fake_nvml
+from tests.boxes import plug_in
+from tests.rows import run_row
 
 DOCTOR = str(CODE_ROOT / "collect" / "doctor.py")
 

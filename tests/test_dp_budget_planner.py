@@ -11,22 +11,22 @@ import shlex
 
 import pytest
 from PIL import Image
-from rows import agg_row, assert_one_clear_error, random_runs
 
-from collect.run_one import parse
 from epochcast.cli import range_text
+from epochcast.collect.run_one import parse
 from epochcast.files import sha256_of
 from epochcast.interval import Interval
 from epochcast.paths import command_text, pretrained_dir, runs_agg_csv
 from epochcast.places import Place, Sourced
+from epochcast.planner import request
+from epochcast.planner.budget import KGCO2, Budget
+from epochcast.planner.dp_budget_planner import main
+from epochcast.planner.plan import make_plan
+from epochcast.planner.plan_file import read_plan
+from epochcast.planner.plan_flags import DEFAULT_EPOCHS
 from epochcast.schema import AggRow, RunRecord, RunSpec
 from epochcast.tables import check_appendable, write_table
-from planner import request
-from planner.budget import KGCO2, Budget
-from planner.dp_budget_planner import main
-from planner.plan import make_plan
-from planner.plan_file import read_plan
-from planner.plan_flags import DEFAULT_EPOCHS
+from tests.rows import agg_row, assert_one_clear_error, random_runs
 
 DEVICE = "NVIDIA A100 80GB PCIe"
 
@@ -45,7 +45,7 @@ def home(tmp_path, monkeypatch):
     monkeypatch.setenv("EPOCHCAST_HOME", str(tmp_path))
     monkeypatch.delenv("EPOCHCAST_DATA_DIR", raising=False)
     monkeypatch.setattr(request, "box_name_for", lambda _: DEVICE)
-    monkeypatch.setattr("planner.candidates.box_name_for", lambda _: DEVICE)
+    monkeypatch.setattr("epochcast.planner.candidates.box_name_for", lambda _: DEVICE)
     return tmp_path
 
 
@@ -188,7 +188,7 @@ def test_without_a_margin_none_is_printed(table, capsys):
 
 
 def test_a_plan_that_is_not_proven_says_what_it_could_be_worth_at_most(table, capsys, monkeypatch):
-    monkeypatch.setattr("planner.margin._MAX_SEARCHES", 0)
+    monkeypatch.setattr("epochcast.planner.margin._MAX_SEARCHES", 0)
     flags = ["--runs_agg", table, "--budget_sec", 75, "--epochs", 10, "--must", "batch_size=64"]
     (line,) = [line for line in lines_of(capsys, *flags) if line.startswith("optimal: ")]
     assert re.fullmatch(r"optimal: not proven: at most 1\.85\d*, 164 % more", line)
@@ -659,15 +659,15 @@ def test_a_budget_of_the_total_that_was_printed_gives_the_same_plan(table, capsy
 
 
 def test_more_candidates_than_can_be_compared_are_one_clear_error(table, capsys, monkeypatch):
-    monkeypatch.setattr("planner.request.MAX_CANDIDATES", 2)
+    monkeypatch.setattr("epochcast.planner.request.MAX_CANDIDATES", 2)
     flags = ["--budget_sec", "600", "--epochs", "10", "--runs_agg", str(table)]
     assert main(flags) == 1
     assert_one_clear_error(capsys.readouterr(), "3 candidates: at most 2 are taken. Leave some out: --exclude")
     assert main([*flags, "--exclude", "batch_size=64"]) == 0
     capsys.readouterr()
-    monkeypatch.setattr("planner.request.MAX_ROWS", 2)
+    monkeypatch.setattr("epochcast.planner.request.MAX_ROWS", 2)
     assert main(flags) == 1
     assert_one_clear_error(capsys.readouterr(), "table.csv: 3 configurations of one set of conditions: at most 2 are")
-    monkeypatch.setattr("planner.plan.MOST_FOR_INFO", 3)
+    monkeypatch.setattr("epochcast.planner.plan.MOST_FOR_INFO", 3)
     with pytest.raises(ValueError, match="info compares each configuration with every other: 4, "):
         make_plan(random_runs(1, n=4), Budget(100.0), "info")

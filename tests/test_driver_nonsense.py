@@ -10,16 +10,16 @@ from types import ModuleType, SimpleNamespace
 
 import pynvml
 import pytest
-from rows import run_row
 
-from collect.devices import peak_memory_bytes
-from collect.watch import Watch
 from epochcast import driver_signs
+from epochcast.collect.devices import peak_memory_bytes
+from epochcast.collect.watch import Watch
 from epochcast.environment import _gpu_snapshot
 from epochcast.gpu_driver import device_of, gpu_of
 from epochcast.nvml import Nvml, NvmlGpu, nvml_problem, open_nvml
 from epochcast.power import PowerMeter
 from epochcast.schema import RunSpec, to_json_dict
+from tests.rows import run_row
 
 RAISED = [
     RuntimeError("the bus is gone"),
@@ -155,8 +155,8 @@ def test_everything_that_fails_beside_a_run_is_kept_in_words(monkeypatch, tmp_pa
         raise RecursionError("deep")
 
     monkeypatch.setitem(sys.modules, "pynvml", binding(None))
-    monkeypatch.setattr("collect.watch.snapshot", fail)
-    monkeypatch.setattr("collect.watch.gpu_of", fail)
+    monkeypatch.setattr("epochcast.collect.watch.snapshot", fail)
+    monkeypatch.setattr("epochcast.collect.watch.gpu_of", fail)
     monkeypatch.setattr(PowerMeter, "reading", fail)
     with Watch(RunSpec(), tmp_path / "energy.csv") as watch:
         watch.take({"event": "epoch"})

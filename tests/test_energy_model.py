@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from rows import agg_row
 
 from epochcast.interval import Interval
+from epochcast.model.energy import EnergyModel
 from epochcast.schema import Conditions, RunConfig
-from model.energy import EnergyModel
+from tests.rows import agg_row
 
 GPU = Conditions(device_name="NVIDIA H100", backend="jax", precision="float32")
 STEADY = Interval(2.0, 1.8, 2.3)

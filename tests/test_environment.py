@@ -9,9 +9,7 @@ import sys
 import time
 from datetime import UTC, datetime, timedelta
 
-import fake_nvml
 import pytest
-from boxes import plug_in
 
 from epochcast import driver_signs
 from epochcast.assumptions import assumption, device_kind_of
@@ -25,6 +23,8 @@ from epochcast.environment import (
     utc_now,
 )
 from epochcast.paths import CODE_ROOT
+from tests import fake_nvml
+from tests.boxes import plug_in
 
 
 @pytest.fixture

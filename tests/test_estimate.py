@@ -6,12 +6,12 @@ import random
 from dataclasses import replace
 
 import pytest
-from light_child import EPOCH_SEC
 
-from collect.estimate import WallEstimate
+from epochcast.collect.estimate import WallEstimate
 from epochcast.gpu_driver import box_device_name
 from epochcast.schema import RunRecord, RunSpec
-from workload.shape import count_params
+from epochcast.workload.shape import count_params
+from tests.light_child import EPOCH_SEC
 
 SPEC = RunSpec(depth=2, base_filters=16, batch_size=128, epochs=4)
 

@@ -11,22 +11,22 @@ import signal
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from light_child import EPOCH_SEC, FIRST_SEC, command, light_spec, starts
 
-from collect import child
-from collect.child import ChildReport
-from collect.events import Heard
-from collect.grid import grid_runs
-from collect.grid_loop import run_grid
-from collect.outcome import failure_of, record_of
-from collect.recover import recover
-from collect.reserved import reserved_space
-from collect.runner import RunRefusedError, run
-from collect.watch import Beside
+from epochcast.collect import child
+from epochcast.collect.child import ChildReport
+from epochcast.collect.events import Heard
+from epochcast.collect.grid import grid_runs
+from epochcast.collect.grid_loop import run_grid
+from epochcast.collect.outcome import failure_of, record_of
+from epochcast.collect.recover import recover
+from epochcast.collect.reserved import reserved_space
+from epochcast.collect.runner import RunRefusedError, run
+from epochcast.collect.watch import Beside
 from epochcast.paths import failures_csv
 from epochcast.schema import FailureRecord, RunRecord, to_json_dict
 from epochcast.tables import append_row, read_table
 from epochcast.validation import is_sec
+from tests.light_child import EPOCH_SEC, FIRST_SEC, command, light_spec, starts
 
 STARTED = {"event": "started", "device_name": "a box", "train_n": 1000, "params": 10, "tf_version": None}
 DONE = {"event": "done", "stop_reason": "epochs", "test_acc": 0.5, "peak_memory_bytes": None, "n_epochs": 4}

@@ -15,27 +15,27 @@ from epochcast.assumptions import assumption
 from epochcast.cells import columns
 from epochcast.hardware import find_gpu
 from epochcast.interval import Interval
+from epochcast.model import explain as command
+from epochcast.model import explain_time, predict_perf
+from epochcast.model.answer import predict
+from epochcast.model.card import card_sha256
+from epochcast.model.carry import Ratio
+from epochcast.model.efficiency import efficiencies, kernels_of_a_block
+from epochcast.model.explain import explain
+from epochcast.model.explain_device import device_of
+from epochcast.model.explain_figure import draw_roofline
+from epochcast.model.explain_layers import Subject, attribute, epoch_layers, subject_of
+from epochcast.model.explain_text import explanation_text
+from epochcast.model.gpu_answers import Asked, answer_on
+from epochcast.model.physics import FORMS, GROUPS, Law
+from epochcast.model.predictor import choose_model, load_model
+from epochcast.model.roofs import roof_of
+from epochcast.model.work import work_of
 from epochcast.paths import models_dir, pretrained_dir
 from epochcast.roofline import ADAM_PASSES, WEIGHT_BYTES, step_roof
 from epochcast.schema import Conditions, RunConfig
-from model import explain as command
-from model import explain_time, predict_perf
-from model.answer import predict
-from model.card import card_sha256
-from model.carry import Ratio
-from model.efficiency import efficiencies, kernels_of_a_block
-from model.explain import explain
-from model.explain_device import device_of
-from model.explain_figure import draw_roofline
-from model.explain_layers import Subject, attribute, epoch_layers, subject_of
-from model.explain_text import explanation_text
-from model.gpu_answers import Asked, answer_on
-from model.physics import FORMS, GROUPS, Law
-from model.predictor import choose_model, load_model
-from model.roofs import roof_of
-from model.work import work_of
+from epochcast.workload.shape import layer_records
 from tests.rows import agg_row, assert_one_clear_error
-from workload.shape import layer_records
 
 PRETRAINED = pretrained_dir() / "a100.keras"
 A100 = "NVIDIA A100 80GB PCIe"
@@ -468,10 +468,10 @@ def test_layers_told_above_the_roof_are_noted_once_and_in_the_plot():
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     """Networks as Keras saves them."""
-    from model.time_ann import keras_on_cpu
+    from epochcast.model.time_ann import keras_on_cpu
 
     keras = keras_on_cpu()
-    from workload.cnn import build_model, compile_model
+    from epochcast.workload.cnn import build_model, compile_model
 
     folder = tmp_path_factory.mktemp("networks")
     cnn = build_model(2, 16)
@@ -558,7 +558,7 @@ def test_a_file_that_brings_code_or_nothing_is_refused(saved, capsys):
 
 
 def test_a_class_that_keras_does_not_know_is_named(saved, capsys, monkeypatch):
-    from model.time_ann import keras_on_cpu
+    from epochcast.model.time_ann import keras_on_cpu
 
     monkeypatch.delitem(keras_on_cpu().saving.get_custom_objects(), "tests>Doubling")
     printed = ask(capsys, "--network", saved / "odd.keras", code=1)

@@ -12,17 +12,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from plans import priced
-from rows import random_runs
 
-from collect.run_one import parse
+from epochcast.collect.run_one import parse
 from epochcast.paths import CODE_ROOT
+from epochcast.planner.budget import KWH, Budget
+from epochcast.planner.exports import COLUMNS, optuna_trials, plan_csv, plan_sh
+from epochcast.planner.margin import Margin
+from epochcast.planner.plan import make_plan
+from epochcast.planner.plan_file import plan_json
 from epochcast.schema import Conditions, RunSpec
-from planner.budget import KWH, Budget
-from planner.exports import COLUMNS, optuna_trials, plan_csv, plan_sh
-from planner.margin import Margin
-from planner.plan import make_plan
-from planner.plan_file import plan_json
+from tests.plans import priced
+from tests.rows import random_runs
 
 CONDITIONS = [
     Conditions(),

@@ -7,12 +7,12 @@ import re
 from dataclasses import replace
 
 import pytest
-from boxes import Board, plug_in
 
 from epochcast import fact_topics, facts_command
 from epochcast.__main__ import main
 from epochcast.fact_topics import TOPICS, shown_rows
 from epochcast.facts import carbon_intensities, gpu_disputes, gpus
+from tests.boxes import Board, plug_in
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ import math
 import numpy as np
 import pytest
 
+from epochcast.model.features import FEATURE_NAMES, REFERENCE_FEATURE_NAMES, feature_matrix
 from epochcast.schema import RunConfig
-from model.features import FEATURE_NAMES, REFERENCE_FEATURE_NAMES, feature_matrix
-from workload.shape import count_params
+from epochcast.workload.shape import count_params
 
 
 def test_features_are_depth_and_the_binary_logs_of_the_rest():

@@ -7,9 +7,8 @@ from xml.etree import ElementTree
 
 import pytest
 from PIL import Image
-from rows import agg_row
 
-from aggregate.figures import (
+from epochcast.aggregate.figures import (
     accuracy_against_time,
     draw_figures,
     first_epoch_against_steady,
@@ -19,9 +18,10 @@ from aggregate.figures import (
     save_figure_as,
     throughput_against_batch_size,
 )
-from aggregate.runs_agg import aggregate
+from epochcast.aggregate.runs_agg import aggregate
 from epochcast.schema import AggRow
 from epochcast.tables import read_runs, write_table
+from tests.rows import agg_row
 
 NAMES = ("accuracy_against_time", "throughput_against_batch_size", "repeats", "first_epoch_against_steady")
 

@@ -8,13 +8,13 @@ import pytest
 
 from epochcast.file_kinds import MOST_BYTES, START_BYTES, kind_of, refuse_another_kind
 from epochcast.files import json_bytes
+from epochcast.model.next_runs import NextRun, configs_csv
 from epochcast.paths import CODE_ROOT
+from epochcast.planner.budget import Budget
+from epochcast.planner.exports import optuna_trials, plan_sh
+from epochcast.planner.plan import make_plan
+from epochcast.planner.plan_file import plan_json
 from epochcast.schema import Conditions, RunConfig
-from model.next_runs import NextRun, configs_csv
-from planner.budget import Budget
-from planner.exports import optuna_trials, plan_sh
-from planner.plan import make_plan
-from planner.plan_file import plan_json
 from tests.rows import random_runs
 
 KEPT = {"table": "x", "spec": {}, "epoch_edges_sec": [[1.0, 2.0]] * 8000, "row": {"run_id": "a"}}

@@ -8,15 +8,15 @@ from itertools import pairwise, product
 import numpy as np
 import pytest
 
-from aggregate.runs_agg import aggregate
+from epochcast.aggregate.runs_agg import aggregate
+from epochcast.model.features import FEATURE_NAMES, feature_matrix
+from epochcast.model.fitting import PHYSICS, PHYSICS_ANN, REACH, Start, fit_time_models
+from epochcast.model.order import order_violations
+from epochcast.model.physics import fit_gated_law
+from epochcast.model.time_ann import MEMBERS
+from epochcast.model.time_model import Table
 from epochcast.schema import RunConfig
 from epochcast.tables import read_runs
-from model.features import FEATURE_NAMES, feature_matrix
-from model.fitting import PHYSICS, PHYSICS_ANN, REACH, Start, fit_time_models
-from model.order import order_violations
-from model.physics import fit_gated_law
-from model.time_ann import MEMBERS
-from model.time_model import Table
 
 STALLED = {20: 1.5, 100: 2}  # row of the reference table: its time is multiplied
 

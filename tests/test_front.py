@@ -7,16 +7,16 @@ import random
 
 import numpy as np
 import pytest
-from plans import priced
-from rows import random_runs
 
+from epochcast.planner.budget import KWH, Budget
+from epochcast.planner.front import BEFORE, BEHIND, STEPS_SEC, neighbours, value_curve
+from epochcast.planner.margin import NO_MARGIN, Margin
+from epochcast.planner.plan import NOTHING_KNOWN, make_plan
+from epochcast.planner.request import Answer
+from epochcast.planner.worth import SUMS, VALUES
 from epochcast.schema import Conditions
-from planner.budget import KWH, Budget
-from planner.front import BEFORE, BEHIND, STEPS_SEC, neighbours, value_curve
-from planner.margin import NO_MARGIN, Margin
-from planner.plan import NOTHING_KNOWN, make_plan
-from planner.request import Answer
-from planner.worth import SUMS, VALUES
+from tests.plans import priced
+from tests.rows import random_runs
 
 AT_90 = Margin(1.2816, 0.003)
 

@@ -13,19 +13,19 @@ from functools import partial
 from random import Random
 
 import pytest
-from fuzz import audit, box, drops, mutate, oracles
-from fuzz.__main__ import N, Worker
-from fuzz.box import sandbox
-from fuzz.json_mutate import mutate_json, mutate_json_lines, twice_named
-from fuzz.kinds import KINDS, events, flags, models, plans, schedule, tables
-from fuzz.kinds.flag_values import all_flags, command_line
-from fuzz.oracles import Call, Judge
-from fuzz.samples import samples
-from fuzz.tries import attempt, run_tries
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from epochcast.__main__ import COMMANDS
+from tests.fuzz import audit, box, drops, mutate, oracles
+from tests.fuzz.__main__ import N, Worker
+from tests.fuzz.box import sandbox
+from tests.fuzz.json_mutate import mutate_json, mutate_json_lines, twice_named
+from tests.fuzz.kinds import KINDS, events, flags, models, plans, schedule, tables
+from tests.fuzz.kinds.flag_values import all_flags, command_line
+from tests.fuzz.oracles import Call, Judge
+from tests.fuzz.samples import samples
+from tests.fuzz.tries import attempt, run_tries
 
 SHORT = [name for name, kind in KINDS.items() if name != "networks"]  # which import Keras; make fuzz has them
 json_values = st.recursive(

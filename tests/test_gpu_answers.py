@@ -15,20 +15,20 @@ from epochcast.facts import gpus
 from epochcast.footprint import FootprintRules
 from epochcast.hardware import find_gpu
 from epochcast.interval import Interval
+from epochcast.model import correction
+from epochcast.model.carried import HELD, HELD_LOW, HELD_WORDS, carried, device_share
+from epochcast.model.carry import RATES, SAME, SPEED_ROW, Device, device_ratio, source_device
+from epochcast.model.explain_layers import subject_of
+from epochcast.model.gpu_answers import MEASURED, Asked, answer_on, answers_on, without_number
+from epochcast.model.gpu_text import gpu_json, gpu_lines
+from epochcast.model.intervals import HALF_WIDTH_SDS
+from epochcast.model.measured_rows import measured_steady
+from epochcast.model.predictor import load_model
+from epochcast.model.roofs import attainable_sec, roof_of
+from epochcast.model.work import work_of
 from epochcast.paths import pretrained_dir
 from epochcast.places import find_place
 from epochcast.schema import Conditions, RunConfig
-from model import correction
-from model.carried import HELD, HELD_LOW, HELD_WORDS, carried, device_share
-from model.carry import RATES, SAME, SPEED_ROW, Device, device_ratio, source_device
-from model.explain_layers import subject_of
-from model.gpu_answers import MEASURED, Asked, answer_on, answers_on, without_number
-from model.gpu_text import gpu_json, gpu_lines
-from model.intervals import HALF_WIDTH_SDS
-from model.measured_rows import measured_steady
-from model.predictor import load_model
-from model.roofs import attainable_sec, roof_of
-from model.work import work_of
 from tests.rows import agg_row
 
 SAVED = load_model(pretrained_dir() / "a100.keras")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from boxes import Board, plug_in
 
 from epochcast import hardware
 from epochcast.environment import cpu_name
@@ -17,6 +16,7 @@ from epochcast.hardware import (
     known_gpu,
     nearest_gpus,
 )
+from tests.boxes import Board, plug_in
 
 # as drivers and NVML (first block), MLPerf's system files (second) and people (third) spell them
 SPELLINGS = {

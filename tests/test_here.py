@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import boxes
 import pytest
 
 from epochcast import driver_signs, installed
@@ -10,12 +9,13 @@ from epochcast.assumptions import assumption
 from epochcast.cells import columns
 from epochcast.gpu_driver import box_device_name
 from epochcast.hardware import find_gpu
+from epochcast.model.gpu_answers import Asked, answer_on
+from epochcast.model.here import differences, differs_line, estimate_here, here_json
+from epochcast.model.intervals import HALF_WIDTH_SDS
+from epochcast.model.predictor import load_model
 from epochcast.paths import pretrained_dir
 from epochcast.schema import Conditions, RunConfig
-from model.gpu_answers import Asked, answer_on
-from model.here import differences, differs_line, estimate_here, here_json
-from model.intervals import HALF_WIDTH_SDS
-from model.predictor import load_model
+from tests import boxes
 from tests.rows import agg_row
 
 SAVED = load_model(pretrained_dir() / "a100.keras")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 
 import pytest
-from made_up_host import others_use
 
-from collect import host_now
-from collect.host_now import MOST_SLOWDOWN, HostNow
+from epochcast.collect import host_now
+from epochcast.collect.host_now import MOST_SLOWDOWN, HostNow
 from epochcast.environment import cpu_count
+from tests.made_up_host import others_use
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.7, 1.0])

@@ -13,10 +13,10 @@ import time
 import numpy as np
 import pytest
 from PIL import Image
-from small_cifar10 import CLASSES, assert_is_the_small_set, make_class_folders, make_tar
 
-from workload.cifar10_readers import read_dataset
-from workload.dataset import ARRAYS
+from epochcast.workload.cifar10_readers import read_dataset
+from epochcast.workload.dataset import ARRAYS
+from tests.small_cifar10 import CLASSES, assert_is_the_small_set, make_class_folders, make_tar
 
 
 @pytest.fixture(autouse=True)

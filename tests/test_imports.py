@@ -1,4 +1,7 @@
-"""Who imports whom: stages only to their left, the library no stage, and nothing slow before a command needs it."""
+"""The rules of the house: who may import whom, what stands where, and what must not be imported too early.
+
+Every test lists all offenders. Imports inside functions count, too, but for what is slow to import.
+"""
 
 from __future__ import annotations
 
@@ -7,49 +10,63 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
-import pytest
-
 from epochcast.__main__ import COMMANDS
+from epochcast.guard import STAGES  # data flows from left to right
 from epochcast.paths import CODE_ROOT
 
-STAGES = ("workload", "collect", "aggregate", "model", "planner")  # data flow from left to right
-PACKAGES = ("epochcast", *STAGES)
 SLOW = frozenset({"tensorflow", "keras", "jax", "torch", "sklearn", "scipy", "matplotlib", "pandas", "PIL"})
+DOOR = "epochcast.__main__"
 
-MODULES = {
-    ".".join(path.relative_to(CODE_ROOT).with_suffix("").parts): path
-    for package in PACKAGES
-    for path in sorted((CODE_ROOT / package).rglob("*.py"))
+
+def name_of(path: Path) -> str:
+    """The name by which a file is imported: a stage's folder stands at the top, and is imported from `epochcast`."""
+    parts = path.relative_to(CODE_ROOT).with_suffix("").parts
+    name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+    return f"epochcast.{name}" if parts[0] in STAGES else name
+
+
+FILES = {  # of the product
+    name_of(path): path for folder in ("epochcast", *STAGES) for path in sorted((CODE_ROOT / folder).rglob("*.py"))
+}
+MODULES = {name: path for name, path in FILES.items() if path.name != "__init__.py"}
+OTHERS = {  # tests and benchmarks
+    name_of(path): path for folder in ("tests", "benchmarks") for path in sorted((CODE_ROOT / folder).rglob("*.py"))
 }
 # who prints without being a main, and why that is no library printing
 PRINTS = {
     "epochcast.__main__._dispatch": "the half of main that chooses: help, version, an unknown command",
     "epochcast.guard.say": "the one place where an exception becomes a line on stderr",
-    "collect.measure.main.tell": "writes events to the parent process, not to the screen",
-    "collect.run_one.output_printer.show": "passes on what a run prints; only mains hand it to the library",
-    "planner.demo.measure": "hands a print to the grid: the demonstration is a screen, nobody imports it",
-    "model.predict_perf._print": "the second half of main: an answer as lines, a table or JSON",
-    "model.progress.Progress.__call__": "how far a long fit is, on stderr: training and evaluation take long enough",
-    "planner.demo.learn_and_plan": "says what takes long on the demonstration's screen",
+    "epochcast.collect.measure.main.tell": "writes events to the parent process, not to the screen",
+    "epochcast.collect.run_one.output_printer.show": "passes on what a run prints; only mains hand it to the library",
+    "epochcast.planner.demo.measure": "hands a print to the grid: the demonstration is a screen, nobody imports it",
+    "epochcast.model.predict_perf._print": "the second half of main: an answer as lines, a table or JSON",
+    "epochcast.model.progress.Progress.__call__": "how far a long fit is, on stderr: it takes long enough",
+    "epochcast.planner.demo.learn_and_plan": "says what takes long on the demonstration's screen",
 }
 
 
-def tree_of(module: str) -> ast.Module:
-    return ast.parse(MODULES[module].read_text(encoding="utf-8"), MODULES[module].name)
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), path.name)
 
 
-def imported_by(nodes: Iterator[ast.AST], module: str) -> Iterator[str]:
+def imported_by(nodes: Iterator[ast.AST], path: Path) -> Iterator[str]:
     """Full names of the modules that import statements among `nodes` name."""
     for node in nodes:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{module}:{node.lineno}: a relative import"
+            assert node.level == 0, f"{path}:{node.lineno}: a relative import"
             assert node.module is not None
             yield node.module
-            yield from (name for a in node.names if (name := f"{node.module}.{a.name}") in MODULES)
+            yield from (name for a in node.names if (name := f"{node.module}.{a.name}") in FILES)
+
+
+def all_imported(path: Path) -> set[str]:
+    return set(imported_by(ast.walk(tree_of(path)), path))
 
 
 def at_module_level(node: ast.AST) -> Iterator[ast.AST]:
@@ -63,35 +80,55 @@ def at_module_level(node: ast.AST) -> Iterator[ast.AST]:
         yield from at_module_level(child)
 
 
-def top(module: str) -> str:
-    return module.partition(".")[0]
+def stage_of(module: str) -> str | None:
+    """The stage that a module is in; None for the library and for other packages."""
+    parts = module.split(".")
+    return parts[1] if parts[0] == "epochcast" and len(parts) > 1 and parts[1] in STAGES else None
 
 
 def test_every_module_of_the_project_is_looked_at():
-    assert len(MODULES) > 25
-    assert {top(module) for module in MODULES} == set(PACKAGES)
-    for module, _ in COMMANDS.values():
-        assert module in MODULES
+    assert len(MODULES) > 150
+    assert {stage_of(module) for module in MODULES} == {None, *STAGES}
+    assert {module for module, _ in COMMANDS.values()} <= set(MODULES)
+    assert len(OTHERS) > 150
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if top(name) in STAGES])
-def test_a_stage_imports_the_library_and_stages_to_its_left_only(module):
-    imported = {top(name) for name in imported_by(ast.walk(tree_of(module)), module)} & set(STAGES)
-    allowed = set(STAGES[: STAGES.index(top(module)) + 1])
-    assert imported <= allowed, f"{module} imports {imported - allowed}, which stands to its right"
+# --- the rules of the house -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if top(name) == "epochcast"])
-def test_the_library_imports_no_stage(module):
-    assert not {top(name) for name in imported_by(ast.walk(tree_of(module)), module)} & set(STAGES)
+def test_a_stage_imports_stages_to_its_left_only_and_the_library_imports_none():
+    offenders = []
+    for module, path in MODULES.items():
+        stage = stage_of(module)
+        allowed = STAGES[: STAGES.index(stage) + 1] if stage else ()
+        offenders += [(module, name) for name in all_imported(path) if stage_of(name) not in (None, *allowed)]
+    assert sorted(offenders) == []
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_only_the_door_imports_by_a_name_that_it_is_given(module):
+def test_stages_are_imported_from_epochcast_alone():
+    """A user's own `model.py` or `collect/` is another module than ours."""
+    offenders = [
+        (module, name)
+        for module, path in (FILES | OTHERS).items()
+        for name in all_imported(path)
+        if name.split(".")[0] in STAGES
+    ]
+    assert sorted(offenders) == []
+
+
+def test_only_the_door_imports_by_a_name_that_it_is_given():
     """Imports by name would hide from the tests above."""
-    text = MODULES[module].read_text(encoding="utf-8")
-    by_name = {"import_module(", "__import__("} & {name for name in ("import_module(", "__import__(") if name in text}
-    assert by_name == ({"import_module("} if module == "epochcast.__main__" else set())
+    words = ("import_module(", "__import__(")
+    found = {(module, word) for module, path in MODULES.items() for word in words if word in path.read_text("utf-8")}
+    assert found == {(DOOR, "import_module(")}
+
+
+def test_no_module_has_the_name_of_one_of_the_standard_library():
+    parts = {part for module in MODULES for part in module.split(".") if not part.startswith("__")}
+    assert not parts & sys.stdlib_module_names
+
+
+# --- nothing slow before a command needs it ---------------------------------------------------------------------------
 
 
 def imported_with(start: str) -> set[str]:
@@ -103,16 +140,16 @@ def imported_with(start: str) -> set[str]:
         if module in found:
             continue
         found.add(module)
-        if module in MODULES:
-            waiting += imported_by(at_module_level(tree_of(module)), module)
+        if module in FILES:
+            waiting += imported_by(at_module_level(tree_of(FILES[module])), FILES[module])
     return found
 
 
-@pytest.mark.parametrize("module", ["epochcast.__main__", *(module for module, _ in COMMANDS.values())])
-def test_no_command_imports_anything_slow_before_it_needs_it(module):
-    found = imported_with(module)
-    assert "epochcast.cli" in found or module == "epochcast.__main__"  # the walk goes somewhere
-    assert not {name for name in found if top(name) in SLOW}
+def test_no_command_imports_anything_slow_before_it_needs_it():
+    found = {module: imported_with(module) for module in (DOOR, *(module for module, _ in COMMANDS.values()))}
+    assert all("epochcast.cli" in names for module, names in found.items() if module != DOOR)  # the walk goes somewhere
+    slow = {module: {name for name in names if name.split(".")[0] in SLOW} for module, names in found.items()}
+    assert {module: names for module, names in slow.items() if names} == {}
 
 
 SHOW_HELP = """
@@ -140,6 +177,9 @@ def test_no_help_starts_tensorflow_or_anything_else_that_is_slow():
         assert not SLOW.intersection(loaded[name]), name
 
 
+# --- printing ---------------------------------------------------------------------------------------------------------
+
+
 def prints_in(node: ast.AST, where: str) -> Iterator[tuple[str, str, int]]:
     """Every `print` or write to a standard stream: the function that it stands in, what is called, the line."""
     for child in ast.iter_child_nodes(node):
@@ -152,29 +192,21 @@ def prints_in(node: ast.AST, where: str) -> Iterator[tuple[str, str, int]]:
 def may_print(where: str, what: str) -> bool:
     is_main = where.endswith((".main", ".main.work"))
     is_for_mains = where.startswith("epochcast.cli.")
-    is_progress = what == "sys.stderr.write" and where.startswith(
-        "workload."
-    )  # of decoding images, which takes minutes
+    # of decoding images, which takes minutes
+    is_progress = what == "sys.stderr.write" and where.startswith("epochcast.workload.")
     return is_main or is_for_mains or is_progress or where in PRINTS
 
 
 def test_only_mains_print():
-    found = [(*call, module) for module in MODULES for call in prints_in(tree_of(module), module)]
+    found = [(*call, path) for module, path in MODULES.items() for call in prints_in(tree_of(path), module)]
     assert len(found) > 20
-    others = [f"{MODULES[module]}:{line}" for where, what, line, module in found if not may_print(where, what)]
+    others = [f"{path}:{line}" for where, what, line, path in found if not may_print(where, what)]
     assert not others, f"libraries don't print, they log or return: {others}"
     unused = PRINTS.keys() - {where for where, *_ in found}
     assert not unused, f"no longer needed in PRINTS: {unused}"
 
 
-@pytest.mark.parametrize("module", [module for module, _ in COMMANDS.values()])
-def test_every_answer_in_json_is_json_by_any_reader(module):
-    text = MODULES[module].read_text(encoding="utf-8")
-    assert "print(json.dumps" not in text, "json_line refuses NaN, which is no JSON"
-
-
-@pytest.mark.parametrize("module", MODULES)
-def test_no_module_has_the_name_of_one_of_the_standard_library(module):
-    names = [part for part in module.split(".") if not part.startswith("__")]
-    assert not set(names) & sys.stdlib_module_names
-    assert Path(MODULES[module]).is_file()
+def test_every_answer_in_json_is_json_by_any_reader():
+    """`json_line` refuses NaN, which is no JSON."""
+    texts = {module: MODULES[module].read_text(encoding="utf-8") for module, _ in COMMANDS.values()}
+    assert [module for module, text in texts.items() if "print(json.dumps" in text] == []

@@ -9,8 +9,7 @@ from itertools import combinations, product
 import numpy as np
 import pytest
 
-from epochcast.schema import RunConfig
-from model.intervals import (
+from epochcast.model.intervals import (
     BEYOND,
     FAR,
     WITHIN,
@@ -19,6 +18,7 @@ from model.intervals import (
     beyond_half_width,
     conformal_half_width,
 )
+from epochcast.schema import RunConfig
 
 # --- half-widths ------------------------------------------------------------------------------------------------------
 

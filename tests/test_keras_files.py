@@ -16,9 +16,9 @@ from epochcast import keras_files
 from epochcast.keras_files import read_saved
 from epochcast.keras_layers import read_layers
 from epochcast.limits import MIB, EndedError, LimitError, call_within
-from model import explain_network
-from model.explain_network import read_network
-from model.time_ann import keras_on_cpu
+from epochcast.model import explain_network
+from epochcast.model.explain_network import read_network
+from epochcast.model.time_ann import keras_on_cpu
 from tests.peaks import at_most
 
 INPUT = {"module": "keras.layers", "class_name": "InputLayer", "config": {"batch_shape": [None, 8, 8, 3], "name": "i"}}

@@ -15,7 +15,7 @@ from benchmarks.layer_models import MODELS
 from epochcast.keras_layers import read_layers
 from epochcast.keras_operations import OPERATIONS
 from epochcast.keras_rules import RULES
-from workload.shape import layer_records
+from epochcast.workload.shape import layer_records
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def is_known(network):
 
 @pytest.mark.parametrize(("depth", "base_filters"), [(1, 4), (2, 3), (2, 16), (3, 32), (5, 8), (6, 2)])
 def test_records_read_from_the_cnn_equal_its_closed_form(keras, depth, base_filters):
-    network = read_layers(importlib.import_module("workload.cnn").build_model(depth, base_filters))
+    network = read_layers(importlib.import_module("epochcast.workload.cnn").build_model(depth, base_filters))
     assert network.records == layer_records(depth, base_filters)
     assert is_known(network)
     assert network.sample_shape == ((32, 32, 3),)
@@ -510,7 +510,7 @@ def test_reading_leaves_keras_and_the_model_as_they_were(keras):
 
 
 def test_a_mixed_precision_model_has_the_records_of_a_plain_one(keras):
-    build = importlib.import_module("workload.cnn").build_model
+    build = importlib.import_module("epochcast.workload.cnn").build_model
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
         model = build(2, 4)

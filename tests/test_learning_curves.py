@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from aggregate.runs_agg import aggregate
+from epochcast.aggregate.runs_agg import aggregate
+from epochcast.model import learning_curves as module
+from epochcast.model.cross_validation import cross_validate, forms_for
+from epochcast.model.fitting import fit_time_models
+from epochcast.model.learning_curves import MIN_REST, ORDERS, learning_curves
+from epochcast.model.physics import MIN_ROWS, Law
+from epochcast.model.time_model import Table
 from epochcast.paths import CODE_ROOT
 from epochcast.schema import RunConfig
 from epochcast.tables import read_runs
-from model import learning_curves as module
-from model.cross_validation import cross_validate, forms_for
-from model.fitting import fit_time_models
-from model.learning_curves import MIN_REST, ORDERS, learning_curves
-from model.physics import MIN_ROWS, Law
-from model.time_model import Table
 
 GRID = [RunConfig(d, f, b) for d in (2, 3, 5) for f in (16, 64) for b in (64, 256, 1024)]
 LAW = Law("physics_6", np.array([0.3, 1e-3, 3e-4, 9e-11, 6e-15, 4e-12]), 50_000)
@@ -62,7 +62,7 @@ def test_curves_repeat_for_a_seed_and_differ_between_seeds(table):
 @pytest.mark.slow
 def test_from_twenty_rows_on_the_error_is_of_the_form_that_train_would_choose(monkeypatch):
     """On the shipped rows of a processor, where a network predicts worse than the law alone."""
-    monkeypatch.setattr("model.time_ann.STEPS", 200)  # which form is chosen, not how good a network becomes
+    monkeypatch.setattr("epochcast.model.time_ann.STEPS", 200)  # which form is chosen, not how good a network becomes
     monkeypatch.setattr(module, "SIZES", (16, 20))
     monkeypatch.setattr(module, "ORDERS", 1)
     monkeypatch.setattr(module, "NETWORK_ORDERS", 1)

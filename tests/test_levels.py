@@ -7,10 +7,10 @@ from itertools import product
 import numpy as np
 import pytest
 
-from aggregate.runs_agg import aggregate
+from epochcast.aggregate.runs_agg import aggregate
+from epochcast.model.levels import edge_axes, levels_of
 from epochcast.schema import RunConfig
 from epochcast.tables import read_runs
-from model.levels import edge_axes, levels_of
 
 A100_LEVELS = {  # rows, and whether it is an edge
     "depth 2": (41, True),

@@ -8,12 +8,11 @@ from dataclasses import replace
 from itertools import product
 
 import pytest
-from rows import BOX, agg_row, run_row
 
 from epochcast.assumptions import assumption
 from epochcast.cli import memory_size
 from epochcast.schema import Conditions, RunConfig
-from workload.memory import (
+from epochcast.workload.memory import (
     DOUBTFUL,
     FITS,
     LEAST_ROWS,
@@ -24,7 +23,8 @@ from workload.memory import (
     fits_text,
     named,
 )
-from workload.shape import activation_bytes, count_params, layer_records
+from epochcast.workload.shape import activation_bytes, count_params, layer_records
+from tests.rows import BOX, agg_row, run_row
 
 CPU = Conditions(device_name="AMD EPYC (2 cores)", backend="jax", precision="float32", jit_compile="on")
 CONFIG = RunConfig(2, 16, 128)

@@ -5,16 +5,16 @@ from __future__ import annotations
 import functools
 
 import pytest
-from boxes import Board, plug_in
-from light_child import command, isolate, light_spec, starts
-from rows import assert_one_clear_error, run_row
 
-from collect import memory_guard, run_one, runner
-from collect.memory_guard import TooLargeError, check_fits
 from epochcast import host
+from epochcast.collect import memory_guard, run_one, runner
+from epochcast.collect.memory_guard import TooLargeError, check_fits
 from epochcast.environment import cpu_name
 from epochcast.schema import Conditions, RunRecord
 from epochcast.tables import read_table
+from tests.boxes import Board, plug_in
+from tests.light_child import command, isolate, light_spec, starts
+from tests.rows import assert_one_clear_error, run_row
 
 GIB = 2**30
 LARGE = light_spec(depth=9, base_filters=32, batch_size=128, device="cpu")  # about 18 GiB

@@ -6,15 +6,15 @@ import dataclasses
 import json
 
 import pytest
-from rows import agg_row
 
+from epochcast.model import predict_perf
+from epochcast.model.measured import measured_rows
+from epochcast.model.predictor import load_model
 from epochcast.paths import CODE_ROOT, pretrained_dir, runs_agg_csv
 from epochcast.schema import AggRow, Conditions, RunConfig
 from epochcast.tables import write_table
-from model import predict_perf
-from model.measured import measured_rows
-from model.predictor import load_model
-from workload.memory import MemoryModel, closed_form
+from epochcast.workload.memory import MemoryModel, closed_form
+from tests.rows import agg_row
 
 CONDITIONS = load_model(pretrained_dir() / "a100.keras").conditions
 CONFIG = RunConfig(3, 32, 512)

@@ -12,9 +12,8 @@ import sys
 import time
 
 import pytest
-from rows import SCHEMA_1_COLUMNS, assert_one_clear_error, run_row, write_old
 
-from aggregate.migrate import main, migrate
+from epochcast.aggregate.migrate import main, migrate
 from epochcast.cells import columns
 from epochcast.paths import CODE_ROOT, excluded_csv, failures_csv
 from epochcast.schema import (
@@ -26,6 +25,7 @@ from epochcast.schema import (
     RunRecord,
 )
 from epochcast.tables import append_row, check_appendable, read_runs, read_table, write_table
+from tests.rows import SCHEMA_1_COLUMNS, assert_one_clear_error, run_row, write_old
 
 
 def rows_of(n, **more):
@@ -248,7 +248,9 @@ def test_a_full_disk_changes_nothing(runs, monkeypatch):
 
 def test_what_does_not_read_back_is_not_installed(runs, monkeypatch):
     before = runs.read_bytes()
-    monkeypatch.setattr("aggregate.migrate.parse_table", lambda *_: [])  # as if the rows were lost on the disk
+    monkeypatch.setattr(
+        "epochcast.aggregate.migrate.parse_table", lambda *_: []
+    )  # as if the rows were lost on the disk
     with pytest.raises(ValueError, match="does not read back as the old one; nothing was changed"):
         migrate(runs)
     assert runs.read_bytes() == before
@@ -260,7 +262,7 @@ def test_what_does_not_read_back_is_not_installed(runs, monkeypatch):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from aggregate.migrate import migrate
+from epochcast.aggregate.migrate import migrate
 
 def die(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -376,7 +378,7 @@ def test_a_row_that_an_older_version_appends_under_the_lock_is_lifted_too(runs):
 MIGRATOR = """
 import sys
 from pathlib import Path
-from aggregate.migrate import migrate
+from epochcast.aggregate.migrate import migrate
 print("ready", flush=True)
 sys.stdin.readline()
 (done,) = migrate(Path(sys.argv[1]))

@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from model.network import ACTIVATIONS, Network
+from epochcast.model.network import ACTIVATIONS, Network
 
 X = np.random.default_rng(0).normal(size=(7, 3))
 

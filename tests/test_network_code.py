@@ -9,10 +9,10 @@ import sys
 import pytest
 
 from epochcast import author_code, limits
-from model import explain as command
-from model import explain_network
-from model.explain_network import read_network
-from model.time_ann import keras_on_cpu
+from epochcast.model import explain as command
+from epochcast.model import explain_network
+from epochcast.model.explain_network import read_network
+from epochcast.model.time_ann import keras_on_cpu
 from tests.rows import assert_one_clear_error
 from tests.saved_networks import AUTHOR, LONGEST, chain, edited, read, shapes_of
 

@@ -14,12 +14,12 @@ import h5py
 import numpy as np
 import pytest
 
+from epochcast.model import train
+from epochcast.model.card import card_sha256
+from epochcast.model.network_file import CONFIG, WEIGHTS, read_network
+from epochcast.model.predictor import load_model
 from epochcast.paths import pretrained_dir
 from epochcast.schema import RunConfig
-from model import train
-from model.card import card_sha256
-from model.network_file import CONFIG, WEIGHTS, read_network
-from model.predictor import load_model
 from tests.peaks import at_most
 
 PRETRAINED = pretrained_dir() / "a100.keras"

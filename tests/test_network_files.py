@@ -13,9 +13,9 @@ import pytest
 
 from epochcast.author_code import author_code
 from epochcast.keras_files import read_saved
-from model import explain as command
-from model.explain_network import read_network
-from model.time_ann import keras_on_cpu
+from epochcast.model import explain as command
+from epochcast.model.explain_network import read_network
+from epochcast.model.time_ann import keras_on_cpu
 from tests.peaks import at_most
 from tests.saved_networks import LONGEST, MADE, SHAPES, called, chain, read, shapes_of
 

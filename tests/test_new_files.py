@@ -5,15 +5,15 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from faults import is_failed_at, is_killed_at
-from rows import failure_row, run_row
 
-from aggregate.merge import merge
-from aggregate.migrate import migrate
-from aggregate.new_files import write_new_files
+from epochcast.aggregate.merge import merge
+from epochcast.aggregate.migrate import migrate
+from epochcast.aggregate.new_files import write_new_files
 from epochcast.paths import excluded_csv, failures_csv
 from epochcast.schema import PUBLISHED_RUN_COLUMNS, Exclusion, FailureRecord, RunRecord
 from epochcast.tables import read_runs, read_table, write_table
+from tests.faults import is_failed_at, is_killed_at
+from tests.rows import failure_row, run_row
 
 pytestmark = pytest.mark.usefixtures("fast_disk")
 

@@ -12,24 +12,24 @@ import sys
 
 import numpy as np
 import pytest
-from rows import BOX, agg_row, assert_one_clear_error, plausible_sec, run_row
 
-from aggregate.runs_agg import aggregate
-from collect import run_grid
-from collect.config_lists import read_configs, read_specs
-from collect.estimate import WallEstimate
-from collect.grid import spec_under
+from epochcast.aggregate.runs_agg import aggregate
 from epochcast.assumptions import assumption
 from epochcast.cells import columns
+from epochcast.collect import run_grid
+from epochcast.collect.config_lists import read_configs, read_specs
+from epochcast.collect.estimate import WallEstimate
+from epochcast.collect.grid import spec_under
 from epochcast.gpu_driver import box_device_name
+from epochcast.model.design import DEFAULT_GRID, next_indices
+from epochcast.model.fitting import PHYSICS, fit_time_models
+from epochcast.model.intervals import MIN_ERRORS
+from epochcast.model.next_runs import NextRun, configs_csv, main, measured_costs, plan_next, training_sec
+from epochcast.model.time_model import Table
 from epochcast.paths import CODE_ROOT, command_text, pretrained_dir
 from epochcast.schema import AggRow, Conditions, RunConfig, RunRecord, RunSpec
 from epochcast.tables import read_runs, write_table
-from model.design import DEFAULT_GRID, next_indices
-from model.fitting import PHYSICS, fit_time_models
-from model.intervals import MIN_ERRORS
-from model.next_runs import NextRun, configs_csv, main, measured_costs, plan_next, training_sec
-from model.time_model import Table
+from tests.rows import BOX, agg_row, assert_one_clear_error, plausible_sec, run_row
 
 SMALL = ["--depth", "2:3", "--base_filters", "16,32", "--batch_size", "64:256:x2"]  # twelve configurations
 SMALL_GRID = [RunConfig(*c) for c in itertools.product((2, 3), (16, 32), (64, 128, 256))]

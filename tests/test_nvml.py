@@ -7,8 +7,9 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import fake_nvml
 import pytest
+
+from tests import fake_nvml
 
 ROOT = Path(__file__).resolve().parents[1]
 CHILD = Path(__file__).with_name("metered_child.py")

@@ -6,17 +6,17 @@ import re
 from dataclasses import replace
 
 import pytest
-from light_child import light_spec
-from made_up_host import others_use
-from rows import run_row
-from test_run_grid import CALM, STALLED, bench  # noqa: F401  # a fixture
 
-from collect import host_now
-from collect.grid import PlannedRun
-from collect.host_now import HostNow
-from collect.once_more import Repeats, most_repeats
+from epochcast.collect import host_now
+from epochcast.collect.grid import PlannedRun
+from epochcast.collect.host_now import HostNow
+from epochcast.collect.once_more import Repeats, most_repeats
 from epochcast.environment import cpu_count
 from epochcast.schema import Conditions
+from tests.light_child import light_spec
+from tests.made_up_host import others_use
+from tests.rows import run_row
+from tests.test_run_grid import CALM, STALLED, bench  # noqa: F401  # a fixture
 
 CPU, GPU = "AMD EPYC 9B14 (2 cores)", "NVIDIA H200"
 QUIET, BUSY = HostNow(0.0, 2), HostNow(1.4, 2)

@@ -8,14 +8,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from aggregate.runs_agg import aggregate
+from epochcast.aggregate.runs_agg import aggregate
+from epochcast.model.features import FEATURE_NAMES
+from epochcast.model.fitting import PHYSICS, fit_time_models
+from epochcast.model.network import Network
+from epochcast.model.order import GRID, N_TIMES, order_violations, violations_by_axis
+from epochcast.model.time_model import Inputs, Table, TimeModel
 from epochcast.schema import RunConfig
 from epochcast.tables import read_runs
-from model.features import FEATURE_NAMES
-from model.fitting import PHYSICS, fit_time_models
-from model.network import Network
-from model.order import GRID, N_TIMES, order_violations, violations_by_axis
-from model.time_model import Inputs, Table, TimeModel
 
 
 @pytest.fixture

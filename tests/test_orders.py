@@ -7,7 +7,7 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from workload.orders import entry_orders
+from epochcast.workload.orders import entry_orders
 
 
 def first(count, *args):

@@ -6,13 +6,12 @@ import json
 from dataclasses import asdict
 
 import pytest
-from rows import failure_row
 
 from epochcast.__main__ import COMMANDS, main
 from epochcast.schema import AggRow, Exclusion, FailureRecord, RunRecord
 from epochcast.tables import append_row, write_table
 from tests.parsers import flags_with_a_value, parser_of
-from tests.rows import ROWS, run_row
+from tests.rows import ROWS, failure_row, run_row
 
 SIDES = ("compare", "--runs", "runs.csv", "--a", "seed=1", "--b", "seed=2")
 PLAN = ("plan", "--budget", "1h", "--epochs", "3", "--runs_agg", "agg.csv", "--value", "count")

@@ -9,18 +9,18 @@ import shutil
 from dataclasses import asdict, replace
 
 import pytest
-from rows import agg_row
 
 from epochcast import driver_signs
 from epochcast.assumptions import assumption
 from epochcast.gpu_driver import box_device_name
+from epochcast.model import explain, next_runs, predict_perf, predictor
+from epochcast.model.intervals import MIN_ERRORS, Widths
+from epochcast.model.predictor import load_model
+from epochcast.model.train import train
 from epochcast.paths import demo_dir, models_dir, pretrained_dir
+from epochcast.planner import dp_budget_planner
 from epochcast.schema import Conditions, RunConfig
-from model import explain, next_runs, predict_perf, predictor
-from model.intervals import MIN_ERRORS, Widths
-from model.predictor import load_model
-from model.train import train
-from planner import dp_budget_planner
+from tests.rows import agg_row
 
 IMAGES = 2048
 CONFIGS = [RunConfig(depth, filters, batch) for depth in (2, 3) for filters in (8, 16) for batch in (64, 128, 256)]
@@ -157,7 +157,7 @@ def test_what_lies_outside_the_pretrained_model_s_range_is_marked_beside_other_g
 @pytest.fixture(scope="module")
 def network(tmp_path_factory):
     """A small network of convolutions as Keras saves it."""
-    from model.time_ann import keras_on_cpu
+    from epochcast.model.time_ann import keras_on_cpu
 
     keras = keras_on_cpu()
     path = tmp_path_factory.mktemp("network") / "own network.keras"
@@ -240,7 +240,7 @@ def test_a_row_so_far_outside_that_it_has_no_number_is_its_own_error(capsys, own
     configs = [RunConfig(3, 16, size) for size in sizes]
     times = load_model(own).time_model.times(configs)
     logs = sorted(abs(math.log(seconds)) for seconds in times)
-    monkeypatch.setattr("model.time_model.LARGEST_LOG_TIME", (logs[-n_failing] + logs[-n_failing - 1]) / 2)
+    monkeypatch.setattr("epochcast.model.time_model.LARGEST_LOG_TIME", (logs[-n_failing] + logs[-n_failing - 1]) / 2)
     flags = ("--depth", 3, "--base_filters", 16, "--batch_size", "64:512:x2")
     told = answers_of(capsys, predict_perf.main, *flags, code=1)["predictions"]
     failed = [answer for answer in told if "problem" in answer]

@@ -7,11 +7,9 @@ from itertools import pairwise, product
 import numpy as np
 import pytest
 
-from aggregate.agg_table import load_agg
-from aggregate.runs_agg import aggregate
-from epochcast.schema import RunConfig
-from epochcast.tables import read_runs
-from model.physics import (
+from epochcast.aggregate.agg_table import load_agg
+from epochcast.aggregate.runs_agg import aggregate
+from epochcast.model.physics import (
     FORMS,
     GATE_MIN_ROWS,
     GROUPS,
@@ -23,9 +21,11 @@ from model.physics import (
     fit_law,
     fit_law_from,
 )
-from model.time_model import Table
-from model.work import work_of, work_of_layers
-from workload.shape import activation_bytes, count_params, forward_flop, layer_records, train_flop
+from epochcast.model.time_model import Table
+from epochcast.model.work import work_of, work_of_layers
+from epochcast.schema import RunConfig
+from epochcast.tables import read_runs
+from epochcast.workload.shape import activation_bytes, count_params, forward_flop, layer_records, train_flop
 
 GRID = [RunConfig(*c) for c in product((1, 2, 3, 4, 5), (8, 16, 32, 64, 128), (32, 48, 100, 256, 1024))]
 TIME_FORMS = ("physics_6", "physics_8")

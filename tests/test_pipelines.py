@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from epochcast.schema import SPEC_CHOICES
-from workload.pipelines import (
+from epochcast.workload.pipelines import (
     AUTO_STEPS_PER_EXECUTION,
     PIPELINES,
     as_float,
@@ -174,7 +174,7 @@ def test_a_batch_larger_than_the_set_still_makes_a_full_window(name, images):
 @pytest.mark.parametrize("window_steps", [None, 2])
 @pytest.mark.parametrize("name", NAMES)
 def test_every_epoch_has_an_order_of_its_own(name, images, window_steps):
-    from workload.cnn import seed_everything
+    from epochcast.workload.cnn import seed_everything
 
     seed_everything(123)
     entries = seen_by_fit(name, images, window_steps=window_steps)
@@ -201,7 +201,7 @@ def test_several_steps_per_execution_train_exactly_the_steps_of_every_entry(
 ):
     import keras
 
-    from workload.cnn import compile_model
+    from epochcast.workload.cnn import compile_model
 
     network = keras.Sequential([keras.Input((32, 32, 3)), keras.layers.Flatten(), keras.layers.Dense(20, "softmax")])
     model = model_for(name, network)

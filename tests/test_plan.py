@@ -12,16 +12,16 @@ from dataclasses import astuple
 
 import numpy as np
 import pytest
-from plans import priced
-from rows import random_runs, run_costing
 
+from epochcast.model.design import Field
+from epochcast.planner import plan as plan_module
+from epochcast.planner.budget import KGCO2, KWH, SECONDS, USD, Budget
+from epochcast.planner.margin import NO_MARGIN, Margin, best_within
+from epochcast.planner.plan import EXACT, GREEDY, SINGLE, Knowledge, NothingFitsError, make_plan
+from epochcast.planner.worth import SUMS, VALUES
 from epochcast.schema import TRAIN_N, RunConfig
-from model.design import Field
-from planner import plan as plan_module
-from planner.budget import KGCO2, KWH, SECONDS, USD, Budget
-from planner.margin import NO_MARGIN, Margin, best_within
-from planner.plan import EXACT, GREEDY, SINGLE, Knowledge, NothingFitsError, make_plan
-from planner.worth import SUMS, VALUES
+from tests.plans import priced
+from tests.rows import random_runs, run_costing
 
 AT_90 = Margin(1.2816, 0.003)
 ROUNDING = 1e-9  # seconds: the same floats added in another order
@@ -356,7 +356,7 @@ def test_a_search_that_contradicts_its_own_set_is_never_passed_on(monkeypatch, l
 def test_what_is_not_proven_is_not_called_so(monkeypatch):
     candidates = random_runs(0, n=20, sd=0.3)
     proven = make_plan(candidates, Budget(30.0), "acc", AT_90)
-    monkeypatch.setattr("planner.margin._MAX_SEARCHES", 1)
+    monkeypatch.setattr("epochcast.planner.margin._MAX_SEARCHES", 1)
     plan = make_plan(candidates, Budget(30.0), "acc", AT_90)
     assert proven.is_proven
     assert not plan.is_proven

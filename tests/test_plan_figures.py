@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 from matplotlib import pyplot
 from PIL import Image
-from plans import priced
-from rows import random_runs, run_costing
 
-from aggregate.figures import save_figure_as
-from planner.budget import KWH, Budget
-from planner.front import Curve
-from planner.margin import NO_MARGIN, Margin
-from planner.plan import make_plan
-from planner.plan_figures import clock_unit, front_figure, timeline
-from planner.worth import VALUES
+from epochcast.aggregate.figures import save_figure_as
+from epochcast.planner.budget import KWH, Budget
+from epochcast.planner.front import Curve
+from epochcast.planner.margin import NO_MARGIN, Margin
+from epochcast.planner.plan import make_plan
+from epochcast.planner.plan_figures import clock_unit, front_figure, timeline
+from epochcast.planner.worth import VALUES
+from tests.plans import priced
+from tests.rows import random_runs, run_costing
 
 
 @pytest.fixture(autouse=True)

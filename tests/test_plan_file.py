@@ -7,17 +7,17 @@ import json
 import math
 
 import pytest
-from plans import light_run, priced, row_of, write_plan
-from rows import random_runs, run_costing
 
-from collect.grid import spec_under
+from epochcast.collect.grid import spec_under
 from epochcast.interval import Interval
+from epochcast.model.intervals import HALF_WIDTH_SDS
+from epochcast.planner.budget import KGCO2, KWH, SECONDS, USD, Budget
+from epochcast.planner.margin import NO_MARGIN, Margin
+from epochcast.planner.plan import Knowledge, make_plan
+from epochcast.planner.plan_file import ledger_of, plan_json, read_plan, source_of
 from epochcast.schema import Conditions, RunConfig, RunSpec
-from model.intervals import HALF_WIDTH_SDS
-from planner.budget import KGCO2, KWH, SECONDS, USD, Budget
-from planner.margin import NO_MARGIN, Margin
-from planner.plan import Knowledge, make_plan
-from planner.plan_file import ledger_of, plan_json, read_plan, source_of
+from tests.plans import light_run, priced, row_of, write_plan
+from tests.rows import random_runs, run_costing
 
 KNOWN = Conditions(
     device_name="NVIDIA A100 80GB PCIe",

@@ -6,16 +6,25 @@ import json
 from dataclasses import asdict, replace
 
 import pytest
-from plans import light_run, row_of, write_plan
-from rows import failure_row
 
-from collect.turns import Taken, outcome_text
+from epochcast.collect.turns import Taken, outcome_text
 from epochcast.paths import failures_csv
+from epochcast.planner.budget import Budget
+from epochcast.planner.plan import Knowledge, make_plan
+from epochcast.planner.plan_result import (
+    DONE,
+    Expected,
+    PlanResult,
+    dry_json,
+    dry_lines,
+    entries_of,
+    result_json,
+    result_lines,
+)
 from epochcast.schema import RunConfig
 from epochcast.tables import append_row
-from planner.budget import Budget
-from planner.plan import Knowledge, make_plan
-from planner.plan_result import DONE, Expected, PlanResult, dry_json, dry_lines, entries_of, result_json, result_lines
+from tests.plans import light_run, row_of, write_plan
+from tests.rows import failure_row
 
 
 @pytest.fixture

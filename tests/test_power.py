@@ -9,11 +9,11 @@ from dataclasses import asdict, fields, replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rows import run_row
 
 from epochcast.energy import ENERGY_FLAGS, EnergyReading
 from epochcast.power import PATIENCE_SEC, PowerMeter
 from epochcast.schema import ENERGY_SOURCES, RunRecord, to_json_dict
+from tests.rows import run_row
 
 OURS = 100
 IDLE_W = 60.0

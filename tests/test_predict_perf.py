@@ -17,16 +17,16 @@ from epochcast import driver_signs
 from epochcast.cells import columns
 from epochcast.facts import gpus
 from epochcast.gpu_driver import box_device_name
+from epochcast.model import predict_perf
+from epochcast.model.answer import predict
+from epochcast.model.answer_figure import draw_batches
+from epochcast.model.card import card_sha256
+from epochcast.model.predictor import choose_model, load_model
 from epochcast.paths import CODE_ROOT, models_dir, pretrained_dir, runs_agg_csv
 from epochcast.schema import DEFAULT_CONFIG, AggRow, Conditions, RunConfig
 from epochcast.tables import write_table
-from model import predict_perf
-from model.answer import predict
-from model.answer_figure import draw_batches
-from model.card import card_sha256
-from model.predictor import choose_model, load_model
+from epochcast.workload.shape import count_params
 from tests.rows import agg_row
-from workload.shape import count_params
 
 PRETRAINED = pretrained_dir() / "a100.keras"
 SLOW = ("tensorflow", "keras", "pandas", "sklearn", "matplotlib", "jax")

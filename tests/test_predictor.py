@@ -16,22 +16,22 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rows import ROWS, agg_row
 
-from aggregate.condition_sets import one_set_of_conditions
-from aggregate.runs_agg import aggregate
+from epochcast.aggregate.condition_sets import one_set_of_conditions
+from epochcast.aggregate.runs_agg import aggregate
 from epochcast.gpu_driver import box_device_name
 from epochcast.interval import Interval, total
+from epochcast.model.card import card_sha256
+from epochcast.model.features import feature_matrix
+from epochcast.model.intervals import BEYOND, FAR, WITHIN
+from epochcast.model.own_models import OwnCard, ranked, why_first
+from epochcast.model.physics import fit_law
+from epochcast.model.predictor import choose_model, contradicted, load_model
+from epochcast.model.time_model import Table
 from epochcast.paths import demo_dir, models_dir, pretrained_dir
 from epochcast.schema import Conditions, RunConfig
 from epochcast.tables import read_runs
-from model.card import card_sha256
-from model.features import feature_matrix
-from model.intervals import BEYOND, FAR, WITHIN
-from model.own_models import OwnCard, ranked, why_first
-from model.physics import fit_law
-from model.predictor import choose_model, contradicted, load_model
-from model.time_model import Table
+from tests.rows import ROWS, agg_row
 
 PRETRAINED = pretrained_dir() / "a100.keras"
 CONFIG = RunConfig(3, 32, 512)
@@ -82,7 +82,7 @@ def home(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("configs", [IN_RANGE, FAR_OUTSIDE], ids=["in_range", "far_outside"])
 def test_numpy_predicts_what_keras_predicts_with_the_same_file(configs):
-    from model.time_ann import keras_on_cpu
+    from epochcast.model.time_ann import keras_on_cpu
 
     saved = load_model(PRETRAINED)
     card = saved.card
@@ -104,7 +104,7 @@ def test_predictions_do_not_depend_on_the_others_asked_for():
 
 
 def test_a_time_that_is_no_number_any_more_is_refused_not_given_as_infinite(monkeypatch):
-    monkeypatch.setattr("model.time_model.LARGEST_LOG_TIME", 50.0)
+    monkeypatch.setattr("epochcast.model.time_model.LARGEST_LOG_TIME", 50.0)
     config = RunConfig(3, 2**60, 32)
     with pytest.raises(ValueError, match="too far outside what the model learned from") as caught:
         load_model(PRETRAINED).time_model.times([CONFIG, config])
@@ -178,7 +178,7 @@ def test_parts_that_the_rows_do_not_know_are_unknown(tmp_path):
 
 
 def test_two_axes_out_at_once_and_an_axis_that_never_varied_have_no_interval(reference_data, tmp_path):
-    from model.train import train
+    from epochcast.model.train import train
 
     rows = aggregate(read_runs(reference_data / "a100" / "runs.csv")).rows
     rows = [replace(row, overhead_sec_mean=16.0) for row in rows if row.batch_size == 192]
@@ -210,7 +210,7 @@ def test_two_axes_out_at_once_and_an_axis_that_never_varied_have_no_interval(ref
 
 
 def test_a_model_without_network_answers_by_its_law_alone(tmp_path):
-    from model.train import train
+    from epochcast.model.train import train
 
     card = train(ROWS, tmp_path / "law.keras")
     saved, table = load_model(tmp_path / "law.keras"), Table.of(ROWS)
@@ -414,8 +414,8 @@ def test_a_model_of_this_box_in_the_precision_asked_for_goes_first(asked, chosen
     ],
 )
 def test_a_model_of_the_framework_in_use_goes_before_a_larger_one(monkeypatch, version, backend, chosen, why):
-    monkeypatch.setattr("aggregate.condition_order.backend_name", lambda: backend)
-    monkeypatch.setattr("aggregate.condition_order.installed_minor", lambda name: version)
+    monkeypatch.setattr("epochcast.aggregate.condition_order.backend_name", lambda: backend)
+    monkeypatch.setattr("epochcast.aggregate.condition_order.installed_minor", lambda name: version)
     add_local("old", 1, conditions=conditions_of_this_box(backend_version="2.20"), n_configurations=40)
     add_local("new", 2, conditions=conditions_of_this_box(backend_version="2.21"), n_configurations=12)
     jax = conditions_of_this_box(backend="jax", backend_version="0.6")
@@ -445,7 +445,9 @@ def test_models_and_tables_take_the_same_set_of_conditions(monkeypatch):
         known = {name: value for name, value in conditions.items() if value is not None}
         rows += [agg_row(2, 16, 32 * (k + 1), 2.0, **known) for k in range(n)]
     for installed in (*sizes, "2.99"):
-        monkeypatch.setattr("aggregate.condition_order.installed_minor", lambda name, version=installed: version)
+        monkeypatch.setattr(
+            "epochcast.aggregate.condition_order.installed_minor", lambda name, version=installed: version
+        )
         of_rows = one_set_of_conditions(rows, []).rows[0].backend_version
         assert (
             choose_model().model.conditions.backend_version == of_rows == (installed if installed in sizes else "2.20")
@@ -527,7 +529,7 @@ def test_a_network_whose_layers_do_not_fit_is_refused(tmp_path, shapes):
 
 
 def test_a_member_that_unpacks_to_more_than_a_model_holds_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("model.network_file.MOST_BYTES", 1000)
+    monkeypatch.setattr("epochcast.model.network_file.MOST_BYTES", 1000)
     assert "unpacks to" in refusal(copy_pretrained(tmp_path))
 
 

@@ -6,15 +6,15 @@ import hashlib
 
 import pytest
 
-from aggregate.runs_agg import aggregate
-from collect.config_lists import read_configs
+from epochcast.aggregate.runs_agg import aggregate
+from epochcast.collect.config_lists import read_configs
+from epochcast.model.card import card_path, markdown, markdown_path
+from epochcast.model.cross_validation import rows_sha256
+from epochcast.model.order import order_violations
+from epochcast.model.predictor import load_model
 from epochcast.paths import pretrained_dir
 from epochcast.schema import RunConfig
 from epochcast.tables import read_runs
-from model.card import card_path, markdown, markdown_path
-from model.cross_validation import rows_sha256
-from model.order import order_violations
-from model.predictor import load_model
 
 PATH = pretrained_dir() / "a100.keras"
 HELD_OUT = read_configs(pretrained_dir() / "a100_held_out.csv")

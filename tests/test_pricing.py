@@ -5,18 +5,18 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from rows import agg_row, run_costing
 
 from epochcast.assumptions import assumption
 from epochcast.facts import cloud_prices
 from epochcast.footprint import FootprintRules
 from epochcast.hardware import find_gpu
 from epochcast.interval import Interval
+from epochcast.model.intervals import HALF_WIDTH_SDS
 from epochcast.places import Place, Sourced, find_place
+from epochcast.planner.budget import KGCO2, KWH, USD
+from epochcast.planner.pricing import with_prices
 from epochcast.schema import Conditions
-from model.intervals import HALF_WIDTH_SDS
-from planner.budget import KGCO2, KWH, USD
-from planner.pricing import with_prices
+from tests.rows import agg_row, run_costing
 
 DEVICE = "NVIDIA A100 80GB PCIe"
 CPU = "AMD EPYC 9B14 (2 cores)"

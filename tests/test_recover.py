@@ -8,7 +8,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
-from light_child import (
+
+from epochcast.cells import columns, format_rows
+from epochcast.collect import recover as recover_module
+from epochcast.collect import runner
+from epochcast.collect.kept import LOGGED, lines_of_row
+from epochcast.collect.recover import recover
+from epochcast.collect.reserved import claimed_run
+from epochcast.collect.runner import run
+from epochcast.schema import FailureRecord, RunRecord, to_json_dict
+from epochcast.tables import read_table
+from tests.light_child import (
     EPOCH_SEC,
     FIRST_SEC,
     command,
@@ -18,16 +28,6 @@ from light_child import (
     run_one_command,
     starts,
 )
-
-from collect import recover as recover_module
-from collect import runner
-from collect.kept import LOGGED, lines_of_row
-from collect.recover import recover
-from collect.reserved import claimed_run
-from collect.runner import run
-from epochcast.cells import columns, format_rows
-from epochcast.schema import FailureRecord, RunRecord, to_json_dict
-from epochcast.tables import read_table
 
 WRONG_TABLE = "who,what\nme,that\n"
 HEADER = ",".join(columns(RunRecord)) + "\n"
@@ -90,7 +90,7 @@ def test_a_table_that_is_replaced_during_the_run_costs_no_row(runs, log_dir, cap
     assert run_ids(runs) == ["a"]
 
 
-def run_until_full(runs, log_dir, largest_file, spec=(), module="collect.run_one", function="run"):
+def run_until_full(runs, log_dir, largest_file, spec=(), module="epochcast.collect.run_one", function="run"):
     """A run during which the disk fills up: nothing beyond `largest_file` bytes can be written into any file."""
     flags = ["--depth", "1", "--base_filters", "2", "--dataset", "synthetic", "--epochs", "4", *spec]
     flags += ["--runs", str(runs), "--log_dir", str(log_dir)]
@@ -120,7 +120,9 @@ def test_a_disk_that_is_full_for_the_table_leaves_the_row_in_its_json(runs, log_
     assert run_ids(runs)[-1] == "late"
 
 
-@pytest.mark.parametrize(("module", "function"), [("collect.run_one", "run"), ("collect.run_grid", "run_grid")])
+@pytest.mark.parametrize(
+    ("module", "function"), [("epochcast.collect.run_one", "run"), ("epochcast.collect.run_grid", "run_grid")]
+)
 def test_a_disk_that_is_full_for_everything_leaves_the_row_on_the_screen(runs, log_dir, tmp_path, module, function):
     """A grid prints no row: the runner itself prints the last copy, and `recover` reads it from what was captured."""
     done = run_until_full(runs, log_dir, 0, module=module, function=function)
@@ -141,7 +143,7 @@ def test_a_disk_that_is_full_for_everything_leaves_the_row_on_the_screen(runs, l
 def test_the_last_copy_goes_where_somebody_can_read_it(runs, log_dir, redirection):
     flags = ["--depth", "1", "--base_filters", "2", "--dataset", "synthetic", "--epochs", "4"]
     flags += ["--runs", str(runs), "--log_dir", str(log_dir)]
-    grid = main_with_child("collect.run_grid", "run_grid", "fill-disk", "0", flags=flags)
+    grid = main_with_child("epochcast.collect.run_grid", "run_grid", "fill-disk", "0", flags=flags)
     done = subprocess.run(
         ["sh", "-c", f'exec "$@" {redirection}', "sh", *grid],
         env=environment(),

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from aggregate.runs_agg import aggregate
+from epochcast.aggregate.runs_agg import aggregate
+from epochcast.model import reference_ann
+from epochcast.model.features import REFERENCE_FEATURE_NAMES
+from epochcast.model.fitting import REFERENCE_ANN, fit_time_models
+from epochcast.model.time_model import Table
 from epochcast.tables import read_runs
-from model import reference_ann
-from model.features import REFERENCE_FEATURE_NAMES
-from model.fitting import REFERENCE_ANN, fit_time_models
-from model.time_model import Table
 
 HALF = np.arange(143) % 2 == 0
 MASKS = np.array([np.ones(143, bool), HALF])

@@ -11,20 +11,20 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from rows import run_row
 
-from aggregate.agg_source import write_agg
-from aggregate.agg_table import load_agg
-from aggregate.agg_table import main as aggregate_main
-from aggregate.check import check_file
-from aggregate.check_rules import ERROR, RULES
-from aggregate.migrate import main as migrate_main
-from collect.recover import recover
 from epochcast import paths
+from epochcast.aggregate.agg_source import write_agg
+from epochcast.aggregate.agg_table import load_agg
+from epochcast.aggregate.agg_table import main as aggregate_main
+from epochcast.aggregate.check import check_file
+from epochcast.aggregate.check_rules import ERROR, RULES
+from epochcast.aggregate.migrate import main as migrate_main
 from epochcast.cells import format_rows, header_line
+from epochcast.collect.recover import recover
 from epochcast.paths import excluded_csv
 from epochcast.schema import PUBLISHED_RUN_COLUMNS, AggRow, RunRecord, to_json_dict
 from epochcast.tables import append_row, check_appendable, read_runs, read_table, write_table
+from tests.rows import run_row
 
 MEASURED = [
     replace(row, images_per_sec=50_000 / row.avg_time_sec)

@@ -7,14 +7,14 @@ import statistics
 
 import numpy as np
 import pytest
-from rows import agg_row
 
-from aggregate.runs_agg import aggregate
+from epochcast.aggregate.runs_agg import aggregate
 from epochcast.assumptions import assumption
+from epochcast.model.intervals import COVERAGE, HALF_WIDTH_SDS
+from epochcast.model.measured_rows import measured_steady
+from epochcast.planner.repeat_spread import LEAST_FREEDOM, PARTS, RepeatSpread
 from epochcast.tables import read_runs
-from model.intervals import COVERAGE, HALF_WIDTH_SDS
-from model.measured_rows import measured_steady
-from planner.repeat_spread import LEAST_FREEDOM, PARTS, RepeatSpread
+from tests.rows import agg_row
 
 GPU = "NVIDIA A100 80GB PCIe"
 
@@ -51,7 +51,7 @@ def test_where_nothing_is_assumed_for_a_device_the_error_is_unknown(monkeypatch)
     def no_assumption(name, kind):
         raise KeyError(name)
 
-    monkeypatch.setattr("planner.repeat_spread.assumption", no_assumption)
+    monkeypatch.setattr("epochcast.planner.repeat_spread.assumption", no_assumption)
     spread = RepeatSpread.of([agg_row()], GPU)
     assert spread.steady(agg_row()).value == 2.0
     assert spread.steady(agg_row()).high is None

@@ -7,21 +7,21 @@ import random
 from dataclasses import replace
 
 import pytest
-from rows import agg_row, run_row
 
-from aggregate.agg_source import write_agg
-from aggregate.agg_table import main as aggregate_main
-from aggregate.check import check_file, check_lines
-from aggregate.merge import main as merge_main
-from aggregate.merge import merge
-from aggregate.repeats import disagreements, spread_warning
-from aggregate.runs_agg import aggregate
+from epochcast.aggregate.agg_source import write_agg
+from epochcast.aggregate.agg_table import main as aggregate_main
+from epochcast.aggregate.check import check_file, check_lines
+from epochcast.aggregate.merge import main as merge_main
+from epochcast.aggregate.merge import merge
+from epochcast.aggregate.repeats import disagreements, spread_warning
+from epochcast.aggregate.runs_agg import aggregate
 from epochcast.assumptions import assumption
 from epochcast.cells import format_rows, header_line
+from epochcast.model.train import main as train_main
 from epochcast.paths import CODE_ROOT
 from epochcast.schema import Conditions, RunRecord
 from epochcast.tables import RunTable, read_runs, read_table, write_table
-from model.train import main as train_main
+from tests.rows import agg_row, run_row
 
 CPU = "A Processor (2 cores)"
 
@@ -155,7 +155,7 @@ def test_merge_check_and_train_all_say_that_two_machines_are_averaged(tmp_path, 
     assert all("no row names its device: runs of two machines?" in finding.found for finding in found)
     write_agg(out, out.with_name("runs_agg.csv"))
     monkeypatch.setenv("EPOCHCAST_HOME", str(tmp_path))
-    monkeypatch.setattr("model.train.train", lambda *_, **__: {})
+    monkeypatch.setattr("epochcast.model.train.train", lambda *_, **__: {})
     assert train_main(["--runs_agg", str(out.with_name("runs_agg.csv")), "--json"]) == 0
     assert f"{n_configs} of {n_configs} averages are of runs that differ by more than noise" in caplog.text
     assert "runs of two machines?" in caplog.text

@@ -10,21 +10,21 @@ import shutil
 from pathlib import Path
 
 import pytest
-from rows import agg_row
 
-from aggregate.agg_source import write_agg
+from epochcast.aggregate.agg_source import write_agg
 from epochcast.assumptions import assumption
 from epochcast.files import sha256_of
+from epochcast.model.predictor import load_model
 from epochcast.paths import models_dir, pretrained_dir
+from epochcast.planner import request as request_module
+from epochcast.planner.budget import KWH, Budget
+from epochcast.planner.candidates import CostRules
+from epochcast.planner.plan_file import read_plan
+from epochcast.planner.request import DEFAULT_CONFIDENCE, MAX_CANDIDATES, Request, plan_budget
+from epochcast.planner.worth import Wishes
 from epochcast.schema import AggRow, RunConfig
 from epochcast.tables import write_table
-from model.predictor import load_model
-from planner import request as request_module
-from planner.budget import KWH, Budget
-from planner.candidates import CostRules
-from planner.plan_file import read_plan
-from planner.request import DEFAULT_CONFIDENCE, MAX_CANDIDATES, Request, plan_budget
-from planner.worth import Wishes
+from tests.rows import agg_row
 
 DEVICE = "NVIDIA A100 80GB PCIe"
 NEW = [RunConfig(3, 32, 128), RunConfig(3, 32, 512), RunConfig(2, 16, 64)]
@@ -43,7 +43,7 @@ def home(tmp_path, monkeypatch):
     """Files of the tester's own take no part."""
     monkeypatch.setenv("EPOCHCAST_HOME", str(tmp_path))
     monkeypatch.setattr(request_module, "box_name_for", lambda _: DEVICE)
-    monkeypatch.setattr("planner.candidates.box_name_for", lambda _: DEVICE)
+    monkeypatch.setattr("epochcast.planner.candidates.box_name_for", lambda _: DEVICE)
     return tmp_path
 
 
@@ -267,7 +267,7 @@ def test_a_set_without_a_model_is_named_with_the_flag_of_one_that_has(table, mon
     more = [dataclasses.replace(row, **known) for row in ROWS[:2]]
     other = [dataclasses.replace(row, **{**known, "train_n": 4096}) for row in ROWS]
     write_table(table, [*more, *other], AggRow)
-    monkeypatch.setattr("model.predictor.models_dir", lambda: shipped.parent)  # as if it were of this box
+    monkeypatch.setattr("epochcast.model.predictor.models_dir", lambda: shipped.parent)  # as if it were of this box
     with pytest.raises(ValueError, match="no model of the table's conditions") as error:
         answer_of(table, 1000, time_source="pred")
     assert "Or take a set that has a model: --conditions train_n=50000." in str(error.value)

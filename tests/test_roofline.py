@@ -19,8 +19,8 @@ from epochcast.roofline import (
     optimizer_passes,
     step_roof,
 )
-from workload.shape import count_params as params_of_cnn
-from workload.shape import layer_records, train_flop
+from epochcast.workload.shape import count_params as params_of_cnn
+from epochcast.workload.shape import layer_records, train_flop
 
 ROOF = Roof(flops=1e12, bytes_per_sec=1e11)  # ridge: 10 FLOP per byte
 DENSE = LayerRecord("dense", "dense", (10,), 1010, 1000, inputs=100, outputs=10, forward_flop=2010, weight_reads=1010)

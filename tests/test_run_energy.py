@@ -6,21 +6,21 @@ import math
 from dataclasses import replace
 
 import pytest
-from boxes import Board, plug_in
-from rows import BOX, agg_row, run_row
 
 from epochcast.files import write_text_atomically
 from epochcast.footprint import FootprintRules
 from epochcast.gpu_driver import box_device_name
 from epochcast.hardware import find_gpu
 from epochcast.interval import Interval
+from epochcast.model.energy import EnergyModel
+from epochcast.model.predictor import Forecast
+from epochcast.model.run_energy import MeasuredBoard, measured_board, run_energy, run_seconds
+from epochcast.model.startup import WholeRun
 from epochcast.paths import runs_csv
 from epochcast.schema import RunConfig, RunRecord
 from epochcast.tables import write_table
-from model.energy import EnergyModel
-from model.predictor import Forecast
-from model.run_energy import MeasuredBoard, measured_board, run_energy, run_seconds
-from model.startup import WholeRun
+from tests.boxes import Board, plug_in
+from tests.rows import BOX, agg_row, run_row
 
 CONFIG, OTHER = RunConfig(3, 16, 64), RunConfig(4, 16, 64)
 A100 = find_gpu(BOX.device_name)

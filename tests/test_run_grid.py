@@ -13,7 +13,16 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
-from light_child import (
+
+from epochcast.collect import run_grid as grid
+from epochcast.collect.grid import grid_name, grid_runs
+from epochcast.collect.grid_loop import run_grid
+from epochcast.collect.recover import recover
+from epochcast.collect.runner import RunRefusedError
+from epochcast.paths import CODE_ROOT
+from epochcast.schema import Exclusion, FailureRecord, RunRecord
+from epochcast.tables import append_row, read_table
+from tests.light_child import (
     EPOCH_SEC,
     FIRST_SEC,
     command,
@@ -25,16 +34,7 @@ from light_child import (
     starts,
     wait_for,
 )
-from made_up_host import others_use
-
-from collect import run_grid as grid
-from collect.grid import grid_name, grid_runs
-from collect.grid_loop import run_grid
-from collect.recover import recover
-from collect.runner import RunRefusedError
-from epochcast.paths import CODE_ROOT
-from epochcast.schema import Exclusion, FailureRecord, RunRecord
-from epochcast.tables import append_row, read_table
+from tests.made_up_host import others_use
 
 DATA = ["--train_n", "1000", "--dataset", "synthetic", "--epochs", "4"]
 SMALL = ["--depth", "1", "--base_filters", "2", *DATA]

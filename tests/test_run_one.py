@@ -12,14 +12,14 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytest
-from light_child import command, environment, run_one_command, starts
 
-from collect import run_one, runner
-from collect.runner import claimed_log
-from epochcast.paths import CODE_ROOT
+from epochcast.collect import run_one, runner
+from epochcast.collect.runner import claimed_log
+from epochcast.paths import CODE_ROOT, PACKAGE
 from epochcast.schema import FailureRecord, RunRecord, to_json_dict
 from epochcast.tables import read_table
-from workload.shape import count_params
+from epochcast.workload.shape import count_params
+from tests.light_child import command, environment, run_one_command, starts
 
 RUN_ONE = str(CODE_ROOT / "collect" / "run_one.py")
 SMALL = ["--depth", "1", "--base_filters", "2", "--train_n", "1000", "--dataset", "synthetic", "--epochs", "4"]
@@ -245,7 +245,7 @@ WITHOUT_TENSORFLOW = (
 
 def test_what_cannot_be_measured_here_is_one_clear_error_and_no_row(home, monkeypatch, capsys):
     monkeypatch.setenv("KERAS_BACKEND", "jax")
-    child = (sys.executable, "-c", WITHOUT_TENSORFLOW, str(CODE_ROOT / "collect" / "measure.py"))
+    child = (sys.executable, "-c", WITHOUT_TENSORFLOW, str(PACKAGE / "collect" / "measure.py"))
     monkeypatch.setattr(run_one, "run", functools.partial(runner.run, child=child))
     assert run_one.main([*SMALL, "--device", "cpu", "--pipeline", "tfdata"]) == 1
     assert "pipeline tfdata needs Keras's tensorflow backend, found jax: use --pipeline arrays" in the_error(capsys)

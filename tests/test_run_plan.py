@@ -15,28 +15,28 @@ import time
 from pathlib import Path
 
 import pytest
-from light_child import command, environment, is_alive, isolate, main_with_child, starts, wait_for
-from plans import light_run, priced, row_of, write_plan
-from rows import BOX, assert_one_clear_error, random_runs
 
-from collect.recover import recover
-from collect.runner import RunExistsError, RunRefusedError, run
+from epochcast.collect.recover import recover
+from epochcast.collect.runner import RunExistsError, RunRefusedError, run
 from epochcast.paths import failures_csv
+from epochcast.planner import ledger as ledger_module
+from epochcast.planner import run_plan
+from epochcast.planner.budget import KWH, SECONDS, UNITS, Budget
+from epochcast.planner.course import Actual, Course
+from epochcast.planner.ledger import opened
+from epochcast.planner.plan import make_plan
+from epochcast.planner.plan_file import read_plan
+from epochcast.planner.run_plan import carry_out, expect
 from epochcast.schema import Conditions, FailureRecord, RunRecord
 from epochcast.tables import append_row, read_table
-from planner import ledger as ledger_module
-from planner import run_plan
-from planner.budget import KWH, SECONDS, UNITS, Budget
-from planner.course import Actual, Course
-from planner.ledger import opened
-from planner.plan import make_plan
-from planner.plan_file import read_plan
-from planner.run_plan import carry_out, expect
+from tests.light_child import command, environment, is_alive, isolate, main_with_child, starts, wait_for
+from tests.plans import light_run, priced, row_of, write_plan
+from tests.rows import BOX, assert_one_clear_error, random_runs
 
 PREPARED = """
 import signal
-import planner.ledger
-planner.ledger.ALIVE_SEC = 0.02
+import epochcast.planner.ledger
+epochcast.planner.ledger.ALIVE_SEC = 0.02
 signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever started the tests may ignore it
 """
 
@@ -76,7 +76,7 @@ class Bench:
 
     def start(self, *behaviour, flags=()):
         """The whole command in a process group of its own, with a light child; what it prints goes to `output`."""
-        words = main_with_child("planner.run_plan", "carry_out", *behaviour, flags=[str(self.path), *flags])
+        words = main_with_child("epochcast.planner.run_plan", "carry_out", *behaviour, flags=[str(self.path), *flags])
         words[2] = PREPARED + words[2]
         with (self.folder / "output").open("ab") as output:
             return subprocess.Popen(
@@ -160,7 +160,7 @@ class Mortal:
         self.by_id = {run.planned.run_id: run for run in (*plan.chosen, *plan.left_out)}
         append = ledger_module._append
         monkeypatch.setattr(time, "monotonic", lambda: self.now)
-        monkeypatch.setattr("collect.turns.run", self.run)
+        monkeypatch.setattr("epochcast.collect.turns.run", self.run)
         monkeypatch.setattr(
             ledger_module,
             "_append",
@@ -401,7 +401,9 @@ def test_a_budget_that_runs_done_by_hand_used_up_is_used_up(bench):
 
 def test_a_run_that_another_process_measures_is_left_to_it_and_taken_up_later(bench):
     plan = bench.plan(16, 32)
-    by_hand = main_with_child("collect.run_one", "run", "gate", str(bench.gate), flags=hand_flags(plan.chosen[0]))
+    by_hand = main_with_child(
+        "epochcast.collect.run_one", "run", "gate", str(bench.gate), flags=hand_flags(plan.chosen[0])
+    )
     with subprocess.Popen(by_hand, env=environment(), cwd=bench.folder, stdout=subprocess.DEVNULL) as process:
         wait_for(lambda: bench.started)
 
@@ -562,7 +564,7 @@ def test_a_plan_that_is_stopped_ends_cleanly_and_goes_on(bench, number):
 
 def test_a_plan_is_carried_out_though_the_reader_leaves(bench):
     bench.plan(16, 32)
-    words = main_with_child("planner.run_plan", "carry_out", "gate", str(bench.gate), flags=[str(bench.path)])
+    words = main_with_child("epochcast.planner.run_plan", "carry_out", "gate", str(bench.gate), flags=[str(bench.path)])
     with subprocess.Popen(
         words, env=environment(), cwd=bench.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
@@ -901,7 +903,7 @@ def test_what_cannot_be_carried_out_is_one_clear_error_before_anything_is_measur
 
 def test_a_ledger_that_the_disk_does_not_take_is_one_clear_error_before_anything_is_measured(bench):
     bench.plan(16)
-    words = main_with_child("planner.run_plan", "carry_out", "ok", flags=[str(bench.path)], largest_file=20)
+    words = main_with_child("epochcast.planner.run_plan", "carry_out", "ok", flags=[str(bench.path)], largest_file=20)
     done = subprocess.run(words, env=environment(), capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith(f"error: {bench.ledger}: could not append (")

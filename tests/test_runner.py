@@ -17,7 +17,26 @@ from statistics import fmean
 
 import numpy as np
 import pytest
-from light_child import (
+
+from epochcast.cells import columns
+from epochcast.collect import child, runner
+from epochcast.collect.child import GRACE_SEC, noted_interrupts
+from epochcast.collect.recover import recover
+from epochcast.collect.reserved import RunClaimedError, claimed_run
+from epochcast.collect.run_lines import result_lines
+from epochcast.collect.runner import (
+    RunExistsError,
+    RunRefusedError,
+    claimed_log,
+    new_run_id,
+    run,
+    spec_id,
+)
+from epochcast.collect.watch import Beside, Watch
+from epochcast.schema import FailureRecord, RunRecord, RunSpec, from_json_dict, to_json_dict
+from epochcast.tables import read_table
+from epochcast.workload.shape import count_params
+from tests.light_child import (
     EPOCH_SEC,
     FIRST_SEC,
     NOISE_BYTES,
@@ -28,27 +47,8 @@ from light_child import (
     starts,
     wait_for,
 )
-from real_child import BLOCK_TENSORFLOW, LIMIT_MEMORY, real
-from small_cifar10 import make_npz
-
-from collect import child, runner
-from collect.child import GRACE_SEC, noted_interrupts
-from collect.recover import recover
-from collect.reserved import RunClaimedError, claimed_run
-from collect.run_lines import result_lines
-from collect.runner import (
-    RunExistsError,
-    RunRefusedError,
-    claimed_log,
-    new_run_id,
-    run,
-    spec_id,
-)
-from collect.watch import Beside, Watch
-from epochcast.cells import columns
-from epochcast.schema import FailureRecord, RunRecord, RunSpec, from_json_dict, to_json_dict
-from epochcast.tables import read_table
-from workload.shape import count_params
+from tests.real_child import BLOCK_TENSORFLOW, LIMIT_MEMORY, real
+from tests.small_cifar10 import make_npz
 
 PUBLISHED = (
     "timestamp_utc,tf_version,depth,base_filters,batch_size,epochs,params,"
@@ -537,9 +537,9 @@ import epochcast.precision
 epochcast.precision.MIN_TIMED_SEC = 0.05
 """
 OPTIONAL_FAILS = """
-import collect.devices, epochcast.framework, keras
+import epochcast.collect.devices, epochcast.framework, keras
 def fails(*_, **__): raise RuntimeError("not today")
-collect.devices.peak_memory_bytes = epochcast.framework.framework_details = keras.Model.evaluate = fails
+epochcast.collect.devices.peak_memory_bytes = epochcast.framework.framework_details = keras.Model.evaluate = fails
 """
 INFINITE_STEPS = """
 import functools, keras

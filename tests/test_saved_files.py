@@ -9,13 +9,13 @@ import shutil
 import zipfile
 
 import pytest
-from faults import exit_code, in_child, is_failed_at, is_killed_at
-from test_agg_source import refuse_locks, refuse_new_files
 
+from epochcast.model.card import card_path, card_sha256, markdown, markdown_path
+from epochcast.model.predictor import choose_model, load_model
+from epochcast.model.saved_files import read_pair, save_model, waiting_path
 from epochcast.paths import pretrained_dir
-from model.card import card_path, card_sha256, markdown, markdown_path
-from model.predictor import choose_model, load_model
-from model.saved_files import read_pair, save_model, waiting_path
+from tests.faults import exit_code, in_child, is_failed_at, is_killed_at
+from tests.test_agg_source import refuse_locks, refuse_new_files
 
 pytestmark = pytest.mark.usefixtures("fast_disk")
 

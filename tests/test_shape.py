@@ -8,14 +8,14 @@ import importlib
 import pytest
 
 from benchmarks.framework_flop import profiler_flop
-from workload.shape import activation_bytes, count_params, forward_flop, layer_records, train_flop
+from epochcast.workload.shape import activation_bytes, count_params, forward_flop, layer_records, train_flop
 
 SHAPES = [(1, 4), (1, 16), (2, 3), (2, 16), (3, 8), (3, 32), (4, 16), (5, 4), (6, 2)]
 
 
 @pytest.fixture(scope="module")
 def build_model():
-    return importlib.import_module("workload.cnn").build_model  # starts TensorFlow, so not at the top
+    return importlib.import_module("epochcast.workload.cnn").build_model  # starts TensorFlow, so not at the top
 
 
 @pytest.mark.parametrize(("depth", "base_filters"), SHAPES)

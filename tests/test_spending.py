@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from plans import light_run, priced, row_of, write_plan
-from rows import failure_row
 
 from epochcast.interval import Interval
-from planner.budget import KWH, BoardShare, Budget, Price
-from planner.ledger import Ledger
-from planner.spending import cost_of, energy_ratio, used
+from epochcast.planner.budget import KWH, BoardShare, Budget, Price
+from epochcast.planner.ledger import Ledger
+from epochcast.planner.spending import cost_of, energy_ratio, used
+from tests.plans import light_run, priced, row_of, write_plan
+from tests.rows import failure_row
 
 WATTS = 360.0  # 1e-4 kWh a second
 PRICE = Price(Interval(1e-4), 0.0, BoardShare(WATTS, 1 / 3.6e6))

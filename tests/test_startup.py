@@ -8,15 +8,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from rows import CONFIGS, agg_row, plausible_sec
 
-from aggregate.runs_agg import aggregate
+from epochcast.aggregate.runs_agg import aggregate
 from epochcast.interval import Interval
-from epochcast.schema import RunConfig
-from epochcast.tables import read_runs
-from model.intervals import BEYOND, FAR, WITHIN, Range, Widths, conformal_half_width
-from model.physics import Law
-from model.startup import (
+from epochcast.model.intervals import BEYOND, FAR, WITHIN, Range, Widths, conformal_half_width
+from epochcast.model.physics import Law
+from epochcast.model.startup import (
     FORM,
     Excess,
     Overhead,
@@ -27,6 +24,9 @@ from model.startup import (
     to_json,
     whole_run,
 )
+from epochcast.schema import RunConfig
+from epochcast.tables import read_runs
+from tests.rows import CONFIGS, agg_row, plausible_sec
 
 GRID = [RunConfig(d, f, b) for d in (2, 3, 5) for f in (16, 32, 64) for b in (64, 256, 1024)]
 LAW = Law(FORM, np.array([4.0, 0.5, 2e-3, 3e-11]), 50_000)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from epochcast.schema import TRAIN_N
-from workload.dataset import ARRAYS
-from workload.synthetic import make_synthetic
+from epochcast.workload.dataset import ARRAYS
+from epochcast.workload.synthetic import make_synthetic
 
 
 def test_synthetic_images_have_the_shapes_of_the_real_ones_and_no_real_test_set():

@@ -18,10 +18,9 @@ import time
 from pathlib import Path
 
 import pytest
-from rows import failure_row
 
-from aggregate.check import check_file
 from epochcast import locks, tables
+from epochcast.aggregate.check import check_file
 from epochcast.cells import CellError, columns, csv_reader, format_rows, header_line
 from epochcast.files import sha256_of, write_bytes_atomically, write_json_atomically, write_text_atomically
 from epochcast.schema import (
@@ -41,6 +40,7 @@ from epochcast.tables import (
     read_table_if_any,
     write_table,
 )
+from tests.rows import failure_row
 
 PUBLISHED = 11
 NOBODY = 65534

@@ -9,12 +9,12 @@ import random
 import tarfile
 
 import pytest
-from small_cifar10 import make_class_folders, make_tar
 
+from epochcast.workload import dataset
+from epochcast.workload.cifar10_readers import read_dataset
+from epochcast.workload.dataset import MIB
 from tests.peaks import at_most
-from workload import dataset
-from workload.cifar10_readers import read_dataset
-from workload.dataset import MIB
+from tests.small_cifar10 import make_class_folders, make_tar
 
 BOUND = 8 * MIB
 

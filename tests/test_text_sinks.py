@@ -15,13 +15,17 @@ from xml.etree import ElementTree
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from rows import agg_row
 
-from aggregate.figures import accuracy_against_time, draw_figures, save_figure
-from collect.run_one import output_printer
+from epochcast.aggregate.figures import accuracy_against_time, draw_figures, save_figure
 from epochcast.cli import cell_text, make_parser, print_answer, run_command, table_text
+from epochcast.collect.run_one import output_printer
 from epochcast.guard import discard_unwritten
+from epochcast.model.answer_figure import draw_batches
+from epochcast.model.card import markdown
+from epochcast.model.evaluate import Section
 from epochcast.paths import CODE_ROOT, pretrained_dir
+from epochcast.planner.budget import SECONDS
+from epochcast.planner.exports import plan_sh
 from epochcast.text_sinks import (
     LONGEST_FIGURE_LINE,
     EscapedStream,
@@ -34,11 +38,7 @@ from epochcast.text_sinks import (
     without_colours,
     yaml_text,
 )
-from model.answer_figure import draw_batches
-from model.card import markdown
-from model.evaluate import Section
-from planner.budget import SECONDS
-from planner.exports import plan_sh
+from tests.rows import agg_row
 
 NASTY = "\x1b]0;owned\x07\x1b[2J\r\b\x9b31m\u202e\u2066\ud800\x7f"
 PIECES = [NASTY, "\x1b[31m", "$", "$^$", "_x", "\\", "<b>", "](", "![x](y)", "|", "`", "```", "\n", "---", "\n---\n# x",

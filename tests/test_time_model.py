@@ -6,13 +6,13 @@ from itertools import product
 
 import numpy as np
 import pytest
-from rows import agg_row
 
+from epochcast.model.features import FEATURE_NAMES, feature_matrix
+from epochcast.model.network import Network
+from epochcast.model.physics import Law
+from epochcast.model.time_model import Inputs, Table, TimeModel
 from epochcast.schema import RunConfig
-from model.features import FEATURE_NAMES, feature_matrix
-from model.network import Network
-from model.physics import Law
-from model.time_model import Inputs, Table, TimeModel
+from tests.rows import agg_row
 
 MEASURED = [RunConfig(*c) for c in product((2, 3, 4), (16, 32, 64), (64, 256, 1024))]
 FEATURES = feature_matrix(MEASURED, FEATURE_NAMES, 50_000)

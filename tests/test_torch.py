@@ -12,15 +12,15 @@ from dataclasses import replace
 from statistics import fmean
 
 import pytest
-from light_child import light_spec
-from real_child import BLOCK_TENSORFLOW, LIMIT_MEMORY, real
-from small_cifar10 import make_npz
 
-from collect.runner import run
+from epochcast.collect.runner import run
 from epochcast.paths import CODE_ROOT
 from epochcast.schema import FailureRecord, RunRecord
 from epochcast.tables import read_table
-from workload.shape import count_params
+from epochcast.workload.shape import count_params
+from tests.light_child import light_spec
+from tests.real_child import BLOCK_TENSORFLOW, LIMIT_MEMORY, real
+from tests.small_cifar10 import make_npz
 
 pytestmark = [
     pytest.mark.torch,
@@ -88,15 +88,14 @@ def test_a_training_step_that_runs_out_of_memory_is_oom_by_its_message(measure, 
 IN_ONE_PROCESS = """
 import sys
 sys.modules["tensorflow"] = None  # as on a machine without it
-sys.path.insert(0, "tests")
 import keras
 import numpy as np
 import torch
-import device_equality as equality
-from collect.devices import peak_memory_bytes, resolve_device
+from tests import device_equality as equality
+from epochcast.collect.devices import peak_memory_bytes, resolve_device
 from epochcast.environment import cpu_name
-from workload.cnn import build_model, compile_model, seed_everything
-from workload.pipelines import as_float, model_for, prepare
+from epochcast.workload.cnn import build_model, compile_model, seed_everything
+from epochcast.workload.pipelines import as_float, model_for, prepare
 
 assert keras.config.backend() == "torch"
 assert resolve_device("torch", "cpu") == (cpu_name(), False)
@@ -144,7 +143,7 @@ for pipeline in ("tfdata", "indices"):
     else:
         raise AssertionError(f"{pipeline} was accepted")
 
-from model import time_ann  # a time model's network is trained by the same backend
+from epochcast.model import time_ann  # a time model's network is trained by the same backend
 time_ann.STEPS = 3 * time_ann.STEPS_PER_EXECUTION
 features = np.random.default_rng(1).normal(size=(1, 30, 3))
 target = 0.5 * features[:, :, 0]

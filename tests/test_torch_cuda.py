@@ -10,8 +10,8 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from collect.devices import choose_devices, peak_memory_bytes, resolve_device
-from collect.measure import is_out_of_memory
+from epochcast.collect.devices import choose_devices, peak_memory_bytes, resolve_device
+from epochcast.collect.measure import is_out_of_memory
 from epochcast.environment import cpu_name
 from epochcast.framework import framework_details, torch_tf32
 

@@ -10,24 +10,24 @@ from functools import cache
 
 import numpy as np
 import pytest
-from rows import CONFIGS, ROWS, agg_row, plausible_sec
 
-from aggregate.agg_source import write_agg
-from aggregate.runs_agg import aggregate
+from epochcast.aggregate.agg_source import write_agg
+from epochcast.aggregate.runs_agg import aggregate
 from epochcast.files import sha256_of
 from epochcast.interval import Interval
+from epochcast.model.cross_validation import cross_validate, rows_sha256
+from epochcast.model.features import FEATURE_NAMES, REFERENCE_FEATURE_NAMES, feature_matrix
+from epochcast.model.fitting import PHYSICS, PHYSICS_ANN, REFERENCE_ANN, fit_time_models
+from epochcast.model.intervals import FAR
+from epochcast.model.order import order_violations
+from epochcast.model.physics import Law, fit_gated_law
+from epochcast.model.predictor import load_model
+from epochcast.model.time_model import Table
+from epochcast.model.train import card_lines, declare, default_model_path, main, train
 from epochcast.schema import AggRow, Conditions, RunConfig, RunRecord
 from epochcast.tables import append_row, read_runs, write_table
-from model.cross_validation import cross_validate, rows_sha256
-from model.features import FEATURE_NAMES, REFERENCE_FEATURE_NAMES, feature_matrix
-from model.fitting import PHYSICS, PHYSICS_ANN, REFERENCE_ANN, fit_time_models
-from model.intervals import FAR
-from model.order import order_violations
-from model.physics import Law, fit_gated_law
-from model.predictor import load_model
-from model.time_model import Table
-from model.train import card_lines, declare, default_model_path, main, train
-from workload.shape import count_params
+from epochcast.workload.shape import count_params
+from tests.rows import CONFIGS, ROWS, agg_row, plausible_sec
 
 HELD_OUT = CONFIGS[2]
 SEVEN = [*ROWS, agg_row(2, 64, 128, plausible_sec(RunConfig(2, 64, 128)))]
@@ -94,7 +94,7 @@ STEPS = 500  # a third of what is usual; on these rows the network then errs by 
 def with_network(reference_data, folder):
     """A model of 24 reference rows, on which the network is the better form."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("model.time_ann.STEPS", STEPS)
+        patch.setattr("epochcast.model.time_ann.STEPS", STEPS)
         train(reference_rows(reference_data)[::6], folder / "network.keras", seed=4)
     return folder / "network.keras"
 
@@ -206,7 +206,7 @@ def test_below_twenty_rows_the_law_alone_answers_says_why_and_is_answered_with(t
 
 
 def test_with_twenty_rows_the_better_form_of_one_cross_validation_is_kept(tmp_path, monkeypatch, rows):
-    monkeypatch.setattr("model.time_ann.STEPS", STEPS)
+    monkeypatch.setattr("epochcast.model.time_ann.STEPS", STEPS)
     chosen = rows[3::7]
     assert len(chosen) == 20
     card = train(chosen, tmp_path / "m.keras")
@@ -221,7 +221,7 @@ def test_with_twenty_rows_the_better_form_of_one_cross_validation_is_kept(tmp_pa
 def test_a_network_is_kept_where_it_predicts_better_and_predicts_what_its_form_and_seed_alone_do(
     network, rows, monkeypatch
 ):
-    monkeypatch.setattr("model.time_ann.STEPS", STEPS)
+    monkeypatch.setattr("epochcast.model.time_ann.STEPS", STEPS)
     saved, table = load_model(network), Table.of(rows[::6])
     card = saved.card
     assert (card["form"], card["reason"], card["members"], card["activation"]) == ("physics_ann", None, 10, "silu")
@@ -277,7 +277,7 @@ def test_a_failure_after_the_fit_leaves_an_older_model_and_its_cards(tmp_path, m
     def fail(*_):
         raise ArithmeticError(part)
 
-    monkeypatch.setattr(f"model.train.{part}", fail)
+    monkeypatch.setattr(f"epochcast.model.train.{part}", fail)
     with pytest.raises(ArithmeticError, match=part):
         train(SEVEN, tmp_path / "m.keras")
     assert {file.name: file.read_bytes() for file in tmp_path.glob("[!.]*")} == before
@@ -285,7 +285,7 @@ def test_a_failure_after_the_fit_leaves_an_older_model_and_its_cards(tmp_path, m
 
 
 def test_the_original_network_is_trained_saved_and_loaded_by_its_own_recipe(tmp_path, monkeypatch, rows):
-    monkeypatch.setattr("model.reference_ann.MAX_EPOCHS", 3)
+    monkeypatch.setattr("epochcast.model.reference_ann.MAX_EPOCHS", 3)
     chosen = rows[::24]
     assert len(chosen) == 6
     card = train(chosen, tmp_path / "m.keras", recipe=REFERENCE_ANN, seed=2)

@@ -6,17 +6,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from rows import CONFIGS, ROWS
 
-from aggregate.runs_agg import aggregate
+from epochcast.aggregate.runs_agg import aggregate
+from epochcast.model.fitting import PHYSICS, PHYSICS_ANN
+from epochcast.model.physics import Law, fit_law
+from epochcast.model.predictor import load_model
+from epochcast.model.splits import NETWORK_MIN_ROWS
+from epochcast.model.time_model import Table
+from epochcast.model.training import TRANSFERRED, fit
 from epochcast.paths import pretrained_dir
 from epochcast.tables import read_runs
-from model.fitting import PHYSICS, PHYSICS_ANN
-from model.physics import Law, fit_law
-from model.predictor import load_model
-from model.splits import NETWORK_MIN_ROWS
-from model.time_model import Table
-from model.training import TRANSFERRED, fit
+from tests.rows import CONFIGS, ROWS
 
 SAVED = load_model(pretrained_dir() / "a100.keras")
 NOTE = "these rows predict better by themselves than with a100.keras (NVIDIA A100 80GB PCIe) to start from"
@@ -24,7 +24,7 @@ NOTE = "these rows predict better by themselves than with a100.keras (NVIDIA A10
 
 @pytest.fixture(autouse=True)
 def short_training(monkeypatch):
-    monkeypatch.setattr("model.time_ann.STEPS", 200)  # which form wins, not how good a network becomes
+    monkeypatch.setattr("epochcast.model.time_ann.STEPS", 200)  # which form wins, not how good a network becomes
 
 
 @pytest.fixture
@@ -135,7 +135,7 @@ def test_up_to_six_rows_of_a_device_unlike_the_other_start_from_it_and_admit_tha
 
 
 def test_a_start_may_lose_to_a_network_of_the_rows_alone_and_each_long_part_is_told_by_name(clean, monkeypatch):
-    monkeypatch.setattr("model.time_ann.STEPS", 500)
+    monkeypatch.setattr("epochcast.model.time_ann.STEPS", 500)
     own = every(clean, 6)
     assert len(own) >= NETWORK_MIN_ROWS
     # the other device's model is a law alone, and these rows hold more than a law

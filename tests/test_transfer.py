@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from aggregate.runs_agg import aggregate
+from epochcast.aggregate.runs_agg import aggregate
+from epochcast.model.design import next_indices
+from epochcast.model.fitting import PHYSICS
+from epochcast.model.physics import MIN_ROWS, Law, fit_law
+from epochcast.model.predictor import load_model
+from epochcast.model.time_model import Table
+from epochcast.model.transfer import MIN_ROWS_TO_CHOOSE, NOTHING, SIX_TERMS, WHOLE_MODEL, choose_start
 from epochcast.paths import pretrained_dir
 from epochcast.tables import read_runs
-from model.design import next_indices
-from model.fitting import PHYSICS
-from model.physics import MIN_ROWS, Law, fit_law
-from model.predictor import load_model
-from model.time_model import Table
-from model.transfer import MIN_ROWS_TO_CHOOSE, NOTHING, SIX_TERMS, WHOLE_MODEL, choose_start
 
 SAVED = load_model(pretrained_dir() / "a100.keras")
 

@@ -11,20 +11,20 @@ import re
 import shlex
 
 import pytest
-from light_child import command, isolate, light_spec
-from made_up_host import others_use
 
-from collect import host_now, outcome, run_grid, run_one
-from collect.child import ChildReport
-from collect.stopping import stop_reason
-from collect.watch import Beside
 from epochcast.cli import percent
+from epochcast.collect import host_now, outcome, run_grid, run_one
+from epochcast.collect.child import ChildReport
+from epochcast.collect.stopping import stop_reason
+from epochcast.collect.watch import Beside
 from epochcast.environment import cpu_count, cpu_name
 from epochcast.paths import CODE_ROOT
+from epochcast.planner import dp_budget_planner, plan_flags, run_plan
 from epochcast.schema import FLAGS, RunRecord, RunSpec
 from epochcast.tables import read_table
-from planner import dp_budget_planner, plan_flags, run_plan
-from workload.shape import count_params
+from epochcast.workload.shape import count_params
+from tests.light_child import command, isolate, light_spec
+from tests.made_up_host import others_use
 
 CONFIGURATIONS = ["--depth", "2", "--base_filters", "8", "--batch_size", "64,128"]
 GRID = ["--device", "cpu", *CONFIGURATIONS, "--train_n", "2048", "--epochs", "4"]

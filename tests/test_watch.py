@@ -13,13 +13,13 @@ import signal
 import subprocess
 import sys
 
-import fake_nvml
 import pytest
-from light_child import environment, run_one_command, wait_for
 
 from epochcast.host import memory_bytes
 from epochcast.schema import RunRecord
 from epochcast.tables import read_table
+from tests import fake_nvml
+from tests.light_child import environment, run_one_command, wait_for
 
 GPU = "NVIDIA Fake 100"
 PACE_SEC, EPOCHS = 0.6, 4

@@ -6,12 +6,12 @@ import itertools
 from dataclasses import replace
 
 import pytest
-from rows import run_costing
 
-from aggregate.runs_agg import aggregate
+from epochcast.aggregate.runs_agg import aggregate
+from epochcast.planner.candidates import CostRules, make_candidates
+from epochcast.planner.worth import VALUES, Wishes, choose_value, select
 from epochcast.tables import read_runs
-from planner.candidates import CostRules, make_candidates
-from planner.worth import VALUES, Wishes, choose_value, select
+from tests.rows import run_costing
 
 RUNS = [
     run_costing(10.0, config=(2, 16, 64), acc=0.5, acc_epochs=3, images_per_sec=100.0),

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from epochcast.paths import reference_data
 from epochcast.schema import SPEC_CHOICES
-from workload.cifar10_readers import BATCHES, BATCHES_FOLDER, KNOWN_FORMS, read_dataset
-from workload.dataset import Dataset
-from workload.synthetic import make_synthetic
+from epochcast.workload.cifar10_readers import BATCHES, BATCHES_FOLDER, KNOWN_FORMS, read_dataset
+from epochcast.workload.dataset import Dataset
+from epochcast.workload.synthetic import make_synthetic
 
 ORIGIN_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
 ORIGIN_MB = 170

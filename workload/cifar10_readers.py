@@ -21,8 +21,8 @@ from typing import IO, TypeVar
 import numpy as np
 
 from epochcast.files import open_regular, read_bytes
-from workload.batch_pickles import read_batch
-from workload.dataset import (
+from epochcast.workload.batch_pickles import read_batch
+from epochcast.workload.dataset import (
     IMAGE_SHAPE,
     MIB,
     Dataset,
@@ -33,9 +33,9 @@ from workload.dataset import (
     read_arrays,
     shuffle,
 )
-from workload.image_cache import decode_once
-from workload.shape import CHANNELS, CLASSES, IMAGE_SIZE
-from workload.tar_files import is_tar, read_tar
+from epochcast.workload.image_cache import decode_once
+from epochcast.workload.shape import CHANNELS, CLASSES, IMAGE_SIZE
+from epochcast.workload.tar_files import is_tar, read_tar
 
 T = TypeVar("T")
 Files = Mapping[str, bytes | Path]  # relative name: content, or where it is

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from epochcast.schema import RunConfig
-from workload.shape import CHANNELS, CLASSES, DENSE_UNITS, IMAGE_SIZE
+from epochcast.workload.shape import CHANNELS, CLASSES, DENSE_UNITS, IMAGE_SIZE
 
 JIT_COMPILE = {"auto": "auto", "on": True, "off": False}  # our word: Keras's
 

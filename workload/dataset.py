@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from epochcast.archives import check_member, open_archive
-from workload.shape import CHANNELS, CLASSES, IMAGE_SIZE
+from epochcast.workload.shape import CHANNELS, CLASSES, IMAGE_SIZE
 
 Images = npt.NDArray[np.uint8]
 

@@ -16,7 +16,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from workload.orders import entry_orders
+from epochcast.workload.orders import entry_orders
 
 LOG = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from epochcast.files import temporary_beside
 from epochcast.locks import NoLocksError, lock, try_lock
 from epochcast.paths import cache_dir
 from epochcast.private_folder import make_private_folder, open_private, private_lock_file
-from workload.dataset import ARRAYS, ORDER_SEED, Dataset, make_dataset, read_arrays
+from epochcast.workload.dataset import ARRAYS, ORDER_SEED, Dataset, make_dataset, read_arrays
 
 CACHE_VERSION = 1
 

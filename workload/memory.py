@@ -26,7 +26,14 @@ from epochcast.assumptions import assumption, device_kind_of
 from epochcast.cli import significant
 from epochcast.device_names import are_same_conditions
 from epochcast.schema import TRAIN_N, Conditions, RunConfig
-from workload.shape import BYTES_PER_FLOAT, CHANNELS, IMAGE_SIZE, activation_bytes, count_params, layer_records
+from epochcast.workload.shape import (
+    BYTES_PER_FLOAT,
+    CHANNELS,
+    IMAGE_SIZE,
+    activation_bytes,
+    count_params,
+    layer_records,
+)
 
 FITS, DOUBTFUL, TOO_LARGE = "fits", "may not fit", "will not fit"
 LEAST_ROWS = 3  # configurations with a measured peak that scale the closed form

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from workload.orders import entry_orders
+from epochcast.workload.orders import entry_orders
 
 if TYPE_CHECKING:
     import keras
@@ -131,7 +131,7 @@ def _device(feed: Feed) -> dict[str, Any]:
     batch there. Under JAX and PyTorch the order is drawn inside it too; under TensorFlow it is drawn while the epoch
     before trains. Under PyTorch, Python still launches each operation of each step.
     """
-    from workload.device_epochs import device_input
+    from epochcast.workload.device_epochs import device_input
 
     return device_input(
         feed.model,
@@ -202,7 +202,7 @@ def model_for(pipeline: str, model: keras.Model) -> keras.Model:
 def _model_class(pipeline: str, backend: str) -> type[keras.Model]:
     import keras
 
-    from workload.device_epochs import DEVICE_EPOCHS, CastingModel
+    from epochcast.workload.device_epochs import DEVICE_EPOCHS, CastingModel
 
     own = {"indices": CastingModel, "device": DEVICE_EPOCHS.get(backend)}
     return own.get(pipeline) or keras.Model

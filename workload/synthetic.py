@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from epochcast.schema import TEST_N, TRAIN_N
-from workload.dataset import IMAGE_SHAPE, Dataset, Images
-from workload.shape import CHANNELS, CLASSES, IMAGE_SIZE
+from epochcast.workload.dataset import IMAGE_SHAPE, Dataset, Images
+from epochcast.workload.shape import CHANNELS, CLASSES, IMAGE_SIZE
 
 _CHUNK_N = 5_000  # images that share a random generator, so that the first n images do not depend on how many follow
 _SHIFTS = 16

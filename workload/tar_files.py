@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from epochcast.files import open_regular
-from workload.dataset import MIB, most_unpacked
+from epochcast.workload.dataset import MIB, most_unpacked
 
 MOST_AT_ONCE = 4 * MIB  # tarfile reads a header of any size at once; the content of a file we read by parts
 COMPRESSIONS = {b"\x1f\x8b": gzip.open, b"\xfd7zXZ\x00": lzma.open, b"BZh": bz2.open}  # by a file's first bytes

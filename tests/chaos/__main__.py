@@ -15,16 +15,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-TESTS = Path(__file__).resolve().parents[1]
-sys.path[0] = str(TESTS)  # run by path: import from the tests, not from this folder
-sys.path.insert(1, str(TESTS.parent))
 for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
     os.environ[_name] = "1"  # before NumPy: a process with threads can't be forked safely
 
-from chaos import averages, failing_calls, full_disks, grids, injection, migrations, plans, trainings, writers  # noqa: E402
-from chaos.trials import WHATS, Subject, Tally, carry_out  # noqa: E402
-
 from epochcast.cli import table_text  # noqa: E402
+from tests.chaos import averages, failing_calls, full_disks, grids, injection, migrations, plans, trainings, writers  # noqa: E402
+from tests.chaos.trials import WHATS, Subject, Tally, carry_out  # noqa: E402
 
 SUBJECTS: list[Subject] = [
     *writers.SUBJECTS,

@@ -7,17 +7,16 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from chaos import injection
-from chaos.injection import HALF, KILL, NOTHING, Call, Injection
-from chaos.invariants import average_faults, leftover_faults
-from chaos.material import row_of
-from chaos.processes import Process, call
-from chaos.trials import Subject, Trial
-
-from aggregate.agg_source import write_agg
-from aggregate.agg_table import load_agg
+from epochcast.aggregate.agg_source import write_agg
+from epochcast.aggregate.agg_table import load_agg
 from epochcast.schema import RunRecord
 from epochcast.tables import append_row, write_table
+from tests.chaos import injection
+from tests.chaos.injection import HALF, KILL, NOTHING, Call, Injection
+from tests.chaos.invariants import average_faults, leftover_faults
+from tests.chaos.material import row_of
+from tests.chaos.processes import Process, call
+from tests.chaos.trials import Subject, Trial
 
 KILLS = 100
 ROWS = 12

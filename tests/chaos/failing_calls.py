@@ -8,20 +8,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from chaos import averages, full_disks, injection, migrations, trainings, writers
-from chaos.injection import ERRORS, FAIL, HALF, KILL, NOTHING, Call, Injection
-from chaos.invariants import Found, average_faults, error_faults, leftover_faults, table_faults
-from chaos.material import row_of
-from chaos.processes import Ending, call
-from chaos.trials import Subject, Trial
-
-from aggregate.agg_source import write_agg
-from aggregate.agg_table import load_agg
-from collect.recover import recover
+from epochcast.aggregate.agg_source import write_agg
+from epochcast.aggregate.agg_table import load_agg
+from epochcast.collect.recover import recover
 from epochcast.files import json_bytes, write_json_atomically, write_new_file
+from epochcast.planner import ledger
 from epochcast.schema import RunRecord, to_json_dict
 from epochcast.tables import append_row, check_appendable, read_table
-from planner import ledger
+from tests.chaos import averages, full_disks, injection, migrations, trainings, writers
+from tests.chaos.injection import ERRORS, FAIL, HALF, KILL, NOTHING, Call, Injection
+from tests.chaos.invariants import Found, average_faults, error_faults, leftover_faults, table_faults
+from tests.chaos.material import row_of
+from tests.chaos.processes import Ending, call
+from tests.chaos.trials import Subject, Trial
 
 OLD, NEW = {"value": "old" * 50}, {"value": "new" * 50}
 NEW_BYTES = b"new" * 1000

@@ -13,23 +13,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from unittest import mock
 
-import plans
-from chaos import injection
-from chaos.grids import run_faults
-from chaos.injection import FULL, HALF, NOTHING, Injection
-from chaos.invariants import leftover_faults
-from chaos.material import row_of
-from chaos.processes import Ending, Process, call
-from chaos.trials import Subject, Trial
-from light_child import command, light_spec, starts
-
-from collect import recover, run_grid, run_one
-from collect.grid import PlannedRun
 from epochcast.cells import format_rows
+from epochcast.collect import recover, run_grid, run_one
+from epochcast.collect.grid import PlannedRun
 from epochcast.paths import failures_csv
+from epochcast.planner import run_plan
 from epochcast.schema import FailureRecord, RunRecord
 from epochcast.tables import append_row, read_table
-from planner import run_plan
+from tests import plans
+from tests.chaos import injection
+from tests.chaos.grids import run_faults
+from tests.chaos.injection import FULL, HALF, NOTHING, Injection
+from tests.chaos.invariants import leftover_faults
+from tests.chaos.material import row_of
+from tests.chaos.processes import Ending, Process, call
+from tests.chaos.trials import Subject, Trial
+from tests.light_child import command, light_spec, starts
 
 SMALL = ["--depth", "1", "--base_filters", "2", "--train_n", "1000", "--dataset", "synthetic", "--epochs", "4"]
 PLACES = {"everything": "", "tables": "results", "logs": "logs"}  # what stands on the disk that gets full
@@ -63,17 +62,17 @@ class Home:
 
 
 def _run(home: Home, child: tuple[str, ...]) -> int:
-    with mock.patch("collect.run_one.run", functools.partial(run_one.run, child=child)):
+    with mock.patch("epochcast.collect.run_one.run", functools.partial(run_one.run, child=child)):
         return run_one.main([*SMALL, "--batch_size", "16", "--run_id", "by-hand", *home.flags])
 
 
 def _grid(home: Home, child: tuple[str, ...]) -> int:
-    with mock.patch("collect.run_grid.run_grid", functools.partial(run_grid.run_grid, child=child)):
+    with mock.patch("epochcast.collect.run_grid.run_grid", functools.partial(run_grid.run_grid, child=child)):
         return run_grid.main([*SMALL, "--batch_size", "16,32", "--keep_flagged", *home.flags])
 
 
 def _plan(home: Home, child: tuple[str, ...]) -> int:
-    with mock.patch("planner.run_plan.carry_out", functools.partial(run_plan.carry_out, child=child)):
+    with mock.patch("epochcast.planner.run_plan.carry_out", functools.partial(run_plan.carry_out, child=child)):
         return run_plan.main([str(home.plan), *home.flags])
 
 

@@ -12,16 +12,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from chaos.invariants import leftover_faults, table_faults
-from chaos.processes import Process, call
-from chaos.trials import Subject, Trial
-from light_child import EPOCH_SEC, FIRST_SEC, command, light_spec, starts
-
-from collect.grid import PlannedRun, grid_runs
-from collect.grid_loop import GridResult, run_grid
+from epochcast.collect.grid import PlannedRun, grid_runs
+from epochcast.collect.grid_loop import GridResult, run_grid
 from epochcast.paths import failures_csv
 from epochcast.schema import FailureRecord, RunRecord
 from epochcast.tables import read_table
+from tests.chaos.invariants import leftover_faults, table_faults
+from tests.chaos.processes import Process, call
+from tests.chaos.trials import Subject, Trial
+from tests.light_child import EPOCH_SEC, FIRST_SEC, command, light_spec, starts
 
 KILLS = 90
 KILLS_EACH = 3  # in one try

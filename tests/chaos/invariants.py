@@ -8,15 +8,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 
-from chaos.material import row_of
-from chaos.processes import Ending, call
-
-from aggregate.agg_table import load_agg
-from aggregate.runs_agg import aggregate
+from epochcast.aggregate.agg_table import load_agg
+from epochcast.aggregate.runs_agg import aggregate
 from epochcast.files import write_json_atomically
 from epochcast.guard import describe_error
 from epochcast.schema import AggRow, RunRecord
 from epochcast.tables import append_row, read_runs, read_table
+from tests.chaos.material import row_of
+from tests.chaos.processes import Ending, call
 
 Found = list[tuple[str, str]]
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from rows import failure_row, run_row
-
 from epochcast.schema import FailureRecord, RunRecord
+from tests.rows import failure_row, run_row
 
 CONFIGS = [(2, 16, 64), (2, 16, 256), (2, 32, 64), (3, 32, 64), (3, 16, 256), (3, 32, 128)]
 

@@ -8,19 +8,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from chaos import injection
-from chaos.injection import HALF, KILL, NOTHING, Call, Injection
-from chaos.invariants import leftover_faults, row_faults
-from chaos.material import failure_of, row_of
-from chaos.processes import Process, call
-from chaos.trials import Subject, Trial
-from rows import write_old
-
-from aggregate.merge import merge
-from aggregate.migrate import migrate
+from epochcast.aggregate.merge import merge
+from epochcast.aggregate.migrate import migrate
 from epochcast.paths import excluded_csv, failures_csv
 from epochcast.schema import Exclusion, FailureRecord, RunRecord
 from epochcast.tables import append_row, read_table, write_table
+from tests.chaos import injection
+from tests.chaos.injection import HALF, KILL, NOTHING, Call, Injection
+from tests.chaos.invariants import leftover_faults, row_faults
+from tests.chaos.material import failure_of, row_of
+from tests.chaos.processes import Process, call
+from tests.chaos.trials import Subject, Trial
+from tests.rows import write_old
 
 KILLS = 90  # a third of which come when all is done
 ROWS = 40

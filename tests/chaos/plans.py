@@ -10,19 +10,18 @@ import time
 from pathlib import Path
 from typing import Any
 
-import plans
-from chaos.grids import KILLS_EACH, SIZES, kill_often, orphan_faults, run_faults
-from chaos.invariants import leftover_faults
-from chaos.processes import call
-from chaos.trials import Subject, Trial
-from light_child import command
-
+from epochcast.planner import ledger
+from epochcast.planner.plan_file import SavedPlan
+from epochcast.planner.plan_result import PlanResult
+from epochcast.planner.run_plan import carry_out
 from epochcast.schema import RunRecord
 from epochcast.tables import read_table
-from planner import ledger
-from planner.plan_file import SavedPlan
-from planner.plan_result import PlanResult
-from planner.run_plan import carry_out
+from tests import plans
+from tests.chaos.grids import KILLS_EACH, SIZES, kill_often, orphan_faults, run_faults
+from tests.chaos.invariants import leftover_faults
+from tests.chaos.processes import call
+from tests.chaos.trials import Subject, Trial
+from tests.light_child import command
 
 KILLS = 60
 BUDGET_SEC = 600.0  # never short: what is not done was lost

@@ -19,9 +19,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from chaos.injection import Call, Injection
-
-from collect.measure import die_with_parent
+from epochcast.collect.measure import die_with_parent
+from tests.chaos.injection import Call, Injection
 
 DEADLINE_SEC = 90.0  # above the 60 s that a lock is waited for
 

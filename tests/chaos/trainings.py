@@ -19,22 +19,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from unittest import mock
 
-from chaos import injection
-from chaos.injection import HALF, KILL, NOTHING, Call, Injection
-from chaos.invariants import Found, leftover_faults
-from chaos.material import CONFIGS, row_of
-from chaos.processes import Process, call
-from chaos.trials import Subject, Trial
-from light_child import environment
-from rows import ROWS
-
-from aggregate.agg_source import write_agg
+from epochcast.aggregate.agg_source import write_agg
+from epochcast.model.card import markdown_path
+from epochcast.model.predictor import load_model
+from epochcast.model.train import train
 from epochcast.paths import pretrained_dir
 from epochcast.schema import RunConfig, RunRecord
 from epochcast.tables import write_table
-from model.card import markdown_path
-from model.predictor import load_model
-from model.train import train
+from tests.chaos import injection
+from tests.chaos.injection import HALF, KILL, NOTHING, Call, Injection
+from tests.chaos.invariants import Found, leftover_faults
+from tests.chaos.material import CONFIGS, row_of
+from tests.chaos.processes import Process, call
+from tests.chaos.trials import Subject, Trial
+from tests.light_child import environment
+from tests.rows import ROWS
 
 KILLS = 60
 SLOWER = {"old": 1.0, "new": 1.7, "other": 2.9}  # the trainings, by the times of their rows
@@ -75,7 +74,7 @@ class _WrittenNetwork:
 def train_as(name: str, path: Path, says: int | None = None) -> None:
     factor = SLOWER[name]
     rows = [replace(r, avg_time_mean=r.avg_time_mean * factor, thr_mean=r.thr_mean / factor) for r in ROWS]
-    with mock.patch("model.time_ann.keras_model", lambda network: _WrittenNetwork(_network(name), says)):
+    with mock.patch("epochcast.model.time_ann.keras_model", lambda network: _WrittenNetwork(_network(name), says)):
         train(rows, path)
 
 

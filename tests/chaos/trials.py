@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from chaos.processes import HungError, Process
+from tests.chaos.processes import HungError, Process
 
 WORKERS = 2
 LONGEST_SEC = 3600.0  # of a worker

@@ -9,16 +9,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from chaos import injection
-from chaos.injection import HALF, KILL, NOTHING, Call, Injection
-from chaos.invariants import table_faults
-from chaos.material import row_of
-from chaos.processes import Process, call
-from chaos.trials import Subject, Trial
-
 from epochcast.cells import format_rows
 from epochcast.schema import RunRecord
 from epochcast.tables import append_row, check_appendable, write_table
+from tests.chaos import injection
+from tests.chaos.injection import HALF, KILL, NOTHING, Call, Injection
+from tests.chaos.invariants import table_faults
+from tests.chaos.material import row_of
+from tests.chaos.processes import Process, call
+from tests.chaos.trials import Subject, Trial
 
 KILLS = 160  # of the 400 at full length
 WRITERS = 4  # killed one after the other, in one try

@@ -1,4 +1,4 @@
-"""`python -m fuzz`: tries of all kinds in two processes, a table, and exit code 1 where there is a fault."""
+"""`python -m tests.fuzz`: tries of all kinds in two processes, a table, and exit code 1 where there is a fault."""
 
 from __future__ import annotations
 
@@ -16,12 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-if __name__ == "__main__":  # the checkout stands above tests/
-    sys.path[:0] = [str(Path(__file__).resolve().parents[2])]
-
-from fuzz.kinds import KINDS, schedule
-from fuzz.oracles import HANG_SEC
-from fuzz.tries import Result, Sums, repeat_command, run_tries, signature, table
+from tests.fuzz.kinds import KINDS, schedule
+from tests.fuzz.oracles import HANG_SEC
+from tests.fuzz.tries import Result, Sums, repeat_command, run_tries, signature, table
 
 N, LIMIT_SEC, WORKERS = 20_400, 900.0, 2
 STUCK_SEC = 9 * HANG_SEC  # without a word, after which a worker is stuck in a library and is ended
@@ -29,7 +26,7 @@ SHOWN = 12  # numbers of one fault on the screen; all are in faults.jsonl
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m fuzz", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--n", type=int, default=N, help="tries over all kinds")
     parser.add_argument("--limit_sec", type=float, default=LIMIT_SEC, help="begin no try after so many seconds")
@@ -77,7 +74,7 @@ def tries_of(arguments: argparse.Namespace) -> list[tuple[str, int]]:
 
 def warm_up_keras() -> None:
     """Import what takes seconds before the first try, so that no try is slow or large for it."""
-    from fuzz.kinds.models import user_networks
+    from tests.fuzz.kinds.models import user_networks
 
     user_networks()
 
@@ -103,13 +100,12 @@ class Worker:
     def start(self) -> IO[bytes]:
         a = self.arguments
         self.n_tries = len(tries_of(argparse.Namespace(**vars(a) | {"worker": self.index})))
-        command = [sys.executable, "-m", "fuzz", "--worker", str(self.index), "--skip", str(self.begun)]
+        command = [sys.executable, "-m", "tests.fuzz", "--worker", str(self.index), "--skip", str(self.begun)]
         command += ["--seed", str(a.seed), "--n", str(a.n), "--workers", str(a.workers), "--out", str(a.out)]
         command += ["--limit_sec", str(max(0.0, self.end - time.monotonic()))]
         command += [word for name in a.kind or () for word in ("--kind", name)]
-        here = Path(__file__).resolve().parents[1]
-        path = os.pathsep.join([str(here), str(here.parent)])
-        environment = {**os.environ, "PYTHONPATH": path, "PYTHONHASHSEED": "0", "TF_CPP_MIN_LOG_LEVEL": "3"}
+        root = Path(__file__).resolve().parents[2]
+        environment = {**os.environ, "PYTHONPATH": str(root), "PYTHONHASHSEED": "0", "TF_CPP_MIN_LOG_LEVEL": "3"}
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment)
         self.heard = time.monotonic()
         assert self.process.stdout is not None

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from epochcast.__main__ import main
-from fuzz.audit import changes, listing
-from fuzz.oracles import Call, Heard, nothing_wrong
-from fuzz.samples import samples
+from tests.fuzz.audit import changes, listing
+from tests.fuzz.oracles import Call, Heard, nothing_wrong
+from tests.fuzz.samples import samples
 
 DATA_BYTES = 3 << 30  # beyond what there is: a runaway read ends in MemoryError, not in all of the box's memory
 # the commit of the checkout is asked for; ctypes.util.find_library looks for a driver's library with the others

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from fuzz import words
-from fuzz.mutate import mutate_bytes, mutate_file, mutate_lines
+from tests.fuzz import words
+from tests.fuzz.mutate import mutate_bytes, mutate_file, mutate_lines
 
 
 @dataclass

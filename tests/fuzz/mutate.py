@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
-from fuzz import words
+from tests.fuzz import words
 
 LARGE_BYTES = 5_000_000  # memory is promised for input files of that size
 LARGE_SHARE, SPECIAL_SHARE = 0.004, 0.012  # of the tries: these two are slow

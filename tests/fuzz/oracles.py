@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from epochcast.paths import CODE_ROOT
-from fuzz.audit import watched
+from tests.fuzz.audit import watched
 
 HANG_SEC = 20.0
 LOOK_SEC = 2.0  # how often a call that lasts is looked at

@@ -12,11 +12,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from plans import light_run, priced, row_of, write_plan
-
-from aggregate.agg_source import source_file_of, write_agg
+from epochcast.aggregate.agg_source import source_file_of, write_agg
 from epochcast.cells import format_rows, header_line
 from epochcast.paths import CODE_ROOT, pretrained_dir
+from epochcast.planner.budget import KWH, Budget
 from epochcast.schema import (
     Exclusion,
     FailureRecord,
@@ -27,7 +26,7 @@ from epochcast.schema import (
     to_json_dict,
 )
 from epochcast.tables import read_table
-from planner.budget import KWH, Budget
+from tests.plans import light_run, priced, row_of, write_plan
 
 MEASURED = CODE_ROOT / "results" / "cpu" / "tensorflow" / "runs.csv"
 OTHERS = CODE_ROOT / "results" / "cpu" / "jax" / "runs.csv"

@@ -12,9 +12,9 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from fuzz.box import Box, changed_around, sandbox
-from fuzz.kinds import KINDS
-from fuzz.oracles import COLUMNS, Judge, peak_bytes
+from tests.fuzz.box import Box, changed_around, sandbox
+from tests.fuzz.kinds import KINDS
+from tests.fuzz.oracles import COLUMNS, Judge, peak_bytes
 
 KEPT_INPUTS = 3  # of faults that look alike
 
@@ -86,7 +86,7 @@ def run_tries(
 
 def repeat_command(kind: str, number: int, seed: int) -> str:
     """The command line that does one try again."""
-    return f"PYTHONPATH=tests .venv/bin/python -m fuzz --kind {kind} --only {number} --seed {seed}"
+    return f".venv/bin/python -m tests.fuzz --kind {kind} --only {number} --seed {seed}"
 
 
 @dataclass

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from random import Random
 
-from fuzz.box import Box
-from fuzz.kinds import events, flags, models, plans, tables
-from fuzz.oracles import Call
+from tests.fuzz.box import Box
+from tests.fuzz.kinds import events, flags, models, plans, tables
+from tests.fuzz.oracles import Call
 
 
 @dataclass(frozen=True)

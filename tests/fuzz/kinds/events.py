@@ -10,17 +10,17 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from collect.grid import PlannedRun
-from collect.grid_loop import GridResult, run_grid
-from collect.runner import RunRefusedError, run
+from epochcast.collect.grid import PlannedRun
+from epochcast.collect.grid_loop import GridResult, run_grid
+from epochcast.collect.runner import RunRefusedError, run
 from epochcast.paths import failures_csv
 from epochcast.schema import REPEATED_STATUSES, FailureRecord, RunRecord, RunSpec
 from epochcast.tables import read_table
-from fuzz import words
-from fuzz.box import Box
-from fuzz.json_mutate import mutate_json
-from fuzz.mutate import mutate_bytes
-from fuzz.oracles import Call, Heard
+from tests.fuzz import words
+from tests.fuzz.box import Box
+from tests.fuzz.json_mutate import mutate_json
+from tests.fuzz.mutate import mutate_bytes
+from tests.fuzz.oracles import Call, Heard
 
 SCRIPT = Path(__file__).parents[1] / "script_child.py"
 PROGRAMS = frozenset({"git", Path(sys.executable).name})

@@ -12,7 +12,7 @@ from typing import Any
 from unittest import mock
 
 from epochcast.__main__ import COMMANDS, main
-from fuzz import words
+from tests.fuzz import words
 
 HOSTILE = (
     "", " ", "-", "--", "-1", "0", "1", "-0.0", "0.5", "1e308", "1e-308", "1e999", "nan", "inf", "-inf", "9" * 400,

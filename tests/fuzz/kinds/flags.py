@@ -12,16 +12,16 @@ from random import Random
 from typing import Any
 from unittest import mock
 
-import collect.run_grid
-import collect.run_one
-import planner.demo
-import planner.run_plan
+import epochcast.collect.run_grid
+import epochcast.collect.run_one
+import epochcast.planner.demo
+import epochcast.planner.run_plan
 from epochcast.__main__ import COMMANDS
-from fuzz.box import Box
-from fuzz.kinds.events import PROGRAMS, child, sound_events, written
-from fuzz.kinds.flag_values import Flag, command_line
-from fuzz.oracles import Call, Heard
-from fuzz.samples import TABLE, samples
+from tests.fuzz.box import Box
+from tests.fuzz.kinds.events import PROGRAMS, child, sound_events, written
+from tests.fuzz.kinds.flag_values import Flag, command_line
+from tests.fuzz.oracles import Call, Heard
+from tests.fuzz.samples import TABLE, samples
 
 # of a hundred tries; what is not named has the weight 8
 WEIGHTS = {"demo": 2, "doctor": 0.4, "train": 5, "evaluate": 1.5, "figures": 0.6, "plan": 14, "predict": 12}
@@ -128,17 +128,21 @@ def _change(path: Path, was: bytes) -> str:
 def _light(command: tuple[str, ...]) -> ExitStack:
     """What measures is measured by a light child; a grid of more than a few runs is looked at only."""
     stack = ExitStack()
-    run, run_grid, carry_out = collect.run_one.run, collect.run_grid.run_grid, planner.run_plan.carry_out
+    run, run_grid, carry_out = (
+        epochcast.collect.run_one.run,
+        epochcast.collect.run_grid.run_grid,
+        epochcast.planner.run_plan.carry_out,
+    )
 
     def few(planned: Any, **how: Any) -> Any:
         return run_grid(planned, **how | {"child": command, "is_dry": how.get("is_dry") or len(planned) > MOST_RUNS})
 
     for module, name, function in (
-        (collect.run_one, "run", functools.partial(run, child=command)),
-        (collect.run_grid, "run_grid", few),
-        (planner.run_plan, "carry_out", functools.partial(carry_out, child=command)),
-        (planner.demo, "run_grid", few),
-        (planner.demo, "learn_and_plan", lambda folder: ["planned"]),
+        (epochcast.collect.run_one, "run", functools.partial(run, child=command)),
+        (epochcast.collect.run_grid, "run_grid", few),
+        (epochcast.planner.run_plan, "carry_out", functools.partial(carry_out, child=command)),
+        (epochcast.planner.demo, "run_grid", few),
+        (epochcast.planner.demo, "learn_and_plan", lambda folder: ["planned"]),
     ):
         stack.enter_context(mock.patch.object(module, name, function))
     return stack

@@ -14,14 +14,14 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from epochcast.model.card import card_sha256, read_card
+from epochcast.model.predictor import SavedModel, load_model
 from epochcast.schema import RunConfig
-from fuzz.box import Box
-from fuzz.json_mutate import mutate_json, mutate_json_file, twice_named
-from fuzz.mutate import mutate_bytes, mutate_file, put
-from fuzz.oracles import Call, Heard
-from fuzz.samples import samples
-from model.card import card_sha256, read_card
-from model.predictor import SavedModel, load_model
+from tests.fuzz.box import Box
+from tests.fuzz.json_mutate import mutate_json, mutate_json_file, twice_named
+from tests.fuzz.mutate import mutate_bytes, mutate_file, put
+from tests.fuzz.oracles import Call, Heard
+from tests.fuzz.samples import samples
 
 ASKED = [RunConfig(2, 16, 128), RunConfig(6, 256, 7), RunConfig(1, 1, 50_000)]
 

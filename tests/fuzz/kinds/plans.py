@@ -11,18 +11,18 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from collect.config_lists import read_configs, read_specs
-from collect.recover import Recovery, recover
+from epochcast.collect.config_lists import read_configs, read_specs
+from epochcast.collect.recover import Recovery, recover
+from epochcast.planner.ledger import Ledger, looked_at
+from epochcast.planner.plan_file import SavedPlan, ledger_of, read_plan
 from epochcast.schema import RunConfig, RunRecord, RunSpec
 from epochcast.tables import read_table
-from fuzz.box import Box
-from fuzz.drops import LINE_ENDS, cells_of, is_blank
-from fuzz.json_mutate import mutate_json_file, mutate_json_lines, twice_named
-from fuzz.mutate import mutate_table, put
-from fuzz.oracles import Call, Heard
-from fuzz.samples import PLAN_ID, TABLE, samples
-from planner.ledger import Ledger, looked_at
-from planner.plan_file import SavedPlan, ledger_of, read_plan
+from tests.fuzz.box import Box
+from tests.fuzz.drops import LINE_ENDS, cells_of, is_blank
+from tests.fuzz.json_mutate import mutate_json_file, mutate_json_lines, twice_named
+from tests.fuzz.mutate import mutate_table, put
+from tests.fuzz.oracles import Call, Heard
+from tests.fuzz.samples import PLAN_ID, TABLE, samples
 
 
 def _file_bytes(path: Path) -> bytes | None:

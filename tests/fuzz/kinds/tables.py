@@ -8,16 +8,16 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from aggregate.agg_source import source_file_of, write_agg
-from aggregate.agg_table import AggTable, load_agg
+from epochcast.aggregate.agg_source import source_file_of, write_agg
+from epochcast.aggregate.agg_table import AggTable, load_agg
 from epochcast.schema import AggRow, Exclusion, FailureRecord, RunRecord
 from epochcast.tables import RunTable, append_row, check_appendable, read_runs, read_table
-from fuzz.box import Box
-from fuzz.drops import faults_of, lines_of
-from fuzz.json_mutate import mutate_json_file, twice_named
-from fuzz.mutate import mutate_table, put
-from fuzz.oracles import Call, Heard
-from fuzz.samples import samples
+from tests.fuzz.box import Box
+from tests.fuzz.drops import faults_of, lines_of
+from tests.fuzz.json_mutate import mutate_json_file, twice_named
+from tests.fuzz.mutate import mutate_table, put
+from tests.fuzz.oracles import Call, Heard
+from tests.fuzz.samples import samples
 
 
 @cache
@@ -138,7 +138,7 @@ def _reads(path: Path, data: bytes) -> bool:
 
 @cache
 def _a_row() -> RunRecord:
-    from rows import run_row
+    from tests.rows import run_row
 
     return run_row(run_id="appended", schema_version=2)
 
