@@ -14,12 +14,12 @@ from pathlib import Path
 from epochcast.aggregate.agg_source import Sources, cache_lock, read_with_record, write_agg, write_averages
 from epochcast.aggregate.runs_agg import aggregate, report_json, report_lines
 from epochcast.cli import json_line, make_parser, path_flag, print_home, run_command
-from epochcast.device_names import with_one_name
+from epochcast.gpus.device_names import with_one_name
 from epochcast.guard import describe_error
 from epochcast.paths import command_text, runs_agg_csv, runs_csv
 from epochcast.schema import AggRow
-from epochcast.table_lines import cells_of, decode_table, lines_of
-from epochcast.tables import parse_table, read_runs
+from epochcast.storage.table_lines import cells_of, decode_table, lines_of
+from epochcast.storage.tables import parse_table, read_runs
 
 logger = logging.getLogger(__name__)
 

@@ -31,12 +31,12 @@ from epochcast.cli import (
     print_home,
     run_command,
 )
-from epochcast.files import read_bytes
 from epochcast.guard import EXIT_FAILED, EXIT_OK
 from epochcast.paths import excluded_csv, runs_csv
 from epochcast.schema import Exclusion, RunRecord
-from epochcast.table_lines import is_empty
-from epochcast.tables import is_torn, parse_table, table_bytes, torn_file_of
+from epochcast.storage.files import read_bytes
+from epochcast.storage.table_lines import is_empty
+from epochcast.storage.tables import is_torn, parse_table, table_bytes, torn_file_of
 
 SHOWN = 3  # findings of a rule on the screen, unless all are asked for
 

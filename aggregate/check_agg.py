@@ -13,12 +13,12 @@ from epochcast.aggregate.check_lines import CheckedRow, Digits, column_digits, h
 from epochcast.aggregate.check_rows import has_own_params
 from epochcast.aggregate.check_rules import Finding
 from epochcast.aggregate.runs_agg import aggregate
-from epochcast.cells import columns
 from epochcast.cli import significant
-from epochcast.device_names import are_same_conditions
+from epochcast.gpus.device_names import are_same_conditions
 from epochcast.schema import AggRow, Conditions, RunConfig, RunRecord
-from epochcast.table_lines import cells_of, is_empty
-from epochcast.tables import RunTable, parse_table, table_bytes
+from epochcast.storage.cells import columns
+from epochcast.storage.table_lines import cells_of, is_empty
+from epochcast.storage.tables import RunTable, parse_table, table_bytes
 
 ARITHMETIC = 1e-9  # relative: standard deviations are differences of near numbers
 SHOWN = 3  # lines named in a finding

@@ -11,11 +11,11 @@ from decimal import Decimal, InvalidOperation
 
 from epochcast.aggregate.check_rules import Finding
 from epochcast.aggregate.steady_rows import RECORDED_FLAGS, SteadyRows
-from epochcast.cells import CellError, columns, parse_row
-from epochcast.device_names import with_one_name
+from epochcast.gpus.device_names import with_one_name
 from epochcast.schema import PUBLISHED_RUN_COLUMNS, SCHEMA_VERSION, WARMUP_EPOCHS, NewerSchemaError, RunRecord
 from epochcast.steady_time import SteadyTime, steady_time
-from epochcast.table_lines import NOT_UTF8, cells_of, header_fault, lines_of, newer_columns
+from epochcast.storage.cells import CellError, columns, parse_row
+from epochcast.storage.table_lines import NOT_UTF8, cells_of, header_fault, lines_of, newer_columns
 from epochcast.validation import FieldError
 
 _OPTIONAL = {f.name for f in fields(RunRecord) if f.default is not MISSING} | {"tf_version", "test_acc"}

@@ -16,10 +16,10 @@ from epochcast.aggregate.check_lines import CheckedRow
 from epochcast.aggregate.check_rules import Finding
 from epochcast.aggregate.runs_agg import TOLD_FLAGS, is_diverged
 from epochcast.cli import percent, significant
-from epochcast.energy import MISMATCH, SHORT_WINDOW_SEC, impossible_power
+from epochcast.energy.reading import MISMATCH, SHORT_WINDOW_SEC, impossible_power
+from epochcast.machine.sensor_bounds import MOST_PACKAGE_W, MOST_PACKAGES
 from epochcast.precision import Precision, precision_of
 from epochcast.schema import FLAGS, TRAIN_N, WARMUP_EPOCHS, RunRecord
-from epochcast.sensor_bounds import MOST_PACKAGE_W, MOST_PACKAGES
 from epochcast.steady_time import STALL_RATIO, SteadyTime
 from epochcast.workload.shape import count_params
 
@@ -174,7 +174,7 @@ def _results(row: CheckedRow) -> Iterator[Finding]:
 
 
 def _energy(row: CheckedRow) -> Iterator[Finding]:
-    """Joules of the whole block of timed epochs, per epoch, and per second, as `epochcast.energy` relates them."""
+    """Joules of the whole block of timed epochs, per epoch, and per second, as `epochcast.energy.reading` relates them."""
     record = row.record
     value, window = record.energy_j_per_epoch, record.energy_j_window
     n, window_sec = record.energy_n_epochs, record.energy_window_sec

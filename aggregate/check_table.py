@@ -12,11 +12,11 @@ from datetime import datetime
 from epochcast.aggregate.check_lines import CheckedRow
 from epochcast.aggregate.check_rules import Finding
 from epochcast.aggregate.repeats import UNNAMED, disagreements
-from epochcast.assumptions import assumption, device_kind_of
-from epochcast.cells import parse_time
 from epochcast.cli import significant
-from epochcast.device_names import with_one_name
+from epochcast.facts.assumptions import assumption, device_kind_of
+from epochcast.gpus.device_names import with_one_name
 from epochcast.schema import Conditions, RunConfig
+from epochcast.storage.cells import parse_time
 
 MIN_DEGREES = 5  # of freedom, for a table's own spread of repeats to be known
 SEPARATION = 3.0  # standard deviations of the difference of two runs

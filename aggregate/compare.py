@@ -32,7 +32,7 @@ from epochcast.cli import (
 )
 from epochcast.paths import runs_csv
 from epochcast.schema import RunConfig
-from epochcast.tables import read_runs
+from epochcast.storage.tables import read_runs
 
 ONLY_TIMES_DIFFER = "nothing recorded differs; measured at other times"
 

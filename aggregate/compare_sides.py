@@ -14,14 +14,14 @@ from typing import Any
 from epochcast.aggregate.compare_spread import Run, SideSpread
 from epochcast.aggregate.runs_agg import has_sound_energy
 from epochcast.aggregate.steady_rows import SteadyRows
-from epochcast.assumptions import device_kind_of
-from epochcast.cells import columns, parse_time
 from epochcast.cli import matches
-from epochcast.device_names import are_same_conditions, respelled, with_one_name
-from epochcast.hardware import is_same_device
+from epochcast.facts.assumptions import device_kind_of
+from epochcast.gpus.device_names import are_same_conditions, respelled, with_one_name
+from epochcast.gpus.lookup import is_same_device
 from epochcast.paths import command_text
 from epochcast.schema import TRAIN_N, Conditions, RunConfig, RunRecord
-from epochcast.tables import RunTable
+from epochcast.storage.cells import columns, parse_time
+from epochcast.storage.tables import RunTable
 from epochcast.workload.shape import count_params
 
 Filters = Sequence[Mapping[str, str]]

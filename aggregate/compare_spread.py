@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from epochcast.assumptions import assumption
+from epochcast.facts.assumptions import assumption
 from epochcast.schema import WARMUP_EPOCHS, RunConfig
 from epochcast.stats import t_quantile
 from epochcast.steady_time import SteadyTime

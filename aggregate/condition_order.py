@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from epochcast.installed import backend_name, installed_minor
+from epochcast.machine.packages import backend_name, installed_minor
 from epochcast.schema import Conditions
 
 LEARNABLE_ROWS = 6  # the fewest configurations that a time model learns from

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from epochcast.aggregate.condition_order import decisive, standing, standing_words
-from epochcast.cells import columns, parse_time
 from epochcast.cli import matches
-from epochcast.device_names import respelled, with_one_name
-from epochcast.gpu_driver import box_device_name
-from epochcast.hardware import place_in_box
+from epochcast.gpus.device_names import respelled, with_one_name
+from epochcast.gpus.lookup import place_in_box
+from epochcast.machine.gpu_driver import box_device_name
 from epochcast.schema import AggRow, Conditions
-from epochcast.tables import read_runs
+from epochcast.storage.cells import columns, parse_time
+from epochcast.storage.tables import read_runs
 
 
 @dataclass(frozen=True, slots=True)

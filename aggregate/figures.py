@@ -22,9 +22,9 @@ from epochcast.cli import (
     run_command,
     significant,
 )
-from epochcast.files import write_bytes_atomically
 from epochcast.paths import figures_dir
 from epochcast.schema import AggRow
+from epochcast.storage.files import write_bytes_atomically
 from epochcast.text_sinks import figure_text
 
 if TYPE_CHECKING:

@@ -19,11 +19,11 @@ from epochcast.aggregate.merge_runs import (
 )
 from epochcast.aggregate.new_files import write_new_files
 from epochcast.aggregate.repeats import Disagreement, disagreements
-from epochcast.cells import format_rows, header_line, parse_time
 from epochcast.cli import add_json_flag, json_line, make_parser, path_of, print_home, run_command
 from epochcast.paths import excluded_csv, failures_csv
 from epochcast.schema import Exclusion, FailureRecord, RunRecord
-from epochcast.tables import read_table, read_table_if_any
+from epochcast.storage.cells import format_rows, header_line, parse_time
+from epochcast.storage.tables import read_table, read_table_if_any
 
 Record = TypeVar("Record")
 

@@ -11,8 +11,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from epochcast.cells import columns, parse_time
 from epochcast.schema import PUBLISHED_RUN_COLUMNS, Exclusion, RunRecord
+from epochcast.storage.cells import columns, parse_time
 
 MOST_LISTED = 20
 ADDED = re.compile(r"\.\d+$")  # what a merge, or a grid whose run was taken back, adds to a run_id

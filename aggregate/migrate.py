@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from epochcast.aggregate.new_files import write_new_files
-from epochcast.cells import columns, header_line
 from epochcast.cli import add_json_flag, json_line, make_parser, path_flag, path_of, print_home, run_command
-from epochcast.files import fill, link_new, naming, read_bytes, sync_folder, temporary_beside
 from epochcast.paths import excluded_csv, failures_csv, runs_csv
 from epochcast.schema import SCHEMA_VERSION, FailureRecord, RunRecord
-from epochcast.table_lines import cells_of, decode_table, header_of, is_empty
-from epochcast.tables import BYTE_ORDER_MARK, has_all_cells, is_torn, locked, parse_table, table_bytes
+from epochcast.storage.cells import columns, header_line
+from epochcast.storage.files import fill, link_new, naming, read_bytes, sync_folder, temporary_beside
+from epochcast.storage.table_lines import cells_of, decode_table, header_of, is_empty
+from epochcast.storage.tables import BYTE_ORDER_MARK, has_all_cells, is_torn, locked, parse_table, table_bytes
 
 LAST_COLUMNS = {1: "flags"}  # of runs.csv in each earlier schema; without them: the published columns, schema 0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from epochcast.files import read_bytes, write_new_file
+from epochcast.storage.files import read_bytes, write_new_file
 
 
 def write_new_files(contents: Mapping[Path, bytes | None]) -> None:

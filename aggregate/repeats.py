@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from epochcast.aggregate.steady_rows import SteadyRows
-from epochcast.assumptions import assumption, device_kind_of
 from epochcast.cli import significant
-from epochcast.device_names import with_one_name
+from epochcast.facts.assumptions import assumption, device_kind_of
+from epochcast.gpus.device_names import with_one_name
 from epochcast.schema import AggRow, Conditions, RunConfig, RunRecord
 from epochcast.steady_time import STALL_RATIO
 

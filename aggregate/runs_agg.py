@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from epochcast.aggregate.steady_rows import READ_AGAIN, SteadyRows
-from epochcast.cells import columns
 from epochcast.cli import (
     percent,
     significant,
 )
-from epochcast.device_names import with_one_name
+from epochcast.gpus.device_names import with_one_name
 from epochcast.paths import command_text, excluded_csv
 from epochcast.precision import spread_and_interval
 from epochcast.schema import (
@@ -32,7 +31,8 @@ from epochcast.schema import (
 )
 from epochcast.stats import mean_and_std
 from epochcast.steady_time import SteadyTime
-from epochcast.tables import RunTable
+from epochcast.storage.cells import columns
+from epochcast.storage.tables import RunTable
 from epochcast.workload.shape import count_params
 
 logger = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ def is_diverged(record: RunRecord) -> bool:
 
 def has_sound_energy(record: RunRecord) -> bool:
     """Whether a run measured its board energy and nothing is wrong with it; an estimate is no measurement."""
-    from epochcast.energy import impossible_power  # not needed by those who only read averages
+    from epochcast.energy.reading import impossible_power  # not needed by those who only read averages
 
     is_measured = record.energy_j_per_epoch is not None and record.energy_estimated == 0
     return is_measured and not record.energy_flags and impossible_power(record) is None

@@ -20,12 +20,12 @@ if __name__ == "__main__":  # run by path: from the checkout, not from this fold
 
     sys.exit(run_by_path(__file__))
 
-from epochcast.cells import format_rows
 from epochcast.cli import positive_int, table_text
-from epochcast.files import write_json_atomically
 from epochcast.paths import home
 from epochcast.schema import RunRecord
-from epochcast.tables import append_row, check_appendable, read_table
+from epochcast.storage.cells import format_rows
+from epochcast.storage.files import write_json_atomically
+from epochcast.storage.tables import append_row, check_appendable, read_table
 
 ROW = RunRecord(
     timestamp_utc="2026-11-22T00:00:00+00:00",

@@ -20,8 +20,8 @@ if __name__ == "__main__":  # run by path: from the checkout, not from this fold
     sys.exit(run_by_path(__file__))
 
 from epochcast.cli import path_of, positive_int, table_text
-from epochcast.files import write_json_atomically
 from epochcast.paths import CODE_ROOT, home
+from epochcast.storage.files import write_json_atomically
 
 APPENDS = """
 import sys

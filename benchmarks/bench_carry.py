@@ -26,13 +26,13 @@ if __name__ == "__main__":  # run by path: from the checkout, not from this fold
 
     sys.exit(run_by_path(__file__))
 
-from epochcast.assumptions import assumption
 from epochcast.cli import table_text
-from epochcast.facts import SpeedRow, speed_rows
-from epochcast.files import write_json_atomically
-from epochcast.hardware import find_gpu
+from epochcast.facts.assumptions import assumption
+from epochcast.facts.tables import SpeedRow, speed_rows
+from epochcast.gpus.lookup import find_gpu
 from epochcast.model.carry import KIND, WIDE_KINDS, Device, log_gain, rates_bar
 from epochcast.paths import home
+from epochcast.storage.files import write_json_atomically
 
 PRECISIONS = {"fp16": "mixed_float16", "fp32": "float32"}  # the rows' word: ours
 WEIGHTS = tuple(i / 20 for i in range(21))

@@ -23,8 +23,7 @@ if __name__ == "__main__":  # run by path: from the checkout, not from this fold
 
 from epochcast.aggregate.agg_table import load_agg
 from epochcast.cli import run_command, table_text
-from epochcast.files import write_json_atomically
-from epochcast.hardware import known_gpu
+from epochcast.gpus.lookup import known_gpu
 from epochcast.interval import Interval
 from epochcast.model.carry import SAME, Device, device_ratio, source_device
 from epochcast.model.correction import carried_time, correction_by
@@ -32,6 +31,7 @@ from epochcast.model.intervals import WITHIN
 from epochcast.model.predictor import SavedModel, load_model
 from epochcast.paths import home, pretrained_dir
 from epochcast.schema import AggRow, Conditions
+from epochcast.storage.files import write_json_atomically
 
 TOLD = ("backend", "backend_version", "pipeline", "jit_compile", "steps_per_execution", "dataset", "timing_mode")
 

@@ -27,9 +27,9 @@ if __name__ == "__main__":  # run by path: from the checkout, not from this fold
 
 from epochcast.cli import add_json_flag, make_parser, positive_int, run_command, table_text
 from epochcast.collect.runner import run
-from epochcast.files import write_json_atomically
 from epochcast.paths import home
 from epochcast.schema import SPEC_CHOICES, RunRecord, RunSpec
+from epochcast.storage.files import write_json_atomically
 
 WAYS = (("off", "off"), ("on", "cold"), ("on", "warm"))  # what is asked for, what the row then must say
 HEADER = ("backend", "XLA", "cache", "n", "first s min", "median", "max", "x off", "window s", "CPU s", "wall s")

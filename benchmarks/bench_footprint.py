@@ -33,9 +33,10 @@ from benchmarks.neighbour_rules import (
     mlcost_tdp_w,
 )
 from benchmarks.reference_table import steady_rows
-from epochcast.assumptions import assumption
 from epochcast.cli import significant
-from epochcast.facts import (
+from epochcast.facts.assumptions import assumption
+from epochcast.facts.regions import WORLD_CODE, find_place
+from epochcast.facts.tables import (
     CarbonIntensity,
     ElectricityPrice,
     carbon_intensities,
@@ -46,8 +47,7 @@ from epochcast.facts import (
     pues,
     source_name,
 )
-from epochcast.files import write_json_atomically
-from epochcast.footprint import (
+from epochcast.footprint.footprint import (
     J_PER_KWH,
     BoardEnergy,
     FootprintRules,
@@ -56,15 +56,15 @@ from epochcast.footprint import (
     mlcost_energy,
     rates_of,
 )
-from epochcast.footprint_text import data_centre_pue, equivalents
-from epochcast.hardware import UnknownGpuError, find_gpu
+from epochcast.footprint.text import data_centre_pue, equivalents
+from epochcast.gpus.lookup import UnknownGpuError, find_gpu
 from epochcast.interval import Interval
 from epochcast.model.cross_validation import cross_validate
 from epochcast.model.evaluate import cross_conformal
 from epochcast.model.fitting import PHYSICS
 from epochcast.model.time_model import Table
 from epochcast.paths import home, reference_data
-from epochcast.places import WORLD_CODE, find_place
+from epochcast.storage.files import write_json_atomically
 
 H100, B200 = "NVIDIA H100 80GB HBM3", "NVIDIA B200"
 NODE_GPUS = 8

@@ -42,11 +42,11 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 
 from benchmarks.knapsack_instances import Instance, a100_instances, counterexamples, family_instances
 from epochcast.cli import run_command, table_text
-from epochcast.environment import utc_now
-from epochcast.files import write_json_atomically
+from epochcast.machine.environment import utc_now
 from epochcast.model.progress import Progress
 from epochcast.paths import home
 from epochcast.planner.knapsack import solve
+from epochcast.storage.files import write_json_atomically
 
 PLAIN_CELL_LIMIT = 2_000_000_000  # items x budget; 250 MB of choices
 LIMIT_SEC, QUICK_LIMIT_SEC = 5.0, 1.0  # of milp and OR-Tools on one instance

@@ -1,6 +1,6 @@
 """FLOP by layer records, beside what frameworks count: python benchmarks/bench_layers.py
 
-One sample's forward pass: the sum over the records that `epochcast.keras_layers` reads, `total_float_ops` of
+One sample's forward pass: the sum over the records that `epochcast.keras_layers.read_layers` reads, `total_float_ops` of
 TensorFlow's profiler, and `flops` of the cost analysis of JAX's compiler. Both frameworks count on a processor, each in
 a process of its own.
 """
@@ -25,8 +25,8 @@ if __name__ == "__main__":  # run by path: from the checkout, not from this fold
 from benchmarks.framework_flop import jax_flop, profiler_flop
 from benchmarks.layer_models import MODELS
 from epochcast.cli import table_text
-from epochcast.files import write_json_atomically
 from epochcast.paths import CODE_ROOT, home
+from epochcast.storage.files import write_json_atomically
 
 TARGET_PERCENT = 5.0  # of the profiler or of JAX; of the profiler exactly for our CNN
 NOT_KNOWN = "NOT KNOWN"
@@ -81,7 +81,7 @@ def count_here(models: Iterable[str]) -> dict[str, list[int]]:
     """Params, FLOP by records and FLOP by the framework that Keras runs on here, of each model."""
     import keras
 
-    from epochcast.keras_layers import read_layers
+    from epochcast.keras_layers.read_layers import read_layers
 
     counted = {}
     for name in models:

@@ -25,10 +25,10 @@ if __name__ == "__main__":  # run by path: from the checkout, not from this fold
     sys.exit(run_by_path(__file__))
 
 from epochcast.cli import percent, table_text
-from epochcast.environment import cpu_name
-from epochcast.files import write_json_atomically
+from epochcast.machine.environment import cpu_name
 from epochcast.paths import CODE_ROOT, home
 from epochcast.schema import Conditions, RunConfig
+from epochcast.storage.files import write_json_atomically
 from epochcast.workload.memory import closed_form
 
 FIT = [(2, 8, 128), (2, 16, 128), (2, 64, 1024), (3, 8, 256), (3, 32, 512), (4, 8, 1024), (4, 64, 256)]

@@ -31,14 +31,14 @@ if __name__ == "__main__":  # run by path: from the checkout, not from this fold
 
 from benchmarks.pipeline_rates import TINY, Job, Rate, Setting, read_rate
 from benchmarks.roofline import ROOFLINE_BATCH_SIZE, ROOFLINE_CONFIGS, peaks_notes, roofline_table
-from epochcast.assumptions import device_kind_of
 from epochcast.cli import percent, positive_float, positive_int, run_command, significant, table_text
-from epochcast.environment import utc_now
-from epochcast.files import write_json_atomically
-from epochcast.gpu_driver import device_of
+from epochcast.facts.assumptions import device_kind_of
+from epochcast.machine.environment import utc_now
+from epochcast.machine.gpu_driver import device_of
 from epochcast.model.progress import Progress
 from epochcast.paths import CODE_ROOT, home
 from epochcast.schema import TRAIN_N
+from epochcast.storage.files import write_json_atomically
 
 BATCH_SIZES = (64, 256, 2048)
 SPE = 32

@@ -24,11 +24,11 @@ if __name__ == "__main__":  # run by path: from the checkout, not from this fold
     sys.exit(run_by_path(__file__))
 
 from epochcast.cli import positive_float, table_text
-from epochcast.files import write_json_atomically
-from epochcast.gpu_driver import gpu_of
-from epochcast.nvml import open_nvml
+from epochcast.energy.meter import PowerMeter
+from epochcast.machine.gpu_driver import gpu_of
+from epochcast.machine.nvml import open_nvml
 from epochcast.paths import CODE_ROOT, home
-from epochcast.power import PowerMeter
+from epochcast.storage.files import write_json_atomically
 from tests.fake_nvml import build, environment, true_energy_j
 
 TARGET_CORE_PERCENT = 0.2

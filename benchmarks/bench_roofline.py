@@ -27,9 +27,8 @@ import numpy as np
 from benchmarks.claim import RANDOM, Claim, at_most
 from benchmarks.reference_table import steady_rows
 from epochcast.cli import run_command, table_text
-from epochcast.environment import cpu_name, utc_now
-from epochcast.files import write_json_atomically
-from epochcast.hardware import find_gpu
+from epochcast.gpus.lookup import find_gpu
+from epochcast.machine.environment import cpu_name, utc_now
 from epochcast.model.design import next_indices
 from epochcast.model.explain_layers import Subject
 from epochcast.model.fitting import LAW_ALONE
@@ -38,8 +37,9 @@ from epochcast.model.physics import Array, Law, fit_law
 from epochcast.model.roofs import roof_of
 from epochcast.model.time_model import Table
 from epochcast.paths import home
-from epochcast.roofline import Roof, step_roof
+from epochcast.roofline.roofline import Roof, step_roof
 from epochcast.schema import AggRow, RunConfig
+from epochcast.storage.files import write_json_atomically
 from epochcast.workload.shape import layer_records
 
 REFERENCE_GPU, REFERENCE_ARITHMETIC = "NVIDIA A100 80GB PCIe", "tf32"  # of the published measurements
@@ -135,7 +135,7 @@ def a100_claims(rows: Sequence[AggRow], roof: Roof) -> tuple[list[Claim], dict[s
 def networks_missed() -> dict[str, Any]:
     """A law of our CNN calibrated here with PICKED runs, and what it says of networks of other families."""
     from benchmarks.other_networks import NETWORKS, fastest_epochs
-    from epochcast.keras_layers import read_layers
+    from epochcast.keras_layers.read_layers import read_layers
     from epochcast.model.time_ann import keras_on_cpu
     from epochcast.workload.cnn import build_model
 

@@ -37,8 +37,8 @@ from benchmarks.stall_cells import (
     simulate,
 )
 from epochcast.cli import positive_int
-from epochcast.files import read_text, write_json_atomically, write_text_atomically
 from epochcast.paths import home
+from epochcast.storage.files import read_text, write_json_atomically, write_text_atomically
 
 OTHERS = (0, 11, 60)  # other runs of the same conditions in the table
 FEWER_TIMED = (4, 6, 15, 50)  # for other factors and several stalls

@@ -22,11 +22,11 @@ if __name__ == "__main__":  # run by path: from the checkout, not from this fold
 
 from epochcast.cli import path_of, significant, table_text
 from epochcast.collect.host_now import HostNow
-from epochcast.environment import cpu_count, load_average
-from epochcast.files import write_json_atomically
-from epochcast.gpu_driver import box_device_name
+from epochcast.machine.environment import cpu_count, load_average
+from epochcast.machine.gpu_driver import box_device_name
 from epochcast.schema import RunRecord
-from epochcast.tables import read_table_if_any
+from epochcast.storage.files import write_json_atomically
+from epochcast.storage.tables import read_table_if_any
 
 PLAN = "results/plans/two_minutes.json"
 WALKS = {  # README's commands; on a GPU box without --device and --train_n

@@ -29,9 +29,8 @@ from benchmarks.plan_claims import info, knapsack, plans, simulated
 from benchmarks.reference_table import held_out, published_rows, steady_rows
 from epochcast.aggregate.runs_agg import aggregate
 from epochcast.cli import clock, run_command, table_text
-from epochcast.environment import utc_now
-from epochcast.files import write_json_atomically, write_text_atomically
 from epochcast.interval import Interval
+from epochcast.machine.environment import utc_now
 from epochcast.model.calibration import log_errors
 from epochcast.model.cross_validation import CrossValidation, cross_validate, gather
 from epochcast.model.design import D_OPTIMAL_RUNS, guessed_law, next_indices
@@ -57,7 +56,8 @@ from epochcast.model.time_ann import MEMBERS
 from epochcast.model.time_model import Table, TimeModel
 from epochcast.model.transfer import choose_start
 from epochcast.paths import CODE_ROOT, home
-from epochcast.tables import read_runs
+from epochcast.storage.files import write_json_atomically, write_text_atomically
+from epochcast.storage.tables import read_runs
 
 STARTS = 15  # first configurations of the designs, drawn at random
 SEEDS = 5

@@ -24,10 +24,10 @@ if __name__ == "__main__":  # run by path: from the checkout, not from this fold
     sys.exit(run_by_path(__file__))
 
 from epochcast.cli import clock, duration_sec, positive_int
-from epochcast.environment import utc_now
+from epochcast.machine.environment import utc_now
 from epochcast.paths import CODE_ROOT
 from epochcast.schema import RunRecord
-from epochcast.tables import read_table
+from epochcast.storage.tables import read_table
 
 EPOCHCAST = [sys.executable, "-m", "epochcast"]
 INTERRUPTED = 130

@@ -33,8 +33,8 @@ from benchmarks.replay import (
     took_sec,
     unseen_costs,
 )
-from epochcast.assumptions import assumption
 from epochcast.collect.grid import PlannedRun, spec_under
+from epochcast.facts.assumptions import assumption
 from epochcast.interval import Interval
 from epochcast.model.cross_validation import REPEATS, cross_validate, forms_for
 from epochcast.model.fitting import PHYSICS_ANN, fit_time_models

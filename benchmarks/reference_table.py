@@ -12,7 +12,7 @@ from epochcast.aggregate.runs_agg import aggregate
 from epochcast.collect.config_lists import read_configs
 from epochcast.paths import pretrained_dir, reference_data
 from epochcast.schema import AggRow, RunConfig, RunRecord
-from epochcast.tables import read_runs
+from epochcast.storage.tables import read_runs
 
 LONGEST_GAP = 3.0  # times the median: between runs further apart somebody was away
 

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 
 from benchmarks.pipeline_rates import Rate
 from benchmarks.reference_table import steady_rows
-from epochcast.assumptions import device_kind_of
 from epochcast.cli import table_text
-from epochcast.hardware import UnknownGpuError, find_gpu
+from epochcast.facts.assumptions import device_kind_of
+from epochcast.gpus.lookup import UnknownGpuError, find_gpu
 from epochcast.paths import reference_data
-from epochcast.roofline import Roof, step_roof
+from epochcast.roofline.roofline import Roof, step_roof
 from epochcast.workload.shape import layer_records
 
 ROOFLINE_CONFIGS = ((2, 16), (3, 32), (4, 64))  # depth, base_filters

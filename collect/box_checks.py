@@ -12,11 +12,11 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from epochcast.cells import columns, csv_reader
 from epochcast.cli import significant
-from epochcast.environment import cpu_count, cpu_name
+from epochcast.energy.rapl import POWERCAP, open_rapl
 from epochcast.guard import describe_error
-from epochcast.host import (
+from epochcast.machine.environment import cpu_count, cpu_name
+from epochcast.machine.host import (
     clock_source,
     container,
     cpu_governor,
@@ -27,11 +27,11 @@ from epochcast.host import (
     os_name,
     virtual_machine,
 )
-from epochcast.host_load import BUSY_SHARE, is_busy_host
+from epochcast.machine.host_load import BUSY_SHARE, is_busy_host
 from epochcast.paths import failures_csv
-from epochcast.rapl import POWERCAP, open_rapl
 from epochcast.schema import TEST_N, TRAIN_N, FailureRecord, RunRecord
-from epochcast.tables import MIN_FREE_BYTES, read_runs, read_table
+from epochcast.storage.cells import columns, csv_reader
+from epochcast.storage.tables import MIN_FREE_BYTES, read_runs, read_table
 from epochcast.workload.cifar10 import ORIGIN_MB, find_images
 from epochcast.workload.cifar10_readers import KNOWN_FORMS, TRAIN_BATCHES, locate_images
 from epochcast.workload.shape import CHANNELS, CLASSES, IMAGE_SIZE

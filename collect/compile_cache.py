@@ -19,10 +19,10 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from epochcast.environment import cpu_name
-from epochcast.gpu_driver import box_device_name
+from epochcast.machine.environment import cpu_name
+from epochcast.machine.gpu_driver import box_device_name
 from epochcast.paths import cache_dir
-from epochcast.private_folder import NotPrivateError, check_private_folder, make_private_folder, read_private
+from epochcast.storage.private_folder import NotPrivateError, check_private_folder, make_private_folder, read_private
 
 LEAST_FREE_BYTES = 1 << 30  # TensorFlow ends a run whose program it can't write
 _OWN_PREFIX = "epochcast-compiled-"

@@ -19,12 +19,12 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from epochcast.cells import shown
 from epochcast.collect.run_one import make_spec
-from epochcast.files import read_text
-from epochcast.json_files import read_json
 from epochcast.schema import RunConfig, RunSpec
-from epochcast.table_lines import SEPARATORS, cells_of
+from epochcast.storage.cells import shown
+from epochcast.storage.files import read_text
+from epochcast.storage.json_files import read_json
+from epochcast.storage.table_lines import SEPARATORS, cells_of
 from epochcast.validation import FieldError
 
 logger = logging.getLogger(__name__)

@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from epochcast.cli import clock
-from epochcast.files import host_and_boot
-from epochcast.gpu_driver import device_of
-from epochcast.locks import try_lock
+from epochcast.machine.gpu_driver import device_of
 from epochcast.paths import locks_dir
-from epochcast.private_folder import make_private_folder, private_lock_file
+from epochcast.storage.files import host_and_boot
+from epochcast.storage.locks import try_lock
+from epochcast.storage.private_folder import make_private_folder, private_lock_file
 from epochcast.text_sinks import one_line
 
 logger = logging.getLogger(__name__)

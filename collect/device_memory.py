@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from epochcast.collect.grid import PlannedRun
-from epochcast.gpu_driver import device_of
-from epochcast.hardware import is_same_device
-from epochcast.installed import backend_name
+from epochcast.gpus.lookup import is_same_device
+from epochcast.machine.gpu_driver import device_of
+from epochcast.machine.packages import backend_name
 from epochcast.schema import Conditions, RunRecord, RunSpec
 from epochcast.workload.memory import MemoryModel, gib_text, named
 from epochcast.workload.pipelines import resolve_pipeline

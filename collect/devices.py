@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import re
 
-from epochcast.driver_names import clean_name
-from epochcast.driver_signs import ON_CPU
-from epochcast.framework import torch_tf32
-from epochcast.gpu_driver import device_of, environment_of
-from epochcast.hardware import are_other_boards
-from epochcast.sensor_bounds import MOST_MEMORY_BYTES, positive_within
+from epochcast.gpus.lookup import are_other_boards
+from epochcast.machine.driver_names import clean_name
+from epochcast.machine.driver_signs import ON_CPU
+from epochcast.machine.framework import torch_tf32
+from epochcast.machine.gpu_driver import device_of, environment_of
+from epochcast.machine.sensor_bounds import MOST_MEMORY_BYTES, positive_within
 
 
 def choose_devices(device: str) -> None:
@@ -76,7 +76,7 @@ def _is_tf32_overridden() -> bool:
 def resolve_device(backend: str, wanted: str) -> tuple[str, bool]:
     """Name of the device that the framework will train on, and whether TF32 is in force on it.
 
-    It is that of `epochcast.gpu_driver`; of a GPU that no driver's library can name it is the framework's.
+    It is that of `epochcast.machine.gpu_driver`; of a GPU that no driver's library can name it is the framework's.
 
     Raises:
         ValueError: if a GPU was asked for, or the driver has one, and the framework can't use it, or uses another.

@@ -55,14 +55,14 @@ from epochcast.collect.gpu_checks import (
     device_check,
     gpu_checks,
 )
-from epochcast.driver_signs import ON_CPU
-from epochcast.environment import load_average, snapshot
-from epochcast.framework import framework_details
-from epochcast.gpu_driver import device_of, gpu_of
 from epochcast.guard import EXIT_FAILED, EXIT_OK
-from epochcast.host_load import host_cpu_times, other_cores
-from epochcast.installed import PACKAGES, backend_name, backend_problem, first_installed
-from epochcast.nvml import open_nvml
+from epochcast.machine.driver_signs import ON_CPU
+from epochcast.machine.environment import load_average, snapshot
+from epochcast.machine.framework import framework_details
+from epochcast.machine.gpu_driver import device_of, gpu_of
+from epochcast.machine.host_load import host_cpu_times, other_cores
+from epochcast.machine.nvml import open_nvml
+from epochcast.machine.packages import PACKAGES, backend_name, backend_problem, first_installed
 from epochcast.paths import CODE_ROOT, logs_dir, runs_csv
 from epochcast.schema import RunSpec
 

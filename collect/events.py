@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from epochcast.cells import shown
+from epochcast.storage.cells import shown
 from epochcast.validation import SEC_WORDS, is_finite, is_sec, is_whole
 
 _BEGINNING = b'{"event": '

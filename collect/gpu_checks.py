@@ -7,13 +7,13 @@ from pathlib import Path
 
 from epochcast.cli import percent
 from epochcast.collect.box_checks import GIB, Check, judged, memory_text
-from epochcast.disturbance import SLOWDOWNS
-from epochcast.driver_signs import INSTALL_GPU, ON_CPU, kernel_driver_version
-from epochcast.gpu_driver import Device
-from epochcast.hardware import board_limit_w, tdp_w
-from epochcast.installed import installed
-from epochcast.nvml import Nvml, NvmlGpu
-from epochcast.sensor_bounds import board_power_bounds, number_within
+from epochcast.gpus.lookup import board_limit_w, tdp_w
+from epochcast.machine.disturbance import SLOWDOWNS
+from epochcast.machine.driver_signs import INSTALL_GPU, ON_CPU, kernel_driver_version
+from epochcast.machine.gpu_driver import Device
+from epochcast.machine.nvml import Nvml, NvmlGpu
+from epochcast.machine.packages import installed
+from epochcast.machine.sensor_bounds import board_power_bounds, number_within
 
 HOT_C = 80.0  # data-centre GPUs slow down between 83 and 92 C: an idle one this hot has no room left
 BUSY_SHARE = 0.05  # of the last second: more is a program at work, not a desktop that redraws

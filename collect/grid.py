@@ -6,11 +6,11 @@ import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
-from epochcast.assumptions import device_kind_of
 from epochcast.collect.runner import spec_id, spec_ids
-from epochcast.gpu_driver import box_device_name, device_of, words_of_device
-from epochcast.hardware import driver_spellings, is_same_device, other_gpu_uuid
-from epochcast.installed import backend_name
+from epochcast.facts.assumptions import device_kind_of
+from epochcast.gpus.lookup import driver_spellings, is_same_device, other_gpu_uuid
+from epochcast.machine.gpu_driver import box_device_name, device_of, words_of_device
+from epochcast.machine.packages import backend_name
 from epochcast.schema import Conditions, Exclusion, RunConfig, RunSpec
 
 _BACKEND_NOT_SET = ""  # in the ids of runs before they were of the backend that Keras takes

@@ -21,10 +21,10 @@ from epochcast.collect.grid import PlannedRun, grid_name, names_of_run
 from epochcast.collect.once_more import AGAIN, Repeats
 from epochcast.collect.runner import require_device
 from epochcast.collect.turns import Taken, Turn, make_ready, outcome_text, take_turns
-from epochcast.installed import backend_name
+from epochcast.machine.packages import backend_name
 from epochcast.paths import failures_csv
 from epochcast.schema import FLAGS, REPEATED_STATUSES, FailureRecord, RunRecord
-from epochcast.tables import read_table_if_any
+from epochcast.storage.tables import read_table_if_any
 
 Names = Callable[[PlannedRun], frozenset[str]]
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from epochcast.cells import shown
-from epochcast.files import json_bytes, open_regular
-from epochcast.json_files import parse_json, read_json
 from epochcast.schema import FailureRecord, RunRecord, from_json_dict
+from epochcast.storage.cells import shown
+from epochcast.storage.files import json_bytes, open_regular
+from epochcast.storage.json_files import parse_json, read_json
 from epochcast.text_sinks import without_colours
 
 LOGGED, FAILED, TABLE = "LOGGED: ", "FAILED: ", "TABLE: "  # begin the lines that hold a row, and name its table

@@ -21,13 +21,13 @@ from typing import TYPE_CHECKING, Any
 if not __package__:  # run by path: import from the folder that holds epochcast/, not from this one
     sys.path[0] = str(Path(__file__).absolute().parents[2])
 
-from epochcast.assumptions import device_kind_of
 from epochcast.collect.compile_cache import enable, programs_dir
 from epochcast.collect.devices import choose_devices, peak_memory_bytes, resolve_device
 from epochcast.collect.run_lines import is_shown
 from epochcast.collect.stopping import stop_reason
-from epochcast.framework import framework_details
-from epochcast.installed import require_backend
+from epochcast.facts.assumptions import device_kind_of
+from epochcast.machine.framework import framework_details
+from epochcast.machine.packages import require_backend
 from epochcast.precision import precision
 from epochcast.schema import WARMUP_EPOCHS, RunSpec
 

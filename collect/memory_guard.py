@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from epochcast.cli import memory_size, significant
 from epochcast.collect.device_memory import device_memory_bytes, memory_model
-from epochcast.gpu_driver import device_of
-from epochcast.host import memory_bytes
+from epochcast.machine.gpu_driver import device_of
+from epochcast.machine.host import memory_bytes
 from epochcast.schema import RunRecord, RunSpec
 from epochcast.workload.memory import DOUBTFUL, TOO_LARGE, PeakMemory, gib_text
 

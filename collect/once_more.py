@@ -10,9 +10,9 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from epochcast.assumptions import device_kind_of
 from epochcast.collect.grid import PlannedRun
 from epochcast.collect.host_now import HostNow
+from epochcast.facts.assumptions import device_kind_of
 from epochcast.schema import FLAGS, UNCLEAN_FLAGS, RunRecord
 
 AGAIN = "-again"  # ends the name of a run that is measured once more because the first was flagged

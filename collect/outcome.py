@@ -9,12 +9,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from epochcast.cells import checked_line
 from epochcast.collect.child import ChildReport
 from epochcast.collect.measure import is_out_of_memory
 from epochcast.collect.watch import Beside
-from epochcast.device_names import are_same_conditions
-from epochcast.environment import load_average, utc_now
+from epochcast.gpus.device_names import are_same_conditions
+from epochcast.machine.environment import load_average, utc_now
 from epochcast.precision import precision_of
 from epochcast.run_noise import Noise, RunNoise
 from epochcast.schema import (
@@ -27,6 +26,7 @@ from epochcast.schema import (
     RunSpec,
 )
 from epochcast.steady_time import steady_time
+from epochcast.storage.cells import checked_line
 from epochcast.validation import FieldError
 
 STARTED_COLUMNS = (  # what the process says of itself when it starts

@@ -7,15 +7,15 @@ from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from epochcast.cells import CellError
 from epochcast.cli import make_parser, path_flag, path_of, print_home, run_command
 from epochcast.collect.kept import LOGGED, KeptRun, logged_runs, read_kept
 from epochcast.collect.reserved import RunClaimedError, claimed_run
-from epochcast.files import read_bytes
 from epochcast.guard import EXIT_FAILED, EXIT_OK, describe_error
 from epochcast.paths import failures_csv, logs_dir, runs_csv
 from epochcast.schema import FailureRecord, RunRecord
-from epochcast.tables import DuplicateRunError, append_row, read_table_if_any
+from epochcast.storage.cells import CellError
+from epochcast.storage.files import read_bytes
+from epochcast.storage.tables import DuplicateRunError, append_row, read_table_if_any
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,7 @@ from epochcast.collect.run_one import DEFAULT, HELP, add_data_flags, make_spec, 
 from epochcast.guard import EXIT_FAILED, EXIT_INTERRUPTED, describe_error
 from epochcast.paths import command_text, excluded_csv
 from epochcast.schema import SPEC_CHOICES, Exclusion, RunSpec
-from epochcast.tables import read_table_if_any
+from epochcast.storage.tables import read_table_if_any
 
 LIST_FLAGS = ("depth", "base_filters", "batch_size", "pipeline", "precision", "jit_compile", "seed")
 MAX_RUNS = 100_000  # years of measuring: more is a slip of the pen

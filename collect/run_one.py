@@ -42,7 +42,7 @@ from epochcast.collect.runner import new_run_id, run
 from epochcast.guard import EXIT_FAILED, EXIT_INTERRUPTED, say
 from epochcast.paths import command_text, expanded, logs_dir, runs_csv
 from epochcast.schema import SPEC_CHOICES, FailureRecord, RunRecord, RunSpec
-from epochcast.tables import read_table_if_any
+from epochcast.storage.tables import read_table_if_any
 from epochcast.text_sinks import terminal_text, without_colours
 
 DEFAULT = RunSpec()

@@ -21,7 +21,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
-from epochcast.assumptions import device_kind_of
 from epochcast.collect.child import CHILD, ChildReport, noted_interrupts, run_child
 from epochcast.collect.device_lock import WAITING, Place, Sharing, place_on_device
 from epochcast.collect.kept import (
@@ -39,11 +38,10 @@ from epochcast.collect.outcome import failure_of, record_of
 from epochcast.collect.reserved import RunClaimedError, Space, claimed_run, reserved_space
 from epochcast.collect.run_lines import epoch_line, is_shown, result_lines, started_line
 from epochcast.collect.watch import Beside, Watch
-from epochcast.files import make_folder
-from epochcast.gpu_driver import device_of
+from epochcast.facts.assumptions import device_kind_of
 from epochcast.guard import EXIT_INTERRUPTED
-from epochcast.installed import backend_name
-from epochcast.locks import try_lock
+from epochcast.machine.gpu_driver import device_of
+from epochcast.machine.packages import backend_name
 from epochcast.paths import failures_csv
 from epochcast.schema import (
     WARMUP_EPOCHS,
@@ -52,7 +50,9 @@ from epochcast.schema import (
     RunSpec,
     to_json_dict,
 )
-from epochcast.tables import DuplicateRunError, append_row, check_appendable, read_table
+from epochcast.storage.files import make_folder
+from epochcast.storage.locks import try_lock
+from epochcast.storage.tables import DuplicateRunError, append_row, check_appendable, read_table
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from epochcast.collect.recover import recover
 from epochcast.collect.reserved import RunClaimedError
 from epochcast.collect.runner import RunExistsError, run
 from epochcast.schema import FailureRecord, RunRecord
-from epochcast.tables import check_appendable
+from epochcast.storage.tables import check_appendable
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,15 +15,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-from epochcast.assumptions import device_kind_of
 from epochcast.collect.child import ChildReport
-from epochcast.energy import EnergyReading
-from epochcast.environment import cpu_count, snapshot
-from epochcast.gpu_driver import device_of, gpu_of
-from epochcast.host import cpu_quota_cores, memory_bytes
-from epochcast.host_load import HostCpu, host_cpu_times, is_busy_host, other_cores
-from epochcast.nvml import Nvml, NvmlGpu, nvml_problem, open_nvml
-from epochcast.power import PowerMeter
+from epochcast.energy.meter import PowerMeter
+from epochcast.energy.reading import EnergyReading
+from epochcast.facts.assumptions import device_kind_of
+from epochcast.machine.environment import cpu_count, snapshot
+from epochcast.machine.gpu_driver import device_of, gpu_of
+from epochcast.machine.host import cpu_quota_cores, memory_bytes
+from epochcast.machine.host_load import HostCpu, host_cpu_times, is_busy_host, other_cores
+from epochcast.machine.nvml import Nvml, NvmlGpu, nvml_problem, open_nvml
 from epochcast.schema import WARMUP_EPOCHS, RunSpec
 
 HOST_PERIOD_SEC = 0.5

@@ -25,7 +25,7 @@ COMMANDS = {  # name: (module, what a user does with it)
     "grid": ("epochcast.collect.run_grid", "measure a grid of runs, resuming where it was stopped"),
     "recover": ("epochcast.collect.recover", "append finished runs that could not be appended"),
     "doctor": ("epochcast.collect.doctor", "whether this box is fit to measure, and what to do where it is not"),
-    "facts": ("epochcast.facts_command", "GPUs, prices and carbon that estimates rest on, with their sources"),
+    "facts": ("epochcast.commands.facts", "GPUs, prices and carbon that estimates rest on, with their sources"),
     "check": ("epochcast.aggregate.check", "check a table of runs by named rules"),
     "aggregate": ("epochcast.aggregate.agg_table", "average the repeats of each configuration"),
     "compare": (

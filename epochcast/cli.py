@@ -13,9 +13,9 @@ from copy import copy
 from pathlib import Path
 from typing import Any, NoReturn
 
-from epochcast.cells import shown
 from epochcast.guard import EXIT_USAGE, interruptible
 from epochcast.paths import expanded, home, runs_agg_csv
+from epochcast.storage.cells import shown
 from epochcast.text_sinks import MessageFormatter, escaped_output, message_text, one_line, terminal_text
 
 LONGEST_LIST = 10_000  # values of one flag; more is a slip of the pen

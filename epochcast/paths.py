@@ -93,7 +93,7 @@ def reference_data() -> Path:
 def cache_dir() -> Path:
     """Where decoded images are kept: $EPOCHCAST_CACHE_DIR, else `epochcast` in the user's cache folder.
 
-    Links stay in it: whose they are matters (`epochcast.private_folder`).
+    Links stay in it: whose they are matters (`epochcast.storage.private_folder`).
     """
     if (chosen := _chosen("EPOCHCAST_CACHE_DIR", follows_links=False)) is not None:
         return chosen

@@ -253,7 +253,7 @@ class RunRecord:
     power_dt_sec: float | None = None  # median time between samples
     max_gap_sec: float | None = None  # longest time between samples
     counter_poll_ratio: float | None = None  # energy by the counter / energy by polled power
-    energy_flags: tuple[str, ...] = ()  # of epochcast.energy.ENERGY_FLAGS
+    energy_flags: tuple[str, ...] = ()  # of epochcast.energy.reading.ENERGY_FLAGS
     cpu_energy_j: float | None = None  # of the processor packages, over the block of timed epochs (RAPL)
     meter_version: int | None = None
     git_commit: str | None = None  # of the checkout, `-dirty` where it has changes

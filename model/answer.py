@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from epochcast.gpu_driver import box_device_name
-from epochcast.hardware import known_gpu
+from epochcast.gpus.lookup import known_gpu
 from epochcast.interval import Interval
+from epochcast.machine.gpu_driver import box_device_name
 from epochcast.model.energy import EnergyModel
 from epochcast.model.intervals import FAR, WITHIN
 from epochcast.model.measured_rows import measured_row, measured_steady, measured_words

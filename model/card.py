@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from epochcast.cli import percent, significant, table_text
-from epochcast.json_files import read_json
 from epochcast.model.card_check import FIELDS, card_fault
 from epochcast.model.intervals import Widths, more_for_a_range
 from epochcast.model.order import N_TIMES
 from epochcast.model.physics import GATE
 from epochcast.model.startup import excess_words
 from epochcast.schema import Conditions
+from epochcast.storage.json_files import read_json
 from epochcast.text_sinks import markdown_text, yaml_text
 
 CARD_SCHEMA_VERSION = 2

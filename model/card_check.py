@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
-from epochcast.cells import columns
 from epochcast.model.features import FEATURE_NAMES, REFERENCE_FEATURE_NAMES
 from epochcast.model.physics import FORMS
 from epochcast.schema import Conditions, RunConfig
+from epochcast.storage.cells import columns
 from epochcast.validation import LARGEST, is_finite, is_whole
 
 LONGEST_TEXT = 2000  # characters

@@ -18,9 +18,9 @@ import math
 import statistics
 from dataclasses import dataclass
 
-from epochcast.assumptions import assumption
-from epochcast.facts import Gpu, SpeedRow, speed_rows
-from epochcast.hardware import arithmetic_of, find_gpu, known_gpu
+from epochcast.facts.assumptions import assumption
+from epochcast.facts.tables import Gpu, SpeedRow, speed_rows
+from epochcast.gpus.lookup import arithmetic_of, find_gpu, known_gpu
 from epochcast.interval import Interval
 from epochcast.schema import Conditions
 

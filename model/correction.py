@@ -12,7 +12,7 @@ import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from epochcast.assumptions import assumption
+from epochcast.facts.assumptions import assumption
 from epochcast.interval import Interval
 from epochcast.model.carried import Carried, carried, device_share
 from epochcast.model.carry import SAME, Device, Ratio

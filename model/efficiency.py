@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from epochcast.cli import percent, significant
 from epochcast.model.explain_layers import NO_ROOF, Subject, epoch_layers
 from epochcast.model.physics import ACTIVATION_PASSES, FORMS, Law
-from epochcast.roofline import ADAM_PASSES, WEIGHT_BYTES, Roof
+from epochcast.roofline.roofline import ADAM_PASSES, WEIGHT_BYTES, Roof
 from epochcast.workload.shape import BYTES_PER_FLOAT, layer_records
 
 

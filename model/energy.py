@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from epochcast.device_names import are_same_conditions
+from epochcast.gpus.device_names import are_same_conditions
 from epochcast.interval import Interval
 from epochcast.model.intervals import HALF_WIDTH_SDS
 from epochcast.schema import AggRow, Conditions, RunConfig

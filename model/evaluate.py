@@ -33,10 +33,8 @@ from epochcast.cli import (
     table_text,
 )
 from epochcast.collect.config_lists import read_configs
-from epochcast.environment import utc_now
-from epochcast.file_kinds import REPORT_TITLE
-from epochcast.files import make_folder, write_json_atomically, write_text_atomically
 from epochcast.interval import Interval
+from epochcast.machine.environment import utc_now
 from epochcast.model.calibration import fit_calibrated
 from epochcast.model.card import half_width_text
 from epochcast.model.cross_validation import (
@@ -61,6 +59,8 @@ from epochcast.model.time_model import Table
 from epochcast.paths import home
 from epochcast.schema import AggRow, RunConfig
 from epochcast.stats import RegressionMetrics, mean_and_std
+from epochcast.storage.file_kinds import REPORT_TITLE
+from epochcast.storage.files import make_folder, write_json_atomically, write_text_atomically
 from epochcast.text_sinks import markdown_text
 
 

@@ -18,7 +18,7 @@ from epochcast.cli import (
     print_notes,
     run_command,
 )
-from epochcast.gpu_driver import box_device_name, refusal_notes
+from epochcast.machine.gpu_driver import box_device_name, refusal_notes
 from epochcast.model.answer import with_bounds
 from epochcast.model.efficiency import efficiencies
 from epochcast.model.explain_device import Device, device_of
@@ -30,7 +30,7 @@ from epochcast.model.here import differences
 from epochcast.model.measured import measured_rows
 from epochcast.model.network_inputs import shape_asked
 from epochcast.model.roofs import GIGA, TERA
-from epochcast.roofline import COMPUTE, ELEMENT_BYTES, MEMORY, count_params
+from epochcast.roofline.roofline import COMPUTE, ELEMENT_BYTES, MEMORY, count_params
 from epochcast.schema import DEFAULT_CONFIG, TRAIN_N, RunConfig
 
 CONFIG_FLAGS = {"depth": "blocks", "base_filters": "filters of the first block"}

@@ -6,16 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from epochcast.assumptions import device_kind_of
-from epochcast.facts import Gpu
-from epochcast.hardware import arithmetic_of, find_gpu, known_gpu, place_in_box
+from epochcast.facts.assumptions import device_kind_of
+from epochcast.facts.tables import Gpu
+from epochcast.gpus.lookup import arithmetic_of, find_gpu, known_gpu, place_in_box
 from epochcast.model.carry import Device as CarryDevice
 from epochcast.model.carry import device_ratio, source_device
 from epochcast.model.correction import carried_time
 from epochcast.model.gpu_answers import Asked, GpuAnswer, answer_on, can_scale
 from epochcast.model.predictor import Choice, SavedModel, choose_model, pretrained
 from epochcast.model.roofs import roof_of
-from epochcast.roofline import Roof
+from epochcast.roofline.roofline import Roof
 from epochcast.schema import SPEC_CHOICES, AggRow, RunConfig
 
 FLOAT32 = SPEC_CHOICES["precision"][0]  # where nothing says more
@@ -27,7 +27,7 @@ class Device:
 
     name: str | None
     precision: str
-    arithmetic: str | None  # of `epochcast.facts.ARITHMETIC`
+    arithmetic: str | None  # of `epochcast.facts.tables.ARITHMETIC`
     gpu: Gpu | None
     roof: Roof | None
     notes: tuple[str, ...]  # what was taken for granted, or is not known

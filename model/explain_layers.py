@@ -10,7 +10,7 @@ from epochcast.model.carry import KIND
 from epochcast.model.physics import ARITHMETIC, FORMS, GROUPS, HOST, TERMS, Law
 from epochcast.model.physics import MEMORY as MEMORY_TERMS
 from epochcast.model.work import Work, trained_params, wide_flop, work_of_layers
-from epochcast.roofline import (
+from epochcast.roofline.roofline import (
     ADAM_PASSES,
     COMPUTE,
     ELEMENT_BYTES,

@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from epochcast.author_code import author_code
-from epochcast.keras_files import (
+from epochcast.keras_files.author_code import author_code
+from epochcast.keras_files.foreign import WantedError, prepare
+from epochcast.keras_files.rebuild import (
     SavedNetwork,
     needs_weights,
     prepared,
@@ -20,9 +21,8 @@ from epochcast.keras_files import (
     why_not_rebuilt,
     without_weights,
 )
-from epochcast.keras_foreign import WantedError, prepare
-from epochcast.keras_layers import NetworkLayers, read_layers
-from epochcast.keras_optimizers import compiled_passes, described_passes, is_of_author, optimizer_name
+from epochcast.keras_layers.optimizers import compiled_passes, described_passes, is_of_author, optimizer_name
+from epochcast.keras_layers.read_layers import NetworkLayers, read_layers
 from epochcast.limits import MIB, EndedError, LimitError, call_within
 from epochcast.model.explain_layers import Subject
 from epochcast.model.network_inputs import (
@@ -46,7 +46,7 @@ from epochcast.model.network_refusals import (
     why_wanted,
 )
 from epochcast.model.time_ann import keras_on_cpu
-from epochcast.roofline import ADAM_PASSES
+from epochcast.roofline.roofline import ADAM_PASSES
 from epochcast.text_sinks import shortened
 
 DEFAULT_OPTIMIZER = "adam"

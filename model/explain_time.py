@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from epochcast.assumptions import assumption
+from epochcast.facts.assumptions import assumption
 from epochcast.interval import Interval
 from epochcast.model.carried import HELD_WORDS, carried, share_of_parts
 from epochcast.model.carry import SPEED_ROW, device_ratio, source_device

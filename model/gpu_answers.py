@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from epochcast.facts import Gpu
-from epochcast.footprint import Footprint, FootprintRules, footprint, rates_of
-from epochcast.gpu_driver import box_device_names
-from epochcast.hardware import is_same_device, known_gpu, place_in_box
+from epochcast.facts.tables import Gpu
+from epochcast.footprint.footprint import Footprint, FootprintRules, footprint, rates_of
+from epochcast.gpus.lookup import is_same_device, known_gpu, place_in_box
 from epochcast.interval import Interval
+from epochcast.machine.gpu_driver import box_device_names
 from epochcast.model.carried import HELD_WORDS, device_share
 from epochcast.model.carry import BYTES_PER_GB, SAME, Device, Ratio, device_ratio, source_device
 from epochcast.model.correction import MIN_CONFIGS, Correction, carried_time, correction_by

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from epochcast.cli import significant, table_text
-from epochcast.footprint import Footprint
-from epochcast.footprint_text import (
+from epochcast.footprint.footprint import Footprint
+from epochcast.footprint.text import (
     UNKNOWN_POWER,
     embodied_words,
     place_words,

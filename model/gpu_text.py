@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from epochcast.assumptions import assumption
 from epochcast.cli import percent, range_text, table_text
-from epochcast.facts import year_words
-from epochcast.footprint_text import footprint_json
+from epochcast.facts.assumptions import assumption
+from epochcast.facts.tables import year_words
+from epochcast.footprint.text import footprint_json
 from epochcast.interval import Interval
 from epochcast.model.answer import memory_values, time_values, with_bounds
 from epochcast.model.carried import HELD_WORDS

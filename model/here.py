@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from epochcast.assumptions import device_kind_of
 from epochcast.cli import range_text, significant
-from epochcast.gpu_driver import box_device_name
-from epochcast.hardware import is_same_device, known_gpu, place_in_box, unknown_words
-from epochcast.installed import backend_name, installed_minor
+from epochcast.facts.assumptions import device_kind_of
+from epochcast.gpus.lookup import is_same_device, known_gpu, place_in_box, unknown_words
 from epochcast.interval import Interval
+from epochcast.machine.gpu_driver import box_device_name
+from epochcast.machine.packages import backend_name, installed_minor
 from epochcast.model.answer import with_bounds
 from epochcast.model.gpu_answers import Asked, answer_on
 from epochcast.model.measured_rows import measured_row, measured_steady, measured_words

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from epochcast.cells import columns
 from epochcast.model.physics import Array
 from epochcast.schema import RunConfig
+from epochcast.storage.cells import columns
 
 COVERAGE = 0.90
 MIN_ERRORS = math.ceil(COVERAGE / (1 - COVERAGE) - 1e-9)  # nine; of fewer no width has this coverage

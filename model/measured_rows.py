@@ -10,10 +10,10 @@ import math
 from collections.abc import Sequence
 from statistics import NormalDist
 
-from epochcast.assumptions import assumption, device_kind_of
 from epochcast.cli import percent
-from epochcast.facts import Gpu
-from epochcast.hardware import is_same_device, known_gpu
+from epochcast.facts.assumptions import assumption, device_kind_of
+from epochcast.facts.tables import Gpu
+from epochcast.gpus.lookup import is_same_device, known_gpu
 from epochcast.interval import Interval, total
 from epochcast.model.energy import MIN_RUNS
 from epochcast.model.intervals import HALF_WIDTH_SDS

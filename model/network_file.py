@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from epochcast.archives import MIB, open_archive, read_member
-from epochcast.json_files import parse_json
 from epochcast.model.network import Network
 from epochcast.model.physics import Array
+from epochcast.storage.archives import MIB, open_archive, read_member
+from epochcast.storage.json_files import parse_json
 
 CONFIG, WEIGHTS = "config.json", "model.weights.h5"
 MOST_BYTES = 16 * MIB  # of either; the pretrained model's weights take 0.2

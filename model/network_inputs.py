@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from epochcast.keras_layers import built_shape, subclassed_specs
+from epochcast.keras_layers.read_layers import built_shape, subclassed_specs
 from epochcast.text_sinks import shortened
 
 SampleShape = tuple[int, ...] | dict[str, tuple[int, ...]] | None  # of one input; of several by their names

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from epochcast.author_code import place_of
-from epochcast.installed import BACKENDS
-from epochcast.keras_files import SavedNetwork, remedy_of_version
-from epochcast.keras_foreign import Wanted, WantedError
-from epochcast.keras_layers import DataShapeError, DoesNotRunError, UnbuiltError, reason_of
+from epochcast.keras_files.author_code import place_of
+from epochcast.keras_files.foreign import Wanted, WantedError
+from epochcast.keras_files.rebuild import SavedNetwork, remedy_of_version
+from epochcast.keras_layers.read_layers import DataShapeError, DoesNotRunError, UnbuiltError, reason_of
 from epochcast.limits import EndedError, LimitError, lines_of
+from epochcast.machine.packages import BACKENDS
 from epochcast.model.network_inputs import SampleShape, why_shape_fails
 from epochcast.text_sinks import shortened
 

@@ -14,7 +14,6 @@ import numpy as np
 
 from epochcast.aggregate.agg_table import load_agg_if_any
 from epochcast.aggregate.condition_sets import ChosenSet, one_set_of_conditions
-from epochcast.assumptions import assumption, device_kind_of
 from epochcast.cli import (
     add_json_flag,
     add_table_flags,
@@ -33,9 +32,9 @@ from epochcast.cli import (
 )
 from epochcast.collect.estimate import WallEstimate, least_epochs
 from epochcast.collect.grid import CARRIED_CONDITIONS, spec_under
-from epochcast.files import write_text_atomically
-from epochcast.gpu_driver import refusal_notes
-from epochcast.installed import backend_words
+from epochcast.facts.assumptions import assumption, device_kind_of
+from epochcast.machine.gpu_driver import refusal_notes
+from epochcast.machine.packages import backend_words
 from epochcast.model.design import D_OPTIMAL_RUNS, DEFAULT_GRID, guessed_law, next_indices
 from epochcast.model.fitting import LAW_ALONE
 from epochcast.model.intervals import MIN_ERRORS
@@ -44,7 +43,8 @@ from epochcast.model.predictor import choose_model
 from epochcast.model.startup import FORM
 from epochcast.paths import command_text, home, runs_csv
 from epochcast.schema import TRAIN_N, AggRow, Conditions, RunConfig, RunRecord, RunSpec
-from epochcast.tables import read_table_if_any
+from epochcast.storage.files import write_text_atomically
+from epochcast.storage.tables import read_table_if_any
 
 DEFAULT_RUNS = max(D_OPTIMAL_RUNS, MIN_ERRORS)  # enough for a law, and for a range about what it predicts
 MAX_CANDIDATES = 2_000  # their distances are held in memory, pair by pair

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from epochcast.aggregate.condition_order import Standing, decisive, standing, standing_words
-from epochcast.device_names import board_name
+from epochcast.gpus.device_names import board_name
 from epochcast.paths import models_dir
 from epochcast.schema import Conditions
 

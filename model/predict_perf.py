@@ -21,10 +21,10 @@ from epochcast.cli import (
     run_command,
     significant,
 )
-from epochcast.footprint_flags import add_footprint_flags, given_flags, rules_of
-from epochcast.footprint_text import footprint_lines, region_sources, region_table
-from epochcast.gpu_driver import refusal_notes
+from epochcast.footprint.flags import add_footprint_flags, given_flags, rules_of
+from epochcast.footprint.text import footprint_lines, region_sources, region_table
 from epochcast.guard import EXIT_FAILED
+from epochcast.machine.gpu_driver import refusal_notes
 from epochcast.model.answer_figure import draw_batches
 from epochcast.model.answer_text import answer_lines, answer_table, bounds_text, domain_lines
 from epochcast.model.gpu_answers import SORTS, Asked, choice_for_gpus

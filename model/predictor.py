@@ -15,9 +15,8 @@ from typing import Any
 import numpy as np
 
 from epochcast.aggregate.condition_sets import ChosenSet
-from epochcast.cells import columns
-from epochcast.device_names import are_same_conditions
-from epochcast.hardware import is_same_device, place_in_box
+from epochcast.gpus.device_names import are_same_conditions
+from epochcast.gpus.lookup import is_same_device, place_in_box
 from epochcast.interval import Interval
 from epochcast.model.card import read_card
 from epochcast.model.intervals import Range, Widths
@@ -30,6 +29,7 @@ from epochcast.model.startup import Excess, Overhead, WholeRun, from_json, whole
 from epochcast.model.time_model import Inputs, TimeModel
 from epochcast.paths import demo_dir, models_dir, pretrained_dir
 from epochcast.schema import TRAIN_N, Conditions, RunConfig
+from epochcast.storage.cells import columns
 
 logger = logging.getLogger(__name__)
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from epochcast.facts import Gpu, gpus
-from epochcast.footprint import Footprint, FootprintRules
-from epochcast.footprint_text import footprint_json
-from epochcast.hardware import find_gpu, known_gpu
+from epochcast.facts.tables import Gpu, gpus
+from epochcast.footprint.footprint import Footprint, FootprintRules
+from epochcast.footprint.text import footprint_json
+from epochcast.gpus.lookup import find_gpu, known_gpu
 from epochcast.model.answer import predict, unanswered
 from epochcast.model.energy import EnergyModel
 from epochcast.model.gpu_answers import Asked, GpuAnswer, answer_on, answers_on, run_footprints, without_number

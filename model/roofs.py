@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from epochcast.assumptions import assumption
-from epochcast.facts import Gpu
+from epochcast.facts.assumptions import assumption
+from epochcast.facts.tables import Gpu
 from epochcast.model.explain_layers import Subject, epoch_layers
-from epochcast.roofline import Roof
+from epochcast.roofline.roofline import Roof
 
 TERA, GIGA = 1e12, 1e9
 

@@ -12,10 +12,9 @@ import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from epochcast.assumptions import device_kind_of
-from epochcast.driver_names import is_instance
-from epochcast.facts import Gpu
-from epochcast.footprint import (
+from epochcast.facts.assumptions import device_kind_of
+from epochcast.facts.tables import Gpu
+from epochcast.footprint.footprint import (
     BoardEnergy,
     FootprintRules,
     board_power_model,
@@ -23,14 +22,15 @@ from epochcast.footprint import (
     mlcost_energy,
     together,
 )
-from epochcast.gpu_driver import device_of
-from epochcast.hardware import board_limit_w, is_same_device
+from epochcast.gpus.lookup import board_limit_w, is_same_device
 from epochcast.interval import Interval
+from epochcast.machine.driver_names import is_instance
+from epochcast.machine.gpu_driver import device_of
 from epochcast.model.energy import EnergyModel, EnergyPerEpoch
 from epochcast.model.predictor import Forecast
 from epochcast.paths import runs_csv
 from epochcast.schema import RunConfig, RunRecord
-from epochcast.tables import read_runs
+from epochcast.storage.tables import read_runs
 
 logger = logging.getLogger(__name__)
 

@@ -19,11 +19,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from epochcast.file_kinds import refuse_another_kind
-from epochcast.files import json_bytes, make_folder, read_bytes, sync_folder, write_bytes_atomically
-from epochcast.locks import NoLocksError
 from epochcast.model.card import card_path, markdown, markdown_path, read_card
-from epochcast.tables import locked
+from epochcast.storage.file_kinds import refuse_another_kind
+from epochcast.storage.files import json_bytes, make_folder, read_bytes, sync_folder, write_bytes_atomically
+from epochcast.storage.locks import NoLocksError
+from epochcast.storage.tables import locked
 
 logger = logging.getLogger(__name__)
 

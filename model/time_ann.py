@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from epochcast.gpu_driver import environment_of
-from epochcast.installed import require_backend
+from epochcast.machine.gpu_driver import environment_of
+from epochcast.machine.packages import require_backend
 from epochcast.model.network import Network
 from epochcast.model.physics import Array
 from epochcast.model.progress import Say

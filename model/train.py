@@ -30,9 +30,8 @@ from epochcast.cli import (
     seed_int,
 )
 from epochcast.collect.config_lists import read_configs
-from epochcast.device_names import are_same_conditions, board_name
-from epochcast.environment import utc_now
-from epochcast.files import make_folder
+from epochcast.gpus.device_names import are_same_conditions, board_name
+from epochcast.machine.environment import utc_now
 from epochcast.model.card import (
     CARD_SCHEMA_VERSION,
     card_path,
@@ -55,6 +54,7 @@ from epochcast.model.time_model import Table
 from epochcast.model.training import TRANSFERRED, Fitted, fit
 from epochcast.paths import models_dir
 from epochcast.schema import AggRow, Conditions, RunConfig
+from epochcast.storage.files import make_folder
 
 logger = logging.getLogger(__name__)
 

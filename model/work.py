@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from epochcast.roofline import ADAM_PASSES, LayerRecord
+from epochcast.roofline.roofline import ADAM_PASSES, LayerRecord
 from epochcast.schema import RunConfig
 from epochcast.workload.shape import BYTES_PER_FLOAT, layer_records
 

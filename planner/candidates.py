@@ -15,9 +15,9 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from epochcast.aggregate.runs_agg import is_chance
-from epochcast.assumptions import assumption, device_kind_of
 from epochcast.cli import significant
-from epochcast.hardware import box_name_for, is_same_device
+from epochcast.facts.assumptions import assumption, device_kind_of
+from epochcast.gpus.lookup import box_name_for, is_same_device
 from epochcast.interval import Interval, total
 from epochcast.model.design import DEFAULT_GRID
 from epochcast.model.intervals import HALF_WIDTH_SDS, WITHIN

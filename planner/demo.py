@@ -19,7 +19,6 @@ from epochcast.aggregate.agg_source import write_agg
 from epochcast.aggregate.figures import draw_figures
 from epochcast.aggregate.migrate import migrate
 from epochcast.aggregate.runs_agg import Aggregation, report_lines
-from epochcast.assumptions import assumption
 from epochcast.cli import clock, make_parser, percent, print_home, run_command, significant, table_text
 from epochcast.collect.child import CHILD
 from epochcast.collect.device_lock import WAITING, Sharing
@@ -28,9 +27,9 @@ from epochcast.collect.grid import PlannedRun, grid_runs
 from epochcast.collect.grid_loop import GridResult, run_grid
 from epochcast.collect.host_now import HostNow
 from epochcast.collect.run_one import add_sharing_flags, output_printer, sharing_of
-from epochcast.files import write_json_atomically
-from epochcast.gpu_driver import device_of
+from epochcast.facts.assumptions import assumption
 from epochcast.guard import EXIT_FAILED, EXIT_INTERRUPTED, say
+from epochcast.machine.gpu_driver import device_of
 from epochcast.model.answer import predict
 from epochcast.model.card import half_width_text
 from epochcast.model.evaluate import evaluate
@@ -44,7 +43,8 @@ from epochcast.planner.candidates import CostRules
 from epochcast.planner.plan import Plan
 from epochcast.planner.request import Request, plan_budget
 from epochcast.schema import Exclusion, RunConfig, RunRecord, RunSpec
-from epochcast.tables import read_table_if_any
+from epochcast.storage.files import write_json_atomically
+from epochcast.storage.tables import read_table_if_any
 
 GRID = {"depth": (2, 3), "base_filters": (8, 16), "batch_size": (64, 128, 256)}
 WINDOWS = 5  # the first is not timed

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from epochcast.assumptions import device_kind_of
 from epochcast.cli import matches
-from epochcast.gpu_driver import device_of
-from epochcast.hardware import is_same_device
+from epochcast.facts.assumptions import device_kind_of
+from epochcast.gpus.lookup import is_same_device
+from epochcast.machine.gpu_driver import device_of
 from epochcast.planner.candidates import Candidate
 from epochcast.planner.worth import Wishes
 from epochcast.schema import AggRow, Conditions

@@ -15,15 +15,15 @@ from epochcast.cli import (
     print_notes,
     run_command,
 )
-from epochcast.files import write_json_atomically, write_text_atomically
-from epochcast.gpu_driver import refusal_notes
-from epochcast.installed import backend_words
+from epochcast.machine.gpu_driver import refusal_notes
+from epochcast.machine.packages import backend_words
 from epochcast.paths import command_text
 from epochcast.planner.exports import optuna_trials, plan_csv, plan_sh
 from epochcast.planner.plan_file import is_begun, ledger_of
 from epochcast.planner.plan_flags import parse, request_of
 from epochcast.planner.plan_text import front_json, front_lines, left_out_json, plan_lines
 from epochcast.planner.request import Answer, plan_budget
+from epochcast.storage.files import write_json_atomically, write_text_atomically
 
 
 def _write(answer: Answer, as_json: dict[str, Any], arguments: argparse.Namespace) -> dict[str, Path]:

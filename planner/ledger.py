@@ -17,13 +17,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from epochcast.cells import shown
 from epochcast.collect.kept import RUN_ID
-from epochcast.environment import utc_now
-from epochcast.files import make_folder, read_bytes, sync_folder
-from epochcast.json_files import parse_json
-from epochcast.locks import NoLocksError, try_lock
+from epochcast.machine.environment import utc_now
 from epochcast.schema import FAILURE_STATUSES
+from epochcast.storage.cells import shown
+from epochcast.storage.files import make_folder, read_bytes, sync_folder
+from epochcast.storage.json_files import parse_json
+from epochcast.storage.locks import NoLocksError, try_lock
 from epochcast.validation import is_finite
 
 DONE, OTHER, ELSEWHERE = "done", "other conditions", "elsewhere"

@@ -11,16 +11,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from epochcast.cells import columns
 from epochcast.collect.grid import PlannedRun, spec_under
 from epochcast.collect.kept import RUN_ID
 from epochcast.collect.runner import spec_id
-from epochcast.environment import utc_now
-from epochcast.files import read_text
-from epochcast.gpu_driver import box_device_name
-from epochcast.hardware import is_same_device
+from epochcast.gpus.lookup import is_same_device
 from epochcast.interval import Interval
-from epochcast.json_files import parse_json
+from epochcast.machine.environment import utc_now
+from epochcast.machine.gpu_driver import box_device_name
 from epochcast.paths import command_text, expanded
 from epochcast.planner.budget import SECONDS, UNITS, BoardShare, Budget, Price, Unit
 from epochcast.planner.candidates import Candidate
@@ -28,6 +25,9 @@ from epochcast.planner.margin import Margin
 from epochcast.planner.plan import MOST_FOR_INFO, NOTHING_KNOWN, Knowledge, Plan
 from epochcast.planner.worth import SUMS, VALUES
 from epochcast.schema import Conditions, RunConfig, RunRecord, RunSpec
+from epochcast.storage.cells import columns
+from epochcast.storage.files import read_text
+from epochcast.storage.json_files import parse_json
 from epochcast.text_sinks import one_line
 from epochcast.validation import is_whole
 

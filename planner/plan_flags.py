@@ -27,7 +27,7 @@ from epochcast.cli import (
     repeats_int,
 )
 from epochcast.collect.config_lists import read_specs
-from epochcast.footprint_flags import add_footprint_flags, given_flags, rules_of
+from epochcast.footprint.flags import add_footprint_flags, given_flags, rules_of
 from epochcast.paths import plans_dir
 from epochcast.planner.budget import KGCO2, KWH, SECONDS, USD, Budget
 from epochcast.planner.candidates import CostRules

@@ -17,7 +17,7 @@ from epochcast.planner.course import Actual
 from epochcast.planner.ledger import DONE, OTHER
 from epochcast.planner.plan_file import PARTS, PlanRun, SavedPlan
 from epochcast.schema import FailureRecord, RunRecord
-from epochcast.tables import read_table_if_any
+from epochcast.storage.tables import read_table_if_any
 
 NOT_STARTED = "not started"
 

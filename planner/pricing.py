@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from epochcast.cli import range_text, significant
-from epochcast.facts import Gpu
-from epochcast.footprint import (
+from epochcast.facts.tables import Gpu
+from epochcast.footprint.footprint import (
     G_PER_KG,
     J_PER_KWH,
     SEC_PER_HOUR,
@@ -28,8 +28,8 @@ from epochcast.footprint import (
     rates_of,
     together,
 )
-from epochcast.footprint_text import embodied_words, place_words, wall_words
-from epochcast.hardware import known_gpu
+from epochcast.footprint.text import embodied_words, place_words, wall_words
+from epochcast.gpus.lookup import known_gpu
 from epochcast.interval import Interval
 from epochcast.model.energy import EnergyModel
 from epochcast.model.intervals import HALF_WIDTH_SDS, WITHIN

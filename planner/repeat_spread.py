@@ -6,8 +6,8 @@ import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
-from epochcast.assumptions import assumption, device_kind_of
 from epochcast.cli import percent
+from epochcast.facts.assumptions import assumption, device_kind_of
 from epochcast.interval import Interval
 from epochcast.model.intervals import HALF_WIDTH_SDS
 from epochcast.model.measured_rows import own_interval, steady_range

@@ -9,13 +9,12 @@ from typing import Any
 
 from epochcast.aggregate.agg_table import load_agg_if_any
 from epochcast.aggregate.condition_sets import ChosenSet, one_set_of_conditions
-from epochcast.assumptions import assumption, device_kind_of
 from epochcast.cli import percent, significant
 from epochcast.collect.config_lists import LARGEST
-from epochcast.files import sha256_of
-from epochcast.footprint import FootprintRules
-from epochcast.hardware import box_name_for, is_same_device
-from epochcast.installed import backend_name, backend_words
+from epochcast.facts.assumptions import assumption, device_kind_of
+from epochcast.footprint.footprint import FootprintRules
+from epochcast.gpus.lookup import box_name_for, is_same_device
+from epochcast.machine.packages import backend_name, backend_words
 from epochcast.model.predictor import SavedModel, choose_model, choose_model_of, load_model
 from epochcast.paths import runs_agg_csv
 from epochcast.planner.budget import SECONDS, Budget, Unit
@@ -27,6 +26,7 @@ from epochcast.planner.plan_file import plan_json, source_of
 from epochcast.planner.pricing import with_prices
 from epochcast.planner.worth import Wishes, choose_value, select
 from epochcast.schema import TRAIN_N, AggRow, Conditions, RunConfig
+from epochcast.storage.files import sha256_of
 
 DEFAULT_CONFIDENCE = 0.9
 MAX_CANDIDATES = 2_000  # all of them stand in plan.json, for planning again

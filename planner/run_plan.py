@@ -29,11 +29,11 @@ from epochcast.collect.grid import PlannedRun
 from epochcast.collect.memory_guard import add_memory_flags, check_fits
 from epochcast.collect.run_one import add_sharing_flags, output_printer, sharing_of
 from epochcast.collect.turns import Taken, Turn, make_ready, outcome_text, take_turns
-from epochcast.cuda_visible import VISIBLE
-from epochcast.gpu_driver import box_device_name
+from epochcast.gpus.lookup import box_name_for, is_same_device, other_gpu_uuid
 from epochcast.guard import EXIT_FAILED, EXIT_INTERRUPTED
-from epochcast.hardware import box_name_for, is_same_device, other_gpu_uuid
-from epochcast.installed import backend_name
+from epochcast.machine.cuda_visible import VISIBLE
+from epochcast.machine.gpu_driver import box_device_name
+from epochcast.machine.packages import backend_name
 from epochcast.paths import logs_dir, runs_csv
 from epochcast.planner.budget import SECONDS
 from epochcast.planner.course import Actual, Course
@@ -52,7 +52,7 @@ from epochcast.planner.plan_result import (
 )
 from epochcast.planner.spending import cost_of, energy_ratio, used
 from epochcast.schema import REPEATED_STATUSES, Conditions, FailureRecord, RunRecord
-from epochcast.tables import read_table_if_any
+from epochcast.storage.tables import read_table_if_any
 
 Say = Callable[[str], None]
 

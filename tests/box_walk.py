@@ -20,15 +20,15 @@ from pathlib import Path
 if not __package__:  # run by path: import from the checkout, not from this folder
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from epochcast import gpu_driver
 from epochcast.aggregate.runs_agg import aggregate
 from epochcast.collect.grid import grid_runs
 from epochcast.collect.grid_loop import run_grid
+from epochcast.machine import gpu_driver
 from epochcast.model import predict_perf, train
 from epochcast.paths import logs_dir, runs_csv
 from epochcast.planner import dp_budget_planner, run_plan
 from epochcast.schema import RunRecord
-from epochcast.tables import append_row, read_runs, read_table
+from epochcast.storage.tables import append_row, read_runs, read_table
 from epochcast.workload.shape import count_params
 from tests.light_child import command, light_spec
 

@@ -20,7 +20,7 @@ from types import ModuleType, SimpleNamespace
 import pynvml
 import pytest
 
-from epochcast import driver_signs, gpu_driver, nvml
+from epochcast.machine import driver_signs, gpu_driver, nvml
 
 GIB = 1 << 30
 VARIABLES = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "NVIDIA_VISIBLE_DEVICES")

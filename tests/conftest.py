@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from epochcast import gpu_driver, paths
+from epochcast import paths
+from epochcast.machine import gpu_driver
 from tests.saved_networks import author, folder, unregistered  # noqa: F401  # fixtures
 
 _TESTS = itertools.count()

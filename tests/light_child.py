@@ -22,7 +22,7 @@ if __name__ == "__main__":  # run by path: import from the checkout, not from th
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from epochcast.collect.measure import die_with_parent
-from epochcast.gpu_driver import box_device_name
+from epochcast.machine.gpu_driver import box_device_name
 from epochcast.paths import CODE_ROOT
 from epochcast.schema import RunSpec
 from epochcast.workload.shape import count_params

@@ -1,4 +1,4 @@
-"""A made-up host: what `epochcast.host_load` reads of the kernel says that other programs keep so many cores busy.
+"""A made-up host: what `epochcast.machine.host_load` reads of the kernel says that other programs keep so many cores busy.
 
 Only the folder /proc is replaced, as seen by that one module: none of our own processes is in it.
 """
@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from epochcast import host_load
-from epochcast.host import usable_cores
+from epochcast.machine import host_load
+from epochcast.machine.host import usable_cores
 
 VARIABLE = "MADE_UP_HOST_CORES"  # for processes that a test starts
 

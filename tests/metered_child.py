@@ -14,9 +14,9 @@ from pathlib import Path
 if not __package__:  # run by path: import from the checkout, not from this folder
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from epochcast.gpu_driver import gpu_of
-from epochcast.nvml import Nvml, nvml_problem, open_nvml
-from epochcast.power import PowerMeter
+from epochcast.energy.meter import PowerMeter
+from epochcast.machine.gpu_driver import gpu_of
+from epochcast.machine.nvml import Nvml, nvml_problem, open_nvml
 
 
 def start_meter(idle_sec: float, period_sec: float) -> tuple[Nvml | None, PowerMeter, float]:

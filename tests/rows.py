@@ -6,11 +6,11 @@ import csv
 import random
 import statistics
 
-from epochcast.cells import columns, format_cell
 from epochcast.interval import Interval
 from epochcast.model.intervals import HALF_WIDTH_SDS
 from epochcast.planner.candidates import Candidate
 from epochcast.schema import AggRow, Conditions, FailureRecord, RunConfig, RunRecord
+from epochcast.storage.cells import columns, format_cell
 from epochcast.workload.shape import count_params
 
 SCHEMA_1_COLUMNS = columns(RunRecord).index("flags") + 1

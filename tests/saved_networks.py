@@ -9,7 +9,7 @@ import zipfile
 
 import pytest
 
-from epochcast.author_code import author_code
+from epochcast.keras_files.author_code import author_code
 from epochcast.model import explain as command
 from epochcast.model.explain_network import read_network
 from epochcast.model.network_inputs import shape_asked

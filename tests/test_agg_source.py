@@ -18,7 +18,7 @@ from epochcast.aggregate.agg_table import AggTable, load_agg
 from epochcast.aggregate.check import check_file
 from epochcast.aggregate.runs_agg import aggregate
 from epochcast.schema import AggRow, RunRecord
-from epochcast.tables import append_row, read_runs, read_table, write_table
+from epochcast.storage.tables import append_row, read_runs, read_table, write_table
 from tests.faults import exit_code, in_child, is_failed_at, is_killed_at
 from tests.rows import run_row
 

@@ -11,7 +11,7 @@ from dataclasses import fields
 
 import pytest
 
-from epochcast.assumptions import Assumption, assumption, device_kind_of
+from epochcast.facts.assumptions import Assumption, assumption, device_kind_of
 from epochcast.paths import CODE_ROOT
 
 TABLE = CODE_ROOT / "epochcast" / "data" / "assumptions.csv"

@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 
 from benchmarks.bench_carry import coverages, half_precision_gain, main, missed_lines, quantile, speeds_of
-from epochcast.facts import speed_rows
-from epochcast.hardware import find_gpu
+from epochcast.facts.tables import speed_rows
+from epochcast.gpus.lookup import find_gpu
 from epochcast.model.carry import KIND, Device, rates_bar
 
 PRECISION = {"fp16": "mixed_float16", "fp32": "float32"}

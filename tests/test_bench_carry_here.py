@@ -8,12 +8,12 @@ from dataclasses import asdict, replace
 import pytest
 
 from benchmarks.bench_carry_here import judge, main, summary
-from epochcast.hardware import find_gpu
+from epochcast.gpus.lookup import find_gpu
 from epochcast.model.gpu_answers import Asked, answer_on
 from epochcast.model.predictor import load_model
 from epochcast.paths import pretrained_dir
 from epochcast.schema import AggRow, RunConfig
-from epochcast.tables import write_table
+from epochcast.storage.tables import write_table
 from tests.rows import agg_row
 
 CONFIGS = [RunConfig(3, 32, batch) for batch in (128, 256, 512, 1024, 2048)]

@@ -15,7 +15,7 @@ import pytest
 from benchmarks.bench_pipelines import main, measure_all, report_text
 from benchmarks.pipeline_rates import TINY, Job, Rate, Setting
 from benchmarks.roofline import peaks_notes, roofline_table
-from epochcast.hardware import find_gpu
+from epochcast.gpus.lookup import find_gpu
 from epochcast.paths import CODE_ROOT
 
 SETTINGS = (Setting("arrays", "on"), Setting("device", "on"))

@@ -16,8 +16,8 @@ from benchmarks.bench_roofline import (
     networks_table,
 )
 from benchmarks.reference_table import steady_rows
-from epochcast.assumptions import assumption
-from epochcast.hardware import find_gpu
+from epochcast.facts.assumptions import assumption
+from epochcast.gpus.lookup import find_gpu
 from epochcast.model.physics import FORMS, Law
 from epochcast.model.roofs import roof_of
 from epochcast.model.time_model import Table

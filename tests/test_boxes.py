@@ -19,18 +19,18 @@ from epochcast.collect.gpu_checks import device_check
 from epochcast.collect.grid import grid_runs, names_of_run
 from epochcast.collect.grid_loop import run_grid
 from epochcast.collect.runner import RunRefusedError, run, spec_id
-from epochcast.driver_names import clean_name
-from epochcast.environment import cpu_name
-from epochcast.facts import gpus
-from epochcast.gpu_driver import box_device_name, device_of, environment_of, gpu_of, refusal_notes
-from epochcast.hardware import box_name_for, is_same_device, known_gpu, other_gpu_uuid
+from epochcast.facts.tables import gpus
+from epochcast.gpus.lookup import box_name_for, is_same_device, known_gpu, other_gpu_uuid
+from epochcast.machine.driver_names import clean_name
+from epochcast.machine.environment import cpu_name
+from epochcast.machine.gpu_driver import box_device_name, device_of, environment_of, gpu_of, refusal_notes
+from epochcast.machine.nvml import open_nvml
 from epochcast.model import explain, next_runs, predict_perf
 from epochcast.model.predictor import choose_model
 from epochcast.model.train import default_model_path
-from epochcast.nvml import open_nvml
 from epochcast.paths import CODE_ROOT, models_dir
 from epochcast.planner import dp_budget_planner, run_plan
-from epochcast.tables import append_row
+from epochcast.storage.tables import append_row
 from tests import fake_nvml
 from tests.boxes import Board, cuda_library, mig_uuid_of, plug_in, uuid_of
 from tests.light_child import isolate, light_spec

@@ -12,7 +12,7 @@ from epochcast.model.intervals import conformal_half_width
 from epochcast.model.levels import levels_of
 from epochcast.model.time_model import Table
 from epochcast.schema import RunConfig
-from epochcast.tables import read_runs
+from epochcast.storage.tables import read_runs
 from tests.rows import agg_row
 
 IN_AND_OUT = [RunConfig(3, 48, 200), RunConfig(6, 256, 16), RunConfig(2, 16, 32)]

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from epochcast.aggregate.runs_agg import aggregate
-from epochcast.assumptions import assumption
+from epochcast.facts.assumptions import assumption
 from epochcast.interval import Interval
 from epochcast.model.design import DEFAULT_GRID
 from epochcast.model.intervals import HALF_WIDTH_SDS, Widths
@@ -18,7 +18,7 @@ from epochcast.paths import pretrained_dir
 from epochcast.planner.candidates import Candidate, CostRules, has_diverged, make_candidates
 from epochcast.planner.repeat_spread import PARTS
 from epochcast.schema import RunConfig
-from epochcast.tables import read_runs
+from epochcast.storage.tables import read_runs
 from epochcast.workload.shape import count_params
 from tests.rows import agg_row, run_costing
 

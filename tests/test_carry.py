@@ -9,9 +9,9 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from epochcast.assumptions import assumption
-from epochcast.facts import gpus, speed_rows
-from epochcast.hardware import find_gpu
+from epochcast.facts.assumptions import assumption
+from epochcast.facts.tables import gpus, speed_rows
+from epochcast.gpus.lookup import find_gpu
 from epochcast.interval import Interval
 from epochcast.model import carry
 from epochcast.model.carried import HELD, HELD_LOW, carried, device_share

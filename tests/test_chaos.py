@@ -46,7 +46,7 @@ def test_a_few_kills_full_disks_and_failing_calls_leave_nothing_wrong(environmen
 EVERY_SEVENTH = """
 import dataclasses, itertools
 from epochcast import tables
-from epochcast.cells import format_rows
+from epochcast.storage.cells import format_rows
 append, count = tables.append_row, itertools.count(1)
 def raw(path, text):  # past the checks of an append
     with path.open("a") as file:

@@ -24,13 +24,13 @@ from epochcast.aggregate.check_rules import ERROR, RULES, WARNING
 from epochcast.aggregate.check_table import contradictions, tolerance_of
 from epochcast.aggregate.runs_agg import aggregate, has_sound_energy
 from epochcast.aggregate.steady_rows import SteadyRows
-from epochcast.assumptions import assumption
-from epochcast.cells import columns, format_rows, header_line
+from epochcast.facts.assumptions import assumption
 from epochcast.precision import precision
 from epochcast.schema import PUBLISHED_RUN_COLUMNS, AggRow, Exclusion, RunConfig, RunRecord
 from epochcast.stats import t_quantile
 from epochcast.steady_time import steady_time
-from epochcast.tables import RunTable, append_row, read_runs, read_table, write_table
+from epochcast.storage.cells import columns, format_rows, header_line
+from epochcast.storage.tables import RunTable, append_row, read_runs, read_table, write_table
 from tests.rows import BOX, agg_row, assert_one_clear_error, run_row
 
 

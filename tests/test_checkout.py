@@ -8,8 +8,8 @@ import subprocess
 
 import pytest
 
-from epochcast import checkout
-from epochcast.checkout import git_commit
+from epochcast.machine import git as checkout
+from epochcast.machine.git import git_commit
 
 pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="no git here")
 

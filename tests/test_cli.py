@@ -42,7 +42,7 @@ from epochcast.cli import (
 from epochcast.guard import describe_error
 from epochcast.paths import home
 from epochcast.schema import AggRow, Conditions, RunConfig
-from epochcast.tables import write_table
+from epochcast.storage.tables import write_table
 from tests.parsers import parser_of
 from tests.rows import agg_row
 

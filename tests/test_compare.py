@@ -19,10 +19,10 @@ from epochcast.aggregate.compare_sides import make_side
 from epochcast.aggregate.compare_spread import Run, SideSpread
 from epochcast.aggregate.compare_stats import NOISE_FLOOR, differences, holm, overall
 from epochcast.aggregate.compare_text import comparison_lines
-from epochcast.assumptions import assumption
+from epochcast.facts.assumptions import assumption
 from epochcast.paths import CODE_ROOT
 from epochcast.schema import RunConfig, RunRecord
-from epochcast.tables import RunTable, write_table
+from epochcast.storage.tables import RunTable, write_table
 from tests.rows import BOX, assert_one_clear_error, run_row
 
 QUIET = 0.0065  # relative standard deviation between runs of the reference collection

@@ -7,13 +7,13 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from epochcast import hardware
 from epochcast.aggregate import condition_order, condition_sets
 from epochcast.aggregate.condition_order import LEARNABLE_ROWS
 from epochcast.aggregate.condition_sets import one_set_of_conditions
 from epochcast.cli import filter_of
+from epochcast.gpus import lookup as hardware
 from epochcast.schema import Conditions
-from epochcast.tables import append_row
+from epochcast.storage.tables import append_row
 from tests.rows import BOX, agg_row, run_row
 
 THIS_BOX = BOX.device_name

@@ -20,7 +20,7 @@ from epochcast.model.fitting import PHYSICS, PHYSICS_ANN, REFERENCE_ANN
 from epochcast.model.splits import NETWORK_MIN_ROWS, fold_masks, folds_for
 from epochcast.model.time_model import Table
 from epochcast.schema import RunConfig
-from epochcast.tables import read_runs
+from epochcast.storage.tables import read_runs
 from tests.rows import CONFIGS, ROWS
 
 # --- splits -----------------------------------------------------------------------------------------------------------

@@ -12,12 +12,11 @@ from types import SimpleNamespace
 import pytest
 
 from epochcast.aggregate.runs_agg import aggregate
-from epochcast.cells import columns
 from epochcast.collect import estimate, host_now
 from epochcast.collect.device_lock import Sharing
 from epochcast.collect.grid import grid_runs
-from epochcast.environment import cpu_count
 from epochcast.guard import EXIT_INTERRUPTED
+from epochcast.machine.environment import cpu_count
 from epochcast.paths import CODE_ROOT
 from epochcast.planner import demo
 from epochcast.planner.budget import Budget
@@ -25,7 +24,8 @@ from epochcast.planner.candidates import CostRules, make_candidates
 from epochcast.planner.plan import make_plan
 from epochcast.planner.worth import Wishes, select
 from epochcast.schema import RunRecord, RunSpec
-from epochcast.tables import RunTable, write_table
+from epochcast.storage.cells import columns
+from epochcast.storage.tables import RunTable, write_table
 from tests.light_child import command, isolate
 from tests.made_up_host import others_use
 from tests.rows import BOX, run_row

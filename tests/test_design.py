@@ -27,7 +27,7 @@ from epochcast.model.physics import FORMS, Law, columns_of, fit_law
 from epochcast.model.startup import FORM
 from epochcast.model.time_model import Table
 from epochcast.schema import TRAIN_N, RunConfig
-from epochcast.tables import read_runs
+from epochcast.storage.tables import read_runs
 
 STARTS = 15
 

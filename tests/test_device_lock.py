@@ -13,14 +13,14 @@ from collections import Counter
 
 import pytest
 
-from epochcast import locks
 from epochcast.collect import device_lock, run_one
 from epochcast.collect.device_lock import DeviceBusyError, Sharing, device_key, place_on_device
 from epochcast.collect.runner import run
 from epochcast.paths import locks_dir
 from epochcast.planner import demo, run_plan
 from epochcast.schema import FailureRecord, RunRecord
-from epochcast.tables import read_table
+from epochcast.storage import locks
+from epochcast.storage.tables import read_table
 from tests.boxes import Board, plug_in, uuid_of
 from tests.light_child import (
     command,

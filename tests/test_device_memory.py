@@ -12,8 +12,8 @@ from epochcast.collect import run_grid as grid
 from epochcast.collect.device_memory import device_memory_bytes, sort_by_fit
 from epochcast.collect.grid import grid_runs
 from epochcast.collect.grid_loop import run_grid
-from epochcast.environment import cpu_name
-from epochcast.host import memory_bytes
+from epochcast.machine.environment import cpu_name
+from epochcast.machine.host import memory_bytes
 from epochcast.paths import failures_csv
 from epochcast.planner import dp_budget_planner
 from epochcast.planner.budget import Budget
@@ -22,7 +22,7 @@ from epochcast.planner.device_memory import without_too_large
 from epochcast.planner.request import Request, plan_budget
 from epochcast.planner.worth import Wishes
 from epochcast.schema import AggRow, Conditions, FailureRecord, RunConfig, RunRecord
-from epochcast.tables import read_table, write_table
+from epochcast.storage.tables import read_table, write_table
 from epochcast.workload.memory import closed_form
 from tests.boxes import Board, plug_in
 from tests.light_child import command, isolate, light_spec, starts

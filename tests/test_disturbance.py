@@ -1,6 +1,6 @@
 import pytest
 
-from epochcast.disturbance import ProcessSnapshot, is_shared, is_throttled, throttle_words
+from epochcast.machine.disturbance import ProcessSnapshot, is_shared, is_throttled, throttle_words
 
 STEADY = [1980.0] * 30
 

@@ -15,8 +15,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from epochcast import installed
-from epochcast.cells import columns, header_line
 from epochcast.collect import box_checks, doctor, gpu_checks
 from epochcast.collect.box_checks import (
     Check,
@@ -39,14 +37,16 @@ from epochcast.collect.gpu_checks import (
     energy_check,
     neighbours_check,
 )
-from epochcast.driver_signs import Refusal
-from epochcast.environment import cpu_count, cpu_name
-from epochcast.gpu_driver import Device
-from epochcast.installed import backend_name
-from epochcast.nvml import NvmlGpu
+from epochcast.machine import packages as installed
+from epochcast.machine.driver_signs import Refusal
+from epochcast.machine.environment import cpu_count, cpu_name
+from epochcast.machine.gpu_driver import Device
+from epochcast.machine.nvml import NvmlGpu
+from epochcast.machine.packages import backend_name
 from epochcast.paths import CODE_ROOT
 from epochcast.schema import Exclusion, FailureRecord, RunRecord
-from epochcast.tables import append_row
+from epochcast.storage.cells import columns, header_line
+from epochcast.storage.tables import append_row
 from tests import fake_nvml
 from tests.boxes import plug_in
 from tests.rows import run_row

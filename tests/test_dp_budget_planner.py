@@ -14,10 +14,9 @@ from PIL import Image
 
 from epochcast.cli import range_text
 from epochcast.collect.run_one import parse
-from epochcast.files import sha256_of
+from epochcast.facts.regions import Place, Sourced
 from epochcast.interval import Interval
 from epochcast.paths import command_text, pretrained_dir, runs_agg_csv
-from epochcast.places import Place, Sourced
 from epochcast.planner import request
 from epochcast.planner.budget import KGCO2, Budget
 from epochcast.planner.dp_budget_planner import main
@@ -25,7 +24,8 @@ from epochcast.planner.plan import make_plan
 from epochcast.planner.plan_file import read_plan
 from epochcast.planner.plan_flags import DEFAULT_EPOCHS
 from epochcast.schema import AggRow, RunRecord, RunSpec
-from epochcast.tables import check_appendable, write_table
+from epochcast.storage.files import sha256_of
+from epochcast.storage.tables import check_appendable, write_table
 from tests.rows import agg_row, assert_one_clear_error, random_runs
 
 DEVICE = "NVIDIA A100 80GB PCIe"
@@ -391,7 +391,7 @@ def test_the_command_prints_a_plan_of_energy_in_its_unit_and_draws_and_writes_it
 )
 def test_a_promise_names_all_that_it_takes_as_expected(table, capsys, monkeypatch, flags, is_few, ends, if_so):
     place = Place("XA", "Exampleland", *[Sourced(Interval(value), "2024", "a table", "") for value in (100.0, 0.5)])
-    monkeypatch.setattr("epochcast.places.find_place", lambda text: place)
+    monkeypatch.setattr("epochcast.facts.regions.find_place", lambda text: place)
     own = [] if "--region" in flags else ["--usd_per_kwh", 0.5]
     same = [dataclasses.replace(row, first_epoch_sec_mean=row.avg_time_mean) for row in ROWS]
     known = [dataclasses.replace(metered(row), n_energy=2 if is_few else 6) for row in same]

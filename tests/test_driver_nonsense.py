@@ -11,13 +11,13 @@ from types import ModuleType, SimpleNamespace
 import pynvml
 import pytest
 
-from epochcast import driver_signs
 from epochcast.collect.devices import peak_memory_bytes
 from epochcast.collect.watch import Watch
-from epochcast.environment import _gpu_snapshot
-from epochcast.gpu_driver import device_of, gpu_of
-from epochcast.nvml import Nvml, NvmlGpu, nvml_problem, open_nvml
-from epochcast.power import PowerMeter
+from epochcast.energy.meter import PowerMeter
+from epochcast.machine import driver_signs
+from epochcast.machine.environment import _gpu_snapshot
+from epochcast.machine.gpu_driver import device_of, gpu_of
+from epochcast.machine.nvml import Nvml, NvmlGpu, nvml_problem, open_nvml
 from epochcast.schema import RunSpec, to_json_dict
 from tests.rows import run_row
 

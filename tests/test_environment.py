@@ -11,10 +11,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from epochcast import driver_signs
-from epochcast.assumptions import assumption, device_kind_of
-from epochcast.driver_signs import kernel_driver_version
-from epochcast.environment import (
+from epochcast.facts.assumptions import assumption, device_kind_of
+from epochcast.machine import driver_signs
+from epochcast.machine.driver_signs import kernel_driver_version
+from epochcast.machine.environment import (
     cpu_count,
     cpu_name,
     load_average,
@@ -137,9 +137,9 @@ def test_a_snapshot_is_quick():
 
 SNAPSHOT_OF_GPU = """
 import json
-from epochcast.environment import snapshot
-from epochcast.gpu_driver import gpu_of
-from epochcast.nvml import open_nvml
+from epochcast.machine.environment import snapshot
+from epochcast.machine.gpu_driver import gpu_of
+from epochcast.machine.nvml import open_nvml
 with open_nvml() as nvml:
     print(json.dumps(snapshot(gpu_of(nvml, "auto", {}), nvml)))
 """

@@ -25,7 +25,7 @@ from epochcast.model.startup import fit_excess, fit_overhead, to_json
 from epochcast.model.time_model import Table
 from epochcast.schema import AggRow, RunConfig
 from epochcast.stats import regression_metrics
-from epochcast.tables import read_runs, write_table
+from epochcast.storage.tables import read_runs, write_table
 from epochcast.text_sinks import markdown_text
 from tests.rows import ROWS
 

@@ -24,7 +24,7 @@ from epochcast.collect.runner import RunRefusedError, run
 from epochcast.collect.watch import Beside
 from epochcast.paths import failures_csv
 from epochcast.schema import FailureRecord, RunRecord, to_json_dict
-from epochcast.tables import append_row, read_table
+from epochcast.storage.tables import append_row, read_table
 from epochcast.validation import is_sec
 from tests.light_child import EPOCH_SEC, FIRST_SEC, command, light_spec, starts
 

@@ -10,10 +10,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from epochcast import hardware
-from epochcast.assumptions import assumption
-from epochcast.cells import columns
-from epochcast.hardware import find_gpu
+from epochcast.facts.assumptions import assumption
+from epochcast.gpus import lookup as hardware
+from epochcast.gpus.lookup import find_gpu
 from epochcast.interval import Interval
 from epochcast.model import explain as command
 from epochcast.model import explain_time, predict_perf
@@ -32,8 +31,9 @@ from epochcast.model.predictor import choose_model, load_model
 from epochcast.model.roofs import roof_of
 from epochcast.model.work import work_of
 from epochcast.paths import models_dir, pretrained_dir
-from epochcast.roofline import ADAM_PASSES, WEIGHT_BYTES, step_roof
+from epochcast.roofline.roofline import ADAM_PASSES, WEIGHT_BYTES, step_roof
 from epochcast.schema import Conditions, RunConfig
+from epochcast.storage.cells import columns
 from epochcast.workload.shape import layer_records
 from tests.rows import agg_row, assert_one_clear_error
 

@@ -9,9 +9,8 @@ from collections import Counter
 
 import pytest
 
-from epochcast import facts
-from epochcast.cells import columns, format_rows, header_line
-from epochcast.facts import (
+from epochcast.facts import tables as facts
+from epochcast.facts.tables import (
     ARITHMETIC,
     CarbonIntensity,
     carbon_intensities,
@@ -26,8 +25,9 @@ from epochcast.facts import (
     speed_rows,
     year_words,
 )
-from epochcast.hardware import find_gpu, words_of
-from epochcast.tables import read_table
+from epochcast.gpus.lookup import find_gpu, words_of
+from epochcast.storage.cells import columns, format_rows, header_line
+from epochcast.storage.tables import read_table
 
 TABLES = {
     function.__name__: function

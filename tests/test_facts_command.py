@@ -8,10 +8,11 @@ from dataclasses import replace
 
 import pytest
 
-from epochcast import fact_topics, facts_command
 from epochcast.__main__ import main
-from epochcast.fact_topics import TOPICS, shown_rows
-from epochcast.facts import carbon_intensities, gpu_disputes, gpus
+from epochcast.commands import facts as facts_command
+from epochcast.facts import topics as fact_topics
+from epochcast.facts.tables import carbon_intensities, gpu_disputes, gpus
+from epochcast.facts.topics import TOPICS, shown_rows
 from tests.boxes import Board, plug_in
 
 

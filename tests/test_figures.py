@@ -20,7 +20,7 @@ from epochcast.aggregate.figures import (
 )
 from epochcast.aggregate.runs_agg import aggregate
 from epochcast.schema import AggRow
-from epochcast.tables import read_runs, write_table
+from epochcast.storage.tables import read_runs, write_table
 from tests.rows import agg_row
 
 NAMES = ("accuracy_against_time", "throughput_against_batch_size", "repeats", "first_epoch_against_steady")

@@ -6,8 +6,6 @@ import json
 
 import pytest
 
-from epochcast.file_kinds import MOST_BYTES, START_BYTES, kind_of, refuse_another_kind
-from epochcast.files import json_bytes
 from epochcast.model.next_runs import NextRun, configs_csv
 from epochcast.paths import CODE_ROOT
 from epochcast.planner.budget import Budget
@@ -15,6 +13,8 @@ from epochcast.planner.exports import optuna_trials, plan_sh
 from epochcast.planner.plan import make_plan
 from epochcast.planner.plan_file import plan_json
 from epochcast.schema import Conditions, RunConfig
+from epochcast.storage.file_kinds import MOST_BYTES, START_BYTES, kind_of, refuse_another_kind
+from epochcast.storage.files import json_bytes
 from tests.rows import random_runs
 
 KEPT = {"table": "x", "spec": {}, "epoch_edges_sec": [[1.0, 2.0]] * 8000, "row": {"run_id": "a"}}
@@ -86,7 +86,7 @@ def test_a_report_that_is_made_again_may_have_gained_or_lost_parts(tmp_path):
 
 def test_json_longer_than_what_is_read_is_never_replaced(tmp_path, monkeypatch):
     assert len(json.dumps(KEPT)) > START_BYTES
-    monkeypatch.setattr("epochcast.file_kinds.MOST_BYTES", START_BYTES)
+    monkeypatch.setattr("epochcast.storage.file_kinds.MOST_BYTES", START_BYTES)
     (tmp_path / "file").write_bytes(json_bytes({"created_utc": "x", "cases": [0] * START_BYTES}))
     with pytest.raises(ValueError, match="broken JSON"):
         refuse_another_kind(tmp_path / "file", BENCHMARK)

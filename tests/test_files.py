@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from epochcast import files
-from epochcast.files import (
+from epochcast.storage import files
+from epochcast.storage.files import (
     TEMPORARY,
     host_and_boot,
     make_folder,

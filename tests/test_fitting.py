@@ -16,7 +16,7 @@ from epochcast.model.physics import fit_gated_law
 from epochcast.model.time_ann import MEMBERS
 from epochcast.model.time_model import Table
 from epochcast.schema import RunConfig
-from epochcast.tables import read_runs
+from epochcast.storage.tables import read_runs
 
 STALLED = {20: 1.5, 100: 2}  # row of the reference table: its time is multiplied
 

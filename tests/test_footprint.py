@@ -8,10 +8,11 @@ from dataclasses import replace
 
 import pytest
 
-from epochcast import footprint as module
-from epochcast import footprint_text
-from epochcast.facts import cloud_prices, equivalences, pues
-from epochcast.footprint import (
+from epochcast.facts.regions import Place, Sourced, find_place
+from epochcast.facts.tables import cloud_prices, equivalences, pues
+from epochcast.footprint import footprint as module
+from epochcast.footprint import text as footprint_text
+from epochcast.footprint.footprint import (
     BoardEnergy,
     FootprintRules,
     board_power_model,
@@ -20,16 +21,15 @@ from epochcast.footprint import (
     mlcost_energy,
     rates_of,
 )
-from epochcast.footprint_text import (
+from epochcast.footprint.text import (
     equivalents,
     footprint_json,
     footprint_lines,
     region_sources,
     region_table,
 )
-from epochcast.hardware import find_gpu
+from epochcast.gpus.lookup import find_gpu
 from epochcast.interval import Interval
-from epochcast.places import Place, Sourced, find_place
 
 HOUR = Interval(3600.0, 3000.0, 4200.0)
 ONE_KWH = BoardEnergy(Interval(3.6e6, 1.8e6, 7.2e6), "measured, 5 runs")

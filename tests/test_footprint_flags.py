@@ -8,11 +8,11 @@ import sys
 import pytest
 
 from epochcast.cli import make_parser
-from epochcast.footprint import FootprintRules
-from epochcast.footprint_flags import add_footprint_flags, given_flags, rules_of
+from epochcast.facts.regions import find_place
+from epochcast.footprint.flags import add_footprint_flags, given_flags, rules_of
+from epochcast.footprint.footprint import FootprintRules
 from epochcast.guard import EXIT_USAGE
 from epochcast.paths import CODE_ROOT
-from epochcast.places import find_place
 
 
 def parse(*argv):
@@ -54,7 +54,7 @@ def test_a_second_region_is_added_and_a_place_is_there_once():
 
 
 def test_a_parser_has_the_flags_without_reading_a_table_of_facts():
-    code = "import sys, epochcast.footprint_flags; sys.exit('epochcast.facts' in sys.modules)"
+    code = "import sys, epochcast.footprint.flags; sys.exit('epochcast.facts.tables' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=CODE_ROOT, timeout=60, check=False).returncode == 0
 
 

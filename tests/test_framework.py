@@ -11,8 +11,8 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from epochcast import framework
-from epochcast.framework import framework_details
+from epochcast.machine import framework
+from epochcast.machine.framework import framework_details
 from epochcast.paths import CODE_ROOT
 
 
@@ -77,7 +77,7 @@ int cudaRuntimeGetVersion(int *version) { *version = 12090; return 0; }
 """
 LOAD = """
 import ctypes, json, sys
-from epochcast.framework import framework_details
+from epochcast.machine.framework import framework_details
 before = framework_details("torch")
 for path in sys.argv[1:]:
     ctypes.CDLL(path)

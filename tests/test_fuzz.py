@@ -175,8 +175,8 @@ def test_a_row_that_was_cut_short_must_not_pass():
     lines = samples().published_runs.splitlines()
     whole = lines[1].rpartition(b",")[0] + b",0.7123"
     cut = b"\n".join([lines[0], whole[:-3]])
-    from epochcast.cells import parse_row
     from epochcast.schema import RunRecord
+    from epochcast.storage.cells import parse_row
 
     header, row = (drops.cells_of(line) for line in cut.decode().splitlines())
     record = parse_row(row, header, RunRecord)

@@ -8,13 +8,13 @@ from dataclasses import replace
 
 import pytest
 
-from epochcast import driver_signs
-from epochcast.assumptions import assumption
-from epochcast.cells import columns
-from epochcast.facts import gpus
-from epochcast.footprint import FootprintRules
-from epochcast.hardware import find_gpu
+from epochcast.facts.assumptions import assumption
+from epochcast.facts.regions import find_place
+from epochcast.facts.tables import gpus
+from epochcast.footprint.footprint import FootprintRules
+from epochcast.gpus.lookup import find_gpu
 from epochcast.interval import Interval
+from epochcast.machine import driver_signs
 from epochcast.model import correction
 from epochcast.model.carried import HELD, HELD_LOW, HELD_WORDS, carried, device_share
 from epochcast.model.carry import RATES, SAME, SPEED_ROW, Device, device_ratio, source_device
@@ -27,8 +27,8 @@ from epochcast.model.predictor import load_model
 from epochcast.model.roofs import attainable_sec, roof_of
 from epochcast.model.work import work_of
 from epochcast.paths import pretrained_dir
-from epochcast.places import find_place
 from epochcast.schema import Conditions, RunConfig
+from epochcast.storage.cells import columns
 from tests.rows import agg_row
 
 SAVED = load_model(pretrained_dir() / "a100.keras")

@@ -11,9 +11,9 @@ import pytest
 from epochcast.collect.grid import grid_runs, names_of_run, spec_under
 from epochcast.collect.grid_loop import run_grid
 from epochcast.collect.runner import spec_id, spec_ids
-from epochcast.gpu_driver import box_device_name
+from epochcast.machine.gpu_driver import box_device_name
 from epochcast.schema import SPEC_CHOICES, Conditions, RunConfig, RunSpec
-from epochcast.tables import append_row
+from epochcast.storage.tables import append_row
 from tests.rows import BOX, run_row
 
 CPU = "AMD EPYC 9B14 (2 cores)"

@@ -23,7 +23,7 @@ from epochcast.__main__ import COMMANDS, main
 from epochcast.guard import describe_error, guarded, sentence_of
 from epochcast.paths import CODE_ROOT
 from epochcast.schema import RunRecord
-from epochcast.tables import write_table
+from epochcast.storage.tables import write_table
 from tests.light_child import command as light_child
 
 SPECIAL = {  # that need arguments, or are no error of a work

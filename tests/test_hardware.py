@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from epochcast import hardware
-from epochcast.environment import cpu_name
-from epochcast.facts import gpus
-from epochcast.gpu_driver import box_device_name
-from epochcast.hardware import (
+from epochcast.facts.tables import gpus
+from epochcast.gpus import lookup as hardware
+from epochcast.gpus.lookup import (
     UnknownGpuError,
     arithmetic_of,
     find_gpu,
@@ -16,6 +14,8 @@ from epochcast.hardware import (
     known_gpu,
     nearest_gpus,
 )
+from epochcast.machine.environment import cpu_name
+from epochcast.machine.gpu_driver import box_device_name
 from tests.boxes import Board, plug_in
 
 # as drivers and NVML (first block), MLPerf's system files (second) and people (third) spell them

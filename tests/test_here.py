@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from epochcast import driver_signs, installed
-from epochcast.assumptions import assumption
-from epochcast.cells import columns
-from epochcast.gpu_driver import box_device_name
-from epochcast.hardware import find_gpu
+from epochcast.facts.assumptions import assumption
+from epochcast.gpus.lookup import find_gpu
+from epochcast.machine import driver_signs
+from epochcast.machine import packages as installed
+from epochcast.machine.gpu_driver import box_device_name
 from epochcast.model.gpu_answers import Asked, answer_on
 from epochcast.model.here import differences, differs_line, estimate_here, here_json
 from epochcast.model.intervals import HALF_WIDTH_SDS
 from epochcast.model.predictor import load_model
 from epochcast.paths import pretrained_dir
 from epochcast.schema import Conditions, RunConfig
+from epochcast.storage.cells import columns
 from tests import boxes
 from tests.rows import agg_row
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from epochcast import host
-from epochcast.host import (
+from epochcast.machine import host
+from epochcast.machine.host import (
     boot_time_utc,
     clock_source,
     container,
@@ -24,7 +24,7 @@ from epochcast.host import (
 
 @pytest.fixture
 def tree(tmp_path, monkeypatch):
-    """A function that puts files below a root of its own, which is all that `epochcast.host` sees."""
+    """A function that puts files below a root of its own, which is all that `epochcast.machine.host` sees."""
     monkeypatch.setattr(host, "ROOT", tmp_path)
     monkeypatch.setattr(host, "usable_cores", lambda: {0, 2})
     for name in ("KUBERNETES_SERVICE_HOST", "container"):

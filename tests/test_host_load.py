@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from epochcast import host_load
-from epochcast.host_load import HostCpu, host_cpu_times, is_busy_host, other_cores
+from epochcast.machine import host_load
+from epochcast.machine.host_load import HostCpu, host_cpu_times, is_busy_host, other_cores
 
 NEEDS_PROC = pytest.mark.skipif(not Path("/proc/stat").exists(), reason="this system has no /proc/stat")
 WINDOW_SEC = 1.5

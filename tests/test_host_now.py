@@ -8,7 +8,7 @@ import pytest
 
 from epochcast.collect import host_now
 from epochcast.collect.host_now import MOST_SLOWDOWN, HostNow
-from epochcast.environment import cpu_count
+from epochcast.machine.environment import cpu_count
 from tests.made_up_host import others_use
 
 

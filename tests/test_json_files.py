@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from epochcast.json_files import parse_json, read_json
+from epochcast.storage.json_files import parse_json, read_json
 
 plain = st.recursive(
     st.none()

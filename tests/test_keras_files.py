@@ -12,9 +12,9 @@ import zipfile
 
 import pytest
 
-from epochcast import keras_files
-from epochcast.keras_files import read_saved
-from epochcast.keras_layers import read_layers
+from epochcast.keras_files import rebuild as keras_files
+from epochcast.keras_files.rebuild import read_saved
+from epochcast.keras_layers.read_layers import read_layers
 from epochcast.limits import MIB, EndedError, LimitError, call_within
 from epochcast.model import explain_network
 from epochcast.model.explain_network import read_network

@@ -12,9 +12,9 @@ import pytest
 from benchmarks.bench_layers import Compared, count_apart
 from benchmarks.framework_flop import profiler_flop
 from benchmarks.layer_models import MODELS
-from epochcast.keras_layers import read_layers
-from epochcast.keras_operations import OPERATIONS
-from epochcast.keras_rules import RULES
+from epochcast.keras_layers.operations import OPERATIONS
+from epochcast.keras_layers.read_layers import read_layers
+from epochcast.keras_layers.rules import RULES
 from epochcast.workload.shape import layer_records
 
 

@@ -6,8 +6,8 @@ import importlib
 
 import pytest
 
-from epochcast.keras_optimizers import compiled_passes
-from epochcast.roofline import OPTIMIZER_SLOTS, optimizer_passes, passes_of_slots
+from epochcast.keras_layers.optimizers import compiled_passes
+from epochcast.roofline.roofline import OPTIMIZER_SLOTS, optimizer_passes, passes_of_slots
 
 
 @pytest.fixture(scope="module")

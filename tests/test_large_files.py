@@ -9,14 +9,14 @@ import pytest
 
 from epochcast.aggregate import check, migrate
 from epochcast.aggregate.agg_table import load_agg
-from epochcast.cells import columns, format_rows, header_line
 from epochcast.collect.config_lists import read_configs, read_specs
 from epochcast.collect.recover import recover
 from epochcast.model.card import read_card
 from epochcast.planner.ledger import looked_at
 from epochcast.planner.plan_file import read_plan
 from epochcast.schema import AggRow, FailureRecord, RunRecord, RunSpec
-from epochcast.tables import append_row, read_runs, read_table
+from epochcast.storage.cells import columns, format_rows, header_line
+from epochcast.storage.tables import append_row, read_runs, read_table
 from tests.peaks import at_most
 from tests.rows import agg_row, run_row
 

@@ -14,7 +14,7 @@ from epochcast.model.physics import MIN_ROWS, Law
 from epochcast.model.time_model import Table
 from epochcast.paths import CODE_ROOT
 from epochcast.schema import RunConfig
-from epochcast.tables import read_runs
+from epochcast.storage.tables import read_runs
 
 GRID = [RunConfig(d, f, b) for d in (2, 3, 5) for f in (16, 64) for b in (64, 256, 1024)]
 LAW = Law("physics_6", np.array([0.3, 1e-3, 3e-4, 9e-11, 6e-15, 4e-12]), 50_000)

@@ -247,7 +247,7 @@ def test_a_pipe_is_no_ledger_and_a_file_system_without_locks_is_named(path, monk
     def no_locks(descriptor, operation):
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr("epochcast.locks.fcntl.flock", no_locks)
+    monkeypatch.setattr("epochcast.storage.locks.fcntl.flock", no_locks)
     with pytest.raises(OSError, match=r"two processes could carry one plan out\. Copy the plan") as error:
         opened(path, "plan-1").__enter__()
     assert error.value.filename == str(path)

@@ -10,7 +10,7 @@ import pytest
 from epochcast.aggregate.runs_agg import aggregate
 from epochcast.model.levels import edge_axes, levels_of
 from epochcast.schema import RunConfig
-from epochcast.tables import read_runs
+from epochcast.storage.tables import read_runs
 
 A100_LEVELS = {  # rows, and whether it is an edge
     "depth 2": (41, True),

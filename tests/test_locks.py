@@ -9,11 +9,11 @@ import os
 
 import pytest
 
-from epochcast import locks
 from epochcast.collect.runner import run
-from epochcast.locks import NoLocksError, local_locks, lock, warn_of_local_locks
 from epochcast.schema import RunRecord
-from epochcast.tables import append_row, read_table, write_table
+from epochcast.storage import locks
+from epochcast.storage.locks import NoLocksError, local_locks, lock, warn_of_local_locks
+from epochcast.storage.tables import append_row, read_table, write_table
 from tests.light_child import command, light_spec, starts
 from tests.rows import run_row
 

@@ -9,8 +9,8 @@ from itertools import product
 
 import pytest
 
-from epochcast.assumptions import assumption
 from epochcast.cli import memory_size
+from epochcast.facts.assumptions import assumption
 from epochcast.schema import Conditions, RunConfig
 from epochcast.workload.memory import (
     DOUBTFUL,

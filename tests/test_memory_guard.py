@@ -6,12 +6,12 @@ import functools
 
 import pytest
 
-from epochcast import host
 from epochcast.collect import memory_guard, run_one, runner
 from epochcast.collect.memory_guard import TooLargeError, check_fits
-from epochcast.environment import cpu_name
+from epochcast.machine import host
+from epochcast.machine.environment import cpu_name
 from epochcast.schema import Conditions, RunRecord
-from epochcast.tables import read_table
+from epochcast.storage.tables import read_table
 from tests.boxes import Board, plug_in
 from tests.light_child import command, isolate, light_spec, starts
 from tests.rows import assert_one_clear_error, run_row

@@ -12,7 +12,7 @@ from epochcast.model.measured import measured_rows
 from epochcast.model.predictor import load_model
 from epochcast.paths import CODE_ROOT, pretrained_dir, runs_agg_csv
 from epochcast.schema import AggRow, Conditions, RunConfig
-from epochcast.tables import write_table
+from epochcast.storage.tables import write_table
 from epochcast.workload.memory import MemoryModel, closed_form
 from tests.rows import agg_row
 

@@ -14,7 +14,6 @@ import time
 import pytest
 
 from epochcast.aggregate.migrate import main, migrate
-from epochcast.cells import columns
 from epochcast.paths import CODE_ROOT, excluded_csv, failures_csv
 from epochcast.schema import (
     PUBLISHED_RUN_COLUMNS,
@@ -24,7 +23,8 @@ from epochcast.schema import (
     NewerSchemaError,
     RunRecord,
 )
-from epochcast.tables import append_row, check_appendable, read_runs, read_table, write_table
+from epochcast.storage.cells import columns
+from epochcast.storage.tables import append_row, check_appendable, read_runs, read_table, write_table
 from tests.rows import SCHEMA_1_COLUMNS, assert_one_clear_error, run_row, write_old
 
 
@@ -310,7 +310,7 @@ import dataclasses, sys, time
 from pathlib import Path
 from epochcast import tables
 from epochcast.schema import RunRecord
-from epochcast.tables import append_row, read_table
+from epochcast.storage.tables import append_row, read_table
 
 path = Path(sys.argv[1])
 (row,) = read_table(Path(sys.argv[2]), RunRecord)

@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from epochcast import author_code, limits
+from epochcast import limits
+from epochcast.keras_files import author_code
 from epochcast.model import explain as command
 from epochcast.model import explain_network
 from epochcast.model.explain_network import read_network

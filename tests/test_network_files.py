@@ -11,8 +11,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from epochcast.author_code import author_code
-from epochcast.keras_files import read_saved
+from epochcast.keras_files.author_code import author_code
+from epochcast.keras_files.rebuild import read_saved
 from epochcast.model import explain as command
 from epochcast.model.explain_network import read_network
 from epochcast.model.time_ann import keras_on_cpu

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from epochcast.keras_layers import read_layers
+from epochcast.keras_layers.read_layers import read_layers
 from epochcast.model.time_ann import keras_on_cpu
 from tests.saved_networks import edited, read
 

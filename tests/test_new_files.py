@@ -11,7 +11,7 @@ from epochcast.aggregate.migrate import migrate
 from epochcast.aggregate.new_files import write_new_files
 from epochcast.paths import excluded_csv, failures_csv
 from epochcast.schema import PUBLISHED_RUN_COLUMNS, Exclusion, FailureRecord, RunRecord
-from epochcast.tables import read_runs, read_table, write_table
+from epochcast.storage.tables import read_runs, read_table, write_table
 from tests.faults import is_failed_at, is_killed_at
 from tests.rows import failure_row, run_row
 

@@ -14,13 +14,12 @@ import numpy as np
 import pytest
 
 from epochcast.aggregate.runs_agg import aggregate
-from epochcast.assumptions import assumption
-from epochcast.cells import columns
 from epochcast.collect import run_grid
 from epochcast.collect.config_lists import read_configs, read_specs
 from epochcast.collect.estimate import WallEstimate
 from epochcast.collect.grid import spec_under
-from epochcast.gpu_driver import box_device_name
+from epochcast.facts.assumptions import assumption
+from epochcast.machine.gpu_driver import box_device_name
 from epochcast.model.design import DEFAULT_GRID, next_indices
 from epochcast.model.fitting import PHYSICS, fit_time_models
 from epochcast.model.intervals import MIN_ERRORS
@@ -28,7 +27,8 @@ from epochcast.model.next_runs import NextRun, configs_csv, main, measured_costs
 from epochcast.model.time_model import Table
 from epochcast.paths import CODE_ROOT, command_text, pretrained_dir
 from epochcast.schema import AggRow, Conditions, RunConfig, RunRecord, RunSpec
-from epochcast.tables import read_runs, write_table
+from epochcast.storage.cells import columns
+from epochcast.storage.tables import read_runs, write_table
 from tests.rows import BOX, agg_row, assert_one_clear_error, plausible_sec, run_row
 
 SMALL = ["--depth", "2:3", "--base_filters", "16,32", "--batch_size", "64:256:x2"]  # twelve configurations
@@ -101,7 +101,7 @@ def test_from_nothing_nine_runs_of_the_default_grid_are_named_and_written_and_th
 @pytest.mark.parametrize("is_same", [False, True])
 def test_seconds_of_another_device_are_called_good_for_their_ratios_only(capsys, monkeypatch, is_same):
     box = "NVIDIA A100 80GB PCIe" if is_same else CPU
-    monkeypatch.setattr("epochcast.hardware.box_device_names", lambda: [box])
+    monkeypatch.setattr("epochcast.gpus.lookup.box_device_names", lambda: [box])
     answer = answer_of(capsys)
     source = answer["ratios_from"]
     assert "A100" not in answer["seconds_from"]

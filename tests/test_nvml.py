@@ -197,7 +197,7 @@ def test_no_driver_at_all_is_source_none_and_exit_0(tmp_path):
 
 QUERIES = """
 import json
-from epochcast.nvml import open_nvml
+from epochcast.machine.nvml import open_nvml
 with open_nvml() as nvml:
     gpu = nvml.gpus()[0]
     queries = ("power_limit_w", "energy_j", "power_instant_w", "power_average_w", "temperature_c", "sm_clock_mhz",
@@ -261,8 +261,8 @@ def test_zero_that_can_not_be_is_none(library):
 
 MEMORY = """
 import json, sys
-from epochcast.gpu_driver import gpu_of
-from epochcast.nvml import open_nvml
+from epochcast.machine.gpu_driver import gpu_of
+from epochcast.machine.nvml import open_nvml
 with open_nvml() as nvml:
     found = [gpu_of(nvml, device, {}) for device in json.loads(sys.argv[1])]
     print(json.dumps([(gpu.memory_total_bytes() or 0) >> 30 for gpu in found]))
@@ -285,9 +285,9 @@ def test_memory_of_an_instance_is_its_own(library, mode, settings, expected):
 
 COST = """
 import json, time
-from epochcast.gpu_driver import gpu_of
-from epochcast.nvml import open_nvml
-from epochcast.power import PowerMeter
+from epochcast.machine.gpu_driver import gpu_of
+from epochcast.machine.nvml import open_nvml
+from epochcast.energy.meter import PowerMeter
 meter = PowerMeter(gpu_of(open_nvml(), "auto", {}))
 meter.start()
 shares = []
@@ -308,8 +308,8 @@ def test_polling_costs_little_of_a_core(library):
 
 CHOICES = """
 import json, sys
-from epochcast.gpu_driver import gpu_of
-from epochcast.nvml import open_nvml
+from epochcast.machine.gpu_driver import gpu_of
+from epochcast.machine.nvml import open_nvml
 with open_nvml() as nvml:
     found = [gpu_of(nvml, device, environ) for device, environ in json.loads(sys.argv[1])]
     print(json.dumps([None if gpu is None else [gpu.uuid[4], gpu.is_mig] for gpu in found]))

@@ -11,7 +11,7 @@ from epochcast.collect import host_now
 from epochcast.collect.grid import PlannedRun
 from epochcast.collect.host_now import HostNow
 from epochcast.collect.once_more import Repeats, most_repeats
-from epochcast.environment import cpu_count
+from epochcast.machine.environment import cpu_count
 from epochcast.schema import Conditions
 from tests.light_child import light_spec
 from tests.made_up_host import others_use

@@ -15,7 +15,7 @@ from epochcast.model.network import Network
 from epochcast.model.order import GRID, N_TIMES, order_violations, violations_by_axis
 from epochcast.model.time_model import Inputs, Table, TimeModel
 from epochcast.schema import RunConfig
-from epochcast.tables import read_runs
+from epochcast.storage.tables import read_runs
 
 
 @pytest.fixture

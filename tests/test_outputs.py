@@ -9,7 +9,7 @@ import pytest
 
 from epochcast.__main__ import COMMANDS, main
 from epochcast.schema import AggRow, Exclusion, FailureRecord, RunRecord
-from epochcast.tables import append_row, write_table
+from epochcast.storage.tables import append_row, write_table
 from tests.parsers import flags_with_a_value, parser_of
 from tests.rows import ROWS, failure_row, run_row
 

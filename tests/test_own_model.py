@@ -10,9 +10,9 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from epochcast import driver_signs
-from epochcast.assumptions import assumption
-from epochcast.gpu_driver import box_device_name
+from epochcast.facts.assumptions import assumption
+from epochcast.machine import driver_signs
+from epochcast.machine.gpu_driver import box_device_name
 from epochcast.model import explain, next_runs, predict_perf, predictor
 from epochcast.model.intervals import MIN_ERRORS, Widths
 from epochcast.model.predictor import load_model

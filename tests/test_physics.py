@@ -24,7 +24,7 @@ from epochcast.model.physics import (
 from epochcast.model.time_model import Table
 from epochcast.model.work import work_of, work_of_layers
 from epochcast.schema import RunConfig
-from epochcast.tables import read_runs
+from epochcast.storage.tables import read_runs
 from epochcast.workload.shape import activation_bytes, count_params, forward_flop, layer_records, train_flop
 
 GRID = [RunConfig(*c) for c in product((1, 2, 3, 4, 5), (8, 16, 32, 64, 128), (32, 48, 100, 256, 1024))]

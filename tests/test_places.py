@@ -7,9 +7,9 @@ import statistics
 
 import pytest
 
-from epochcast.facts import carbon_intensities, electricity_prices, region_groups
+from epochcast.facts.regions import Sourced, find_place, world
+from epochcast.facts.tables import carbon_intensities, electricity_prices, region_groups
 from epochcast.interval import Interval
-from epochcast.places import Sourced, find_place, world
 
 CODES = {row.code for row in carbon_intensities()}
 

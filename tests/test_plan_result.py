@@ -22,7 +22,7 @@ from epochcast.planner.plan_result import (
     result_lines,
 )
 from epochcast.schema import RunConfig
-from epochcast.tables import append_row
+from epochcast.storage.tables import append_row
 from tests.plans import light_run, row_of, write_plan
 from tests.rows import failure_row
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from epochcast.energy import ENERGY_FLAGS, EnergyReading
-from epochcast.power import PATIENCE_SEC, PowerMeter
+from epochcast.energy.meter import PATIENCE_SEC, PowerMeter
+from epochcast.energy.reading import ENERGY_FLAGS, EnergyReading
 from epochcast.schema import ENERGY_SOURCES, RunRecord, to_json_dict
 from tests.rows import run_row
 

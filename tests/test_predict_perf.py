@@ -13,10 +13,9 @@ from itertools import product
 
 import pytest
 
-from epochcast import driver_signs
-from epochcast.cells import columns
-from epochcast.facts import gpus
-from epochcast.gpu_driver import box_device_name
+from epochcast.facts.tables import gpus
+from epochcast.machine import driver_signs
+from epochcast.machine.gpu_driver import box_device_name
 from epochcast.model import predict_perf
 from epochcast.model.answer import predict
 from epochcast.model.answer_figure import draw_batches
@@ -24,7 +23,8 @@ from epochcast.model.card import card_sha256
 from epochcast.model.predictor import choose_model, load_model
 from epochcast.paths import CODE_ROOT, models_dir, pretrained_dir, runs_agg_csv
 from epochcast.schema import DEFAULT_CONFIG, AggRow, Conditions, RunConfig
-from epochcast.tables import write_table
+from epochcast.storage.cells import columns
+from epochcast.storage.tables import write_table
 from epochcast.workload.shape import count_params
 from tests.rows import agg_row
 

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 
 from epochcast.aggregate.condition_sets import one_set_of_conditions
 from epochcast.aggregate.runs_agg import aggregate
-from epochcast.gpu_driver import box_device_name
 from epochcast.interval import Interval, total
+from epochcast.machine.gpu_driver import box_device_name
 from epochcast.model.card import card_sha256
 from epochcast.model.features import feature_matrix
 from epochcast.model.intervals import BEYOND, FAR, WITHIN
@@ -30,7 +30,7 @@ from epochcast.model.predictor import choose_model, contradicted, load_model
 from epochcast.model.time_model import Table
 from epochcast.paths import demo_dir, models_dir, pretrained_dir
 from epochcast.schema import Conditions, RunConfig
-from epochcast.tables import read_runs
+from epochcast.storage.tables import read_runs
 from tests.rows import ROWS, agg_row
 
 PRETRAINED = pretrained_dir() / "a100.keras"
@@ -436,7 +436,7 @@ def test_a_demonstration_in_the_precision_asked_for_is_not_said_to_be_all_there_
 
 
 def test_models_and_tables_take_the_same_set_of_conditions(monkeypatch):
-    monkeypatch.setattr("epochcast.hardware.box_device_names", lambda: [box_device_name()])
+    monkeypatch.setattr("epochcast.gpus.lookup.box_device_names", lambda: [box_device_name()])
     sizes = {"2.20": 40, "2.21": 12, "2.19": 15}
     rows = []
     for i, (version, n) in enumerate(sizes.items()):
@@ -456,7 +456,7 @@ def test_models_and_tables_take_the_same_set_of_conditions(monkeypatch):
 
 @pytest.mark.parametrize("name", ["A100-PCIE-80GB", "NVIDIA A100-PCIE-80GB", "NVIDIA A100 80GB PCIe"])
 def test_a_board_that_its_driver_renamed_is_still_this_box(monkeypatch, name):
-    monkeypatch.setattr("epochcast.hardware.box_device_names", lambda: ["NVIDIA A100 80GB PCIe"])
+    monkeypatch.setattr("epochcast.gpus.lookup.box_device_names", lambda: ["NVIDIA A100 80GB PCIe"])
     own = add_local("own", 1, device=name)
     choice = choose_model()
     assert (choice.model.path, choice.model.is_of_this_box) == (own, True)

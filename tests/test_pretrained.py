@@ -14,7 +14,7 @@ from epochcast.model.order import order_violations
 from epochcast.model.predictor import load_model
 from epochcast.paths import pretrained_dir
 from epochcast.schema import RunConfig
-from epochcast.tables import read_runs
+from epochcast.storage.tables import read_runs
 
 PATH = pretrained_dir() / "a100.keras"
 HELD_OUT = read_configs(pretrained_dir() / "a100_held_out.csv")

@@ -6,13 +6,13 @@ import dataclasses
 
 import pytest
 
-from epochcast.assumptions import assumption
-from epochcast.facts import cloud_prices
-from epochcast.footprint import FootprintRules
-from epochcast.hardware import find_gpu
+from epochcast.facts.assumptions import assumption
+from epochcast.facts.regions import Place, Sourced, find_place
+from epochcast.facts.tables import cloud_prices
+from epochcast.footprint.footprint import FootprintRules
+from epochcast.gpus.lookup import find_gpu
 from epochcast.interval import Interval
 from epochcast.model.intervals import HALF_WIDTH_SDS
-from epochcast.places import Place, Sourced, find_place
 from epochcast.planner.budget import KGCO2, KWH, USD
 from epochcast.planner.pricing import with_prices
 from epochcast.schema import Conditions

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from epochcast import private_folder
-from epochcast.private_folder import (
+from epochcast.storage import private_folder
+from epochcast.storage.private_folder import (
     NotPrivateError,
     check_private_folder,
     make_private_folder,

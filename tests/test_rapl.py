@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from epochcast.rapl import open_rapl
+from epochcast.energy.rapl import open_rapl
 
 RANGE_UJ = 262_143_328_850
 

@@ -9,7 +9,6 @@ from dataclasses import replace
 
 import pytest
 
-from epochcast.cells import columns, format_rows
 from epochcast.collect import recover as recover_module
 from epochcast.collect import runner
 from epochcast.collect.kept import LOGGED, lines_of_row
@@ -17,7 +16,8 @@ from epochcast.collect.recover import recover
 from epochcast.collect.reserved import claimed_run
 from epochcast.collect.runner import run
 from epochcast.schema import FailureRecord, RunRecord, to_json_dict
-from epochcast.tables import read_table
+from epochcast.storage.cells import columns, format_rows
+from epochcast.storage.tables import read_table
 from tests.light_child import (
     EPOCH_SEC,
     FIRST_SEC,

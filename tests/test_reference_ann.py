@@ -10,7 +10,7 @@ from epochcast.model import reference_ann
 from epochcast.model.features import REFERENCE_FEATURE_NAMES
 from epochcast.model.fitting import REFERENCE_ANN, fit_time_models
 from epochcast.model.time_model import Table
-from epochcast.tables import read_runs
+from epochcast.storage.tables import read_runs
 
 HALF = np.arange(143) % 2 == 0
 MASKS = np.array([np.ones(143, bool), HALF])

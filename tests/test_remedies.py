@@ -19,11 +19,11 @@ from epochcast.aggregate.agg_table import main as aggregate_main
 from epochcast.aggregate.check import check_file
 from epochcast.aggregate.check_rules import ERROR, RULES
 from epochcast.aggregate.migrate import main as migrate_main
-from epochcast.cells import format_rows, header_line
 from epochcast.collect.recover import recover
 from epochcast.paths import excluded_csv
 from epochcast.schema import PUBLISHED_RUN_COLUMNS, AggRow, RunRecord, to_json_dict
-from epochcast.tables import append_row, check_appendable, read_runs, read_table, write_table
+from epochcast.storage.cells import format_rows, header_line
+from epochcast.storage.tables import append_row, check_appendable, read_runs, read_table, write_table
 from tests.rows import run_row
 
 MEASURED = [

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from epochcast.aggregate.runs_agg import aggregate
-from epochcast.assumptions import assumption
+from epochcast.facts.assumptions import assumption
 from epochcast.model.intervals import COVERAGE, HALF_WIDTH_SDS
 from epochcast.model.measured_rows import measured_steady
 from epochcast.planner.repeat_spread import LEAST_FREEDOM, PARTS, RepeatSpread
-from epochcast.tables import read_runs
+from epochcast.storage.tables import read_runs
 from tests.rows import agg_row
 
 GPU = "NVIDIA A100 80GB PCIe"

@@ -15,12 +15,12 @@ from epochcast.aggregate.merge import main as merge_main
 from epochcast.aggregate.merge import merge
 from epochcast.aggregate.repeats import disagreements, spread_warning
 from epochcast.aggregate.runs_agg import aggregate
-from epochcast.assumptions import assumption
-from epochcast.cells import format_rows, header_line
+from epochcast.facts.assumptions import assumption
 from epochcast.model.train import main as train_main
 from epochcast.paths import CODE_ROOT
 from epochcast.schema import Conditions, RunRecord
-from epochcast.tables import RunTable, read_runs, read_table, write_table
+from epochcast.storage.cells import format_rows, header_line
+from epochcast.storage.tables import RunTable, read_runs, read_table, write_table
 from tests.rows import agg_row, run_row
 
 CPU = "A Processor (2 cores)"

@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from epochcast.aggregate.agg_source import write_agg
-from epochcast.assumptions import assumption
-from epochcast.files import sha256_of
+from epochcast.facts.assumptions import assumption
 from epochcast.model.predictor import load_model
 from epochcast.paths import models_dir, pretrained_dir
 from epochcast.planner import request as request_module
@@ -23,7 +22,8 @@ from epochcast.planner.plan_file import read_plan
 from epochcast.planner.request import DEFAULT_CONFIDENCE, MAX_CANDIDATES, Request, plan_budget
 from epochcast.planner.worth import Wishes
 from epochcast.schema import AggRow, RunConfig
-from epochcast.tables import write_table
+from epochcast.storage.files import sha256_of
+from epochcast.storage.tables import write_table
 from tests.rows import agg_row
 
 DEVICE = "NVIDIA A100 80GB PCIe"

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from epochcast.roofline import (
+from epochcast.roofline.roofline import (
     ADAM_PASSES,
     COMPUTE,
     ELEMENT_BYTES,

@@ -7,18 +7,18 @@ from dataclasses import replace
 
 import pytest
 
-from epochcast.files import write_text_atomically
-from epochcast.footprint import FootprintRules
-from epochcast.gpu_driver import box_device_name
-from epochcast.hardware import find_gpu
+from epochcast.footprint.footprint import FootprintRules
+from epochcast.gpus.lookup import find_gpu
 from epochcast.interval import Interval
+from epochcast.machine.gpu_driver import box_device_name
 from epochcast.model.energy import EnergyModel
 from epochcast.model.predictor import Forecast
 from epochcast.model.run_energy import MeasuredBoard, measured_board, run_energy, run_seconds
 from epochcast.model.startup import WholeRun
 from epochcast.paths import runs_csv
 from epochcast.schema import RunConfig, RunRecord
-from epochcast.tables import write_table
+from epochcast.storage.files import write_text_atomically
+from epochcast.storage.tables import write_table
 from tests.boxes import Board, plug_in
 from tests.rows import BOX, agg_row, run_row
 

@@ -21,7 +21,7 @@ from epochcast.collect.recover import recover
 from epochcast.collect.runner import RunRefusedError
 from epochcast.paths import CODE_ROOT
 from epochcast.schema import Exclusion, FailureRecord, RunRecord
-from epochcast.tables import append_row, read_table
+from epochcast.storage.tables import append_row, read_table
 from tests.light_child import (
     EPOCH_SEC,
     FIRST_SEC,

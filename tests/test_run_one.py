@@ -17,7 +17,7 @@ from epochcast.collect import run_one, runner
 from epochcast.collect.runner import claimed_log
 from epochcast.paths import CODE_ROOT, PACKAGE
 from epochcast.schema import FailureRecord, RunRecord, to_json_dict
-from epochcast.tables import read_table
+from epochcast.storage.tables import read_table
 from epochcast.workload.shape import count_params
 from tests.light_child import command, environment, run_one_command, starts
 

@@ -28,7 +28,7 @@ from epochcast.planner.plan import make_plan
 from epochcast.planner.plan_file import read_plan
 from epochcast.planner.run_plan import carry_out, expect
 from epochcast.schema import Conditions, FailureRecord, RunRecord
-from epochcast.tables import append_row, read_table
+from epochcast.storage.tables import append_row, read_table
 from tests.light_child import command, environment, is_alive, isolate, main_with_child, starts, wait_for
 from tests.plans import light_run, priced, row_of, write_plan
 from tests.rows import BOX, assert_one_clear_error, random_runs

@@ -18,7 +18,6 @@ from statistics import fmean
 import numpy as np
 import pytest
 
-from epochcast.cells import columns
 from epochcast.collect import child, runner
 from epochcast.collect.child import GRACE_SEC, noted_interrupts
 from epochcast.collect.recover import recover
@@ -34,7 +33,8 @@ from epochcast.collect.runner import (
 )
 from epochcast.collect.watch import Beside, Watch
 from epochcast.schema import FailureRecord, RunRecord, RunSpec, from_json_dict, to_json_dict
-from epochcast.tables import read_table
+from epochcast.storage.cells import columns
+from epochcast.storage.tables import read_table
 from epochcast.workload.shape import count_params
 from tests.light_child import (
     EPOCH_SEC,
@@ -537,9 +537,9 @@ import epochcast.precision
 epochcast.precision.MIN_TIMED_SEC = 0.05
 """
 OPTIONAL_FAILS = """
-import epochcast.collect.devices, epochcast.framework, keras
+import epochcast.collect.devices, epochcast.machine.framework, keras
 def fails(*_, **__): raise RuntimeError("not today")
-epochcast.collect.devices.peak_memory_bytes = epochcast.framework.framework_details = keras.Model.evaluate = fails
+epochcast.collect.devices.peak_memory_bytes = epochcast.machine.framework.framework_details = keras.Model.evaluate = fails
 """
 INFINITE_STEPS = """
 import functools, keras

@@ -13,11 +13,11 @@ import pytest
 from epochcast.aggregate.agg_source import write_agg
 from epochcast.aggregate.agg_table import load_agg, main
 from epochcast.aggregate.runs_agg import aggregate, is_diverged, report_lines
-from epochcast.cells import columns
 from epochcast.paths import excluded_csv
 from epochcast.precision import precision
 from epochcast.schema import PUBLISHED_AGG_COLUMNS, AggRow, Conditions, Exclusion, RunConfig, RunRecord
-from epochcast.tables import RunTable, read_runs, read_table, write_table
+from epochcast.storage.cells import columns
+from epochcast.storage.tables import RunTable, read_runs, read_table, write_table
 from tests.rows import BOX, run_row
 
 

@@ -86,7 +86,7 @@ def test_killed_at_any_call_a_first_model_is_there_or_not_yet(tmp_path, models):
 def test_a_model_whose_network_still_waits_is_found_among_others(tmp_path, models, monkeypatch):
     monkeypatch.setenv("EPOCHCAST_HOME", str(tmp_path))
     data, card = models[0]
-    monkeypatch.setattr("epochcast.hardware.box_device_names", lambda: [card["conditions"]["device_name"]])
+    monkeypatch.setattr("epochcast.gpus.lookup.box_device_names", lambda: [card["conditions"]["device_name"]])
     path = tmp_path / "results" / "models" / "box.keras"
     save_model(path, data, card)
     path.rename(waiting_path(path))

@@ -8,7 +8,6 @@ import math
 
 import pytest
 
-from epochcast.cells import columns
 from epochcast.schema import (
     DEFAULT_CONFIG,
     SCHEMA_VERSION,
@@ -24,6 +23,7 @@ from epochcast.schema import (
     from_json_dict,
     to_json_dict,
 )
+from epochcast.storage.cells import columns
 
 NAN, INF = math.nan, math.inf
 

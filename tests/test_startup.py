@@ -25,7 +25,7 @@ from epochcast.model.startup import (
     whole_run,
 )
 from epochcast.schema import RunConfig
-from epochcast.tables import read_runs
+from epochcast.storage.tables import read_runs
 from tests.rows import CONFIGS, agg_row, plausible_sec
 
 GRID = [RunConfig(d, f, b) for d in (2, 3, 5) for f in (16, 32, 64) for b in (64, 256, 1024)]

@@ -11,7 +11,7 @@ import pytest
 from benchmarks.stall_cells import MAX_BIAS, MIN_POWER, Case, simulate
 from epochcast.run_noise import Noise, RunNoise
 from epochcast.steady_time import STALL_RATIO, SteadyTime, judge, steady_time, steady_times
-from epochcast.tables import read_runs
+from epochcast.storage.tables import read_runs
 
 FIRST = 99.0  # the untimed first epoch: whatever it is, it must not matter
 QUIET = Noise(0.005, 100)  # of a GPU that does nothing else

@@ -12,19 +12,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from epochcast import files, tables
 from epochcast.aggregate.agg_source import write_agg
 from epochcast.aggregate.agg_table import load_agg
 from epochcast.aggregate.check import check_file
 from epochcast.aggregate.check_rules import ERROR
 from epochcast.aggregate.migrate import migrate
-from epochcast.cells import columns, format_rows, header_line
-from epochcast.file_kinds import refuse_another_kind
-from epochcast.files import read_bytes
 from epochcast.paths import excluded_csv, failures_csv
 from epochcast.schema import AggRow, Exclusion, FailureRecord, RunRecord
-from epochcast.table_lines import cells_of, lines_of
-from epochcast.tables import append_row, check_appendable, read_runs, read_table, table_bytes
+from epochcast.storage import files, tables
+from epochcast.storage.cells import columns, format_rows, header_line
+from epochcast.storage.file_kinds import refuse_another_kind
+from epochcast.storage.files import read_bytes
+from epochcast.storage.table_lines import cells_of, lines_of
+from epochcast.storage.tables import append_row, check_appendable, read_runs, read_table, table_bytes
 from tests.rows import run_row
 
 ROWS = [run_row(run_id="a"), run_row((9.0, 2.1, 2.1), run_id="b"), run_row((8.0, 3.0, 3.0), config=(3, 16, 64))]

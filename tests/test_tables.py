@@ -19,10 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from epochcast import locks, tables
 from epochcast.aggregate.check import check_file
-from epochcast.cells import CellError, columns, csv_reader, format_rows, header_line
-from epochcast.files import sha256_of, write_bytes_atomically, write_json_atomically, write_text_atomically
 from epochcast.schema import (
     KNOWN_FLAGS,
     SCHEMA_VERSION,
@@ -31,7 +28,10 @@ from epochcast.schema import (
     FailureRecord,
     RunRecord,
 )
-from epochcast.tables import (
+from epochcast.storage import locks, tables
+from epochcast.storage.cells import CellError, columns, csv_reader, format_rows, header_line
+from epochcast.storage.files import sha256_of, write_bytes_atomically, write_json_atomically, write_text_atomically
+from epochcast.storage.tables import (
     DuplicateRunError,
     append_row,
     check_appendable,
@@ -415,7 +415,7 @@ WRITER = """
 import dataclasses, sys
 from pathlib import Path
 from epochcast.schema import RunRecord
-from epochcast.tables import append_row, read_table
+from epochcast.storage.tables import append_row, read_table
 template = read_table(Path(sys.argv[1]), RunRecord)[0]
 print("ready", flush=True)
 sys.stdin.readline()
@@ -861,7 +861,7 @@ def test_a_new_file_has_the_rights_that_the_umask_leaves(tmp_path):
 CRASH = """
 import os, sys
 from pathlib import Path
-from epochcast.tables import write_text_atomically
+from epochcast.storage.tables import write_text_atomically
 Path.replace = lambda *_: os._exit(9)  # the power fails between writing and replacing
 write_text_atomically(Path(sys.argv[1]), "new")
 """

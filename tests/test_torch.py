@@ -16,7 +16,7 @@ import pytest
 from epochcast.collect.runner import run
 from epochcast.paths import CODE_ROOT
 from epochcast.schema import FailureRecord, RunRecord
-from epochcast.tables import read_table
+from epochcast.storage.tables import read_table
 from epochcast.workload.shape import count_params
 from tests.light_child import light_spec
 from tests.real_child import BLOCK_TENSORFLOW, LIMIT_MEMORY, real
@@ -93,7 +93,7 @@ import numpy as np
 import torch
 from tests import device_equality as equality
 from epochcast.collect.devices import peak_memory_bytes, resolve_device
-from epochcast.environment import cpu_name
+from epochcast.machine.environment import cpu_name
 from epochcast.workload.cnn import build_model, compile_model, seed_everything
 from epochcast.workload.pipelines import as_float, model_for, prepare
 

@@ -12,8 +12,8 @@ import pytest
 
 from epochcast.collect.devices import choose_devices, peak_memory_bytes, resolve_device
 from epochcast.collect.measure import is_out_of_memory
-from epochcast.environment import cpu_name
-from epochcast.framework import framework_details, torch_tf32
+from epochcast.machine.environment import cpu_name
+from epochcast.machine.framework import framework_details, torch_tf32
 
 
 class Switch:

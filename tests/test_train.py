@@ -13,7 +13,6 @@ import pytest
 
 from epochcast.aggregate.agg_source import write_agg
 from epochcast.aggregate.runs_agg import aggregate
-from epochcast.files import sha256_of
 from epochcast.interval import Interval
 from epochcast.model.cross_validation import cross_validate, rows_sha256
 from epochcast.model.features import FEATURE_NAMES, REFERENCE_FEATURE_NAMES, feature_matrix
@@ -25,7 +24,8 @@ from epochcast.model.predictor import load_model
 from epochcast.model.time_model import Table
 from epochcast.model.train import card_lines, declare, default_model_path, main, train
 from epochcast.schema import AggRow, Conditions, RunConfig, RunRecord
-from epochcast.tables import append_row, read_runs, write_table
+from epochcast.storage.files import sha256_of
+from epochcast.storage.tables import append_row, read_runs, write_table
 from epochcast.workload.shape import count_params
 from tests.rows import CONFIGS, ROWS, agg_row, plausible_sec
 

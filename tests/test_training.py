@@ -15,7 +15,7 @@ from epochcast.model.splits import NETWORK_MIN_ROWS
 from epochcast.model.time_model import Table
 from epochcast.model.training import TRANSFERRED, fit
 from epochcast.paths import pretrained_dir
-from epochcast.tables import read_runs
+from epochcast.storage.tables import read_runs
 from tests.rows import CONFIGS, ROWS
 
 SAVED = load_model(pretrained_dir() / "a100.keras")

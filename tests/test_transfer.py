@@ -13,7 +13,7 @@ from epochcast.model.predictor import load_model
 from epochcast.model.time_model import Table
 from epochcast.model.transfer import MIN_ROWS_TO_CHOOSE, NOTHING, SIX_TERMS, WHOLE_MODEL, choose_start
 from epochcast.paths import pretrained_dir
-from epochcast.tables import read_runs
+from epochcast.storage.tables import read_runs
 
 SAVED = load_model(pretrained_dir() / "a100.keras")
 

@@ -17,11 +17,11 @@ from epochcast.collect import host_now, outcome, run_grid, run_one
 from epochcast.collect.child import ChildReport
 from epochcast.collect.stopping import stop_reason
 from epochcast.collect.watch import Beside
-from epochcast.environment import cpu_count, cpu_name
+from epochcast.machine.environment import cpu_count, cpu_name
 from epochcast.paths import CODE_ROOT
 from epochcast.planner import dp_budget_planner, plan_flags, run_plan
 from epochcast.schema import FLAGS, RunRecord, RunSpec
-from epochcast.tables import read_table
+from epochcast.storage.tables import read_table
 from epochcast.workload.shape import count_params
 from tests.light_child import command, isolate, light_spec
 from tests.made_up_host import others_use

@@ -15,9 +15,9 @@ import sys
 
 import pytest
 
-from epochcast.host import memory_bytes
+from epochcast.machine.host import memory_bytes
 from epochcast.schema import RunRecord
-from epochcast.tables import read_table
+from epochcast.storage.tables import read_table
 from tests import fake_nvml
 from tests.light_child import environment, run_one_command, wait_for
 

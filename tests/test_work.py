@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from epochcast.model.work import wide_flop, work_of, work_of_layers
-from epochcast.roofline import LayerRecord
+from epochcast.roofline.roofline import LayerRecord
 from epochcast.schema import RunConfig
 from epochcast.workload.shape import layer_records
 

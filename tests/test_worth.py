@@ -10,7 +10,7 @@ import pytest
 from epochcast.aggregate.runs_agg import aggregate
 from epochcast.planner.candidates import CostRules, make_candidates
 from epochcast.planner.worth import VALUES, Wishes, choose_value, select
-from epochcast.tables import read_runs
+from epochcast.storage.tables import read_runs
 from tests.rows import run_costing
 
 RUNS = [

@@ -20,7 +20,7 @@ from typing import IO, TypeVar
 
 import numpy as np
 
-from epochcast.files import open_regular, read_bytes
+from epochcast.storage.files import open_regular, read_bytes
 from epochcast.workload.batch_pickles import read_batch
 from epochcast.workload.dataset import (
     IMAGE_SHAPE,

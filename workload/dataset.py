@@ -10,7 +10,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from epochcast.archives import check_member, open_archive
+from epochcast.storage.archives import check_member, open_archive
 from epochcast.workload.shape import CHANNELS, CLASSES, IMAGE_SIZE
 
 Images = npt.NDArray[np.uint8]

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from epochcast.files import temporary_beside
-from epochcast.locks import NoLocksError, lock, try_lock
 from epochcast.paths import cache_dir
-from epochcast.private_folder import make_private_folder, open_private, private_lock_file
+from epochcast.storage.files import temporary_beside
+from epochcast.storage.locks import NoLocksError, lock, try_lock
+from epochcast.storage.private_folder import make_private_folder, open_private, private_lock_file
 from epochcast.workload.dataset import ARRAYS, ORDER_SEED, Dataset, make_dataset, read_arrays
 
 CACHE_VERSION = 1

@@ -8,7 +8,7 @@ counts them. Images are single ones: times a batch, multiply.
 
 from __future__ import annotations
 
-from epochcast.roofline import LayerRecord
+from epochcast.roofline.roofline import LayerRecord
 from epochcast.schema import RunConfig
 
 IMAGE_SIZE = 32

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from epochcast.files import open_regular
+from epochcast.storage.files import open_regular
 from epochcast.workload.dataset import MIB, most_unpacked
 
 MOST_AT_ONCE = 4 * MIB  # tarfile reads a header of any size at once; the content of a file we read by parts

@@ -10,7 +10,7 @@ from pathlib import Path
 from epochcast.aggregate.agg_source import write_agg
 from epochcast.aggregate.agg_table import load_agg
 from epochcast.schema import RunRecord
-from epochcast.tables import append_row, write_table
+from epochcast.storage.tables import append_row, write_table
 from tests.chaos import injection
 from tests.chaos.injection import HALF, KILL, NOTHING, Call, Injection
 from tests.chaos.invariants import average_faults, leftover_faults

@@ -11,10 +11,10 @@ from pathlib import Path
 from epochcast.aggregate.agg_source import write_agg
 from epochcast.aggregate.agg_table import load_agg
 from epochcast.collect.recover import recover
-from epochcast.files import json_bytes, write_json_atomically, write_new_file
 from epochcast.planner import ledger
 from epochcast.schema import RunRecord, to_json_dict
-from epochcast.tables import append_row, check_appendable, read_table
+from epochcast.storage.files import json_bytes, write_json_atomically, write_new_file
+from epochcast.storage.tables import append_row, check_appendable, read_table
 from tests.chaos import averages, full_disks, injection, migrations, trainings, writers
 from tests.chaos.injection import ERRORS, FAIL, HALF, KILL, NOTHING, Call, Injection
 from tests.chaos.invariants import Found, average_faults, error_faults, leftover_faults, table_faults

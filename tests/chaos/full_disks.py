@@ -13,13 +13,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from unittest import mock
 
-from epochcast.cells import format_rows
 from epochcast.collect import recover, run_grid, run_one
 from epochcast.collect.grid import PlannedRun
 from epochcast.paths import failures_csv
 from epochcast.planner import run_plan
 from epochcast.schema import FailureRecord, RunRecord
-from epochcast.tables import append_row, read_table
+from epochcast.storage.cells import format_rows
+from epochcast.storage.tables import append_row, read_table
 from tests import plans
 from tests.chaos import injection
 from tests.chaos.grids import run_faults

@@ -16,7 +16,7 @@ from epochcast.collect.grid import PlannedRun, grid_runs
 from epochcast.collect.grid_loop import GridResult, run_grid
 from epochcast.paths import failures_csv
 from epochcast.schema import FailureRecord, RunRecord
-from epochcast.tables import read_table
+from epochcast.storage.tables import read_table
 from tests.chaos.invariants import leftover_faults, table_faults
 from tests.chaos.processes import Process, call
 from tests.chaos.trials import Subject, Trial

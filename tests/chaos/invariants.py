@@ -10,10 +10,10 @@ from pathlib import Path
 
 from epochcast.aggregate.agg_table import load_agg
 from epochcast.aggregate.runs_agg import aggregate
-from epochcast.files import write_json_atomically
 from epochcast.guard import describe_error
 from epochcast.schema import AggRow, RunRecord
-from epochcast.tables import append_row, read_runs, read_table
+from epochcast.storage.files import write_json_atomically
+from epochcast.storage.tables import append_row, read_runs, read_table
 from tests.chaos.material import row_of
 from tests.chaos.processes import Ending, call
 

@@ -15,7 +15,7 @@ from epochcast.planner.plan_file import SavedPlan
 from epochcast.planner.plan_result import PlanResult
 from epochcast.planner.run_plan import carry_out
 from epochcast.schema import RunRecord
-from epochcast.tables import read_table
+from epochcast.storage.tables import read_table
 from tests import plans
 from tests.chaos.grids import KILLS_EACH, SIZES, kill_often, orphan_faults, run_faults
 from tests.chaos.invariants import leftover_faults

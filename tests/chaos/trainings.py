@@ -25,7 +25,7 @@ from epochcast.model.predictor import load_model
 from epochcast.model.train import train
 from epochcast.paths import pretrained_dir
 from epochcast.schema import RunConfig, RunRecord
-from epochcast.tables import write_table
+from epochcast.storage.tables import write_table
 from tests.chaos import injection
 from tests.chaos.injection import HALF, KILL, NOTHING, Call, Injection
 from tests.chaos.invariants import Found, leftover_faults

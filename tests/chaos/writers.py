@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from epochcast.cells import format_rows
 from epochcast.schema import RunRecord
-from epochcast.tables import append_row, check_appendable, write_table
+from epochcast.storage.cells import format_rows
+from epochcast.storage.tables import append_row, check_appendable, write_table
 from tests.chaos import injection
 from tests.chaos.injection import HALF, KILL, NOTHING, Call, Injection
 from tests.chaos.invariants import table_faults

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from epochcast.aggregate.agg_source import source_file_of, write_agg
-from epochcast.cells import format_rows, header_line
 from epochcast.paths import CODE_ROOT, pretrained_dir
 from epochcast.planner.budget import KWH, Budget
 from epochcast.schema import (
@@ -25,7 +24,8 @@ from epochcast.schema import (
     from_json_dict,
     to_json_dict,
 )
-from epochcast.tables import read_table
+from epochcast.storage.cells import format_rows, header_line
+from epochcast.storage.tables import read_table
 from tests.plans import light_run, priced, row_of, write_plan
 
 MEASURED = CODE_ROOT / "results" / "cpu" / "tensorflow" / "runs.csv"

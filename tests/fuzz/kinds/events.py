@@ -15,7 +15,7 @@ from epochcast.collect.grid_loop import GridResult, run_grid
 from epochcast.collect.runner import RunRefusedError, run
 from epochcast.paths import failures_csv
 from epochcast.schema import REPEATED_STATUSES, FailureRecord, RunRecord, RunSpec
-from epochcast.tables import read_table
+from epochcast.storage.tables import read_table
 from tests.fuzz import words
 from tests.fuzz.box import Box
 from tests.fuzz.json_mutate import mutate_json

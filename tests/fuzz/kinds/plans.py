@@ -16,7 +16,7 @@ from epochcast.collect.recover import Recovery, recover
 from epochcast.planner.ledger import Ledger, looked_at
 from epochcast.planner.plan_file import SavedPlan, ledger_of, read_plan
 from epochcast.schema import RunConfig, RunRecord, RunSpec
-from epochcast.tables import read_table
+from epochcast.storage.tables import read_table
 from tests.fuzz.box import Box
 from tests.fuzz.drops import LINE_ENDS, cells_of, is_blank
 from tests.fuzz.json_mutate import mutate_json_file, mutate_json_lines, twice_named

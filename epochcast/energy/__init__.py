@@ -1,0 +1,1 @@
+"""Energy and power of a run: meter, samples, RAPL."""

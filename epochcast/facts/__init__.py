@@ -1,0 +1,1 @@
+"""GPUs, prices, carbon, regions and assumptions, each with its source."""

@@ -1,0 +1,39 @@
+"""Values that stand in for what was not measured on this box yet, each with its source; whoever uses one says so."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+
+from epochcast.paths import CODE_ROOT
+
+
+@dataclass(frozen=True, slots=True)
+class Assumption:
+    """One assumed value with its unit and where it comes from."""
+
+    name: str
+    device_kind: str  # gpu | cpu
+    value: float
+    unit: str
+    source: str
+    date: str
+    confidence: str  # as in the facts: `two` sources that agree, a `single` one, empty where there is none
+
+
+def assumption(name: str, kind: str) -> Assumption:
+    """The assumed value of `name` for a kind of device.
+
+    Raises:
+        KeyError: if there is none.
+    """
+    with (CODE_ROOT / "epochcast" / "data" / "assumptions.csv").open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            if (row["name"], row["device_kind"]) == (name, kind):
+                return Assumption(**{**row, "value": float(row["value"])})  # type: ignore[arg-type]  # one cell is a number
+    raise KeyError(f"no assumption {name!r} for a {kind}")
+
+
+def device_kind_of(device_name: str | None) -> str:
+    """`cpu` for a device named as `epochcast.machine.environment.cpu_name` names one, else `gpu` (also where it is unknown)."""
+    return "cpu" if device_name is not None and device_name.endswith(" cores)") else "gpu"

@@ -1,0 +1,1 @@
+"""From joules to kWh, money and CO2 for a region."""

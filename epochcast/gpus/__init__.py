@@ -1,0 +1,1 @@
+"""Known GPUs: exact lookup, ratio of two GPUs, times scaled to another GPU."""

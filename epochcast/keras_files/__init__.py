@@ -1,0 +1,1 @@
+"""Networks in files: read within bounds, rebuilt without their weights or code."""

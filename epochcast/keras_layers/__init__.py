@@ -1,0 +1,1 @@
+"""Layer records of any Keras model."""

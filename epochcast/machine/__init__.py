@@ -1,0 +1,1 @@
+"""What a measurement depends on: host, GPU driver, framework, packages, git."""

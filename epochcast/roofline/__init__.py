@@ -1,0 +1,1 @@
+"""Work of layers, and the times that a roofline allows for it."""

@@ -1,0 +1,1 @@
+"""Strict reads, durable appends and atomic replacements of tables and files."""
