@@ -26,7 +26,7 @@ if __name__ == "__main__":  # run by path: from the checkout, not from this fold
     sys.exit(run_by_path(__file__))
 
 from epochcast.cli import add_json_flag, make_parser, positive_int, run_command, table_text
-from epochcast.collect.runner import run
+from epochcast.collect.run.runner import run
 from epochcast.paths import home
 from epochcast.schema import SPEC_CHOICES, RunRecord, RunSpec
 from epochcast.storage.files import write_json_atomically

@@ -145,7 +145,7 @@ def start_backend() -> tuple[str, str]:
     keras.config.set_dtype_policy("float32")  # whatever the user's keras.json says
     if keras.config.backend() == "jax":
         sys.modules["tensorflow"] = None  # type: ignore[assignment]  # as on a machine without it
-    from epochcast.collect.devices import resolve_device
+    from epochcast.collect.run.devices import resolve_device
 
     device, is_tf32 = resolve_device(keras.config.backend(), "auto")
     return device, "tf32" if is_tf32 else "fp32"

@@ -33,7 +33,7 @@ from benchmarks.replay import (
     took_sec,
     unseen_costs,
 )
-from epochcast.collect.grid import PlannedRun, spec_under
+from epochcast.collect.grid.specs import PlannedRun, spec_under
 from epochcast.facts.assumptions import assumption
 from epochcast.interval import Interval
 from epochcast.model.cross_validation import REPEATS, cross_validate, forms_for

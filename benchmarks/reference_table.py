@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from epochcast.aggregate.agg_table import load_agg
 from epochcast.aggregate.runs_agg import aggregate
-from epochcast.collect.config_lists import read_configs
+from epochcast.collect.grid.config_lists import read_configs
 from epochcast.paths import pretrained_dir, reference_data
 from epochcast.schema import AggRow, RunConfig, RunRecord
 from epochcast.storage.tables import read_runs

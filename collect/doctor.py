@@ -35,7 +35,7 @@ from epochcast.cli import (
     print_home,
     run_command,
 )
-from epochcast.collect.box_checks import (
+from epochcast.collect.checks.box import (
     Check,
     clock_check,
     cpu_energy_check,
@@ -49,12 +49,12 @@ from epochcast.collect.box_checks import (
     system_check,
     table_check,
 )
-from epochcast.collect.devices import choose_devices, resolve_device
-from epochcast.collect.gpu_checks import (
+from epochcast.collect.checks.gpu import (
     cuda_libraries_check,
     device_check,
     gpu_checks,
 )
+from epochcast.collect.run.devices import choose_devices, resolve_device
 from epochcast.guard import EXIT_FAILED, EXIT_OK
 from epochcast.machine.driver_signs import ON_CPU
 from epochcast.machine.environment import load_average, snapshot

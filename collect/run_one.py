@@ -35,10 +35,10 @@ from epochcast.cli import (
     run_command,
     seed_int,
 )
-from epochcast.collect.device_lock import WAIT_SEC, Sharing
-from epochcast.collect.kept import RUN_ID
-from epochcast.collect.memory_guard import add_memory_flags, check_fits
-from epochcast.collect.runner import new_run_id, run
+from epochcast.collect.checks.memory_guard import add_memory_flags, check_fits
+from epochcast.collect.records.kept import RUN_ID
+from epochcast.collect.run.device_lock import WAIT_SEC, Sharing
+from epochcast.collect.run.runner import new_run_id, run
 from epochcast.guard import EXIT_FAILED, EXIT_INTERRUPTED, say
 from epochcast.paths import command_text, expanded, logs_dir, runs_csv
 from epochcast.schema import SPEC_CHOICES, FailureRecord, RunRecord, RunSpec

@@ -32,7 +32,7 @@ from epochcast.cli import (
     significant,
     table_text,
 )
-from epochcast.collect.config_lists import read_configs
+from epochcast.collect.grid.config_lists import read_configs
 from epochcast.interval import Interval
 from epochcast.machine.environment import utc_now
 from epochcast.model.calibration import fit_calibrated

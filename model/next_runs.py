@@ -30,8 +30,8 @@ from epochcast.cli import (
     significant,
     table_text,
 )
-from epochcast.collect.estimate import WallEstimate, least_epochs
-from epochcast.collect.grid import CARRIED_CONDITIONS, spec_under
+from epochcast.collect.grid.specs import CARRIED_CONDITIONS, spec_under
+from epochcast.collect.grid.wall_estimate import WallEstimate, least_epochs
 from epochcast.facts.assumptions import assumption, device_kind_of
 from epochcast.machine.gpu_driver import refusal_notes
 from epochcast.machine.packages import backend_words

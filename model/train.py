@@ -29,7 +29,7 @@ from epochcast.cli import (
     run_command,
     seed_int,
 )
-from epochcast.collect.config_lists import read_configs
+from epochcast.collect.grid.config_lists import read_configs
 from epochcast.gpus.device_names import are_same_conditions, board_name
 from epochcast.machine.environment import utc_now
 from epochcast.model.card import (

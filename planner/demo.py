@@ -20,12 +20,12 @@ from epochcast.aggregate.figures import draw_figures
 from epochcast.aggregate.migrate import migrate
 from epochcast.aggregate.runs_agg import Aggregation, report_lines
 from epochcast.cli import clock, make_parser, percent, print_home, run_command, significant, table_text
-from epochcast.collect.child import CHILD
-from epochcast.collect.device_lock import WAITING, Sharing
-from epochcast.collect.estimate import WallEstimate
-from epochcast.collect.grid import PlannedRun, grid_runs
-from epochcast.collect.grid_loop import GridResult, run_grid
-from epochcast.collect.host_now import HostNow
+from epochcast.collect.checks.host_now import HostNow
+from epochcast.collect.grid.grid_loop import GridResult, run_grid
+from epochcast.collect.grid.specs import PlannedRun, grid_runs
+from epochcast.collect.grid.wall_estimate import WallEstimate
+from epochcast.collect.run.child import CHILD
+from epochcast.collect.run.device_lock import WAITING, Sharing
 from epochcast.collect.run_one import add_sharing_flags, output_printer, sharing_of
 from epochcast.facts.assumptions import assumption
 from epochcast.guard import EXIT_FAILED, EXIT_INTERRUPTED, say

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from epochcast.collect.kept import RUN_ID
+from epochcast.collect.records.kept import RUN_ID
 from epochcast.machine.environment import utc_now
 from epochcast.schema import FAILURE_STATUSES
 from epochcast.storage.cells import shown

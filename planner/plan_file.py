@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from epochcast.collect.grid import PlannedRun, spec_under
-from epochcast.collect.kept import RUN_ID
-from epochcast.collect.runner import spec_id
+from epochcast.collect.grid.specs import PlannedRun, spec_under
+from epochcast.collect.records.kept import RUN_ID
+from epochcast.collect.run.runner import spec_id
 from epochcast.gpus.lookup import is_same_device
 from epochcast.interval import Interval
 from epochcast.machine.environment import utc_now

@@ -26,7 +26,7 @@ from epochcast.cli import (
     positive_sec,
     repeats_int,
 )
-from epochcast.collect.config_lists import read_specs
+from epochcast.collect.grid.config_lists import read_specs
 from epochcast.footprint.flags import add_footprint_flags, given_flags, rules_of
 from epochcast.paths import plans_dir
 from epochcast.planner.budget import KGCO2, KWH, SECONDS, USD, Budget

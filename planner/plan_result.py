@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from epochcast.cli import percent, significant, table_text
-from epochcast.collect.turns import Taken
+from epochcast.collect.grid.sequence import Taken
 from epochcast.model.design import Field
 from epochcast.paths import failures_csv
 from epochcast.planner.budget import SECONDS

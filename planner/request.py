@@ -10,7 +10,7 @@ from typing import Any
 from epochcast.aggregate.agg_table import load_agg_if_any
 from epochcast.aggregate.condition_sets import ChosenSet, one_set_of_conditions
 from epochcast.cli import percent, significant
-from epochcast.collect.config_lists import LARGEST
+from epochcast.collect.grid.config_lists import LARGEST
 from epochcast.facts.assumptions import assumption, device_kind_of
 from epochcast.footprint.footprint import FootprintRules
 from epochcast.gpus.lookup import box_name_for, is_same_device

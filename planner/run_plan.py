@@ -23,12 +23,12 @@ from epochcast.cli import (
     print_home,
     run_command,
 )
-from epochcast.collect.child import CHILD
-from epochcast.collect.device_lock import WAITING, Sharing
-from epochcast.collect.grid import PlannedRun
-from epochcast.collect.memory_guard import add_memory_flags, check_fits
+from epochcast.collect.checks.memory_guard import add_memory_flags, check_fits
+from epochcast.collect.grid.sequence import Taken, Turn, make_ready, outcome_text, take_turns
+from epochcast.collect.grid.specs import PlannedRun
+from epochcast.collect.run.child import CHILD
+from epochcast.collect.run.device_lock import WAITING, Sharing
 from epochcast.collect.run_one import add_sharing_flags, output_printer, sharing_of
-from epochcast.collect.turns import Taken, Turn, make_ready, outcome_text, take_turns
 from epochcast.gpus.lookup import box_name_for, is_same_device, other_gpu_uuid
 from epochcast.guard import EXIT_FAILED, EXIT_INTERRUPTED
 from epochcast.machine.cuda_visible import VISIBLE

@@ -21,8 +21,8 @@ if not __package__:  # run by path: import from the checkout, not from this fold
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from epochcast.aggregate.runs_agg import aggregate
-from epochcast.collect.grid import grid_runs
-from epochcast.collect.grid_loop import run_grid
+from epochcast.collect.grid.grid_loop import run_grid
+from epochcast.collect.grid.specs import grid_runs
 from epochcast.machine import gpu_driver
 from epochcast.model import predict_perf, train
 from epochcast.paths import logs_dir, runs_csv

@@ -13,12 +13,12 @@ from pathlib import Path
 import pynvml
 import pytest
 
-from epochcast.collect import devices
-from epochcast.collect.devices import choose_devices
-from epochcast.collect.gpu_checks import device_check
-from epochcast.collect.grid import grid_runs, names_of_run
-from epochcast.collect.grid_loop import run_grid
-from epochcast.collect.runner import RunRefusedError, run, spec_id
+from epochcast.collect.checks.gpu import device_check
+from epochcast.collect.grid.grid_loop import run_grid
+from epochcast.collect.grid.specs import grid_runs, names_of_run
+from epochcast.collect.run import devices
+from epochcast.collect.run.devices import choose_devices
+from epochcast.collect.run.runner import RunRefusedError, run, spec_id
 from epochcast.facts.tables import gpus
 from epochcast.gpus.lookup import box_name_for, is_same_device, known_gpu, other_gpu_uuid
 from epochcast.machine.driver_names import clean_name

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from epochcast.collect.compile_cache import enable, programs_dir
+from epochcast.collect.run.compile_cache import enable, programs_dir
 from epochcast.paths import CODE_ROOT
 from tests.boxes import Board, plug_in
 
@@ -26,7 +26,7 @@ import json
 from importlib.metadata import version
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from epochcast.collect.compile_cache import enable
+from epochcast.collect.run.compile_cache import enable
 import keras
 import numpy as np
 backend = keras.backend.backend()
@@ -226,7 +226,7 @@ def test_programs_that_cannot_be_handed_in_are_a_warning(folder, caplog):
 def test_the_folder_of_a_killed_process_goes_with_the_next_start_and_that_of_a_living_one_stays(folder, tmp_path):
     compile_one(folder)
     code = (
-        "import sys, time; from pathlib import Path; from epochcast.collect.compile_cache import enable\n"
+        "import sys, time; from pathlib import Path; from epochcast.collect.run.compile_cache import enable\n"
         "enable('tensorflow', 'on', Path(sys.argv[1])); print('ready', flush=True); time.sleep(60)"
     )
     environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": str(CODE_ROOT)}
@@ -317,7 +317,7 @@ def test_jax_compiles_in_the_first_process_and_not_in_the_second(tmp_path):
 @pytest.mark.parametrize("wanted", ["off", None])  # None: not asked, so that the environment holds
 def test_off_keeps_jax_from_the_cache_that_the_environment_names(wanted, tmp_path):
     code = (
-        "from pathlib import Path; from epochcast.collect.compile_cache import enable\n"
+        "from pathlib import Path; from epochcast.collect.run.compile_cache import enable\n"
         f"cache = {wanted!r} and enable('jax', {wanted!r}, Path('unused'))\n"
         "import jax; jax.jit(lambda x: x + 1)(1.0).block_until_ready()\n"
         "print(cache and cache.state('on'))"

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from epochcast.collect import config_lists
-from epochcast.collect.config_lists import NAMES, read_configs, read_specs
+from epochcast.collect.grid import config_lists
+from epochcast.collect.grid.config_lists import NAMES, read_configs, read_specs
 from epochcast.schema import SPEC_CHOICES, RunConfig, RunSpec
 
 HEADER = "depth,base_filters,batch_size\n"

@@ -12,9 +12,10 @@ from types import SimpleNamespace
 import pytest
 
 from epochcast.aggregate.runs_agg import aggregate
-from epochcast.collect import estimate, host_now
-from epochcast.collect.device_lock import Sharing
-from epochcast.collect.grid import grid_runs
+from epochcast.collect.checks import host_now
+from epochcast.collect.grid import wall_estimate as estimate
+from epochcast.collect.grid.specs import grid_runs
+from epochcast.collect.run.device_lock import Sharing
 from epochcast.guard import EXIT_INTERRUPTED
 from epochcast.machine.environment import cpu_count
 from epochcast.paths import CODE_ROOT

@@ -13,9 +13,10 @@ from collections import Counter
 
 import pytest
 
-from epochcast.collect import device_lock, run_one
-from epochcast.collect.device_lock import DeviceBusyError, Sharing, device_key, place_on_device
-from epochcast.collect.runner import run
+from epochcast.collect import run_one
+from epochcast.collect.run import device_lock
+from epochcast.collect.run.device_lock import DeviceBusyError, Sharing, device_key, place_on_device
+from epochcast.collect.run.runner import run
 from epochcast.paths import locks_dir
 from epochcast.planner import demo, run_plan
 from epochcast.schema import FailureRecord, RunRecord

@@ -15,8 +15,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from epochcast.collect import box_checks, doctor, gpu_checks
-from epochcast.collect.box_checks import (
+from epochcast.collect import doctor
+from epochcast.collect.checks import box as box_checks
+from epochcast.collect.checks import gpu as gpu_checks
+from epochcast.collect.checks.box import (
     Check,
     clock_check,
     cpu_energy_check,
@@ -29,14 +31,14 @@ from epochcast.collect.box_checks import (
     processor_check,
     table_check,
 )
-from epochcast.collect.doctor import screen, verdict, versions_check
-from epochcast.collect.gpu_checks import (
+from epochcast.collect.checks.gpu import (
     clocks_check,
     cuda_libraries_check,
     device_check,
     energy_check,
     neighbours_check,
 )
+from epochcast.collect.doctor import screen, verdict, versions_check
 from epochcast.machine import packages as installed
 from epochcast.machine.driver_signs import Refusal
 from epochcast.machine.environment import cpu_count, cpu_name

@@ -11,8 +11,8 @@ from types import ModuleType, SimpleNamespace
 import pynvml
 import pytest
 
-from epochcast.collect.devices import peak_memory_bytes
-from epochcast.collect.watch import Watch
+from epochcast.collect.run.devices import peak_memory_bytes
+from epochcast.collect.run.monitor import Watch
 from epochcast.energy.meter import PowerMeter
 from epochcast.machine import driver_signs
 from epochcast.machine.environment import _gpu_snapshot
@@ -155,8 +155,8 @@ def test_everything_that_fails_beside_a_run_is_kept_in_words(monkeypatch, tmp_pa
         raise RecursionError("deep")
 
     monkeypatch.setitem(sys.modules, "pynvml", binding(None))
-    monkeypatch.setattr("epochcast.collect.watch.snapshot", fail)
-    monkeypatch.setattr("epochcast.collect.watch.gpu_of", fail)
+    monkeypatch.setattr("epochcast.collect.run.monitor.snapshot", fail)
+    monkeypatch.setattr("epochcast.collect.run.monitor.gpu_of", fail)
     monkeypatch.setattr(PowerMeter, "reading", fail)
     with Watch(RunSpec(), tmp_path / "energy.csv") as watch:
         watch.take({"event": "epoch"})

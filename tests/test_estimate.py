@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from epochcast.collect.estimate import WallEstimate
+from epochcast.collect.grid.wall_estimate import WallEstimate
 from epochcast.machine.gpu_driver import box_device_name
 from epochcast.schema import RunRecord, RunSpec
 from epochcast.workload.shape import count_params

@@ -12,16 +12,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from epochcast.collect import child
-from epochcast.collect.child import ChildReport
-from epochcast.collect.events import Heard
-from epochcast.collect.grid import grid_runs
-from epochcast.collect.grid_loop import run_grid
-from epochcast.collect.outcome import failure_of, record_of
+from epochcast.collect.grid.grid_loop import run_grid
+from epochcast.collect.grid.specs import grid_runs
+from epochcast.collect.records.reserved import reserved_space
 from epochcast.collect.recover import recover
-from epochcast.collect.reserved import reserved_space
-from epochcast.collect.runner import RunRefusedError, run
-from epochcast.collect.watch import Beside
+from epochcast.collect.run import child
+from epochcast.collect.run.child import ChildReport
+from epochcast.collect.run.events import Heard
+from epochcast.collect.run.monitor import Beside
+from epochcast.collect.run.outcome import failure_of, record_of
+from epochcast.collect.run.runner import RunRefusedError, run
 from epochcast.paths import failures_csv
 from epochcast.schema import FailureRecord, RunRecord, to_json_dict
 from epochcast.storage.tables import append_row, read_table

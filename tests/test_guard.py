@@ -374,7 +374,7 @@ MEASURED = """
 import json, os, sys
 for descriptor in map(int, sys.argv[2].split(",")):
     os.close(descriptor)
-from epochcast.collect.child import run_child
+from epochcast.collect.run.child import run_child
 from epochcast.schema import RunSpec
 report = run_child(RunSpec(epochs=3), json.loads(sys.argv[3]), lambda event: None, lambda data: None, 20.0, [])
 with open(sys.argv[1], "w") as file:

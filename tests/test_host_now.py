@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-from epochcast.collect import host_now
-from epochcast.collect.host_now import MOST_SLOWDOWN, HostNow
+from epochcast.collect.checks import host_now
+from epochcast.collect.checks.host_now import MOST_SLOWDOWN, HostNow
 from epochcast.machine.environment import cpu_count
 from tests.made_up_host import others_use
 

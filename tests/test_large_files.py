@@ -9,7 +9,7 @@ import pytest
 
 from epochcast.aggregate import check, migrate
 from epochcast.aggregate.agg_table import load_agg
-from epochcast.collect.config_lists import read_configs, read_specs
+from epochcast.collect.grid.config_lists import read_configs, read_specs
 from epochcast.collect.recover import recover
 from epochcast.model.card import read_card
 from epochcast.planner.ledger import looked_at

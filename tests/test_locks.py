@@ -9,7 +9,7 @@ import os
 
 import pytest
 
-from epochcast.collect.runner import run
+from epochcast.collect.run.runner import run
 from epochcast.schema import RunRecord
 from epochcast.storage import locks
 from epochcast.storage.locks import NoLocksError, local_locks, lock, warn_of_local_locks

@@ -6,8 +6,10 @@ import functools
 
 import pytest
 
-from epochcast.collect import memory_guard, run_one, runner
-from epochcast.collect.memory_guard import TooLargeError, check_fits
+from epochcast.collect import run_one
+from epochcast.collect.checks import memory_guard
+from epochcast.collect.checks.memory_guard import TooLargeError, check_fits
+from epochcast.collect.run import runner
 from epochcast.machine import host
 from epochcast.machine.environment import cpu_name
 from epochcast.schema import Conditions, RunRecord

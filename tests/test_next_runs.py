@@ -15,9 +15,9 @@ import pytest
 
 from epochcast.aggregate.runs_agg import aggregate
 from epochcast.collect import run_grid
-from epochcast.collect.config_lists import read_configs, read_specs
-from epochcast.collect.estimate import WallEstimate
-from epochcast.collect.grid import spec_under
+from epochcast.collect.grid.config_lists import read_configs, read_specs
+from epochcast.collect.grid.specs import spec_under
+from epochcast.collect.grid.wall_estimate import WallEstimate
 from epochcast.facts.assumptions import assumption
 from epochcast.machine.gpu_driver import box_device_name
 from epochcast.model.design import DEFAULT_GRID, next_indices

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from epochcast.collect import host_now
-from epochcast.collect.grid import PlannedRun
-from epochcast.collect.host_now import HostNow
-from epochcast.collect.once_more import Repeats, most_repeats
+from epochcast.collect.checks import host_now
+from epochcast.collect.checks.host_now import HostNow
+from epochcast.collect.grid.repeats import Repeats, most_repeats
+from epochcast.collect.grid.specs import PlannedRun
 from epochcast.machine.environment import cpu_count
 from epochcast.schema import Conditions
 from tests.light_child import light_spec

@@ -8,7 +8,7 @@ import math
 
 import pytest
 
-from epochcast.collect.grid import spec_under
+from epochcast.collect.grid.specs import spec_under
 from epochcast.interval import Interval
 from epochcast.model.intervals import HALF_WIDTH_SDS
 from epochcast.planner.budget import KGCO2, KWH, SECONDS, USD, Budget

@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from epochcast.collect.turns import Taken, outcome_text
+from epochcast.collect.grid.sequence import Taken, outcome_text
 from epochcast.paths import failures_csv
 from epochcast.planner.budget import Budget
 from epochcast.planner.plan import Knowledge, make_plan

@@ -10,11 +10,11 @@ from dataclasses import replace
 import pytest
 
 from epochcast.collect import recover as recover_module
-from epochcast.collect import runner
-from epochcast.collect.kept import LOGGED, lines_of_row
+from epochcast.collect.records.kept import LOGGED, lines_of_row
+from epochcast.collect.records.reserved import claimed_run
 from epochcast.collect.recover import recover
-from epochcast.collect.reserved import claimed_run
-from epochcast.collect.runner import run
+from epochcast.collect.run import runner
+from epochcast.collect.run.runner import run
 from epochcast.schema import FailureRecord, RunRecord, to_json_dict
 from epochcast.storage.cells import columns, format_rows
 from epochcast.storage.tables import read_table

@@ -13,8 +13,9 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
-from epochcast.collect import run_one, runner
-from epochcast.collect.runner import claimed_log
+from epochcast.collect import run_one
+from epochcast.collect.run import runner
+from epochcast.collect.run.runner import claimed_log
 from epochcast.paths import CODE_ROOT, PACKAGE
 from epochcast.schema import FailureRecord, RunRecord, to_json_dict
 from epochcast.storage.tables import read_table

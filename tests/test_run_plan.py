@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from epochcast.collect.recover import recover
-from epochcast.collect.runner import RunExistsError, RunRefusedError, run
+from epochcast.collect.run.runner import RunExistsError, RunRefusedError, run
 from epochcast.paths import failures_csv
 from epochcast.planner import ledger as ledger_module
 from epochcast.planner import run_plan
@@ -160,7 +160,7 @@ class Mortal:
         self.by_id = {run.planned.run_id: run for run in (*plan.chosen, *plan.left_out)}
         append = ledger_module._append
         monkeypatch.setattr(time, "monotonic", lambda: self.now)
-        monkeypatch.setattr("epochcast.collect.turns.run", self.run)
+        monkeypatch.setattr("epochcast.collect.grid.sequence.run", self.run)
         monkeypatch.setattr(
             ledger_module,
             "_append",

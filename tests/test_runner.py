@@ -18,12 +18,12 @@ from statistics import fmean
 import numpy as np
 import pytest
 
-from epochcast.collect import child, runner
-from epochcast.collect.child import GRACE_SEC, noted_interrupts
+from epochcast.collect.records.reserved import RunClaimedError, claimed_run
 from epochcast.collect.recover import recover
-from epochcast.collect.reserved import RunClaimedError, claimed_run
-from epochcast.collect.run_lines import result_lines
-from epochcast.collect.runner import (
+from epochcast.collect.run import child, runner
+from epochcast.collect.run.child import GRACE_SEC, noted_interrupts
+from epochcast.collect.run.monitor import Beside, Watch
+from epochcast.collect.run.runner import (
     RunExistsError,
     RunRefusedError,
     claimed_log,
@@ -31,7 +31,7 @@ from epochcast.collect.runner import (
     run,
     spec_id,
 )
-from epochcast.collect.watch import Beside, Watch
+from epochcast.collect.run.text import result_lines
 from epochcast.schema import FailureRecord, RunRecord, RunSpec, from_json_dict, to_json_dict
 from epochcast.storage.cells import columns
 from epochcast.storage.tables import read_table
@@ -537,9 +537,9 @@ import epochcast.precision
 epochcast.precision.MIN_TIMED_SEC = 0.05
 """
 OPTIONAL_FAILS = """
-import epochcast.collect.devices, epochcast.machine.framework, keras
+import epochcast.collect.run.devices, epochcast.machine.framework, keras
 def fails(*_, **__): raise RuntimeError("not today")
-epochcast.collect.devices.peak_memory_bytes = epochcast.machine.framework.framework_details = keras.Model.evaluate = fails
+epochcast.collect.run.devices.peak_memory_bytes = epochcast.machine.framework.framework_details = keras.Model.evaluate = fails
 """
 INFINITE_STEPS = """
 import functools, keras

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from epochcast.collect.stopping import STOPPED_BY, stop_reason
+from epochcast.collect.run.stopping import STOPPED_BY, stop_reason
 from epochcast.precision import MIN_TIMED_EPOCHS, MIN_TIMED_SEC, precision
 from epochcast.schema import STOP_REASONS, RunSpec
 from epochcast.steady_time import steady_time

@@ -13,7 +13,7 @@ from statistics import fmean
 
 import pytest
 
-from epochcast.collect.runner import run
+from epochcast.collect.run.runner import run
 from epochcast.paths import CODE_ROOT
 from epochcast.schema import FailureRecord, RunRecord
 from epochcast.storage.tables import read_table
@@ -92,7 +92,7 @@ import keras
 import numpy as np
 import torch
 from tests import device_equality as equality
-from epochcast.collect.devices import peak_memory_bytes, resolve_device
+from epochcast.collect.run.devices import peak_memory_bytes, resolve_device
 from epochcast.machine.environment import cpu_name
 from epochcast.workload.cnn import build_model, compile_model, seed_everything
 from epochcast.workload.pipelines import as_float, model_for, prepare

@@ -10,8 +10,8 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from epochcast.collect.devices import choose_devices, peak_memory_bytes, resolve_device
-from epochcast.collect.measure import is_out_of_memory
+from epochcast.collect.run.devices import choose_devices, peak_memory_bytes, resolve_device
+from epochcast.collect.run.measure import is_out_of_memory
 from epochcast.machine.environment import cpu_name
 from epochcast.machine.framework import framework_details, torch_tf32
 

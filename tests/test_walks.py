@@ -13,10 +13,12 @@ import shlex
 import pytest
 
 from epochcast.cli import percent
-from epochcast.collect import host_now, outcome, run_grid, run_one
-from epochcast.collect.child import ChildReport
-from epochcast.collect.stopping import stop_reason
-from epochcast.collect.watch import Beside
+from epochcast.collect import run_grid, run_one
+from epochcast.collect.checks import host_now
+from epochcast.collect.run import outcome
+from epochcast.collect.run.child import ChildReport
+from epochcast.collect.run.monitor import Beside
+from epochcast.collect.run.stopping import stop_reason
 from epochcast.machine.environment import cpu_count, cpu_name
 from epochcast.paths import CODE_ROOT
 from epochcast.planner import dp_budget_planner, plan_flags, run_plan

@@ -14,7 +14,7 @@ from pathlib import Path
 from unittest import mock
 
 from epochcast.collect import recover, run_grid, run_one
-from epochcast.collect.grid import PlannedRun
+from epochcast.collect.grid.specs import PlannedRun
 from epochcast.paths import failures_csv
 from epochcast.planner import run_plan
 from epochcast.schema import FailureRecord, RunRecord

@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from epochcast.collect.grid import PlannedRun, grid_runs
-from epochcast.collect.grid_loop import GridResult, run_grid
+from epochcast.collect.grid.grid_loop import GridResult, run_grid
+from epochcast.collect.grid.specs import PlannedRun, grid_runs
 from epochcast.paths import failures_csv
 from epochcast.schema import FailureRecord, RunRecord
 from epochcast.storage.tables import read_table

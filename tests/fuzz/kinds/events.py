@@ -10,9 +10,9 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from epochcast.collect.grid import PlannedRun
-from epochcast.collect.grid_loop import GridResult, run_grid
-from epochcast.collect.runner import RunRefusedError, run
+from epochcast.collect.grid.grid_loop import GridResult, run_grid
+from epochcast.collect.grid.specs import PlannedRun
+from epochcast.collect.run.runner import RunRefusedError, run
 from epochcast.paths import failures_csv
 from epochcast.schema import REPEATED_STATUSES, FailureRecord, RunRecord, RunSpec
 from epochcast.storage.tables import read_table

@@ -11,7 +11,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from epochcast.collect.config_lists import read_configs, read_specs
+from epochcast.collect.grid.config_lists import read_configs, read_specs
 from epochcast.collect.recover import Recovery, recover
 from epochcast.planner.ledger import Ledger, looked_at
 from epochcast.planner.plan_file import SavedPlan, ledger_of, read_plan

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from epochcast.cli import percent, significant
-from epochcast.collect.stopping import STOPPED_BY
+from epochcast.collect.run.stopping import STOPPED_BY
 from epochcast.schema import FLAGS, WARMUP_EPOCHS, RunRecord, RunSpec
 from epochcast.text_sinks import one_line
 

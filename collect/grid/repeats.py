@@ -10,8 +10,8 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from epochcast.collect.grid import PlannedRun
-from epochcast.collect.host_now import HostNow
+from epochcast.collect.checks.host_now import HostNow
+from epochcast.collect.grid.specs import PlannedRun
 from epochcast.facts.assumptions import device_kind_of
 from epochcast.schema import FLAGS, UNCLEAN_FLAGS, RunRecord
 

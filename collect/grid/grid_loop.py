@@ -13,14 +13,14 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from epochcast.cli import clock
-from epochcast.collect.child import CHILD
-from epochcast.collect.device_lock import WAITING, Sharing
-from epochcast.collect.device_memory import sort_by_fit
-from epochcast.collect.estimate import WallEstimate
-from epochcast.collect.grid import PlannedRun, grid_name, names_of_run
-from epochcast.collect.once_more import AGAIN, Repeats
-from epochcast.collect.runner import require_device
-from epochcast.collect.turns import Taken, Turn, make_ready, outcome_text, take_turns
+from epochcast.collect.checks.memory_fit import sort_by_fit
+from epochcast.collect.grid.repeats import AGAIN, Repeats
+from epochcast.collect.grid.sequence import Taken, Turn, make_ready, outcome_text, take_turns
+from epochcast.collect.grid.specs import PlannedRun, grid_name, names_of_run
+from epochcast.collect.grid.wall_estimate import WallEstimate
+from epochcast.collect.run.child import CHILD
+from epochcast.collect.run.device_lock import WAITING, Sharing
+from epochcast.collect.run.runner import require_device
 from epochcast.machine.packages import backend_name
 from epochcast.paths import failures_csv
 from epochcast.schema import FLAGS, REPEATED_STATUSES, FailureRecord, RunRecord

@@ -6,7 +6,7 @@ import ctypes.util
 from pathlib import Path
 
 from epochcast.cli import percent
-from epochcast.collect.box_checks import GIB, Check, judged, memory_text
+from epochcast.collect.checks.box import GIB, Check, judged, memory_text
 from epochcast.gpus.lookup import board_limit_w, tdp_w
 from epochcast.machine.disturbance import SLOWDOWNS
 from epochcast.machine.driver_signs import INSTALL_GPU, ON_CPU, kernel_driver_version

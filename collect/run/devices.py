@@ -96,7 +96,7 @@ def resolve_device(backend: str, wanted: str) -> tuple[str, bool]:
         return device.name, False
     if device.refusal is not None:
         raise ValueError(str(device.refusal))
-    from epochcast.collect.gpu_checks import install_gpu, lacks_cuda_libraries  # a refused run alone needs them
+    from epochcast.collect.checks.gpu import install_gpu, lacks_cuda_libraries  # a refused run alone needs them
 
     if (variable := _hiding_variable(backend)) is not None:
         remedy = "Unset it"

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-from epochcast.collect.child import ChildReport
+from epochcast.collect.run.child import ChildReport
 from epochcast.energy.meter import PowerMeter
 from epochcast.energy.reading import EnergyReading
 from epochcast.facts.assumptions import device_kind_of

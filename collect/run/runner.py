@@ -21,9 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
-from epochcast.collect.child import CHILD, ChildReport, noted_interrupts, run_child
-from epochcast.collect.device_lock import WAITING, Place, Sharing, place_on_device
-from epochcast.collect.kept import (
+from epochcast.collect.records.kept import (
     FAILED,
     LOGGED,
     RUN_ID,
@@ -34,10 +32,12 @@ from epochcast.collect.kept import (
     read_kept,
     recover_command,
 )
-from epochcast.collect.outcome import failure_of, record_of
-from epochcast.collect.reserved import RunClaimedError, Space, claimed_run, reserved_space
-from epochcast.collect.run_lines import epoch_line, is_shown, result_lines, started_line
-from epochcast.collect.watch import Beside, Watch
+from epochcast.collect.records.reserved import RunClaimedError, Space, claimed_run, reserved_space
+from epochcast.collect.run.child import CHILD, ChildReport, noted_interrupts, run_child
+from epochcast.collect.run.device_lock import WAITING, Place, Sharing, place_on_device
+from epochcast.collect.run.monitor import Beside, Watch
+from epochcast.collect.run.outcome import failure_of, record_of
+from epochcast.collect.run.text import epoch_line, is_shown, result_lines, started_line
 from epochcast.facts.assumptions import device_kind_of
 from epochcast.guard import EXIT_INTERRUPTED
 from epochcast.machine.gpu_driver import device_of
@@ -148,7 +148,7 @@ def run(
     `say` gets each line a person should see (the same stand in `log_dir/<run_id>.txt`), `on_output` what the child
     prints; what they raise because their reader left does not end the measurement. `idle_sec` is waited before the
     first epoch where the GPU's power can be read. `child` is the command of the measuring process; it speaks the events
-    of `collect.measure`. `interrupts` are the signals that a caller's `noted_interrupts` notes; without them they are
+    of `collect.run.measure`. `interrupts` are the signals that a caller's `noted_interrupts` notes; without them they are
     noted here. `sharing` says what to do while another run is on the device.
 
     Raises:

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 from epochcast.cli import memory_size, significant
-from epochcast.collect.device_memory import device_memory_bytes, memory_model
+from epochcast.collect.checks.memory_fit import device_memory_bytes, memory_model
 from epochcast.machine.gpu_driver import device_of
 from epochcast.machine.host import memory_bytes
 from epochcast.schema import RunRecord, RunSpec

@@ -1,4 +1,4 @@
-"""The process that trains and times one run, and tells its parent (`collect.runner`) what happened, event by event.
+"""The process that trains and times one run, and tells its parent (`collect.run.runner`) what happened, event by event.
 
 Run by path with three numbers: a file descriptor to write events to, the parent's process id, and the seconds to wait
 before the first epoch where a GPU's idle power is measured. The spec is read from stdin as JSON. Each event is one line
@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any
 if not __package__:  # run by path: import from the folder that holds epochcast/, not from this one
     sys.path[0] = str(Path(__file__).absolute().parents[2])
 
-from epochcast.collect.compile_cache import enable, programs_dir
-from epochcast.collect.devices import choose_devices, peak_memory_bytes, resolve_device
-from epochcast.collect.run_lines import is_shown
-from epochcast.collect.stopping import stop_reason
+from epochcast.collect.run.compile_cache import enable, programs_dir
+from epochcast.collect.run.devices import choose_devices, peak_memory_bytes, resolve_device
+from epochcast.collect.run.stopping import stop_reason
+from epochcast.collect.run.text import is_shown
 from epochcast.facts.assumptions import device_kind_of
 from epochcast.machine.framework import framework_details
 from epochcast.machine.packages import require_backend

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import IO, Any
 
-from epochcast.collect.events import LONGEST_EVENT, Heard
+from epochcast.collect.run.events import LONGEST_EVENT, Heard
 from epochcast.guard import keep_descriptors_open
 from epochcast.paths import PACKAGE
 from epochcast.schema import RunSpec

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from epochcast.collect.grid import PlannedRun
+from epochcast.collect.grid.specs import PlannedRun
 from epochcast.gpus.lookup import is_same_device
 from epochcast.machine.gpu_driver import device_of
 from epochcast.machine.packages import backend_name

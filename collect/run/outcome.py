@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from epochcast.collect.child import ChildReport
-from epochcast.collect.measure import is_out_of_memory
-from epochcast.collect.watch import Beside
+from epochcast.collect.run.child import ChildReport
+from epochcast.collect.run.measure import is_out_of_memory
+from epochcast.collect.run.monitor import Beside
 from epochcast.gpus.device_names import are_same_conditions
 from epochcast.machine.environment import load_average, utc_now
 from epochcast.precision import precision_of

@@ -1,0 +1,1 @@
+"""Whether this box, its GPU and its memory are fit for a run."""

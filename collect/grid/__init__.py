@@ -1,0 +1,1 @@
+"""Many runs: which, in which order, for how long."""

@@ -1,0 +1,1 @@
+"""Runs outside of their table: kept copies, reserved space, recovery."""

@@ -1,0 +1,1 @@
+"""One measured run, from flags to its row."""
