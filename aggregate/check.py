@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from epochcast.aggregate.check_agg import agg_findings, cache_of
-from epochcast.aggregate.check_lines import (
+from epochcast.aggregate.checks.averages import agg_findings, cache_of
+from epochcast.aggregate.checks.lines import (
     CheckedRow,
     cells_read,
     lines_read,
@@ -19,9 +19,9 @@ from epochcast.aggregate.check_lines import (
     with_digits,
     with_steady,
 )
-from epochcast.aggregate.check_rows import row_findings
-from epochcast.aggregate.check_rules import ERROR, RULES, WARNING, Finding
-from epochcast.aggregate.check_table import duplicate_findings, table_findings
+from epochcast.aggregate.checks.rows import row_findings
+from epochcast.aggregate.checks.rules import ERROR, RULES, WARNING, Finding
+from epochcast.aggregate.checks.table import duplicate_findings, table_findings
 from epochcast.cli import (
     add_json_flag,
     json_line,

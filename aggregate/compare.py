@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from epochcast.aggregate.compare_sides import (
+from epochcast.aggregate.comparison.sides import (
     Side,
     differ_by_times_alone,
     energy_of,
@@ -17,8 +17,8 @@ from epochcast.aggregate.compare_sides import (
     shared_runs,
     what_differs,
 )
-from epochcast.aggregate.compare_spread import SideSpread
-from epochcast.aggregate.compare_stats import VERDICTS, Difference, Overall, differences, overall
+from epochcast.aggregate.comparison.spread import SideSpread
+from epochcast.aggregate.comparison.stats import VERDICTS, Difference, Overall, differences, overall
 from epochcast.cli import (
     add_conditions_flag,
     add_json_flag,
@@ -156,7 +156,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("which two? Name two tables A.csv B.csv, or the sides of one by --a and --b")
 
     def work() -> int:
-        from epochcast.aggregate.compare_text import comparison_json, comparison_lines
+        from epochcast.aggregate.comparison.text import comparison_json, comparison_lines
 
         print_home()
         path_a, path_b = arguments.tables or [arguments.runs or runs_csv()] * 2
@@ -167,7 +167,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             make_side("b", table_b, [arguments.b, [arguments.conditions]]),
         )
         if arguments.plot:
-            from epochcast.aggregate.compare_figure import draw_comparison
+            from epochcast.aggregate.comparison.figure import draw_comparison
 
             draw_comparison(result, arguments.plot)
         if arguments.json:

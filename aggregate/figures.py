@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from epochcast.aggregate.agg_table import load_agg
-from epochcast.aggregate.condition_sets import one_set_of_conditions
+from epochcast.aggregate.averages.condition_sets import one_set_of_conditions
+from epochcast.aggregate.averages.table import load_agg
 from epochcast.cli import (
     add_json_flag,
     add_table_flags,

@@ -8,7 +8,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from epochcast.aggregate.merge_runs import (
+from epochcast.aggregate.averages.repeats import Disagreement, disagreements
+from epochcast.aggregate.merging.new_files import write_new_files
+from epochcast.aggregate.merging.runs import (
     MOST_LISTED,
     Renamed,
     Run,
@@ -17,8 +19,6 @@ from epochcast.aggregate.merge_runs import (
     names_of,
     names_of_excluded,
 )
-from epochcast.aggregate.new_files import write_new_files
-from epochcast.aggregate.repeats import Disagreement, disagreements
 from epochcast.cli import add_json_flag, json_line, make_parser, path_of, print_home, run_command
 from epochcast.paths import excluded_csv, failures_csv
 from epochcast.schema import Exclusion, FailureRecord, RunRecord

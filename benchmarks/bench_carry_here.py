@@ -21,7 +21,7 @@ if __name__ == "__main__":  # run by path: from the checkout, not from this fold
 
     sys.exit(run_by_path(__file__))
 
-from epochcast.aggregate.agg_table import load_agg
+from epochcast.aggregate.averages.table import load_agg
 from epochcast.cli import run_command, table_text
 from epochcast.gpus.lookup import known_gpu
 from epochcast.interval import Interval

@@ -27,7 +27,7 @@ import numpy.typing as npt
 from benchmarks.claim import RANDOM, Claim, at_most
 from benchmarks.plan_claims import info, knapsack, plans, simulated
 from benchmarks.reference_table import held_out, published_rows, steady_rows
-from epochcast.aggregate.runs_agg import aggregate
+from epochcast.aggregate.averages.averaging import aggregate
 from epochcast.cli import clock, run_command, table_text
 from epochcast.interval import Interval
 from epochcast.machine.environment import utc_now

@@ -7,8 +7,8 @@ from dataclasses import replace
 from datetime import datetime
 from itertools import pairwise
 
-from epochcast.aggregate.agg_table import load_agg
-from epochcast.aggregate.runs_agg import aggregate
+from epochcast.aggregate.averages.averaging import aggregate
+from epochcast.aggregate.averages.table import load_agg
 from epochcast.collect.grid.config_lists import read_configs
 from epochcast.paths import pretrained_dir, reference_data
 from epochcast.schema import AggRow, RunConfig, RunRecord

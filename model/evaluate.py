@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from epochcast.aggregate.agg_table import load_agg
-from epochcast.aggregate.condition_sets import one_set_of_conditions
+from epochcast.aggregate.averages.condition_sets import one_set_of_conditions
+from epochcast.aggregate.averages.table import load_agg
 from epochcast.cli import (
     add_table_flags,
     cell_text,

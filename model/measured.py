@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from epochcast.aggregate.agg_table import load_agg_if_any
+from epochcast.aggregate.averages.table import load_agg_if_any
 from epochcast.schema import AggRow
 
 logger = logging.getLogger(__name__)

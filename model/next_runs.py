@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from epochcast.aggregate.agg_table import load_agg_if_any
-from epochcast.aggregate.condition_sets import ChosenSet, one_set_of_conditions
+from epochcast.aggregate.averages.condition_sets import ChosenSet, one_set_of_conditions
+from epochcast.aggregate.averages.table import load_agg_if_any
 from epochcast.cli import (
     add_json_flag,
     add_table_flags,

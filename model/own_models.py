@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from epochcast.aggregate.condition_order import Standing, decisive, standing, standing_words
+from epochcast.aggregate.averages.condition_order import Standing, decisive, standing, standing_words
 from epochcast.gpus.device_names import board_name
 from epochcast.paths import models_dir
 from epochcast.schema import Conditions

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from epochcast.aggregate.condition_order import LEARNABLE_ROWS
+from epochcast.aggregate.averages.condition_order import LEARNABLE_ROWS
 from epochcast.cli import significant
 from epochcast.model.work import WIDE_CHANNELS, Work, work_of
 from epochcast.schema import RunConfig

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from epochcast.aggregate.agg_table import load_agg
-from epochcast.aggregate.condition_sets import one_set_of_conditions
-from epochcast.aggregate.repeats import spread_warning
+from epochcast.aggregate.averages.condition_sets import one_set_of_conditions
+from epochcast.aggregate.averages.repeats import spread_warning
+from epochcast.aggregate.averages.table import load_agg
 from epochcast.cli import (
     AllPairs,
     add_table_flags,

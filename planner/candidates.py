@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from epochcast.aggregate.runs_agg import is_chance
+from epochcast.aggregate.averages.averaging import is_chance
 from epochcast.cli import significant
 from epochcast.facts.assumptions import assumption, device_kind_of
 from epochcast.gpus.lookup import box_name_for, is_same_device

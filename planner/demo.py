@@ -15,10 +15,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from epochcast.aggregate.agg_source import write_agg
+from epochcast.aggregate.averages.averaging import Aggregation, report_lines
+from epochcast.aggregate.averages.source import write_agg
 from epochcast.aggregate.figures import draw_figures
 from epochcast.aggregate.migrate import migrate
-from epochcast.aggregate.runs_agg import Aggregation, report_lines
 from epochcast.cli import clock, make_parser, percent, print_home, run_command, significant, table_text
 from epochcast.collect.checks.host_now import HostNow
 from epochcast.collect.grid.grid_loop import GridResult, run_grid

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from epochcast.aggregate.agg_table import load_agg_if_any
-from epochcast.aggregate.condition_sets import ChosenSet, one_set_of_conditions
+from epochcast.aggregate.averages.condition_sets import ChosenSet, one_set_of_conditions
+from epochcast.aggregate.averages.table import load_agg_if_any
 from epochcast.cli import percent, significant
 from epochcast.collect.grid.config_lists import LARGEST
 from epochcast.facts.assumptions import assumption, device_kind_of

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from epochcast.aggregate.runs_agg import has_sound_energy
+from epochcast.aggregate.averages.averaging import has_sound_energy
 from epochcast.planner.budget import SECONDS, Price, Unit
 from epochcast.planner.ledger import Ledger
 from epochcast.planner.plan_file import SavedPlan

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from epochcast.aggregate.agg_source import sha256, source_file_of, write_agg
-from epochcast.aggregate.agg_table import AggTable, load_agg
+from epochcast.aggregate.averages.averaging import aggregate
+from epochcast.aggregate.averages.source import sha256, source_file_of, write_agg
+from epochcast.aggregate.averages.table import AggTable, load_agg
 from epochcast.aggregate.check import check_file
-from epochcast.aggregate.runs_agg import aggregate
 from epochcast.schema import AggRow, RunRecord
 from epochcast.storage.tables import append_row, read_runs, read_table, write_table
 from tests.faults import exit_code, in_child, is_failed_at, is_killed_at

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from epochcast.aggregate.runs_agg import aggregate
+from epochcast.aggregate.averages.averaging import aggregate
 from epochcast.model.calibration import calibrate, fit_calibrated, log_errors
 from epochcast.model.fitting import PHYSICS, Start, fit_time_models
 from epochcast.model.intervals import conformal_half_width

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from epochcast.aggregate.runs_agg import aggregate
+from epochcast.aggregate.averages.averaging import aggregate
 from epochcast.facts.assumptions import assumption
 from epochcast.interval import Interval
 from epochcast.model.design import DEFAULT_GRID

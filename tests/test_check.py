@@ -16,14 +16,14 @@ from statistics import fmean, median, stdev
 
 import pytest
 
-from epochcast.aggregate.agg_source import write_agg
+from epochcast.aggregate.averages.averaging import aggregate, has_sound_energy
+from epochcast.aggregate.averages.source import write_agg
+from epochcast.aggregate.averages.steady_rows import SteadyRows
 from epochcast.aggregate.check import check_file, check_lines, main, report_lines
-from epochcast.aggregate.check_lines import column_digits, half_unit, lines_read, read_row
-from epochcast.aggregate.check_rows import row_findings
-from epochcast.aggregate.check_rules import ERROR, RULES, WARNING
-from epochcast.aggregate.check_table import contradictions, tolerance_of
-from epochcast.aggregate.runs_agg import aggregate, has_sound_energy
-from epochcast.aggregate.steady_rows import SteadyRows
+from epochcast.aggregate.checks.lines import column_digits, half_unit, lines_read, read_row
+from epochcast.aggregate.checks.rows import row_findings
+from epochcast.aggregate.checks.rules import ERROR, RULES, WARNING
+from epochcast.aggregate.checks.table import contradictions, tolerance_of
 from epochcast.facts.assumptions import assumption
 from epochcast.precision import precision
 from epochcast.schema import PUBLISHED_RUN_COLUMNS, AggRow, Exclusion, RunConfig, RunRecord

@@ -14,11 +14,11 @@ import pytest
 from PIL import Image
 
 from epochcast.aggregate.compare import compare, main
-from epochcast.aggregate.compare_figure import comparison_figure
-from epochcast.aggregate.compare_sides import make_side
-from epochcast.aggregate.compare_spread import Run, SideSpread
-from epochcast.aggregate.compare_stats import NOISE_FLOOR, differences, holm, overall
-from epochcast.aggregate.compare_text import comparison_lines
+from epochcast.aggregate.comparison.figure import comparison_figure
+from epochcast.aggregate.comparison.sides import make_side
+from epochcast.aggregate.comparison.spread import Run, SideSpread
+from epochcast.aggregate.comparison.stats import NOISE_FLOOR, differences, holm, overall
+from epochcast.aggregate.comparison.text import comparison_lines
 from epochcast.facts.assumptions import assumption
 from epochcast.paths import CODE_ROOT
 from epochcast.schema import RunConfig, RunRecord

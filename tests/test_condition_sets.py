@@ -7,9 +7,9 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from epochcast.aggregate import condition_order, condition_sets
-from epochcast.aggregate.condition_order import LEARNABLE_ROWS
-from epochcast.aggregate.condition_sets import one_set_of_conditions
+from epochcast.aggregate.averages import condition_order, condition_sets
+from epochcast.aggregate.averages.condition_order import LEARNABLE_ROWS
+from epochcast.aggregate.averages.condition_sets import one_set_of_conditions
 from epochcast.cli import filter_of
 from epochcast.gpus import lookup as hardware
 from epochcast.schema import Conditions

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from epochcast.aggregate.runs_agg import aggregate
+from epochcast.aggregate.averages.averaging import aggregate
 from epochcast.collect.checks import host_now
 from epochcast.collect.grid import wall_estimate as estimate
 from epochcast.collect.grid.specs import grid_runs

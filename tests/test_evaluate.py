@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from epochcast.aggregate.runs_agg import aggregate
+from epochcast.aggregate.averages.averaging import aggregate
 from epochcast.interval import Interval
 from epochcast.model import evaluate
 from epochcast.model.cross_validation import CrossValidation, cross_validate

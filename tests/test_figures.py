@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 import pytest
 from PIL import Image
 
+from epochcast.aggregate.averages.averaging import aggregate
 from epochcast.aggregate.figures import (
     accuracy_against_time,
     draw_figures,
@@ -18,7 +19,6 @@ from epochcast.aggregate.figures import (
     save_figure_as,
     throughput_against_batch_size,
 )
-from epochcast.aggregate.runs_agg import aggregate
 from epochcast.schema import AggRow
 from epochcast.storage.tables import read_runs, write_table
 from tests.rows import agg_row

@@ -8,7 +8,7 @@ from itertools import pairwise, product
 import numpy as np
 import pytest
 
-from epochcast.aggregate.runs_agg import aggregate
+from epochcast.aggregate.averages.averaging import aggregate
 from epochcast.model.features import FEATURE_NAMES, feature_matrix
 from epochcast.model.fitting import PHYSICS, PHYSICS_ANN, REACH, Start, fit_time_models
 from epochcast.model.order import order_violations

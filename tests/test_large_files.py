@@ -8,7 +8,7 @@ import time
 import pytest
 
 from epochcast.aggregate import check, migrate
-from epochcast.aggregate.agg_table import load_agg
+from epochcast.aggregate.averages.table import load_agg
 from epochcast.collect.grid.config_lists import read_configs, read_specs
 from epochcast.collect.recover import recover
 from epochcast.model.card import read_card

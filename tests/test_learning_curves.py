@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from epochcast.aggregate.runs_agg import aggregate
+from epochcast.aggregate.averages.averaging import aggregate
 from epochcast.model import learning_curves as module
 from epochcast.model.cross_validation import cross_validate, forms_for
 from epochcast.model.fitting import fit_time_models

@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from epochcast.aggregate.runs_agg import aggregate
+from epochcast.aggregate.averages.averaging import aggregate
 from epochcast.model.levels import edge_axes, levels_of
 from epochcast.schema import RunConfig
 from epochcast.storage.tables import read_runs

@@ -7,8 +7,8 @@ import itertools
 import pytest
 
 from epochcast.aggregate.merge import merge
+from epochcast.aggregate.merging.new_files import write_new_files
 from epochcast.aggregate.migrate import migrate
-from epochcast.aggregate.new_files import write_new_files
 from epochcast.paths import excluded_csv, failures_csv
 from epochcast.schema import PUBLISHED_RUN_COLUMNS, Exclusion, FailureRecord, RunRecord
 from epochcast.storage.tables import read_runs, read_table, write_table

@@ -13,7 +13,7 @@ import sys
 import numpy as np
 import pytest
 
-from epochcast.aggregate.runs_agg import aggregate
+from epochcast.aggregate.averages.averaging import aggregate
 from epochcast.collect import run_grid
 from epochcast.collect.grid.config_lists import read_configs, read_specs
 from epochcast.collect.grid.specs import spec_under

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from epochcast.aggregate.runs_agg import aggregate
+from epochcast.aggregate.averages.averaging import aggregate
 from epochcast.model.features import FEATURE_NAMES
 from epochcast.model.fitting import PHYSICS, fit_time_models
 from epochcast.model.network import Network

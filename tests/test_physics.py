@@ -7,8 +7,8 @@ from itertools import pairwise, product
 import numpy as np
 import pytest
 
-from epochcast.aggregate.agg_table import load_agg
-from epochcast.aggregate.runs_agg import aggregate
+from epochcast.aggregate.averages.averaging import aggregate
+from epochcast.aggregate.averages.table import load_agg
 from epochcast.model.physics import (
     FORMS,
     GATE_MIN_ROWS,

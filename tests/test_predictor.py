@@ -17,8 +17,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from epochcast.aggregate.condition_sets import one_set_of_conditions
-from epochcast.aggregate.runs_agg import aggregate
+from epochcast.aggregate.averages.averaging import aggregate
+from epochcast.aggregate.averages.condition_sets import one_set_of_conditions
 from epochcast.interval import Interval, total
 from epochcast.machine.gpu_driver import box_device_name
 from epochcast.model.card import card_sha256
@@ -414,8 +414,8 @@ def test_a_model_of_this_box_in_the_precision_asked_for_goes_first(asked, chosen
     ],
 )
 def test_a_model_of_the_framework_in_use_goes_before_a_larger_one(monkeypatch, version, backend, chosen, why):
-    monkeypatch.setattr("epochcast.aggregate.condition_order.backend_name", lambda: backend)
-    monkeypatch.setattr("epochcast.aggregate.condition_order.installed_minor", lambda name: version)
+    monkeypatch.setattr("epochcast.aggregate.averages.condition_order.backend_name", lambda: backend)
+    monkeypatch.setattr("epochcast.aggregate.averages.condition_order.installed_minor", lambda name: version)
     add_local("old", 1, conditions=conditions_of_this_box(backend_version="2.20"), n_configurations=40)
     add_local("new", 2, conditions=conditions_of_this_box(backend_version="2.21"), n_configurations=12)
     jax = conditions_of_this_box(backend="jax", backend_version="0.6")
@@ -446,7 +446,7 @@ def test_models_and_tables_take_the_same_set_of_conditions(monkeypatch):
         rows += [agg_row(2, 16, 32 * (k + 1), 2.0, **known) for k in range(n)]
     for installed in (*sizes, "2.99"):
         monkeypatch.setattr(
-            "epochcast.aggregate.condition_order.installed_minor", lambda name, version=installed: version
+            "epochcast.aggregate.averages.condition_order.installed_minor", lambda name, version=installed: version
         )
         of_rows = one_set_of_conditions(rows, []).rows[0].backend_version
         assert (

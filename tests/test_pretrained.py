@@ -6,7 +6,7 @@ import hashlib
 
 import pytest
 
-from epochcast.aggregate.runs_agg import aggregate
+from epochcast.aggregate.averages.averaging import aggregate
 from epochcast.collect.grid.config_lists import read_configs
 from epochcast.model.card import card_path, markdown, markdown_path
 from epochcast.model.cross_validation import rows_sha256

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from epochcast.aggregate.runs_agg import aggregate
+from epochcast.aggregate.averages.averaging import aggregate
 from epochcast.model import reference_ann
 from epochcast.model.features import REFERENCE_FEATURE_NAMES
 from epochcast.model.fitting import REFERENCE_ANN, fit_time_models

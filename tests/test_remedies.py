@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from epochcast import paths
-from epochcast.aggregate.agg_source import write_agg
-from epochcast.aggregate.agg_table import load_agg
-from epochcast.aggregate.agg_table import main as aggregate_main
+from epochcast.aggregate.averages.source import write_agg
+from epochcast.aggregate.averages.table import load_agg
+from epochcast.aggregate.averages.table import main as aggregate_main
 from epochcast.aggregate.check import check_file
-from epochcast.aggregate.check_rules import ERROR, RULES
+from epochcast.aggregate.checks.rules import ERROR, RULES
 from epochcast.aggregate.migrate import main as migrate_main
 from epochcast.collect.recover import recover
 from epochcast.paths import excluded_csv

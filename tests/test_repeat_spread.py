@@ -8,7 +8,7 @@ import statistics
 import numpy as np
 import pytest
 
-from epochcast.aggregate.runs_agg import aggregate
+from epochcast.aggregate.averages.averaging import aggregate
 from epochcast.facts.assumptions import assumption
 from epochcast.model.intervals import COVERAGE, HALF_WIDTH_SDS
 from epochcast.model.measured_rows import measured_steady

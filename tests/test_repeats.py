@@ -8,13 +8,13 @@ from dataclasses import replace
 
 import pytest
 
-from epochcast.aggregate.agg_source import write_agg
-from epochcast.aggregate.agg_table import main as aggregate_main
+from epochcast.aggregate.averages.averaging import aggregate
+from epochcast.aggregate.averages.repeats import disagreements, spread_warning
+from epochcast.aggregate.averages.source import write_agg
+from epochcast.aggregate.averages.table import main as aggregate_main
 from epochcast.aggregate.check import check_file, check_lines
 from epochcast.aggregate.merge import main as merge_main
 from epochcast.aggregate.merge import merge
-from epochcast.aggregate.repeats import disagreements, spread_warning
-from epochcast.aggregate.runs_agg import aggregate
 from epochcast.facts.assumptions import assumption
 from epochcast.model.train import main as train_main
 from epochcast.paths import CODE_ROOT

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from epochcast.aggregate.agg_source import write_agg
+from epochcast.aggregate.averages.source import write_agg
 from epochcast.facts.assumptions import assumption
 from epochcast.model.predictor import load_model
 from epochcast.paths import models_dir, pretrained_dir

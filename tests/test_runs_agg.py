@@ -10,9 +10,9 @@ from dataclasses import replace
 
 import pytest
 
-from epochcast.aggregate.agg_source import write_agg
-from epochcast.aggregate.agg_table import load_agg, main
-from epochcast.aggregate.runs_agg import aggregate, is_diverged, report_lines
+from epochcast.aggregate.averages.averaging import aggregate, is_diverged, report_lines
+from epochcast.aggregate.averages.source import write_agg
+from epochcast.aggregate.averages.table import load_agg, main
 from epochcast.paths import excluded_csv
 from epochcast.precision import precision
 from epochcast.schema import PUBLISHED_AGG_COLUMNS, AggRow, Conditions, Exclusion, RunConfig, RunRecord

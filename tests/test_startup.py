@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from epochcast.aggregate.runs_agg import aggregate
+from epochcast.aggregate.averages.averaging import aggregate
 from epochcast.interval import Interval
 from epochcast.model.intervals import BEYOND, FAR, WITHIN, Range, Widths, conformal_half_width
 from epochcast.model.physics import Law

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from epochcast.aggregate.agg_source import write_agg
-from epochcast.aggregate.agg_table import load_agg
+from epochcast.aggregate.averages.source import write_agg
+from epochcast.aggregate.averages.table import load_agg
 from epochcast.aggregate.check import check_file
-from epochcast.aggregate.check_rules import ERROR
+from epochcast.aggregate.checks.rules import ERROR
 from epochcast.aggregate.migrate import migrate
 from epochcast.paths import excluded_csv, failures_csv
 from epochcast.schema import AggRow, Exclusion, FailureRecord, RunRecord

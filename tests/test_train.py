@@ -11,8 +11,8 @@ from functools import cache
 import numpy as np
 import pytest
 
-from epochcast.aggregate.agg_source import write_agg
-from epochcast.aggregate.runs_agg import aggregate
+from epochcast.aggregate.averages.averaging import aggregate
+from epochcast.aggregate.averages.source import write_agg
 from epochcast.interval import Interval
 from epochcast.model.cross_validation import cross_validate, rows_sha256
 from epochcast.model.features import FEATURE_NAMES, REFERENCE_FEATURE_NAMES, feature_matrix

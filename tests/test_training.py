@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from epochcast.aggregate.runs_agg import aggregate
+from epochcast.aggregate.averages.averaging import aggregate
 from epochcast.model.fitting import PHYSICS, PHYSICS_ANN
 from epochcast.model.physics import Law, fit_law
 from epochcast.model.predictor import load_model

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from epochcast.aggregate.runs_agg import aggregate
+from epochcast.aggregate.averages.averaging import aggregate
 from epochcast.model.design import next_indices
 from epochcast.model.fitting import PHYSICS
 from epochcast.model.physics import MIN_ROWS, Law, fit_law

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from epochcast.aggregate.runs_agg import aggregate
+from epochcast.aggregate.averages.averaging import aggregate
 from epochcast.planner.candidates import CostRules, make_candidates
 from epochcast.planner.worth import VALUES, Wishes, choose_value, select
 from epochcast.storage.tables import read_runs

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from epochcast.aggregate.agg_source import write_agg
-from epochcast.aggregate.agg_table import load_agg
+from epochcast.aggregate.averages.source import write_agg
+from epochcast.aggregate.averages.table import load_agg
 from epochcast.schema import RunRecord
 from epochcast.storage.tables import append_row, write_table
 from tests.chaos import injection

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from epochcast.aggregate.agg_source import write_agg
-from epochcast.aggregate.agg_table import load_agg
+from epochcast.aggregate.averages.source import write_agg
+from epochcast.aggregate.averages.table import load_agg
 from epochcast.collect.recover import recover
 from epochcast.planner import ledger
 from epochcast.schema import RunRecord, to_json_dict

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 
-from epochcast.aggregate.agg_table import load_agg
-from epochcast.aggregate.runs_agg import aggregate
+from epochcast.aggregate.averages.averaging import aggregate
+from epochcast.aggregate.averages.table import load_agg
 from epochcast.guard import describe_error
 from epochcast.schema import AggRow, RunRecord
 from epochcast.storage.files import write_json_atomically

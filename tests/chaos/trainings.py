@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from unittest import mock
 
-from epochcast.aggregate.agg_source import write_agg
+from epochcast.aggregate.averages.source import write_agg
 from epochcast.model.card import markdown_path
 from epochcast.model.predictor import load_model
 from epochcast.model.train import train

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from epochcast.aggregate.agg_source import source_file_of, write_agg
+from epochcast.aggregate.averages.source import source_file_of, write_agg
 from epochcast.paths import CODE_ROOT, pretrained_dir
 from epochcast.planner.budget import KWH, Budget
 from epochcast.schema import (

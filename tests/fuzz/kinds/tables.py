@@ -8,8 +8,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from epochcast.aggregate.agg_source import source_file_of, write_agg
-from epochcast.aggregate.agg_table import AggTable, load_agg
+from epochcast.aggregate.averages.source import source_file_of, write_agg
+from epochcast.aggregate.averages.table import AggTable, load_agg
 from epochcast.schema import AggRow, Exclusion, FailureRecord, RunRecord
 from epochcast.storage.tables import RunTable, append_row, check_appendable, read_runs, read_table
 from tests.fuzz.box import Box

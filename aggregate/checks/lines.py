@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
 from decimal import Decimal, InvalidOperation
 
-from epochcast.aggregate.check_rules import Finding
-from epochcast.aggregate.steady_rows import RECORDED_FLAGS, SteadyRows
+from epochcast.aggregate.averages.steady_rows import RECORDED_FLAGS, SteadyRows
+from epochcast.aggregate.checks.rules import Finding
 from epochcast.gpus.device_names import with_one_name
 from epochcast.schema import PUBLISHED_RUN_COLUMNS, SCHEMA_VERSION, WARMUP_EPOCHS, NewerSchemaError, RunRecord
 from epochcast.steady_time import SteadyTime, steady_time

@@ -9,9 +9,9 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 
-from epochcast.aggregate.check_lines import CheckedRow
-from epochcast.aggregate.check_rules import Finding
-from epochcast.aggregate.repeats import UNNAMED, disagreements
+from epochcast.aggregate.averages.repeats import UNNAMED, disagreements
+from epochcast.aggregate.checks.lines import CheckedRow
+from epochcast.aggregate.checks.rules import Finding
 from epochcast.cli import significant
 from epochcast.facts.assumptions import assumption, device_kind_of
 from epochcast.gpus.device_names import with_one_name

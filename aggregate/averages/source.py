@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from epochcast.aggregate.runs_agg import Aggregation, aggregate
+from epochcast.aggregate.averages.averaging import Aggregation, aggregate
 from epochcast.paths import excluded_csv
 from epochcast.schema import AggRow
 from epochcast.steady_time import RULE as STALL_RULE
@@ -229,7 +229,7 @@ def write_agg(runs: Path, out: Path) -> Aggregation:
     runs, out = runs.absolute(), out.absolute()
     sources = Sources.read(runs)
     result = aggregate(table := sources.table())
-    from epochcast.aggregate.repeats import runs_warning  # only where averages are made
+    from epochcast.aggregate.averages.repeats import runs_warning  # only where averages are made
 
     if words := runs_warning(table.rows, runs):
         logger.warning("%s", words)

@@ -12,9 +12,9 @@ import statistics
 from collections.abc import Iterator
 from dataclasses import replace
 
-from epochcast.aggregate.check_lines import CheckedRow
-from epochcast.aggregate.check_rules import Finding
-from epochcast.aggregate.runs_agg import TOLD_FLAGS, is_diverged
+from epochcast.aggregate.averages.averaging import TOLD_FLAGS, is_diverged
+from epochcast.aggregate.checks.lines import CheckedRow
+from epochcast.aggregate.checks.rules import Finding
 from epochcast.cli import percent, significant
 from epochcast.energy.reading import MISMATCH, SHORT_WINDOW_SEC, impossible_power
 from epochcast.machine.sensor_bounds import MOST_PACKAGE_W, MOST_PACKAGES

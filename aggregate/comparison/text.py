@@ -8,9 +8,9 @@ from dataclasses import asdict
 from typing import Any
 
 from epochcast.aggregate.compare import ONLY_TIMES_DIFFER, Compared, Comparison
-from epochcast.aggregate.compare_sides import Side
-from epochcast.aggregate.compare_spread import LEVEL, SideSpread
-from epochcast.aggregate.compare_stats import (
+from epochcast.aggregate.comparison.sides import Side
+from epochcast.aggregate.comparison.spread import LEVEL, SideSpread
+from epochcast.aggregate.comparison.stats import (
     FEWEST_TESTABLE,
     MOST_RUNS_ADVISED,
     NOISE_FLOOR,

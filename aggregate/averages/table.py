@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from epochcast.aggregate.agg_source import Sources, cache_lock, read_with_record, write_agg, write_averages
-from epochcast.aggregate.runs_agg import aggregate, report_json, report_lines
+from epochcast.aggregate.averages.averaging import aggregate, report_json, report_lines
+from epochcast.aggregate.averages.source import Sources, cache_lock, read_with_record, write_agg, write_averages
 from epochcast.cli import json_line, make_parser, path_flag, print_home, run_command
 from epochcast.gpus.device_names import with_one_name
 from epochcast.guard import describe_error

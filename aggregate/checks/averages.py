@@ -8,11 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from epochcast.aggregate.agg_source import Sources, read_with_record
-from epochcast.aggregate.check_lines import CheckedRow, Digits, column_digits, half_unit, lines_read
-from epochcast.aggregate.check_rows import has_own_params
-from epochcast.aggregate.check_rules import Finding
-from epochcast.aggregate.runs_agg import aggregate
+from epochcast.aggregate.averages.averaging import aggregate
+from epochcast.aggregate.averages.source import Sources, read_with_record
+from epochcast.aggregate.checks.lines import CheckedRow, Digits, column_digits, half_unit, lines_read
+from epochcast.aggregate.checks.rows import has_own_params
+from epochcast.aggregate.checks.rules import Finding
 from epochcast.cli import significant
 from epochcast.gpus.device_names import are_same_conditions
 from epochcast.schema import AggRow, Conditions, RunConfig, RunRecord

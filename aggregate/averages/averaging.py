@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from epochcast.aggregate.steady_rows import READ_AGAIN, SteadyRows
+from epochcast.aggregate.averages.steady_rows import READ_AGAIN, SteadyRows
 from epochcast.cli import (
     percent,
     significant,

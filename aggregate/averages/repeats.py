@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from epochcast.aggregate.steady_rows import SteadyRows
+from epochcast.aggregate.averages.steady_rows import SteadyRows
 from epochcast.cli import significant
 from epochcast.facts.assumptions import assumption, device_kind_of
 from epochcast.gpus.device_names import with_one_name

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from epochcast.aggregate.condition_order import decisive, standing, standing_words
+from epochcast.aggregate.averages.condition_order import decisive, standing, standing_words
 from epochcast.cli import matches
 from epochcast.gpus.device_names import respelled, with_one_name
 from epochcast.gpus.lookup import place_in_box

@@ -11,9 +11,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from epochcast.aggregate.compare_spread import Run, SideSpread
-from epochcast.aggregate.runs_agg import has_sound_energy
-from epochcast.aggregate.steady_rows import SteadyRows
+from epochcast.aggregate.averages.averaging import has_sound_energy
+from epochcast.aggregate.averages.steady_rows import SteadyRows
+from epochcast.aggregate.comparison.spread import Run, SideSpread
 from epochcast.cli import matches
 from epochcast.facts.assumptions import device_kind_of
 from epochcast.gpus.device_names import are_same_conditions, respelled, with_one_name

@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from epochcast.aggregate.compare_spread import LEAST_FREEDOM, LEVEL, Run, SideSpread, quantile
+from epochcast.aggregate.comparison.spread import LEAST_FREEDOM, LEVEL, Run, SideSpread, quantile
 
 NOISE_FLOOR = 0.01  # a smaller difference is not worth naming, however certain (criterion.rs's default)
 MOST_RUNS_ADVISED = 30

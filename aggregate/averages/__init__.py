@@ -1,0 +1,1 @@
+"""Averages of repeats, and the sets of conditions they belong to."""

@@ -1,0 +1,1 @@
+"""Named rules that a table of runs must meet."""

@@ -1,0 +1,1 @@
+"""Tables of runs joined into a new one."""
