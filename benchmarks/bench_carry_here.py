@@ -25,10 +25,10 @@ from epochcast.aggregate.averages.table import load_agg
 from epochcast.cli import run_command, table_text
 from epochcast.gpus.lookup import known_gpu
 from epochcast.interval import Interval
+from epochcast.model.answers.correction import carried_time, correction_by
 from epochcast.model.carry import SAME, Device, device_ratio, source_device
-from epochcast.model.correction import carried_time, correction_by
-from epochcast.model.intervals import WITHIN
-from epochcast.model.predictor import SavedModel, load_model
+from epochcast.model.time_model.intervals import WITHIN
+from epochcast.model.time_model.saved_model import SavedModel, load_model
 from epochcast.paths import home, pretrained_dir
 from epochcast.schema import AggRow, Conditions
 from epochcast.storage.files import write_json_atomically

@@ -59,10 +59,10 @@ from epochcast.footprint.footprint import (
 from epochcast.footprint.text import data_centre_pue, equivalents
 from epochcast.gpus.lookup import UnknownGpuError, find_gpu
 from epochcast.interval import Interval
-from epochcast.model.cross_validation import cross_validate
 from epochcast.model.evaluate import cross_conformal
-from epochcast.model.fitting import PHYSICS
-from epochcast.model.time_model import Table
+from epochcast.model.time_model.time_model import Table
+from epochcast.model.training.cross_validation import cross_validate
+from epochcast.model.training.recipes import PHYSICS
 from epochcast.paths import home, reference_data
 from epochcast.storage.files import write_json_atomically
 

@@ -43,7 +43,7 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from benchmarks.knapsack_instances import Instance, a100_instances, counterexamples, family_instances
 from epochcast.cli import run_command, table_text
 from epochcast.machine.environment import utc_now
-from epochcast.model.progress import Progress
+from epochcast.output.progress import Progress
 from epochcast.paths import home
 from epochcast.planner.knapsack import solve
 from epochcast.storage.files import write_json_atomically

@@ -35,7 +35,7 @@ from epochcast.cli import percent, positive_float, positive_int, run_command, si
 from epochcast.facts.assumptions import device_kind_of
 from epochcast.machine.environment import utc_now
 from epochcast.machine.gpu_driver import device_of
-from epochcast.model.progress import Progress
+from epochcast.output.progress import Progress
 from epochcast.paths import CODE_ROOT, home
 from epochcast.schema import TRAIN_N
 from epochcast.storage.files import write_json_atomically

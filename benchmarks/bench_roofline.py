@@ -29,13 +29,13 @@ from benchmarks.reference_table import steady_rows
 from epochcast.cli import run_command, table_text
 from epochcast.gpus.lookup import find_gpu
 from epochcast.machine.environment import cpu_name, utc_now
-from epochcast.model.design import next_indices
-from epochcast.model.explain_layers import Subject
-from epochcast.model.fitting import LAW_ALONE
+from epochcast.model.explanation.attribution import Subject
 from epochcast.model.next_runs import plan_next
-from epochcast.model.physics import Array, Law, fit_law
 from epochcast.model.roofs import roof_of
-from epochcast.model.time_model import Table
+from epochcast.model.selection.experimental_design import next_indices
+from epochcast.model.time_model.physics import Array, Law, fit_law
+from epochcast.model.time_model.time_model import Table
+from epochcast.model.training.recipes import LAW_ALONE
 from epochcast.paths import home
 from epochcast.roofline.roofline import Roof, step_roof
 from epochcast.schema import AggRow, RunConfig
@@ -136,7 +136,7 @@ def networks_missed() -> dict[str, Any]:
     """A law of our CNN calibrated here with PICKED runs, and what it says of networks of other families."""
     from benchmarks.other_networks import NETWORKS, fastest_epochs
     from epochcast.keras_layers.read_layers import read_layers
-    from epochcast.model.time_ann import keras_on_cpu
+    from epochcast.model.training.time_ann import keras_on_cpu
     from epochcast.workload.cnn import build_model
 
     keras = keras_on_cpu()

@@ -31,12 +31,18 @@ from epochcast.aggregate.averages.averaging import aggregate
 from epochcast.cli import clock, run_command, table_text
 from epochcast.interval import Interval
 from epochcast.machine.environment import utc_now
-from epochcast.model.calibration import log_errors
-from epochcast.model.cross_validation import CrossValidation, cross_validate, gather
-from epochcast.model.design import D_OPTIMAL_RUNS, guessed_law, next_indices
 from epochcast.model.evaluate import cross_conformal
-from epochcast.model.features import FEATURE_NAMES
-from epochcast.model.fitting import (
+from epochcast.model.selection.experimental_design import D_OPTIMAL_RUNS, guessed_law, next_indices
+from epochcast.model.time_model.features import FEATURE_NAMES
+from epochcast.model.time_model.intervals import WITHIN, beyond_half_width, conformal_half_width
+from epochcast.model.time_model.monotonicity import order_violations, violations_by_axis
+from epochcast.model.time_model.physics import MIN_ROWS, Array, Law, fit_gated_law
+from epochcast.model.time_model.startup import FORM, fit_excess, fit_overhead, whole_run
+from epochcast.model.time_model.time_model import Table, TimeModel
+from epochcast.model.training.calibration import log_errors
+from epochcast.model.training.cross_validation import CrossValidation, cross_validate, gather
+from epochcast.model.training.levels import Level, levels_of
+from epochcast.model.training.recipes import (
     LAW_ALONE,
     LAW_UNDER_NETWORK,
     PHYSICS,
@@ -45,16 +51,10 @@ from epochcast.model.fitting import (
     REFERENCE_ANN,
     fit_time_models,
 )
-from epochcast.model.intervals import WITHIN, beyond_half_width, conformal_half_width
-from epochcast.model.levels import Level, levels_of
-from epochcast.model.order import order_violations, violations_by_axis
-from epochcast.model.physics import MIN_ROWS, Array, Law, fit_gated_law
-from epochcast.model.progress import Progress
-from epochcast.model.splits import FOLDS, fold_masks
-from epochcast.model.startup import FORM, fit_excess, fit_overhead, whole_run
-from epochcast.model.time_ann import MEMBERS
-from epochcast.model.time_model import Table, TimeModel
-from epochcast.model.transfer import choose_start
+from epochcast.model.training.splits import FOLDS, fold_masks
+from epochcast.model.training.time_ann import MEMBERS
+from epochcast.model.training.transfer import choose_start
+from epochcast.output.progress import Progress
 from epochcast.paths import CODE_ROOT, home
 from epochcast.storage.files import write_json_atomically, write_text_atomically
 from epochcast.storage.tables import read_runs

@@ -16,8 +16,8 @@ if __name__ == "__main__":  # run by path: from the checkout, not from this fold
 
 from benchmarks.reference_table import held_out, steady_rows
 from epochcast.cli import run_command
-from epochcast.model.progress import Progress
 from epochcast.model.train import card_lines, train
+from epochcast.output.progress import Progress
 from epochcast.paths import pretrained_dir
 
 DECLARED = {

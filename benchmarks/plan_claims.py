@@ -36,12 +36,12 @@ from benchmarks.replay import (
 from epochcast.collect.grid.specs import PlannedRun, spec_under
 from epochcast.facts.assumptions import assumption
 from epochcast.interval import Interval
-from epochcast.model.cross_validation import REPEATS, cross_validate, forms_for
-from epochcast.model.fitting import PHYSICS_ANN, fit_time_models
-from epochcast.model.physics import MIN_ROWS
-from epochcast.model.progress import Progress
-from epochcast.model.splits import fold_masks
-from epochcast.model.time_model import Table
+from epochcast.model.time_model.physics import MIN_ROWS
+from epochcast.model.time_model.time_model import Table
+from epochcast.model.training.cross_validation import REPEATS, cross_validate, forms_for
+from epochcast.model.training.recipes import PHYSICS_ANN, fit_time_models
+from epochcast.model.training.splits import fold_masks
+from epochcast.output.progress import Progress
 from epochcast.planner.budget import Budget
 from epochcast.planner.candidates import Candidate, CostRules, make_candidates
 from epochcast.planner.course import Actual, Course

@@ -16,13 +16,13 @@ import numpy as np
 
 from benchmarks.reference_table import steady_rows
 from epochcast.interval import Interval
-from epochcast.model.cross_validation import REPEATS, gather
-from epochcast.model.fitting import PHYSICS_ANN, fit_time_models
-from epochcast.model.intervals import WITHIN, conformal_half_width
-from epochcast.model.progress import Progress
-from epochcast.model.splits import FOLDS, fold_masks
-from epochcast.model.startup import fit_excess, fit_overhead, whole_run
-from epochcast.model.time_model import Table
+from epochcast.model.time_model.intervals import WITHIN, conformal_half_width
+from epochcast.model.time_model.startup import fit_excess, fit_overhead, whole_run
+from epochcast.model.time_model.time_model import Table
+from epochcast.model.training.cross_validation import REPEATS, gather
+from epochcast.model.training.recipes import PHYSICS_ANN, fit_time_models
+from epochcast.model.training.splits import FOLDS, fold_masks
+from epochcast.output.progress import Progress
 from epochcast.planner.budget import SECONDS, Budget
 from epochcast.planner.candidates import Candidate
 from epochcast.planner.course import Actual

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from epochcast.interval import Interval
 from epochcast.model.carry import SAME, Ratio
-from epochcast.model.physics import ARITHMETIC, MEMORY, TERMS, Law
+from epochcast.model.time_model.physics import ARITHMETIC, MEMORY, TERMS, Law
 from epochcast.model.work import Work
 
 HELD, HELD_LOW = "value", "low end"  # what of a carried time the roof holds

@@ -35,9 +35,16 @@ from epochcast.cli import (
 from epochcast.collect.grid.config_lists import read_configs
 from epochcast.interval import Interval
 from epochcast.machine.environment import utc_now
-from epochcast.model.calibration import fit_calibrated
-from epochcast.model.card import half_width_text
-from epochcast.model.cross_validation import (
+from epochcast.model.evaluation.figures import NAMES, draw_evaluation
+from epochcast.model.evaluation.learning_curves import learning_curves
+from epochcast.model.time_model.card import half_width_text
+from epochcast.model.time_model.intervals import Range, Widths, conformal_half_width, more_for_a_range
+from epochcast.model.time_model.monotonicity import order_violations
+from epochcast.model.time_model.physics import GATE, GROUPS, fit_gated_law
+from epochcast.model.time_model.startup import excess_words, fit_excess, fit_overhead, to_json
+from epochcast.model.time_model.time_model import Table
+from epochcast.model.training.calibration import fit_calibrated
+from epochcast.model.training.cross_validation import (
     BASELINES,
     REPEATS,
     CrossValidation,
@@ -46,16 +53,9 @@ from epochcast.model.cross_validation import (
     kept_out,
     rows_sha256,
 )
-from epochcast.model.evaluation_figures import NAMES, draw_evaluation
-from epochcast.model.fitting import LAW_ALONE, PHYSICS, PHYSICS_ANN, REFERENCE_ANN
-from epochcast.model.intervals import Range, Widths, conformal_half_width, more_for_a_range
-from epochcast.model.learning_curves import learning_curves
-from epochcast.model.order import order_violations
-from epochcast.model.physics import GATE, GROUPS, fit_gated_law
-from epochcast.model.progress import Progress, Quiet, Say
-from epochcast.model.splits import NETWORK_MIN_ROWS
-from epochcast.model.startup import excess_words, fit_excess, fit_overhead, to_json
-from epochcast.model.time_model import Table
+from epochcast.model.training.recipes import LAW_ALONE, PHYSICS, PHYSICS_ANN, REFERENCE_ANN
+from epochcast.model.training.splits import NETWORK_MIN_ROWS
+from epochcast.output.progress import Progress, Quiet, Say
 from epochcast.paths import home
 from epochcast.schema import AggRow, RunConfig
 from epochcast.stats import RegressionMetrics, mean_and_std

@@ -19,15 +19,15 @@ from epochcast.cli import (
     run_command,
 )
 from epochcast.machine.gpu_driver import box_device_name, refusal_notes
-from epochcast.model.answer import with_bounds
-from epochcast.model.efficiency import efficiencies
-from epochcast.model.explain_device import Device, device_of
-from epochcast.model.explain_layers import NO_ROOF, EpochLayer, Subject, epoch_layers, layer_groups, subject_of
+from epochcast.model.answers.measured_json import measured_rows
+from epochcast.model.answers.prediction import with_bounds
+from epochcast.model.answers.this_box import differences
 from epochcast.model.explain_network import read_network
-from epochcast.model.explain_text import ABOVE_ROOF_NOTE, explanation_text, is_above_roof
-from epochcast.model.explain_time import ROOF, time_of
-from epochcast.model.here import differences
-from epochcast.model.measured import measured_rows
+from epochcast.model.explanation.attribution import NO_ROOF, EpochLayer, Subject, epoch_layers, layer_groups, subject_of
+from epochcast.model.explanation.device import Device, device_of
+from epochcast.model.explanation.efficiency import efficiencies
+from epochcast.model.explanation.epoch_time import ROOF, time_of
+from epochcast.model.explanation.text import ABOVE_ROOF_NOTE, explanation_text, is_above_roof
 from epochcast.model.network_inputs import shape_asked
 from epochcast.model.roofs import GIGA, TERA
 from epochcast.roofline.roofline import COMPUTE, ELEMENT_BYTES, MEMORY, count_params
@@ -260,7 +260,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         answer = explain(device, subject, config)
         if arguments.plot is not None:
             from epochcast.aggregate.figures import save_figure_as
-            from epochcast.model.explain_figure import draw_roofline
+            from epochcast.model.explanation.roofline_figure import draw_roofline
 
             save_figure_as(draw_roofline(answer), arguments.plot)
         print(json_line(answer) if arguments.json else explanation_text(answer))

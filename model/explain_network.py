@@ -24,7 +24,7 @@ from epochcast.keras_files.rebuild import (
 from epochcast.keras_layers.optimizers import compiled_passes, described_passes, is_of_author, optimizer_name
 from epochcast.keras_layers.read_layers import NetworkLayers, read_layers
 from epochcast.limits import MIB, EndedError, LimitError, call_within
-from epochcast.model.explain_layers import Subject
+from epochcast.model.explanation.attribution import Subject
 from epochcast.model.network_inputs import (
     RefusedError,
     SampleShape,
@@ -45,7 +45,7 @@ from epochcast.model.network_refusals import (
     why_unknown,
     why_wanted,
 )
-from epochcast.model.time_ann import keras_on_cpu
+from epochcast.model.training.time_ann import keras_on_cpu
 from epochcast.roofline.roofline import ADAM_PASSES
 from epochcast.text_sinks import shortened
 

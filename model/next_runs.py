@@ -35,12 +35,12 @@ from epochcast.collect.grid.wall_estimate import WallEstimate, least_epochs
 from epochcast.facts.assumptions import assumption, device_kind_of
 from epochcast.machine.gpu_driver import refusal_notes
 from epochcast.machine.packages import backend_words
-from epochcast.model.design import D_OPTIMAL_RUNS, DEFAULT_GRID, guessed_law, next_indices
-from epochcast.model.fitting import LAW_ALONE
-from epochcast.model.intervals import MIN_ERRORS
-from epochcast.model.physics import Array
-from epochcast.model.predictor import choose_model
-from epochcast.model.startup import FORM
+from epochcast.model.selection.experimental_design import D_OPTIMAL_RUNS, DEFAULT_GRID, guessed_law, next_indices
+from epochcast.model.time_model.intervals import MIN_ERRORS
+from epochcast.model.time_model.physics import Array
+from epochcast.model.time_model.saved_model import choose_model
+from epochcast.model.time_model.startup import FORM
+from epochcast.model.training.recipes import LAW_ALONE
 from epochcast.paths import command_text, home, runs_csv
 from epochcast.schema import TRAIN_N, AggRow, Conditions, RunConfig, RunRecord, RunSpec
 from epochcast.storage.files import write_text_atomically

@@ -25,14 +25,14 @@ from epochcast.footprint.flags import add_footprint_flags, given_flags, rules_of
 from epochcast.footprint.text import footprint_lines, region_sources, region_table
 from epochcast.guard import EXIT_FAILED
 from epochcast.machine.gpu_driver import refusal_notes
-from epochcast.model.answer_figure import draw_batches
-from epochcast.model.answer_text import answer_lines, answer_table, bounds_text, domain_lines
-from epochcast.model.gpu_answers import SORTS, Asked, choice_for_gpus
-from epochcast.model.gpu_text import domain_text, gpu_lines
-from epochcast.model.here import differences, differs_line
-from epochcast.model.measured import measured_rows
-from epochcast.model.predictor import choose_model
-from epochcast.model.reply import Question, Reply, gpus_asked, reply_json, reply_to
+from epochcast.model.answers.full_answer import Question, Reply, gpus_asked, reply_json, reply_to
+from epochcast.model.answers.measured_json import measured_rows
+from epochcast.model.answers.other_gpus import SORTS, Asked, choice_for_gpus
+from epochcast.model.answers.other_gpus_text import domain_text, gpu_lines
+from epochcast.model.answers.prediction_figure import draw_batches
+from epochcast.model.answers.prediction_text import answer_lines, answer_table, bounds_text, domain_lines
+from epochcast.model.answers.this_box import differences, differs_line
+from epochcast.model.time_model.saved_model import choose_model
 from epochcast.schema import DEFAULT_CONFIG, SPEC_CHOICES, RunConfig
 from epochcast.workload.shape import count_params
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from epochcast.facts.assumptions import assumption
 from epochcast.facts.tables import Gpu
-from epochcast.model.explain_layers import Subject, epoch_layers
+from epochcast.model.explanation.attribution import Subject, epoch_layers
 from epochcast.roofline.roofline import Roof
 
 TERA, GIGA = 1e12, 1e9

@@ -32,7 +32,7 @@ from epochcast.cli import (
 from epochcast.collect.grid.config_lists import read_configs
 from epochcast.gpus.device_names import are_same_conditions, board_name
 from epochcast.machine.environment import utc_now
-from epochcast.model.card import (
+from epochcast.model.time_model.card import (
     CARD_SCHEMA_VERSION,
     card_path,
     card_sha256,
@@ -40,18 +40,18 @@ from epochcast.model.card import (
     half_width_text,
     markdown_path,
 )
-from epochcast.model.cross_validation import require_distinct, require_enough, rows_sha256
-from epochcast.model.fitting import PHYSICS_ANN, REFERENCE_ANN
-from epochcast.model.intervals import COVERAGE, Range, Widths, more_for_a_range
-from epochcast.model.order import order_violations
-from epochcast.model.physics import Law
-from epochcast.model.predictor import SavedModel, load_model
-from epochcast.model.progress import Progress, Quiet, Say
-from epochcast.model.saved_files import save_model
-from epochcast.model.startup import fit_excess, fit_overhead, to_json
-from epochcast.model.time_ann import keras_bytes
-from epochcast.model.time_model import Table
-from epochcast.model.training import TRANSFERRED, Fitted, fit
+from epochcast.model.time_model.intervals import COVERAGE, Range, Widths, more_for_a_range
+from epochcast.model.time_model.monotonicity import order_violations
+from epochcast.model.time_model.physics import Law
+from epochcast.model.time_model.saved_files import save_model
+from epochcast.model.time_model.saved_model import SavedModel, load_model
+from epochcast.model.time_model.startup import fit_excess, fit_overhead, to_json
+from epochcast.model.time_model.time_model import Table
+from epochcast.model.training.cross_validation import require_distinct, require_enough, rows_sha256
+from epochcast.model.training.fit import TRANSFERRED, Fitted, fit
+from epochcast.model.training.recipes import PHYSICS_ANN, REFERENCE_ANN
+from epochcast.model.training.time_ann import keras_bytes
+from epochcast.output.progress import Progress, Quiet, Say
 from epochcast.paths import models_dir
 from epochcast.schema import AggRow, Conditions, RunConfig
 from epochcast.storage.files import make_folder

@@ -19,10 +19,10 @@ from epochcast.cli import significant
 from epochcast.facts.assumptions import assumption, device_kind_of
 from epochcast.gpus.lookup import box_name_for, is_same_device
 from epochcast.interval import Interval, total
-from epochcast.model.design import DEFAULT_GRID
-from epochcast.model.intervals import HALF_WIDTH_SDS, WITHIN
-from epochcast.model.predictor import SavedModel
-from epochcast.model.startup import Excess, Overhead, fit_excess, fit_overhead, whole_run
+from epochcast.model.selection.experimental_design import DEFAULT_GRID
+from epochcast.model.time_model.intervals import HALF_WIDTH_SDS, WITHIN
+from epochcast.model.time_model.saved_model import SavedModel
+from epochcast.model.time_model.startup import Excess, Overhead, fit_excess, fit_overhead, whole_run
 from epochcast.paths import command_text
 from epochcast.planner.budget import Price
 from epochcast.planner.repeat_spread import RepeatSpread

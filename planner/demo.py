@@ -30,12 +30,12 @@ from epochcast.collect.run_one import add_sharing_flags, output_printer, sharing
 from epochcast.facts.assumptions import assumption
 from epochcast.guard import EXIT_FAILED, EXIT_INTERRUPTED, say
 from epochcast.machine.gpu_driver import device_of
-from epochcast.model.answer import predict
-from epochcast.model.card import half_width_text
+from epochcast.model.answers.prediction import predict
 from epochcast.model.evaluate import evaluate
-from epochcast.model.evaluation_figures import NAMES
-from epochcast.model.physics import MIN_ROWS
-from epochcast.model.predictor import Choice, load_model
+from epochcast.model.evaluation.figures import NAMES
+from epochcast.model.time_model.card import half_width_text
+from epochcast.model.time_model.physics import MIN_ROWS
+from epochcast.model.time_model.saved_model import Choice, load_model
 from epochcast.model.train import train
 from epochcast.paths import command_text, demo_dir, failures_csv
 from epochcast.planner.budget import Budget

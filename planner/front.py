@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from epochcast.model.physics import Array
-from epochcast.model.progress import Progress
+from epochcast.model.time_model.physics import Array
+from epochcast.output.progress import Progress
 from epochcast.planner.budget import SECONDS, Budget
 from epochcast.planner.knapsack import front
 from epochcast.planner.plan import VALUE_SCALE, NothingFitsError, Plan

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from epochcast.interval import Interval
-from epochcast.model.design import Field, next_indices
-from epochcast.model.physics import Array
+from epochcast.model.selection.experimental_design import Field, next_indices
+from epochcast.model.time_model.physics import Array
 from epochcast.planner.budget import SECONDS, Budget, Unit
 from epochcast.planner.candidates import Candidate
 from epochcast.planner.margin import NO_MARGIN, Margin, Priced, best_within, most

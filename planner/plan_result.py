@@ -10,7 +10,7 @@ from typing import Any
 
 from epochcast.cli import percent, significant, table_text
 from epochcast.collect.grid.sequence import Taken
-from epochcast.model.design import Field
+from epochcast.model.selection.experimental_design import Field
 from epochcast.paths import failures_csv
 from epochcast.planner.budget import SECONDS
 from epochcast.planner.course import Actual

@@ -31,11 +31,11 @@ from epochcast.footprint.footprint import (
 from epochcast.footprint.text import embodied_words, place_words, wall_words
 from epochcast.gpus.lookup import known_gpu
 from epochcast.interval import Interval
-from epochcast.model.energy import EnergyModel
-from epochcast.model.intervals import HALF_WIDTH_SDS, WITHIN
-from epochcast.model.predictor import Forecast
-from epochcast.model.run_energy import MeasuredBoard, measured_board, run_energy
-from epochcast.model.startup import WholeRun
+from epochcast.model.answers.energy import EnergyModel
+from epochcast.model.answers.run_energy import MeasuredBoard, measured_board, run_energy
+from epochcast.model.time_model.intervals import HALF_WIDTH_SDS, WITHIN
+from epochcast.model.time_model.saved_model import Forecast
+from epochcast.model.time_model.startup import WholeRun
 from epochcast.planner.budget import KGCO2, KWH, USD, BoardShare, Price, Unit
 from epochcast.planner.candidates import Candidate
 from epochcast.schema import AggRow, Conditions

@@ -15,7 +15,7 @@ from epochcast.facts.assumptions import assumption, device_kind_of
 from epochcast.footprint.footprint import FootprintRules
 from epochcast.gpus.lookup import box_name_for, is_same_device
 from epochcast.machine.packages import backend_name, backend_words
-from epochcast.model.predictor import SavedModel, choose_model, choose_model_of, load_model
+from epochcast.model.time_model.saved_model import SavedModel, choose_model, choose_model_of, load_model
 from epochcast.paths import runs_agg_csv
 from epochcast.planner.budget import SECONDS, Budget, Unit
 from epochcast.planner.candidates import Candidate, CostRules, Offer, default_grid, make_candidates

@@ -7,7 +7,7 @@ import random
 import statistics
 
 from epochcast.interval import Interval
-from epochcast.model.intervals import HALF_WIDTH_SDS
+from epochcast.model.time_model.intervals import HALF_WIDTH_SDS
 from epochcast.planner.candidates import Candidate
 from epochcast.schema import AggRow, Conditions, FailureRecord, RunConfig, RunRecord
 from epochcast.storage.cells import columns, format_cell

@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from epochcast.model.baselines import affine_in_steps, linear_on_logs
+from epochcast.model.training.baselines import affine_in_steps, linear_on_logs
 from epochcast.schema import RunConfig
 from epochcast.workload.shape import count_params
 

@@ -9,8 +9,8 @@ import pytest
 
 from benchmarks.bench_carry_here import judge, main, summary
 from epochcast.gpus.lookup import find_gpu
-from epochcast.model.gpu_answers import Asked, answer_on
-from epochcast.model.predictor import load_model
+from epochcast.model.answers.other_gpus import Asked, answer_on
+from epochcast.model.time_model.saved_model import load_model
 from epochcast.paths import pretrained_dir
 from epochcast.schema import AggRow, RunConfig
 from epochcast.storage.tables import write_table

@@ -18,9 +18,9 @@ from benchmarks.bench_roofline import (
 from benchmarks.reference_table import steady_rows
 from epochcast.facts.assumptions import assumption
 from epochcast.gpus.lookup import find_gpu
-from epochcast.model.physics import FORMS, Law
 from epochcast.model.roofs import roof_of
-from epochcast.model.time_model import Table
+from epochcast.model.time_model.physics import FORMS, Law
+from epochcast.model.time_model.time_model import Table
 from epochcast.schema import RunConfig
 from tests.rows import agg_row
 

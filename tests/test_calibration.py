@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from epochcast.aggregate.averages.averaging import aggregate
-from epochcast.model.calibration import calibrate, fit_calibrated, log_errors
-from epochcast.model.fitting import PHYSICS, Start, fit_time_models
-from epochcast.model.intervals import conformal_half_width
-from epochcast.model.levels import levels_of
-from epochcast.model.time_model import Table
+from epochcast.model.time_model.intervals import conformal_half_width
+from epochcast.model.time_model.time_model import Table
+from epochcast.model.training.calibration import calibrate, fit_calibrated, log_errors
+from epochcast.model.training.levels import levels_of
+from epochcast.model.training.recipes import PHYSICS, Start, fit_time_models
 from epochcast.schema import RunConfig
 from epochcast.storage.tables import read_runs
 from tests.rows import agg_row

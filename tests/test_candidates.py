@@ -10,10 +10,10 @@ import pytest
 from epochcast.aggregate.averages.averaging import aggregate
 from epochcast.facts.assumptions import assumption
 from epochcast.interval import Interval
-from epochcast.model.design import DEFAULT_GRID
-from epochcast.model.intervals import HALF_WIDTH_SDS, Widths
-from epochcast.model.predictor import load_model
-from epochcast.model.startup import Excess
+from epochcast.model.selection.experimental_design import DEFAULT_GRID
+from epochcast.model.time_model.intervals import HALF_WIDTH_SDS, Widths
+from epochcast.model.time_model.saved_model import load_model
+from epochcast.model.time_model.startup import Excess
 from epochcast.paths import pretrained_dir
 from epochcast.planner.candidates import Candidate, CostRules, has_diverged, make_candidates
 from epochcast.planner.repeat_spread import PARTS

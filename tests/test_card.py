@@ -11,10 +11,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from epochcast.model.answer import predict
-from epochcast.model.answer_text import answer_lines
-from epochcast.model.card import card_path, card_sha256, error_text, half_width_text, markdown, markdown_path, read_card
-from epochcast.model.predictor import Choice, load_model
+from epochcast.model.answers.prediction import predict
+from epochcast.model.answers.prediction_text import answer_lines
+from epochcast.model.time_model.card import (
+    card_path,
+    card_sha256,
+    error_text,
+    half_width_text,
+    markdown,
+    markdown_path,
+    read_card,
+)
+from epochcast.model.time_model.saved_model import Choice, load_model
 from epochcast.paths import pretrained_dir
 from epochcast.schema import RunConfig
 

@@ -16,7 +16,7 @@ from epochcast.interval import Interval
 from epochcast.model import carry
 from epochcast.model.carried import HELD, HELD_LOW, carried, device_share
 from epochcast.model.carry import RATES, SAME, SPEED_ROW, Device, device_ratio, source_device
-from epochcast.model.physics import FORMS, Law
+from epochcast.model.time_model.physics import FORMS, Law
 from epochcast.model.work import work_of
 from epochcast.schema import Conditions, RunConfig
 

@@ -107,7 +107,7 @@ module.migrate = lossy
         "trainings",
         """
 from model import train as module
-from model.card import markdown_path
+from model.time_model.card import markdown_path
 train = module.train
 module.train = lambda rows, path, **values: (train(rows, path, **values), markdown_path(path).write_text("other"))
 """,

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from epochcast.aggregate.averages.averaging import aggregate
-from epochcast.model.cross_validation import (
+from epochcast.model.time_model.time_model import Table
+from epochcast.model.training.cross_validation import (
     cross_validate,
     forms_for,
     kept_out,
@@ -16,9 +17,8 @@ from epochcast.model.cross_validation import (
     require_enough,
     rows_sha256,
 )
-from epochcast.model.fitting import PHYSICS, PHYSICS_ANN, REFERENCE_ANN
-from epochcast.model.splits import NETWORK_MIN_ROWS, fold_masks, folds_for
-from epochcast.model.time_model import Table
+from epochcast.model.training.recipes import PHYSICS, PHYSICS_ANN, REFERENCE_ANN
+from epochcast.model.training.splits import NETWORK_MIN_ROWS, fold_masks, folds_for
 from epochcast.schema import RunConfig
 from epochcast.storage.tables import read_runs
 from tests.rows import CONFIGS, ROWS

@@ -10,7 +10,7 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF
 
 from epochcast.aggregate.averages.averaging import aggregate
-from epochcast.model.design import (
+from epochcast.model.selection.experimental_design import (
     D_OPTIMAL_RUNS,
     DEFAULT_GRID,
     KERNEL_LENGTH,
@@ -21,11 +21,11 @@ from epochcast.model.design import (
     information_rows,
     next_indices,
 )
-from epochcast.model.features import FEATURE_NAMES, feature_matrix
-from epochcast.model.fitting import LAW_ALONE, PHYSICS, fit_time_models
-from epochcast.model.physics import FORMS, Law, columns_of, fit_law
-from epochcast.model.startup import FORM
-from epochcast.model.time_model import Table
+from epochcast.model.time_model.features import FEATURE_NAMES, feature_matrix
+from epochcast.model.time_model.physics import FORMS, Law, columns_of, fit_law
+from epochcast.model.time_model.startup import FORM
+from epochcast.model.time_model.time_model import Table
+from epochcast.model.training.recipes import LAW_ALONE, PHYSICS, fit_time_models
 from epochcast.schema import TRAIN_N, RunConfig
 from epochcast.storage.tables import read_runs
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from epochcast.interval import Interval
-from epochcast.model.energy import EnergyModel
+from epochcast.model.answers.energy import EnergyModel
 from epochcast.schema import Conditions, RunConfig
 from tests.rows import agg_row
 

@@ -16,13 +16,13 @@ import pytest
 from epochcast.aggregate.averages.averaging import aggregate
 from epochcast.interval import Interval
 from epochcast.model import evaluate
-from epochcast.model.cross_validation import CrossValidation, cross_validate
 from epochcast.model.evaluate import cross_conformal
-from epochcast.model.fitting import PHYSICS, fit_time_models
-from epochcast.model.intervals import conformal_half_width
-from epochcast.model.learning_curves import learning_curves
-from epochcast.model.startup import fit_excess, fit_overhead, to_json
-from epochcast.model.time_model import Table
+from epochcast.model.evaluation.learning_curves import learning_curves
+from epochcast.model.time_model.intervals import conformal_half_width
+from epochcast.model.time_model.startup import fit_excess, fit_overhead, to_json
+from epochcast.model.time_model.time_model import Table
+from epochcast.model.training.cross_validation import CrossValidation, cross_validate
+from epochcast.model.training.recipes import PHYSICS, fit_time_models
 from epochcast.schema import AggRow, RunConfig
 from epochcast.stats import regression_metrics
 from epochcast.storage.tables import read_runs, write_table
@@ -268,7 +268,7 @@ def test_coverage_is_judged_with_the_width_of_the_other_folds():
 
 
 def test_twenty_rows_put_the_network_beside_the_law(tmp_path, monkeypatch, reference_data):
-    monkeypatch.setattr("epochcast.model.time_ann.STEPS", 200)  # the report, not how good a network becomes
+    monkeypatch.setattr("epochcast.model.training.time_ann.STEPS", 200)  # the report, not how good a network becomes
     monkeypatch.setattr(evaluate, "draw_evaluation", lambda *_: [])
     chosen = reference_rows(reference_data)[3::7]
     told = {}

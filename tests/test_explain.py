@@ -15,20 +15,21 @@ from epochcast.gpus import lookup as hardware
 from epochcast.gpus.lookup import find_gpu
 from epochcast.interval import Interval
 from epochcast.model import explain as command
-from epochcast.model import explain_time, predict_perf
-from epochcast.model.answer import predict
-from epochcast.model.card import card_sha256
+from epochcast.model import predict_perf
+from epochcast.model.answers.other_gpus import Asked, answer_on
+from epochcast.model.answers.prediction import predict
 from epochcast.model.carry import Ratio
-from epochcast.model.efficiency import efficiencies, kernels_of_a_block
 from epochcast.model.explain import explain
-from epochcast.model.explain_device import device_of
-from epochcast.model.explain_figure import draw_roofline
-from epochcast.model.explain_layers import Subject, attribute, epoch_layers, subject_of
-from epochcast.model.explain_text import explanation_text
-from epochcast.model.gpu_answers import Asked, answer_on
-from epochcast.model.physics import FORMS, GROUPS, Law
-from epochcast.model.predictor import choose_model, load_model
+from epochcast.model.explanation import epoch_time as explain_time
+from epochcast.model.explanation.attribution import Subject, attribute, epoch_layers, subject_of
+from epochcast.model.explanation.device import device_of
+from epochcast.model.explanation.efficiency import efficiencies, kernels_of_a_block
+from epochcast.model.explanation.roofline_figure import draw_roofline
+from epochcast.model.explanation.text import explanation_text
 from epochcast.model.roofs import roof_of
+from epochcast.model.time_model.card import card_sha256
+from epochcast.model.time_model.physics import FORMS, GROUPS, Law
+from epochcast.model.time_model.saved_model import choose_model, load_model
 from epochcast.model.work import work_of
 from epochcast.paths import models_dir, pretrained_dir
 from epochcast.roofline.roofline import ADAM_PASSES, WEIGHT_BYTES, step_roof
@@ -468,7 +469,7 @@ def test_layers_told_above_the_roof_are_noted_once_and_in_the_plot():
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     """Networks as Keras saves them."""
-    from epochcast.model.time_ann import keras_on_cpu
+    from epochcast.model.training.time_ann import keras_on_cpu
 
     keras = keras_on_cpu()
     from epochcast.workload.cnn import build_model, compile_model
@@ -558,7 +559,7 @@ def test_a_file_that_brings_code_or_nothing_is_refused(saved, capsys):
 
 
 def test_a_class_that_keras_does_not_know_is_named(saved, capsys, monkeypatch):
-    from epochcast.model.time_ann import keras_on_cpu
+    from epochcast.model.training.time_ann import keras_on_cpu
 
     monkeypatch.delitem(keras_on_cpu().saving.get_custom_objects(), "tests>Doubling")
     printed = ask(capsys, "--network", saved / "odd.keras", code=1)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from epochcast.model.features import FEATURE_NAMES, REFERENCE_FEATURE_NAMES, feature_matrix
+from epochcast.model.time_model.features import FEATURE_NAMES, REFERENCE_FEATURE_NAMES, feature_matrix
 from epochcast.schema import RunConfig
 from epochcast.workload.shape import count_params
 

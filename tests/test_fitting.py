@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from epochcast.aggregate.averages.averaging import aggregate
-from epochcast.model.features import FEATURE_NAMES, feature_matrix
-from epochcast.model.fitting import PHYSICS, PHYSICS_ANN, REACH, Start, fit_time_models
-from epochcast.model.order import order_violations
-from epochcast.model.physics import fit_gated_law
-from epochcast.model.time_ann import MEMBERS
-from epochcast.model.time_model import Table
+from epochcast.model.time_model.features import FEATURE_NAMES, feature_matrix
+from epochcast.model.time_model.monotonicity import order_violations
+from epochcast.model.time_model.physics import fit_gated_law
+from epochcast.model.time_model.time_model import Table
+from epochcast.model.training.recipes import PHYSICS, PHYSICS_ANN, REACH, Start, fit_time_models
+from epochcast.model.training.time_ann import MEMBERS
 from epochcast.schema import RunConfig
 from epochcast.storage.tables import read_runs
 

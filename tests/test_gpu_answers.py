@@ -15,16 +15,16 @@ from epochcast.footprint.footprint import FootprintRules
 from epochcast.gpus.lookup import find_gpu
 from epochcast.interval import Interval
 from epochcast.machine import driver_signs
-from epochcast.model import correction
+from epochcast.model.answers import correction
+from epochcast.model.answers.measured import measured_steady
+from epochcast.model.answers.other_gpus import MEASURED, Asked, answer_on, answers_on, without_number
+from epochcast.model.answers.other_gpus_text import gpu_json, gpu_lines
 from epochcast.model.carried import HELD, HELD_LOW, HELD_WORDS, carried, device_share
 from epochcast.model.carry import RATES, SAME, SPEED_ROW, Device, device_ratio, source_device
-from epochcast.model.explain_layers import subject_of
-from epochcast.model.gpu_answers import MEASURED, Asked, answer_on, answers_on, without_number
-from epochcast.model.gpu_text import gpu_json, gpu_lines
-from epochcast.model.intervals import HALF_WIDTH_SDS
-from epochcast.model.measured_rows import measured_steady
-from epochcast.model.predictor import load_model
+from epochcast.model.explanation.attribution import subject_of
 from epochcast.model.roofs import attainable_sec, roof_of
+from epochcast.model.time_model.intervals import HALF_WIDTH_SDS
+from epochcast.model.time_model.saved_model import load_model
 from epochcast.model.work import work_of
 from epochcast.paths import pretrained_dir
 from epochcast.schema import Conditions, RunConfig

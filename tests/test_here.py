@@ -9,10 +9,10 @@ from epochcast.gpus.lookup import find_gpu
 from epochcast.machine import driver_signs
 from epochcast.machine import packages as installed
 from epochcast.machine.gpu_driver import box_device_name
-from epochcast.model.gpu_answers import Asked, answer_on
-from epochcast.model.here import differences, differs_line, estimate_here, here_json
-from epochcast.model.intervals import HALF_WIDTH_SDS
-from epochcast.model.predictor import load_model
+from epochcast.model.answers.other_gpus import Asked, answer_on
+from epochcast.model.answers.this_box import differences, differs_line, estimate_here, here_json
+from epochcast.model.time_model.intervals import HALF_WIDTH_SDS
+from epochcast.model.time_model.saved_model import load_model
 from epochcast.paths import pretrained_dir
 from epochcast.schema import Conditions, RunConfig
 from epochcast.storage.cells import columns

@@ -9,7 +9,7 @@ from itertools import combinations, product
 import numpy as np
 import pytest
 
-from epochcast.model.intervals import (
+from epochcast.model.time_model.intervals import (
     BEYOND,
     FAR,
     WITHIN,

@@ -11,7 +11,7 @@ from epochcast.aggregate import check, migrate
 from epochcast.aggregate.averages.table import load_agg
 from epochcast.collect.grid.config_lists import read_configs, read_specs
 from epochcast.collect.recover import recover
-from epochcast.model.card import read_card
+from epochcast.model.time_model.card import read_card
 from epochcast.planner.ledger import looked_at
 from epochcast.planner.plan_file import read_plan
 from epochcast.schema import AggRow, FailureRecord, RunRecord, RunSpec

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from epochcast.aggregate.averages.averaging import aggregate
-from epochcast.model import learning_curves as module
-from epochcast.model.cross_validation import cross_validate, forms_for
-from epochcast.model.fitting import fit_time_models
-from epochcast.model.learning_curves import MIN_REST, ORDERS, learning_curves
-from epochcast.model.physics import MIN_ROWS, Law
-from epochcast.model.time_model import Table
+from epochcast.model.evaluation import learning_curves as module
+from epochcast.model.evaluation.learning_curves import MIN_REST, ORDERS, learning_curves
+from epochcast.model.time_model.physics import MIN_ROWS, Law
+from epochcast.model.time_model.time_model import Table
+from epochcast.model.training.cross_validation import cross_validate, forms_for
+from epochcast.model.training.recipes import fit_time_models
 from epochcast.paths import CODE_ROOT
 from epochcast.schema import RunConfig
 from epochcast.storage.tables import read_runs
@@ -62,7 +62,9 @@ def test_curves_repeat_for_a_seed_and_differ_between_seeds(table):
 @pytest.mark.slow
 def test_from_twenty_rows_on_the_error_is_of_the_form_that_train_would_choose(monkeypatch):
     """On the shipped rows of a processor, where a network predicts worse than the law alone."""
-    monkeypatch.setattr("epochcast.model.time_ann.STEPS", 200)  # which form is chosen, not how good a network becomes
+    monkeypatch.setattr(
+        "epochcast.model.training.time_ann.STEPS", 200
+    )  # which form is chosen, not how good a network becomes
     monkeypatch.setattr(module, "SIZES", (16, 20))
     monkeypatch.setattr(module, "ORDERS", 1)
     monkeypatch.setattr(module, "NETWORK_ORDERS", 1)

@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from epochcast.model.network import ACTIVATIONS, Network
+from epochcast.model.time_model.ensemble import ACTIVATIONS, Network
 
 X = np.random.default_rng(0).normal(size=(7, 3))
 

@@ -13,7 +13,7 @@ from epochcast.keras_files import author_code
 from epochcast.model import explain as command
 from epochcast.model import explain_network
 from epochcast.model.explain_network import read_network
-from epochcast.model.time_ann import keras_on_cpu
+from epochcast.model.training.time_ann import keras_on_cpu
 from tests.rows import assert_one_clear_error
 from tests.saved_networks import AUTHOR, LONGEST, chain, edited, read, shapes_of
 

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from epochcast.model import train
-from epochcast.model.card import card_sha256
-from epochcast.model.network_file import CONFIG, WEIGHTS, read_network
-from epochcast.model.predictor import load_model
+from epochcast.model.time_model.card import card_sha256
+from epochcast.model.time_model.network_file import CONFIG, WEIGHTS, read_network
+from epochcast.model.time_model.saved_model import load_model
 from epochcast.paths import pretrained_dir
 from epochcast.schema import RunConfig
 from tests.peaks import at_most

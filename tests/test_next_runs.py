@@ -20,11 +20,11 @@ from epochcast.collect.grid.specs import spec_under
 from epochcast.collect.grid.wall_estimate import WallEstimate
 from epochcast.facts.assumptions import assumption
 from epochcast.machine.gpu_driver import box_device_name
-from epochcast.model.design import DEFAULT_GRID, next_indices
-from epochcast.model.fitting import PHYSICS, fit_time_models
-from epochcast.model.intervals import MIN_ERRORS
 from epochcast.model.next_runs import NextRun, configs_csv, main, measured_costs, plan_next, training_sec
-from epochcast.model.time_model import Table
+from epochcast.model.selection.experimental_design import DEFAULT_GRID, next_indices
+from epochcast.model.time_model.intervals import MIN_ERRORS
+from epochcast.model.time_model.time_model import Table
+from epochcast.model.training.recipes import PHYSICS, fit_time_models
 from epochcast.paths import CODE_ROOT, command_text, pretrained_dir
 from epochcast.schema import AggRow, Conditions, RunConfig, RunRecord, RunSpec
 from epochcast.storage.cells import columns

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from epochcast.aggregate.averages.averaging import aggregate
-from epochcast.model.features import FEATURE_NAMES
-from epochcast.model.fitting import PHYSICS, fit_time_models
-from epochcast.model.network import Network
-from epochcast.model.order import GRID, N_TIMES, order_violations, violations_by_axis
-from epochcast.model.time_model import Inputs, Table, TimeModel
+from epochcast.model.time_model.ensemble import Network
+from epochcast.model.time_model.features import FEATURE_NAMES
+from epochcast.model.time_model.monotonicity import GRID, N_TIMES, order_violations, violations_by_axis
+from epochcast.model.time_model.time_model import Inputs, Table, TimeModel
+from epochcast.model.training.recipes import PHYSICS, fit_time_models
 from epochcast.schema import RunConfig
 from epochcast.storage.tables import read_runs
 

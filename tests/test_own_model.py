@@ -13,9 +13,10 @@ import pytest
 from epochcast.facts.assumptions import assumption
 from epochcast.machine import driver_signs
 from epochcast.machine.gpu_driver import box_device_name
-from epochcast.model import explain, next_runs, predict_perf, predictor
-from epochcast.model.intervals import MIN_ERRORS, Widths
-from epochcast.model.predictor import load_model
+from epochcast.model import explain, next_runs, predict_perf
+from epochcast.model.time_model import saved_model as predictor
+from epochcast.model.time_model.intervals import MIN_ERRORS, Widths
+from epochcast.model.time_model.saved_model import load_model
 from epochcast.model.train import train
 from epochcast.paths import demo_dir, models_dir, pretrained_dir
 from epochcast.planner import dp_budget_planner
@@ -157,7 +158,7 @@ def test_what_lies_outside_the_pretrained_model_s_range_is_marked_beside_other_g
 @pytest.fixture(scope="module")
 def network(tmp_path_factory):
     """A small network of convolutions as Keras saves it."""
-    from epochcast.model.time_ann import keras_on_cpu
+    from epochcast.model.training.time_ann import keras_on_cpu
 
     keras = keras_on_cpu()
     path = tmp_path_factory.mktemp("network") / "own network.keras"
@@ -240,7 +241,9 @@ def test_a_row_so_far_outside_that_it_has_no_number_is_its_own_error(capsys, own
     configs = [RunConfig(3, 16, size) for size in sizes]
     times = load_model(own).time_model.times(configs)
     logs = sorted(abs(math.log(seconds)) for seconds in times)
-    monkeypatch.setattr("epochcast.model.time_model.LARGEST_LOG_TIME", (logs[-n_failing] + logs[-n_failing - 1]) / 2)
+    monkeypatch.setattr(
+        "epochcast.model.time_model.time_model.LARGEST_LOG_TIME", (logs[-n_failing] + logs[-n_failing - 1]) / 2
+    )
     flags = ("--depth", 3, "--base_filters", 16, "--batch_size", "64:512:x2")
     told = answers_of(capsys, predict_perf.main, *flags, code=1)["predictions"]
     failed = [answer for answer in told if "problem" in answer]

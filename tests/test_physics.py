@@ -9,7 +9,7 @@ import pytest
 
 from epochcast.aggregate.averages.averaging import aggregate
 from epochcast.aggregate.averages.table import load_agg
-from epochcast.model.physics import (
+from epochcast.model.time_model.physics import (
     FORMS,
     GATE_MIN_ROWS,
     GROUPS,
@@ -21,7 +21,7 @@ from epochcast.model.physics import (
     fit_law,
     fit_law_from,
 )
-from epochcast.model.time_model import Table
+from epochcast.model.time_model.time_model import Table
 from epochcast.model.work import work_of, work_of_layers
 from epochcast.schema import RunConfig
 from epochcast.storage.tables import read_runs

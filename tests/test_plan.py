@@ -13,7 +13,7 @@ from dataclasses import astuple
 import numpy as np
 import pytest
 
-from epochcast.model.design import Field
+from epochcast.model.selection.experimental_design import Field
 from epochcast.planner import plan as plan_module
 from epochcast.planner.budget import KGCO2, KWH, SECONDS, USD, Budget
 from epochcast.planner.margin import NO_MARGIN, Margin, best_within

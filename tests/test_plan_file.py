@@ -10,7 +10,7 @@ import pytest
 
 from epochcast.collect.grid.specs import spec_under
 from epochcast.interval import Interval
-from epochcast.model.intervals import HALF_WIDTH_SDS
+from epochcast.model.time_model.intervals import HALF_WIDTH_SDS
 from epochcast.planner.budget import KGCO2, KWH, SECONDS, USD, Budget
 from epochcast.planner.margin import NO_MARGIN, Margin
 from epochcast.planner.plan import Knowledge, make_plan

@@ -17,10 +17,10 @@ from epochcast.facts.tables import gpus
 from epochcast.machine import driver_signs
 from epochcast.machine.gpu_driver import box_device_name
 from epochcast.model import predict_perf
-from epochcast.model.answer import predict
-from epochcast.model.answer_figure import draw_batches
-from epochcast.model.card import card_sha256
-from epochcast.model.predictor import choose_model, load_model
+from epochcast.model.answers.prediction import predict
+from epochcast.model.answers.prediction_figure import draw_batches
+from epochcast.model.time_model.card import card_sha256
+from epochcast.model.time_model.saved_model import choose_model, load_model
 from epochcast.paths import CODE_ROOT, models_dir, pretrained_dir, runs_agg_csv
 from epochcast.schema import DEFAULT_CONFIG, AggRow, Conditions, RunConfig
 from epochcast.storage.cells import columns

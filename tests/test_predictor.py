@@ -21,13 +21,13 @@ from epochcast.aggregate.averages.averaging import aggregate
 from epochcast.aggregate.averages.condition_sets import one_set_of_conditions
 from epochcast.interval import Interval, total
 from epochcast.machine.gpu_driver import box_device_name
-from epochcast.model.card import card_sha256
-from epochcast.model.features import feature_matrix
-from epochcast.model.intervals import BEYOND, FAR, WITHIN
-from epochcast.model.own_models import OwnCard, ranked, why_first
-from epochcast.model.physics import fit_law
-from epochcast.model.predictor import choose_model, contradicted, load_model
-from epochcast.model.time_model import Table
+from epochcast.model.time_model.card import card_sha256
+from epochcast.model.time_model.features import feature_matrix
+from epochcast.model.time_model.intervals import BEYOND, FAR, WITHIN
+from epochcast.model.time_model.own_models import OwnCard, ranked, why_first
+from epochcast.model.time_model.physics import fit_law
+from epochcast.model.time_model.saved_model import choose_model, contradicted, load_model
+from epochcast.model.time_model.time_model import Table
 from epochcast.paths import demo_dir, models_dir, pretrained_dir
 from epochcast.schema import Conditions, RunConfig
 from epochcast.storage.tables import read_runs
@@ -82,7 +82,7 @@ def home(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("configs", [IN_RANGE, FAR_OUTSIDE], ids=["in_range", "far_outside"])
 def test_numpy_predicts_what_keras_predicts_with_the_same_file(configs):
-    from epochcast.model.time_ann import keras_on_cpu
+    from epochcast.model.training.time_ann import keras_on_cpu
 
     saved = load_model(PRETRAINED)
     card = saved.card
@@ -104,7 +104,7 @@ def test_predictions_do_not_depend_on_the_others_asked_for():
 
 
 def test_a_time_that_is_no_number_any_more_is_refused_not_given_as_infinite(monkeypatch):
-    monkeypatch.setattr("epochcast.model.time_model.LARGEST_LOG_TIME", 50.0)
+    monkeypatch.setattr("epochcast.model.time_model.time_model.LARGEST_LOG_TIME", 50.0)
     config = RunConfig(3, 2**60, 32)
     with pytest.raises(ValueError, match="too far outside what the model learned from") as caught:
         load_model(PRETRAINED).time_model.times([CONFIG, config])
@@ -529,7 +529,7 @@ def test_a_network_whose_layers_do_not_fit_is_refused(tmp_path, shapes):
 
 
 def test_a_member_that_unpacks_to_more_than_a_model_holds_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("epochcast.model.network_file.MOST_BYTES", 1000)
+    monkeypatch.setattr("epochcast.model.time_model.network_file.MOST_BYTES", 1000)
     assert "unpacks to" in refusal(copy_pretrained(tmp_path))
 
 

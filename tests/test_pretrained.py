@@ -8,10 +8,10 @@ import pytest
 
 from epochcast.aggregate.averages.averaging import aggregate
 from epochcast.collect.grid.config_lists import read_configs
-from epochcast.model.card import card_path, markdown, markdown_path
-from epochcast.model.cross_validation import rows_sha256
-from epochcast.model.order import order_violations
-from epochcast.model.predictor import load_model
+from epochcast.model.time_model.card import card_path, markdown, markdown_path
+from epochcast.model.time_model.monotonicity import order_violations
+from epochcast.model.time_model.saved_model import load_model
+from epochcast.model.training.cross_validation import rows_sha256
 from epochcast.paths import pretrained_dir
 from epochcast.schema import RunConfig
 from epochcast.storage.tables import read_runs

@@ -12,7 +12,7 @@ from epochcast.facts.tables import cloud_prices
 from epochcast.footprint.footprint import FootprintRules
 from epochcast.gpus.lookup import find_gpu
 from epochcast.interval import Interval
-from epochcast.model.intervals import HALF_WIDTH_SDS
+from epochcast.model.time_model.intervals import HALF_WIDTH_SDS
 from epochcast.planner.budget import KGCO2, KWH, USD
 from epochcast.planner.pricing import with_prices
 from epochcast.schema import Conditions

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from epochcast.model.progress import Progress
+from epochcast.output.progress import Progress
 
 
 class Clock:
@@ -21,7 +21,7 @@ class Clock:
 def at(monkeypatch):
     """Tell a Progress a share at a time in seconds since its start."""
     clock = Clock()
-    monkeypatch.setattr("epochcast.model.progress.time", clock)
+    monkeypatch.setattr("epochcast.output.progress.time", clock)
 
     def tell(progress, second, share):
         clock.now = 1000.0 + second
@@ -79,7 +79,7 @@ def test_a_second_round_starts_again_whatever_share_it_begins_with(at, capsys, f
 def test_a_terminal_shows_one_line_that_ends_when_it_is_done(at, monkeypatch):
     stderr = io.StringIO()
     monkeypatch.setattr(stderr, "isatty", lambda: True, raising=False)
-    monkeypatch.setattr("epochcast.model.progress.sys", SimpleNamespace(stderr=stderr))
+    monkeypatch.setattr("epochcast.output.progress.sys", SimpleNamespace(stderr=stderr))
     progress = Progress("training")
     for second, share in ((1, 0.1), (5, 0.5), (9, 1.0)):
         at(progress, second, share)

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from epochcast.aggregate.averages.averaging import aggregate
-from epochcast.model import reference_ann
-from epochcast.model.features import REFERENCE_FEATURE_NAMES
-from epochcast.model.fitting import REFERENCE_ANN, fit_time_models
-from epochcast.model.time_model import Table
+from epochcast.model.time_model.features import REFERENCE_FEATURE_NAMES
+from epochcast.model.time_model.time_model import Table
+from epochcast.model.training import reference_ann
+from epochcast.model.training.recipes import REFERENCE_ANN, fit_time_models
 from epochcast.storage.tables import read_runs
 
 HALF = np.arange(143) % 2 == 0

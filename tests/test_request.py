@@ -13,7 +13,7 @@ import pytest
 
 from epochcast.aggregate.averages.source import write_agg
 from epochcast.facts.assumptions import assumption
-from epochcast.model.predictor import load_model
+from epochcast.model.time_model.saved_model import load_model
 from epochcast.paths import models_dir, pretrained_dir
 from epochcast.planner import request as request_module
 from epochcast.planner.budget import KWH, Budget
@@ -267,7 +267,9 @@ def test_a_set_without_a_model_is_named_with_the_flag_of_one_that_has(table, mon
     more = [dataclasses.replace(row, **known) for row in ROWS[:2]]
     other = [dataclasses.replace(row, **{**known, "train_n": 4096}) for row in ROWS]
     write_table(table, [*more, *other], AggRow)
-    monkeypatch.setattr("epochcast.model.predictor.models_dir", lambda: shipped.parent)  # as if it were of this box
+    monkeypatch.setattr(
+        "epochcast.model.time_model.saved_model.models_dir", lambda: shipped.parent
+    )  # as if it were of this box
     with pytest.raises(ValueError, match="no model of the table's conditions") as error:
         answer_of(table, 1000, time_source="pred")
     assert "Or take a set that has a model: --conditions train_n=50000." in str(error.value)

@@ -11,10 +11,10 @@ from epochcast.footprint.footprint import FootprintRules
 from epochcast.gpus.lookup import find_gpu
 from epochcast.interval import Interval
 from epochcast.machine.gpu_driver import box_device_name
-from epochcast.model.energy import EnergyModel
-from epochcast.model.predictor import Forecast
-from epochcast.model.run_energy import MeasuredBoard, measured_board, run_energy, run_seconds
-from epochcast.model.startup import WholeRun
+from epochcast.model.answers.energy import EnergyModel
+from epochcast.model.answers.run_energy import MeasuredBoard, measured_board, run_energy, run_seconds
+from epochcast.model.time_model.saved_model import Forecast
+from epochcast.model.time_model.startup import WholeRun
 from epochcast.paths import runs_csv
 from epochcast.schema import RunConfig, RunRecord
 from epochcast.storage.files import write_text_atomically

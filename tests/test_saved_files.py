@@ -10,9 +10,9 @@ import zipfile
 
 import pytest
 
-from epochcast.model.card import card_path, card_sha256, markdown, markdown_path
-from epochcast.model.predictor import choose_model, load_model
-from epochcast.model.saved_files import read_pair, save_model, waiting_path
+from epochcast.model.time_model.card import card_path, card_sha256, markdown, markdown_path
+from epochcast.model.time_model.saved_files import read_pair, save_model, waiting_path
+from epochcast.model.time_model.saved_model import choose_model, load_model
 from epochcast.paths import pretrained_dir
 from tests.faults import exit_code, in_child, is_failed_at, is_killed_at
 from tests.test_agg_source import refuse_locks, refuse_new_files

@@ -11,9 +11,9 @@ import pytest
 
 from epochcast.aggregate.averages.averaging import aggregate
 from epochcast.interval import Interval
-from epochcast.model.intervals import BEYOND, FAR, WITHIN, Range, Widths, conformal_half_width
-from epochcast.model.physics import Law
-from epochcast.model.startup import (
+from epochcast.model.time_model.intervals import BEYOND, FAR, WITHIN, Range, Widths, conformal_half_width
+from epochcast.model.time_model.physics import Law
+from epochcast.model.time_model.startup import (
     FORM,
     Excess,
     Overhead,

@@ -20,9 +20,9 @@ from epochcast.aggregate.figures import accuracy_against_time, draw_figures, sav
 from epochcast.cli import cell_text, make_parser, print_answer, run_command, table_text
 from epochcast.collect.run_one import output_printer
 from epochcast.guard import discard_unwritten
-from epochcast.model.answer_figure import draw_batches
-from epochcast.model.card import markdown
+from epochcast.model.answers.prediction_figure import draw_batches
 from epochcast.model.evaluate import Section
+from epochcast.model.time_model.card import markdown
 from epochcast.paths import CODE_ROOT, pretrained_dir
 from epochcast.planner.budget import SECONDS
 from epochcast.planner.exports import plan_sh

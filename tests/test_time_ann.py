@@ -14,8 +14,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from epochcast.model.network import ACTIVATIONS, Network
-from epochcast.model.time_ann import MEMBERS, fit_networks, keras_bytes, keras_model
+from epochcast.model.time_model.ensemble import ACTIVATIONS, Network
+from epochcast.model.training.time_ann import MEMBERS, fit_networks, keras_bytes, keras_model
 from epochcast.paths import CODE_ROOT
 
 N = 10
@@ -31,7 +31,7 @@ ENVIRONMENT = {"CUDA_VISIBLE_DEVICES": None, "JAX_PLATFORMS": "as it was", "TF_C
 CHILD = """
 import json, os, sys
 import numpy as np
-from epochcast.model.time_ann import fit_networks
+from epochcast.model.training.time_ann import fit_networks
 given = np.load(sys.argv[1])
 networks = fit_networks(given["x"], given["y"], given["weights"], given["seeds"].tolist())
 np.savez(sys.argv[2], **{f"{i}.{j}": a for i, n in enumerate(networks) for j, a in enumerate((*n.kernels, *n.biases))})

@@ -7,10 +7,10 @@ from itertools import product
 import numpy as np
 import pytest
 
-from epochcast.model.features import FEATURE_NAMES, feature_matrix
-from epochcast.model.network import Network
-from epochcast.model.physics import Law
-from epochcast.model.time_model import Inputs, Table, TimeModel
+from epochcast.model.time_model.ensemble import Network
+from epochcast.model.time_model.features import FEATURE_NAMES, feature_matrix
+from epochcast.model.time_model.physics import Law
+from epochcast.model.time_model.time_model import Inputs, Table, TimeModel
 from epochcast.schema import RunConfig
 from tests.rows import agg_row
 

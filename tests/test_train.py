@@ -14,15 +14,15 @@ import pytest
 from epochcast.aggregate.averages.averaging import aggregate
 from epochcast.aggregate.averages.source import write_agg
 from epochcast.interval import Interval
-from epochcast.model.cross_validation import cross_validate, rows_sha256
-from epochcast.model.features import FEATURE_NAMES, REFERENCE_FEATURE_NAMES, feature_matrix
-from epochcast.model.fitting import PHYSICS, PHYSICS_ANN, REFERENCE_ANN, fit_time_models
-from epochcast.model.intervals import FAR
-from epochcast.model.order import order_violations
-from epochcast.model.physics import Law, fit_gated_law
-from epochcast.model.predictor import load_model
-from epochcast.model.time_model import Table
+from epochcast.model.time_model.features import FEATURE_NAMES, REFERENCE_FEATURE_NAMES, feature_matrix
+from epochcast.model.time_model.intervals import FAR
+from epochcast.model.time_model.monotonicity import order_violations
+from epochcast.model.time_model.physics import Law, fit_gated_law
+from epochcast.model.time_model.saved_model import load_model
+from epochcast.model.time_model.time_model import Table
 from epochcast.model.train import card_lines, declare, default_model_path, main, train
+from epochcast.model.training.cross_validation import cross_validate, rows_sha256
+from epochcast.model.training.recipes import PHYSICS, PHYSICS_ANN, REFERENCE_ANN, fit_time_models
 from epochcast.schema import AggRow, Conditions, RunConfig, RunRecord
 from epochcast.storage.files import sha256_of
 from epochcast.storage.tables import append_row, read_runs, write_table
@@ -94,7 +94,7 @@ STEPS = 500  # a third of what is usual; on these rows the network then errs by 
 def with_network(reference_data, folder):
     """A model of 24 reference rows, on which the network is the better form."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("epochcast.model.time_ann.STEPS", STEPS)
+        patch.setattr("epochcast.model.training.time_ann.STEPS", STEPS)
         train(reference_rows(reference_data)[::6], folder / "network.keras", seed=4)
     return folder / "network.keras"
 
@@ -206,7 +206,7 @@ def test_below_twenty_rows_the_law_alone_answers_says_why_and_is_answered_with(t
 
 
 def test_with_twenty_rows_the_better_form_of_one_cross_validation_is_kept(tmp_path, monkeypatch, rows):
-    monkeypatch.setattr("epochcast.model.time_ann.STEPS", STEPS)
+    monkeypatch.setattr("epochcast.model.training.time_ann.STEPS", STEPS)
     chosen = rows[3::7]
     assert len(chosen) == 20
     card = train(chosen, tmp_path / "m.keras")
@@ -221,7 +221,7 @@ def test_with_twenty_rows_the_better_form_of_one_cross_validation_is_kept(tmp_pa
 def test_a_network_is_kept_where_it_predicts_better_and_predicts_what_its_form_and_seed_alone_do(
     network, rows, monkeypatch
 ):
-    monkeypatch.setattr("epochcast.model.time_ann.STEPS", STEPS)
+    monkeypatch.setattr("epochcast.model.training.time_ann.STEPS", STEPS)
     saved, table = load_model(network), Table.of(rows[::6])
     card = saved.card
     assert (card["form"], card["reason"], card["members"], card["activation"]) == ("physics_ann", None, 10, "silu")
@@ -285,7 +285,7 @@ def test_a_failure_after_the_fit_leaves_an_older_model_and_its_cards(tmp_path, m
 
 
 def test_the_original_network_is_trained_saved_and_loaded_by_its_own_recipe(tmp_path, monkeypatch, rows):
-    monkeypatch.setattr("epochcast.model.reference_ann.MAX_EPOCHS", 3)
+    monkeypatch.setattr("epochcast.model.training.reference_ann.MAX_EPOCHS", 3)
     chosen = rows[::24]
     assert len(chosen) == 6
     card = train(chosen, tmp_path / "m.keras", recipe=REFERENCE_ANN, seed=2)

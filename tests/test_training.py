@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from epochcast.aggregate.averages.averaging import aggregate
-from epochcast.model.fitting import PHYSICS, PHYSICS_ANN
-from epochcast.model.physics import Law, fit_law
-from epochcast.model.predictor import load_model
-from epochcast.model.splits import NETWORK_MIN_ROWS
-from epochcast.model.time_model import Table
-from epochcast.model.training import TRANSFERRED, fit
+from epochcast.model.time_model.physics import Law, fit_law
+from epochcast.model.time_model.saved_model import load_model
+from epochcast.model.time_model.time_model import Table
+from epochcast.model.training.fit import TRANSFERRED, fit
+from epochcast.model.training.recipes import PHYSICS, PHYSICS_ANN
+from epochcast.model.training.splits import NETWORK_MIN_ROWS
 from epochcast.paths import pretrained_dir
 from epochcast.storage.tables import read_runs
 from tests.rows import CONFIGS, ROWS
@@ -24,7 +24,9 @@ NOTE = "these rows predict better by themselves than with a100.keras (NVIDIA A10
 
 @pytest.fixture(autouse=True)
 def short_training(monkeypatch):
-    monkeypatch.setattr("epochcast.model.time_ann.STEPS", 200)  # which form wins, not how good a network becomes
+    monkeypatch.setattr(
+        "epochcast.model.training.time_ann.STEPS", 200
+    )  # which form wins, not how good a network becomes
 
 
 @pytest.fixture
@@ -135,7 +137,7 @@ def test_up_to_six_rows_of_a_device_unlike_the_other_start_from_it_and_admit_tha
 
 
 def test_a_start_may_lose_to_a_network_of_the_rows_alone_and_each_long_part_is_told_by_name(clean, monkeypatch):
-    monkeypatch.setattr("epochcast.model.time_ann.STEPS", 500)
+    monkeypatch.setattr("epochcast.model.training.time_ann.STEPS", 500)
     own = every(clean, 6)
     assert len(own) >= NETWORK_MIN_ROWS
     # the other device's model is a law alone, and these rows hold more than a law

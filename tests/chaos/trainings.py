@@ -20,8 +20,8 @@ from pathlib import Path
 from unittest import mock
 
 from epochcast.aggregate.averages.source import write_agg
-from epochcast.model.card import markdown_path
-from epochcast.model.predictor import load_model
+from epochcast.model.time_model.card import markdown_path
+from epochcast.model.time_model.saved_model import load_model
 from epochcast.model.train import train
 from epochcast.paths import pretrained_dir
 from epochcast.schema import RunConfig, RunRecord
@@ -74,7 +74,9 @@ class _WrittenNetwork:
 def train_as(name: str, path: Path, says: int | None = None) -> None:
     factor = SLOWER[name]
     rows = [replace(r, avg_time_mean=r.avg_time_mean * factor, thr_mean=r.thr_mean / factor) for r in ROWS]
-    with mock.patch("epochcast.model.time_ann.keras_model", lambda network: _WrittenNetwork(_network(name), says)):
+    with mock.patch(
+        "epochcast.model.training.time_ann.keras_model", lambda network: _WrittenNetwork(_network(name), says)
+    ):
         train(rows, path)
 
 

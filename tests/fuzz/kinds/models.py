@@ -14,8 +14,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from epochcast.model.card import card_sha256, read_card
-from epochcast.model.predictor import SavedModel, load_model
+from epochcast.model.time_model.card import card_sha256, read_card
+from epochcast.model.time_model.saved_model import SavedModel, load_model
 from epochcast.schema import RunConfig
 from tests.fuzz.box import Box
 from tests.fuzz.json_mutate import mutate_json, mutate_json_file, twice_named

@@ -1,0 +1,1 @@
+"""Answers of predict_perf: this box, other GPUs, energy, measured rows."""

@@ -1,0 +1,85 @@
+"""A carried time set right by other configurations measured on that GPU.
+
+measured / carried of each is a factor that speeds and rates missed; a further configuration is off by their median, and
+scatters around it as they do: in logs by t * sd * sqrt(1 + 1 / n), t the quantile of Student's distribution. That is
+the bar inside the range of what was measured on both; outside it the carried bar is kept where it is wider.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from epochcast.facts.assumptions import assumption
+from epochcast.interval import Interval
+from epochcast.model.carried import Carried, carried, device_share
+from epochcast.model.carry import SAME, Device, Ratio
+from epochcast.model.explanation.attribution import subject_of
+from epochcast.model.roofs import attainable_sec, roof_of
+from epochcast.model.time_model.intervals import COVERAGE, HALF_WIDTH_SDS, WITHIN, Range
+from epochcast.model.time_model.saved_model import SavedModel
+from epochcast.schema import AggRow, RunConfig
+from epochcast.stats import t_quantile
+
+MIN_CONFIGS = 3  # two tell no spread worth the name
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """What configurations measured on a GPU tell of the times carried there."""
+
+    factor: float  # median of measured over carried
+    half: float  # half-width of a further configuration's 90 % interval, natural log
+    range: Range
+    n: int  # configurations
+
+    def of(self, time: Carried, config: RunConfig, place: str) -> Carried:
+        """A carried time of a configuration, set right, and held at the roof again; `place` as of the model's range."""
+        return time.set_to(self._interval(time.seconds, config, place))
+
+    def _interval(self, steady: Interval, config: RunConfig, place: str) -> Interval:
+        value = steady.value * self.factor
+        own = Interval.of_log(value, self.half)
+        if self.holds(config, place):
+            return own
+        if steady.low is None or steady.high is None or own.low is None or own.high is None:
+            return Interval(value)
+        return Interval(value, min(own.low, steady.low * self.factor), max(own.high, steady.high * self.factor))
+
+    def holds(self, config: RunConfig, place: str) -> bool:
+        """Whether the spread was measured around such a configuration, on both GPUs."""
+        return place == WITHIN and not self.range.outside(config)
+
+    def words(self, config: RunConfig, place: str) -> str:
+        bar = f"x/÷{math.exp(self.half):.2f} by their spread"
+        kept = "" if self.holds(config, place) else "; outside their range no narrower than carried"
+        return f"times {self.factor:.3f}, the median of measured over carried, {bar}{kept}"
+
+
+def carried_time(saved: SavedModel, config: RunConfig, ratio: Ratio, target: Device) -> Carried:
+    """The model's steady time of a configuration, carried over by a ratio to the target and held at its roof."""
+    subject = subject_of(config, saved.train_n, target.precision)
+    roof = roof_of(target.gpu, target.arithmetic)
+    share = device_share(saved.plain_law, subject.work)
+    return carried(saved.forecast(config).steady, share, ratio, attainable_sec(subject, roof))
+
+
+def correction_by(
+    measured: Mapping[RunConfig, AggRow], saved: SavedModel, ratio: Ratio, target: Device
+) -> Correction | None:
+    """The correction by the row of each configuration measured on the GPU; None of fewer than MIN_CONFIGS.
+
+    None, too, where nothing is carried: rows of the model's own GPU are for training.
+    """
+    if ratio.basis == SAME or len(measured) < MIN_CONFIGS:
+        return None
+    logs = [
+        math.log(row.avg_time_mean / carried_time(saved, config, ratio, target).seconds.value)
+        for config, row in measured.items()
+    ]
+    n = len(logs)
+    spread = t_quantile((1 + COVERAGE) / 2, n - 1) * statistics.stdev(logs) * math.sqrt(1 + 1 / n)
+    repeats = HALF_WIDTH_SDS * assumption("repeat_sd_steady", "gpu").value
+    return Correction(math.exp(statistics.median(logs)), max(spread, repeats), Range.of(list(measured)), n)

@@ -1,0 +1,1 @@
+"""How well unseen configurations are predicted."""

@@ -1,0 +1,1 @@
+"""Where an epoch's time goes, layer by layer."""

@@ -1,0 +1,143 @@
+"""How long an explained epoch takes, and how that splits: by the model, measured, carried over, or by the bare roof."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from epochcast.facts.assumptions import assumption
+from epochcast.interval import Interval
+from epochcast.model.answers.other_gpus import MEASURED
+from epochcast.model.carried import HELD_WORDS, carried, share_of_parts
+from epochcast.model.carry import SPEED_ROW, device_ratio, source_device
+from epochcast.model.carry import Device as CarryDevice
+from epochcast.model.explanation.attribution import Attribution, Subject, attribute
+from epochcast.model.explanation.device import Device
+from epochcast.model.time_model.intervals import WITHIN
+from epochcast.model.time_model.saved_model import Forecast, SavedModel
+from epochcast.schema import RunConfig
+
+MODEL, OTHER_NETWORK, OTHER_CARRIED, ROOF = "model", "law of the CNN", "law of the CNN, carried over", "bare roof"
+
+
+UNKNOWN_INPUT = "not known for this network"
+
+
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """How the time of the model's device became that of another; `ratio` is None of a measured or corrected one."""
+
+    share: float  # of the time on the model's device: arithmetic and memory
+    ratio: Interval | None  # of their seconds there over here, as held
+    held: str | None  # one of HELD_WORDS
+
+
+@dataclass(frozen=True, slots=True)
+class EpochTime:
+    """Seconds an epoch; `basis` is one of the above or of `GpuAnswer`, `words` what they rest on."""
+
+    seconds: Interval
+    basis: str
+    words: str
+    attribution: Attribution | None  # None where nothing tells how the time splits
+    scaling: Scaling | None = None  # None where nothing is of another device
+
+
+def time_of(device: Device, subject: Subject, config: RunConfig | None, roofs: Mapping[str, Any] | None) -> EpochTime:
+    """The time of a subject; `config` where it is our CNN, `roofs` as an explanation has them.
+
+    Raises:
+        ValueError: if the law says that this work takes no time.
+    """
+    law = device.choice.model.plain_law
+    if device.answer is not None:
+        steady, basis, words = _answered(device)
+    elif device.is_calibrated and config is not None:
+        forecast = device.choice.model.forecast(config)
+        steady, basis = forecast.steady, MODEL
+        words = f"the model's prediction with its 90 % interval{_extrapolation(forecast)}"
+        if unknown := device.choice.model.widths.why_unknown(forecast.place):
+            words = f"the model's prediction{_extrapolation(forecast)}; {forecast.place}: {unknown}"
+    elif device.is_calibrated:
+        steady, words = _by_law(device.choice.model, subject)
+        basis = OTHER_NETWORK
+    else:
+        assert roofs is not None  # a device that nothing else tells of was named as a GPU whose peaks are known
+        if device.carried_to is None:
+            return _by_roof(roofs)
+        return _other_carried(device, device.carried_to, subject, roofs["attainable_sec"])
+    split = None if device.ratio is None else attribute(law, subject, steady.value, device.ratio)
+    return EpochTime(steady, basis, words, split, _scaling(device))
+
+
+def _scaling(device: Device) -> Scaling | None:
+    answer = device.answer
+    if answer is None or device.ratio is None:
+        return None
+    return Scaling(answer.share, answer.told_ratio, answer.held)
+
+
+def _by_law(saved: SavedModel, subject: Subject) -> tuple[Interval, str]:
+    """Seconds of a network that is not our CNN where the law was fitted, and what they rest on.
+
+    The bar is of laws that tell the CNN's own times well: the model's own range counts where it is wider, and without
+    one there is none.
+    """
+    bar = assumption(f"other_network_bar{'_convolutional' if subject.is_convolutional else ''}", "gpu").value
+    own = saved.widths.of(WITHIN)
+    if own is None:
+        half, how = None, f"the model's own {saved.widths.why_unknown(WITHIN)}"
+    else:
+        half = max(math.log(bar), own)
+        how = f"within a factor of {math.exp(half):.3g}"
+    return Interval.of_log(sum(subject.law_parts(saved.plain_law).values()), half), (
+        f"extrapolated to another family of networks by a law of the CNN, {how}, without input "
+        f"and host: {UNKNOWN_INPUT}"
+    )
+
+
+def _other_carried(device: Device, target: CarryDevice, subject: Subject, attainable_sec: float) -> EpochTime:
+    """That carried over as our CNN's time is, by speeds of its own kind of network where there are any."""
+    saved = device.choice.model
+    law = saved.plain_law
+    seconds, words = _by_law(saved, subject)
+    share = share_of_parts(subject.law_parts(law))
+    ratio = device_ratio(source_device(saved.conditions), target, subject.network_kind)
+    time = carried(seconds, share, ratio, attainable_sec)
+    words = f"{words}; carried over by {'a ' if ratio.basis == SPEED_ROW else ''}{ratio.basis}: {ratio.words}"
+    if time.held is not None:
+        words = f"{words}; {HELD_WORDS[time.held]}"
+    split = attribute(law, subject, time.seconds.value, time.ratio.value)
+    return EpochTime(time.seconds, OTHER_CARRIED, words, split, Scaling(share, time.ratio, time.held))
+
+
+def _answered(device: Device) -> tuple[Interval, str, str]:
+    """As `predict_perf --gpu` tells it."""
+    answer = device.answer
+    assert answer is not None  # the caller asked
+    steady = answer.forecast.steady
+    if answer.correction is not None:
+        return steady, answer.basis, f"{answer.basis_text}{_extrapolation(answer.forecast)}"
+    if answer.basis != MEASURED:
+        words = f"carried over by {'a ' if answer.basis == SPEED_ROW else ''}{answer.basis}: {answer.words}"
+        return steady, answer.basis, f"{words}{_extrapolation(answer.forecast)}"
+    if device.ratio is None:
+        return steady, MEASURED, f"{answer.words}; nothing tells how it splits"
+    how = "by the model's law" if device.is_calibrated else "as a time carried over would"
+    return steady, MEASURED, f"{answer.words}; it splits {how}"
+
+
+def _by_roof(roofs: Mapping[str, Any]) -> EpochTime:
+    low, factor, high = (assumption(f"roofline_factor{end}", "gpu").value for end in ("_low", "", "_high"))
+    sec = roofs["attainable_sec"] + roofs["launch_sec"]
+    words = (
+        f"uncalibrated: the roofline is a bound; on the one GPU measured a run of the CNN took {low:g} to {high:g} "
+        f"times as long as it, {factor:g} in the median; input and host are not in it, and small networks take longer"
+    )
+    return EpochTime(Interval(factor * sec, low * sec, high * sec), ROOF, words, None)
+
+
+def _extrapolation(forecast: Forecast) -> str:
+    return "" if forecast.place == WITHIN else f", extrapolating: {', '.join(forecast.outside)}"

@@ -1,0 +1,1 @@
+"""The time model: physics, ensemble, intervals, and the saved files with their card."""

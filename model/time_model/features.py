@@ -1,0 +1,30 @@
+"""The regressors' inputs, in one place: what is known of a configuration before it runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+
+from epochcast.model.time_model.physics import Array
+from epochcast.schema import RunConfig
+from epochcast.workload.shape import count_params
+
+FEATURE_NAMES = ("depth", "log2_base_filters", "log2_batch_size")
+# of the network that this project started from; parameters and steps follow from the other three
+REFERENCE_FEATURE_NAMES = ("depth", "base_filters", "log2_batch_size", "log10_params", "log10_steps_per_epoch")
+_FEATURES: dict[str, Callable[[RunConfig, int], float]] = {
+    "depth": lambda c, n: c.depth,
+    "base_filters": lambda c, n: c.base_filters,
+    "log2_base_filters": lambda c, n: math.log2(c.base_filters),
+    "log2_batch_size": lambda c, n: math.log2(c.batch_size),
+    "log10_params": lambda c, n: math.log10(count_params(c.depth, c.base_filters)),
+    "log10_steps_per_epoch": lambda c, n: math.log10(c.steps_per_epoch(n)),
+}
+
+
+def feature_matrix(configs: Iterable[RunConfig], names: Sequence[str], train_n: int) -> Array:
+    """Inputs of several configurations, shape (n, features), unscaled, in the order of `names`."""
+    rows = [[float(_FEATURES[name](config, train_n)) for name in names] for config in configs]
+    return np.array(rows, dtype=np.float64).reshape(-1, len(names))

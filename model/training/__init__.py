@@ -1,0 +1,1 @@
+"""How a time model is trained, validated and calibrated."""
