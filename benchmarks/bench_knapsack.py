@@ -1,6 +1,6 @@
 """CPU time and correctness of our knapsack solver beside others, on the same instances in one process.
 
-- `pareto`: planner.knapsack.solve.
+- `pareto`: planner.plan.knapsack.solve.
 - `plain`: the textbook table over every unit of budget, its rows by NumPy, one bit of choice per item and unit.
 - `milp`: scipy.optimize.milp (HiGHS) with mip_rel_gap 0 and a time limit.
 - `ortools`: the branch and bound of OR-Tools' KnapsackSolver with the same time limit, if that package is installed.
@@ -45,7 +45,7 @@ from epochcast.cli import run_command, table_text
 from epochcast.machine.environment import utc_now
 from epochcast.output.progress import Progress
 from epochcast.paths import home
-from epochcast.planner.knapsack import solve
+from epochcast.planner.plan.knapsack import solve
 from epochcast.storage.files import write_json_atomically
 
 PLAIN_CELL_LIMIT = 2_000_000_000  # items x budget; 250 MB of choices

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from benchmarks.reference_table import published_rows, steady_rows
-from epochcast.planner.budget import SECONDS
+from epochcast.planner.costs.budget import SECONDS
 from epochcast.schema import AggRow
 
 HOUR_SEC, WEEK_SEC = 3600.0, 7 * 86_400.0

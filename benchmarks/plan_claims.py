@@ -42,13 +42,13 @@ from epochcast.model.training.cross_validation import REPEATS, cross_validate, f
 from epochcast.model.training.recipes import PHYSICS_ANN, fit_time_models
 from epochcast.model.training.splits import fold_masks
 from epochcast.output.progress import Progress
-from epochcast.planner.budget import Budget
-from epochcast.planner.candidates import Candidate, CostRules, make_candidates
-from epochcast.planner.course import Actual, Course
-from epochcast.planner.margin import NO_MARGIN, Margin
-from epochcast.planner.plan import NOTHING_KNOWN, Plan, make_plan
-from epochcast.planner.plan_file import PlanRun, SavedPlan
-from epochcast.planner.worth import SUMS, Wishes, select
+from epochcast.planner.costs.budget import Budget
+from epochcast.planner.costs.candidates import Candidate, CostRules, make_candidates
+from epochcast.planner.costs.values import SUMS, Wishes, select
+from epochcast.planner.execution.schedule import Actual, Course
+from epochcast.planner.plan.margin import NO_MARGIN, Margin
+from epochcast.planner.plan.plan import NOTHING_KNOWN, Plan, make_plan
+from epochcast.planner.plan.plan_file import PlanRun, SavedPlan
 from epochcast.schema import Conditions, RunConfig
 
 BUDGETS = range(300, 7201, 150)

@@ -23,13 +23,13 @@ from epochcast.model.training.cross_validation import REPEATS, gather
 from epochcast.model.training.recipes import PHYSICS_ANN, fit_time_models
 from epochcast.model.training.splits import FOLDS, fold_masks
 from epochcast.output.progress import Progress
-from epochcast.planner.budget import SECONDS, Budget
-from epochcast.planner.candidates import Candidate
-from epochcast.planner.course import Actual
-from epochcast.planner.knapsack import solve
-from epochcast.planner.margin import Margin
-from epochcast.planner.plan import VALUE_SCALE, Plan, make_plan
-from epochcast.planner.worth import SUMS, Wishes, select
+from epochcast.planner.costs.budget import SECONDS, Budget
+from epochcast.planner.costs.candidates import Candidate
+from epochcast.planner.costs.values import SUMS, Wishes, select
+from epochcast.planner.execution.schedule import Actual
+from epochcast.planner.plan.knapsack import solve
+from epochcast.planner.plan.margin import Margin
+from epochcast.planner.plan.plan import VALUE_SCALE, Plan, make_plan
 from epochcast.schema import AggRow
 
 Band = tuple[int, int]  # budgets in seconds, from the first to below the second

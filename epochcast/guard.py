@@ -318,7 +318,7 @@ def _one_line(error: BaseException) -> str:
 
 
 def _place_of(error: BaseException) -> str:
-    """Where in our code an exception was raised, e.g. ` in planner/plan.py line 12`; empty if nowhere."""
+    """Where in our code an exception was raised, e.g. ` in planner/plan/plan.py line 12`; empty if nowhere."""
     from pathlib import Path
 
     root = Path(__file__).parents[1]

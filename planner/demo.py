@@ -38,10 +38,10 @@ from epochcast.model.time_model.physics import MIN_ROWS
 from epochcast.model.time_model.saved_model import Choice, load_model
 from epochcast.model.train import train
 from epochcast.paths import command_text, demo_dir, failures_csv
-from epochcast.planner.budget import Budget
-from epochcast.planner.candidates import CostRules
-from epochcast.planner.plan import Plan
-from epochcast.planner.request import Request, plan_budget
+from epochcast.planner.costs.budget import Budget
+from epochcast.planner.costs.candidates import CostRules
+from epochcast.planner.plan.plan import Plan
+from epochcast.planner.plan.request import Request, plan_budget
 from epochcast.schema import Exclusion, RunConfig, RunRecord, RunSpec
 from epochcast.storage.files import write_json_atomically
 from epochcast.storage.tables import read_table_if_any

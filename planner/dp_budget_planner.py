@@ -18,11 +18,11 @@ from epochcast.cli import (
 from epochcast.machine.gpu_driver import refusal_notes
 from epochcast.machine.packages import backend_words
 from epochcast.paths import command_text
-from epochcast.planner.exports import optuna_trials, plan_csv, plan_sh
-from epochcast.planner.plan_file import is_begun, ledger_of
-from epochcast.planner.plan_flags import parse, request_of
-from epochcast.planner.plan_text import front_json, front_lines, left_out_json, plan_lines
-from epochcast.planner.request import Answer, plan_budget
+from epochcast.planner.output.exports import optuna_trials, plan_csv, plan_sh
+from epochcast.planner.output.text import front_json, front_lines, left_out_json, plan_lines
+from epochcast.planner.plan.flags import parse, request_of
+from epochcast.planner.plan.plan_file import is_begun, ledger_of
+from epochcast.planner.plan.request import Answer, plan_budget
 from epochcast.storage.files import write_json_atomically, write_text_atomically
 
 
@@ -45,8 +45,8 @@ def _write(answer: Answer, as_json: dict[str, Any], arguments: argparse.Namespac
             written[name] = path
     if arguments.plot is not None or arguments.front is not None:
         from epochcast.aggregate.figures import save_figure_as
-        from epochcast.planner.front import value_curve
-        from epochcast.planner.plan_figures import front_figure, timeline
+        from epochcast.planner.output.figures import front_figure, timeline
+        from epochcast.planner.output.value_curve import value_curve
 
         if arguments.plot is not None:
             save_figure_as(timeline(answer.plan), arguments.plot)

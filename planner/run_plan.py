@@ -35,11 +35,10 @@ from epochcast.machine.cuda_visible import VISIBLE
 from epochcast.machine.gpu_driver import box_device_name
 from epochcast.machine.packages import backend_name
 from epochcast.paths import logs_dir, runs_csv
-from epochcast.planner.budget import SECONDS
-from epochcast.planner.course import Actual, Course
-from epochcast.planner.ledger import DONE, ELSEWHERE, Ledger, looked_at, opened
-from epochcast.planner.plan_file import PlanRun, SavedPlan, read_plan
-from epochcast.planner.plan_result import (
+from epochcast.planner.costs.budget import SECONDS
+from epochcast.planner.execution.budget_used import cost_of, energy_ratio, used
+from epochcast.planner.execution.ledger import DONE, ELSEWHERE, Ledger, looked_at, opened
+from epochcast.planner.execution.result import (
     Expected,
     PlanResult,
     dry_json,
@@ -50,7 +49,8 @@ from epochcast.planner.plan_result import (
     result_lines,
     status_of,
 )
-from epochcast.planner.spending import cost_of, energy_ratio, used
+from epochcast.planner.execution.schedule import Actual, Course
+from epochcast.planner.plan.plan_file import PlanRun, SavedPlan, read_plan
 from epochcast.schema import REPEATED_STATUSES, Conditions, FailureRecord, RunRecord
 from epochcast.storage.tables import read_table_if_any
 

@@ -6,10 +6,10 @@ import random
 from dataclasses import replace
 
 from epochcast.interval import Interval
-from epochcast.planner.budget import BoardShare, Budget, Price
-from epochcast.planner.margin import NO_MARGIN
-from epochcast.planner.plan import NOTHING_KNOWN, Plan
-from epochcast.planner.plan_file import plan_json, read_plan
+from epochcast.planner.costs.budget import BoardShare, Budget, Price
+from epochcast.planner.plan.margin import NO_MARGIN
+from epochcast.planner.plan.plan import NOTHING_KNOWN, Plan
+from epochcast.planner.plan.plan_file import plan_json, read_plan
 from epochcast.schema import Conditions
 from epochcast.storage.files import write_json_atomically
 from tests.light_child import EPOCH_SEC, FIRST_SEC

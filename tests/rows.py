@@ -8,7 +8,7 @@ import statistics
 
 from epochcast.interval import Interval
 from epochcast.model.time_model.intervals import HALF_WIDTH_SDS
-from epochcast.planner.candidates import Candidate
+from epochcast.planner.costs.candidates import Candidate
 from epochcast.schema import AggRow, Conditions, FailureRecord, RunConfig, RunRecord
 from epochcast.storage.cells import columns, format_cell
 from epochcast.workload.shape import count_params

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from epochcast.planner.budget import KGCO2, KWH, SECONDS, UNITS, USD, Budget
+from epochcast.planner.costs.budget import KGCO2, KWH, SECONDS, UNITS, USD, Budget
 
 
 @pytest.mark.parametrize(

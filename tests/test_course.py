@@ -6,10 +6,10 @@ import math
 
 import pytest
 
-from epochcast.planner.budget import KWH, Budget
-from epochcast.planner.course import Actual, Course, Factors
-from epochcast.planner.margin import NO_MARGIN, Margin
-from epochcast.planner.plan import Knowledge, make_plan
+from epochcast.planner.costs.budget import KWH, Budget
+from epochcast.planner.execution.schedule import Actual, Course, Factors
+from epochcast.planner.plan.margin import NO_MARGIN, Margin
+from epochcast.planner.plan.plan import Knowledge, make_plan
 from tests.plans import light_run, priced, write_plan
 from tests.rows import random_runs
 

@@ -20,10 +20,10 @@ from epochcast.guard import EXIT_INTERRUPTED
 from epochcast.machine.environment import cpu_count
 from epochcast.paths import CODE_ROOT
 from epochcast.planner import demo
-from epochcast.planner.budget import Budget
-from epochcast.planner.candidates import CostRules, make_candidates
-from epochcast.planner.plan import make_plan
-from epochcast.planner.worth import Wishes, select
+from epochcast.planner.costs.budget import Budget
+from epochcast.planner.costs.candidates import CostRules, make_candidates
+from epochcast.planner.costs.values import Wishes, select
+from epochcast.planner.plan.plan import make_plan
 from epochcast.schema import RunRecord, RunSpec
 from epochcast.storage.cells import columns
 from epochcast.storage.tables import RunTable, write_table

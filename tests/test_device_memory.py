@@ -16,11 +16,11 @@ from epochcast.machine.environment import cpu_name
 from epochcast.machine.host import memory_bytes
 from epochcast.paths import failures_csv
 from epochcast.planner import dp_budget_planner
-from epochcast.planner.budget import Budget
-from epochcast.planner.candidates import CostRules
-from epochcast.planner.device_memory import without_too_large
-from epochcast.planner.request import Request, plan_budget
-from epochcast.planner.worth import Wishes
+from epochcast.planner.costs.budget import Budget
+from epochcast.planner.costs.candidates import CostRules
+from epochcast.planner.costs.memory_fit import without_too_large
+from epochcast.planner.costs.values import Wishes
+from epochcast.planner.plan.request import Request, plan_budget
 from epochcast.schema import AggRow, Conditions, FailureRecord, RunConfig, RunRecord
 from epochcast.storage.tables import read_table, write_table
 from epochcast.workload.memory import closed_form
@@ -271,7 +271,7 @@ HUGE = RunConfig(5, 128, 65536)
 @pytest.fixture
 def table(home, monkeypatch):
     """Averages of a device with 16 GiB, one of them of a large configuration."""
-    monkeypatch.setattr("epochcast.planner.request.box_name_for", lambda _: BOX.device_name)
+    monkeypatch.setattr("epochcast.planner.plan.request.box_name_for", lambda _: BOX.device_name)
     known = {"device_name": BOX.device_name, "overhead_sec_mean": 6.0, "first_epoch_sec_mean": 9.0}
     rows = [dataclasses.replace(row, **known) for row in ROWS]
     rows.append(agg_row(HUGE.depth, HUGE.base_filters, HUGE.batch_size, 5.0, **known))

@@ -17,12 +17,12 @@ from epochcast.collect.run_one import parse
 from epochcast.facts.regions import Place, Sourced
 from epochcast.interval import Interval
 from epochcast.paths import command_text, pretrained_dir, runs_agg_csv
-from epochcast.planner import request
-from epochcast.planner.budget import KGCO2, Budget
+from epochcast.planner.costs.budget import KGCO2, Budget
 from epochcast.planner.dp_budget_planner import main
-from epochcast.planner.plan import make_plan
-from epochcast.planner.plan_file import read_plan
-from epochcast.planner.plan_flags import DEFAULT_EPOCHS
+from epochcast.planner.plan import request
+from epochcast.planner.plan.flags import DEFAULT_EPOCHS
+from epochcast.planner.plan.plan import make_plan
+from epochcast.planner.plan.plan_file import read_plan
 from epochcast.schema import AggRow, RunRecord, RunSpec
 from epochcast.storage.files import sha256_of
 from epochcast.storage.tables import check_appendable, write_table
@@ -45,7 +45,7 @@ def home(tmp_path, monkeypatch):
     monkeypatch.setenv("EPOCHCAST_HOME", str(tmp_path))
     monkeypatch.delenv("EPOCHCAST_DATA_DIR", raising=False)
     monkeypatch.setattr(request, "box_name_for", lambda _: DEVICE)
-    monkeypatch.setattr("epochcast.planner.candidates.box_name_for", lambda _: DEVICE)
+    monkeypatch.setattr("epochcast.planner.costs.candidates.box_name_for", lambda _: DEVICE)
     return tmp_path
 
 
@@ -188,7 +188,7 @@ def test_without_a_margin_none_is_printed(table, capsys):
 
 
 def test_a_plan_that_is_not_proven_says_what_it_could_be_worth_at_most(table, capsys, monkeypatch):
-    monkeypatch.setattr("epochcast.planner.margin._MAX_SEARCHES", 0)
+    monkeypatch.setattr("epochcast.planner.plan.margin._MAX_SEARCHES", 0)
     flags = ["--runs_agg", table, "--budget_sec", 75, "--epochs", 10, "--must", "batch_size=64"]
     (line,) = [line for line in lines_of(capsys, *flags) if line.startswith("optimal: ")]
     assert re.fullmatch(r"optimal: not proven: at most 1\.85\d*, 164 % more", line)
@@ -659,15 +659,15 @@ def test_a_budget_of_the_total_that_was_printed_gives_the_same_plan(table, capsy
 
 
 def test_more_candidates_than_can_be_compared_are_one_clear_error(table, capsys, monkeypatch):
-    monkeypatch.setattr("epochcast.planner.request.MAX_CANDIDATES", 2)
+    monkeypatch.setattr("epochcast.planner.plan.request.MAX_CANDIDATES", 2)
     flags = ["--budget_sec", "600", "--epochs", "10", "--runs_agg", str(table)]
     assert main(flags) == 1
     assert_one_clear_error(capsys.readouterr(), "3 candidates: at most 2 are taken. Leave some out: --exclude")
     assert main([*flags, "--exclude", "batch_size=64"]) == 0
     capsys.readouterr()
-    monkeypatch.setattr("epochcast.planner.request.MAX_ROWS", 2)
+    monkeypatch.setattr("epochcast.planner.plan.request.MAX_ROWS", 2)
     assert main(flags) == 1
     assert_one_clear_error(capsys.readouterr(), "table.csv: 3 configurations of one set of conditions: at most 2 are")
-    monkeypatch.setattr("epochcast.planner.plan.MOST_FOR_INFO", 3)
+    monkeypatch.setattr("epochcast.planner.plan.plan.MOST_FOR_INFO", 3)
     with pytest.raises(ValueError, match="info compares each configuration with every other: 4, "):
         make_plan(random_runs(1, n=4), Budget(100.0), "info")

@@ -15,11 +15,11 @@ import pytest
 
 from epochcast.collect.run_one import parse
 from epochcast.paths import CODE_ROOT
-from epochcast.planner.budget import KWH, Budget
-from epochcast.planner.exports import COLUMNS, optuna_trials, plan_csv, plan_sh
-from epochcast.planner.margin import Margin
-from epochcast.planner.plan import make_plan
-from epochcast.planner.plan_file import plan_json
+from epochcast.planner.costs.budget import KWH, Budget
+from epochcast.planner.output.exports import COLUMNS, optuna_trials, plan_csv, plan_sh
+from epochcast.planner.plan.margin import Margin
+from epochcast.planner.plan.plan import make_plan
+from epochcast.planner.plan.plan_file import plan_json
 from epochcast.schema import Conditions, RunSpec
 from tests.plans import priced
 from tests.rows import random_runs

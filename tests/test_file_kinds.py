@@ -8,10 +8,10 @@ import pytest
 
 from epochcast.model.next_runs import NextRun, configs_csv
 from epochcast.paths import CODE_ROOT
-from epochcast.planner.budget import Budget
-from epochcast.planner.exports import optuna_trials, plan_sh
-from epochcast.planner.plan import make_plan
-from epochcast.planner.plan_file import plan_json
+from epochcast.planner.costs.budget import Budget
+from epochcast.planner.output.exports import optuna_trials, plan_sh
+from epochcast.planner.plan.plan import make_plan
+from epochcast.planner.plan.plan_file import plan_json
 from epochcast.schema import Conditions, RunConfig
 from epochcast.storage.file_kinds import MOST_BYTES, START_BYTES, kind_of, refuse_another_kind
 from epochcast.storage.files import json_bytes

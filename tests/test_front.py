@@ -8,12 +8,12 @@ import random
 import numpy as np
 import pytest
 
-from epochcast.planner.budget import KWH, Budget
-from epochcast.planner.front import BEFORE, BEHIND, STEPS_SEC, neighbours, value_curve
-from epochcast.planner.margin import NO_MARGIN, Margin
-from epochcast.planner.plan import NOTHING_KNOWN, make_plan
-from epochcast.planner.request import Answer
-from epochcast.planner.worth import SUMS, VALUES
+from epochcast.planner.costs.budget import KWH, Budget
+from epochcast.planner.costs.values import SUMS, VALUES
+from epochcast.planner.output.value_curve import BEFORE, BEHIND, STEPS_SEC, neighbours, value_curve
+from epochcast.planner.plan.margin import NO_MARGIN, Margin
+from epochcast.planner.plan.plan import NOTHING_KNOWN, make_plan
+from epochcast.planner.plan.request import Answer
 from epochcast.schema import Conditions
 from tests.plans import priced
 from tests.rows import random_runs

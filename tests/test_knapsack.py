@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from scipy.optimize import Bounds, LinearConstraint, milp
 
-from epochcast.planner.budget import SECONDS
-from epochcast.planner.knapsack import Solution, front, solve
+from epochcast.planner.costs.budget import SECONDS
+from epochcast.planner.plan.knapsack import Solution, front, solve
 
 Instance = tuple[list[int], list[int], int]
 
@@ -181,7 +181,7 @@ def test_sets_are_rebuilt_across_blocks_of_decisions(n_items: int, monkeypatch: 
         assert (solution.value, solution.is_proven) == (budget, True)
         assert {0, n_items - 1} & set(solution.indices) == {n_items - 1}
     for block in (1, 2, 5):
-        monkeypatch.setattr("epochcast.planner.knapsack._BLOCK", block)
+        monkeypatch.setattr("epochcast.planner.plan.knapsack._BLOCK", block)
         for seed in range(4):
             for small in (medium_instance(n_items + seed, (20, 90)), late_instance(seed, 40)):
                 check_is_optimal(solve(*small, table_bytes=0), *small)
@@ -193,7 +193,7 @@ def test_solution_is_as_good_with_the_bound_on_the_number_of_items_as_without(
     seed: int, bound_from: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Always on and never on: a bound that is too tight would lose the best set."""
-    monkeypatch.setattr("epochcast.planner.knapsack._COUNT_BOUND_FROM", bound_from)
+    monkeypatch.setattr("epochcast.planner.plan.knapsack._COUNT_BOUND_FROM", bound_from)
     for k in range(15):
         costs, values, budget = medium_instance(15 * seed + k, (15, 80), 60)
         check_is_optimal(solve(costs, values, budget, table_bytes=0), costs, values, budget)
@@ -209,7 +209,7 @@ def test_solution_is_as_good_with_the_bound_on_the_number_of_items_as_without(
 def test_numbers_near_the_limit_do_not_overflow(
     top_cost: int, top_value: int, bound_from: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("epochcast.planner.knapsack._COUNT_BOUND_FROM", bound_from)
+    monkeypatch.setattr("epochcast.planner.plan.knapsack._COUNT_BOUND_FROM", bound_from)
     rng = random.Random(top_cost + top_value)
     for _ in range(200):
         n = rng.randint(5, 11)
@@ -224,7 +224,7 @@ def test_numbers_near_the_limit_do_not_overflow(
 
 @pytest.mark.parametrize("seed", range(10))
 def test_bounds_hold_where_both_kinds_stop_unproven(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("epochcast.planner.knapsack._COUNT_BOUND_FROM", 0)
+    monkeypatch.setattr("epochcast.planner.plan.knapsack._COUNT_BOUND_FROM", 0)
     for k in range(10):
         costs, values, budget = medium_instance(10 * seed + k, (15, 80), 60)
         optimum = best_values_by_dense_programme(costs, values, budget)[-1]

@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from epochcast.planner import ledger as module
-from epochcast.planner.ledger import looked_at, opened
+from epochcast.planner.execution import ledger as module
+from epochcast.planner.execution.ledger import looked_at, opened
 
 
 @pytest.fixture

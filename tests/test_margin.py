@@ -8,9 +8,9 @@ import random
 import numpy as np
 import pytest
 
-from epochcast.planner.budget import SECONDS, Budget
-from epochcast.planner.knapsack import solve
-from epochcast.planner.margin import NO_MARGIN, Margin, Priced, best_within
+from epochcast.planner.costs.budget import SECONDS, Budget
+from epochcast.planner.plan.knapsack import solve
+from epochcast.planner.plan.margin import NO_MARGIN, Margin, Priced, best_within
 
 ROUNDING = 1e-12  # relative: the same floats added in another order
 
@@ -134,7 +134,7 @@ def test_where_no_run_fits_the_empty_set_is_proven():
 
 @pytest.mark.parametrize("n_searches", [0, 1, 2])
 def test_what_is_not_proven_is_never_called_so_and_its_bound_holds(monkeypatch, n_searches):
-    monkeypatch.setattr("epochcast.planner.margin._MAX_SEARCHES", n_searches)
+    monkeypatch.setattr("epochcast.planner.plan.margin._MAX_SEARCHES", n_searches)
     n_open = 0
     for seed in range(100):
         priced, budget, margin, fixed_sec, fixed_sd = instance(seed)
@@ -148,7 +148,7 @@ def test_what_is_not_proven_is_never_called_so_and_its_bound_holds(monkeypatch, 
 
 
 def test_a_plain_search_that_gives_up_leaves_the_whole_unproven_with_a_bound(monkeypatch):
-    monkeypatch.setattr("epochcast.planner.margin.solve", lambda *given: solve(*given, state_cap=0, table_bytes=0))
+    monkeypatch.setattr("epochcast.planner.plan.margin.solve", lambda *given: solve(*given, state_cap=0, table_bytes=0))
     n_open = 0
     for seed in range(20):
         priced, budget, margin, fixed_sec, fixed_sd = instance(seed)

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 from epochcast.model.selection.experimental_design import Field
-from epochcast.planner import plan as plan_module
-from epochcast.planner.budget import KGCO2, KWH, SECONDS, USD, Budget
-from epochcast.planner.margin import NO_MARGIN, Margin, best_within
-from epochcast.planner.plan import EXACT, GREEDY, SINGLE, Knowledge, NothingFitsError, make_plan
-from epochcast.planner.worth import SUMS, VALUES
+from epochcast.planner.costs.budget import KGCO2, KWH, SECONDS, USD, Budget
+from epochcast.planner.costs.values import SUMS, VALUES
+from epochcast.planner.plan import plan as plan_module
+from epochcast.planner.plan.margin import NO_MARGIN, Margin, best_within
+from epochcast.planner.plan.plan import EXACT, GREEDY, SINGLE, Knowledge, NothingFitsError, make_plan
 from epochcast.schema import TRAIN_N, RunConfig
 from tests.plans import priced
 from tests.rows import random_runs, run_costing
@@ -356,7 +356,7 @@ def test_a_search_that_contradicts_its_own_set_is_never_passed_on(monkeypatch, l
 def test_what_is_not_proven_is_not_called_so(monkeypatch):
     candidates = random_runs(0, n=20, sd=0.3)
     proven = make_plan(candidates, Budget(30.0), "acc", AT_90)
-    monkeypatch.setattr("epochcast.planner.margin._MAX_SEARCHES", 1)
+    monkeypatch.setattr("epochcast.planner.plan.margin._MAX_SEARCHES", 1)
     plan = make_plan(candidates, Budget(30.0), "acc", AT_90)
     assert proven.is_proven
     assert not plan.is_proven

@@ -10,12 +10,12 @@ from matplotlib import pyplot
 from PIL import Image
 
 from epochcast.aggregate.figures import save_figure_as
-from epochcast.planner.budget import KWH, Budget
-from epochcast.planner.front import Curve
-from epochcast.planner.margin import NO_MARGIN, Margin
-from epochcast.planner.plan import make_plan
-from epochcast.planner.plan_figures import clock_unit, front_figure, timeline
-from epochcast.planner.worth import VALUES
+from epochcast.planner.costs.budget import KWH, Budget
+from epochcast.planner.costs.values import VALUES
+from epochcast.planner.output.figures import clock_unit, front_figure, timeline
+from epochcast.planner.output.value_curve import Curve
+from epochcast.planner.plan.margin import NO_MARGIN, Margin
+from epochcast.planner.plan.plan import make_plan
 from tests.plans import priced
 from tests.rows import random_runs, run_costing
 

@@ -11,10 +11,10 @@ import pytest
 from epochcast.collect.grid.specs import spec_under
 from epochcast.interval import Interval
 from epochcast.model.time_model.intervals import HALF_WIDTH_SDS
-from epochcast.planner.budget import KGCO2, KWH, SECONDS, USD, Budget
-from epochcast.planner.margin import NO_MARGIN, Margin
-from epochcast.planner.plan import Knowledge, make_plan
-from epochcast.planner.plan_file import ledger_of, plan_json, read_plan, source_of
+from epochcast.planner.costs.budget import KGCO2, KWH, SECONDS, USD, Budget
+from epochcast.planner.plan.margin import NO_MARGIN, Margin
+from epochcast.planner.plan.plan import Knowledge, make_plan
+from epochcast.planner.plan.plan_file import ledger_of, plan_json, read_plan, source_of
 from epochcast.schema import Conditions, RunConfig, RunSpec
 from tests.plans import light_run, priced, row_of, write_plan
 from tests.rows import random_runs, run_costing

@@ -9,9 +9,8 @@ import pytest
 
 from epochcast.collect.grid.sequence import Taken, outcome_text
 from epochcast.paths import failures_csv
-from epochcast.planner.budget import Budget
-from epochcast.planner.plan import Knowledge, make_plan
-from epochcast.planner.plan_result import (
+from epochcast.planner.costs.budget import Budget
+from epochcast.planner.execution.result import (
     DONE,
     Expected,
     PlanResult,
@@ -21,6 +20,7 @@ from epochcast.planner.plan_result import (
     result_json,
     result_lines,
 )
+from epochcast.planner.plan.plan import Knowledge, make_plan
 from epochcast.schema import RunConfig
 from epochcast.storage.tables import append_row
 from tests.plans import light_run, row_of, write_plan

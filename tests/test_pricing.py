@@ -13,8 +13,8 @@ from epochcast.footprint.footprint import FootprintRules
 from epochcast.gpus.lookup import find_gpu
 from epochcast.interval import Interval
 from epochcast.model.time_model.intervals import HALF_WIDTH_SDS
-from epochcast.planner.budget import KGCO2, KWH, USD
-from epochcast.planner.pricing import with_prices
+from epochcast.planner.costs.budget import KGCO2, KWH, USD
+from epochcast.planner.costs.pricing import with_prices
 from epochcast.schema import Conditions
 from tests.rows import agg_row, run_costing
 

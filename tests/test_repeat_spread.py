@@ -12,7 +12,7 @@ from epochcast.aggregate.averages.averaging import aggregate
 from epochcast.facts.assumptions import assumption
 from epochcast.model.answers.measured import measured_steady
 from epochcast.model.time_model.intervals import COVERAGE, HALF_WIDTH_SDS
-from epochcast.planner.repeat_spread import LEAST_FREEDOM, PARTS, RepeatSpread
+from epochcast.planner.costs.repeat_spread import LEAST_FREEDOM, PARTS, RepeatSpread
 from epochcast.storage.tables import read_runs
 from tests.rows import agg_row
 
@@ -51,7 +51,7 @@ def test_where_nothing_is_assumed_for_a_device_the_error_is_unknown(monkeypatch)
     def no_assumption(name, kind):
         raise KeyError(name)
 
-    monkeypatch.setattr("epochcast.planner.repeat_spread.assumption", no_assumption)
+    monkeypatch.setattr("epochcast.planner.costs.repeat_spread.assumption", no_assumption)
     spread = RepeatSpread.of([agg_row()], GPU)
     assert spread.steady(agg_row()).value == 2.0
     assert spread.steady(agg_row()).high is None

@@ -15,12 +15,12 @@ from epochcast.aggregate.averages.source import write_agg
 from epochcast.facts.assumptions import assumption
 from epochcast.model.time_model.saved_model import load_model
 from epochcast.paths import models_dir, pretrained_dir
-from epochcast.planner import request as request_module
-from epochcast.planner.budget import KWH, Budget
-from epochcast.planner.candidates import CostRules
-from epochcast.planner.plan_file import read_plan
-from epochcast.planner.request import DEFAULT_CONFIDENCE, MAX_CANDIDATES, Request, plan_budget
-from epochcast.planner.worth import Wishes
+from epochcast.planner.costs.budget import KWH, Budget
+from epochcast.planner.costs.candidates import CostRules
+from epochcast.planner.costs.values import Wishes
+from epochcast.planner.plan import request as request_module
+from epochcast.planner.plan.plan_file import read_plan
+from epochcast.planner.plan.request import DEFAULT_CONFIDENCE, MAX_CANDIDATES, Request, plan_budget
 from epochcast.schema import AggRow, RunConfig
 from epochcast.storage.files import sha256_of
 from epochcast.storage.tables import write_table
@@ -43,7 +43,7 @@ def home(tmp_path, monkeypatch):
     """Files of the tester's own take no part."""
     monkeypatch.setenv("EPOCHCAST_HOME", str(tmp_path))
     monkeypatch.setattr(request_module, "box_name_for", lambda _: DEVICE)
-    monkeypatch.setattr("epochcast.planner.candidates.box_name_for", lambda _: DEVICE)
+    monkeypatch.setattr("epochcast.planner.costs.candidates.box_name_for", lambda _: DEVICE)
     return tmp_path
 
 

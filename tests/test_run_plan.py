@@ -19,13 +19,13 @@ import pytest
 from epochcast.collect.recover import recover
 from epochcast.collect.run.runner import RunExistsError, RunRefusedError, run
 from epochcast.paths import failures_csv
-from epochcast.planner import ledger as ledger_module
 from epochcast.planner import run_plan
-from epochcast.planner.budget import KWH, SECONDS, UNITS, Budget
-from epochcast.planner.course import Actual, Course
-from epochcast.planner.ledger import opened
-from epochcast.planner.plan import make_plan
-from epochcast.planner.plan_file import read_plan
+from epochcast.planner.costs.budget import KWH, SECONDS, UNITS, Budget
+from epochcast.planner.execution import ledger as ledger_module
+from epochcast.planner.execution.ledger import opened
+from epochcast.planner.execution.schedule import Actual, Course
+from epochcast.planner.plan.plan import make_plan
+from epochcast.planner.plan.plan_file import read_plan
 from epochcast.planner.run_plan import carry_out, expect
 from epochcast.schema import Conditions, FailureRecord, RunRecord
 from epochcast.storage.tables import append_row, read_table
@@ -35,8 +35,8 @@ from tests.rows import BOX, assert_one_clear_error, random_runs
 
 PREPARED = """
 import signal
-import epochcast.planner.ledger
-epochcast.planner.ledger.ALIVE_SEC = 0.02
+import epochcast.planner.execution.ledger
+epochcast.planner.execution.ledger.ALIVE_SEC = 0.02
 signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever started the tests may ignore it
 """
 

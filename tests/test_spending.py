@@ -7,9 +7,9 @@ import dataclasses
 import pytest
 
 from epochcast.interval import Interval
-from epochcast.planner.budget import KWH, BoardShare, Budget, Price
-from epochcast.planner.ledger import Ledger
-from epochcast.planner.spending import cost_of, energy_ratio, used
+from epochcast.planner.costs.budget import KWH, BoardShare, Budget, Price
+from epochcast.planner.execution.budget_used import cost_of, energy_ratio, used
+from epochcast.planner.execution.ledger import Ledger
 from tests.plans import light_run, priced, row_of, write_plan
 from tests.rows import failure_row
 

@@ -24,8 +24,8 @@ from epochcast.model.answers.prediction_figure import draw_batches
 from epochcast.model.evaluate import Section
 from epochcast.model.time_model.card import markdown
 from epochcast.paths import CODE_ROOT, pretrained_dir
-from epochcast.planner.budget import SECONDS
-from epochcast.planner.exports import plan_sh
+from epochcast.planner.costs.budget import SECONDS
+from epochcast.planner.output.exports import plan_sh
 from epochcast.text_sinks import (
     LONGEST_FIGURE_LINE,
     EscapedStream,

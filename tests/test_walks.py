@@ -21,7 +21,8 @@ from epochcast.collect.run.monitor import Beside
 from epochcast.collect.run.stopping import stop_reason
 from epochcast.machine.environment import cpu_count, cpu_name
 from epochcast.paths import CODE_ROOT
-from epochcast.planner import dp_budget_planner, plan_flags, run_plan
+from epochcast.planner import dp_budget_planner, run_plan
+from epochcast.planner.plan import flags as plan_flags
 from epochcast.schema import FLAGS, RunRecord, RunSpec
 from epochcast.storage.tables import read_table
 from epochcast.workload.shape import count_params

@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from epochcast.aggregate.averages.averaging import aggregate
-from epochcast.planner.candidates import CostRules, make_candidates
-from epochcast.planner.worth import VALUES, Wishes, choose_value, select
+from epochcast.planner.costs.candidates import CostRules, make_candidates
+from epochcast.planner.costs.values import VALUES, Wishes, choose_value, select
 from epochcast.storage.tables import read_runs
 from tests.rows import run_costing
 

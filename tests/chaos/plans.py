@@ -10,9 +10,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from epochcast.planner import ledger
-from epochcast.planner.plan_file import SavedPlan
-from epochcast.planner.plan_result import PlanResult
+from epochcast.planner.execution import ledger
+from epochcast.planner.execution.result import PlanResult
+from epochcast.planner.plan.plan_file import SavedPlan
 from epochcast.planner.run_plan import carry_out
 from epochcast.schema import RunRecord
 from epochcast.storage.tables import read_table

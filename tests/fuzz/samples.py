@@ -14,7 +14,7 @@ from typing import Any
 
 from epochcast.aggregate.averages.source import source_file_of, write_agg
 from epochcast.paths import CODE_ROOT, pretrained_dir
-from epochcast.planner.budget import KWH, Budget
+from epochcast.planner.costs.budget import KWH, Budget
 from epochcast.schema import (
     Exclusion,
     FailureRecord,

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from epochcast.aggregate.averages.averaging import has_sound_energy
-from epochcast.planner.budget import SECONDS, Price, Unit
-from epochcast.planner.ledger import Ledger
-from epochcast.planner.plan_file import SavedPlan
+from epochcast.planner.costs.budget import SECONDS, Price, Unit
+from epochcast.planner.execution.ledger import Ledger
+from epochcast.planner.plan.plan_file import SavedPlan
 from epochcast.schema import FailureRecord, RunRecord
 
 

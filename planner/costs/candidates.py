@@ -24,8 +24,8 @@ from epochcast.model.time_model.intervals import HALF_WIDTH_SDS, WITHIN
 from epochcast.model.time_model.saved_model import SavedModel
 from epochcast.model.time_model.startup import Excess, Overhead, fit_excess, fit_overhead, whole_run
 from epochcast.paths import command_text
-from epochcast.planner.budget import Price
-from epochcast.planner.repeat_spread import RepeatSpread
+from epochcast.planner.costs.budget import Price
+from epochcast.planner.costs.repeat_spread import RepeatSpread
 from epochcast.schema import TRAIN_N, AggRow, RunConfig
 from epochcast.workload.shape import count_params
 

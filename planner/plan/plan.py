@@ -12,10 +12,10 @@ import numpy.typing as npt
 from epochcast.interval import Interval
 from epochcast.model.selection.experimental_design import Field, next_indices
 from epochcast.model.time_model.physics import Array
-from epochcast.planner.budget import SECONDS, Budget, Unit
-from epochcast.planner.candidates import Candidate
-from epochcast.planner.margin import NO_MARGIN, Margin, Priced, best_within, most
-from epochcast.planner.worth import SUMS
+from epochcast.planner.costs.budget import SECONDS, Budget, Unit
+from epochcast.planner.costs.candidates import Candidate
+from epochcast.planner.costs.values import SUMS
+from epochcast.planner.plan.margin import NO_MARGIN, Margin, Priced, best_within, most
 from epochcast.schema import TRAIN_N, RunConfig
 
 # values become integers for the exact search: accuracy to 1e-6, throughput to 1e-3 images/s

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from epochcast.cli import clock, percent, range_text, significant, table_text
-from epochcast.planner.budget import SECONDS
-from epochcast.planner.candidates import Candidate
-from epochcast.planner.front import neighbours
-from epochcast.planner.plan import GREEDY, SINGLE, Plan
-from epochcast.planner.request import Answer
-from epochcast.planner.worth import VALUE_LABELS
+from epochcast.planner.costs.budget import SECONDS
+from epochcast.planner.costs.candidates import Candidate
+from epochcast.planner.costs.values import VALUE_LABELS
+from epochcast.planner.output.value_curve import neighbours
+from epochcast.planner.plan.plan import GREEDY, SINGLE, Plan
+from epochcast.planner.plan.request import Answer
 
 HEADER = ("configuration", "overhead s", "first epoch s", "s/epoch", "total s")
 _WORTH = ("acc", "images/s", "value")

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from epochcast.planner.bounds import LIMIT, CountBound, Filling, Ints, count_bounds, density
+from epochcast.planner.plan.bounds import LIMIT, CountBound, Filling, Ints, count_bounds, density
 
 STATE_CAP = 1_500_000  # states of one list
 WORK_CAP = 16  # times the state cap: states of all lists together

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from epochcast.aggregate.figures import COLOURS, new_figure
-from epochcast.planner.budget import SECONDS
-from epochcast.planner.front import Curve
-from epochcast.planner.plan import Plan
-from epochcast.planner.worth import VALUE_LABELS
+from epochcast.planner.costs.budget import SECONDS
+from epochcast.planner.costs.values import VALUE_LABELS
+from epochcast.planner.output.value_curve import Curve
+from epochcast.planner.plan.plan import Plan
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -29,10 +29,10 @@ from epochcast.cli import (
 from epochcast.collect.grid.config_lists import read_specs
 from epochcast.footprint.flags import add_footprint_flags, given_flags, rules_of
 from epochcast.paths import plans_dir
-from epochcast.planner.budget import KGCO2, KWH, SECONDS, USD, Budget
-from epochcast.planner.candidates import CostRules
-from epochcast.planner.request import DEFAULT_CONFIDENCE, MAX_CANDIDATES, Request
-from epochcast.planner.worth import VALUES, Wishes
+from epochcast.planner.costs.budget import KGCO2, KWH, SECONDS, USD, Budget
+from epochcast.planner.costs.candidates import CostRules
+from epochcast.planner.costs.values import VALUES, Wishes
+from epochcast.planner.plan.request import DEFAULT_CONFIDENCE, MAX_CANDIDATES, Request
 from epochcast.schema import DEFAULT_CONFIG, RunConfig, RunSpec
 
 DEFAULT_EPOCHS = 50

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from epochcast.cli import matches
-from epochcast.planner.candidates import Candidate
+from epochcast.planner.costs.candidates import Candidate
 
 SUMS = ("acc", "thr", "count")  # the value of a plan is the sum over its runs
 VALUES = (*SUMS, "best_acc", "info")

@@ -17,14 +17,14 @@ from epochcast.gpus.lookup import box_name_for, is_same_device
 from epochcast.machine.packages import backend_name, backend_words
 from epochcast.model.time_model.saved_model import SavedModel, choose_model, choose_model_of, load_model
 from epochcast.paths import runs_agg_csv
-from epochcast.planner.budget import SECONDS, Budget, Unit
-from epochcast.planner.candidates import Candidate, CostRules, Offer, default_grid, make_candidates
-from epochcast.planner.device_memory import without_too_large
-from epochcast.planner.margin import NO_MARGIN, Margin
-from epochcast.planner.plan import Knowledge, Plan, make_plan
-from epochcast.planner.plan_file import plan_json, source_of
-from epochcast.planner.pricing import with_prices
-from epochcast.planner.worth import Wishes, choose_value, select
+from epochcast.planner.costs.budget import SECONDS, Budget, Unit
+from epochcast.planner.costs.candidates import Candidate, CostRules, Offer, default_grid, make_candidates
+from epochcast.planner.costs.memory_fit import without_too_large
+from epochcast.planner.costs.pricing import with_prices
+from epochcast.planner.costs.values import Wishes, choose_value, select
+from epochcast.planner.plan.margin import NO_MARGIN, Margin
+from epochcast.planner.plan.plan import Knowledge, Plan, make_plan
+from epochcast.planner.plan.plan_file import plan_json, source_of
 from epochcast.schema import TRAIN_N, AggRow, Conditions, RunConfig
 from epochcast.storage.files import sha256_of
 

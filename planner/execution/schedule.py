@@ -7,11 +7,11 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from epochcast.planner.budget import ROUNDING
-from epochcast.planner.candidates import Candidate
-from epochcast.planner.margin import Margin
-from epochcast.planner.plan import Knowledge, NothingFitsError, make_plan
-from epochcast.planner.plan_file import PARTS, PlanRun, SavedPlan
+from epochcast.planner.costs.budget import ROUNDING
+from epochcast.planner.costs.candidates import Candidate
+from epochcast.planner.plan.margin import Margin
+from epochcast.planner.plan.plan import Knowledge, NothingFitsError, make_plan
+from epochcast.planner.plan.plan_file import PARTS, PlanRun, SavedPlan
 from epochcast.schema import RunConfig, RunRecord
 
 PRIOR_RUNS = 2  # a factor is believed like that many runs that went as predicted

@@ -19,11 +19,11 @@ from epochcast.interval import Interval
 from epochcast.machine.environment import utc_now
 from epochcast.machine.gpu_driver import box_device_name
 from epochcast.paths import command_text, expanded
-from epochcast.planner.budget import SECONDS, UNITS, BoardShare, Budget, Price, Unit
-from epochcast.planner.candidates import Candidate
-from epochcast.planner.margin import Margin
-from epochcast.planner.plan import MOST_FOR_INFO, NOTHING_KNOWN, Knowledge, Plan
-from epochcast.planner.worth import SUMS, VALUES
+from epochcast.planner.costs.budget import SECONDS, UNITS, BoardShare, Budget, Price, Unit
+from epochcast.planner.costs.candidates import Candidate
+from epochcast.planner.costs.values import SUMS, VALUES
+from epochcast.planner.plan.margin import Margin
+from epochcast.planner.plan.plan import MOST_FOR_INFO, NOTHING_KNOWN, Knowledge, Plan
 from epochcast.schema import Conditions, RunConfig, RunRecord, RunSpec
 from epochcast.storage.cells import columns
 from epochcast.storage.files import read_text

@@ -36,8 +36,8 @@ from epochcast.model.answers.run_energy import MeasuredBoard, measured_board, ru
 from epochcast.model.time_model.intervals import HALF_WIDTH_SDS, WITHIN
 from epochcast.model.time_model.saved_model import Forecast
 from epochcast.model.time_model.startup import WholeRun
-from epochcast.planner.budget import KGCO2, KWH, USD, BoardShare, Price, Unit
-from epochcast.planner.candidates import Candidate
+from epochcast.planner.costs.budget import KGCO2, KWH, USD, BoardShare, Price, Unit
+from epochcast.planner.costs.candidates import Candidate
 from epochcast.schema import AggRow, Conditions
 
 _NEARLY = 1e-9  # ends as near as that, relative to the value, differ by rounding alone

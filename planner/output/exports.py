@@ -11,7 +11,7 @@ from dataclasses import fields
 from typing import Any
 
 from epochcast.paths import script_of
-from epochcast.planner.budget import SECONDS, UNITS
+from epochcast.planner.costs.budget import SECONDS, UNITS
 from epochcast.schema import RunSpec
 from epochcast.storage.file_kinds import PLAN_SCRIPT_MARK
 from epochcast.text_sinks import one_line

@@ -12,10 +12,10 @@ from epochcast.cli import percent, significant, table_text
 from epochcast.collect.grid.sequence import Taken
 from epochcast.model.selection.experimental_design import Field
 from epochcast.paths import failures_csv
-from epochcast.planner.budget import SECONDS
-from epochcast.planner.course import Actual
-from epochcast.planner.ledger import DONE, OTHER
-from epochcast.planner.plan_file import PARTS, PlanRun, SavedPlan
+from epochcast.planner.costs.budget import SECONDS
+from epochcast.planner.execution.ledger import DONE, OTHER
+from epochcast.planner.execution.schedule import Actual
+from epochcast.planner.plan.plan_file import PARTS, PlanRun, SavedPlan
 from epochcast.schema import FailureRecord, RunRecord
 from epochcast.storage.tables import read_table_if_any
 

@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
-from epochcast.planner.budget import ROUNDING, Budget
-from epochcast.planner.knapsack import Solution, solve
+from epochcast.planner.costs.budget import ROUNDING, Budget
+from epochcast.planner.plan.knapsack import Solution, solve
 
 _UNITS = 2**30  # of the budget in the search with a margin: finer than a millisecond up to twelve days
 _MAX_SEARCHES = 100
@@ -69,7 +69,7 @@ def best_within(priced: Priced, budget: Budget, margin: Margin, fixed: float = 0
         fixed: expected cost of the runs done anyway, of which `fixed_sd` is the standard deviation.
 
     Raises:
-        ValueError: as `planner.knapsack.solve` does.
+        ValueError: as `planner.plan.knapsack.solve` does.
     """
     unit = budget.unit
     costs = [unit.up(cost) for cost in priced.expected]

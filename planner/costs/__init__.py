@@ -1,0 +1,1 @@
+"""What a candidate run costs, and its value."""

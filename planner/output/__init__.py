@@ -1,0 +1,1 @@
+"""A plan as text, figures and exports."""

@@ -1,0 +1,1 @@
+"""The choice of runs within a budget, and its file."""
