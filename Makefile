@@ -51,13 +51,13 @@ bench: $(VENV)/ok-$(LOCK) ## speed, layers, rooflines, other GPUs: figures besid
 	$(BIN)/python benchmarks/bench_power.py
 	$(BIN)/python benchmarks/bench_pipelines.py
 	$(BIN)/python benchmarks/bench_compile_cache.py
-	$(BIN)/python benchmarks/bench_memory.py
+	$(BIN)/python benchmarks/estimates/bench_memory.py
 	$(BIN)/python benchmarks/bench_knapsack.py
-	$(BIN)/python benchmarks/bench_layers.py
-	$(BIN)/python benchmarks/bench_roofline.py
+	$(BIN)/python benchmarks/estimates/bench_layers.py
+	$(BIN)/python benchmarks/estimates/bench_roofline.py
 	$(BIN)/python benchmarks/bench_stalls.py
-	$(BIN)/python benchmarks/bench_carry.py
-	$(BIN)/python benchmarks/bench_footprint.py
+	$(BIN)/python benchmarks/estimates/bench_carry.py
+	$(BIN)/python benchmarks/estimates/bench_footprint.py
 
 claims: $(VENV)/ok-$(LOCK) ## every figure claimed of the time model, with its target and spread
 	$(BIN)/python benchmarks/claims.py

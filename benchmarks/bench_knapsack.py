@@ -40,7 +40,7 @@ if __name__ == "__main__":  # run by path: from the checkout, not from this fold
 import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 
-from benchmarks.knapsack_instances import Instance, a100_instances, counterexamples, family_instances
+from benchmarks.lib.knapsack_instances import Instance, a100_instances, counterexamples, family_instances
 from epochcast.cli import run_command, table_text
 from epochcast.machine.environment import utc_now
 from epochcast.output.progress import Progress

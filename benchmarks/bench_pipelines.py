@@ -29,8 +29,8 @@ if __name__ == "__main__":  # run by path: from the checkout, not from this fold
 
     sys.exit(run_by_path(__file__))
 
-from benchmarks.pipeline_rates import TINY, Job, Rate, Setting, read_rate
-from benchmarks.roofline import ROOFLINE_BATCH_SIZE, ROOFLINE_CONFIGS, peaks_notes, roofline_table
+from benchmarks.lib.pipeline_rates import TINY, Job, Rate, Setting, read_rate
+from benchmarks.lib.roofline import ROOFLINE_BATCH_SIZE, ROOFLINE_CONFIGS, peaks_notes, roofline_table
 from epochcast.cli import percent, positive_float, positive_int, run_command, significant, table_text
 from epochcast.facts.assumptions import device_kind_of
 from epochcast.machine.environment import utc_now

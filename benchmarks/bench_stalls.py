@@ -23,7 +23,7 @@ if __name__ == "__main__":  # run by path: from the checkout, not from this fold
 
 import numpy as np
 
-from benchmarks.stall_cells import (
+from benchmarks.lib.stall_cells import (
     ERRORS,
     MAX_BIAS,
     MIN_POWER,

@@ -24,9 +24,9 @@ if __name__ == "__main__":  # run by path: from the checkout, not from this fold
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.claim import RANDOM, Claim, at_most
-from benchmarks.plan_claims import info, knapsack, plans, simulated
-from benchmarks.reference_table import held_out, published_rows, steady_rows
+from benchmarks.lib.claim import RANDOM, Claim, at_most
+from benchmarks.lib.plan_claims import info, knapsack, plans, simulated
+from benchmarks.lib.reference_table import held_out, published_rows, steady_rows
 from epochcast.aggregate.averages.averaging import aggregate
 from epochcast.cli import clock, run_command, table_text
 from epochcast.interval import Interval

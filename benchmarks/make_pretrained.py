@@ -14,7 +14,7 @@ if __name__ == "__main__":  # run by path: from the checkout, not from this fold
 
     sys.exit(run_by_path(__file__))
 
-from benchmarks.reference_table import held_out, steady_rows
+from benchmarks.lib.reference_table import held_out, steady_rows
 from epochcast.cli import run_command
 from epochcast.model.train import card_lines, train
 from epochcast.output.progress import Progress

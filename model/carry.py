@@ -8,7 +8,7 @@ The ratio r, by which model/carried.py scales the device's share of a time, is k
 
 The bar is that of r: how well the device's share is known is in none. Where configurations were measured on the other
 GPU, model/answers/correction.py replaces it by what they tell. Weight w and the bars come from epochcast/data/assumptions.csv;
-benchmarks/bench_carry.py checks them.
+benchmarks/estimates/bench_carry.py checks them.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.bench_carry import coverages, half_precision_gain, main, missed_lines, quantile, speeds_of
+from benchmarks.estimates.bench_carry import coverages, half_precision_gain, main, missed_lines, quantile, speeds_of
 from epochcast.facts.tables import speed_rows
 from epochcast.gpus.lookup import find_gpu
 from epochcast.model.carry import KIND, Device, rates_bar

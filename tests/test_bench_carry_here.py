@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from benchmarks.bench_carry_here import judge, main, summary
+from benchmarks.estimates.bench_carry_here import judge, main, summary
 from epochcast.gpus.lookup import find_gpu
 from epochcast.model.answers.other_gpus import Asked, answer_on
 from epochcast.model.time_model.saved_model import load_model

@@ -8,8 +8,8 @@ import statistics
 
 import pytest
 
-from benchmarks.bench_footprint import HEADER, Case, cases, markdown
-from benchmarks.neighbour_rules import ecocompute_tdp_w, green_love_board, green_love_forecast, mlcost_tdp_w
+from benchmarks.estimates.bench_footprint import HEADER, Case, cases, markdown
+from benchmarks.lib.neighbour_rules import ecocompute_tdp_w, green_love_board, green_love_forecast, mlcost_tdp_w
 from epochcast.paths import CODE_ROOT
 
 
@@ -59,7 +59,9 @@ def test_the_page_shows_what_the_benchmark_prints(reference_data):
     found = cases()
     assert len(found) >= 10
     for line in markdown(found).splitlines():
-        assert line in page.splitlines(), "python benchmarks/bench_footprint.py prints it otherwise: mend the page"
+        assert line in page.splitlines(), (
+            "python benchmarks/estimates/bench_footprint.py prints it otherwise: mend the page"
+        )
 
 
 def test_the_table_has_a_cell_for_each_program():

@@ -13,8 +13,8 @@ from dataclasses import asdict, replace
 import pytest
 
 from benchmarks.bench_pipelines import main, measure_all, report_text
-from benchmarks.pipeline_rates import TINY, Job, Rate, Setting
-from benchmarks.roofline import peaks_notes, roofline_table
+from benchmarks.lib.pipeline_rates import TINY, Job, Rate, Setting
+from benchmarks.lib.roofline import peaks_notes, roofline_table
 from epochcast.gpus.lookup import find_gpu
 from epochcast.paths import CODE_ROOT
 

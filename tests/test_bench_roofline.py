@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks.bench_roofline import (
+from benchmarks.estimates.bench_roofline import (
     REFERENCE_ARITHMETIC,
     REFERENCE_GPU,
     a100_claims,
@@ -15,7 +15,7 @@ from benchmarks.bench_roofline import (
     calibrated,
     networks_table,
 )
-from benchmarks.reference_table import steady_rows
+from benchmarks.lib.reference_table import steady_rows
 from epochcast.facts.assumptions import assumption
 from epochcast.gpus.lookup import find_gpu
 from epochcast.model.roofs import roof_of

@@ -211,7 +211,7 @@ def test_layers_of_any_size_are_read_without_making_their_weights(tmp_path, laye
 
 
 def test_a_network_without_weights_reads_as_with_them(tmp_path):
-    from benchmarks.layer_models import MODELS
+    from benchmarks.lib.layer_models import MODELS
 
     for name in ("CNN 2,16", "Transformer block", "text CNN", "separable convolutions"):
         model = MODELS[name]()

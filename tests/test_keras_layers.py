@@ -9,9 +9,9 @@ from math import prod
 import numpy as np
 import pytest
 
-from benchmarks.bench_layers import Compared, count_apart
-from benchmarks.framework_flop import profiler_flop
-from benchmarks.layer_models import MODELS
+from benchmarks.estimates.bench_layers import Compared, count_apart
+from benchmarks.lib.framework_flop import profiler_flop
+from benchmarks.lib.layer_models import MODELS
 from epochcast.keras_layers.operations import OPERATIONS
 from epochcast.keras_layers.read_layers import read_layers
 from epochcast.keras_layers.rules import RULES

@@ -7,7 +7,7 @@ import importlib
 
 import pytest
 
-from benchmarks.framework_flop import profiler_flop
+from benchmarks.lib.framework_flop import profiler_flop
 from epochcast.workload.shape import activation_bytes, count_params, forward_flop, layer_records, train_flop
 
 SHAPES = [(1, 4), (1, 16), (2, 3), (2, 16), (3, 8), (3, 32), (4, 16), (5, 4), (6, 2)]

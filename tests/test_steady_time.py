@@ -8,7 +8,7 @@ import statistics
 import numpy as np
 import pytest
 
-from benchmarks.stall_cells import MAX_BIAS, MIN_POWER, Case, simulate
+from benchmarks.lib.stall_cells import MAX_BIAS, MIN_POWER, Case, simulate
 from epochcast.run_noise import Noise, RunNoise
 from epochcast.steady_time import STALL_RATIO, SteadyTime, judge, steady_time, steady_times
 from epochcast.storage.tables import read_runs

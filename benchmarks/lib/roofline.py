@@ -5,8 +5,8 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Sequence
 
-from benchmarks.pipeline_rates import Rate
-from benchmarks.reference_table import steady_rows
+from benchmarks.lib.pipeline_rates import Rate
+from benchmarks.lib.reference_table import steady_rows
 from epochcast.cli import table_text
 from epochcast.facts.assumptions import device_kind_of
 from epochcast.gpus.lookup import UnknownGpuError, find_gpu

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from benchmarks.reference_table import steady_rows
+from benchmarks.lib.reference_table import steady_rows
 from epochcast.interval import Interval
 from epochcast.model.time_model.intervals import WITHIN, conformal_half_width
 from epochcast.model.time_model.startup import fit_excess, fit_overhead, whole_run

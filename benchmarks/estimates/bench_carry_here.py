@@ -1,4 +1,4 @@
-"""How far carried times lie from what was measured on a GPU: python benchmarks/bench_carry_here.py --runs_agg PATH
+"""How far carried times lie from what was measured on a GPU: python benchmarks/estimates/bench_carry_here.py --runs_agg PATH
 
 Each configuration that the table holds on a known GPU is carried over from the model as if nothing had been measured
 there, and once more set right by the other configurations under the same conditions. Tables of another framework or

@@ -1,4 +1,4 @@
-"""FLOP by layer records, beside what frameworks count: python benchmarks/bench_layers.py
+"""FLOP by layer records, beside what frameworks count: python benchmarks/estimates/bench_layers.py
 
 One sample's forward pass: the sum over the records that `epochcast.keras_layers.read_layers` reads, `total_float_ops` of
 TensorFlow's profiler, and `flops` of the cost analysis of JAX's compiler. Both frameworks count on a processor, each in
@@ -22,8 +22,8 @@ if __name__ == "__main__":  # run by path: from the checkout, not from this fold
 
     sys.exit(run_by_path(__file__))
 
-from benchmarks.framework_flop import jax_flop, profiler_flop
-from benchmarks.layer_models import MODELS
+from benchmarks.lib.framework_flop import jax_flop, profiler_flop
+from benchmarks.lib.layer_models import MODELS
 from epochcast.cli import table_text
 from epochcast.paths import CODE_ROOT, home
 from epochcast.storage.files import write_json_atomically

@@ -1,4 +1,4 @@
-"""How well a calibrated roofline tells times, and how far off a bare one is: python benchmarks/bench_roofline.py
+"""How well a calibrated roofline tells times, and how far off a bare one is: python benchmarks/estimates/bench_roofline.py
 
 On the reference A100 table: the law of six terms, whose coefficients are efficiencies, calibrated with the few
 configurations that `epochcast next_runs` picks, judged on all others; beside it the roofline of the data sheet. With
@@ -24,8 +24,8 @@ if __name__ == "__main__":  # run by path: from the checkout, not from this fold
 
 import numpy as np
 
-from benchmarks.claim import RANDOM, Claim, at_most
-from benchmarks.reference_table import steady_rows
+from benchmarks.lib.claim import RANDOM, Claim, at_most
+from benchmarks.lib.reference_table import steady_rows
 from epochcast.cli import run_command, table_text
 from epochcast.gpus.lookup import find_gpu
 from epochcast.machine.environment import cpu_name, utc_now
@@ -134,7 +134,7 @@ def a100_claims(rows: Sequence[AggRow], roof: Roof) -> tuple[list[Claim], dict[s
 
 def networks_missed() -> dict[str, Any]:
     """A law of our CNN calibrated here with PICKED runs, and what it says of networks of other families."""
-    from benchmarks.other_networks import NETWORKS, fastest_epochs
+    from benchmarks.lib.other_networks import NETWORKS, fastest_epochs
     from epochcast.keras_layers.read_layers import read_layers
     from epochcast.model.training.time_ann import keras_on_cpu
     from epochcast.workload.cnn import build_model

@@ -1,6 +1,6 @@
-"""What three neighbours and Epochcast say, point by point: python benchmarks/bench_footprint.py
+"""What three neighbours and Epochcast say, point by point: python benchmarks/estimates/bench_footprint.py
 
-The neighbours' rules are restated in `benchmarks/neighbour_rules.py`; ours is the library called. Where a measurement
+The neighbours' rules are restated in `benchmarks/lib/neighbour_rules.py`; ours is the library called. Where a measurement
 is among the reference data it stands beside both. The table is the one in docs/neighbours.md.
 """
 
@@ -21,7 +21,7 @@ if __name__ == "__main__":  # run by path: from the checkout, not from this fold
 
     sys.exit(run_by_path(__file__))
 
-from benchmarks.neighbour_rules import (
+from benchmarks.lib.neighbour_rules import (
     ECOCOMPUTE_H100_EFFICIENCY,
     ECOCOMPUTE_KM_PER_KG,
     GREEN_LOVE_FP16_TFLOPS,
@@ -32,7 +32,7 @@ from benchmarks.neighbour_rules import (
     green_love_forecast,
     mlcost_tdp_w,
 )
-from benchmarks.reference_table import steady_rows
+from benchmarks.lib.reference_table import steady_rows
 from epochcast.cli import significant
 from epochcast.facts.assumptions import assumption
 from epochcast.facts.regions import WORLD_CODE, find_place

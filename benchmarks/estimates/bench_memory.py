@@ -1,4 +1,4 @@
-"""How true the estimate of peak memory is of XLA's own account on CPU: python benchmarks/bench_memory.py
+"""How true the estimate of peak memory is of XLA's own account on CPU: python benchmarks/estimates/bench_memory.py
 
 For each configuration the real Keras training step is compiled by JAX, and not run: arguments and temporary buffers of
 `memory_analysis()` are what it takes. Without XLA a step of TensorFlow is run, and what the process grew by stands for

@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from benchmarks.reference_table import published_rows, steady_rows
+from benchmarks.lib.reference_table import published_rows, steady_rows
 from epochcast.planner.costs.budget import SECONDS
 from epochcast.schema import AggRow
 
