@@ -23,7 +23,7 @@ test: $(VENV)/ok-$(LOCK) ## the default tests: no GPU, no network (WORKERS=2 pro
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
 
 test-torch: ## that KERAS_BACKEND=torch measures, in .venv-torch (TORCH='torch==2.13.0+cpu', where pip finds it)
-	@tests/torch_tests.sh $(PYTHON) $(VENV)-torch '$(TORCH)'
+	@tests/support/torch_tests.sh $(PYTHON) $(VENV)-torch '$(TORCH)'
 
 measure-gpu: $(VENV)/ok-$(LOCK) ## pipelines, precisions, energy and roofline on this box's GPU (OUT=folder BUDGET=2h; resumes)
 	$(BIN)/python benchmarks/measure_gpu.py --out $(or $(OUT),results/gpu) $(if $(BUDGET),--budget $(BUDGET)) $(FLAGS)

@@ -31,11 +31,11 @@ from epochcast.model.train import default_model_path
 from epochcast.paths import CODE_ROOT, models_dir
 from epochcast.planner import dp_budget_planner, run_plan
 from epochcast.storage.tables import append_row
-from tests import fake_nvml
-from tests.boxes import Board, cuda_library, mig_uuid_of, plug_in, uuid_of
-from tests.light_child import isolate, light_spec
-from tests.plans import LIGHT, light_run, write_plan
-from tests.rows import BOX, run_row
+from tests.support import fake_nvml
+from tests.support.boxes import Board, cuda_library, mig_uuid_of, plug_in, uuid_of
+from tests.support.light_child import isolate, light_spec
+from tests.support.plans import LIGHT, light_run, write_plan
+from tests.support.rows import BOX, run_row
 
 A100, OLD_A100 = "NVIDIA A100-SXM4-40GB", "A100-SXM4-40GB"
 H200, L4 = Board("NVIDIA H200", 140.4), Board("NVIDIA L4", 22.5, 72.0)

@@ -19,7 +19,7 @@ from epochcast.machine.environment import _gpu_snapshot
 from epochcast.machine.gpu_driver import device_of, gpu_of
 from epochcast.machine.nvml import Nvml, NvmlGpu, nvml_problem, open_nvml
 from epochcast.schema import RunSpec, to_json_dict
-from tests.rows import run_row
+from tests.support.rows import run_row
 
 RAISED = [
     RuntimeError("the bus is gone"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from epochcast.__main__ import COMMANDS, main
-from tests.parsers import flags_with_a_value, parser_of
+from tests.support.parsers import flags_with_a_value, parser_of
 
 DIGITS = "9" * 300
 HOSTILE = (

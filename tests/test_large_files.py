@@ -17,8 +17,8 @@ from epochcast.planner.plan.plan_file import read_plan
 from epochcast.schema import AggRow, FailureRecord, RunRecord, RunSpec
 from epochcast.storage.cells import columns, format_rows, header_line
 from epochcast.storage.tables import append_row, read_runs, read_table
-from tests.peaks import at_most
-from tests.rows import agg_row, run_row
+from tests.support.peaks import at_most
+from tests.support.rows import agg_row, run_row
 
 SIZE = 5_000_000
 MOST_MIB = 1024

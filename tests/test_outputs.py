@@ -10,8 +10,8 @@ import pytest
 from epochcast.__main__ import COMMANDS, main
 from epochcast.schema import AggRow, Exclusion, FailureRecord, RunRecord
 from epochcast.storage.tables import append_row, write_table
-from tests.parsers import flags_with_a_value, parser_of
-from tests.rows import ROWS, failure_row, run_row
+from tests.support.parsers import flags_with_a_value, parser_of
+from tests.support.rows import ROWS, failure_row, run_row
 
 SIDES = ("compare", "--runs", "runs.csv", "--a", "seed=1", "--b", "seed=2")
 PLAN = ("plan", "--budget", "1h", "--epochs", "3", "--runs_agg", "agg.csv", "--value", "count")

@@ -24,7 +24,7 @@ from epochcast.paths import excluded_csv
 from epochcast.schema import PUBLISHED_RUN_COLUMNS, AggRow, RunRecord, to_json_dict
 from epochcast.storage.cells import format_rows, header_line
 from epochcast.storage.tables import append_row, check_appendable, read_runs, read_table, write_table
-from tests.rows import run_row
+from tests.support.rows import run_row
 
 MEASURED = [
     replace(row, images_per_sec=50_000 / row.avg_time_sec)

@@ -18,9 +18,9 @@ from epochcast.paths import CODE_ROOT
 from epochcast.schema import FailureRecord, RunRecord
 from epochcast.storage.tables import read_table
 from epochcast.workload.shape import count_params
-from tests.light_child import light_spec
-from tests.real_child import BLOCK_TENSORFLOW, LIMIT_MEMORY, real
-from tests.small_cifar10 import make_npz
+from tests.support.light_child import light_spec
+from tests.support.real_child import BLOCK_TENSORFLOW, LIMIT_MEMORY, real
+from tests.support.small_cifar10 import make_npz
 
 pytestmark = [
     pytest.mark.torch,

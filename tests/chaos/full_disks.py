@@ -20,7 +20,6 @@ from epochcast.planner import run_plan
 from epochcast.schema import FailureRecord, RunRecord
 from epochcast.storage.cells import format_rows
 from epochcast.storage.tables import append_row, read_table
-from tests import plans
 from tests.chaos import injection
 from tests.chaos.grids import run_faults
 from tests.chaos.injection import FULL, HALF, NOTHING, Injection
@@ -28,7 +27,8 @@ from tests.chaos.invariants import leftover_faults
 from tests.chaos.material import row_of
 from tests.chaos.processes import Ending, Process, call
 from tests.chaos.trials import Subject, Trial
-from tests.light_child import command, light_spec, starts
+from tests.support import plans
+from tests.support.light_child import command, light_spec, starts
 
 SMALL = ["--depth", "1", "--base_filters", "2", "--train_n", "1000", "--dataset", "synthetic", "--epochs", "4"]
 PLACES = {"everything": "", "tables": "results", "logs": "logs"}  # what stands on the disk that gets full

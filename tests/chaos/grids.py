@@ -20,7 +20,7 @@ from epochcast.storage.tables import read_table
 from tests.chaos.invariants import leftover_faults, table_faults
 from tests.chaos.processes import Process, call
 from tests.chaos.trials import Subject, Trial
-from tests.light_child import EPOCH_SEC, FIRST_SEC, command, light_spec, starts
+from tests.support.light_child import EPOCH_SEC, FIRST_SEC, command, light_spec, starts
 
 KILLS = 90
 KILLS_EACH = 3  # in one try

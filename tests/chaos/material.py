@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from epochcast.schema import FailureRecord, RunRecord
-from tests.rows import failure_row, run_row
+from tests.support.rows import failure_row, run_row
 
 CONFIGS = [(2, 16, 64), (2, 16, 256), (2, 32, 64), (3, 32, 64), (3, 16, 256), (3, 32, 128)]
 

@@ -19,7 +19,7 @@ from tests.chaos.invariants import leftover_faults, row_faults
 from tests.chaos.material import failure_of, row_of
 from tests.chaos.processes import Process, call
 from tests.chaos.trials import Subject, Trial
-from tests.rows import write_old
+from tests.support.rows import write_old
 
 KILLS = 90  # a third of which come when all is done
 ROWS = 40

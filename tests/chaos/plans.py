@@ -16,12 +16,12 @@ from epochcast.planner.plan.plan_file import SavedPlan
 from epochcast.planner.run_plan import carry_out
 from epochcast.schema import RunRecord
 from epochcast.storage.tables import read_table
-from tests import plans
 from tests.chaos.grids import KILLS_EACH, SIZES, kill_often, orphan_faults, run_faults
 from tests.chaos.invariants import leftover_faults
 from tests.chaos.processes import call
 from tests.chaos.trials import Subject, Trial
-from tests.light_child import command
+from tests.support import plans
+from tests.support.light_child import command
 
 KILLS = 60
 BUDGET_SEC = 600.0  # never short: what is not done was lost

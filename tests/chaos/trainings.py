@@ -32,8 +32,8 @@ from tests.chaos.invariants import Found, leftover_faults
 from tests.chaos.material import CONFIGS, row_of
 from tests.chaos.processes import Process, call
 from tests.chaos.trials import Subject, Trial
-from tests.light_child import environment
-from tests.rows import ROWS
+from tests.support.light_child import environment
+from tests.support.rows import ROWS
 
 KILLS = 60
 SLOWER = {"old": 1.0, "new": 1.7, "other": 2.9}  # the trainings, by the times of their rows

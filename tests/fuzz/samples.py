@@ -26,7 +26,7 @@ from epochcast.schema import (
 )
 from epochcast.storage.cells import format_rows, header_line
 from epochcast.storage.tables import read_table
-from tests.plans import light_run, priced, row_of, write_plan
+from tests.support.plans import light_run, priced, row_of, write_plan
 
 MEASURED = CODE_ROOT / "results" / "cpu" / "tensorflow" / "runs.csv"
 OTHERS = CODE_ROOT / "results" / "cpu" / "jax" / "runs.csv"

@@ -62,7 +62,7 @@ SOUND_BY_NAME = {
     "jit_compile": ("auto", "on,off"),
     "topic": ("gpus", "carbon"),
 }
-SLOW = {"--deep"}  # starts a framework, 5 s: tests/test_doctor.py
+SLOW = {"--deep"}  # starts a framework, 5 s: tests/collect/test_doctor.py
 MOST = {"repeats": ("1", "2"), "n": ("1", "3")}  # what takes long when it is large, of sound values
 
 

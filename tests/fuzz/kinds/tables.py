@@ -138,7 +138,7 @@ def _reads(path: Path, data: bytes) -> bool:
 
 @cache
 def _a_row() -> RunRecord:
-    from tests.rows import run_row
+    from tests.support.rows import run_row
 
     return run_row(run_id="appended", schema_version=2)
 

@@ -1,0 +1,444 @@
+"""`epochcast next_runs`: a file that a grid takes as it is, from nothing or from what is measured, and what it says."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import re
+import shlex
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from epochcast.aggregate.averages.averaging import aggregate
+from epochcast.collect import run_grid
+from epochcast.collect.grid.config_lists import read_configs, read_specs
+from epochcast.collect.grid.specs import spec_under
+from epochcast.collect.grid.wall_estimate import WallEstimate
+from epochcast.facts.assumptions import assumption
+from epochcast.machine.gpu_driver import box_device_name
+from epochcast.model.next_runs import NextRun, configs_csv, main, measured_costs, plan_next, training_sec
+from epochcast.model.selection.experimental_design import DEFAULT_GRID, next_indices
+from epochcast.model.time_model.intervals import MIN_ERRORS
+from epochcast.model.time_model.time_model import Table
+from epochcast.model.training.recipes import PHYSICS, fit_time_models
+from epochcast.paths import CODE_ROOT, command_text, pretrained_dir
+from epochcast.schema import AggRow, Conditions, RunConfig, RunRecord, RunSpec
+from epochcast.storage.cells import columns
+from epochcast.storage.tables import read_runs, write_table
+from tests.support.rows import BOX, agg_row, assert_one_clear_error, plausible_sec, run_row
+
+SMALL = ["--depth", "2:3", "--base_filters", "16,32", "--batch_size", "64:256:x2"]  # twelve configurations
+SMALL_GRID = [RunConfig(*c) for c in itertools.product((2, 3), (16, 32), (64, 128, 256))]
+GRID = [RunConfig(*c) for c in itertools.product(*DEFAULT_GRID.values())]
+CPU = "AMD EPYC 9B14 (2 cores)"
+MODEL = ["--model", str(pretrained_dir() / "a100.keras")]
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    """Files of the tester's own take no part."""
+    monkeypatch.setenv("EPOCHCAST_HOME", str(tmp_path))
+    return tmp_path
+
+
+def row_of(config, conditions=BOX, **more):
+    """A measured row whose seconds follow a plain law."""
+    seconds = plausible_sec(config)
+    known = {"overhead_sec_mean": 6.0, "first_epoch_sec_mean": seconds + 4.0 + config.depth}
+    known |= {name: getattr(conditions, name) for name in columns(Conditions)}
+    return agg_row(config.depth, config.base_filters, config.batch_size, seconds, **{**known, **more})
+
+
+def table_of(home, rows):
+    path = home / "table.csv"
+    write_table(path, rows, AggRow)
+    return ["--runs_agg", str(path)]
+
+
+def lines_of(capsys, *flags):
+    assert main(list(map(str, flags))) == 0
+    return capsys.readouterr().out.splitlines()
+
+
+def answer_of(capsys, *flags):
+    assert main([*map(str, flags), "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def specs_of(home):
+    return read_specs(home / "results" / "next_runs.csv", RunSpec())
+
+
+# --- from nothing ----------------------------------------------------------------------------------------------------
+
+
+def test_from_nothing_nine_runs_of_the_default_grid_are_named_and_written_and_the_next_command_is_said(home, capsys):
+    lines = lines_of(capsys)
+    path = home / "results" / "next_runs.csv"
+    assert lines[0] == "measured: nothing yet"
+    assert lines[-1] == f"next: {command_text('grid')} --configs {path}"
+    specs = specs_of(home)
+    assert len(specs) == len(set(specs)) == MIN_ERRORS == 9  # as many as give a range
+    assert {spec.config for spec in specs} <= set(GRID)
+    assert specs == [RunSpec(*dataclasses.astuple(spec.config)) for spec in specs]  # all else as a grid's flags say
+    table = [line.split() for line in lines if "D-optimal" in line or "variance reduction" in line]
+    assert [tuple(map(int, row[1:4])) for row in table] == [dataclasses.astuple(spec.config) for spec in specs]
+    assert [int(row[0]) for row in table] == list(range(1, 10))
+    (weighed,) = [line for line in lines if line.startswith("chosen: ")]
+    assert "weighed by a100.keras (NVIDIA A100 80GB PCIe" in weighed
+    assert weighed.endswith("epochs of 50,000 images)")
+    (expected,) = [line for line in lines if line.startswith("expected: ")]
+    assert re.fullmatch(
+        r"expected: .* in all; rough: assumed for a [CG]PU, no run of this box is finished yet", expected
+    )
+    assert [p.name for p in home.rglob("*") if p.is_file()] == ["next_runs.csv"]
+
+
+@pytest.mark.parametrize("is_same", [False, True])
+def test_seconds_of_another_device_are_called_good_for_their_ratios_only(capsys, monkeypatch, is_same):
+    box = "NVIDIA A100 80GB PCIe" if is_same else CPU
+    monkeypatch.setattr("epochcast.gpus.lookup.box_device_names", lambda: [box])
+    answer = answer_of(capsys)
+    source = answer["ratios_from"]
+    assert "A100" not in answer["seconds_from"]
+    assert source.startswith(f"a100.keras ({'this box: ' if is_same else ''}NVIDIA A100 80GB PCIe")
+    assert ("another device: only their ratios count" in source) != is_same
+
+
+def test_seven_runs_named_from_nothing_predict_the_rest_of_the_a100(reference_data):
+    rows = aggregate(read_runs(reference_data / "a100" / "runs.csv")).rows
+    runs, _ = plan_next([], [row.config for row in rows], 7, 3)
+    assert {run.by for run in runs} == {"D-optimal"}
+    table, named = Table.of(rows), {run.config for run in runs}
+    mask = np.array([config in named for config in table.configs])
+    (model,) = fit_time_models(PHYSICS, table, mask[None], 0)
+    rest = table.take(~mask)
+    assert np.mean(np.abs(model.times(rest.configs) / rest.seconds - 1)) <= 0.04  # what is claimed with costs
+
+
+def finished_here(wall_sec):
+    """Runs of this box, of which a run took so many seconds."""
+    row = run_row(
+        (9.0, 2.0, 2.0), config=(2, 16, 64), conditions=dataclasses.replace(BOX, device_name=box_device_name())
+    )
+    return [dataclasses.replace(row, run_id=f"r{i}", wall_sec=wall_sec) for i in range(3)]
+
+
+@pytest.mark.parametrize("flags", [[], ["--epochs", "4"], ["--n", "3"], ["--model", MODEL[1]]])
+@pytest.mark.parametrize("wall_sec", [None, 20.0, 400.0])
+def test_the_grid_of_the_file_expects_the_same_time_by_the_same_clock(home, capsys, flags, wall_sec):
+    if wall_sec is not None:
+        write_table(home / "results" / "runs.csv", finished_here(wall_sec), RunRecord)
+        flags = [flag for flag in flags if flag not in MODEL]
+    lines = lines_of(capsys, *flags)
+    (expected,) = [line for line in lines if line.startswith("expected: ")]
+    time, basis = re.fullmatch(r"expected: (.*) in all; (.*)", expected).groups()
+    assert basis.startswith("rough: assumed for" if wall_sec is None else "by 3 finished runs of this box")
+    command = shlex.split(lines[-1].partition(" --configs ")[2])
+    assert run_grid.main(["--configs", *command, "--dry_run"]) == 0
+    opening = capsys.readouterr().out.splitlines()[0]
+    assert f" to measure, about {time} (up to " in opening
+    assert opening.endswith(f"; {basis}")
+
+
+# --- from what is measured -------------------------------------------------------------------------------------------
+
+
+def test_what_is_measured_is_counted_and_not_named_again_until_the_grid_is_done(home, capsys):
+    rows, numbers = [], []
+    while len(rows) < len(SMALL_GRID):
+        flags = table_of(home, rows) if rows else MODEL
+        answer = answer_of(capsys, *SMALL, "--n", 5, *flags)
+        assert answer["measured"] == len(rows)
+        named = [spec.config for spec in specs_of(home)]
+        assert len(named) == len(set(named)) == min(5, len(SMALL_GRID) - len(rows))
+        assert set(named) <= set(SMALL_GRID) - {row.config for row in rows}
+        numbers += [run["by"] for run in answer["runs"]]
+        rows += [row_of(config) for config in named]
+    assert {row.config for row in rows} == set(SMALL_GRID)
+    assert numbers == ["D-optimal"] * 7 + ["variance reduction"] * 5
+    before = (home / "results" / "next_runs.csv").read_bytes()
+    assert main([*SMALL, *table_of(home, rows)]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.splitlines()[1:] == [
+        "error: every configuration of the grid is measured: name more with --depth, --batch_size, ..."
+    ]
+    assert (home / "results" / "next_runs.csv").read_bytes() == before
+
+
+def test_it_says_how_much_is_measured_how_much_is_left_and_where_the_seconds_come_from(home, capsys):
+    flags = table_of(home, [row_of(config) for config in SMALL_GRID[:10]])
+    lines = lines_of(capsys, *SMALL, "--n", 7, *flags)
+    assert lines[0] == f"measured: 10 configurations in {flags[1]}"
+    assert "left_in_grid: 2, fewer than --n 7" in lines
+    assert "chosen: most gain per second, weighed by a law through the 10 measured configurations" in lines
+    assert not any("left_in_grid" in line for line in lines_of(capsys, *SMALL, "--n", 2, *flags))
+
+
+def test_rows_beside_the_grid_are_taken_into_account_and_never_named(home, capsys):
+    beside = [row_of(RunConfig(4, 8, b)) for b in (32, 1024)]
+    flags = table_of(home, beside)
+    answer = answer_of(capsys, *SMALL, "--n", 100, *flags)
+    assert answer["measured"] == 2
+    assert {spec.config for spec in specs_of(home)} == set(SMALL_GRID)
+    assert [run["by"] for run in answer["runs"]].count("D-optimal") == 5
+
+
+def test_the_table_of_this_home_is_read_unless_another_is_named(home, capsys):
+    runs = [run_row((9.0, 2.0, 2.0), config=dataclasses.astuple(c), run_id=str(c)) for c in SMALL_GRID[:3]]
+    write_table(home / "results" / "runs.csv", runs, RunRecord)
+    answer = answer_of(capsys, *SMALL, "--n", 100)
+    assert answer["measured"] == 3
+    assert {spec.config for spec in specs_of(home)} == set(SMALL_GRID[3:])
+
+
+def test_a_runs_csv_that_holds_only_its_header_is_a_start_from_nothing(home, capsys):
+    write_table(home / "results" / "runs.csv", [], RunRecord)
+    assert answer_of(capsys, *SMALL)["measured"] == 0
+
+
+def test_the_new_runs_are_asked_for_under_the_conditions_of_the_measured_ones(home, capsys):
+    conditions = Conditions(
+        device_name=CPU,
+        backend="tensorflow",
+        backend_version="2.21",
+        precision="mixed_bfloat16",
+        tf32="off",
+        pipeline="arrays",
+        jit_compile="on",
+        steps_per_execution=1,
+        dataset="cifar10",
+        train_n=10_000,
+        timing_mode="steps_extrapolated",
+        window_steps=20,
+    )
+    flags = table_of(home, [row_of(config, conditions) for config in SMALL_GRID[:2]])
+    answer_of(capsys, *SMALL, *flags, "--epochs", 6)
+    for spec in specs_of(home):
+        assert spec == RunSpec(
+            *dataclasses.astuple(spec.config),
+            epochs=6,
+            window_steps=20,
+            train_n=10_000,
+            pipeline="arrays",
+            precision="mixed_bfloat16",
+            jit_compile="on",
+            device="cpu",  # also on a box with a GPU
+        )
+
+
+def test_rows_of_made_up_images_are_followed_by_runs_on_made_up_images(home, capsys):
+    conditions = dataclasses.replace(BOX, dataset="synthetic")
+    answer_of(capsys, *SMALL, *table_of(home, [row_of(SMALL_GRID[0], conditions)]))
+    assert {spec.dataset for spec in specs_of(home)} == {"synthetic"}
+
+
+def test_rows_that_know_none_of_their_conditions_ask_for_none(home, capsys):
+    answer_of(capsys, *SMALL, *table_of(home, [agg_row(c.depth, c.base_filters, c.batch_size) for c in SMALL_GRID[:3]]))
+    assert all(spec == RunSpec(*dataclasses.astuple(spec.config)) for spec in specs_of(home))
+
+
+def test_of_mixed_conditions_the_largest_set_is_taken_and_the_flag_of_the_other_works(home, capsys):
+    other = dataclasses.replace(BOX, backend="jax", precision="mixed_bfloat16")
+    rows = [*map(row_of, SMALL_GRID[:3]), *(row_of(config, other) for config in SMALL_GRID[:2])]
+    flags = [*SMALL, *table_of(home, rows)]
+    answer = answer_of(capsys, *flags)
+    assert (answer["measured"], {spec.precision for spec in specs_of(home)}) == (3, {"float32"})
+    (left,) = answer["other_conditions"]
+    assert left["n_rows"] == 2
+    assert main([*flags, *shlex.split(left["flag"])]) == 0
+    assert "note: " not in capsys.readouterr().err
+    assert {spec.precision for spec in specs_of(home)} == {"mixed_bfloat16"}
+    assert main(flags) == 0
+    notes = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]
+    assert notes[0].startswith("note: the table mixes 2 sets of conditions; used: ")
+    assert notes[1:] == [f"note: not used: {left['flag']}   (2 rows)"]
+
+
+# --- seconds ---------------------------------------------------------------------------------------------------------
+
+
+def test_seconds_of_a_run_are_overhead_first_epoch_and_the_others_as_the_rows_tell(reference_data):
+    rows = aggregate(read_runs(reference_data / "a100" / "runs.csv")).rows
+    known = [dataclasses.replace(row, overhead_sec_mean=16.0) for row in rows]
+    wanted = [16.0 + row.first_epoch_sec_mean + 9 * row.avg_time_mean for row in rows]
+    for n, error in ((1, 1.0), (20, 0.1), (143, 0.05)):  # a guess from one row, a rough law, a good one
+        seconds = measured_costs(known[:: len(rows) // n][:n], [row.config for row in rows], 10)
+        assert (seconds > 0).all()
+        assert np.median(np.abs(seconds / wanted - 1)) < error
+
+
+def test_seven_designed_rows_give_the_seconds_of_all_others_to_a_few_percent(reference_data):
+    rows = aggregate(read_runs(reference_data / "a100" / "runs.csv")).rows
+    known = [dataclasses.replace(row, overhead_sec_mean=16.0) for row in rows]
+    configs = [row.config for row in rows]
+    wanted = [16.0 + row.first_epoch_sec_mean + 9 * row.avg_time_mean for row in rows]
+    seconds = measured_costs([known[i] for i in next_indices(configs, [], 7, 50_000)], configs, 10)
+    assert np.median(np.abs(seconds / wanted - 1)) < 0.06
+
+
+@pytest.mark.parametrize(("device_name", "kind"), [(CPU, "cpu"), ("NVIDIA H200", "gpu"), (None, "gpu")])
+def test_what_no_row_knows_is_assumed_for_the_kind_of_device(device_name, kind):
+    row = agg_row(seconds=2.0, device_name=device_name)
+    (seconds,) = measured_costs([row], [row.config], 4)
+    assumed = sum(assumption(name, kind).value for name in ("overhead_sec", "first_epoch_excess_sec"))
+    assert seconds == pytest.approx(assumed + 4 * 2.0, rel=0.01)
+
+
+def test_a_longer_run_takes_longer_by_its_epochs():
+    rows = [row_of(config) for config in SMALL_GRID[::3]]
+    shortest, short, long = (measured_costs(rows, SMALL_GRID, epochs) for epochs in (2, 3, 13))
+    assert long - short == pytest.approx(10 * (short - shortest), rel=1e-9)
+    steady = [row.avg_time_mean for row in rows]
+    assert (short - shortest)[::3] == pytest.approx(steady, rel=0.1)  # these rows' law is not ours
+
+
+def test_runs_are_chosen_by_what_they_tell_per_second():
+    rows = [row_of(config) for config in SMALL_GRID[:2]]
+    runs, _ = plan_next(rows, GRID, 7, 4)
+    candidates = [*GRID, *(row.config for row in rows if row.config not in GRID)]
+    measured = [candidates.index(row.config) for row in rows]
+    blind = next_indices(candidates, measured, 7, 50_000)
+    seconds = measured_costs(rows, candidates, 4)
+    assert sum(seconds[candidates.index(run.config)] for run in runs) < sum(seconds[i] for i in blind)
+    box = WallEstimate(())
+    specs = [spec_under(run.config, 4, rows[0].conditions) for run in runs]
+    assert [run.expected_sec for run in runs] == [box.expected_sec(spec) for spec in specs]  # not those it weighed
+
+
+# --- command ---------------------------------------------------------------------------------------------------------
+
+
+def test_one_json_object_holds_what_the_file_holds_and_the_library_agrees(home, capsys):
+    rows = [row_of(config) for config in SMALL_GRID[:5]]
+    out = home / "elsewhere" / "configs.csv"
+    answer = answer_of(capsys, *SMALL, "--n", 4, *table_of(home, rows), "--out", out)
+    assert answer["out"] == str(out)
+    written = [spec.config for spec in read_specs(out, RunSpec())]
+    assert [RunConfig(r["depth"], r["base_filters"], r["batch_size"]) for r in answer["runs"]] == written
+    assert answer["total_sec"] == pytest.approx(sum(run["expected_sec"] for run in answer["runs"]), rel=1e-12)
+    runs, source = plan_next(rows, SMALL_GRID, 4, None)
+    assert [run.config for run in runs] == written
+    assert [(r["by"], r["expected_sec"]) for r in answer["runs"]] == [(run.by, run.expected_sec) for run in runs]
+    assert source == answer["ratios_from"]
+    assert not (home / "results").exists()
+
+
+@pytest.mark.parametrize("epochs", [None, 7])
+@pytest.mark.parametrize(
+    "conditions",
+    [
+        Conditions(),
+        Conditions(device_name="AMD EPYC 9B14 (2 cores)", pipeline="arrays", dataset="synthetic", train_n=1000),
+        Conditions(precision="mixed_float16", jit_compile="on", steps_per_execution=10, window_steps=20),
+    ],
+)
+def test_what_was_written_is_read_again_by_the_one_reader(tmp_path, conditions, epochs):
+    runs = [NextRun(config, "D-optimal", 1.0) for config in SMALL_GRID[:5]]
+    path = tmp_path / "next_runs.csv"
+    path.write_text(configs_csv(runs, epochs, conditions))
+    expected = [spec_under(run.config, epochs, conditions, in_windows=True) for run in runs]
+    assert read_specs(path, RunSpec()) == expected
+    assert read_configs(path) == [run.config for run in runs]
+
+
+def test_the_same_question_has_the_same_file(home, capsys):
+    flags = [*SMALL, *table_of(home, [row_of(config) for config in SMALL_GRID[:4]])]
+    files = []
+    for _ in range(2):
+        lines_of(capsys, *flags)
+        files.append((home / "results" / "next_runs.csv").read_bytes())
+    assert files[0] == files[1]
+
+
+def test_a_grid_takes_the_file_as_it_is_with_windows_and_all(home, capsys):
+    conditions = dataclasses.replace(BOX, timing_mode="steps_extrapolated", window_steps=15, pipeline="tfdata")
+    lines_of(capsys, *SMALL, "--n", 3, *table_of(home, [row_of(SMALL_GRID[0], conditions)]))
+    assert run_grid.main(["--configs", str(home / "results" / "next_runs.csv"), "--repeats", "2", "--dry_run"]) == 0
+    assert ": 6 runs, 6 to measure, " in capsys.readouterr().out
+
+
+def test_the_command_that_is_named_next_can_be_typed_as_it_stands(home):
+    def run(*command):
+        done = subprocess.run(command, cwd=CODE_ROOT, capture_output=True, text=True, timeout=30, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    table = table_of(home, [row_of(SMALL_GRID[0])])
+    said = run(sys.executable, "-m", "epochcast", "next_runs", *SMALL, "--n", "5", "--epochs", "3", *table)
+    typed = said.splitlines()[-1].removeprefix("next: ")
+    assert ": 5 runs, 5 to measure, about " in run("sh", "-c", f"{typed} --dry_run")
+    assert {spec.epochs for spec in specs_of(home)} == {3}
+
+
+@pytest.mark.parametrize(("backend", "in_front"), [("jax", "KERAS_BACKEND=jax "), ("tensorflow", ""), (None, "")])
+def test_the_command_that_is_named_next_measures_under_the_backend_of_the_rows(
+    home, capsys, monkeypatch, backend, in_front
+):
+    monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
+    rows = [row_of(SMALL_GRID[0], dataclasses.replace(BOX, backend=backend))]
+    lines = lines_of(capsys, *SMALL, "--n", 2, *table_of(home, rows))
+    path = home / "results" / "next_runs.csv"
+    assert lines[-1] == f"next: {in_front}{command_text('grid')} --configs {path}"
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ("--epochs 1", "--epochs must be at least 2: the first is untimed"),
+        ("--epochs 0", "expected a whole number of at least 1, got 0"),
+        ("--n 0", "expected a whole number of at least 1, got 0"),
+        ("--depth 3:2", "the range '3:2' is empty"),
+        ("--conditions jax", "expected NAME=VALUE"),
+    ],
+)
+def test_a_wrong_flag_is_refused_with_exit_code_2(home, capsys, flags, words):
+    with pytest.raises(SystemExit) as stop:
+        main(flags.split())
+    assert stop.value.code == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("error: ")
+    assert words in captured.err
+    assert captured.out == ""
+    assert list(home.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--model none.keras", "none.keras: no such model"),
+        ("--model table.csv", "a model without its card can't be trusted"),
+        ("--depth 17", "RunConfig.depth must be at most 16"),
+        ("--runs_agg table.csv --conditions colour=red", "no column 'colour' to filter by"),
+        ("--runs_agg table.csv --conditions backend=jax", "none of 2 rows satisfies --conditions backend=jax"),
+        ("--runs_agg empty.csv", "empty.csv holds no row."),
+        ("--runs_agg table.csv --out table.csv/next.csv", "table.csv: a file, not a folder."),
+    ],
+)
+def test_what_cannot_be_answered_is_one_clear_error_and_exit_code_1(home, capsys, monkeypatch, flags, message):
+    monkeypatch.chdir(home)
+    table_of(home, [row_of(config) for config in SMALL_GRID[:2]])
+    write_table(home / "empty.csv", [], AggRow)
+    assert main(flags.split()) == 1
+    assert_one_clear_error(capsys.readouterr(), message)
+    assert not (home / "results").exists()
+
+
+def test_what_the_measured_rows_leave_open_is_decided_by_the_grids_flags(home, capsys):
+    answer_of(capsys, *SMALL)
+    path = home / "results" / "next_runs.csv"
+    assert path.read_text().splitlines()[0] == "depth,base_filters,batch_size"
+    asked = RunSpec(pipeline="device", precision="mixed_bfloat16", train_n=512)
+    assert {(s.pipeline, s.precision, s.train_n) for s in read_specs(path, asked)} == {
+        ("device", "mixed_bfloat16", 512)
+    }
+
+
+def test_a_run_that_goes_on_until_it_is_known_costs_ten_seconds_of_epochs_or_six_epochs():
+    assert training_sec(np.array([0.5, 20.0]), None).tolist() == [21 * 0.5, 6 * 20.0]
+    assert training_sec(np.array([0.5, 20.0]), 3).tolist() == [1.5, 60.0]
