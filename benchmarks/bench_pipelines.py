@@ -62,7 +62,7 @@ IN_LOOP = {
     "jax": (Setting("arrays", "on"), Setting("device", "on"), Setting("device", "on", is_looped=True)),
 }
 IN_LOOP_JOB: dict[str, Any] = {"model": "2,16", "batch_size": 64, "train_n": 256, "rounds": 1}  # Any: of a Job
-RATES_COMMAND = (sys.executable, "-m", "benchmarks.pipeline_rates")
+RATES_COMMAND = (sys.executable, "-m", "benchmarks.lib.pipeline_rates")
 LONGEST_REASON = 500  # characters
 NOISE = 0.03  # two settings closer than this are as fast as each other
 

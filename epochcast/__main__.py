@@ -68,9 +68,9 @@ def dp_budget_planner() -> int:
 
 def run_by_path(script: str) -> int:
     """Entry point of a script that is run by its path, given as `__file__`: the module of that file, as imported."""
-    folder, name = os.path.split(os.path.splitext(os.path.realpath(script))[0])  # noqa: PTH122
-    package = os.path.basename(folder)  # noqa: PTH119
-    module = f"epochcast.{package}.{name}" if package in STAGES else f"{package}.{name}"
+    root = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))  # noqa: PTH120
+    parts = os.path.relpath(os.path.splitext(os.path.realpath(script))[0], root).split(os.sep)  # noqa: PTH122, PTH206
+    module = ".".join(["epochcast", *parts] if parts[0] in STAGES else parts)
     return own_process(lambda: interruptible(_main_of(module)))
 
 

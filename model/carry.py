@@ -7,7 +7,7 @@ The ratio r, by which model/carried.py scales the device's share of a time, is k
   of bandwidths in values per second: half precision moves half the bytes.
 
 The bar is that of r: how well the device's share is known is in none. Where configurations were measured on the other
-GPU, model/answers/correction.py replaces it by what they tell. Weight w and the bars come from epochcast/data/assumptions.csv;
+GPU, `correction.py` replaces it by what they tell. Weight w and the bars come from epochcast/data/assumptions.csv;
 benchmarks/estimates/bench_carry.py checks them.
 """
 

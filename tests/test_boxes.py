@@ -701,7 +701,8 @@ def walks(tmp_path_factory):
     folder = fake_nvml.library(tmp_path_factory)
     environ = {name: value for name, value in os.environ.items() if name not in (SEEN, ORDER, "KERAS_BACKEND")}
     environ |= {**fake_nvml.environment(folder, memory_gib=37.25), "EPOCHCAST_DEBUG": "1"}
-    command = [sys.executable, str(Path(__file__).with_name("box_walk.py")), str(tmp_path_factory.mktemp("walks"))]
+    walk = Path(__file__).with_name("support") / "box_walk.py"
+    command = [sys.executable, str(walk), str(tmp_path_factory.mktemp("walks"))]
     done = subprocess.run(
         command, input=json.dumps(WALKS), env=environ, capture_output=True, text=True, timeout=300, cwd=CODE_ROOT
     )

@@ -191,7 +191,7 @@ def test_where_nothing_is_installed_this_very_python_is_named(is_checkout, tmp_p
 def test_no_string_of_ours_names_a_script_by_hand():
     """What a user is to type comes from `command_text`: the path leads nowhere but in the checkout's root."""
     stages = ("epochcast", "workload", "collect", "aggregate", "model", "planner")
-    files = [path for stage in stages for path in (paths.CODE_ROOT / stage).glob("*.py")]
+    files = [path for stage in stages for path in (paths.CODE_ROOT / stage).rglob("*.py")]
     assert len(files) > 100
     found = [path.name for path in files if re.search(r"python collect/run_(one|grid)", path.read_text())]
     assert found == []

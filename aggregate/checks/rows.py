@@ -174,7 +174,7 @@ def _results(row: CheckedRow) -> Iterator[Finding]:
 
 
 def _energy(row: CheckedRow) -> Iterator[Finding]:
-    """Joules of the whole block of timed epochs, per epoch, and per second, as `epochcast.energy.reading` relates them."""
+    """Joules of the whole block of timed epochs, per epoch, and per second, as `energy.reading` relates them."""
     record = row.record
     value, window = record.energy_j_per_epoch, record.energy_j_window
     n, window_sec = record.energy_n_epochs, record.energy_window_sec

@@ -21,7 +21,7 @@ from itertools import permutations, product
 from pathlib import Path
 
 if __name__ == "__main__":  # run by path: from the checkout, not from this folder, and through the door
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
     from epochcast.__main__ import run_by_path
 
     sys.exit(run_by_path(__file__))

@@ -1,4 +1,4 @@
-"""How far carried times lie from what was measured on a GPU: python benchmarks/estimates/bench_carry_here.py --runs_agg PATH
+"""Compare scaled times with measured ones: python benchmarks/estimates/bench_carry_here.py --runs_agg PATH
 
 Each configuration that the table holds on a known GPU is carried over from the model as if nothing had been measured
 there, and once more set right by the other configurations under the same conditions. Tables of another framework or
@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 if __name__ == "__main__":  # run by path: from the checkout, not from this folder, and through the door
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
     from epochcast.__main__ import run_by_path
 
     sys.exit(run_by_path(__file__))

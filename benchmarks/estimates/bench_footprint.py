@@ -1,6 +1,6 @@
 """What three neighbours and Epochcast say, point by point: python benchmarks/estimates/bench_footprint.py
 
-The neighbours' rules are restated in `benchmarks/lib/neighbour_rules.py`; ours is the library called. Where a measurement
+The neighbours' rules are restated in `lib/neighbour_rules.py`; ours is the library called. Where a measurement
 is among the reference data it stands beside both. The table is the one in docs/neighbours.md.
 """
 
@@ -16,7 +16,7 @@ from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 
 if __name__ == "__main__":  # run by path: from the checkout, not from this folder, and through the door
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
     from epochcast.__main__ import run_by_path
 
     sys.exit(run_by_path(__file__))

@@ -1,6 +1,6 @@
 """FLOP by layer records, beside what frameworks count: python benchmarks/estimates/bench_layers.py
 
-One sample's forward pass: the sum over the records that `epochcast.keras_layers.read_layers` reads, `total_float_ops` of
+One sample's forward pass: the sum over the records that `keras_layers.read_layers` reads, `total_float_ops` of
 TensorFlow's profiler, and `flops` of the cost analysis of JAX's compiler. Both frameworks count on a processor, each in
 a process of its own.
 """
@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 if __name__ == "__main__":  # run by path: from the checkout, not from this folder, and through the door
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
     from epochcast.__main__ import run_by_path
 
     sys.exit(run_by_path(__file__))

@@ -1,4 +1,4 @@
-"""How well a calibrated roofline tells times, and how far off a bare one is: python benchmarks/estimates/bench_roofline.py
+"""Compare times of a calibrated and a bare roofline: python benchmarks/estimates/bench_roofline.py
 
 On the reference A100 table: the law of six terms, whose coefficients are efficiencies, calibrated with the few
 configurations that `epochcast next_runs` picks, judged on all others; beside it the roofline of the data sheet. With
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 if __name__ == "__main__":  # run by path: from the checkout, not from this folder, and through the door
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
     from epochcast.__main__ import run_by_path
 
     sys.exit(run_by_path(__file__))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 if not __package__:  # run by path: import from the checkout, not from this folder
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 TINY = "tiny"  # 4 x 4 average pool and one dense layer: hardly any work, so what is left is the pipeline's
 

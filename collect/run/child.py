@@ -21,7 +21,7 @@ from epochcast.guard import keep_descriptors_open
 from epochcast.paths import PACKAGE
 from epochcast.schema import RunSpec
 
-CHILD = (sys.executable, str(PACKAGE / "collect" / "measure.py"))
+CHILD = (sys.executable, str(PACKAGE / "collect" / "run" / "measure.py"))
 GRACE_SEC = 10.0  # between asking a child to stop and killing it
 LAST_WORDS_SEC = 5.0  # for what a child that has ended left in its pipes
 TAIL_BYTES = 8192  # of a child's output, kept to tell an out-of-memory abort from another crash

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if not __package__:  # run by path: import from the folder that holds epochcast/, not from this one
-    sys.path[0] = str(Path(__file__).absolute().parents[2])
+    sys.path[0] = str(Path(__file__).absolute().parents[3])
 
 from epochcast.collect.run.compile_cache import enable, programs_dir
 from epochcast.collect.run.devices import choose_devices, peak_memory_bytes, resolve_device

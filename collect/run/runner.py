@@ -148,7 +148,7 @@ def run(
     `say` gets each line a person should see (the same stand in `log_dir/<run_id>.txt`), `on_output` what the child
     prints; what they raise because their reader left does not end the measurement. `idle_sec` is waited before the
     first epoch where the GPU's power can be read. `child` is the command of the measuring process; it speaks the events
-    of `collect.run.measure`. `interrupts` are the signals that a caller's `noted_interrupts` notes; without them they are
+    of `run.measure`. `interrupts` are the signals that a caller's `noted_interrupts` notes; without them they are
     noted here. `sharing` says what to do while another run is on the device.
 
     Raises:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from dataclasses import dataclass
 
-from epochcast.paths import CODE_ROOT
+from epochcast.paths import PACKAGE
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ def assumption(name: str, kind: str) -> Assumption:
     Raises:
         KeyError: if there is none.
     """
-    with (CODE_ROOT / "epochcast" / "data" / "assumptions.csv").open(encoding="utf-8", newline="") as file:
+    with (PACKAGE / "data" / "assumptions.csv").open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             if (row["name"], row["device_kind"]) == (name, kind):
                 return Assumption(**{**row, "value": float(row["value"])})  # type: ignore[arg-type]  # one cell is a number
@@ -35,5 +35,5 @@ def assumption(name: str, kind: str) -> Assumption:
 
 
 def device_kind_of(device_name: str | None) -> str:
-    """`cpu` for a device named as `epochcast.machine.environment.cpu_name` names one, else `gpu` (also where it is unknown)."""
+    """`cpu` for a device named as `environment.cpu_name` names one, else `gpu` (also where it is unknown)."""
     return "cpu" if device_name is not None and device_name.endswith(" cores)") else "gpu"

@@ -16,10 +16,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from epochcast.paths import CODE_ROOT
+from epochcast.paths import PACKAGE
 from epochcast.storage.tables import read_table
 
-FACTS = CODE_ROOT / "epochcast" / "data"
+FACTS = PACKAGE / "data"
 ARITHMETIC = ("fp32", "tf32", "fp16", "bf16")
 
 

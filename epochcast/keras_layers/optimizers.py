@@ -20,7 +20,7 @@ WRAPPER = "LossScaleOptimizer"  # scales a half-precision loss
 
 
 def compiled_passes(optimizer: Any) -> int | None:  # Any: a keras.optimizers.Optimizer
-    """Passes over the parameters, as `epochcast.roofline.roofline.optimizer_passes` counts them; None: they are not known.
+    """Passes over the parameters, as `roofline.optimizer_passes` counts them; None: they are not known.
 
     They are not of a class of a user's own, of Adafactor, Muon and the like, and of gradients gathered over steps.
     """

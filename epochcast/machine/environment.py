@@ -1,6 +1,6 @@
 """What a measurement depends on that can be seen without a framework: the GPU, the processor, the system around them.
 
-`epochcast.machine.framework` reports what only the measuring process can, `epochcast.machine.gpu_driver` which device a run uses.
+`framework` reports what only the measuring process can, `gpu_driver` which device a run uses.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Which device a run uses: the one answer for rows, names of runs, grids, plans, models, meter and estimates.
 
-A run sees the GPUs that CUDA_VISIBLE_DEVICES lets it see (`epochcast.machine.cuda_visible`). What they are is asked of NVML;
+A run sees the GPUs that CUDA_VISIBLE_DEVICES lets it see (`cuda_visible`). What they are is asked of NVML;
 where that does not answer, or not with a name, of CUDA's own library, which frameworks ask; of the kernel
 (/proc/driver/nvidia) last. The driver is asked once per process.
 """

@@ -1,7 +1,7 @@
 """The NVIDIA GPUs of this box as the driver's own library (NVML) reports them; None is what it does not report.
 
-Whatever its Python package raises is no answer as well, and so is what no GPU can be (`epochcast.machine.sensor_bounds`,
-`epochcast.machine.driver_names`).
+Whatever its Python package raises is no answer as well, and so is what no GPU can be (`sensor_bounds`,
+`driver_names`).
 
 NVML needs no CUDA and no framework, and asking it does not touch a program that computes. It numbers the GPUs by their
 PCI address; which of them a run uses is decided in `epochcast.machine.gpu_driver`.

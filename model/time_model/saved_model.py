@@ -160,7 +160,7 @@ def choose_model(
     """Return the model that answers: `path`, else one of this box, else the pretrained one.
 
     Of this box's models those of the device that a run uses go before those of its other GPUs, then those below
-    results/models before the demonstration's. Of several sets of conditions the first by `aggregate.averages.condition_order`
+    results/models before the demonstration's. Of several sets of conditions the first by `averages.condition_order`
     answers, by its newest model. A model or card that is broken is passed over and named. No configuration changes the
     choice: one outside the measured range is marked so in the answer.
 

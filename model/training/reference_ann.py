@@ -2,7 +2,7 @@
 
 Five features, two layers of 64 ReLU, squared error on log time, Adam 1e-3, batches of 32, at most 500 epochs, and a
 validation part on which training stops after 15 epochs without a gain, keeping the best weights. Members are stacked
-like those of `model.training.time_ann`, one for each mask; each has its own validation part, and its own order of rows, drawn
+like those of `time_ann`, one for each mask; each has its own validation part, and its own order of rows, drawn
 anew every epoch from its own generator: Keras's global seed would repeat one order, which lowers the error by a third.
 """
 

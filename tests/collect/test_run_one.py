@@ -246,7 +246,7 @@ WITHOUT_TENSORFLOW = (
 
 def test_what_cannot_be_measured_here_is_one_clear_error_and_no_row(home, monkeypatch, capsys):
     monkeypatch.setenv("KERAS_BACKEND", "jax")
-    child = (sys.executable, "-c", WITHOUT_TENSORFLOW, str(PACKAGE / "collect" / "measure.py"))
+    child = (sys.executable, "-c", WITHOUT_TENSORFLOW, str(PACKAGE / "collect" / "run" / "measure.py"))
     monkeypatch.setattr(run_one, "run", functools.partial(runner.run, child=child))
     assert run_one.main([*SMALL, "--device", "cpu", "--pipeline", "tfdata"]) == 1
     assert "pipeline tfdata needs Keras's tensorflow backend, found jax: use --pipeline arrays" in the_error(capsys)

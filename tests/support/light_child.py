@@ -1,6 +1,6 @@
 """A measuring process without a framework, and what tests need to use it.
 
-`light_child.py BEHAVIOUR [ARGUMENT...] FD PARENT` speaks the events of `collect/run/measure.py`. It measures nothing: the
+`light_child.py BEHAVIOUR [ARGUMENT...] FD PARENT` speaks the events of `measure.py`. It measures nothing: the
 seconds that it reports are made up, so that a row can be checked to the last digit. BEHAVIOUR is a name below, or
 `64=ok,128=sigkill`, which chooses by batch size. Each start is noted in the file $LIGHT_CHILD_TRACE.
 """
@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 if __name__ == "__main__":  # run by path: import from the checkout, not from this folder
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from epochcast.collect.run.measure import die_with_parent
 from epochcast.machine.gpu_driver import box_device_name

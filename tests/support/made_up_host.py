@@ -1,4 +1,4 @@
-"""A made-up host: what `epochcast.machine.host_load` reads of the kernel says that other programs keep so many cores busy.
+"""A made-up host: what `machine.host_load` reads of the kernel says that other programs keep so many cores busy.
 
 Only the folder /proc is replaced, as seen by that one module: none of our own processes is in it.
 """

@@ -6,7 +6,7 @@ import sys
 
 from epochcast.paths import PACKAGE
 
-MEASURE = str(PACKAGE / "collect" / "measure.py")
+MEASURE = str(PACKAGE / "collect" / "run" / "measure.py")
 RUN_AS_MAIN = "import runpy, sys\nsys.argv = sys.argv[1:]\nrunpy.run_path(sys.argv[0], run_name='__main__')\n"
 LIMIT_MEMORY = "import resource\nresource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30))\n"
 BLOCK_TENSORFLOW = "import sys\nsys.modules['tensorflow'] = None\n"

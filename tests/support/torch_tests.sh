@@ -5,7 +5,7 @@
 # hashes, without TensorFlow. Where pip finds no such build of PyTorch, this says so and is done: nothing larger is
 # downloaded in its place.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 python=$1 venv=$2 torch=$3
 locked='absl-py|h5py|iniconfig|keras|markdown-it-py|mdurl|ml-dtypes|namex|numpy|nvidia-ml-py|optree|packaging|pillow'
 locked+='|pluggy|pygments|pytest|rich|scipy|typing-extensions'

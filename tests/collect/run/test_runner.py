@@ -539,7 +539,8 @@ epochcast.precision.MIN_TIMED_SEC = 0.05
 OPTIONAL_FAILS = """
 import epochcast.collect.run.devices, epochcast.machine.framework, keras
 def fails(*_, **__): raise RuntimeError("not today")
-epochcast.collect.run.devices.peak_memory_bytes = epochcast.machine.framework.framework_details = keras.Model.evaluate = fails
+epochcast.collect.run.devices.peak_memory_bytes = keras.Model.evaluate = fails
+epochcast.machine.framework.framework_details = fails
 """
 INFINITE_STEPS = """
 import functools, keras

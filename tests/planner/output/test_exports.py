@@ -112,7 +112,7 @@ def test_optuna_is_asked_for_each_configuration_once_with_what_it_was_expected_t
 
 def test_the_commands_run_where_they_are_meant_to(plan):
     """With the real script, only as far as its flags."""
-    root = Path(__file__).resolve().parents[1]
+    root = Path(__file__).resolve().parents[3]
     command = commands_of(plan_sh(plan))[0].replace('"$PYTHON"', shlex.quote(sys.executable))
     done = subprocess.run(["sh", "-c", f"{command} --help"], cwd=root, capture_output=True, text=True, check=True)
     assert "--run_id" in done.stdout
