@@ -10,31 +10,22 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from functools import cache
-from pathlib import Path
 
 from epochcast.__main__ import COMMANDS
 from epochcast.guard import STAGES  # data flows from left to right
-from epochcast.paths import CODE_ROOT
+from tests.support.import_graph import (
+    DOOR,
+    FILES,
+    MODULES,
+    OTHERS,
+    all_imported,
+    at_module_level,
+    imported_by,
+    stage_of,
+    tree_of,
+)
 
 SLOW = frozenset({"tensorflow", "keras", "jax", "torch", "sklearn", "scipy", "matplotlib", "pandas", "PIL"})
-DOOR = "epochcast.__main__"
-
-
-def name_of(path: Path) -> str:
-    """The name by which a file is imported: a stage's folder stands at the top, and is imported from `epochcast`."""
-    parts = path.relative_to(CODE_ROOT).with_suffix("").parts
-    name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-    return f"epochcast.{name}" if parts[0] in STAGES else name
-
-
-FILES = {  # of the product
-    name_of(path): path for folder in ("epochcast", *STAGES) for path in sorted((CODE_ROOT / folder).rglob("*.py"))
-}
-MODULES = {name: path for name, path in FILES.items() if path.name != "__init__.py"}
-OTHERS = {  # tests and benchmarks
-    name_of(path): path for folder in ("tests", "benchmarks") for path in sorted((CODE_ROOT / folder).rglob("*.py"))
-}
 # who prints without being a main, and why that is no library printing
 PRINTS = {
     "epochcast.__main__._dispatch": "the half of main that chooses: help, version, an unknown command",
@@ -46,44 +37,6 @@ PRINTS = {
     "epochcast.output.progress.Progress.__call__": "how far a long fit is, on stderr: it takes long enough",
     "epochcast.planner.demo.learn_and_plan": "says what takes long on the demonstration's screen",
 }
-
-
-@cache
-def tree_of(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"), path.name)
-
-
-def imported_by(nodes: Iterator[ast.AST], path: Path) -> Iterator[str]:
-    """Full names of the modules that import statements among `nodes` name."""
-    for node in nodes:
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}:{node.lineno}: a relative import"
-            assert node.module is not None
-            yield node.module
-            yield from (name for a in node.names if (name := f"{node.module}.{a.name}") in FILES)
-
-
-def all_imported(path: Path) -> set[str]:
-    return set(imported_by(ast.walk(tree_of(path)), path))
-
-
-def at_module_level(node: ast.AST) -> Iterator[ast.AST]:
-    """All nodes that run when a module is imported: not those in functions, nor those only type checkers see."""
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-            continue
-        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
-            continue
-        yield child
-        yield from at_module_level(child)
-
-
-def stage_of(module: str) -> str | None:
-    """The stage that a module is in; None for the library and for other packages."""
-    parts = module.split(".")
-    return parts[1] if parts[0] == "epochcast" and len(parts) > 1 and parts[1] in STAGES else None
 
 
 def test_every_module_of_the_project_is_looked_at():
