@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import os
 import resource
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
+
+from epochcast.machine.host import ask_psutil
 
 T = TypeVar("T")
 
 MIB = 1 << 20
 LOOK_SEC = 0.02  # between two looks at what the work has taken
-STATM = Path("/proc/self/statm")  # Linux, proc(5); elsewhere memory is not watched
 PATIENCE_SEC = 5.0  # for the work to stop once it is asked to; native code has to come back first
 
 
@@ -139,28 +138,24 @@ def _unheard(kind: type[BaseException]) -> Iterator[None]:
         sys.unraisablehook = before
 
 
-def _statm() -> list[int]:
-    """Pages of this process: whole, resident, shared, text, library, data; empty where the system does not say."""
-    try:
-        return [int(text) for text in STATM.read_text(encoding="ascii").split()]
-    except (OSError, ValueError):
-        return []
+def _sizes() -> Any:  # Any: of psutil, which has no types
+    """Return the sizes of this process in bytes, by psutil's names; None where the system does not report them."""
+    return ask_psutil(lambda psutil: psutil.Process().memory_info())
 
 
 def _resident_bytes() -> int:
-    sizes = _statm()
-    return sizes[1] * os.sysconf("SC_PAGE_SIZE") if sizes else 0
+    return getattr(_sizes(), "rss", 0)
 
 
 @contextlib.contextmanager
 def _limited_allocations(memory_bytes: int) -> Iterator[None]:
     """Refuse single allocations beyond the limit, which no look between two steps would see in time."""
-    sizes = _statm()
-    if not sizes:
+    data_bytes = getattr(_sizes(), "data", None)  # of Linux alone
+    if data_bytes is None:
         yield
         return
     before = resource.getrlimit(resource.RLIMIT_DATA)
-    wanted = sizes[5] * os.sysconf("SC_PAGE_SIZE") + memory_bytes
+    wanted = data_bytes + memory_bytes
     soft = wanted if before[0] == resource.RLIM_INFINITY else min(wanted, before[0])
     resource.setrlimit(resource.RLIMIT_DATA, (soft, before[1]))
     try:

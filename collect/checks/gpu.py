@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes.util
-from pathlib import Path
 
 from epochcast.cli import percent
 from epochcast.collect.checks.box import GIB, Check, judged, memory_text
@@ -11,6 +10,7 @@ from epochcast.gpus.lookup import board_limit_w, tdp_w
 from epochcast.machine.disturbance import SLOWDOWNS
 from epochcast.machine.driver_signs import INSTALL_GPU, ON_CPU, kernel_driver_version
 from epochcast.machine.gpu_driver import Device
+from epochcast.machine.host import ask_psutil
 from epochcast.machine.nvml import Nvml, NvmlGpu
 from epochcast.machine.packages import installed
 from epochcast.machine.sensor_bounds import board_power_bounds, number_within
@@ -131,10 +131,7 @@ def neighbours_check(gpu: NvmlGpu) -> Check:
 
 
 def _process_text(pid: int, memory: int | None) -> str:
-    try:
-        name = Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()
-    except OSError:
-        name = "not visible here"
+    name = ask_psutil(lambda psutil: psutil.Process(pid).name()) or "not visible here"
     return f"{pid} ({name}{'' if memory is None else f', {memory_text(memory)}'})"
 
 

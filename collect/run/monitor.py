@@ -90,7 +90,7 @@ class Watch:
             if self.n_epochs == WARMUP_EPOCHS:
                 self._host = [self._host_now()] * 2
             elif self._host and (self._host[-1] is None or time.monotonic() - self._host[-1].at_sec > HOST_PERIOD_SEC):
-                self._host[-1] = self._host_now()  # reading /proc takes a millisecond: not at each of short epochs
+                self._host[-1] = self._host_now()  # a look takes milliseconds: not at each of short epochs
         elif event["event"] == "done":
             # a driver that hangs must not keep this process from its timeout, or from Ctrl-C
             look = threading.Thread(target=self._look_again, daemon=True)

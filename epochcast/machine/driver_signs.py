@@ -18,7 +18,7 @@ from epochcast.machine.host import container
 from epochcast.text_sinks import shortened
 
 ROOT = Path("/")
-NVIDIA_PROC = Path("/proc/driver/nvidia")
+NVIDIA_PROC = Path("/proc/driver/nvidia")  # psutil knows no GPUs
 NVML_LIBRARY = "libnvidia-ml.so.1"
 WSL_LIBRARY, WSL_DEVICE = f"usr/lib/wsl/lib/{NVML_LIBRARY}", "dev/dxg"
 CONTAINER_VISIBLE = "NVIDIA_VISIBLE_DEVICES"  # of NVIDIA's container toolkit; CUDA images are made with `all`

@@ -51,7 +51,7 @@ def cpu_name() -> str:
     Commas go, because a name stands in `--conditions device_name=...,backend=...`.
     """
     name = platform.processor() or platform.machine()
-    try:
+    try:  # psutil knows no model
         for line in Path("/proc/cpuinfo").read_text(errors="backslashreplace").splitlines():
             key, _, value = line.partition(":")
             if key.strip() == "model name":

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-MAPS = Path("/proc/self/maps")
+MAPS = Path("/proc/self/maps")  # psutil reads smaps in its place, in 66 ms of TensorFlow's process where this takes 2
 
 
 def framework_details(backend: str) -> dict[str, Any]:

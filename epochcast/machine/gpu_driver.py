@@ -65,12 +65,17 @@ class Device:
     kind: str  # gpu | cpu
     name: str  # as rows call it
     uuid: str | None = None
-    memory_bytes: int | None = None
+    gpu_memory_bytes: int | None = None
     power_limit_w: float | None = None
     is_named: bool = True  # else `name` is a stand-in, and no other GPU's
     refusal: Refusal | None = None
     n_gpus: int = 0  # that the driver lists
     problems: tuple[str, ...] = ()  # what was answered, or raised, where something is unknown
+
+    @property
+    def memory_bytes(self) -> int | None:
+        """Return all memory of the device; a processor's is asked only here, since psutil takes long to start."""
+        return memory_bytes()[0] if self.kind == "cpu" else self.gpu_memory_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +190,7 @@ def _device_of(device: str, variables: tuple[tuple[str, str | None], ...]) -> De
 
 
 def _processor() -> Device:
-    return Device("cpu", cpu_name(), memory_bytes=memory_bytes()[0])
+    return Device("cpu", cpu_name())
 
 
 def _none_as_asked(device: str) -> Device:

@@ -1,14 +1,34 @@
-"""What the processor, memory and kernel of this box are like, by Linux's files; None is what these do not tell."""
+"""What the processor, memory and kernel of this box are like; None is unknown.
+
+psutil answers, on Linux and macOS. What it does not know is read from files of Linux, each with the reason.
+"""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, TypeVar
 
 ROOT = Path("/")
+T = TypeVar("T")
+
+
+def ask_psutil(ask: Callable[[Any], T]) -> T | None:  # Any: the module, which has no types
+    """Return what `ask` makes of psutil; None where that raises.
+
+    psutil is imported only here, since most commands start without it. It raises errors of its own, OSError without
+    /proc, and KeyError, IndexError or TypeError on lines that a sandbox makes up.
+    """
+    try:
+        import psutil
+
+        return ask(psutil)
+    except Exception:
+        return None
 
 
 def _read(path: str | Path) -> str | None:
@@ -23,38 +43,52 @@ def usable_cores() -> set[int]:
     return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
 
 
+def of_usable_cores(each: Sequence[T]) -> list[T]:
+    """Return the values of the cores that this process may use, of psutil's one value per core that is on.
+
+    Raises:
+        ValueError: if there is not one value per core.
+    """
+    usable = usable_cores()
+    if len(each) == len(usable):
+        return list(each)
+    # psutil lists cores without their numbers, and cores that are off have none
+    ranges = (_read("sys/devices/system/cpu/online") or f"0-{len(each) - 1}").split(",")
+    ends = (text.partition("-") for text in ranges)
+    cores = [core for first, _, last in ends for core in range(int(first), int(last or first) + 1)]
+    return [value for core, value in zip(cores, each, strict=True) if core in usable]
+
+
 def cpu_mhz() -> float | None:
     """Mean clock of the cores that this process may use, now."""
-    values = []
-    core = None
-    for line in (_read("proc/cpuinfo") or "").splitlines():
-        name, _, value = line.partition(":")
-        if name.strip() == "processor":
-            core = value.strip()
-        elif name.strip() == "cpu MHz" and core is not None and core.isdecimal() and int(core) in usable_cores():
-            values.append(float(value))
-    return sum(values) / len(values) if values else None
+    clocks = ask_psutil(lambda psutil: of_usable_cores([core.current for core in psutil.cpu_freq(percpu=True)]))
+    known = [mhz for mhz in clocks or () if mhz]
+    return sum(known) / len(known) if known else None
 
 
 def cpu_max_mhz() -> float | None:
     """The highest clock that the processor may take."""
+    # psutil's is the highest that the governor allows
     khz = _read("sys/devices/system/cpu/cpu0/cpufreq/cpuinfo_max_freq")
     return float(khz) / 1000 if khz and khz.isdecimal() else None
 
 
 def cpu_governor() -> str | None:
     """How the kernel chooses the clock of the usable cores, e.g. `performance`; several are joined by `;`."""
+    # psutil knows no governor
     files = (f"sys/devices/system/cpu/cpu{core}/cpufreq/scaling_governor" for core in usable_cores())
     return ";".join(sorted({text for file in files if (text := _read(file))})) or None
 
 
 def clock_source() -> str | None:
     """What the kernel reads the time from, e.g. `tsc`."""
+    # psutil knows no clock source
     return _read("sys/devices/system/clocksource/clocksource0/current_clocksource")
 
 
 def _cgroup_files(controller: str, of_v2: str, of_v1: str) -> Iterator[tuple[Path, str]]:
     """The text of a limit's file in the control group of this process and in all above it, with its folder."""
+    # psutil knows no control groups
     groups = [line.split(":", 2) for line in (_read("proc/self/cgroup") or "").splitlines() if line.count(":") > 1]
     of_controller = [group for _, names, group in groups if controller in names.split(",")]
     is_v1 = bool(of_controller)
@@ -79,8 +113,11 @@ def cpu_quota_cores() -> float | None:
 
 def memory_bytes() -> tuple[int | None, int | None]:
     """Memory in all and still to be had, also by what the control group grants."""
-    kib = {m[1]: int(m[2]) for m in re.finditer(r"^(\w+):\s+(\d+) kB", _read("proc/meminfo") or "", re.MULTILINE)}
-    total, available = (kib[name] << 10 if name in kib else None for name in ("MemTotal", "MemAvailable"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of statistics that psutil misses and nobody asks for
+        memory = ask_psutil(lambda psutil: psutil.virtual_memory())
+    total: int | None = getattr(memory, "total", None) or None  # psutil's 0 is unknown
+    available: int | None = getattr(memory, "available", None) or None
     for folder, text in _cgroup_files("memory", "memory.max", "memory.limit_in_bytes"):
         if not text.isdecimal() or total is None or int(text) >= total:
             continue  # `max`, or v1's way to say so
@@ -96,8 +133,8 @@ def memory_bytes() -> tuple[int | None, int | None]:
 
 def boot_time_utc() -> str | None:
     """When this box was started."""
-    started = re.search(r"^btime (\d+)", _read("proc/stat") or "", re.MULTILINE)
-    return None if started is None else datetime.fromtimestamp(int(started[1]), UTC).isoformat(timespec="seconds")
+    started = ask_psutil(lambda psutil: datetime.fromtimestamp(int(psutil.boot_time()), UTC))
+    return None if started is None else started.isoformat(timespec="seconds")
 
 
 def os_name() -> str | None:
@@ -119,6 +156,7 @@ def container() -> str | None:
 
 def virtual_machine() -> str | None:
     """The maker and model of the virtual machine that this is, empty if untold; None where it seems to be none."""
+    # psutil knows no flags of the processor
     if re.search(r"^flags\s*:.*\bhypervisor\b", _read("proc/cpuinfo") or "", re.MULTILINE) is None:
         return None
     words = (_read(f"sys/class/dmi/id/{name}") for name in ("sys_vendor", "product_name"))

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
-from epochcast.machine.host import usable_cores
+from epochcast.machine.host import ask_psutil, of_usable_cores
 
-PROC = Path("/proc")
+BUSY = ("user", "nice", "system", "irq", "softirq", "steal")  # as psutil names what a core's time goes to; not all have
 # Share of the cores' time that others may take. A run on the processor competes for every core: 10 % is far above what
 # an idle system's own services take, and is already felt. A GPU's run needs the host only to feed it: half is enough.
 BUSY_SHARE = {"cpu": 0.10, "gpu": 0.50}
@@ -32,12 +33,7 @@ def host_cpu_times(own_sessions: Collection[int] = ()) -> HostCpu | None:
 
     `own_sessions` are the process ids of children that lead a session: what they leave behind is still our own.
     """
-    at_sec = time.monotonic()
-    try:
-        busy_sec = _busy_sec()
-        return None if busy_sec is None else HostCpu(at_sec, busy_sec, _own_sec(own_sessions))
-    except (OSError, ValueError):
-        return None
+    return ask_psutil(lambda psutil: _times(psutil, own_sessions))
 
 
 def other_cores(before: HostCpu | None, after: HostCpu | None) -> float | None:
@@ -58,41 +54,26 @@ def is_busy_host(others: float | None, cores: float, device_kind: str) -> bool:
     return others is not None and others > BUSY_SHARE[device_kind] * cores
 
 
-def _busy_sec() -> float | None:
-    """Busy time of the cores that this process may use, by the `cpuN` lines of /proc/stat (proc(5))."""
-    lines = (PROC / "stat").read_text().splitlines()
-    usable = usable_cores()
-    cores = [[int(ticks) for ticks in line.split()[1:9]] for line in lines if _core_of(line) in usable]
-    if not any(any(ticks) for ticks in cores):
-        return None  # no such line, or a kernel that does not count
-    idle, iowait = 3, 4
-    return sum(sum(ticks) - ticks[idle] - sum(ticks[iowait : iowait + 1]) for ticks in cores) * _TICK_SEC
+def _times(psutil: Any, own_sessions: Collection[int]) -> HostCpu | None:  # Any: the module, which has no types
+    at_sec = time.monotonic()
+    cores = of_usable_cores(psutil.cpu_times(percpu=True))
+    busy_sec = sum(getattr(core, name, 0.0) for core in cores for name in BUSY)
+    return HostCpu(at_sec, busy_sec, _own_sec(psutil, own_sessions)) if busy_sec else None
 
 
-def _core_of(line: str) -> int | None:
-    word = line.partition(" ")[0]
-    return int(word[3:]) if word.startswith("cpu") and word[3:].isdecimal() else None
+def _own_sec(psutil: Any, own_sessions: Collection[int]) -> float:  # Any: as above
+    """Return the processor time of our own living processes, and (on Linux) of children that they waited for."""
+    own = {each.pid: each for each in psutil.Process().children(recursive=True)} | {os.getpid(): psutil.Process()}
+    for pid in psutil.pids() if own_sessions else ():
+        with contextlib.suppress(psutil.NoSuchProcess, OSError):  # it ended meanwhile, or is not ours to see
+            if pid not in own and os.getsid(pid) in own_sessions:  # psutil knows no sessions
+                process = psutil.Process(pid)
+                own |= {each.pid: each for each in [process, *process.children(recursive=True)]}
+    return sum(_cpu_sec(psutil, process) for process in own.values())
 
 
-def _own_sec(own_sessions: Collection[int]) -> float:
-    """Processor time of our own living processes, and of the children that they have waited for."""
-    processes = {pid: (parent, session, sec) for pid, parent, session, sec in _processes()}
-    own = {pid for pid, (_, session, _) in processes.items() if pid == os.getpid() or session in own_sessions}
-    while grown := {pid for pid, (parent, _, _) in processes.items() if parent in own} - own:
-        own |= grown
-    return sum(processes[pid][2] for pid in own)
-
-
-def _processes() -> Iterator[tuple[int, int, int, float]]:
-    """Process id, parent, session and processor seconds of every process that can be seen."""
-    folder = str(PROC)
-    for name in os.listdir(folder):  # noqa: PTH208  # with Path objects a call takes twice as long
-        if not name.isdecimal():
-            continue
-        try:
-            with open(f"{folder}/{name}/stat", "rb", buffering=0) as file:  # noqa: PTH123  # as above
-                fields = file.read().rpartition(b")")[2].split()  # the command's name before it may hold anything
-            seconds = sum(map(int, fields[11:15])) * _TICK_SEC  # utime, stime, cutime, cstime
-            yield int(name), int(fields[1]), int(fields[3]), seconds
-        except (OSError, ValueError, IndexError):
-            continue  # it ended meanwhile, or is not ours to see
+def _cpu_sec(psutil: Any, process: Any) -> float:  # Any: as above
+    try:
+        return float(sum(process.cpu_times()[:4]))  # user, system, and the same of its children that ended
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return 0.0

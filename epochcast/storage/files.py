@@ -17,7 +17,7 @@ from epochcast.storage.file_kinds import refuse_another_kind
 from epochcast.storage.locks import NoLocksError, try_lock
 
 NO_HARD_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
-BOOT_ID = Path("/proc/sys/kernel/random/boot_id")  # Linux, proc(5)
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")  # psutil knows the time of the boot alone, which clocks shift
 TEMPORARY = ".epochcast-"  # begins the name of every temporary file beside the file that it will be
 _swept: set[Path] = set()
 

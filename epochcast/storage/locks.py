@@ -11,7 +11,11 @@ import functools
 import logging
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+from epochcast.machine.host import ask_psutil
 
 logger = logging.getLogger(__name__)
 
@@ -19,7 +23,6 @@ LOCK_TIMEOUT_SEC = 60.0
 NOTICE_SEC = 2.0  # waited in silence before a lock is named
 POLL_SEC = 0.002
 NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
-MOUNTS = Path("/proc/self/mountinfo")
 # mount options that keep a lock on one machine, by file system: nfs(5), mount.lustre(8), mount.cifs(8)
 _LOCAL_OPTIONS = {
     "nfs": ("local_lock=all", "local_lock=flock", "nolock"),
@@ -98,28 +101,22 @@ def warn_of_local_locks(path: Path) -> None:
 @functools.cache
 def local_locks(folder: Path) -> str | None:
     """Why locks of a folder work on one machine only; None where they work everywhere, or nothing is known."""
-    try:
-        lines = MOUNTS.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return None  # no Linux
-    kind, options = _mount_of(os.path.realpath(folder), lines)
+    mounts = ask_psutil(lambda psutil: psutil.disk_partitions(all=True))
+    if not mounts:
+        return None
+    kind, options = _mount_of(os.path.realpath(folder), mounts)
     if kind in _LOCAL_TYPES:
         return f"a file system of type {kind}"
     found = [option for option in _LOCAL_OPTIONS.get(kind, ()) if option in options]
     return f"a file system of type {kind}, mounted with {found[0]}" if found else None
 
 
-def _mount_of(folder: str, lines: list[str]) -> tuple[str, frozenset[str]]:
-    """Type and options of the file system that holds `folder`, from the lines of proc(5) mountinfo."""
-    best, kind, options = "", "", frozenset[str]()
-    for line in lines:
-        before, separator, after = line.partition(" - ")
-        fields, last = before.split(), after.split()
-        if not separator or len(fields) < 6 or len(last) < 1:
-            continue
-        point = fields[4].encode().decode("unicode_escape", errors="replace")  # a space stands there as \040
+def _mount_of(folder: str, mounts: Sequence[Any]) -> tuple[str, list[str]]:  # Any: psutil's, which has no types
+    """Return the type and the options of the file system that holds `folder`."""
+    best, kind, options = "", "", list[str]()
+    for mount in mounts:
+        point = mount.mountpoint
         is_above = folder == point or folder.startswith(point.rstrip("/") + "/")
         if is_above and len(point) >= len(best):  # of two mounts on one folder the later one is seen
-            best, kind = point, last[0]
-            options = frozenset([*fields[5].split(","), *(last[2].split(",") if len(last) > 2 else [])])
+            best, kind, options = point, mount.fstype, mount.opts.split(",")
     return kind, options

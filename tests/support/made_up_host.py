@@ -1,50 +1,60 @@
-"""A made-up host: what `machine.host_load` reads of the kernel says that other programs keep so many cores busy.
+"""A made-up host, faked at psutil's edge: what other programs use of its cores, and how much memory it has.
 
-Only the folder /proc is replaced, as seen by that one module: none of our own processes is in it.
+None of our own processes is in it.
 """
 
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
+from types import SimpleNamespace
 
-from epochcast.machine import host_load
+import psutil
+
 from epochcast.machine.host import usable_cores
 
 VARIABLE = "MADE_UP_HOST_CORES"  # for processes that a test starts
 
 
-class MadeUpProc:
-    """The folder /proc of a host whose other programs use `cores()` cores, read when it is asked for."""
+class MadeUpTimes:
+    """`psutil.cpu_times` of a host whose other programs use `cores()` cores, read when it is asked for."""
 
     def __init__(self, cores: Callable[[], float]) -> None:
-        self._cores, self._at, self._ticks = cores, time.monotonic(), 1000.0
-        self._empty = tempfile.mkdtemp()
+        self._cores, self._at, self._sec = cores, time.monotonic(), 10.0
 
-    def __truediv__(self, name: str) -> MadeUpProc | Path:
-        return self if name == "stat" else Path(self._empty) / name
-
-    def __str__(self) -> str:
-        return self._empty
-
-    def read_text(self) -> str:
+    def __call__(self, percpu: bool = False) -> list[SimpleNamespace]:
         now = time.monotonic()
-        self._ticks += self._cores() * (now - self._at) * os.sysconf("SC_CLK_TCK")
+        self._sec += self._cores() * (now - self._at)
         self._at = now
-        return f"cpu{min(usable_cores())} {round(self._ticks)} 0 0 9 0 0 0 0\n"
+        return [SimpleNamespace(user=self._sec * (place == 0), idle=0.09) for place in range(len(usable_cores()))]
+
+
+class UnseenProcess(psutil.Process):
+    """A process whose processor time is not the made-up host's."""
+
+    def children(self, recursive: bool = False) -> list[psutil.Process]:
+        return []
+
+    def cpu_times(self) -> tuple[float, ...]:
+        return (0.0, 0.0, 0.0, 0.0)
 
 
 def others_use(cores: float | Callable[[], float], monkeypatch) -> None:
     """Let other programs use so many cores, in this process and in those that it starts with the light child."""
     of_now = cores if callable(cores) else lambda: cores
-    monkeypatch.setattr(host_load, "PROC", MadeUpProc(of_now))
+    monkeypatch.setattr(psutil, "cpu_times", MadeUpTimes(of_now))
+    monkeypatch.setattr(psutil, "Process", UnseenProcess)
     monkeypatch.setenv(VARIABLE, str(of_now()))
 
 
 def install() -> None:
     """Do the same in a process that was started so."""
     if cores := os.environ.get(VARIABLE):
-        host_load.PROC = MadeUpProc(lambda: float(cores))  # type: ignore[assignment]  # stands in for a Path
+        psutil.cpu_times = MadeUpTimes(lambda: float(cores))
+        psutil.Process = UnseenProcess
+
+
+def memory_is(total: int, available: int, monkeypatch) -> None:
+    """Let the host have so many bytes of memory, and so many to spare."""
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=total, available=available))

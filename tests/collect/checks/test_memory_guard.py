@@ -16,6 +16,7 @@ from epochcast.schema import Conditions, RunRecord
 from epochcast.storage.tables import read_table
 from tests.support.boxes import Board, plug_in
 from tests.support.light_child import command, isolate, light_spec, starts
+from tests.support.made_up_host import memory_is
 from tests.support.rows import assert_one_clear_error, run_row
 
 GIB = 2**30
@@ -33,13 +34,12 @@ def home(tmp_path, monkeypatch):
 
 @pytest.fixture
 def box(tmp_path, monkeypatch):
-    """Make up the files in which the kernel says how much memory there is."""
+    """Make up what psutil says of the memory, and the files of the control group."""
 
     def make(total_gib, available_gib, group_gib=None, used_gib=0.0):
         root = tmp_path / "root"
         (root / "proc" / "self").mkdir(parents=True, exist_ok=True)
-        kib = [round(gib * GIB) >> 10 for gib in (total_gib, available_gib)]
-        (root / "proc" / "meminfo").write_text(f"MemTotal: {kib[0]} kB\nMemAvailable: {kib[1]} kB\n")
+        memory_is(round(total_gib * GIB), round(available_gib * GIB), monkeypatch)
         if group_gib is not None:
             (root / "proc" / "self" / "cgroup").write_text("0::/\n")
             group = root / "sys" / "fs" / "cgroup"

@@ -9,7 +9,9 @@ import resource
 import time
 import warnings
 import zipfile
+from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from epochcast.keras_files import rebuild as keras_files
@@ -361,6 +363,32 @@ def test_work_that_takes_memory_is_stopped_piece_by_piece_and_at_once():
         with pytest.raises(LimitError, match="more than 64 MiB of memory"):
             call_within(work, 10, 64 * MIB)
     assert call_within(lambda: len(bytearray(MIB)), 10, 256 * MIB) == MIB
+
+
+def test_a_mac_s_sizes_without_data_still_stop_work_that_grows(monkeypatch):
+    of_linux = psutil.Process.memory_info
+    monkeypatch.setattr(psutil.Process, "memory_info", lambda self: SimpleNamespace(rss=of_linux(self).rss))
+    kept = []
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+
+    def growing():
+        while True:
+            assert resource.getrlimit(resource.RLIMIT_DATA) == before
+            kept.append(bytes(MIB) + b"1")
+
+    with pytest.raises(LimitError, match="more than 64 MiB of memory"):
+        call_within(growing, 10, 64 * MIB)
+
+
+@pytest.mark.parametrize("error", [psutil.AccessDenied(1), FileNotFoundError(2, "none"), ValueError("odd")])
+def test_where_no_sizes_are_reported_work_is_only_limited_in_time(monkeypatch, error):
+    def fail(self):
+        raise error
+
+    monkeypatch.setattr(psutil.Process, "memory_info", fail)
+    assert call_within(lambda: len(bytes(8 * MIB)), 10, MIB) == 8 * MIB
+    with pytest.raises(LimitError, match=r"more than 0\.05 s"):
+        call_within(lambda: [None for _ in iter(int, 1)], 0.05, MIB)
 
 
 def test_work_within_its_limits_returns_or_raises_as_it_does():

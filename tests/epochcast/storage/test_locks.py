@@ -6,7 +6,9 @@ import errno
 import fcntl
 import logging
 import os
+from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from epochcast.collect.run.runner import run
@@ -67,16 +69,13 @@ def test_another_failure_of_a_lock_names_the_file(table, monkeypatch):
     assert caught.value.filename == str(table)
 
 
-def mounts(tmp_path, monkeypatch, kind, options, point):
-    """A mountinfo, as proc(5) writes it, with one further file system below the root."""
-    escaped = str(point).replace(" ", r"\040")
-    file = tmp_path / "mountinfo"
-    file.write_text(
-        "21 1 8:1 / / rw,relatime shared:1 - ext4 /dev/vda rw\n"
-        f"98 21 0:47 / {escaped} rw,relatime shared:59 - {kind} server:/export rw,{options}\n"
-        "a line that is none\n"
-    )
-    monkeypatch.setattr(locks, "MOUNTS", file)
+def mounts(monkeypatch, kind, options, point):
+    """Have psutil list one further file system below the root."""
+    listed = [
+        SimpleNamespace(mountpoint="/", fstype="ext4", opts="rw,relatime"),
+        SimpleNamespace(mountpoint=str(point), fstype=kind, opts=f"rw,relatime,{options}"),
+    ]
+    monkeypatch.setattr(psutil, "disk_partitions", lambda **kwargs: listed)
     monkeypatch.setattr(locks, "_warned", set())
     local_locks.cache_clear()
 
@@ -98,7 +97,7 @@ def mounts(tmp_path, monkeypatch, kind, options, point):
 def test_locks_that_work_on_one_machine_only_are_named(tmp_path, monkeypatch, caplog, kind, options, reason):
     share = tmp_path / "a share"
     (share / "results").mkdir(parents=True)
-    mounts(tmp_path, monkeypatch, kind, options, share)
+    mounts(monkeypatch, kind, options, share)
     for _ in range(2):  # said once
         warn_of_local_locks(share / "results" / "runs.csv")
     warn_of_local_locks(tmp_path / "beside.csv")  # on another file system
@@ -108,4 +107,11 @@ def test_locks_that_work_on_one_machine_only_are_named(tmp_path, monkeypatch, ca
         assert reason in said[0]
         assert str(share / "results") in said[0]
         assert "local disk (--runs PATH)" in said[0]
+    local_locks.cache_clear()
+
+
+def test_where_no_file_systems_are_listed_nothing_is_said_of_locks(tmp_path, monkeypatch):
+    local_locks.cache_clear()
+    monkeypatch.setattr(psutil, "PROCFS_PATH", str(tmp_path / "none"))
+    assert local_locks(tmp_path) is None
     local_locks.cache_clear()
