@@ -43,7 +43,7 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from benchmarks.lib.knapsack_instances import Instance, a100_instances, counterexamples, family_instances
 from epochcast.cli import run_command, table_text
 from epochcast.machine.environment import utc_now
-from epochcast.output.progress import Progress
+from epochcast.output.progress import progress
 from epochcast.paths import home
 from epochcast.planner.plan.knapsack import solve
 from epochcast.storage.files import write_json_atomically
@@ -364,7 +364,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def work() -> int:
         start = time.monotonic()
-        results, targets = compare(args.seed, args.quick, Progress("knapsacks"))
+        results, targets = compare(args.seed, args.quick, progress("knapsacks"))
         has_ortools = _ortools_module() is not None
         print(f"{results_table(results)}\n\n{targets_table(targets)}\n")
         print("CPU time of all threads; pareto and the tables use one. A case of several draws: medians over them.")

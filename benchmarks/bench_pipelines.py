@@ -35,7 +35,7 @@ from epochcast.cli import percent, positive_float, positive_int, run_command, si
 from epochcast.facts.assumptions import device_kind_of
 from epochcast.machine.environment import utc_now
 from epochcast.machine.gpu_driver import device_of
-from epochcast.output.progress import Progress
+from epochcast.output.progress import progress
 from epochcast.paths import CODE_ROOT, home
 from epochcast.schema import TRAIN_N
 from epochcast.storage.files import write_json_atomically
@@ -171,13 +171,13 @@ def measure(
 def measure_all(planned: Mapping[str, Sequence[Job]], out: Path, command: Sequence[str] = RATES_COMMAND) -> Report:
     """Measure one backend after the other; `out` holds what there is after every rate."""
     n_rates = sum(len(job.settings) for jobs in planned.values() for job in jobs)
-    progress = Progress("pipelines")
+    say = progress("pipelines")
     report = Report([], [], is_complete=False)
 
     def keep(rate: Rate) -> None:
         report.rates.append(rate)
         report.write(out)
-        progress(len(report.rates) / n_rates)
+        say(len(report.rates) / n_rates)
 
     for backend, own in planned.items():
         reason = measure(backend, own, keep, command)

@@ -54,7 +54,7 @@ from epochcast.model.training.recipes import (
 from epochcast.model.training.splits import FOLDS, fold_masks
 from epochcast.model.training.time_ann import MEMBERS
 from epochcast.model.training.transfer import choose_start
-from epochcast.output.progress import Progress
+from epochcast.output.progress import progress
 from epochcast.paths import CODE_ROOT, home
 from epochcast.storage.files import write_json_atomically, write_text_atomically
 from epochcast.storage.tables import read_runs
@@ -84,7 +84,7 @@ def in_range() -> list[Claim]:
     claims = []
     for name, rows, limit in (("published times", published_rows(), 1.2), ("steady times", steady_rows(), 0.95)):
         table = Table.of(rows)
-        result = cross_validate(table, [PHYSICS_ANN], say=Progress(f"cross-validation, {name}"))
+        result = cross_validate(table, [PHYSICS_ANN], say=progress(f"cross-validation, {name}"))
         claims += _metrics(f"{name}, n = {len(table)}", result, PHYSICS_ANN, limit)
         checked = cross_conformal(result, PHYSICS_ANN)
         assert checked is not None
@@ -134,7 +134,7 @@ def _metrics(name: str, result: CrossValidation, form: str, limit: float | None)
 def original() -> list[Claim]:
     """The recipe that the project started from, by the same splits of the published times."""
     table = Table.of(published_rows())
-    results = [cross_validate(table, [REFERENCE_ANN], seed=seed, say=Progress("original network")) for seed in range(3)]
+    results = [cross_validate(table, [REFERENCE_ANN], seed=seed, say=progress("original network")) for seed in range(3)]
     pooled = replace(
         results[0], predicted={REFERENCE_ANN: np.vstack([result.predicted[REFERENCE_ANN] for result in results])}
     )
@@ -170,7 +170,7 @@ def beyond() -> list[Claim]:
         masks = np.array([~level.mask for level in levels for _ in range(SEEDS)])
         seeds = list(range(SEEDS)) * len(levels)
         models = fit_time_models(
-            PHYSICS_ANN, table, masks, seeds, law_form=law_form, say=Progress(f"left-out levels, {law_form}")
+            PHYSICS_ANN, table, masks, seeds, law_form=law_form, say=progress(f"left-out levels, {law_form}")
         )
         errors = {}
         for number, level in enumerate(levels):
@@ -207,7 +207,7 @@ def _two_axes(table: Table, levels: Sequence[Level]) -> list[Claim]:
         if depth.is_edge and width.is_edge and (depth.axis, width.axis) == ("depth", "base_filters")
     ]
     masks = np.array([~(depth.mask | width.mask) for depth, width in pairs])
-    models = fit_time_models(PHYSICS_ANN, table, masks, 0, say=Progress("two axes"))
+    models = fit_time_models(PHYSICS_ANN, table, masks, 0, say=progress("two axes"))
     claims = []
     for (depth, width), model in zip(pairs, models, strict=True):
         own = ape(model, table, depth.mask & width.mask)
@@ -236,7 +236,7 @@ def _nested(table: Table, levels: Sequence[Level]) -> list[Claim]:
             pairs.append((~level.mask & ~test, test))
             masks[pairs[-1][0].tobytes()] = pairs[-1][0]
         inner.append(pairs)
-    fitted = fit_time_models(PHYSICS_ANN, table, np.array(list(masks.values())), 0, say=Progress("nested intervals"))
+    fitted = fit_time_models(PHYSICS_ANN, table, np.array(list(masks.values())), 0, say=progress("nested intervals"))
     models = dict(zip(masks, fitted, strict=True))
     claims, edge_inside, half_widths, coverage = [], [], [], {}
     for level, pairs in zip(levels, inner, strict=True):
@@ -274,7 +274,7 @@ def unseen() -> list[Claim]:
     five = held_out()
     is_in = np.array([config not in five for config in table.configs])
     masks = np.repeat(is_in[None], UNSEEN_SEEDS, axis=0)
-    models = fit_time_models(PHYSICS_ANN, table, masks, list(range(UNSEEN_SEEDS)), say=Progress("unseen five"))
+    models = fit_time_models(PHYSICS_ANN, table, masks, list(range(UNSEEN_SEEDS)), say=progress("unseen five"))
     test = table.take(~is_in)
     errors = np.array([100 * (m.times(test.configs) / test.seconds - 1) for m in models])
     seeds = np.abs(errors).mean(axis=1)
@@ -332,7 +332,7 @@ def stalled() -> list[Claim]:
         masks[:, : len(table)] = True
         for number, row in enumerate(rows):
             masks[number, [row, len(table) + number]] = False, True
-        models = fit_time_models(PHYSICS_ANN, planted, masks, 0, say=Progress(f"stalls x {factor:g}"))
+        models = fit_time_models(PHYSICS_ANN, planted, masks, 0, say=progress(f"stalls x {factor:g}"))
         others, own = [], []
         for model, row in zip(models, rows, strict=True):
             change = 100 * np.abs(model.times(table.configs) / times - 1)
@@ -420,7 +420,7 @@ def few_rows() -> list[Claim]:
                 names.append(f"{name}, {size} rows")
     errors: dict[str, dict[str, list[float]]] = {name: {} for name in names}
     for form in (PHYSICS, PHYSICS_ANN):
-        models = fit_time_models(form, table, np.array(masks), 0, say=Progress("few rows"))
+        models = fit_time_models(form, table, np.array(masks), 0, say=progress("few rows"))
         for name, mask, model in zip(names, masks, models, strict=True):
             errors[name].setdefault(form, []).append(float(ape(model, table, ~mask).mean()))
     return [
@@ -441,7 +441,7 @@ def whole_runs() -> list[Claim]:
     rows = [r for r in steady_rows() if r.overhead_sec_mean is not None]
     table = Table.of(rows)
     masks = fold_masks(len(rows), FOLDS, 1, 0)
-    models = fit_time_models(PHYSICS_ANN, table, masks, 0, say=Progress("whole runs"))
+    models = fit_time_models(PHYSICS_ANN, table, masks, 0, say=progress("whole runs"))
     errors = np.abs(np.log(gather(table, masks, 1, models)[0] / table.seconds))
     covered: dict[str, list[bool]] = {}
     misses: dict[str, list[float]] = {}
@@ -484,7 +484,7 @@ def transfer() -> list[Claim]:
     reference = Table.of(steady_rows())
     halves = fold_masks(len(reference), 2, STARTS, 0)[::2]  # a source's rows are none of its made-up device's
     everything_known = everything(reference)
-    models = fit_time_models(PHYSICS_ANN, reference, np.vstack([everything_known, halves]), 0, say=Progress("transfer"))
+    models = fit_time_models(PHYSICS_ANN, reference, np.vstack([everything_known, halves]), 0, say=progress("transfer"))
     sources = [
         (_plain(reference.take(mask)), m) for mask, m in zip([everything_known[0], *halves], models, strict=True)
     ]

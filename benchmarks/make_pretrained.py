@@ -17,7 +17,7 @@ if __name__ == "__main__":  # run by path: from the checkout, not from this fold
 from benchmarks.lib.reference_table import held_out, steady_rows
 from epochcast.cli import run_command
 from epochcast.model.train import card_lines, train
-from epochcast.output.progress import Progress
+from epochcast.output.progress import progress
 from epochcast.paths import pretrained_dir
 
 DECLARED = {
@@ -48,7 +48,7 @@ def main() -> int:
             held_out=held_out(),
             declared=DECLARED,
             credit=CREDIT,
-            say=Progress,
+            say=progress,
         )
         print("\n".join(card_lines(card)))
         return 0

@@ -55,7 +55,7 @@ from epochcast.model.training.cross_validation import (
 )
 from epochcast.model.training.recipes import LAW_ALONE, PHYSICS, PHYSICS_ANN, REFERENCE_ANN
 from epochcast.model.training.splits import NETWORK_MIN_ROWS
-from epochcast.output.progress import Progress, Quiet, Say
+from epochcast.output.progress import Say, progress, quiet
 from epochcast.paths import home
 from epochcast.schema import AggRow, RunConfig
 from epochcast.stats import RegressionMetrics, mean_and_std
@@ -115,7 +115,7 @@ def evaluate(
     seed: int = 0,
     table: str | None = None,
     recipe: str = PHYSICS_ANN,
-    say: Callable[[str], Say] = Quiet,
+    say: Callable[[str], Say] = quiet,
 ) -> tuple[dict[str, Any], list[Path]]:
     """Evaluate on one table and write report, predictions and figures into `out`; `table` says where the rows are from.
 
@@ -394,7 +394,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         rows = chosen.rows
         unseen = read_configs(arguments.unseen) if arguments.unseen else []
         report, paths = evaluate(
-            rows, unseen, arguments.out, arguments.repeats, arguments.seed, str(table.path), arguments.recipe, Progress
+            rows, unseen, arguments.out, arguments.repeats, arguments.seed, str(table.path), arguments.recipe, progress
         )
         if arguments.json:
             origin = {"table": str(table.path), "table_origin": table.origin, **chosen.to_json()}

@@ -51,7 +51,7 @@ from epochcast.model.training.cross_validation import require_distinct, require_
 from epochcast.model.training.fit import TRANSFERRED, Fitted, fit
 from epochcast.model.training.recipes import PHYSICS_ANN, REFERENCE_ANN
 from epochcast.model.training.time_ann import keras_bytes
-from epochcast.output.progress import Progress, Quiet, Say
+from epochcast.output.progress import Say, progress, quiet
 from epochcast.paths import models_dir
 from epochcast.schema import AggRow, Conditions, RunConfig
 from epochcast.storage.files import make_folder
@@ -106,7 +106,7 @@ def train(
     declared: Mapping[str, str] | None = None,
     credit: str | None = None,
     start: SavedModel | None = None,
-    say: Callable[[str], Say] = Quiet,
+    say: Callable[[str], Say] = quiet,
 ) -> dict[str, Any]:
     """Fit the time model to all rows but those held out, save it as `path` with its cards, and return the JSON card.
 
@@ -253,7 +253,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             declared=arguments.declare,
             credit=arguments.credit,
             start=load_model(arguments.start_from) if arguments.start_from else None,
-            say=Progress,
+            say=progress,
         )
         if arguments.json:
             named = {"table": str(table.path), "table_origin": table.origin, "model": str(path.absolute())}

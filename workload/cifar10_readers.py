@@ -11,15 +11,14 @@ import io
 import logging
 import math
 import os
-import sys
-import time
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import IO, TypeVar
+from typing import IO
 
 import numpy as np
 
+from epochcast.output.progress import progress
 from epochcast.storage.files import open_regular, read_bytes
 from epochcast.workload.batch_pickles import read_batch
 from epochcast.workload.dataset import (
@@ -37,7 +36,6 @@ from epochcast.workload.image_cache import decode_once
 from epochcast.workload.shape import CHANNELS, CLASSES, IMAGE_SIZE
 from epochcast.workload.tar_files import is_tar, read_tar
 
-T = TypeVar("T")
 Files = Mapping[str, bytes | Path]  # relative name: content, or where it is
 
 BATCHES_FOLDER = "cifar-10-batches-py"
@@ -159,27 +157,16 @@ def _read_images(files: Files, paths: Sequence[PurePosixPath], origin: str) -> D
             )
     ordered = sorted(paths, key=lambda path: (path.parts[-3] != "train", path))
     pixels = np.empty((len(ordered), *IMAGE_SHAPE), np.uint8)
-    for i, path in enumerate(_with_progress(ordered, "decoding images")):
+    say = progress("decoding images", len(ordered))
+    for i, path in enumerate(ordered):
         pixels[i] = decode_image(_content(files, path.as_posix()), f"{origin}/{path}")
+        say((i + 1) / len(ordered))
     labels = np.array([classes.index(path.parts[-2]) for path in ordered], np.uint8)
     n = sum(path.parts[-3] == "train" for path in ordered)
     arrays = {"x_train": pixels[:n], "y_train": labels[:n]}
     if n < len(ordered):
         arrays |= {"x_test": pixels[n:], "y_test": labels[n:]}
     return make_dataset("cifar10_images", arrays, origin)
-
-
-def _with_progress(items: Sequence[T], label: str) -> Iterator[T]:
-    """The items, with done/total and time left on stderr: one line kept up to date, or five where that is a file."""
-    is_tty = sys.stderr.isatty()
-    every = max(1, len(items) // (100 if is_tty else 5))
-    start = time.perf_counter()
-    for done, item in enumerate(items, start=1):
-        yield item
-        if done % every == 0 or done == len(items):
-            left_sec = (time.perf_counter() - start) / done * (len(items) - done)
-            line = f"{label}: {done}/{len(items)}, {left_sec:.0f} s left"
-            sys.stderr.write(f"{line}\n" if not is_tty else f"\r{line:<60}" + "\n" * (done == len(items)))
 
 
 def decode_image(content: bytes, where: str) -> Images:

@@ -41,7 +41,7 @@ from epochcast.model.time_model.time_model import Table
 from epochcast.model.training.cross_validation import REPEATS, cross_validate, forms_for
 from epochcast.model.training.recipes import PHYSICS_ANN, fit_time_models
 from epochcast.model.training.splits import fold_masks
-from epochcast.output.progress import Progress
+from epochcast.output.progress import progress
 from epochcast.planner.costs.budget import Budget
 from epochcast.planner.costs.candidates import Candidate, CostRules, make_candidates
 from epochcast.planner.costs.values import SUMS, Wishes, select
@@ -168,7 +168,7 @@ def _held_out_halves() -> list[Claim]:
 
 def knapsack() -> list[Claim]:
     """The exact search beside a plain table, HiGHS and, if installed, OR-Tools; `make bench` shows each instance."""
-    results, targets = compare(seed=0, say=Progress("knapsack"))
+    results, targets = compare(seed=0, say=progress("knapsack"))
     claims = [Claim(target.what, target.found, "yes", target.is_reached) for target in targets]
     for group in dict.fromkeys(result.group for result in results):
         ratios = [r.cpu_ratio for r in results if r.group == group and r.solver == "milp"]

@@ -22,7 +22,7 @@ from epochcast.model.time_model.time_model import Table
 from epochcast.model.training.cross_validation import REPEATS, gather
 from epochcast.model.training.recipes import PHYSICS_ANN, fit_time_models
 from epochcast.model.training.splits import FOLDS, fold_masks
-from epochcast.output.progress import Progress
+from epochcast.output.progress import progress
 from epochcast.planner.costs.budget import SECONDS, Budget
 from epochcast.planner.costs.candidates import Candidate
 from epochcast.planner.costs.values import SUMS, Wishes, select
@@ -59,7 +59,7 @@ def unseen_costs() -> list[list[tuple[AggRow, Interval, Interval, Interval]]]:
     rows = [row for row in steady_rows() if row.overhead_sec_mean is not None]
     table = Table.of(rows)
     masks = fold_masks(len(rows), FOLDS, REPEATS, 0)
-    models = fit_time_models(PHYSICS_ANN, table, masks, 0, say=Progress("unseen costs"))
+    models = fit_time_models(PHYSICS_ANN, table, masks, 0, say=progress("unseen costs"))
     predicted = gather(table, masks, REPEATS, models)
     repeats = []
     for repeat in range(REPEATS):

@@ -14,7 +14,7 @@ from epochcast.model.time_model.physics import MIN_ROWS, Array
 from epochcast.model.time_model.time_model import Table, TimeModel
 from epochcast.model.training.levels import Level, edge_axes, levels_of
 from epochcast.model.training.recipes import Start, fit_time_models, rows_left_out
-from epochcast.output.progress import Quiet, Say
+from epochcast.output.progress import Say, quiet
 
 
 def log_errors(model: TimeModel, table: Table, mask: npt.NDArray[np.bool_]) -> Array:
@@ -77,7 +77,7 @@ def fit_calibrated(
     seed: int,
     *,
     start: Start | None = None,
-    say: Callable[[str], Say] = Quiet,
+    say: Callable[[str], Say] = quiet,
 ) -> tuple[TimeModel, Calibration, npt.NDArray[np.bool_]]:
     """The model of all rows, its intervals from left-out levels and the folds' errors, and the rows left out of it."""
     everything = np.ones((1, len(table)), bool)

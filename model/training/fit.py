@@ -23,7 +23,7 @@ from epochcast.model.training.cross_validation import (
 from epochcast.model.training.recipes import LAW_ALONE, PHYSICS, PHYSICS_ANN, Start, fit_time_models
 from epochcast.model.training.splits import NETWORK_MIN_ROWS
 from epochcast.model.training.transfer import choose_start
-from epochcast.output.progress import Quiet, Say
+from epochcast.output.progress import Say, quiet
 
 TRANSFERRED = "transferred"  # the form of a model that started from another device's
 
@@ -46,7 +46,7 @@ def fit(
     recipe: str = PHYSICS_ANN,
     seed: int = 0,
     start: SavedModel | None = None,
-    say: Callable[[str], Say] = Quiet,
+    say: Callable[[str], Say] = quiet,
 ) -> Fitted:
     """The best model that the rows allow by a recipe, with its intervals.
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from epochcast.model.time_model.physics import Array
-from epochcast.output.progress import Progress
+from epochcast.output.progress import progress
 from epochcast.planner.costs.budget import SECONDS, Budget
 from epochcast.planner.costs.values import SUMS
 from epochcast.planner.plan.knapsack import front
@@ -67,10 +67,10 @@ def value_curve(answer: Answer, up_to: float) -> Curve:
     cheapest = min((c.cost for c in [*answer.must, *answer.candidates]), default=0.0)
     budgets = np.unique([*np.linspace(cheapest, up_to, _POINTS), plan.budget.amount])
     plans: list[Plan | None] = []
-    progress = Progress("plans for other budgets")
+    say = progress("plans for other budgets")
     for number, budget in enumerate(budgets, start=1):
         plans.append(_plan_at(answer, float(budget)))
-        progress(number / len(budgets))
+        say(number / len(budgets))
     return Curve(budgets, np.array([0.0 if p is None else p.value_dp for p in plans]), False)
 
 
