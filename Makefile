@@ -68,7 +68,7 @@ pretrained: $(VENV)/ok-$(LOCK) ## train the shipped model again from the referen
 lock: ## write both locks again (needs the network)
 	$(PYTHON) -m venv $(VENV)-lock
 	$(VENV)-lock/bin/pip install -q uv==$(UV_VERSION)
-	$(VENV)-lock/bin/uv pip compile -q pyproject.toml --group dev --universal --python-version 3.11 \
+	$(VENV)-lock/bin/uv pip compile -q pyproject.toml --group dev --extra tensorflow --universal --python-version 3.11 \
 		--generate-hashes --custom-compile-command 'make lock' -o requirements.txt
 	$(VENV)-lock/bin/uv pip compile -q pyproject.toml --group dev --extra gpu --universal --python-version 3.11 \
 		--generate-hashes --custom-compile-command 'make lock' -o requirements-gpu.txt

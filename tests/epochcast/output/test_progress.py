@@ -114,8 +114,8 @@ def test_a_second_round_starts_again_whatever_share_it_begins_with(at, capsys, f
 
 def test_what_shows_no_bar_imports_no_tqdm():
     code = (
-        "import sys, time; from epochcast.output.progress import progress; import epochcast.output.progress as p; p.FIRST_SEC = 0;"
-        "say = progress('x', 4); [say(n / 4) for n in range(1, 5)]; assert 'tqdm' not in sys.modules"
+        "import sys; import epochcast.output.progress as p; p.FIRST_SEC = 0; "
+        "say = p.progress('x', 4); [say(n / 4) for n in range(1, 5)]; assert 'tqdm' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=CODE_ROOT, capture_output=True, text=True, check=True)
     assert done.stderr.splitlines()[-1] == "x: 4/4, done"
