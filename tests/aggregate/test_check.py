@@ -19,8 +19,9 @@ import pytest
 from epochcast.aggregate.averages.averaging import aggregate, has_sound_energy
 from epochcast.aggregate.averages.source import write_agg
 from epochcast.aggregate.averages.steady_rows import SteadyRows
-from epochcast.aggregate.check import check_file, check_lines, main, report_lines
+from epochcast.aggregate.check import main
 from epochcast.aggregate.checks.lines import column_digits, half_unit, lines_read, read_row
+from epochcast.aggregate.checks.report import check_file, check_lines, report_lines
 from epochcast.aggregate.checks.rows import row_findings
 from epochcast.aggregate.checks.rules import ERROR, RULES, WARNING
 from epochcast.aggregate.checks.table import contradictions, tolerance_of
@@ -945,7 +946,7 @@ def test_a_table_that_can_not_be_read_is_one_clear_error(runs, capsys, monkeypat
     def refuse(path):
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr("epochcast.aggregate.check.table_bytes", refuse)
+    monkeypatch.setattr("epochcast.aggregate.checks.report.table_bytes", refuse)
     assert main([str(runs)]) == 1
     assert_one_clear_error(capsys.readouterr(), f"{runs}: Permission denied")
 

@@ -12,7 +12,7 @@ from epochcast.aggregate.averages.averaging import aggregate
 from epochcast.aggregate.averages.repeats import disagreements, spread_warning
 from epochcast.aggregate.averages.source import write_agg
 from epochcast.aggregate.averages.table import main as aggregate_main
-from epochcast.aggregate.check import check_file, check_lines
+from epochcast.aggregate.checks.report import check_file, check_lines
 from epochcast.aggregate.merge import main as merge_main
 from epochcast.aggregate.merge import merge
 from epochcast.facts.assumptions import assumption

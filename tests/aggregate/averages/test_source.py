@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from epochcast.aggregate.averages.averaging import aggregate
 from epochcast.aggregate.averages.source import sha256, source_file_of, write_agg
 from epochcast.aggregate.averages.table import AggTable, load_agg
-from epochcast.aggregate.check import check_file
+from epochcast.aggregate.checks.report import check_file
 from epochcast.schema import AggRow, RunRecord
 from epochcast.storage.tables import append_row, read_runs, read_table, write_table
 from tests.support.faults import exit_code, in_child, is_failed_at, is_killed_at

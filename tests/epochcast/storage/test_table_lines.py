@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from epochcast.aggregate.averages.source import write_agg
 from epochcast.aggregate.averages.table import load_agg
-from epochcast.aggregate.check import check_file
+from epochcast.aggregate.checks.report import check_file
 from epochcast.aggregate.checks.rules import ERROR
 from epochcast.aggregate.migrate import migrate
 from epochcast.paths import excluded_csv, failures_csv

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from epochcast.aggregate.check import check_file
+from epochcast.aggregate.checks.report import check_file
 from epochcast.schema import (
     KNOWN_FLAGS,
     SCHEMA_VERSION,
