@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from epochcast.aggregate.compare import Compared, Comparison
+from epochcast.aggregate.compare_result import Compared, Comparison
 from epochcast.aggregate.comparison.stats import NOISE_FLOOR, VERDICTS
 from epochcast.aggregate.figures import COLOURS, new_grid, save_figure_as
 from epochcast.cli import percent, significant

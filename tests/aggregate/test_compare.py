@@ -13,7 +13,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from PIL import Image
 
-from epochcast.aggregate.compare import compare, main
+from epochcast.aggregate.compare import main
+from epochcast.aggregate.compare_result import compare
 from epochcast.aggregate.comparison.figure import comparison_figure
 from epochcast.aggregate.comparison.sides import make_side
 from epochcast.aggregate.comparison.spread import Run, SideSpread
