@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from epochcast.aggregate.merge import merge
+from epochcast.aggregate.merge_tables import merge
 from epochcast.aggregate.merging.new_files import write_new_files
 from epochcast.aggregate.migrate import migrate
 from epochcast.paths import excluded_csv, failures_csv
