@@ -27,7 +27,7 @@ COMMANDS = {  # name: (module, what a user does with it)
     "doctor": ("epochcast.collect.doctor", "whether this box is fit to measure, and what to do where it is not"),
     "facts": ("epochcast.commands.facts", "GPUs, prices and carbon that estimates rest on, with their sources"),
     "check": ("epochcast.aggregate.check", "check a table of runs by named rules"),
-    "aggregate": ("epochcast.aggregate.averages.table", "average the repeats of each configuration"),
+    "aggregate": ("epochcast.aggregate.aggregate_runs", "average the repeats of each configuration"),
     "compare": (
         "epochcast.aggregate.compare",
         "is it faster? two machines, or two conditions, configuration by configuration",

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from epochcast import paths
+from epochcast.aggregate.aggregate_runs import main as aggregate_main
 from epochcast.aggregate.averages.source import write_agg
 from epochcast.aggregate.averages.table import load_agg
-from epochcast.aggregate.averages.table import main as aggregate_main
 from epochcast.aggregate.checks.report import check_file
 from epochcast.aggregate.checks.rules import ERROR, RULES
 from epochcast.aggregate.migrate import main as migrate_main

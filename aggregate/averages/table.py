@@ -7,16 +7,14 @@ table that came from elsewhere, or was edited, is used as it is and called so.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from epochcast.aggregate.averages.averaging import aggregate, report_json, report_lines
-from epochcast.aggregate.averages.source import Sources, cache_lock, read_with_record, write_agg, write_averages
-from epochcast.cli import json_line, make_parser, path_flag, print_home, run_command
+from epochcast.aggregate.averages.averaging import aggregate
+from epochcast.aggregate.averages.source import Sources, cache_lock, read_with_record, write_averages
 from epochcast.gpus.device_names import with_one_name
 from epochcast.guard import describe_error
-from epochcast.paths import command_text, runs_agg_csv, runs_csv
+from epochcast.paths import command_text, runs_agg_csv
 from epochcast.schema import AggRow
 from epochcast.storage.table_lines import cells_of, decode_table, lines_of
 from epochcast.storage.tables import parse_table, read_runs
@@ -138,29 +136,3 @@ def _without_false_spread(row: AggRow, where: str) -> AggRow:
                 getattr(row, name),
             )
     return replace(row, avg_time_std=None, thr_std=None, acc_std=None)
-
-
-# --- command ---------------------------------------------------------------------------------------------------------
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = make_parser(
-        "epochcast aggregate",
-        "Average the repeats of each configuration: seconds per epoch, images per second, accuracy, with their spread.",
-        "epochcast aggregate --runs results/runs.csv --out results/runs_agg.csv",
-    )
-    path_flag(parser, "--runs", runs_csv, "table of runs to read")
-    path_flag(parser, "--out", runs_agg_csv, "table of averages to write")
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of lines")
-    arguments = parser.parse_args(argv)
-
-    def work() -> int:
-        print_home()
-        result = write_agg(arguments.runs, arguments.out)
-        if arguments.json:
-            print(json_line({**report_json(result), "out": str(arguments.out.absolute())}))
-        else:
-            print("\n".join([*report_lines(result), f"runs_agg: {arguments.out.absolute()}"]))
-        return 0
-
-    return run_command(work)

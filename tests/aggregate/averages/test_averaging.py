@@ -10,9 +10,10 @@ from dataclasses import replace
 
 import pytest
 
+from epochcast.aggregate.aggregate_runs import main
 from epochcast.aggregate.averages.averaging import aggregate, is_diverged, report_lines
 from epochcast.aggregate.averages.source import write_agg
-from epochcast.aggregate.averages.table import load_agg, main
+from epochcast.aggregate.averages.table import load_agg
 from epochcast.paths import excluded_csv
 from epochcast.precision import precision
 from epochcast.schema import PUBLISHED_AGG_COLUMNS, AggRow, Conditions, Exclusion, RunConfig, RunRecord

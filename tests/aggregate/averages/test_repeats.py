@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import pytest
 
+from epochcast.aggregate.aggregate_runs import main as aggregate_main
 from epochcast.aggregate.averages.averaging import aggregate
 from epochcast.aggregate.averages.repeats import disagreements, spread_warning
 from epochcast.aggregate.averages.source import write_agg
-from epochcast.aggregate.averages.table import main as aggregate_main
 from epochcast.aggregate.checks.report import check_file, check_lines
 from epochcast.aggregate.merge import main as merge_main
 from epochcast.aggregate.merge_tables import merge
