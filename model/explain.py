@@ -259,8 +259,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
         answer = explain(device, subject, config)
         if arguments.plot is not None:
-            from epochcast.aggregate.figures import save_figure_as
             from epochcast.model.explanation.roofline_figure import draw_roofline
+            from epochcast.output.figures import save_figure_as
 
             save_figure_as(draw_roofline(answer), arguments.plot)
         print(json_line(answer) if arguments.json else explanation_text(answer))

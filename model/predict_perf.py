@@ -155,7 +155,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not answered:
             raise ValueError("; ".join(dict.fromkeys(reply.problem for reply in replies if reply.problem is not None)))
         if arguments.plot is not None:
-            from epochcast.aggregate.figures import save_figure_as
+            from epochcast.output.figures import save_figure_as
 
             save_figure_as(draw_batches([reply.answer for reply in answered]), arguments.plot)
         _print(replies, question, arguments.json)

@@ -44,7 +44,7 @@ def _write(answer: Answer, as_json: dict[str, Any], arguments: argparse.Namespac
             write_text_atomically(path, text())
             written[name] = path
     if arguments.plot is not None or arguments.front is not None:
-        from epochcast.aggregate.figures import save_figure_as
+        from epochcast.output.figures import save_figure_as
         from epochcast.planner.output.figures import front_figure, timeline
         from epochcast.planner.output.value_curve import value_curve
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from benchmarks.lib.replay import CONFIDENCES, Case, by_band
-from epochcast.aggregate.figures import COLOURS, MARKERS, new_figure, new_grid, plain_ticks, save_figure_as
+from epochcast.output.figures import COLOURS, MARKERS, new_figure, new_grid, plain_ticks, save_figure_as
 from epochcast.paths import home
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ def draw_batches(answers: Sequence[Mapping[str, Any]]) -> Figure:
     """Seconds per epoch and images per second over batch size, with their 90 % intervals."""
     from matplotlib.ticker import NullLocator
 
-    from epochcast.aggregate.figures import COLOURS, new_figure, plain_ticks
+    from epochcast.output.figures import COLOURS, new_figure, plain_ticks
 
     answers = sorted(answers, key=lambda answer: int(answer["batch_size"]))
     figure, axes = new_figure(7.2, 4.6)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from epochcast.aggregate.figures import COLOURS, new_grid, plain_ticks, save_figure
 from epochcast.model.evaluation.learning_curves import CurvePoint
 from epochcast.model.time_model.physics import GROUPS, Law
 from epochcast.model.time_model.time_model import Table
 from epochcast.model.training.cross_validation import CrossValidation
+from epochcast.output.figures import COLOURS, new_grid, plain_ticks, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from epochcast.aggregate.figures import COLOURS, new_figure
+from epochcast.output.figures import COLOURS, new_figure
 from epochcast.planner.costs.budget import SECONDS
 from epochcast.planner.costs.values import VALUE_LABELS
 from epochcast.planner.output.value_curve import Curve

@@ -14,11 +14,10 @@ from epochcast.aggregate.figures import (
     draw_figures,
     first_epoch_against_steady,
     main,
-    new_grid,
     repeats,
-    save_figure_as,
     throughput_against_batch_size,
 )
+from epochcast.output.figures import new_grid, save_figure_as
 from epochcast.schema import AggRow
 from epochcast.storage.tables import read_runs, write_table
 from tests.support.rows import agg_row

@@ -9,7 +9,7 @@ import pytest
 from matplotlib import pyplot
 from PIL import Image
 
-from epochcast.aggregate.figures import save_figure_as
+from epochcast.output.figures import save_figure_as
 from epochcast.planner.costs.budget import KWH, Budget
 from epochcast.planner.costs.values import VALUES
 from epochcast.planner.output.figures import clock_unit, front_figure, timeline
