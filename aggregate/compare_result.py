@@ -17,7 +17,7 @@ from epochcast.aggregate.comparison.sides import (
     what_differs,
 )
 from epochcast.aggregate.comparison.spread import SideSpread
-from epochcast.aggregate.comparison.stats import VERDICTS, Difference, Overall, differences, overall
+from epochcast.aggregate.comparison.stats import VERDICTS, Overall, TimeDifference, overall, time_differences
 from epochcast.schema import RunConfig
 
 ONLY_TIMES_DIFFER = "nothing recorded differs; measured at other times"
@@ -32,7 +32,7 @@ class Compared:
     n_b: int
     sec_a: float
     sec_b: float
-    difference: Difference
+    difference: TimeDifference
     energy_ratio: float | None  # b / a, of board energy per epoch
 
 
@@ -80,7 +80,7 @@ def compare(a: Side, b: Side) -> Comparison:
             f"({b.path}). Measure the same grid on both."
         )
     spread_a, spread_b = a.spread(), b.spread()
-    found = differences([(runs_a[config], runs_b[config]) for config in common], spread_a, spread_b)
+    found = time_differences([(runs_a[config], runs_b[config]) for config in common], spread_a, spread_b)
     only_times_differ = differ_by_times_alone(a, b) and any(a.runs[c] != b.runs[c] for c in common)
     rows = []
     for config, difference in zip(common, found, strict=True):

@@ -12,8 +12,8 @@ from epochcast.aggregate.averages.repeats import Disagreement, disagreements
 from epochcast.aggregate.merging.new_files import write_new_files
 from epochcast.aggregate.merging.runs import (
     MOST_LISTED,
+    MergedRun,
     Renamed,
-    Run,
     distinct_runs,
     name_runs,
     names_of,
@@ -119,7 +119,7 @@ def merge(tables: Sequence[Path], out: Path) -> Merged:
     return result
 
 
-def _unnamed(runs: Sequence[Run]) -> dict[str, Any]:
+def _unnamed(runs: Sequence[MergedRun]) -> dict[str, Any]:
     """The runs that name no device, where they are of several tables."""
     own = [run for run in runs if run.row.device_name is None]
     tables = list(dict.fromkeys(run.path for run in own))

@@ -13,7 +13,7 @@ from typing import Any
 
 from epochcast.aggregate.averages.averaging import has_sound_energy
 from epochcast.aggregate.averages.steady_rows import SteadyRows
-from epochcast.aggregate.comparison.spread import Run, SideSpread
+from epochcast.aggregate.comparison.spread import MeasuredRun, SideSpread
 from epochcast.cli import matches
 from epochcast.facts.assumptions import device_kind_of
 from epochcast.gpus.device_names import are_same_conditions, respelled, with_one_name
@@ -47,10 +47,10 @@ class Side:
     unclean: list[RunConfig]  # configurations of flagged runs only
 
     @property
-    def measured(self) -> dict[RunConfig, list[Run]]:
+    def measured(self) -> dict[RunConfig, list[MeasuredRun]]:
         """The runs as they are compared."""
         return {
-            config: [Run.of(r.epoch_times_json, r.window_factor, self.steady.of(r)) for r in records]
+            config: [MeasuredRun.of(r.epoch_times_json, r.window_factor, self.steady.of(r)) for r in records]
             for config, records in self.runs.items()
         }
 

@@ -22,7 +22,7 @@ ASSUMED_FREEDOM = 10  # what an assumed spread counts for: the fewer degrees of 
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class MeasuredRun:
     """One run as a comparison takes it: the log of its steady seconds per epoch and what its own epochs tell of it."""
 
     log_sec: float
@@ -32,7 +32,7 @@ class Run:
     is_disturbed: bool = False  # stalled or unstable
 
     @classmethod
-    def of(cls, epoch_times: Sequence[float], window_factor: float, steady: SteadyTime) -> Run:
+    def of(cls, epoch_times: Sequence[float], window_factor: float, steady: SteadyTime) -> MeasuredRun:
         """A stall counts as the slowest epoch that would be none: left out of the steady time, but not of the doubt."""
         logs = [math.log(min(sec, steady.limit_sec)) for sec in epoch_times[WARMUP_EPOCHS:]]
         return cls(
@@ -68,14 +68,14 @@ def _pooled(parts: Sequence[tuple[int, float]]) -> tuple[float, int]:
     return (math.sqrt(sum(n * v for n, v in parts) / freedom) if freedom else 0.0), freedom
 
 
-def _own(runs: Sequence[Run]) -> tuple[int, float]:
+def _own(runs: Sequence[MeasuredRun]) -> tuple[int, float]:
     return len(runs) - 1, statistics.variance([r.log_sec for r in runs]) if len(runs) > 1 else 0.0
 
 
 class SideSpread:
     """How far runs of one side spread: between the repeats of a configuration, or what stands in for it."""
 
-    def __init__(self, runs: Mapping[RunConfig, Sequence[Run]], device_kind: str) -> None:
+    def __init__(self, runs: Mapping[RunConfig, Sequence[MeasuredRun]], device_kind: str) -> None:
         """All configurations of the side count, also those that the other side lacks."""
         measured, self.freedom = _pooled([_own(group) for group in runs.values()])
         self.is_assumed = self.freedom < LEAST_FREEDOM
@@ -93,7 +93,7 @@ class SideSpread:
         within = [(r.epoch_freedom, r.epoch_sd**2) for r in undisturbed if r.epoch_sd is not None]
         self._within_sd, self._within_freedom = _pooled(within)
 
-    def of(self, runs: Sequence[Run]) -> Spread:
+    def of(self, runs: Sequence[MeasuredRun]) -> Spread:
         """Spread of one run of a configuration that was measured by `runs`.
 
         Its own repeats answer where they are many. Else what is pooled, or assumed: but no less than its own few
@@ -107,7 +107,7 @@ class SideSpread:
         within = self._within(runs[0])
         return within if within is not None and within.half_width > self._pool.half_width else self._pool
 
-    def _within(self, run: Run) -> Spread | None:
+    def _within(self, run: MeasuredRun) -> Spread | None:
         """What a run's own epochs leave open; where they are few their spread is at least that of all runs' epochs."""
         if run.epoch_sd is None:
             return None

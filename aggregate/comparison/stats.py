@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from epochcast.aggregate.comparison.spread import LEAST_FREEDOM, LEVEL, Run, SideSpread, quantile
+from epochcast.aggregate.comparison.spread import LEAST_FREEDOM, LEVEL, MeasuredRun, SideSpread, quantile
 
 NOISE_FLOOR = 0.01  # a smaller difference is not worth naming, however certain (criterion.rs's default)
 MOST_RUNS_ADVISED = 30
@@ -33,7 +33,7 @@ def _p_beyond(d: float, error: float, freedom: float, log_floor: float) -> float
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class TimeDifference:
     """The ratio b / a of one configuration's steady seconds per epoch, with its own 95 % interval and p-values."""
 
     log_ratio: float
@@ -66,9 +66,12 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def differences(
-    pairs: Sequence[tuple[Sequence[Run], Sequence[Run]]], a: SideSpread, b: SideSpread, floor: float = NOISE_FLOOR
-) -> list[Difference]:
+def time_differences(
+    pairs: Sequence[tuple[Sequence[MeasuredRun], Sequence[MeasuredRun]]],
+    a: SideSpread,
+    b: SideSpread,
+    floor: float = NOISE_FLOOR,
+) -> list[TimeDifference]:
     """One for each pair of runs (of a, of b) of one configuration.
 
     Welch's t-test on the log times, of more difference than the floor; where the same runs stand on both sides there is
@@ -91,7 +94,7 @@ def differences(
         tested.append((d, quantile(freedom) * error, p, of_a.sd**2 + of_b.sd**2, n))
     corrected = holm([p for _, _, p, _, _ in tested])
     return [
-        _judged(Difference(d, half, p, p_holm, "undecided", None), variance, n, len(pairs), log_floor)
+        _judged(TimeDifference(d, half, p, p_holm, "undecided", None), variance, n, len(pairs), log_floor)
         for (d, half, p, variance, n), p_holm in zip(tested, corrected, strict=True)
     ]
 
@@ -108,7 +111,7 @@ def verdict_of(d: float, half_width: float, p: float, log_floor: float) -> str:
     return "undecided"
 
 
-def _judged(found: Difference, variance: float, n_runs: int, n_tests: int, log_floor: float) -> Difference:
+def _judged(found: TimeDifference, variance: float, n_runs: int, n_tests: int, log_floor: float) -> TimeDifference:
     verdict = verdict_of(found.log_ratio, found.half_width, found.p_holm, log_floor)
     if verdict != "undecided":
         return replace(found, verdict=verdict)
@@ -173,7 +176,7 @@ def overall(log_ratios: Sequence[float], floor: float = NOISE_FLOOR) -> Overall:
     return Overall(n, mean, half_width, p, verdict_of(mean, half_width, 1.0 if p is None else p, math.log1p(floor)))
 
 
-def has_unexplained_scatter(found: Sequence[Difference]) -> bool:
+def has_unexplained_scatter(found: Sequence[TimeDifference]) -> bool:
     """Whether the ratios of configurations scatter more than the spread of their runs explains (p < 0.001)."""
     known = [d for d in found if d.half_width > 0]
     if len(known) < LEAST_FREEDOM + 1:

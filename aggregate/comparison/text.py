@@ -15,8 +15,8 @@ from epochcast.aggregate.comparison.stats import (
     MOST_RUNS_ADVISED,
     NOISE_FLOOR,
     VERDICTS,
-    Difference,
     Overall,
+    TimeDifference,
     has_unexplained_scatter,
 )
 from epochcast.cli import percent, significant, table_text
@@ -123,7 +123,7 @@ def notes(result: Comparison) -> list[str]:
     return said
 
 
-def verdict_text(difference: Difference) -> str:
+def verdict_text(difference: TimeDifference) -> str:
     """The verdict in words; where nothing can be told, why, and what would help."""
     if difference.verdict != "undecided":
         return VERDICTS[difference.verdict]

@@ -19,7 +19,7 @@ ADDED = re.compile(r"\.\d+$")  # what a merge, or a grid whose run was taken bac
 
 
 @dataclass(slots=True)
-class Run:
+class MergedRun:
     """One run of the result: its first row, and by which run_ids which tables know it."""
 
     path: Path
@@ -52,15 +52,15 @@ def _disagreeing(row: RunRecord, other: RunRecord) -> list[str]:
     return [name for name in names if getattr(row, name) != getattr(other, name)]
 
 
-def distinct_runs(rows: Sequence[tuple[Path, RunRecord]]) -> list[Run]:
+def distinct_runs(rows: Sequence[tuple[Path, RunRecord]]) -> list[MergedRun]:
     """Each run once.
 
     Raises:
         ValueError: if two rows of one run disagree.
     """
-    runs: list[Run] = []
-    by_base: dict[str, list[Run]] = defaultdict(list)
-    by_cells: dict[Any, Run] = {}
+    runs: list[MergedRun] = []
+    by_base: dict[str, list[MergedRun]] = defaultdict(list)
+    by_cells: dict[Any, MergedRun] = {}
     conflicts: list[str] = []
     # a row that knows its run_id comes first
     for place, (path, row) in sorted(enumerate(rows), key=lambda item: item[1][1].run_id is None):
@@ -69,7 +69,7 @@ def distinct_runs(rows: Sequence[tuple[Path, RunRecord]]) -> list[Run]:
         else:
             run = next((run for run in by_base[_base(row.run_id)] if _is_one_run(row, run)), None)
         if run is None:
-            run = Run(path, row, place)
+            run = MergedRun(path, row, place)
             runs.append(run)
             by_cells[_published(row)] = run
             if row.run_id is not None:
@@ -88,7 +88,7 @@ def distinct_runs(rows: Sequence[tuple[Path, RunRecord]]) -> list[Run]:
     return runs
 
 
-def _is_one_run(row: RunRecord, run: Run) -> bool:
+def _is_one_run(row: RunRecord, run: MergedRun) -> bool:
     """Whether a row is that of a run whose run_id begins alike: it has all its epochs, or its time and some of them.
 
     Two boxes may well end a run in the same second, but no epoch of theirs takes the same time to the last digit.
@@ -99,7 +99,7 @@ def _is_one_run(row: RunRecord, run: Run) -> bool:
     return _time(row) == _time(run.row) and any(a == b for a, b in zip(times, others, strict=False))
 
 
-def _conflict_text(path: Path, row: RunRecord, run: Run, differing: Sequence[str]) -> str:
+def _conflict_text(path: Path, row: RunRecord, run: MergedRun, differing: Sequence[str]) -> str:
     first = run.row
     name = f"run_id {first.run_id}" if first.run_id else f"the run without run_id of {row.timestamp_utc}"
     shown = "; ".join(f"{c}: {getattr(first, c)!r} and {getattr(row, c)!r}" for c in differing[:3])
@@ -119,14 +119,14 @@ class Renamed:
     new_run_id: str
 
 
-def name_runs(runs: Sequence[Run], taken: Collection[str]) -> list[Renamed]:
+def name_runs(runs: Sequence[MergedRun], taken: Collection[str]) -> list[Renamed]:
     """Give each run its run_id in the result: one that it has, or, where earlier runs have those, a new one.
 
     One with several keeps that of an earlier merge. Nothing depends on the order of the tables.
     """
     taken = {*taken, *(name for run in runs for name in run.known_as)}
     named: set[str] = set()
-    without: list[Run] = []
+    without: list[MergedRun] = []
     for run in sorted(runs, key=lambda run: (_time(run.row), run.row.epoch_times_json)):
         if free := run.known_as.keys() - named:
             run.run_id = min(free, key=lambda name: (name == _base(name), len(name), name))
@@ -142,12 +142,12 @@ def name_runs(runs: Sequence[Run], taken: Collection[str]) -> list[Renamed]:
     return renamed
 
 
-def names_of(run_id: str, path: Path, runs: Sequence[Run]) -> list[str]:
+def names_of(run_id: str, path: Path, runs: Sequence[MergedRun]) -> list[str]:
     """What the runs of a table with this run_id are called in the result; itself where the table holds none."""
     return [r.run_id for r in runs if r.run_id and path in r.known_as.get(run_id, ())] or [run_id]
 
 
-def names_of_excluded(exclusion: Exclusion, path: Path, runs: Sequence[Run]) -> list[str]:
+def names_of_excluded(exclusion: Exclusion, path: Path, runs: Sequence[MergedRun]) -> list[str]:
     """What the runs that a table takes back are called in the result.
 
     None where no table holds such a run, or the table itself does not and several others do.

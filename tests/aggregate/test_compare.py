@@ -17,8 +17,8 @@ from epochcast.aggregate.compare import main
 from epochcast.aggregate.compare_result import compare
 from epochcast.aggregate.comparison.figure import comparison_figure
 from epochcast.aggregate.comparison.sides import make_side
-from epochcast.aggregate.comparison.spread import Run, SideSpread
-from epochcast.aggregate.comparison.stats import NOISE_FLOOR, differences, holm, overall
+from epochcast.aggregate.comparison.spread import MeasuredRun, SideSpread
+from epochcast.aggregate.comparison.stats import NOISE_FLOOR, holm, overall, time_differences
 from epochcast.aggregate.comparison.text import comparison_lines
 from epochcast.facts.assumptions import assumption
 from epochcast.paths import CODE_ROOT
@@ -34,14 +34,14 @@ CONFIGS = [(depth, filters, batch) for depth in (2, 3) for filters in (16, 32) f
 def sided(rng, n_configs, n_runs, sd, log_ratio=0.0):
     """Runs of a side by configuration: times that grow with the configuration, each run off by `sd`."""
     return {
-        RunConfig(2, 16, 1 + i): [Run(math.log(1 + i) + log_ratio + rng.gauss(0, sd)) for _ in range(n_runs)]
+        RunConfig(2, 16, 1 + i): [MeasuredRun(math.log(1 + i) + log_ratio + rng.gauss(0, sd)) for _ in range(n_runs)]
         for i in range(n_configs)
     }
 
 
 def compared(a, b, kind="gpu", floor=NOISE_FLOOR):
     pairs = [(a[config], b[config]) for config in a]
-    return differences(pairs, SideSpread(a, kind), SideSpread(b, kind), floor)
+    return time_differences(pairs, SideSpread(a, kind), SideSpread(b, kind), floor)
 
 
 def is_beyond_1(difference):
@@ -274,24 +274,24 @@ def test_a_configuration_that_visibly_spreads_is_not_judged_by_the_quiet_ones():
     rng = random.Random(10)
     a, b = sided(rng, 12, 3, 0.003), sided(rng, 12, 3, 0.003)
     config = next(iter(a))
-    a[config] = [Run(0.0), Run(0.3), Run(-0.3)]
-    b[config] = [Run(0.1), Run(0.4), Run(-0.2)]
+    a[config] = [MeasuredRun(0.0), MeasuredRun(0.3), MeasuredRun(-0.3)]
+    b[config] = [MeasuredRun(0.1), MeasuredRun(0.4), MeasuredRun(-0.2)]
     assert compared(a, b)[0].p > 0.3
     assert compared(a, b)[0].half_width > 0.3
 
 
 def test_few_repeats_count_beside_the_assumption_and_enough_replace_it():
     assumed = assumption("repeat_sd_steady", "gpu").value
-    single = {RunConfig(2, 16, i): [Run(0.0)] for i in range(1, 5)}
-    assert SideSpread(single, "gpu").of([Run(0.0)]).sd == pytest.approx(assumed)
-    few = {**single, RunConfig(3, 16, 1): [Run(0.0), Run(0.1)]}
+    single = {RunConfig(2, 16, i): [MeasuredRun(0.0)] for i in range(1, 5)}
+    assert SideSpread(single, "gpu").of([MeasuredRun(0.0)]).sd == pytest.approx(assumed)
+    few = {**single, RunConfig(3, 16, 1): [MeasuredRun(0.0), MeasuredRun(0.1)]}
     spread = SideSpread(few, "gpu")
     assert spread.is_assumed
     assert assumed < spread.sd < 0.1 / math.sqrt(2)
-    enough = {**single, RunConfig(3, 16, 1): [Run(0.0), Run(0.02), Run(0.04)] * 2}
+    enough = {**single, RunConfig(3, 16, 1): [MeasuredRun(0.0), MeasuredRun(0.02), MeasuredRun(0.04)] * 2}
     spread = SideSpread(enough, "gpu")
     assert not spread.is_assumed
-    assert spread.of([Run(0.0)]).sd == pytest.approx(statistics.stdev([0.0, 0.02, 0.04] * 2))
+    assert spread.of([MeasuredRun(0.0)]).sd == pytest.approx(statistics.stdev([0.0, 0.02, 0.04] * 2))
 
 
 @pytest.mark.parametrize(("log_ratio", "sd"), [(0.05, 0.05), (0.004, 0.02), (0.1, 0.1), (-0.06, 0.06)])
@@ -299,7 +299,7 @@ def test_as_many_runs_as_are_advised_decide_a_difference_that_stays(log_ratio, s
     def balanced(mean, n):  # n runs with exactly this mean and standard deviation
         draw = [math.cos(math.pi * i) if n % 2 == 0 or i else 0.0 for i in range(n)]
         draw = [x - statistics.fmean(draw) for x in draw]
-        return [Run(mean + sd * x / statistics.stdev(draw)) for x in draw]
+        return [MeasuredRun(mean + sd * x / statistics.stdev(draw)) for x in draw]
 
     def one(n):
         a, b = {RunConfig(): balanced(0.0, n)}, {RunConfig(): balanced(log_ratio, n)}
