@@ -11,7 +11,7 @@ WORKERS ?= 2
 # PyPI's build for Linux brings 2.8 GB of CUDA; macOS has one build
 TORCH ?= torch==2.13.0$(if $(filter Linux,$(shell uname)),+cpu)
 
-.PHONY: run test test-torch measure-gpu test-slow fuzz chaos lint bench claims lock architecture pretrained clean help
+.PHONY: run test test-torch measure-gpu test-slow fuzz chaos lint bench claims same-answers lock architecture pretrained clean help
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -64,6 +64,9 @@ claims: $(VENV)/ok-$(LOCK) ## every figure claimed of the time model, with its t
 
 architecture: $(VENV)/ok-$(LOCK) ## draw docs/architecture.md again from the imports
 	$(BIN)/python -m tests.support.draw_architecture
+
+same-answers: $(VENV)/ok-$(LOCK) ## prove that this tree answers as an older one: BEFORE=commit (OUT=folder WORDS=1)
+	$(BIN)/python benchmarks/same_answers.py --before $(BEFORE) $(if $(OUT),--out $(OUT)) $(if $(WORDS),--words)
 
 pretrained: $(VENV)/ok-$(LOCK) ## train the shipped model again from the reference measurements
 	$(BIN)/python benchmarks/make_pretrained.py

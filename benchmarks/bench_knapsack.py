@@ -92,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def work() -> int:
         start = time.monotonic()
-        results, targets = compare(args.seed, args.quick, Progress("knapsacks"))
+        results, targets = compare(args.seed, args.quick, progress("knapsacks"))
         has_ortools = ortools_module() is not None
         print(f"{results_table(results)}\n\n{targets_table(targets)}\n")
         print("CPU time of all threads; pareto and the tables use one. A case of several draws: medians over them.")
