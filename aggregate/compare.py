@@ -7,18 +7,10 @@ from collections.abc import Sequence
 from epochcast.aggregate.compare_result import compare
 from epochcast.aggregate.comparison.sides import make_side
 from epochcast.aggregate.comparison.text import comparison_json, comparison_lines
-from epochcast.cli import (
-    add_conditions_flag,
-    add_json_flag,
-    figure_path,
-    filter_of,
-    json_line,
-    make_parser,
-    path_of,
-    print_home,
-    run_command,
-)
+from epochcast.cli import add_conditions_flag, add_json_flag, json_line, make_parser, print_home, run_command
+from epochcast.flag_types import figure_path, path_of
 from epochcast.paths import runs_csv
+from epochcast.storage.filters import filter_of
 from epochcast.storage.tables import read_runs
 
 

@@ -18,9 +18,9 @@ from epochcast.cli import (
     print_home,
     print_notes,
     run_command,
-    significant,
 )
 from epochcast.output.figures import COLOURS, MARKERS, new_figure, plain_ticks, save_figure
+from epochcast.output.text import significant
 from epochcast.paths import figures_dir
 from epochcast.schema import AggRow
 

@@ -20,7 +20,8 @@ if __name__ == "__main__":  # run by path: from the checkout, not from this fold
 
     sys.exit(run_by_path(__file__))
 
-from epochcast.cli import positive_int, table_text
+from epochcast.flag_types import positive_int
+from epochcast.output.text import table_text
 from epochcast.paths import home
 from epochcast.schema import RunRecord
 from epochcast.storage.cells import format_rows

@@ -16,7 +16,8 @@ if __name__ == "__main__":  # run by path: from the checkout, not from this fold
 
     sys.exit(run_by_path(__file__))
 
-from epochcast.cli import positive_int, significant, table_text
+from epochcast.flag_types import positive_int
+from epochcast.output.text import significant, table_text
 from epochcast.paths import CODE_ROOT, home
 from epochcast.storage.files import write_json_atomically
 

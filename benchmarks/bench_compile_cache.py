@@ -25,8 +25,10 @@ if __name__ == "__main__":  # run by path: from the checkout, not from this fold
 
     sys.exit(run_by_path(__file__))
 
-from epochcast.cli import add_json_flag, make_parser, positive_int, run_command, table_text
+from epochcast.cli import add_json_flag, make_parser, run_command
 from epochcast.collect.run.runner import run
+from epochcast.flag_types import positive_int
+from epochcast.output.text import table_text
 from epochcast.paths import home
 from epochcast.schema import SPEC_CHOICES, RunRecord, RunSpec
 from epochcast.storage.files import write_json_atomically

@@ -32,9 +32,10 @@ from benchmarks.lib.knapsack_comparison import (
     compare,
     ortools_module,
 )
-from epochcast.cli import run_command, table_text
+from epochcast.cli import run_command
 from epochcast.machine.environment import utc_now
 from epochcast.output.progress import progress
+from epochcast.output.text import table_text
 from epochcast.paths import home
 from epochcast.storage.files import write_json_atomically
 

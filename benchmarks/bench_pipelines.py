@@ -31,11 +31,13 @@ if __name__ == "__main__":  # run by path: from the checkout, not from this fold
 
 from benchmarks.lib.pipeline_rates import TINY, Job, Rate, Setting, read_rate
 from benchmarks.lib.roofline import ROOFLINE_BATCH_SIZE, ROOFLINE_CONFIGS, peaks_notes, roofline_table
-from epochcast.cli import percent, positive_float, positive_int, run_command, significant, table_text
+from epochcast.cli import run_command
 from epochcast.facts.assumptions import device_kind_of
+from epochcast.flag_types import positive_float, positive_int
 from epochcast.machine.environment import utc_now
 from epochcast.machine.gpu_driver import device_of
 from epochcast.output.progress import progress
+from epochcast.output.text import percent, significant, table_text
 from epochcast.paths import CODE_ROOT, home
 from epochcast.schema import TRAIN_N
 from epochcast.storage.files import write_json_atomically

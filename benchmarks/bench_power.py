@@ -23,10 +23,11 @@ if __name__ == "__main__":  # run by path: from the checkout, not from this fold
 
     sys.exit(run_by_path(__file__))
 
-from epochcast.cli import positive_float, table_text
 from epochcast.energy.meter import PowerMeter
+from epochcast.flag_types import positive_float
 from epochcast.machine.gpu_driver import gpu_of
 from epochcast.machine.nvml import open_nvml
+from epochcast.output.text import table_text
 from epochcast.paths import CODE_ROOT, home
 from epochcast.storage.files import write_json_atomically
 from tests.support.fake_nvml import build, environment, true_energy_j

@@ -36,7 +36,7 @@ from benchmarks.lib.stall_cells import (
     least_bias,
     simulate,
 )
-from epochcast.cli import positive_int
+from epochcast.flag_types import positive_int
 from epochcast.paths import home
 from epochcast.storage.files import read_text, write_json_atomically, write_text_atomically
 

@@ -20,10 +20,11 @@ if __name__ == "__main__":  # run by path: from the checkout, not from this fold
 
     sys.exit(run_by_path(__file__))
 
-from epochcast.cli import path_of, significant, table_text
 from epochcast.collect.checks.host_now import HostNow
+from epochcast.flag_types import path_of
 from epochcast.machine.environment import cpu_count, load_average
 from epochcast.machine.gpu_driver import box_device_name
+from epochcast.output.text import significant, table_text
 from epochcast.schema import RunRecord
 from epochcast.storage.files import write_json_atomically
 from epochcast.storage.tables import read_table_if_any

@@ -28,7 +28,7 @@ from benchmarks.lib.claim import RANDOM, Claim, at_most
 from benchmarks.lib.plan_claims import info, knapsack, plans, simulated
 from benchmarks.lib.reference_table import held_out, published_rows, steady_rows
 from epochcast.aggregate.averages.averaging import aggregate
-from epochcast.cli import clock, run_command, table_text
+from epochcast.cli import run_command
 from epochcast.interval import Interval
 from epochcast.machine.environment import utc_now
 from epochcast.model.evaluate import cross_conformal
@@ -55,6 +55,7 @@ from epochcast.model.training.splits import FOLDS, fold_masks
 from epochcast.model.training.time_ann import MEMBERS
 from epochcast.model.training.transfer import choose_start
 from epochcast.output.progress import progress
+from epochcast.output.text import clock, table_text
 from epochcast.paths import CODE_ROOT, home
 from epochcast.storage.files import write_json_atomically, write_text_atomically
 from epochcast.storage.tables import read_runs

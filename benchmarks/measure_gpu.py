@@ -23,8 +23,9 @@ if __name__ == "__main__":  # run by path: from the checkout, not from this fold
 
     sys.exit(run_by_path(__file__))
 
-from epochcast.cli import clock, duration_sec, positive_int
+from epochcast.flag_types import duration_sec, positive_int
 from epochcast.machine.environment import utc_now
+from epochcast.output.text import clock
 from epochcast.paths import CODE_ROOT
 from epochcast.schema import RunRecord
 from epochcast.storage.tables import read_table

@@ -29,7 +29,9 @@ from benchmarks.answers.comparison import FAILURES, RENAMED_KEY, REWORDED, Findi
 from benchmarks.answers.inputs import make_inputs
 from benchmarks.answers.invocations import VOLATILE, Invocation, invocations, old_files
 from benchmarks.answers.tree import Answer, Tree, write_old_files
-from epochcast.cli import path_of, run_command, table_text
+from epochcast.cli import run_command
+from epochcast.flag_types import path_of
+from epochcast.output.text import table_text
 from epochcast.paths import CODE_ROOT, home
 from epochcast.storage.files import write_json_atomically
 

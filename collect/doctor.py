@@ -26,15 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from epochcast import __version__
-from epochcast.cli import (
-    add_json_flag,
-    json_line,
-    make_parser,
-    path_flag,
-    path_of,
-    print_home,
-    run_command,
-)
+from epochcast.cli import add_json_flag, json_line, make_parser, path_flag, print_home, run_command
 from epochcast.collect.checks.box import (
     Check,
     clock_check,
@@ -55,6 +47,7 @@ from epochcast.collect.checks.gpu import (
     gpu_checks,
 )
 from epochcast.collect.run.devices import choose_devices, resolve_device
+from epochcast.flag_types import path_of
 from epochcast.guard import EXIT_FAILED, EXIT_OK
 from epochcast.machine.driver_signs import ON_CPU
 from epochcast.machine.environment import load_average, snapshot

@@ -7,9 +7,10 @@ from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from epochcast.cli import make_parser, path_flag, path_of, print_home, run_command
+from epochcast.cli import make_parser, path_flag, print_home, run_command
 from epochcast.collect.records.kept import LOGGED, KeptRun, logged_runs, read_kept
 from epochcast.collect.records.reserved import RunClaimedError, claimed_run
+from epochcast.flag_types import path_of
 from epochcast.guard import EXIT_FAILED, EXIT_OK, describe_error
 from epochcast.paths import failures_csv, logs_dir, runs_csv
 from epochcast.schema import FailureRecord, RunRecord

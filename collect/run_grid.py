@@ -23,22 +23,13 @@ import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from epochcast.cli import (
-    duration_sec,
-    int_list,
-    make_parser,
-    path_of,
-    positive_sec,
-    print_home,
-    repeats_int,
-    run_command,
-    seed_int,
-)
+from epochcast.cli import make_parser, print_home, run_command
 from epochcast.collect.checks.memory_guard import add_memory_flags
 from epochcast.collect.grid.config_lists import MAX_CONFIGURATIONS, read_specs
 from epochcast.collect.grid.grid_loop import run_grid
 from epochcast.collect.grid.specs import grid_runs
 from epochcast.collect.run_one import DEFAULT, HELP, add_data_flags, make_spec, output_printer, sharing_of
+from epochcast.flag_types import duration_sec, int_list, path_of, positive_sec, repeats_int, seed_int
 from epochcast.guard import EXIT_FAILED, EXIT_INTERRUPTED, describe_error
 from epochcast.paths import command_text, excluded_csv
 from epochcast.schema import SPEC_CHOICES, Exclusion, RunSpec

@@ -21,24 +21,20 @@ import re
 from collections.abc import Callable, Container, Sequence
 from dataclasses import fields, replace
 
-from epochcast.cli import (
-    duration_sec,
-    make_parser,
-    not_negative_sec,
-    path_flag,
-    path_of,
-    positive_float,
-    positive_int,
-    positive_sec,
-    print_answer,
-    print_home,
-    run_command,
-    seed_int,
-)
+from epochcast.cli import make_parser, path_flag, print_answer, print_home, run_command
 from epochcast.collect.checks.memory_guard import add_memory_flags, check_fits
 from epochcast.collect.records.kept import RUN_ID
 from epochcast.collect.run.device_lock import WAIT_SEC, Sharing
 from epochcast.collect.run.runner import new_run_id, run
+from epochcast.flag_types import (
+    duration_sec,
+    not_negative_sec,
+    path_of,
+    positive_float,
+    positive_int,
+    positive_sec,
+    seed_int,
+)
 from epochcast.guard import EXIT_FAILED, EXIT_INTERRUPTED, say
 from epochcast.paths import command_text, expanded, logs_dir, runs_csv
 from epochcast.schema import SPEC_CHOICES, FailureRecord, RunRecord, RunSpec

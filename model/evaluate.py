@@ -16,23 +16,9 @@ import numpy.typing as npt
 
 from epochcast.aggregate.averages.condition_sets import one_set_of_conditions
 from epochcast.aggregate.averages.table import load_agg
-from epochcast.cli import (
-    add_table_flags,
-    cell_text,
-    json_line,
-    make_parser,
-    path_flag,
-    path_of,
-    percent,
-    print_home,
-    print_notes,
-    repeats_int,
-    run_command,
-    seed_int,
-    significant,
-    table_text,
-)
+from epochcast.cli import add_table_flags, json_line, make_parser, path_flag, print_home, print_notes, run_command
 from epochcast.collect.grid.config_lists import read_configs
+from epochcast.flag_types import path_of, repeats_int, seed_int
 from epochcast.interval import Interval
 from epochcast.machine.environment import utc_now
 from epochcast.model.evaluation.figures import NAMES, draw_evaluation
@@ -56,6 +42,7 @@ from epochcast.model.training.cross_validation import (
 from epochcast.model.training.recipes import LAW_ALONE, PHYSICS, PHYSICS_ANN, REFERENCE_ANN
 from epochcast.model.training.splits import NETWORK_MIN_ROWS
 from epochcast.output.progress import Say, progress, quiet
+from epochcast.output.text import cell_text, percent, significant, table_text
 from epochcast.paths import home
 from epochcast.schema import AggRow, RunConfig
 from epochcast.stats import RegressionMetrics, mean_and_std

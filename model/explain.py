@@ -9,15 +9,13 @@ from typing import Any
 from epochcast.cli import (
     add_conditions_flag,
     add_json_flag,
-    figure_path,
     json_line,
     make_parser,
-    path_of,
-    positive_int,
     print_home,
     print_notes,
     run_command,
 )
+from epochcast.flag_types import figure_path, path_of, positive_int
 from epochcast.machine.gpu_driver import box_device_name, refusal_notes
 from epochcast.model.answers.measured_json import measured_rows
 from epochcast.model.answers.prediction import with_bounds

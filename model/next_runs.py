@@ -17,22 +17,17 @@ from epochcast.aggregate.averages.table import load_agg_if_any
 from epochcast.cli import (
     add_json_flag,
     add_table_flags,
-    clock,
-    int_list,
     json_line,
     make_parser,
     path_flag,
-    path_of,
-    positive_int,
     print_home,
     print_notes,
     run_command,
-    significant,
-    table_text,
 )
 from epochcast.collect.grid.specs import CARRIED_CONDITIONS, spec_under
 from epochcast.collect.grid.wall_estimate import WallEstimate, least_epochs
 from epochcast.facts.assumptions import assumption, device_kind_of
+from epochcast.flag_types import int_list, path_of, positive_int
 from epochcast.machine.gpu_driver import refusal_notes
 from epochcast.machine.packages import backend_words
 from epochcast.model.selection.experimental_design import D_OPTIMAL_RUNS, DEFAULT_GRID, guessed_law, next_indices
@@ -41,6 +36,7 @@ from epochcast.model.time_model.physics import Array
 from epochcast.model.time_model.saved_model import choose_model
 from epochcast.model.time_model.startup import FORM
 from epochcast.model.training.recipes import LAW_ALONE
+from epochcast.output.text import clock, significant, table_text
 from epochcast.paths import command_text, home, runs_csv
 from epochcast.schema import TRAIN_N, AggRow, Conditions, RunConfig, RunRecord, RunSpec
 from epochcast.storage.files import write_text_atomically

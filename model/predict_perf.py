@@ -8,19 +8,14 @@ from collections.abc import Sequence
 from epochcast.cli import (
     add_conditions_flag,
     add_json_flag,
-    figure_path,
-    int_list,
     json_line,
     make_parser,
-    params_int,
-    path_of,
-    positive_int,
     print_answer,
     print_home,
     print_notes,
     run_command,
-    significant,
 )
+from epochcast.flag_types import figure_path, int_list, params_int, path_of, positive_int
 from epochcast.footprint.flags import add_footprint_flags, given_flags, rules_of
 from epochcast.footprint.text import footprint_lines, region_sources, region_table
 from epochcast.guard import EXIT_FAILED
@@ -33,6 +28,7 @@ from epochcast.model.answers.prediction_figure import draw_batches
 from epochcast.model.answers.prediction_text import answer_lines, answer_table, bounds_text, domain_lines
 from epochcast.model.answers.this_box import differences, differs_line
 from epochcast.model.time_model.saved_model import choose_model
+from epochcast.output.text import significant
 from epochcast.schema import DEFAULT_CONFIG, SPEC_CHOICES, RunConfig
 from epochcast.workload.shape import count_params
 

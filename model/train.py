@@ -17,19 +17,9 @@ import numpy as np
 from epochcast.aggregate.averages.condition_sets import one_set_of_conditions
 from epochcast.aggregate.averages.repeats import spread_warning
 from epochcast.aggregate.averages.table import load_agg
-from epochcast.cli import (
-    AllPairs,
-    add_table_flags,
-    conditions_of,
-    json_line,
-    make_parser,
-    path_of,
-    print_home,
-    print_notes,
-    run_command,
-    seed_int,
-)
+from epochcast.cli import AllPairs, add_table_flags, json_line, make_parser, print_home, print_notes, run_command
 from epochcast.collect.grid.config_lists import read_configs
+from epochcast.flag_types import path_of, seed_int
 from epochcast.gpus.device_names import are_same_conditions, board_name
 from epochcast.machine.environment import utc_now
 from epochcast.model.time_model.card import (
@@ -55,6 +45,7 @@ from epochcast.output.progress import Say, progress, quiet
 from epochcast.paths import models_dir
 from epochcast.schema import AggRow, Conditions, RunConfig
 from epochcast.storage.files import make_folder
+from epochcast.storage.filters import conditions_of
 
 logger = logging.getLogger(__name__)
 

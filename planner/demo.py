@@ -19,7 +19,7 @@ from epochcast.aggregate.averages.averaging import Aggregation, report_lines
 from epochcast.aggregate.averages.source import write_agg
 from epochcast.aggregate.figures import draw_figures
 from epochcast.aggregate.migrate import migrate
-from epochcast.cli import clock, make_parser, percent, print_home, run_command, significant, table_text
+from epochcast.cli import make_parser, print_home, run_command
 from epochcast.collect.checks.host_now import HostNow
 from epochcast.collect.grid.grid_loop import GridResult, run_grid
 from epochcast.collect.grid.specs import PlannedRun, grid_runs
@@ -37,6 +37,7 @@ from epochcast.model.time_model.card import half_width_text
 from epochcast.model.time_model.physics import MIN_ROWS
 from epochcast.model.time_model.saved_model import Choice, load_model
 from epochcast.model.train import train
+from epochcast.output.text import clock, percent, significant, table_text
 from epochcast.paths import command_text, demo_dir, failures_csv
 from epochcast.planner.costs.budget import Budget
 from epochcast.planner.costs.candidates import CostRules

@@ -14,21 +14,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from epochcast.cli import (
-    add_json_flag,
-    json_line,
-    make_parser,
-    path_flag,
-    path_of,
-    print_home,
-    run_command,
-)
+from epochcast.cli import add_json_flag, json_line, make_parser, path_flag, print_home, run_command
 from epochcast.collect.checks.memory_guard import add_memory_flags, check_fits
 from epochcast.collect.grid.sequence import Taken, Turn, make_ready, outcome_text, take_turns
 from epochcast.collect.grid.specs import PlannedRun
 from epochcast.collect.run.child import CHILD
 from epochcast.collect.run.device_lock import WAITING, Sharing
 from epochcast.collect.run_one import add_sharing_flags, output_printer, sharing_of
+from epochcast.flag_types import path_of
 from epochcast.gpus.lookup import box_name_for, is_same_device, other_gpu_uuid
 from epochcast.guard import EXIT_FAILED, EXIT_INTERRUPTED
 from epochcast.machine.cuda_visible import VISIBLE

@@ -12,7 +12,6 @@ import shlex
 
 import pytest
 
-from epochcast.cli import percent
 from epochcast.collect import run_grid, run_one
 from epochcast.collect.checks import host_now
 from epochcast.collect.run import outcome
@@ -20,6 +19,7 @@ from epochcast.collect.run.child import ChildReport
 from epochcast.collect.run.monitor import Beside
 from epochcast.collect.run.stopping import stop_reason
 from epochcast.machine.environment import cpu_count, cpu_name
+from epochcast.output.text import percent
 from epochcast.paths import CODE_ROOT
 from epochcast.planner import dp_budget_planner, run_plan
 from epochcast.planner.plan import flags as plan_flags

@@ -22,9 +22,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from epochcast.cli import significant
 from epochcast.facts.assumptions import assumption, device_kind_of
 from epochcast.gpus.device_names import are_same_conditions
+from epochcast.output.text import significant
 from epochcast.schema import TRAIN_N, Conditions, RunConfig
 from epochcast.workload.shape import (
     BYTES_PER_FLOAT,

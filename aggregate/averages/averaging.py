@@ -12,11 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from epochcast.aggregate.averages.steady_rows import READ_AGAIN, SteadyRows
-from epochcast.cli import (
-    percent,
-    significant,
-)
 from epochcast.gpus.device_names import with_one_name
+from epochcast.output.text import percent, significant
 from epochcast.paths import command_text, excluded_csv
 from epochcast.precision import spread_and_interval
 from epochcast.schema import (

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from epochcast.aggregate.averages.condition_order import decisive, standing, standing_words
-from epochcast.cli import matches
 from epochcast.gpus.device_names import respelled, with_one_name
 from epochcast.gpus.lookup import place_in_box
 from epochcast.machine.gpu_driver import box_device_name
 from epochcast.schema import AggRow, Conditions
 from epochcast.storage.cells import columns, parse_time
+from epochcast.storage.filters import matches
 from epochcast.storage.tables import read_runs
 
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from epochcast.aggregate.averages.steady_rows import SteadyRows
-from epochcast.cli import significant
 from epochcast.facts.assumptions import assumption, device_kind_of
 from epochcast.gpus.device_names import with_one_name
+from epochcast.output.text import significant
 from epochcast.schema import AggRow, Conditions, RunConfig, RunRecord
 from epochcast.steady_time import STALL_RATIO
 

@@ -13,8 +13,8 @@ from epochcast.aggregate.averages.source import Sources, read_with_record
 from epochcast.aggregate.checks.lines import CheckedRow, Digits, column_digits, half_unit, lines_read
 from epochcast.aggregate.checks.rows import has_own_params
 from epochcast.aggregate.checks.rules import Finding
-from epochcast.cli import significant
 from epochcast.gpus.device_names import are_same_conditions
+from epochcast.output.text import significant
 from epochcast.schema import AggRow, Conditions, RunConfig, RunRecord
 from epochcast.storage.cells import columns
 from epochcast.storage.table_lines import cells_of, is_empty

@@ -15,9 +15,9 @@ from dataclasses import replace
 from epochcast.aggregate.averages.averaging import TOLD_FLAGS, is_diverged
 from epochcast.aggregate.checks.lines import CheckedRow
 from epochcast.aggregate.checks.rules import Finding
-from epochcast.cli import percent, significant
 from epochcast.energy.reading import MISMATCH, SHORT_WINDOW_SEC, impossible_power
 from epochcast.machine.sensor_bounds import MOST_PACKAGE_W, MOST_PACKAGES
+from epochcast.output.text import percent, significant
 from epochcast.precision import Precision, precision_of
 from epochcast.schema import FLAGS, TRAIN_N, WARMUP_EPOCHS, RunRecord
 from epochcast.steady_time import STALL_RATIO, SteadyTime

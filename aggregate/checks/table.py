@@ -12,9 +12,9 @@ from datetime import datetime
 from epochcast.aggregate.averages.repeats import UNNAMED, disagreements
 from epochcast.aggregate.checks.lines import CheckedRow
 from epochcast.aggregate.checks.rules import Finding
-from epochcast.cli import significant
 from epochcast.facts.assumptions import assumption, device_kind_of
 from epochcast.gpus.device_names import with_one_name
+from epochcast.output.text import significant
 from epochcast.schema import Conditions, RunConfig
 from epochcast.storage.cells import parse_time
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from epochcast.aggregate.compare_result import Compared, Comparison
 from epochcast.aggregate.comparison.stats import NOISE_FLOOR, VERDICTS
-from epochcast.cli import percent, significant
 from epochcast.output.figures import COLOURS, new_grid, save_figure_as
+from epochcast.output.text import percent, significant
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist

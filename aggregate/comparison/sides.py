@@ -14,13 +14,13 @@ from typing import Any
 from epochcast.aggregate.averages.averaging import has_sound_energy
 from epochcast.aggregate.averages.steady_rows import SteadyRows
 from epochcast.aggregate.comparison.spread import MeasuredRun, SideSpread
-from epochcast.cli import matches
 from epochcast.facts.assumptions import device_kind_of
 from epochcast.gpus.device_names import are_same_conditions, respelled, with_one_name
 from epochcast.gpus.lookup import is_same_device
 from epochcast.paths import command_text
 from epochcast.schema import TRAIN_N, Conditions, RunConfig, RunRecord
 from epochcast.storage.cells import columns, parse_time
+from epochcast.storage.filters import matches
 from epochcast.storage.tables import RunTable
 from epochcast.workload.shape import count_params
 

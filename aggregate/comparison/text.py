@@ -19,7 +19,7 @@ from epochcast.aggregate.comparison.stats import (
     TimeDifference,
     has_unexplained_scatter,
 )
-from epochcast.cli import percent, significant, table_text
+from epochcast.output.text import percent, significant, table_text
 
 SHOWN_ROWS = 13  # with the lines above them about one screen of 30
 WIDTH = 150

@@ -26,11 +26,11 @@ if __name__ == "__main__":  # run by path: from the checkout, not from this fold
 
     sys.exit(run_by_path(__file__))
 
-from epochcast.cli import table_text
 from epochcast.facts.assumptions import assumption
 from epochcast.facts.tables import SpeedRow, speed_rows
 from epochcast.gpus.lookup import find_gpu
 from epochcast.model.carry import KIND, WIDE_KINDS, Device, log_gain, rates_bar
+from epochcast.output.text import table_text
 from epochcast.paths import home
 from epochcast.storage.files import write_json_atomically
 

@@ -33,7 +33,6 @@ from benchmarks.lib.neighbour_rules import (
     mlcost_tdp_w,
 )
 from benchmarks.lib.reference_table import steady_rows
-from epochcast.cli import significant
 from epochcast.facts.assumptions import assumption
 from epochcast.facts.regions import WORLD_CODE, find_place
 from epochcast.facts.tables import (
@@ -47,15 +46,8 @@ from epochcast.facts.tables import (
     pues,
     source_name,
 )
-from epochcast.footprint.footprint import (
-    J_PER_KWH,
-    BoardEnergy,
-    FootprintRules,
-    board_power_model,
-    footprint,
-    mlcost_energy,
-    rates_of,
-)
+from epochcast.footprint.footprint import J_PER_KWH, BoardEnergy, board_power_model, footprint, mlcost_energy, rates_of
+from epochcast.footprint.rules import FootprintRules
 from epochcast.footprint.text import data_centre_pue, equivalents
 from epochcast.gpus.lookup import UnknownGpuError, find_gpu
 from epochcast.interval import Interval
@@ -63,6 +55,7 @@ from epochcast.model.evaluate import cross_conformal
 from epochcast.model.time_model.time_model import Table
 from epochcast.model.training.cross_validation import cross_validate
 from epochcast.model.training.recipes import PHYSICS
+from epochcast.output.text import significant
 from epochcast.paths import home, reference_data
 from epochcast.storage.files import write_json_atomically
 

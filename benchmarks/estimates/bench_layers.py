@@ -24,7 +24,7 @@ if __name__ == "__main__":  # run by path: from the checkout, not from this fold
 
 from benchmarks.lib.framework_flop import jax_flop, profiler_flop
 from benchmarks.lib.layer_models import MODELS
-from epochcast.cli import table_text
+from epochcast.output.text import table_text
 from epochcast.paths import CODE_ROOT, home
 from epochcast.storage.files import write_json_atomically
 

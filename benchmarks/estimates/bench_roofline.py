@@ -26,7 +26,7 @@ import numpy as np
 
 from benchmarks.lib.claim import RANDOM, Claim, at_most
 from benchmarks.lib.reference_table import steady_rows
-from epochcast.cli import run_command, table_text
+from epochcast.cli import run_command
 from epochcast.gpus.lookup import find_gpu
 from epochcast.machine.environment import cpu_name, utc_now
 from epochcast.model.explanation.attribution import Subject
@@ -36,6 +36,7 @@ from epochcast.model.selection.experimental_design import next_indices
 from epochcast.model.time_model.physics import Array, Law, fit_law
 from epochcast.model.time_model.time_model import Table
 from epochcast.model.training.recipes import LAW_ALONE
+from epochcast.output.text import table_text
 from epochcast.paths import home
 from epochcast.roofline.roofline import Roof, step_roof
 from epochcast.schema import AggRow, RunConfig

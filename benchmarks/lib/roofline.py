@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 
 from benchmarks.lib.pipeline_rates import Rate
 from benchmarks.lib.reference_table import steady_rows
-from epochcast.cli import table_text
 from epochcast.facts.assumptions import device_kind_of
 from epochcast.gpus.lookup import UnknownGpuError, find_gpu
+from epochcast.output.text import table_text
 from epochcast.paths import reference_data
 from epochcast.roofline.roofline import Roof, step_roof
 from epochcast.workload.shape import layer_records

@@ -12,7 +12,6 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from epochcast.cli import significant
 from epochcast.energy.rapl import POWERCAP, open_rapl
 from epochcast.guard import describe_error
 from epochcast.machine.environment import cpu_count, cpu_name
@@ -28,6 +27,7 @@ from epochcast.machine.host import (
     virtual_machine,
 )
 from epochcast.machine.host_load import BUSY_SHARE, is_busy_host
+from epochcast.output.text import significant
 from epochcast.paths import failures_csv
 from epochcast.schema import TEST_N, TRAIN_N, FailureRecord, RunRecord
 from epochcast.storage.cells import columns, csv_reader

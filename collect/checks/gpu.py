@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes.util
 
-from epochcast.cli import percent
 from epochcast.collect.checks.box import GIB, Check, judged, memory_text
 from epochcast.gpus.lookup import board_limit_w, tdp_w
 from epochcast.machine.disturbance import SLOWDOWNS
@@ -14,6 +13,7 @@ from epochcast.machine.host import ask_psutil
 from epochcast.machine.nvml import Nvml, NvmlGpu
 from epochcast.machine.packages import installed
 from epochcast.machine.sensor_bounds import board_power_bounds, number_within
+from epochcast.output.text import percent
 
 HOT_C = 80.0  # data-centre GPUs slow down between 83 and 92 C: an idle one this hot has no room left
 BUSY_SHARE = 0.05  # of the last second: more is a program at work, not a desktop that redraws

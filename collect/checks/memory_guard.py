@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from epochcast.cli import memory_size, significant
 from epochcast.collect.checks.memory_fit import device_memory_bytes, memory_model
+from epochcast.flag_types import memory_size
 from epochcast.machine.gpu_driver import device_of
 from epochcast.machine.host import memory_bytes
+from epochcast.output.text import significant
 from epochcast.schema import RunRecord, RunSpec
 from epochcast.workload.memory import DOUBTFUL, TOO_LARGE, PeakMemory, gib_text
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from epochcast.cli import clock
 from epochcast.collect.checks.memory_fit import sort_by_fit
 from epochcast.collect.grid.repeats import AGAIN, Repeats
 from epochcast.collect.grid.sequence import Taken, Turn, make_ready, outcome_text, take_turns
@@ -22,6 +21,7 @@ from epochcast.collect.run.child import CHILD
 from epochcast.collect.run.device_lock import WAITING, Sharing
 from epochcast.collect.run.runner import require_device
 from epochcast.machine.packages import backend_name
+from epochcast.output.text import clock
 from epochcast.paths import failures_csv
 from epochcast.schema import FLAGS, REPEATED_STATUSES, FailureRecord, RunRecord
 from epochcast.storage.tables import read_table_if_any

@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from epochcast.cli import clock
 from epochcast.machine.gpu_driver import device_of
+from epochcast.output.text import clock
 from epochcast.paths import locks_dir
 from epochcast.storage.files import host_and_boot
 from epochcast.storage.locks import try_lock

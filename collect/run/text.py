@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from epochcast.cli import percent, significant
 from epochcast.collect.run.stopping import STOPPED_BY
+from epochcast.output.text import percent, significant
 from epochcast.schema import FLAGS, WARMUP_EPOCHS, RunRecord, RunSpec
 from epochcast.text_sinks import one_line
 

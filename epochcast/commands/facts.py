@@ -8,22 +8,15 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from epochcast.cli import (
-    add_json_flag,
-    filter_of,
-    json_line,
-    make_parser,
-    range_text,
-    run_command,
-    significant,
-    table_text,
-)
+from epochcast.cli import add_json_flag, json_line, make_parser, run_command
 from epochcast.facts.regions import Place, Sourced, find_place
 from epochcast.facts.tables import Gpu, year_words
 from epochcast.facts.topics import TOPICS, Shown, Topic, chosen_rows, of_gpus, of_places, summary
 from epochcast.gpus.lookup import find_gpu, known_gpu
 from epochcast.interval import Interval
 from epochcast.machine.gpu_driver import Device, device_of
+from epochcast.output.text import range_text, significant, table_text
+from epochcast.storage.filters import filter_of
 
 WIDTH = 120  # of a line
 LONGEST_TEXT, SHORTEST_TEXT = 80, 16  # characters of a cell; as many as let the table fit

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from epochcast.cli import matches
 from epochcast.facts.regions import Place, members_of
 from epochcast.facts.tables import (
     Gpu,
@@ -24,6 +23,7 @@ from epochcast.facts.tables import (
     speed_rows,
     year_words,
 )
+from epochcast.storage.filters import matches
 
 NOTABLE_SPREAD = 0.2  # (highest - lowest) / median above which sources disagree
 

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from epochcast.cli import not_negative_float, positive_float
+from epochcast.flag_types import not_negative_float, positive_float
 from epochcast.footprint.rules import ENERGY_FORMULAS, FootprintRules
 
 if TYPE_CHECKING:

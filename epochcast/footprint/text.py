@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from epochcast.cli import range_text, significant, table_text
 from epochcast.facts.tables import Equivalence, Pue, equivalences, preferred, pues, source_name, year_words
 from epochcast.footprint.footprint import G_PER_KG, Footprint, Rate, embodied
 from epochcast.interval import Interval
+from epochcast.output.text import range_text, significant, table_text
 
 UNKNOWN_POWER = (
     "no power was measured, and no power limit is known (say --board_w; on a processor --host_w of the box is enough)"

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from epochcast.cli import clock
+from epochcast.output.text import clock
 from epochcast.text_sinks import one_line, rewrite_line
 
 Say = Callable[[float], None]  # gets the share of the work that is done

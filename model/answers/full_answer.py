@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from epochcast.facts.tables import Gpu, gpus
-from epochcast.footprint.footprint import Footprint, FootprintRules
+from epochcast.footprint.footprint import Footprint
+from epochcast.footprint.rules import FootprintRules
 from epochcast.footprint.text import footprint_json
 from epochcast.gpus.lookup import find_gpu, known_gpu
 from epochcast.model.answers.energy import EnergyModel

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from epochcast.facts.tables import Gpu
-from epochcast.footprint.footprint import Footprint, FootprintRules, footprint, rates_of
+from epochcast.footprint.footprint import Footprint, footprint, rates_of
+from epochcast.footprint.rules import FootprintRules
 from epochcast.gpus.lookup import is_same_device, known_gpu, place_in_box
 from epochcast.interval import Interval
 from epochcast.machine.gpu_driver import box_device_names

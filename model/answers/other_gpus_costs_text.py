@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from epochcast.cli import significant, table_text
 from epochcast.footprint.footprint import Footprint
 from epochcast.footprint.text import (
     UNKNOWN_POWER,
@@ -17,6 +16,7 @@ from epochcast.footprint.text import (
 )
 from epochcast.interval import Interval
 from epochcast.model.answers.other_gpus import GpuAnswer
+from epochcast.output.text import significant, table_text
 
 
 def footprint_table(answers: Sequence[GpuAnswer]) -> str:

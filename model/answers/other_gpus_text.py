@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from epochcast.cli import percent, range_text, table_text
 from epochcast.facts.assumptions import assumption
 from epochcast.facts.tables import year_words
 from epochcast.footprint.text import footprint_json
@@ -17,6 +16,7 @@ from epochcast.model.carried import HELD_WORDS
 from epochcast.model.carry import KIND, RATES, SAME, SPEED_ROW, rates_bar
 from epochcast.model.time_model.intervals import WITHIN
 from epochcast.model.time_model.saved_model import SavedModel
+from epochcast.output.text import percent, range_text, table_text
 
 
 def gpu_lines(

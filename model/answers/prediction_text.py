@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from epochcast.cli import range_text, table_text
 from epochcast.model.time_model.card import error_text, half_width_text
 from epochcast.model.time_model.intervals import FAR, PLACES, WITHIN
+from epochcast.output.text import range_text, table_text
 from epochcast.schema import Conditions
 
 FORM_NOTES = {"physics": " (physics alone)", "transferred": " (started from another device's)"}

@@ -14,14 +14,8 @@ from dataclasses import dataclass, replace
 
 from epochcast.facts.assumptions import device_kind_of
 from epochcast.facts.tables import Gpu
-from epochcast.footprint.footprint import (
-    BoardEnergy,
-    FootprintRules,
-    board_power_model,
-    given_energy,
-    mlcost_energy,
-    together,
-)
+from epochcast.footprint.footprint import BoardEnergy, board_power_model, given_energy, mlcost_energy, together
+from epochcast.footprint.rules import FootprintRules
 from epochcast.gpus.lookup import board_limit_w, is_same_device
 from epochcast.interval import Interval
 from epochcast.machine.driver_names import is_instance

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from epochcast.cli import range_text, significant
 from epochcast.facts.assumptions import device_kind_of
 from epochcast.gpus.lookup import is_same_device, known_gpu, place_in_box, unknown_words
 from epochcast.interval import Interval
@@ -16,6 +15,7 @@ from epochcast.model.answers.measured import measured_row, measured_steady, meas
 from epochcast.model.answers.other_gpus import Asked, answer_on
 from epochcast.model.answers.prediction import with_bounds
 from epochcast.model.time_model.saved_model import SavedModel
+from epochcast.output.text import range_text, significant
 from epochcast.schema import AggRow, Conditions
 
 

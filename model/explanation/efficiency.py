@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from epochcast.cli import percent, significant
 from epochcast.model.explanation.attribution import NO_ROOF, Subject, epoch_layers
 from epochcast.model.time_model.physics import ACTIVATION_PASSES, FORMS, Law
+from epochcast.output.text import percent, significant
 from epochcast.roofline.roofline import ADAM_PASSES, WEIGHT_BYTES, Roof
 from epochcast.workload.shape import BYTES_PER_FLOAT, layer_records
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
-from epochcast.cli import significant
 from epochcast.model.answers.prediction_text import device_words
 from epochcast.model.explanation.text import ABOVE_ROOF_NOTE, is_above_roof, precision_words
 from epochcast.output.figures import COLOURS, MARKERS, new_figure
+from epochcast.output.text import significant
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,10 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from epochcast.cli import percent, significant, table_text
 from epochcast.model.answers.prediction_text import device_words
 from epochcast.model.carried import HELD
 from epochcast.model.explanation.epoch_time import UNKNOWN_INPUT
+from epochcast.output.text import percent, significant, table_text
 from epochcast.schema import Conditions
 
 ABOVE_ROOF_NOTE = (

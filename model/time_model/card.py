@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from epochcast.cli import percent, significant, table_text
 from epochcast.model.time_model.card_check import FIELDS, card_fault
 from epochcast.model.time_model.intervals import Widths, more_for_a_range
 from epochcast.model.time_model.monotonicity import N_TIMES
 from epochcast.model.time_model.physics import GATE
 from epochcast.model.time_model.startup import excess_words
+from epochcast.output.text import percent, significant, table_text
 from epochcast.schema import Conditions
 from epochcast.storage.json_files import read_json
 from epochcast.text_sinks import markdown_text, yaml_text

@@ -22,8 +22,8 @@ import numpy as np
 import numpy.typing as npt
 
 from epochcast.aggregate.averages.condition_order import LEARNABLE_ROWS
-from epochcast.cli import significant
 from epochcast.model.work import WIDE_CHANNELS, Work, work_of
+from epochcast.output.text import significant
 from epochcast.schema import RunConfig
 from epochcast.stats import MAD_TO_SD
 

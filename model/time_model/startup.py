@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from epochcast.cli import significant
 from epochcast.interval import Interval, total
 from epochcast.model.time_model.intervals import PLACES, Range, Widths, beyond_half_width, conformal_half_width
 from epochcast.model.time_model.physics import Array, Law, fit_law
 from epochcast.model.training.levels import edge_axes, levels_of
 from epochcast.model.training.splits import fold_masks, folds_for
+from epochcast.output.text import significant
 from epochcast.schema import TRAIN_N, AggRow, RunConfig
 
 FORM = "first_epoch_4"

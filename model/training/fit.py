@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from epochcast.cli import percent
 from epochcast.model.time_model.physics import MIN_ROWS, Law, fit_gated_law
 from epochcast.model.time_model.saved_model import SavedModel
 from epochcast.model.time_model.time_model import Table, TimeModel
@@ -24,6 +23,7 @@ from epochcast.model.training.recipes import LAW_ALONE, PHYSICS, PHYSICS_ANN, St
 from epochcast.model.training.splits import NETWORK_MIN_ROWS
 from epochcast.model.training.transfer import choose_start
 from epochcast.output.progress import Say, quiet
+from epochcast.output.text import percent
 
 TRANSFERRED = "transferred"  # the form of a model that started from another device's
 

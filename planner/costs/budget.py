@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from fractions import Fraction
 
-from epochcast.cli import clock, significant
 from epochcast.interval import Interval
+from epochcast.output.text import clock, significant
 
 ROUNDING = Fraction(1, 10**12)  # what sums of a few thousand floats may be off by, relative to their value
 

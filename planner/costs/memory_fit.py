@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from epochcast.cli import matches
 from epochcast.facts.assumptions import device_kind_of
 from epochcast.gpus.lookup import is_same_device
 from epochcast.machine.gpu_driver import device_of
 from epochcast.planner.costs.candidates import Candidate
 from epochcast.planner.costs.values import Wishes
 from epochcast.schema import AggRow, Conditions
+from epochcast.storage.filters import matches
 from epochcast.workload.memory import MemoryModel, gib_text, named
 
 

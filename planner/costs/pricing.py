@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from epochcast.cli import range_text, significant
 from epochcast.facts.tables import Gpu
 from epochcast.footprint.footprint import (
     G_PER_KG,
@@ -20,7 +19,6 @@ from epochcast.footprint.footprint import (
     SEC_PER_HOUR,
     BoardEnergy,
     Footprint,
-    FootprintRules,
     Rate,
     Rates,
     embodied,
@@ -28,6 +26,7 @@ from epochcast.footprint.footprint import (
     rates_of,
     together,
 )
+from epochcast.footprint.rules import FootprintRules
 from epochcast.footprint.text import embodied_words, place_words, wall_words
 from epochcast.gpus.lookup import known_gpu
 from epochcast.interval import Interval
@@ -36,6 +35,7 @@ from epochcast.model.answers.run_energy import MeasuredBoard, measured_board, ru
 from epochcast.model.time_model.intervals import HALF_WIDTH_SDS, WITHIN
 from epochcast.model.time_model.saved_model import Forecast
 from epochcast.model.time_model.startup import WholeRun
+from epochcast.output.text import range_text, significant
 from epochcast.planner.costs.budget import KGCO2, KWH, USD, BoardShare, Price, Unit
 from epochcast.planner.costs.candidates import Candidate
 from epochcast.schema import AggRow, Conditions

@@ -6,11 +6,11 @@ import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
-from epochcast.cli import percent
 from epochcast.facts.assumptions import assumption, device_kind_of
 from epochcast.interval import Interval
 from epochcast.model.answers.measured import own_interval, steady_range
 from epochcast.model.time_model.intervals import HALF_WIDTH_SDS
+from epochcast.output.text import percent
 from epochcast.schema import AggRow
 
 LEAST_FREEDOM = 5  # degrees of freedom of a pooled spread; with fewer an assumption answers

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from epochcast.cli import matches
 from epochcast.planner.costs.candidates import Candidate
+from epochcast.storage.filters import matches
 
 SUMS = ("acc", "thr", "count")  # the value of a plan is the sum over its runs
 VALUES = (*SUMS, "best_acc", "info")

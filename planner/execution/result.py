@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from epochcast.cli import percent, significant, table_text
 from epochcast.collect.grid.sequence import Taken
 from epochcast.model.selection.experimental_design import Field
+from epochcast.output.text import percent, significant, table_text
 from epochcast.paths import failures_csv
 from epochcast.planner.costs.budget import SECONDS
 from epochcast.planner.execution.ledger import DONE, OTHER

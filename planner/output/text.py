@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from epochcast.cli import clock, percent, range_text, significant, table_text
+from epochcast.output.text import clock, percent, range_text, significant, table_text
 from epochcast.planner.costs.budget import SECONDS
 from epochcast.planner.costs.candidates import Candidate
 from epochcast.planner.costs.values import VALUE_LABELS

@@ -8,14 +8,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from epochcast.cli import (
-    add_table_flags,
+from epochcast.cli import add_table_flags, make_parser
+from epochcast.collect.grid.config_lists import read_specs
+from epochcast.flag_types import (
     duration_sec,
     figure_path,
-    filter_of,
     fraction,
     int_list,
-    make_parser,
     memory_size,
     not_negative_float,
     not_negative_sec,
@@ -26,7 +25,6 @@ from epochcast.cli import (
     positive_sec,
     repeats_int,
 )
-from epochcast.collect.grid.config_lists import read_specs
 from epochcast.footprint.flags import add_footprint_flags, given_flags, rules_of
 from epochcast.paths import plans_dir
 from epochcast.planner.costs.budget import KGCO2, KWH, SECONDS, USD, Budget
@@ -34,6 +32,7 @@ from epochcast.planner.costs.candidates import CostRules
 from epochcast.planner.costs.values import VALUES, Wishes
 from epochcast.planner.plan.request import DEFAULT_CONFIDENCE, MAX_CANDIDATES, Request
 from epochcast.schema import DEFAULT_CONFIG, RunConfig, RunSpec
+from epochcast.storage.filters import filter_of
 
 DEFAULT_EPOCHS = 50
 AXES = ("depth", "base_filters", "batch_size")

@@ -9,13 +9,13 @@ from typing import Any
 
 from epochcast.aggregate.averages.condition_sets import ChosenSet, one_set_of_conditions
 from epochcast.aggregate.averages.table import load_agg_if_any
-from epochcast.cli import percent, significant
 from epochcast.collect.grid.config_lists import LARGEST
 from epochcast.facts.assumptions import assumption, device_kind_of
-from epochcast.footprint.footprint import FootprintRules
+from epochcast.footprint.rules import FootprintRules
 from epochcast.gpus.lookup import box_name_for, is_same_device
 from epochcast.machine.packages import backend_name, backend_words
 from epochcast.model.time_model.saved_model import SavedModel, choose_model, choose_model_of, load_model
+from epochcast.output.text import percent, significant
 from epochcast.paths import runs_agg_csv
 from epochcast.planner.costs.budget import SECONDS, Budget, Unit
 from epochcast.planner.costs.candidates import Candidate, CostRules, Offer, default_grid, make_candidates

@@ -18,7 +18,7 @@ from pathlib import Path
 for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
     os.environ[_name] = "1"  # before NumPy: a process with threads can't be forked safely
 
-from epochcast.cli import table_text  # noqa: E402
+from epochcast.output.text import table_text  # noqa: E402
 from tests.chaos import averages, failing_calls, full_disks, grids, injection, migrations, plans, trainings, writers  # noqa: E402
 from tests.chaos.trials import WHATS, Subject, Tally, carry_out  # noqa: E402
 

@@ -17,13 +17,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from epochcast.aggregate.figures import accuracy_against_time, draw_figures
-from epochcast.cli import cell_text, make_parser, print_answer, run_command, table_text
+from epochcast.cli import make_parser, print_answer, run_command
 from epochcast.collect.run_one import output_printer
 from epochcast.guard import discard_unwritten
 from epochcast.model.answers.prediction_figure import draw_batches
 from epochcast.model.evaluate import Section
 from epochcast.model.time_model.card import markdown
 from epochcast.output.figures import save_figure
+from epochcast.output.text import cell_text, table_text
 from epochcast.paths import CODE_ROOT, pretrained_dir
 from epochcast.planner.costs.budget import SECONDS
 from epochcast.planner.output.exports import plan_sh

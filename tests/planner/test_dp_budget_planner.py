@@ -12,10 +12,10 @@ import shlex
 import pytest
 from PIL import Image
 
-from epochcast.cli import range_text
 from epochcast.collect.run_one import parse
 from epochcast.facts.regions import Place, Sourced
 from epochcast.interval import Interval
+from epochcast.output.text import range_text
 from epochcast.paths import command_text, pretrained_dir, runs_agg_csv
 from epochcast.planner.costs.budget import KGCO2, Budget
 from epochcast.planner.dp_budget_planner import main

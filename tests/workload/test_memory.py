@@ -9,8 +9,8 @@ from itertools import product
 
 import pytest
 
-from epochcast.cli import memory_size
 from epochcast.facts.assumptions import assumption
+from epochcast.flag_types import memory_size
 from epochcast.schema import Conditions, RunConfig
 from epochcast.workload.memory import (
     DOUBTFUL,

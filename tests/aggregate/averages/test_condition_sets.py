@@ -10,9 +10,9 @@ import pytest
 from epochcast.aggregate.averages import condition_order, condition_sets
 from epochcast.aggregate.averages.condition_order import LEARNABLE_ROWS
 from epochcast.aggregate.averages.condition_sets import one_set_of_conditions
-from epochcast.cli import filter_of
 from epochcast.gpus import lookup as hardware
 from epochcast.schema import Conditions
+from epochcast.storage.filters import filter_of
 from epochcast.storage.tables import append_row
 from tests.support.rows import BOX, agg_row, run_row
 

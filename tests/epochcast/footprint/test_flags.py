@@ -10,7 +10,7 @@ import pytest
 from epochcast.cli import make_parser
 from epochcast.facts.regions import find_place
 from epochcast.footprint.flags import add_footprint_flags, given_flags, rules_of
-from epochcast.footprint.footprint import FootprintRules
+from epochcast.footprint.rules import FootprintRules
 from epochcast.guard import EXIT_USAGE
 from epochcast.paths import CODE_ROOT
 

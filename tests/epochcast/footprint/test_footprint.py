@@ -12,15 +12,8 @@ from epochcast.facts.regions import Place, Sourced, find_place
 from epochcast.facts.tables import cloud_prices, equivalences, pues
 from epochcast.footprint import footprint as module
 from epochcast.footprint import text as footprint_text
-from epochcast.footprint.footprint import (
-    BoardEnergy,
-    FootprintRules,
-    board_power_model,
-    embodied,
-    footprint,
-    mlcost_energy,
-    rates_of,
-)
+from epochcast.footprint.footprint import BoardEnergy, board_power_model, embodied, footprint, mlcost_energy, rates_of
+from epochcast.footprint.rules import FootprintRules
 from epochcast.footprint.text import (
     equivalents,
     footprint_json,

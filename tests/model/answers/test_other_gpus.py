@@ -11,7 +11,7 @@ import pytest
 from epochcast.facts.assumptions import assumption
 from epochcast.facts.regions import find_place
 from epochcast.facts.tables import gpus
-from epochcast.footprint.footprint import FootprintRules
+from epochcast.footprint.rules import FootprintRules
 from epochcast.gpus.lookup import find_gpu
 from epochcast.interval import Interval
 from epochcast.machine import driver_signs

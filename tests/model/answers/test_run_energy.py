@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from epochcast.footprint.footprint import FootprintRules
+from epochcast.footprint.rules import FootprintRules
 from epochcast.gpus.lookup import find_gpu
 from epochcast.interval import Interval
 from epochcast.machine.gpu_driver import box_device_name

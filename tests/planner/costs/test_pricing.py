@@ -9,7 +9,7 @@ import pytest
 from epochcast.facts.assumptions import assumption
 from epochcast.facts.regions import Place, Sourced, find_place
 from epochcast.facts.tables import cloud_prices
-from epochcast.footprint.footprint import FootprintRules
+from epochcast.footprint.rules import FootprintRules
 from epochcast.gpus.lookup import find_gpu
 from epochcast.interval import Interval
 from epochcast.model.time_model.intervals import HALF_WIDTH_SDS
