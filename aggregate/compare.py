@@ -7,10 +7,18 @@ from collections.abc import Sequence
 from epochcast.aggregate.compare_result import compare
 from epochcast.aggregate.comparison.sides import make_side
 from epochcast.aggregate.comparison.text import comparison_json, comparison_lines
-from epochcast.cli import add_conditions_flag, add_json_flag, json_line, make_parser, print_home, run_command
-from epochcast.flag_types import figure_path, path_of
+from epochcast.cli import (
+    add_conditions_flag,
+    add_filter_flag,
+    add_json_flag,
+    add_plot_flag,
+    json_line,
+    make_parser,
+    print_home,
+    run_command,
+)
+from epochcast.flag_types import path_of
 from epochcast.paths import runs_csv
-from epochcast.storage.filters import filter_of
 from epochcast.storage.tables import read_runs
 
 
@@ -26,17 +34,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--runs", type=path_of, metavar="PATH", help="one table, of which --a and --b choose; default: results/runs.csv"
     )
     for name in ("a", "b"):
-        parser.add_argument(
-            f"--{name}",
-            type=filter_of,
-            action="append",
-            default=[],
-            metavar="NAME=VALUE[,...]",
-            help=f"what side {name} is, e.g. pipeline=arrays, or grid_id=...; any column; repeat it for either",
-        )
+        what = f"what side {name} is, e.g. pipeline=arrays, or grid_id=...; any column"
+        add_filter_flag(parser, f"--{name}", what)
     add_conditions_flag(parser)
     parser.add_argument("--all", action="store_true", help="print every configuration, not only the first ones")
-    parser.add_argument("--plot", type=figure_path, metavar="PATH", help="draw the ratios (.png or .svg)")
+    add_plot_flag(parser, "the ratios")
     add_json_flag(parser)
     arguments = parser.parse_args(argv)
     if arguments.tables and (arguments.runs or len(arguments.tables) != 2):

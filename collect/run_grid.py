@@ -23,26 +23,20 @@ import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from epochcast.cli import make_parser, print_home, run_command
+from epochcast.cli import add_config_flags, make_parser, print_home, run_command
 from epochcast.collect.checks.memory_guard import add_memory_flags
 from epochcast.collect.grid.config_lists import MAX_CONFIGURATIONS, read_specs
 from epochcast.collect.grid.grid_loop import run_grid
 from epochcast.collect.grid.specs import grid_runs
 from epochcast.collect.run_one import DEFAULT, HELP, add_data_flags, make_spec, output_printer, sharing_of
-from epochcast.flag_types import duration_sec, int_list, path_of, positive_sec, repeats_int, seed_int
+from epochcast.flag_types import duration_sec, path_of, positive_sec, repeats_int, seed_int
 from epochcast.guard import EXIT_FAILED, EXIT_INTERRUPTED, describe_error
 from epochcast.paths import command_text, excluded_csv
-from epochcast.schema import SPEC_CHOICES, Exclusion, RunSpec
+from epochcast.schema import AXES, AXIS_NAMES, SPEC_CHOICES, Exclusion, RunSpec
 from epochcast.storage.tables import read_table_if_any
 
-LIST_FLAGS = ("depth", "base_filters", "batch_size", "pipeline", "precision", "jit_compile", "seed")
+LIST_FLAGS = (*AXIS_NAMES, "pipeline", "precision", "jit_compile", "seed")
 MAX_RUNS = 100_000  # years of measuring: more is a slip of the pen
-LIST_HELP = {
-    "depth": "blocks of two convolutions and a pool, e.g. 2:5",
-    "base_filters": "filters of the first block, e.g. 16,32,64",
-    "batch_size": "images per step, e.g. 64:2048:x2",
-    "seed": "of weights and shuffling, e.g. 1,2,3",
-}
 
 
 def _choice_list(choices: Sequence[str]) -> Callable[[str], list[str]]:
@@ -66,14 +60,15 @@ def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[RunSpec
         __doc__ or "",
         f"{command_text('grid')} --depth 2:3 --base_filters 16,32 --batch_size 64:512:x2 --repeats 2",
     )
-    for name in LIST_FLAGS:
-        default = [getattr(DEFAULT, name)]
-        if name in SPEC_CHOICES:
-            text = f"{HELP[name]}; one or several of {', '.join(SPEC_CHOICES[name])}"
-            parser.add_argument(f"--{name}", type=_choice_list(SPEC_CHOICES[name]), default=default, help=text)
-        else:
-            kind = _seed_list if name == "seed" else int_list
-            parser.add_argument(f"--{name}", type=kind, default=default, metavar="LIST", help=LIST_HELP[name])
+    add_config_flags(
+        parser, as_lists=AXIS_NAMES, texts={axis.name: f"{axis.what}, e.g. {axis.example}" for axis in AXES}
+    )
+    for name in ("pipeline", "precision", "jit_compile"):
+        text = f"{HELP[name]}; one or several of {', '.join(SPEC_CHOICES[name])}"
+        kind = _choice_list(SPEC_CHOICES[name])
+        parser.add_argument(f"--{name}", type=kind, default=[getattr(DEFAULT, name)], help=text)
+    text = "of weights and shuffling, e.g. 1,2,3"
+    parser.add_argument("--seed", type=_seed_list, default=[DEFAULT.seed], metavar="LIST", help=text)
     add_data_flags(parser)
     parser.add_argument(
         "--configs", type=path_of, metavar="PATH", help="CSV or JSON of configurations, instead of the lists"
@@ -101,7 +96,7 @@ def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[RunSpec
     try:
         if arguments.configs is not None:
             lists_given = [name for name in LIST_FLAGS if values[name] != [getattr(DEFAULT, name)]]
-            if several := [name for name in lists_given if len(values[name]) > 1 or name in LIST_FLAGS[:3]]:
+            if several := [name for name in lists_given if len(values[name]) > 1 or name in AXIS_NAMES]:
                 parser.error(f"--configs names the configurations: leave out --{', --'.join(several)}")
             first = {name: values[name][0] for name in LIST_FLAGS}
             specs = read_specs(arguments.configs, make_spec(values | first))

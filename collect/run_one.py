@@ -21,7 +21,7 @@ import re
 from collections.abc import Callable, Container, Sequence
 from dataclasses import fields, replace
 
-from epochcast.cli import make_parser, path_flag, print_answer, print_home, run_command
+from epochcast.cli import add_config_flags, make_parser, path_flag, print_answer, print_home, run_command
 from epochcast.collect.checks.memory_guard import add_memory_flags, check_fits
 from epochcast.collect.records.kept import RUN_ID
 from epochcast.collect.run.device_lock import WAIT_SEC, Sharing
@@ -148,16 +148,7 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, RunSpec]:
         __doc__ or "",
         f"{command_text('run')} --depth 3 --base_filters 32 --batch_size 512 --epochs 4",
     )
-    parser.add_argument(
-        "--depth", type=positive_int, default=DEFAULT.depth, help="blocks of two convolutions and a pool"
-    )
-    parser.add_argument(
-        "--base_filters",
-        type=positive_int,
-        default=DEFAULT.base_filters,
-        help="filters of the first block, then doubling",
-    )
-    parser.add_argument("--batch_size", type=positive_int, default=DEFAULT.batch_size, help="images per step")
+    add_config_flags(parser)
     for name in ("pipeline", "precision", "jit_compile"):
         parser.add_argument(f"--{name}", choices=SPEC_CHOICES[name], default=getattr(DEFAULT, name), help=HELP[name])
     parser.add_argument("--seed", type=seed_int, default=DEFAULT.seed, help="of the weights and the shuffling")

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from copy import copy
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
-from epochcast.flag_types import path_of
+from epochcast.flag_types import figure_path, int_list, path_of, positive_int
 from epochcast.guard import EXIT_USAGE, interruptible
 from epochcast.output.text import significant
 from epochcast.paths import home, runs_agg_csv
+from epochcast.schema import AXES, DEFAULT_CONFIG, RunConfig
 from epochcast.storage.cells import shown
-from epochcast.storage.filters import conditions_of
+from epochcast.storage.filters import conditions_of, filter_of
 from epochcast.text_sinks import MessageFormatter, escaped_output, message_text, one_line, terminal_text
+
+PAIRS = "NAME=VALUE[,...]"
+DEFAULT_VALUES = asdict(DEFAULT_CONFIG)
 
 
 class AllPairs(argparse.Action):
@@ -82,27 +88,76 @@ def make_parser(prog: str, description: str, example: str) -> argparse.ArgumentP
     )
 
 
-def add_json_flag(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of lines")
+def add_config_flags(
+    parser: argparse._ActionsContainer,
+    *,
+    as_lists: Container[str] = (),
+    defaults: Mapping[str, Any] = DEFAULT_VALUES,  # a value or a list of values
+    texts: Mapping[str, str] | None = None,
+) -> None:
+    """Add the flags of a configuration, one for each axis.
+
+    Those in `as_lists` take several values; one without a default is None unless it is given.
+    """
+    for axis in AXES:
+        is_list, default = axis.name in as_lists, defaults.get(axis.name)
+        parser.add_argument(
+            f"--{axis.name}",
+            type=int_list if is_list else positive_int,
+            default=[default] if is_list and isinstance(default, int) else default,
+            metavar="LIST" if is_list else None,
+            help=(texts or {}).get(axis.name, axis.what),
+        )
+
+
+def config_lists(arguments: argparse.Namespace) -> list[list[int]]:
+    """Return the values that the flags of each axis ask for; where not given, the default."""
+    asked = {name: getattr(arguments, name) or default for name, default in DEFAULT_VALUES.items()}
+    return [value if isinstance(value, list) else [value] for value in asked.values()]
+
+
+def configs_of(arguments: argparse.Namespace) -> list[RunConfig]:
+    """Return all combinations of the values that the flags of the axes ask for."""
+    return [RunConfig(*values) for values in itertools.product(*config_lists(arguments))]
+
+
+def add_json_flag(parser: argparse._ActionsContainer, what: str = "print one JSON object instead of lines") -> None:
+    """Add `--json`."""
+    parser.add_argument("--json", action="store_true", help=what)
+
+
+def add_plot_flag(parser: argparse._ActionsContainer, what: str) -> None:
+    """Add `--plot`, the path of a figure of `what`."""
+    parser.add_argument("--plot", type=figure_path, metavar="PATH", help=f"draw {what} (.png or .svg)")
+
+
+def add_filter_flag(parser: argparse._ActionsContainer, name: str, what: str) -> None:
+    """Add a flag for a filter of rows; of a repeated one a row has to satisfy either."""
+    parser.add_argument(
+        name,
+        type=filter_of,
+        action="append",
+        default=[],
+        metavar=PAIRS,
+        help=f"{what}; repeat it for either",
+    )
+
+
+def add_pairs_flag(parser: argparse._ActionsContainer, name: str, what: str) -> None:
+    """Add a flag for NAME=VALUE pairs; of a repeated one every pair must hold."""
+    parser.add_argument(name, type=conditions_of, action=AllPairs, default={}, metavar=PAIRS, help=what)
 
 
 def add_conditions_flag(
     parser: argparse._ActionsContainer,
     what: str = "use only rows measured under these conditions, e.g. backend=jax,precision=float32",
 ) -> None:
-    """A flag whose pairs, of all its repeats, must all hold."""
-    parser.add_argument(
-        "--conditions",
-        type=conditions_of,
-        action=AllPairs,
-        default={},
-        metavar="NAME=VALUE[,...]",
-        help=f"{what}; may be repeated: every pair must hold",
-    )
+    """Add `--conditions`."""
+    add_pairs_flag(parser, "--conditions", f"{what}; may be repeated: every pair must hold")
 
 
 def add_table_flags(parser: argparse._ActionsContainer, is_optional: bool = False) -> None:
-    """Flags of a command that reads one set of conditions from a table of averages.
+    """Add the flags of a command that reads one set of conditions from a table of averages.
 
     With `is_optional` no table named is None: the command then takes the default one if there is any.
     """

@@ -64,6 +64,24 @@ def _require_known_schema(record: RunRecord | FailureRecord) -> None:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """One number of a configuration, by the name of its field, column and flag."""
+
+    name: str
+    what: str  # for help texts
+    example: str  # several values as a flag takes them
+
+
+AXES = (  # in the order of RunConfig's fields
+    Axis("depth", "blocks of two convolutions and a pool", "2:5"),
+    Axis("base_filters", "filters of the first block, then doubling", "16:128:x2"),
+    Axis("batch_size", "images per step", "64:2048:x2"),
+)
+AXIS_NAMES = tuple(axis.name for axis in AXES)
+NETWORK_AXES = AXES[:-1]  # what the network is; the batch size is how it is trained
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class RunConfig:
     """What is trained: one CIFAR-10 CNN at one batch size. With `Conditions`, the aggregation key."""

@@ -16,7 +16,16 @@ import numpy.typing as npt
 
 from epochcast.aggregate.averages.condition_sets import one_set_of_conditions
 from epochcast.aggregate.averages.table import load_agg
-from epochcast.cli import add_table_flags, json_line, make_parser, path_flag, print_home, print_notes, run_command
+from epochcast.cli import (
+    add_json_flag,
+    add_table_flags,
+    json_line,
+    make_parser,
+    path_flag,
+    print_home,
+    print_notes,
+    run_command,
+)
 from epochcast.collect.grid.config_lists import read_configs
 from epochcast.flag_types import path_of, repeats_int, seed_int
 from epochcast.interval import Interval
@@ -370,7 +379,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--repeats", type=repeats_int, default=REPEATS, help="repeats of the 5-fold split")
     parser.add_argument("--seed", type=seed_int, default=0, help="of the splits and the first weights")
     path_flag(parser, "--out", lambda: home() / "results" / "evaluation", "folder for report and figures")
-    parser.add_argument("--json", action="store_true", help="print the report as one JSON object")
+    add_json_flag(parser, "print the report as one JSON object")
     arguments = parser.parse_args(argv)
 
     def work() -> int:

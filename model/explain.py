@@ -8,14 +8,17 @@ from typing import Any
 
 from epochcast.cli import (
     add_conditions_flag,
+    add_config_flags,
     add_json_flag,
+    add_plot_flag,
+    configs_of,
     json_line,
     make_parser,
     print_home,
     print_notes,
     run_command,
 )
-from epochcast.flag_types import figure_path, path_of, positive_int
+from epochcast.flag_types import path_of, positive_int
 from epochcast.machine.gpu_driver import box_device_name, refusal_notes
 from epochcast.model.answers.measured_json import measured_rows
 from epochcast.model.answers.prediction import with_bounds
@@ -29,9 +32,7 @@ from epochcast.model.explanation.text import ABOVE_ROOF_NOTE, explanation_text, 
 from epochcast.model.network_inputs import shape_asked
 from epochcast.model.roofs import GIGA, TERA
 from epochcast.roofline.roofline import COMPUTE, ELEMENT_BYTES, MEMORY, count_params
-from epochcast.schema import DEFAULT_CONFIG, TRAIN_N, RunConfig
-
-CONFIG_FLAGS = {"depth": "blocks", "base_filters": "filters of the first block"}
+from epochcast.schema import DEFAULT_CONFIG, NETWORK_AXES, TRAIN_N, RunConfig
 
 
 def explain(device: Device, subject: Subject, config: RunConfig | None) -> dict[str, Any]:
@@ -175,10 +176,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "GPU's peaks allow. Of the CNN that is measured here, or of any Keras network.",
         "epochcast explain --depth 3 --base_filters 32 --batch_size 512 --plot roofline.png",
     )
-    for name, text in CONFIG_FLAGS.items():
-        default = getattr(DEFAULT_CONFIG, name)
-        parser.add_argument(f"--{name}", type=positive_int, help=f"{text} (default: {default})")
-    parser.add_argument("--batch_size", type=positive_int, default=DEFAULT_CONFIG.batch_size, help="images per step")
+    of_network = {a.name: f"{a.what} (default: {getattr(DEFAULT_CONFIG, a.name)})" for a in NETWORK_AXES}
+    add_config_flags(parser, defaults={"batch_size": DEFAULT_CONFIG.batch_size}, texts=of_network)
     parser.add_argument("--network", type=path_of, metavar="FILE.keras", help="a network of your own, saved by Keras")
     parser.add_argument(
         "--train_n", type=positive_int, help=f"samples an epoch, with --network (default: the model's, else {TRAIN_N})"
@@ -212,14 +211,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--precision", choices=list(ELEMENT_BYTES), help="explain in this one, carried over; default: the model's"
     )
-    parser.add_argument("--plot", type=figure_path, metavar="PATH", help="a .png or .svg of the roofline to write")
+    add_plot_flag(parser, "the roofline")
     add_json_flag(parser)
     arguments = parser.parse_args(argv)
-    given = [f"--{name}" for name in CONFIG_FLAGS if getattr(arguments, name) is not None]
+    given = [f"--{name}" for name in of_network if getattr(arguments, name) is not None]
     if arguments.network is not None and given:
         parser.error(f"{' and '.join(given)} describe our CNN; --network brings its own layers. Leave one out.")
-    of_network = (arguments.train_n, arguments.sample_shape, arguments.allow_unknown, arguments.code)
-    if arguments.network is None and any(of_network):
+    with_network = (arguments.train_n, arguments.sample_shape, arguments.allow_unknown, arguments.code)
+    if arguments.network is None and any(with_network):
         parser.error("--train_n, --sample_shape, --allow_unknown and --code go with --network")
     try:
         sample_shape = shape_asked(arguments.sample_shape)
@@ -231,8 +230,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print_notes(refusal_notes())
         config = None
         if arguments.network is None:
-            values = {name: getattr(arguments, name) or getattr(DEFAULT_CONFIG, name) for name in CONFIG_FLAGS}
-            config = RunConfig(batch_size=arguments.batch_size, **values)
+            (config,) = configs_of(arguments)
         device = device_of(
             config,
             arguments.gpu,

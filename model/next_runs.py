@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-import itertools
+import math
 import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -15,8 +15,11 @@ import numpy as np
 from epochcast.aggregate.averages.condition_sets import ChosenSet, one_set_of_conditions
 from epochcast.aggregate.averages.table import load_agg_if_any
 from epochcast.cli import (
+    add_config_flags,
     add_json_flag,
     add_table_flags,
+    config_lists,
+    configs_of,
     json_line,
     make_parser,
     path_flag,
@@ -27,7 +30,7 @@ from epochcast.cli import (
 from epochcast.collect.grid.specs import CARRIED_CONDITIONS, spec_under
 from epochcast.collect.grid.wall_estimate import WallEstimate, least_epochs
 from epochcast.facts.assumptions import assumption, device_kind_of
-from epochcast.flag_types import int_list, path_of, positive_int
+from epochcast.flag_types import path_of, positive_int
 from epochcast.machine.gpu_driver import refusal_notes
 from epochcast.machine.packages import backend_words
 from epochcast.model.selection.experimental_design import D_OPTIMAL_RUNS, DEFAULT_GRID, guessed_law, next_indices
@@ -158,8 +161,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "measured already is taken into account.",
         "epochcast next_runs --depth 2:5 --base_filters 16:128:x2 --batch_size 64:1024:x2 --n 9",
     )
-    for name, values in DEFAULT_GRID.items():
-        parser.add_argument(f"--{name}", type=int_list, default=list(values), metavar="LIST", help="of the candidates")
+    lists = {name: list(values) for name, values in DEFAULT_GRID.items()}
+    add_config_flags(parser, as_lists=lists, defaults=lists, texts=dict.fromkeys(lists, "of the candidates"))
     parser.add_argument("--n", type=positive_int, default=DEFAULT_RUNS, help="how many to name")
     parser.add_argument(
         "--epochs",
@@ -179,7 +182,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.epochs is not None and arguments.epochs < 2:
         parser.error("--epochs must be at least 2: the first is untimed")
-    if (n_grid := len(arguments.depth) * len(arguments.base_filters) * len(arguments.batch_size)) > MAX_CANDIDATES:
+    if (n_grid := math.prod(map(len, config_lists(arguments)))) > MAX_CANDIDATES:
         parser.error(f"{n_grid:,} candidates: at most {MAX_CANDIDATES:,} are taken. Shorten a list.")
 
     def work() -> int:
@@ -191,10 +194,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             chosen = one_set_of_conditions(table.rows, [arguments.conditions], table.source)
         print_notes(chosen.notes)
         rows = chosen.rows
-        grid = [
-            RunConfig(*values)
-            for values in itertools.product(arguments.depth, arguments.base_filters, arguments.batch_size)
-        ]
+        grid = configs_of(arguments)
         estimate = WallEstimate(read_table_if_any(runs_csv(), RunRecord))  # as `grid` without --runs does
         runs, source = plan_next(rows, grid, arguments.n, arguments.epochs, arguments.model, estimate)
         conditions = rows[0].conditions if rows else Conditions()

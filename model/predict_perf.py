@@ -7,7 +7,10 @@ from collections.abc import Sequence
 
 from epochcast.cli import (
     add_conditions_flag,
+    add_config_flags,
     add_json_flag,
+    add_plot_flag,
+    configs_of,
     json_line,
     make_parser,
     print_answer,
@@ -15,7 +18,7 @@ from epochcast.cli import (
     print_notes,
     run_command,
 )
-from epochcast.flag_types import figure_path, int_list, params_int, path_of, positive_int
+from epochcast.flag_types import params_int, path_of, positive_int
 from epochcast.footprint.flags import add_footprint_flags, given_flags, rules_of
 from epochcast.footprint.text import footprint_lines, region_sources, region_table
 from epochcast.guard import EXIT_FAILED
@@ -29,7 +32,7 @@ from epochcast.model.answers.prediction_text import answer_lines, answer_table, 
 from epochcast.model.answers.this_box import differences, differs_line
 from epochcast.model.time_model.saved_model import choose_model
 from epochcast.output.text import significant
-from epochcast.schema import DEFAULT_CONFIG, SPEC_CHOICES, RunConfig
+from epochcast.schema import SPEC_CHOICES, RunConfig
 from epochcast.workload.shape import count_params
 
 
@@ -47,23 +50,13 @@ def make_flags() -> argparse.ArgumentParser:
         "Predict seconds per epoch and images per second of one CIFAR-10 CNN, from measured runs, with 90 % intervals.",
         "predict_perf --batch_size 128:1024:x2 --epochs 50 --plot batches.png",
     )
-    help_of = {"depth": "blocks", "base_filters": "filters of the first block"}
-    for name, text in help_of.items():
-        parser.add_argument(f"--{name}", type=positive_int, default=getattr(DEFAULT_CONFIG, name), help=text)
-    parser.add_argument(
-        "--batch_size",
-        type=int_list,
-        default=[DEFAULT_CONFIG.batch_size],
-        metavar="LIST",
-        help="images per step; several, e.g. 64,128 or 64:1024:x2, give a table",
-    )
+    of_batch = "images per step; several, e.g. 64,128 or 64:1024:x2, give a table"
+    add_config_flags(parser, as_lists=["batch_size"], texts={"batch_size": of_batch})
     parser.add_argument("--epochs", type=positive_int, help="also predict a whole run of so many epochs")
     parser.add_argument("--params", type=params_int, help="number of parameters, checked against the closed form")
     parser.add_argument("--model", type=path_of, metavar="PATH", help="a saved .keras time model; default: chosen")
     add_conditions_flag(parser, "take only a model that was learned under these, e.g. precision=mixed_float16")
-    parser.add_argument(
-        "--plot", type=figure_path, metavar="PATH", help="a .png or .svg of time and throughput to write"
-    )
+    add_plot_flag(parser, "time and throughput")
     elsewhere = parser.add_argument_group("on another GPU, or in another precision")
     elsewhere.add_argument(
         "--gpu",
@@ -138,7 +131,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def work() -> int:
         print_home()
         print_notes(refusal_notes())
-        configs = [RunConfig(arguments.depth, arguments.base_filters, b) for b in arguments.batch_size]
+        configs = configs_of(arguments)
         params = count_params(arguments.depth, arguments.base_filters)
         if arguments.params not in (None, params):
             raise ValueError(

@@ -17,7 +17,16 @@ import numpy as np
 from epochcast.aggregate.averages.condition_sets import one_set_of_conditions
 from epochcast.aggregate.averages.repeats import spread_warning
 from epochcast.aggregate.averages.table import load_agg
-from epochcast.cli import AllPairs, add_table_flags, json_line, make_parser, print_home, print_notes, run_command
+from epochcast.cli import (
+    add_json_flag,
+    add_pairs_flag,
+    add_table_flags,
+    json_line,
+    make_parser,
+    print_home,
+    print_notes,
+    run_command,
+)
 from epochcast.collect.grid.config_lists import read_configs
 from epochcast.flag_types import path_of, seed_int
 from epochcast.gpus.device_names import are_same_conditions, board_name
@@ -45,7 +54,6 @@ from epochcast.output.progress import Say, progress, quiet
 from epochcast.paths import models_dir
 from epochcast.schema import AggRow, Conditions, RunConfig
 from epochcast.storage.files import make_folder
-from epochcast.storage.filters import conditions_of
 
 logger = logging.getLogger(__name__)
 
@@ -206,16 +214,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--seed", type=seed_int, default=0, help="of the splits and the first weights")
     parser.add_argument("--held_out", type=path_of, metavar="CSV", help="configurations to keep from all fitting")
-    parser.add_argument(
-        "--declare",
-        type=conditions_of,
-        action=AllPairs,
-        default={},
-        metavar="NAME=VALUE[,...]",
-        help="conditions that the table lacks, e.g. device_name=...; the card says that they were declared",
-    )
+    what = "conditions that the table lacks, e.g. device_name=...; the card says that they were declared"
+    add_pairs_flag(parser, "--declare", what)
     parser.add_argument("--credit", metavar="TEXT", help="whose measurements these are, for the card")
-    parser.add_argument("--json", action="store_true", help="print the card as one JSON object")
+    add_json_flag(parser, "print the card as one JSON object")
     arguments = parser.parse_args(argv)
     if arguments.model is not None and arguments.model.suffix != ".keras":
         parser.error(f"--model {arguments.model}: the name must end in .keras")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from epochcast.cli import add_json_flag, json_line, make_parser, run_command
+from epochcast.cli import add_filter_flag, add_json_flag, json_line, make_parser, run_command
 from epochcast.facts.regions import Place, Sourced, find_place
 from epochcast.facts.tables import Gpu, year_words
 from epochcast.facts.topics import TOPICS, Shown, Topic, chosen_rows, of_gpus, of_places, summary
@@ -16,7 +16,6 @@ from epochcast.gpus.lookup import find_gpu, known_gpu
 from epochcast.interval import Interval
 from epochcast.machine.gpu_driver import Device, device_of
 from epochcast.output.text import range_text, significant, table_text
-from epochcast.storage.filters import filter_of
 
 WIDTH = 120  # of a line
 LONGEST_TEXT, SHORTEST_TEXT = 80, 16  # characters of a cell; as many as let the table fit
@@ -161,14 +160,7 @@ def _parser() -> argparse.ArgumentParser:
         "--gpu", action="append", default=[], metavar="NAME", help="only rows of this GPU, by its exact name; repeat it"
     )
     parser.add_argument("--region", metavar="CODE", help="only rows of this place and its zones, e.g. DE, SE3, ERCOT")
-    parser.add_argument(
-        "--filter",
-        type=filter_of,
-        action="append",
-        default=[],
-        metavar="NAME=VALUE[,...]",
-        help="only rows with these values, e.g. family=hopper; repeat it for either",
-    )
+    add_filter_flag(parser, "--filter", "only rows with these values, e.g. family=hopper")
     parser.add_argument(
         "--disagreements", action="store_true", help="only rows of which sources differ by over a fifth"
     )

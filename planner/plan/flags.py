@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import argparse
-import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from epochcast.cli import add_table_flags, make_parser
+from epochcast.cli import (
+    add_config_flags,
+    add_filter_flag,
+    add_json_flag,
+    add_plot_flag,
+    add_table_flags,
+    config_lists,
+    configs_of,
+    make_parser,
+)
 from epochcast.collect.grid.config_lists import read_specs
 from epochcast.flag_types import (
     duration_sec,
     figure_path,
     fraction,
-    int_list,
     memory_size,
     not_negative_float,
     not_negative_sec,
@@ -31,11 +38,9 @@ from epochcast.planner.costs.budget import KGCO2, KWH, SECONDS, USD, Budget
 from epochcast.planner.costs.candidates import CostRules
 from epochcast.planner.costs.values import VALUES, Wishes
 from epochcast.planner.plan.request import DEFAULT_CONFIDENCE, MAX_CANDIDATES, Request
-from epochcast.schema import DEFAULT_CONFIG, RunConfig, RunSpec
-from epochcast.storage.filters import filter_of
+from epochcast.schema import AXES, AXIS_NAMES, DEFAULT_CONFIG, RunConfig, RunSpec
 
 DEFAULT_EPOCHS = 50
-AXES = ("depth", "base_filters", "batch_size")
 _ENERGY_FLAGS = {"--host_w", "--board_w", "--pue", "--energy_formula"}
 USED_FLAGS: dict[str, set[str]] = {  # flags of the footprint that say something to a budget in this unit
     SECONDS.name: set(),
@@ -88,19 +93,14 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     runs.add_argument(
         "--candidates", type=path_of, metavar="PATH", help="CSV or JSON of configurations; default: what was measured"
     )
-    for name, example in zip(AXES, ("2:5", "16:128:x2", "64,128,256"), strict=True):
-        default = getattr(DEFAULT_CONFIG, name)
-        text = f"of the candidates, e.g. {example}; {default} where only other lists are named"
-        runs.add_argument(f"--{name}", type=int_list, metavar="LIST", help=text)
+    defaults = asdict(DEFAULT_CONFIG)
+    texts = {
+        axis.name: f"of the candidates, e.g. {axis.example}; {defaults[axis.name]} where only other lists are named"
+        for axis in AXES
+    }
+    add_config_flags(runs, as_lists=AXIS_NAMES, defaults={}, texts=texts)
     for name, what in (("must", "runs that have to be in"), ("exclude", "runs that may not be in")):
-        runs.add_argument(
-            f"--{name}",
-            type=filter_of,
-            action="append",
-            default=[],
-            metavar="NAME=VALUE[,...]",
-            help=f"{what}, e.g. depth=3,base_filters=32; repeat it for either",
-        )
+        add_filter_flag(runs, f"--{name}", f"{what}, e.g. depth=3,base_filters=32")
     runs.add_argument("--exclude_measured", action="store_true", help="only what was never measured")
     runs.add_argument("--min_acc", type=fraction, metavar="ACC", help="leave out runs below this test accuracy")
     runs.add_argument("--max_params", type=params_int, metavar="N", help="leave out larger networks")
@@ -162,7 +162,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
 
     out = parser.add_argument_group("output")
-    out.add_argument("--json", action="store_true", help="print one JSON object, the runs under chosen")
+    add_json_flag(out, "print one JSON object, the runs under chosen")
     out.add_argument(
         "--out", type=path_of, metavar="PATH", help="write the plan as JSON: what epochcast run_plan takes"
     )
@@ -171,7 +171,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     out.add_argument(
         "--optuna", type=path_of, metavar="PATH", help="write the runs as trials for Optuna's enqueue_trial"
     )
-    out.add_argument("--plot", type=figure_path, metavar="PATH", help="draw the plan along the clock (.png or .svg)")
+    add_plot_flag(out, "the plan along the clock")
     out.add_argument(
         "--front",
         type=figure_path,
@@ -187,8 +187,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     paths = [path.absolute() for path in named if path is not None]
     if len(set(paths)) < len(paths):
         parser.error("two outputs have the same name: each needs a file of its own")
-    lists = [getattr(arguments, name) for name in AXES]
-    if arguments.candidates is not None and any(lists):
+    are_named = any(getattr(arguments, name) for name in AXIS_NAMES)
+    if arguments.candidates is not None and are_named:
         parser.error("--candidates names the configurations: leave --depth, --base_filters and --batch_size out")
     if arguments.exclude_measured and arguments.time_source == "measured":
         parser.error("--exclude_measured leaves nothing whose time is measured: leave --time_source out")
@@ -221,18 +221,16 @@ def _configs(arguments: argparse.Namespace) -> tuple[list[RunConfig] | None, lis
     if arguments.candidates is not None:
         specs = read_specs(arguments.candidates, RunSpec())
         says_more = any(spec != RunSpec(**asdict(spec.config)) for spec in specs)
-        notes = [f"of {arguments.candidates} only {', '.join(AXES)} are used"] if says_more else []
+        notes = [f"of {arguments.candidates} only {', '.join(AXIS_NAMES)} are used"] if says_more else []
         configs = list(dict.fromkeys(spec.config for spec in specs))
         if n_again := len(specs) - len(configs):
             notes.append(f"{n_again} of {len(specs)} rows of {arguments.candidates} repeat a configuration: taken once")
         return configs, notes
-    lists = [getattr(arguments, name) for name in AXES]
-    if not any(lists):
+    if not any(getattr(arguments, name) for name in AXIS_NAMES):
         return None, []
-    values = [own or [getattr(DEFAULT_CONFIG, name)] for name, own in zip(AXES, lists, strict=True)]
-    if (n := math.prod(map(len, values))) > MAX_CANDIDATES:
+    if (n := math.prod(map(len, config_lists(arguments)))) > MAX_CANDIDATES:
         raise ValueError(f"{n:,} candidates: at most {MAX_CANDIDATES:,} are taken. Shorten a list.")
-    return [RunConfig(*combination) for combination in itertools.product(*values)], []
+    return configs_of(arguments), []
 
 
 def request_of(arguments: argparse.Namespace) -> Request:

@@ -8,6 +8,7 @@ import json
 import math
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,10 @@ from epochcast.__main__ import COMMANDS, main
 from epochcast.cli import (
     AllPairs,
     add_conditions_flag,
+    add_config_flags,
     add_json_flag,
+    config_lists,
+    configs_of,
     make_parser,
     path_flag,
     print_answer,
@@ -26,10 +30,11 @@ from epochcast.cli import (
 from epochcast.flag_types import (
     int_list,
     not_negative_int,
+    positive_int,
 )
 from epochcast.guard import describe_error
 from epochcast.paths import CODE_ROOT, home
-from epochcast.schema import AggRow
+from epochcast.schema import AXIS_NAMES, AggRow, RunConfig
 from epochcast.storage.filters import conditions_of, filter_of
 from epochcast.storage.tables import write_table
 from tests.support.parsers import parser_of
@@ -83,6 +88,38 @@ def test_a_wrong_command_is_one_line_that_names_the_flag_and_exit_code_2(parser,
     assert out == ""
     assert err.startswith(f"error: {complaint}")
     assert err.endswith("\nSee epochcast try --help.\n")
+
+
+def config_parser(**how):
+    parser = make_parser("epochcast try", "", "")
+    add_config_flags(parser, **how)
+    return parser
+
+
+def test_the_flags_of_a_configuration_are_its_axes_with_their_defaults():
+    arguments = config_parser().parse_args([])
+    assert vars(arguments) == asdict(RunConfig())
+    assert configs_of(arguments) == [RunConfig()]
+
+
+def test_lists_of_a_configuration_give_all_combinations_in_the_order_typed():
+    parser = config_parser(as_lists=["base_filters", "batch_size"])
+    arguments = parser.parse_args(["--base_filters", "16,8", "--batch_size", "64:128:x2"])
+    assert config_lists(arguments) == [[RunConfig().depth], [16, 8], [64, 128]]
+    assert configs_of(arguments) == [RunConfig(3, f, b) for f in (16, 8) for b in (64, 128)]
+
+
+def test_an_axis_without_a_default_is_none_unless_given_and_then_the_usual_one():
+    arguments = config_parser(defaults={}, as_lists=AXIS_NAMES).parse_args(["--depth", "2"])
+    assert (arguments.depth, arguments.base_filters) == ([2], None)
+    assert configs_of(arguments) == [RunConfig(depth=2)]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_with_one_flag_of_a_configuration_has_them_all(command):
+    types = {action.dest: action.type for action in parser_of(command)._actions if action.dest in AXIS_NAMES}
+    assert tuple(types) in ((), AXIS_NAMES)
+    assert set(types.values()) <= {positive_int, int_list}
 
 
 def test_repeated_conditions_add_up(parser):
