@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from epochcast.aggregate.averages.averaging import report_json, report_lines
 from epochcast.aggregate.averages.source import write_agg
-from epochcast.cli import json_line, make_parser, path_flag, print_home, run_command
+from epochcast.cli import add_json_flag, json_line, make_parser, path_flag, print_home, run_command
 from epochcast.paths import runs_agg_csv, runs_csv
 
 
@@ -18,7 +18,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     path_flag(parser, "--runs", runs_csv, "table of runs to read")
     path_flag(parser, "--out", runs_agg_csv, "table of averages to write")
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of lines")
+    add_json_flag(parser)
     arguments = parser.parse_args(argv)
 
     def work() -> int:

@@ -20,7 +20,7 @@ import argparse
 import itertools
 import math
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from epochcast.cli import add_config_flags, make_parser, print_home, run_command
@@ -39,7 +39,7 @@ LIST_FLAGS = (*AXIS_NAMES, "pipeline", "precision", "jit_compile", "seed")
 MAX_RUNS = 100_000  # years of measuring: more is a slip of the pen
 
 
-def _choice_list(choices: Sequence[str]) -> Callable[[str], list[str]]:
+def _choice_list(choices: Collection[str]) -> Callable[[str], list[str]]:
     def parse(text: str) -> list[str]:
         values = [part.strip() for part in text.split(",")]
         for value in values:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
@@ -50,6 +50,40 @@ STOP_REASONS = ("target_ci", "max_epochs", "max_sec", "epochs")  # what ended a 
 ENERGY_SOURCES = ("nvml_counter", "nvml_poll_instant", "nvml_poll_avg1s", "board_power_model", "none")
 FAILURE_STATUSES = ("oom", "killed", "crash", "timeout", "interrupted")
 REPEATED_STATUSES = ("killed", "interrupted", "timeout")  # a grid that resumes measures these once more
+
+
+@dataclass(frozen=True, slots=True)
+class Precision:
+    """What a value of `--precision` means for Keras, for a GPU and for memory."""
+
+    keras_policy: str
+    element_bytes: int  # of an activation; weights are float32 in all of them
+    arithmetic: str  # the rate in the facts that it computes at, column `<arithmetic>_tflops`
+    tf32_arithmetic: str | None = None  # the rate where TF32 is on and the GPU has it
+    speed_rows: str = "fp16"  # how published speeds name it, or what is as fast: bf16 has none of its own
+
+
+PRECISIONS = {  # by the value of the flag; the first is the default
+    "float32": Precision("float32", 4, "fp32", "tf32", "fp32"),
+    "mixed_float16": Precision("mixed_float16", 2, "fp16"),
+    "mixed_bfloat16": Precision("mixed_bfloat16", 2, "bf16"),
+}
+DEFAULT_PRECISION = next(iter(PRECISIONS))
+
+
+def uses_tf32(precision: str | None) -> bool:
+    """Return whether TF32, where it is on, changes what this precision computes in."""
+    return precision in PRECISIONS and PRECISIONS[precision].tf32_arithmetic is not None
+
+
+def element_bytes_of(precision: str | None) -> int:
+    """Return the bytes of an activation in a precision, of the default where it is unknown.
+
+    A row may name one that PRECISIONS lacks: then the least, as what will not fit is refused.
+    """
+    if (known := PRECISIONS.get(precision or DEFAULT_PRECISION)) is not None:
+        return known.element_bytes
+    return min(each.element_bytes for each in PRECISIONS.values())
 
 
 class NewerSchemaError(ValueError):
@@ -149,7 +183,7 @@ class RunSpec:
     data_dir: str | None = None
     train_n: int = TRAIN_N
     pipeline: str = "auto"
-    precision: str = "float32"
+    precision: str = DEFAULT_PRECISION
     jit_compile: str = "auto"
     device: str = "auto"
     steps_per_execution: int | str = 1  # steps per call into the framework; or `auto`
@@ -190,10 +224,10 @@ class RunSpec:
 
 
 DEVICE = re.compile(r"auto|cpu|gpu(:[0-9]+)?|(GPU|MIG)-.+")
-SPEC_CHOICES = {
+SPEC_CHOICES: dict[str, Collection[str]] = {
     "dataset": ("auto", "cifar10", "synthetic"),
     "pipeline": ("auto", "tfdata", "arrays", "indices", "device"),
-    "precision": ("float32", "mixed_float16", "mixed_bfloat16"),
+    "precision": PRECISIONS,
     "jit_compile": ("auto", "on", "off"),
     "compile_cache": ("off", "on"),
 }

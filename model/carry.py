@@ -22,11 +22,10 @@ from epochcast.facts.assumptions import assumption
 from epochcast.facts.tables import Gpu, SpeedRow, speed_rows
 from epochcast.gpus.lookup import arithmetic_of, find_gpu, known_gpu
 from epochcast.interval import Interval
-from epochcast.schema import Conditions
+from epochcast.schema import PRECISIONS, Conditions, uses_tf32
 
 KIND = "convolutional"  # of network, as the speed rows name it: what we time
 WIDE_KINDS = (KIND, "flow")  # of networks made of convolutions: rates tell least of them
-HALVES = ("fp16", "bf16")  # arithmetic on numbers of 2 bytes
 BYTES_PER_GB = 1e9
 SPEED_ROW, RATES, SAME = "speed row", "rates", "the model's GPU"
 
@@ -58,7 +57,11 @@ class Device:
     @property
     def values_per_sec(self) -> float:
         """Numbers that its memory moves in a second."""
-        return self.gpu.memory_bandwidth_gbs * BYTES_PER_GB / (2 if self.arithmetic in HALVES else 4)
+        return self.gpu.memory_bandwidth_gbs * BYTES_PER_GB / self.element_bytes
+
+    @property
+    def element_bytes(self) -> int:
+        return PRECISIONS[self.precision].element_bytes
 
     @property
     def row_precision(self) -> str | None:
@@ -66,9 +69,9 @@ class Device:
 
         Rows called fp32 may be TF32 where a GPU has it: they are none of a run that did without.
         """
-        if self.arithmetic in HALVES:  # one rate on all GPUs but one, and no row of bf16
-            return "fp16"
-        return "fp32" if self.arithmetic == "tf32" or self.gpu.tf32_tflops is None else None
+        asked = PRECISIONS[self.precision]
+        has_tf32 = uses_tf32(self.precision) and self.gpu.tf32_tflops is not None
+        return None if has_tf32 and self.arithmetic == asked.arithmetic else asked.speed_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +120,9 @@ def speed_row_ratio(source: Device, target: Device, kind: str = KIND) -> Ratio |
     )
     kinds = " to ".join(dict.fromkeys(str(device.row_precision) for device in (source, target)))
     bar = _assumed("carry_bar_speed_row")
-    note = ", in place of bf16" if "bf16" in (source.arithmetic, target.arithmetic) else ""
+    asked = [PRECISIONS[device.precision] for device in (source, target)]
+    replaced = dict.fromkeys(each.arithmetic for each in asked if each.arithmetic != each.speed_rows)
+    note = f", in place of {' and '.join(replaced)}" if replaced else ""
     return Ratio(_with_bar(value, bar), SPEED_ROW, f"published {kinds} speeds{note}: {rows}")
 
 
@@ -137,7 +142,8 @@ def rates_ratio(source: Device, target: Device, kind: str = KIND) -> Ratio:
     """The ratio by dense rates and memory bandwidths; without a bar where no published speed could check it."""
     weight = _assumed("carry_compute_weight")
     value = math.exp(-log_gain(source, target, weight))
-    halved = "" if (source.arithmetic in HALVES) == (target.arithmetic in HALVES) else ", of 2 and 4 bytes a number"
+    sizes = sorted({source.element_bytes, target.element_bytes})
+    halved = f", of {' and '.join(map(str, sizes))} bytes a number" if len(sizes) > 1 else ""
     words = (
         f"{target.arithmetic} {target.rate_tflops:g} over {source.arithmetic} {source.rate_tflops:g} TFLOP/s to the "
         f"{weight:g}, {target.gpu.memory_bandwidth_gbs:g} over {source.gpu.memory_bandwidth_gbs:g} GB/s to the "

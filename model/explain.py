@@ -31,8 +31,8 @@ from epochcast.model.explanation.epoch_time import ROOF, time_of
 from epochcast.model.explanation.text import ABOVE_ROOF_NOTE, explanation_text, is_above_roof
 from epochcast.model.network_inputs import shape_asked
 from epochcast.model.roofs import GIGA, TERA
-from epochcast.roofline.roofline import COMPUTE, ELEMENT_BYTES, MEMORY, count_params
-from epochcast.schema import DEFAULT_CONFIG, NETWORK_AXES, TRAIN_N, RunConfig
+from epochcast.roofline.roofline import COMPUTE, MEMORY, count_params
+from epochcast.schema import DEFAULT_CONFIG, NETWORK_AXES, PRECISIONS, TRAIN_N, RunConfig
 
 
 def explain(device: Device, subject: Subject, config: RunConfig | None) -> dict[str, Any]:
@@ -209,7 +209,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", type=path_of, metavar="PATH", help="a saved .keras time model; default: chosen")
     add_conditions_flag(parser, "take only a model that was learned under these, e.g. precision=mixed_float16")
     parser.add_argument(
-        "--precision", choices=list(ELEMENT_BYTES), help="explain in this one, carried over; default: the model's"
+        "--precision", choices=list(PRECISIONS), help="explain in this one, carried over; default: the model's"
     )
     add_plot_flag(parser, "the roofline")
     add_json_flag(parser)

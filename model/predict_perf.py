@@ -32,7 +32,7 @@ from epochcast.model.answers.prediction_text import answer_lines, answer_table, 
 from epochcast.model.answers.this_box import differences, differs_line
 from epochcast.model.time_model.saved_model import choose_model
 from epochcast.output.text import significant
-from epochcast.schema import SPEC_CHOICES, RunConfig
+from epochcast.schema import DEFAULT_PRECISION, PRECISIONS, RunConfig
 from epochcast.workload.shape import count_params
 
 
@@ -71,7 +71,7 @@ def make_flags() -> argparse.ArgumentParser:
         "--sort", choices=SORTS, help="order of the GPUs; cost is that of renting, unknown last; default: time"
     )
     elsewhere.add_argument(
-        "--precision", choices=SPEC_CHOICES["precision"], help="of the runs carried over; default: the model's"
+        "--precision", choices=list(PRECISIONS), help="of the runs carried over; default: the model's"
     )
     add_footprint_flags(parser.add_argument_group("energy, money and CO2 of a run of --epochs"))
     add_json_flag(parser)
@@ -100,7 +100,7 @@ def question_of(arguments: argparse.Namespace, configs: Sequence[RunConfig]) -> 
     """
     choice = choose_model(arguments.model, wanted=arguments.conditions, precision=arguments.precision)
     conditions = choice.model.conditions
-    precision = arguments.precision or conditions.precision or SPEC_CHOICES["precision"][0]
+    precision = arguments.precision or conditions.precision or DEFAULT_PRECISION
     has_gpus = bool(arguments.gpu) or arguments.all_gpus
     has_footprint = arguments.epochs is not None and (has_gpus or bool(given_flags(arguments)))
     rules = rules_of(arguments) if has_footprint else None

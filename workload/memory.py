@@ -25,7 +25,7 @@ from typing import Protocol
 from epochcast.facts.assumptions import assumption, device_kind_of
 from epochcast.gpus.device_names import are_same_conditions
 from epochcast.output.text import significant
-from epochcast.schema import TRAIN_N, Conditions, RunConfig
+from epochcast.schema import TRAIN_N, Conditions, RunConfig, element_bytes_of
 from epochcast.workload.shape import (
     BYTES_PER_FLOAT,
     CHANNELS,
@@ -81,8 +81,7 @@ def _value(name: str, kind: str) -> float:
 def closed_form(config: RunConfig, conditions: Conditions) -> PeakMemory:
     """The estimate that no measurement went into; what of the conditions is unknown is taken as the default."""
     kind = device_kind_of(conditions.device_name)
-    is_half = (conditions.precision or "float32") != "float32"
-    policy_bytes = 2 if is_half else BYTES_PER_FLOAT
+    policy_bytes = element_bytes_of(conditions.precision)
     element_bytes = policy_bytes if kind == "gpu" else BYTES_PER_FLOAT
     batch = config.batch_size
     params = BYTES_PER_FLOAT * count_params(config.depth, config.base_filters)
@@ -101,7 +100,7 @@ def closed_form(config: RunConfig, conditions: Conditions) -> PeakMemory:
     high = _value(f"memory_high{'' if is_read else form or '_unread'}", kind)
     least = policy_bytes * outputs
     if is_read:
-        least = _value("memory_low_half" if is_half else "memory_low", kind) * activations
+        least = _value("memory_low_half" if policy_bytes < BYTES_PER_FLOAT else "memory_low", kind) * activations
     came_as_bytes = 1 if conditions.pipeline in ("indices", "device") else BYTES_PER_FLOAT
     return PeakMemory(
         STATE_COPIES * params + images + activations + data,

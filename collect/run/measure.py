@@ -29,7 +29,7 @@ from epochcast.facts.assumptions import device_kind_of
 from epochcast.machine.framework import framework_details
 from epochcast.machine.packages import require_backend
 from epochcast.precision import precision
-from epochcast.schema import WARMUP_EPOCHS, RunSpec
+from epochcast.schema import PRECISIONS, WARMUP_EPOCHS, RunSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,7 +81,7 @@ def measure(spec: RunSpec, tell: Callable[..., None], idle_sec: float = 0.0) -> 
     steps_per_execution = resolve_steps_per_execution(spec.steps_per_execution, backend, pipeline)
     data = load(spec.dataset, Path(spec.data_dir) if spec.data_dir else None, spec.train_n, spec.seed)
     seed_everything(spec.seed)
-    keras.config.set_dtype_policy(spec.precision)
+    keras.config.set_dtype_policy(PRECISIONS[spec.precision].keras_policy)
     model = model_for(pipeline, build_model(spec.depth, spec.base_filters))
     jit_compile = compile_model(model, jit_compile=spec.jit_compile, steps_per_execution=steps_per_execution)
     tell(

@@ -13,14 +13,13 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Protocol, TypeVar
 
 from epochcast.paths import PACKAGE
 from epochcast.storage.tables import read_table
 
 FACTS = PACKAGE / "data"
-ARITHMETIC = ("fp32", "tf32", "fp16", "bf16")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +58,9 @@ class Gpu:
             raise ValueError(f"no arithmetic {arithmetic!r}; use one of {', '.join(ARITHMETIC)}.")
         rate: float | None = getattr(self, f"{arithmetic}_tflops")
         return rate
+
+
+ARITHMETIC = tuple(f.name.removesuffix("_tflops") for f in fields(Gpu) if f.name.endswith("_tflops"))
 
 
 @dataclass(frozen=True, slots=True)

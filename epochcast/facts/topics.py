@@ -9,6 +9,7 @@ from typing import Any
 
 from epochcast.facts.regions import Place, members_of
 from epochcast.facts.tables import (
+    ARITHMETIC,
     Gpu,
     GpuDispute,
     carbon_intensities,
@@ -46,10 +47,7 @@ TOPICS = {
         {
             "name": "name",
             "family": "family",
-            "fp32_tflops": "fp32",
-            "tf32_tflops": "tf32",
-            "fp16_tflops": "fp16",
-            "bf16_tflops": "bf16",
+            **{f"{name}_tflops": name for name in ARITHMETIC},
             "memory_gb": "GB",
             "memory_bandwidth_gbs": "GB/s",
             "tdp_w": "TDP W",

@@ -13,9 +13,10 @@ import unicodedata
 from dataclasses import replace
 
 from epochcast.facts.assumptions import device_kind_of
-from epochcast.facts.tables import Gpu, gpus
+from epochcast.facts.tables import ARITHMETIC, Gpu, gpus
 from epochcast.machine.gpu_driver import box_device_name, box_device_names, device_of, gpus_here
 from epochcast.machine.sensor_bounds import possible_limit_w
+from epochcast.schema import PRECISIONS
 
 MOST_NEAREST = 6  # names in a message
 BYTES_PER_GB = 1e9
@@ -26,7 +27,6 @@ LIMIT_OF_TDP = (0.3, 1.5)
 _SAID_ANYWAY = {"nvidia", "tesla", "geforce", "amd", "instinct", "intel", "habana", "google", "gpu"}
 _MARKS = re.compile(r"\((?:r|tm)\)|[®™]")
 _POWER = re.compile(r"(?<!\d)\(?(\d{2,4})\s?w\)?$")
-_ARITHMETIC_OF_PRECISION = {"mixed_float16": "fp16", "mixed_bfloat16": "bf16", "float32": "fp32"}
 
 
 class UnknownGpuError(ValueError):
@@ -249,21 +249,21 @@ def board_limit_w(device_name: str | None, limit_w: float | None, memory_bytes: 
 
 
 def arithmetic_of(precision: str, tf32: str | None, gpu: Gpu) -> str:
-    """In what training multiplies on this GPU: one of `epochcast.facts.tables.ARITHMETIC`.
+    """Return in what training multiplies on this GPU: one of `epochcast.facts.tables.ARITHMETIC`.
 
     `precision` and `tf32` as in `epochcast.schema.Conditions`; float32 is TF32 where that is on and the GPU has it.
 
     Raises:
         ValueError: if the GPU is not known to compute in this precision, or there is no such precision.
     """
-    if precision not in _ARITHMETIC_OF_PRECISION:
-        known = ", ".join(_ARITHMETIC_OF_PRECISION)
-        raise ValueError(f"no precision {precision!r}; use one of {known}.")
-    arithmetic = _ARITHMETIC_OF_PRECISION[precision]
-    if arithmetic == "fp32" and tf32 == "on" and gpu.tf32_tflops is not None:
-        return "tf32"
-    if gpu.tflops(arithmetic) is None:
-        has = ", ".join(f"{name} {rate:g}" for name in ("fp32", "tf32", "fp16", "bf16") if (rate := gpu.tflops(name)))
+    if precision not in PRECISIONS:
+        raise ValueError(f"no precision {precision!r}; use one of {', '.join(PRECISIONS)}.")
+    asked = PRECISIONS[precision]
+    if asked.tf32_arithmetic is not None and tf32 == "on" and gpu.tflops(asked.tf32_arithmetic) is not None:
+        return asked.tf32_arithmetic
+    arithmetic = asked.arithmetic
+    if arithmetic not in ARITHMETIC or gpu.tflops(arithmetic) is None:
+        has = ", ".join(f"{name} {rate:g}" for name in ARITHMETIC if (rate := gpu.tflops(name)))
         raise ValueError(
             f"{gpu.name} has no known {arithmetic} rate, which {precision} needs; known in TFLOP/s: {has or 'none'}. "
             "Choose another precision or another GPU."

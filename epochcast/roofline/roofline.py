@@ -15,8 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 COMPUTE, MEMORY = "compute", "memory"
-ELEMENT_BYTES = {"float32": 4, "mixed_float16": 2, "mixed_bfloat16": 2}  # of activations; weights are kept in float32
-WEIGHT_BYTES = 4
+WEIGHT_BYTES = 4  # they are float32 in every precision
 # moments and the like that an optimizer keeps for each parameter, by Keras's defaults; Adafactor's are smaller, LAMB
 # and Muon do more than update, so that they are not here
 OPTIMIZER_SLOTS = {
@@ -182,7 +181,7 @@ class StepRoof:
 
 
 def layer_roof(record: LayerRecord, batch_size: int, roof: Roof, element_bytes: int = 4) -> LayerRoof:
-    """One layer at one batch size under a roof; `element_bytes` of an activation, by ELEMENT_BYTES."""
+    """One layer at one batch size under a roof; `element_bytes` of an activation (`epochcast.schema.PRECISIONS`)."""
     weights = record.weight_reads * element_bytes
     per_sample = (record.inputs + record.outputs) * element_bytes + record.lookups * WEIGHT_BYTES
     forward_bytes = batch_size * per_sample + weights

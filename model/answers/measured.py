@@ -19,7 +19,7 @@ from epochcast.model.time_model.intervals import HALF_WIDTH_SDS
 from epochcast.model.time_model.saved_model import SavedModel
 from epochcast.model.time_model.startup import WholeRun, whole_run
 from epochcast.output.text import percent
-from epochcast.schema import AggRow, Conditions, RunConfig
+from epochcast.schema import AggRow, Conditions, RunConfig, uses_tf32
 
 COMPARED = ("backend", "pipeline", "steps_per_execution", "train_n", "precision")
 FULL_EPOCH = "full_epoch"
@@ -56,7 +56,7 @@ def _contradicts(row: AggRow, wanted: Conditions, gpu: Gpu | None) -> bool:
     names = list(COMPARED)
     if gpu is not None:  # what a device without facts resolves `auto` to is its own affair
         names.append("jit_compile")
-        if wanted.precision == "float32" and gpu.tf32_tflops is not None:
+        if uses_tf32(wanted.precision) and gpu.tf32_tflops is not None:
             names.append("tf32")
     pairs = ((getattr(row, name), getattr(wanted, name)) for name in names)
     return is_other_dataset(row.dataset, wanted.dataset) or any(

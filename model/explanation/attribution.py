@@ -13,14 +13,13 @@ from epochcast.model.work import Work, trained_params, wide_flop, work_of_layers
 from epochcast.roofline.roofline import (
     ADAM_PASSES,
     COMPUTE,
-    ELEMENT_BYTES,
     MEMORY,
     WEIGHT_BYTES,
     LayerRecord,
     Roof,
     step_roof,
 )
-from epochcast.schema import RunConfig
+from epochcast.schema import DEFAULT_PRECISION, PRECISIONS, RunConfig
 from epochcast.workload.shape import layer_records
 
 OTHER_KIND = "other"
@@ -46,7 +45,7 @@ class Subject:
     records: tuple[LayerRecord, ...]
     batch_size: int
     images: int
-    precision: str = "float32"
+    precision: str = DEFAULT_PRECISION
     optimizer: str = "adam"
     optimizer_passes: int = ADAM_PASSES
     not_counted: tuple[str, ...] = ()  # layers that nothing here knows, by name and class
@@ -86,7 +85,7 @@ class Subject:
     @property
     def element_bytes(self) -> int:
         """Bytes of an activation."""
-        return ELEMENT_BYTES[self.precision]
+        return PRECISIONS[self.precision].element_bytes
 
 
 def subject_of(config: RunConfig, images: int, precision: str) -> Subject:

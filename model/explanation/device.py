@@ -16,9 +16,9 @@ from epochcast.model.carry import device_ratio, source_device
 from epochcast.model.roofs import roof_of
 from epochcast.model.time_model.saved_model import Choice, SavedModel, choose_model, pretrained
 from epochcast.roofline.roofline import Roof
-from epochcast.schema import SPEC_CHOICES, AggRow, RunConfig
+from epochcast.schema import DEFAULT_PRECISION, PRECISIONS, AggRow, RunConfig
 
-FLOAT32 = SPEC_CHOICES["precision"][0]  # where nothing says more
+FLOAT32 = DEFAULT_PRECISION  # where nothing says more
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,10 +65,10 @@ def device_of(
     choice = choose_model(path, wanted=wanted, precision=precision)
     own = choice.model.conditions
     used = precision or own.precision or FLOAT32
-    if used not in SPEC_CHOICES["precision"]:
+    if used not in PRECISIONS:
         raise ValueError(
             f"{choice.model.path}: learned in a precision that is not known, {used[:60]!r}. Name one of "
-            f"{', '.join(SPEC_CHOICES['precision'])} with --precision."
+            f"{', '.join(PRECISIONS)} with --precision."
         )
     if gpu_name is None and used == (own.precision or FLOAT32):
         return _calibrated(choice)

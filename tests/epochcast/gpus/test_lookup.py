@@ -349,7 +349,7 @@ def test_training_computes_in_what_the_gpu_has(gpu, precision, tf32, arithmetic)
         ("T4", "mixed_bfloat16", r"T4 has no known bf16 rate.*fp32 8.1, fp16 65\."),
         ("P4", "mixed_float16", "P4 has no known fp16 rate"),
         ("TPU v3", "float32", "TPU v3 has no known fp32 rate"),
-        ("A30", "float64", "no precision 'float64'; use one of mixed_float16, mixed_bfloat16, float32"),
+        ("A30", "float64", "no precision 'float64'; use one of float32, mixed_float16, mixed_bfloat16"),
     ],
 )
 def test_a_precision_that_a_gpu_lacks_is_one_clear_error(gpu, precision, message):

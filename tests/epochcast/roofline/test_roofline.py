@@ -10,7 +10,6 @@ import pytest
 from epochcast.roofline.roofline import (
     ADAM_PASSES,
     COMPUTE,
-    ELEMENT_BYTES,
     MEMORY,
     LayerRecord,
     Roof,
@@ -19,6 +18,7 @@ from epochcast.roofline.roofline import (
     optimizer_passes,
     step_roof,
 )
+from epochcast.schema import element_bytes_of
 from epochcast.workload.shape import count_params as params_of_cnn
 from epochcast.workload.shape import layer_records, train_flop
 
@@ -115,7 +115,7 @@ def test_a_lookup_reads_its_rows_in_full_precision():
     table = LayerRecord("table", "embedding", (20, 4), 200, 0, inputs=20, outputs=80, forward_flop=0, weight_reads=0,
                         has_input_gradient=False, keeps_output=False, lookups=80)  # fmt: skip
     assert layer_roof(table, 3, ROOF).forward_bytes == 3 * 4 * (20 + 80 + 80)
-    half = layer_roof(table, 3, ROOF, ELEMENT_BYTES["mixed_float16"])
+    half = layer_roof(table, 3, ROOF, element_bytes_of("mixed_float16"))
     assert half.forward_bytes == 3 * (2 * (20 + 80) + 4 * 80)
     assert half.backward_bytes == 3 * 2 * (20 + 80) + 4 * 200  # numbers, gradient; the gradient of the whole table
 
@@ -144,7 +144,7 @@ def test_doubling_the_peak_halves_the_time_of_what_it_binds_alone():
 
 
 def test_half_precision_halves_the_bytes_but_of_the_weights_gradients():
-    half = ELEMENT_BYTES["mixed_float16"]
+    half = element_bytes_of("mixed_float16")
     for record in (CONV, DENSE, POOL):
         full, halved = layer_roof(record, 64, ROOF), layer_roof(record, 64, ROOF, half)
         assert halved.forward_bytes == full.forward_bytes / 2
