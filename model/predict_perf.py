@@ -132,7 +132,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print_home()
         print_notes(refusal_notes())
         configs = configs_of(arguments)
-        params = count_params(arguments.depth, arguments.base_filters)
+        params = count_params(configs[0])
         if arguments.params not in (None, params):
             raise ValueError(
                 f"--params {arguments.params}: depth {arguments.depth} with {arguments.base_filters} base filters has "

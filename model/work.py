@@ -69,4 +69,4 @@ def wide_flop(record: LayerRecord) -> int:
 @functools.lru_cache(maxsize=1 << 14)  # the folds of a fit ask for the same again and again
 def work_of(config: RunConfig, images: int) -> Work:
     """The work of one configuration of the CNN."""
-    return work_of_layers(layer_records(config.depth, config.base_filters), config.batch_size, images)
+    return work_of_layers(layer_records(config), config.batch_size, images)

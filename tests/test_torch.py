@@ -15,7 +15,7 @@ import pytest
 
 from epochcast.collect.run.runner import run
 from epochcast.paths import CODE_ROOT
-from epochcast.schema import FailureRecord, RunRecord
+from epochcast.schema import FailureRecord, RunConfig, RunRecord
 from epochcast.storage.tables import read_table
 from epochcast.workload.shape import count_params
 from tests.support.light_child import light_spec
@@ -54,7 +54,7 @@ def test_epochs_of_arrays_are_timed_and_torch_is_a_condition_of_the_row(measure,
     assert (row.backend, row.backend_version, row.tf_version) == ("torch", version, None)
     assert (row.pipeline, row.jit_compile, row.steps_per_execution, row.tf32) == ("arrays", "off", 1, "off")
     assert row.compile_cache is row.peak_memory_bytes is None
-    assert (row.epochs, row.n_timed, row.params) == (3, 2, count_params(1, 2))
+    assert (row.epochs, row.n_timed, row.params) == (3, 2, count_params(RunConfig(1, 2)))
     assert row.avg_time_sec == pytest.approx(fmean(row.epoch_times_json[1:]), rel=1e-12)
     assert 0 <= row.test_acc <= 1
     assert row.conditions.backend_version == ".".join(version.split(".")[:2])
@@ -94,6 +94,7 @@ import torch
 from tests import device_equality as equality
 from epochcast.collect.run.devices import peak_memory_bytes, resolve_device
 from epochcast.machine.environment import cpu_name
+from epochcast.schema import RunConfig
 from epochcast.workload.cnn import build_model, compile_model, seed_everything
 from epochcast.workload.pipelines import as_float, model_for, prepare
 
@@ -109,7 +110,7 @@ keras.config.set_dtype_policy("mixed_float16")
 model, _ = equality.assert_same_training(equality.tiny, 300, 64, epochs=2)
 assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
 keras.config.set_dtype_policy("float32")
-cnn = lambda: build_model(1, 8)
+cnn = lambda: build_model(RunConfig(1, 8))
 model, reference = equality.assert_same_training(cnn, 128, 64, epochs=2, loss_rtol=1e-3, n_differ=1)
 x = as_float(equality.X)
 ours, theirs = (m.evaluate(x, equality.Y, batch_size=150, verbose=0) for m in (model, reference))
@@ -121,7 +122,7 @@ x = np.random.default_rng(0).integers(0, 256, (24, 32, 32, 3), dtype=np.uint8)
 
 def history(seed, pipeline, window_steps=None):
     seed_everything(seed)
-    model = model_for(pipeline, build_model(1, 2))
+    model = model_for(pipeline, build_model(RunConfig(1, 2)))
     assert compile_model(model) == "off"
     given = prepare(pipeline, x, y, model=model, batch_size=8, window_steps=window_steps, epochs=2, seed=seed)
     assert given.steps_per_entry == (window_steps or 3)

@@ -119,7 +119,7 @@ def open_run(seed, sec, noise=0.02):
 def row_of(spec, times, reason):
     """The row that these epochs make, nothing having been seen beside the run."""
     report = ChildReport(exit_code=0, wall_sec=sum(times) + 5.0, cpu_time_sec=1.0)
-    params = count_params(spec.depth, spec.base_filters)
+    params = count_params(spec.config)
     report.started = {"device_name": cpu_name(), "train_n": spec.train_n, "params": params, "tf_version": "2.21.0"}
     report.epoch_times, report.done = times, {"stop_reason": reason}
     row, _ = outcome.record_of(spec, report, "a", None, Beside())

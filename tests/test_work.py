@@ -30,6 +30,6 @@ def test_a_frozen_convolution_has_as_much_wide_work_as_it_has_work():
 
 @pytest.mark.parametrize("config", [RunConfig(1, 256, 32), RunConfig(4, 64, 512), RunConfig(5, 128, 64)])
 def test_wide_work_of_the_cnn_is_that_which_laws_were_fitted_with(config):
-    records = layer_records(config.depth, config.base_filters)
+    records = layer_records(config)
     wide = [r.macs for r in records if r.kind == "conv" and r.output_shape[-1] >= 256]
     assert work_of(config, 1).wide_flop == 3 * 2 * sum(wide) > 0

@@ -13,20 +13,16 @@ from epochcast.workload.shape import CHANNELS, CLASSES, DENSE_UNITS, IMAGE_SIZE
 JIT_COMPILE = {"auto": "auto", "on": True, "off": False}  # our word: Keras's
 
 
-def build_model(depth: int, base_filters: int) -> keras.Model:
-    """The network of `workload.shape`, not compiled: float32 images (32, 32, 3) in [0, 1] to ten probabilities.
+def build_model(config: RunConfig) -> keras.Model:
+    """Build the network of `workload.shape`, not compiled: float32 images (32, 32, 3) in [0, 1] to ten probabilities.
 
     It takes the precision from Keras's global dtype policy (`keras.config.set_dtype_policy`).
-
-    Raises:
-        ValueError: if `depth` or `base_filters` is below 1.
     """
-    RunConfig(depth, base_filters)
     layers = keras.layers
     inputs = keras.Input((IMAGE_SIZE, IMAGE_SIZE, CHANNELS), dtype="float32", name="images")
     x = inputs
-    for block in range(1, depth + 1):
-        filters = base_filters * 2 ** (block - 1)
+    for block in range(1, config.depth + 1):
+        filters = config.base_filters * 2 ** (block - 1)
         for conv in (1, 2):
             x = layers.Conv2D(filters, 3, padding="same", activation="relu", name=f"block{block}_conv{conv}")(x)
         x = layers.MaxPooling2D(2, padding="same", name=f"block{block}_pool")(x)
@@ -34,7 +30,7 @@ def build_model(depth: int, base_filters: int) -> keras.Model:
     x = layers.Dense(DENSE_UNITS, activation="relu", name="dense")(x)
     # float32 under every policy: in half precision a small probability is 0, and its logarithm ends the run
     outputs = layers.Dense(CLASSES, activation="softmax", dtype="float32", name="probabilities")(x)
-    return keras.Model(inputs, outputs, name=f"cnn_{depth}_{base_filters}")
+    return keras.Model(inputs, outputs, name=f"cnn_{config.depth}_{config.base_filters}")
 
 
 def compile_model(model: keras.Model, *, jit_compile: str = "auto", steps_per_execution: int = 1) -> str:

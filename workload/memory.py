@@ -84,11 +84,11 @@ def closed_form(config: RunConfig, conditions: Conditions) -> PeakMemory:
     policy_bytes = element_bytes_of(conditions.precision)
     element_bytes = policy_bytes if kind == "gpu" else BYTES_PER_FLOAT
     batch = config.batch_size
-    params = BYTES_PER_FLOAT * count_params(config.depth, config.base_filters)
+    params = BYTES_PER_FLOAT * count_params(config)
     pixels = batch * IMAGE_SIZE**2 * CHANNELS
     images = 2 * BYTES_PER_FLOAT * pixels
-    outputs = batch * activation_bytes(config.depth, config.base_filters) / BYTES_PER_FLOAT
-    first_outputs = batch * layer_records(config.depth, config.base_filters)[0].outputs
+    outputs = batch * activation_bytes(config) / BYTES_PER_FLOAT
+    first_outputs = batch * layer_records(config)[0].outputs
     form = "_without_xla" if conditions.jit_compile == "off" else ""
     kept, working = (_value(f"memory_{name}{form}", kind) for name in ("kept", "working"))
     activations = element_bytes * (kept * outputs + working * first_outputs)

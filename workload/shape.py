@@ -69,16 +69,11 @@ def _dense(name: str, inputs: int, units: int, activation_flop: int = 0) -> Laye
     )
 
 
-def layer_records(depth: int, base_filters: int) -> tuple[LayerRecord, ...]:
-    """The layers that compute, first to last; Flatten moves nothing and is left out.
-
-    Raises:
-        ValueError: if `depth` or `base_filters` is below 1.
-    """
-    RunConfig(depth, base_filters)
+def layer_records(config: RunConfig) -> tuple[LayerRecord, ...]:
+    """Return the layers that compute, first to last; Flatten moves nothing and is not among them."""
     layers: list[LayerRecord] = []
-    size, channels, filters = IMAGE_SIZE, CHANNELS, base_filters
-    for block in range(1, depth + 1):
+    size, channels, filters = IMAGE_SIZE, CHANNELS, config.base_filters
+    for block in range(1, config.depth + 1):
         layers.append(_conv(f"block{block}_conv1", size, channels, filters, is_first=block == 1))
         layers.append(_conv(f"block{block}_conv2", size, filters, filters, is_first=False))
         inputs, size = size * size * filters, (size + 1) // 2
@@ -89,21 +84,21 @@ def layer_records(depth: int, base_filters: int) -> tuple[LayerRecord, ...]:
     return tuple(layers)
 
 
-def count_params(depth: int, base_filters: int) -> int:
-    """Trainable parameters; equal to Keras's `count_params`."""
-    return sum(layer.params for layer in layer_records(depth, base_filters))
+def count_params(config: RunConfig) -> int:
+    """Return the trainable parameters; equal to Keras's `count_params`."""
+    return sum(layer.params for layer in layer_records(config))
 
 
-def forward_flop(depth: int, base_filters: int) -> int:
-    """FLOP of one image's forward pass; equal to `total_float_ops` of TensorFlow's profiler."""
-    return sum(layer.forward_flop for layer in layer_records(depth, base_filters))
+def forward_flop(config: RunConfig) -> int:
+    """Return the FLOP of one image's forward pass, as TensorFlow's profiler counts them."""
+    return sum(layer.forward_flop for layer in layer_records(config))
 
 
-def train_flop(depth: int, base_filters: int) -> int:
-    """FLOP of one image's forward and backward pass, multiply-adds alone."""
-    return sum(layer.train_flop for layer in layer_records(depth, base_filters))
+def train_flop(config: RunConfig) -> int:
+    """Return the FLOP of one image's forward and backward pass, multiply-adds alone."""
+    return sum(layer.train_flop for layer in layer_records(config))
 
 
-def activation_bytes(depth: int, base_filters: int) -> int:
-    """Bytes that one image's float32 activations take in one forward pass."""
-    return BYTES_PER_FLOAT * sum(layer.outputs for layer in layer_records(depth, base_filters))
+def activation_bytes(config: RunConfig) -> int:
+    """Return the bytes of one image's float32 activations in one forward pass."""
+    return BYTES_PER_FLOAT * sum(layer.outputs for layer in layer_records(config))

@@ -101,7 +101,7 @@ def _one_row(
     """The row of one configuration and the number of its runs that entered it."""
     clean = [r for r in records if steady.is_clean(r)]
     used = clean or list(records)
-    params = count_params(config.depth, config.base_filters)
+    params = count_params(config)
     if wrong := next((r for r in used if r.params != params), None):
         raise ValueError(
             f"{path.absolute()}: the run of {wrong.timestamp_utc} says {wrong.params} parameters, {config} has "

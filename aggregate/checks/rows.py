@@ -32,7 +32,7 @@ _count_params = functools.cache(count_params)
 
 def has_own_params(record: RunRecord) -> bool:
     """Whether a row's `params` is the closed form of its network."""
-    return record.params == _count_params(record.depth, record.base_filters)
+    return record.params == _count_params(record.config)
 
 
 def row_findings(row: CheckedRow) -> Iterator[Finding]:
@@ -60,7 +60,7 @@ def _number(value: float) -> str:
 def _params(row: CheckedRow) -> Iterator[Finding]:
     record = row.record
     if not has_own_params(record):
-        expected = _count_params(record.depth, record.base_filters)
+        expected = _count_params(record.config)
         of = f"{expected} for depth {record.depth} and base_filters {record.base_filters}"
         yield row.finding("params", f"params {record.params}", of)
 

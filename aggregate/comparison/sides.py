@@ -90,7 +90,7 @@ def make_side(name: str, table: RunTable, filters: Sequence[Filters]) -> Side:
         raise ValueError(f"{where}: {len(found)} sets of conditions, and a side is one. Choose one:\n{choices}")
     groups: dict[RunConfig, list[RunRecord]] = defaultdict(list)
     for record in chosen:
-        if record.params != (params := count_params(record.depth, record.base_filters)):
+        if record.params != (params := count_params(record.config)):
             raise ValueError(
                 f"{where}: {record.config} has {params} parameters, run {record.run_id or record.timestamp_utc} says "
                 f"{record.params}: another network, or an edited cell. Take it back in excluded.csv."

@@ -70,7 +70,7 @@ def compiled_bytes(config: RunConfig, precision: str) -> int:
     from epochcast.workload.cnn import build_model, compile_model
 
     keras.config.set_dtype_policy(precision)
-    model = build_model(config.depth, config.base_filters)
+    model = build_model(config)
     compile_model(model, jit_compile="on")
     model.train_on_batch(np.zeros((1, *model.input_shape[1:]), np.float32), np.zeros(1, np.int32))  # builds its state
     groups = (
@@ -100,7 +100,7 @@ def trained_peak_bytes(config: RunConfig, precision: str) -> int | None:
     if jax.devices()[0].platform != "gpu":
         return None
     keras.config.set_dtype_policy(precision)
-    model = build_model(config.depth, config.base_filters)
+    model = build_model(config)
     compile_model(model, jit_compile="on")
     images = np.zeros((config.batch_size, *model.input_shape[1:]), np.float32)
     for _ in range(2):
@@ -115,7 +115,7 @@ def grown_bytes(config: RunConfig) -> int:
 
     from epochcast.workload.cnn import build_model, compile_model
 
-    model = build_model(config.depth, config.base_filters)
+    model = build_model(config)
     compile_model(model, jit_compile="off")
     shape = model.input_shape[1:]
     model.train_on_batch(np.zeros((1, *shape), np.float32), np.zeros(1, np.int32))

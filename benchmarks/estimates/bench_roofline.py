@@ -61,8 +61,7 @@ def attainable_sec(configs: Sequence[RunConfig], train_n: int, roof: Roof) -> Ar
     """What an epoch takes at least under a roof, launches included, shape (n,)."""
     return np.array(
         [
-            config.steps_per_epoch(train_n)
-            * step_roof(layer_records(config.depth, config.base_filters), config.batch_size, roof).sec
+            config.steps_per_epoch(train_n) * step_roof(layer_records(config), config.batch_size, roof).sec
             for config in configs
         ]
     )
@@ -144,7 +143,7 @@ def networks_missed() -> dict[str, Any]:
     picked = [run.config for run in plan_next([], CNN_GRID, PICKED, None)[0]]
     configs = [*picked, *[config for config in CNN_GRID if config not in picked][::5]]
     others = [(name, *network, size) for name, network in NETWORKS.items() for size in BATCH_SIZES]
-    models = [build_model(c.depth, c.base_filters) for c in configs] + [build(keras) for _, _, build, _ in others]
+    models = [build_model(c) for c in configs] + [build(keras) for _, _, build, _ in others]
     jobs = list(zip(models, [c.batch_size for c in configs] + [size for *_, size in others], strict=True))
     seconds = fastest_epochs(jobs, IMAGES, ROUNDS, lambda words: print(words, file=sys.stderr))
     law = fit_law(LAW_ALONE, picked, np.array(seconds[:PICKED]), IMAGES)

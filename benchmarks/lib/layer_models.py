@@ -6,13 +6,15 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from epochcast.schema import RunConfig
+
 Model = Any  # a keras.Model
 
 
 def cnn(depth: int, base_filters: int) -> Model:
     from epochcast.workload.cnn import build_model
 
-    return build_model(depth, base_filters)
+    return build_model(RunConfig(depth, base_filters))
 
 
 def cnn_without_padding(depth: int, base_filters: int) -> Model:

@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from epochcast.schema import RunConfig
+
 if not __package__:  # run by path: import from the checkout, not from this folder
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
@@ -76,7 +78,7 @@ def build(model: str) -> Any:
     from epochcast.workload.cnn import build_model
 
     if model != TINY:
-        return build_model(*map(int, model.split(",")))
+        return build_model(RunConfig(*map(int, model.split(","))))
     inputs = keras.Input((32, 32, 3))
     pooled = keras.layers.Flatten()(keras.layers.AveragePooling2D(4)(inputs))
     return keras.Model(inputs, keras.layers.Dense(10, activation="softmax", dtype="float32")(pooled))

@@ -12,6 +12,7 @@ from epochcast.gpus.lookup import UnknownGpuError, find_gpu
 from epochcast.output.text import table_text
 from epochcast.paths import reference_data
 from epochcast.roofline.roofline import Roof, step_roof
+from epochcast.schema import RunConfig
 from epochcast.workload.shape import layer_records
 
 ROOFLINE_CONFIGS = ((2, 16), (3, 32), (4, 64))  # depth, base_filters
@@ -22,7 +23,7 @@ REFERENCE_GPU = "NVIDIA A100 80GB PCIe"  # of the published measurements, which 
 def roofline_images_per_sec(depth: int, base_filters: int, peak_tflops: float, peak_gb_per_sec: float) -> float:
     """The most images a second that arithmetic and memory allow in float32, layer by layer; no launches."""
     roof = Roof(peak_tflops * 1e12, peak_gb_per_sec * 1e9)
-    return ROOFLINE_BATCH_SIZE / step_roof(layer_records(depth, base_filters), ROOFLINE_BATCH_SIZE, roof).sec
+    return ROOFLINE_BATCH_SIZE / step_roof(layer_records(RunConfig(depth, base_filters)), ROOFLINE_BATCH_SIZE, roof).sec
 
 
 def roofline_table(

@@ -88,7 +88,7 @@ def _assumed_sec(
         return assumption(name, kind).value
 
     flops = value("train_flops") if kind == "gpu" else value("train_flops_per_core") * cpu_count()
-    step_flop = train_flop(config.depth, config.base_filters) * config.batch_size
+    step_flop = train_flop(config) * config.batch_size
     step_sec = value("step_floor_sec") + step_flop / flops
     steps = window_steps or train_n / config.batch_size
     epochs = epochs_of(steps * step_sec)

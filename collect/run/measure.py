@@ -82,7 +82,7 @@ def measure(spec: RunSpec, tell: Callable[..., None], idle_sec: float = 0.0) -> 
     data = load(spec.dataset, Path(spec.data_dir) if spec.data_dir else None, spec.train_n, spec.seed)
     seed_everything(spec.seed)
     keras.config.set_dtype_policy(PRECISIONS[spec.precision].keras_policy)
-    model = model_for(pipeline, build_model(spec.depth, spec.base_filters))
+    model = model_for(pipeline, build_model(spec.config))
     jit_compile = compile_model(model, jit_compile=spec.jit_compile, steps_per_execution=steps_per_execution)
     tell(
         "started",

@@ -85,7 +85,7 @@ def predict(
     forecast = saved.forecast(config, epochs)
     return {
         **asdict(config),
-        "params": count_params(config.depth, config.base_filters),
+        "params": count_params(config),
         "steps_per_epoch": config.steps_per_epoch(saved.train_n),
         **time_values(forecast, saved.train_n, epochs),
         **_measured_of(config, choice, rows),

@@ -8,6 +8,7 @@ from epochcast.model.explanation.attribution import NO_ROOF, Subject, epoch_laye
 from epochcast.model.time_model.physics import ACTIVATION_PASSES, FORMS, Law
 from epochcast.output.text import percent, significant
 from epochcast.roofline.roofline import ADAM_PASSES, WEIGHT_BYTES, Roof
+from epochcast.schema import RunConfig
 from epochcast.workload.shape import BYTES_PER_FLOAT, layer_records
 
 
@@ -76,7 +77,7 @@ def _of_peak(term: str, rate: float, unit_size: float, unit: str, meaning: str, 
 def kernels_of_a_block() -> int:
     """Kernels that one more block of the CNN launches in a training step."""
     shallow, deep = (
-        sum(layer.n_kernels for layer in epoch_layers(Subject("", layer_records(depth, 1), 1, 1), NO_ROOF))
+        sum(layer.n_kernels for layer in epoch_layers(Subject("", layer_records(RunConfig(depth, 1)), 1, 1), NO_ROOF))
         for depth in (2, 3)
     )
     return deep - shallow

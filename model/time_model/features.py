@@ -19,7 +19,7 @@ _FEATURES: dict[str, Callable[[RunConfig, int], float]] = {
     "base_filters": lambda c, n: c.base_filters,
     "log2_base_filters": lambda c, n: math.log2(c.base_filters),
     "log2_batch_size": lambda c, n: math.log2(c.batch_size),
-    "log10_params": lambda c, n: math.log10(count_params(c.depth, c.base_filters)),
+    "log10_params": lambda c, n: math.log10(count_params(c)),
     "log10_steps_per_epoch": lambda c, n: math.log10(c.steps_per_epoch(n)),
 }
 

@@ -14,7 +14,7 @@ from epochcast.workload.shape import count_params
 
 def _log_features(configs: Sequence[RunConfig], train_n: int) -> Array:
     """The network's features with log2 of parameters and of steps per epoch, shape (n, 5)."""
-    closed_forms = [[count_params(c.depth, c.base_filters), c.steps_per_epoch(train_n)] for c in configs]
+    closed_forms = [[count_params(c), c.steps_per_epoch(train_n)] for c in configs]
     features = feature_matrix(configs, FEATURE_NAMES, train_n)
     return np.hstack([features, np.log2(np.array(closed_forms, np.float64))])
 

@@ -199,7 +199,7 @@ class _Pricer:
             place, steady, is_extrapolated = forecast.place, forecast.steady, forecast.place != WITHIN
         return Candidate(
             config=config,
-            params=count_params(config.depth, config.base_filters),
+            params=count_params(config),
             epochs=self.rules.epochs,
             overhead=self._overhead(known, place),
             first_epoch=self._first_epoch(config, known, steady, place),

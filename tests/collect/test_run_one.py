@@ -17,7 +17,7 @@ from epochcast.collect import run_one
 from epochcast.collect.run import runner
 from epochcast.collect.run.runner import claimed_log
 from epochcast.paths import CODE_ROOT, PACKAGE
-from epochcast.schema import FailureRecord, RunRecord, to_json_dict
+from epochcast.schema import FailureRecord, RunConfig, RunRecord, to_json_dict
 from epochcast.storage.tables import read_table
 from epochcast.workload.shape import count_params
 from tests.support.light_child import command, environment, run_one_command, starts
@@ -309,7 +309,7 @@ def test_run_one_by_path_from_another_folder_trains_and_appends_a_row(tmp_path):
     assert 0 < row.cpu_time_sec <= row.wall_sec * (os.cpu_count() or 1)
     assert row.test_acc is not None
     assert round(row.test_acc * 100, 6) % 1 == 0  # a share of 100 test images
-    assert row.params == count_params(1, 2)
+    assert row.params == count_params(RunConfig(1, 2))
     assert (row.backend, row.pipeline, row.dataset, row.train_n) == ("tensorflow", "tfdata", "cifar10_npz", 512)
     assert row.tf_version == row.backend_version
     assert (row.precision, row.tf32, row.jit_compile, row.seed) == ("float32", "off", "off", 123)

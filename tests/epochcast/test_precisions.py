@@ -49,7 +49,7 @@ def test_the_roofline_moves_the_bytes_of_a_new_row(fp8):
     bytes_of = {}
     for precision in (FP8, "mixed_float16", "float32"):
         subject = subject_of(CONFIG, 50_000, precision)
-        step = step_roof(layer_records(CONFIG.depth, CONFIG.base_filters), 1, roof, subject.element_bytes)
+        step = step_roof(layer_records(RunConfig(CONFIG.depth, CONFIG.base_filters)), 1, roof, subject.element_bytes)
         bytes_of[subject.element_bytes] = sum(layer.forward_bytes for layer in step.layers)
     assert bytes_of[1] * 2 == bytes_of[2]
     assert bytes_of[1] * 4 == bytes_of[4]
@@ -57,7 +57,7 @@ def test_the_roofline_moves_the_bytes_of_a_new_row(fp8):
 
 def test_memory_holds_activations_in_the_bytes_of_a_new_row(fp8):
     peaks = {p: closed_form(CONFIG, Conditions(device_name=H100.name, precision=p)) for p in (FP8, "mixed_float16")}
-    outputs = CONFIG.batch_size * activation_bytes(CONFIG.depth, CONFIG.base_filters) / 4
+    outputs = CONFIG.batch_size * activation_bytes(RunConfig(CONFIG.depth, CONFIG.base_filters)) / 4
     assert peaks["mixed_float16"].low - peaks[FP8].low == outputs
     assert peaks["mixed_float16"].value > peaks[FP8].value
 

@@ -184,7 +184,7 @@ def test_screen_and_json_say_the_same(capsys):
 
 def test_the_share_of_peak_is_all_multiply_adds_over_the_predicted_time():
     answer = explained()
-    macs = [record.macs for record in layer_records(3, 32)]
+    macs = [record.macs for record in layer_records(RunConfig(3, 32))]
     flop = 50_000 * 2 * (3 * sum(macs) - macs[0])
     assert answer["share_of_peak"] == pytest.approx(flop / answer["predicted_avg_time_sec"] / 156e12)
 
@@ -475,7 +475,7 @@ def saved(tmp_path_factory):
     from epochcast.workload.cnn import build_model, compile_model
 
     folder = tmp_path_factory.mktemp("networks")
-    cnn = build_model(2, 16)
+    cnn = build_model(RunConfig(2, 16))
     compile_model(cnn)
     cnn.save(folder / "cnn.keras")
     inputs = keras.Input((16, 8))

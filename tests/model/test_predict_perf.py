@@ -70,7 +70,7 @@ def test_json_holds_the_model_s_own_numbers_and_throughput_derived_from_time(cap
     assert (answer["in_range"], answer["domain"], answer["outside"]) == (True, "within", [])
     assert (answer["is_this_box"], answer["train_n"]) == (False, 50_000)
     assert answer["steps_per_epoch"] == 196
-    assert answer["params"] == count_params(4, 64)
+    assert answer["params"] == count_params(RunConfig(4, 64))
     assert answer["model"] == str(PRETRAINED)
     assert answer["device"] == "NVIDIA A100 80GB PCIe"
     assert answer["this_box"] == box_device_name()
@@ -661,13 +661,13 @@ def test_several_regions_are_a_table_with_ratios(capsys):
 
 
 def test_params_that_agree_with_the_closed_form_change_nothing(capsys):
-    assert ask_json(capsys, "--params", count_params(3, 32)) == ask_json(capsys)
+    assert ask_json(capsys, "--params", count_params(RunConfig(3, 32))) == ask_json(capsys)
 
 
 def test_params_of_another_network_are_refused_with_the_right_number(capsys):
     out, err = ask(capsys, "--depth", 2, "--params", 123, code=1)
     assert out == ""
-    assert f"error: --params 123: depth 2 with 32 base filters has {count_params(2, 32)} parameters." in err
+    assert f"error: --params 123: depth 2 with 32 base filters has {count_params(RunConfig(2, 32))} parameters." in err
 
 
 def test_a_named_model_answers_and_a_missing_one_is_one_line(capsys, tmp_path):

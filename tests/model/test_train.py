@@ -43,7 +43,7 @@ def record(row, **values):
         "tf_version": "2.21.0",
         **asdict(row.config),
         "epochs": 3,
-        "params": count_params(row.depth, row.base_filters),
+        "params": count_params(row.config),
         "epoch_times_json": (sec + 10, sec, sec),
         "avg_time_sec": sec,
         "images_per_sec": 50_000 / sec,

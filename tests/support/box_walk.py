@@ -49,7 +49,7 @@ def measure(batch_sizes):
     for row in first.measured:
         for item in planned[1:-1]:
             config = item.spec.config
-            params = count_params(config.depth, config.base_filters)
+            params = count_params(config)
             append_row(runs_csv(), replace(row, **asdict(config), params=params, run_id=item.run_id))
     last = run_grid(planned, runs=runs_csv(), log_dir=logs_dir(), child=CHILD)
     return {

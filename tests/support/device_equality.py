@@ -7,6 +7,7 @@ from itertools import islice
 import keras
 import numpy as np
 
+from epochcast.schema import RunConfig
 from epochcast.workload.cnn import build_model, compile_model, seed_everything
 from epochcast.workload.device_epochs import device_input
 from epochcast.workload.orders import entry_orders
@@ -25,7 +26,7 @@ def tiny():
 
 
 def cnn():
-    return build_model(2, 8)
+    return build_model(RunConfig(2, 8))
 
 
 def by_device(build, n, batch_size, *, window_steps=None, epochs=3, jit_compile="auto", is_looped=None, callbacks=()):

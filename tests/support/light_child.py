@@ -144,7 +144,7 @@ def _behave(spec: RunSpec, behaviour: str, arguments: list[str], parent: int, id
         steps_per_execution=1,
         dataset="synthetic" if is_synthetic else "cifar10_npz",
         train_n=spec.train_n,
-        params=count_params(spec.depth, spec.base_filters),
+        params=count_params(spec.config),
         data_origin="nowhere",
     )
     if on_gpu := os.environ.get("LIGHT_CHILD_ON_GPU"):  # a file that tells a fake driver who computes on its GPU

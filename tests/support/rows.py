@@ -39,7 +39,13 @@ def run_row(times=(9.0, 2.0, 2.0), *, config=(2, 16, 64), run_id=None, test_acc=
     """A row of runs.csv for a run with these epoch (or window) seconds."""
     depth, base_filters, batch_size = config
     known = {name: getattr(conditions, name) for name in columns(Conditions)}
-    values = {"params": count_params(depth, base_filters), "epochs": len(times), "tf_version": None, **known, **more}
+    values = {
+        "params": count_params(RunConfig(depth, base_filters)),
+        "epochs": len(times),
+        "tf_version": None,
+        **known,
+        **more,
+    }
     return RunRecord(
         timestamp_utc="2026-01-01T00:00:00+00:00",
         depth=depth,
@@ -93,7 +99,7 @@ def agg_row(depth=2, base_filters=16, batch_size=64, seconds=2.0, n=1, std=None,
         depth=depth,
         base_filters=base_filters,
         batch_size=batch_size,
-        params=count_params(depth, base_filters),
+        params=count_params(RunConfig(depth, base_filters)),
         n=n,
         steps_per_epoch=-(-50_000 // batch_size),
         avg_time_mean=seconds,
@@ -118,7 +124,7 @@ def run_costing(total_sec, value=1.0, sd=0.0, config=(2, 16, 64), **more):
     """A candidate of two epochs whose run takes that long; `sd` None: how exactly is unknown."""
     overhead = Interval(total_sec / 2) if sd is None else Interval.of_absolute(total_sec / 2, HALF_WIDTH_SDS * sd)
     known = Interval.of_absolute(total_sec / 4, 0.0)
-    values = {"params": count_params(*config[:2]), "epochs": 2, "images_per_sec": 1.0, **more}
+    values = {"params": count_params(RunConfig(*config[:2])), "epochs": 2, "images_per_sec": 1.0, **more}
     return Candidate(RunConfig(*config), overhead=overhead, first_epoch=known, steady=known, value=value, **values)
 
 

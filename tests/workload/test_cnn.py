@@ -7,7 +7,7 @@ import importlib
 import numpy as np
 import pytest
 
-from epochcast.schema import TRAIN_N
+from epochcast.schema import TRAIN_N, RunConfig
 from epochcast.workload import cifar10
 from epochcast.workload.pipelines import as_float, prepare
 from tests.support.jax_child import check_on_jax
@@ -29,13 +29,13 @@ def mixed_float16():
 
 def weights(cnn, seed):
     cnn.seed_everything(seed)
-    return np.concatenate([array.ravel() for array in cnn.build_model(2, 4).get_weights()])
+    return np.concatenate([array.ravel() for array in cnn.build_model(RunConfig(2, 4)).get_weights()])
 
 
 def train(cnn, images, config, *, pipeline="auto", window_steps=None, epochs):
     """Train (depth, base_filters) at batch size 128; return the model and its loss per entry."""
     cnn.seed_everything(123)
-    model = cnn.build_model(*config)
+    model = cnn.build_model(RunConfig(*config))
     cnn.compile_model(model, jit_compile="off")
     batches = {"batch_size": 128, "window_steps": window_steps, "epochs": epochs, "seed": 123}
     given = prepare(pipeline, images.x_train, images.y_train, model=model, **batches)
@@ -47,24 +47,18 @@ def accuracy(model, x, y):
 
 
 def test_the_network_ends_in_ten_probabilities_per_image(cnn):
-    model = cnn.build_model(2, 4)
+    model = cnn.build_model(RunConfig(2, 4))
     probabilities = np.asarray(model(np.random.default_rng(0).random((3, 32, 32, 3), np.float32)))
     assert probabilities.shape == (3, 10)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)  # float32 rounding
 
 
 def test_a_sixth_block_still_has_a_pixel_to_pool(cnn):
-    assert cnn.build_model(6, 1).get_layer("block6_pool").output.shape == (None, 1, 1, 32)
-
-
-@pytest.mark.parametrize(("depth", "base_filters"), [(0, 8), (2, 0)])
-def test_an_empty_network_is_refused(cnn, depth, base_filters):
-    with pytest.raises(ValueError, match="at least 1"):
-        cnn.build_model(depth, base_filters)
+    assert cnn.build_model(RunConfig(6, 1)).get_layer("block6_pool").output.shape == (None, 1, 1, 32)
 
 
 def test_mixed_precision_keeps_the_probabilities_in_float32(cnn, mixed_float16):
-    model = cnn.build_model(1, 2)
+    model = cnn.build_model(RunConfig(1, 2))
     assert model.get_layer("block1_conv2").output.dtype == "float16"
     assert model.get_layer("probabilities").output.dtype == "float32"
 
@@ -72,7 +66,7 @@ def test_mixed_precision_keeps_the_probabilities_in_float32(cnn, mixed_float16):
 def test_compile_uses_adam_at_its_default_rate_one_step_at_a_time(cnn):
     import keras
 
-    model = cnn.build_model(1, 2)
+    model = cnn.build_model(RunConfig(1, 2))
     cnn.compile_model(model)
     assert type(model.optimizer) is keras.optimizers.Adam
     assert float(model.optimizer.learning_rate) == pytest.approx(0.001)
@@ -85,7 +79,7 @@ def test_compile_uses_adam_at_its_default_rate_one_step_at_a_time(cnn):
 def test_compile_says_how_it_compiled(cnn):
     import tensorflow as tf
 
-    model = cnn.build_model(1, 2)
+    model = cnn.build_model(RunConfig(1, 2))
     has_gpu = bool(tf.config.list_physical_devices("GPU"))
     assert cnn.compile_model(model, jit_compile="auto") == ("on" if has_gpu else "off")
     assert cnn.compile_model(model, jit_compile="on") == "on"
@@ -107,6 +101,7 @@ sys.modules["tensorflow"] = None  # as on a machine without it
 import jax
 import keras
 import numpy as np
+from epochcast.schema import RunConfig
 from epochcast.workload.cnn import build_model, compile_model, seed_everything
 from epochcast.workload.pipelines import prepare
 
@@ -117,7 +112,7 @@ x = np.random.default_rng(0).integers(0, 256, (24, 32, 32, 3), dtype=np.uint8)
 
 def history(seed, window_steps):
     seed_everything(seed)
-    model = build_model(1, 2)
+    model = build_model(RunConfig(1, 2))
     assert compile_model(model) == "on"
     steps = []
     count = keras.callbacks.LambdaCallback(on_train_batch_end=lambda step, logs: steps.append(step))
@@ -154,7 +149,7 @@ except ValueError as error:
 else:
     raise AssertionError("tfdata was accepted")
 keras.config.set_dtype_policy("mixed_bfloat16")
-assert build_model(1, 2).get_layer("probabilities").output.dtype == "float32"
+assert build_model(RunConfig(1, 2)).get_layer("probabilities").output.dtype == "float32"
 print("done")
 """
 

@@ -137,7 +137,7 @@ model, reference = equality.assert_same_training(equality.tiny, 300, 64, epochs=
 x = as_float(equality.X)
 ours, theirs = (m.evaluate(x, equality.Y, batch_size=150, verbose=0) for m in (model, reference))
 assert abs(ours[0] - theirs[0]) < 1e-5, (ours, theirs)
-equality.assert_same_training(lambda: build_model(1, 8), 128, 64, epochs=2, loss_rtol=1e-3, n_differ=1)
+equality.assert_same_training(lambda: build_model(RunConfig(1, 8)), 128, 64, epochs=2, loss_rtol=1e-3, n_differ=1)
 assert loops == []
 print("done")
 """

@@ -69,7 +69,9 @@ def test_the_estimate_is_positive_in_its_band_and_grows_with_filters_and_batch(c
 @pytest.mark.parametrize("depth", [1, 2, 3, 4, 5])
 def test_a_deeper_network_takes_more_for_its_activations(depth):
     shallow, deep = (closed_form(RunConfig(own, 16, 1024), CPU) for own in (depth, depth + 1))
-    params = [16 * count_params(own, 16) for own in (depth, depth + 1)]  # fewer, as long as the first dense layer rules
+    params = [
+        16 * count_params(RunConfig(own, 16)) for own in (depth, depth + 1)
+    ]  # fewer, as long as the first dense layer rules
     assert deep.value - params[1] > shallow.value - params[0]
     assert deep.value > shallow.value  # at a batch of this size
 
@@ -83,7 +85,7 @@ def test_batches_add_up():
 def test_half_precision_halves_activations_on_a_gpu_alone():
     half = replace(BOX, precision="mixed_bfloat16")
     difference = closed_form(CONFIG, BOX).value - closed_form(CONFIG, half).value
-    factors = 2.2222 * activation_bytes(2, 16) + 5.5 * 4 * 16_384
+    factors = 2.2222 * activation_bytes(RunConfig(2, 16)) + 5.5 * 4 * 16_384
     assert difference == pytest.approx(128 * factors / 2)
     assert closed_form(CONFIG, CPU).value == closed_form(CONFIG, replace(CPU, precision="mixed_float16")).value
 
@@ -114,8 +116,8 @@ def test_the_band_is_narrow_only_where_the_compiler_told():
 @pytest.mark.parametrize("depth", range(1, 9))
 def test_the_low_end_where_nothing_was_read_is_every_layer_s_output_once(depth, precision, element_bytes, jit_compile):
     conditions = replace(BOX, precision=precision, jit_compile=jit_compile)
-    outputs = sum(layer.outputs for layer in layer_records(depth, 16))
-    state = 3 * 4 * count_params(depth, 16)
+    outputs = sum(layer.outputs for layer in layer_records(RunConfig(depth, 16)))
+    state = 3 * 4 * count_params(RunConfig(depth, 16))
     assert closed_form(RunConfig(depth, 16, 512), conditions).low == state + 512 * (element_bytes * outputs + 4 * 3_072)
 
 

@@ -32,7 +32,7 @@ from epochcast.collect.run.runner import (
     spec_id,
 )
 from epochcast.collect.run.text import result_lines
-from epochcast.schema import FailureRecord, RunRecord, RunSpec, from_json_dict, to_json_dict
+from epochcast.schema import FailureRecord, RunConfig, RunRecord, RunSpec, from_json_dict, to_json_dict
 from epochcast.storage.cells import columns
 from epochcast.storage.tables import read_table
 from epochcast.workload.shape import count_params
@@ -106,7 +106,7 @@ def test_the_eleven_published_columns_come_first_and_hold_what_was_measured(benc
     stamp = datetime.fromisoformat(cells[0])
     assert stamp.utcoffset() == timedelta(0)
     assert before <= stamp <= after
-    assert cells[1:7] == ["2.99.1", "2", "4", "32", "4", str(count_params(2, 4))]
+    assert cells[1:7] == ["2.99.1", "2", "4", "32", "4", str(count_params(RunConfig(2, 4)))]
     assert json.loads(cells[7]) == [0.009, 0.002, 0.0015, 0.0021]
     assert float(cells[8]) == fmean([0.002, 0.0015, 0.0021])
     assert float(cells[9]) == 500 / fmean([0.002, 0.0015, 0.0021])
@@ -209,7 +209,9 @@ def test_table_json_log_and_screen_tell_the_same_row(bench):
 
 def test_the_first_line_says_what_is_measured_and_on_what(bench):
     row = bench.measure("ok", spec=light_spec(batch_size=64))
-    assert bench.said[0].startswith(f"(1,2,64) with {count_params(1, 2):,} parameters on {row.device_name}, tensorflow")
+    assert bench.said[0].startswith(
+        f"(1,2,64) with {count_params(RunConfig(1, 2)):,} parameters on {row.device_name}, tensorflow"
+    )
     assert "1,000 images of synthetic (nowhere)" in bench.said[0]
 
 
@@ -566,7 +568,7 @@ def test_an_epoch_is_timed_on_jax_without_tensorflow(bench, on_jax):
     assert bench.rows == [row]
     assert (row.backend, row.tf_version, row.pipeline, row.tf32) == ("jax", None, "arrays", "off")
     assert (row.epochs, row.n_timed, row.timing_mode, row.train_n) == (3, 2, "full_epoch", 512)
-    assert row.params == count_params(1, 2)
+    assert row.params == count_params(RunConfig(1, 2))
     assert row.avg_time_sec == pytest.approx(fmean(row.epoch_times_json[1:]), rel=1e-12)
     assert (row.dataset, row.test_acc) == ("synthetic", None)
     assert 0 < row.overhead_sec < row.wall_sec

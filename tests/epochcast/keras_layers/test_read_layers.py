@@ -15,6 +15,7 @@ from benchmarks.lib.layer_models import MODELS
 from epochcast.keras_layers.operations import OPERATIONS
 from epochcast.keras_layers.read_layers import read_layers
 from epochcast.keras_layers.rules import RULES
+from epochcast.schema import RunConfig
 from epochcast.workload.shape import layer_records
 
 
@@ -37,8 +38,8 @@ def is_known(network):
 
 @pytest.mark.parametrize(("depth", "base_filters"), [(1, 4), (2, 3), (2, 16), (3, 32), (5, 8), (6, 2)])
 def test_records_read_from_the_cnn_equal_its_closed_form(keras, depth, base_filters):
-    network = read_layers(importlib.import_module("epochcast.workload.cnn").build_model(depth, base_filters))
-    assert network.records == layer_records(depth, base_filters)
+    network = read_layers(importlib.import_module("epochcast.workload.cnn").build_model(RunConfig(depth, base_filters)))
+    assert network.records == layer_records(RunConfig(depth, base_filters))
     assert is_known(network)
     assert network.sample_shape == ((32, 32, 3),)
 
@@ -513,10 +514,10 @@ def test_a_mixed_precision_model_has_the_records_of_a_plain_one(keras):
     build = importlib.import_module("epochcast.workload.cnn").build_model
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        model = build(2, 4)
+        model = build(RunConfig(2, 4))
     finally:
         keras.config.set_dtype_policy("float32")
-    assert read_layers(model).records == layer_records(2, 4)
+    assert read_layers(model).records == layer_records(RunConfig(2, 4))
 
 
 def unknown_of(keras, layer, shape):

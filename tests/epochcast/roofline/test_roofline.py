@@ -18,7 +18,7 @@ from epochcast.roofline.roofline import (
     optimizer_passes,
     step_roof,
 )
-from epochcast.schema import element_bytes_of
+from epochcast.schema import RunConfig, element_bytes_of
 from epochcast.workload.shape import count_params as params_of_cnn
 from epochcast.workload.shape import layer_records, train_flop
 
@@ -155,7 +155,7 @@ def test_half_precision_halves_the_bytes_but_of_the_weights_gradients():
 
 @pytest.mark.parametrize("roof", [ROOF, Roof(1e15, 1e11), Roof(1e10, 1e12), Roof(1e12, 1e11, 1e-5)])
 def test_a_larger_batch_takes_longer_and_each_image_less(roof):
-    secs = {n: step_roof(layer_records(3, 16), n, roof).sec for n in (1, 2, 3, 8, 100, 1000)}
+    secs = {n: step_roof(layer_records(RunConfig(3, 16)), n, roof).sec for n in (1, 2, 3, 8, 100, 1000)}
     times = list(secs.values())
     assert times == sorted(times)
     assert len(set(times)) == len(times)
@@ -164,9 +164,9 @@ def test_a_larger_batch_takes_longer_and_each_image_less(roof):
 
 
 def test_a_step_is_its_layers_its_optimizer_and_its_launches():
-    records = layer_records(2, 8)
+    records = layer_records(RunConfig(2, 8))
     step = step_roof(records, 32, Roof(1e12, 1e11, 5e-6))
-    assert step.optimizer_bytes == 7 * 4 * params_of_cnn(2, 8)
+    assert step.optimizer_bytes == 7 * 4 * params_of_cnn(RunConfig(2, 8))
     # four convolutions and two dense layers of three kernels, but two for the first; two pools of two; six updates
     assert step.n_kernels == 3 * 6 - 1 + 2 * 2 + 6
     assert step.launch_sec == pytest.approx(5e-6 * step.n_kernels, rel=1e-12)
@@ -176,8 +176,8 @@ def test_a_step_is_its_layers_its_optimizer_and_its_launches():
 
 @pytest.mark.parametrize(("depth", "base_filters"), [(1, 4), (2, 16), (5, 8)])
 def test_a_steps_flop_hold_the_training_flop_and_little_more(depth, base_filters):
-    step = step_roof(layer_records(depth, base_filters), 16, ROOF)
-    assert 1 < step.flop / (16 * train_flop(depth, base_filters)) < 1.1  # biases, pools and the softmax
+    step = step_roof(layer_records(RunConfig(depth, base_filters)), 16, ROOF)
+    assert 1 < step.flop / (16 * train_flop(RunConfig(depth, base_filters))) < 1.1  # biases, pools and the softmax
 
 
 def test_optimizers_move_the_parameters_as_often_as_they_read_and_write_them():

@@ -21,7 +21,9 @@ def test_features_are_depth_and_the_binary_logs_of_the_rest():
 def test_features_of_the_original_network_add_parameters_and_steps(train_n):
     (features,) = feature_matrix([RunConfig(3, 32, 512)], REFERENCE_FEATURE_NAMES, train_n)
     steps = {50_000: 98, 1_000: 2}[train_n]
-    np.testing.assert_allclose(features, [3, 32, 9, math.log10(count_params(3, 32)), math.log10(steps)], rtol=1e-12)
+    np.testing.assert_allclose(
+        features, [3, 32, 9, math.log10(count_params(RunConfig(3, 32))), math.log10(steps)], rtol=1e-12
+    )
 
 
 @pytest.mark.parametrize("config", [RunConfig(1, 1, 1), RunConfig(5, 48, 33), RunConfig(6, 1024, 50_000)])

@@ -92,18 +92,18 @@ def test_columns_count_steps_blocks_and_images():
 
 @pytest.mark.parametrize("config", [RunConfig(1, 8, 32), RunConfig(3, 32, 300), RunConfig(6, 128, 4096)])
 def test_work_read_from_layers_is_the_closed_form_s(config):
-    records = layer_records(config.depth, config.base_filters)
+    records = layer_records(config)
     work = work_of_layers(records, config.batch_size, 1_000)
     assert work == work_of(config, 1_000)
     assert (work.blocks, work.steps) == (config.depth, config.steps_per_epoch(1_000))
-    assert work.params == count_params(config.depth, config.base_filters)
-    assert work.train_flop == train_flop(config.depth, config.base_filters)
-    assert work.forward_flop == forward_flop(config.depth, config.base_filters)
-    assert work.activation_bytes == activation_bytes(config.depth, config.base_filters)
+    assert work.params == count_params(config)
+    assert work.train_flop == train_flop(config)
+    assert work.forward_flop == forward_flop(config)
+    assert work.activation_bytes == activation_bytes(config)
 
 
 def test_an_optimizer_of_fewer_passes_counts_as_fewer_parameters():
-    records = layer_records(2, 16)
+    records = layer_records(RunConfig(2, 16))
     adam, sgd = (work_of_layers(records, 64, 1_000, passes) for passes in (7, 3))
     assert sgd.params * 7 == pytest.approx(adam.params * 3)  # rounding alone
     assert (sgd.steps, sgd.train_flop) == (adam.steps, adam.train_flop)

@@ -17,7 +17,7 @@ TEST = [RunConfig(2, 16, 512), RunConfig(3, 64, 32), RunConfig(4, 32, 128)]
 
 
 def power_law(config, train_n=50_000):
-    params, steps = count_params(config.depth, config.base_filters), config.steps_per_epoch(train_n)
+    params, steps = count_params(config), config.steps_per_epoch(train_n)
     return math.exp(0.3 * config.depth) * config.base_filters**0.7 * config.batch_size**-0.2 * params**0.1 * steps**0.5
 
 

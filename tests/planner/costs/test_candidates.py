@@ -69,7 +69,7 @@ def test_a_measured_row_is_priced_by_its_own_parts_without_a_note():
     assert seconds_of(candidate) == (6.0, 11.0, 2.0)
     assert candidate.total_sec == 2 * (6 + 11 + 9 * 2)
     assert (candidate.acc, candidate.images_per_sec, candidate.epochs, candidate.repeats) == (0.6, 25_000.0, 10, 2)
-    assert candidate.params == count_params(2, 16)
+    assert candidate.params == count_params(RunConfig(2, 16))
     assert (candidate.was_measured, candidate.is_predicted, candidate.is_extrapolated) == (True, False, False)
 
 
