@@ -22,33 +22,34 @@ from epochcast.cli import (
 from epochcast.output.figures import COLOURS, MARKERS, new_figure, plain_ticks, save_figure
 from epochcast.output.text import significant
 from epochcast.paths import figures_dir
-from epochcast.schema import AggRow
+from epochcast.schema import NETWORK_AXES, AggRow
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+MARKED, COLOURED = NETWORK_AXES  # by a marker and by a colour; a third axis would need a third sign
 MAX_REPEATED_SHOWN = 30
 
 
 def _styles(rows: Sequence[AggRow]) -> tuple[dict[int, str], dict[int, str]]:
-    """A colour for each number of filters and a marker for each depth."""
-    filters = sorted({row.base_filters for row in rows})
-    depths = sorted({row.depth for row in rows})
-    colours = {f: COLOURS[i % len(COLOURS)] for i, f in enumerate(filters)}
-    return colours, {d: MARKERS[i % len(MARKERS)] for i, d in enumerate(depths)}
+    """Return a colour and a marker for each value of the axes that have them."""
+    coloured, marked = (sorted({axis.of(row) for row in rows}) for axis in (COLOURED, MARKED))
+    colours = {value: COLOURS[i % len(COLOURS)] for i, value in enumerate(coloured)}
+    return colours, {value: MARKERS[i % len(MARKERS)] for i, value in enumerate(marked)}
 
 
 def _legend_of(axes: Axes, colours: dict[int, str], markers: dict[int, str]) -> None:
-    """One legend beside the data: colours for filters, markers for depths."""
+    """Draw one legend next to the data, of colours and markers."""
     from matplotlib.artist import Artist
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    handles: list[Artist] = [
-        Patch(color=colour, label=f"{filters} base filters") for filters, colour in colours.items()
+    handles: list[Artist] = [Patch(color=colour, label=COLOURED.text(value)) for value, colour in colours.items()]
+    handles += [
+        Line2D([], [], color="0.3", marker=marker, linestyle="", label=MARKED.text(value))
+        for value, marker in markers.items()
     ]
-    handles += [Line2D([], [], color="0.3", marker=m, linestyle="", label=f"depth {d}") for d, m in markers.items()]
     axes.legend(handles=handles, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
 
 
@@ -60,7 +61,8 @@ def accuracy_against_time(rows: Sequence[AggRow]) -> Figure | None:
     figure, axes = new_figure()
     colours, markers = _styles(known)
     for row in known:
-        axes.plot(row.avg_time_mean, row.acc_mean or 0, markers[row.depth], color=colours[row.base_filters], alpha=0.8)
+        marker, colour = markers[MARKED.of(row)], colours[COLOURED.of(row)]
+        axes.plot(row.avg_time_mean, row.acc_mean or 0, marker, color=colour, alpha=0.8)
     epochs = sorted({row.acc_epochs for row in known if row.acc_epochs is not None})
     after = f" after {' or '.join(map(str, epochs))} epochs" if epochs else ""
     axes.set(
@@ -75,14 +77,11 @@ def throughput_against_batch_size(rows: Sequence[AggRow]) -> Figure:
     """Training images per second over batch size, a line for each network."""
     figure, axes = new_figure()
     colours, markers = _styles(rows)
-    for depth, filters in sorted({(row.depth, row.base_filters) for row in rows}):
-        line = sorted(
-            (r.batch_size, r.thr_mean, r.thr_std or 0) for r in rows if (r.depth, r.base_filters) == (depth, filters)
-        )
-        x, y, error = zip(*line, strict=True)
-        axes.errorbar(
-            x, y, yerr=error, color=colours[filters], marker=markers[depth], markersize=5, linewidth=1.2, capsize=3
-        )
+    for network in sorted({row.config.network for row in rows}):
+        own = sorted((row for row in rows if row.config.network == network), key=lambda row: row.batch_size)
+        x, y, error = zip(*((row.batch_size, row.thr_mean, row.thr_std or 0) for row in own), strict=True)
+        marker, colour = markers[MARKED.of(own[0])], colours[COLOURED.of(own[0])]
+        axes.errorbar(x, y, yerr=error, color=colour, marker=marker, markersize=5, linewidth=1.2, capsize=3)
     axes.set(xlabel="batch size (images)", ylabel="throughput (images/s)", title="Throughput against batch size")
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
@@ -128,7 +127,7 @@ def first_epoch_against_steady(rows: Sequence[AggRow]) -> Figure | None:
     colours, markers = _styles(known)
     for row in known:
         seconds, first = row.avg_time_mean, row.first_epoch_sec_mean or 0.0
-        axes.plot(seconds, first, markers[row.depth], color=colours[row.base_filters], alpha=0.8)
+        axes.plot(seconds, first, markers[MARKED.of(row)], color=colours[COLOURED.of(row)], alpha=0.8)
     limits = [min(row.avg_time_mean for row in known), max(row.avg_time_mean for row in known)]
     axes.plot(limits, limits, "--", color="0.4", linewidth=1)
     middle = math.sqrt(limits[0] * limits[1])

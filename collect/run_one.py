@@ -37,7 +37,7 @@ from epochcast.flag_types import (
 )
 from epochcast.guard import EXIT_FAILED, EXIT_INTERRUPTED, say
 from epochcast.paths import command_text, expanded, logs_dir, runs_csv
-from epochcast.schema import SPEC_CHOICES, FailureRecord, RunRecord, RunSpec
+from epochcast.schema import SPEC_CHOICES, FailureRecord, RunConfig, RunRecord, RunSpec
 from epochcast.storage.tables import read_table_if_any
 from epochcast.text_sinks import terminal_text, without_colours
 
@@ -146,7 +146,7 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, RunSpec]:
     parser = make_parser(
         "epochcast run",
         __doc__ or "",
-        f"{command_text('run')} --depth 3 --base_filters 32 --batch_size 512 --epochs 4",
+        f"{command_text('run')} {' '.join(RunConfig(3, 32, 512).flags)} --epochs 4",
     )
     add_config_flags(parser)
     for name in ("pipeline", "precision", "jit_compile"):

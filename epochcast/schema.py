@@ -100,20 +100,65 @@ def _require_known_schema(record: RunRecord | FailureRecord) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """One number of a configuration, by the name of its field, column and flag."""
+    """One number of a configuration: all that flags, texts, figures and learning need to know of it."""
 
-    name: str
+    name: str  # of its field, column and flag
     what: str  # for help texts
+    label: str  # of a figure's axis
+    phrase: str  # a value in a sentence
+    letter: str  # in names of runs
     example: str  # several values as a flag takes them
+    usual: tuple[int, ...]  # what is planned or measured where nothing is named
+    wide: tuple[int, ...]  # on which a model's order is checked
+    is_log: bool = True  # learned on its logarithm, so that the next value is a factor of two away; else one
+    slower: int = 1  # 1: an epoch of a larger value takes longer, all else equal; -1: of a smaller one
+
+    def of(self, row: Any) -> int:  # Any: a configuration, a spec or a row
+        """Return the value of a configuration, a spec or a row."""
+        return int(getattr(row, self.name))
+
+    def text(self, value: int) -> str:
+        """Return a value as part of a sentence, e.g. `32 base filters`."""
+        return self.phrase.format(value)
 
 
 AXES = (  # in the order of RunConfig's fields
-    Axis("depth", "blocks of two convolutions and a pool", "2:5"),
-    Axis("base_filters", "filters of the first block, then doubling", "16:128:x2"),
-    Axis("batch_size", "images per step", "64:2048:x2"),
+    Axis(
+        name="depth",
+        what="blocks of two convolutions and a pool",
+        label="depth (blocks)",
+        phrase="depth {}",
+        letter="d",
+        example="2:5",
+        usual=(2, 3, 4, 5),
+        wide=(1, 2, 3, 4, 5, 6),
+        is_log=False,
+    ),
+    Axis(
+        name="base_filters",
+        what="filters of the first block, then doubling",
+        label="base filters",
+        phrase="{} base filters",
+        letter="f",
+        example="16:128:x2",
+        usual=(16, 32, 64, 128),
+        wide=(8, 16, 32, 64, 128, 256),
+    ),
+    Axis(
+        name="batch_size",
+        what="images per step",
+        label="batch size (images)",
+        phrase="batch size {}",
+        letter="b",
+        example="64:2048:x2",
+        usual=(64, 128, 256, 512, 1024, 2048),
+        wide=(16, 32, 64, 128, 256, 512, 1024, 2048, 4096),
+        slower=-1,
+    ),
 )
 AXIS_NAMES = tuple(axis.name for axis in AXES)
 NETWORK_AXES = AXES[:-1]  # what the network is; the batch size is how it is trained
+EXAMPLE_LISTS = " ".join(f"--{axis.name} {axis.example}" for axis in AXES)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -134,8 +179,33 @@ class RunConfig:
         """Optimizer steps of one epoch over `train_n` images; the last batch may be partial."""
         return math.ceil(train_n / self.batch_size)
 
+    @property
+    def network(self) -> tuple[int, ...]:
+        """What the network is, whatever its batch size."""
+        return tuple(axis.of(self) for axis in NETWORK_AXES)
+
+    @property
+    def network_text(self) -> str:
+        """The network in words, e.g. `depth 3, 32 base filters`."""
+        return ", ".join(axis.text(axis.of(self)) for axis in NETWORK_AXES)
+
+    @property
+    def slug(self) -> str:
+        """The configuration as part of a name, e.g. `d3_f32_b128`."""
+        return "_".join(f"{axis.letter}{axis.of(self)}" for axis in AXES)
+
+    @property
+    def flags(self) -> list[str]:
+        """The words of a command line that ask for this configuration."""
+        return [word for axis in AXES for word in (f"--{axis.name}", str(axis.of(self)))]
+
     def __str__(self) -> str:
         return f"({self.depth},{self.base_filters},{self.batch_size})"
+
+
+def config_in(values: Mapping[str, Any]) -> RunConfig:
+    """Return the configuration among the values of a row or an answer."""
+    return RunConfig(**{name: values[name] for name in AXIS_NAMES})
 
 
 DEFAULT_CONFIG = RunConfig()
@@ -400,6 +470,10 @@ class FailureRecord:
         are_times = all(map(is_sec, self.epoch_times_json))
         require(are_times, self, "epoch_times_json", f"numbers {SEC_WORDS}")
         require_not_negative(self, "wall_sec")
+
+    @property
+    def config(self) -> RunConfig:
+        return RunConfig(self.depth, self.base_filters, self.batch_size)
 
 
 @dataclass(frozen=True, slots=True)

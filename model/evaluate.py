@@ -53,7 +53,7 @@ from epochcast.model.training.splits import NETWORK_MIN_ROWS
 from epochcast.output.progress import Say, progress, quiet
 from epochcast.output.text import cell_text, percent, significant, table_text
 from epochcast.paths import home
-from epochcast.schema import AggRow, RunConfig
+from epochcast.schema import AggRow, RunConfig, config_in
 from epochcast.stats import RegressionMetrics, mean_and_std
 from epochcast.storage.file_kinds import REPORT_TITLE
 from epochcast.storage.files import make_folder, write_json_atomically, write_text_atomically
@@ -312,7 +312,7 @@ def _spread(cell: dict[str, float | None], scale: float = 1.0) -> str:
 def _unseen_section(unseen: Sequence[dict[str, Any]]) -> Section:
     rows: list[list[Any]] = [
         [
-            f"({u['depth']},{u['base_filters']},{u['batch_size']})",
+            str(config_in(u)),
             u["measured_sec"],
             u["predicted_sec"],
             "unknown" if u["low_sec"] is None else f"{significant(u['low_sec'])} to {significant(u['high_sec'])}",

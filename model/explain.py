@@ -174,7 +174,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "epochcast explain",
         "Where an epoch's time goes: input and host, steps, arithmetic, memory; then layer by layer, beside what the\n"
         "GPU's peaks allow. Of the CNN that is measured here, or of any Keras network.",
-        "epochcast explain --depth 3 --base_filters 32 --batch_size 512 --plot roofline.png",
+        f"epochcast explain {' '.join(RunConfig(3, 32, 512).flags)} --plot roofline.png",
     )
     of_network = {a.name: f"{a.what} (default: {getattr(DEFAULT_CONFIG, a.name)})" for a in NETWORK_AXES}
     add_config_flags(parser, defaults={"batch_size": DEFAULT_CONFIG.batch_size}, texts=of_network)

@@ -41,7 +41,7 @@ from epochcast.model.time_model.startup import FORM
 from epochcast.model.training.recipes import LAW_ALONE
 from epochcast.output.text import clock, significant, table_text
 from epochcast.paths import command_text, home, runs_csv
-from epochcast.schema import TRAIN_N, AggRow, Conditions, RunConfig, RunRecord, RunSpec
+from epochcast.schema import AXIS_NAMES, EXAMPLE_LISTS, TRAIN_N, AggRow, Conditions, RunConfig, RunRecord, RunSpec
 from epochcast.storage.files import write_text_atomically
 from epochcast.storage.tables import read_table_if_any
 
@@ -159,7 +159,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "Which configurations to measure next, for the largest gain in knowledge per second of measuring.\n\n"
         "From nothing, seven runs are enough for a first model, and nine for one that knows its range. What is\n"
         "measured already is taken into account.",
-        "epochcast next_runs --depth 2:5 --base_filters 16:128:x2 --batch_size 64:1024:x2 --n 9",
+        f"epochcast next_runs {EXAMPLE_LISTS} --n 9",
     )
     lists = {name: list(values) for name, values in DEFAULT_GRID.items()}
     add_config_flags(parser, as_lists=lists, defaults=lists, texts=dict.fromkeys(lists, "of the candidates"))
@@ -208,7 +208,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(json_line({**answer, **chosen.to_json(), "out": str(out)}))
             return 0
         print("measured: " + (f"{len(rows)} configurations in {table.path}" if table else "nothing yet"))
-        header = ["", "depth", "base_filters", "batch_size", "chosen by", "expected s"]
+        header = ["", *AXIS_NAMES, "chosen by", "expected s"]
         lines = [
             [k, *asdict(r.config).values(), r.by, significant(r.expected_sec)] for k, r in enumerate(runs, start=1)
         ]

@@ -31,8 +31,8 @@ from epochcast.model.answers.prediction_figure import draw_batches
 from epochcast.model.answers.prediction_text import answer_lines, answer_table, bounds_text, domain_lines
 from epochcast.model.answers.this_box import differences, differs_line
 from epochcast.model.time_model.saved_model import choose_model
-from epochcast.output.text import significant
-from epochcast.schema import DEFAULT_PRECISION, PRECISIONS, RunConfig
+from epochcast.output.text import listed, significant
+from epochcast.schema import DEFAULT_PRECISION, NETWORK_AXES, PRECISIONS, RunConfig
 from epochcast.workload.shape import count_params
 
 
@@ -135,8 +135,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         params = count_params(configs[0])
         if arguments.params not in (None, params):
             raise ValueError(
-                f"--params {arguments.params}: depth {arguments.depth} with {arguments.base_filters} base filters has "
-                f"{params} parameters. Leave --params out, or correct depth and base_filters."
+                f"--params {arguments.params}: the CNN of {configs[0].network_text} has {params} parameters. "
+                f"Leave --params out, or correct {listed([axis.name for axis in NETWORK_AXES])}."
             )
         question = question_of(arguments, configs)
         replies = [reply_to(config, question) for config in configs]
@@ -170,7 +170,7 @@ def _print(replies: Sequence[Reply], question: Question, as_json: bool) -> None:
     if len(replies) == 1:
         print_answer(first, False)
     else:
-        print_answer({name: first[name] for name in ("depth", "base_filters", "params")}, False)
+        print_answer({name: first[name] for name in (*(a.name for a in NETWORK_AXES), "params")}, False)
         answers = [reply.answer for reply in replies]
         print(answer_table(answers))
         for line in domain_lines(answers):

@@ -10,7 +10,7 @@ import shlex
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ from epochcast.planner.costs.budget import Budget
 from epochcast.planner.costs.candidates import CostRules
 from epochcast.planner.plan.plan import Plan
 from epochcast.planner.plan.request import Request, plan_budget
-from epochcast.schema import Exclusion, RunConfig, RunRecord, RunSpec
+from epochcast.schema import Exclusion, RunConfig, RunRecord, RunSpec, config_in
 from epochcast.storage.files import write_json_atomically
 from epochcast.storage.tables import read_table_if_any
 
@@ -60,8 +60,8 @@ MOST_TIMES = 2.0  # what is promised at the start
 def demo_specs(device: str = "auto") -> list[RunSpec]:
     """The grid of the demonstration: step windows instead of whole epochs, so that a CPU is done in minutes."""
     return [
-        RunSpec(depth, base_filters, batch_size, epochs=WINDOWS, window_steps=WINDOW_STEPS, device=device)
-        for depth, base_filters, batch_size in itertools.product(*GRID.values())
+        RunSpec(**asdict(RunConfig(*values)), epochs=WINDOWS, window_steps=WINDOW_STEPS, device=device)
+        for values in itertools.product(*GRID.values())
     ]
 
 
@@ -194,7 +194,7 @@ def closing_screen(
         answered = f"{model['n_answered']} of {report['n']}"
         errors.append([NAMES[name], "-" if mape["mean"] is None else f"{percent(mape['mean'])}{spread}", answered])
     better = _better_baseline(report)
-    new = RunConfig(prediction["depth"], prediction["base_filters"], prediction["batch_size"])
+    new = config_in(prediction)
     chosen = sorted(plan.chosen, key=lambda c: c.config)
     worth = "the number of runs" if plan.value == "count" else f"the sum of {plan.value}"
     model = shlex.quote(prediction["model"])
@@ -223,7 +223,7 @@ def closing_screen(
         f"{'proven optimal' if plan.is_proven else 'not proven optimal'} for {worth}:",
         f"            {' '.join(str(c.config) for c in chosen)}",
         *(f"{'files' if i == 0 else '':11} {path.absolute()}" for i, path in enumerate(files)),
-        f"next        {command_text('predict')} --model {model} --depth 2 --base_filters 12 --batch_size 100",
+        f"next        {command_text('predict')} --model {model} {' '.join(RunConfig(2, 12, 100).flags)}",
         f"            {command_text('plan')} --budget 30m --epochs 10 --runs_agg {averages}",
         f"            {command_text('run_plan')} {plan_path} --replan",
     ]

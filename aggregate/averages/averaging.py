@@ -192,7 +192,7 @@ def _stalls(record: RunRecord, steady: SteadyTime) -> list[Stall]:
 
 
 def aggregate(table: RunTable) -> Aggregation:
-    """Group the runs of a table by configuration and conditions, ordered by depth, base_filters, batch_size.
+    """Group the runs of a table by configuration and conditions, in the order of configurations.
 
     Raises:
         ValueError: if there is no run, or one configuration has two parameter counts.

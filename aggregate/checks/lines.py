@@ -12,7 +12,14 @@ from decimal import Decimal, InvalidOperation
 from epochcast.aggregate.averages.steady_rows import RECORDED_FLAGS, SteadyRows
 from epochcast.aggregate.checks.rules import Finding
 from epochcast.gpus.device_names import with_one_name
-from epochcast.schema import PUBLISHED_RUN_COLUMNS, SCHEMA_VERSION, WARMUP_EPOCHS, NewerSchemaError, RunRecord
+from epochcast.schema import (
+    AXIS_NAMES,
+    PUBLISHED_RUN_COLUMNS,
+    SCHEMA_VERSION,
+    WARMUP_EPOCHS,
+    NewerSchemaError,
+    RunRecord,
+)
 from epochcast.steady_time import SteadyTime, steady_time
 from epochcast.storage.cells import CellError, columns, parse_row
 from epochcast.storage.table_lines import NOT_UTF8, cells_of, header_fault, lines_of, newer_columns
@@ -246,7 +253,7 @@ def _read_record(cells: Mapping[str, str], number: int, file: str) -> tuple[RunR
     """The record of a row, with cells that are wrong and may be empty taken as empty; None where that is not enough."""
     cells = dict(cells)
     run_id = cells.get("run_id") or cells["timestamp_utc"] or None
-    config = f"({cells['depth']},{cells['base_filters']},{cells['batch_size']})"[:60]
+    config = f"({','.join(cells[name] for name in AXIS_NAMES)})"[:60]
     findings: list[Finding] = []
     emptied: set[str] = set()
     is_lost = False

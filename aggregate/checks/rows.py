@@ -19,7 +19,7 @@ from epochcast.energy.reading import MISMATCH, SHORT_WINDOW_SEC, impossible_powe
 from epochcast.machine.sensor_bounds import MOST_PACKAGE_W, MOST_PACKAGES
 from epochcast.output.text import percent, significant
 from epochcast.precision import Precision, precision_of
-from epochcast.schema import FLAGS, TRAIN_N, WARMUP_EPOCHS, RunRecord
+from epochcast.schema import FLAGS, NETWORK_AXES, TRAIN_N, WARMUP_EPOCHS, RunRecord
 from epochcast.steady_time import STALL_RATIO, SteadyTime
 from epochcast.workload.shape import count_params
 
@@ -61,8 +61,8 @@ def _params(row: CheckedRow) -> Iterator[Finding]:
     record = row.record
     if not has_own_params(record):
         expected = _count_params(record.config)
-        of = f"{expected} for depth {record.depth} and base_filters {record.base_filters}"
-        yield row.finding("params", f"params {record.params}", of)
+        of = " and ".join(f"{axis.name} {axis.of(record)}" for axis in NETWORK_AXES)
+        yield row.finding("params", f"params {record.params}", f"{expected} for {of}")
 
 
 def _times(row: CheckedRow) -> Iterator[Finding]:

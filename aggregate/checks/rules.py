@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from epochcast.schema import NETWORK_AXES
+
 ERROR, WARNING = "error", "warning"
 
 
@@ -70,7 +72,7 @@ RULES = {  # in the order that they are reported
     ),
     "params": Rule(
         ERROR,
-        "params is the closed form of depth and base_filters",
+        f"params is the closed form of {' and '.join(axis.name for axis in NETWORK_AXES)}",
         "One of the three cells was changed, or another network was measured: correct it or take the run back.",
     ),
     "avg_time": Rule(ERROR, "avg_time_sec is the mean of the timed epochs", _MEASURE_AGAIN),

@@ -15,13 +15,13 @@ from epochcast.aggregate.checks.rules import Finding
 from epochcast.facts.assumptions import assumption, device_kind_of
 from epochcast.gpus.device_names import with_one_name
 from epochcast.output.text import significant
-from epochcast.schema import Conditions, RunConfig
+from epochcast.schema import AXES, Conditions, RunConfig
 from epochcast.storage.cells import parse_time
 
 MIN_DEGREES = 5  # of freedom, for a table's own spread of repeats to be known
 SEPARATION = 3.0  # standard deviations of the difference of two runs
 # towards which end of an axis an epoch takes longer, all else equal: more work (depth, filters), more steps (batch)
-SLOWER = {"depth": 1, "base_filters": 1, "batch_size": -1}
+SLOWER = {axis.name: axis.slower for axis in AXES}
 SHOWN = 3  # neighbours named in a finding
 
 

@@ -9,8 +9,8 @@ from epochcast.collect.checks.memory_fit import device_memory_bytes, memory_mode
 from epochcast.flag_types import memory_size
 from epochcast.machine.gpu_driver import device_of
 from epochcast.machine.host import memory_bytes
-from epochcast.output.text import significant
-from epochcast.schema import RunRecord, RunSpec
+from epochcast.output.text import listed, significant
+from epochcast.schema import AXIS_NAMES, RunRecord, RunSpec
 from epochcast.workload.memory import DOUBTFUL, TOO_LARGE, PeakMemory, gib_text
 
 REMEDY = "--ignore_memory measures it all the same, --device_memory SIZE says how much there is"
@@ -60,9 +60,8 @@ def check_fits(
     fit = peak.fit(total)
     needs = f"{spec.config} needs about {_range_text(peak)}, and {words.format(gib_text(total))}"
     if fit == TOO_LARGE:
-        raise TooLargeError(
-            f"{needs}: it will not fit. Choose a smaller --batch_size, --base_filters or --depth; {REMEDY}."
-        )
+        smaller = listed([f"--{name}" for name in reversed(AXIS_NAMES)], "or")
+        raise TooLargeError(f"{needs}: it will not fit. Choose a smaller {smaller}; {REMEDY}.")
     return f"may not fit: {needs}" if fit == DOUBTFUL else None
 
 

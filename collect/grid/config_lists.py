@@ -53,7 +53,7 @@ def read_specs(path: Path, defaults: RunSpec) -> list[RunSpec]:
 
 
 def read_configs(path: Path) -> list[RunConfig]:
-    """The configurations that a CSV or JSON file lists, each once; every row names all of depth, base_filters, ...
+    """The configurations that a CSV or JSON file lists, each once; every row names every axis.
 
     Raises:
         ValueError: names file, line and column of what is wrong.

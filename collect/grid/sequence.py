@@ -115,7 +115,7 @@ def take_turns(
 
 def outcome_text(outcome: RunRecord | FailureRecord) -> str:
     """Return in a line how a run ended; the time is its steady time per epoch, as in every table of ours."""
-    name = f"({outcome.depth},{outcome.base_filters},{outcome.batch_size})"
+    name = str(outcome.config)
     if isinstance(outcome, FailureRecord):
         return f"{outcome.status.upper()} {name}: {outcome.message[:120]}"
     flags = f" [{', '.join(outcome.flags)}]" if outcome.flags else ""

@@ -83,9 +83,7 @@ def record_of(
         optional["overhead_sec"] = None  # the process died before its end
     values = {
         "timestamp_utc": utc_now(),
-        "depth": spec.depth,
-        "base_filters": spec.base_filters,
-        "batch_size": spec.batch_size,
+        **asdict(spec.config),
         "epochs": len(times),
         "epoch_times_json": times,
         "avg_time_sec": avg_time_sec,
@@ -196,9 +194,7 @@ def failure_of(
         status=status,
         exit_code=report.exit_code if number is None else None,
         signal=signal_name(number) if number is not None else None,
-        depth=spec.depth,
-        base_filters=spec.base_filters,
-        batch_size=spec.batch_size,
+        **asdict(spec.config),
         epochs=spec.most_epochs,
         epoch_times_json=tuple(report.epoch_times),
         wall_sec=report.wall_sec,

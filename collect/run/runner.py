@@ -88,7 +88,7 @@ def spec_ids(spec: RunSpec, places: Iterable[tuple[str, str]]) -> list[str]:
     for name in LATER_FIELDS:  # at its default it is what was measured before there was such a field: the same run
         if values[name] == getattr(DEFAULT, name):
             del values[name]
-    lead = f"d{spec.depth}_f{spec.base_filters}_b{spec.batch_size}"
+    lead = spec.config.slug
     of_spec = hashlib.sha256(f"[{json.dumps(values, sort_keys=True)}, ".encode())
     names = []
     for place in places:
@@ -106,7 +106,7 @@ def _place_bytes(device_name: str, backend: str) -> bytes:
 def new_run_id(spec: RunSpec) -> str:
     """A name for a run measured by hand: configuration, start and four random letters."""
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    return f"d{spec.depth}_f{spec.base_filters}_b{spec.batch_size}-{stamp}-{secrets.token_hex(2)}"
+    return f"{spec.config.slug}-{stamp}-{secrets.token_hex(2)}"
 
 
 @contextlib.contextmanager

@@ -29,6 +29,11 @@ def range_text(low: float | None, high: float | None, unknown: str = "unknown") 
     return unknown if low is None or high is None else f"{significant(low)} to {significant(high)}"
 
 
+def listed(words: Sequence[str], last: str = "and") -> str:
+    """Return words as people list them, e.g. `a, b and c`."""
+    return f" {last} ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
+
+
 def percent(share: float) -> str:
     return f"{significant(100 * share)} %"
 

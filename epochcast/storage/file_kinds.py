@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from epochcast.schema import RunConfig, RunSpec
+from epochcast.schema import AXIS_NAMES, RunConfig, RunSpec
 
 START_BYTES = 1 << 16
 MOST_BYTES = 1 << 26  # of a JSON file that is read whole; a longer one is never replaced
@@ -31,9 +31,9 @@ _TABLES = {
     ("timestamp_utc", "tf_version", "depth"): TABLE_KINDS["RunRecord"],
     ("timestamp_utc", "run_id", "grid_id"): TABLE_KINDS["FailureRecord"],
     ("run_id", "reason", "date"): TABLE_KINDS["Exclusion"],
-    ("run_id", "depth", "base_filters", "batch_size", "epochs", "params", "overhead_sec"): "the runs of a plan",
-    ("depth", "base_filters", "batch_size", "params"): TABLE_KINDS["AggRow"],
-    ("depth", "base_filters", "batch_size", "measured_sec", "repeat"): "a table of predictions",
+    ("run_id", *AXIS_NAMES, "epochs", "params", "overhead_sec"): "the runs of a plan",
+    (*AXIS_NAMES, "params"): TABLE_KINDS["AggRow"],
+    (*AXIS_NAMES, "measured_sec", "repeat"): "a table of predictions",
 }
 _CONFIG_COLUMNS = tuple(field.name for field in fields(RunConfig))
 _SPEC_COLUMNS = frozenset(field.name for field in fields(RunSpec))

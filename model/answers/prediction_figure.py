@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from epochcast.schema import config_in
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -38,7 +40,7 @@ def draw_batches(answers: Sequence[Mapping[str, Any]]) -> Figure:
     axes.xaxis.set_minor_locator(NullLocator())
     first = answers[0]
     axes.set_title(
-        f"Depth {first['depth']}, {first['base_filters']} base filters, predicted with 90 % intervals\n"
+        f"{config_in(first).network_text.capitalize()}, predicted with 90 % intervals\n"
         f"{first['device'] or 'an unknown device'}",
         fontsize=11,
     )

@@ -14,6 +14,7 @@ from epochcast.model.time_model.physics import GROUPS, Law
 from epochcast.model.time_model.time_model import Table
 from epochcast.model.training.cross_validation import CrossValidation
 from epochcast.output.figures import COLOURS, new_grid, plain_ticks, save_figure
+from epochcast.schema import AXES, NETWORK_AXES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,7 +28,6 @@ NAMES = {
     "affine_in_steps": "affine in steps",
 }
 _STYLES = {"linear_on_logs": (COLOURS[1], "^", 0.4), "affine_in_steps": (COLOURS[2], "s", 0.4)}
-AXES = {"depth": "depth (blocks)", "base_filters": "base filters", "batch_size": "batch size (images)"}
 MOST_BARS = 24
 
 
@@ -67,12 +67,12 @@ def predicted_against_measured(
 
 
 def error_by_axis(result: CrossValidation, form: str) -> Figure:
-    """Relative out-of-fold error over depth, filters and batch size, all repeats; bars are medians."""
-    figure, axes = new_grid(10.5, 3.8, 1, 3, sharey=True)
+    """Relative out-of-fold error over each axis of a configuration, all repeats; bars are medians."""
+    figure, axes = new_grid(10.5, 3.8, 1, len(AXES), sharey=True)
     error = 100 * (result.predicted[form] / result.table.seconds - 1)
     random = np.random.default_rng(0)  # only moves points sideways
-    for panel, (axis, label) in zip(axes, AXES.items(), strict=True):
-        values = np.array([getattr(c, axis) for c in result.table.configs])
+    for panel, axis in zip(axes, AXES, strict=True):
+        values = np.array([axis.of(c) for c in result.table.configs])
         present = np.unique(values)
         for place, value in enumerate(present):
             own = error[:, values == value].ravel()
@@ -86,7 +86,7 @@ def error_by_axis(result: CrossValidation, form: str) -> Figure:
             panel.hlines(np.median(own), place - 0.35, place + 0.35, color=COLOURS[3], linewidth=2)
         panel.axhline(0, linestyle="--", color="0.3", linewidth=1)
         panel.set_xticks(range(len(present)), [str(v) for v in present], rotation=60 if len(present) > 8 else 0)
-        panel.set_xlabel(label)
+        panel.set_xlabel(axis.label)
     axes[0].set_ylabel("error of the predicted time (%)")
     repeats = len(result.predicted[form])
     figure.suptitle(
@@ -115,20 +115,19 @@ def draw_learning_curves(points: Sequence[CurvePoint]) -> Figure:
 
 def draw_shares(law: Law, table: Table) -> Figure:
     """Shares of an epoch's time by the physics law, for each network at its smallest and its largest batch size."""
-    all_networks = sorted({(c.depth, c.base_filters) for c in table.configs})
+    all_networks = sorted({c.network for c in table.configs})
     networks = all_networks[:: math.ceil(len(all_networks) / MOST_BARS)]
     figure, axes = new_grid(11, max(2.6, 0.9 + 0.27 * len(networks)), 1, 2, sharey=True)
     colours = dict(zip(GROUPS, (COLOURS[2], COLOURS[5], COLOURS[3], COLOURS[4]), strict=True))
     for panel, pick, word in zip(axes, (min, max), ("smallest", "largest"), strict=True):
         configs = [
-            pick((c for c in table.configs if (c.depth, c.base_filters) == network), key=lambda c: c.batch_size)
-            for network in networks
+            pick((c for c in table.configs if c.network == network), key=lambda c: c.batch_size) for network in networks
         ]
         left = np.zeros(len(configs))
         for group, share in law.shares(configs).items():
             panel.barh(range(len(configs)), 100 * share, left=100 * left, color=colours[group], label=group)
             left = left + share
-        panel.set_yticks(range(len(configs)), [f"({c.depth},{c.base_filters})" for c in configs])
+        panel.set_yticks(range(len(configs)), [f"({','.join(map(str, c.network))})" for c in configs])
         for place, config in enumerate(configs):
             panel.annotate(f" {config.batch_size}", (100, place), va="center", fontsize=8, annotation_clip=False)
         panel.set(xlabel="share of an epoch (%)", xlim=(0, 100))
@@ -136,7 +135,7 @@ def draw_shares(law: Law, table: Table) -> Figure:
         panel.grid(False)
     axes[0].invert_yaxis()
     shown = "" if len(networks) == len(all_networks) else f", {len(networks)} of {len(all_networks)} networks"
-    axes[0].set_ylabel(f"(depth, base filters){shown}")
+    axes[0].set_ylabel(f"({', '.join(axis.name.replace('_', ' ') for axis in NETWORK_AXES)}){shown}")
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(GROUPS), frameon=False)
     return figure

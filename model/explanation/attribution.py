@@ -90,8 +90,7 @@ class Subject:
 
 def subject_of(config: RunConfig, images: int, precision: str) -> Subject:
     """One configuration of our CNN."""
-    name = f"CNN of depth {config.depth}, {config.base_filters} base filters"
-    return Subject(name, layer_records(config), config.batch_size, images, precision)
+    return Subject(f"CNN of {config.network_text}", layer_records(config), config.batch_size, images, precision)
 
 
 @dataclass(frozen=True, slots=True)

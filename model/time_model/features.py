@@ -8,17 +8,26 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from epochcast.model.time_model.physics import Array
-from epochcast.schema import RunConfig
+from epochcast.schema import AXES, Axis, RunConfig
 from epochcast.workload.shape import count_params
 
-FEATURE_NAMES = ("depth", "log2_base_filters", "log2_batch_size")
+FEATURE_NAMES = tuple(f"log2_{axis.name}" if axis.is_log else axis.name for axis in AXES)
 # of the network that this project started from; parameters and steps follow from the other three
 REFERENCE_FEATURE_NAMES = ("depth", "base_filters", "log2_batch_size", "log10_params", "log10_steps_per_epoch")
-_FEATURES: dict[str, Callable[[RunConfig, int], float]] = {
-    "depth": lambda c, n: c.depth,
-    "base_filters": lambda c, n: c.base_filters,
-    "log2_base_filters": lambda c, n: math.log2(c.base_filters),
-    "log2_batch_size": lambda c, n: math.log2(c.batch_size),
+Feature = Callable[[RunConfig, int], float]  # of a configuration and its training images
+
+
+def _plain(axis: Axis) -> Feature:
+    return lambda config, train_n: axis.of(config)
+
+
+def _log2(axis: Axis) -> Feature:
+    return lambda config, train_n: math.log2(axis.of(config))
+
+
+_FEATURES: dict[str, Feature] = {
+    **{axis.name: _plain(axis) for axis in AXES},
+    **{f"log2_{axis.name}": _log2(axis) for axis in AXES},
     "log10_params": lambda c, n: math.log10(count_params(c)),
     "log10_steps_per_epoch": lambda c, n: math.log10(c.steps_per_epoch(n)),
 }

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from epochcast.model.time_model.physics import Array
-from epochcast.schema import RunConfig
+from epochcast.schema import AXES, RunConfig
 from epochcast.storage.cells import columns
 
 COVERAGE = 0.90
@@ -83,6 +83,9 @@ def more_for_a_range(n_missing: int, where: str = "") -> str:
     return f"{n_missing} more configuration{' gives' if n_missing == 1 else 's give'} a range{where}"
 
 
+LOG_AXES = frozenset(axis.name for axis in AXES if axis.is_log)
+
+
 @dataclass(frozen=True, slots=True)
 class Range:
     """The box of measured configurations: lowest and highest value of each axis."""
@@ -114,7 +117,7 @@ class Range:
         if not out:
             return WITHIN
         (name, (low, high)), *more = out.items()
-        lowest, highest = (low - 1, high + 1) if name == "depth" else (low / 2, high * 2)
+        lowest, highest = (low / 2, high * 2) if name in LOG_AXES else (low - 1, high + 1)
         is_near = not more and name in judged_axes and lowest <= getattr(config, name) <= highest
         return BEYOND if is_near else FAR
 

@@ -8,15 +8,9 @@ import math
 import numpy as np
 
 from epochcast.model.time_model.time_model import TimeModel
-from epochcast.schema import RunConfig
+from epochcast.schema import AXES, NETWORK_AXES, RunConfig
 
-GRID = {
-    "depth": (1, 2, 3, 4, 5, 6),
-    "base_filters": (8, 16, 32, 64, 128, 256),
-    "batch_size": (16, 32, 64, 128, 256, 512, 1024, 2048, 4096),
-}
-
-
+GRID = {axis.name: axis.wide for axis in AXES}
 N_TIMES = math.prod(map(len, GRID.values()))
 
 
@@ -25,8 +19,7 @@ def violations_by_axis(model: TimeModel) -> dict[str, int]:
     with batch size."""
     configs = [RunConfig(*values) for values in itertools.product(*GRID.values())]
     times = model.times(configs).reshape([len(values) for values in GRID.values()])
-    signs = {"depth": 1, "base_filters": 1, "batch_size": -1}
-    return {name: int((sign * np.diff(times, axis=i) < 0).sum()) for i, (name, sign) in enumerate(signs.items())}
+    return {axis.name: int((axis.slower * np.diff(times, axis=i) < 0).sum()) for i, axis in enumerate(AXES)}
 
 
 def order_violations(model: TimeModel) -> int:
@@ -35,4 +28,4 @@ def order_violations(model: TimeModel) -> int:
     Not so for batch size: a device may well take longer for larger batches.
     """
     found = violations_by_axis(model)
-    return found["depth"] + found["base_filters"]
+    return sum(found[axis.name] for axis in NETWORK_AXES)

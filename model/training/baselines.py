@@ -32,19 +32,19 @@ def linear_on_logs(
 def affine_in_steps(
     train: Sequence[RunConfig], times: Array, test: Sequence[RunConfig], train_n: int = TRAIN_N
 ) -> Array:
-    """Times of `test`, shape (n,): t = a + b * steps for each (depth, filters), fitted on relative error.
+    """Times of `test`, shape (n,): t = a + b * steps for each network, fitted on relative error.
 
     NaN where the network was measured at fewer than two batch sizes, or the line says a time of 0 or less.
     """
     predicted = np.full(len(test), np.nan)
-    for network in {(c.depth, c.base_filters) for c in test}:
-        own = [i for i, c in enumerate(train) if (c.depth, c.base_filters) == network]
+    for network in {c.network for c in test}:
+        own = [i for i, c in enumerate(train) if c.network == network]
         if len({train[i].batch_size for i in own}) < 2:
             continue
         rows = np.array([[1.0, train[i].steps_per_epoch(train_n)] for i in own])
         (a, b), *_ = np.linalg.lstsq(rows / times[own][:, None], np.ones(len(own)), rcond=None)
         for i, config in enumerate(test):
-            if (config.depth, config.base_filters) == network:
+            if config.network == network:
                 seconds = a + b * config.steps_per_epoch(train_n)
                 predicted[i] = seconds if seconds > 0 else np.nan
     return predicted

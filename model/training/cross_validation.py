@@ -19,7 +19,7 @@ from epochcast.model.training.baselines import affine_in_steps, linear_on_logs
 from epochcast.model.training.recipes import PHYSICS, PHYSICS_ANN, REFERENCE_ANN, fit_time_models
 from epochcast.model.training.splits import NETWORK_MIN_ROWS, fold_masks, folds_for
 from epochcast.output.progress import Say
-from epochcast.schema import AggRow, RunConfig
+from epochcast.schema import AXES, AggRow, RunConfig
 from epochcast.stats import RegressionMetrics, regression_metrics
 
 REPEATS = 5
@@ -173,5 +173,5 @@ def kept_out(table: Table, unseen: Sequence[RunConfig]) -> tuple[Table, npt.NDAr
 
 def rows_sha256(rows: Sequence[AggRow]) -> str:
     """Hash of what a model learns from: every configuration with its steady time, whatever their order."""
-    lines = sorted(f"{r.depth},{r.base_filters},{r.batch_size},{r.avg_time_mean!r}" for r in rows)
+    lines = sorted(f"{','.join(str(axis.of(r)) for axis in AXES)},{r.avg_time_mean!r}" for r in rows)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()

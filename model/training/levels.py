@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from epochcast.model.time_model.physics import MIN_ROWS
-from epochcast.schema import RunConfig
+from epochcast.schema import NETWORK_AXES, RunConfig
 
 BATCH_GROUP = 1.5  # batch sizes within this factor of the smallest, or of the largest, are left out together
 
@@ -30,12 +30,12 @@ def edge_axes(levels: Sequence[Level]) -> tuple[str, ...]:
 
 
 def levels_of(configs: Sequence[RunConfig], min_rest: int = MIN_ROWS) -> list[Level]:
-    """Every value of depth and base_filters, and the smallest and the largest batch sizes, that leave enough rows.
+    """Every value of the network's axes, and the smallest and the largest batch sizes, that leave enough rows.
 
     An axis with one value has no level.
     """
     levels = []
-    for axis in ("depth", "base_filters"):
+    for axis in (axis.name for axis in NETWORK_AXES):
         values = np.array([getattr(c, axis) for c in configs])
         if len(present := np.unique(values)) < 2:
             continue

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from epochcast.planner.costs.candidates import Candidate
+from epochcast.schema import AXIS_NAMES
 from epochcast.storage.filters import matches
 
 SUMS = ("acc", "thr", "count")  # the value of a plan is the sum over its runs
@@ -93,6 +94,5 @@ def _worth(candidate: Candidate, value: str) -> float:
 
 
 def _choices(candidates: Sequence[Candidate]) -> str:
-    names = ("depth", "base_filters", "batch_size")
-    found = {name: sorted({getattr(c.config, name) for c in candidates}) for name in names}
+    found = {name: sorted({getattr(c.config, name) for c in candidates}) for name in AXIS_NAMES}
     return "There are " + "; ".join(f"{name} {', '.join(map(str, values))}" for name, values in found.items()) + "."

@@ -12,12 +12,12 @@ from typing import Any
 
 from epochcast.paths import script_of
 from epochcast.planner.costs.budget import SECONDS, UNITS
-from epochcast.schema import RunSpec
+from epochcast.schema import AXIS_NAMES, RunSpec
 from epochcast.storage.file_kinds import PLAN_SCRIPT_MARK
 from epochcast.text_sinks import one_line
 
 COLUMNS = (
-    "run_id", "depth", "base_filters", "batch_size", "epochs", "params", "overhead_sec", "overhead_sec_upper",
+    "run_id", *AXIS_NAMES, "epochs", "params", "overhead_sec", "overhead_sec_upper",
     "first_epoch_sec", "first_epoch_sec_upper", "steady_sec", "steady_sec_upper", "total_sec", "total_sec_upper",
     "value", "acc", "acc_epochs", "images_per_sec", "is_predicted", "is_extrapolated", "must",
 )  # fmt: skip
@@ -58,12 +58,15 @@ def plan_sh(plan: Mapping[str, Any]) -> str:
         lines.append(f"export KERAS_BACKEND={shlex.quote(backend)}")
     for run in plan["chosen"]:
         spec = RunSpec(**run["spec"])
-        flags = ["--depth", "--base_filters", "--batch_size", "--epochs"]
-        words = [text for flag in flags for text in (flag, str(getattr(spec, flag[2:])))]
+        words = [*spec.config.flags, "--epochs", str(spec.epochs)]
         words += ["--idle_sec", "0"]  # the plan's seconds hold no wait for the idle power
         for field in fields(RunSpec):
             value = getattr(spec, field.name)
-            if f"--{field.name}" not in flags and value is not None and value != getattr(default, field.name):
+            if (
+                field.name not in (*AXIS_NAMES, "epochs")
+                and value is not None
+                and value != getattr(default, field.name)
+            ):
                 words += [f"--{field.name}", str(value)]
         lines.append(f'"$PYTHON" {run_text} {shlex.join([*words, "--run_id", run["run_id"]])}')
     return "\n".join(lines) + "\n"
@@ -78,7 +81,7 @@ def optuna_trials(plan: Mapping[str, Any]) -> list[dict[str, Any]]:
     seen = set()
     trials = []
     for run in plan["chosen"]:
-        params = {name: run[name] for name in ("depth", "base_filters", "batch_size")}
+        params = {name: run[name] for name in AXIS_NAMES}
         if (config := tuple(params.values())) in seen:
             continue
         seen.add(config)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from epochcast.output.text import clock, percent, range_text, significant, table_text
 from epochcast.planner.costs.budget import SECONDS
@@ -159,9 +160,7 @@ def left_out_json(plan: Plan) -> Sequence[dict[str, object]]:
     key = plan.budget.unit.key
     return [
         {
-            "depth": c.config.depth,
-            "base_filters": c.config.base_filters,
-            "batch_size": c.config.batch_size,
+            **asdict(c.config),
             "value": c.value,
             "total_sec": c.total_sec,
             f"total_{key}": c.cost,

@@ -33,6 +33,7 @@ from epochcast.flag_types import (
     repeats_int,
 )
 from epochcast.footprint.flags import add_footprint_flags, given_flags, rules_of
+from epochcast.output.text import listed
 from epochcast.paths import plans_dir
 from epochcast.planner.costs.budget import KGCO2, KWH, SECONDS, USD, Budget
 from epochcast.planner.costs.candidates import CostRules
@@ -189,7 +190,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error("two outputs have the same name: each needs a file of its own")
     are_named = any(getattr(arguments, name) for name in AXIS_NAMES)
     if arguments.candidates is not None and are_named:
-        parser.error("--candidates names the configurations: leave --depth, --base_filters and --batch_size out")
+        parser.error(f"--candidates names the configurations: leave {listed([f'--{name}' for name in AXIS_NAMES])} out")
     if arguments.exclude_measured and arguments.time_source == "measured":
         parser.error("--exclude_measured leaves nothing whose time is measured: leave --time_source out")
     _check_footprint(parser, arguments)

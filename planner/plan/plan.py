@@ -16,7 +16,7 @@ from epochcast.planner.costs.budget import SECONDS, Budget, Unit
 from epochcast.planner.costs.candidates import Candidate
 from epochcast.planner.costs.values import SUMS
 from epochcast.planner.plan.margin import NO_MARGIN, Margin, Priced, best_within, most
-from epochcast.schema import TRAIN_N, RunConfig
+from epochcast.schema import EXAMPLE_LISTS, TRAIN_N, RunConfig
 
 # values become integers for the exact search: accuracy to 1e-6, throughput to 1e-3 images/s
 VALUE_SCALE = {"acc": 10**6, "thr": 10**3, "count": 1}
@@ -300,8 +300,8 @@ def _most_informative(
 
     if not must and len(begun) == len(configs):
         raise NothingFitsError(
-            "every candidate is measured already: info has nothing to add. Name others, e.g. --depth 2:5 "
-            "--base_filters 16:128:x2 --batch_size 64:2048:x2, or --candidates."
+            "every candidate is measured already: info has nothing to add. Name others, e.g. "
+            f"{EXAMPLE_LISTS}, or --candidates."
         )
     order = next_indices(configs, begun, len(pool), knowledge.train_n, lambda taken: costs, fits)
     at_first = Field(configs, begun, knowledge.train_n).gains()

@@ -24,7 +24,7 @@ from epochcast.planner.costs.candidates import Candidate
 from epochcast.planner.costs.values import SUMS, VALUES
 from epochcast.planner.plan.margin import Margin
 from epochcast.planner.plan.plan import MOST_FOR_INFO, NOTHING_KNOWN, Knowledge, Plan
-from epochcast.schema import Conditions, RunConfig, RunRecord, RunSpec
+from epochcast.schema import AXIS_NAMES, Conditions, RunConfig, RunRecord, RunSpec
 from epochcast.storage.cells import columns
 from epochcast.storage.files import read_text
 from epochcast.storage.json_files import parse_json
@@ -346,7 +346,7 @@ def _run_of(run: Mapping[str, Any], unit: Unit) -> PlanRun:
         value, upper = _number(run, f"{part}_sec"), f"{part}_sec_upper"
         return Interval.of_absolute(value, None if run[upper] is None else _number(run, upper, least=value) - value)
 
-    for name in ("depth", "base_filters", "batch_size", "epochs"):
+    for name in (*AXIS_NAMES, "epochs"):
         if run[name] != getattr(spec, name):
             raise ValueError(f"{name} is {run[name]!r}, in its spec {getattr(spec, name)!r}")
     candidate = Candidate(

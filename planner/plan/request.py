@@ -25,7 +25,7 @@ from epochcast.planner.costs.values import Wishes, choose_value, select
 from epochcast.planner.plan.margin import NO_MARGIN, Margin
 from epochcast.planner.plan.plan import Knowledge, Plan, make_plan
 from epochcast.planner.plan.plan_file import plan_json, source_of
-from epochcast.schema import TRAIN_N, AggRow, Conditions, RunConfig
+from epochcast.schema import AXES, TRAIN_N, AggRow, Conditions, RunConfig
 from epochcast.storage.files import sha256_of
 
 DEFAULT_CONFIDENCE = 0.9
@@ -172,9 +172,9 @@ def plan_budget(request: Request) -> Answer:
 def _require_buildable(configs: Iterable[RunConfig]) -> None:
     """Raise a ValueError where a configuration is too large for anything to be computed of it."""
     for config in configs:
-        if max(config.base_filters, config.batch_size) > LARGEST:
+        if large := [axis.name for axis in AXES if axis.of(config) > LARGEST]:
             raise ValueError(
-                f"{str(config)[:80]} is no configuration: base_filters and batch_size are at most {LARGEST:,}."
+                f"{str(config)[:80]} is no configuration: {' and '.join(large)} must be at most {LARGEST:,}."
             )
 
 

@@ -667,7 +667,10 @@ def test_params_that_agree_with_the_closed_form_change_nothing(capsys):
 def test_params_of_another_network_are_refused_with_the_right_number(capsys):
     out, err = ask(capsys, "--depth", 2, "--params", 123, code=1)
     assert out == ""
-    assert f"error: --params 123: depth 2 with 32 base filters has {count_params(RunConfig(2, 32))} parameters." in err
+    assert (
+        f"error: --params 123: the CNN of depth 2, 32 base filters has {count_params(RunConfig(2, 32))} parameters."
+        in err
+    )
 
 
 def test_a_named_model_answers_and_a_missing_one_is_one_line(capsys, tmp_path):

@@ -618,7 +618,7 @@ def test_measured_times_without_a_table_are_an_error(home, capsys):
         ("--budget_sec 1e10 --repeats 1000 --runs_agg many_agg.csv", "runs to choose from: at most 20,000 are taken"),
         ("--budget_sec 1000 --runs_agg huge.csv", "(2,16,64) would take"),
         ("--budget_sec 1000 --runs_agg tiny.csv --value thr", "s an epoch: no number to plan with"),
-        ("--budget_sec 1000 --runs_agg wide.csv", "is no configuration: base_filters and batch_size are at most"),
+        ("--budget_sec 1000 --runs_agg wide.csv", "is no configuration: base_filters must be at most"),
         ("--budget_sec 1 --must depth=2", "the runs that must be done take"),
     ],
 )

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from epochcast.output.text import clock, percent, range_text, significant, table_text
+from epochcast.output.text import clock, listed, percent, range_text, significant, table_text
 
 
 @pytest.mark.parametrize(
@@ -83,3 +83,9 @@ def test_a_range_is_told_by_its_ends_and_unknown_where_one_is():
     assert range_text(0.0, 0.0) == "0 to 0"
     assert range_text(None, None) == range_text(1.0, None) == "unknown"
     assert range_text(None, None, "range unknown") == "range unknown"
+
+
+def test_words_are_listed_with_a_word_before_the_last():
+    assert listed(["a", "b", "c"]) == "a, b and c"
+    assert listed(["a", "b"], "or") == "a or b"
+    assert (listed(["a"]), listed([])) == ("a", "")
