@@ -1,12 +1,13 @@
-"""Steady time of a run: the mean of its timed epochs without those that something else slowed (stalls).
+"""Steady time of a run, the mean of its timed epochs without stalls, and how well it is known.
 
-The rule was found by simulation (`benchmarks/bench_stalls.py`, docs/stalls.md). Noise is the standard deviation of
-undisturbed epochs as a share of their mean. A run of four timed epochs can't know its own noise, so the other runs of
-the same conditions help where there are any.
+A stall is an epoch that something else slowed. The rule was found by simulation (`benchmarks/bench_stalls.py`,
+docs/stalls.md). Noise is the standard deviation of undisturbed epochs as a share of their mean. A run of four timed
+epochs can't know its own noise, so the other runs of the same conditions help where there are any.
 """
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -24,13 +25,13 @@ RULE = 3  # counts the rules that there were: averages made by another one are o
 STALL_RATIO = 1.25  # a slower epoch changes the mean of four by 6 %; less is no stall, however sure
 JUDGED_RATIO = 2.0  # where only slower epochs would be found, a run with a slow one is unstable
 MAX_STALLED_SHARE = 1 / 3
-MIN_TIMED = 4  # with fewer a stall must be all but certain
+MIN_TIMED_FOR_STALLS = 4  # with fewer a stall must be all but certain
 MIN_FREEDOM = 2  # degrees of freedom of the noise; with fewer nothing is excluded
 # chance that an undisturbed epoch lies above the limit; chosen on other seeds than the published table
 LEVEL_ALONE = 0.005  # of a run alone that has few epochs
 LEVEL_ALONE_MANY = 0.009  # of a run alone that has MANY_TIMED epochs
 FEW_TIMED, MANY_TIMED = 12, 20
-LEVEL_SURE = 0.001  # with fewer than MIN_TIMED, and for more than a third of the epochs
+LEVEL_SURE = 0.001  # with fewer than MIN_TIMED_FOR_STALLS, and for more than a third of the epochs
 LEVEL_KNOWN, LEVEL_KNOWN_TIMES_N = 0.0075, 0.057  # with the noise of other runs: the first, and the second over n
 KNOWN_FREEDOM = 40  # degrees of freedom of the others; with fewer the level is between the two
 MAX_NOISE = 0.165  # above the 15 % up to which stalls are to be found: an estimate is off to either side
@@ -38,6 +39,11 @@ NOISE_LEVEL = 0.98  # how sure it must be that the noise is above MAX_NOISE
 # a run whose noise differs from that of the others by more than this quantile counts alone; one of many epochs knows
 # its noise well, so it loses little where it does so by chance
 SAME_NOISE_LEVELS = ((15, 0.92), (10, 0.97), (6, 0.99), (0, 0.999))  # from so many timed epochs on
+MIN_TIMED_EPOCHS = 5  # with fewer, or in less time, a tight interval is often one quiet moment
+MIN_TIMED_SEC = 10.0
+NOTABLE_SHARE = 0.01  # a change of the epoch time below this is not worth a flag, however certain
+TREND_LEVEL = 0.01  # chance that a run without a trend is flagged
+WARMUP_LEVEL = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +169,7 @@ class _Sides:
         squares, freedom = squares + of_others * variance, own + of_others
         least_freedom = np.maximum(freedom, MIN_FREEDOM)
         is_noisy = (freedom > 0) & (squares > MAX_NOISE**2 * chi2_quantile(NOISE_LEVEL, np.maximum(freedom, 1e-3)))
-        is_sure = (self._n < MIN_TIMED) | (m > self.most)
+        is_sure = (self._n < MIN_TIMED_FOR_STALLS) | (m > self.most)
         t = t_quantile(1 - np.where(is_sure, LEVEL_SURE, _level(self._n, of_others)), least_freedom)
         exponent = np.minimum(t * np.sqrt(squares / least_freedom * (1 + 1 / n_rest)), MOST_EXPONENT)
         ratio = np.where(freedom >= MIN_FREEDOM, np.maximum(np.exp(exponent), STALL_RATIO), np.inf)
@@ -194,3 +200,95 @@ def steady_times(runs: Sequence[Sequence[float]]) -> list[SteadyTime]:
     """Return the steady time of each run of one set of conditions, judged with the noise of the others."""
     noise = RunNoise(runs)
     return [steady_time(times, noise.of_others(i)) for i, times in enumerate(runs)]
+
+
+@dataclass(frozen=True, slots=True)
+class Uncertainty:
+    """How well a steady time is known, in shares of it; None for too few timed epochs."""
+
+    rel_spread: float | None  # sample standard deviation of the stall-free timed epochs
+    rel_ci95: float | None  # half-width of the 95 % interval of the steady time (Student's t)
+    rel_trend: float | None  # change from the first to the last timed epoch along a fitted line; above 0: slower
+    has_trend: bool
+    n_slow_first: int  # timed epochs at the beginning that are slower than the second half explains
+    is_short: bool  # under MIN_TIMED_EPOCHS or MIN_TIMED_SEC
+
+
+def uncertainty(epoch_times: Sequence[float], noise: Noise | None = None) -> Uncertainty:
+    """Return how well a run's steady time is known, from its epochs' seconds, the untimed first included.
+
+    `noise` is what other runs of the same conditions show; stalls are found with it.
+
+    Raises:
+        ValueError: if there is no timed epoch.
+    """
+    return uncertainty_of(epoch_times, steady_time(epoch_times, noise))
+
+
+def uncertainty_of(epoch_times: Sequence[float], steady: SteadyTime) -> Uncertainty:
+    """Return how well a steady time is known that was made from these epochs."""
+    timed = epoch_times[WARMUP_EPOCHS:]
+    rel_spread, rel_ci95 = spread_and_interval(epoch_times, steady)
+    n_slow_first = _slow_first(timed)
+    settled = [
+        s for i, s in enumerate(epoch_times) if i >= WARMUP_EPOCHS + n_slow_first and i not in steady.stalled_epochs
+    ]
+    rel_trend, has_trend = _trend(settled, steady.sec)
+    return Uncertainty(
+        rel_spread=rel_spread,
+        rel_ci95=rel_ci95,
+        rel_trend=rel_trend,
+        has_trend=has_trend,
+        n_slow_first=n_slow_first,
+        is_short=is_short(timed),
+    )
+
+
+def spread_and_interval(epoch_times: Sequence[float], steady: SteadyTime) -> tuple[float | None, float | None]:
+    """Return `rel_spread` and `rel_ci95` of a run whose steady time is known, both None of one clean timed epoch."""
+    clean = [s for i, s in enumerate(epoch_times) if i >= WARMUP_EPOCHS and i not in steady.stalled_epochs]
+    if len(clean) < 2:
+        return None, None
+    mean_sec = statistics.fmean(clean)  # `statistics.stdev` is exact and ten times slower, for each row of a table
+    spread = math.sqrt(math.fsum((s - mean_sec) ** 2 for s in clean) / (len(clean) - 1))
+    rel_spread = spread / steady.sec
+    return rel_spread, float(t_quantile(0.975, len(clean) - 1)) * rel_spread / math.sqrt(len(clean))
+
+
+def is_short(timed: Sequence[float]) -> bool:
+    """Whether the timed epochs are too few, or took too little time, for their interval to be believed."""
+    return len(timed) < MIN_TIMED_EPOCHS or sum(timed) < MIN_TIMED_SEC
+
+
+def _trend(settled: Sequence[float], steady_sec: float) -> tuple[float | None, bool]:
+    """The change along the least-squares line as a share, and whether it is notable and no chance (t-test of slope)."""
+    n = len(settled)
+    if n < 3:
+        return None, False
+    mean_i, mean_sec = (n - 1) / 2, statistics.fmean(settled)
+    s_ii = sum((i - mean_i) ** 2 for i in range(n))
+    slope = sum((i - mean_i) * (sec - mean_sec) for i, sec in enumerate(settled)) / s_ii
+    rest = sum((sec - mean_sec - slope * (i - mean_i)) ** 2 for i, sec in enumerate(settled))
+    rel_trend = slope * (n - 1) / steady_sec
+    if n < MIN_TIMED_EPOCHS or abs(rel_trend) < NOTABLE_SHARE:
+        return rel_trend, False
+    error = math.sqrt(rest / (n - 2) / s_ii)
+    return rel_trend, abs(slope) > t_quantile(1 - TREND_LEVEL / 2, n - 2) * error
+
+
+def _slow_first(timed: Sequence[float]) -> int:
+    """How many epochs at the beginning lie above what the second half lets expect of one more epoch.
+
+    The limit is the upper prediction bound of the second half (Student's t, one-sided), and at least NOTABLE_SHARE
+    above its mean. Where the whole first half is slow it is no warm-up but a trend, or a run that changed: none count.
+    """
+    if len(timed) < MIN_TIMED_EPOCHS:
+        return 0
+    half = timed[len(timed) // 2 :]
+    n, mean_sec = len(half), statistics.fmean(half)
+    bound = t_quantile(1 - WARMUP_LEVEL, n - 1) * statistics.stdev(half) * math.sqrt(1 + 1 / n)
+    limit = mean_sec + max(bound, NOTABLE_SHARE * mean_sec)
+    n_slow = 0
+    while n_slow < len(timed) // 2 and timed[n_slow] > limit:
+        n_slow += 1
+    return n_slow if n_slow < len(timed) // 2 else 0

@@ -15,7 +15,6 @@ from epochcast.aggregate.averages.steady_rows import READ_AGAIN, SteadyRows
 from epochcast.gpus.device_names import with_one_name
 from epochcast.output.text import percent, significant
 from epochcast.paths import command_text, excluded_csv
-from epochcast.precision import spread_and_interval
 from epochcast.schema import (
     FLAGS,
     TRAIN_N,
@@ -27,7 +26,7 @@ from epochcast.schema import (
     to_json_dict,
 )
 from epochcast.stats import mean_and_std
-from epochcast.steady_time import SteadyTime
+from epochcast.steady_time import SteadyTime, spread_and_interval
 from epochcast.storage.cells import columns
 from epochcast.storage.tables import RunTable
 from epochcast.workload.shape import count_params

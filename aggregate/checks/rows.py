@@ -18,9 +18,8 @@ from epochcast.aggregate.checks.rules import Finding
 from epochcast.energy.reading import MISMATCH, SHORT_WINDOW_SEC, impossible_power
 from epochcast.machine.sensor_bounds import MOST_PACKAGE_W, MOST_PACKAGES
 from epochcast.output.text import percent, significant
-from epochcast.precision import Precision, precision_of
 from epochcast.schema import FLAGS, NETWORK_AXES, TRAIN_N, WARMUP_EPOCHS, RunRecord
-from epochcast.steady_time import STALL_RATIO, SteadyTime
+from epochcast.steady_time import STALL_RATIO, SteadyTime, Uncertainty, uncertainty_of
 from epochcast.workload.shape import count_params
 
 ARITHMETIC = 1e-12  # relative; double precision sums of a thousand terms in another order differ by less
@@ -137,15 +136,15 @@ def _spread(row: CheckedRow) -> Iterator[Finding]:
             yield row.finding("spread", f"{name} {_number(value)}", f"{_number(expected)} from the epochs")
 
 
-def _spreads_as_written(row: CheckedRow) -> list[Precision]:
+def _spreads_as_written(row: CheckedRow) -> list[Uncertainty]:
     """What a row may state of its spread and interval, as `_as_written` of its steady time."""
-    possible = [precision_of(row.record.epoch_times_json, steady) for steady in _as_written(row)]
+    possible = [uncertainty_of(row.record.epoch_times_json, steady) for steady in _as_written(row)]
     if len(possible) > 1 and possible[1].rel_ci95 is not None:  # the median's, with its standard error
         possible[1] = replace(possible[1], rel_ci95=MEDIAN_SE_RATIO * possible[1].rel_ci95)
     return possible
 
 
-def _spread_differs(row: CheckedRow, name: str, value: float, known: Precision) -> bool:
+def _spread_differs(row: CheckedRow, name: str, value: float, known: Uncertainty) -> bool:
     expected = getattr(known, name)
     # what rounding moves an epoch by, moves a spread by twice that at most, and its interval alike
     carried = 2 * row.epoch_rounding / row.steady.sec * (expected / known.rel_spread if known.rel_spread else 1)

@@ -28,8 +28,8 @@ from epochcast.collect.run.text import is_shown
 from epochcast.facts.assumptions import device_kind_of
 from epochcast.machine.framework import framework_details
 from epochcast.machine.packages import require_backend
-from epochcast.precision import precision
 from epochcast.schema import PRECISIONS, WARMUP_EPOCHS, RunSpec
+from epochcast.steady_time import uncertainty
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -131,12 +131,12 @@ def measure(spec: RunSpec, tell: Callable[..., None], idle_sec: float = 0.0) -> 
         if len(times) == WARMUP_EPOCHS:
             cache_state = ask("compile_cache", lambda: cache.state(jit_compile))
         is_open = spec.epochs is None and len(times) > WARMUP_EPOCHS
-        rel_ci95 = precision(times).rel_ci95 if is_open and is_shown(spec, len(times)) else None
+        rel_ci95 = uncertainty(times).rel_ci95 if is_open and is_shown(spec, len(times)) else None
         tell("epoch", sec=times[-1], edges=timer.epoch_edges_sec[-1], logs=logs, rel_ci95=rel_ci95)
         stopped_by = stop_reason(spec, times)
         return stopped_by is not None
 
-    precision((1.0, 1.0, 1.0))  # imports what it needs now, not between two epochs
+    uncertainty((1.0, 1.0, 1.0))  # imports what it needs now, not between two epochs
     timer = EpochTimer(on_epoch)
     model.fit(**fit_input.fit_kwargs, verbose=0, callbacks=[timer])
     tell("timed", stop_reason=stopped_by)

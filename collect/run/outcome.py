@@ -14,7 +14,6 @@ from epochcast.collect.run.measure import is_out_of_memory
 from epochcast.collect.run.monitor import Beside
 from epochcast.gpus.device_names import are_same_conditions
 from epochcast.machine.environment import load_average, utc_now
-from epochcast.precision import precision_of
 from epochcast.run_noise import Noise, RunNoise
 from epochcast.schema import (
     FAILURE_STATUSES,
@@ -25,7 +24,7 @@ from epochcast.schema import (
     RunRecord,
     RunSpec,
 )
-from epochcast.steady_time import steady_time
+from epochcast.steady_time import steady_time, uncertainty_of
 from epochcast.storage.cells import checked_line
 from epochcast.validation import FieldError
 
@@ -111,7 +110,7 @@ def _known_of(
 ) -> dict[str, Any]:
     """What a run's epochs say of its steady time, as cells of its row."""
     steady = steady_time(times, noise)
-    known = precision_of(times, steady)
+    known = uncertainty_of(times, steady)
     flags = other_flags | {
         *(["stalled"] if steady.n_stalled else []),
         *(["unstable"] if steady.is_unstable else []),

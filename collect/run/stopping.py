@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from epochcast.precision import is_short, precision
 from epochcast.schema import WARMUP_EPOCHS, RunSpec
+from epochcast.steady_time import is_short, uncertainty
 
 LOOKS = 50  # a run of many epochs is looked at once for each fiftieth that it grows
 STOPPED_BY = {  # what a person is told
@@ -30,7 +30,7 @@ def stop_reason(spec: RunSpec, epoch_times: Sequence[float]) -> str | None:
     n = len(epoch_times)
     is_looked_at = n % max(1, n // LOOKS) == 0  # looking takes a millisecond then, which short epochs would feel
     if is_looked_at and not is_short(epoch_times[WARMUP_EPOCHS:]):
-        known = precision(epoch_times)
+        known = uncertainty(epoch_times)
         if known.rel_ci95 is not None and known.rel_ci95 <= spec.target_ci:
             return "target_ci"
     if n >= spec.max_epochs:

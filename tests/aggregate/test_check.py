@@ -26,10 +26,9 @@ from epochcast.aggregate.checks.rows import row_findings
 from epochcast.aggregate.checks.rules import ERROR, RULES, WARNING
 from epochcast.aggregate.checks.table import contradictions, tolerance_of
 from epochcast.facts.assumptions import assumption
-from epochcast.precision import precision
 from epochcast.schema import PUBLISHED_RUN_COLUMNS, AggRow, Exclusion, RunConfig, RunRecord
 from epochcast.stats import t_quantile
-from epochcast.steady_time import steady_time
+from epochcast.steady_time import steady_time, uncertainty
 from epochcast.storage.cells import columns, format_rows, header_line
 from epochcast.storage.tables import RunTable, append_row, read_runs, read_table, write_table
 from tests.support.rows import BOX, agg_row, assert_one_clear_error, run_row
@@ -407,7 +406,7 @@ def full_row(times=(9.0, 2.0, 2.5, 2.25, 2.125, 2.0625), watts=151.7, **more):
     serial = next(SERIAL)
     times = (times[0] + serial / 1024, *times[1:])
     row = run_row(times, run_id=f"run{serial}", **{"conditions": BOX, "config": (2, 16, 64), **more})
-    steady, known = steady_time(times), precision(times)
+    steady, known = steady_time(times), uncertainty(times)
     n, timed_sec = steady.n_timed, sum(times[1:])
     joules = watts * timed_sec
     return replace(

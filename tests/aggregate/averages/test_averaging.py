@@ -15,8 +15,8 @@ from epochcast.aggregate.averages.averaging import aggregate, is_diverged, repor
 from epochcast.aggregate.averages.source import write_agg
 from epochcast.aggregate.averages.table import load_agg
 from epochcast.paths import excluded_csv
-from epochcast.precision import precision
 from epochcast.schema import PUBLISHED_AGG_COLUMNS, AggRow, Conditions, Exclusion, RunConfig, RunRecord
+from epochcast.steady_time import uncertainty
 from epochcast.storage.cells import columns
 from epochcast.storage.tables import RunTable, read_runs, read_table, write_table
 from tests.support.rows import BOX, run_row
@@ -367,9 +367,9 @@ def test_a_broken_source_record_is_an_error(agg, text):
 @pytest.mark.parametrize(
     ("several", "expected"),
     [
-        ([(9.0, 2.0, 2.2, 1.8)], precision((9.0, 2.0, 2.2, 1.8)).rel_ci95),
-        ([(9.0, 2.0, 2.2, 1.8)] * 4, precision((9.0, 2.0, 2.2, 1.8)).rel_ci95 / 2),
-        ([(9.0, 2.0, 2.2, 1.8), (9.0, 2.0)], precision((9.0, 2.0, 2.2, 1.8)).rel_ci95),
+        ([(9.0, 2.0, 2.2, 1.8)], uncertainty((9.0, 2.0, 2.2, 1.8)).rel_ci95),
+        ([(9.0, 2.0, 2.2, 1.8)] * 4, uncertainty((9.0, 2.0, 2.2, 1.8)).rel_ci95 / 2),
+        ([(9.0, 2.0, 2.2, 1.8), (9.0, 2.0)], uncertainty((9.0, 2.0, 2.2, 1.8)).rel_ci95),
         ([(9.0, 2.0)], None),  # one timed epoch says nothing of its error
     ],
 )

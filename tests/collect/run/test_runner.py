@@ -535,8 +535,8 @@ def test_runs_measured_by_hand_get_names_of_their_own():
 
 NO_CORE_FILE = "import resource\nresource.setrlimit(resource.RLIMIT_CORE, (0, 0))\n"
 QUICKLY_KNOWN = """
-import epochcast.precision
-epochcast.precision.MIN_TIMED_SEC = 0.05
+import epochcast.steady_time
+epochcast.steady_time.MIN_TIMED_SEC = 0.05
 """
 OPTIONAL_FAILS = """
 import epochcast.collect.run.devices, epochcast.machine.framework, keras

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from epochcast.collect.run.stopping import STOPPED_BY, stop_reason
-from epochcast.precision import MIN_TIMED_EPOCHS, MIN_TIMED_SEC, precision
 from epochcast.schema import STOP_REASONS, RunSpec
-from epochcast.steady_time import steady_time
+from epochcast.steady_time import MIN_TIMED_EPOCHS, MIN_TIMED_SEC, steady_time, uncertainty
 
 
 def run_out(spec, seconds_of):
@@ -43,7 +42,7 @@ def test_a_quick_tight_interval_is_not_believed():
 def test_a_noisy_run_goes_on_until_its_interval_is_within_the_target(seed, target):
     times, reason = run_out(RunSpec(target_ci=target, max_epochs=1000, max_sec=1e6), noise(2.0, 0.02, seed))
     assert reason == "target_ci"
-    assert precision(times).rel_ci95 <= target < max(precision(times[:-1]).rel_ci95, target * 1.0001)
+    assert uncertainty(times).rel_ci95 <= target < max(uncertainty(times[:-1]).rel_ci95, target * 1.0001)
     assert abs(steady_time(times).sec / 2.0 - 1) < 3 * target
 
 
@@ -76,7 +75,7 @@ def test_an_open_run_of_ordinary_noise_is_neither_biased_nor_flagged(rel_sd):
     for seed in range(60):
         times, _ = run_out(RunSpec(target_ci=0.015, max_sec=1e6), noise(2.0, rel_sd, seed))
         steady = steady_time(times)
-        held += abs(steady.sec - 2.0) <= precision(times).rel_ci95 * steady.sec
+        held += abs(steady.sec - 2.0) <= uncertainty(times).rel_ci95 * steady.sec
         errors.append(steady.sec / 2.0 - 1)
         stalled += steady.n_stalled > 0 or steady.is_unstable
     assert held / 60 >= 0.85  # 95 % with the luck of sixty draws
