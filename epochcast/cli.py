@@ -20,7 +20,8 @@ from epochcast.paths import home, runs_agg_csv
 from epochcast.schema import AXES, DEFAULT_CONFIG, RunConfig
 from epochcast.storage.cells import shown
 from epochcast.storage.filters import conditions_of, filter_of
-from epochcast.text_sinks import MessageFormatter, escaped_output, message_text, one_line, terminal_text
+from epochcast.streams import MessageFormatter, escaped_output
+from epochcast.text_sinks import message_text, one_line, terminal_text
 
 PAIRS = "NAME=VALUE[,...]"
 DEFAULT_VALUES = asdict(DEFAULT_CONFIG)

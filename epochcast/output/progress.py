@@ -9,7 +9,8 @@ import time
 from collections.abc import Callable
 
 from epochcast.output.text import clock
-from epochcast.text_sinks import one_line, rewrite_line
+from epochcast.streams import rewrite_line
+from epochcast.text_sinks import one_line
 
 Say = Callable[[float], None]  # gets the share of the work that is done
 FIRST_SEC = 2.0  # a shorter wait needs no words

@@ -28,14 +28,12 @@ from epochcast.output.text import cell_text, table_text
 from epochcast.paths import CODE_ROOT, pretrained_dir
 from epochcast.planner.costs.budget import SECONDS
 from epochcast.planner.output.exports import plan_sh
+from epochcast.streams import EscapedStream, escaped_output, rewrite_line
 from epochcast.text_sinks import (
     LONGEST_FIGURE_LINE,
-    EscapedStream,
-    escaped_output,
     figure_text,
     markdown_text,
     one_line,
-    rewrite_line,
     terminal_text,
     without_colours,
     yaml_text,

@@ -15,7 +15,7 @@ import pytest
 
 from epochcast.output.progress import progress
 from epochcast.paths import CODE_ROOT
-from epochcast.text_sinks import EscapedStream
+from epochcast.streams import EscapedStream
 
 
 class Clock:
