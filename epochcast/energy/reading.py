@@ -12,17 +12,18 @@ from itertools import pairwise
 from statistics import median
 from typing import TYPE_CHECKING, NamedTuple
 
-from epochcast.energy.power_trace import longest_gap, time_weighted_mean
 from epochcast.energy.samples import (
     Energy,
     PowerSample,
     between,
     counted,
     idle_power,
+    longest_gap,
     polled,
     possible,
     series,
     temperature_at,
+    time_weighted_mean,
 )
 from epochcast.facts.assumptions import assumption
 from epochcast.gpus.lookup import tdp_w

@@ -3,7 +3,7 @@ from collections import defaultdict
 
 import pytest
 
-from epochcast.energy.power_trace import integral, longest_gap, time_weighted_mean, value_at
+from epochcast.energy.samples import integral, longest_gap, time_weighted_mean, value_at
 
 SETS = {"smc_h100x8_dc_bert_v4.0": 2157, "lenovo_b200x8_bert_v5.0": 2053}
 
