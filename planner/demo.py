@@ -26,7 +26,7 @@ from epochcast.collect.grid.specs import PlannedRun, grid_runs
 from epochcast.collect.grid.wall_estimate import WallEstimate
 from epochcast.collect.run.child import CHILD
 from epochcast.collect.run.device_lock import WAITING, Sharing
-from epochcast.collect.run_one import add_sharing_flags, output_printer, sharing_of
+from epochcast.collect.run.flags import add_sharing_flags, output_printer, sharing_of
 from epochcast.facts.assumptions import assumption
 from epochcast.guard import EXIT_FAILED, EXIT_INTERRUPTED, say
 from epochcast.machine.gpu_driver import device_of

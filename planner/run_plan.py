@@ -20,7 +20,7 @@ from epochcast.collect.grid.sequence import Taken, Turn, make_ready, outcome_tex
 from epochcast.collect.grid.specs import PlannedRun
 from epochcast.collect.run.child import CHILD
 from epochcast.collect.run.device_lock import WAITING, Sharing
-from epochcast.collect.run_one import add_sharing_flags, output_printer, sharing_of
+from epochcast.collect.run.flags import add_sharing_flags, output_printer, sharing_of
 from epochcast.flag_types import path_of
 from epochcast.gpus.lookup import box_name_for, is_same_device, other_gpu_uuid
 from epochcast.guard import EXIT_FAILED, EXIT_INTERRUPTED

@@ -19,7 +19,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from epochcast.collect.run_one import make_spec
+from epochcast.collect.run.flags import make_spec
 from epochcast.schema import RunConfig, RunSpec
 from epochcast.storage.cells import shown
 from epochcast.storage.files import read_text

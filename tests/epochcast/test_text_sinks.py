@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from epochcast.aggregate.figures import accuracy_against_time, draw_figures
 from epochcast.cli import make_parser, print_answer, run_command
-from epochcast.collect.run_one import output_printer
+from epochcast.collect.run.flags import output_printer
 from epochcast.guard import discard_unwritten
 from epochcast.model.answers.prediction_figure import draw_batches
 from epochcast.model.evaluate import Section
