@@ -28,8 +28,7 @@ from epochcast.collect.checks.memory_guard import add_memory_flags
 from epochcast.collect.grid.config_lists import MAX_CONFIGURATIONS, read_specs
 from epochcast.collect.grid.grid_loop import run_grid
 from epochcast.collect.grid.specs import grid_runs
-from epochcast.collect.run.flags import add_data_flags, make_spec, output_printer, sharing_of
-from epochcast.collect.run_one import DEFAULT, HELP
+from epochcast.collect.run.flags import DEFAULT, HELP, add_data_flags, make_spec, output_printer, sharing_of
 from epochcast.flag_types import duration_sec, path_of, positive_sec, repeats_int, seed_int
 from epochcast.guard import EXIT_FAILED, EXIT_INTERRUPTED, describe_error
 from epochcast.paths import command_text, excluded_csv

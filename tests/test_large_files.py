@@ -10,7 +10,7 @@ import pytest
 from epochcast.aggregate import check, migrate
 from epochcast.aggregate.averages.table import load_agg
 from epochcast.collect.grid.config_lists import read_configs, read_specs
-from epochcast.collect.recover import recover
+from epochcast.collect.records.recovery import recover
 from epochcast.model.time_model.card import read_card
 from epochcast.planner.execution.ledger import looked_at
 from epochcast.planner.plan.plan_file import read_plan

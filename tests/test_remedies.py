@@ -19,7 +19,7 @@ from epochcast.aggregate.averages.table import load_agg
 from epochcast.aggregate.checks.report import check_file
 from epochcast.aggregate.checks.rules import ERROR, RULES
 from epochcast.aggregate.migrate import main as migrate_main
-from epochcast.collect.recover import recover
+from epochcast.collect.records.recovery import recover
 from epochcast.paths import excluded_csv
 from epochcast.schema import PUBLISHED_RUN_COLUMNS, AggRow, RunRecord, to_json_dict
 from epochcast.storage.cells import format_rows, header_line

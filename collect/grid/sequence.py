@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Protocol
 
 from epochcast.collect.grid.specs import PlannedRun
+from epochcast.collect.records.recovery import recover
 from epochcast.collect.records.reserved import RunClaimedError
-from epochcast.collect.recover import recover
 from epochcast.collect.run.child import CHILD, noted_interrupts
 from epochcast.collect.run.device_lock import WAITING, Sharing
 from epochcast.collect.run.runner import RunExistsError, run

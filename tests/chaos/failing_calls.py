@@ -10,7 +10,7 @@ from pathlib import Path
 
 from epochcast.aggregate.averages.source import write_agg
 from epochcast.aggregate.averages.table import load_agg
-from epochcast.collect.recover import recover
+from epochcast.collect.records.recovery import recover
 from epochcast.planner.execution import ledger
 from epochcast.schema import RunRecord, to_json_dict
 from epochcast.storage.files import json_bytes, write_json_atomically, write_new_file

@@ -11,8 +11,8 @@ import pytest
 
 from epochcast.collect import recover as recover_module
 from epochcast.collect.records.kept import LOGGED, lines_of_row
+from epochcast.collect.records.recovery import recover
 from epochcast.collect.records.reserved import claimed_run
-from epochcast.collect.recover import recover
 from epochcast.collect.run import runner
 from epochcast.collect.run.runner import run
 from epochcast.schema import FailureRecord, RunRecord, to_json_dict

@@ -17,7 +17,7 @@ import pytest
 from epochcast.collect import run_grid as grid
 from epochcast.collect.grid.grid_loop import run_grid
 from epochcast.collect.grid.specs import grid_name, grid_runs
-from epochcast.collect.recover import recover
+from epochcast.collect.records.recovery import recover
 from epochcast.collect.run.runner import RunRefusedError
 from epochcast.paths import CODE_ROOT
 from epochcast.schema import Exclusion, FailureRecord, RunRecord

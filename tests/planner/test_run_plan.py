@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from epochcast.collect.recover import recover
+from epochcast.collect.records.recovery import recover
 from epochcast.collect.run.runner import RunExistsError, RunRefusedError, run
 from epochcast.paths import failures_csv
 from epochcast.planner import run_plan

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from epochcast.collect.grid.grid_loop import run_grid
 from epochcast.collect.grid.specs import grid_runs
+from epochcast.collect.records.recovery import recover
 from epochcast.collect.records.reserved import reserved_space
-from epochcast.collect.recover import recover
 from epochcast.collect.run import child
 from epochcast.collect.run.child import ChildReport
 from epochcast.collect.run.events import Heard

@@ -18,8 +18,8 @@ from statistics import fmean
 import numpy as np
 import pytest
 
+from epochcast.collect.records.recovery import recover
 from epochcast.collect.records.reserved import RunClaimedError, claimed_run
-from epochcast.collect.recover import recover
 from epochcast.collect.run import child, runner
 from epochcast.collect.run.child import GRACE_SEC, noted_interrupts
 from epochcast.collect.run.monitor import Beside, Watch

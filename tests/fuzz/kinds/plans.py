@@ -12,7 +12,7 @@ from random import Random
 from typing import Any
 
 from epochcast.collect.grid.config_lists import read_configs, read_specs
-from epochcast.collect.recover import Recovery, recover
+from epochcast.collect.records.recovery import Recovery, recover
 from epochcast.planner.execution.ledger import Ledger, looked_at
 from epochcast.planner.plan.plan_file import SavedPlan, ledger_of, read_plan
 from epochcast.schema import RunConfig, RunRecord, RunSpec
