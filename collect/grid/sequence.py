@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from epochcast.collect.append_rows import RunExistsError
 from epochcast.collect.grid.specs import PlannedRun
 from epochcast.collect.records.recovery import recover
 from epochcast.collect.records.reserved import RunClaimedError
 from epochcast.collect.run.child import CHILD, noted_interrupts
 from epochcast.collect.run.device_lock import WAITING, Sharing
-from epochcast.collect.run.runner import RunExistsError, run
+from epochcast.collect.run.runner import run
 from epochcast.output.text import significant
 from epochcast.schema import FailureRecord, RunRecord
 from epochcast.storage.tables import check_appendable

@@ -1,4 +1,4 @@
-"""What a run needs is taken before it is measured: its name in the table, and space for its row and its JSON."""
+"""What a run needs is taken before it is measured: its name in the table, its log, space for its row and its JSON."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import stat
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -112,3 +113,22 @@ def claimed_run(runs: Path, run_id: str) -> Iterator[None]:
         finally:
             with contextlib.suppress(OSError):  # nothing was written to it
                 os.close(descriptor)
+
+
+@contextlib.contextmanager
+def claimed_log(log_dir: Path, run_id: str) -> Iterator[IO[bytes]]:
+    """Open the log of a run for appending, and lock it: a run_id is measured by one process at a time.
+
+    Raises:
+        RunClaimedError: if another process holds it.
+    """
+    make_folder(log_dir)
+    path = log_dir / f"{run_id}.txt"
+    # a pipe would be waited for
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
+    with os.fdopen(descriptor, "ab", buffering=0) as log:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file: a log can't be kept in it", str(path))
+        if not try_lock(descriptor, path):
+            raise RunClaimedError(f"run {run_id} is being measured by another process.")
+        yield log

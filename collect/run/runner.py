@@ -7,32 +7,14 @@ between models. The parent owns every file: the log, the JSON beside it and the 
 from __future__ import annotations
 
 import contextlib
-import errno
-import functools
-import hashlib
-import json
-import logging
-import os
-import secrets
-import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from epochcast.collect.records.kept import (
-    FAILED,
-    LOGGED,
-    RUN_ID,
-    free_name,
-    kept_bytes,
-    kept_files,
-    lines_of_row,
-    read_kept,
-    recover_command,
-)
-from epochcast.collect.records.reserved import RunClaimedError, Space, claimed_run, reserved_space
+from epochcast.collect.append_rows import append_failure, append_finished, check_is_new
+from epochcast.collect.records.kept import RUN_ID
+from epochcast.collect.records.reserved import claimed_log, claimed_run, reserved_space
 from epochcast.collect.run.child import CHILD, ChildReport, noted_interrupts, run_child
 from epochcast.collect.run.device_lock import WAITING, Place, Sharing, place_on_device
 from epochcast.collect.run.monitor import Beside, Watch
@@ -41,91 +23,19 @@ from epochcast.collect.run.text import epoch_line, is_shown, result_lines, start
 from epochcast.facts.assumptions import device_kind_of
 from epochcast.guard import EXIT_INTERRUPTED
 from epochcast.machine.gpu_driver import device_of
-from epochcast.machine.packages import backend_name
 from epochcast.paths import failures_csv
-from epochcast.schema import (
-    WARMUP_EPOCHS,
-    FailureRecord,
-    RunRecord,
-    RunSpec,
-    to_json_dict,
-)
-from epochcast.storage.files import make_folder
-from epochcast.storage.locks import try_lock
-from epochcast.storage.tables import DuplicateRunError, append_row, check_appendable, read_table
-
-logger = logging.getLogger(__name__)
-
-DEFAULT = RunSpec()
-LATER_FIELDS = ("steps_per_execution", "target_ci", "max_epochs", "max_sec", "compile_cache")  # new in schema 2
+from epochcast.schema import WARMUP_EPOCHS, FailureRecord, RunRecord, RunSpec, to_json_dict
+from epochcast.storage.tables import check_appendable
 
 
 class RunRefusedError(ValueError):
     """The run can't be measured on this box as it was asked for; nothing was trained."""
 
 
-class RunExistsError(ValueError):
-    """The table holds a run of this run_id already."""
-
-
 def require_device(spec: RunSpec) -> None:
     """Raise a RunRefusedError where this box has no device to use as the spec asks."""
     if (refusal := device_of(spec.device).refusal) is not None and refusal.is_certain:
         raise RunRefusedError(str(refusal))
-
-
-def spec_id(spec: RunSpec, device_name: str) -> str:
-    """Return a name for a spec on a device, equal whenever it is asked for again, e.g. `d2_f16_b128-1f0c9a52`.
-
-    It is of the backend that Keras will take here.
-    """
-    return spec_ids(spec, [(device_name, backend_name())])[0]
-
-
-def spec_ids(spec: RunSpec, places: Iterable[tuple[str, str]]) -> list[str]:
-    """Return the names of a spec on devices with backends; as quick for a hundred as `spec_id` for a few."""
-    values = asdict(spec)
-    for name in LATER_FIELDS:  # at its default it is what was measured before there was such a field: the same run
-        if values[name] == getattr(DEFAULT, name):
-            del values[name]
-    lead = spec.config.slug
-    of_spec = hashlib.sha256(f"[{json.dumps(values, sort_keys=True)}, ".encode())
-    names = []
-    for place in places:
-        digest = of_spec.copy()
-        digest.update(_place_bytes(*place))
-        names.append(f"{lead}-{digest.hexdigest()[:8]}")
-    return names
-
-
-@functools.lru_cache(maxsize=4096)
-def _place_bytes(device_name: str, backend: str) -> bytes:
-    return f"{json.dumps(device_name)}, {json.dumps(backend)}]".encode()
-
-
-def new_run_id(spec: RunSpec) -> str:
-    """A name for a run measured by hand: configuration, start and four random letters."""
-    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    return f"{spec.config.slug}-{stamp}-{secrets.token_hex(2)}"
-
-
-@contextlib.contextmanager
-def claimed_log(log_dir: Path, run_id: str) -> Iterator[IO[bytes]]:
-    """The run's log, opened for appending and locked: a run_id is measured, or recovered, by one process at a time.
-
-    Raises:
-        RunClaimedError: if another process holds it.
-    """
-    make_folder(log_dir)
-    path = log_dir / f"{run_id}.txt"
-    # a pipe would be waited for
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
-    with os.fdopen(descriptor, "ab", buffering=0) as log:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "not a regular file: a log can't be kept in it", str(path))
-        if not try_lock(descriptor, path):
-            raise RunClaimedError(f"run {run_id} is being measured by another process.")
-        yield log
 
 
 def run(
@@ -171,7 +81,7 @@ def run(
             interrupts = stack.enter_context(noted_interrupts())
         stack.enter_context(claimed_run(runs, run_id))
         log = stack.enter_context(claimed_log(log_dir, run_id))
-        rows = _check_is_new(run_id, runs, log_dir)
+        rows = check_is_new(run_id, runs, log_dir)
         space = stack.enter_context(reserved_space(spec, runs, log_dir))
 
         def note(line: str) -> None:
@@ -229,13 +139,11 @@ def run(
             tell(f"WARNING: {problem}")
         space.release_row()
         if isinstance(record, FailureRecord):
-            for line in lines_of_row(FAILED, to_json_dict(record), failures):
-                tell(line)
-            _append_failure(record, failures, runs, log_dir)
+            append_failure(record, runs, log_dir, tell)
             return record
         for line in result_lines(record):
             tell(line)
-        _keep(record, _kept(record, spec, report, beside, left_out, runs), runs, log_dir, space, tell)
+        append_finished(record, _kept(record, spec, report, beside, left_out, runs), runs, log_dir, space, tell)
         return record
 
 
@@ -296,78 +204,3 @@ def _flagged_as_shared(beside: Beside, report: ChildReport, place: Place) -> Bes
         return beside
     is_on_cpu = device_kind_of(report.started.get("device_name")) == "cpu"
     return replace(beside, flags=beside.flags | {"busy_host" if is_on_cpu else "shared_gpu"})
-
-
-def _check_is_new(run_id: str, runs: Path, log_dir: Path) -> list[RunRecord]:
-    """Return the table's rows; raise if the run is among them, or will be after a recovery. The claim is kept."""
-    rows = read_table(runs, RunRecord)
-    if any(row.run_id == run_id for row in rows):
-        raise RunExistsError(f"{runs} holds a run {run_id} already. Choose another --run_id, or leave it out.")
-    for path in kept_files(log_dir, run_id):
-        try:
-            table = read_kept(path).table
-        except (OSError, ValueError):
-            continue  # none that a recovery could use; it is not written over
-        if table is not None and os.path.realpath(table) == os.path.realpath(runs):
-            raise ValueError(
-                f"{path} keeps a finished run {run_id} that is not in {runs}. Append it with "
-                f"`{recover_command(runs, log_dir)}`, or choose another --run_id."
-            )
-    return rows
-
-
-def _append_failure(failure: FailureRecord, failures: Path, runs: Path, log_dir: Path) -> None:
-    try:
-        append_row(failures, failure)
-    except (OSError, ValueError) as error:
-        _print_last_copy(lines_of_row(FAILED, to_json_dict(failure), failures))
-        command = recover_command(runs, log_dir, "--log", "FILE")
-        raise OSError(
-            f"the run {failure.run_id} ended as {failure.status} and could not be noted in {failures}: {error}. The "
-            f"FAILED line above holds its epochs: mend that, save the line to a file, and say `{command}`."
-        ) from error
-
-
-def _keep(
-    record: RunRecord, kept: Mapping[str, Any], runs: Path, log_dir: Path, space: Space, tell: Callable[[str], None]
-) -> None:
-    """Put a finished run where it can't be lost: its JSON first, then the table, then the log."""
-    sidecar_problem = table_problem = None
-    sidecar = free_name(log_dir, str(record.run_id))
-    try:
-        space.write_json(sidecar, kept_bytes(kept))
-    except (OSError, ValueError) as error:
-        sidecar_problem = error
-    try:
-        append_row(runs, record)
-    except (OSError, ValueError) as error:
-        table_problem = error
-    lines = lines_of_row(LOGGED, kept["row"], runs)
-    for line in lines:
-        tell(line)
-    if table_problem is None:
-        if sidecar_problem is not None:
-            tell(f"WARNING: {sidecar_problem}; the row is in the table all the same")
-        return
-    if isinstance(table_problem, DuplicateRunError):
-        text = f"{table_problem} Another process measured it meanwhile; this one is kept in {sidecar} and not appended."
-        logger.warning("%s", text)
-        raise RunExistsError(text)
-    rescue = f"It is kept in {sidecar}: mend that, then say `{recover_command(runs, log_dir)}`."
-    if sidecar_problem is not None:
-        _print_last_copy(lines)  # whatever the caller does with our lines
-        rescue = (
-            f"Neither could {sidecar} be written: the LOGGED line above is the only copy. Save it to a file, mend "
-            f"that, then say `{recover_command(runs, log_dir, '--log', 'FILE')}`."
-        )
-    raise OSError(f"the finished run {record.run_id} is not in {runs}: {table_problem}. {rescue}") from table_problem
-
-
-def _print_last_copy(lines: Sequence[str]) -> None:
-    """Print on the standard error stream itself, or where that leads nowhere on the standard output."""
-    data = "".join(f"{line}\n" for line in lines).encode(errors="backslashreplace")
-    nowhere = Path(os.devnull).stat().st_rdev
-    for descriptor in (2, 1):
-        with contextlib.suppress(OSError):
-            if os.fstat(descriptor).st_rdev != nowhere and os.write(descriptor, data) == len(data):
-                return

@@ -9,11 +9,11 @@ from dataclasses import replace
 
 import pytest
 
+from epochcast.collect import append_rows
 from epochcast.collect import recover as recover_module
 from epochcast.collect.records.kept import LOGGED, lines_of_row
 from epochcast.collect.records.recovery import recover
 from epochcast.collect.records.reserved import claimed_run
-from epochcast.collect.run import runner
 from epochcast.collect.run.runner import run
 from epochcast.schema import FailureRecord, RunRecord, to_json_dict
 from epochcast.storage.cells import columns, format_rows
@@ -217,7 +217,7 @@ def test_a_failure_that_could_not_be_noted_is_kept_on_the_screen_and_in_the_log(
         raise OSError(28, "No space left on device", str(path))
 
     with monkeypatch.context() as patch, pytest.raises(OSError, match="holds its epochs"):
-        patch.setattr(runner, "append_row", full)
+        patch.setattr(append_rows, "append_row", full)
         run(light_spec(), run_id="a", runs=runs, log_dir=log_dir, child=command("exit-3"))
     assert "\nFAILED: {" in capfd.readouterr().err
     (failure,) = recover(runs, log_dir).failures

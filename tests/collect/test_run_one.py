@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from epochcast.collect import run_one
+from epochcast.collect.records.reserved import claimed_log
 from epochcast.collect.run import runner
-from epochcast.collect.run.runner import claimed_log
 from epochcast.paths import CODE_ROOT, PACKAGE
 from epochcast.schema import FailureRecord, RunConfig, RunRecord, to_json_dict
 from epochcast.storage.tables import read_table

@@ -16,8 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from epochcast.collect.append_rows import RunExistsError
 from epochcast.collect.records.recovery import recover
-from epochcast.collect.run.runner import RunExistsError, RunRefusedError, run
+from epochcast.collect.run.runner import RunRefusedError, run
 from epochcast.paths import failures_csv
 from epochcast.planner import run_plan
 from epochcast.planner.costs.budget import KWH, SECONDS, UNITS, Budget

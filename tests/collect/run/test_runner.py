@@ -18,20 +18,15 @@ from statistics import fmean
 import numpy as np
 import pytest
 
+from epochcast.collect.append_rows import RunExistsError
 from epochcast.collect.records.recovery import recover
-from epochcast.collect.records.reserved import RunClaimedError, claimed_run
-from epochcast.collect.run import child, runner
+from epochcast.collect.records.reserved import RunClaimedError, claimed_log, claimed_run
+from epochcast.collect.run import child
 from epochcast.collect.run.child import GRACE_SEC, noted_interrupts
 from epochcast.collect.run.monitor import Beside, Watch
-from epochcast.collect.run.runner import (
-    RunExistsError,
-    RunRefusedError,
-    claimed_log,
-    new_run_id,
-    run,
-    spec_id,
-)
+from epochcast.collect.run.runner import RunRefusedError, run
 from epochcast.collect.run.text import result_lines
+from epochcast.collect.run_names import new_run_id, spec_id
 from epochcast.schema import FailureRecord, RunConfig, RunRecord, RunSpec, from_json_dict, to_json_dict
 from epochcast.storage.cells import columns
 from epochcast.storage.tables import read_table
@@ -522,13 +517,13 @@ def test_a_spec_has_one_name_on_a_device_and_another_wherever_anything_differs(m
     names.append(spec_id(spec, "A100"))
     assert len(set(names)) == len(names)
     assert spec_id(RunSpec(**asdict(spec)), "A100") == spec_id(spec, "A100")
-    assert all(runner.RUN_ID.fullmatch(name) for name in names)
+    assert all(RUN_ID.fullmatch(name) for name in names)
 
 
 def test_runs_measured_by_hand_get_names_of_their_own():
     names = {new_run_id(RunSpec(depth=2, base_filters=16, batch_size=64)) for _ in range(20)}
     assert len(names) == 20
-    assert all(runner.RUN_ID.fullmatch(name) and name.startswith("d2_f16_b64-20") for name in names)
+    assert all(RUN_ID.fullmatch(name) and name.startswith("d2_f16_b64-20") for name in names)
 
 
 # --- the real measuring process ---------------------------------------------------------------------------------------
