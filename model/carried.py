@@ -12,10 +12,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from epochcast.epoch_work import EpochWork
 from epochcast.interval import Interval
 from epochcast.model.carry import SAME, Ratio
 from epochcast.model.time_model.physics import ARITHMETIC, MEMORY, TERMS, Law
-from epochcast.model.work import Work
 
 HELD, HELD_LOW = "value", "low end"  # what of a carried time the roof holds
 HELD_WORDS = {
@@ -47,7 +47,7 @@ class Carried:
         return Carried(found, share, ratio, self.attainable_sec, held)
 
 
-def device_share(law: Law, work: Work) -> float:
+def device_share(law: Law, work: EpochWork) -> float:
     """The share of an epoch's time that the device computes or moves memory in, 0 to 1.
 
     Raises:

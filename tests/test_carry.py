@@ -17,8 +17,8 @@ from epochcast.model import carry
 from epochcast.model.carried import HELD, HELD_LOW, carried, device_share
 from epochcast.model.carry import RATES, SAME, SPEED_ROW, Device, device_ratio, source_device
 from epochcast.model.time_model.physics import FORMS, Law
-from epochcast.model.work import work_of
 from epochcast.schema import Conditions, RunConfig
+from epochcast.workload.shape import work_of
 
 A100, H100, H200 = "NVIDIA A100 80GB PCIe", "NVIDIA H100 80GB HBM3", "NVIDIA H200"
 V100, T4, RTX_4080, MI300X = "Tesla V100-SXM2-16GB", "Tesla T4", "NVIDIA GeForce RTX 4080", "MI300X"

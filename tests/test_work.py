@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from epochcast.model.work import wide_flop, work_of, work_of_layers
+from epochcast.epoch_work import wide_flop, work_of_layers
 from epochcast.roofline.roofline import LayerRecord
 from epochcast.schema import RunConfig
-from epochcast.workload.shape import layer_records
+from epochcast.workload.shape import layer_records, work_of
 
 WIDE = LayerRecord("wide", "conv", (32, 32, 256), 147_712, 150_994_944, inputs=65_536, outputs=262_144,
                    forward_flop=302_252_032, weight_reads=147_712, filters=256)  # fmt: skip

@@ -25,15 +25,9 @@ from typing import Protocol
 from epochcast.facts.assumptions import assumption, device_kind_of
 from epochcast.gpus.device_names import are_same_conditions
 from epochcast.output.text import significant
+from epochcast.roofline.roofline import BYTES_PER_FLOAT
 from epochcast.schema import TRAIN_N, Conditions, RunConfig, element_bytes_of
-from epochcast.workload.shape import (
-    BYTES_PER_FLOAT,
-    CHANNELS,
-    IMAGE_SIZE,
-    activation_bytes,
-    count_params,
-    layer_records,
-)
+from epochcast.workload.shape import CHANNELS, IMAGE_SIZE, activation_bytes, count_params, layer_records
 
 FITS, DOUBTFUL, TOO_LARGE = "fits", "may not fit", "will not fit"
 LEAST_ROWS = 3  # configurations with a measured peak that scale the closed form

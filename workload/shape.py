@@ -8,14 +8,16 @@ counts them. Images are single ones: times a batch, multiply.
 
 from __future__ import annotations
 
-from epochcast.roofline.roofline import LayerRecord
+import functools
+
+from epochcast.epoch_work import EpochWork, work_of_layers
+from epochcast.roofline.roofline import BYTES_PER_FLOAT, LayerRecord
 from epochcast.schema import RunConfig
 
 IMAGE_SIZE = 32
 CHANNELS = 3
 CLASSES = 10
 DENSE_UNITS = 128
-BYTES_PER_FLOAT = 4
 SOFTMAX_FLOP = 5 * CLASSES  # TensorFlow's profiler counts 5 per softmax element
 POOL_FLOP_PER_OUTPUT = 4  # a 2x2 window
 
@@ -102,3 +104,9 @@ def train_flop(config: RunConfig) -> int:
 def activation_bytes(config: RunConfig) -> int:
     """Return the bytes of one image's float32 activations in one forward pass."""
     return BYTES_PER_FLOAT * sum(layer.outputs for layer in layer_records(config))
+
+
+@functools.lru_cache(maxsize=1 << 14)  # the folds of a fit ask for the same again and again
+def work_of(config: RunConfig, images: int) -> EpochWork:
+    """Return the work of an epoch of one configuration."""
+    return work_of_layers(layer_records(config), config.batch_size, images)

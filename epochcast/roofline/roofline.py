@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 COMPUTE, MEMORY = "compute", "memory"
 WEIGHT_BYTES = 4  # they are float32 in every precision
+BYTES_PER_FLOAT = 4  # of a number in float32
 # moments and the like that an optimizer keeps for each parameter, by Keras's defaults; Adafactor's are smaller, LAMB
 # and Muon do more than update, so that they are not here
 OPTIMIZER_SLOTS = {

@@ -29,9 +29,9 @@ from epochcast.model.carried import HELD_WORDS, device_share
 from epochcast.model.carry import BYTES_PER_GB, SAME, Device, Ratio, device_ratio, source_device
 from epochcast.model.time_model.saved_model import Choice, Forecast, SavedModel, pretrained
 from epochcast.model.time_model.startup import whole_run
-from epochcast.model.work import work_of
 from epochcast.schema import AggRow, Conditions, RunConfig
 from epochcast.workload.memory import MemoryModel, PeakMemory
+from epochcast.workload.shape import work_of
 
 MEASURED = "measured"
 SORTS = ("time", "cost", "co2")

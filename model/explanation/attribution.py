@@ -6,10 +6,10 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from epochcast.epoch_work import EpochWork, trained_params, wide_flop, work_of_layers
 from epochcast.model.carry import KIND
 from epochcast.model.time_model.physics import ARITHMETIC, FORMS, GROUPS, HOST, TERMS, Law
 from epochcast.model.time_model.physics import MEMORY as MEMORY_TERMS
-from epochcast.model.work import Work, trained_params, wide_flop, work_of_layers
 from epochcast.roofline.roofline import (
     ADAM_PASSES,
     COMPUTE,
@@ -65,7 +65,7 @@ class Subject:
         return self.is_cnn or TERMS[name].group != HOST
 
     @property
-    def work(self) -> Work:
+    def work(self) -> EpochWork:
         return work_of_layers(self.records, self.batch_size, self.images, self.optimizer_passes)
 
     @property

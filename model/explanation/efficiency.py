@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from epochcast.model.explanation.attribution import NO_ROOF, Subject, epoch_layers
 from epochcast.model.time_model.physics import ACTIVATION_PASSES, FORMS, Law
 from epochcast.output.text import percent, significant
-from epochcast.roofline.roofline import ADAM_PASSES, WEIGHT_BYTES, Roof
+from epochcast.roofline.roofline import ADAM_PASSES, BYTES_PER_FLOAT, WEIGHT_BYTES, Roof
 from epochcast.schema import RunConfig
-from epochcast.workload.shape import BYTES_PER_FLOAT, layer_records
+from epochcast.workload.shape import layer_records
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ F training FLOP per image and A bytes of activations of one image's forward pass
     per_epoch 1 | per_step S | per_step_and_block S * D | per_param_step S * P | per_flop N * F
     per_activation_byte N * 3 A | per_step_flop S * F | per_wide_flop N * F of the layers with 256 channels or more
 
-Columns are functions of `model.work.Work` alone, so that a law also tells the time of a network that is not our CNN.
+Columns are functions of `EpochWork` alone, so that a law also tells the time of a network that is not our CNN.
 
 Every term grows with depth and filters or stays (parameters may fall where a pool makes the dense layer smaller).
 Fitted by non-negative least squares (Lawson and Hanson 1974) on relative error, reweighted (pseudo-Huber) so that one
@@ -22,10 +22,11 @@ import numpy as np
 import numpy.typing as npt
 
 from epochcast.aggregate.averages.condition_order import LEARNABLE_ROWS
-from epochcast.model.work import WIDE_CHANNELS, Work, work_of
+from epochcast.epoch_work import WIDE_CHANNELS, EpochWork
 from epochcast.output.text import significant
 from epochcast.schema import RunConfig
 from epochcast.stats import MAD_TO_SD
+from epochcast.workload.shape import work_of
 
 Array = npt.NDArray[np.float64]
 
@@ -48,7 +49,7 @@ class Term:
     """One column of a law. `group` is its share's name; `reading` turns a coefficient into words."""
 
     group: str
-    column: Callable[[Work], float]
+    column: Callable[[EpochWork], float]
     reading: Callable[[float], str]
 
 
@@ -112,7 +113,7 @@ def columns_of(form: str, configs: Sequence[RunConfig], train_n: int) -> Array:
     return np.array(rows).reshape(len(configs), len(FORMS[form]))
 
 
-def work_columns(form: str, work: Work) -> list[float]:
+def work_columns(form: str, work: EpochWork) -> list[float]:
     """The columns of a form for one epoch's work."""
     return [float(TERMS[name].column(work)) for name in FORMS[form]]
 
@@ -133,7 +134,7 @@ class Law:
         """Seconds, shape (n,)."""
         return np.asarray(self.parts(configs).sum(axis=1))
 
-    def parts_of(self, work: Work) -> dict[str, float]:
+    def parts_of(self, work: EpochWork) -> dict[str, float]:
         """Seconds that each term takes of one epoch's work, by term."""
         columns = work_columns(self.form, work)
         return {name: b * x for name, b, x in zip(FORMS[self.form], self.coefficients.tolist(), columns, strict=True)}

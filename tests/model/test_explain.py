@@ -30,12 +30,11 @@ from epochcast.model.roofs import roof_of
 from epochcast.model.time_model.card import card_sha256
 from epochcast.model.time_model.physics import FORMS, GROUPS, Law
 from epochcast.model.time_model.saved_model import choose_model, load_model
-from epochcast.model.work import work_of
 from epochcast.paths import models_dir, pretrained_dir
 from epochcast.roofline.roofline import ADAM_PASSES, WEIGHT_BYTES, step_roof
 from epochcast.schema import Conditions, RunConfig
 from epochcast.storage.cells import columns
-from epochcast.workload.shape import layer_records
+from epochcast.workload.shape import layer_records, work_of
 from tests.support.rows import agg_row, assert_one_clear_error
 
 PRETRAINED = pretrained_dir() / "a100.keras"

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 from epochcast.collect.append_rows import RunExistsError
+from epochcast.collect.records.kept import RUN_ID
 from epochcast.collect.records.recovery import recover
 from epochcast.collect.records.reserved import RunClaimedError, claimed_log, claimed_run
 from epochcast.collect.run import child

@@ -25,10 +25,10 @@ from epochcast.model.explanation.attribution import subject_of
 from epochcast.model.roofs import attainable_sec, roof_of
 from epochcast.model.time_model.intervals import HALF_WIDTH_SDS
 from epochcast.model.time_model.saved_model import load_model
-from epochcast.model.work import work_of
 from epochcast.paths import pretrained_dir
 from epochcast.schema import Conditions, RunConfig
 from epochcast.storage.cells import columns
+from epochcast.workload.shape import work_of
 from tests.support.rows import agg_row
 
 SAVED = load_model(pretrained_dir() / "a100.keras")

@@ -9,6 +9,7 @@ import pytest
 
 from epochcast.aggregate.averages.averaging import aggregate
 from epochcast.aggregate.averages.table import load_agg
+from epochcast.epoch_work import work_of_layers
 from epochcast.model.time_model.physics import (
     FORMS,
     GATE_MIN_ROWS,
@@ -22,10 +23,9 @@ from epochcast.model.time_model.physics import (
     fit_law_from,
 )
 from epochcast.model.time_model.time_model import Table
-from epochcast.model.work import work_of, work_of_layers
 from epochcast.schema import RunConfig
 from epochcast.storage.tables import read_runs
-from epochcast.workload.shape import activation_bytes, count_params, forward_flop, layer_records, train_flop
+from epochcast.workload.shape import activation_bytes, count_params, forward_flop, layer_records, train_flop, work_of
 
 GRID = [RunConfig(*c) for c in product((1, 2, 3, 4, 5), (8, 16, 32, 64, 128), (32, 48, 100, 256, 1024))]
 TIME_FORMS = ("physics_6", "physics_8")

@@ -10,8 +10,8 @@ import pytest
 from epochcast.collect.grid.sequence import Taken, outcome_text
 from epochcast.paths import failures_csv
 from epochcast.planner.costs.budget import Budget
+from epochcast.planner.execution.ledger import DONE
 from epochcast.planner.execution.result import (
-    DONE,
     Expected,
     PlanResult,
     dry_json,
