@@ -2,7 +2,7 @@
 
     t' = t (1 - s) + max(t s r, a)    s share of arithmetic and memory in t, by the model's plain law
                                       r seconds of the other GPU's arithmetic and memory over those (model/carry.py)
-                                      a what they take there at least, by the roofs (model/roofs.py)
+                                      a what they take there at least, by the roofs (epochcast/network_roofline.py)
 
 Input, host and steps (launches) stay as they were measured: another GPU makes none of them faster.
 """

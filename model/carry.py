@@ -19,14 +19,13 @@ import statistics
 from dataclasses import dataclass
 
 from epochcast.facts.assumptions import assumption
-from epochcast.facts.tables import Gpu, SpeedRow, speed_rows
-from epochcast.gpus.lookup import arithmetic_of, find_gpu, known_gpu
+from epochcast.facts.tables import CONVOLUTIONAL, Gpu, SpeedRow, speed_rows
+from epochcast.gpus.lookup import BYTES_PER_GB, arithmetic_of, find_gpu, known_gpu
 from epochcast.interval import Interval
 from epochcast.schema import PRECISIONS, Conditions, uses_tf32
 
-KIND = "convolutional"  # of network, as the speed rows name it: what we time
-WIDE_KINDS = (KIND, "flow")  # of networks made of convolutions: rates tell least of them
-BYTES_PER_GB = 1e9
+WIDE_KINDS = (CONVOLUTIONAL, "flow")  # of networks made of convolutions: rates tell least of them
+HALVES = ("fp16", "bf16")  # arithmetic on numbers of 2 bytes
 SPEED_ROW, RATES, SAME = "speed row", "rates", "the model's GPU"
 
 
@@ -99,7 +98,7 @@ def source_device(conditions: Conditions) -> Device:
     return Device.of(gpu, conditions.precision, conditions.tf32)
 
 
-def device_ratio(source: Device, target: Device, kind: str = KIND) -> Ratio:
+def device_ratio(source: Device, target: Device, kind: str = CONVOLUTIONAL) -> Ratio:
     """How long the target takes for what the source does in a second of arithmetic and memory."""
     if (source.gpu.name, source.arithmetic) == (target.gpu.name, target.arithmetic):
         return Ratio(Interval(1.0, 1.0, 1.0), SAME, "the model's own GPU and precision")
@@ -108,7 +107,7 @@ def device_ratio(source: Device, target: Device, kind: str = KIND) -> Ratio:
     return rates_ratio(source, target, kind)
 
 
-def speed_row_ratio(source: Device, target: Device, kind: str = KIND) -> Ratio | None:
+def speed_row_ratio(source: Device, target: Device, kind: str = CONVOLUTIONAL) -> Ratio | None:
     """The ratio by published speeds of this kind of network, None where the two have none in common."""
     ours, theirs = _speeds(source, kind), _speeds(target, kind)
     common = sorted(ours.keys() & theirs.keys())
@@ -138,7 +137,7 @@ def rates_bar(kind: str) -> float:
     return _assumed("carry_bar_convolutional" if kind in WIDE_KINDS else "carry_bar")
 
 
-def rates_ratio(source: Device, target: Device, kind: str = KIND) -> Ratio:
+def rates_ratio(source: Device, target: Device, kind: str = CONVOLUTIONAL) -> Ratio:
     """The ratio by dense rates and memory bandwidths; without a bar where no published speed could check it."""
     weight = _assumed("carry_compute_weight")
     value = math.exp(-log_gain(source, target, weight))

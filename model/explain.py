@@ -19,35 +19,37 @@ from epochcast.cli import (
     run_command,
 )
 from epochcast.flag_types import path_of, positive_int
+from epochcast.gpus.lookup import BYTES_PER_GB, FLOPS_PER_TFLOPS
 from epochcast.machine.gpu_driver import box_device_name, refusal_notes
 from epochcast.model.answers.measured_json import measured_rows
 from epochcast.model.answers.prediction import with_bounds
 from epochcast.model.answers.this_box import differences
 from epochcast.model.explain_network import read_network
-from epochcast.model.explanation.attribution import NO_ROOF, EpochLayer, Subject, epoch_layers, layer_groups, subject_of
+from epochcast.model.explanation.attribution import has_term, law_parts, layer_groups
 from epochcast.model.explanation.device import Device, device_of
 from epochcast.model.explanation.efficiency import efficiencies
 from epochcast.model.explanation.epoch_time import ROOF, time_of
 from epochcast.model.explanation.text import ABOVE_ROOF_NOTE, explanation_text, is_above_roof
 from epochcast.model.network_inputs import shape_asked
-from epochcast.model.roofs import GIGA, TERA
+from epochcast.network_roofline import NO_ROOF, EpochLayer, TrainedNetwork, epoch_layers
 from epochcast.roofline.roofline import COMPUTE, MEMORY, count_params
 from epochcast.schema import DEFAULT_CONFIG, NETWORK_AXES, PRECISIONS, TRAIN_N, RunConfig
+from epochcast.workload.shape import trained_cnn
 
 
-def explain(device: Device, subject: Subject, config: RunConfig | None) -> dict[str, Any]:
-    """The whole explanation in full precision; `config` where the subject is our CNN, which models predict.
+def explain(device: Device, network: TrainedNetwork, config: RunConfig | None) -> dict[str, Any]:
+    """The whole explanation in full precision; `config` where the network is our CNN, which models predict.
 
     Raises:
-        ValueError: if nothing tells the subject's time.
+        ValueError: if nothing tells the network's time.
     """
-    layers = epoch_layers(subject, device.roof or NO_ROOF)
-    roofs = _roofs(device, subject, layers)
-    time = time_of(device, subject, config, roofs)
+    layers = epoch_layers(network, device.roof or NO_ROOF)
+    roofs = _roofs(device, network, layers)
+    time = time_of(device, network, config, roofs)
     split, seconds = time.attribution, time.seconds
     saved = device.choice.model
     law = saved.plain_law if device.is_calibrated else None
-    work = subject.work
+    work = network.work
     flop = work.images * work.train_flop
     flops = None if time.basis == ROOF else flop / seconds.value
     scaling = time.scaling
@@ -55,14 +57,14 @@ def explain(device: Device, subject: Subject, config: RunConfig | None) -> dict[
         _layer(layer, device, None if split is None else split.layers[i]) for i, layer in enumerate(layers)
     ]
     return {
-        "network": subject.name,
+        "network": network.name,
         "config": None if config is None else asdict(config),
-        "batch_size": subject.batch_size,
-        "train_n": subject.images,
+        "batch_size": network.batch_size,
+        "train_n": network.images,
         "steps_per_epoch": work.steps,
-        "params": count_params(subject.records),
-        "optimizer": subject.optimizer,
-        "not_counted": list(subject.not_counted),
+        "params": count_params(network.records),
+        "optimizer": network.optimizer,
+        "not_counted": list(network.not_counted),
         "device": device.name,
         "this_box": box_device_name(),
         "is_this_box": device.is_here,
@@ -78,23 +80,23 @@ def explain(device: Device, subject: Subject, config: RunConfig | None) -> dict[
         "held_at_roof": None if scaling is None else scaling.held,
         "parts": None if split is None else split.groups,
         "terms": None if split is None else split.terms,
-        "law_sec": None if law is None else sum(subject.law_parts(law).values()),
+        "law_sec": None if law is None else sum(law_parts(network, law).values()),
         "train_flop_per_epoch": flop,
         "flops": flops,
         "share_of_peak": None if flops is None or device.roof is None else flops / device.roof.flops,
         "roofs": roofs,
         "efficiencies": [
-            {**asdict(e), "words": str(e)} for e in efficiencies(law, subject, device.roof, device.arithmetic)
+            {**asdict(e), "words": str(e)} for e in efficiencies(law, network, device.roof, device.arithmetic)
         ]
         if law is not None
         else None,
         "layers": layer_answers,
         "of_no_layer": None if split is None else split.of_no_layer,
-        **_answering(device, subject, time.basis),
+        **_answering(device, network, time.basis),
         "notes": [
             *device.notes,
             *_framework_notes(device),
-            *subject.notes,
+            *network.notes,
             *([ABOVE_ROOF_NOTE] if any(map(is_above_roof, layer_answers)) else []),
         ],
     }
@@ -106,7 +108,7 @@ def _framework_notes(device: Device) -> list[str]:
     return [f"{each}: what that changes is not known" for each in found if each.name not in ("device", "precision")]
 
 
-def _roofs(device: Device, subject: Subject, layers: Sequence[EpochLayer]) -> dict[str, Any] | None:
+def _roofs(device: Device, network: TrainedNetwork, layers: Sequence[EpochLayer]) -> dict[str, Any] | None:
     """The device's peaks and what an epoch takes at least under them; None where they are not known."""
     roof = device.roof
     if roof is None:
@@ -114,15 +116,15 @@ def _roofs(device: Device, subject: Subject, layers: Sequence[EpochLayer]) -> di
     under = {bound: sum(layer.sec for layer in layers if layer.bound(roof) == bound) for bound in (COMPUTE, MEMORY)}
     n_kernels = sum(layer.n_kernels for layer in layers)
     return {
-        "peak_tflops": roof.flops / TERA,
-        "peak_gb_per_sec": roof.bytes_per_sec / GIGA,
+        "peak_tflops": roof.flops / FLOPS_PER_TFLOPS,
+        "peak_gb_per_sec": roof.bytes_per_sec / BYTES_PER_GB,
         "ridge_flop_per_byte": roof.ridge,
         "attainable_sec": sum(under.values()),
         "compute_bound_sec": under[COMPUTE],
         "memory_bound_sec": under[MEMORY],
         "binds": max(under, key=lambda bound: under[bound]),
         "kernels_per_step": n_kernels,
-        "launch_sec": subject.work.steps * n_kernels * roof.launch_sec,
+        "launch_sec": network.work.steps * n_kernels * roof.launch_sec,
         "source": None if device.gpu is None else device.gpu.source,
     }
 
@@ -148,11 +150,11 @@ def _layer(layer: EpochLayer, device: Device, parts: dict[str, float] | None) ->
     }
 
 
-def _answering(device: Device, subject: Subject, basis: str) -> dict[str, Any]:
+def _answering(device: Device, network: TrainedNetwork, basis: str) -> dict[str, Any]:
     """The model that answers; where nothing of it holds here, what it measured elsewhere."""
     saved = device.choice.model
     own = saved.conditions
-    readings = {name: words for name, words in saved.plain_law.readings().items() if subject.has_term(name)}
+    readings = {name: words for name, words in saved.plain_law.readings().items() if has_term(network, name)}
     elsewhere = {"device": own.device_name, "precision": own.precision, "readings": readings}
     return {
         "model": None if basis == ROOF else str(saved.path),
@@ -242,9 +244,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         is_told = device.is_calibrated or device.answer is not None or device.carried_to is not None
         images = arguments.train_n or (device.choice.model.train_n if is_told else TRAIN_N)
         if config is not None:
-            subject = subject_of(config, images, device.precision)
+            network = trained_cnn(config, images, device.precision)
         else:
-            subject = read_network(
+            network = read_network(
                 arguments.network,
                 arguments.batch_size,
                 images,
@@ -253,7 +255,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 arguments.allow_unknown,
                 arguments.code,
             )
-        answer = explain(device, subject, config)
+        answer = explain(device, network, config)
         if arguments.plot is not None:
             from epochcast.model.explanation.roofline_figure import draw_roofline
             from epochcast.output.figures import save_figure_as

@@ -24,7 +24,6 @@ from epochcast.keras_files.rebuild import (
 from epochcast.keras_layers.optimizers import compiled_passes, described_passes, is_of_author, optimizer_name
 from epochcast.keras_layers.read_layers import NetworkLayers, read_layers
 from epochcast.limits import MIB, EndedError, LimitError, call_within
-from epochcast.model.explanation.attribution import Subject
 from epochcast.model.network_inputs import (
     RefusedError,
     SampleShape,
@@ -46,6 +45,7 @@ from epochcast.model.network_refusals import (
     why_wanted,
 )
 from epochcast.model.training.time_ann import keras_on_cpu
+from epochcast.network_roofline import TrainedNetwork
 from epochcast.roofline.roofline import ADAM_PASSES
 from epochcast.text_sinks import shortened
 
@@ -69,7 +69,7 @@ def read_network(
     sample_shape: SampleShape = None,
     allow_unknown: bool = False,
     code: Sequence[Path] = (),
-) -> Subject:
+) -> TrainedNetwork:
     """A `.keras` file's network. Code in the file is not run, and of its author's only the files in `code` are.
 
     Raises:
@@ -99,7 +99,7 @@ def read_network(
             raise ValueError(f"{path}: {shortened(line, LONGEST)}") from None
         except ValueError as error:
             raise ValueError(f"{path}: {shortened(str(error), LONGEST)}") from None
-    return Subject(
+    return TrainedNetwork(
         path.name,
         read.layers.records,
         batch_size,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 
 from epochcast.epoch_work import EpochWork, work_of_layers
+from epochcast.network_roofline import TrainedNetwork
 from epochcast.roofline.roofline import BYTES_PER_FLOAT, LayerRecord
 from epochcast.schema import RunConfig
 
@@ -110,3 +111,8 @@ def activation_bytes(config: RunConfig) -> int:
 def work_of(config: RunConfig, images: int) -> EpochWork:
     """Return the work of an epoch of one configuration."""
     return work_of_layers(layer_records(config), config.batch_size, images)
+
+
+def trained_cnn(config: RunConfig, images: int, precision: str) -> TrainedNetwork:
+    """Return one configuration as a network in training."""
+    return TrainedNetwork(f"CNN of {config.network_text}", layer_records(config), config.batch_size, images, precision)

@@ -27,9 +27,9 @@ if __name__ == "__main__":  # run by path: from the checkout, not from this fold
     sys.exit(run_by_path(__file__))
 
 from epochcast.facts.assumptions import assumption
-from epochcast.facts.tables import SpeedRow, speed_rows
+from epochcast.facts.tables import CONVOLUTIONAL, SpeedRow, speed_rows
 from epochcast.gpus.lookup import find_gpu
-from epochcast.model.carry import KIND, WIDE_KINDS, Device, log_gain, rates_bar
+from epochcast.model.carry import WIDE_KINDS, Device, log_gain, rates_bar
 from epochcast.output.text import table_text
 from epochcast.paths import home
 from epochcast.storage.files import write_json_atomically
@@ -192,7 +192,7 @@ def coverages(rows: Sequence[SpeedRow]) -> list[Coverage]:
     """Every route, group of networks and precision of the published speeds."""
     speeds = speeds_of(rows)
     tasks = sorted({row.task for row in rows})
-    ours = sorted({row.task for row in rows if row.kind == KIND})
+    ours = sorted({row.task for row in rows if row.kind == CONVOLUTIONAL})
     kind_of = {row.task: row.kind for row in rows}
     bar_of_all, bar_of_rows = (assumption(f"carry_bar{name}", "gpu").value for name in ("", "_speed_row"))
     in_use = assumption("carry_compute_weight", "gpu").value

@@ -27,15 +27,14 @@ import numpy as np
 from benchmarks.lib.claim import RANDOM, Claim, at_most
 from benchmarks.lib.reference_table import steady_rows
 from epochcast.cli import run_command
-from epochcast.gpus.lookup import find_gpu
+from epochcast.gpus.lookup import find_gpu, roof_of
 from epochcast.machine.environment import cpu_name, utc_now
-from epochcast.model.explanation.attribution import Subject
 from epochcast.model.next_runs import plan_next
-from epochcast.model.roofs import roof_of
 from epochcast.model.selection.experimental_design import next_indices
 from epochcast.model.time_model.physics import Array, Law, fit_law
 from epochcast.model.time_model.time_model import Table
 from epochcast.model.training.recipes import LAW_ALONE
+from epochcast.network_roofline import TrainedNetwork
 from epochcast.output.text import table_text
 from epochcast.paths import home
 from epochcast.roofline.roofline import Roof, step_roof
@@ -150,7 +149,7 @@ def networks_missed() -> dict[str, Any]:
     named = [(f"CNN {c}", "the law's own") for c in configs] + [(name, family) for name, family, *_ in others]
     found = []
     for (name, family), (model, batch_size), sec in list(zip(named, jobs, seconds, strict=True))[PICKED:]:
-        work = Subject(name, read_layers(model).records, batch_size, IMAGES).work
+        work = TrainedNetwork(name, read_layers(model).records, batch_size, IMAGES).work
         law_sec = sum(law.parts_of(work).values())
         found.append(
             {"network": name, "family": family, "batch_size": batch_size, "measured_sec": sec, "law_sec": law_sec}

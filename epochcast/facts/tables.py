@@ -20,6 +20,7 @@ from epochcast.paths import PACKAGE
 from epochcast.storage.tables import read_table
 
 FACTS = PACKAGE / "data"
+CONVOLUTIONAL = "convolutional"  # kind of network, as `SpeedRow` names it: that of the CNN which is measured
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,14 +12,16 @@ import re
 import unicodedata
 from dataclasses import replace
 
-from epochcast.facts.assumptions import device_kind_of
+from epochcast.facts.assumptions import assumption, device_kind_of
 from epochcast.facts.tables import ARITHMETIC, Gpu, gpus
 from epochcast.machine.gpu_driver import box_device_name, box_device_names, device_of, gpus_here
 from epochcast.machine.sensor_bounds import possible_limit_w
+from epochcast.roofline.roofline import Roof
 from epochcast.schema import PRECISIONS
 
 MOST_NEAREST = 6  # names in a message
 BYTES_PER_GB = 1e9
+FLOPS_PER_TFLOPS = 1e12
 MEMORY_SLACK = 0.1  # a driver counts 12 GiB where the box says 12 GB, less what it keeps for itself
 # What a board can be told to draw at most, over its data sheet's TDP. Boards are sold and set with less and with more;
 # further out the number is a slip of the pen, or the name another board's.
@@ -269,3 +271,15 @@ def arithmetic_of(precision: str, tf32: str | None, gpu: Gpu) -> str:
             "Choose another precision or another GPU."
         )
     return arithmetic
+
+
+def roof_of(gpu: Gpu, arithmetic: str) -> Roof:
+    """Return a GPU's peaks, with the time that is assumed for the launch of a kernel.
+
+    Raises:
+        ValueError: if the GPU has no such arithmetic.
+    """
+    if (rate := gpu.tflops(arithmetic)) is None:
+        raise ValueError(f"{gpu.name} has no known {arithmetic} rate.")
+    bytes_per_sec = gpu.memory_bandwidth_gbs * BYTES_PER_GB
+    return Roof(rate * FLOPS_PER_TFLOPS, bytes_per_sec, assumption("kernel_launch_sec", "gpu").value)

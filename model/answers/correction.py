@@ -13,15 +13,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from epochcast.facts.assumptions import assumption
+from epochcast.gpus.lookup import roof_of
 from epochcast.interval import Interval
 from epochcast.model.carried import Carried, carried, device_share
 from epochcast.model.carry import SAME, Device, Ratio
-from epochcast.model.explanation.attribution import subject_of
-from epochcast.model.roofs import attainable_sec, roof_of
 from epochcast.model.time_model.intervals import COVERAGE, HALF_WIDTH_SDS, WITHIN, Range
 from epochcast.model.time_model.saved_model import SavedModel
+from epochcast.network_roofline import attainable_sec
 from epochcast.schema import AggRow, RunConfig
 from epochcast.stats import t_quantile
+from epochcast.workload.shape import trained_cnn
 
 MIN_CONFIGS = 3  # two tell no spread worth the name
 
@@ -60,10 +61,10 @@ class Correction:
 
 def carried_time(saved: SavedModel, config: RunConfig, ratio: Ratio, target: Device) -> Carried:
     """The model's steady time of a configuration, carried over by a ratio to the target and held at its roof."""
-    subject = subject_of(config, saved.train_n, target.precision)
+    network = trained_cnn(config, saved.train_n, target.precision)
     roof = roof_of(target.gpu, target.arithmetic)
-    share = device_share(saved.plain_law, subject.work)
-    return carried(saved.forecast(config).steady, share, ratio, attainable_sec(subject, roof))
+    share = device_share(saved.plain_law, network.work)
+    return carried(saved.forecast(config).steady, share, ratio, attainable_sec(network, roof))
 
 
 def correction_by(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from epochcast.facts.tables import Gpu
 from epochcast.footprint.footprint import Footprint, footprint, rates_of
 from epochcast.footprint.rules import FootprintRules
-from epochcast.gpus.lookup import is_same_device, known_gpu, place_in_box
+from epochcast.gpus.lookup import BYTES_PER_GB, is_same_device, known_gpu, place_in_box
 from epochcast.interval import Interval
 from epochcast.machine.gpu_driver import box_device_names
 from epochcast.model.answers.correction import MIN_CONFIGS, Correction, carried_time, correction_by
@@ -26,7 +26,7 @@ from epochcast.model.answers.measured import (
 )
 from epochcast.model.answers.run_energy import MeasuredBoard, measured_board, run_energy, run_seconds
 from epochcast.model.carried import HELD_WORDS, device_share
-from epochcast.model.carry import BYTES_PER_GB, SAME, Device, Ratio, device_ratio, source_device
+from epochcast.model.carry import SAME, Device, Ratio, device_ratio, source_device
 from epochcast.model.time_model.saved_model import Choice, Forecast, SavedModel, pretrained
 from epochcast.model.time_model.startup import whole_run
 from epochcast.schema import AggRow, Conditions, RunConfig

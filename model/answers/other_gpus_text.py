@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from epochcast.facts.assumptions import assumption
-from epochcast.facts.tables import year_words
+from epochcast.facts.tables import CONVOLUTIONAL, year_words
 from epochcast.footprint.text import footprint_json
 from epochcast.interval import Interval
 from epochcast.model.answers.other_gpus import MEASURED, GpuAnswer
 from epochcast.model.answers.other_gpus_costs_text import footprint_notes, footprint_table
 from epochcast.model.answers.prediction import memory_values, time_values, with_bounds
 from epochcast.model.carried import HELD_WORDS
-from epochcast.model.carry import KIND, RATES, SAME, SPEED_ROW, rates_bar
+from epochcast.model.carry import RATES, SAME, SPEED_ROW, rates_bar
 from epochcast.model.time_model.intervals import WITHIN
 from epochcast.model.time_model.saved_model import SavedModel
 from epochcast.output.text import percent, range_text, table_text
@@ -86,9 +86,10 @@ def _basis_lines(answers: Sequence[GpuAnswer], saved: SavedModel) -> list[str]:
     if len(answers) == 1:
         return [*lines, first.basis_text]
     weight, row_bar = (assumption(f"carry_{name}", "gpu").value for name in ("compute_weight", "bar_speed_row"))
+    rates_factor = rates_bar(CONVOLUTIONAL)
     told = {
-        SPEED_ROW: f"published speeds of a {KIND} network on both GPUs, x/÷{row_bar:g} on that share",
-        RATES: f"dense rates to the {weight:g}, bandwidths to the {1 - weight:g}, x/÷{rates_bar(KIND):g} on that share",
+        SPEED_ROW: f"published speeds of a {CONVOLUTIONAL} network on both GPUs, x/÷{row_bar:g} on that share",
+        RATES: f"dense rates to the {weight:g}, bandwidths to the {1 - weight:g}, x/÷{rates_factor:g} on that share",
     }
     lines += [f"{basis}: {words}" for basis, words in told.items() if basis in {answer.basis for answer in answers}]
     known = [answer for answer in answers if answer.basis == MEASURED or answer.n_there]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from epochcast.model.explanation.attribution import NO_ROOF, Subject, epoch_layers
+from epochcast.model.explanation.attribution import has_term
 from epochcast.model.time_model.physics import ACTIVATION_PASSES, FORMS, Law
+from epochcast.network_roofline import NO_ROOF, TrainedNetwork, epoch_layers
 from epochcast.output.text import percent, significant
 from epochcast.roofline.roofline import ADAM_PASSES, BYTES_PER_FLOAT, WEIGHT_BYTES, Roof
 from epochcast.schema import RunConfig
@@ -33,16 +34,18 @@ class Efficiency:
         return said
 
 
-def efficiencies(law: Law, subject: Subject, roof: Roof | None, arithmetic: str | None) -> list[Efficiency]:
+def efficiencies(law: Law, network: TrainedNetwork, roof: Roof | None, arithmetic: str | None) -> list[Efficiency]:
     """What each coefficient that takes time says of the device, on the network explained."""
     found = []
     for term, b in zip(FORMS[law.form], law.coefficients.tolist(), strict=True):
-        if b > 0 and subject.has_term(term) and (efficiency := _efficiency(term, b, subject, roof, arithmetic)):
+        if b > 0 and has_term(network, term) and (efficiency := _efficiency(term, b, network, roof, arithmetic)):
             found.append(efficiency)
     return found
 
 
-def _efficiency(term: str, b: float, subject: Subject, roof: Roof | None, arithmetic: str | None) -> Efficiency | None:
+def _efficiency(
+    term: str, b: float, network: TrainedNetwork, roof: Roof | None, arithmetic: str | None
+) -> Efficiency | None:
     if term == "per_epoch":
         return Efficiency(term, b, "s", "an epoch for input and host")
     if term == "per_step":
@@ -57,8 +60,8 @@ def _efficiency(term: str, b: float, subject: Subject, roof: Roof | None, arithm
         rate = ADAM_PASSES * WEIGHT_BYTES / b
         return _of_peak(term, rate, 1e9, "GB/s", "of weights, gradients and moments, as Adam moves them", bandwidth)
     if term == "per_activation_byte":
-        moved = subject.element_bytes * sum(r.inputs + r.outputs + r.backward_elements for r in subject.records)
-        counted = ACTIVATION_PASSES * BYTES_PER_FLOAT * sum(r.outputs for r in subject.records)
+        moved = network.element_bytes * sum(r.inputs + r.outputs + r.backward_elements for r in network.records)
+        counted = ACTIVATION_PASSES * BYTES_PER_FLOAT * sum(r.outputs for r in network.records)
         return _of_peak(term, moved / counted / b, 1e9, "GB/s", "of activations and their gradients", bandwidth)
     return None
 
@@ -77,7 +80,10 @@ def _of_peak(term: str, rate: float, unit_size: float, unit: str, meaning: str, 
 def kernels_of_a_block() -> int:
     """Kernels that one more block of the CNN launches in a training step."""
     shallow, deep = (
-        sum(layer.n_kernels for layer in epoch_layers(Subject("", layer_records(RunConfig(depth, 1)), 1, 1), NO_ROOF))
+        sum(
+            layer.n_kernels
+            for layer in epoch_layers(TrainedNetwork("", layer_records(RunConfig(depth, 1)), 1, 1), NO_ROOF)
+        )
         for depth in (2, 3)
     )
     return deep - shallow

@@ -13,10 +13,11 @@ from epochcast.model.answers.other_gpus import MEASURED
 from epochcast.model.carried import HELD_WORDS, carried, share_of_parts
 from epochcast.model.carry import SPEED_ROW, device_ratio, source_device
 from epochcast.model.carry import Device as CarryDevice
-from epochcast.model.explanation.attribution import Attribution, Subject, attribute
+from epochcast.model.explanation.attribution import Attribution, attribute, law_parts
 from epochcast.model.explanation.device import Device
 from epochcast.model.time_model.intervals import WITHIN
 from epochcast.model.time_model.saved_model import Forecast, SavedModel
+from epochcast.network_roofline import TrainedNetwork
 from epochcast.schema import RunConfig
 
 MODEL, OTHER_NETWORK, OTHER_CARRIED, ROOF = "model", "law of the CNN", "law of the CNN, carried over", "bare roof"
@@ -45,8 +46,10 @@ class EpochTime:
     scaling: Scaling | None = None  # None where nothing is of another device
 
 
-def time_of(device: Device, subject: Subject, config: RunConfig | None, roofs: Mapping[str, Any] | None) -> EpochTime:
-    """The time of a subject; `config` where it is our CNN, `roofs` as an explanation has them.
+def time_of(
+    device: Device, network: TrainedNetwork, config: RunConfig | None, roofs: Mapping[str, Any] | None
+) -> EpochTime:
+    """Return the seconds of a network's epoch; `config` where it is our CNN, `roofs` as an explanation has them.
 
     Raises:
         ValueError: if the law says that this work takes no time.
@@ -61,14 +64,14 @@ def time_of(device: Device, subject: Subject, config: RunConfig | None, roofs: M
         if unknown := device.choice.model.widths.why_unknown(forecast.place):
             words = f"the model's prediction{_extrapolation(forecast)}; {forecast.place}: {unknown}"
     elif device.is_calibrated:
-        steady, words = _by_law(device.choice.model, subject)
+        steady, words = _by_law(device.choice.model, network)
         basis = OTHER_NETWORK
     else:
         assert roofs is not None  # a device that nothing else tells of was named as a GPU whose peaks are known
         if device.carried_to is None:
             return _by_roof(roofs)
-        return _other_carried(device, device.carried_to, subject, roofs["attainable_sec"])
-    split = None if device.ratio is None else attribute(law, subject, steady.value, device.ratio)
+        return _other_carried(device, device.carried_to, network, roofs["attainable_sec"])
+    split = None if device.ratio is None else attribute(law, network, steady.value, device.ratio)
     return EpochTime(steady, basis, words, split, _scaling(device))
 
 
@@ -79,37 +82,37 @@ def _scaling(device: Device) -> Scaling | None:
     return Scaling(answer.share, answer.told_ratio, answer.held)
 
 
-def _by_law(saved: SavedModel, subject: Subject) -> tuple[Interval, str]:
+def _by_law(saved: SavedModel, network: TrainedNetwork) -> tuple[Interval, str]:
     """Seconds of a network that is not our CNN where the law was fitted, and what they rest on.
 
     The bar is of laws that tell the CNN's own times well: the model's own range counts where it is wider, and without
     one there is none.
     """
-    bar = assumption(f"other_network_bar{'_convolutional' if subject.is_convolutional else ''}", "gpu").value
+    bar = assumption(f"other_network_bar{'_convolutional' if network.is_convolutional else ''}", "gpu").value
     own = saved.widths.of(WITHIN)
     if own is None:
         half, how = None, f"the model's own {saved.widths.why_unknown(WITHIN)}"
     else:
         half = max(math.log(bar), own)
         how = f"within a factor of {math.exp(half):.3g}"
-    return Interval.of_log(sum(subject.law_parts(saved.plain_law).values()), half), (
+    return Interval.of_log(sum(law_parts(network, saved.plain_law).values()), half), (
         f"extrapolated to another family of networks by a law of the CNN, {how}, without input "
         f"and host: {UNKNOWN_INPUT}"
     )
 
 
-def _other_carried(device: Device, target: CarryDevice, subject: Subject, attainable_sec: float) -> EpochTime:
+def _other_carried(device: Device, target: CarryDevice, network: TrainedNetwork, attainable_sec: float) -> EpochTime:
     """That carried over as our CNN's time is, by speeds of its own kind of network where there are any."""
     saved = device.choice.model
     law = saved.plain_law
-    seconds, words = _by_law(saved, subject)
-    share = share_of_parts(subject.law_parts(law))
-    ratio = device_ratio(source_device(saved.conditions), target, subject.network_kind)
+    seconds, words = _by_law(saved, network)
+    share = share_of_parts(law_parts(network, law))
+    ratio = device_ratio(source_device(saved.conditions), target, network.network_kind)
     time = carried(seconds, share, ratio, attainable_sec)
     words = f"{words}; carried over by {'a ' if ratio.basis == SPEED_ROW else ''}{ratio.basis}: {ratio.words}"
     if time.held is not None:
         words = f"{words}; {HELD_WORDS[time.held]}"
-    split = attribute(law, subject, time.seconds.value, time.ratio.value)
+    split = attribute(law, network, time.seconds.value, time.ratio.value)
     return EpochTime(time.seconds, OTHER_CARRIED, words, split, Scaling(share, time.ratio, time.held))
 
 

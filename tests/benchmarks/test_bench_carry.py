@@ -9,9 +9,9 @@ from dataclasses import replace
 import pytest
 
 from benchmarks.estimates.bench_carry import coverages, half_precision_gain, main, missed_lines, quantile, speeds_of
-from epochcast.facts.tables import speed_rows
+from epochcast.facts.tables import CONVOLUTIONAL, speed_rows
 from epochcast.gpus.lookup import find_gpu
-from epochcast.model.carry import KIND, Device, rates_bar
+from epochcast.model.carry import Device, rates_bar
 
 PRECISION = {"fp16": "mixed_float16", "fp32": "float32"}
 
@@ -66,7 +66,7 @@ def test_every_line_is_judged_and_one_that_holds_less_is_named_with_whom_it_miss
 
 def test_networks_of_convolutions_have_the_wide_bar_and_the_others_the_narrow_one():
     found = [c for c in coverages(speed_rows()) if c.route == "rates"]
-    wide = {c.networks for c in found if c.bar == rates_bar(KIND)}
+    wide = {c.networks for c in found if c.bar == rates_bar(CONVOLUTIONAL)}
     assert wide == {"resnet50", "waveglow"}
     assert {c.bar for c in found if c.networks not in wide} == {rates_bar("transformer")}
 
@@ -102,4 +102,4 @@ def test_every_bar_that_an_answer_shows_holds_85_percent_on_gpus_left_out(tmp_pa
         assert c["inside"] >= 0.85
         assert c["inside_in_use"] is None or c["inside_in_use"] >= 0.85
     assert found["gpus"] == len({row.gpu for row in speed_rows()}) == 14
-    assert {row.task for row in speed_rows() if row.kind == KIND} == {"resnet50"}
+    assert {row.task for row in speed_rows() if row.kind == CONVOLUTIONAL} == {"resnet50"}

@@ -12,7 +12,7 @@ import pytest
 
 from epochcast.facts.assumptions import assumption
 from epochcast.gpus import lookup as hardware
-from epochcast.gpus.lookup import find_gpu
+from epochcast.gpus.lookup import find_gpu, roof_of
 from epochcast.interval import Interval
 from epochcast.model import explain as command
 from epochcast.model import predict_perf
@@ -21,20 +21,20 @@ from epochcast.model.answers.prediction import predict
 from epochcast.model.carry import Ratio
 from epochcast.model.explain import explain
 from epochcast.model.explanation import epoch_time as explain_time
-from epochcast.model.explanation.attribution import Subject, attribute, epoch_layers, subject_of
+from epochcast.model.explanation.attribution import attribute
 from epochcast.model.explanation.device import device_of
 from epochcast.model.explanation.efficiency import efficiencies, kernels_of_a_block
 from epochcast.model.explanation.roofline_figure import draw_roofline
 from epochcast.model.explanation.text import explanation_text
-from epochcast.model.roofs import roof_of
 from epochcast.model.time_model.card import card_sha256
 from epochcast.model.time_model.physics import FORMS, GROUPS, Law
 from epochcast.model.time_model.saved_model import choose_model, load_model
+from epochcast.network_roofline import TrainedNetwork, epoch_layers
 from epochcast.paths import models_dir, pretrained_dir
 from epochcast.roofline.roofline import ADAM_PASSES, WEIGHT_BYTES, step_roof
 from epochcast.schema import Conditions, RunConfig
 from epochcast.storage.cells import columns
-from epochcast.workload.shape import layer_records, work_of
+from epochcast.workload.shape import layer_records, trained_cnn, work_of
 from tests.support.rows import agg_row, assert_one_clear_error
 
 PRETRAINED = pretrained_dir() / "a100.keras"
@@ -50,7 +50,7 @@ def home(tmp_path, monkeypatch):
 
 def explained(config=CONFIGS[0], **asked):
     device = device_of(config, **asked)
-    return explain(device, subject_of(config, 50_000, device.precision), config)
+    return explain(device, trained_cnn(config, 50_000, device.precision), config)
 
 
 def ask(capsys, *flags, code=0):
@@ -98,12 +98,12 @@ def test_a_prediction_outside_the_range_says_so_and_keeps_no_interval_that_nothi
 
 
 def test_a_law_s_seconds_spread_over_layers_by_their_own_work():
-    subject = subject_of(RunConfig(2, 16, 100), 1_000, "float32")
+    network = trained_cnn(RunConfig(2, 16, 100), 1_000, "float32")
     coefficients = dict(zip(FORMS["physics_6"], (0.5, 1e-3, 2e-3, 1e-9, 1e-12, 1e-10), strict=True))
     law = Law("physics_6", np.array(list(coefficients.values())), 1_000)
     seconds = law.seconds([RunConfig(2, 16, 100)])[0]
-    attribution = attribute(law, subject, 2 * seconds)  # whatever the network beside the law adds, in proportion
-    conv = subject.records[1]
+    attribution = attribute(law, network, 2 * seconds)  # whatever the network beside the law adds, in proportion
+    conv = network.records[1]
     by_hand = {
         "per_step_and_block": 10 * 2e-3 * 2 / 8,  # ten steps, two blocks, eight layers
         "per_param_step": 10 * 1e-9 * conv.params,
@@ -117,14 +117,14 @@ def test_a_law_s_seconds_spread_over_layers_by_their_own_work():
 def test_a_law_that_takes_no_time_attributes_none():
     silent = Law("physics_6", np.zeros(6), 1_000)
     with pytest.raises(ValueError, match="gives it no time"):
-        attribute(silent, subject_of(RunConfig(2, 16, 100), 1_000, "float32"), 1.0)
+        attribute(silent, trained_cnn(RunConfig(2, 16, 100), 1_000, "float32"), 1.0)
 
 
 def test_layers_of_an_epoch_count_its_short_last_step_once():
-    subject = subject_of(RunConfig(2, 16, 300), 1_000, "float32")
+    network = trained_cnn(RunConfig(2, 16, 300), 1_000, "float32")
     roof = roof_of(find_gpu(A100), "tf32")
-    layers = epoch_layers(subject, roof)
-    full, rest = (step_roof(subject.records, batch, roof) for batch in (300, 100))
+    layers = epoch_layers(network, roof)
+    full, rest = (step_roof(network.records, batch, roof) for batch in (300, 100))
     attainable = sum(layer.sec for layer in layers)
     assert attainable == pytest.approx(3 * (full.sec - full.launch_sec) + rest.sec - rest.launch_sec)
     for layer, own_full, own_rest in zip(layers, full.layers, rest.layers, strict=True):
@@ -134,21 +134,21 @@ def test_layers_of_an_epoch_count_its_short_last_step_once():
 
 
 def test_coefficients_become_efficiencies_and_shares_of_the_peak():
-    subject = subject_of(RunConfig(3, 32, 512), 50_000, "float32")
+    network = trained_cnn(RunConfig(3, 32, 512), 50_000, "float32")
     roof = roof_of(find_gpu(A100), "tf32")
     law = Law("physics_6", np.array([0.3, 1e-3, 3e-4, 28 / 967.5e9, 1 / 78e12, 1 / 200e9]), 50_000)
-    told = {e.term: e for e in efficiencies(law, subject, roof, "tf32")}
+    told = {e.term: e for e in efficiencies(law, network, roof, "tf32")}
     assert list(told) == list(FORMS["physics_6"])
     assert (told["per_flop"].value, told["per_flop"].share) == pytest.approx((78, 0.5))
     assert (told["per_param_step"].value, told["per_param_step"].share) == pytest.approx((967.5, 0.5))
     assert told["per_step_and_block"].value == pytest.approx(300 / kernels_of_a_block())
-    moved = sum(r.inputs + r.outputs + r.backward_elements for r in subject.records)
-    outputs = sum(r.outputs for r in subject.records)
+    moved = sum(r.inputs + r.outputs + r.backward_elements for r in network.records)
+    outputs = sum(r.outputs for r in network.records)
     assert told["per_activation_byte"].value == pytest.approx(200 * moved / (3 * outputs))
     assert told["per_epoch"].share is None
     assert str(told["per_flop"]) == "78.0 TFLOP/s of multiply-adds in tf32: 50.0 % of the peak of 156"
-    assert [e.share for e in efficiencies(law, subject, None, None)] == [None] * 6
-    assert efficiencies(Law("physics_6", np.array([0, 1e-3, 0, 0, 0, 0]), 50_000), subject, roof, "tf32")[0].value == 1
+    assert [e.share for e in efficiencies(law, network, None, None)] == [None] * 6
+    assert efficiencies(Law("physics_6", np.array([0, 1e-3, 0, 0, 0, 0]), 50_000), network, roof, "tf32")[0].value == 1
 
 
 def test_an_efficiency_above_the_peak_is_shown_for_what_it_is():
@@ -255,7 +255,9 @@ def test_a_time_carried_over_names_its_route_its_bar_and_what_was_scaled():
     assert any(line.startswith(f"efficiency elsewhere, on {A100} in float32: ") for line in lines)
     assert "carried over by rates: " in explained(gpu_name="L40S")["basis_words"]
     roof = roof_of(find_gpu(H100), "tf32")
-    for layer, own in zip(answer["layers"], epoch_layers(subject_of(CONFIGS[0], 50_000, "float32"), roof), strict=True):
+    for layer, own in zip(
+        answer["layers"], epoch_layers(trained_cnn(CONFIGS[0], 50_000, "float32"), roof), strict=True
+    ):
         assert layer["attainable_sec"] == own.sec
         assert layer["share_of_roof"] == pytest.approx(own.sec / layer["attributed_sec"])
     flop = answer["train_flop_per_epoch"]
@@ -300,7 +302,7 @@ def test_a_gpu_that_nothing_carries_over_to_gets_its_roof_and_the_wide_band():
     assert (answer["calibrated"], answer["basis"]) == (False, "bare roof")
     assert answer["parts"] is answer["efficiencies"] is answer["share_of_peak"] is answer["model"] is None
     roof = roof_of(find_gpu(H100), "tf32")
-    layers = epoch_layers(subject_of(CONFIGS[0], 50_000, "float32"), roof)
+    layers = epoch_layers(trained_cnn(CONFIGS[0], 50_000, "float32"), roof)
     kernels = sum(layer.n_kernels for layer in layers)
     sec = sum(layer.sec for layer in layers) + 98 * kernels * assumption("kernel_launch_sec", "gpu").value
     low, high = (assumption(f"roofline_factor{end}", "gpu").value for end in ("_low", "_high"))
@@ -661,9 +663,9 @@ def test_the_kind_of_a_network_says_which_speeds_and_which_bar_carry_it(saved, c
     ],
 )
 def test_a_network_s_kind_is_what_does_most_of_its_multiply_adds(kinds, kind):
-    plain = subject_of(RunConfig(2, 16, 64), 1_000, "float32").records[0]
+    plain = trained_cnn(RunConfig(2, 16, 64), 1_000, "float32").records[0]
     records = tuple(replace(plain, kind=name, macs=macs) for name, macs in kinds.items())
-    assert Subject("", records, 1, 1).network_kind == kind
+    assert TrainedNetwork("", records, 1, 1).network_kind == kind
 
 
 def test_a_network_that_only_moves_memory_is_held_at_the_roof_and_still_sums(saved, capsys, monkeypatch):

@@ -12,7 +12,7 @@ from epochcast.facts.assumptions import assumption
 from epochcast.facts.regions import find_place
 from epochcast.facts.tables import gpus
 from epochcast.footprint.rules import FootprintRules
-from epochcast.gpus.lookup import find_gpu
+from epochcast.gpus.lookup import find_gpu, roof_of
 from epochcast.interval import Interval
 from epochcast.machine import driver_signs
 from epochcast.model.answers import correction
@@ -21,14 +21,13 @@ from epochcast.model.answers.other_gpus import MEASURED, Asked, answer_on, answe
 from epochcast.model.answers.other_gpus_text import gpu_json, gpu_lines
 from epochcast.model.carried import HELD, HELD_LOW, HELD_WORDS, carried, device_share
 from epochcast.model.carry import RATES, SAME, SPEED_ROW, Device, device_ratio, source_device
-from epochcast.model.explanation.attribution import subject_of
-from epochcast.model.roofs import attainable_sec, roof_of
 from epochcast.model.time_model.intervals import HALF_WIDTH_SDS
 from epochcast.model.time_model.saved_model import load_model
+from epochcast.network_roofline import attainable_sec
 from epochcast.paths import pretrained_dir
 from epochcast.schema import Conditions, RunConfig
 from epochcast.storage.cells import columns
-from epochcast.workload.shape import work_of
+from epochcast.workload.shape import trained_cnn, work_of
 from tests.support.rows import agg_row
 
 SAVED = load_model(pretrained_dir() / "a100.keras")
@@ -362,7 +361,7 @@ WIDE = RunConfig(5, 128, 2048)
 
 def roof_sec(gpu, config, precision="float32"):
     device = Device.of(gpu, precision, "on")
-    return attainable_sec(subject_of(config, 50_000, precision), roof_of(gpu, device.arithmetic))
+    return attainable_sec(trained_cnn(config, 50_000, precision), roof_of(gpu, device.arithmetic))
 
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
@@ -394,7 +393,7 @@ def test_a_held_time_keeps_input_host_and_steps_and_says_that_it_is_held(name):
 
 
 def test_the_model_s_own_gpu_is_held_at_nothing(monkeypatch):
-    monkeypatch.setattr(correction, "attainable_sec", lambda subject, roof: 1e6)
+    monkeypatch.setattr(correction, "attainable_sec", lambda network, roof: 1e6)
     own = answer_on(find_gpu("A100 PCIe 80GB"), SAVED, ASKED, [])
     assert (own.forecast.steady, own.held) == (SAVED.forecast(CONFIG).steady, None)
     assert answer_on(H100, SAVED, ASKED, []).forecast.steady.value > 1e6

@@ -1,0 +1,113 @@
+"""A network in training, and the least time that an epoch of it takes by a GPU's roofline."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from epochcast.epoch_work import EpochWork, trained_params, work_of_layers
+from epochcast.facts.tables import CONVOLUTIONAL
+from epochcast.roofline.roofline import (
+    ADAM_PASSES,
+    COMPUTE,
+    MEMORY,
+    WEIGHT_BYTES,
+    LayerRecord,
+    Roof,
+    step_roof,
+)
+from epochcast.schema import DEFAULT_PRECISION, PRECISIONS
+
+OTHER_KIND = "other"
+# kinds of networks as published speeds name them, by the kind of layer that does most of the multiply-adds
+NETWORK_KINDS = {
+    "conv": CONVOLUTIONAL,
+    "depthwise": CONVOLUTIONAL,
+    "attention": "transformer",
+    "recurrent": "recurrent",
+}
+NO_ROOF = Roof(math.inf, math.inf)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedNetwork:
+    """A network's layers at one batch size, trained on so many images an epoch in one precision."""
+
+    name: str
+    records: tuple[LayerRecord, ...]
+    batch_size: int
+    images: int
+    precision: str = DEFAULT_PRECISION
+    optimizer: str = "adam"
+    optimizer_passes: int = ADAM_PASSES
+    not_counted: tuple[str, ...] = ()  # layers that no rule knows, by name and class
+    notes: tuple[str, ...] = ()
+    is_cnn: bool = True  # the CNN that laws are fitted on; of another network the input and host are not known
+
+    @property
+    def work(self) -> EpochWork:
+        return work_of_layers(self.records, self.batch_size, self.images, self.optimizer_passes)
+
+    @property
+    def network_kind(self) -> str:
+        """The kind of layer with most multiply-adds, as published speeds name networks; OTHER_KIND where none has."""
+        macs: dict[str, int] = {}
+        for record in self.records:
+            kind = NETWORK_KINDS.get(record.kind, OTHER_KIND)
+            macs[kind] = macs.get(kind, 0) + record.macs
+        return next((kind for kind, own in macs.items() if own > sum(macs.values()) / 2), OTHER_KIND)
+
+    @property
+    def is_convolutional(self) -> bool:
+        """Whether convolutions do most of its multiply-adds."""
+        return self.network_kind == CONVOLUTIONAL
+
+    @property
+    def element_bytes(self) -> int:
+        """Bytes of an activation."""
+        return PRECISIONS[self.precision].element_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class EpochLayer:
+    """A layer's work in an epoch, with its parameters' optimizer, and the least time for it."""
+
+    record: LayerRecord
+    flop: int
+    bytes: int
+    sec: float  # attainable: by arithmetic or memory, without launches; 0 without a roof
+    n_kernels: int  # of a step
+
+    @property
+    def intensity(self) -> float:
+        """Arithmetic intensity, FLOP per byte."""
+        return self.flop / self.bytes
+
+    def bound(self, roof: Roof) -> str:
+        """Return the roof that this layer is under: COMPUTE or MEMORY."""
+        return COMPUTE if self.intensity > roof.ridge else MEMORY
+
+
+def epoch_layers(network: TrainedNetwork, roof: Roof) -> list[EpochLayer]:
+    """Return the layers of an epoch; its last step may have fewer images."""
+    full, rest = divmod(network.images, network.batch_size)
+    steps = [(n, step_roof(network.records, batch, roof, network.element_bytes, network.optimizer_passes))
+             for n, batch in ((full, network.batch_size), (1, rest)) if n and batch]  # fmt: skip
+    found = []
+    for i, record in enumerate(network.records):
+        optimizer_bytes = network.optimizer_passes * WEIGHT_BYTES * trained_params(record)
+        found.append(
+            EpochLayer(
+                record=record,
+                flop=sum(n * step.layers[i].flop for n, step in steps),
+                bytes=sum(n * (step.layers[i].bytes + optimizer_bytes) for n, step in steps),
+                sec=sum(n * (step.layers[i].sec + optimizer_bytes / roof.bytes_per_sec) for n, step in steps),
+                n_kernels=steps[0][1].layers[i].n_kernels + (trained_params(record) > 0),
+            )
+        )
+    return found
+
+
+def attainable_sec(network: TrainedNetwork, roof: Roof) -> float:
+    """Return the least seconds of an epoch's arithmetic and memory, without launches of kernels."""
+    return sum(layer.sec for layer in epoch_layers(network, roof))
