@@ -1,4 +1,4 @@
-"""How long another GPU takes for what one does in a second of arithmetic and memory: by speeds or data sheets.
+"""Ratio of two GPUs' seconds for the same arithmetic and memory, by published speeds or by data sheets.
 
 The ratio r, by which model/carried.py scales the device's share of a time, is known
 
@@ -6,9 +6,8 @@ The ratio r, by which model/carried.py scales the device's share of a time, is k
 - else by rates: 1 / (compute ratio ** w * bandwidth ratio ** (1 - w)), of dense rates in the arithmetic really used and
   of bandwidths in values per second: half precision moves half the bytes.
 
-The bar is that of r: how well the device's share is known is in none. Where configurations were measured on the other
-GPU, `correction.py` replaces it by what they tell. Weight w and the bars come from epochcast/data/assumptions.csv;
-benchmarks/estimates/bench_carry.py checks them.
+The error factor is of r alone: the error of the device's share is not in it. Weight w and the error factors come from
+epochcast/data/assumptions.csv; benchmarks/estimates/bench_carry.py checks them.
 """
 
 from __future__ import annotations
@@ -25,12 +24,11 @@ from epochcast.interval import Interval
 from epochcast.schema import PRECISIONS, Conditions, uses_tf32
 
 WIDE_KINDS = (CONVOLUTIONAL, "flow")  # of networks made of convolutions: rates tell least of them
-HALVES = ("fp16", "bf16")  # arithmetic on numbers of 2 bytes
 SPEED_ROW, RATES, SAME = "speed row", "rates", "the model's GPU"
 
 
 @dataclass(frozen=True, slots=True)
-class Device:
+class GpuArithmetic:
     """A GPU with the arithmetic that a run uses on it; `precision` and `tf32` as in `Conditions`."""
 
     gpu: Gpu
@@ -39,8 +37,8 @@ class Device:
     arithmetic: str
 
     @classmethod
-    def of(cls, gpu: Gpu, precision: str, tf32: str | None) -> Device:
-        """Of a run's precision.
+    def of(cls, gpu: Gpu, precision: str, tf32: str | None) -> GpuArithmetic:
+        """Return the arithmetic of a run's precision on a GPU.
 
         Raises:
             ValueError: if the GPU is not known to have it.
@@ -55,7 +53,7 @@ class Device:
 
     @property
     def values_per_sec(self) -> float:
-        """Numbers that its memory moves in a second."""
+        """Numbers that the memory moves in a second."""
         return self.gpu.memory_bandwidth_gbs * BYTES_PER_GB / self.element_bytes
 
     @property
@@ -64,7 +62,7 @@ class Device:
 
     @property
     def row_precision(self) -> str | None:
-        """Which published speed rows are of this arithmetic; None where none are.
+        """Precision of the published speed rows of this arithmetic; None where there are none.
 
         Rows called fp32 may be TF32 where a GPU has it: they are none of a run that did without.
         """
@@ -75,18 +73,18 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """Seconds of one device's arithmetic and memory over another's, with its bar; `words` say what it rests on."""
+    """Seconds of one GPU's arithmetic and memory over another's, with the range of that ratio."""
 
     value: Interval
     basis: str  # SPEED_ROW, RATES or SAME
-    words: str
+    words: str  # what it rests on
 
 
-def source_device(conditions: Conditions) -> Device:
-    """The GPU that a model was learned on, with the arithmetic of its runs.
+def source_device(conditions: Conditions) -> GpuArithmetic:
+    """Return the GPU that a model was learned on, with the arithmetic of its runs.
 
     Raises:
-        ValueError: if nothing is known of the device, as of a processor: there is nothing to carry from.
+        ValueError: if nothing is known of the device, as of a processor: there is nothing to scale from.
     """
     name, gpu = conditions.device_name, known_gpu(conditions.device_name)
     if gpu is None or conditions.precision is None:
@@ -95,11 +93,11 @@ def source_device(conditions: Conditions) -> Device:
             f"nothing to carry a time over from: the model is of {what}, not of a GPU whose rates are known. "
             "Name another with --model."
         )
-    return Device.of(gpu, conditions.precision, conditions.tf32)
+    return GpuArithmetic.of(gpu, conditions.precision, conditions.tf32)
 
 
-def device_ratio(source: Device, target: Device, kind: str = CONVOLUTIONAL) -> Ratio:
-    """How long the target takes for what the source does in a second of arithmetic and memory."""
+def device_ratio(source: GpuArithmetic, target: GpuArithmetic, kind: str = CONVOLUTIONAL) -> Ratio:
+    """Return the target's seconds for what the source does in a second of arithmetic and memory."""
     if (source.gpu.name, source.arithmetic) == (target.gpu.name, target.arithmetic):
         return Ratio(Interval(1.0, 1.0, 1.0), SAME, "the model's own GPU and precision")
     if (ratio := speed_row_ratio(source, target, kind)) is not None:
@@ -107,8 +105,8 @@ def device_ratio(source: Device, target: Device, kind: str = CONVOLUTIONAL) -> R
     return rates_ratio(source, target, kind)
 
 
-def speed_row_ratio(source: Device, target: Device, kind: str = CONVOLUTIONAL) -> Ratio | None:
-    """The ratio by published speeds of this kind of network, None where the two have none in common."""
+def speed_row_ratio(source: GpuArithmetic, target: GpuArithmetic, kind: str = CONVOLUTIONAL) -> Ratio | None:
+    """Return the ratio by published speeds of this kind of network, None without a common one."""
     ours, theirs = _speeds(source, kind), _speeds(target, kind)
     common = sorted(ours.keys() & theirs.keys())
     if not common:
@@ -118,27 +116,31 @@ def speed_row_ratio(source: Device, target: Device, kind: str = CONVOLUTIONAL) -
         f"{task} {ours[task].throughput:g} and {theirs[task].throughput:g} {ours[task].unit}" for task in common
     )
     kinds = " to ".join(dict.fromkeys(str(device.row_precision) for device in (source, target)))
-    bar = _assumed("carry_bar_speed_row")
     asked = [PRECISIONS[device.precision] for device in (source, target)]
     replaced = dict.fromkeys(each.arithmetic for each in asked if each.arithmetic != each.speed_rows)
     note = f", in place of {' and '.join(replaced)}" if replaced else ""
-    return Ratio(_with_bar(value, bar), SPEED_ROW, f"published {kinds} speeds{note}: {rows}")
+    return Ratio(
+        _within_factor(value, _assumed("carry_bar_speed_row")), SPEED_ROW, f"published {kinds} speeds{note}: {rows}"
+    )
 
 
-def log_gain(source: Device, target: Device, weight: float) -> float:
-    """By rates: the natural log of the target's speed over the source's, compute counting to `weight`."""
+def log_gain(source: GpuArithmetic, target: GpuArithmetic, weight: float) -> float:
+    """Return the natural log of the target's speed over the source's by rates.
+
+    Compute counts to the power `weight`, bandwidth to the rest.
+    """
     compute = math.log(target.rate_tflops / source.rate_tflops)
     bandwidth = math.log(target.values_per_sec / source.values_per_sec)
     return weight * compute + (1 - weight) * bandwidth
 
 
-def rates_bar(kind: str) -> float:
-    """The factor up and down that holds a ratio by rates for a kind of network."""
+def rates_error_factor(kind: str) -> float:
+    """Return the factor, up and down, by which a ratio by rates may be off for a kind of network."""
     return _assumed("carry_bar_convolutional" if kind in WIDE_KINDS else "carry_bar")
 
 
-def rates_ratio(source: Device, target: Device, kind: str = CONVOLUTIONAL) -> Ratio:
-    """The ratio by dense rates and memory bandwidths; without a bar where no published speed could check it."""
+def rates_ratio(source: GpuArithmetic, target: GpuArithmetic, kind: str = CONVOLUTIONAL) -> Ratio:
+    """Return the ratio by dense rates and memory bandwidths; no range where no published speed checks it."""
     weight = _assumed("carry_compute_weight")
     value = math.exp(-log_gain(source, target, weight))
     sizes = sorted({source.element_bytes, target.element_bytes})
@@ -152,11 +154,11 @@ def rates_ratio(source: Device, target: Device, kind: str = CONVOLUTIONAL) -> Ra
     if unchecked:
         which = " or ".join(dict.fromkeys(map(" ".join, unchecked)))
         return Ratio(Interval(value), RATES, f"{words}; range unknown, as no speed of {which} is known")
-    return Ratio(_with_bar(value, rates_bar(kind)), RATES, words)
+    return Ratio(_within_factor(value, rates_error_factor(kind)), RATES, words)
 
 
-def _speeds(device: Device, kind: str) -> dict[str, SpeedRow]:
-    """Published speeds of a kind of network on one of these GPUs, by task."""
+def _speeds(device: GpuArithmetic, kind: str) -> dict[str, SpeedRow]:
+    """Return the published speeds of a kind of network on one of these GPUs, by task."""
     return {
         row.task: row
         for row in speed_rows()
@@ -165,13 +167,13 @@ def _speeds(device: Device, kind: str) -> dict[str, SpeedRow]:
 
 
 def _generation(gpu: Gpu) -> tuple[str, str]:
-    """Maker and generation, of a family such as ampere_geforce the first word."""
+    """Return maker and generation, of a family such as ampere_geforce the first word."""
     return gpu.vendor, gpu.family.split("_")[0]
 
 
 @functools.cache
 def _checked() -> frozenset[tuple[str, str]]:
-    """The generations of which speeds are published."""
+    """Return the generations of which speeds are published."""
     return frozenset(_generation(find_gpu(row.gpu)) for row in speed_rows())
 
 
@@ -180,5 +182,5 @@ def _assumed(name: str) -> float:
     return assumption(name, "gpu").value
 
 
-def _with_bar(value: float, bar: float) -> Interval:
-    return Interval.of_log(value, math.log(bar))
+def _within_factor(value: float, factor: float) -> Interval:
+    return Interval.of_log(value, math.log(factor))

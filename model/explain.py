@@ -77,7 +77,7 @@ def explain(device: Device, network: TrainedNetwork, config: RunConfig | None) -
         "basis_words": time.words,
         "device_share": None if scaling is None else scaling.share,
         **with_bounds("device_time_ratio", None if scaling is None else scaling.ratio),
-        "held_at_roof": None if scaling is None else scaling.held,
+        "held_at_roof": None if scaling is None else scaling.limited,
         "parts": None if split is None else split.groups,
         "terms": None if split is None else split.terms,
         "law_sec": None if law is None else sum(law_parts(network, law).values()),

@@ -14,9 +14,9 @@ from epochcast.facts.tables import gpus, speed_rows
 from epochcast.gpus.lookup import find_gpu
 from epochcast.interval import Interval
 from epochcast.model import carry
-from epochcast.model.carried import HELD, HELD_LOW, carried, device_share
-from epochcast.model.carry import RATES, SAME, SPEED_ROW, Device, device_ratio, source_device
-from epochcast.model.time_model.physics import FORMS, Law
+from epochcast.model.carried import LIMITED, LIMITED_LOW, scaled_time
+from epochcast.model.carry import RATES, SAME, SPEED_ROW, GpuArithmetic, device_ratio, source_device
+from epochcast.model.time_model.physics import FORMS, Law, device_share
 from epochcast.schema import Conditions, RunConfig
 from epochcast.workload.shape import work_of
 
@@ -27,7 +27,7 @@ SPEED = {(row.gpu, row.task, row.precision): row.throughput for row in speed_row
 
 
 def device(name, precision="float32", tf32="on"):
-    return Device.of(find_gpu(name), precision, tf32)
+    return GpuArithmetic.of(find_gpu(name), precision, tf32)
 
 
 def resnet50(name, precision):
@@ -110,7 +110,7 @@ def test_another_family_of_a_generation_whose_speeds_are_published_has_a_bar():
 def test_the_model_s_own_gpu_takes_as_long_as_it_does():
     ratio = device_ratio(device(A100), device("A100-PCIE-80GB"))
     assert (ratio.basis, ratio.value) == (SAME, Interval(1.0, 1.0, 1.0))
-    assert carried(Interval(2.0, 1.5, 2.5), 0.7, ratio, attainable_sec=9.0).seconds == Interval(2.0, 1.5, 2.5)
+    assert scaled_time(Interval(2.0, 1.5, 2.5), 0.7, ratio, attainable_sec=9.0).seconds == Interval(2.0, 1.5, 2.5)
 
 
 # --- the arithmetic really used ---------------------------------------------------------------------------------------
@@ -196,13 +196,13 @@ def test_only_arithmetic_and_memory_are_the_device_s_share():
 
 def test_a_run_that_waits_for_its_host_changes_little_and_one_that_computes_all_the_way():
     time = Interval(10.0, 9.0, 11.0)
-    assert carried(time, 0.05, HALF).seconds.value == pytest.approx(9.75)
-    assert carried(time, 0.0, HALF).seconds == time
-    assert carried(time, 1.0, HALF).seconds == Interval(5.0, 2.25, 11.0)
+    assert scaled_time(time, 0.05, HALF).seconds.value == pytest.approx(9.75)
+    assert scaled_time(time, 0.0, HALF).seconds == time
+    assert scaled_time(time, 1.0, HALF).seconds == Interval(5.0, 2.25, 11.0)
 
 
 def test_the_bar_is_on_the_device_s_share_alone_and_the_time_s_interval_on_all():
-    found = carried(Interval(10.0, 9.0, 11.0), 0.4, HALF).seconds
+    found = scaled_time(Interval(10.0, 9.0, 11.0), 0.4, HALF).seconds
     assert found.value == pytest.approx(10 * (0.6 + 0.4 * 0.5))
     assert found.low == pytest.approx(9 * (0.6 + 0.4 * 0.25))
     assert found.high == pytest.approx(11 * (0.6 + 0.4 * 1.0))
@@ -211,44 +211,46 @@ def test_the_bar_is_on_the_device_s_share_alone_and_the_time_s_interval_on_all()
 @pytest.mark.parametrize(("time", "ratio"), [(Interval(10.0), HALF), (Interval(10.0, 9.0, 11.0), None)])
 def test_what_is_unknown_of_either_stays_unknown(time, ratio):
     ratio = ratio or replace(HALF, value=Interval(0.5))
-    assert carried(time, 0.4, ratio).seconds == Interval(pytest.approx(8.0))
+    assert scaled_time(time, 0.4, ratio).seconds == Interval(pytest.approx(8.0))
 
 
 # --- held at the roof -------------------------------------------------------------------------------------------------
 
 
 def test_the_device_s_part_is_held_at_its_roof_and_what_stays_is_not():
-    found = carried(Interval(10.0, 9.0, 11.0), 0.4, HALF, attainable_sec=3.0)  # by the ratio 2 s, 0.9 to 4.4
-    assert found.held == HELD
+    found = scaled_time(Interval(10.0, 9.0, 11.0), 0.4, HALF, attainable_sec=3.0)  # by the ratio 2 s, 0.9 to 4.4
+    assert found.limited == LIMITED
     assert found.seconds == Interval(pytest.approx(6 + 3), pytest.approx(5.4 + 3), pytest.approx(6.6 + 1.5 * 4.4))
     assert found.ratio.value == pytest.approx(3 / 4)
     assert found.share == pytest.approx(3 / 9)
 
 
 def test_a_low_end_alone_is_held_alone():
-    free, found = (carried(Interval(10.0, 9.0, 11.0), 0.4, HALF, sec) for sec in (0.0, 1.5))
-    assert (free.held, found.held) == (None, HELD_LOW)
+    free, found = (scaled_time(Interval(10.0, 9.0, 11.0), 0.4, HALF, sec) for sec in (0.0, 1.5))
+    assert (free.limited, found.limited) == (None, LIMITED_LOW)
     assert found.seconds.low == pytest.approx(5.4 + 1.5)
     assert (found.seconds.value, found.seconds.high) == (free.seconds.value, free.seconds.high)
     assert (found.ratio.value, found.ratio.low) == (0.5, pytest.approx(1.5 / 4))
 
 
 def test_a_value_of_unknown_range_is_held_and_its_ends_stay_unknown():
-    found = carried(Interval(10.0), 0.4, replace(HALF, value=Interval(0.1)), attainable_sec=3.0)
-    assert (found.seconds, found.held) == (Interval(pytest.approx(9.0)), HELD)
+    found = scaled_time(Interval(10.0), 0.4, replace(HALF, value=Interval(0.1)), attainable_sec=3.0)
+    assert (found.seconds, found.limited) == (Interval(pytest.approx(9.0)), LIMITED)
 
 
 def test_a_raised_value_keeps_its_bar_upwards():
     ratio = replace(HALF, value=Interval(0.1, 0.05, 0.2))
-    found = carried(Interval(10.0, 10.0, 10.0), 1.0, ratio, attainable_sec=5.0).seconds  # all ends are below the roof
+    found = scaled_time(
+        Interval(10.0, 10.0, 10.0), 1.0, ratio, attainable_sec=5.0
+    ).seconds  # all ends are below the roof
     assert found == Interval(5.0, 5.0, pytest.approx(10.0))
 
 
 def test_a_corrected_time_is_held_again_and_keeps_its_parts_in_proportion():
-    time = carried(Interval(10.0, 9.0, 11.0), 0.4, HALF, attainable_sec=1.9)  # 6 s and 2 s
+    time = scaled_time(Interval(10.0, 9.0, 11.0), 0.4, HALF, attainable_sec=1.9)  # 6 s and 2 s
     assert time.set_to(Interval(16.0, 15.0, 17.0)).seconds == Interval(16.0, 15.0, 17.0)
     lower = time.set_to(Interval(4.0, 3.0, 5.0))  # 3 s and 1 s
-    assert (lower.held, lower.seconds.value) == (HELD, pytest.approx(3 + 1.9))
+    assert (lower.limited, lower.seconds.value) == (LIMITED, pytest.approx(3 + 1.9))
     assert lower.seconds.low == pytest.approx(3 * 0.75 + 1.9)
     assert lower.ratio.value / 0.5 == pytest.approx(1.9)  # of the proportions that the ratio made
 

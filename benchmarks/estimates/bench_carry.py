@@ -29,7 +29,7 @@ if __name__ == "__main__":  # run by path: from the checkout, not from this fold
 from epochcast.facts.assumptions import assumption
 from epochcast.facts.tables import CONVOLUTIONAL, SpeedRow, speed_rows
 from epochcast.gpus.lookup import find_gpu
-from epochcast.model.carry import WIDE_KINDS, Device, log_gain, rates_bar
+from epochcast.model.carry import WIDE_KINDS, GpuArithmetic, log_gain, rates_error_factor
 from epochcast.output.text import table_text
 from epochcast.paths import home
 from epochcast.storage.files import write_json_atomically
@@ -87,7 +87,7 @@ def half_precision_gain(speeds: Speeds, task: str) -> float:
 def rates_errors(speeds: Speeds, tasks: Sequence[str], source: str, target: str, weight: float) -> Errors:
     """Of carrying by rates between any two GPUs, from one precision to the same or another."""
     gpus = sorted({gpu for gpu, _, _ in speeds})
-    devices = {(gpu, p): Device.of(find_gpu(gpu), PRECISIONS[p], "on") for gpu in gpus for p in {source, target}}
+    devices = {(gpu, p): GpuArithmetic.of(find_gpu(gpu), PRECISIONS[p], "on") for gpu in gpus for p in {source, target}}
     errors = {}
     for a, b in _pairs(gpus, source, target):
         predicted = log_gain(devices[a, source], devices[b, target], weight)
@@ -206,7 +206,7 @@ def coverages(rows: Sequence[SpeedRow]) -> list[Coverage]:
         everything = {w: rates_errors(speeds, known, source, target, w) for w in weights}
         for name, group in {"all": known, **{task: [task] for task in known}}.items():
             own = {w: {key: e for key, e in of.items() if key[2] in group} for w, of in everything.items()}
-            bar = bar_of_all if name == "all" else rates_bar(kind_of[name])
+            bar = bar_of_all if name == "all" else rates_error_factor(kind_of[name])
             found.append(
                 left_out("rates", name, precision, own, bar, name in ("all", *ours), in_use, everything.__getitem__)
             )

@@ -26,7 +26,7 @@ from epochcast.cli import run_command
 from epochcast.gpus.lookup import known_gpu
 from epochcast.interval import Interval
 from epochcast.model.answers.correction import carried_time, correction_by
-from epochcast.model.carry import SAME, Device, device_ratio, source_device
+from epochcast.model.carry import SAME, GpuArithmetic, device_ratio, source_device
 from epochcast.model.time_model.intervals import WITHIN
 from epochcast.model.time_model.saved_model import SavedModel, load_model
 from epochcast.output.text import table_text
@@ -64,7 +64,7 @@ def judge(rows: Sequence[AggRow], saved: SavedModel) -> list[Judged]:
         raise ValueError(f"{conditions.device_name or 'an unknown device'}: no GPU whose rates are known.")
     if conditions.train_n not in (None, saved.train_n):
         raise ValueError(f"epochs of {conditions.train_n:,} images, the model's have {saved.train_n:,}.")
-    target = Device.of(gpu, conditions.precision, conditions.tf32)
+    target = GpuArithmetic.of(gpu, conditions.precision, conditions.tf32)
     ratio = device_ratio(source_device(saved.conditions), target)
     if ratio.basis == SAME:
         raise ValueError(f"{gpu.name} in {conditions.precision} is the model's own.")

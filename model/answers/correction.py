@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from epochcast.facts.assumptions import assumption
 from epochcast.gpus.lookup import roof_of
 from epochcast.interval import Interval
-from epochcast.model.carried import Carried, carried, device_share
-from epochcast.model.carry import SAME, Device, Ratio
+from epochcast.model.carried import ScaledTime, scaled_time
+from epochcast.model.carry import SAME, GpuArithmetic, Ratio
 from epochcast.model.time_model.intervals import COVERAGE, HALF_WIDTH_SDS, WITHIN, Range
+from epochcast.model.time_model.physics import device_share
 from epochcast.model.time_model.saved_model import SavedModel
 from epochcast.network_roofline import attainable_sec
 from epochcast.schema import AggRow, RunConfig
@@ -36,7 +37,7 @@ class Correction:
     range: Range
     n: int  # configurations
 
-    def of(self, time: Carried, config: RunConfig, place: str) -> Carried:
+    def of(self, time: ScaledTime, config: RunConfig, place: str) -> ScaledTime:
         """A carried time of a configuration, set right, and held at the roof again; `place` as of the model's range."""
         return time.set_to(self._interval(time.seconds, config, place))
 
@@ -59,16 +60,16 @@ class Correction:
         return f"times {self.factor:.3f}, the median of measured over carried, {bar}{kept}"
 
 
-def carried_time(saved: SavedModel, config: RunConfig, ratio: Ratio, target: Device) -> Carried:
+def carried_time(saved: SavedModel, config: RunConfig, ratio: Ratio, target: GpuArithmetic) -> ScaledTime:
     """The model's steady time of a configuration, carried over by a ratio to the target and held at its roof."""
     network = trained_cnn(config, saved.train_n, target.precision)
     roof = roof_of(target.gpu, target.arithmetic)
     share = device_share(saved.plain_law, network.work)
-    return carried(saved.forecast(config).steady, share, ratio, attainable_sec(network, roof))
+    return scaled_time(saved.forecast(config).steady, share, ratio, attainable_sec(network, roof))
 
 
 def correction_by(
-    measured: Mapping[RunConfig, AggRow], saved: SavedModel, ratio: Ratio, target: Device
+    measured: Mapping[RunConfig, AggRow], saved: SavedModel, ratio: Ratio, target: GpuArithmetic
 ) -> Correction | None:
     """The correction by the row of each configuration measured on the GPU; None of fewer than MIN_CONFIGS.
 

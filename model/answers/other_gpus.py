@@ -25,8 +25,9 @@ from epochcast.model.answers.measured import (
     rows_on,
 )
 from epochcast.model.answers.run_energy import MeasuredBoard, measured_board, run_energy, run_seconds
-from epochcast.model.carried import HELD_WORDS, device_share
-from epochcast.model.carry import SAME, Device, Ratio, device_ratio, source_device
+from epochcast.model.carried import LIMITED_WORDS
+from epochcast.model.carry import SAME, GpuArithmetic, Ratio, device_ratio, source_device
+from epochcast.model.time_model.physics import device_share
 from epochcast.model.time_model.saved_model import Choice, Forecast, SavedModel, pretrained
 from epochcast.model.time_model.startup import whole_run
 from epochcast.schema import AggRow, Conditions, RunConfig
@@ -51,7 +52,7 @@ class GpuAnswer:
     memory: PeakMemory
     n_there: int = 0  # other configurations measured on this GPU
     correction: Correction | None = None
-    held: str | None = None  # by its roof: one of HELD_WORDS, None where the carried time is above it
+    held: str | None = None  # by its roof: one of LIMITED_WORDS, None where the carried time is above it
     start_up_of: str | None = None  # the other device whose start-up a run's time has; None: its own, or none
     footprints: tuple[Footprint, ...] = ()  # one for each place; none without a number of epochs
 
@@ -144,7 +145,7 @@ def _carried(
     gpu: Gpu, saved: SavedModel, asked: Asked, base: Forecast, wanted: Conditions, rows: Sequence[AggRow]
 ) -> GpuAnswer:
     config, source = asked.config, source_device(saved.conditions)
-    target = Device.of(gpu, asked.precision, saved.conditions.tf32)
+    target = GpuArithmetic.of(gpu, asked.precision, saved.conditions.tf32)
     ratio = device_ratio(source, target)
     time = carried_time(saved, config, ratio, target)
     there = {row.config for row in rows_on(gpu, wanted, rows)} if ratio.basis != SAME else set()
@@ -159,8 +160,8 @@ def _carried(
         n = len(likest)
         told = f"{n} configuration{' measured there is' if n == 1 else 's measured there are'}"
         words = f"{words}; {told} not enough to correct it ({MIN_CONFIGS})"
-    if time.held is not None:
-        words = f"{words}; {HELD_WORDS[time.held]}"
+    if time.limited is not None:
+        words = f"{words}; {LIMITED_WORDS[time.limited]}"
     run = whole_run(config, time.seconds, base.place, saved.excess, saved.overhead, asked.epochs)
     is_own_start = gpu.name == source.gpu.name or (run.first_epoch is None and run.overhead is None)
     start_up_of = None if is_own_start else saved.device_name
@@ -175,7 +176,7 @@ def _carried(
         MemoryModel.of(wanted, rows).needs(config),
         len(likest),
         correction,
-        time.held,
+        time.limited,
         start_up_of,
     )
 
@@ -193,7 +194,7 @@ def without_number(gpu: Gpu, saved: SavedModel, asked: Asked, rows: Sequence[Agg
         return "without a known TDP, which mlcost needs"
     if measured_row(gpu, asked.config, _wanted(gpu, saved, asked, rows), rows) is None:
         try:
-            Device.of(gpu, asked.precision, saved.conditions.tf32)
+            GpuArithmetic.of(gpu, asked.precision, saved.conditions.tf32)
         except ValueError:
             return f"without a known rate in {asked.precision}"
     return None

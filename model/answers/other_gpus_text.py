@@ -12,8 +12,8 @@ from epochcast.interval import Interval
 from epochcast.model.answers.other_gpus import MEASURED, GpuAnswer
 from epochcast.model.answers.other_gpus_costs_text import footprint_notes, footprint_table
 from epochcast.model.answers.prediction import memory_values, time_values, with_bounds
-from epochcast.model.carried import HELD_WORDS
-from epochcast.model.carry import RATES, SAME, SPEED_ROW, rates_bar
+from epochcast.model.carried import LIMITED_WORDS
+from epochcast.model.carry import RATES, SAME, SPEED_ROW, rates_error_factor
 from epochcast.model.time_model.intervals import WITHIN
 from epochcast.model.time_model.saved_model import SavedModel
 from epochcast.output.text import percent, range_text, table_text
@@ -86,7 +86,7 @@ def _basis_lines(answers: Sequence[GpuAnswer], saved: SavedModel) -> list[str]:
     if len(answers) == 1:
         return [*lines, first.basis_text]
     weight, row_bar = (assumption(f"carry_{name}", "gpu").value for name in ("compute_weight", "bar_speed_row"))
-    rates_factor = rates_bar(CONVOLUTIONAL)
+    rates_factor = rates_error_factor(CONVOLUTIONAL)
     told = {
         SPEED_ROW: f"published speeds of a {CONVOLUTIONAL} network on both GPUs, x/÷{row_bar:g} on that share",
         RATES: f"dense rates to the {weight:g}, bandwidths to the {1 - weight:g}, x/÷{rates_factor:g} on that share",
@@ -94,7 +94,7 @@ def _basis_lines(answers: Sequence[GpuAnswer], saved: SavedModel) -> list[str]:
     lines += [f"{basis}: {words}" for basis, words in told.items() if basis in {answer.basis for answer in answers}]
     known = [answer for answer in answers if answer.basis == MEASURED or answer.n_there]
     lines += [f"{answer.gpu.name}: {answer.basis_text}" for answer in known]
-    for held, words in HELD_WORDS.items():
+    for held, words in LIMITED_WORDS.items():
         if names := [answer.gpu.name for answer in answers if answer.held == held and answer not in known]:
             lines.append(f"{words}: {', '.join(names)}")
     if any(answer.basis == RATES and answer.ratio is not None and answer.ratio.value.low is None for answer in answers):

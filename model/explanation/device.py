@@ -11,8 +11,7 @@ from epochcast.facts.tables import Gpu
 from epochcast.gpus.lookup import arithmetic_of, find_gpu, known_gpu, place_in_box, roof_of
 from epochcast.model.answers.correction import carried_time
 from epochcast.model.answers.other_gpus import Asked, GpuAnswer, answer_on, can_scale
-from epochcast.model.carry import Device as CarryDevice
-from epochcast.model.carry import device_ratio, source_device
+from epochcast.model.carry import GpuArithmetic, device_ratio, source_device
 from epochcast.model.time_model.saved_model import Choice, SavedModel, choose_model, pretrained
 from epochcast.roofline.roofline import Roof
 from epochcast.schema import DEFAULT_PRECISION, PRECISIONS, AggRow, RunConfig
@@ -34,7 +33,7 @@ class Device:
     is_calibrated: bool  # whether that model's rows are of this device in this precision
     answer: GpuAnswer | None = None  # of our CNN: measured here, or carried over from the model's device
     ratio: float | None = None  # seconds of arithmetic and memory over those on the model's device; None: not known
-    carried_to: CarryDevice | None = None  # this one, where another network's time is carried over from the model's
+    carried_to: GpuArithmetic | None = None  # this one, where another network's time is carried over from the model's
 
     @property
     def is_here(self) -> bool:
@@ -89,7 +88,7 @@ def device_of(
         if config is not None and answer is not None:
             return _answered(each, answer, config, used)
         if config is None and can_scale(each.model):
-            return _carried_to(CarryDevice.of(gpu, used, each.model.conditions.tf32), each)
+            return _carried_to(GpuArithmetic.of(gpu, used, each.model.conditions.tf32), each)
     tf32 = own.tf32 if known_gpu(own.device_name) is not None else None
     arithmetic = arithmetic_of(used, tf32 or "on", gpu)
     from_ = own.device_name or "an unknown device"
@@ -120,7 +119,7 @@ def _answered(choice: Choice, answer: GpuAnswer, config: RunConfig, precision: s
     name = own.device_name if of is not None and of.name == gpu.name else gpu.name
     tf32 = answer.conditions.tf32 or own.tf32
     try:
-        here = CarryDevice.of(gpu, precision, tf32)
+        here = GpuArithmetic.of(gpu, precision, tf32)
     except ValueError as error:  # measured all the same
         return Device(name, precision, None, gpu, None, (f"no roofs: {error}",), choice, False, answer)
     scale = None if answer.ratio is None else answer.ratio.value.value
@@ -130,7 +129,7 @@ def _answered(choice: Choice, answer: GpuAnswer, config: RunConfig, precision: s
     return Device(name, precision, here.arithmetic, gpu, roof, (), choice, False, answer, scale)
 
 
-def _carried_to(target: CarryDevice, choice: Choice) -> Device:
+def _carried_to(target: GpuArithmetic, choice: Choice) -> Device:
     """A GPU, or a precision, to which the time of a network that is not our CNN is carried over."""
     own = choice.model.conditions
     of = known_gpu(own.device_name)

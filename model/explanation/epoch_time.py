@@ -10,12 +10,12 @@ from typing import Any
 from epochcast.facts.assumptions import assumption
 from epochcast.interval import Interval
 from epochcast.model.answers.other_gpus import MEASURED
-from epochcast.model.carried import HELD_WORDS, carried, share_of_parts
-from epochcast.model.carry import SPEED_ROW, device_ratio, source_device
-from epochcast.model.carry import Device as CarryDevice
+from epochcast.model.carried import LIMITED_WORDS, scaled_time
+from epochcast.model.carry import SPEED_ROW, GpuArithmetic, device_ratio, source_device
 from epochcast.model.explanation.attribution import Attribution, attribute, law_parts
 from epochcast.model.explanation.device import Device
 from epochcast.model.time_model.intervals import WITHIN
+from epochcast.model.time_model.physics import share_of_parts
 from epochcast.model.time_model.saved_model import Forecast, SavedModel
 from epochcast.network_roofline import TrainedNetwork
 from epochcast.schema import RunConfig
@@ -31,8 +31,8 @@ class Scaling:
     """How the time of the model's device became that of another; `ratio` is None of a measured or corrected one."""
 
     share: float  # of the time on the model's device: arithmetic and memory
-    ratio: Interval | None  # of their seconds there over here, as held
-    held: str | None  # one of HELD_WORDS
+    ratio: Interval | None  # of their seconds there over here, as limited
+    limited: str | None  # by the roofline: one of LIMITED_WORDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,19 +101,19 @@ def _by_law(saved: SavedModel, network: TrainedNetwork) -> tuple[Interval, str]:
     )
 
 
-def _other_carried(device: Device, target: CarryDevice, network: TrainedNetwork, attainable_sec: float) -> EpochTime:
+def _other_carried(device: Device, target: GpuArithmetic, network: TrainedNetwork, attainable_sec: float) -> EpochTime:
     """That carried over as our CNN's time is, by speeds of its own kind of network where there are any."""
     saved = device.choice.model
     law = saved.plain_law
     seconds, words = _by_law(saved, network)
     share = share_of_parts(law_parts(network, law))
     ratio = device_ratio(source_device(saved.conditions), target, network.network_kind)
-    time = carried(seconds, share, ratio, attainable_sec)
+    time = scaled_time(seconds, share, ratio, attainable_sec)
     words = f"{words}; carried over by {'a ' if ratio.basis == SPEED_ROW else ''}{ratio.basis}: {ratio.words}"
-    if time.held is not None:
-        words = f"{words}; {HELD_WORDS[time.held]}"
+    if time.limited is not None:
+        words = f"{words}; {LIMITED_WORDS[time.limited]}"
     split = attribute(law, network, time.seconds.value, time.ratio.value)
-    return EpochTime(time.seconds, OTHER_CARRIED, words, split, Scaling(share, time.ratio, time.held))
+    return EpochTime(time.seconds, OTHER_CARRIED, words, split, Scaling(share, time.ratio, time.limited))
 
 
 def _answered(device: Device) -> tuple[Interval, str, str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from epochcast.model.answers.prediction_text import device_words
-from epochcast.model.carried import HELD
+from epochcast.model.carried import LIMITED
 from epochcast.model.explanation.epoch_time import UNKNOWN_INPUT
 from epochcast.output.text import percent, significant, table_text
 from epochcast.schema import Conditions
@@ -70,7 +70,7 @@ def _part_words(sec: float | None, time: float) -> str:
 def _scaled_line(answer: Mapping[str, Any]) -> str:
     ratio, low, high = (answer[f"device_time_ratio{end}"] for end in ("", "_low", "_high"))
     bar = "range unknown" if low is None else f"{significant(low)} to {significant(high)}"
-    if answer["held_at_roof"] == HELD:
+    if answer["held_at_roof"] == LIMITED:
         bar += ", held at the roof"
     elif low is not None and answer["held_at_roof"] is None:
         bar = f"x/÷{high / ratio:.3g}: {bar}"

@@ -15,7 +15,7 @@ slow run does not pull.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -150,6 +150,22 @@ class Law:
         """What each coefficient says, by term; `none` where it is 0."""
         pairs = zip(FORMS[self.form], self.coefficients, strict=True)
         return {name: TERMS[name].reading(float(b)) if b > 0 else "none" for name, b in pairs}
+
+
+def device_share(law: Law, work: EpochWork) -> float:
+    """Return the share of arithmetic and memory in an epoch's time, 0 to 1: what another GPU changes.
+
+    Raises:
+        ValueError: if the law says that this work takes no time.
+    """
+    return share_of_parts(law.parts_of(work))
+
+
+def share_of_parts(parts: Mapping[str, float]) -> float:
+    """Return the same share of an epoch's seconds by term."""
+    if not (whole := sum(parts.values())) > 0:
+        raise ValueError("the model's law gives this network no time, so nothing can be carried over.")
+    return sum(sec for term, sec in parts.items() if TERMS[term].group in (ARITHMETIC, MEMORY)) / whole
 
 
 def _require_rows(configs: Sequence[RunConfig]) -> None:

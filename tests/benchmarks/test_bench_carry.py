@@ -11,7 +11,7 @@ import pytest
 from benchmarks.estimates.bench_carry import coverages, half_precision_gain, main, missed_lines, quantile, speeds_of
 from epochcast.facts.tables import CONVOLUTIONAL, speed_rows
 from epochcast.gpus.lookup import find_gpu
-from epochcast.model.carry import Device, rates_bar
+from epochcast.model.carry import GpuArithmetic, rates_error_factor
 
 PRECISION = {"fp16": "mixed_float16", "fp32": "float32"}
 
@@ -20,7 +20,7 @@ def planted(weight, slow=()):
     """The published rows with speeds that follow rates of this weight exactly; GPUs in `slow` run at a tenth."""
     rows = []
     for row in speed_rows():
-        device = Device.of(find_gpu(row.gpu), PRECISION[row.precision], "on")
+        device = GpuArithmetic.of(find_gpu(row.gpu), PRECISION[row.precision], "on")
         speed = device.rate_tflops**weight * device.values_per_sec ** (1 - weight)
         rows.append(replace(row, throughput=speed * (0.1 if row.gpu in slow else 1.0)))
     return rows
@@ -66,9 +66,9 @@ def test_every_line_is_judged_and_one_that_holds_less_is_named_with_whom_it_miss
 
 def test_networks_of_convolutions_have_the_wide_bar_and_the_others_the_narrow_one():
     found = [c for c in coverages(speed_rows()) if c.route == "rates"]
-    wide = {c.networks for c in found if c.bar == rates_bar(CONVOLUTIONAL)}
+    wide = {c.networks for c in found if c.bar == rates_error_factor(CONVOLUTIONAL)}
     assert wide == {"resnet50", "waveglow"}
-    assert {c.bar for c in found if c.networks not in wide} == {rates_bar("transformer")}
+    assert {c.bar for c in found if c.networks not in wide} == {rates_error_factor("transformer")}
 
 
 def test_a_network_that_is_as_fast_in_fp32_did_not_compute_in_half_precision():

@@ -8,11 +8,10 @@ from epochcast.__main__ import COMMANDS
 from epochcast.facts.tables import ARITHMETIC
 from epochcast.gpus.lookup import arithmetic_of, find_gpu
 from epochcast.model.carry import Device
-from epochcast.model.explanation.attribution import subject_of
 from epochcast.roofline.roofline import Roof, step_roof
 from epochcast.schema import DEFAULT_PRECISION, PRECISIONS, Conditions, Precision, RunConfig, RunSpec, element_bytes_of
 from epochcast.workload.memory import closed_form
-from epochcast.workload.shape import activation_bytes, layer_records
+from epochcast.workload.shape import activation_bytes, layer_records, trained_cnn
 from tests.support.parsers import parser_of
 
 FP8 = "mixed_float8"
@@ -48,7 +47,7 @@ def test_the_roofline_moves_the_bytes_of_a_new_row(fp8):
     roof = Roof(1e30, 1e9)  # memory alone counts
     bytes_of = {}
     for precision in (FP8, "mixed_float16", "float32"):
-        subject = subject_of(CONFIG, 50_000, precision)
+        subject = trained_cnn(CONFIG, 50_000, precision)
         step = step_roof(layer_records(RunConfig(CONFIG.depth, CONFIG.base_filters)), 1, roof, subject.element_bytes)
         bytes_of[subject.element_bytes] = sum(layer.forward_bytes for layer in step.layers)
     assert bytes_of[1] * 2 == bytes_of[2]

@@ -19,9 +19,10 @@ from epochcast.model.answers import correction
 from epochcast.model.answers.measured import measured_steady
 from epochcast.model.answers.other_gpus import MEASURED, Asked, answer_on, answers_on, without_number
 from epochcast.model.answers.other_gpus_text import gpu_json, gpu_lines
-from epochcast.model.carried import HELD, HELD_LOW, HELD_WORDS, carried, device_share
-from epochcast.model.carry import RATES, SAME, SPEED_ROW, Device, device_ratio, source_device
+from epochcast.model.carried import LIMITED, LIMITED_LOW, LIMITED_WORDS, scaled_time
+from epochcast.model.carry import RATES, SAME, SPEED_ROW, GpuArithmetic, device_ratio, source_device
 from epochcast.model.time_model.intervals import HALF_WIDTH_SDS
+from epochcast.model.time_model.physics import device_share
 from epochcast.model.time_model.saved_model import load_model
 from epochcast.network_roofline import attainable_sec
 from epochcast.paths import pretrained_dir
@@ -56,10 +57,10 @@ def measured(seconds=0.9, *, config=CONFIG, n=3, std=0.01, device_name="NVIDIA H
 
 def test_a_carried_time_is_the_model_s_with_only_the_device_s_share_scaled():
     answer = answer_on(H100, SAVED, ASKED, [])
-    ratio = device_ratio(source_device(SAVED.conditions), Device.of(H100, "float32", "on"))
+    ratio = device_ratio(source_device(SAVED.conditions), GpuArithmetic.of(H100, "float32", "on"))
     share = device_share(SAVED.plain_law, work_of(CONFIG, 50_000))
     assert (answer.basis, answer.ratio, answer.share) == (SPEED_ROW, ratio, share)
-    assert answer.forecast.steady == carried(SAVED.forecast(CONFIG).steady, share, ratio).seconds
+    assert answer.forecast.steady == scaled_time(SAVED.forecast(CONFIG).steady, share, ratio).seconds
     assert answer.held is None
     assert 0.1 < share < 0.6
 
@@ -74,7 +75,7 @@ def test_a_run_that_mostly_waits_gains_less_from_a_faster_gpu_than_one_that_comp
     assert (
         1.5
         < computing
-        < 1 / device_ratio(source_device(SAVED.conditions), Device.of(H200, "float32", "on")).value.value
+        < 1 / device_ratio(source_device(SAVED.conditions), GpuArithmetic.of(H200, "float32", "on")).value.value
     )
 
 
@@ -360,7 +361,7 @@ WIDE = RunConfig(5, 128, 2048)
 
 
 def roof_sec(gpu, config, precision="float32"):
-    device = Device.of(gpu, precision, "on")
+    device = GpuArithmetic.of(gpu, precision, "on")
     return attainable_sec(trained_cnn(config, 50_000, precision), roof_of(gpu, device.arithmetic))
 
 
@@ -378,7 +379,7 @@ def test_no_carried_time_or_end_is_below_what_the_data_sheet_allows(precision):
             if steady.low is not None:
                 assert least <= steady.low <= steady.value < steady.high
             held.add(answer.held)
-    assert held == {None, HELD, HELD_LOW}
+    assert held == {None, LIMITED, LIMITED_LOW}
 
 
 @pytest.mark.parametrize("name", ["H20 96GB", "V100 SXM2 16GB"])
@@ -386,10 +387,10 @@ def test_a_held_time_keeps_input_host_and_steps_and_says_that_it_is_held(name):
     gpu = find_gpu(name)
     least, own = roof_sec(gpu, WIDE), SAVED.forecast(WIDE).steady.value
     answer = answer_on(gpu, SAVED, replace(ASKED, config=WIDE), [])
-    assert answer.held == HELD
+    assert answer.held == LIMITED
     assert answer.forecast.steady.value == pytest.approx(own * (1 - answer.share) + least)
     assert answer.ratio.value.value == pytest.approx(least / (own * answer.share))
-    assert answer.words.endswith(f"; {HELD_WORDS[HELD]}")
+    assert answer.words.endswith(f"; {LIMITED_WORDS[LIMITED]}")
 
 
 def test_the_model_s_own_gpu_is_held_at_nothing(monkeypatch):
@@ -411,7 +412,7 @@ def test_rows_correct_the_held_time_and_a_corrected_one_is_held_again():
         steady, least = answer.forecast.steady, roof_sec(V100, WIDE)
         assert steady.low >= least
         assert steady.value == pytest.approx(max(factor * plain, factor * (plain - least) + least))
-        assert answer.held == (HELD if factor < 1 else None)
+        assert answer.held == (LIMITED if factor < 1 else None)
 
 
 def test_a_measured_row_below_the_roof_is_told_as_it_is():
@@ -423,9 +424,9 @@ def test_a_measured_row_below_the_roof_is_told_as_it_is():
 def test_the_table_names_gpus_that_are_held_and_json_has_it():
     answers = answers_on([V100, find_gpu("H20 96GB"), H100], SAVED, replace(ASKED, config=WIDE), [])
     ((lines), _) = gpu_lines([answers], SAVED, {})
-    assert f"{HELD_WORDS[HELD]}: H20 96GB, V100 SXM2 16GB" in lines[0]
+    assert f"{LIMITED_WORDS[LIMITED]}: H20 96GB, V100 SXM2 16GB" in lines[0]
     assert [gpu_json(a, SAVED, None)["held_at_roof"] for a in answers] == [a.held for a in answers]
-    assert HELD in {a.held for a in answers}
+    assert LIMITED in {a.held for a in answers}
 
 
 # --- several GPUs -----------------------------------------------------------------------------------------------------
