@@ -24,6 +24,7 @@ from epochcast.keras_files.rebuild import (
 from epochcast.keras_layers.optimizers import compiled_passes, described_passes, is_of_author, optimizer_name
 from epochcast.keras_layers.read_layers import NetworkLayers, read_layers
 from epochcast.limits import MIB, EndedError, LimitError, call_within
+from epochcast.machine.framework import keras_on_cpu
 from epochcast.model.network_inputs import (
     RefusedError,
     SampleShape,
@@ -44,7 +45,6 @@ from epochcast.model.network_refusals import (
     why_unknown,
     why_wanted,
 )
-from epochcast.model.training.time_ann import keras_on_cpu
 from epochcast.network_roofline import TrainedNetwork
 from epochcast.roofline.roofline import ADAM_PASSES
 from epochcast.text_sinks import shortened

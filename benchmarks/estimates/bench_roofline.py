@@ -135,7 +135,7 @@ def networks_missed() -> dict[str, Any]:
     """A law of our CNN calibrated here with PICKED runs, and what it says of networks of other families."""
     from benchmarks.lib.other_networks import NETWORKS, fastest_epochs
     from epochcast.keras_layers.read_layers import read_layers
-    from epochcast.model.training.time_ann import keras_on_cpu
+    from epochcast.machine.framework import keras_on_cpu
     from epochcast.workload.cnn import build_model
 
     keras = keras_on_cpu()

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from epochcast.machine.framework import keras_on_cpu
 from epochcast.model.time_model.ensemble import Network
 from epochcast.model.time_model.features import REFERENCE_FEATURE_NAMES, feature_matrix
 from epochcast.model.time_model.time_model import Inputs, Table, TimeModel
-from epochcast.model.training.time_ann import first_kernels, keras_on_cpu, set_kernels, split_members, stacked_layers
+from epochcast.model.training.time_ann import first_kernels, set_kernels, split_members, stacked_layers
 from epochcast.output.progress import Say
 
 HIDDEN = (64, 64)

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,8 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from epochcast.machine.gpu_driver import environment_of
-from epochcast.machine.packages import require_backend
+from epochcast.machine.framework import keras_on_cpu
 from epochcast.model.time_model.ensemble import Network
 from epochcast.model.time_model.physics import Array
 from epochcast.model.time_model.saved_files import NETWORK_NAME
@@ -34,33 +31,6 @@ WARMUP_STEPS = 50
 LEARNING_RATE = 1e-2
 WEIGHT_DECAY = 1e-4
 HUBER_DELTA = 0.02  # in standard deviations of log time: about 1.7 % of the time on the reference table
-
-
-def keras_on_cpu() -> Any:
-    """Keras on the processor: a network this small is not worth a GPU's memory, nor TensorFlow's start-up messages."""
-    if "keras" in sys.modules:
-        return sys.modules["keras"]
-    require_backend()
-    wanted = {**environment_of("cpu"), "TF_CPP_MIN_LOG_LEVEL": "3"}
-    before = {name: os.environ.get(name) for name in wanted}
-    os.environ.update(wanted)
-    sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)  # the C++ side writes before it reads its own log level
-    try:
-        import keras
-
-        keras.ops.zeros(1)  # devices are chosen now, so that processes started later find the variables as they were
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-    return keras
 
 
 def first_kernels(units: Sequence[int], members: int, seed: int) -> list[Array]:

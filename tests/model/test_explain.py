@@ -470,7 +470,7 @@ def test_layers_told_above_the_roof_are_noted_once_and_in_the_plot():
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     """Networks as Keras saves them."""
-    from epochcast.model.training.time_ann import keras_on_cpu
+    from epochcast.machine.framework import keras_on_cpu
 
     keras = keras_on_cpu()
     from epochcast.workload.cnn import build_model, compile_model
@@ -560,7 +560,7 @@ def test_a_file_that_brings_code_or_nothing_is_refused(saved, capsys):
 
 
 def test_a_class_that_keras_does_not_know_is_named(saved, capsys, monkeypatch):
-    from epochcast.model.training.time_ann import keras_on_cpu
+    from epochcast.machine.framework import keras_on_cpu
 
     monkeypatch.delitem(keras_on_cpu().saving.get_custom_objects(), "tests>Doubling")
     printed = ask(capsys, "--network", saved / "odd.keras", code=1)

@@ -10,10 +10,10 @@ import zipfile
 import pytest
 
 from epochcast.keras_files.author_code import author_code
+from epochcast.machine.framework import keras_on_cpu
 from epochcast.model import explain as command
 from epochcast.model.explain_network import read_network
 from epochcast.model.network_inputs import shape_asked
-from epochcast.model.training.time_ann import keras_on_cpu
 
 LONGEST = 200  # characters of a message, without the file's path
 AUTHOR = """

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from epochcast.keras_layers.read_layers import read_layers
-from epochcast.model.training.time_ann import keras_on_cpu
+from epochcast.machine.framework import keras_on_cpu
 from tests.support.saved_networks import edited, read
 
 

@@ -18,9 +18,9 @@ from epochcast.keras_files import rebuild as keras_files
 from epochcast.keras_files.rebuild import read_saved
 from epochcast.keras_layers.read_layers import read_layers
 from epochcast.limits import MIB, EndedError, LimitError, call_within
+from epochcast.machine.framework import keras_on_cpu
 from epochcast.model import explain_network
 from epochcast.model.explain_network import read_network
-from epochcast.model.training.time_ann import keras_on_cpu
 from tests.support.peaks import at_most
 
 INPUT = {"module": "keras.layers", "class_name": "InputLayer", "config": {"batch_shape": [None, 8, 8, 3], "name": "i"}}

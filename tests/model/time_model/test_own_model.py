@@ -158,7 +158,7 @@ def test_what_lies_outside_the_pretrained_model_s_range_is_marked_beside_other_g
 @pytest.fixture(scope="module")
 def network(tmp_path_factory):
     """A small network of convolutions as Keras saves it."""
-    from epochcast.model.training.time_ann import keras_on_cpu
+    from epochcast.machine.framework import keras_on_cpu
 
     keras = keras_on_cpu()
     path = tmp_path_factory.mktemp("network") / "own network.keras"

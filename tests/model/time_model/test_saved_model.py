@@ -82,7 +82,7 @@ def home(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("configs", [IN_RANGE, FAR_OUTSIDE], ids=["in_range", "far_outside"])
 def test_numpy_predicts_what_keras_predicts_with_the_same_file(configs):
-    from epochcast.model.training.time_ann import keras_on_cpu
+    from epochcast.machine.framework import keras_on_cpu
 
     saved = load_model(PRETRAINED)
     card = saved.card
