@@ -41,7 +41,7 @@ from epochcast.model.time_model.startup import FORM, fit_excess, fit_overhead, w
 from epochcast.model.time_model.time_model import Table, TimeModel
 from epochcast.model.training.calibration import log_errors
 from epochcast.model.training.cross_validation import CrossValidation, cross_validate, gather
-from epochcast.model.training.levels import Level, levels_of
+from epochcast.model.training.fit import choose_start
 from epochcast.model.training.recipes import (
     LAW_ALONE,
     LAW_UNDER_NETWORK,
@@ -51,9 +51,8 @@ from epochcast.model.training.recipes import (
     REFERENCE_ANN,
     fit_time_models,
 )
-from epochcast.model.training.splits import FOLDS, fold_masks
+from epochcast.model.training.splits import FOLDS, Level, fold_masks, levels_of
 from epochcast.model.training.time_ann import MEMBERS
-from epochcast.model.training.transfer import choose_start
 from epochcast.output.progress import progress
 from epochcast.output.text import clock, table_text
 from epochcast.paths import CODE_ROOT, home

@@ -16,8 +16,7 @@ import numpy.typing as npt
 from epochcast.interval import Interval, total
 from epochcast.model.time_model.intervals import PLACES, Range, Widths, beyond_half_width, conformal_half_width
 from epochcast.model.time_model.physics import Array, Law, fit_law
-from epochcast.model.training.levels import edge_axes, levels_of
-from epochcast.model.training.splits import fold_masks, folds_for
+from epochcast.model.training.splits import edge_axes, fold_masks, folds_for, levels_of
 from epochcast.output.text import significant
 from epochcast.schema import TRAIN_N, AggRow, RunConfig
 

@@ -12,8 +12,8 @@ import numpy.typing as npt
 from epochcast.model.time_model.intervals import Widths, beyond_half_width, conformal_half_width
 from epochcast.model.time_model.physics import MIN_ROWS, Array
 from epochcast.model.time_model.time_model import Table, TimeModel
-from epochcast.model.training.levels import Level, edge_axes, levels_of
 from epochcast.model.training.recipes import Start, fit_time_models, rows_left_out
+from epochcast.model.training.splits import Level, edge_axes, levels_of
 from epochcast.output.progress import Say, quiet
 
 

@@ -16,6 +16,7 @@ from epochcast.model.training.cross_validation import (
     CrossValidation,
     cross_validate,
     forms_for,
+    gather,
     require_distinct,
     require_enough,
 )
@@ -26,6 +27,8 @@ from epochcast.output.progress import Say, quiet
 from epochcast.output.text import percent
 
 TRANSFERRED = "transferred"  # the form of a model that started from another device's
+SIX_TERMS, WHOLE_MODEL, NOTHING = "six terms", "terms and residual", "nothing"
+MIN_ROWS_TO_CHOOSE = 4  # with fewer rows, leaving one out says nothing and the six terms are taken
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,6 +107,36 @@ def _fit_from(table: Table, source: SavedModel, seed: int, say: Callable[[str], 
         reason += f"; so few rows can't tell whether the devices are alike: {MIN_ROWS + 1} can"
     validation = replace(chosen.validation, predicted={TRANSFERRED: chosen.validation.predicted[PHYSICS]})
     return Fitted(model, TRANSFERRED, reason, validation, calibration, disturbed, plain.law)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Chosen:
+    """The start that predicts best when one row is left out, with those predictions (NaN of a single row)."""
+
+    name: str
+    start: Start | None
+    validation: CrossValidation  # of PHYSICS, by that name
+
+
+def choose_start(table: Table, plain_law: Law, model: TimeModel) -> Chosen:
+    """Return the start from another device's model that predicts these rows best.
+
+    It is that model's law of six terms, the whole model with its residual, or nothing of it. Nothing is
+    a choice only with more than MIN_ROWS rows: a law of six terms takes as many.
+    """
+    starts: dict[str, Start | None] = {SIX_TERMS: Start(plain_law)}
+    if len(table) >= MIN_ROWS_TO_CHOOSE and model.law is not None and not model.network.is_zero:
+        starts[WHOLE_MODEL] = Start(model.law, model)
+    if len(table) > MIN_ROWS:
+        starts[NOTHING] = None
+    masks = ~np.eye(len(table), dtype=bool)
+    predicted = {name: np.full((1, len(table)), np.nan) for name in starts}
+    if len(table) > 1:
+        for name, start in starts.items():
+            predicted[name] = gather(table, masks, 1, fit_time_models(PHYSICS, table, masks, 0, start=start))
+    judged = CrossValidation(table, predicted, len(table), masks)
+    name = min(starts, key=judged.mape) if len(starts) > 1 else SIX_TERMS
+    return Chosen(name, starts[name], CrossValidation(table, {PHYSICS: predicted[name]}, len(table), masks))
 
 
 def _name(source: SavedModel) -> str:

@@ -7,6 +7,7 @@ import pytest
 from epochcast.__main__ import COMMANDS
 from epochcast.facts.tables import ARITHMETIC
 from epochcast.gpus.lookup import arithmetic_of, find_gpu
+from epochcast.model.carry import GpuArithmetic
 from epochcast.roofline.roofline import Roof, step_roof
 from epochcast.schema import DEFAULT_PRECISION, PRECISIONS, Conditions, Precision, RunConfig, RunSpec, element_bytes_of
 from epochcast.workload.memory import closed_form
@@ -61,7 +62,7 @@ def test_memory_holds_activations_in_the_bytes_of_a_new_row(fp8):
 
 
 def test_another_gpu_is_asked_for_the_rate_and_the_bytes_of_a_new_row(fp8):
-    ours, half = Device.of(H100, FP8, "on"), Device.of(H100, "mixed_float16", "on")
+    ours, half = GpuArithmetic.of(H100, FP8, "on"), GpuArithmetic.of(H100, "mixed_float16", "on")
     assert ours.rate_tflops == half.rate_tflops
     assert ours.values_per_sec == 2 * half.values_per_sec
 

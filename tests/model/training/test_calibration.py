@@ -9,8 +9,8 @@ from epochcast.aggregate.averages.averaging import aggregate
 from epochcast.model.time_model.intervals import conformal_half_width
 from epochcast.model.time_model.time_model import Table
 from epochcast.model.training.calibration import calibrate, fit_calibrated, log_errors
-from epochcast.model.training.levels import levels_of
 from epochcast.model.training.recipes import PHYSICS, Start, fit_time_models
+from epochcast.model.training.splits import levels_of
 from epochcast.schema import RunConfig
 from epochcast.storage.tables import read_runs
 from tests.support.rows import agg_row

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from epochcast.aggregate.averages.averaging import aggregate
-from epochcast.model.training.levels import edge_axes, levels_of
+from epochcast.model.training.splits import edge_axes, levels_of
 from epochcast.schema import RunConfig
 from epochcast.storage.tables import read_runs
 

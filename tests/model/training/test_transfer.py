@@ -10,8 +10,8 @@ from epochcast.model.selection.experimental_design import next_indices
 from epochcast.model.time_model.physics import MIN_ROWS, Law, fit_law
 from epochcast.model.time_model.saved_model import load_model
 from epochcast.model.time_model.time_model import Table
+from epochcast.model.training.fit import MIN_ROWS_TO_CHOOSE, NOTHING, SIX_TERMS, WHOLE_MODEL, choose_start
 from epochcast.model.training.recipes import PHYSICS
-from epochcast.model.training.transfer import MIN_ROWS_TO_CHOOSE, NOTHING, SIX_TERMS, WHOLE_MODEL, choose_start
 from epochcast.paths import pretrained_dir
 from epochcast.storage.tables import read_runs
 
