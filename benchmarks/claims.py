@@ -32,12 +32,13 @@ from epochcast.cli import run_command
 from epochcast.interval import Interval
 from epochcast.machine.environment import utc_now
 from epochcast.model.evaluate import cross_conformal
+from epochcast.model.fit_startup import fit_excess, fit_overhead
 from epochcast.model.selection.experimental_design import D_OPTIMAL_RUNS, guessed_law, next_indices
 from epochcast.model.time_model.features import FEATURE_NAMES
 from epochcast.model.time_model.intervals import WITHIN, beyond_half_width, conformal_half_width
 from epochcast.model.time_model.monotonicity import order_violations, violations_by_axis
 from epochcast.model.time_model.physics import MIN_ROWS, Array, Law, fit_gated_law
-from epochcast.model.time_model.startup import FORM, fit_excess, fit_overhead, whole_run
+from epochcast.model.time_model.startup import FORM, whole_run
 from epochcast.model.time_model.time_model import Table, TimeModel
 from epochcast.model.training.calibration import log_errors
 from epochcast.model.training.cross_validation import CrossValidation, cross_validate, gather

@@ -31,6 +31,7 @@ from epochcast.collect.grid.config_lists import read_configs
 from epochcast.flag_types import path_of, seed_int
 from epochcast.gpus.device_names import are_same_conditions, board_name
 from epochcast.machine.environment import utc_now
+from epochcast.model.fit_startup import fit_excess, fit_overhead
 from epochcast.model.time_model.card import (
     CARD_SCHEMA_VERSION,
     card_path,
@@ -44,7 +45,7 @@ from epochcast.model.time_model.monotonicity import order_violations
 from epochcast.model.time_model.physics import Law
 from epochcast.model.time_model.saved_files import save_model
 from epochcast.model.time_model.saved_model import SavedModel, load_model
-from epochcast.model.time_model.startup import fit_excess, fit_overhead, to_json
+from epochcast.model.time_model.startup import to_json
 from epochcast.model.time_model.time_model import Table
 from epochcast.model.training.cross_validation import require_distinct, require_enough, rows_sha256
 from epochcast.model.training.fit import TRANSFERRED, Fitted, fit

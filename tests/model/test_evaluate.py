@@ -18,8 +18,9 @@ from epochcast.interval import Interval
 from epochcast.model import evaluate
 from epochcast.model.evaluate import cross_conformal
 from epochcast.model.evaluation.learning_curves import learning_curves
+from epochcast.model.fit_startup import fit_excess, fit_overhead
 from epochcast.model.time_model.intervals import conformal_half_width
-from epochcast.model.time_model.startup import fit_excess, fit_overhead, to_json
+from epochcast.model.time_model.startup import to_json
 from epochcast.model.time_model.time_model import Table
 from epochcast.model.training.cross_validation import CrossValidation, cross_validate
 from epochcast.model.training.recipes import PHYSICS, fit_time_models
