@@ -16,7 +16,8 @@ if __name__ == "__main__":  # run by path: from the checkout, not from this fold
 
 from benchmarks.lib.reference_table import held_out, steady_rows
 from epochcast.cli import run_command
-from epochcast.model.train import card_lines, train
+from epochcast.model.card_text import card_lines
+from epochcast.model.train import train
 from epochcast.output.progress import progress
 from epochcast.paths import pretrained_dir
 

@@ -30,14 +30,14 @@ from epochcast.collect.grid.config_lists import read_configs
 from epochcast.flag_types import path_of, repeats_int, seed_int
 from epochcast.interval import Interval
 from epochcast.machine.environment import utc_now
+from epochcast.model.card_text import excess_words, half_width_text
 from epochcast.model.evaluation.figures import NAMES, draw_evaluation
 from epochcast.model.evaluation.learning_curves import learning_curves
 from epochcast.model.fit_startup import fit_excess, fit_overhead
-from epochcast.model.time_model.card import half_width_text
 from epochcast.model.time_model.intervals import Range, Widths, conformal_half_width, more_for_a_range
 from epochcast.model.time_model.monotonicity import order_violations
 from epochcast.model.time_model.physics import GATE, GROUPS, fit_gated_law
-from epochcast.model.time_model.startup import excess_words, to_json
+from epochcast.model.time_model.startup import to_json
 from epochcast.model.time_model.time_model import Table
 from epochcast.model.training.calibration import fit_calibrated
 from epochcast.model.training.cross_validation import (

@@ -31,16 +31,10 @@ from epochcast.collect.grid.config_lists import read_configs
 from epochcast.flag_types import path_of, seed_int
 from epochcast.gpus.device_names import are_same_conditions, board_name
 from epochcast.machine.environment import utc_now
+from epochcast.model.card_text import card_lines
 from epochcast.model.fit_startup import fit_excess, fit_overhead
-from epochcast.model.time_model.card import (
-    CARD_SCHEMA_VERSION,
-    card_path,
-    card_sha256,
-    error_text,
-    half_width_text,
-    markdown_path,
-)
-from epochcast.model.time_model.intervals import COVERAGE, Range, Widths, more_for_a_range
+from epochcast.model.time_model.card import CARD_SCHEMA_VERSION, card_path, card_sha256, markdown_path
+from epochcast.model.time_model.intervals import COVERAGE, Range
 from epochcast.model.time_model.monotonicity import order_violations
 from epochcast.model.time_model.physics import Law
 from epochcast.model.time_model.saved_files import save_model
@@ -261,29 +255,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
 
     return run_command(work)
-
-
-def order_warning(violations: int) -> str | None:
-    """What to say of a model by which bigger networks are sometimes faster; None of one by which they never are."""
-    if not violations:
-        return None
-    return f"{violations} predicted times fall where depth or filters grow: measure more, or more evenly"
-
-
-def card_lines(card: Mapping[str, Any]) -> list[str]:
-    """A model's card for people: what it learned from and how well it predicts."""
-    errors, intervals = card["errors"], card["intervals"]
-    more = more_for_a_range(Widths(intervals["within"], intervals["beyond"], intervals["n"]).n_missing)
-    ranges = ", ".join(f"{name} {low} to {high}" for name, (low, high) in card["range"].items())
-    disturbed = " ".join("(" + ",".join(map(str, config)) + ")" for config in card["disturbed"])
-    return [
-        f"learned_from: {card['n_configurations']} configurations, {card['n_runs']} runs; {ranges}",
-        f"conditions: {Conditions(**card['conditions']).describe()}",
-        f"form: {card['form']}" + (f" ({card['reason']})" if card["reason"] else ""),
-        *([f"left_out_as_disturbed: {disturbed}"] if disturbed else []),
-        f"plain_law: {'; '.join(w for w in card['plain_law']['readings'].values() if w != 'none')}",
-        f"error: {error_text(errors)}",
-        *([f"warning: {words}"] if (words := order_warning(card["order_violations"])) else []),
-        f"interval_90: within the range {half_width_text(intervals['within'])}, one step beyond it "
-        f"{half_width_text(intervals['beyond'])}{f'; {more}' if more else ''}",
-    ]

@@ -31,9 +31,9 @@ from epochcast.facts.assumptions import assumption
 from epochcast.guard import EXIT_FAILED, EXIT_INTERRUPTED, say
 from epochcast.machine.gpu_driver import device_of
 from epochcast.model.answers.prediction import predict
+from epochcast.model.card_text import half_width_text
 from epochcast.model.evaluate import evaluate
 from epochcast.model.evaluation.figures import NAMES
-from epochcast.model.time_model.card import half_width_text
 from epochcast.model.time_model.physics import MIN_ROWS
 from epochcast.model.time_model.saved_model import Choice, load_model
 from epochcast.model.train import train

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from epochcast.model.time_model.card import error_text, half_width_text
+from epochcast.model.card_text import error_text, half_width_text
 from epochcast.model.time_model.intervals import FAR, PLACES, WITHIN
 from epochcast.output.text import range_text, table_text
 from epochcast.schema import Conditions

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
+from epochcast.model.card_text import FORM_WORDS
 from epochcast.model.time_model.features import FEATURE_NAMES, REFERENCE_FEATURE_NAMES
 from epochcast.model.time_model.physics import FORMS
 from epochcast.schema import Conditions, RunConfig
@@ -172,7 +173,7 @@ _EXCESS = {"median": _number(0), "n": _whole(), "form": _or_null(_text), "n_erro
 _EXCESS |= _WIDTHS
 _FIELDS: dict[str, Check] = {
     "recipe": _text,
-    "form": _text,
+    "form": _one_of(*FORM_WORDS),
     "reason": _or_null(_text),
     "created_utc": _time,
     "conditions": _object(

@@ -6,7 +6,7 @@ time - all epochs: a median. Either is unknown where no row has it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,6 @@ import numpy as np
 from epochcast.interval import Interval, total
 from epochcast.model.time_model.intervals import PLACES, Range, Widths
 from epochcast.model.time_model.physics import Array, Law
-from epochcast.output.text import significant
 from epochcast.schema import RunConfig
 
 FORM = "first_epoch_4"
@@ -87,12 +86,6 @@ def whole_run(
     training = None if epochs is None else total([start, steady.times(epochs)])
     wall = None if epochs is None or process is None else total([process, start, steady.times(epochs)])
     return WholeRun(total([start, steady]), process, training, wall)
-
-
-def excess_words(excess: Mapping[str, Any]) -> str:
-    """The first epoch beyond a steady one, as a card holds it, in words."""
-    words = [words for words in (excess["readings"] or {}).values() if words != "none"]
-    return " + ".join(words) or f"{significant(excess['median'])} s, the median of {excess['n']} rows"
 
 
 def to_json(excess: Excess | None, overhead: Overhead | None) -> dict[str, Any]:
