@@ -17,7 +17,7 @@ if __name__ == "__main__":  # run by path: from the checkout, not from this fold
 from benchmarks.lib.reference_table import held_out, steady_rows
 from epochcast.cli import run_command
 from epochcast.model.card_text import card_lines
-from epochcast.model.train import train
+from epochcast.model.save_trained import train
 from epochcast.output.progress import progress
 from epochcast.paths import pretrained_dir
 

@@ -34,9 +34,9 @@ from epochcast.model.answers.prediction import predict
 from epochcast.model.card_text import half_width_text
 from epochcast.model.evaluate import evaluate
 from epochcast.model.evaluation.figures import NAMES
+from epochcast.model.save_trained import train
 from epochcast.model.time_model.physics import MIN_ROWS
 from epochcast.model.time_model.saved_model import Choice, load_model
-from epochcast.model.train import train
 from epochcast.output.text import clock, percent, significant, table_text
 from epochcast.paths import command_text, demo_dir, failures_csv
 from epochcast.planner.costs.budget import Budget

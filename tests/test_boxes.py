@@ -27,8 +27,8 @@ from epochcast.machine.environment import cpu_name
 from epochcast.machine.gpu_driver import box_device_name, device_of, environment_of, gpu_of, refusal_notes
 from epochcast.machine.nvml import open_nvml
 from epochcast.model import explain, next_runs, predict_perf
+from epochcast.model.save_trained import default_model_path
 from epochcast.model.time_model.saved_model import choose_model
-from epochcast.model.train import default_model_path
 from epochcast.paths import CODE_ROOT, models_dir
 from epochcast.planner import dp_budget_planner, run_plan
 from epochcast.storage.tables import append_row

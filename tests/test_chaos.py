@@ -106,7 +106,7 @@ module.migrate = lossy
     "another card": (
         "trainings",
         """
-from model import train as module
+from model import save_trained as module
 from model.time_model.card import markdown_path
 train = module.train
 module.train = lambda rows, path, **values: (train(rows, path, **values), markdown_path(path).write_text("other"))

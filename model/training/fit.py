@@ -22,7 +22,6 @@ from epochcast.model.training.cross_validation import (
 )
 from epochcast.model.training.recipes import LAW_ALONE, PHYSICS, PHYSICS_ANN, Start, fit_time_models
 from epochcast.model.training.splits import NETWORK_MIN_ROWS
-from epochcast.model.training.transfer import choose_start
 from epochcast.output.progress import Say, quiet
 from epochcast.output.text import percent
 
