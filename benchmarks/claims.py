@@ -31,7 +31,7 @@ from epochcast.aggregate.averages.averaging import aggregate
 from epochcast.cli import run_command
 from epochcast.interval import Interval
 from epochcast.machine.environment import utc_now
-from epochcast.model.evaluate import cross_conformal
+from epochcast.model.evaluation_run import cross_conformal
 from epochcast.model.fit_startup import fit_excess, fit_overhead
 from epochcast.model.selection.experimental_design import D_OPTIMAL_RUNS, guessed_law, next_indices
 from epochcast.model.time_model.features import FEATURE_NAMES
@@ -89,7 +89,7 @@ def in_range() -> list[Claim]:
         claims += _metrics(f"{name}, n = {len(table)}", result, PHYSICS_ANN, limit)
         checked = cross_conformal(result, PHYSICS_ANN)
         assert checked is not None
-        coverage, half, largest = (100 * checked[key] for key in ("coverage", "half_width", "largest"))
+        coverage, half, largest = (100 * share for share in (checked.coverage, checked.half_width, checked.largest))
         claims += [
             Claim(f"{name}: coverage of the 90 % interval", f"{coverage:.1f} %", "87-93 %", 87 <= coverage <= 93),
             at_most(f"{name}: its mean half-width", half, 2.5, f" (largest {largest:.2f})"),

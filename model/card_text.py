@@ -41,10 +41,10 @@ def half_width_text(half_log: float | None) -> str:
     return "unknown" if half_log is None else f"±{percent(math.expm1(half_log))}"
 
 
-def excess_words(excess: Json) -> str:
-    """Return the first epoch's excess in words."""
-    words = [words for words in (excess["readings"] or {}).values() if words != "none"]
-    return " + ".join(words) or f"{significant(excess['median'])} s, the median of {excess['n']} rows"
+def excess_words(readings: Mapping[str, str] | None, median: float, n: int) -> str:
+    """Return the first epoch's excess in words: by its law's readings, else the median of n rows."""
+    words = [words for words in (readings or {}).values() if words != "none"]
+    return " + ".join(words) or _median_words(median, n)
 
 
 def order_warning(violations: int) -> str | None:
@@ -153,6 +153,7 @@ def _form(card: Json) -> list[str]:
 def _accuracy(card: Json) -> list[str]:
     """Return errors, intervals, levels that were left out, and what is known of the start-up."""
     intervals, excess, overhead = card["intervals"], card["first_epoch_excess_sec"], card["overhead_sec"]
+    first = "unknown" if excess is None else excess_words(excess["readings"], excess["median"], excess["n"])
     edges = [[entry["label"], entry["n"], f"{100 * entry['mape']:.1f}"] for entry in card["levels"]]
     return [
         "## How well it does",
@@ -166,8 +167,8 @@ def _accuracy(card: Json) -> list[str]:
         f"- predicted times that fall where depth or filters grow, on a grid of {N_TIMES}: {card['order_violations']}",
         *(["", "```", table_text(["left out", "rows", "MAPE %"], edges), "```"] if edges else []),
         "",
-        f"First epoch beyond a steady one: {'unknown' if excess is None else excess_words(excess)}. Overhead of a "
-        f"process: {'unknown' if overhead is None else _overhead_words(overhead)}.",
+        f"First epoch beyond a steady one: {first}. Overhead of a process: "
+        f"{'unknown' if overhead is None else _median_words(overhead['median'], overhead['n'])}.",
         "",
     ]
 
@@ -182,5 +183,5 @@ def _configs_text(configs: Sequence[Sequence[int]], by: str) -> str:
     return by.join("(" + ",".join(map(str, config)) + ")" for config in configs)
 
 
-def _overhead_words(overhead: Json) -> str:
-    return f"{significant(overhead['median'])} s, the median of {overhead['n']} rows"
+def _median_words(median: float, n: int) -> str:
+    return f"{significant(median)} s, the median of {n} rows"

@@ -32,8 +32,9 @@ from epochcast.guard import EXIT_FAILED, EXIT_INTERRUPTED, say
 from epochcast.machine.gpu_driver import device_of
 from epochcast.model.answers.prediction import predict
 from epochcast.model.card_text import half_width_text
-from epochcast.model.evaluate import evaluate
 from epochcast.model.evaluation.figures import NAMES
+from epochcast.model.evaluation_report import ErrorTable
+from epochcast.model.evaluation_run import evaluate
 from epochcast.model.save_trained import train
 from epochcast.model.time_model.physics import MIN_ROWS
 from epochcast.model.time_model.saved_model import Choice, load_model
@@ -160,7 +161,7 @@ def learn_and_plan(folder: Path) -> list[str]:
     print("training the time model and checking it on configurations it has not seen ...", flush=True)
     model_path = folder / "models" / "demo.keras"
     train(aggregation.rows, model_path)
-    report, report_files = evaluate(aggregation.rows, [], folder / "evaluation", table=str(runs_agg))
+    evaluation, report_files = evaluate(aggregation.rows, [], folder / "evaluation", table=str(runs_agg))
     saved = load_model(model_path)
     prediction = predict(NEW_CONFIG, Choice(saved, "just trained"))
     answer = plan_budget(Request(Budget(PLAN_SEC), CostRules(PLAN_EPOCHS), runs_agg=runs_agg, time_source="measured"))
@@ -168,12 +169,12 @@ def learn_and_plan(folder: Path) -> list[str]:
     write_json_atomically(folder / "plan.json", answer.to_json())
     files = [folder / "runs.csv", runs_agg, figures[0].parent, model_path, *report_files[:1], folder / "plan.json"]
     n_flagged = sum(bool(row.flags) for row in read_table_if_any(folder / "runs.csv", RunRecord))
-    return closing_screen(aggregation, report, prediction, plan, [*files, folder / "logs"], n_flagged)
+    return closing_screen(aggregation, evaluation.errors, prediction, plan, [*files, folder / "logs"], n_flagged)
 
 
 def closing_screen(
     aggregation: Aggregation,
-    report: dict[str, Any],
+    report: ErrorTable,
     prediction: dict[str, Any],
     plan: Plan,
     files: Sequence[Path],
@@ -188,11 +189,11 @@ def closing_screen(
     fastest, slowest = (pick(rows, key=lambda row: row.avg_time_mean) for pick in (min, max))
     images = "synthetic images (no real ones found)" if conditions.dataset == "synthetic" else "real CIFAR-10 images"
     errors = []
-    for name, model in report["models"].items():
-        mape = model["time_sec"]["mape"]
-        spread = "" if mape["std"] is None else f" ± {percent(mape['std'])}"
-        answered = f"{model['n_answered']} of {report['n']}"
-        errors.append([NAMES[name], "-" if mape["mean"] is None else f"{percent(mape['mean'])}{spread}", answered])
+    for name, found in report.models.items():
+        mape = found.time_sec.mape
+        spread = "" if mape.std is None else f" ± {percent(mape.std)}"
+        answered = f"{found.n_answered} of {report.n}"
+        errors.append([NAMES[name], "-" if mape.mean is None else f"{percent(mape.mean)}{spread}", answered])
     better = _better_baseline(report)
     new = config_in(prediction)
     chosen = sorted(plan.chosen, key=lambda c: c.config)
@@ -212,10 +213,10 @@ def closing_screen(
             if not n_flagged
             else [f"            {n_flagged} runs flagged, as something disturbed them: expect larger errors"]
         ),
-        f"error       mean absolute relative error on unseen configurations, {report['split']}, "
-        f"{report['repeats']} repeat{'' if report['repeats'] == 1 else 's'}:",
+        f"error       mean absolute relative error on unseen configurations, {report.split}, "
+        f"{report.repeats} repeat{'' if report.repeats == 1 else 's'}:",
         *(f"            {line}" for line in table_text(["", "MAPE", "answered"], errors).splitlines()),
-        *([] if better is None else [f"            {better} than the model: {report['n']} configurations are few"]),
+        *([] if better is None else [f"            {better} than the model: {report.n} configurations are few"]),
         f"prediction  {new}, never measured: {significant(prediction['predicted_avg_time_sec'])} s/epoch "
         f"(90 % interval {half_width_text(prediction['half_width_log'])}), "
         f"{significant(prediction['predicted_images_per_sec_derived'])} images/s",
@@ -229,13 +230,15 @@ def closing_screen(
     ]
 
 
-def _better_baseline(report: dict[str, Any]) -> str | None:
+def _better_baseline(report: ErrorTable) -> str | None:
     """The baseline that answered for every configuration with less error than the model, in words."""
     errors = {
-        name: m["time_sec"]["mape"]["mean"] for name, m in report["models"].items() if m["n_answered"] == report["n"]
+        name: mape
+        for name, model in report.models.items()
+        if model.n_answered == report.n and (mape := model.time_sec.mape.mean) is not None
     }
     best = min(errors, key=lambda name: errors[name])
-    return None if best == report["form"] else f"{NAMES[best]} predicts better"
+    return None if best == report.form else f"{NAMES[best]} predicts better"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -51,7 +51,7 @@ from epochcast.footprint.rules import FootprintRules
 from epochcast.footprint.text import data_centre_pue, equivalents
 from epochcast.gpus.lookup import UnknownGpuError, find_gpu
 from epochcast.interval import Interval
-from epochcast.model.evaluate import cross_conformal
+from epochcast.model.evaluation_run import cross_conformal
 from epochcast.model.time_model.time_model import Table
 from epochcast.model.training.cross_validation import cross_validate
 from epochcast.model.training.recipes import PHYSICS
@@ -305,8 +305,8 @@ def interval_case() -> Case:
         f'"95 %": {100 * held / FORECASTS:.0f} % of {FORECASTS} trainings of 10 ms steps with 3 % noise, '
         f"{100 * bias / FORECASTS:+.1f} % off",
         "95 %; 90 %",
-        f"90 %: {100 * checked['coverage']:.0f} % of the A100 runs left out, by the law alone, "
-        f"±{100 * checked['half_width']:.1f} %",
+        f"90 %: {100 * checked.coverage:.0f} % of the A100 runs left out, by the law alone, "
+        f"±{100 * checked.half_width:.1f} %",
     )
 
 

@@ -22,7 +22,7 @@ from epochcast.collect.run.flags import output_printer
 from epochcast.guard import discard_unwritten
 from epochcast.model.answers.prediction_figure import draw_batches
 from epochcast.model.card_text import markdown
-from epochcast.model.evaluate import Section
+from epochcast.model.evaluation_text import Section
 from epochcast.output.figures import save_figure
 from epochcast.output.text import cell_text, table_text
 from epochcast.paths import CODE_ROOT, pretrained_dir

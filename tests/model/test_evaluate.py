@@ -15,9 +15,11 @@ import pytest
 
 from epochcast.aggregate.averages.averaging import aggregate
 from epochcast.interval import Interval
-from epochcast.model import evaluate
-from epochcast.model.evaluate import cross_conformal
+from epochcast.model import evaluate, evaluation_run
 from epochcast.model.evaluation.learning_curves import learning_curves
+from epochcast.model.evaluation_report import MetricSpreads, ModelErrors, Spread
+from epochcast.model.evaluation_run import cross_conformal
+from epochcast.model.evaluation_text import report_markdown, report_text
 from epochcast.model.fit_startup import fit_excess, fit_overhead
 from epochcast.model.time_model.intervals import conformal_half_width
 from epochcast.model.time_model.startup import to_json
@@ -232,10 +234,10 @@ def test_a_disturbed_row_is_named_and_no_part_of_the_interval(as_json, as_text, 
 
 
 def test_what_was_held_out_influences_nothing_but_its_own_error(tmp_path, monkeypatch, rows):
-    monkeypatch.setattr(evaluate, "draw_evaluation", lambda *_: [])  # only time: the report holds all numbers
+    monkeypatch.setattr(evaluation_run, "draw_evaluation", lambda *_: [])  # only time: the report holds all numbers
     changed = list(rows)
     changed[5] = replace(rows[5], avg_time_mean=100 * rows[5].avg_time_mean, first_epoch_sec_mean=9999.0)
-    reports = [evaluate.evaluate(r, [rows[5].config], tmp_path)[0] for r in (rows, changed)]
+    reports = [evaluation_run.evaluate(r, [rows[5].config], tmp_path)[0].to_json() for r in (rows, changed)]
     for report in reports:
         for name in ("created_utc", "rows_sha256"):
             del report[name]
@@ -260,9 +262,9 @@ def test_coverage_is_judged_with_the_width_of_the_other_folds():
         widths.append(sorted(errors[mask])[23 - 1])  # 24 others: the ceil(25 * 0.9)-th smallest
         inside.append(np.mean(errors[~mask] <= widths[-1]))
     found = cross_conformal(result, "physics")
-    assert found["coverage"] == pytest.approx(np.mean(inside))
-    assert found["half_width"] == pytest.approx(np.expm1(np.mean(widths)))
-    assert found["largest"] == pytest.approx(np.expm1(max(widths)))
+    assert found.coverage == pytest.approx(np.mean(inside))
+    assert found.half_width == pytest.approx(np.expm1(np.mean(widths)))
+    assert found.largest == pytest.approx(np.expm1(max(widths)))
 
 
 # --- the recipe with its network --------------------------------------------------------------------------------------
@@ -270,45 +272,46 @@ def test_coverage_is_judged_with_the_width_of_the_other_folds():
 
 def test_twenty_rows_put_the_network_beside_the_law(tmp_path, monkeypatch, reference_data):
     monkeypatch.setattr("epochcast.model.training.time_ann.STEPS", 200)  # the report, not how good a network becomes
-    monkeypatch.setattr(evaluate, "draw_evaluation", lambda *_: [])
+    monkeypatch.setattr(evaluation_run, "draw_evaluation", lambda *_: [])
     chosen = reference_rows(reference_data)[3::7]
-    told = {}
-    report, _ = evaluate.evaluate(chosen, [], tmp_path, repeats=1, say=lambda part: told.setdefault(part, []).append)
-    assert list(told) == ["cross-validation", "training", "left-out levels", "learning curves"]
-    assert told["cross-validation"][-1] == 1
-    assert all(0 <= share <= 1 for shares in told.values() for share in shares)
-    assert report["split"] == "5-fold by configuration"
-    assert list(report["models"]) == ["physics_ann", *MODELS]
-    mape = {name: report["models"][name]["time_sec"]["mape"]["mean"] for name in ("physics_ann", "physics")}
-    assert report["form"] == min(mape, key=mape.get)
-    assert 0 <= report["intervals"]["checked"]["coverage"] <= 1
+    shown = {}
+    report, _ = evaluation_run.evaluate(
+        chosen, [], tmp_path, repeats=1, say=lambda part: shown.setdefault(part, []).append
+    )
+    assert list(shown) == ["cross-validation", "training", "left-out levels", "learning curves"]
+    assert shown["cross-validation"][-1] == 1
+    assert all(0 <= share <= 1 for shares in shown.values() for share in shares)
+    assert report.errors.split == "5-fold by configuration"
+    assert list(report.errors.models) == ["physics_ann", *MODELS]
+    mape = {name: report.errors.models[name].time_sec.mape.mean for name in ("physics_ann", "physics")}
+    assert report.errors.form == min(mape, key=mape.get)
+    assert 0 <= report.checked.coverage <= 1
     assert "| physics + network | 20/20 | " in (tmp_path / "report.md").read_text()
 
 
 # --- words ------------------------------------------------------------------------------------------------------------
 
 
-def test_large_errors_are_printed_without_exponents(as_json):
-    report = json.loads(as_json[0])
-    cell = {"mean": 12_345.6, "std": 78.9}
-    share = {"mean": 0.5, "std": None}
-    metrics = {"mape": share, "p90_ape": share, "mae": cell, "rmse": cell}
-    model = {"n_answered": 5, "time_sec": {**metrics, "r2": {"mean": 0.99765, "std": 0.0001}}}
-    model["images_per_sec"] = {**metrics, "r2": {"mean": None, "std": None}}
-    text = evaluate.report_text({**report, "models": {"physics_ann": model}})
+def test_large_errors_are_printed_without_exponents(tmp_path, monkeypatch, rows):
+    monkeypatch.setattr(evaluation_run, "draw_evaluation", lambda *_: [])
+    report, _ = evaluation_run.evaluate(rows[:6], [], tmp_path, 1, 0)
+    cell, share = Spread(12_345.6, 78.9), Spread(0.5, None)
+    time, rate = (MetricSpreads(cell, cell, r2, share, share) for r2 in (Spread(0.99765, 0.0001), Spread(None, None)))
+    errors = replace(report.errors, models={"physics_ann": ModelErrors(5, time, rate)})
+    text = report_text(replace(report, errors=errors))
     assert "12,300 ± 79" in text or "12,350 ± 79" in text
     assert "0.9976 ± 0.00010" in text or "0.9977 ± 0.00010" in text
     assert "e+" not in text
 
 
-@pytest.mark.parametrize(("n", "told"), [(6, "unknown; 3 more configurations give a range"), (9, "±")])
-def test_few_configurations_say_how_many_more_give_a_range(tmp_path, monkeypatch, rows, n, told):
-    monkeypatch.setattr(evaluate, "draw_evaluation", lambda *_: [])
-    report, _ = evaluate.evaluate(rows[:n], [], tmp_path, 1, 0)
-    for text in (evaluate.report_text(report), evaluate.report_markdown(report)):
-        assert f"90 % interval within the measured range: {told}" in text
+@pytest.mark.parametrize(("n", "words"), [(6, "unknown; 3 more configurations give a range"), (9, "±")])
+def test_few_configurations_say_how_many_more_give_a_range(tmp_path, monkeypatch, rows, n, words):
+    monkeypatch.setattr(evaluation_run, "draw_evaluation", lambda *_: [])
+    report, _ = evaluation_run.evaluate(rows[:n], [], tmp_path, 1, 0)
+    for text in (report_text(report), report_markdown(report)):
+        assert f"90 % interval within the measured range: {words}" in text
         assert "unknown (95 %" not in text
-    assert report["intervals"]["n_missing"] == 9 - n
+    assert report.to_json()["intervals"]["n_missing"] == 9 - n
 
 
 def test_too_few_configurations_exit_1_with_one_line(tmp_path, capsys):

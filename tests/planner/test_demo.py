@@ -18,6 +18,7 @@ from epochcast.collect.grid.specs import grid_runs
 from epochcast.collect.run.device_lock import Sharing
 from epochcast.guard import EXIT_INTERRUPTED
 from epochcast.machine.environment import cpu_count
+from epochcast.model.evaluation_report import ErrorTable, MetricSpreads, ModelErrors, Spread
 from epochcast.paths import CODE_ROOT
 from epochcast.planner import demo
 from epochcast.planner.costs.budget import Budget
@@ -124,10 +125,10 @@ def screen_of(
     rows = demo_rows(dataclasses.replace(HERE, dataset=dataset), test_acc)
     aggregation = aggregate(RunTable(tmp_path / "runs.csv", rows, []))
     errors = {"physics": (physics, 12), "linear_on_logs": (linear, answered)}
-    models = {
-        name: {"n_answered": n, "time_sec": {"mape": {"mean": mean, "std": std}}} for name, (mean, n) in errors.items()
-    }
-    report = {"form": "physics", "n": 12, "split": "5-fold by configuration", "repeats": 5, "models": models}
+    unknown = Spread(None, None)
+    metrics = {name: MetricSpreads(*[unknown] * 3, Spread(mean, std), unknown) for name, (mean, _) in errors.items()}
+    models = {name: ModelErrors(n, metrics[name], metrics[name]) for name, (_, n) in errors.items()}
+    report = ErrorTable("physics", "5-fold by configuration", 5, 12, models)
     prediction = {"depth": 3, "base_filters": 16, "batch_size": 192, "model": "demo.keras"}
     prediction |= {"predicted_avg_time_sec": 12.34, "predicted_images_per_sec_derived": 4052.0, "half_width_log": half}
     value = "acc" if test_acc is not None else "count"

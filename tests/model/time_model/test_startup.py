@@ -250,17 +250,21 @@ def test_unknown_parts_come_back_unknown():
     assert from_json(json.loads(json.dumps(to_json(None, None))), 50_000) == (None, None)
 
 
+def words_of(said):
+    return excess_words(said["readings"], said["median"], said["n"])
+
+
 def test_a_card_reads_the_law_in_words():
     said = to_json(fit_excess(rows_with(LAW.seconds(GRID)), seed=0), None)["first_epoch_excess_sec"]
     assert said["form"] == FORM
     assert said["readings"]["per_block"] == "0.500 s per block"
     assert said["readings"]["per_image_of_batch"] == "2.00 ms per image of the batch"
-    assert excess_words(said) == " + ".join(said["readings"].values())
+    assert words_of(said) == " + ".join(said["readings"].values())
 
 
 def test_in_words_a_term_of_nothing_is_left_out_and_without_a_law_the_median_is_said():
     law = replace(LAW, coefficients=np.array([4.0, 0.5, 0, 0]))
     said = to_json(Excess(law, 5.0, 27, Range.of(GRID), Widths(None, None, 27)), None)["first_epoch_excess_sec"]
-    assert excess_words(said) == "4.00 s + 0.500 s per block"
+    assert words_of(said) == "4.00 s + 0.500 s per block"
     said = to_json(fit_excess(rows_with(np.full(3, 7.0), GRID[:3]), seed=0), None)["first_epoch_excess_sec"]
-    assert excess_words(said) == "7.00 s, the median of 3 rows"
+    assert words_of(said) == "7.00 s, the median of 3 rows"
