@@ -29,7 +29,7 @@ from benchmarks.lib.reference_table import steady_rows
 from epochcast.cli import run_command
 from epochcast.gpus.lookup import find_gpu, roof_of
 from epochcast.machine.environment import cpu_name, utc_now
-from epochcast.model.next_runs import plan_next
+from epochcast.model.next_measurements import plan_next
 from epochcast.model.selection.experimental_design import next_indices
 from epochcast.model.time_model.physics import Array, Law, fit_law
 from epochcast.model.time_model.time_model import Table
@@ -77,7 +77,7 @@ def calibrated(table: Table, picked: Sequence[RunConfig]) -> tuple[Law, list[Run
 def a100_claims(rows: Sequence[AggRow], roof: Roof) -> tuple[list[Claim], dict[str, Any]]:
     """Both errors with all that tells them, and the same as JSON values."""
     table = Table.of(rows)
-    picked = [run.config for run in plan_next([], table.configs, PICKED, None)[0]]
+    picked = [run.config for run in plan_next([], table.configs, PICKED, None).runs]
     law, rest, error = calibrated(table, picked)
     blind = [table.configs[i] for i in next_indices(table.configs, [], PICKED, table.train_n)]
     draws = [RANDOM(seed).choice(len(table), PICKED, replace=False) for seed in range(DRAWS)]
@@ -139,7 +139,7 @@ def networks_missed() -> dict[str, Any]:
     from epochcast.workload.cnn import build_model
 
     keras = keras_on_cpu()
-    picked = [run.config for run in plan_next([], CNN_GRID, PICKED, None)[0]]
+    picked = [run.config for run in plan_next([], CNN_GRID, PICKED, None).runs]
     configs = [*picked, *[config for config in CNN_GRID if config not in picked][::5]]
     others = [(name, *network, size) for name, network in NETWORKS.items() for size in BATCH_SIZES]
     models = [build_model(c) for c in configs] + [build(keras) for _, _, build, _ in others]

@@ -20,7 +20,8 @@ from epochcast.collect.grid.specs import spec_under
 from epochcast.collect.grid.wall_estimate import WallEstimate
 from epochcast.facts.assumptions import assumption
 from epochcast.machine.gpu_driver import box_device_name
-from epochcast.model.next_runs import NextRun, configs_csv, main, measured_costs, plan_next, training_sec
+from epochcast.model.next_measurements import NextRun, configs_csv, measured_costs, plan_next, training_sec
+from epochcast.model.next_runs import main
 from epochcast.model.selection.experimental_design import DEFAULT_GRID, next_indices
 from epochcast.model.time_model.intervals import MIN_ERRORS
 from epochcast.model.time_model.time_model import Table
@@ -111,7 +112,7 @@ def test_seconds_of_another_device_are_called_good_for_their_ratios_only(capsys,
 
 def test_seven_runs_named_from_nothing_predict_the_rest_of_the_a100(reference_data):
     rows = aggregate(read_runs(reference_data / "a100" / "runs.csv")).rows
-    runs, _ = plan_next([], [row.config for row in rows], 7, 3)
+    runs = plan_next([], [row.config for row in rows], 7, 3).runs
     assert {run.by for run in runs} == {"D-optimal"}
     table, named = Table.of(rows), {run.config for run in runs}
     mask = np.array([config in named for config in table.configs])
@@ -300,7 +301,7 @@ def test_a_longer_run_takes_longer_by_its_epochs():
 
 def test_runs_are_chosen_by_what_they_tell_per_second():
     rows = [row_of(config) for config in SMALL_GRID[:2]]
-    runs, _ = plan_next(rows, GRID, 7, 4)
+    runs = plan_next(rows, GRID, 7, 4).runs
     candidates = [*GRID, *(row.config for row in rows if row.config not in GRID)]
     measured = [candidates.index(row.config) for row in rows]
     blind = next_indices(candidates, measured, 7, 50_000)
@@ -322,10 +323,10 @@ def test_one_json_object_holds_what_the_file_holds_and_the_library_agrees(home, 
     written = [spec.config for spec in read_specs(out, RunSpec())]
     assert [RunConfig(r["depth"], r["base_filters"], r["batch_size"]) for r in answer["runs"]] == written
     assert answer["total_sec"] == pytest.approx(sum(run["expected_sec"] for run in answer["runs"]), rel=1e-12)
-    runs, source = plan_next(rows, SMALL_GRID, 4, None)
-    assert [run.config for run in runs] == written
-    assert [(r["by"], r["expected_sec"]) for r in answer["runs"]] == [(run.by, run.expected_sec) for run in runs]
-    assert source == answer["ratios_from"]
+    found = plan_next(rows, SMALL_GRID, 4, None)
+    assert [run.config for run in found.runs] == written
+    assert [(r["by"], r["expected_sec"]) for r in answer["runs"]] == [(run.by, run.expected_sec) for run in found.runs]
+    assert found.ratios_from == answer["ratios_from"]
     assert not (home / "results").exists()
 
 
