@@ -177,7 +177,6 @@ def _checked() -> frozenset[tuple[str, str]]:
     return frozenset(_generation(find_gpu(row.gpu)) for row in speed_rows())
 
 
-@functools.cache
 def _assumed(name: str) -> float:
     return assumption(name, "gpu").value
 

@@ -15,7 +15,6 @@ parameters, both moments and the batch as it came. That is reasoning from the ne
 
 from __future__ import annotations
 
-import functools
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -67,7 +66,6 @@ class PeakRow(Protocol):
     def peak_memory_bytes(self) -> int | None: ...
 
 
-@functools.cache
 def _value(name: str, kind: str) -> float:
     return assumption(name, kind).value
 

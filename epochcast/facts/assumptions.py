@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 from dataclasses import dataclass
 
 from epochcast.paths import PACKAGE
@@ -22,16 +23,26 @@ class Assumption:
 
 
 def assumption(name: str, kind: str) -> Assumption:
-    """The assumed value of `name` for a kind of device.
+    """Return the assumed value of `name` for a kind of device.
 
     Raises:
         KeyError: if there is none.
     """
+    found = _assumptions().get((name, kind))
+    if found is None:
+        raise KeyError(f"no assumption {name!r} for a {kind}")
+    return found
+
+
+@functools.cache
+def _assumptions() -> dict[tuple[str, str], Assumption]:
+    """Read all assumed values, once per process: by name and kind of device."""
     with (PACKAGE / "data" / "assumptions.csv").open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            if (row["name"], row["device_kind"]) == (name, kind):
-                return Assumption(**{**row, "value": float(row["value"])})  # type: ignore[arg-type]  # one cell is a number
-    raise KeyError(f"no assumption {name!r} for a {kind}")
+        rows = [
+            Assumption(**{**row, "value": float(row["value"])})  # type: ignore[arg-type]  # one cell is a number
+            for row in csv.DictReader(file)
+        ]
+    return {(row.name, row.device_kind): row for row in rows}
 
 
 def device_kind_of(device_name: str | None) -> str:

@@ -7,7 +7,6 @@ the board x PUE, and is called so. Nothing is looked up on the network.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 
 from epochcast.facts.assumptions import assumption
 from epochcast.facts.regions import Place, Sourced, world
@@ -44,7 +43,6 @@ class BoardEnergy:
         return self.joules.times(1 / J_PER_KWH)
 
 
-@cache
 def board_power_share() -> Interval:
     """Mean board power over power limit while a GPU trains, with the band of what was published."""
     names = ("board_power_share", "board_power_share_low", "board_power_share_high")
@@ -229,7 +227,6 @@ class Embodied:
         return self.kg_co2e.times(1 / (self.lifetime_years * HOURS_PER_YEAR * self.use_share))
 
 
-@cache
 def embodied() -> Embodied:
     """The assumptions in force."""
     names = ("kg_co2e", "kg_co2e_low", "kg_co2e_high", "lifetime_years", "use_share")

@@ -82,6 +82,10 @@ def test_an_assumption_is_looked_up_by_name_and_kind():
         assumption("board_power_share", "cpu")
 
 
+def test_the_table_is_read_once_per_process():
+    assert assumption("board_power_share", "gpu") is assumption("board_power_share", "gpu")
+
+
 def test_the_kind_of_a_device_is_told_by_its_name():
     assert device_kind_of("AMD EPYC (2 cores)") == "cpu"
     assert device_kind_of("NVIDIA A100 80GB PCIe") == device_kind_of(None) == "gpu"
