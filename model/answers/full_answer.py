@@ -11,11 +11,10 @@ from epochcast.footprint.footprint import Footprint
 from epochcast.footprint.rules import FootprintRules
 from epochcast.footprint.text import footprint_json
 from epochcast.gpus.lookup import find_gpu, known_gpu
-from epochcast.model.answers.energy import EnergyModel
+from epochcast.model.answers.energy import EnergyModel, measured_board
 from epochcast.model.answers.other_gpus import Asked, GpuAnswer, answer_on, answers_on, run_footprints, without_number
 from epochcast.model.answers.other_gpus_text import gpu_json
 from epochcast.model.answers.prediction import predict, unanswered
-from epochcast.model.answers.run_energy import measured_board
 from epochcast.model.answers.this_box import Difference, Here, estimate_here, here_json
 from epochcast.model.time_model.saved_model import Choice, SavedModel
 from epochcast.schema import AggRow, RunConfig

@@ -15,7 +15,7 @@ from epochcast.gpus.lookup import BYTES_PER_GB, is_same_device, known_gpu, place
 from epochcast.interval import Interval
 from epochcast.machine.gpu_driver import box_device_names
 from epochcast.model.answers.correction import MIN_CONFIGS, Correction, carried_time, correction_by
-from epochcast.model.answers.energy import EnergyModel
+from epochcast.model.answers.energy import EnergyModel, MeasuredBoard, RunSeconds, measured_board, run_energy
 from epochcast.model.answers.measured import (
     knows_start_up,
     measured_row,
@@ -24,7 +24,6 @@ from epochcast.model.answers.measured import (
     measured_words,
     rows_on,
 )
-from epochcast.model.answers.run_energy import MeasuredBoard, measured_board, run_energy, run_seconds
 from epochcast.model.carried import LIMITED_WORDS
 from epochcast.model.carry import SAME, GpuArithmetic, Ratio, device_ratio, source_device
 from epochcast.model.time_model.physics import device_share
@@ -206,7 +205,7 @@ def _wanted(gpu: Gpu, saved: SavedModel, asked: Asked, rows: Sequence[AggRow]) -
 
 
 def _order(answer: GpuAnswer, epochs: int | None, sort: str) -> tuple[bool, float, float]:
-    run = answer.forecast.steady if epochs is None else run_seconds(answer.forecast, epochs)[0]
+    run = answer.forecast.steady if epochs is None else RunSeconds.of(answer.forecast, epochs).whole
     by: Interval | None = run
     if sort != "time":
         first = answer.footprints[0]
@@ -249,6 +248,7 @@ def run_footprints(
     rules: FootprintRules,
 ) -> tuple[Footprint, ...]:
     """The footprint of a run at each place of the rules; arguments as of `run_energy`."""
-    seconds, _ = run_seconds(forecast, epochs)
-    joules = run_energy(config, epochs, forecast, energy, board, gpu, rules)
-    return tuple(footprint(joules, seconds, rates) for rates in rates_of(rules, gpu))
+    seconds = RunSeconds.of(forecast, epochs)
+    joules = run_energy(config, epochs, seconds, energy, board, gpu, rules)
+    of_board = None if joules is None else joules.board
+    return tuple(footprint(of_board, seconds.whole, rates) for rates in rates_of(rules, gpu))

@@ -30,11 +30,8 @@ from epochcast.footprint.rules import FootprintRules
 from epochcast.footprint.text import embodied_words, place_words, wall_words
 from epochcast.gpus.lookup import known_gpu
 from epochcast.interval import Interval
-from epochcast.model.answers.energy import EnergyModel
-from epochcast.model.answers.run_energy import MeasuredBoard, measured_board, run_energy
-from epochcast.model.time_model.intervals import HALF_WIDTH_SDS, WITHIN
-from epochcast.model.time_model.saved_model import Forecast
-from epochcast.model.time_model.startup import WholeRun
+from epochcast.model.answers.energy import EnergyModel, MeasuredBoard, RunSeconds, measured_board, run_energy
+from epochcast.model.time_model.intervals import HALF_WIDTH_SDS
 from epochcast.output.text import range_text, significant
 from epochcast.planner.costs.budget import KGCO2, KWH, USD, BoardShare, Price, Unit
 from epochcast.planner.costs.candidates import Candidate
@@ -189,26 +186,26 @@ class _Pricer:
         return both, self.rates.g_per_kwh.value.value / G_PER_KG
 
     def _energy(self, candidate: Candidate) -> _Energy | None:
-        """The energy of a run; None where nothing tells of it."""
-        steady, wall = _exactly(candidate.steady.value), _exactly(candidate.run.value)
-        first, overhead = _exactly(candidate.first_epoch.value), _exactly(candidate.overhead.value)
-        run = WholeRun(first, overhead, _exactly(wall.value - overhead.value), wall)
-        forecast = Forecast(WITHIN, [], steady, run)
-        found = run_energy(
-            candidate.config, candidate.epochs, forecast, self.measured, self.board, self.gpu, self.rules
+        """Return the energy of a run; None where nothing is known of it."""
+        seconds = RunSeconds(
+            steady=_exactly(candidate.steady.value),
+            first_epoch=_exactly(candidate.first_epoch.value),
+            overhead=_exactly(candidate.overhead.value),
+            whole=_exactly(candidate.run.value),
         )
+        found = run_energy(candidate.config, candidate.epochs, seconds, self.measured, self.board, self.gpu, self.rules)
         if found is None:
             return None
-        per_epoch = self.measured.per_epoch(candidate.config, steady)
-        if found.has_overhead or found.is_in_host or self.rules.board_w is not None or per_epoch is None:
-            return _Energy(found, 0.0, found.method)
-        basis = "measured" if per_epoch.was_measured else per_epoch.basis
-        own, all_in = per_epoch.joules.times(candidate.epochs), found.joules
+        board, epoch = found.board, found.epoch
+        if epoch is None:
+            return _Energy(board, 0.0, board.method)
+        basis = "measured" if epoch.was_measured else epoch.basis
+        own, all_in = epoch.joules.times(candidate.epochs), board.joules
         if own.low is None or own.high is None or all_in.low is None or all_in.high is None:
-            return _Energy(replace(found, joules=Interval(all_in.value)), None, basis)
+            return _Energy(replace(board, joules=Interval(all_in.value)), None, basis)
         shared = _around(all_in.value, all_in.low + own.value - own.low, all_in.high - own.high + own.value)
         half = max(own.value - own.low, own.high - own.value)
-        return _Energy(replace(found, joules=shared), half / HALF_WIDTH_SDS / all_in.value, basis)
+        return _Energy(replace(board, joules=shared), half / HALF_WIDTH_SDS / all_in.value, basis)
 
     def _unknown_power(self, device_name: str | None) -> str:
         mend = "--usd_per_gpu_hour prices the hours without any energy" if self.unit == USD else "plan in seconds"

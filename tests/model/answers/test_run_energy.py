@@ -11,8 +11,7 @@ from epochcast.footprint.rules import FootprintRules
 from epochcast.gpus.lookup import find_gpu
 from epochcast.interval import Interval
 from epochcast.machine.gpu_driver import box_device_name
-from epochcast.model.answers.energy import EnergyModel
-from epochcast.model.answers.run_energy import MeasuredBoard, measured_board, run_energy, run_seconds
+from epochcast.model.answers.energy import EnergyModel, MeasuredBoard, RunSeconds, measured_board, run_energy
 from epochcast.model.time_model.saved_model import Forecast
 from epochcast.model.time_model.startup import WholeRun
 from epochcast.paths import runs_csv
@@ -49,7 +48,8 @@ UNKNOWN = MeasuredBoard()
 
 
 def energy_of(forecast=FORECAST, energy=MEASURED, board=UNKNOWN, gpu=A100, config=CONFIG, **rules):
-    return run_energy(config, 50, forecast, energy, board, gpu, FootprintRules(**rules))
+    found = run_energy(config, 50, RunSeconds.of(forecast, 50), energy, board, gpu, FootprintRules(**rules))
+    return None if found is None else found.board
 
 
 def test_a_measured_run_is_its_epochs_and_its_start_up():
@@ -157,17 +157,28 @@ def test_mlcosts_formula_answers_where_it_is_asked_for():
 
 
 def test_what_of_a_run_is_unknown_is_said_and_not_made_up():
-    assert run_seconds(FORECAST, 50) == (FORECAST.run.wall, None)
+    known = RunSeconds.of(FORECAST, 50)
+    assert (known.whole, known.missing) == (FORECAST.run.wall, None)
     no_process = replace(FORECAST, run=WholeRun(FIRST, None, Interval(110.0, 105.0, 118.0), None))
-    seconds, words = run_seconds(no_process, 50)
-    assert seconds.value == 110.0
-    assert words == "without the process's start and end, which are unknown"
+    seconds = RunSeconds.of(no_process, 50)
+    assert seconds.whole.value == 110.0
+    assert seconds.missing == "without the process's start and end, which are unknown"
     assert energy_of(no_process).joules.value == pytest.approx(50 * 400 + 10 * 200)
-    assert energy_of(no_process).method.endswith(words)
-    seconds, words = run_seconds(NOTHING, 50)
-    assert seconds == STEADY.times(50)
+    assert energy_of(no_process).method.endswith(seconds.missing)
+    assert RunSeconds.of(NOTHING, 50).whole == STEADY.times(50)
     assert energy_of(NOTHING).joules.value == pytest.approx(50 * 400)
     assert "the first epoch as any other" in energy_of(NOTHING).method
+
+
+def test_an_energy_says_whether_it_rests_on_measured_epochs():
+    def epoch_of(energy, **rules):
+        seconds = RunSeconds(STEADY, FIRST, OVERHEAD, Interval(125.0))
+        return run_energy(CONFIG, 50, seconds, energy, UNKNOWN, A100, FootprintRules(**rules)).epoch
+
+    assert epoch_of(MEASURED) == MEASURED.per_epoch(CONFIG, STEADY)
+    assert epoch_of(UNMEASURED) is None
+    assert epoch_of(MEASURED, board_w=65.0) is None
+    assert epoch_of(MEASURED, energy_formula="mlcost") is None
 
 
 def test_a_first_epoch_no_slower_than_the_others_costs_no_less_than_them():
