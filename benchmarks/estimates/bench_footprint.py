@@ -34,7 +34,7 @@ from benchmarks.lib.neighbour_rules import (
 )
 from benchmarks.lib.reference_table import steady_rows
 from epochcast.facts.assumptions import assumption
-from epochcast.facts.regions import WORLD_CODE, find_place
+from epochcast.facts.regions import WORLD_CODE, find_region
 from epochcast.facts.tables import (
     CarbonIntensity,
     ElectricityPrice,
@@ -213,7 +213,7 @@ def _ends(interval: Interval) -> str:
 
 def region_cases() -> list[Case]:
     """A kilowatt-hour in three countries."""
-    places = [find_place(code) for code in REGIONS]
+    places = [find_region(code) for code in REGIONS]
     prices, grids = electricity_prices(), carbon_intensities()
     years = {place.carbon.year_words for place in places}
     return [

@@ -9,9 +9,9 @@ from dataclasses import asdict
 from typing import Any
 
 from epochcast.cli import add_filter_flag, add_json_flag, json_line, make_parser, run_command
-from epochcast.facts.regions import Place, Sourced, find_place
+from epochcast.facts.regions import Region, Sourced, find_region
 from epochcast.facts.tables import Gpu, year_words
-from epochcast.facts.topics import TOPICS, Shown, Topic, chosen_rows, of_gpus, of_places, summary
+from epochcast.facts.topics import TOPICS, Shown, Topic, chosen_rows, of_gpus, of_regions, summary
 from epochcast.gpus.lookup import find_gpu, known_gpu
 from epochcast.interval import Interval
 from epochcast.machine.gpu_driver import Device, device_of
@@ -123,13 +123,13 @@ def _box_json(box: Device | None) -> dict[str, str | None] | None:
     return {"name": box.name, "row": None if gpu is None else gpu.name}
 
 
-def place_text(place: Place) -> str:
-    """A place's values with range, year, source and whose they are."""
+def region_text(region: Region) -> str:
+    """Return a region's values with range, year, source and whose they are."""
     return "\n".join(
         [
-            f"place: {place.code}, {place.name}",
-            _sourced_text("carbon", "g CO2e/kWh", place.carbon),
-            _sourced_text("electricity", "USD/kWh", place.electricity),
+            f"place: {region.code}, {region.name}",
+            _sourced_text("carbon", "g CO2e/kWh", region.carbon),
+            _sourced_text("electricity", "USD/kWh", region.electricity),
         ]
     )
 
@@ -178,45 +178,45 @@ def _topics_asked(arguments: argparse.Namespace) -> list[str]:
         raise ValueError("no topic is of a GPU and of a place: give --gpu or --region.")
     if arguments.gpu:
         return of_gpus()
-    return of_places() if arguments.region is not None else list(TOPICS) if arguments.disagreements else []
+    return of_regions() if arguments.region is not None else list(TOPICS) if arguments.disagreements else []
 
 
-def _asked(arguments: argparse.Namespace) -> tuple[Place | None, dict[str, list[Shown]]]:
-    """The place that was asked for and the rows of each topic.
+def _asked(arguments: argparse.Namespace) -> tuple[Region | None, dict[str, list[Shown]]]:
+    """Return the region that was asked for and the rows of each topic.
 
     Raises:
-        ValueError: if a name, place or column is not known, or not one row is left.
+        ValueError: if a name, region or column is not known, or not one row is left.
     """
     names = _topics_asked(arguments)
     found = {gpu.name: gpu for gpu in map(find_gpu, arguments.gpu)}
-    place = None if arguments.region is None else find_place(arguments.region)
+    region = None if arguments.region is None else find_region(arguments.region)
     rows = {
-        name: chosen_rows(name, list(found.values()), place, arguments.filter, arguments.disagreements)
+        name: chosen_rows(name, list(found.values()), region, arguments.filter, arguments.disagreements)
         for name in names
     }
-    if names and not any(rows.values()) and place is None:
+    if names and not any(rows.values()) and region is None:
         raise ValueError(f"no row of {', '.join(names)} satisfies all flags. Leave one out.")
-    return place, rows
+    return region, rows
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
 
     def work() -> int:
-        place, rows = _asked(arguments)
+        region, rows = _asked(arguments)
         box = None if rows and "gpus" not in rows else device_of()
         if arguments.json:
             answer: dict[str, Any] = {name: [s.as_json() for s in found] for name, found in rows.items()}
-            if place is not None:
-                answer["place"] = asdict(place)
+            if region is not None:
+                answer["place"] = asdict(region)
             if not rows or "gpus" in rows:
                 answer["this_box"] = _box_json(box)
             print(json_line(answer if rows else {"topics": summary(), **answer}))
             return 0
-        parts = [place_text(place)] if place is not None else []
-        is_whole = not (arguments.gpu or place or arguments.filter or arguments.disagreements)
+        parts = [region_text(region)] if region is not None else []
+        is_whole = not (arguments.gpu or region or arguments.filter or arguments.disagreements)
         hints = dict.fromkeys(of_gpus(), "--gpu NAME shortens it") | dict.fromkeys(
-            of_places(), "--region CODE shortens it"
+            of_regions(), "--region CODE shortens it"
         )
         parts += [
             topic_text(name, found, hints.get(name, "") if is_whole else "", box)

@@ -1,4 +1,4 @@
-"""Where the electricity comes from: carbon and price of a kilowatt-hour by place, with the range of all sources."""
+"""Regions that electricity comes from: carbon and price of a kilowatt-hour, with the range of all sources."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from epochcast.interval import Interval
 
 Row = CarbonIntensity | ElectricityPrice
 WORLD_CODE = "WORLD"
-MOST_NEAREST = 6  # places in a message
+MOST_NEAREST = 6  # regions in a message
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Sourced:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Region:
     """A country, a group of countries, a zone of a grid, a cloud's region or the world; g CO2e/kWh and USD/kWh."""
 
     code: str
@@ -57,8 +57,8 @@ class Place:
     electricity: Sourced | None
 
 
-def find_place(text: str) -> Place:
-    """The place of exactly this code or name: `DE`, `DEU`, `Germany`, `SE3`, `CAMX`, `gcp:us-central1`, `US-CA`.
+def find_region(text: str) -> Region:
+    """Return the region of just this code or name: `DE`, `DEU`, `Germany`, `SE3`, `CAMX`, `gcp:us-central1`, `US-CA`.
 
     Raises:
         ValueError: if there is none; the message lists the nearest.
@@ -73,12 +73,12 @@ def find_place(text: str) -> Place:
             f"no region {text!r}; the nearest: {listed}. Give an ISO code, a country's name, a zone (epochcast facts "
             f"carbon) or a group: {groups}."
         )
-    return _place(code)
+    return _region(code)
 
 
-def world() -> Place:
-    """The average of the world, for whoever does not say where."""
-    return _place(WORLD_CODE)
+def world() -> Region:
+    """Return the average of the world, the default region."""
+    return _region(WORLD_CODE)
 
 
 # --- names ------------------------------------------------------------------------------------------------------------
@@ -151,7 +151,7 @@ def members_of(code: str) -> tuple[str, ...]:
 
 
 @functools.cache
-def _place(code: str) -> Place:
+def _region(code: str) -> Region:
     if (group := _group(code)) is not None:
         carbon = _own(_carbon_rows(code)) or _of_members(group, _carbon_rows)
         electricity = _own(_price_rows(code)) or _of_members(group, _price_rows)
@@ -164,7 +164,7 @@ def _place(code: str) -> Place:
             f"no carbon intensity is on record for {_name(code)} ({code}), nor for a country that it is part of. Name "
             "a country, or give --gco2_per_kwh with another --region."
         )
-    return Place(code, _name(code), carbon, electricity)
+    return Region(code, _name(code), carbon, electricity)
 
 
 def _own(rows: Sequence[Row]) -> Sourced | None:

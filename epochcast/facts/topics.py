@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from epochcast.facts.regions import Place, members_of
+from epochcast.facts.regions import Region, members_of
 from epochcast.facts.tables import (
     ARITHMETIC,
     Gpu,
@@ -171,15 +171,15 @@ def _of_gpus(rows: Sequence[Shown], found: Sequence[Gpu]) -> list[Shown]:
     return chosen
 
 
-def _is_in(row: Any, place: Place) -> bool:
-    """Of the place itself, of a zone of this country, or of a country of this group."""
-    return place.code in (row.code, row.iso2) or (row.kind == "country" and row.code in members_of(place.code))
+def _is_in(row: Any, region: Region) -> bool:
+    """Whether a row is of the region, of a zone of this country, or of a country of this group."""
+    return region.code in (row.code, row.iso2) or (row.kind == "country" and row.code in members_of(region.code))
 
 
 def chosen_rows(
     name: str,
     found: Sequence[Gpu] = (),
-    place: Place | None = None,
+    region: Region | None = None,
     filters: Sequence[dict[str, str]] = (),
     only_disputed: bool = False,
 ) -> list[Shown]:
@@ -189,18 +189,18 @@ def chosen_rows(
         found: GPUs, each once, of which the rows are wanted; none: of all.
 
     Raises:
-        ValueError: if the topic has no GPU or no place to choose by, or no such column.
+        ValueError: if the topic has no GPU or no region to choose by, or no such column.
     """
     topic = TOPICS[name]
     if found and name not in of_gpus():
         raise ValueError(f"facts {name} are not of a GPU; leave --gpu out, or ask for {', '.join(of_gpus())}.")
-    if place is not None and name not in of_places():
-        raise ValueError(f"facts {name} are not of a place; leave --region out, or ask for {', '.join(of_places())}.")
+    if region is not None and name not in of_regions():
+        raise ValueError(f"facts {name} are not of a place; leave --region out, or ask for {', '.join(of_regions())}.")
     rows = shown_rows(topic)
     if found:
         rows = _of_gpus(rows, found)
-    if place is not None:
-        rows = [s for s in rows if _is_in(s.row, place)]
+    if region is not None:
+        rows = [s for s in rows if _is_in(s.row, region)]
     if filters:
         filters = [{column: _as_in_rows(column, text, rows) for column, text in pairs.items()} for pairs in filters]
         rows = [s for s in rows if matches(s.row, filters)]
@@ -220,7 +220,7 @@ def of_gpus() -> list[str]:
     return [name for name, topic in TOPICS.items() if "gpu" in topic.columns or name == "gpus"]
 
 
-def of_places() -> list[str]:
+def of_regions() -> list[str]:
     return ["carbon", "electricity"]
 
 

@@ -1,4 +1,4 @@
-"""The flags of a command that tells a run's footprint."""
+"""The flags of a command that reports a run's footprint."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from epochcast.flag_types import not_negative_float, positive_float
 from epochcast.footprint.rules import ENERGY_FORMULAS, FootprintRules
 
 if TYPE_CHECKING:
-    from epochcast.facts.regions import Place
+    from epochcast.facts.regions import Region
 
 DEFAULT = ENERGY_FORMULAS[0]
 FLAGS = (
@@ -33,18 +33,18 @@ HELP = {  # what means something else to one command or another
 }
 
 
-def region_list(text: str) -> list[Place]:
-    """Places from `DE,FR,US-CA`, each once."""
-    from epochcast.facts.regions import find_place  # the tables of facts: only for who names a place
+def region_list(text: str) -> list[Region]:
+    """Return the regions that `DE,FR,US-CA` names, each once."""
+    from epochcast.facts.regions import find_region  # the tables of facts: only if a region is named
 
-    places = {}
+    regions = {}
     for part in text.split(","):
         try:
-            place = find_place(part.strip())
+            region = find_region(part.strip())
         except ValueError as error:
             raise argparse.ArgumentTypeError(str(error)) from None
-        places[place.code] = place
-    return list(places.values())
+        regions[region.code] = region
+    return list(regions.values())
 
 
 def pue(text: str) -> float:
@@ -67,7 +67,7 @@ def add_footprint_flags(parser: argparse._ActionsContainer, own_help: Mapping[st
     parser.add_argument(
         "--region",
         type=region_list,
-        action="extend",  # a second one adds places, it does not replace the first
+        action="extend",  # a second one adds regions, it does not replace the first
         metavar="LIST",
         help=f"where runs are done: country or zone, e.g. DE or US-CA, or a group of countries ({groups}); "
         f"{words['region']}; default: world average, not your location (epochcast facts carbon lists them)",
@@ -121,7 +121,7 @@ def rules_of(arguments: argparse.Namespace) -> FootprintRules:
         ValueError: if two of them contradict each other.
     """
     return FootprintRules(
-        places=tuple({place.code: place for place in arguments.region or ()}.values()),
+        regions=tuple({region.code: region for region in arguments.region or ()}.values()),
         usd_per_kwh=arguments.usd_per_kwh,
         gco2_per_kwh=arguments.gco2_per_kwh,
         pue=arguments.pue,

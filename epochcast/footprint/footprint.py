@@ -1,4 +1,4 @@
-"""What joules mean: kWh at the wall, money and CO2 at a place, each with the range that is known of it.
+"""What joules mean: kWh at the wall, money and CO2 in a region, each with the range that is known of it.
 
 Board energy is that of the GPU board alone. Wall energy = (board + host) x PUE; while the host is unknown it is that of
 the board x PUE, and is called so. Nothing is looked up on the network.
@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from epochcast.facts.assumptions import assumption
-from epochcast.facts.regions import Place, Sourced, world
+from epochcast.facts.regions import Region, Sourced, world
 from epochcast.facts.tables import Gpu, cloud_prices, preferred, source_name, year_words
-from epochcast.footprint.rules import FootprintRules as FootprintRules  # whoever computes takes it from here
+from epochcast.footprint.rules import FootprintRules
 from epochcast.interval import Interval
 
 J_PER_KWH = 3.6e6
@@ -102,9 +102,9 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """What energy and time cost at one place; None is unknown."""
+    """What energy and time cost in one region; None is unknown."""
 
-    place: Place
+    region: Region
     is_named: bool  # whether the user said that it is there
     rules: FootprintRules
     g_per_kwh: Rate
@@ -114,21 +114,21 @@ class Rates:
 
 
 def rates_of(rules: FootprintRules, gpu: Gpu | None) -> tuple[Rates, ...]:
-    """The rates at each place of the rules, in their order; one of the world's average where none is named.
+    """Return the rates of each region of the rules, in their order; without any the world's average.
 
     Args:
         gpu: whose hours in a cloud are priced, None where it is not known.
     """
     usd_per_gpu_hour = _cloud_rate(gpu) if rules.usd_per_gpu_hour is None else Rate.given(rules.usd_per_gpu_hour)
     found = []
-    for place in rules.places or (world(),):
-        electricity = None if place.electricity is None else Rate.of(place.electricity)
+    for region in rules.regions or (world(),):
+        electricity = None if region.electricity is None else Rate.of(region.electricity)
         found.append(
             Rates(
-                place,
-                is_named=bool(rules.places),
+                region,
+                is_named=bool(rules.regions),
                 rules=rules,
-                g_per_kwh=Rate.of(place.carbon) if rules.gco2_per_kwh is None else Rate.given(rules.gco2_per_kwh),
+                g_per_kwh=Rate.of(region.carbon) if rules.gco2_per_kwh is None else Rate.given(rules.gco2_per_kwh),
                 usd_per_kwh=electricity if rules.usd_per_kwh is None else Rate.given(rules.usd_per_kwh),
                 usd_per_gpu_hour=usd_per_gpu_hour,
                 is_gpu_known=gpu is not None,
@@ -163,7 +163,7 @@ def _cloud_rate(gpu: Gpu | None) -> Rate | None:
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """What one run takes, costs and emits at one place; None is unknown."""
+    """What one run takes, costs and emits in one region; None is unknown."""
 
     rates: Rates
     wall: Interval  # seconds
@@ -192,7 +192,7 @@ def footprint(energy: BoardEnergy | None, wall: Interval, rates: Rates) -> Footp
     Args:
         energy: of all its boards, None where it is unknown, as on a CPU.
         wall: its seconds.
-        rates: of the place where it is done.
+        rates: of the region where it is done.
     """
     rules = rates.rules
     wall_kwh = None if energy is None else energy.kwh

@@ -1,4 +1,4 @@
-"""What the user says of a run's footprint. No fact is read here: a command's flags need it before they need any."""
+"""What a user asks of a footprint; a command's flags make it before any table of facts is read."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from epochcast.facts.regions import Place
+    from epochcast.facts.regions import Region
 
 ENERGY_FORMULAS = ("board_power", "mlcost")
 
 
 @dataclass(frozen=True, slots=True)
 class FootprintRules:
-    """Where a run is done and what of its costs is given; None and no place: as the facts have it, world average."""
+    """Where a run is done and what of its costs is given; the facts have the rest, by default of the world."""
 
-    places: tuple[Place, ...] = ()
+    regions: tuple[Region, ...] = ()
     usd_per_kwh: float | None = None
     gco2_per_kwh: float | None = None
     pue: float | None = None

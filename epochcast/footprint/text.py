@@ -1,4 +1,4 @@
-"""A run's footprint for people and as JSON: lines, a table of several places, and what else emits as much."""
+"""A run's footprint for people and as JSON: lines, a table of several regions, and what else emits as much."""
 
 from __future__ import annotations
 
@@ -44,21 +44,21 @@ def equivalents(found: Footprint) -> list[Equivalent]:
     return told
 
 
-def place_words(found: Footprint) -> str:
-    """Where the footprint is that of."""
-    place = found.rates.place
+def region_words(found: Footprint) -> str:
+    """Return the region of a footprint in words."""
+    region = found.rates.region
     if found.rates.is_named:
-        return f"{place.name} ({place.code})"
+        return f"{region.name} ({region.code})"
     return "world average, not your location (say --region)"
 
 
 def footprint_lines(found: Footprint, is_alone: bool = True) -> dict[str, str]:
     """What to print, a text for each name; what is unknown says so.
 
-    Beside several places (not `is_alone`) `region_sources` says once whose prices and intensities theirs are.
+    With several regions (not `is_alone`) `region_sources` names the sources of their prices and intensities once.
     """
     rates, rules = found.rates, found.rates.rules
-    lines = {"region": place_words(found)}
+    lines = {"region": region_words(found)}
     if found.energy is None:
         lines["board_energy"] = f"unknown: {UNKNOWN_POWER}"
     elif found.energy.is_in_host:
@@ -171,7 +171,7 @@ def _equivalent_words(told: Equivalent) -> str:
     return f"{_amount(told.amount, fact.unit)}, {fact.label}: {factor}"
 
 
-# --- JSON and the table of several places -----------------------------------------------------------------------------
+# --- JSON and the table of several regions ----------------------------------------------------------------------------
 
 
 def _with_ends(name: str, value: Interval | None) -> dict[str, float | None]:
@@ -183,7 +183,7 @@ def _with_ends(name: str, value: Interval | None) -> dict[str, float | None]:
 
 def footprint_json(found: Footprint) -> dict[str, Any]:
     """Everything of a footprint as JSON values, in full precision; null is unknown."""
-    rates, rules, place = found.rates, found.rates.rules, found.rates.place
+    rates, rules, region = found.rates, found.rates.rules, found.rates.region
     told: dict[str, Rate | None] = {
         "usd_per_kwh": rates.usd_per_kwh,
         "usd_per_gpu_hour": rates.usd_per_gpu_hour,
@@ -194,8 +194,8 @@ def footprint_json(found: Footprint) -> dict[str, Any]:
         priced |= _with_ends(name, None if rate is None else rate.value)
         priced[f"{name}_source"] = None if rate is None else rate.source
     return {
-        "region": place.code,
-        "region_name": place.name,
+        "region": region.code,
+        "region_name": region.name,
         "is_your_location": rates.is_named,
         "energy_method": None if found.energy is None else found.energy.method,
         "energy_formula": rules.energy_formula,
@@ -227,7 +227,7 @@ def footprint_json(found: Footprint) -> dict[str, Any]:
 
 
 def region_table(found: Sequence[Footprint]) -> str:
-    """One run at several places; `x` is a place's value over that of the first."""
+    """Compare one run in several regions; `x` is a region's value over that of the first."""
     first = found[0]
     header = ["region", "USD/kWh", "USD", "range", "x", "g/kWh", "kg CO2", "range", "x"]
     rows = []
@@ -235,7 +235,7 @@ def region_table(found: Sequence[Footprint]) -> str:
         price, grid = each.rates.usd_per_kwh, each.rates.g_per_kwh
         rows.append(
             [
-                f"{each.rates.place.name} ({each.rates.place.code})",
+                f"{each.rates.region.name} ({each.rates.region.code})",
                 None if price is None else price.value.value,
                 *_cells(each.wall_kwh, each.electricity_usd, first.electricity_usd),
                 grid.value.value,
@@ -246,10 +246,10 @@ def region_table(found: Sequence[Footprint]) -> str:
 
 
 def region_sources(found: Sequence[Footprint]) -> list[str]:
-    """The table's prices and intensities with their ranges, a line for all places that have the same source."""
-    told: dict[str, dict[str, list[str]]] = {"USD/kWh": {}, "g/kWh": {}}  # of a unit: words of a source, its places
+    """The table's prices and intensities with their ranges, a line for all regions that have the same source."""
+    told: dict[str, dict[str, list[str]]] = {"USD/kWh": {}, "g/kWh": {}}  # of a unit: words of a source, its regions
     for each in found:
-        code, price, grid = each.rates.place.code, each.rates.usd_per_kwh, each.rates.g_per_kwh
+        code, price, grid = each.rates.region.code, each.rates.usd_per_kwh, each.rates.g_per_kwh
         told["g/kWh"].setdefault(grid.words, []).append(f"{code} {_amount(grid.value, '')}")
         if price is None:
             told["USD/kWh"].setdefault("no price on record", []).append(f"{code} unknown")
@@ -259,7 +259,7 @@ def region_sources(found: Sequence[Footprint]) -> list[str]:
 
 
 def _cells(amount: Interval | None, value: Interval | None, first: Interval | None) -> list[Any]:
-    """The value of an amount, its range in words, its ratio to the first place's."""
+    """The value of an amount, its range in words, its ratio to the first region's."""
     if value is None:
         return [None, None, None]
     ratio = None if first is None or first.value == 0 else value.value / first.value

@@ -9,9 +9,9 @@ from epochcast.footprint.footprint import Footprint
 from epochcast.footprint.text import (
     UNKNOWN_POWER,
     embodied_words,
-    place_words,
     priced_range,
     region_sources,
+    region_words,
     wall_words,
 )
 from epochcast.interval import Interval
@@ -33,7 +33,7 @@ def footprint_table(answers: Sequence[GpuAnswer]) -> str:
 def footprint_notes(answers: Sequence[GpuAnswer]) -> list[str]:
     """Where, by which method and at whose prices; what is the same of several GPUs once."""
     found = answers[0].footprints
-    lines = [f"region: {place_words(found[0])}"] if len(found) == 1 else []
+    lines = [f"region: {region_words(found[0])}"] if len(found) == 1 else []
     lines += [*region_sources(found), f"wall kWh: {wall_words(found[0])}", *_energy_lines(answers)]
     if found[0].embodied_kg_co2e is not None:
         lines.append(f"embodied: {embodied_words()}; not in kg CO2")
@@ -67,7 +67,7 @@ def _method(answer: GpuAnswer) -> str:
 
 def _row(answer: GpuAnswer, found: Footprint, has_places: bool, has_embodied: bool) -> list[Any]:
     first, kwh = answer.footprints[0], found.wall_kwh
-    row: list[Any] = [answer.gpu.name, *([found.rates.place.code] if has_places else [])]
+    row: list[Any] = [answer.gpu.name, *([found.rates.region.code] if has_places else [])]
     row += _cells(kwh, kwh)
     row += [*_cells(found.electricity_usd, kwh), *_over(found.electricity_usd, first.electricity_usd, has_places)]
     row += _cells(found.cloud_usd, found.gpu_hours)

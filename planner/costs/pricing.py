@@ -27,7 +27,7 @@ from epochcast.footprint.footprint import (
     together,
 )
 from epochcast.footprint.rules import FootprintRules
-from epochcast.footprint.text import embodied_words, place_words, wall_words
+from epochcast.footprint.text import embodied_words, region_words, wall_words
 from epochcast.gpus.lookup import known_gpu
 from epochcast.interval import Interval
 from epochcast.model.answers.energy import EnergyModel, MeasuredBoard, RunSeconds, measured_board, run_energy
@@ -67,7 +67,7 @@ def with_prices(
         return [replace(c, price=price) for c in candidates], [note]
     if unit == USD and rates.usd_per_kwh is None:
         raise ValueError(
-            f"--budget_usd: no price of electricity is on record for {rates.place.name} ({rates.place.code}). Say it "
+            f"--budget_usd: no price of electricity is on record for {rates.region.name} ({rates.region.code}). Say it "
             "with --usd_per_kwh, name a --region that has one, or plan the rent with --usd_per_gpu_hour."
         )
     pricer = _Pricer(unit, rules, rates, EnergyModel.of(conditions, rows), measured_board(conditions.device_name), gpu)
@@ -245,4 +245,4 @@ class _Pricer:
         if given is not None:
             return f"{amount}, as given"
         ends = range_text(rate.value.low, rate.value.high)
-        return f"{amount} ({rate.words}; range {ends}); {place_words(self.found)}"
+        return f"{amount} ({rate.words}; range {ends}); {region_words(self.found)}"

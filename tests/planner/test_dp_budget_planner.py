@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from epochcast.collect.run_one import parse
-from epochcast.facts.regions import Place, Sourced
+from epochcast.facts.regions import Region, Sourced
 from epochcast.interval import Interval
 from epochcast.output.text import range_text
 from epochcast.paths import command_text, pretrained_dir, runs_agg_csv
@@ -390,8 +390,8 @@ def test_the_command_prints_a_plan_of_energy_in_its_unit_and_draws_and_writes_it
     ],
 )
 def test_a_promise_names_all_that_it_takes_as_expected(table, capsys, monkeypatch, flags, is_few, ends, if_so):
-    place = Place("XA", "Exampleland", *[Sourced(Interval(value), "2024", "a table", "") for value in (100.0, 0.5)])
-    monkeypatch.setattr("epochcast.facts.regions.find_place", lambda text: place)
+    place = Region("XA", "Exampleland", *[Sourced(Interval(value), "2024", "a table", "") for value in (100.0, 0.5)])
+    monkeypatch.setattr("epochcast.facts.regions.find_region", lambda text: place)
     own = [] if "--region" in flags else ["--usd_per_kwh", 0.5]
     same = [dataclasses.replace(row, first_epoch_sec_mean=row.avg_time_mean) for row in ROWS]
     known = [dataclasses.replace(metered(row), n_energy=2 if is_few else 6) for row in same]

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from epochcast.cli import make_parser
-from epochcast.facts.regions import find_place
+from epochcast.facts.regions import find_region
 from epochcast.footprint.flags import add_footprint_flags, given_flags, rules_of
 from epochcast.footprint.rules import FootprintRules
 from epochcast.guard import EXIT_USAGE
@@ -33,7 +33,7 @@ def test_every_flag_arrives():
         *("--usd_per_gpu_hour", "2.5", "--host_w", "150", "--embodied"),
     )
     assert rules_of(arguments) == FootprintRules(
-        places=(find_place("DE"), find_place("FR")),  # each once
+        regions=(find_region("DE"), find_region("FR")),  # each once
         usd_per_kwh=0.3,
         gco2_per_kwh=0.0,
         pue=1.2,
@@ -49,8 +49,8 @@ def test_every_flag_arrives():
 
 def test_a_second_region_is_added_and_a_place_is_there_once():
     told = rules_of(parse("--region", "DE", "--region", "France,DE"))
-    assert told.places == (find_place("DE"), find_place("FR"))
-    assert rules_of(parse("--region", "FR")).places == (find_place("FR"),)  # nothing is left of an earlier parse
+    assert told.regions == (find_region("DE"), find_region("FR"))
+    assert rules_of(parse("--region", "FR")).regions == (find_region("FR"),)  # nothing is left of an earlier parse
 
 
 def test_a_parser_has_the_flags_without_reading_a_table_of_facts():

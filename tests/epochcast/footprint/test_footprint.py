@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from epochcast.facts.regions import Place, Sourced, find_place
+from epochcast.facts.regions import Region, Sourced, find_region
 from epochcast.facts.tables import cloud_prices, equivalences, pues
 from epochcast.footprint import footprint as module
 from epochcast.footprint import text as footprint_text
@@ -26,7 +26,7 @@ from epochcast.interval import Interval
 
 HOUR = Interval(3600.0, 3000.0, 4200.0)
 ONE_KWH = BoardEnergy(Interval(3.6e6, 1.8e6, 7.2e6), "measured, 5 runs")
-HERE = Place(
+HERE = Region(
     "XX",
     "Nowhere",
     carbon=Sourced(Interval(400.0, 300.0, 500.0), "2024", "someone (somewhere.org)", ""),
@@ -35,7 +35,7 @@ HERE = Place(
 
 
 def at(energy=ONE_KWH, wall=HOUR, gpu=None, **rules):
-    (rates,) = rates_of(FootprintRules(**{"places": (HERE,), **rules}), gpu)
+    (rates,) = rates_of(FootprintRules(**{"regions": (HERE,), **rules}), gpu)
     return footprint(energy, wall, rates)
 
 
@@ -136,8 +136,8 @@ def test_unknown_energy_stays_unknown_and_time_is_priced_all_the_same():
 
 
 def test_one_source_tells_of_no_range():
-    place = replace(HERE, electricity=Sourced(Interval(0.25), "2024", "someone (x.org)", ""))
-    found = at(places=(place,))
+    region = replace(HERE, electricity=Sourced(Interval(0.25), "2024", "someone (x.org)", ""))
+    found = at(regions=(region,))
     assert found.electricity_usd.value == pytest.approx(0.25)
     assert (found.electricity_usd.low, found.electricity_usd.high) == (None, None)
     lines = footprint_lines(found)
@@ -146,7 +146,7 @@ def test_one_source_tells_of_no_range():
 
 
 def test_a_place_without_a_price_says_which_flag_would_tell_it():
-    found = at(places=(replace(HERE, electricity=None),))
+    found = at(regions=(replace(HERE, electricity=None),))
     assert found.electricity_usd is None
     assert footprint_lines(found)["electricity"] == "unknown: no price on record (say --usd_per_kwh)"
     assert footprint_json(found)["usd_per_kwh"] is None
@@ -160,10 +160,10 @@ def test_value_lies_between_its_ends_and_more_costs_more(seed):
         low, value, high = sorted(draw.uniform(0, most) for _ in range(3))
         return Interval(value, low, high)
 
-    place = replace(
+    region = replace(
         HERE, carbon=replace(HERE.carbon, value=some(900)), electricity=replace(HERE.electricity, value=some(0.5))
     )
-    wall, rules = some(1e5), {"host_w": draw.uniform(0, 500), "pue": draw.uniform(1, 2), "places": (place,)}
+    wall, rules = some(1e5), {"host_w": draw.uniform(0, 500), "pue": draw.uniform(1, 2), "regions": (region,)}
     energy = board_power_model(wall, draw.uniform(50, 1000))
     found = at(energy, wall, **rules)
     for interval in (found.wall_kwh, found.electricity_usd, found.operational_kg_co2e):
@@ -232,15 +232,15 @@ def test_embodied_emissions_are_a_line_of_their_own_with_their_assumptions():
 
 def test_what_burns_electricity_is_compared_by_the_runs_own_grid():
     by_place = {
-        place.code: {told.fact.key: told for told in equivalents(at(places=(place,)))}
-        for place in (HERE, find_place("FR"))
+        region.code: {told.fact.key: told for told in equivalents(at(regions=(region,)))}
+        for region in (HERE, find_region("FR"))
     }
     here, france = by_place["XX"], by_place["FR"]
     assert here["led_hour_10w"].amount.value == france["led_hour_10w"].amount.value == pytest.approx(100)  # 1 kWh, 10 W
     assert here["led_hour_10w"].kg_co2e_per_unit == pytest.approx(0.01 * 400 / 1000)
     assert france["led_hour_10w"].kg_co2e_per_unit < here["led_hour_10w"].kg_co2e_per_unit / 5
     assert here["smartphone_charge"].amount.value == france["smartphone_charge"].amount.value
-    ratio = find_place("FR").carbon.value.value / 400
+    ratio = find_region("FR").carbon.value.value / 400
     assert france["car_km_us"].amount.value == pytest.approx(ratio * here["car_km_us"].amount.value)
 
 
@@ -281,18 +281,18 @@ def test_without_a_place_it_is_the_world_and_says_not_yours():
     assert footprint_lines(found)["region"] == "world average, not your location (say --region)"
     as_json = footprint_json(found)
     assert (as_json["region"], as_json["is_your_location"]) == ("WORLD", False)
-    named = at(places=(find_place("WORLD"),))
+    named = at(regions=(find_region("WORLD"),))
     assert footprint_lines(named)["region"] == "World (WORLD)"
 
 
 def test_several_places_give_ratios_to_the_first():
-    rules = FootprintRules(places=tuple(map(find_place, ("DE", "FR", "US"))))
+    rules = FootprintRules(regions=tuple(map(find_region, ("DE", "FR", "US"))))
     found = [footprint(ONE_KWH, HOUR, rates) for rates in rates_of(rules, None)]
     table = region_table(found).splitlines()
     assert table[0].split() == ["region", "USD/kWh", "USD", "range", "x", "g/kWh", "kg", "CO2", "range", "x"]
     germany, france, _ = table[1:]
     assert germany.split().count("1.00") == 2
-    ratio = find_place("FR").carbon.value.value / find_place("DE").carbon.value.value
+    ratio = find_region("FR").carbon.value.value / find_region("DE").carbon.value.value
     assert france.endswith(f"{ratio:.3f}")
     assert "year unknown" in region_sources(found)[0]  # of the second price
     assert max(map(len, table)) <= 120
@@ -321,11 +321,11 @@ def test_beside_other_places_the_sources_are_left_to_the_table():
 
 def test_who_says_a_rate_is_named_without_the_place_in_its_code():
     priced = Sourced(Interval(0.2), None, 'someone: rates.py RATES["xx"]', "")
-    assert at(places=(replace(HERE, electricity=priced),)).rates.usd_per_kwh.words == "someone year unknown"
+    assert at(regions=(replace(HERE, electricity=priced),)).rates.usd_per_kwh.words == "someone year unknown"
 
 
 def test_lines_of_an_answer_stay_readable():
-    found = at(board_power_model(HOUR, 300.0), gpu=find_gpu("A100 80GB PCIe"), places=(find_place("DE"),))
+    found = at(board_power_model(HOUR, 300.0), gpu=find_gpu("A100 80GB PCIe"), regions=(find_region("DE"),))
     notes = ("wall_energy", "electricity_price", "cloud_price", "carbon_intensity")
     lines = [f"{name}: {text}" for name, text in footprint_lines(found).items() if name not in notes]
     assert max(map(len, lines)) <= 140

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from epochcast.facts.assumptions import assumption
-from epochcast.facts.regions import find_place
+from epochcast.facts.regions import find_region
 from epochcast.facts.tables import gpus
 from epochcast.footprint.rules import FootprintRules
 from epochcast.gpus.lookup import find_gpu, roof_of
@@ -480,9 +480,9 @@ def test_each_gpu_s_own_memory_says_whether_the_run_fits():
 
 
 def test_each_gpu_pays_for_its_own_power_at_every_place():
-    rules = FootprintRules(places=(find_place("DE"), find_place("FR")))
+    rules = FootprintRules(regions=(find_region("DE"), find_region("FR")))
     answer, small = (answer_on(gpu, SAVED, replace(RUN, rules=rules), []) for gpu in (H100, T4))
-    assert [found.rates.place.code for found in answer.footprints] == ["DE", "FR"]
+    assert [found.rates.region.code for found in answer.footprints] == ["DE", "FR"]
     for each, limit_w in ((answer, 700), (small, 70)):
         energy, wall = each.footprints[0].energy, each.forecast.run.wall
         assert energy.joules.value == pytest.approx(0.5 * limit_w * wall.value)

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from epochcast.facts.assumptions import assumption
-from epochcast.facts.regions import Place, Sourced, find_place
+from epochcast.facts.regions import Region, Sourced, find_region
 from epochcast.facts.tables import cloud_prices
 from epochcast.footprint.rules import FootprintRules
 from epochcast.gpus.lookup import find_gpu
@@ -152,8 +152,8 @@ def test_money_is_the_price_times_the_energy_and_its_spread_is_common_to_all():
     assert run.cost == pytest.approx(0.5 * kwh.cost)
     assert run.price.per_sec.low == pytest.approx(run.price.per_sec.high)
     assert "electricity at 0.500 USD/kWh, as given" in notes
-    place = Place("XA", "Exampleland", Sourced(Interval(100.0), None, "none", ""), sourced(0.2, 0.1, 0.4))
-    there, notes = price_of(run_of(64), USD, FootprintRules(places=(place,)), rows)
+    region = Region("XA", "Exampleland", Sourced(Interval(100.0), None, "none", ""), sourced(0.2, 0.1, 0.4))
+    there, notes = price_of(run_of(64), USD, FootprintRules(regions=(region,)), rows)
     per_sec = there.price.per_sec
     assert there.cost == pytest.approx(0.2 * kwh.cost)
     assert (per_sec.low, per_sec.high) == pytest.approx((per_sec.value / 2, per_sec.value * 2))
@@ -166,16 +166,16 @@ def sourced(value, *ends):
 
 
 def test_a_rate_of_one_source_has_no_range_and_says_so():
-    place = Place("XA", "Exampleland", sourced(100.0), sourced(0.2))
-    run, notes = price_of(run_of(64), KGCO2, FootprintRules(places=(place,)), [metered(64, 2.0, 300.0)])
+    region = Region("XA", "Exampleland", sourced(100.0), sourced(0.2))
+    run, notes = price_of(run_of(64), KGCO2, FootprintRules(regions=(region,)), [metered(64, 2.0, 300.0)])
     assert run.price.unknown == ("carbon",)
     assert run.price.known == Interval(run.price.per_sec.value)  # exact by power, but that is not all of it
     assert any(note.startswith("carbon at 100 g CO2e/kWh") and "range unknown" in note for note in notes)
 
 
 def test_beside_a_rate_of_one_source_the_band_of_the_power_is_kept():
-    place = Place("XA", "Exampleland", sourced(100.0), sourced(0.2))
-    run, _ = price_of(run_of(64), USD, FootprintRules(places=(place,)))
+    region = Region("XA", "Exampleland", sourced(100.0), sourced(0.2))
+    run, _ = price_of(run_of(64), USD, FootprintRules(regions=(region,)))
     kwh, _ = price_of(run_of(64), KWH)
     assert (run.price.shared, run.price.unknown) == (("power",), ("price",))
     assert run.price.known == run.price.per_sec
@@ -213,7 +213,7 @@ def test_without_a_region_it_is_the_world_and_not_your_location():
     rows = [metered(64, 2.0, 300.0)]
     run, notes = price_of(run_of(64), KGCO2, FootprintRules(), rows)
     assert any("world average, not your location" in note for note in notes)
-    here, _ = price_of(run_of(64), KGCO2, FootprintRules(places=(find_place("FR"),)), rows)
+    here, _ = price_of(run_of(64), KGCO2, FootprintRules(regions=(find_region("FR"),)), rows)
     assert here.cost < run.cost / 5
 
 
@@ -270,10 +270,10 @@ def test_watts_by_hand_price_every_second_of_a_run_exactly(unit, device, given, 
 
 @pytest.mark.parametrize("unit", [KGCO2, USD])
 def test_on_a_processor_the_spread_of_a_rate_is_common_to_all_runs_whichever_watts_are_given(unit):
-    place = Place("XA", "Exampleland", sourced(100.0, 50.0, 300.0), sourced(0.2, 0.1, 0.4))
+    region = Region("XA", "Exampleland", sourced(100.0, 50.0, 300.0), sourced(0.2, 0.1, 0.4))
     prices = []
     for given in ({"host_w": 100.0}, {"board_w": 65.0, "host_w": 35.0}):
-        run, _ = price_of(run_of(64), unit, FootprintRules(places=(place,), **given), device=CPU)
+        run, _ = price_of(run_of(64), unit, FootprintRules(regions=(region,), **given), device=CPU)
         prices.append(run.price.per_sec)
         assert run.price.shared == ({KGCO2: "carbon", USD: "price"}[unit],)
     host, both = ([price.value, price.low, price.high] for price in prices)
@@ -282,11 +282,11 @@ def test_on_a_processor_the_spread_of_a_rate_is_common_to_all_runs_whichever_wat
 
 
 def test_a_place_without_a_price_names_the_flags_that_mend_it():
-    place = Place("XA", "Exampleland", sourced(100.0), None)
+    region = Region("XA", "Exampleland", sourced(100.0), None)
     with pytest.raises(ValueError, match=r"no price of electricity is on record for Exampleland \(XA\)") as error:
-        price_of(run_of(64), USD, FootprintRules(places=(place,)))
+        price_of(run_of(64), USD, FootprintRules(regions=(region,)))
     assert all(flag in str(error.value) for flag in ("--usd_per_kwh", "--region", "--usd_per_gpu_hour"))
-    price_of(run_of(64), KGCO2, FootprintRules(places=(place,)))
+    price_of(run_of(64), KGCO2, FootprintRules(regions=(region,)))
 
 
 @pytest.mark.parametrize(
