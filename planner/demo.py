@@ -197,7 +197,6 @@ def closing_screen(
     better = _better_baseline(report)
     new = config_in(prediction)
     chosen = sorted(plan.chosen, key=lambda c: c.config)
-    worth = "the number of runs" if plan.value == "count" else f"the sum of {plan.value}"
     model = shlex.quote(prediction["model"])
     averages, plan_path = (shlex.quote(str(path.absolute())) for path in (files[1], files[-2]))
     return [
@@ -221,7 +220,7 @@ def closing_screen(
         f"(90 % interval {half_width_text(prediction['half_width_log'])}), "
         f"{significant(prediction['predicted_images_per_sec_derived'])} images/s",
         f"plan        {clock(PLAN_SEC)}: {len(chosen)} runs of {PLAN_EPOCHS} epochs in {clock(plan.total_sec)}, "
-        f"{'proven optimal' if plan.is_proven else 'not proven optimal'} for {worth}:",
+        f"{'proven optimal' if plan.is_proven else 'not proven optimal'} for {plan.value.goal}:",
         f"            {' '.join(str(c.config) for c in chosen)}",
         *(f"{'files' if i == 0 else '':11} {path.absolute()}" for i, path in enumerate(files)),
         f"next        {command_text('predict')} --model {model} {' '.join(RunConfig(2, 12, 100).flags)}",

@@ -21,6 +21,7 @@ from benchmarks.lib.replay import (
     COMMON_SDS,
     CONFIDENCES,
     EPOCHS,
+    SUMS,
     Case,
     Replayed,
     Shares,
@@ -44,7 +45,8 @@ from epochcast.model.training.splits import fold_masks
 from epochcast.output.progress import progress
 from epochcast.planner.costs.budget import Budget
 from epochcast.planner.costs.candidates import Candidate, CostRules, make_candidates
-from epochcast.planner.costs.values import SUMS, Wishes, select
+from epochcast.planner.costs.values import VALUES
+from epochcast.planner.costs.wishes import Wishes, select
 from epochcast.planner.execution.schedule import Actual, Course
 from epochcast.planner.plan.margin import NO_MARGIN, Margin
 from epochcast.planner.plan.plan import NOTHING_KNOWN, Plan, make_plan
@@ -130,7 +132,9 @@ def _naive() -> Claim:
             nothing = Interval(0.0)
             bare = [replace(r.candidate, overhead=nothing, first_epoch=r.candidate.steady) for r in runs]
             for budget in BUDGETS:
-                ratios.setdefault(epochs, []).append(took_sec(make_plan(bare, Budget(budget), value), runs) / budget)
+                ratios.setdefault(epochs, []).append(
+                    took_sec(make_plan(bare, Budget(budget), VALUES[value]), runs) / budget
+                )
     means = ", ".join(f"x {np.mean(own):.1f}" for own in ratios.values())
     longest = max(max(own) for own in ratios.values())
     return Claim(
@@ -198,8 +202,8 @@ def info() -> list[Claim]:
     for budget in INFO_BUDGETS:
         learned[budget] = errors = {}
         for value in ("info", "acc", "thr"):
-            _, valued, _ = select(candidates, value, Wishes(include_diverged=True))
-            plan = make_plan(valued, Budget(budget), value)
+            _, valued, _ = select(candidates, VALUES[value], Wishes(include_diverged=True))
+            plan = make_plan(valued, Budget(budget), VALUES[value])
             errors[value] = [_error_after(table, [c.config for c in plan.chosen])]
         errors["random"] = []
         for seed in range(RANDOM_PLANS):
@@ -267,7 +271,7 @@ def simulated() -> list[Claim]:
             actual = Actual(*(getattr(r.actual, part) * factor for part, factor in noise.items()))
             runs.append(Replayed(r.candidate, actual))
         best = oracle_value(runs, budget, value)
-        plan = make_plan([r.candidate for r in runs], Budget(budget), value, Margin.of_confidence(0.9, SHIPPED))
+        plan = make_plan([r.candidate for r in runs], Budget(budget), VALUES[value], Margin.of_confidence(0.9, SHIPPED))
         kind = DAYS[number % 2]
         for how in HOWS:
             used, done = _carried_out(plan, runs, how)

@@ -26,17 +26,19 @@ from epochcast.model.training.splits import FOLDS, fold_masks
 from epochcast.output.progress import progress
 from epochcast.planner.costs.budget import SECONDS, Budget
 from epochcast.planner.costs.candidates import Candidate
-from epochcast.planner.costs.values import SUMS, Wishes, select
+from epochcast.planner.costs.values import VALUES, Combination
+from epochcast.planner.costs.wishes import Wishes, select
 from epochcast.planner.execution.schedule import Actual
 from epochcast.planner.plan.knapsack import solve
 from epochcast.planner.plan.margin import Margin
-from epochcast.planner.plan.plan import VALUE_SCALE, Plan, make_plan
+from epochcast.planner.plan.plan import Plan, make_plan
 from epochcast.schema import AggRow
 
 Band = tuple[int, int]  # budgets in seconds, from the first to below the second
 Key = TypeVar("Key", Band, tuple[int, str, Band])
 
 EPOCHS = (3, 10, 50)
+SUMS = tuple(name for name, value in VALUES.items() if value.combination is Combination.SUM)
 CONFIDENCES = (0.8, 0.9, 0.95)
 BANDS: tuple[Band, ...] = ((300, 600), (600, 1200), (1200, 2400), (2400, 4800), (4800, 7200))
 COMMON_SDS = (0.0, 0.001, 0.002, 0.003, 0.004, 0.006, 0.01)
@@ -99,7 +101,7 @@ def replayed(repeat: int, epochs: int, value: str, indices: tuple[int, ...] | No
         )
         actual = Actual(row.overhead_sec_mean or 0.0, row.first_epoch_sec_mean or 0.0, row.avg_time_mean)
         found.append(Replayed(candidate, actual))
-    _, valued, _ = select([r.candidate for r in found], value, Wishes(include_diverged=True))
+    _, valued, _ = select([r.candidate for r in found], VALUES[value], Wishes(include_diverged=True))
     return [Replayed(candidate, r.actual) for candidate, r in zip(valued, found, strict=True)]
 
 
@@ -111,10 +113,9 @@ def took_sec(plan: Plan, runs: Sequence[Replayed]) -> float:
 
 def oracle_value(runs: Sequence[Replayed], budget_sec: float, value: str) -> float:
     """The exact plan's value if everybody knew what each run takes."""
-    scale = VALUE_SCALE[value]
     costs = [SECONDS.up(r.actual_sec) for r in runs]
-    values = [round(scale * r.candidate.value) for r in runs]
-    return solve(costs, values, SECONDS.down(budget_sec)).value / scale
+    values = [VALUES[value].whole(r.candidate) for r in runs]
+    return solve(costs, values, SECONDS.down(budget_sec)).value / VALUES[value].scale
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +174,7 @@ def replayed_case(
 ) -> Case:
     """One plan made with a margin, and what came of it."""
     runs = replayed(repeat, epochs, value, indices)
-    plan = make_plan([r.candidate for r in runs], Budget(budget), value, margin)
+    plan = make_plan([r.candidate for r in runs], Budget(budget), VALUES[value], margin)
     share = plan.value_dp / _best_value(epochs, value, budget, indices)
     return Case(epochs, value, budget, took_sec(plan, runs), share, bool(plan.left_out))
 

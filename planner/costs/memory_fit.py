@@ -8,7 +8,7 @@ from epochcast.facts.assumptions import device_kind_of
 from epochcast.gpus.lookup import is_same_device
 from epochcast.machine.gpu_driver import device_of
 from epochcast.planner.costs.candidates import Candidate
-from epochcast.planner.costs.values import Wishes
+from epochcast.planner.costs.wishes import Wishes
 from epochcast.schema import AggRow, Conditions
 from epochcast.storage.filters import matches
 from epochcast.workload.memory import MemoryModel, gib_text, named

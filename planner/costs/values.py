@@ -1,98 +1,81 @@
-"""What runs are worth, and which of them a user rules out or insists on."""
+"""Kinds of value that a plan can have. A new kind is one entry here: flags, texts, figures and searches ask it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
 
 from epochcast.planner.costs.candidates import Candidate
-from epochcast.schema import AXIS_NAMES
-from epochcast.storage.filters import matches
 
-SUMS = ("acc", "thr", "count")  # the value of a plan is the sum over its runs
-VALUES = (*SUMS, "best_acc", "info")
-VALUE_LABELS = {
-    "acc": "sum of test accuracies",
-    "thr": "sum of throughputs (images/s)",
-    "count": "configurations",
-    "best_acc": "best test accuracy",
-    "info": "share of the variance explained",
-}
+
+class Combination(Enum):
+    """How the values of runs make the value of a plan, in the words of the flag's help."""
+
+    SUM = "their sum over the runs"
+    BEST = "the best single run"
+    INFORMATION = "what teaches the time model most"
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
-    """What must be in a plan, and what must not."""
+class Value:
+    """One kind of value: what a run is worth and how runs are worth something together."""
 
-    must: Sequence[Mapping[str, str]] = ()
-    exclude: Sequence[Mapping[str, str]] = ()
-    exclude_measured: bool = False
-    min_acc: float | None = None
-    max_params: int | None = None
-    include_diverged: bool = False
+    name: str  # as --value and plan.json have it
+    label: str  # of an axis or a column
+    goal: str  # what a plan has most of
+    of: Callable[[Candidate], float]  # the value of all repeats of one run
+    combination: Combination = Combination.SUM
+    scale: int = 1  # whole numbers of the exact search in one
+    digits: int | None = None  # that people are shown; None: all before the point
+    needs_accuracy: bool = False  # a run without a measured one has no such value
 
+    def whole(self, candidate: Candidate) -> int:
+        """Return a run's value in the whole numbers of the exact search."""
+        return round(self.scale * candidate.value)
 
-def choose_value(candidates: Sequence[Candidate]) -> str:
-    """`acc` if every candidate has a measured accuracy, else `count`."""
-    return "acc" if all(c.acc is not None for c in candidates) else "count"
-
-
-def select(
-    candidates: Sequence[Candidate], value: str, wishes: Wishes
-) -> tuple[list[Candidate], list[Candidate], list[str]]:
-    """The runs that must be done, those that may be, each with what it is worth; notes on those left out.
-
-    A run that must be done stays whatever else rules it out; where its value is unknown it counts nothing.
-
-    Raises:
-        ValueError: if a wish names no candidate, two contradict each other, or nothing is left.
-    """
-    for name, filters in (("--must", wishes.must), ("--exclude", wishes.exclude)):
-        for pairs in filters:
-            if not any(matches(c.config, [pairs]) for c in candidates):
-                words = ",".join(f"{key}={text}" for key, text in pairs.items())
-                raise ValueError(f"{name} {words}: no candidate is like that. {_choices(candidates)}")
-    must = [c for c in candidates if matches(c.config, wishes.must)]
-    if both := [c for c in must if matches(c.config, wishes.exclude)]:
-        raise ValueError(f"--must and --exclude both name {both[0].config}: narrow one of them.")
-    kept = [c for c in candidates if not matches(c.config, wishes.must)]
-    notes = []
-    if must:
-        notes.append(f"{len(must)} of {len(candidates)} candidates must be in, whatever else would leave them out")
-    rules: list[tuple[str, Callable[[Candidate], bool]]] = [
-        ("excluded by --exclude", lambda c: matches(c.config, wishes.exclude)),
-        ("measured already", lambda c: wishes.exclude_measured and c.was_measured),
-        (f"more than {wishes.max_params or 0:,} parameters", lambda c: _is_above(c.params, wishes.max_params)),
-        (
-            "diverged when measured (--include_diverged keeps them)",
-            lambda c: c.has_diverged and not wishes.include_diverged,
-        ),
-        ("no accuracy was measured", lambda c: c.acc is None and (wishes.min_acc is not None or "acc" in value)),
-        (f"accuracy below {wishes.min_acc or 0:g}", lambda c: _is_above(wishes.min_acc, c.acc)),
-    ]
-    for words, is_out in rules:
-        left = [c for c in kept if not is_out(c)]
-        if len(left) < len(kept):
-            notes.append(f"{len(kept) - len(left)} of {len(candidates)} candidates left out: {words}")
-        kept = left
-    if not kept and not must:
-        raise ValueError(f"no candidate is left of {len(candidates)}: {'; '.join(notes)}.")
-    return [replace(c, value=_worth(c, value)) for c in must], [replace(c, value=_worth(c, value)) for c in kept], notes
+    def is_gain(self, value: float, best: float) -> bool:
+        """Return whether a run of this value adds anything to runs of which the best has `best`."""
+        return self.combination is not Combination.BEST or value > best
 
 
-def _is_above(number: float | None, limit: float | None) -> bool:
-    return number is not None and limit is not None and number > limit
+ACC = Value(
+    "acc",
+    "sum of test accuracies",
+    "the sum of acc",
+    lambda c: c.acc or 0.0,
+    scale=10**6,
+    digits=5,
+    needs_accuracy=True,
+)
+THR = Value("thr", "sum of throughputs (images/s)", "the sum of thr", lambda c: c.images_per_sec, scale=10**3, digits=6)
+COUNT = Value("count", "configurations", "the number of runs", lambda c: 1.0)
+BEST_ACC = Value(
+    "best_acc",
+    "best test accuracy",
+    "the best acc",
+    lambda c: c.acc or 0.0,
+    Combination.BEST,
+    digits=4,
+    needs_accuracy=True,
+)
+INFO = Value(
+    "info",
+    "share of the variance explained",
+    "what the time model learns",
+    lambda c: 0.0,  # depends on the other runs: the search finds it
+    Combination.INFORMATION,
+    digits=3,
+)
+VALUES = {value.name: value for value in (ACC, THR, COUNT, BEST_ACC, INFO)}
 
 
-def _worth(candidate: Candidate, value: str) -> float:
-    """What one run adds to a sum; `info` depends on the others and is told by the search."""
-    if value == "info":
-        return 0.0
-    if value == "count":
-        return 1.0
-    return candidate.images_per_sec if value == "thr" else candidate.acc or 0.0
+def values_help() -> str:
+    """Return all kinds by how they combine, for the help of a flag."""
+    names = {how: [value.name for value in VALUES.values() if value.combination is how] for how in Combination}
+    return "; ".join(f"{', '.join(own)}: {how.value}" for how, own in names.items())
 
 
-def _choices(candidates: Sequence[Candidate]) -> str:
-    found = {name: sorted({getattr(c.config, name) for c in candidates}) for name in AXIS_NAMES}
-    return "There are " + "; ".join(f"{name} {', '.join(map(str, values))}" for name, values in found.items()) + "."
+def default_value(candidates: Sequence[Candidate]) -> Value:
+    """Return `acc` if every candidate has a measured accuracy, else `count`."""
+    return ACC if all(c.acc is not None for c in candidates) else COUNT

@@ -13,6 +13,7 @@ from epochcast.model.selection.experimental_design import Field
 from epochcast.output.text import percent, significant, table_text
 from epochcast.paths import failures_csv
 from epochcast.planner.costs.budget import SECONDS
+from epochcast.planner.costs.values import Combination
 from epochcast.planner.execution.ledger import DONE, OTHER
 from epochcast.planner.execution.schedule import Actual
 from epochcast.planner.plan.plan_file import PARTS, PlanRun, SavedPlan
@@ -139,7 +140,7 @@ def result_lines(result: PlanResult) -> list[str]:
     added = sum(entry.run.planned.run_id not in planned_runs for entry in done)
     missing = [entry for entry in result.entries if entry.status != DONE]
     lines += [
-        f"value ({plan.value}), as planned: {significant(result.value, 4)} done of "
+        f"value ({plan.value.name}), as planned: {significant(result.value, 4)} done of "
         f"{significant(_worth(plan, plan.chosen), 4)}" + (f", {added} added" if added else ""),
         f"used: {plan.budget.used(result.used)} ({percent(result.used / plan.budget.amount)})"
         + (", over the budget" if result.used > plan.budget.amount else ""),
@@ -162,10 +163,10 @@ def _parts_of(entry: Entry) -> dict[str, float]:
 def _worth(plan: SavedPlan, runs: Sequence[PlanRun]) -> float:
     """What runs of the plan are worth together: their sum, the best one's, or the share of the variance explained."""
     values = [run.candidate.value for run in runs]
-    if plan.value == "best_acc":
-        return max(values, default=0.0)
-    if plan.value != "info":
+    if plan.value.combination is Combination.SUM:
         return sum(values)
+    if plan.value.combination is Combination.BEST:
+        return max(values, default=0.0)
     known = plan.knowledge
     pool = dict.fromkeys([*(run.candidate.config for run in (*plan.chosen, *plan.left_out)), *known.measured])
     number = {config: i for i, config in enumerate(pool)}

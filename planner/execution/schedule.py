@@ -153,7 +153,7 @@ class Course:
             corrected = replace(self.corrected(runs[0].candidate), repeats=len(runs), value=value)
             if runs[0].is_must:
                 must.append(corrected)
-            elif self.plan.value != "best_acc" or value > reached:  # only what is better than the best adds anything
+            elif self.plan.value.is_gain(value, reached):
                 others.append(corrected)
         chosen = self._chosen(others, must, left)
         self.waiting = [run for candidate in chosen for run in repeats[candidate.config]]

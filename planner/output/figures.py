@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from epochcast.output.figures import COLOURS, new_figure
 from epochcast.planner.costs.budget import SECONDS
-from epochcast.planner.costs.values import VALUE_LABELS
 from epochcast.planner.output.value_curve import Curve
 from epochcast.planner.plan.plan import Plan
 
@@ -79,7 +78,7 @@ def front_figure(plan: Plan, curve: Curve) -> Figure:
         axes.plot(curve.budget / per_unit, curve.value, ".-", color=COLOURS[0], lw=0.8, label=name)
     axes.plot(plan.budget.amount / per_unit, plan.value_dp, "o", color=COLOURS[1], label="this plan")
     axes.set_xlabel(f"budget ({unit})")
-    axes.set_ylabel(VALUE_LABELS[plan.value])
+    axes.set_ylabel(plan.value.label)
     axes.set_xlim(left=0)
     axes.set_ylim(bottom=0)
     axes.set_title(f"What more {'time' if is_timed else unit_of_budget.word} would buy")

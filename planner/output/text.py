@@ -8,14 +8,13 @@ from dataclasses import asdict
 from epochcast.output.text import clock, percent, range_text, significant, table_text
 from epochcast.planner.costs.budget import SECONDS
 from epochcast.planner.costs.candidates import Candidate
-from epochcast.planner.costs.values import VALUE_LABELS
+from epochcast.planner.costs.values import Combination
 from epochcast.planner.output.value_curve import neighbours
-from epochcast.planner.plan.plan import GREEDY, SINGLE, Plan
+from epochcast.planner.plan.plan import Plan
 from epochcast.planner.plan.request import Answer
 
 HEADER = ("configuration", "overhead s", "first epoch s", "s/epoch", "total s")
 _WORTH = ("acc", "images/s", "value")
-_DIGITS = {"acc": 5, "thr": 6, "best_acc": 4, "info": 3}
 _WHY_UNKNOWN = {
     "energy": "too few runs measured energy",
     "formula": "the formula tells none",
@@ -42,13 +41,13 @@ def plan_lines(answer: Answer) -> list[str]:
     lines += _cost_lines(answer)
     lines += [
         f"budget_used: {percent(plan.budget_used)} of {unit.text(plan.budget.amount, 6)}",
-        f"value ({plan.value}): {_value(plan, plan.value_dp)} {_how(plan)}",
+        f"value ({plan.value.name}): {_value(plan, plan.value_dp)} {_how(plan)}",
         f"optimal: {_proof(plan)}",
     ]
     if missed := plan.missed():
         missed_rows = [[*_cells(c), lacking, _marks(c)] for c, lacking in missed]
         what = f"and the {'seconds' if unit == SECONDS else unit.word} that the budget lacks for each"
-        if plan.method == SINGLE:
+        if plan.value.combination is Combination.BEST:
             what += " (0: it fits, but is worth less)"
         lines += ["", f"best {len(missed)} of {len(plan.left_out)} left out, {what}:"]
         lines.append(table_text([*header, f"lacking {unit.word}", ""], missed_rows))
@@ -111,12 +110,11 @@ def _marks(candidate: Candidate) -> str:
 
 
 def _value(plan: Plan, value: float) -> str:
-    digits = len(str(round(value))) if plan.value == "count" else _DIGITS[plan.value]
-    return significant(value, digits)
+    return significant(value, plan.value.digits or len(str(round(value))))
 
 
 def _how(plan: Plan) -> str:
-    if plan.method == GREEDY:
+    if plan.value.combination is Combination.INFORMATION:
         return "of the variance that the design's Gaussian process has over the candidates, removed"
     again = _value(plan, plan.value_resummed)
     return f"by the search, {again} counted again over the runs above"
@@ -139,7 +137,7 @@ def front_lines(answer: Answer) -> list[str]:
         more = value - answer.plan.value_dp
         here = "this plan" if plan is answer.plan else f"{'+' if more >= 0 else '-'}{_value(answer.plan, abs(more))}"
         rows.append([answer.plan.budget.unit.clock(budget), _value(answer.plan, value) if value else "0", here, runs])
-    return ["", table_text(["budget", VALUE_LABELS[answer.plan.value], "more", "runs"], rows)]
+    return ["", table_text(["budget", answer.plan.value.label, "more", "runs"], rows)]
 
 
 def front_json(answer: Answer) -> Sequence[dict[str, object]]:

@@ -11,9 +11,9 @@ import numpy as np
 from epochcast.model.time_model.physics import Array
 from epochcast.output.progress import progress
 from epochcast.planner.costs.budget import SECONDS, Budget
-from epochcast.planner.costs.values import SUMS
+from epochcast.planner.costs.values import Combination
 from epochcast.planner.plan.knapsack import front
-from epochcast.planner.plan.plan import VALUE_SCALE, NothingFitsError, Plan
+from epochcast.planner.plan.plan import NothingFitsError, Plan
 from epochcast.planner.plan.request import Answer
 
 STEPS_SEC = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 21_600, 43_200, 86_400, 604_800)
@@ -62,7 +62,7 @@ def value_curve(answer: Answer, up_to: float) -> Curve:
     1/100,000 of the longest budget, costs rounded up); other plans are made at forty budgets.
     """
     plan = answer.plan
-    if plan.value in SUMS and not plan.margin.quantile:
+    if plan.value.combination is Combination.SUM and not plan.margin.quantile:
         return _exact_curve(answer, up_to)
     cheapest = min((c.cost for c in [*answer.must, *answer.candidates]), default=0.0)
     budgets = np.unique([*np.linspace(cheapest, up_to, _POINTS), plan.budget.amount])
@@ -75,12 +75,12 @@ def value_curve(answer: Answer, up_to: float) -> Curve:
 
 
 def _exact_curve(answer: Answer, up_to: float) -> Curve:
-    scale, unit = VALUE_SCALE[answer.plan.value], answer.plan.budget.unit
+    of_plan, unit = answer.plan.value, answer.plan.budget.unit
     must_cost = sum(unit.up(c.cost) for c in answer.must)
-    must_value = sum(round(scale * c.value) for c in answer.must)
+    must_value = sum(of_plan.whole(c) for c in answer.must)
     room = unit.down(up_to) - must_cost
     coarse = 1 if len(answer.candidates) <= _FEW else 1 + room // _FRONT_UNITS
     costs = [-(-unit.up(c.cost) // coarse) for c in answer.candidates]
-    values = [round(scale * c.value) for c in answer.candidates]
+    values = [of_plan.whole(c) for c in answer.candidates]
     cost, value = front(costs, values, room // coarse)
-    return Curve((must_cost + cost * coarse) / unit.fineness, (value + must_value) / scale, coarse == 1)
+    return Curve((must_cost + cost * coarse) / unit.fineness, (value + must_value) / of_plan.scale, coarse == 1)

@@ -37,7 +37,8 @@ from epochcast.output.text import listed
 from epochcast.paths import plans_dir
 from epochcast.planner.costs.budget import KGCO2, KWH, SECONDS, USD, Budget
 from epochcast.planner.costs.candidates import CostRules
-from epochcast.planner.costs.values import VALUES, Wishes
+from epochcast.planner.costs.values import VALUES, values_help
+from epochcast.planner.costs.wishes import Wishes
 from epochcast.planner.plan.request import DEFAULT_CONFIDENCE, MAX_CANDIDATES, Request
 from epochcast.schema import AXES, AXIS_NAMES, DEFAULT_CONFIG, RunConfig, RunSpec
 
@@ -116,9 +117,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     goal = parser.add_argument_group("what for")
     goal.add_argument(
         "--value",
-        choices=VALUES,
-        help="acc, thr, count: their sum over the runs; best_acc: the best single run; info: what teaches the time "
-        "model most; default: acc if all are measured, else count",
+        choices=tuple(VALUES),
+        help=f"{values_help()}; default: acc if all are measured, else count",
     )
     goal.add_argument(
         "--confidence",
@@ -239,7 +239,7 @@ def request_of(arguments: argparse.Namespace) -> Request:
     return Request(
         budget=_budget(arguments),
         rules=CostRules(arguments.epochs, arguments.overhead_sec, arguments.first_epoch, arguments.repeats),
-        value=arguments.value,
+        value=None if arguments.value is None else VALUES[arguments.value],
         wishes=Wishes(
             must=arguments.must,
             exclude=arguments.exclude,

@@ -14,12 +14,9 @@ from epochcast.model.selection.experimental_design import Field, next_indices
 from epochcast.model.time_model.physics import Array
 from epochcast.planner.costs.budget import SECONDS, Budget, Unit
 from epochcast.planner.costs.candidates import Candidate
-from epochcast.planner.costs.values import SUMS
+from epochcast.planner.costs.values import Combination, Value
 from epochcast.planner.plan.margin import NO_MARGIN, Margin, Priced, best_within, most
 from epochcast.schema import EXAMPLE_LISTS, TRAIN_N, RunConfig
-
-# values become integers for the exact search: accuracy to 1e-6, throughput to 1e-3 images/s
-VALUE_SCALE = {"acc": 10**6, "thr": 10**3, "count": 1}
 
 
 class NothingFitsError(ValueError):
@@ -27,7 +24,8 @@ class NothingFitsError(ValueError):
 
 
 MOST_FOR_INFO = 5_000  # their distances, pair by pair, take 200 MB
-EXACT, SINGLE, GREEDY = "exact", "single", "greedy"
+# how a plan is found, as plan.json has it
+_METHODS = {Combination.SUM: "exact", Combination.BEST: "single", Combination.INFORMATION: "greedy"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +35,18 @@ class Plan:
     chosen: list[Candidate]  # in the order to run
     left_out: list[Candidate]
     budget: Budget
-    value: str
+    value: Value
     value_dp: float
     value_resummed: float
     bound: float | None  # no plan is worth more; None where nothing is known
     is_proven: bool
-    method: str
     margin: Margin
     base: list[Candidate]  # what stays if another run joins: all, or the musts where it takes the place of the best
+
+    @property
+    def method(self) -> str:
+        """How it was found: exact, single or greedy."""
+        return _METHODS[self.value.combination]
 
     @property
     def total_sec(self) -> float:
@@ -163,7 +165,7 @@ def _whole(candidates: Sequence[Candidate], unit: Unit) -> int:
 def make_plan(
     candidates: Sequence[Candidate],
     budget: Budget,
-    value: str,
+    value: Value,
     margin: Margin = NO_MARGIN,
     must: Sequence[Candidate] = (),
     knowledge: Knowledge = NOTHING_KNOWN,
@@ -196,14 +198,16 @@ def make_plan(
                 + (f" for {cheapest.repeats} runs. Lower --repeats" if cheapest.repeats > 1 else ". Lower --epochs")
                 + ", or raise the budget."
             )
-    if value in SUMS:
+    if value.combination is Combination.SUM:
         plan = _best_sum(candidates, budget, value, margin, must)
-    elif value == "best_acc":
-        plan = _best_single(candidates, budget, margin, must)
+    elif value.combination is Combination.BEST:
+        plan = _best_single(candidates, budget, value, margin, must)
     else:
-        plan = _most_informative(candidates, budget, margin, must, knowledge)
+        plan = _most_informative(candidates, budget, value, margin, must, knowledge)
     if not plan.chosen:
-        raise NothingFitsError(f"no run that fits the budget is worth anything by {value}. Choose another --value.")
+        raise NothingFitsError(
+            f"no run that fits the budget is worth anything by {value.name}. Choose another --value."
+        )
     return plan
 
 
@@ -212,20 +216,19 @@ def _with_margin(margin: Margin) -> str:
 
 
 def _best_sum(
-    candidates: Sequence[Candidate], budget: Budget, value: str, margin: Margin, must: Sequence[Candidate]
+    candidates: Sequence[Candidate], budget: Budget, value: Value, margin: Margin, must: Sequence[Candidate]
 ) -> Plan:
-    scale = VALUE_SCALE[value]
     sds = [_sd(c) for c in candidates] if margin.quantile else [0.0] * len(candidates)
     unit = budget.unit
     must_cost, must_sd = _whole(must, unit) / unit.fineness, 0.0  # each rounded up by itself, as the candidates are
     if margin.quantile:
         must_cost, must_sd = math.fsum(c.cost for c in must), math.hypot(*map(_sd, must))
-    priced = Priced([c.cost for c in candidates], sds, [_whole_value(c, scale) for c in candidates])
+    priced = Priced([c.cost for c in candidates], sds, [value.whole(c) for c in candidates])
     solution = best_within(priced, budget, margin, must_cost, must_sd)
     chosen = [candidates[i] for i in solution.indices]
     is_chosen = set(solution.indices)
-    must_value = sum(_whole_value(c, scale) for c in must)
-    chosen_value = sum(_whole_value(c, scale) for c in chosen)
+    must_value = sum(value.whole(c) for c in must)
+    chosen_value = sum(value.whole(c) for c in chosen)
     # with a margin the search added the same floats in another order
     allowed = replace(budget, amount=most(budget.amount)) if margin.quantile else budget
     if chosen_value != solution.value or not _fits([*must, *chosen], allowed, margin):
@@ -239,18 +242,13 @@ def _best_sum(
         left_out=[c for i, c in enumerate(candidates) if i not in is_chosen],
         budget=budget,
         value=value,
-        value_dp=(solution.value + must_value) / scale,
+        value_dp=(solution.value + must_value) / value.scale,
         value_resummed=math.fsum(c.value for c in [*must, *chosen]),
-        bound=(solution.bound + must_value) / scale,
+        bound=(solution.bound + must_value) / value.scale,
         is_proven=solution.is_proven,
-        method=EXACT,
         margin=margin,
         base=[*must, *chosen],
     )
-
-
-def _whole_value(candidate: Candidate, scale: int) -> int:
-    return round(scale * candidate.value)
 
 
 def _in_order(chosen: Sequence[Candidate], must: Sequence[Candidate]) -> list[Candidate]:
@@ -259,19 +257,22 @@ def _in_order(chosen: Sequence[Candidate], must: Sequence[Candidate]) -> list[Ca
     return sorted(chosen, key=lambda c: (id(c) not in is_must, -c.value / c.cost, c.config))
 
 
-def _best_single(candidates: Sequence[Candidate], budget: Budget, margin: Margin, must: Sequence[Candidate]) -> Plan:
+def _best_single(
+    candidates: Sequence[Candidate], budget: Budget, value: Value, margin: Margin, must: Sequence[Candidate]
+) -> Plan:
     """The affordable run with the highest value, of several the cheapest; proven, as all are looked at."""
     affordable = [c for c in candidates if _fits([*must, c], budget, margin)]
     best = min(affordable, key=lambda c: (-c.value, c.cost), default=None)
     chosen = [*must, *([best] if best is not None and best.value > max((c.value for c in must), default=0.0) else [])]
     found = max((c.value for c in chosen), default=0.0)
     left_out = [c for c in candidates if c is not best]
-    return Plan(chosen, left_out, budget, "best_acc", found, found, found, True, SINGLE, margin, list(must))
+    return Plan(chosen, left_out, budget, value, found, found, found, True, margin, list(must))
 
 
 def _most_informative(
     candidates: Sequence[Candidate],
     budget: Budget,
+    value: Value,
     margin: Margin,
     must: Sequence[Candidate],
     knowledge: Knowledge,
@@ -284,8 +285,8 @@ def _most_informative(
     pool = [*must, *candidates]
     if (n := len(pool) + len(knowledge.measured)) > MOST_FOR_INFO:
         raise ValueError(
-            f"info compares each configuration with every other: {n:,}, candidates and measured ones, are too many. "
-            f"At most {MOST_FOR_INFO:,} are taken; choose another --value."
+            f"{value.name} compares each configuration with every other: {n:,}, candidates and measured ones, are too "
+            f"many. At most {MOST_FOR_INFO:,} are taken; choose another --value."
         )
     known = [config for config in dict.fromkeys(knowledge.measured) if config not in {c.config for c in pool}]
     measured = set(knowledge.measured)
@@ -300,7 +301,7 @@ def _most_informative(
 
     if not must and len(begun) == len(configs):
         raise NothingFitsError(
-            "every candidate is measured already: info has nothing to add. Name others, e.g. "
+            f"every candidate is measured already: {value.name} has nothing to add. Name others, e.g. "
             f"{EXAMPLE_LISTS}, or --candidates."
         )
     order = next_indices(configs, begun, len(pool), knowledge.train_n, lambda taken: costs, fits)
@@ -319,12 +320,11 @@ def _most_informative(
         chosen=[*must, *chosen],
         left_out=left_out,
         budget=budget,
-        value="info",
+        value=value,
         value_dp=reached[-1] - reached[0],
         value_resummed=math.fsum(c.value for c in chosen),
         bound=None,
         is_proven=False,
-        method=GREEDY,
         margin=margin,
         base=[*must, *chosen],
     )

@@ -21,7 +21,7 @@ from epochcast.machine.gpu_driver import box_device_name
 from epochcast.paths import command_text, expanded
 from epochcast.planner.costs.budget import SECONDS, UNITS, BoardShare, Budget, Price, Unit
 from epochcast.planner.costs.candidates import Candidate
-from epochcast.planner.costs.values import SUMS, VALUES
+from epochcast.planner.costs.values import VALUES, Combination, Value
 from epochcast.planner.plan.margin import Margin
 from epochcast.planner.plan.plan import MOST_FOR_INFO, NOTHING_KNOWN, Knowledge, Plan
 from epochcast.schema import AXIS_NAMES, Conditions, RunConfig, RunRecord, RunSpec
@@ -55,7 +55,7 @@ class SavedPlan:
     path: Path
     plan_id: str
     budget: Budget
-    value: str
+    value: Value
     margin: Margin
     chosen: list[PlanRun]
     left_out: list[PlanRun]
@@ -134,7 +134,7 @@ def plan_json(
         "budget_unit": unit.name,
         "confidence": confidence,
         "margin": asdict(plan.margin),
-        "maximised": plan.value,
+        "maximised": plan.value.name,
         "method": plan.method,
         "conditions": asdict(conditions),
         **sources,
@@ -230,7 +230,7 @@ def read_plan(path: Path) -> SavedPlan:
 
 
 def _plan_of(path: Path, values: Mapping[str, Any]) -> SavedPlan:
-    if values["maximised"] not in VALUES:
+    if not isinstance(values["maximised"], str) or values["maximised"] not in VALUES:
         raise ValueError(f"maximised is {values['maximised']!r}")
     if not isinstance(values["budget_unit"], str) or values["budget_unit"] not in UNITS:
         raise ValueError(f"budget_unit is {values['budget_unit']!r}")
@@ -239,7 +239,7 @@ def _plan_of(path: Path, values: Mapping[str, Any]) -> SavedPlan:
         path=path,
         plan_id=_name(values, "plan_id"),
         budget=Budget(_number(values, "budget", least=1 / unit.fineness), unit),
-        value=values["maximised"],
+        value=VALUES[values["maximised"]],
         margin=Margin(*(_number(values["margin"], name) for name in ("quantile", "common_sd"))),
         chosen=[_run_of(run, unit) for run in _list(values, "chosen")],
         left_out=[_run_of(run, unit) for run in _list(values, "left_out")],
@@ -248,12 +248,12 @@ def _plan_of(path: Path, values: Mapping[str, Any]) -> SavedPlan:
         ),
         conditions=_conditions(values["conditions"]),
     )
-    if plan.value == "info" and len(plan.knowledge.measured) > MOST_FOR_INFO:
+    if plan.value.combination is Combination.INFORMATION and len(plan.knowledge.measured) > MOST_FOR_INFO:
         raise ValueError(f"measured holds {len(plan.knowledge.measured):,} configurations, at most {MOST_FOR_INFO:,}")
     ids = [run.planned.run_id for run in (*plan.chosen, *plan.left_out)]
     if len(set(ids)) < len(ids):
         raise ValueError("two runs have the same run_id")
-    if plan.value in SUMS:
+    if plan.value.combination is Combination.SUM:
         _check_sum("value_resummed", _number(values, "value_resummed"), [r.candidate.value for r in plan.chosen])
     _check_sum(
         "budget_used", plan.budget.amount * _number(values, "budget_used"), [_number(values, f"upper_{unit.key}")]

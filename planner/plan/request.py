@@ -21,7 +21,8 @@ from epochcast.planner.costs.budget import SECONDS, Budget, Unit
 from epochcast.planner.costs.candidates import Candidate, CostRules, Offer, default_grid, make_candidates
 from epochcast.planner.costs.memory_fit import without_too_large
 from epochcast.planner.costs.pricing import with_prices
-from epochcast.planner.costs.values import Wishes, choose_value, select
+from epochcast.planner.costs.values import Combination, Value, default_value
+from epochcast.planner.costs.wishes import Wishes, select
 from epochcast.planner.plan.margin import NO_MARGIN, Margin
 from epochcast.planner.plan.plan import Knowledge, Plan, make_plan
 from epochcast.planner.plan.plan_file import plan_json, source_of
@@ -41,7 +42,7 @@ class Request:
 
     budget: Budget
     rules: CostRules
-    value: str | None = None
+    value: Value | None = None
     wishes: Wishes = field(default_factory=Wishes)
     confidence: float | None = None
     common_sd: float | None = None
@@ -136,10 +137,10 @@ def plan_budget(request: Request) -> Answer:
     price_notes: list[str] = []
     if request.budget.unit != SECONDS:
         fitting, price_notes = with_prices(fitting, request.budget.unit, request.footprint, rows, conditions)
-    value = request.value or choose_value(fitting)
+    value = request.value or default_value(fitting)
     if request.value is None:
-        why = "every candidate has a measured accuracy" if value == "acc" else "accuracies are missing"
-        notes.append(f"maximising {value}, as {why}")
+        why = "every candidate has a measured accuracy" if value.needs_accuracy else "accuracies are missing"
+        notes.append(f"maximising {value.name}, as {why}")
     must, candidates, value_notes = select(fitting, value, request.wishes)
     _require_countable([*must, *candidates], request.budget.unit)
     notes += (
@@ -208,7 +209,8 @@ def _is_windowed(rows: Sequence[AggRow]) -> bool:
 
 def _learns_more(request: Request, rows: Sequence[AggRow]) -> bool:
     """Whether unmeasured configurations are meant though none is named: what is measured has nothing to teach."""
-    return request.value == "info" and request.configs is None and bool(rows)
+    is_asked = request.value is not None and request.value.combination is Combination.INFORMATION
+    return is_asked and request.configs is None and bool(rows)
 
 
 def _model_of(request: Request, chosen: ChosenSet, notes: list[str]) -> SavedModel | None:
@@ -240,15 +242,15 @@ def _model_of(request: Request, chosen: ChosenSet, notes: list[str]) -> SavedMod
     return choice.model
 
 
-def _value_notes(value: str, candidates: Sequence[Candidate], epochs: int, unit: Unit) -> list[str]:
-    """What a value is not: accuracies of other epochs, gains of no proof."""
-    if value == "info":
+def _value_notes(value: Value, candidates: Sequence[Candidate], epochs: int, unit: Unit) -> list[str]:
+    """Return the limits of a value: gains without proof, accuracies of other epochs."""
+    if value.combination is Combination.INFORMATION:
         return [
-            f"info is chosen greedily by gain per {unit.one}: not proven optimal, at least (1 - 1/e) / 2 of the best "
-            "for a submodular gain (Leskovec et al. 2007)"
+            f"{value.name} is chosen greedily by gain per {unit.one}: not proven optimal, at least (1 - 1/e) / 2 of "
+            "the best for a submodular gain (Leskovec et al. 2007)"
         ]
     after = sorted({c.acc_epochs for c in candidates if c.acc_epochs not in (None, epochs)} - {None})
-    if value in ("acc", "best_acc") and after:
+    if value.needs_accuracy and after:
         counts = " or ".join(map(str, after))
         return [f"accuracies were measured after {counts} epochs: that they hold after {epochs} is an extrapolation"]
     return []

@@ -23,7 +23,8 @@ from epochcast.paths import CODE_ROOT
 from epochcast.planner import demo
 from epochcast.planner.costs.budget import Budget
 from epochcast.planner.costs.candidates import CostRules, make_candidates
-from epochcast.planner.costs.values import Wishes, select
+from epochcast.planner.costs.values import VALUES
+from epochcast.planner.costs.wishes import Wishes, select
 from epochcast.planner.plan.plan import make_plan
 from epochcast.schema import RunRecord, RunSpec
 from epochcast.storage.cells import columns
@@ -132,8 +133,8 @@ def screen_of(
     prediction = {"depth": 3, "base_filters": 16, "batch_size": 192, "model": "demo.keras"}
     prediction |= {"predicted_avg_time_sec": 12.34, "predicted_images_per_sec_derived": 4052.0, "half_width_log": half}
     value = "acc" if test_acc is not None else "count"
-    _, candidates, _ = select(make_candidates(aggregation.rows, None, CostRules(5)).candidates, value, Wishes())
-    plan = make_plan(candidates, Budget(600.0), value)
+    _, candidates, _ = select(make_candidates(aggregation.rows, None, CostRules(5)).candidates, VALUES[value], Wishes())
+    plan = make_plan(candidates, Budget(600.0), VALUES[value])
     return "\n".join(
         demo.closing_screen(aggregation, report, prediction, plan, [tmp_path / "runs.csv", tmp_path / "runs_agg.csv"])
     )

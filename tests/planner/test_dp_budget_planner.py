@@ -18,6 +18,7 @@ from epochcast.interval import Interval
 from epochcast.output.text import range_text
 from epochcast.paths import command_text, pretrained_dir, runs_agg_csv
 from epochcast.planner.costs.budget import KGCO2, Budget
+from epochcast.planner.costs.values import INFO
 from epochcast.planner.dp_budget_planner import main
 from epochcast.planner.plan import request
 from epochcast.planner.plan.flags import DEFAULT_EPOCHS
@@ -670,4 +671,4 @@ def test_more_candidates_than_can_be_compared_are_one_clear_error(table, capsys,
     assert_one_clear_error(capsys.readouterr(), "table.csv: 3 configurations of one set of conditions: at most 2 are")
     monkeypatch.setattr("epochcast.planner.plan.plan.MOST_FOR_INFO", 3)
     with pytest.raises(ValueError, match="info compares each configuration with every other: 4, "):
-        make_plan(random_runs(1, n=4), Budget(100.0), "info")
+        make_plan(random_runs(1, n=4), Budget(100.0), INFO)

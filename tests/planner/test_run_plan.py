@@ -22,6 +22,7 @@ from epochcast.collect.run.runner import RunRefusedError, run
 from epochcast.paths import failures_csv
 from epochcast.planner import run_plan
 from epochcast.planner.costs.budget import KWH, SECONDS, UNITS, Budget
+from epochcast.planner.costs.values import COUNT
 from epochcast.planner.execution import ledger as ledger_module
 from epochcast.planner.execution.ledger import opened
 from epochcast.planner.execution.schedule import Actual, Course
@@ -307,7 +308,7 @@ def test_where_all_goes_as_planned_every_run_of_such_a_plan_is_started(tmp_path,
     for seed in range(20):
         runs = random_runs(seed)
         runs = runs if unit == SECONDS else priced(runs, seed)
-        plan = make_plan(runs, Budget(0.7 * sum(c.cost for c in runs), unit), "count")
+        plan = make_plan(runs, Budget(0.7 * sum(c.cost for c in runs), unit), COUNT)
         saved = write_plan(tmp_path / "plan.json", plan.chosen, plan.left_out, budget=Budget(plan.cost, unit))
         course, used = Course(saved, replans), 0.0
         while (run := course.next_run(saved.budget.amount - used)) is not None:

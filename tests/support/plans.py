@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from epochcast.interval import Interval
 from epochcast.planner.costs.budget import BoardShare, Budget, Price
+from epochcast.planner.costs.values import VALUES, Combination
 from epochcast.planner.plan.margin import NO_MARGIN
 from epochcast.planner.plan.plan import NOTHING_KNOWN, Plan
 from epochcast.planner.plan.plan_file import plan_json, read_plan
@@ -16,6 +17,7 @@ from tests.support.light_child import EPOCH_SEC, FIRST_SEC
 from tests.support.rows import run_costing, run_row
 
 LIGHT = Conditions(dataset="synthetic", train_n=1000)  # what a light child can be asked for
+SUMS = [name for name, value in VALUES.items() if value.combination is Combination.SUM]
 
 
 def light_run(batch_size, sec=1.0, value=1.0, **more):
@@ -59,12 +61,11 @@ def write_plan(
         chosen=list(chosen),
         left_out=list(left_out),
         budget=budget or Budget(budget_sec),
-        value=value,
+        value=VALUES[value],
         value_dp=worth,
         value_resummed=worth,
         bound=worth,
         is_proven=True,
-        method="exact",
         margin=margin,
         base=list(chosen),
     )

@@ -19,7 +19,8 @@ from epochcast.planner import dp_budget_planner
 from epochcast.planner.costs.budget import Budget
 from epochcast.planner.costs.candidates import CostRules
 from epochcast.planner.costs.memory_fit import without_too_large
-from epochcast.planner.costs.values import Wishes
+from epochcast.planner.costs.values import COUNT
+from epochcast.planner.costs.wishes import Wishes
 from epochcast.planner.plan.request import Request, plan_budget
 from epochcast.schema import AggRow, Conditions, FailureRecord, RunConfig, RunRecord
 from epochcast.storage.tables import read_table, write_table
@@ -280,7 +281,7 @@ def table(home, monkeypatch):
 
 
 def plan(table, **request):
-    return plan_budget(Request(Budget(10_000), CostRules(10), value="count", confidence=0.5, runs_agg=table, **request))
+    return plan_budget(Request(Budget(10_000), CostRules(10), value=COUNT, confidence=0.5, runs_agg=table, **request))
 
 
 def configs_of(answer):

@@ -9,6 +9,7 @@ import pytest
 from epochcast.model.next_measurements import NextRun, configs_csv
 from epochcast.paths import CODE_ROOT
 from epochcast.planner.costs.budget import Budget
+from epochcast.planner.costs.values import COUNT
 from epochcast.planner.output.exports import optuna_trials, plan_sh
 from epochcast.planner.plan.plan import make_plan
 from epochcast.planner.plan.plan_file import plan_json
@@ -96,7 +97,7 @@ def test_json_longer_than_what_is_read_is_never_replaced(tmp_path, monkeypatch):
 def test_what_commands_write_is_known_by_its_mark():
     runs = [NextRun(RunConfig(2, 16, 64), "x", 1.0)]
     assert kind_of(configs_csv(runs, 3, Conditions(precision="float32")).encode()) == kind_of(CONFIGS)
-    plan = plan_json(make_plan(random_runs(4, n=6), Budget(90.0), "count"), Conditions(), {}, [])
+    plan = plan_json(make_plan(random_runs(4, n=6), Budget(90.0), COUNT), Conditions(), {}, [])
     assert kind_of(plan_sh(plan).encode()) == kind_of(SCRIPT)
     assert kind_of(json_bytes(optuna_trials(plan))) == kind_of(TRIALS)
     assert kind_of((CODE_ROOT / "model" / "pretrained" / "a100.md").read_bytes()) == kind_of(CARD)

@@ -1,16 +1,24 @@
-"""What runs are worth, and which are ruled out or insisted on: each rule counts, and says what it left out."""
+"""Kinds of value: each values a run as it says, and a new one is one entry."""
 
 from __future__ import annotations
 
-import itertools
+import json
 from dataclasses import replace
 
 import pytest
 
-from epochcast.aggregate.averages.averaging import aggregate
-from epochcast.planner.costs.candidates import CostRules, make_candidates
-from epochcast.planner.costs.values import VALUES, Wishes, choose_value, select
-from epochcast.storage.tables import read_runs
+from epochcast.guard import EXIT_USAGE
+from epochcast.planner.costs.values import ACC, COUNT, VALUES, Combination, Value, default_value
+from epochcast.planner.costs.wishes import Wishes, select
+from epochcast.planner.dp_budget_planner import main
+from epochcast.planner.execution.result import PlanResult, entries_of, result_json, result_lines
+from epochcast.planner.execution.schedule import Actual, Course
+from epochcast.planner.output.figures import front_figure
+from epochcast.planner.plan.flags import parse
+from epochcast.planner.plan.plan_file import read_plan
+from epochcast.schema import Conditions
+from epochcast.storage.tables import append_row
+from tests.support.plans import row_of
 from tests.support.rows import run_costing
 
 RUNS = [
@@ -21,120 +29,74 @@ RUNS = [
 ]
 
 
-def kept_of(value="count", **wishes):
-    """Which of RUNS are left, musts first, and what is said of the others."""
-    must, kept, notes = select(RUNS, value, Wishes(**wishes))
-    numbers = {run.config: i for i, run in enumerate(RUNS)}
-    return [numbers[c.config] for c in must], [numbers[c.config] for c in kept], notes
-
-
-# --- worth -----------------------------------------------------------------------------------------------------------
-
-
 def test_accuracy_is_maximised_only_where_all_have_one():
-    assert choose_value(RUNS) == "count"
-    assert choose_value(RUNS[:2]) == "acc"
+    assert default_value(RUNS) == COUNT
+    assert default_value(RUNS[:2]) == ACC
 
 
 @pytest.mark.parametrize(
-    ("value", "worth"),
+    ("value", "values"),
     [
         ("count", [1, 1, 1, 1]),
         ("thr", [100.0, 50.0, 25.0, 10.0]),
-        ("info", [0, 0, 0, 0]),  # told by the search: it depends on the others
+        ("info", [0, 0, 0, 0]),  # found by the search: it depends on the others
         ("acc", [0.5, 0.7, 0.1]),
         ("best_acc", [0.5, 0.7, 0.1]),
     ],
 )
-def test_each_value_is_what_it_says_and_all_but_the_value_stays(value, worth):
-    _, kept, notes = select(RUNS, value, Wishes(include_diverged=True))
-    assert [c.value for c in kept] == worth
-    assert notes == ([] if len(worth) == 4 else ["1 of 4 candidates left out: no accuracy was measured"])
+def test_each_value_is_what_it_says_and_all_but_the_value_stays(value, values):
+    _, kept, notes = select(RUNS, VALUES[value], Wishes(include_diverged=True))
+    assert [c.value for c in kept] == values
+    assert notes == ([] if len(values) == 4 else ["1 of 4 candidates left out: no accuracy was measured"])
     by_config = {c.config: c for c in RUNS}
     assert all(replace(c, value=1.0) == by_config[c.config] for c in kept)
 
 
-# --- rules -----------------------------------------------------------------------------------------------------------
+# --- a value that the program does not have ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("wishes", "left", "words"),
-    [
-        ({}, [0, 1, 2], "1 of 4 candidates left out: diverged when measured (--include_diverged keeps them)"),
-        ({"exclude": [{"depth": "2"}]}, [2], "2 of 4 candidates left out: excluded by --exclude"),
-        ({"exclude": [{"depth": "2", "base_filters": "16"}, {"batch_size": "128"}]}, [1], "3 of 4"),
-        ({"exclude_measured": True}, [2], "3 of 4 candidates left out: measured already"),
-        ({"max_params": RUNS[0].params}, [0], "3 of 4 candidates left out: more than 280,218 parameters"),
-        ({"min_acc": 0.7}, [1], "1 of 4 candidates left out: accuracy below 0.7"),
-        ({"min_acc": 0.5}, [0, 1], "1 of 4 candidates left out: no accuracy was measured"),
-    ],
-)
-def test_a_rule_leaves_out_what_it_names_and_counts_it(wishes, left, words):
-    must, kept, notes = kept_of(**wishes)
-    assert (must, kept) == ([], left)
-    assert any(note.startswith(words) for note in notes)
-    assert sum(int(note.split()[0]) for note in notes) == len(RUNS) - len(left)  # each is counted once
+@pytest.fixture(params=Combination)
+def made_up(request, monkeypatch):
+    """A value of each way to combine, entered as the others are and nowhere else."""
+    value = Value("width", "width of a batch", "the widest", lambda c: c.config.batch_size / 64, request.param, 10, 4)
+    monkeypatch.setitem(VALUES, value.name, value)
+    return value
 
 
-@pytest.mark.parametrize("value", VALUES)
-def test_rules_together_leave_out_what_any_of_them_does(value):
-    rules = {
-        "exclude": ([{"base_filters": "16"}], {0}),
-        "exclude_measured": (True, {0, 1, 3}),
-        "min_acc": (0.6, {0, 2, 3}),
-        "max_params": (RUNS[2].params, {i for i, run in enumerate(RUNS) if run.params > RUNS[2].params}),
-    }
-    for names in itertools.chain.from_iterable(itertools.combinations(rules, n) for n in range(3)):
-        out = set().union({3}, {2} if "acc" in value else (), *(rules[name][1] for name in names))  # 3 has diverged
-        if len(out) < len(RUNS):
-            assert set(kept_of(value, **{name: rules[name][0] for name in names})[1]) == set(range(4)) - out
+def test_a_new_value_is_one_entry(made_up, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("EPOCHCAST_HOME", str(tmp_path))
+    drawn = []
+    monkeypatch.setattr(
+        "epochcast.planner.output.figures.front_figure", lambda *of: drawn.append(front_figure(*of)) or drawn[-1]
+    )
+    path = tmp_path / "plan.json"
+    flags = "--budget_sec 60 --epochs 10 --overhead_sec 6 --first_epoch none --confidence 0.5 --value width"
+    configs = "--depth 2 --base_filters 16 --batch_size 64,128,256"
+    files = ["--out", str(path), "--front", str(tmp_path / "front.svg")]
+    assert main([*flags.split(), *configs.split(), *files]) == 0
+    assert "value (width): " in capsys.readouterr().out
+    assert drawn[0].axes[0].get_ylabel() == made_up.label
+    assert json.loads(path.read_text())["maximised"] == "width"
+    plan = replace(read_plan(path), conditions=Conditions())
+    assert plan.value is made_up
+    course = Course(plan, replans=True)
+    first = course.next_run(plan.budget.amount)
+    course.finish(first, Actual(6.0, 1.0, 1.0))
+    assert course.next_run(plan.budget.amount - 16.0) in (None, *plan.chosen, *plan.left_out)
+    runs = tmp_path / "runs.csv"
+    append_row(runs, row_of(first, 16.0))
+    line = {"event": "run_ended", "run_id": first.planned.run_id, "status": "done", "used_sec": 16.0}
+    result = PlanResult(plan, entries_of(plan, [line], runs), 16.0)
+    assert result_json(result)["value"] == result.value > 0
+    assert any(line.startswith("value (width), as planned: ") for line in result_lines(result))
 
 
-@pytest.mark.parametrize(
-    ("must", "wishes"),
-    [
-        ({"base_filters": "16"}, {"min_acc": 0.6}),
-        ({"base_filters": "16"}, {"exclude_measured": True}),
-        ({"base_filters": "32", "depth": "3"}, {"max_params": 1}),
-        ({"base_filters": "64"}, {}),
-        ({"base_filters": "32", "depth": "3"}, {"min_acc": 0.1}),
-    ],
-)
-def test_what_must_be_done_stays_whatever_else_rules_it_out(must, wishes):
-    (number,), kept, notes = kept_of("count", must=[must], **wishes)
-    assert number not in kept
-    assert notes[0].startswith("1 of ")
-    assert sum(int(note.split()[0]) for note in notes[1:]) == 3 - len(kept)
-
-
-def test_what_must_be_done_counts_nothing_where_its_value_is_unknown():
-    must, _, _ = select(RUNS, "acc", Wishes(must=[{"depth": "3"}]))
-    assert [c.value for c in must] == [0.0, 0.1]
-
-
-@pytest.mark.parametrize(
-    ("wishes", "message"),
-    [
-        ({"must": [{"depth": "4"}]}, r"--must depth=4: no candidate is like that\. There are depth 2, 3; base_filters"),
-        ({"exclude": [{"depth": "2"}, {"depth": "2", "batch_size": "65"}]}, "--exclude depth=2,batch_size=65: no cand"),
-        ({"must": [{"depth": "2"}], "exclude": [{"base_filters": "32"}]}, r"both name \(2,32,64\): narrow one"),
-        ({"must": [{"colour": "red"}]}, "no column 'colour' to filter by; use one of depth"),
-        (
-            {"min_acc": 0.9},
-            r"no candidate is left of 4: 1 of 4 .* diverged .*; 1 of 4 .*; 2 of 4 .* accuracy below 0\.9",
-        ),
-    ],
-)
-def test_wishes_that_match_nothing_or_contradict_each_other_are_errors(wishes, message):
-    with pytest.raises(ValueError, match=message):
-        kept_of(**wishes)
-
-
-def test_the_runs_of_the_a100_that_learned_nothing_are_no_candidates_unless_asked(reference_data):
-    rows = aggregate(read_runs(reference_data / "a100" / "runs.csv")).rows
-    candidates = make_candidates(rows, None, CostRules(50)).candidates
-    _, kept, (note,) = select(candidates, "acc", Wishes())
-    assert len(kept) == 126
-    assert note.startswith("17 of 143 candidates left out: diverged when measured")
-    assert min(c.acc for c in kept) > 0.11
-    assert len(select(candidates, "acc", Wishes(include_diverged=True))[1]) == 143
+def test_a_new_value_is_in_the_help_and_an_unknown_one_is_refused(made_up, capsys):
+    with pytest.raises(SystemExit):
+        parse(["--help"])
+    words = " ".join(capsys.readouterr().out.split())
+    assert f"width: {made_up.combination.value}" in words
+    assert parse(["--budget_sec", "60", "--value", "width"]).value == "width"
+    with pytest.raises(SystemExit) as ended:
+        parse(["--budget_sec", "60", "--value", "height"])
+    assert ended.value.code == EXIT_USAGE

@@ -10,6 +10,7 @@ import pytest
 from epochcast.collect.grid.sequence import Taken, outcome_text
 from epochcast.paths import failures_csv
 from epochcast.planner.costs.budget import Budget
+from epochcast.planner.costs.values import INFO
 from epochcast.planner.execution.ledger import DONE
 from epochcast.planner.execution.result import (
     Expected,
@@ -187,7 +188,7 @@ def test_a_dry_run_names_starts_what_does_not_fit_and_the_end(plan):
 def test_what_info_runs_are_worth_together_is_no_sum_of_what_each_was_worth_when_it_was_chosen(tmp_path, runs):
     candidates = [light_run(b, 10.0) for b in (8, 16, 32, 64, 128, 256)]
     known = Knowledge([RunConfig(1, 2, 512)], 1000)
-    made = make_plan(candidates, Budget(30.0), "info", knowledge=known)
+    made = make_plan(candidates, Budget(30.0), INFO, knowledge=known)
     plan = write_plan(tmp_path / "i.json", made.chosen, made.left_out, value="info", knowledge=known)
     for run in plan.chosen:
         append_row(runs, row_of(run, 10.0))

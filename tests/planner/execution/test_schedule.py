@@ -7,6 +7,7 @@ import math
 import pytest
 
 from epochcast.planner.costs.budget import KWH, Budget
+from epochcast.planner.costs.values import ACC, INFO
 from epochcast.planner.execution.schedule import Actual, Course, Factors
 from epochcast.planner.plan.margin import NO_MARGIN, Margin
 from epochcast.planner.plan.plan import Knowledge, make_plan
@@ -150,7 +151,7 @@ def test_nothing_is_planned_again_before_a_run_has_ended(course_of):
 
 def test_where_runs_take_as_long_as_predicted_planning_again_changes_nothing(course_of):
     for seed in range(5):
-        plan = make_plan(random_runs(seed), Budget(40.0), "acc")
+        plan = make_plan(random_runs(seed), Budget(40.0), ACC)
         course = course_of(plan.chosen, plan.left_out, value="acc", budget_sec=40.0)
         done, used = carried_out(course, 40.0)
         assert done == [c.config.batch_size for c in plan.chosen]
@@ -226,7 +227,7 @@ def test_best_acc_goes_on_to_the_next_best_only_while_the_best_is_not_reached(co
 def test_info_learns_from_what_is_done_and_measures_nothing_twice(course_of):
     candidates = random_runs(3)
     known = Knowledge([candidates[0].config], 1000)
-    plan = make_plan(candidates[1:], Budget(30.0), "info", knowledge=known)
+    plan = make_plan(candidates[1:], Budget(30.0), INFO, knowledge=known)
     course = course_of(plan.chosen, [*plan.left_out, candidates[0]], value="info", knowledge=known)
     done, used = carried_out(course, 45.0, 0.9)
     assert used <= 45
@@ -250,7 +251,7 @@ def test_repeats_are_runs_of_their_own_and_what_is_left_of_them_is_chosen_as_one
 @pytest.mark.parametrize("margin", [NO_MARGIN, MARGIN])
 def test_a_new_plan_keeps_what_is_left_and_loses_no_run(course_of, seed, margin):
     runs = random_runs(seed)
-    plan = make_plan(runs, Budget(40.0), "acc", margin)
+    plan = make_plan(runs, Budget(40.0), ACC, margin)
     course = course_of(plan.chosen, plan.left_out, value="acc", margin=margin)
     first = course.next_run(40.0)
     course.finish(first, took(first, 1.3))

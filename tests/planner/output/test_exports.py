@@ -16,6 +16,7 @@ import pytest
 from epochcast.collect.run_one import parse
 from epochcast.paths import CODE_ROOT
 from epochcast.planner.costs.budget import KWH, Budget
+from epochcast.planner.costs.values import ACC
 from epochcast.planner.output.exports import COLUMNS, optuna_trials, plan_csv, plan_sh
 from epochcast.planner.plan.margin import Margin
 from epochcast.planner.plan.plan import make_plan
@@ -35,7 +36,7 @@ CONDITIONS = [
 def plan(request, monkeypatch):
     monkeypatch.delenv("EPOCHCAST_DATA_DIR", raising=False)
     candidates = [replace(run, repeats=2, acc=0.5) for run in random_runs(4, n=6)]
-    return plan_json(make_plan(candidates, Budget(90.0), "acc", Margin(1.0, 0.01)), request.param, {}, [])
+    return plan_json(make_plan(candidates, Budget(90.0), ACC, Margin(1.0, 0.01)), request.param, {}, [])
 
 
 def commands_of(text):
@@ -119,7 +120,7 @@ def test_the_commands_run_where_they_are_meant_to(plan):
 
 
 def test_a_plan_in_another_unit_names_what_each_run_takes_of_it():
-    made = make_plan(priced(random_runs(4, n=6), 4), Budget(0.002, KWH), "acc")
+    made = make_plan(priced(random_runs(4, n=6), 4), Budget(0.002, KWH), ACC)
     plan = plan_json(made, Conditions(), {}, [])
     rows = list(csv.DictReader(io.StringIO(plan_csv(plan))))
     assert list(rows[0]) == [*COLUMNS, "total_kwh", "total_kwh_upper"]

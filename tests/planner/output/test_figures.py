@@ -11,7 +11,7 @@ from PIL import Image
 
 from epochcast.output.figures import save_figure_as
 from epochcast.planner.costs.budget import KWH, Budget
-from epochcast.planner.costs.values import VALUES
+from epochcast.planner.costs.values import ACC, COUNT, VALUES
 from epochcast.planner.output.figures import clock_unit, front_figure, timeline
 from epochcast.planner.output.value_curve import Curve
 from epochcast.planner.plan.margin import NO_MARGIN, Margin
@@ -38,7 +38,7 @@ def bars_of(figure):
 @pytest.mark.parametrize("repeats", [1, 3])
 def test_the_parts_of_the_runs_follow_each_other_without_gap_from_the_start_to_the_expected_end(repeats, margin):
     runs = [dataclasses.replace(run, repeats=repeats, epochs=5) for run in random_runs(1)]
-    plan = make_plan(runs, Budget(300.0), "acc", margin)
+    plan = make_plan(runs, Budget(300.0), ACC, margin)
     figure = timeline(plan)
     bars = bars_of(figure)
     assert len(bars) == 3 * repeats * len(plan.chosen)
@@ -60,7 +60,7 @@ def test_the_parts_of_the_runs_follow_each_other_without_gap_from_the_start_to_t
 @pytest.mark.parametrize("n", [1, 60, 61, 200])
 def test_few_runs_are_named_and_many_still_fit_the_page(tmp_path, n):
     runs = [run_costing(10.0, config=(2, 16, 2 + i)) for i in range(n)]
-    figure = timeline(make_plan(runs, Budget(3600.0), "count"))
+    figure = timeline(make_plan(runs, Budget(3600.0), COUNT))
     names = [tick.get_text() for tick in figure.axes[0].get_yticklabels()]
     assert ("(2,16,2)" in names) == (n <= 60)
     path = save_figure_as(figure, tmp_path / "plan.png") or tmp_path / "plan.png"
@@ -82,7 +82,7 @@ def test_the_clock_has_readable_numbers(seconds, unit):
 
 @pytest.mark.parametrize("value", VALUES)
 def test_the_curve_is_drawn_as_steps_with_this_plan_on_it(value):
-    plan = make_plan(random_runs(1, n=6), Budget(1200.0), value)
+    plan = make_plan(random_runs(1, n=6), Budget(1200.0), VALUES[value])
     curve = Curve(np.array([0.0, 600.0, 1200.0, 2400.0]), np.array([0.0, plan.value_dp / 2, plan.value_dp, 9.0]), True)
     axes = front_figure(plan, curve).axes[0]
     steps, point = axes.get_lines()
@@ -96,7 +96,7 @@ def test_the_curve_is_drawn_as_steps_with_this_plan_on_it(value):
 
 def test_a_plan_in_another_unit_has_its_runs_along_the_clock_and_its_budget_in_the_title():
     runs = priced([dataclasses.replace(run, epochs=5) for run in random_runs(1)])
-    plan = make_plan(runs, Budget(0.01, KWH), "acc", Margin(1.3, 0.01))
+    plan = make_plan(runs, Budget(0.01, KWH), ACC, Margin(1.3, 0.01))
     axes = timeline(plan).axes[0]
     labels = axes.get_legend_handles_labels()[1]
     assert "overhead" in labels

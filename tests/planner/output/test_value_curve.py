@@ -9,20 +9,20 @@ import numpy as np
 import pytest
 
 from epochcast.planner.costs.budget import KWH, Budget
-from epochcast.planner.costs.values import SUMS, VALUES
+from epochcast.planner.costs.values import VALUES
 from epochcast.planner.output.value_curve import BEFORE, BEHIND, STEPS_SEC, neighbours, value_curve
 from epochcast.planner.plan.margin import NO_MARGIN, Margin
 from epochcast.planner.plan.plan import NOTHING_KNOWN, make_plan
 from epochcast.planner.plan.request import Answer
 from epochcast.schema import Conditions
-from tests.support.plans import priced
+from tests.support.plans import SUMS, priced
 from tests.support.rows import random_runs
 
 AT_90 = Margin(1.2816, 0.003)
 
 
 def answer_of(candidates, budget, value="acc", margin=NO_MARGIN, must=()):
-    plan = make_plan(candidates, budget if isinstance(budget, Budget) else Budget(budget), value, margin, must)
+    plan = make_plan(candidates, budget if isinstance(budget, Budget) else Budget(budget), VALUES[value], margin, must)
     return Answer(plan, None, [], list(must), list(candidates), NOTHING_KNOWN, Conditions(), {})
 
 

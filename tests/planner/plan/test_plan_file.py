@@ -12,6 +12,7 @@ from epochcast.collect.grid.specs import spec_under
 from epochcast.interval import Interval
 from epochcast.model.time_model.intervals import HALF_WIDTH_SDS
 from epochcast.planner.costs.budget import KGCO2, KWH, SECONDS, USD, Budget
+from epochcast.planner.costs.values import ACC, COUNT, VALUES
 from epochcast.planner.plan.margin import NO_MARGIN, Margin
 from epochcast.planner.plan.plan import Knowledge, make_plan
 from epochcast.planner.plan.plan_file import ledger_of, plan_json, read_plan, source_of
@@ -43,7 +44,7 @@ def written(tmp_path, plan, conditions=KNOWN, **more):
 
 def test_a_planned_run_is_asked_for_under_the_conditions_its_time_holds_for():
     def planned(conditions):
-        plan = make_plan([run_costing(5.0, epochs=50)], Budget(1000.0), "count")
+        plan = make_plan([run_costing(5.0, epochs=50)], Budget(1000.0), COUNT)
         (run,) = plan_json(plan, conditions, {}, [])["chosen"]
         return RunSpec(**run["spec"])
 
@@ -57,7 +58,7 @@ def test_a_planned_run_is_asked_for_under_the_conditions_its_time_holds_for():
 
 
 def test_every_run_of_a_plan_is_a_valid_spec_and_the_sums_are_those_of_the_runs(tmp_path):
-    plan = make_plan(random_runs(1, sd=None), Budget(40.0), "acc")
+    plan = make_plan(random_runs(1, sd=None), Budget(40.0), ACC)
     table = source_of(tmp_path / "agg.csv", "abc")
     values = plan_json(plan, KNOWN, {"table": table, "model": None}, ["a note"], 0.9)
     assert json.loads(json.dumps(values, allow_nan=False)) == values
@@ -85,7 +86,7 @@ def test_every_run_of_a_plan_is_a_valid_spec_and_the_sums_are_those_of_the_runs(
 
 def test_each_repeat_is_a_run_of_its_own_and_they_share_what_they_are_worth():
     candidates = [dataclasses.replace(run, repeats=3) for run in random_runs(2)]
-    plan = make_plan(candidates, Budget(100.0), "acc", MARGIN)
+    plan = make_plan(candidates, Budget(100.0), ACC, MARGIN)
     values = plan_json(plan, KNOWN, {}, [])
     assert len(values["chosen"]) == 3 * len(plan.chosen)
     assert len({run["run_id"] for run in values["chosen"] + values["left_out"]}) == 3 * len(candidates)
@@ -94,7 +95,7 @@ def test_each_repeat_is_a_run_of_its_own_and_they_share_what_they_are_worth():
 
 
 def test_a_plan_is_named_after_what_it_holds():
-    plans = [make_plan(random_runs(seed), Budget(40.0), "acc") for seed in (1, 2)]
+    plans = [make_plan(random_runs(seed), Budget(40.0), ACC) for seed in (1, 2)]
     names = {plan_json(plan, KNOWN, {}, [])["plan_id"] for plan in plans}
     assert len(names) == 2
     assert all(name.startswith("plan-") and len(name) == 13 for name in names)
@@ -111,12 +112,12 @@ def test_what_was_written_is_read_again(tmp_path, seed, value, margin):
     candidates = random_runs(seed, sd=0.03 if margin.quantile else None)
     candidates[0] = dataclasses.replace(candidates[0], acc=0.5, acc_epochs=3, was_measured=False, is_predicted=True)
     known = Knowledge([RunConfig(4, 64, 512)], 10_000)
-    plan = make_plan(candidates, Budget(60.0), value, margin, must, known)
+    plan = make_plan(candidates, Budget(60.0), VALUES[value], margin, must, known)
     path = written(tmp_path, plan, must=[c.config for c in must], knowledge=known)
     saved = read_plan(path)
     values = json.loads(path.read_text())
     assert (saved.path, saved.plan_id, saved.budget.amount) == (path, values["plan_id"], 60.0)
-    assert (saved.value, saved.margin, saved.knowledge) == (value, margin, known)
+    assert (saved.value.name, saved.margin, saved.knowledge) == (value, margin, known)
     assert saved.ledger_path == ledger_of(path) == tmp_path / "plan.ledger.jsonl"
     for runs, written_runs, candidates_of in (
         (saved.chosen, values["chosen"], plan.chosen),
@@ -144,7 +145,7 @@ def test_a_plan_in_another_unit_says_it_and_is_read_again(tmp_path, unit, half):
     candidates[1] = dataclasses.replace(candidates[1], price=dataclasses.replace(candidates[1].price, sd=None))
     candidates[2] = dataclasses.replace(candidates[2], price=dataclasses.replace(candidates[2].price, board=None))
     budget = Budget(0.6 * sum(c.cost for c in candidates), unit)
-    plan = make_plan(candidates, budget, "acc", MARGIN)
+    plan = make_plan(candidates, budget, ACC, MARGIN)
     path = written(tmp_path, plan)
     values = json.loads(path.read_text())
     key = unit.key
@@ -173,7 +174,7 @@ def test_where_a_price_has_one_source_and_power_is_exact_no_end_is_told(tmp_path
 
     runs = priced(random_runs(1), half=0.0)
     known, one_source = (
-        json.loads(written(tmp_path, make_plan(pool, Budget(1.0, USD), "acc")).read_text())
+        json.loads(written(tmp_path, make_plan(pool, Budget(1.0, USD), ACC)).read_text())
         for pool in (runs, [of_one_source(run) for run in runs])
     )
     ends = [known["total_usd_low"], known["total_usd"], known["total_usd_high"]]
@@ -183,7 +184,7 @@ def test_where_a_price_has_one_source_and_power_is_exact_no_end_is_told(tmp_path
     assert one_source["range_unknown"] == ["price"]
     assert {run["price"]["per_sec"]["low"] for run in one_source["chosen"]} == {None}
     banded = [of_one_source(run) for run in priced(random_runs(1), half=0.5)]
-    plan = make_plan([*banded[:4], *map(of_one_source, runs[4:])], Budget(1.0, USD), "acc")
+    plan = make_plan([*banded[:4], *map(of_one_source, runs[4:])], Budget(1.0, USD), ACC)
     half = sum(run.cost for run in banded[:4]) / 2  # of those whose power has a band; the others' is exact
     assert (plan.band.low, plan.band.high) == pytest.approx((plan.cost - half, plan.cost + half), abs=1e-7)
     values = json.loads(written(tmp_path, plan).read_text())
@@ -192,7 +193,7 @@ def test_where_a_price_has_one_source_and_power_is_exact_no_end_is_told(tmp_path
 
 
 def test_a_plan_in_seconds_says_nothing_of_other_units(tmp_path):
-    values = json.loads(written(tmp_path, make_plan(random_runs(1), Budget(40.0), "acc")).read_text())
+    values = json.loads(written(tmp_path, make_plan(random_runs(1), Budget(40.0), ACC)).read_text())
     assert "price" not in values["chosen"][0]
     assert not any(name.startswith("range_") for name in values)
     assert not any("kwh" in name or name.endswith(("_low", "_high")) for name in [*values, *values["chosen"][0]])
@@ -216,7 +217,7 @@ def test_a_plan_in_seconds_says_nothing_of_other_units(tmp_path):
     ],
 )
 def test_a_price_that_is_not_whole_is_one_clear_error(tmp_path, change, message):
-    path = written(tmp_path, make_plan(priced(random_runs(1)), Budget(1.0, KWH), "acc"))
+    path = written(tmp_path, make_plan(priced(random_runs(1)), Budget(1.0, KWH), ACC))
     values = json.loads(path.read_text())
     change(values)
     path.write_text(json.dumps(values))
@@ -273,7 +274,7 @@ def test_no_file_says_how_to_make_one(tmp_path):
     ],
 )
 def test_a_plan_that_is_not_whole_is_one_clear_error(tmp_path, change, message):
-    path = written(tmp_path, make_plan(random_runs(1), Budget(40.0), "acc"))
+    path = written(tmp_path, make_plan(random_runs(1), Budget(40.0), ACC))
     values = json.loads(path.read_text())
     change(values)
     path.write_text(json.dumps(values))
@@ -331,7 +332,7 @@ def changed_at(value, place, new):
 def test_whatever_a_plan_holds_it_is_read_or_named(tmp_path, unit, hostile):
     runs = priced(random_runs(1, n=3)) if unit == KWH else random_runs(1, n=3)
     known = Knowledge([RunConfig(4, 64, 512)], 10_000)
-    path = written(tmp_path, make_plan(runs, Budget(0.8 * sum(c.cost for c in runs), unit), "acc"), knowledge=known)
+    path = written(tmp_path, make_plan(runs, Budget(0.8 * sum(c.cost for c in runs), unit), ACC), knowledge=known)
     values = json.loads(path.read_text())
     assert values["chosen"] and values["left_out"]
     n_read = 0
@@ -349,7 +350,7 @@ def test_whatever_a_plan_holds_it_is_read_or_named(tmp_path, unit, hostile):
 
 
 def test_a_name_that_stands_twice_in_a_plan_is_an_error(tmp_path):
-    path = written(tmp_path, make_plan(random_runs(1), Budget(40.0), "acc"))
+    path = written(tmp_path, make_plan(random_runs(1), Budget(40.0), ACC))
     path.write_text(path.read_text().replace('"chosen":', '"budget": 4.0, "chosen":'))
     with pytest.raises(ValueError, match="'budget' stands twice"):
         read_plan(path)
@@ -368,7 +369,7 @@ def test_a_name_that_stands_twice_in_a_plan_is_an_error(tmp_path):
     ],
 )
 def test_a_plan_that_contradicts_itself_is_an_error(tmp_path, change):
-    path = written(tmp_path, make_plan(random_runs(1), Budget(40.0), "acc"))
+    path = written(tmp_path, make_plan(random_runs(1), Budget(40.0), ACC))
     values = json.loads(path.read_text())
     change(values)
     path.write_text(json.dumps(values))

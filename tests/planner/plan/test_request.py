@@ -17,7 +17,8 @@ from epochcast.model.time_model.saved_model import load_model
 from epochcast.paths import models_dir, pretrained_dir
 from epochcast.planner.costs.budget import KWH, Budget
 from epochcast.planner.costs.candidates import CostRules
-from epochcast.planner.costs.values import Wishes
+from epochcast.planner.costs.values import ACC, COUNT, INFO, THR
+from epochcast.planner.costs.wishes import Wishes
 from epochcast.planner.plan import request as request_module
 from epochcast.planner.plan.plan_file import read_plan
 from epochcast.planner.plan.request import DEFAULT_CONFIDENCE, MAX_CANDIDATES, Request, plan_budget
@@ -106,15 +107,15 @@ def test_a_plan_keeps_its_budget_with_a_margin_unless_told_otherwise(table):
 
 def test_epochs_that_were_measured_are_no_extrapolation(table):
     assert not any("extrapolation" in note for note in answer_of(table, 60, epochs=3).notes)
-    assert not any("extrapolation" in note for note in answer_of(table, 60, value="thr").notes)
+    assert not any("extrapolation" in note for note in answer_of(table, 60, value=THR).notes)
 
 
 def test_accuracy_is_maximised_only_where_all_are_measured_and_the_choice_is_said(table):
     write_table(table, [*ROWS, known_row(512, 0.5, None)], AggRow)
     answer = answer_of(table, 1000)
-    assert (answer.plan.value, len(answer.plan.chosen), answer.plan.value_dp) == ("count", 4, 4.0)
+    assert (answer.plan.value, len(answer.plan.chosen), answer.plan.value_dp) == (COUNT, 4, 4.0)
     assert "maximising count, as accuracies are missing" in answer.notes
-    answer = answer_of(table, 1000, value="acc")
+    answer = answer_of(table, 1000, value=ACC)
     assert len(answer.plan.chosen) == 3
     assert "1 of 4 candidates left out: no accuracy was measured" in answer.notes
     assert not any("maximising" in note for note in answer.notes)
@@ -166,7 +167,7 @@ def test_a_cpu_table_without_repeats_is_planned_with_a_margin_or_says_why_withou
 
 def test_runs_of_unknown_error_are_left_out_and_counted_where_others_are_known():
     far = [*NEW, RunConfig(2, 16, 2**17)]
-    answer = plan_budget(Request(Budget(3000), CostRules(10), configs=far, value="count"))
+    answer = plan_budget(Request(Budget(3000), CostRules(10), configs=far, value=COUNT))
     assert len(answer.plan.chosen) == 3
     assert any(note.startswith("1 candidates left out: the error of their times is unknown") for note in answer.notes)
     assert len(plan_budget(Request(Budget(3000), CostRules(10), configs=far, confidence=0.5)).plan.chosen) == 4
@@ -204,7 +205,7 @@ def test_candidates_are_measured_where_they_were_and_predicted_by_the_tables_mod
 
 
 def test_beside_measured_rows_an_info_plan_is_made_of_what_is_left_of_the_default_grid(table, local_model):
-    answer = answer_of(table, 900, value="info")
+    answer = answer_of(table, 900, value=INFO)
     measured = set(answer.knowledge.measured)
     assert len(measured) == 16
     assert answer.plan.chosen
@@ -216,7 +217,7 @@ def test_without_a_table_the_named_candidates_are_predicted_by_the_pretrained_mo
     answer = plan_budget(Request(Budget(3000), CostRules(10), configs=NEW))
     assert {c.config for c in answer.candidates} == set(NEW)
     assert all(c.is_predicted for c in answer.candidates)
-    assert answer.plan.value == "count"
+    assert answer.plan.value == COUNT
     assert answer.sources["model"]["sha256"] == sha256_of(pretrained_dir() / "a100.keras")
     assert answer.confidence == DEFAULT_CONFIDENCE
 
@@ -307,13 +308,13 @@ def test_windowed_times_say_what_they_leave_out(table):
 
 
 def test_an_info_plan_goes_beyond_what_was_measured_and_is_never_called_optimal():
-    answer = plan_budget(Request(Budget(900), CostRules(10), value="info"))
+    answer = plan_budget(Request(Budget(900), CostRules(10), value=INFO))
     assert len({c.config for c in answer.plan.chosen}) == len(answer.plan.chosen) > 3
     assert answer.plan.upper <= 900
     assert not answer.plan.is_proven
     assert any("info is chosen greedily by gain per second: not proven optimal" in note for note in answer.notes)
     assert 0 < answer.plan.value_dp < 1
-    in_kwh = plan_budget(Request(Budget(0.05, KWH), CostRules(10), value="info"))
+    in_kwh = plan_budget(Request(Budget(0.05, KWH), CostRules(10), value=INFO))
     assert any("info is chosen greedily by gain per kWh: not" in note for note in in_kwh.notes)
 
 
