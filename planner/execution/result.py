@@ -67,7 +67,7 @@ def outcomes_of(plan: SavedPlan, runs: Path) -> dict[str, RunRecord | FailureRec
         *read_table_if_any(failures, FailureRecord),
         *read_table_if_any(runs, RunRecord),
     ]
-    ours = {run.planned.run_id for run in (*plan.chosen, *plan.left_out)}
+    ours = plan.runs
     return {record.run_id: record for record in kept if record.run_id in ours}
 
 
@@ -82,8 +82,7 @@ def entries_of(plan: SavedPlan, lines: Sequence[Mapping[str, Any]], runs: Path) 
     """Every run that was begun, in that order, then those of the plan that were not."""
     outcomes = outcomes_of(plan, runs)
     last = {line["run_id"]: line for line in lines if line["event"] in ("run_started", "run_ended")}
-    ours = {run.planned.run_id: run for run in (*plan.chosen, *plan.left_out)}
-    entries = []
+    ours, entries = plan.runs, []
     for run_id, line in last.items():
         if run_id not in ours:
             continue

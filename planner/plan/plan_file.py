@@ -91,6 +91,11 @@ class SavedPlan:
         return replace(self, chosen=moved(self.chosen), left_out=moved(self.left_out))
 
     @property
+    def runs(self) -> dict[str, PlanRun]:
+        """All runs, chosen or not, by their run_id."""
+        return {run.planned.run_id: run for run in (*self.chosen, *self.left_out)}
+
+    @property
     def ledger_path(self) -> Path:
         return ledger_of(self.path)
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from epochcast.planner.execution import ledger
+from epochcast.planner.execution.carry_out import carry_out
 from epochcast.planner.execution.result import PlanResult
 from epochcast.planner.plan.plan_file import SavedPlan
-from epochcast.planner.run_plan import carry_out
 from epochcast.schema import RunRecord
 from epochcast.storage.tables import read_table
 from tests.chaos.grids import KILLS_EACH, SIZES, kill_often, orphan_faults, run_faults
