@@ -71,13 +71,33 @@ def _confidence(text: str) -> float:
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Return the flags of a command line; end with an error where they contradict each other."""
     parser = make_parser(
         "dp_budget_planner",
         "Choose the runs worth most that fit into a budget of time, energy, money or CO2, exactly; start-up and first "
         "epochs are priced.",
         "dp_budget_planner --budget 1h --epochs 50 --confidence 0.95 --front --out results/plans/hour.json",
     )
-    budget = parser.add_mutually_exclusive_group(required=True)
+    _add_budget(parser.add_mutually_exclusive_group(required=True))
+    _add_runs(parser.add_argument_group("what may be run"))
+    _add_goal(parser.add_argument_group("what for"))
+    _add_costs(parser.add_argument_group("what it costs"))
+    add_footprint_flags(
+        parser.add_argument_group("what energy costs (budgets of energy, money or CO2)"),
+        {
+            "region": "one place",
+            "usd_per_gpu_hour": "rent of a GPU: a budget of USD is then one of rent; default: of electricity",
+            "embodied": "the CO2e of making the GPU counts in a budget of CO2 as well",
+        },
+    )
+    _add_outputs(parser.add_argument_group("output"))
+    arguments = parser.parse_args(argv)
+    if problem := _contradiction(arguments):
+        parser.error(problem)
+    return arguments
+
+
+def _add_budget(budget: argparse._ActionsContainer) -> None:
     budget.add_argument("--budget_sec", type=positive_sec, metavar="SEC", help="wall seconds that the runs may take")
     budget.add_argument("--budget", type=duration_sec, metavar="TIME", help="the same as 90s, 15m or 1h30m")
     budget.add_argument("--budget_kwh", type=positive_float, metavar="KWH", help="energy at the wall, instead of time")
@@ -89,7 +109,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     budget.add_argument("--budget_kgco2", type=positive_float, metavar="KG", help="CO2e of the electricity")
 
-    runs = parser.add_argument_group("what may be run")
+
+def _add_runs(runs: argparse._ActionsContainer) -> None:
     runs.add_argument("--epochs", type=_at_least_two, default=DEFAULT_EPOCHS, help="epochs of every run, at least 2")
     runs.add_argument("--repeats", type=repeats_int, default=1, help="runs of every configuration: all of them or none")
     runs.add_argument(
@@ -114,7 +135,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     runs.add_argument("--include_diverged", action="store_true", help="also what learned nothing when it was measured")
 
-    goal = parser.add_argument_group("what for")
+
+def _add_goal(goal: argparse._ActionsContainer) -> None:
     goal.add_argument(
         "--value",
         choices=tuple(VALUES),
@@ -134,7 +156,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "replayed plans had it (docs/method.md)",
     )
 
-    cost = parser.add_argument_group("what it costs")
+
+def _add_costs(cost: argparse._ActionsContainer) -> None:
     cost.add_argument(
         "--time_source", choices=("measured", "pred"), help="default: measured where it was, else predicted"
     )
@@ -153,16 +176,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--model", type=path_of, metavar="PATH", help="time model that predicts what was not measured; default: chosen"
     )
 
-    add_footprint_flags(
-        parser.add_argument_group("what energy costs (budgets of energy, money or CO2)"),
-        {
-            "region": "one place",
-            "usd_per_gpu_hour": "rent of a GPU: a budget of USD is then one of rent; default: of electricity",
-            "embodied": "the CO2e of making the GPU counts in a budget of CO2 as well",
-        },
-    )
 
-    out = parser.add_argument_group("output")
+def _add_outputs(out: argparse._ActionsContainer) -> None:
     add_json_flag(out, "print one JSON object, the runs under chosen")
     out.add_argument(
         "--out", type=path_of, metavar="PATH", help="write the plan as JSON: what epochcast run_plan takes"
@@ -181,20 +196,22 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="PATH",
         help="print and draw what a larger budget would buy; default: results/plans/front.png",
     )
-    arguments = parser.parse_args(argv)
+
+
+def _contradiction(arguments: argparse.Namespace) -> str | None:
+    """Return why flags that are right by themselves can't be meant together; None if they can."""
     if arguments.out is not None and arguments.out.suffix != ".json":
-        parser.error(f"--out {arguments.out}: the name must end in .json")
+        return f"--out {arguments.out}: the name must end in .json"
     named = [getattr(arguments, name) for name in ("out", "csv", "sh", "optuna", "plot", "front")]
     paths = [path.absolute() for path in named if path is not None]
     if len(set(paths)) < len(paths):
-        parser.error("two outputs have the same name: each needs a file of its own")
+        return "two outputs have the same name: each needs a file of its own"
     are_named = any(getattr(arguments, name) for name in AXIS_NAMES)
     if arguments.candidates is not None and are_named:
-        parser.error(f"--candidates names the configurations: leave {listed([f'--{name}' for name in AXIS_NAMES])} out")
+        return f"--candidates names the configurations: leave {listed([f'--{name}' for name in AXIS_NAMES])} out"
     if arguments.exclude_measured and arguments.time_source == "measured":
-        parser.error("--exclude_measured leaves nothing whose time is measured: leave --time_source out")
-    _check_footprint(parser, arguments)
-    return arguments
+        return "--exclude_measured leaves nothing whose time is measured: leave --time_source out"
+    return _idle_footprint(arguments)
 
 
 def _budget(arguments: argparse.Namespace) -> Budget:
@@ -204,17 +221,18 @@ def _budget(arguments: argparse.Namespace) -> Budget:
     return Budget(arguments.budget_sec or arguments.budget)
 
 
-def _check_footprint(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
-    """End with an error where a flag of the footprint says nothing to this budget."""
+def _idle_footprint(arguments: argparse.Namespace) -> str | None:
+    """Return which flags of the footprint say nothing to this budget, as an error; None if all do."""
     unit = _budget(arguments).unit
     used = USED_FLAGS[unit.name]
     if unit == USD and arguments.usd_per_gpu_hour is not None:
         used = {"--usd_per_gpu_hour"}
     if idle := [flag for flag in given_flags(arguments) if flag not in used]:
         of_what = "rent" if used == {"--usd_per_gpu_hour"} else "seconds" if unit == SECONDS else unit.word
-        parser.error(f"{', '.join(idle)}: of no use to a budget of {of_what}; leave out, or name another budget")
-    if len({place.code for place in arguments.region or ()}) > 1:
-        parser.error("--region: a plan is for one place")
+        return f"{', '.join(idle)}: of no use to a budget of {of_what}; leave out, or name another budget"
+    if len({region.code for region in arguments.region or ()}) > 1:
+        return "--region: a plan is for one place"
+    return None
 
 
 def _configs(arguments: argparse.Namespace) -> tuple[list[RunConfig] | None, list[str]]:
@@ -235,6 +253,7 @@ def _configs(arguments: argparse.Namespace) -> tuple[list[RunConfig] | None, lis
 
 
 def request_of(arguments: argparse.Namespace) -> Request:
+    """Return the request that flags make."""
     configs, notes = _configs(arguments)
     return Request(
         budget=_budget(arguments),
