@@ -1,4 +1,4 @@
-"""A value with the ends of what is known of it, and what becomes of them in sums and products."""
+"""A value with the ends of what is known of it, their coverage, and what becomes of them in sums and products."""
 
 from __future__ import annotations
 
@@ -6,10 +6,22 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+COVERAGE = 0.90  # the share of true values that intervals are made to hold; a saved model's card says its own
+
+
+def coverage_text(coverage: float | None = None) -> str:
+    """Return a coverage in words, `90 %`; without one COVERAGE."""
+    return f"{coverage_digits(coverage)} %"
+
+
+def coverage_digits(coverage: float | None = None) -> str:
+    """Return the number of `coverage_text` alone, for names: `90`."""
+    return f"{100 * (COVERAGE if coverage is None else coverage):g}"
+
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A value with the ends of what is known of it: of a prediction its 90 % interval, of facts their spread.
+    """A value with the ends of what is known of it: of a prediction its interval, of facts their spread.
 
     `low` and `high` are None where neither is known.
     """

@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from epochcast.interval import coverage_digits, coverage_text
 from epochcast.model.time_model.intervals import Widths, more_for_a_range
 from epochcast.model.time_model.monotonicity import N_TIMES
 from epochcast.model.time_model.physics import GATE
@@ -66,7 +67,8 @@ def card_lines(card: Json) -> list[str]:
         f"plain_law: {'; '.join(w for w in card['plain_law']['readings'].values() if w != 'none')}",
         f"error: {error_text(card['errors'])}",
         *([f"warning: {words}"] if (words := order_warning(card["order_violations"])) else []),
-        f"interval_90: within the range {half_width_text(intervals['within'])}, one step beyond it "
+        f"interval_{coverage_digits(intervals['coverage'])}: within the range "
+        f"{half_width_text(intervals['within'])}, one step beyond it "
         f"{half_width_text(intervals['beyond'])}{_more_text(intervals)}",
     ]
 
@@ -159,7 +161,8 @@ def _accuracy(card: Json) -> list[str]:
         "## How well it does",
         "",
         f"- {markdown_text(error_text(card['errors']))}",
-        f"- 90 % interval within the range: {half_width_text(intervals['within'])} (from {intervals['n']} errors)"
+        f"- {coverage_text(intervals['coverage'])} interval within the range: {half_width_text(intervals['within'])} "
+        f"(from {intervals['n']} errors)"
         f"{_more_text(intervals)}",
         f"- one axis one step beyond it (a block, a factor of two): {half_width_text(intervals['beyond'])} (from "
         f"{intervals['n_levels']} left-out levels; axes: {', '.join(intervals['axes']) or 'none'}); further away, or "

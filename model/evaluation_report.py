@@ -55,7 +55,7 @@ class ErrorTable:
 
 @dataclass(frozen=True, slots=True)
 class CoverageCheck:
-    """How often the 90 % intervals of other folds cover a row, and their relative half-widths."""
+    """How often the intervals of other folds cover a row, and their relative half-widths."""
 
     coverage: float
     half_width: float

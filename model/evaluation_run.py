@@ -73,7 +73,7 @@ def models_of(result: CrossValidation) -> dict[str, ModelErrors]:
 def cross_conformal(
     result: CrossValidation, form: str, disturbed: npt.NDArray[np.bool_] | None = None
 ) -> CoverageCheck | None:
-    """Return how often a 90 % interval covers a row that had no part in its width; None of too few rows.
+    """Return how often an interval covers a row that had no part in its width; None of too few rows.
 
     Each fold is judged with the width that the other folds of its repeat give. Rows that are `disturbed`, shape (n,),
     are excluded from both.

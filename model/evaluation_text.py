@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from epochcast.interval import coverage_text
 from epochcast.model.card_text import excess_words, half_width_text
 from epochcast.model.evaluation.figures import NAMES
 from epochcast.model.evaluation.learning_curves import CurvePoint
@@ -105,7 +106,7 @@ def _unseen_section(unseen: Sequence[UnseenPrediction]) -> Section:
         ]
         for each in unseen
     ]
-    header = ["configuration", "measured s", "predicted s", "90 %", "error"]
+    header = ["configuration", "measured s", "predicted s", coverage_text(), "error"]
     errors = [abs(each.error) for each in unseen if each.error is not None]
     lines = [f"mean absolute error of {len(errors)}: {percent(float(np.mean(errors)))}"] if errors else []
     return Section("Kept from all fitting", header, rows, lines)
@@ -116,7 +117,8 @@ def _interval_section(report: Evaluation) -> Section:
     more = more_for_a_range(widths.n_missing)
     basis = "" if widths.beyond is None else " (95 % quantile of the pooled errors above)"
     lines = [
-        f"90 % interval within the measured range: {half_width_text(widths.within)}{f'; {more}' if more else ''}",
+        f"{coverage_text()} interval within the measured range: {half_width_text(widths.within)}"
+        f"{f'; {more}' if more else ''}",
         f"one axis a step beyond it: {half_width_text(widths.beyond)}{basis}",
     ]
     if (checked := report.checked) is not None:
@@ -140,10 +142,10 @@ def _physics_section(report: Evaluation) -> Section:
         readings = None if excess.law is None else excess.law.readings()
         words = excess_words(readings, excess.median, excess.n)
         within = _relative(excess.widths.within)
-        lines.append(f"first epoch beyond a steady one: {words}; 90 % of first epochs within {within}")
+        lines.append(f"first epoch beyond a steady one: {words}; {coverage_text()} of first epochs within {within}")
     if (overhead := report.overhead) is not None:
         within = _relative(overhead.widths.within)
-        lines.append(f"overhead of a process: {significant(overhead.median)} s; 90 % within {within}")
+        lines.append(f"overhead of a process: {significant(overhead.median)} s; {coverage_text()} within {within}")
     rows: list[list[Any]] = [[name, words] for name, words in report.law.readings().items()]  # Any: as in `Section`
     return Section("Where the time goes (physics alone)", ["term", "reading"], rows, lines)
 

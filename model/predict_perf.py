@@ -1,4 +1,4 @@
-"""`predict_perf`: seconds per epoch, throughput and a run's wall time with 90 % intervals; here and on other GPUs."""
+"""`predict_perf`: seconds per epoch, throughput and a run's wall time with intervals; here and on other GPUs."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from epochcast.flag_types import params_int, path_of, positive_int
 from epochcast.footprint.flags import add_footprint_flags, given_flags, rules_of
 from epochcast.footprint.text import footprint_lines, region_sources, region_table
 from epochcast.guard import EXIT_FAILED
+from epochcast.interval import coverage_text
 from epochcast.machine.gpu_driver import refusal_notes
 from epochcast.model.answers.full_answer import Question, Reply, gpus_asked, reply_json, reply_to
 from epochcast.model.answers.measured_json import measured_rows
@@ -47,7 +48,8 @@ def gpu_names(text: str) -> list[str]:
 def make_flags() -> argparse.ArgumentParser:
     parser = make_parser(
         "predict_perf",
-        "Predict seconds per epoch and images per second of one CIFAR-10 CNN, from measured runs, with 90 % intervals.",
+        "Predict seconds per epoch and images per second of one CIFAR-10 CNN, from measured runs, "
+        f"with {coverage_text()} intervals.",
         "predict_perf --batch_size 128:1024:x2 --epochs 50 --plot batches.png",
     )
     of_batch = "images per step; several, e.g. 64,128 or 64:1024:x2, give a table"

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from epochcast.gpus.device_names import are_same_conditions, board_name
+from epochcast.interval import COVERAGE
 from epochcast.machine.environment import utc_now
 from epochcast.model.fit_startup import fit_excess, fit_overhead
 from epochcast.model.time_model.card import CARD_SCHEMA_VERSION, card_sha256
-from epochcast.model.time_model.intervals import COVERAGE, Range
+from epochcast.model.time_model.intervals import Range
 from epochcast.model.time_model.monotonicity import order_violations
 from epochcast.model.time_model.physics import Law
 from epochcast.model.time_model.saved_files import save_model

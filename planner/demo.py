@@ -29,6 +29,7 @@ from epochcast.collect.run.device_lock import WAITING, Sharing
 from epochcast.collect.run.flags import add_sharing_flags, output_printer, sharing_of
 from epochcast.facts.assumptions import assumption
 from epochcast.guard import EXIT_FAILED, EXIT_INTERRUPTED, say
+from epochcast.interval import coverage_text
 from epochcast.machine.gpu_driver import device_of
 from epochcast.model.answers.prediction import predict
 from epochcast.model.card_text import half_width_text
@@ -217,7 +218,7 @@ def closing_screen(
         *(f"            {line}" for line in table_text(["", "MAPE", "answered"], errors).splitlines()),
         *([] if better is None else [f"            {better} than the model: {report.n} configurations are few"]),
         f"prediction  {new}, never measured: {significant(prediction['predicted_avg_time_sec'])} s/epoch "
-        f"(90 % interval {half_width_text(prediction['half_width_log'])}), "
+        f"({coverage_text(prediction['coverage'])} interval {half_width_text(prediction['half_width_log'])}), "
         f"{significant(prediction['predicted_images_per_sec_derived'])} images/s",
         f"plan        {clock(PLAN_SEC)}: {len(chosen)} runs of {PLAN_EPOCHS} epochs in {clock(plan.total_sec)}, "
         f"{'proven optimal' if plan.is_proven else 'not proven optimal'} for {plan.value.goal}:",

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from epochcast.aggregate.compare_result import Compared, Comparison
+from epochcast.aggregate.comparison.spread import LEVEL
 from epochcast.aggregate.comparison.stats import NOISE_FLOOR, VERDICTS
+from epochcast.interval import coverage_text
 from epochcast.output.figures import COLOURS, new_grid, save_figure_as
 from epochcast.output.text import percent, significant
 
@@ -66,7 +68,7 @@ def _draw(axes: Axes, rows: Sequence[Compared], per_panel: int, result: Comparis
         axes.errorbar(d.ratio, y, xerr=error, fmt=marker, color=colour, markersize=5, capsize=2, linewidth=1)
     axes.set_yticks(range(len(rows)), [f"{row.config}" for row in rows], fontsize=8)
     axes.set_ylim(per_panel - 0.5, -0.5)
-    axes.set_xlabel("b / a of steady seconds per epoch, 95 % interval")
+    axes.set_xlabel(f"b / a of steady seconds per epoch, {coverage_text(1 - LEVEL)} interval")
 
 
 def _ticks(axes: Axes, rows: Sequence[Compared]) -> None:

@@ -25,7 +25,7 @@ VERDICTS = {
 def _p_beyond(d: float, error: float, freedom: float, log_floor: float) -> float:
     """Of as large a difference to the same side where the true one is at most the floor; both sides may be asked.
 
-    Below 0.05 exactly where the 95 % interval lies beyond the floor.
+    Below 0.05 exactly where the interval lies beyond the floor.
     """
     from scipy.special import stdtr
 

@@ -19,6 +19,7 @@ from epochcast.aggregate.comparison.stats import (
     TimeDifference,
     has_unexplained_scatter,
 )
+from epochcast.interval import coverage_text
 from epochcast.output.text import percent, significant, table_text
 
 SHOWN_ROWS = 13  # with the lines above them about one screen of 30
@@ -45,7 +46,8 @@ def comparison_lines(result: Comparison, shows_all: bool = False) -> list[str]:
     if not shows_all:
         shown = shown[:SHOWN_ROWS]
     has_energy = result.energy is not None
-    header = ["configuration", "runs", "a s/epoch", "b s/epoch", "b / a", "95 % interval", "p (Holm)"]
+    interval = f"{coverage_text(1 - LEVEL)} interval"
+    header = ["configuration", "runs", "a s/epoch", "b s/epoch", "b / a", interval, "p (Holm)"]
     body = [_cells(row, has_energy) for row in shown]
     lines += ["", table_text([*header, *(["energy b / a"] if has_energy else []), "verdict"], body)]
     if len(shown) < n:

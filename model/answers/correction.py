@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 from epochcast.facts.assumptions import assumption
 from epochcast.gpus.lookup import roof_of
-from epochcast.interval import Interval
+from epochcast.interval import COVERAGE, Interval
 from epochcast.model.carried import ScaledTime, scaled_time
 from epochcast.model.carry import SAME, GpuArithmetic, Ratio
-from epochcast.model.time_model.intervals import COVERAGE, HALF_WIDTH_SDS, WITHIN, Range
+from epochcast.model.time_model.intervals import HALF_WIDTH_SDS, WITHIN, Range
 from epochcast.model.time_model.physics import device_share
 from epochcast.model.time_model.saved_model import SavedModel
 from epochcast.network_roofline import attainable_sec
@@ -33,7 +33,7 @@ class Correction:
     """What configurations measured on a GPU tell of the times carried there."""
 
     factor: float  # median of measured over carried
-    half: float  # half-width of a further configuration's 90 % interval, natural log
+    half: float  # half-width of a further configuration's interval, natural log
     range: Range
     n: int  # configurations
 

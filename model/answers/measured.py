@@ -83,7 +83,7 @@ def measured_steady(row: AggRow) -> Interval:
 
 
 def steady_range(row: AggRow, sd: float | None, is_pooled: bool = False, is_next_run: bool = False) -> Interval:
-    """Return the steady time of a measured row with its 90 % range; predictions and plans both take it from this.
+    """Return the steady time of a measured row with its range; predictions and plans both take it from this.
 
     From MIN_RUNS runs on the range is their spread. Of fewer it is the spread of repeats, or the 95 % interval that the
     epochs of the row's own runs give, where that counts.

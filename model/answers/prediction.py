@@ -1,4 +1,4 @@
-"""The answer for one configuration: seconds per epoch, throughput and a run's wall time with their 90 % intervals."""
+"""The answer for one configuration: seconds per epoch, throughput and a run's wall time with their intervals."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def predict(
         **_measured_of(config, choice, rows),
         **memory_values(MemoryModel.of(saved.conditions, rows).peak(config)),
         **_energy_of(config, forecast.steady, EnergyModel.of(saved.conditions, rows)),
-        "coverage": saved.card["intervals"]["coverage"],
+        "coverage": saved.coverage,
         "in_range": forecast.place == WITHIN,
         "place": forecast.place,
         "domain": forecast.place,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from epochcast.interval import coverage_text
 from epochcast.schema import config_in
 
 if TYPE_CHECKING:
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def draw_batches(answers: Sequence[Mapping[str, Any]]) -> Figure:
-    """Seconds per epoch and images per second over batch size, with their 90 % intervals."""
+    """Draw seconds per epoch and images per second over batch size, with their intervals."""
     from matplotlib.ticker import NullLocator
 
     from epochcast.output.figures import COLOURS, new_figure, plain_ticks
@@ -40,7 +41,7 @@ def draw_batches(answers: Sequence[Mapping[str, Any]]) -> Figure:
     axes.xaxis.set_minor_locator(NullLocator())
     first = answers[0]
     axes.set_title(
-        f"{config_in(first).network_text.capitalize()}, predicted with 90 % intervals\n"
+        f"{config_in(first).network_text.capitalize()}, predicted with {coverage_text(first['coverage'])} intervals\n"
         f"{first['device'] or 'an unknown device'}",
         fontsize=11,
     )

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from epochcast.interval import coverage_digits, coverage_text
 from epochcast.model.card_text import error_text, half_width_text
 from epochcast.model.time_model.intervals import FAR, PLACES, WITHIN
 from epochcast.output.text import range_text, table_text
@@ -72,7 +73,9 @@ def answer_lines(answer: Mapping[str, Any]) -> dict[str, Any]:
             continue
         lines[name] = nested.get(name, value)
         if f"{name}_low" in answer:
-            lines[f"{name}_90"] = bounds_text(answer, name) if value is not None else None
+            lines[f"{name}_{coverage_digits(answer['coverage'])}"] = (
+                bounds_text(answer, name) if value is not None else None
+            )
     return lines
 
 
@@ -88,8 +91,9 @@ def answer_table(answers: Sequence[Mapping[str, Any]]) -> str:
     """Several batch sizes as a table: each value with its interval, and where it lies against what was measured."""
     known = [answer for answer in answers if "problem" not in answer]
     has_runs = "wall_sec" in known[0]
-    header = ["batch_size", "steps", "s/epoch", "90 %", "images/s", "90 %"]
-    header += ["first epoch s", f"wall s, {known[0]['epochs']} epochs", "90 %"] if has_runs else []
+    share = coverage_text(known[0]["coverage"])
+    header = ["batch_size", "steps", "s/epoch", share, "images/s", share]
+    header += ["first epoch s", f"wall s, {known[0]['epochs']} epochs", share] if has_runs else []
     header += ["peak GiB", "band"]
     has_energy = any(answer["board_energy_j_per_epoch"] is not None for answer in known)
     header += ["board J/epoch", "band"] if has_energy else []

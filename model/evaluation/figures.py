@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from epochcast.interval import coverage_text
 from epochcast.model.evaluation.learning_curves import CurvePoint
 from epochcast.model.time_model.physics import GROUPS, Law
 from epochcast.model.time_model.time_model import Table
@@ -34,7 +35,7 @@ MOST_BARS = 24
 def predicted_against_measured(
     result: CrossValidation, form: str, half_width: float | None, as_throughput: bool
 ) -> Figure:
-    """Out-of-fold predictions of the first repeat with their 90 % intervals; below, their relative errors."""
+    """Out-of-fold predictions of the first repeat with their intervals; below, their relative errors."""
     factor = result.table.train_n
     measured = factor / result.table.seconds if as_throughput else result.table.seconds
     label = "throughput (images/s)" if as_throughput else "time (s/epoch)"
@@ -57,7 +58,7 @@ def predicted_against_measured(
     upper.plot(limits, limits, "--", color="0.3", linewidth=1, label="equal")
     lower.axhline(0, linestyle="--", color="0.3", linewidth=1)
     upper.set(xscale="log", yscale="log", ylabel=f"predicted {label}")
-    lower.set(xscale="log", xlabel=f"measured {label}", ylabel="error with 90 % interval (%)")
+    lower.set(xscale="log", xlabel=f"measured {label}", ylabel=f"error with {coverage_text()} interval (%)")
     plain_ticks(upper)
     plain_ticks(lower)
     upper.legend(loc="upper left", frameon=False)

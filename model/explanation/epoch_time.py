@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from epochcast.facts.assumptions import assumption
-from epochcast.interval import Interval
+from epochcast.interval import Interval, coverage_text
 from epochcast.model.answers.other_gpus import MEASURED
 from epochcast.model.carried import LIMITED_WORDS, scaled_time
 from epochcast.model.carry import SPEED_ROW, GpuArithmetic, device_ratio, source_device
@@ -60,7 +60,8 @@ def time_of(
     elif device.is_calibrated and config is not None:
         forecast = device.choice.model.forecast(config)
         steady, basis = forecast.steady, MODEL
-        words = f"the model's prediction with its 90 % interval{_extrapolation(forecast)}"
+        share = coverage_text(device.choice.model.coverage)
+        words = f"the model's prediction with its {share} interval{_extrapolation(forecast)}"
         if unknown := device.choice.model.widths.why_unknown(forecast.place):
             words = f"the model's prediction{_extrapolation(forecast)}; {forecast.place}: {unknown}"
     elif device.is_calibrated:

@@ -1,35 +1,42 @@
-"""90 % intervals, calibrated on configurations kept from fitting: one width inside the measured range, a wider one just
+"""Intervals, calibrated on configurations kept from fitting: one width inside the measured range, a wider one just
 outside it, none further away.
 
-Inside: split-conformal quantile of the cross-validation's errors. Outside: the 95 % quantile of the errors of
-left-out levels, pooled; a new level is not one of those, so the plain 90 % would be too narrow (docs/method.md).
+Inside: split-conformal quantile of the cross-validation's errors, for COVERAGE. Outside: the higher LEVEL_QUANTILE of
+the errors of left-out levels, pooled; a new level is not one of those, so COVERAGE would be too low (docs/method.md).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 
+from epochcast.interval import COVERAGE
 from epochcast.model.time_model.physics import Array
 from epochcast.schema import AXES, RunConfig
 from epochcast.storage.cells import columns
 
-COVERAGE = 0.90
-MIN_ERRORS = math.ceil(COVERAGE / (1 - COVERAGE) - 1e-9)  # nine; of fewer no width has this coverage
-LEVEL_QUANTILE = 0.95
-HALF_WIDTH_SDS = NormalDist().inv_cdf((1 + COVERAGE) / 2)  # standard deviations in half of an interval
+MIN_ERRORS = math.ceil(COVERAGE / (1 - COVERAGE) - 1e-9)  # nine at 90 %; of fewer no width has this coverage
+LEVEL_QUANTILE = (1 + COVERAGE) / 2
+
+
+def half_width_sds(coverage: float) -> float:
+    """Return the standard deviations in half of an interval of normal errors."""
+    return NormalDist().inv_cdf((1 + coverage) / 2)
+
+
+HALF_WIDTH_SDS = half_width_sds(COVERAGE)
 WITHIN, BEYOND, FAR = PLACES = ("within", "beyond", "far")  # the measured range; one step outside it; further away
 
 
 def conformal_half_width(errors: Array, coverage: float = COVERAGE) -> float | None:
     """The error that a new one of the same kind stays below with probability `coverage`; None of too few errors.
 
-    The ceil((n + 1) * coverage)-th smallest (Vovk et al. 2005); for 90 % that takes MIN_ERRORS.
+    The ceil((n + 1) * coverage)-th smallest (Vovk et al. 2005); for COVERAGE that takes MIN_ERRORS.
     """
     rank = math.ceil((len(errors) + 1) * coverage - 1e-9)
     return None if rank > len(errors) else float(np.sort(errors)[rank - 1])
@@ -56,6 +63,11 @@ class Widths:
     def of(self, place: str) -> float | None:
         """The half-width at WITHIN, BEYOND or FAR; None where nothing is known."""
         return {WITHIN: self.within, BEYOND: self.beyond}.get(place)
+
+    def times(self, factor: float) -> Widths:
+        """Return the widths multiplied by a factor; unknown ones stay unknown."""
+        within, beyond = (None if half is None else half * factor for half in (self.within, self.beyond))
+        return replace(self, within=within, beyond=beyond)
 
     @property
     def n_missing(self) -> int:

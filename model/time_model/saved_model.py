@@ -20,7 +20,7 @@ from epochcast.gpus.lookup import is_same_device, place_in_box
 from epochcast.interval import Interval
 from epochcast.model.time_model.card import read_card
 from epochcast.model.time_model.ensemble import ACTIVATIONS
-from epochcast.model.time_model.intervals import Range, Widths
+from epochcast.model.time_model.intervals import Range, Widths, half_width_sds
 from epochcast.model.time_model.network_file import read_network
 from epochcast.model.time_model.own_models import OwnCard, ranked, why_first
 from epochcast.model.time_model.physics import Law
@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Forecast:
-    """What one configuration will take, with 90 % intervals."""
+    """What one configuration will take, with its intervals."""
 
     place: str  # model.time_model.intervals: within, beyond or far from the measured range
     outside: list[str]
@@ -69,6 +69,25 @@ class SavedModel:
     @property
     def conditions(self) -> Conditions:
         return Conditions(**self.card["conditions"])
+
+    @property
+    def coverage(self) -> float:
+        """Return the share of true values that its intervals hold, by its card."""
+        return float(self.card["intervals"]["coverage"])
+
+    def at_coverage(self, coverage: float) -> SavedModel:
+        """Return the model with intervals of another coverage, errors taken as normal.
+
+        Whoever adds them to intervals of rows needs this; an answer of the model alone keeps the card's own.
+        """
+        factor = half_width_sds(coverage) / half_width_sds(self.coverage)
+        if factor == 1:
+            return self
+        excess, overhead = self.excess, self.overhead
+        excess = None if excess is None else replace(excess, widths=excess.widths.times(factor))
+        overhead = None if overhead is None else replace(overhead, widths=overhead.widths.times(factor))
+        card = {**self.card, "intervals": {**self.card["intervals"], "coverage": coverage}}
+        return replace(self, card=card, widths=self.widths.times(factor), excess=excess, overhead=overhead)
 
     @property
     def train_n(self) -> int:

@@ -56,7 +56,7 @@ class Overhead:
 
 @dataclass(frozen=True, slots=True)
 class WholeRun:
-    """What a run takes in parts and in all, seconds with 90 % intervals; None is unknown."""
+    """What a run takes in parts and in all, seconds with their intervals; None is unknown."""
 
     first_epoch: Interval | None
     overhead: Interval | None

@@ -17,7 +17,7 @@ from typing import TypeVar
 from epochcast.aggregate.averages.averaging import is_chance
 from epochcast.facts.assumptions import assumption, device_kind_of
 from epochcast.gpus.lookup import box_name_for, is_same_device
-from epochcast.interval import Interval, total
+from epochcast.interval import COVERAGE, Interval, total
 from epochcast.model.fit_startup import fit_excess, fit_overhead
 from epochcast.model.selection.experimental_design import DEFAULT_GRID
 from epochcast.model.time_model.intervals import HALF_WIDTH_SDS, WITHIN
@@ -30,6 +30,7 @@ from epochcast.planner.costs.repeat_spread import RepeatSpread
 from epochcast.schema import TRAIN_N, AggRow, RunConfig
 from epochcast.workload.shape import count_params
 
+UPPER_SHARE = (1 + COVERAGE) / 2  # of runs that cost less than the high end
 MOST_COUNT = 10**9  # of epochs or repeats: more is a slip of the pen, and no number to add with
 _SEED = 0  # of the folds behind the widths of what stands in for unmeasured parts
 _Part = TypeVar("_Part", Overhead, Excess)
@@ -97,7 +98,7 @@ class Candidate:
 
     @property
     def cost_upper(self) -> float | None:
-        """What `cost` stays within at 95 %, all that runs share as expected; None where its error is unknown."""
+        """What `cost` stays within at UPPER_SHARE, all that runs share as expected; None where its error is unknown."""
         sd = self.cost_sd
         is_unknown = sd is None or (self.price is not None and self.price.sd is None)
         return None if sd is None or is_unknown else self.cost + HALF_WIDTH_SDS * sd
@@ -266,6 +267,7 @@ def make_candidates(
     Raises:
         ValueError: if nothing is left to choose from, or `saved` answers for epochs of another length.
     """
+    saved = None if saved is None else saved.at_coverage(COVERAGE)  # as the intervals of rows have
     by_config = {row.config: row for row in rows}
     notes: list[str] = []
     if configs is None:

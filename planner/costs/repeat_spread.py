@@ -72,7 +72,7 @@ class RepeatSpread:
         return cls(sds, notes, frozenset(pooled))
 
     def steady(self, row: AggRow) -> Interval:
-        """The steady time of the next run, with its 90 % interval where the spread is known."""
+        """The steady time of the next run, with its interval where the spread is known."""
         return steady_range(row, self.sds["steady"], "steady" in self.pooled, is_next_run=True)
 
     def overhead(self, row: AggRow) -> Interval:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from epochcast.interval import coverage_text
 from epochcast.output.text import clock, percent, range_text, significant, table_text
 from epochcast.planner.costs.budget import SECONDS
-from epochcast.planner.costs.candidates import Candidate
+from epochcast.planner.costs.candidates import UPPER_SHARE, Candidate
 from epochcast.planner.costs.values import Combination
 from epochcast.planner.output.value_curve import neighbours
 from epochcast.planner.plan.plan import Plan
@@ -28,7 +29,7 @@ def plan_lines(answer: Answer) -> list[str]:
     """Notes, the table of runs, sums and proof, and the best runs that were left out."""
     plan, unit = answer.plan, answer.plan.budget.unit
     lines = [f"note: {note}" for note in answer.notes]
-    header = [*HEADER, *([] if unit == SECONDS else [unit.word]), "95 % within", *_WORTH]
+    header = [*HEADER, *([] if unit == SECONDS else [unit.word]), f"{coverage_text(UPPER_SHARE)} within", *_WORTH]
     rows = [[*_cells(c), _marks(c)] for c in plan.chosen]
     lines += ["", table_text([*header, ""], rows), ""]
     has_repeats = any(c.repeats > 1 for c in plan.chosen)

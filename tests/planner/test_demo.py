@@ -132,6 +132,7 @@ def screen_of(
     report = ErrorTable("physics", "5-fold by configuration", 5, 12, models)
     prediction = {"depth": 3, "base_filters": 16, "batch_size": 192, "model": "demo.keras"}
     prediction |= {"predicted_avg_time_sec": 12.34, "predicted_images_per_sec_derived": 4052.0, "half_width_log": half}
+    prediction["coverage"] = 0.9
     value = "acc" if test_acc is not None else "count"
     _, candidates, _ = select(make_candidates(aggregation.rows, None, CostRules(5)).candidates, VALUES[value], Wishes())
     plan = make_plan(candidates, Budget(600.0), VALUES[value])

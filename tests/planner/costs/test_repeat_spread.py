@@ -10,8 +10,9 @@ import pytest
 
 from epochcast.aggregate.averages.averaging import aggregate
 from epochcast.facts.assumptions import assumption
+from epochcast.interval import COVERAGE
 from epochcast.model.answers.measured import measured_steady
-from epochcast.model.time_model.intervals import COVERAGE, HALF_WIDTH_SDS
+from epochcast.model.time_model.intervals import HALF_WIDTH_SDS
 from epochcast.planner.costs.repeat_spread import LEAST_FREEDOM, PARTS, RepeatSpread
 from epochcast.storage.tables import read_runs
 from tests.support.rows import agg_row
