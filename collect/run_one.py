@@ -30,8 +30,10 @@ from epochcast.flag_types import (
     seed_int,
 )
 from epochcast.guard import EXIT_FAILED, EXIT_INTERRUPTED, say
+from epochcast.interval import Interval, with_ends
 from epochcast.paths import command_text
 from epochcast.schema import SPEC_CHOICES, FailureRecord, RunConfig, RunRecord, RunSpec
+from epochcast.steady_time import OWN_COVERAGE
 from epochcast.storage.tables import read_table_if_any
 
 
@@ -80,12 +82,12 @@ def split_input(with_pipeline: RunRecord, on_device: RunRecord) -> dict[str, flo
     share = 1 - device_sec / whole_sec
     errors = [with_pipeline.rel_ci95, on_device.rel_ci95]
     half = None if None in errors else (1 - share) * math.hypot(*(e for e in errors if e is not None))
+    waiting = Interval(share) if half is None else Interval(share, share - half, share + half)
     return {
         f"steady_sec_{with_pipeline.pipeline}": whole_sec,
         "steady_sec_device": device_sec,
-        "waiting_share": share,
-        "waiting_share_ci95_lo": None if half is None else share - half,
-        "waiting_share_ci95_hi": None if half is None else share + half,
+        **with_ends("waiting_share", waiting),
+        "coverage": OWN_COVERAGE,
         "waiting_for": f"pipeline {with_pipeline.pipeline} and the host's work per step"
         + ("; below 0: on this box the images on the device are no faster" if share < 0 else ""),
     }

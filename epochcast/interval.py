@@ -93,3 +93,10 @@ def total(parts: Sequence[Interval]) -> Interval:
         below.append(part.value - part.low)
         above.append(part.high - part.value)
     return Interval(value, value - math.hypot(*below), value + math.hypot(*above))
+
+
+def with_ends(name: str, interval: Interval | None) -> dict[str, float | None]:
+    """Return a value and its ends for JSON: `name`, `name_low`, `name_high`; None is unknown."""
+    if interval is None:
+        return dict.fromkeys((name, f"{name}_low", f"{name}_high"))
+    return {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}

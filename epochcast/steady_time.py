@@ -22,6 +22,7 @@ LEAST_QUANTILE = 1.8  # Student's t at any level below is more
 MOST_EXPONENT = 300.0  # no epoch is slower than e to this times another
 MOST_F = 1e12  # at a small share of a degree of freedom the quantile is infinite
 RULE = 3  # counts the rules that there were: averages made by another one are out of date
+OWN_COVERAGE = 0.95  # of the interval that a run's own epochs give, `rel_ci95`
 STALL_RATIO = 1.25  # a slower epoch changes the mean of four by 6 %; less is no stall, however sure
 JUDGED_RATIO = 2.0  # where only slower epochs would be found, a run with a slow one is unstable
 MAX_STALLED_SHARE = 1 / 3
@@ -252,7 +253,7 @@ def spread_and_interval(epoch_times: Sequence[float], steady: SteadyTime) -> tup
     mean_sec = statistics.fmean(clean)  # `statistics.stdev` is exact and ten times slower, for each row of a table
     spread = math.sqrt(math.fsum((s - mean_sec) ** 2 for s in clean) / (len(clean) - 1))
     rel_spread = spread / steady.sec
-    return rel_spread, float(t_quantile(0.975, len(clean) - 1)) * rel_spread / math.sqrt(len(clean))
+    return rel_spread, float(t_quantile((1 + OWN_COVERAGE) / 2, len(clean) - 1)) * rel_spread / math.sqrt(len(clean))
 
 
 def is_short(timed: Sequence[float]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from epochcast.interval import Interval
+from epochcast.interval import COVERAGE, Interval, with_ends
 from epochcast.model.evaluation.learning_curves import CurvePoint
 from epochcast.model.time_model.intervals import Range
 from epochcast.model.time_model.physics import Law
@@ -79,9 +79,7 @@ class UnseenPrediction:
         return {
             **asdict(self.config),
             "measured_sec": self.measured_sec,
-            "predicted_sec": self.predicted.value,
-            "low_sec": self.predicted.low,
-            "high_sec": self.predicted.high,
+            **with_ends("predicted_sec", self.predicted),
             "error": self.error,
         }
 
@@ -125,6 +123,7 @@ class Evaluation:
             "range": self.range.to_json(),
             "models": {name: asdict(model) for name, model in errors.models.items()},
             "intervals": {
+                "coverage": COVERAGE,
                 "within": widths.within,
                 "beyond": widths.beyond,
                 "n_missing": widths.n_missing,

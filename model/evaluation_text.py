@@ -13,7 +13,7 @@ from epochcast.model.card_text import excess_words, half_width_text
 from epochcast.model.evaluation.figures import NAMES
 from epochcast.model.evaluation.learning_curves import CurvePoint
 from epochcast.model.evaluation_report import ErrorTable, Evaluation, Spread, UnseenPrediction
-from epochcast.model.time_model.intervals import more_for_a_range
+from epochcast.model.time_model.intervals import LEVEL_QUANTILE, more_for_a_range
 from epochcast.model.time_model.physics import GATE, GROUPS
 from epochcast.model.training.splits import NETWORK_MIN_ROWS
 from epochcast.output.text import cell_text, percent, range_text, significant, table_text
@@ -115,7 +115,7 @@ def _unseen_section(unseen: Sequence[UnseenPrediction]) -> Section:
 def _interval_section(report: Evaluation) -> Section:
     widths = report.calibration.widths
     more = more_for_a_range(widths.n_missing)
-    basis = "" if widths.beyond is None else " (95 % quantile of the pooled errors above)"
+    basis = "" if widths.beyond is None else f" ({coverage_text(LEVEL_QUANTILE)} quantile of the pooled errors above)"
     lines = [
         f"{coverage_text()} interval within the measured range: {half_width_text(widths.within)}"
         f"{f'; {more}' if more else ''}",

@@ -20,9 +20,9 @@ from epochcast.cli import (
 )
 from epochcast.flag_types import path_of, positive_int
 from epochcast.gpus.lookup import BYTES_PER_GB, FLOPS_PER_TFLOPS
+from epochcast.interval import with_ends
 from epochcast.machine.gpu_driver import box_device_name, refusal_notes
 from epochcast.model.answers.measured_json import measured_rows
-from epochcast.model.answers.prediction import with_bounds
 from epochcast.model.answers.this_box import differences
 from epochcast.model.explain_network import read_network
 from epochcast.model.explanation.attribution import has_term, law_parts, layer_groups
@@ -72,11 +72,11 @@ def explain(device: Device, network: TrainedNetwork, config: RunConfig | None) -
         "precision": device.precision,
         "arithmetic": device.arithmetic,
         "calibrated": device.is_calibrated,
-        **with_bounds("predicted_avg_time_sec", seconds),
+        **with_ends("predicted_avg_time_sec", seconds),
         "basis": time.basis,
         "basis_words": time.words,
         "device_share": None if scaling is None else scaling.share,
-        **with_bounds("device_time_ratio", None if scaling is None else scaling.ratio),
+        **with_ends("device_time_ratio", None if scaling is None else scaling.ratio),
         "held_at_roof": None if scaling is None else scaling.limited,
         "parts": None if split is None else split.groups,
         "terms": None if split is None else split.terms,

@@ -19,7 +19,7 @@ from epochcast.aggregate.comparison.stats import (
     TimeDifference,
     has_unexplained_scatter,
 )
-from epochcast.interval import coverage_text
+from epochcast.interval import Interval, coverage_text, with_ends
 from epochcast.output.text import percent, significant, table_text
 
 SHOWN_ROWS = 13  # with the lines above them about one screen of 30
@@ -171,6 +171,7 @@ def comparison_json(result: Comparison) -> dict[str, Any]:
         "differing": {name: {"a": a, "b": b} for name, (a, b) in result.differing.items()},
         "spread": {"a": _spread_json(result.spread_a), "b": _spread_json(result.spread_b)},
         "noise_floor": NOISE_FLOOR,
+        "coverage": 1 - LEVEL,
         "correction": "Holm",
         "overall": _overall_json(result.overall),
         "energy": _overall_json(result.energy) if result.energy else None,
@@ -205,9 +206,7 @@ def _spread_json(spread: SideSpread) -> dict[str, Any]:
 def _overall_json(found: Overall) -> dict[str, Any]:
     return {
         "configurations": found.n,
-        "ratio": found.ratio,
-        "ci95_low": found.low,
-        "ci95_high": found.high,
+        **with_ends("ratio", Interval(found.ratio, found.low, found.high)),
         "p_wilcoxon": found.p,
         "verdict": found.verdict,
     }
@@ -221,9 +220,7 @@ def _row_json(row: Compared) -> dict[str, Any]:
         "runs_b": row.n_b,
         "steady_time_sec_a": row.sec_a,
         "steady_time_sec_b": row.sec_b,
-        "ratio": d.ratio,
-        "ci95_low": d.low,
-        "ci95_high": d.high,
+        **with_ends("ratio", Interval(d.ratio, d.low, d.high)),
         "p": d.p,
         "p_holm": d.p_holm,
         "verdict": d.verdict,

@@ -79,7 +79,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         region, rows = _asked(arguments)
         box = None if rows and "gpus" not in rows else _box_gpu()
         if arguments.json:
-            answer: dict[str, Any] = {name: [s.as_json() for s in found] for name, found in rows.items()}
+            values = {name: TOPICS[name].value for name in rows}
+            answer: dict[str, Any] = {name: [s.as_json(values[name]) for s in found] for name, found in rows.items()}
             if region is not None:
                 answer["place"] = asdict(region)
             if not rows or "gpus" in rows:

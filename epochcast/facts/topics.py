@@ -120,9 +120,11 @@ class Shown:
     is_disputed: bool
     told_elsewhere: tuple[GpuDispute, ...] = ()  # other values of a GPU
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self, value: str) -> dict[str, Any]:
+        """Return the row's columns, and the range of all sources as ends of the column `value`."""
         others = asdict(self)
-        return {**others.pop("row"), **others}
+        low, high = others.pop("range") or (None, None)
+        return {**others.pop("row"), **({f"{value}_low": low, f"{value}_high": high} if value else {}), **others}
 
     def elsewhere_words(self, columns: Mapping[str, str]) -> list[str]:
         """What others say of a GPU, with the range that this makes; a column is told by its heading."""

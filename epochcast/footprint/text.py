@@ -8,7 +8,7 @@ from typing import Any
 
 from epochcast.facts.tables import Equivalence, Pue, equivalences, preferred, pues, source_name, year_words
 from epochcast.footprint.footprint import G_PER_KG, Footprint, Rate, embodied
-from epochcast.interval import Interval
+from epochcast.interval import Interval, with_ends
 from epochcast.output.text import range_text, significant, table_text
 
 UNKNOWN_POWER = (
@@ -174,13 +174,6 @@ def _equivalent_words(told: Equivalent) -> str:
 # --- JSON and the table of several regions ----------------------------------------------------------------------------
 
 
-def _with_ends(name: str, value: Interval | None) -> dict[str, float | None]:
-    ends = ("", "_low", "_high")
-    if value is None:
-        return {name + end: None for end in ends}
-    return dict(zip((name + end for end in ends), (value.value, value.low, value.high), strict=True))
-
-
 def footprint_json(found: Footprint) -> dict[str, Any]:
     """Everything of a footprint as JSON values, in full precision; null is unknown."""
     rates, rules, region = found.rates, found.rates.rules, found.rates.region
@@ -191,7 +184,7 @@ def footprint_json(found: Footprint) -> dict[str, Any]:
     }
     priced: dict[str, Any] = {}
     for name, rate in told.items():
-        priced |= _with_ends(name, None if rate is None else rate.value)
+        priced |= with_ends(name, None if rate is None else rate.value)
         priced[f"{name}_source"] = None if rate is None else rate.source
     return {
         "region": region.code,
@@ -199,23 +192,23 @@ def footprint_json(found: Footprint) -> dict[str, Any]:
         "is_your_location": rates.is_named,
         "energy_method": None if found.energy is None else found.energy.method,
         "energy_formula": rules.energy_formula,
-        **_with_ends("board_kwh", found.board_kwh),
+        **with_ends("board_kwh", found.board_kwh),
         "host_w": rules.host_w,
         "board_w": rules.board_w,
         "pue": rules.pue or 1.0,
         "pue_is_given": rules.pue is not None,
-        **_with_ends("wall_kwh", found.wall_kwh),
-        **_with_ends("electricity_usd", found.electricity_usd),
-        **_with_ends("cloud_usd", found.cloud_usd),
-        **_with_ends("operational_kg_co2e", found.operational_kg_co2e),
-        **_with_ends("embodied_kg_co2e", found.embodied_kg_co2e),
+        **with_ends("wall_kwh", found.wall_kwh),
+        **with_ends("electricity_usd", found.electricity_usd),
+        **with_ends("cloud_usd", found.cloud_usd),
+        **with_ends("operational_kg_co2e", found.operational_kg_co2e),
+        **with_ends("embodied_kg_co2e", found.embodied_kg_co2e),
         "embodied_assumptions": embodied_words() if rules.has_embodied else None,
         **priced,
         "equivalents": [
             {
                 "key": each.fact.key,
                 "unit": each.fact.unit,
-                **_with_ends("amount", each.amount),
+                **with_ends("amount", each.amount),
                 "kg_co2e_per_unit": each.kg_co2e_per_unit,
                 "source": "the grid's own intensity" if each.is_from_grid else each.fact.source,
                 "year": None if each.is_from_grid else each.fact.year,

@@ -20,12 +20,13 @@ from epochcast.model.time_model.saved_model import SavedModel
 from epochcast.model.time_model.startup import WholeRun, whole_run
 from epochcast.output.text import percent
 from epochcast.schema import AggRow, Conditions, RunConfig, uses_tf32
+from epochcast.steady_time import OWN_COVERAGE
 
 COMPARED = ("backend", "pipeline", "steps_per_execution", "train_n", "precision")
 FULL_EPOCH = "full_epoch"
 # A run's own 95 % interval, in standard deviations of pooled repeats, that they do not explain: with two timed epochs
 # (Student's t = 12.7, the widest there is) one run in a thousand gives a wider one
-EXPLAINED_SDS = math.tan(math.pi * 0.95 / 2) * NormalDist().inv_cdf(1 - 0.001 / 2)
+EXPLAINED_SDS = math.tan(math.pi * OWN_COVERAGE / 2) * NormalDist().inv_cdf(1 - 0.001 / 2)
 
 
 def measured_row(gpu: Gpu | None, config: RunConfig, wanted: Conditions, rows: Sequence[AggRow]) -> AggRow | None:

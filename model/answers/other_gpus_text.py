@@ -8,10 +8,10 @@ from typing import Any
 from epochcast.facts.assumptions import assumption
 from epochcast.facts.tables import CONVOLUTIONAL, year_words
 from epochcast.footprint.text import footprint_json
-from epochcast.interval import Interval
+from epochcast.interval import Interval, with_ends
 from epochcast.model.answers.other_gpus import MEASURED, GpuAnswer
 from epochcast.model.answers.other_gpus_costs_text import footprint_notes, footprint_table
-from epochcast.model.answers.prediction import memory_values, time_values, with_bounds
+from epochcast.model.answers.prediction import memory_values, time_values
 from epochcast.model.carried import LIMITED_WORDS
 from epochcast.model.carry import RATES, SAME, SPEED_ROW, rates_error_factor
 from epochcast.model.time_model.intervals import WITHIN
@@ -135,7 +135,7 @@ def gpu_json(answer: GpuAnswer, saved: SavedModel, epochs: int | None) -> dict[s
         "start_up_of": answer.start_up_of,
         "device_share": answer.share,
         "held_at_roof": answer.held,
-        **with_bounds("device_time_ratio", answer.told_ratio),
+        **with_ends("device_time_ratio", answer.told_ratio),
         **time_values(answer.forecast, saved.train_n, epochs),
         **memory_values(answer.memory),
         "memory_gb": gpu.memory_gb,

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from epochcast.gpus.lookup import known_gpu
-from epochcast.interval import Interval
+from epochcast.interval import Interval, with_ends
 from epochcast.machine.gpu_driver import box_device_name
 from epochcast.model.answers.energy import EnergyModel
 from epochcast.model.answers.measured import measured_row, measured_steady, measured_words
@@ -18,48 +18,32 @@ from epochcast.workload.memory import MemoryModel, PeakMemory
 from epochcast.workload.shape import count_params
 
 
-def with_bounds(name: str, interval: Interval | None) -> dict[str, float | None]:
-    """A value and the ends of its interval, under three names."""
-    found = interval or Interval(float("nan"))
-    return {
-        name: None if interval is None else interval.value,
-        f"{name}_low": found.low,
-        f"{name}_high": found.high,
-    }
-
-
 def time_values(forecast: Forecast, train_n: int, epochs: int | None) -> dict[str, Any]:
     """Seconds per epoch and images per second, and with `epochs` the parts of a run, each with its ends."""
     run = {
         "epochs": epochs,
-        **with_bounds("first_epoch_sec", forecast.run.first_epoch),
-        **with_bounds("overhead_sec", forecast.run.overhead),
-        **with_bounds("training_sec", forecast.run.training),
-        **with_bounds("wall_sec", forecast.run.wall),
+        **with_ends("first_epoch_sec", forecast.run.first_epoch),
+        **with_ends("overhead_sec", forecast.run.overhead),
+        **with_ends("training_sec", forecast.run.training),
+        **with_ends("wall_sec", forecast.run.wall),
     }
     return {
-        **with_bounds("predicted_avg_time_sec", forecast.steady),
-        **with_bounds("predicted_images_per_sec_derived", forecast.steady.inverse(train_n)),
+        **with_ends("predicted_avg_time_sec", forecast.steady),
+        **with_ends("predicted_images_per_sec_derived", forecast.steady.inverse(train_n)),
         **(run if epochs is not None else {}),
     }
 
 
 def memory_values(peak: PeakMemory) -> dict[str, Any]:
     """Peak memory with its band."""
-    return {
-        "peak_memory_gib": peak.value / 2**30,
-        "peak_memory_lo_gib": peak.low / 2**30,
-        "peak_memory_hi_gib": peak.high / 2**30,
-        "peak_memory_basis": peak.basis,
-    }
+    gib = Interval(peak.value / 2**30, peak.low / 2**30, peak.high / 2**30)
+    return {**with_ends("peak_memory_gib", gib), "peak_memory_basis": peak.basis}
 
 
 def _energy_of(config: RunConfig, steady: Interval, energy: EnergyModel) -> dict[str, Any]:
     known = energy.per_epoch(config, steady)
     return {
-        "board_energy_j_per_epoch": None if known is None else known.joules.value,
-        "board_energy_lo_j": None if known is None else known.joules.low,
-        "board_energy_hi_j": None if known is None else known.joules.high,
+        **with_ends("board_energy_j_per_epoch", None if known is None else known.joules),
         "board_energy_basis": None if known is None else known.basis,
     }
 
@@ -69,7 +53,7 @@ def _measured_of(config: RunConfig, choice: Choice, rows: Sequence[AggRow]) -> d
     own = choice.model.conditions
     row = measured_row(known_gpu(own.device_name), config, own, rows)
     return {
-        **with_bounds("measured_avg_time_sec", None if row is None else measured_steady(row)),
+        **with_ends("measured_avg_time_sec", None if row is None else measured_steady(row)),
         "measured_basis": None if row is None else measured_words(row),
     }
 
@@ -93,7 +77,6 @@ def predict(
         **_energy_of(config, forecast.steady, EnergyModel.of(saved.conditions, rows)),
         "coverage": saved.coverage,
         "in_range": forecast.place == WITHIN,
-        "place": forecast.place,
         "domain": forecast.place,
         "outside": forecast.outside,
         "range": saved.range.to_json(),
@@ -125,10 +108,9 @@ def unanswered(config: RunConfig, choice: Choice, problem: str) -> dict[str, Any
     saved = choice.model
     return {
         **asdict(config),
-        **with_bounds("predicted_avg_time_sec", None),
-        **with_bounds("predicted_images_per_sec_derived", None),
+        **with_ends("predicted_avg_time_sec", None),
+        **with_ends("predicted_images_per_sec_derived", None),
         "in_range": False,
-        "place": FAR,
         "domain": FAR,
         "outside": saved.outside(config),
         "range": saved.range.to_json(),

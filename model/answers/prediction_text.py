@@ -12,6 +12,7 @@ from epochcast.model.time_model.intervals import FAR, PLACES, WITHIN
 from epochcast.output.text import range_text, table_text
 from epochcast.schema import Conditions
 
+BAND_LINES = {"peak_memory_gib": "peak_memory_band_gib", "board_energy_j_per_epoch": "board_energy_band_j"}
 FORM_NOTES = {"physics": " (physics alone)", "transferred": " (started from another device's)"}
 
 
@@ -54,25 +55,20 @@ def answer_lines(answer: Mapping[str, Any]) -> dict[str, Any]:
         "conditions": Conditions(**answer["conditions"]).describe(),
         "error": error_text(answer["error"]),
     }
-    left_out = {"outside", "declared_conditions", "coverage", "place", "in_range", "half_width_log", "form", "range"}
+    left_out = {"outside", "declared_conditions", "coverage", "in_range", "half_width_log", "form", "range"}
     left_out |= {"device", "this_box", "is_this_box", "train_n", "more_configurations_for_range", "range_unknown"}
-    left_out |= {"peak_memory_hi_gib", "board_energy_hi_j"}
     if answer["measured_basis"] is None:
         left_out |= {"measured_avg_time_sec", "measured_basis"}
     if answer["board_energy_basis"] is None:  # no row measured energy: nothing to say
-        left_out |= {"board_energy_j_per_epoch", "board_energy_lo_j", "board_energy_basis"}
+        left_out |= {"board_energy_j_per_epoch", "board_energy_basis"}
     lines: dict[str, Any] = {"device": under_words(answer)}
     for name, value in answer.items():
         if name.endswith(("_low", "_high")) or name in left_out:
             continue
-        if name == "peak_memory_lo_gib":
-            lines["peak_memory_band_gib"] = band_text(answer, "peak_memory_lo_gib", "peak_memory_hi_gib")
-            continue
-        if name == "board_energy_lo_j":
-            lines["board_energy_band_j"] = band_text(answer, "board_energy_lo_j", "board_energy_hi_j")
-            continue
         lines[name] = nested.get(name, value)
-        if f"{name}_low" in answer:
+        if name in BAND_LINES:
+            lines[BAND_LINES[name]] = bounds_text(answer, name)
+        elif f"{name}_low" in answer:
             lines[f"{name}_{coverage_digits(answer['coverage'])}"] = (
                 bounds_text(answer, name) if value is not None else None
             )
@@ -80,11 +76,7 @@ def answer_lines(answer: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def bounds_text(answer: Mapping[str, Any], name: str) -> str:
-    return band_text(answer, f"{name}_low", f"{name}_high")
-
-
-def band_text(answer: Mapping[str, Any], low_name: str, high_name: str) -> str:
-    return range_text(answer[low_name], answer[high_name])
+    return range_text(answer[f"{name}_low"], answer[f"{name}_high"])
 
 
 def answer_table(answers: Sequence[Mapping[str, Any]]) -> str:
@@ -108,9 +100,9 @@ def answer_table(answers: Sequence[Mapping[str, Any]]) -> str:
         row += [rate, _range_cell(answer, "predicted_images_per_sec_derived")]
         if has_runs:
             row += [answer["first_epoch_sec"], answer["wall_sec"], _range_cell(answer, "wall_sec")]
-        row += [answer["peak_memory_gib"], band_text(answer, "peak_memory_lo_gib", "peak_memory_hi_gib")]
+        row += [answer["peak_memory_gib"], bounds_text(answer, "peak_memory_gib")]
         if has_energy:
-            row += [answer["board_energy_j_per_epoch"], band_text(answer, "board_energy_lo_j", "board_energy_hi_j")]
+            row += [answer["board_energy_j_per_epoch"], bounds_text(answer, "board_energy_j_per_epoch")]
         rows.append([*row, answer["domain"]])
     return table_text([*header, "domain"], rows)
 

@@ -8,12 +8,11 @@ from typing import Any
 
 from epochcast.facts.assumptions import device_kind_of
 from epochcast.gpus.lookup import is_same_device, known_gpu, place_in_box, unknown_words
-from epochcast.interval import Interval
+from epochcast.interval import Interval, with_ends
 from epochcast.machine.gpu_driver import box_device_name
 from epochcast.machine.packages import backend_name, installed_minor
 from epochcast.model.answers.measured import measured_row, measured_steady, measured_words
 from epochcast.model.answers.other_gpus import Asked, answer_on
-from epochcast.model.answers.prediction import with_bounds
 from epochcast.model.time_model.saved_model import SavedModel
 from epochcast.output.text import range_text, significant
 from epochcast.schema import AggRow, Conditions
@@ -119,6 +118,6 @@ def here_json(found: Sequence[Difference], here: Here | None) -> dict[str, Any]:
     """The differences and the estimate for this box; null where nothing differs or there is none."""
     return {
         "differs": {difference.name: {"model": difference.model, "here": difference.here} for difference in found},
-        **with_bounds("here_avg_time_sec", None if here is None else here.steady),
+        **with_ends("here_avg_time_sec", None if here is None else here.steady),
         "here_basis": None if here is None else here.words,
     }

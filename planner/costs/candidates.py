@@ -97,7 +97,7 @@ class Candidate:
         return math.hypot(sd_sec * self.price.per_sec.value, (self.price.sd or 0.0) * self.cost)
 
     @property
-    def cost_upper(self) -> float | None:
+    def cost_high(self) -> float | None:
         """What `cost` stays within at UPPER_SHARE, all that runs share as expected; None where its error is unknown."""
         sd = self.cost_sd
         is_unknown = sd is None or (self.price is not None and self.price.sd is None)

@@ -17,8 +17,8 @@ from epochcast.storage.file_kinds import PLAN_SCRIPT_MARK
 from epochcast.text_sinks import one_line
 
 COLUMNS = (
-    "run_id", *AXIS_NAMES, "epochs", "params", "overhead_sec", "overhead_sec_upper",
-    "first_epoch_sec", "first_epoch_sec_upper", "steady_sec", "steady_sec_upper", "total_sec", "total_sec_upper",
+    "run_id", *AXIS_NAMES, "epochs", "params", "overhead_sec", "overhead_sec_high",
+    "first_epoch_sec", "first_epoch_sec_high", "steady_sec", "steady_sec_high", "total_sec", "total_sec_high",
     "value", "acc", "acc_epochs", "images_per_sec", "is_predicted", "is_extrapolated", "must",
 )  # fmt: skip
 
@@ -26,7 +26,7 @@ COLUMNS = (
 def columns_of(plan: Mapping[str, Any]) -> tuple[str, ...]:
     """The columns of a plan's table: COLUMNS, and where its budget is none of seconds what each run takes of that."""
     key = UNITS[plan["budget_unit"]].key
-    cost = (f"total_{key}", f"total_{key}_upper")
+    cost = (f"total_{key}", f"total_{key}_high")
     return COLUMNS + tuple(name for name in cost if name not in COLUMNS)
 
 

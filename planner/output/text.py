@@ -101,7 +101,7 @@ def _cells(candidate: Candidate) -> list[object]:
     parts = [candidate.overhead.value, candidate.first_epoch.value, candidate.steady.value, candidate.total_sec]
     parts += [] if candidate.price is None else [candidate.cost]
     known = [candidate.acc, candidate.images_per_sec, candidate.value]
-    return [str(candidate.config), *parts, candidate.cost_upper, *known]
+    return [str(candidate.config), *parts, candidate.cost_high, *known]
 
 
 def _marks(candidate: Candidate) -> str:

@@ -15,7 +15,7 @@ from epochcast.collect.grid.specs import PlannedRun, spec_under
 from epochcast.collect.records.kept import RUN_ID
 from epochcast.collect.run_names import spec_id
 from epochcast.gpus.lookup import is_same_device
-from epochcast.interval import Interval
+from epochcast.interval import Interval, with_ends
 from epochcast.machine.environment import utc_now
 from epochcast.machine.gpu_driver import box_device_name
 from epochcast.paths import command_text, expanded
@@ -31,7 +31,7 @@ from epochcast.storage.json_files import parse_json
 from epochcast.text_sinks import one_line
 from epochcast.validation import is_whole
 
-PLAN_SCHEMA_VERSION = 3
+PLAN_SCHEMA_VERSION, OLDEST_READ = 4, 3
 PARTS = ("overhead", "first_epoch", "steady")
 MOST_OF_ANYTHING = 1e15  # seconds, images/s, parameters: far beyond whatever is planned, and safe to add and multiply
 MOST_WORDS = 200
@@ -183,14 +183,15 @@ def _run_json(
         "epochs": candidate.epochs,
     }
     for part in PARTS:
-        interval: Interval = getattr(candidate, part)
-        run |= {f"{part}_sec": interval.value, f"{part}_sec_upper": interval.high}
-    run |= {"total_sec": candidate.run.value, "total_sec_upper": candidate.run.high}
+        run |= with_ends(f"{part}_sec", getattr(candidate, part))
+    run |= with_ends("total_sec", candidate.run)
     one = replace(candidate, repeats=1)
     run[f"total_{unit.key}"] = one.cost if has_margin else unit.charged(one.cost)
     if (price := candidate.price) is not None:
         told = asdict(replace(price, per_sec=price.known))
-        run |= {f"total_{unit.key}_upper": one.cost_upper, "price": told}
+        high = one.cost_high
+        low = None if high is None else max(0.0, 2 * one.cost - high)
+        run |= {f"total_{unit.key}_low": low, f"total_{unit.key}_high": high, "price": told}
     return run | {
         "value": candidate.value / candidate.repeats,
         "acc": candidate.acc,
@@ -221,17 +222,31 @@ def read_plan(path: Path) -> SavedPlan:
         why = str(error).removeprefix(f"{path}:").strip().rstrip(".")
         raise ValueError(f"{path}: not a plan: {why}.") from None
     version = values.get("schema_version") if isinstance(values, dict) else None
-    if version != PLAN_SCHEMA_VERSION:
+    if version not in range(OLDEST_READ, PLAN_SCHEMA_VERSION + 1) or isinstance(version, bool):
         raise ValueError(
             f"{path}: not a plan that this version can run (schema_version {str(version)[:20]}, "
             f"{PLAN_SCHEMA_VERSION} is known). Make it again: dp_budget_planner --out"
         )
     try:
-        return _plan_of(path, values)
+        return _plan_of(path, values if version == PLAN_SCHEMA_VERSION else _lifted(values))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         what = f"{error} is missing" if isinstance(error, KeyError) else str(error).rstrip(".")
         what = one_line(what if len(what) <= MOST_WORDS else f"{what[:MOST_WORDS]}...")
         raise ValueError(f"{path}: not a whole plan: {what}. Make it again: dp_budget_planner --out") from None
+
+
+def _lifted(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a plan of schema 3 under today's names; it held high ends alone, so low ones lie as far below."""
+
+    def run_of(run: Mapping[str, Any]) -> dict[str, Any]:
+        lifted = {name.replace("_upper", "_high"): value for name, value in run.items()}
+        for part in PARTS:
+            value, high = _number(run, f"{part}_sec"), run[f"{part}_sec_upper"]
+            half = None if high is None else _number(run, f"{part}_sec_upper", least=value) - value
+            lifted |= with_ends(f"{part}_sec", Interval.of_absolute(value, half))
+        return lifted
+
+    return {**values, **{name: [run_of(run) for run in _list(values, name)] for name in ("chosen", "left_out")}}
 
 
 def _plan_of(path: Path, values: Mapping[str, Any]) -> SavedPlan:
@@ -316,6 +331,16 @@ def _number(values: Mapping[str, Any], name: str, least: float = 0.0) -> float:
     return float(value)
 
 
+def _interval(values: Mapping[str, Any], name: str) -> Interval:
+    value = _number(values, name)
+    if values[f"{name}_low"] is None and values[f"{name}_high"] is None:
+        return Interval(value)
+    low, high = _number(values, f"{name}_low"), _number(values, f"{name}_high", least=value)
+    if low > value:
+        raise ValueError(f"{name}_low is {low!r}")
+    return Interval(value, low, high)
+
+
 def _price_of(values: Mapping[str, Any]) -> Price:
     per_sec, sd, board = values["per_sec"], values["sd"], values["board"]
     value = _number(per_sec, "value")
@@ -347,10 +372,6 @@ def _run_of(run: Mapping[str, Any], unit: Unit) -> PlanRun:
     if not isinstance(spec.data_dir, str | None):
         raise ValueError(f"data_dir is {spec.data_dir!r}")
 
-    def interval(part: str) -> Interval:
-        value, upper = _number(run, f"{part}_sec"), f"{part}_sec_upper"
-        return Interval.of_absolute(value, None if run[upper] is None else _number(run, upper, least=value) - value)
-
     for name in (*AXIS_NAMES, "epochs"):
         if run[name] != getattr(spec, name):
             raise ValueError(f"{name} is {run[name]!r}, in its spec {getattr(spec, name)!r}")
@@ -358,9 +379,9 @@ def _run_of(run: Mapping[str, Any], unit: Unit) -> PlanRun:
         config=spec.config,
         params=_whole(run, "params", least=1),
         epochs=spec.epochs,
-        overhead=interval("overhead"),
-        first_epoch=interval("first_epoch"),
-        steady=interval("steady"),
+        overhead=_interval(run, "overhead_sec"),
+        first_epoch=_interval(run, "first_epoch_sec"),
+        steady=_interval(run, "steady_sec"),
         images_per_sec=_number(run, "images_per_sec"),
         acc=None if run["acc"] is None else _number(run, "acc"),
         acc_epochs=None if run["acc_epochs"] is None else _whole(run, "acc_epochs", least=1),

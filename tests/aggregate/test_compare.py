@@ -392,7 +392,7 @@ def test_two_published_campaigns_on_one_box_are_not_told_apart(capsys):
     assert told["only_times_differ"] is True
     assert told["verdicts"] == {"slower": 0, "faster": 0, "same": 0, "undecided": 4}
     assert {row["says"] for row in told["configurations"]} == {DRIFT}
-    assert all(row["ci95_low"] < row["ratio"] < row["ci95_high"] for row in told["configurations"])
+    assert all(row["ratio_low"] < row["ratio"] < row["ratio_high"] for row in told["configurations"])
 
 
 # --- rows in, rows out -----------------------------------------------------------------------------------------------

@@ -350,15 +350,15 @@ def test_the_share_that_the_device_waits_has_the_interval_of_both_runs():
     answer = run_one.split_input(timed(2.0, "tfdata", 0.03), timed(0.5, "device", 0.04))
     assert answer["waiting_share"] == 0.75
     half = 0.25 * 0.05  # a ratio's relative errors add as squares
-    assert answer["waiting_share_ci95_lo"] == pytest.approx(0.75 - half)
-    assert answer["waiting_share_ci95_hi"] == pytest.approx(0.75 + half)
+    assert answer["waiting_share_low"] == pytest.approx(0.75 - half)
+    assert answer["waiting_share_high"] == pytest.approx(0.75 + half)
     assert "below 0" not in answer["waiting_for"]
 
 
 def test_a_device_pipeline_that_is_slower_is_said_to_be():
     answer = run_one.split_input(timed(1.0, "arrays", None), timed(1.2, "device", 0.01))
     assert answer["waiting_share"] == pytest.approx(-0.2)
-    assert answer["waiting_share_ci95_lo"] is None
+    assert answer["waiting_share_low"] is None
     assert "below 0: on this box" in answer["waiting_for"]
 
 

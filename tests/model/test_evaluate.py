@@ -196,10 +196,10 @@ def test_unseen_configurations_are_predicted_as_if_the_table_did_not_hold_them(a
     assert measured["measured_sec"] == rows[5].avg_time_mean
     assert measured["error"] == measured["predicted_sec"] / measured["measured_sec"] - 1
     expected = Interval.of_log(measured["predicted_sec"], report["intervals"]["within"])
-    assert (measured["low_sec"], measured["high_sec"]) == (expected.low, expected.high)
+    assert (measured["predicted_sec_low"], measured["predicted_sec_high"]) == (expected.low, expected.high)
     assert (never["measured_sec"], never["error"]) == (None, None)
     assert [never[name] for name in ("depth", "base_filters", "batch_size")] == [5, 64, 500]
-    assert (far["low_sec"], far["high_sec"]) == (None, None)
+    assert (far["predicted_sec_low"], far["predicted_sec_high"]) == (None, None)
 
 
 def test_unseen_configurations_are_reported_one_by_one(as_json, rows):

@@ -65,7 +65,7 @@ def test_json_holds_the_model_s_own_numbers_and_throughput_derived_from_time(cap
     saved = load_model(PRETRAINED)
     assert answer["predicted_avg_time_sec"] == saved.time_model.times([RunConfig(4, 64, 256)])[0]
     assert answer["predicted_images_per_sec_derived"] == 50_000 / answer["predicted_avg_time_sec"]
-    assert (answer["form"], answer["coverage"], answer["place"]) == ("physics_ann", 0.9, "within")
+    assert (answer["form"], answer["coverage"], answer["domain"]) == ("physics_ann", 0.9, "within")
     assert answer["half_width_log"] == saved.widths.within
     assert (answer["in_range"], answer["domain"], answer["outside"]) == (True, "within", [])
     assert (answer["is_this_box"], answer["train_n"]) == (False, 50_000)
@@ -126,7 +126,7 @@ def test_a_prediction_lies_in_its_interval_and_throughput_s_is_images_over_time_
 def test_outside_the_range_both_forms_say_what_was_never_measured_and_widen(capsys):
     flags = ("--depth", 6, "--batch_size", 64)
     answer, inside = ask_json(capsys, *flags), ask_json(capsys)
-    assert (answer["in_range"], answer["place"]) == (False, "beyond")
+    assert (answer["in_range"], answer["domain"]) == (False, "beyond")
     assert answer["outside"] == ["depth 6 was never measured (2 to 5 were)"]
     assert answer["half_width_log"] > inside["half_width_log"]
     width = f"±{100 * math.expm1(answer['half_width_log']):.2f} %"
@@ -145,7 +145,7 @@ FAR = {
 def test_far_outside_or_by_two_axes_at_once_the_interval_is_unknown_in_both_forms(capsys, flags, outside):
     flags = (*flags, "--epochs", 10)
     answer, lines = ask_json(capsys, *flags), ask_lines(capsys, *flags)
-    assert (answer["place"], answer["half_width_log"]) == ("far", None)
+    assert (answer["domain"], answer["half_width_log"]) == ("far", None)
     for name in ("predicted_avg_time_sec", "predicted_images_per_sec_derived", "first_epoch_sec", "wall_sec"):
         assert answer[name] > 0
         assert (answer[f"{name}_low"], answer[f"{name}_high"]) == (None, None)
@@ -298,7 +298,7 @@ def test_batch_sizes_are_drawn_from_the_smallest_to_the_largest_in_whatever_orde
 
 
 def test_a_plot_of_what_has_no_interval_is_written_too(capsys, tmp_path):
-    assert ask_json(capsys, "--depth", 9, "--plot", tmp_path / "far.png")["place"] == "far"
+    assert ask_json(capsys, "--depth", 9, "--plot", tmp_path / "far.png")["domain"] == "far"
     assert (tmp_path / "far.png").read_bytes().startswith(b"\x89PNG")
 
 

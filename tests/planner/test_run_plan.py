@@ -842,7 +842,7 @@ def spoil_json(bench):
 
 def spoil_version(bench):
     bench.path.write_text(json.dumps({**json.loads(bench.path.read_text()), "schema_version": 99}))
-    return "(schema_version 99, 3 is known)"
+    return "(schema_version 99, 4 is known)"
 
 
 def spoil_runs(bench):

@@ -19,7 +19,7 @@ from tests.support.rows import agg_row
 CONDITIONS = load_model(pretrained_dir() / "a100.keras").conditions
 CONFIG = RunConfig(3, 32, 512)
 MEASURED = [RunConfig(3, 32, b) for b in (128, 256, 1024)]
-FIELDS = ("peak_memory_gib", "peak_memory_lo_gib", "peak_memory_hi_gib")
+FIELDS = ("peak_memory_gib", "peak_memory_gib_low", "peak_memory_gib_high")
 
 
 @pytest.fixture(autouse=True)
@@ -58,8 +58,8 @@ def test_measured_peaks_calibrate_the_answer(capsys):
     write_rows()
     answer = json.loads(ask(capsys, "--json").out)
     assert answer["peak_memory_gib"] == pytest.approx(plain().value / 2 / 2**30)
-    assert answer["peak_memory_lo_gib"] < answer["peak_memory_gib"] < answer["peak_memory_hi_gib"]
-    assert answer["peak_memory_hi_gib"] / answer["peak_memory_lo_gib"] < 1.05
+    assert answer["peak_memory_gib_low"] < answer["peak_memory_gib"] < answer["peak_memory_gib_high"]
+    assert answer["peak_memory_gib_high"] / answer["peak_memory_gib_low"] < 1.05
     assert answer["peak_memory_basis"] == "calibrated by 3 rows"
 
 
@@ -74,9 +74,9 @@ def test_lines_say_the_value_its_band_and_what_it_rests_on(capsys):
     answer = json.loads(ask(capsys, "--json").out)
     assert float(lines["peak_memory_gib"]) == pytest.approx(answer["peak_memory_gib"], rel=5e-3)  # 3 digits
     ends = [float(end) for end in lines["peak_memory_band_gib"].split(" to ")]
-    assert ends == pytest.approx([answer["peak_memory_lo_gib"], answer["peak_memory_hi_gib"]], rel=5e-3)
+    assert ends == pytest.approx([answer["peak_memory_gib_low"], answer["peak_memory_gib_high"]], rel=5e-3)
     assert lines["peak_memory_basis"] == "calibrated by 3 rows"
-    assert not {"peak_memory_lo_gib", "peak_memory_hi_gib"} & set(lines)
+    assert not {"peak_memory_gib_low", "peak_memory_gib_high"} & set(lines)
 
 
 def test_a_table_that_can_t_be_read_is_no_reason_not_to_answer(capsys, caplog):

@@ -91,7 +91,7 @@ def test_every_batch_size_is_answered_by_this_box_and_marked(capsys, own, sizes)
     saved = load_model(own)
     for size, answer in zip(sizes, told.get("predictions", [told]), strict=True):
         assert (answer["model"], answer["is_this_box"], answer["device"]) == (str(own), True, box_device_name())
-        assert (answer["domain"], answer["place"]) == (SIZES[size], SIZES[size])
+        assert answer["domain"] == SIZES[size]
         assert answer["predicted_avg_time_sec"] == saved.time_model.times([RunConfig(3, 16, size)])[0]
         assert answer["predicted_images_per_sec_derived"] == IMAGES / answer["predicted_avg_time_sec"]
         assert (answer["train_n"], answer["steps_per_epoch"]) == (IMAGES, -(-IMAGES // size))

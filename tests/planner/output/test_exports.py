@@ -123,7 +123,7 @@ def test_a_plan_in_another_unit_names_what_each_run_takes_of_it():
     made = make_plan(priced(random_runs(4, n=6), 4), Budget(0.002, KWH), ACC)
     plan = plan_json(made, Conditions(), {}, [])
     rows = list(csv.DictReader(io.StringIO(plan_csv(plan))))
-    assert list(rows[0]) == [*COLUMNS, "total_kwh", "total_kwh_upper"]
+    assert list(rows[0]) == [*COLUMNS, "total_kwh", "total_kwh_high"]
     assert [float(row["total_kwh"]) for row in rows] == [KWH.charged(c.cost) for c in made.chosen]
     assert [t["user_attrs"]["expected_kwh"] for t in optuna_trials(plan)] == [KWH.charged(c.cost) for c in made.chosen]
     assert " kWh of 0.002 kWh.\n" in plan_sh(plan)

@@ -9,8 +9,8 @@ import math
 import pytest
 
 from epochcast.collect.grid.specs import spec_under
-from epochcast.interval import Interval
 from epochcast.model.time_model.intervals import HALF_WIDTH_SDS
+from epochcast.paths import CODE_ROOT
 from epochcast.planner.costs.budget import KGCO2, KWH, SECONDS, USD, Budget
 from epochcast.planner.costs.values import ACC, COUNT, VALUES
 from epochcast.planner.plan.margin import NO_MARGIN, Margin
@@ -77,8 +77,8 @@ def test_every_run_of_a_plan_is_a_valid_spec_and_the_sums_are_those_of_the_runs(
         assert spec.epochs == run["epochs"]
         parts = run["overhead_sec"] + run["first_epoch_sec"] + (run["epochs"] - 1) * run["steady_sec"]
         assert 0 <= run["total_sec"] - parts < 1e-3  # as the budget is charged: rounded up
-        assert run["overhead_sec_upper"] is None  # unknown
-        assert run["total_sec_upper"] is None
+        assert run["overhead_sec_high"] is None  # unknown
+        assert run["total_sec_high"] is None
     assert math.fsum(run["value"] for run in runs) == values["value_resummed"]
     assert math.fsum(run["total_sec"] for run in runs) == pytest.approx(values["total_sec"], rel=1e-15)
     assert values["total_sec"] == values["upper_sec"]
@@ -127,15 +127,7 @@ def test_what_was_written_is_read_again(tmp_path, seed, value, margin):
             assert run.planned.run_id == as_json["run_id"]
             assert run.planned.spec == RunSpec(**as_json["spec"])
             assert run.is_must == (candidate.config in {c.config for c in must})
-            again = run.candidate
-            for part in ("overhead", "first_epoch", "steady"):
-                one, other = getattr(again, part), getattr(candidate, part)
-                assert one.value == other.value
-                assert one.high == (None if other.high is None else pytest.approx(other.high, rel=1e-12))
-            # a difference of two near numbers
-            assert again.sd_sec == (None if candidate.sd_sec is None else pytest.approx(candidate.sd_sec, rel=1e-9))
-            parts = {name: Interval(1.0) for name in ("overhead", "first_epoch", "steady")}
-            assert dataclasses.replace(again, **parts) == dataclasses.replace(candidate, **parts)
+            assert run.candidate == candidate
 
 
 @pytest.mark.parametrize("unit", [KWH, USD, KGCO2])
@@ -160,7 +152,7 @@ def test_a_plan_in_another_unit_says_it_and_is_read_again(tmp_path, unit, half):
     for run, candidate in zip(values["chosen"], plan.chosen, strict=True):
         upper = candidate.cost + HALF_WIDTH_SDS * candidate.cost_sd
         is_known = candidate.price.sd is not None
-        assert run[f"total_{key}_upper"] == (pytest.approx(upper) if is_known else None)
+        assert run[f"total_{key}_high"] == (pytest.approx(upper) if is_known else None)
     saved = read_plan(path)
     assert saved.budget == budget
     for run, candidate in zip([*saved.chosen, *saved.left_out], [*plan.chosen, *plan.left_out], strict=True):
@@ -196,7 +188,36 @@ def test_a_plan_in_seconds_says_nothing_of_other_units(tmp_path):
     values = json.loads(written(tmp_path, make_plan(random_runs(1), Budget(40.0), ACC)).read_text())
     assert "price" not in values["chosen"][0]
     assert not any(name.startswith("range_") for name in values)
-    assert not any("kwh" in name or name.endswith(("_low", "_high")) for name in [*values, *values["chosen"][0]])
+    assert not any(name.endswith(("_low", "_high")) for name in values)
+    assert not any("kwh" in name for name in [*values, *values["chosen"][0]])
+
+
+@pytest.mark.parametrize(("name", "unit"), [("seconds", SECONDS), ("kwh", KWH)])
+def test_a_plan_of_schema_3_is_read_under_its_own_names(name, unit):
+    path = CODE_ROOT / "tests" / "data" / f"plan_v3_{name}.json"
+    values, saved = json.loads(path.read_text()), read_plan(path)
+    assert values["schema_version"] == 3
+    assert (saved.plan_id, saved.budget) == (values["plan_id"], Budget(values["budget"], unit))
+    written_runs, runs = [*values["chosen"], *values["left_out"]], [*saved.chosen, *saved.left_out]
+    for run, old in zip(runs, written_runs, strict=True):
+        candidate = run.candidate
+        for part in ("overhead", "first_epoch", "steady"):
+            found = getattr(candidate, part)
+            value, high = old[f"{part}_sec"], old[f"{part}_sec_upper"]
+            assert (found.value, found.high) == (value, pytest.approx(high, rel=1e-12))
+            assert found.low == pytest.approx(max(0.0, 2 * value - high), rel=1e-12)  # all that was written of it
+        assert candidate.total_sec == pytest.approx(old["total_sec"], abs=2e-3)  # as charged, to the millisecond
+        if unit == KWH:
+            assert candidate.cost_high == pytest.approx(old["total_kwh_upper"], rel=1e-9)
+
+
+def test_a_plan_of_schema_3_that_lacks_an_end_is_one_clear_error(tmp_path):
+    path = tmp_path / "plan.json"
+    values = json.loads((CODE_ROOT / "tests" / "data" / "plan_v3_seconds.json").read_text())
+    del values["chosen"][0]["steady_sec_upper"]
+    path.write_text(json.dumps(values))
+    with pytest.raises(ValueError, match=r"not a whole plan: 'steady_sec_upper' is missing\. Make it again"):
+        read_plan(path)
 
 
 @pytest.mark.parametrize(
@@ -231,7 +252,7 @@ def test_a_price_that_is_not_whole_is_one_clear_error(tmp_path, change, message)
         ("", "not a plan: not JSON: Expecting value"),
         ("{", "not a plan: "),
         ("[1, 2]", "not a plan that this version can run (schema_version None"),
-        ('{"schema_version": 2}', "(schema_version 2, 3 is known). Make it again"),
+        ('{"schema_version": 2}', "(schema_version 2, 4 is known). Make it again"),
     ],
 )
 def test_a_file_that_is_no_plan_is_one_clear_error(tmp_path, text, message):
@@ -266,7 +287,9 @@ def test_no_file_says_how_to_make_one(tmp_path):
         (lambda v: v.update(margin={"width": 3}), "'quantile' is missing"),
         (lambda v: v.update(measured=[7]), "not a whole plan: "),
         (lambda v: v["chosen"][0].pop("run_id"), "'run_id' is missing"),
-        (lambda v: v["chosen"][0].pop("steady_sec_upper"), "'steady_sec_upper' is missing"),
+        (lambda v: v["chosen"][0].pop("steady_sec_high"), "'steady_sec_high' is missing"),
+        (lambda v: v["chosen"][0].update(steady_sec_low=1e9, steady_sec_high=2e9), "steady_sec_low is 1000000000.0"),
+        (lambda v: v["chosen"][0].update(steady_sec_low=None, steady_sec_high=1e9), "steady_sec_low is None"),
         (lambda v: v["chosen"][0]["spec"].update(depth=0), "depth must be a whole number of at least 1, got 0. Make"),
         (lambda v: v["chosen"][0]["spec"].update(colour="red"), "unexpected keyword argument 'colour'"),
         (lambda v: v["left_out"][0].update(value="much"), "value is 'much'"),
@@ -304,8 +327,8 @@ FREE = {
         "watts",
         "per_j",
     ),
-    *(f"{name}_sec_upper" for name in ("overhead", "first_epoch", "steady", "total")),
-    *(f"total_kwh{end}" for end in ("", "_upper", "_low", "_high")),
+    *(f"{name}_sec_{end}" for name in ("overhead", "first_epoch", "steady", "total") for end in ("low", "high")),
+    *(f"total_kwh{end}" for end in ("", "_low", "_high")),
     *("low", "high", "range_of", "range_unknown", "window_steps", "steps_per_execution", "value"),
     *(field.name for field in dataclasses.fields(Conditions)),
 }
