@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from epochcast.aggregate.compare_result import compare
+from epochcast.aggregate.comparison.comparison import compare
 from epochcast.aggregate.comparison.sides import make_side
 from epochcast.aggregate.comparison.text import comparison_json, comparison_lines
 from epochcast.cli import (

@@ -30,7 +30,7 @@ from epochcast.machine.nvml import open_nvml
 from epochcast.output.text import table_text
 from epochcast.paths import CODE_ROOT, home
 from epochcast.storage.files import write_json_atomically
-from tests.support.fake_nvml import build, environment, true_energy_j
+from tests.support.machines.fake_nvml import build, environment, true_energy_j
 
 TARGET_CORE_PERCENT = 0.2
 TARGET_ERROR_PERCENT = 2.0  # over 10 s, with the counter

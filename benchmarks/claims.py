@@ -31,8 +31,7 @@ from epochcast.aggregate.averages.averaging import aggregate
 from epochcast.cli import run_command
 from epochcast.interval import Interval
 from epochcast.machine.environment import utc_now
-from epochcast.model.evaluation_run import cross_conformal
-from epochcast.model.fit_startup import fit_excess, fit_overhead
+from epochcast.model.evaluation.evaluation import cross_conformal
 from epochcast.model.selection.experimental_design import D_OPTIMAL_RUNS, guessed_law, next_indices
 from epochcast.model.time_model.features import FEATURE_NAMES
 from epochcast.model.time_model.intervals import WITHIN, beyond_half_width, conformal_half_width
@@ -43,6 +42,7 @@ from epochcast.model.time_model.time_model import Table, TimeModel
 from epochcast.model.training.calibration import log_errors
 from epochcast.model.training.cross_validation import CrossValidation, cross_validate, gather
 from epochcast.model.training.fit import choose_start
+from epochcast.model.training.fit_startup import fit_excess, fit_overhead
 from epochcast.model.training.recipes import (
     LAW_ALONE,
     LAW_UNDER_NETWORK,

@@ -16,8 +16,8 @@ if __name__ == "__main__":  # run by path: from the checkout, not from this fold
 
 from benchmarks.lib.reference_table import held_out, steady_rows
 from epochcast.cli import run_command
-from epochcast.model.card_text import card_lines
-from epochcast.model.save_trained import train
+from epochcast.model.time_model.card_text import card_lines
+from epochcast.model.training.save import train
 from epochcast.output.progress import progress
 from epochcast.paths import pretrained_dir
 

@@ -24,8 +24,8 @@ from epochcast.cli import add_config_flags, make_parser, print_answer, print_hom
 from epochcast.collect.checks.memory_guard import add_memory_flags, check_fits
 from epochcast.collect.records.kept import RUN_ID
 from epochcast.collect.run.flags import DEFAULT, HELP, add_data_flags, make_spec, output_printer, run_id_of, sharing_of
+from epochcast.collect.run.names import new_run_id
 from epochcast.collect.run.runner import run
-from epochcast.collect.run_names import new_run_id
 from epochcast.flag_types import (
     seed_int,
 )

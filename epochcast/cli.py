@@ -15,12 +15,12 @@ from typing import Any, NoReturn
 
 from epochcast.flag_types import figure_path, int_list, path_of, positive_int
 from epochcast.guard import EXIT_USAGE, interruptible
+from epochcast.output.streams import MessageFormatter, escaped_output
 from epochcast.output.text import significant
 from epochcast.paths import home, runs_agg_csv
 from epochcast.schema import AXES, DEFAULT_CONFIG, RunConfig
 from epochcast.storage.cells import shown
 from epochcast.storage.filters import conditions_of, filter_of
-from epochcast.streams import MessageFormatter, escaped_output
 from epochcast.text_sinks import message_text, one_line, terminal_text
 
 PAIRS = "NAME=VALUE[,...]"

@@ -19,8 +19,8 @@ from epochcast.cli import (
 )
 from epochcast.collect.grid.config_lists import read_configs
 from epochcast.flag_types import path_of, repeats_int, seed_int
-from epochcast.model.evaluation_run import evaluate
-from epochcast.model.evaluation_text import report_text
+from epochcast.model.evaluation.evaluation import evaluate
+from epochcast.model.evaluation.report_text import report_text
 from epochcast.model.training.cross_validation import REPEATS
 from epochcast.model.training.recipes import PHYSICS_ANN, REFERENCE_ANN
 from epochcast.output.progress import progress

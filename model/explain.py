@@ -21,17 +21,17 @@ from epochcast.cli import (
 from epochcast.flag_types import path_of, positive_int
 from epochcast.gpus.lookup import BYTES_PER_GB, FLOPS_PER_TFLOPS
 from epochcast.interval import with_ends
+from epochcast.keras_files.inputs import shape_asked
+from epochcast.keras_files.read_file import read_network
 from epochcast.machine.gpu_driver import box_device_name, refusal_notes
 from epochcast.model.answers.measured_json import measured_rows
 from epochcast.model.answers.this_box import differences
-from epochcast.model.explain_network import read_network
 from epochcast.model.explanation.attribution import has_term, law_parts, layer_groups
 from epochcast.model.explanation.device import Device, device_of
 from epochcast.model.explanation.efficiency import efficiencies
 from epochcast.model.explanation.epoch_time import ROOF, time_of
 from epochcast.model.explanation.text import ABOVE_ROOF_NOTE, explanation_text, is_above_roof
-from epochcast.model.network_inputs import shape_asked
-from epochcast.network_roofline import NO_ROOF, EpochLayer, TrainedNetwork, epoch_layers
+from epochcast.roofline.network import NO_ROOF, EpochLayer, TrainedNetwork, epoch_layers
 from epochcast.roofline.roofline import COMPUTE, MEMORY, count_params
 from epochcast.schema import DEFAULT_CONFIG, NETWORK_AXES, PRECISIONS, TRAIN_N, RunConfig
 from epochcast.workload.shape import trained_cnn

@@ -21,11 +21,11 @@ from epochcast.cli import (
 )
 from epochcast.collect.grid.config_lists import read_configs
 from epochcast.flag_types import path_of, seed_int
-from epochcast.model.card_text import card_lines
-from epochcast.model.save_trained import declare, default_model_path, train
 from epochcast.model.time_model.card import card_path, markdown_path
+from epochcast.model.time_model.card_text import card_lines
 from epochcast.model.time_model.saved_model import load_model
 from epochcast.model.training.recipes import PHYSICS_ANN, REFERENCE_ANN
+from epochcast.model.training.save import declare, default_model_path, train
 from epochcast.output.progress import progress
 
 logger = logging.getLogger(__name__)

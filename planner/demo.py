@@ -32,13 +32,13 @@ from epochcast.guard import EXIT_FAILED, EXIT_INTERRUPTED, say
 from epochcast.interval import coverage_text
 from epochcast.machine.gpu_driver import device_of
 from epochcast.model.answers.prediction import predict
-from epochcast.model.card_text import half_width_text
+from epochcast.model.evaluation.evaluation import evaluate
 from epochcast.model.evaluation.figures import NAMES
-from epochcast.model.evaluation_report import ErrorTable
-from epochcast.model.evaluation_run import evaluate
-from epochcast.model.save_trained import train
+from epochcast.model.evaluation.report import ErrorTable
+from epochcast.model.time_model.card_text import half_width_text
 from epochcast.model.time_model.physics import MIN_ROWS
 from epochcast.model.time_model.saved_model import Choice, load_model
+from epochcast.model.training.save import train
 from epochcast.output.text import clock, percent, significant, table_text
 from epochcast.paths import command_text, demo_dir, failures_csv
 from epochcast.planner.costs.budget import Budget

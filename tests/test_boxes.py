@@ -18,8 +18,8 @@ from epochcast.collect.grid.grid_loop import run_grid
 from epochcast.collect.grid.specs import grid_runs, names_of_run
 from epochcast.collect.run import devices
 from epochcast.collect.run.devices import choose_devices
+from epochcast.collect.run.names import spec_id
 from epochcast.collect.run.runner import RunRefusedError, run
-from epochcast.collect.run_names import spec_id
 from epochcast.facts.tables import gpus
 from epochcast.gpus.lookup import box_name_for, is_same_device, known_gpu, other_gpu_uuid
 from epochcast.machine.driver_names import clean_name
@@ -27,14 +27,14 @@ from epochcast.machine.environment import cpu_name
 from epochcast.machine.gpu_driver import box_device_name, device_of, environment_of, gpu_of, refusal_notes
 from epochcast.machine.nvml import open_nvml
 from epochcast.model import explain, next_runs, predict_perf
-from epochcast.model.save_trained import default_model_path
 from epochcast.model.time_model.saved_model import choose_model
+from epochcast.model.training.save import default_model_path
 from epochcast.paths import CODE_ROOT, models_dir
 from epochcast.planner import dp_budget_planner, run_plan
 from epochcast.storage.tables import append_row
-from tests.support import fake_nvml
-from tests.support.boxes import Board, cuda_library, mig_uuid_of, plug_in, uuid_of
 from tests.support.light_child import isolate, light_spec
+from tests.support.machines import fake_nvml
+from tests.support.machines.boxes import Board, cuda_library, mig_uuid_of, plug_in, uuid_of
 from tests.support.plans import LIGHT, light_run, write_plan
 from tests.support.rows import BOX, run_row
 
@@ -702,7 +702,7 @@ def walks(tmp_path_factory):
     folder = fake_nvml.library(tmp_path_factory)
     environ = {name: value for name, value in os.environ.items() if name not in (SEEN, ORDER, "KERAS_BACKEND")}
     environ |= {**fake_nvml.environment(folder, memory_gib=37.25), "EPOCHCAST_DEBUG": "1"}
-    walk = Path(__file__).with_name("support") / "box_walk.py"
+    walk = Path(__file__).with_name("support") / "machines" / "box_walk.py"
     command = [sys.executable, str(walk), str(tmp_path_factory.mktemp("walks"))]
     done = subprocess.run(
         command, input=json.dumps(WALKS), env=environ, capture_output=True, text=True, timeout=300, cwd=CODE_ROOT

@@ -27,7 +27,7 @@ from epochcast.schema import FLAGS, RunRecord, RunSpec
 from epochcast.storage.tables import read_table
 from epochcast.workload.shape import count_params
 from tests.support.light_child import command, isolate, light_spec
-from tests.support.made_up_host import others_use
+from tests.support.machines.made_up_host import others_use
 
 CONFIGURATIONS = ["--depth", "2", "--base_filters", "8", "--batch_size", "64,128"]
 GRID = ["--device", "cpu", *CONFIGURATIONS, "--train_n", "2048", "--epochs", "4"]

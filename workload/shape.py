@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import functools
 
-from epochcast.epoch_work import EpochWork, work_of_layers
-from epochcast.network_roofline import TrainedNetwork
+from epochcast.roofline.epoch_work import EpochWork, work_of_layers
+from epochcast.roofline.network import TrainedNetwork
 from epochcast.roofline.roofline import BYTES_PER_FLOAT, LayerRecord
 from epochcast.schema import RunConfig
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from epochcast.aggregate.compare_result import Compared, Comparison
+from epochcast.aggregate.comparison.comparison import Compared, Comparison
 from epochcast.aggregate.comparison.spread import LEVEL
 from epochcast.aggregate.comparison.stats import NOISE_FLOOR, VERDICTS
 from epochcast.interval import coverage_text

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from epochcast.aggregate.compare_result import ONLY_TIMES_DIFFER, Compared, Comparison
+from epochcast.aggregate.comparison.comparison import ONLY_TIMES_DIFFER, Compared, Comparison
 from epochcast.aggregate.comparison.sides import Side
 from epochcast.aggregate.comparison.spread import LEVEL, SideSpread
 from epochcast.aggregate.comparison.stats import (

@@ -29,7 +29,7 @@ if __name__ == "__main__":  # run by path: from the checkout, not from this fold
 from epochcast.facts.assumptions import assumption
 from epochcast.facts.tables import CONVOLUTIONAL, SpeedRow, speed_rows
 from epochcast.gpus.lookup import find_gpu
-from epochcast.model.carry import WIDE_KINDS, GpuArithmetic, log_gain, rates_error_factor
+from epochcast.gpus.ratio import WIDE_KINDS, GpuArithmetic, log_gain, rates_error_factor
 from epochcast.output.text import table_text
 from epochcast.paths import home
 from epochcast.storage.files import write_json_atomically

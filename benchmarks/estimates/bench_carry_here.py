@@ -24,9 +24,9 @@ if __name__ == "__main__":  # run by path: from the checkout, not from this fold
 from epochcast.aggregate.averages.table import load_agg
 from epochcast.cli import run_command
 from epochcast.gpus.lookup import known_gpu
+from epochcast.gpus.ratio import SAME, GpuArithmetic, device_ratio, source_device
 from epochcast.interval import Interval
 from epochcast.model.answers.correction import carried_time, correction_by
-from epochcast.model.carry import SAME, GpuArithmetic, device_ratio, source_device
 from epochcast.model.time_model.intervals import WITHIN
 from epochcast.model.time_model.saved_model import SavedModel, load_model
 from epochcast.output.text import table_text

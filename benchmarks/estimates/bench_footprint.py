@@ -51,7 +51,7 @@ from epochcast.footprint.rules import FootprintRules
 from epochcast.footprint.text import data_centre_pue, equivalents
 from epochcast.gpus.lookup import UnknownGpuError, find_gpu
 from epochcast.interval import Interval
-from epochcast.model.evaluation_run import cross_conformal
+from epochcast.model.evaluation.evaluation import cross_conformal
 from epochcast.model.time_model.time_model import Table
 from epochcast.model.training.cross_validation import cross_validate
 from epochcast.model.training.recipes import PHYSICS

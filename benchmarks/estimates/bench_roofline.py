@@ -29,14 +29,14 @@ from benchmarks.lib.reference_table import steady_rows
 from epochcast.cli import run_command
 from epochcast.gpus.lookup import find_gpu, roof_of
 from epochcast.machine.environment import cpu_name, utc_now
-from epochcast.model.next_measurements import plan_next
 from epochcast.model.selection.experimental_design import next_indices
+from epochcast.model.selection.next_runs import plan_next
 from epochcast.model.time_model.physics import Array, Law, fit_law
 from epochcast.model.time_model.time_model import Table
 from epochcast.model.training.recipes import LAW_ALONE
-from epochcast.network_roofline import TrainedNetwork
 from epochcast.output.text import table_text
 from epochcast.paths import home
+from epochcast.roofline.network import TrainedNetwork
 from epochcast.roofline.roofline import Roof, step_roof
 from epochcast.schema import AggRow, RunConfig
 from epochcast.storage.files import write_json_atomically

@@ -16,11 +16,11 @@ import numpy as np
 
 from benchmarks.lib.reference_table import steady_rows
 from epochcast.interval import Interval
-from epochcast.model.fit_startup import fit_excess, fit_overhead
 from epochcast.model.time_model.intervals import WITHIN, conformal_half_width
 from epochcast.model.time_model.startup import whole_run
 from epochcast.model.time_model.time_model import Table
 from epochcast.model.training.cross_validation import REPEATS, gather
+from epochcast.model.training.fit_startup import fit_excess, fit_overhead
 from epochcast.model.training.recipes import PHYSICS_ANN, fit_time_models
 from epochcast.model.training.splits import FOLDS, fold_masks
 from epochcast.output.progress import progress

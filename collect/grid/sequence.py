@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from epochcast.collect.append_rows import RunExistsError
 from epochcast.collect.grid.specs import PlannedRun
+from epochcast.collect.records.append_rows import RunExistsError
 from epochcast.collect.records.recovery import recover
 from epochcast.collect.records.reserved import RunClaimedError
 from epochcast.collect.run.child import CHILD, noted_interrupts

@@ -12,7 +12,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from epochcast.collect.append_rows import append_failure, append_finished, check_is_new
+from epochcast.collect.records.append_rows import append_failure, append_finished, check_is_new
 from epochcast.collect.records.kept import RUN_ID
 from epochcast.collect.records.reserved import claimed_log, claimed_run, reserved_space
 from epochcast.collect.run.child import CHILD, ChildReport, noted_interrupts, run_child

@@ -8,8 +8,8 @@ import sys
 import time
 from collections.abc import Callable
 
+from epochcast.output.streams import rewrite_line
 from epochcast.output.text import clock
-from epochcast.streams import rewrite_line
 from epochcast.text_sinks import one_line
 
 Say = Callable[[float], None]  # gets the share of the work that is done

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 
 from epochcast.facts.assumptions import assumption
 from epochcast.gpus.lookup import roof_of
+from epochcast.gpus.ratio import SAME, GpuArithmetic, Ratio
+from epochcast.gpus.scaled_time import ScaledTime, scaled_time
 from epochcast.interval import COVERAGE, Interval
-from epochcast.model.carried import ScaledTime, scaled_time
-from epochcast.model.carry import SAME, GpuArithmetic, Ratio
 from epochcast.model.time_model.intervals import HALF_WIDTH_SDS, WITHIN, Range
 from epochcast.model.time_model.physics import device_share
 from epochcast.model.time_model.saved_model import SavedModel
-from epochcast.network_roofline import attainable_sec
+from epochcast.roofline.network import attainable_sec
 from epochcast.schema import AggRow, RunConfig
 from epochcast.stats import t_quantile
 from epochcast.workload.shape import trained_cnn

@@ -12,6 +12,8 @@ from epochcast.facts.tables import Gpu
 from epochcast.footprint.footprint import Footprint, footprint, rates_of
 from epochcast.footprint.rules import FootprintRules
 from epochcast.gpus.lookup import BYTES_PER_GB, is_same_device, known_gpu, place_in_box
+from epochcast.gpus.ratio import SAME, GpuArithmetic, Ratio, device_ratio, source_device
+from epochcast.gpus.scaled_time import LIMITED_WORDS
 from epochcast.interval import Interval
 from epochcast.machine.gpu_driver import box_device_names
 from epochcast.model.answers.correction import MIN_CONFIGS, Correction, carried_time, correction_by
@@ -24,8 +26,6 @@ from epochcast.model.answers.measured import (
     measured_words,
     rows_on,
 )
-from epochcast.model.carried import LIMITED_WORDS
-from epochcast.model.carry import SAME, GpuArithmetic, Ratio, device_ratio, source_device
 from epochcast.model.time_model.physics import device_share
 from epochcast.model.time_model.saved_model import Choice, Forecast, SavedModel, pretrained
 from epochcast.model.time_model.startup import whole_run

@@ -8,12 +8,12 @@ from typing import Any
 from epochcast.facts.assumptions import assumption
 from epochcast.facts.tables import CONVOLUTIONAL, year_words
 from epochcast.footprint.text import footprint_json
+from epochcast.gpus.ratio import RATES, SAME, SPEED_ROW, rates_error_factor
+from epochcast.gpus.scaled_time import LIMITED_WORDS
 from epochcast.interval import Interval, with_ends
 from epochcast.model.answers.other_gpus import MEASURED, GpuAnswer
 from epochcast.model.answers.other_gpus_costs_text import footprint_notes, footprint_table
 from epochcast.model.answers.prediction import memory_values, time_values
-from epochcast.model.carried import LIMITED_WORDS
-from epochcast.model.carry import RATES, SAME, SPEED_ROW, rates_error_factor
 from epochcast.model.time_model.intervals import WITHIN
 from epochcast.model.time_model.saved_model import SavedModel
 from epochcast.output.text import percent, range_text, table_text

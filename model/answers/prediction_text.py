@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from epochcast.interval import coverage_digits, coverage_text
-from epochcast.model.card_text import error_text, half_width_text
+from epochcast.model.time_model.card_text import error_text, half_width_text
 from epochcast.model.time_model.intervals import FAR, PLACES, WITHIN
 from epochcast.output.text import range_text, table_text
 from epochcast.schema import Conditions

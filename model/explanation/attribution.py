@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from epochcast.epoch_work import trained_params, wide_flop
 from epochcast.model.time_model.physics import ARITHMETIC, FORMS, GROUPS, HOST, MEMORY, TERMS, Law
-from epochcast.network_roofline import TrainedNetwork
+from epochcast.roofline.epoch_work import trained_params, wide_flop
+from epochcast.roofline.network import TrainedNetwork
 from epochcast.roofline.roofline import LayerRecord
 
 # how a term's time spreads over layers; a term that is not here belongs to none of them

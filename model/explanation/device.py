@@ -9,9 +9,9 @@ from pathlib import Path
 from epochcast.facts.assumptions import device_kind_of
 from epochcast.facts.tables import Gpu
 from epochcast.gpus.lookup import arithmetic_of, find_gpu, known_gpu, place_in_box, roof_of
+from epochcast.gpus.ratio import GpuArithmetic, device_ratio, source_device
 from epochcast.model.answers.correction import carried_time
 from epochcast.model.answers.other_gpus import Asked, GpuAnswer, answer_on, can_scale
-from epochcast.model.carry import GpuArithmetic, device_ratio, source_device
 from epochcast.model.time_model.saved_model import Choice, SavedModel, choose_model, pretrained
 from epochcast.roofline.roofline import Roof
 from epochcast.schema import DEFAULT_PRECISION, PRECISIONS, AggRow, RunConfig

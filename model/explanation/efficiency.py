@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from epochcast.model.explanation.attribution import has_term
 from epochcast.model.time_model.physics import ACTIVATION_PASSES, FORMS, Law
-from epochcast.network_roofline import NO_ROOF, TrainedNetwork, epoch_layers
 from epochcast.output.text import percent, significant
+from epochcast.roofline.network import NO_ROOF, TrainedNetwork, epoch_layers
 from epochcast.roofline.roofline import ADAM_PASSES, BYTES_PER_FLOAT, WEIGHT_BYTES, Roof
 from epochcast.schema import RunConfig
 from epochcast.workload.shape import layer_records

@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from epochcast.facts.assumptions import assumption
+from epochcast.gpus.ratio import SPEED_ROW, GpuArithmetic, device_ratio, source_device
+from epochcast.gpus.scaled_time import LIMITED_WORDS, scaled_time
 from epochcast.interval import Interval, coverage_text
 from epochcast.model.answers.other_gpus import MEASURED
-from epochcast.model.carried import LIMITED_WORDS, scaled_time
-from epochcast.model.carry import SPEED_ROW, GpuArithmetic, device_ratio, source_device
 from epochcast.model.explanation.attribution import Attribution, attribute, law_parts
 from epochcast.model.explanation.device import Device
 from epochcast.model.time_model.intervals import WITHIN
 from epochcast.model.time_model.physics import share_of_parts
 from epochcast.model.time_model.saved_model import Forecast, SavedModel
-from epochcast.network_roofline import TrainedNetwork
+from epochcast.roofline.network import TrainedNetwork
 from epochcast.schema import RunConfig
 
 MODEL, OTHER_NETWORK, OTHER_CARRIED, ROOF = "model", "law of the CNN", "law of the CNN, carried over", "bare roof"

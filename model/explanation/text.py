@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from epochcast.gpus.scaled_time import LIMITED
 from epochcast.model.answers.prediction_text import device_words
-from epochcast.model.carried import LIMITED
 from epochcast.model.explanation.epoch_time import UNKNOWN_INPUT
 from epochcast.output.text import percent, significant, table_text
 from epochcast.schema import Conditions

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
-from epochcast.model.card_text import FORM_WORDS
+from epochcast.model.time_model.card_text import FORM_WORDS
 from epochcast.model.time_model.features import FEATURE_NAMES, REFERENCE_FEATURE_NAMES
 from epochcast.model.time_model.physics import FORMS
 from epochcast.schema import Conditions, RunConfig

@@ -22,8 +22,8 @@ import numpy as np
 import numpy.typing as npt
 
 from epochcast.aggregate.averages.condition_order import LEARNABLE_ROWS
-from epochcast.epoch_work import WIDE_CHANNELS, EpochWork
 from epochcast.output.text import significant
+from epochcast.roofline.epoch_work import WIDE_CHANNELS, EpochWork
 from epochcast.schema import RunConfig
 from epochcast.stats import MAD_TO_SD
 from epochcast.workload.shape import work_of

@@ -18,11 +18,11 @@ from epochcast.aggregate.averages.averaging import is_chance
 from epochcast.facts.assumptions import assumption, device_kind_of
 from epochcast.gpus.lookup import box_name_for, is_same_device
 from epochcast.interval import COVERAGE, Interval, total
-from epochcast.model.fit_startup import fit_excess, fit_overhead
 from epochcast.model.selection.experimental_design import DEFAULT_GRID
 from epochcast.model.time_model.intervals import HALF_WIDTH_SDS, WITHIN
 from epochcast.model.time_model.saved_model import SavedModel
 from epochcast.model.time_model.startup import Excess, Overhead, whole_run
+from epochcast.model.training.fit_startup import fit_excess, fit_overhead
 from epochcast.output.text import significant
 from epochcast.paths import command_text
 from epochcast.planner.costs.budget import Price

@@ -13,7 +13,7 @@ from typing import Any
 
 from epochcast.collect.grid.specs import PlannedRun, spec_under
 from epochcast.collect.records.kept import RUN_ID
-from epochcast.collect.run_names import spec_id
+from epochcast.collect.run.names import spec_id
 from epochcast.gpus.lookup import is_same_device
 from epochcast.interval import Interval, with_ends
 from epochcast.machine.environment import utc_now

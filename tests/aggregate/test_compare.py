@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from epochcast.aggregate.compare import main
-from epochcast.aggregate.compare_result import compare
+from epochcast.aggregate.comparison.comparison import compare
 from epochcast.aggregate.comparison.figure import comparison_figure
 from epochcast.aggregate.comparison.sides import make_side
 from epochcast.aggregate.comparison.spread import MeasuredRun, SideSpread

@@ -12,7 +12,7 @@ import pytest
 
 from epochcast.__main__ import main as call
 from epochcast.aggregate.merge import main
-from epochcast.aggregate.merge_tables import merge
+from epochcast.aggregate.merging.tables import merge
 from epochcast.paths import CODE_ROOT, excluded_csv, failures_csv
 from epochcast.schema import PUBLISHED_RUN_COLUMNS, Exclusion, FailureRecord, RunRecord
 from epochcast.storage.cells import columns, format_rows, header_line

@@ -11,7 +11,7 @@ import pytest
 from benchmarks.estimates.bench_carry import coverages, half_precision_gain, main, missed_lines, quantile, speeds_of
 from epochcast.facts.tables import CONVOLUTIONAL, speed_rows
 from epochcast.gpus.lookup import find_gpu
-from epochcast.model.carry import GpuArithmetic, rates_error_factor
+from epochcast.gpus.ratio import GpuArithmetic, rates_error_factor
 
 PRECISION = {"fp16": "mixed_float16", "fp32": "float32"}
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from epochcast.aggregate.merge_tables import merge
+from epochcast.aggregate.merging.tables import merge
 from epochcast.aggregate.migrate import migrate
 from epochcast.paths import excluded_csv, failures_csv
 from epochcast.schema import Exclusion, FailureRecord, RunRecord

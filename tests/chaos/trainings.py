@@ -20,9 +20,9 @@ from pathlib import Path
 from unittest import mock
 
 from epochcast.aggregate.averages.source import write_agg
-from epochcast.model.save_trained import train
 from epochcast.model.time_model.card import markdown_path
 from epochcast.model.time_model.saved_model import load_model
+from epochcast.model.training.save import train
 from epochcast.paths import pretrained_dir
 from epochcast.schema import RunConfig, RunRecord
 from epochcast.storage.tables import write_table

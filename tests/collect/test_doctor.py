@@ -49,8 +49,8 @@ from epochcast.paths import CODE_ROOT
 from epochcast.schema import Exclusion, FailureRecord, RunRecord
 from epochcast.storage.cells import columns, header_line
 from epochcast.storage.tables import append_row
-from tests.support import fake_nvml
-from tests.support.boxes import plug_in
+from tests.support.machines import fake_nvml
+from tests.support.machines.boxes import plug_in
 from tests.support.rows import run_row
 
 DOCTOR = str(CODE_ROOT / "collect" / "doctor.py")

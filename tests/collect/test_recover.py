@@ -9,8 +9,8 @@ from dataclasses import replace
 
 import pytest
 
-from epochcast.collect import append_rows
 from epochcast.collect import recover as recover_module
+from epochcast.collect.records import append_rows
 from epochcast.collect.records.kept import LOGGED, lines_of_row
 from epochcast.collect.records.recovery import recover
 from epochcast.collect.records.reserved import claimed_run

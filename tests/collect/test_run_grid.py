@@ -34,7 +34,7 @@ from tests.support.light_child import (
     starts,
     wait_for,
 )
-from tests.support.made_up_host import others_use
+from tests.support.machines.made_up_host import others_use
 
 DATA = ["--train_n", "1000", "--dataset", "synthetic", "--epochs", "4"]
 SMALL = ["--depth", "1", "--base_filters", "2", *DATA]

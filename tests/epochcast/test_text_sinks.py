@@ -21,14 +21,14 @@ from epochcast.cli import make_parser, print_answer, run_command
 from epochcast.collect.run.flags import output_printer
 from epochcast.guard import discard_unwritten
 from epochcast.model.answers.prediction_figure import draw_batches
-from epochcast.model.card_text import markdown
-from epochcast.model.evaluation_text import Section
+from epochcast.model.evaluation.report_text import Section
+from epochcast.model.time_model.card_text import markdown
 from epochcast.output.figures import save_figure
+from epochcast.output.streams import EscapedStream, escaped_output, rewrite_line
 from epochcast.output.text import cell_text, table_text
 from epochcast.paths import CODE_ROOT, pretrained_dir
 from epochcast.planner.costs.budget import SECONDS
 from epochcast.planner.output.exports import plan_sh
-from epochcast.streams import EscapedStream, escaped_output, rewrite_line
 from epochcast.text_sinks import (
     LONGEST_FIGURE_LINE,
     figure_text,

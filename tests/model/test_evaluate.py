@@ -15,16 +15,17 @@ import pytest
 
 from epochcast.aggregate.averages.averaging import aggregate
 from epochcast.interval import Interval
-from epochcast.model import evaluate, evaluation_run
+from epochcast.model import evaluate
+from epochcast.model.evaluation import evaluation as evaluation_run
+from epochcast.model.evaluation.evaluation import cross_conformal
 from epochcast.model.evaluation.learning_curves import learning_curves
-from epochcast.model.evaluation_report import MetricSpreads, ModelErrors, Spread
-from epochcast.model.evaluation_run import cross_conformal
-from epochcast.model.evaluation_text import report_markdown, report_text
-from epochcast.model.fit_startup import fit_excess, fit_overhead
+from epochcast.model.evaluation.report import MetricSpreads, ModelErrors, Spread
+from epochcast.model.evaluation.report_text import report_markdown, report_text
 from epochcast.model.time_model.intervals import conformal_half_width
 from epochcast.model.time_model.startup import to_json
 from epochcast.model.time_model.time_model import Table
 from epochcast.model.training.cross_validation import CrossValidation, cross_validate
+from epochcast.model.training.fit_startup import fit_excess, fit_overhead
 from epochcast.model.training.recipes import PHYSICS, fit_time_models
 from epochcast.schema import AggRow, RunConfig
 from epochcast.stats import regression_metrics

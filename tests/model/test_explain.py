@@ -13,12 +13,12 @@ import pytest
 from epochcast.facts.assumptions import assumption
 from epochcast.gpus import lookup as hardware
 from epochcast.gpus.lookup import find_gpu, roof_of
+from epochcast.gpus.ratio import Ratio
 from epochcast.interval import Interval
 from epochcast.model import explain as command
 from epochcast.model import predict_perf
 from epochcast.model.answers.other_gpus import Asked, answer_on
 from epochcast.model.answers.prediction import predict
-from epochcast.model.carry import Ratio
 from epochcast.model.explain import explain
 from epochcast.model.explanation import epoch_time as explain_time
 from epochcast.model.explanation.attribution import attribute
@@ -29,8 +29,8 @@ from epochcast.model.explanation.text import explanation_text
 from epochcast.model.time_model.card import card_sha256
 from epochcast.model.time_model.physics import FORMS, GROUPS, Law
 from epochcast.model.time_model.saved_model import choose_model, load_model
-from epochcast.network_roofline import TrainedNetwork, epoch_layers
 from epochcast.paths import models_dir, pretrained_dir
+from epochcast.roofline.network import TrainedNetwork, epoch_layers
 from epochcast.roofline.roofline import ADAM_PASSES, WEIGHT_BYTES, step_roof
 from epochcast.schema import Conditions, RunConfig
 from epochcast.storage.cells import columns

@@ -20,9 +20,9 @@ from epochcast.collect.grid.specs import spec_under
 from epochcast.collect.grid.wall_estimate import WallEstimate
 from epochcast.facts.assumptions import assumption
 from epochcast.machine.gpu_driver import box_device_name
-from epochcast.model.next_measurements import NextRun, configs_csv, measured_costs, plan_next, training_sec
 from epochcast.model.next_runs import main
 from epochcast.model.selection.experimental_design import DEFAULT_GRID, next_indices
+from epochcast.model.selection.next_runs import NextRun, configs_csv, measured_costs, plan_next, training_sec
 from epochcast.model.time_model.intervals import MIN_ERRORS
 from epochcast.model.time_model.time_model import Table
 from epochcast.model.training.recipes import PHYSICS, fit_time_models

@@ -8,8 +8,8 @@ import pytest
 
 from epochcast.aggregate.averages.averaging import aggregate
 from epochcast.collect.grid.config_lists import read_configs
-from epochcast.model.card_text import markdown
 from epochcast.model.time_model.card import card_path, markdown_path
+from epochcast.model.time_model.card_text import markdown
 from epochcast.model.time_model.monotonicity import order_violations
 from epochcast.model.time_model.saved_model import load_model
 from epochcast.model.training.cross_validation import rows_sha256

@@ -14,8 +14,7 @@ import pytest
 from epochcast.aggregate.averages.averaging import aggregate
 from epochcast.aggregate.averages.source import write_agg
 from epochcast.interval import Interval
-from epochcast.model.card_text import card_lines
-from epochcast.model.save_trained import declare, default_model_path, train
+from epochcast.model.time_model.card_text import card_lines
 from epochcast.model.time_model.features import FEATURE_NAMES, REFERENCE_FEATURE_NAMES, feature_matrix
 from epochcast.model.time_model.intervals import FAR
 from epochcast.model.time_model.monotonicity import order_violations
@@ -25,6 +24,7 @@ from epochcast.model.time_model.time_model import Table
 from epochcast.model.train import main
 from epochcast.model.training.cross_validation import cross_validate, rows_sha256
 from epochcast.model.training.recipes import PHYSICS, PHYSICS_ANN, REFERENCE_ANN, fit_time_models
+from epochcast.model.training.save import declare, default_model_path, train
 from epochcast.schema import AggRow, Conditions, RunConfig, RunRecord
 from epochcast.storage.files import sha256_of
 from epochcast.storage.tables import append_row, read_runs, write_table
@@ -279,7 +279,7 @@ def test_a_failure_after_the_fit_leaves_an_older_model_and_its_cards(tmp_path, m
     def fail(*_):
         raise ArithmeticError(part)
 
-    monkeypatch.setattr(f"epochcast.model.save_trained.{part}", fail)
+    monkeypatch.setattr(f"epochcast.model.training.save.{part}", fail)
     with pytest.raises(ArithmeticError, match=part):
         train(SEVEN, tmp_path / "m.keras")
     assert {file.name: file.read_bytes() for file in tmp_path.glob("[!.]*")} == before

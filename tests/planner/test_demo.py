@@ -18,7 +18,7 @@ from epochcast.collect.grid.specs import grid_runs
 from epochcast.collect.run.device_lock import Sharing
 from epochcast.guard import EXIT_INTERRUPTED
 from epochcast.machine.environment import cpu_count
-from epochcast.model.evaluation_report import ErrorTable, MetricSpreads, ModelErrors, Spread
+from epochcast.model.evaluation.report import ErrorTable, MetricSpreads, ModelErrors, Spread
 from epochcast.paths import CODE_ROOT
 from epochcast.planner import demo
 from epochcast.planner.costs.budget import Budget
@@ -30,7 +30,7 @@ from epochcast.schema import RunRecord, RunSpec
 from epochcast.storage.cells import columns
 from epochcast.storage.tables import RunTable, write_table
 from tests.support.light_child import command, isolate
-from tests.support.made_up_host import others_use
+from tests.support.machines.made_up_host import others_use
 from tests.support.rows import BOX, run_row
 
 HERE = dataclasses.replace(

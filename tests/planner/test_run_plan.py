@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from epochcast.collect.append_rows import RunExistsError
+from epochcast.collect.records.append_rows import RunExistsError
 from epochcast.collect.records.recovery import recover
 from epochcast.collect.run.runner import RunRefusedError, run
 from epochcast.paths import failures_csv

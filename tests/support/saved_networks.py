@@ -10,10 +10,10 @@ import zipfile
 import pytest
 
 from epochcast.keras_files.author_code import author_code
+from epochcast.keras_files.inputs import shape_asked
+from epochcast.keras_files.read_file import read_network
 from epochcast.machine.framework import keras_on_cpu
 from epochcast.model import explain as command
-from epochcast.model.explain_network import read_network
-from epochcast.model.network_inputs import shape_asked
 
 LONGEST = 200  # characters of a message, without the file's path
 AUTHOR = """

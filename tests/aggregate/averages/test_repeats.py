@@ -14,7 +14,7 @@ from epochcast.aggregate.averages.repeats import disagreements, spread_warning
 from epochcast.aggregate.averages.source import write_agg
 from epochcast.aggregate.checks.report import check_file, check_lines
 from epochcast.aggregate.merge import main as merge_main
-from epochcast.aggregate.merge_tables import merge
+from epochcast.aggregate.merging.tables import merge
 from epochcast.facts.assumptions import assumption
 from epochcast.model.train import main as train_main
 from epochcast.paths import CODE_ROOT

@@ -6,8 +6,8 @@ import itertools
 
 import pytest
 
-from epochcast.aggregate.merge_tables import merge
 from epochcast.aggregate.merging.new_files import write_new_files
+from epochcast.aggregate.merging.tables import merge
 from epochcast.aggregate.migrate import migrate
 from epochcast.paths import excluded_csv, failures_csv
 from epochcast.schema import PUBLISHED_RUN_COLUMNS, Exclusion, FailureRecord, RunRecord

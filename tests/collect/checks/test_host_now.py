@@ -9,7 +9,7 @@ import pytest
 from epochcast.collect.checks import host_now
 from epochcast.collect.checks.host_now import MOST_SLOWDOWN, HostNow
 from epochcast.machine.environment import cpu_count
-from tests.support.made_up_host import others_use
+from tests.support.machines.made_up_host import others_use
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.7, 1.0])

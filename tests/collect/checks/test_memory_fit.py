@@ -25,8 +25,8 @@ from epochcast.planner.plan.request import Request, plan_budget
 from epochcast.schema import AggRow, Conditions, FailureRecord, RunConfig, RunRecord
 from epochcast.storage.tables import read_table, write_table
 from epochcast.workload.memory import closed_form
-from tests.support.boxes import Board, plug_in
 from tests.support.light_child import command, isolate, light_spec, starts
+from tests.support.machines.boxes import Board, plug_in
 from tests.support.rows import BOX, ROWS, agg_row, assert_one_clear_error, run_costing, run_row
 
 SIZES = (16, 64, 256)

@@ -14,9 +14,9 @@ from epochcast.machine import host
 from epochcast.machine.environment import cpu_name
 from epochcast.schema import Conditions, RunRecord
 from epochcast.storage.tables import read_table
-from tests.support.boxes import Board, plug_in
 from tests.support.light_child import command, isolate, light_spec, starts
-from tests.support.made_up_host import memory_is
+from tests.support.machines.boxes import Board, plug_in
+from tests.support.machines.made_up_host import memory_is
 from tests.support.rows import assert_one_clear_error, run_row
 
 GIB = 2**30

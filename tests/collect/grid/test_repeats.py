@@ -15,7 +15,7 @@ from epochcast.machine.environment import cpu_count
 from epochcast.schema import Conditions
 from tests.collect.test_run_grid import CALM, STALLED, bench  # noqa: F401  # a fixture
 from tests.support.light_child import light_spec
-from tests.support.made_up_host import others_use
+from tests.support.machines.made_up_host import others_use
 from tests.support.rows import run_row
 
 CPU, GPU = "AMD EPYC 9B14 (2 cores)", "NVIDIA H200"

@@ -16,7 +16,7 @@ import pytest
 
 from epochcast.collect.run.compile_cache import enable, programs_dir
 from epochcast.paths import CODE_ROOT
-from tests.support.boxes import Board, plug_in
+from tests.support.machines.boxes import Board, plug_in
 
 NAME = "xla_compile_cache__1__2__XLA_CPU_JIT.pb"  # as TensorFlow names a program
 PROGRAM = b"a compiled program" * 100

@@ -22,7 +22,6 @@ from epochcast.planner import demo, run_plan
 from epochcast.schema import FailureRecord, RunRecord
 from epochcast.storage import locks
 from epochcast.storage.tables import read_table
-from tests.support.boxes import Board, plug_in, uuid_of
 from tests.support.light_child import (
     command,
     environment,
@@ -33,6 +32,7 @@ from tests.support.light_child import (
     starts,
     wait_for,
 )
+from tests.support.machines.boxes import Board, plug_in, uuid_of
 
 SMALL = ["--depth", "1", "--base_filters", "2", "--train_n", "1000", "--dataset", "synthetic"]
 SMALL += ["--epochs", "4", "--device", "cpu"]

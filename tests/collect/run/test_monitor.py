@@ -18,8 +18,8 @@ import pytest
 from epochcast.machine.host import memory_bytes
 from epochcast.schema import RunRecord
 from epochcast.storage.tables import read_table
-from tests.support import fake_nvml
 from tests.support.light_child import environment, run_one_command, wait_for
+from tests.support.machines import fake_nvml
 
 GPU = "NVIDIA Fake 100"
 PACE_SEC, EPOCHS = 0.6, 4

@@ -13,7 +13,7 @@ from epochcast.commands import facts as facts_command
 from epochcast.facts import topics as fact_topics
 from epochcast.facts.tables import carbon_intensities, gpu_disputes, gpus
 from epochcast.facts.topics import TOPICS, shown_rows
-from tests.support.boxes import Board, plug_in
+from tests.support.machines.boxes import Board, plug_in
 
 
 @pytest.fixture

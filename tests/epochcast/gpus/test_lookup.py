@@ -16,7 +16,7 @@ from epochcast.gpus.lookup import (
 )
 from epochcast.machine.environment import cpu_name
 from epochcast.machine.gpu_driver import box_device_name
-from tests.support.boxes import Board, plug_in
+from tests.support.machines.boxes import Board, plug_in
 
 # as drivers and NVML (first block), MLPerf's system files (second) and people (third) spell them
 SPELLINGS = {

@@ -10,10 +10,10 @@ import pytest
 
 from epochcast import limits
 from epochcast.keras_files import author_code
+from epochcast.keras_files import read_file as explain_network
+from epochcast.keras_files.read_file import read_network
 from epochcast.machine.framework import keras_on_cpu
 from epochcast.model import explain as command
-from epochcast.model import explain_network
-from epochcast.model.explain_network import read_network
 from tests.support.rows import assert_one_clear_error
 from tests.support.saved_networks import AUTHOR, LONGEST, chain, edited, read, shapes_of
 

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from epochcast.keras_files.author_code import author_code
+from epochcast.keras_files.read_file import read_network
 from epochcast.keras_files.rebuild import read_saved
 from epochcast.machine.framework import keras_on_cpu
 from epochcast.model import explain as command
-from epochcast.model.explain_network import read_network
 from tests.support.peaks import at_most
 from tests.support.saved_networks import LONGEST, MADE, SHAPES, called, chain, read, shapes_of
 

@@ -23,8 +23,8 @@ from epochcast.machine.environment import (
     utc_now,
 )
 from epochcast.paths import CODE_ROOT
-from tests.support import fake_nvml
-from tests.support.boxes import plug_in
+from tests.support.machines import fake_nvml
+from tests.support.machines.boxes import plug_in
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from epochcast.machine.host import (
     usable_cores,
     virtual_machine,
 )
-from tests.support.made_up_host import memory_is
+from tests.support.machines.made_up_host import memory_is
 
 # psutil's own errors, those of a system without /proc or that hides it, and those of lines that a sandbox makes up
 ERRORS = [

@@ -14,8 +14,8 @@ import time
 import pytest
 
 from epochcast.output.progress import progress
+from epochcast.output.streams import EscapedStream
 from epochcast.paths import CODE_ROOT
-from epochcast.streams import EscapedStream
 
 
 class Clock:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from epochcast.model.next_measurements import NextRun, configs_csv
+from epochcast.model.selection.next_runs import NextRun, configs_csv
 from epochcast.paths import CODE_ROOT
 from epochcast.planner.costs.budget import Budget
 from epochcast.planner.costs.values import COUNT

@@ -8,7 +8,7 @@ import re
 import pytest
 
 from epochcast.__main__ import main
-from epochcast.model.evaluation_run import evaluate
+from epochcast.model.evaluation.evaluation import evaluate
 from epochcast.schema import AggRow, RunConfig, RunRecord
 from epochcast.storage.tables import write_table
 from tests.support.rows import BOX, agg_row, run_row

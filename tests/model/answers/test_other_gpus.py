@@ -13,19 +13,19 @@ from epochcast.facts.regions import find_region
 from epochcast.facts.tables import gpus
 from epochcast.footprint.rules import FootprintRules
 from epochcast.gpus.lookup import find_gpu, roof_of
+from epochcast.gpus.ratio import RATES, SAME, SPEED_ROW, GpuArithmetic, device_ratio, source_device
+from epochcast.gpus.scaled_time import LIMITED, LIMITED_LOW, LIMITED_WORDS, scaled_time
 from epochcast.interval import Interval
 from epochcast.machine import driver_signs
 from epochcast.model.answers import correction
 from epochcast.model.answers.measured import measured_steady
 from epochcast.model.answers.other_gpus import MEASURED, Asked, answer_on, answers_on, without_number
 from epochcast.model.answers.other_gpus_text import gpu_json, gpu_lines
-from epochcast.model.carried import LIMITED, LIMITED_LOW, LIMITED_WORDS, scaled_time
-from epochcast.model.carry import RATES, SAME, SPEED_ROW, GpuArithmetic, device_ratio, source_device
 from epochcast.model.time_model.intervals import HALF_WIDTH_SDS
 from epochcast.model.time_model.physics import device_share
 from epochcast.model.time_model.saved_model import load_model
-from epochcast.network_roofline import attainable_sec
 from epochcast.paths import pretrained_dir
+from epochcast.roofline.network import attainable_sec
 from epochcast.schema import Conditions, RunConfig
 from epochcast.storage.cells import columns
 from epochcast.workload.shape import trained_cnn, work_of

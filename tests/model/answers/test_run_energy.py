@@ -18,7 +18,7 @@ from epochcast.paths import runs_csv
 from epochcast.schema import RunConfig, RunRecord
 from epochcast.storage.files import write_text_atomically
 from epochcast.storage.tables import write_table
-from tests.support.boxes import Board, plug_in
+from tests.support.machines.boxes import Board, plug_in
 from tests.support.rows import BOX, agg_row, run_row
 
 CONFIG, OTHER = RunConfig(3, 16, 64), RunConfig(4, 16, 64)

@@ -16,7 +16,7 @@ from epochcast.model.time_model.saved_model import load_model
 from epochcast.paths import pretrained_dir
 from epochcast.schema import Conditions, RunConfig
 from epochcast.storage.cells import columns
-from tests.support import boxes
+from tests.support.machines import boxes
 from tests.support.rows import agg_row
 
 SAVED = load_model(pretrained_dir() / "a100.keras")

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from epochcast.model.answers.prediction import predict
 from epochcast.model.answers.prediction_text import answer_lines
-from epochcast.model.card_text import error_text, half_width_text, markdown
 from epochcast.model.time_model.card import card_path, card_sha256, markdown_path, read_card
+from epochcast.model.time_model.card_text import error_text, half_width_text, markdown
 from epochcast.model.time_model.saved_model import Choice, load_model
 from epochcast.paths import pretrained_dir
 from epochcast.schema import RunConfig

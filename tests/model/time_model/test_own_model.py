@@ -14,10 +14,10 @@ from epochcast.facts.assumptions import assumption
 from epochcast.machine import driver_signs
 from epochcast.machine.gpu_driver import box_device_name
 from epochcast.model import explain, next_runs, predict_perf
-from epochcast.model.save_trained import train
 from epochcast.model.time_model import saved_model as predictor
 from epochcast.model.time_model.intervals import MIN_ERRORS, Widths
 from epochcast.model.time_model.saved_model import load_model
+from epochcast.model.training.save import train
 from epochcast.paths import demo_dir, models_dir, pretrained_dir
 from epochcast.planner import dp_budget_planner
 from epochcast.schema import Conditions, RunConfig

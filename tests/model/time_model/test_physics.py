@@ -9,7 +9,6 @@ import pytest
 
 from epochcast.aggregate.averages.averaging import aggregate
 from epochcast.aggregate.averages.table import load_agg
-from epochcast.epoch_work import work_of_layers
 from epochcast.model.time_model.physics import (
     FORMS,
     GATE_MIN_ROWS,
@@ -23,6 +22,7 @@ from epochcast.model.time_model.physics import (
     fit_law_from,
 )
 from epochcast.model.time_model.time_model import Table
+from epochcast.roofline.epoch_work import work_of_layers
 from epochcast.schema import RunConfig
 from epochcast.storage.tables import read_runs
 from epochcast.workload.shape import activation_bytes, count_params, forward_flop, layer_records, train_flop, work_of

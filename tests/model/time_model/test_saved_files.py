@@ -10,8 +10,8 @@ import zipfile
 
 import pytest
 
-from epochcast.model.card_text import markdown
 from epochcast.model.time_model.card import card_path, card_sha256, markdown_path
+from epochcast.model.time_model.card_text import markdown
 from epochcast.model.time_model.saved_files import read_pair, save_model, waiting_path
 from epochcast.model.time_model.saved_model import choose_model, load_model
 from epochcast.paths import pretrained_dir

@@ -178,7 +178,7 @@ def test_parts_that_the_rows_do_not_know_are_unknown(tmp_path):
 
 
 def test_two_axes_out_at_once_and_an_axis_that_never_varied_have_no_interval(reference_data, tmp_path):
-    from epochcast.model.save_trained import train
+    from epochcast.model.training.save import train
 
     rows = aggregate(read_runs(reference_data / "a100" / "runs.csv")).rows
     rows = [replace(row, overhead_sec_mean=16.0) for row in rows if row.batch_size == 192]
@@ -210,7 +210,7 @@ def test_two_axes_out_at_once_and_an_axis_that_never_varied_have_no_interval(ref
 
 
 def test_a_model_without_network_answers_by_its_law_alone(tmp_path):
-    from epochcast.model.save_trained import train
+    from epochcast.model.training.save import train
 
     card = train(ROWS, tmp_path / "law.keras")
     saved, table = load_model(tmp_path / "law.keras"), Table.of(ROWS)

@@ -11,11 +11,11 @@ import pytest
 
 from epochcast.aggregate.averages.averaging import aggregate
 from epochcast.interval import Interval
-from epochcast.model.card_text import excess_words
-from epochcast.model.fit_startup import fit_excess, fit_overhead
+from epochcast.model.time_model.card_text import excess_words
 from epochcast.model.time_model.intervals import BEYOND, FAR, WITHIN, Range, Widths, conformal_half_width
 from epochcast.model.time_model.physics import Law
 from epochcast.model.time_model.startup import FORM, Excess, Overhead, from_json, to_json, whole_run
+from epochcast.model.training.fit_startup import fit_excess, fit_overhead
 from epochcast.schema import RunConfig
 from epochcast.storage.tables import read_runs
 from tests.support.rows import CONFIGS, agg_row, plausible_sec

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from epochcast.interval import coverage_text
-from epochcast.model.card_text import excess_words, half_width_text
 from epochcast.model.evaluation.figures import NAMES
 from epochcast.model.evaluation.learning_curves import CurvePoint
-from epochcast.model.evaluation_report import ErrorTable, Evaluation, Spread, UnseenPrediction
+from epochcast.model.evaluation.report import ErrorTable, Evaluation, Spread, UnseenPrediction
+from epochcast.model.time_model.card_text import excess_words, half_width_text
 from epochcast.model.time_model.intervals import LEVEL_QUANTILE, more_for_a_range
 from epochcast.model.time_model.physics import GATE, GROUPS
 from epochcast.model.training.splits import NETWORK_MIN_ROWS

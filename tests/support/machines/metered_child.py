@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 if not __package__:  # run by path: import from the checkout, not from this folder
-    sys.path[0] = str(Path(__file__).resolve().parents[2])
+    sys.path[0] = str(Path(__file__).resolve().parents[3])
 
 from epochcast.energy.meter import PowerMeter
 from epochcast.machine.gpu_driver import gpu_of

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from epochcast.epoch_work import EpochWork, trained_params, work_of_layers
 from epochcast.facts.tables import CONVOLUTIONAL
+from epochcast.roofline.epoch_work import EpochWork, trained_params, work_of_layers
 from epochcast.roofline.roofline import (
     ADAM_PASSES,
     COMPUTE,

@@ -1,8 +1,8 @@
 """A time on another GPU: the device's share is scaled, and limited by that GPU's roofline.
 
     t' = t (1 - s) + max(t s r, a)    s share of arithmetic and memory in t, by the model's plain law
-                                      r ratio of the two GPUs' seconds for those (model/carry.py)
-                                      a their attainable seconds there (epochcast/network_roofline.py)
+                                      r ratio of the two GPUs' seconds for those (epochcast/gpus/ratio.py)
+                                      a their attainable seconds there (epochcast/roofline/network.py)
 
 Input, host and steps (launches) stay as they were measured: another GPU makes none of them faster.
 """
@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from epochcast.gpus.ratio import SAME, Ratio
 from epochcast.interval import Interval
-from epochcast.model.carry import SAME, Ratio
 
 LIMITED, LIMITED_LOW = "value", "low end"  # which part of a scaled time the roofline raised
 LIMITED_WORDS = {

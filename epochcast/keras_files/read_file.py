@@ -12,6 +12,15 @@ from typing import Any
 
 from epochcast.keras_files.author_code import author_code
 from epochcast.keras_files.foreign import WantedError, prepare
+from epochcast.keras_files.inputs import (
+    RefusedError,
+    SampleShape,
+    build_if_needed,
+    check_backend,
+    check_shape,
+    fixed_batch,
+    saved_shape,
+)
 from epochcast.keras_files.rebuild import (
     SavedNetwork,
     needs_weights,
@@ -21,20 +30,7 @@ from epochcast.keras_files.rebuild import (
     why_not_rebuilt,
     without_weights,
 )
-from epochcast.keras_layers.optimizers import compiled_passes, described_passes, is_of_author, optimizer_name
-from epochcast.keras_layers.read_layers import NetworkLayers, read_layers
-from epochcast.limits import MIB, EndedError, LimitError, call_within
-from epochcast.machine.framework import keras_on_cpu
-from epochcast.model.network_inputs import (
-    RefusedError,
-    SampleShape,
-    build_if_needed,
-    check_backend,
-    check_shape,
-    fixed_batch,
-    saved_shape,
-)
-from epochcast.model.network_refusals import (
+from epochcast.keras_files.refusals import (
     LONGEST,
     some,
     why_code_fails,
@@ -45,7 +41,11 @@ from epochcast.model.network_refusals import (
     why_unknown,
     why_wanted,
 )
-from epochcast.network_roofline import TrainedNetwork
+from epochcast.keras_layers.optimizers import compiled_passes, described_passes, is_of_author, optimizer_name
+from epochcast.keras_layers.read_layers import NetworkLayers, read_layers
+from epochcast.limits import MIB, EndedError, LimitError, call_within
+from epochcast.machine.framework import keras_on_cpu
+from epochcast.roofline.network import TrainedNetwork
 from epochcast.roofline.roofline import ADAM_PASSES
 from epochcast.text_sinks import shortened
 

@@ -17,7 +17,7 @@ from epochcast.interval import Interval
 from epochcast.machine.environment import utc_now
 from epochcast.model.evaluation.figures import draw_evaluation
 from epochcast.model.evaluation.learning_curves import learning_curves
-from epochcast.model.evaluation_report import (
+from epochcast.model.evaluation.report import (
     CoverageCheck,
     ErrorTable,
     Evaluation,
@@ -26,8 +26,7 @@ from epochcast.model.evaluation_report import (
     Spread,
     UnseenPrediction,
 )
-from epochcast.model.evaluation_text import report_markdown
-from epochcast.model.fit_startup import fit_excess, fit_overhead
+from epochcast.model.evaluation.report_text import report_markdown
 from epochcast.model.time_model.intervals import Range, conformal_half_width
 from epochcast.model.time_model.monotonicity import order_violations
 from epochcast.model.time_model.physics import fit_gated_law
@@ -42,6 +41,7 @@ from epochcast.model.training.cross_validation import (
     kept_out,
     rows_sha256,
 )
+from epochcast.model.training.fit_startup import fit_excess, fit_overhead
 from epochcast.model.training.recipes import LAW_ALONE, PHYSICS, PHYSICS_ANN
 from epochcast.output.progress import Say, quiet
 from epochcast.schema import AggRow, RunConfig

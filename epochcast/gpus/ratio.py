@@ -1,6 +1,6 @@
 """Ratio of two GPUs' seconds for the same arithmetic and memory, by published speeds or by data sheets.
 
-The ratio r, by which model/carried.py scales the device's share of a time, is known
+The ratio r, by which epochcast/gpus/scaled_time.py scales the device's share of a time, is known
 
 - by speed rows, where both GPUs have one of the same kind of network: the ratio of their published speeds;
 - else by rates: 1 / (compute ratio ** w * bandwidth ratio ** (1 - w)), of dense rates in the arithmetic really used and

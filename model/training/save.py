@@ -16,7 +16,6 @@ import numpy as np
 from epochcast.gpus.device_names import are_same_conditions, board_name
 from epochcast.interval import COVERAGE
 from epochcast.machine.environment import utc_now
-from epochcast.model.fit_startup import fit_excess, fit_overhead
 from epochcast.model.time_model.card import CARD_SCHEMA_VERSION, card_sha256
 from epochcast.model.time_model.intervals import Range
 from epochcast.model.time_model.monotonicity import order_violations
@@ -27,6 +26,7 @@ from epochcast.model.time_model.startup import to_json
 from epochcast.model.time_model.time_model import Table
 from epochcast.model.training.cross_validation import require_distinct, require_enough, rows_sha256
 from epochcast.model.training.fit import TRANSFERRED, Fitted, fit
+from epochcast.model.training.fit_startup import fit_excess, fit_overhead
 from epochcast.model.training.recipes import PHYSICS_ANN
 from epochcast.model.training.time_ann import keras_bytes
 from epochcast.output.progress import Say, quiet

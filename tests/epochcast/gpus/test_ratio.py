@@ -11,11 +11,11 @@ import pytest
 
 from epochcast.facts.assumptions import assumption
 from epochcast.facts.tables import gpus, speed_rows
+from epochcast.gpus import ratio as carry
 from epochcast.gpus.lookup import find_gpu
+from epochcast.gpus.ratio import RATES, SAME, SPEED_ROW, GpuArithmetic, device_ratio, source_device
+from epochcast.gpus.scaled_time import LIMITED, LIMITED_LOW, scaled_time
 from epochcast.interval import Interval
-from epochcast.model import carry
-from epochcast.model.carried import LIMITED, LIMITED_LOW, scaled_time
-from epochcast.model.carry import RATES, SAME, SPEED_ROW, GpuArithmetic, device_ratio, source_device
 from epochcast.model.time_model.physics import FORMS, Law, device_share
 from epochcast.schema import Conditions, RunConfig
 from epochcast.workload.shape import work_of

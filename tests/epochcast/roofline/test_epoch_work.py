@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from epochcast.epoch_work import wide_flop, work_of_layers
+from epochcast.roofline.epoch_work import wide_flop, work_of_layers
 from epochcast.roofline.roofline import LayerRecord
 from epochcast.schema import RunConfig
 from epochcast.workload.shape import layer_records, work_of

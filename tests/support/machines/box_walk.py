@@ -18,7 +18,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 if not __package__:  # run by path: import from the checkout, not from this folder
-    sys.path[0] = str(Path(__file__).resolve().parents[2])
+    sys.path[0] = str(Path(__file__).resolve().parents[3])
 
 from epochcast.aggregate.averages.averaging import aggregate
 from epochcast.collect.grid.grid_loop import run_grid
