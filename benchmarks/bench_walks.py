@@ -20,7 +20,7 @@ if __name__ == "__main__":  # run by path: from the checkout, not from this fold
 
     sys.exit(run_by_path(__file__))
 
-from epochcast.collect.checks.host_now import HostNow
+from epochcast.collect.grid.host_now import HostNow
 from epochcast.flag_types import path_of
 from epochcast.machine.environment import cpu_count, load_average
 from epochcast.machine.gpu_driver import box_device_name

@@ -24,9 +24,9 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from epochcast.cli import add_config_flags, make_parser, print_home, run_command
-from epochcast.collect.checks.memory_guard import add_memory_flags
 from epochcast.collect.grid.config_lists import MAX_CONFIGURATIONS, read_specs
 from epochcast.collect.grid.grid_loop import run_grid
+from epochcast.collect.grid.memory_guard import add_memory_flags
 from epochcast.collect.grid.specs import grid_runs
 from epochcast.collect.run.flags import DEFAULT, HELP, add_data_flags, make_spec, output_printer, sharing_of
 from epochcast.flag_types import duration_sec, path_of, positive_sec, repeats_int, seed_int

@@ -21,7 +21,7 @@ from collections.abc import Container, Sequence
 from dataclasses import replace
 
 from epochcast.cli import add_config_flags, make_parser, print_answer, print_home, run_command
-from epochcast.collect.checks.memory_guard import add_memory_flags, check_fits
+from epochcast.collect.grid.memory_guard import add_memory_flags, check_fits
 from epochcast.collect.records.kept import RUN_ID
 from epochcast.collect.run.flags import DEFAULT, HELP, add_data_flags, make_spec, output_printer, run_id_of, sharing_of
 from epochcast.collect.run.names import new_run_id

@@ -20,8 +20,8 @@ from epochcast.aggregate.averages.source import write_agg
 from epochcast.aggregate.figures import draw_figures
 from epochcast.aggregate.migrate import migrate
 from epochcast.cli import make_parser, print_home, run_command
-from epochcast.collect.checks.host_now import HostNow
 from epochcast.collect.grid.grid_loop import GridResult, run_grid
+from epochcast.collect.grid.host_now import HostNow
 from epochcast.collect.grid.specs import PlannedRun, grid_runs
 from epochcast.collect.grid.wall_estimate import WallEstimate
 from epochcast.collect.run.child import CHILD

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from epochcast.cli import add_json_flag, json_line, make_parser, path_flag, print_home, run_command
-from epochcast.collect.checks.memory_guard import add_memory_flags
+from epochcast.collect.grid.memory_guard import add_memory_flags
 from epochcast.collect.run.flags import add_sharing_flags, output_printer, sharing_of
 from epochcast.flag_types import path_of
 from epochcast.guard import EXIT_FAILED, EXIT_INTERRUPTED

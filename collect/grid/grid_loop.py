@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from epochcast.collect.checks.memory_fit import sort_by_fit
+from epochcast.collect.grid.memory_fit import sort_by_fit
 from epochcast.collect.grid.repeats import AGAIN, Repeats
 from epochcast.collect.grid.sequence import Taken, Turn, make_ready, outcome_text, take_turns
 from epochcast.collect.grid.specs import PlannedRun, grid_name, names_of_run

@@ -10,7 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from epochcast.collect.checks.host_now import HostNow
+from epochcast.collect.grid.host_now import HostNow
 from epochcast.collect.grid.specs import PlannedRun
 from epochcast.facts.assumptions import device_kind_of
 from epochcast.schema import FLAGS, UNCLEAN_FLAGS, RunRecord

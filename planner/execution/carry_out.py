@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from epochcast.collect.checks.memory_guard import check_fits
+from epochcast.collect.grid.memory_guard import check_fits
 from epochcast.collect.grid.sequence import Taken, Turn, make_ready, outcome_text, take_turns
 from epochcast.collect.grid.specs import PlannedRun
 from epochcast.collect.run.child import CHILD

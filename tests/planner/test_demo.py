@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from epochcast.aggregate.averages.averaging import aggregate
-from epochcast.collect.checks import host_now
+from epochcast.collect.grid import host_now
 from epochcast.collect.grid import wall_estimate as estimate
 from epochcast.collect.grid.specs import grid_runs
 from epochcast.collect.run.device_lock import Sharing

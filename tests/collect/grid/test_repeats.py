@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from epochcast.collect.checks import host_now
-from epochcast.collect.checks.host_now import HostNow
+from epochcast.collect.grid import host_now
+from epochcast.collect.grid.host_now import HostNow
 from epochcast.collect.grid.repeats import Repeats, most_repeats
 from epochcast.collect.grid.specs import PlannedRun
 from epochcast.machine.environment import cpu_count

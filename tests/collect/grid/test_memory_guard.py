@@ -7,8 +7,8 @@ import functools
 import pytest
 
 from epochcast.collect import run_one
-from epochcast.collect.checks import memory_guard
-from epochcast.collect.checks.memory_guard import TooLargeError, check_fits
+from epochcast.collect.grid import memory_guard
+from epochcast.collect.grid.memory_guard import TooLargeError, check_fits
 from epochcast.collect.run import runner
 from epochcast.machine import host
 from epochcast.machine.environment import cpu_name

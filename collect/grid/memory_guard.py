@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from epochcast.collect.checks.memory_fit import device_memory_bytes, memory_model
+from epochcast.collect.grid.memory_fit import device_memory_bytes, memory_model
 from epochcast.flag_types import memory_size
 from epochcast.machine.gpu_driver import device_of
 from epochcast.machine.host import memory_bytes

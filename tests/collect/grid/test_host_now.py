@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-from epochcast.collect.checks import host_now
-from epochcast.collect.checks.host_now import MOST_SLOWDOWN, HostNow
+from epochcast.collect.grid import host_now
+from epochcast.collect.grid.host_now import MOST_SLOWDOWN, HostNow
 from epochcast.machine.environment import cpu_count
 from tests.support.machines.made_up_host import others_use
 

@@ -9,8 +9,8 @@ import math
 import pytest
 
 from epochcast.collect import run_grid as grid
-from epochcast.collect.checks.memory_fit import device_memory_bytes, sort_by_fit
 from epochcast.collect.grid.grid_loop import run_grid
+from epochcast.collect.grid.memory_fit import device_memory_bytes, sort_by_fit
 from epochcast.collect.grid.specs import grid_runs
 from epochcast.machine.environment import cpu_name
 from epochcast.machine.host import memory_bytes
@@ -148,7 +148,7 @@ def test_one_byte_decides_at_the_low_end():
 
 
 def test_where_the_memory_is_unknown_nothing_is_left_out_and_nothing_said(monkeypatch):
-    monkeypatch.setattr("epochcast.collect.checks.memory_fit.device_memory_bytes", lambda device, rows: None)
+    monkeypatch.setattr("epochcast.collect.grid.memory_fit.device_memory_bytes", lambda device, rows: None)
     found = sort_by_fit(planned([2**30]), [])
     assert (sizes_of(found.kept), found.too_large, found.lines) == ([2**30], [], [])
 
