@@ -9,23 +9,31 @@ import ast
 import json
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 
 from epochcast.__main__ import COMMANDS
 from epochcast.guard import STAGES  # data flows from left to right
+from epochcast.paths import CODE_ROOT
 from tests.support.import_graph import (
+    COMMAND_MODULES,
     DOOR,
     FILES,
     MODULES,
     OTHERS,
     all_imported,
     at_module_level,
+    circles,
+    floor_of,
+    graph,
     imported_by,
+    package_of,
     stage_of,
     tree_of,
 )
 
 SLOW = frozenset({"tensorflow", "keras", "jax", "torch", "sklearn", "scipy", "matplotlib", "pandas", "PIL"})
+MOST_FILES = 15  # in a folder
 # who prints without being a main, and why that is no library printing
 PRINTS = {
     "epochcast.__main__._dispatch": "the half of main that chooses: help, version, an unknown command",
@@ -42,7 +50,7 @@ PRINTS = {
 def test_every_module_of_the_project_is_looked_at():
     assert len(MODULES) > 150
     assert {stage_of(module) for module in MODULES} == {None, *STAGES}
-    assert {module for module, _ in COMMANDS.values()} <= set(MODULES)
+    assert {module for module, _ in COMMANDS.values()} == COMMAND_MODULES
     assert len(OTHERS) > 150
 
 
@@ -56,6 +64,40 @@ def test_a_stage_imports_stages_to_its_left_only_and_the_library_imports_none():
         allowed = STAGES[: STAGES.index(stage) + 1] if stage else ()
         offenders += [(module, name) for name in all_imported(path) if stage_of(name) not in (None, *allowed)]
     assert sorted(offenders) == []
+
+
+def test_an_import_in_the_library_goes_down_a_floor_or_stays_in_its_package():
+    offenders = [
+        (module, name)
+        for module, names in graph().items()
+        if stage_of(module) is None and module != DOOR
+        for name in names
+        if stage_of(name) is None and module.split(".")[1] != name.split(".")[1]
+        if floor_of(name) >= floor_of(module)
+    ]
+    assert sorted(offenders) == []
+
+
+def test_nobody_imports_a_command_but_the_door_and_the_demonstration():
+    offenders = [
+        (module, name)
+        for module, names in graph().items()
+        if module not in (DOOR, "epochcast.planner.demo")
+        for name in names & COMMAND_MODULES
+    ]
+    assert sorted(offenders) == []
+
+
+def test_a_folder_has_at_most_fifteen_files():
+    folders = Counter(path.parent.relative_to(CODE_ROOT) for path in (FILES | OTHERS).values())
+    assert {str(folder): n for folder, n in folders.items() if n > MOST_FILES} == {}
+
+
+def test_no_modules_import_each_other_in_a_circle_and_no_two_packages_each_other():
+    assert circles(graph()) == []
+    arrows = {(package_of(a), package_of(b)) for a, names in graph().items() for b in names}
+    # files at the library's top stand on floors of their own
+    assert sorted((a, b) for a, b in arrows if a < b and (b, a) in arrows and a != "epochcast") == []
 
 
 def test_stages_are_imported_from_epochcast_alone():

@@ -13,14 +13,16 @@ from epochcast.paths import CODE_ROOT
 DOOR = "epochcast.__main__"
 # of the library, the lowest first: an import goes down only
 FLOORS = (
-    ("guard", "interval", "limits", "paths", "stats", "text_sinks", "timing", "validation"),
+    ("interval", "paths", "stats", "text_sinks", "timing", "validation"),
+    ("guard",),
     ("machine", "schema"),
-    ("run_noise",),
+    ("limits", "run_noise"),
     ("steady_time", "storage"),
-    ("facts", "output"),
-    ("cli", "energy", "roofline"),
-    ("footprint", "gpus", "keras_layers"),
-    ("keras_files",),
+    ("output",),
+    ("facts", "flag_types"),
+    ("cli", "roofline"),
+    ("gpus", "keras_layers"),
+    ("energy", "footprint", "keras_files"),
     ("live", "mlperf"),
     ("commands",),
 )
