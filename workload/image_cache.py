@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from epochcast.paths import cache_dir
-from epochcast.storage.files import temporary_beside
 from epochcast.storage.locks import NoLocksError, lock, try_lock
 from epochcast.storage.private_folder import make_private_folder, open_private, private_lock_file
+from epochcast.storage.temporary_files import temporary_beside
 from epochcast.workload.dataset import ARRAYS, ORDER_SEED, Dataset, make_dataset, read_arrays
 
 CACHE_VERSION = 1

@@ -21,8 +21,13 @@ from epochcast.paths import excluded_csv
 from epochcast.schema import AggRow
 from epochcast.steady_time import RULE as STALL_RULE
 from epochcast.storage.cells import format_rows, header_line
-from epochcast.storage.file_kinds import refuse_another_kind
-from epochcast.storage.files import json_bytes, read_bytes, write_bytes_atomically, write_json_atomically
+from epochcast.storage.files import (
+    json_bytes,
+    read_bytes,
+    refuse_another_kind,
+    write_bytes_atomically,
+    write_json_atomically,
+)
 from epochcast.storage.json_files import read_json
 from epochcast.storage.locks import NoLocksError
 from epochcast.storage.tables import RunTable, locked, parse_runs, table_bytes

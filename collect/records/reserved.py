@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import IO
 
 from epochcast.schema import RunSpec
-from epochcast.storage.files import TEMPORARY, fill, host_and_boot, is_at, link_new, make_folder, temporary_beside
+from epochcast.storage.files import link_new, make_folder
 from epochcast.storage.locks import try_lock
+from epochcast.storage.temporary_files import TEMPORARY, fill, host_and_boot, is_at, temporary_beside
 
 ROW_BYTES, ROW_BYTES_PER_EPOCH = 1 << 14, 32  # of runs.csv or failures.csv, generous
 JSON_BYTES, JSON_BYTES_PER_EPOCH = 1 << 18, 160  # row, spec, environment before and after, both edges of every epoch

@@ -20,9 +20,9 @@ from pathlib import Path
 from epochcast.machine.gpu_driver import device_of
 from epochcast.output.text import clock
 from epochcast.paths import locks_dir
-from epochcast.storage.files import host_and_boot
 from epochcast.storage.locks import try_lock
 from epochcast.storage.private_folder import make_private_folder, private_lock_file
+from epochcast.storage.temporary_files import host_and_boot
 from epochcast.text_sinks import one_line
 
 logger = logging.getLogger(__name__)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any
 
 from epochcast.schema import AXIS_NAMES, RunConfig, RunSpec
@@ -65,31 +64,8 @@ class Kind:
         return self.words == found.words and has_shared and (self.names <= found.names or found.names <= self.names)
 
 
-def refuse_another_kind(path: Path, data: bytes) -> None:
-    """Raise unless `data` may replace what stands at `path`: nothing, an empty file, or a file of the same kind.
-
-    Raises:
-        ValueError: names both kinds.
-    """
-    from epochcast.storage.files import naming, open_regular, read_some  # which imports this
-
-    try:
-        with naming(path), open_regular(path) as file:
-            start = read_some(file, START_BYTES)
-            more = read_some(file, MOST_BYTES if _is_json(start) else 1)
-    except FileNotFoundError:
-        return
-    if (start + more).strip() in (b"", b"[]", b"{}"):
-        return
-    found, new = kind_of(start + more), kind_of(data)
-    if not new.may_replace(found):
-        by = new.words if found.words != new.words else "one of other names"
-        raise ValueError(
-            f"{path} is {found.words}, and is not replaced by {by}. Name another file, or move this one away first."
-        )
-
-
-def _is_json(start: bytes) -> bool:
+def is_json(start: bytes) -> bool:
+    """Return whether bytes begin as a JSON object or list does."""
     return start.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] in (b"{", b"[")
 
 
@@ -98,7 +74,7 @@ def kind_of(data: bytes) -> Kind:
     for magic, kind in _MAGIC.items():
         if data.startswith(magic):
             return Kind(kind)
-    if _is_json(data):
+    if is_json(data):
         return _json_kind(data)
     start = data[:START_BYTES]
     if b"\0" in start and b"\0" in start.partition(b"\n")[0]:  # in a table's cell it may stand

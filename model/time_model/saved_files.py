@@ -21,8 +21,14 @@ from typing import Any
 
 from epochcast.model.time_model.card import card_path, markdown_path, read_card
 from epochcast.model.time_model.card_text import markdown
-from epochcast.storage.file_kinds import refuse_another_kind
-from epochcast.storage.files import json_bytes, make_folder, read_bytes, sync_folder, write_bytes_atomically
+from epochcast.storage.files import (
+    json_bytes,
+    make_folder,
+    read_bytes,
+    refuse_another_kind,
+    sync_folder,
+    write_bytes_atomically,
+)
 from epochcast.storage.locks import NoLocksError
 from epochcast.storage.tables import locked
 

@@ -14,8 +14,8 @@ from epochcast.planner.output.exports import optuna_trials, plan_sh
 from epochcast.planner.plan.plan import make_plan
 from epochcast.planner.plan.plan_file import plan_json
 from epochcast.schema import Conditions, RunConfig
-from epochcast.storage.file_kinds import MOST_BYTES, START_BYTES, kind_of, refuse_another_kind
-from epochcast.storage.files import json_bytes
+from epochcast.storage.file_kinds import MOST_BYTES, START_BYTES, kind_of
+from epochcast.storage.files import json_bytes, refuse_another_kind
 from tests.support.rows import random_runs
 
 KEPT = {"table": "x", "spec": {}, "epoch_edges_sec": [[1.0, 2.0]] * 8000, "row": {"run_id": "a"}}
@@ -87,7 +87,7 @@ def test_a_report_that_is_made_again_may_have_gained_or_lost_parts(tmp_path):
 
 def test_json_longer_than_what_is_read_is_never_replaced(tmp_path, monkeypatch):
     assert len(json.dumps(KEPT)) > START_BYTES
-    monkeypatch.setattr("epochcast.storage.file_kinds.MOST_BYTES", START_BYTES)
+    monkeypatch.setattr("epochcast.storage.files.MOST_BYTES", START_BYTES)
     (tmp_path / "file").write_bytes(json_bytes({"created_utc": "x", "cases": [0] * START_BYTES}))
     with pytest.raises(ValueError, match="broken JSON"):
         refuse_another_kind(tmp_path / "file", BENCHMARK)

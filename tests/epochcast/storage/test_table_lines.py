@@ -21,8 +21,7 @@ from epochcast.paths import excluded_csv, failures_csv
 from epochcast.schema import AggRow, Exclusion, FailureRecord, RunRecord
 from epochcast.storage import files, tables
 from epochcast.storage.cells import columns, format_rows, header_line
-from epochcast.storage.file_kinds import refuse_another_kind
-from epochcast.storage.files import read_bytes
+from epochcast.storage.files import read_bytes, refuse_another_kind
 from epochcast.storage.table_lines import cells_of, lines_of
 from epochcast.storage.tables import append_row, check_appendable, read_runs, read_table, table_bytes
 from tests.support.rows import run_row
