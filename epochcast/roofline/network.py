@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from epochcast.facts.tables import CONVOLUTIONAL
@@ -106,6 +107,41 @@ def epoch_layers(network: TrainedNetwork, roof: Roof) -> list[EpochLayer]:
             )
         )
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class EpochRoofline:
+    """The least time of a whole epoch under a roof: its layers' by what bounds them, and the launches."""
+
+    roof: Roof
+    compute_bound_sec: float
+    memory_bound_sec: float
+    n_kernels: int  # launches of a step
+    launch_sec: float
+
+    @property
+    def attainable_sec(self) -> float:
+        """Seconds of arithmetic and memory, without launches."""
+        return self.compute_bound_sec + self.memory_bound_sec
+
+    @property
+    def bound(self) -> str:
+        """The roof that most of the attainable time is under: COMPUTE or MEMORY."""
+        return COMPUTE if self.compute_bound_sec >= self.memory_bound_sec else MEMORY
+
+    @property
+    def bound_share(self) -> float:
+        """The share of the attainable time under that roof."""
+        return max(self.compute_bound_sec, self.memory_bound_sec) / self.attainable_sec
+
+
+def epoch_roofline(network: TrainedNetwork, layers: Sequence[EpochLayer], roof: Roof) -> EpochRoofline:
+    """Return the least time of an epoch of these layers, which are the network's under this roof."""
+    compute_sec, memory_sec = (
+        sum(layer.sec for layer in layers if layer.bound(roof) == bound) for bound in (COMPUTE, MEMORY)
+    )
+    n_kernels = sum(layer.n_kernels for layer in layers)
+    return EpochRoofline(roof, compute_sec, memory_sec, n_kernels, network.work.steps * n_kernels * roof.launch_sec)
 
 
 def attainable_sec(network: TrainedNetwork, roof: Roof) -> float:

@@ -37,13 +37,13 @@ def has_term(network: TrainedNetwork, name: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Attribution:
-    """A predicted time, split as a law splits its own: by term, and each layer's by term. Known parts sum to the time.
+    """A predicted time, split as a law splits its own; the known parts sum to the time.
 
     Terms that are not known for the network are None, and not part of the time.
     """
 
-    terms: dict[str, float | None]
-    layers: tuple[dict[str, float], ...]  # as the records; terms that belong to no layer are not in them
+    terms: dict[str, float | None]  # seconds by term
+    layers: tuple[dict[str, float], ...]  # seconds of each record by term; terms of no layer are not in them
 
     @property
     def groups(self) -> dict[str, float | None]:
@@ -62,8 +62,10 @@ class Attribution:
 
 
 def attribute(law: Law, network: TrainedNetwork, total_sec: float, ratio: float = 1.0) -> Attribution:
-    """Where `total_sec` of an epoch goes, in the law's proportions; on a device whose arithmetic and memory take
-    `ratio` times as long as where the law was measured, with those scaled.
+    """Return `total_sec` of an epoch, split in the law's proportions.
+
+    Args:
+        ratio: of arithmetic and memory on this device over those where the law was measured.
 
     Raises:
         ValueError: if the law says that this work takes no time.
@@ -91,5 +93,5 @@ def _spread(measure: Callable[[LayerRecord], float], network: TrainedNetwork, se
 
 
 def layer_groups(parts: Mapping[str, float]) -> dict[str, float]:
-    """One layer's attributed seconds by group; input and host belong to no layer."""
+    """Return one layer's attributed seconds by group; input and host belong to no layer."""
     return {g: sum(sec for name, sec in parts.items() if TERMS[name].group == g) for g in GROUPS[1:]}

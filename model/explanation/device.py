@@ -1,4 +1,4 @@
-"""Which device an explanation is of: the model that answers, whether its rows are of it, and the peaks if known."""
+"""The device of an explanation: the model that answers, whether its rows are of it, and the peaks if known."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from epochcast.model.answers.correction import carried_time
 from epochcast.model.answers.other_gpus import Asked, GpuAnswer, answer_on, can_scale
 from epochcast.model.time_model.saved_model import Choice, SavedModel, choose_model, pretrained
 from epochcast.roofline.roofline import Roof
-from epochcast.schema import DEFAULT_PRECISION, PRECISIONS, AggRow, RunConfig
+from epochcast.schema import DEFAULT_PRECISION, PRECISIONS, TRAIN_N, AggRow, RunConfig
 
 FLOAT32 = DEFAULT_PRECISION  # where nothing says more
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Device:
+class ExplainedDevice:
     """The device explained. Without `roof` its peaks are not known."""
 
     name: str | None
@@ -31,9 +31,9 @@ class Device:
     notes: tuple[str, ...]  # what was taken for granted, or is not known
     choice: Choice  # the model that answers
     is_calibrated: bool  # whether that model's rows are of this device in this precision
-    answer: GpuAnswer | None = None  # of our CNN: measured here, or carried over from the model's device
+    answer: GpuAnswer | None = None  # of our CNN: measured, or scaled from the model's device
     ratio: float | None = None  # seconds of arithmetic and memory over those on the model's device; None: not known
-    carried_to: GpuArithmetic | None = None  # this one, where another network's time is carried over from the model's
+    scaled_to: GpuArithmetic | None = None  # this one, where another network's time is scaled from the model's
 
     @property
     def is_here(self) -> bool:
@@ -41,19 +41,25 @@ class Device:
         names = (self.name, None if self.gpu is None else self.gpu.name)
         return any(place_in_box(name) is not None for name in names)
 
+    @property
+    def train_n(self) -> int:
+        """Images of an epoch: the model's, but those of CIFAR-10 where the roofline alone answers."""
+        rests_on_model = self.is_calibrated or self.answer is not None or self.scaled_to is not None
+        return self.choice.model.train_n if rests_on_model else TRAIN_N
 
-def device_of(
+
+def explained_device(
     config: RunConfig | None,
     gpu_name: str | None = None,
     path: Path | None = None,
     wanted: Mapping[str, str] | None = None,
     precision: str | None = None,
     rows: Sequence[AggRow] = (),
-) -> Device:
-    """The device that is asked for: by `gpu_name`, else that of the model that answers.
+) -> ExplainedDevice:
+    """Return the device that is asked for: by `gpu_name`, else that of the model that answers.
 
     Args:
-        config: of our CNN, whose time a row of `rows` may tell, or may be carried over; None for another network.
+        config: of our CNN, whose time may be measured in `rows`, or scaled; None for another network.
         path: of the model; default: chosen, among those that meet `wanted`.
         precision: explained in; default: the model's.
 
@@ -88,18 +94,18 @@ def device_of(
         if config is not None and answer is not None:
             return _answered(each, answer, config, used)
         if config is None and can_scale(each.model):
-            return _carried_to(GpuArithmetic.of(gpu, used, each.model.conditions.tf32), each)
+            return _scaled_to(GpuArithmetic.of(gpu, used, each.model.conditions.tf32), each)
     tf32 = own.tf32 if known_gpu(own.device_name) is not None else None
     arithmetic = arithmetic_of(used, tf32 or "on", gpu)
     from_ = own.device_name or "an unknown device"
     notes = [f"nothing carries over from {from_}: with --model PATH a GPU's model answers, and its time does"]
     if arithmetic == "tf32" and tf32 is None:
         notes.append("tf32 is taken to be on")
-    return Device(gpu.name, used, arithmetic, gpu, roof_of(gpu, arithmetic), tuple(notes), choice, False)
+    return ExplainedDevice(gpu.name, used, arithmetic, gpu, roof_of(gpu, arithmetic), tuple(notes), choice, False)
 
 
 def _answer(gpu: Gpu, saved: SavedModel, asked: Asked, rows: Sequence[AggRow]) -> GpuAnswer | None:
-    """What `predict_perf --gpu` says; None where it has nothing to carry over from.
+    """Return what `predict_perf --gpu` reports; None where it has nothing to scale from.
 
     Raises:
         ValueError: if the GPU is not known to have the precision.
@@ -112,34 +118,36 @@ def _answer(gpu: Gpu, saved: SavedModel, asked: Asked, rows: Sequence[AggRow]) -
         return None
 
 
-def _answered(choice: Choice, answer: GpuAnswer, config: RunConfig, precision: str) -> Device:
-    """A GPU, or a precision, that the model's rows are not of."""
+def _answered(choice: Choice, answer: GpuAnswer, config: RunConfig, precision: str) -> ExplainedDevice:
+    """Return a GPU, or a precision, that the model's rows are not of."""
     own, gpu = choice.model.conditions, answer.gpu
     of = known_gpu(own.device_name)
     name = own.device_name if of is not None and of.name == gpu.name else gpu.name
     tf32 = answer.conditions.tf32 or own.tf32
     try:
-        here = GpuArithmetic.of(gpu, precision, tf32)
+        target = GpuArithmetic.of(gpu, precision, tf32)
     except ValueError as error:  # measured all the same
-        return Device(name, precision, None, gpu, None, (f"no roofs: {error}",), choice, False, answer)
+        return ExplainedDevice(name, precision, None, gpu, None, (f"no roofs: {error}",), choice, False, answer)
     scale = None if answer.ratio is None else answer.ratio.value.value
-    if answer.ratio is None and can_scale(choice.model):  # measured: it splits as the time carried over would
-        scale = carried_time(choice.model, config, device_ratio(source_device(own), here), here).ratio.value
-    roof = roof_of(gpu, here.arithmetic)
-    return Device(name, precision, here.arithmetic, gpu, roof, (), choice, False, answer, scale)
+    if answer.ratio is None and can_scale(choice.model):  # measured: it splits as the scaled time would
+        scale = carried_time(choice.model, config, device_ratio(source_device(own), target), target).ratio.value
+    roof = roof_of(gpu, target.arithmetic)
+    return ExplainedDevice(name, precision, target.arithmetic, gpu, roof, (), choice, False, answer, scale)
 
 
-def _carried_to(target: GpuArithmetic, choice: Choice) -> Device:
-    """A GPU, or a precision, to which the time of a network that is not our CNN is carried over."""
+def _scaled_to(target: GpuArithmetic, choice: Choice) -> ExplainedDevice:
+    """Return a GPU, or a precision, to which the time of another network is scaled."""
     own = choice.model.conditions
     of = known_gpu(own.device_name)
     name = own.device_name if of is not None and of.name == target.gpu.name else target.gpu.name
     roof = roof_of(target.gpu, target.arithmetic)
-    return Device(name, target.precision, target.arithmetic, target.gpu, roof, (), choice, False, carried_to=target)
+    return ExplainedDevice(
+        name, target.precision, target.arithmetic, target.gpu, roof, (), choice, False, scaled_to=target
+    )
 
 
-def _calibrated(choice: Choice) -> Device:
-    """The device of a model's rows, with its peaks where they are known."""
+def _calibrated(choice: Choice) -> ExplainedDevice:
+    """Return the device of a model's rows, with its peaks where they are known."""
     conditions = choice.model.conditions
     name, precision, tf32 = conditions.device_name, conditions.precision, conditions.tf32
     notes, arithmetic, roof = [], None, None
@@ -155,4 +163,4 @@ def _calibrated(choice: Choice) -> Device:
             roof = roof_of(gpu, arithmetic)
         except ValueError as error:
             notes.append(f"no roofs: {error}")
-    return Device(name, precision or FLOAT32, arithmetic, gpu, roof, tuple(notes), choice, True, None, 1.0)
+    return ExplainedDevice(name, precision or FLOAT32, arithmetic, gpu, roof, tuple(notes), choice, True, None, 1.0)

@@ -1,4 +1,4 @@
-"""A law's coefficients as efficiencies: what they say of the device, and what share of its peaks that is."""
+"""A law's coefficients as efficiencies of the device, and their shares of its peaks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from epochcast.workload.shape import layer_records
 
 @dataclass(frozen=True, slots=True)
 class Efficiency:
-    """What one coefficient says, in its unit; `peak`, in the same, and `share` are None where it tells of no peak."""
+    """One coefficient in its unit; `peak` and `share` are None where it is of no peak."""
 
     term: str
     value: float
@@ -35,7 +35,7 @@ class Efficiency:
 
 
 def efficiencies(law: Law, network: TrainedNetwork, roof: Roof | None, arithmetic: str | None) -> list[Efficiency]:
-    """What each coefficient that takes time says of the device, on the network explained."""
+    """Return each coefficient that takes time as an efficiency, on the network explained."""
     found = []
     for term, b in zip(FORMS[law.form], law.coefficients.tolist(), strict=True):
         if b > 0 and has_term(network, term) and (efficiency := _efficiency(term, b, network, roof, arithmetic)):
@@ -78,7 +78,7 @@ def _of_peak(term: str, rate: float, unit_size: float, unit: str, meaning: str, 
 
 
 def kernels_of_a_block() -> int:
-    """Kernels that one more block of the CNN launches in a training step."""
+    """Return the kernels that one more block of the CNN launches in a training step."""
     shallow, deep = (
         sum(
             layer.n_kernels

@@ -1,11 +1,9 @@
-"""How long an explained epoch takes, and how that splits: by the model, measured, carried over, or by the bare roof."""
+"""The time of an explained epoch and how it splits: by a model, measured, scaled, or by the roofline alone."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from epochcast.facts.assumptions import assumption
 from epochcast.gpus.ratio import SPEED_ROW, GpuArithmetic, device_ratio, source_device
@@ -13,43 +11,41 @@ from epochcast.gpus.scaled_time import LIMITED_WORDS, scaled_time
 from epochcast.interval import Interval, coverage_text
 from epochcast.model.answers.other_gpus import MEASURED
 from epochcast.model.explanation.attribution import Attribution, attribute, law_parts
-from epochcast.model.explanation.device import Device
+from epochcast.model.explanation.device import ExplainedDevice
 from epochcast.model.time_model.intervals import WITHIN
 from epochcast.model.time_model.physics import share_of_parts
 from epochcast.model.time_model.saved_model import Forecast, SavedModel
-from epochcast.roofline.network import TrainedNetwork
+from epochcast.roofline.network import EpochRoofline, TrainedNetwork
 from epochcast.schema import RunConfig
 
-MODEL, OTHER_NETWORK, OTHER_CARRIED, ROOF = "model", "law of the CNN", "law of the CNN, carried over", "bare roof"
-
-
+MODEL, OTHER_NETWORK, OTHER_SCALED, ROOF = "model", "law of the CNN", "law of the CNN, carried over", "bare roof"
 UNKNOWN_INPUT = "not known for this network"
 
 
 @dataclass(frozen=True, slots=True)
 class Scaling:
-    """How the time of the model's device became that of another; `ratio` is None of a measured or corrected one."""
+    """How the time of the model's device was scaled to another one."""
 
     share: float  # of the time on the model's device: arithmetic and memory
-    ratio: Interval | None  # of their seconds there over here, as limited
+    ratio: Interval | None  # of their seconds there over here, as limited; None of a time measured or corrected
     limited: str | None  # by the roofline: one of LIMITED_WORDS
 
 
 @dataclass(frozen=True, slots=True)
 class EpochTime:
-    """Seconds an epoch; `basis` is one of the above or of `GpuAnswer`, `words` what they rest on."""
+    """Seconds of an epoch; `basis` is one of the above or of `GpuAnswer`, `words` say what they rest on."""
 
     seconds: Interval
     basis: str
     words: str
-    attribution: Attribution | None  # None where nothing tells how the time splits
-    scaling: Scaling | None = None  # None where nothing is of another device
+    attribution: Attribution | None  # None where it is not known how the time splits
+    scaling: Scaling | None = None  # None where no time is of another device
 
 
 def time_of(
-    device: Device, network: TrainedNetwork, config: RunConfig | None, roofs: Mapping[str, Any] | None
+    device: ExplainedDevice, network: TrainedNetwork, config: RunConfig | None, least: EpochRoofline | None
 ) -> EpochTime:
-    """Return the seconds of a network's epoch; `config` where it is our CNN, `roofs` as an explanation has them.
+    """Return the seconds of a network's epoch; `config` where it is our CNN, `least` under the device's roof.
 
     Raises:
         ValueError: if the law says that this work takes no time.
@@ -68,15 +64,15 @@ def time_of(
         steady, words = _by_law(device.choice.model, network)
         basis = OTHER_NETWORK
     else:
-        assert roofs is not None  # a device that nothing else tells of was named as a GPU whose peaks are known
-        if device.carried_to is None:
-            return _by_roof(roofs)
-        return _other_carried(device, device.carried_to, network, roofs["attainable_sec"])
+        assert least is not None  # such a device was named as a GPU whose peaks are known
+        if device.scaled_to is None:
+            return _by_roof(least)
+        return _other_scaled(device, device.scaled_to, network, least.attainable_sec)
     split = None if device.ratio is None else attribute(law, network, steady.value, device.ratio)
     return EpochTime(steady, basis, words, split, _scaling(device))
 
 
-def _scaling(device: Device) -> Scaling | None:
+def _scaling(device: ExplainedDevice) -> Scaling | None:
     answer = device.answer
     if answer is None or device.ratio is None:
         return None
@@ -84,17 +80,17 @@ def _scaling(device: Device) -> Scaling | None:
 
 
 def _by_law(saved: SavedModel, network: TrainedNetwork) -> tuple[Interval, str]:
-    """Seconds of a network that is not our CNN where the law was fitted, and what they rest on.
+    """Return the seconds of a network that is not our CNN on the law's own device, and what they rest on.
 
-    The bar is of laws that tell the CNN's own times well: the model's own range counts where it is wider, and without
-    one there is none.
+    The error factor is of laws that fit the CNN's own times well: the model's own range counts where it is wider, and
+    without one there is none.
     """
-    bar = assumption(f"other_network_bar{'_convolutional' if network.is_convolutional else ''}", "gpu").value
+    factor = assumption(f"other_network_bar{'_convolutional' if network.is_convolutional else ''}", "gpu").value
     own = saved.widths.of(WITHIN)
     if own is None:
         half, how = None, f"the model's own {saved.widths.why_unknown(WITHIN)}"
     else:
-        half = max(math.log(bar), own)
+        half = max(math.log(factor), own)
         how = f"within a factor of {math.exp(half):.3g}"
     return Interval.of_log(sum(law_parts(network, saved.plain_law).values()), half), (
         f"extrapolated to another family of networks by a law of the CNN, {how}, without input "
@@ -102,8 +98,10 @@ def _by_law(saved: SavedModel, network: TrainedNetwork) -> tuple[Interval, str]:
     )
 
 
-def _other_carried(device: Device, target: GpuArithmetic, network: TrainedNetwork, attainable_sec: float) -> EpochTime:
-    """That carried over as our CNN's time is, by speeds of its own kind of network where there are any."""
+def _other_scaled(
+    device: ExplainedDevice, target: GpuArithmetic, network: TrainedNetwork, attainable_sec: float
+) -> EpochTime:
+    """Return that time scaled to another GPU, by speeds of the network's own kind where there are any."""
     saved = device.choice.model
     law = saved.plain_law
     seconds, words = _by_law(saved, network)
@@ -114,11 +112,11 @@ def _other_carried(device: Device, target: GpuArithmetic, network: TrainedNetwor
     if time.limited is not None:
         words = f"{words}; {LIMITED_WORDS[time.limited]}"
     split = attribute(law, network, time.seconds.value, time.ratio.value)
-    return EpochTime(time.seconds, OTHER_CARRIED, words, split, Scaling(share, time.ratio, time.limited))
+    return EpochTime(time.seconds, OTHER_SCALED, words, split, Scaling(share, time.ratio, time.limited))
 
 
-def _answered(device: Device) -> tuple[Interval, str, str]:
-    """As `predict_perf --gpu` tells it."""
+def _answered(device: ExplainedDevice) -> tuple[Interval, str, str]:
+    """Return the time as `predict_perf --gpu` reports it, its basis, and what it rests on."""
     answer = device.answer
     assert answer is not None  # the caller asked
     steady = answer.forecast.steady
@@ -133,9 +131,9 @@ def _answered(device: Device) -> tuple[Interval, str, str]:
     return steady, MEASURED, f"{answer.words}; it splits {how}"
 
 
-def _by_roof(roofs: Mapping[str, Any]) -> EpochTime:
+def _by_roof(least: EpochRoofline) -> EpochTime:
     low, factor, high = (assumption(f"roofline_factor{end}", "gpu").value for end in ("_low", "", "_high"))
-    sec = roofs["attainable_sec"] + roofs["launch_sec"]
+    sec = least.attainable_sec + least.launch_sec
     words = (
         f"uncalibrated: the roofline is a bound; on the one GPU measured a run of the CNN took {low:g} to {high:g} "
         f"times as long as it, {factor:g} in the median; input and host are not in it, and small networks take longer"

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from textwrap import fill
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from epochcast.model.answers.prediction_text import device_words
-from epochcast.model.explanation.text import ABOVE_ROOF_NOTE, is_above_roof, precision_words
+from epochcast.gpus.lookup import BYTES_PER_GB, FLOPS_PER_TFLOPS
+from epochcast.model.explain_answer import ABOVE_ROOF_NOTE, ExplainedLayer, Explanation
+from epochcast.model.explanation.text import explained_device_words, precision_words
 from epochcast.output.figures import COLOURS, MARKERS, new_figure
 from epochcast.output.text import significant
+from epochcast.roofline.roofline import Roof
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,61 +26,93 @@ LEGEND_COLUMNS = 36  # of its title
 MARGIN = 2.5  # of the axes, as a factor beyond the outermost layer
 
 
-def draw_roofline(answer: Mapping[str, Any]) -> Figure:
-    """Attained FLOP/s of each layer over its arithmetic intensity, under the roofs; attainable ones uncalibrated.
+def draw_roofline(answer: Explanation) -> Figure:
+    """Return a figure of each layer's FLOP/s over its arithmetic intensity, under the roofs.
+
+    The FLOP/s are attained ones, or the attainable where nothing is calibrated.
 
     Raises:
         ValueError: if no layer computes anything.
     """
-    is_told = answer["parts"] is not None
-    layers = [layer for layer in answer["layers"] if layer["flop"] > 0 and _sec(layer, is_told)]
-    if not layers:
-        raise ValueError(f"{answer['network']}: no layer computes anything, so there is nothing to draw.")
+    is_split = answer.parts is not None
+    timed = [(layer, _sec(layer, is_split)) for layer in answer.layers if layer.layer.flop > 0]
+    drawn = [(layer, sec) for layer, sec in timed if sec]
+    if not drawn:
+        raise ValueError(f"{answer.network.name}: no layer computes anything, so there is nothing to draw.")
     figure, axes = new_figure(9.0, 5.6)
     axes.set(xscale="log", yscale="log")
     axes.set_xlabel("arithmetic intensity of an epoch (FLOP per byte of memory traffic)")
-    axes.set_ylabel("attained (FLOP/s)" if is_told else "attainable (FLOP/s)")
-    x = [layer["intensity"] for layer in layers]
-    y = [layer["flop"] / _sec(layer, is_told) for layer in layers]
-    _set_limits(axes, x, y, answer["roofs"])
-    if answer["roofs"] is not None:
-        _draw_roofs(axes, answer["roofs"], answer["arithmetic"])
-    kinds = list(dict.fromkeys(layer["kind"] for layer in layers))
-    seconds = [_sec(layer, is_told) or 0.0 for layer in layers]
+    axes.set_ylabel("attained (FLOP/s)" if is_split else "attainable (FLOP/s)")
+    x = [layer.layer.intensity for layer, _ in drawn]
+    y = [layer.layer.flop / sec for layer, sec in drawn]
+    roof = answer.device.roof
+    _set_limits(axes, x, y, roof)
+    if roof is not None:
+        _draw_roofs(axes, roof, answer.device.arithmetic)
+    n_unnumbered = _draw_layers(axes, x, y, [layer for layer, _ in drawn], [sec for _, sec in drawn])
+    _draw_legend(
+        axes,
+        is_noted=is_split and any(layer.is_above_roof for layer in answer.layers),
+        left_out={"without a number": n_unnumbered, "not drawn, of no FLOP": len(answer.layers) - len(drawn)},
+    )
+    title = f"{answer.network.name}, batch size {answer.network.batch_size:,}, {_basis_words(answer)}"
+    device = f"{explained_device_words(answer)}, {precision_words(answer)}"
+    axes.set_title("\n".join(fill(line, MOST_COLUMNS) for line in (title, device)), loc="left", fontsize=10)
+    return figure
+
+
+def _sec(layer: ExplainedLayer, is_split: bool) -> float | None:
+    return layer.attributed_sec if is_split else layer.attainable_sec
+
+
+def _basis_words(answer: Explanation) -> str:
+    if answer.parts is None:
+        return "uncalibrated: what the roofs allow at most"
+    if answer.device.is_calibrated:
+        return "as the calibrated law tells"
+    return f"as the law of {answer.model_conditions.device_name} tells, scaled"
+
+
+def _draw_layers(axes: Axes, x: list[float], y: list[float], layers: list[ExplainedLayer], seconds: list[float]) -> int:
+    """Draw a marker for each group of layers that would hide one another, and return how many have no number."""
+    kinds = list(dict.fromkeys(layer.record.kind for layer in layers))
     together = _together(_positions(axes, x, y), seconds)
     groups = {own[0]: sum(seconds[k] for k in own) for own in together}
     numbered = sorted(groups, key=lambda k: -groups[k])[:MOST_NUMBERED]
     number = 0
     for own in together:
         k = own[0]
-        i = kinds.index(layers[k]["kind"])
+        i = kinds.index(layers[k].record.kind)
         marker, colour = MARKERS[i % len(MARKERS)], COLOURS[i % len(COLOURS)]
         if k not in numbered:
             axes.plot(x[k], y[k], marker, color=colour, markersize=5, alpha=0.6, zorder=2)
             continue
         number += 1
         more = f" and {len(own) - 1} more" if len(own) > 1 else ""
-        label = f"{number}  {layers[k]['name']}{more}, {significant(groups[k], 2)} s"
-        size = 1.46 * POINTS if marker in "^v" else POINTS  # a number takes more of a triangle
-        axes.plot(x[k], y[k], marker, color=colour, markersize=size, markeredgecolor="white", label=label, zorder=3)
-        dark = "black" if colour in LIGHT else "white"
-        axes.annotate(
-            str(number),
-            (x[k], y[k]),
-            textcoords="offset points",
-            xytext=(0, {"^": -3.0, "v": 2.5}.get(marker, 0.0)),  # where a triangle is wide
-            ha="center",
-            va="center_baseline",
-            fontsize=7,
-            color=dark,
-            zorder=4,
-        )
-    left_out = {
-        "without a number": len(together) - number,
-        "not drawn, of no FLOP": len(answer["layers"]) - len(layers),
-    }
+        label = f"{number}  {layers[k].record.name}{more}, {significant(groups[k], 2)} s"
+        _draw_numbered(axes, (x[k], y[k]), number, label, marker, colour)
+    return len(together) - number
+
+
+def _draw_numbered(axes: Axes, at: tuple[float, float], number: int, label: str, marker: str, colour: str) -> None:
+    size = 1.46 * POINTS if marker in "^v" else POINTS  # a number takes more of a triangle
+    axes.plot(*at, marker, color=colour, markersize=size, markeredgecolor="white", label=label, zorder=3)
+    axes.annotate(
+        str(number),
+        at,
+        textcoords="offset points",
+        xytext=(0, {"^": -3.0, "v": 2.5}.get(marker, 0.0)),  # where a triangle is wide
+        ha="center",
+        va="center_baseline",
+        fontsize=7,
+        color="black" if colour in LIGHT else "white",
+        zorder=4,
+    )
+
+
+def _draw_legend(axes: Axes, is_noted: bool, left_out: dict[str, int]) -> None:
     heading = ["seconds an epoch"]
-    if is_told and any(map(is_above_roof, answer["layers"])):
+    if is_noted:
         heading.append(fill(f"({ABOVE_ROOF_NOTE})", LEGEND_COLUMNS))
     axes.legend(
         loc="center left",
@@ -91,27 +124,10 @@ def draw_roofline(answer: Mapping[str, Any]) -> Figure:
         markerscale=0.6,
         title="\n".join([*heading, *(f"({n} {what})" for what, n in left_out.items() if n)]),
     )
-    what = "uncalibrated: what the roofs allow at most"
-    if is_told:
-        what = "as the calibrated law tells"
-        if not answer["calibrated"]:
-            what = f"as the law of {answer['measured_elsewhere']['device']} tells, scaled"
-    told = f"{answer['network']}, batch size {answer['batch_size']:,}, {what}"
-    axes.set_title(
-        "\n".join(fill(line, MOST_COLUMNS) for line in (told, f"{device_words(answer)}, {precision_words(answer)}")),
-        loc="left",
-        fontsize=10,
-    )
-    return figure
-
-
-def _sec(layer: Mapping[str, Any], is_told: bool) -> float | None:
-    sec: float | None = layer["attributed_sec" if is_told else "attainable_sec"]
-    return sec
 
 
 def _positions(axes: Axes, x: list[float], y: list[float]) -> list[tuple[float, float]]:
-    """Where points come to lie, in points of type: on axes as small as a long legend leaves them."""
+    """Return where points lie, in points of type: on axes as small as a long legend leaves them."""
     (left, right), (bottom, top) = (map(math.log, limits) for limits in (axes.get_xlim(), axes.get_ylim()))
     width, height = AXES_POINTS
     return [
@@ -120,11 +136,11 @@ def _positions(axes: Axes, x: list[float], y: list[float]) -> list[tuple[float, 
     ]
 
 
-def _together(places: list[tuple[float, float]], seconds: list[float]) -> list[list[int]]:
-    """Layers whose markers would hide one another, each with the one that takes longest of them first."""
+def _together(positions: list[tuple[float, float]], seconds: list[float]) -> list[list[int]]:
+    """Return groups of layers whose markers would hide one another, each with its longest layer first."""
     groups: list[list[int]] = []
-    for k in sorted(range(len(places)), key=lambda k: -seconds[k]):
-        near = next((own for own in groups if max(map(_apart, places[own[0]], places[k])) < POINTS), None)
+    for k in sorted(range(len(positions)), key=lambda k: -seconds[k]):
+        near = next((own for own in groups if max(map(_apart, positions[own[0]], positions[k])) < POINTS), None)
         if near is None:
             groups.append([k])
         else:
@@ -136,35 +152,24 @@ def _apart(one: float, other: float) -> float:
     return abs(one - other)
 
 
-def _set_limits(axes: Axes, x: list[float], y: list[float], roofs: Mapping[str, Any] | None) -> None:
+def _set_limits(axes: Axes, x: list[float], y: list[float], roof: Roof | None) -> None:
     right, top = max(x) * MARGIN, max(y) * MARGIN
-    if roofs is not None:
-        right, top = max(right, MARGIN * roofs["ridge_flop_per_byte"]), max(top, 1e12 * roofs["peak_tflops"] * MARGIN)
+    if roof is not None:
+        right, top = max(right, MARGIN * roof.ridge), max(top, MARGIN * roof.flops)
     axes.set_xlim(min(x) / MARGIN, right)
     axes.set_ylim(min(y) / MARGIN, top)
 
 
-def _draw_roofs(axes: Axes, roofs: Mapping[str, Any], arithmetic: str | None) -> None:
-    peak, bandwidth, ridge = 1e12 * roofs["peak_tflops"], 1e9 * roofs["peak_gb_per_sec"], roofs["ridge_flop_per_byte"]
+def _draw_roofs(axes: Axes, roof: Roof, arithmetic: str | None) -> None:
     (left, right), (bottom, _) = axes.get_xlim(), axes.get_ylim()
-    axes.plot([left, ridge, right], [left * bandwidth, peak, peak], color="0.25", linewidth=1.6, zorder=1)
-    axes.annotate(
-        f"{roofs['peak_tflops']:,g} TFLOP/s" + (f" ({arithmetic})" if arithmetic else ""),
-        (right, peak),
-        textcoords="offset points",
-        xytext=(-4, 4),
-        ha="right",
-        color="0.25",
-        fontsize=9,
-    )
-    lowest = max(left, bottom / bandwidth)
-    middle = math.exp(0.5 * (math.log(lowest) + math.log(ridge)))
-    axes.annotate(
-        f"{roofs['peak_gb_per_sec']:,g} GB/s",
-        (middle, middle * bandwidth),
-        textcoords="offset points",
-        xytext=(-6, 4),
-        ha="right",
-        color="0.25",
-        fontsize=9,
-    )
+    ends = [left * roof.bytes_per_sec, roof.flops, roof.flops]
+    axes.plot([left, roof.ridge, right], ends, color="0.25", linewidth=1.6, zorder=1)
+    lowest = max(left, bottom / roof.bytes_per_sec)
+    middle = math.exp(0.5 * (math.log(lowest) + math.log(roof.ridge)))
+    peak = f"{roof.flops / FLOPS_PER_TFLOPS:,g} TFLOP/s" + (f" ({arithmetic})" if arithmetic else "")
+    _annotate_roof(axes, peak, (right, roof.flops), -4)
+    _annotate_roof(axes, f"{roof.bytes_per_sec / BYTES_PER_GB:,g} GB/s", (middle, middle * roof.bytes_per_sec), -6)
+
+
+def _annotate_roof(axes: Axes, text: str, at: tuple[float, float], shift: float) -> None:
+    axes.annotate(text, at, textcoords="offset points", xytext=(shift, 4), ha="right", color="0.25", fontsize=9)

@@ -4,61 +4,59 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
+from epochcast.gpus.lookup import BYTES_PER_GB, FLOPS_PER_TFLOPS
 from epochcast.gpus.scaled_time import LIMITED
 from epochcast.model.answers.prediction_text import device_words
-from epochcast.model.explanation.epoch_time import UNKNOWN_INPUT
-from epochcast.output.text import percent, significant, table_text
-from epochcast.schema import Conditions
+from epochcast.model.explain_answer import ExplainedLayer, Explanation
+from epochcast.model.explanation.epoch_time import UNKNOWN_INPUT, Scaling
+from epochcast.model.time_model.physics import HOST
+from epochcast.output.text import percent, range_text, significant, table_text
+from epochcast.roofline.network import EpochRoofline
 
-ABOVE_ROOF_NOTE = (
-    "the law spreads memory by outputs and launches by kernels, so that single layers may come out above the roof"
-)
 _OF_NO_LAYER = {"per_epoch": "(input and host)", "per_step": "(each step)"}
 
 
-def explanation_text(answer: Mapping[str, Any]) -> str:
-    """The answer for people; first of all, which device it is of."""
-    by = "no model" if answer["model"] is None else f"model {Path(answer['model']).name}"
+def explanation_text(answer: Explanation) -> str:
+    """Return the answer for people; first of all, which device it is of."""
+    network, n_steps = answer.network, answer.network.work.steps
+    by = f"model {answer.device.choice.model.path.name}" if answer.has_model else "no model"
     lines = [
-        f"explained: {device_words(answer)}, epochs of {answer['train_n']:,} images, {precision_words(answer)}; {by}"
+        f"explained: {explained_device_words(answer)}, epochs of {network.images:,} images, "
+        f"{precision_words(answer)}; {by}",
+        f"network: {network.name}, {count_params(network.records):,} parameters, batch size {network.batch_size:,}: "
+        f"{n_steps:,} step{'' if n_steps == 1 else 's'} an epoch of {network.images:,}",
     ]
-    lines.append(
-        f"network: {answer['network']}, {answer['params']:,} parameters, batch size {answer['batch_size']:,}: "
-        f"{answer['steps_per_epoch']:,} step{'' if answer['steps_per_epoch'] == 1 else 's'} an epoch of "
-        f"{answer['train_n']:,}"
-    )
-    if answer["not_counted"]:
-        lines.append(f"not counted: {', '.join(answer['not_counted'])}")
+    if network.not_counted:
+        lines.append(f"not counted: {', '.join(network.not_counted)}")
     lines += _time_lines(answer)
     lines += _roof_lines(answer)
     lines += ["", layer_table(answer), ""]
     lines += _efficiency_lines(answer)
-    lines += [f"note: {note}" for note in answer["notes"]]
+    lines += [f"note: {note}" for note in answer.notes]
     return "\n".join(lines)
 
 
-def precision_words(answer: Mapping[str, Any]) -> str:
-    """How the device computes."""
-    return str(answer["precision"]) + (f" in {answer['arithmetic']}" if answer["arithmetic"] else "")
+def explained_device_words(answer: Explanation) -> str:
+    """Return the device, and whether it is this box's."""
+    return device_words({"device": answer.device.name, "this_box": answer.this_box, "is_this_box": answer.is_this_box})
 
 
-def is_above_roof(layer: Mapping[str, Any]) -> bool:
-    """Whether a layer is told to take less than its roof allows."""
-    return layer["share_of_roof"] is not None and layer["share_of_roof"] > 1
+def precision_words(answer: Explanation) -> str:
+    """Return the precision, with the arithmetic where that is known."""
+    device = answer.device
+    return device.precision + (f" in {device.arithmetic}" if device.arithmetic else "")
 
 
-def _time_lines(answer: Mapping[str, Any]) -> list[str]:
-    low, high = answer["predicted_avg_time_sec_low"], answer["predicted_avg_time_sec_high"]
-    bounds = "interval unknown" if low is None or high is None else f"{significant(low)} to {significant(high)}"
-    time = answer["predicted_avg_time_sec"]
-    lines = [f"predicted_avg_time_sec: {significant(time)} ({bounds})", f"basis: {answer['basis_words']}"]
-    if answer["device_time_ratio"] is not None:
-        lines.append(_scaled_line(answer))
-    if answer["parts"] is not None:
-        parts = ", ".join(f"{group} {_part_words(sec, time)}" for group, sec in answer["parts"].items())
+def _time_lines(answer: Explanation) -> list[str]:
+    time = answer.time
+    value, bounds = time.seconds.value, range_text(time.seconds.low, time.seconds.high, "interval unknown")
+    lines = [f"predicted_avg_time_sec: {significant(value)} ({bounds})", f"basis: {time.words}"]
+    if time.scaling is not None and time.scaling.ratio is not None:
+        lines.append(_scaled_line(answer, time.scaling))
+    if answer.parts is not None:
+        parts = ", ".join(f"{group} {_part_words(sec, value)}" for group, sec in answer.parts.items())
         lines.append(f"where it goes: {parts}")
     return lines
 
@@ -67,99 +65,105 @@ def _part_words(sec: float | None, time: float) -> str:
     return UNKNOWN_INPUT if sec is None else f"{significant(sec)} s ({percent(sec / time)})"
 
 
-def _scaled_line(answer: Mapping[str, Any]) -> str:
-    ratio, low, high = (answer[f"device_time_ratio{end}"] for end in ("", "_low", "_high"))
-    bar = "range unknown" if low is None else f"{significant(low)} to {significant(high)}"
-    if answer["held_at_roof"] == LIMITED:
-        bar += ", held at the roof"
-    elif low is not None and answer["held_at_roof"] is None:
-        bar = f"x/÷{high / ratio:.3g}: {bar}"
+def _scaled_line(answer: Explanation, scaling: Scaling) -> str:
+    ratio = scaling.ratio
+    assert ratio is not None  # the caller asked
+    bounds = range_text(ratio.low, ratio.high, "range unknown")
+    if scaling.limited == LIMITED:
+        bounds += ", held at the roof"
+    elif ratio.high is not None and scaling.limited is None:
+        bounds = f"x/÷{ratio.high / ratio.value:.3g}: {bounds}"
     return (
-        f"scaled: arithmetic and memory, {percent(answer['device_share'])} on {_elsewhere(answer)}, "
-        f"x {significant(ratio)} ({bar})"
+        f"scaled: arithmetic and memory, {percent(scaling.share)} on {_elsewhere(answer)}, "
+        f"x {significant(ratio.value)} ({bounds})"
     )
 
 
-def _elsewhere(answer: Mapping[str, Any]) -> str:
-    other = answer["measured_elsewhere"]
-    return f"{other['device'] or 'an unknown device'} in {other['precision'] or 'an unknown precision'}"
+def _elsewhere(answer: Explanation) -> str:
+    own = answer.model_conditions
+    return f"{own.device_name or 'an unknown device'} in {own.precision or 'an unknown precision'}"
 
 
-def _roof_lines(answer: Mapping[str, Any]) -> list[str]:
-    roofs, parts = answer["roofs"], answer["parts"]
-    reached = []
-    if answer["flops"] is not None:
-        reached = [f"reached: {significant(answer['flops'] / 1e12)} TFLOP/s of multiply-adds over the whole epoch"]
-    if roofs is None:
+def _roof_lines(answer: Explanation) -> list[str]:
+    least, reached = answer.roofline, []
+    if answer.flops is not None:
+        rate = significant(answer.flops / FLOPS_PER_TFLOPS)
+        reached = [f"reached: {rate} TFLOP/s of multiply-adds over the whole epoch"]
+    if least is None:
         return [f"{line}; peaks unknown, so no roofs" for line in reached]
-    attainable = roofs["attainable_sec"]
-    bound = max(roofs["compute_bound_sec"], roofs["memory_bound_sec"])
-    binds = f"roof that binds: {roofs['binds']}, {percent(bound / attainable)} of the attainable time"
-    if parts is not None:
-        whole = sum(sec for sec in parts.values() if sec is not None)
-        if (fixed := (parts["input and host"] or 0.0) + parts["steps"]) > whole / 2:
-            what = "steps" if parts["input and host"] is None else "steps and host"
-            binds += f"; but {percent(fixed / whole)} of the epoch is under no roof: {what}"
+    if answer.share_of_peak is not None:
+        reached = [f"{line}, {percent(answer.share_of_peak)} of the peak (MFU)" for line in reached]
+    roof = least.roof
     return [
-        f"peaks: {roofs['peak_tflops']:,g} TFLOP/s, {roofs['peak_gb_per_sec']:,g} GB/s; ridge at "
-        f"{significant(roofs['ridge_flop_per_byte'])} FLOP/byte",
-        f"attainable: {significant(attainable)} s an epoch by the roofs, and {significant(roofs['launch_sec'])} s to "
-        f"launch {roofs['kernels_per_step']} kernels a step",
-        binds,
-        *(f"{line}, {percent(answer['share_of_peak'])} of the peak (MFU)" for line in reached),
+        f"peaks: {roof.flops / FLOPS_PER_TFLOPS:,g} TFLOP/s, {roof.bytes_per_sec / BYTES_PER_GB:,g} GB/s; ridge at "
+        f"{significant(roof.ridge)} FLOP/byte",
+        f"attainable: {significant(least.attainable_sec)} s an epoch by the roofs, and "
+        f"{significant(least.launch_sec)} s to launch {least.n_kernels} kernels a step",
+        _bound_line(least, answer.parts),
+        *reached,
     ]
 
 
-def layer_table(answer: Mapping[str, Any]) -> str:
-    """The layers in an epoch, forward, backward and optimizer; below, what belongs to no layer."""
-    has_roof, has_law = answer["roofs"] is not None, answer["parts"] is not None
-    columns: dict[str, Callable[[Mapping[str, Any]], Any]] = {
-        "layer": lambda of: of["name"],
-        "kind": lambda of: of["kind"],
-        "output": lambda of: "x".join(map(str, of["output_shape"])),
-        "GFLOP": lambda of: of["flop"] / 1e9,
-        "GB": lambda of: of["bytes"] / 1e9,
-        "FLOP/B": lambda of: of["intensity"],
+def _bound_line(least: EpochRoofline, parts: Mapping[str, float | None] | None) -> str:
+    line = f"roof that binds: {least.bound}, {percent(least.bound_share)} of the attainable time"
+    if parts is None:
+        return line
+    known = {group: sec for group, sec in parts.items() if sec is not None}
+    whole, fixed = sum(known.values()), known.get(HOST, 0.0) + known[STEPS]
+    if fixed <= whole / 2:
+        return line
+    what = "steps and host" if HOST in known else "steps"
+    return f"{line}; but {percent(fixed / whole)} of the epoch is under no roof: {what}"
+
+
+def layer_table(answer: Explanation) -> str:
+    """Return the layers of an epoch as a table; below, what belongs to no layer."""
+    least, split = answer.roofline, answer.time.attribution
+    columns: dict[str, Callable[[ExplainedLayer], Any]] = {  # Any: whatever a cell of a table may be
+        "layer": lambda of: of.record.name,
+        "kind": lambda of: of.record.kind,
+        "output": lambda of: "x".join(map(str, of.record.output_shape)),
+        "GFLOP": lambda of: of.layer.flop / 1e9,
+        "GB": lambda of: of.layer.bytes / BYTES_PER_GB,
+        "FLOP/B": lambda of: of.layer.intensity,
     }
-    if has_roof:
-        columns |= {"bound": lambda of: of["bound"], "roof s": lambda of: of["attainable_sec"]}
-    if has_law:
-        columns["time s"] = lambda of: of["attributed_sec"]
+    if least is not None:
+        columns |= {"bound": lambda of: of.bound, "roof s": lambda of: of.attainable_sec}
+    if split is not None:
+        columns["time s"] = lambda of: of.attributed_sec
         columns |= {f"{group} s": partial(_attributed, group) for group in ("arithmetic", "memory", "steps")}
-    if has_roof and has_law:
-        columns["of roof"] = lambda of: None if of["share_of_roof"] is None else percent(of["share_of_roof"])
-    rows = [[cell(layer) for cell in columns.values()] for layer in answer["layers"]]
-    if has_law:
-        for term, sec in answer["of_no_layer"].items():
-            rows.append(_row(columns, {"layer": _OF_NO_LAYER.get(term, f"({term})"), "time s": sec}))
-    layers = answer["layers"]
-    total = {"layer": "total", "GFLOP": sum(of["flop"] for of in layers) / 1e9}
-    total["GB"] = sum(of["bytes"] for of in layers) / 1e9
-    total["roof s"] = answer["roofs"]["attainable_sec"] if has_roof else None
-    total["time s"] = answer["predicted_avg_time_sec"]
+    if least is not None and split is not None:
+        columns["of roof"] = lambda of: None if of.share_of_roof is None else percent(of.share_of_roof)
+    rows = [[cell(layer) for cell in columns.values()] for layer in answer.layers]
+    for term, sec in ({} if split is None else split.of_no_layer).items():
+        rows.append(_row(columns, {"layer": _OF_NO_LAYER.get(term, f"({term})"), "time s": sec}))
+    total = {"layer": "total", "GFLOP": sum(of.layer.flop for of in answer.layers) / 1e9}
+    total["GB"] = sum(of.layer.bytes for of in answer.layers) / BYTES_PER_GB
+    total["roof s"] = None if least is None else least.attainable_sec
+    total["time s"] = answer.time.seconds.value
     rows.append(_row(columns, total))
     return table_text(list(columns), rows)
 
 
-def _attributed(group: str, layer: Mapping[str, Any]) -> float:
-    sec: float = layer["attributed"][group]
-    return sec
+def _attributed(group: str, of: ExplainedLayer) -> float | None:
+    return None if of.attributed is None else of.attributed[group]
 
 
-def _row(columns: Iterable[str], cells: Mapping[str, Any]) -> list[Any]:
+def _row(columns: Iterable[str], cells: Mapping[str, Any]) -> list[Any]:  # Any: as in `layer_table`
     return [cells.get(name, "") for name in columns]
 
 
-def _efficiency_lines(answer: Mapping[str, Any]) -> list[str]:
-    if answer["efficiencies"] is None:
-        readings = ", ".join(words for words in answer["measured_elsewhere"]["readings"].values() if words != "none")
+def _efficiency_lines(answer: Explanation) -> list[str]:
+    device = answer.device
+    if answer.efficiencies is None:
+        readings = ", ".join(words for words in answer.readings.values() if words != "none")
         lines = [
-            f"efficiency: unknown, as no law was fitted to rows of {answer['device']} in {answer['precision']}",
+            f"efficiency: unknown, as no law was fitted to rows of {device.name} in {device.precision}",
             f"efficiency elsewhere, on {_elsewhere(answer)}: {readings}",
         ]
     else:
-        lines = [f"efficiency: {efficiency['words']}" for efficiency in answer["efficiencies"]]
-    if answer["model"] is None:
+        lines = [f"efficiency: {efficiency}" for efficiency in answer.efficiencies]
+    if not answer.has_model:
         return lines
-    conditions = Conditions(**answer["conditions"]).describe()
-    return [*lines, f"model: {answer['model']}, {answer['answered_because']}", f"conditions: {conditions}"]
+    conditions = answer.model_conditions.describe()
+    return [*lines, f"model: {device.choice.model.path}, {device.choice.reason}", f"conditions: {conditions}"]

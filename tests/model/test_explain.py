@@ -19,10 +19,10 @@ from epochcast.model import explain as command
 from epochcast.model import predict_perf
 from epochcast.model.answers.other_gpus import Asked, answer_on
 from epochcast.model.answers.prediction import predict
-from epochcast.model.explain import explain
+from epochcast.model.explain_epoch import explain
 from epochcast.model.explanation import epoch_time as explain_time
 from epochcast.model.explanation.attribution import attribute
-from epochcast.model.explanation.device import device_of
+from epochcast.model.explanation.device import explained_device
 from epochcast.model.explanation.efficiency import efficiencies, kernels_of_a_block
 from epochcast.model.explanation.roofline_figure import draw_roofline
 from epochcast.model.explanation.text import explanation_text
@@ -48,9 +48,14 @@ def home(tmp_path, monkeypatch):
     monkeypatch.setenv("EPOCHCAST_HOME", str(tmp_path))
 
 
-def explained(config=CONFIGS[0], **asked):
-    device = device_of(config, **asked)
+def explanation(config=CONFIGS[0], **asked):
+    device = explained_device(config, **asked)
     return explain(device, trained_cnn(config, 50_000, device.precision), config)
+
+
+def explained(config=CONFIGS[0], **asked):
+    """An explanation as JSON values."""
+    return explanation(config, **asked).to_json()
 
 
 def ask(capsys, *flags, code=0):
@@ -91,9 +96,9 @@ def test_parts_and_layers_sum_to_the_very_time_that_predict_perf_tells(config):
 
 
 def test_a_prediction_outside_the_range_says_so_and_keeps_no_interval_that_nothing_backs():
-    answer = explained(RunConfig(7, 16, 64))
-    assert "extrapolating: depth 7" in answer["basis_words"]
-    assert answer["predicted_avg_time_sec_low"] is None
+    answer = explanation(RunConfig(7, 16, 64))
+    assert "extrapolating: depth 7" in answer.time.words
+    assert answer.time.seconds.low is None
     assert "(interval unknown)" in explanation_text(answer)
 
 
@@ -158,15 +163,15 @@ def test_an_efficiency_above_the_peak_is_shown_for_what_it_is():
 
 
 def test_the_first_line_names_the_device_and_that_it_is_not_this_box(monkeypatch, capsys):
-    answer = explained()
+    answer = explanation()
     assert explanation_text(answer).splitlines()[0] == (
-        f"explained: {A100} (NOT this box: {answer['this_box']}), epochs of 50,000 images, float32 in tf32; "
+        f"explained: {A100} (NOT this box: {answer.this_box}), epochs of 50,000 images, float32 in tf32; "
         "model a100.keras"
     )
     monkeypatch.setattr(hardware, "box_device_names", lambda: [A100])
-    assert explanation_text(explained()).splitlines()[0].startswith(f"explained: this box ({A100}), epochs of ")
+    assert explanation_text(explanation()).splitlines()[0].startswith(f"explained: this box ({A100}), epochs of ")
     monkeypatch.setattr(hardware, "box_device_names", lambda: ["A100-PCIE-80GB"])  # the same, spelled otherwise
-    assert "NOT this box" not in explanation_text(explained())
+    assert "NOT this box" not in explanation_text(explanation())
 
 
 def test_screen_and_json_say_the_same(capsys):
@@ -241,10 +246,11 @@ def test_predict_perf_and_explain_print_the_same_seconds(capsys):
 
 
 def test_a_time_carried_over_names_its_route_its_bar_and_what_was_scaled():
-    answer = explained(gpu_name=H100)
+    found = explanation(gpu_name=H100)
+    answer = found.to_json()
     assert not answer["calibrated"]
     assert answer["efficiencies"] is answer["law_sec"] is answer["readings"] is None
-    lines = explanation_text(answer).splitlines()
+    lines = explanation_text(found).splitlines()
     share, ratio = answer["device_share"], answer["device_time_ratio"]
     assert any(line.startswith("basis: carried over by a speed row: published fp32 speeds: resnet50") for line in lines)
     assert any(
@@ -262,21 +268,22 @@ def test_a_time_carried_over_names_its_route_its_bar_and_what_was_scaled():
         assert layer["share_of_roof"] == pytest.approx(own.sec / layer["attributed_sec"])
     flop = answer["train_flop_per_epoch"]
     assert answer["share_of_peak"] == pytest.approx(flop / answer["predicted_avg_time_sec"] / roof.flops)
-    title = draw_roofline(answer).axes[0].get_title(loc="left")
+    title = draw_roofline(found).axes[0].get_title(loc="left")
     assert f"as the law of {A100} tells, scaled" in " ".join(title.split())
     assert len(title.splitlines()) == 3 and max(map(len, title.splitlines())) <= 96
 
 
 def test_a_row_measured_on_the_gpu_wins_and_is_split_as_a_time_carried_over():
     row = measured(1.5, H100)
-    answer, without = explained(gpu_name=H100, rows=[row]), explained(gpu_name=H100)
+    found, without = explanation(gpu_name=H100, rows=[row]), explained(gpu_name=H100)
+    answer = found.to_json()
     assert_same_time(answer, carried_answer(H100, CONFIGS[0], [row]).forecast.steady)
     assert (answer["predicted_avg_time_sec"], answer["basis"]) == (1.5, "measured")
     assert answer["basis_words"].endswith("it splits as a time carried over would")
     for group, sec in answer["parts"].items():
         scale = 1.5 / without["predicted_avg_time_sec"]
         assert sec == pytest.approx(scale * without["parts"][group], rel=1e-9)
-    assert "scaled: " not in explanation_text(answer)  # nothing of 1.5 s rests on a ratio
+    assert "scaled: " not in explanation_text(found)  # nothing of 1.5 s rests on a ratio
     on_own = explained(gpu_name=A100, rows=[measured(1.5, A100)])
     assert (on_own["predicted_avg_time_sec"], on_own["calibrated"]) == (1.5, True)
     assert "by the model's law" in on_own["basis_words"]
@@ -290,15 +297,17 @@ def cpu_model():
 def test_a_row_measured_where_nothing_carries_over_is_not_split():
     path = cpu_model()
     row = measured(1.5, "A10", tf32="off")
-    answer = explained(gpu_name="A10", path=path, rows=[row])
+    found = explanation(gpu_name="A10", path=path, rows=[row])
+    answer = found.to_json()
     assert (answer["predicted_avg_time_sec"], answer["basis"]) == (row.avg_time_mean, "measured")
     assert (answer["parts"], answer["arithmetic"]) == (None, "fp32")
     assert answer["share_of_peak"] is not None
-    assert "nothing tells how it splits" in explanation_text(answer)
+    assert "nothing tells how it splits" in explanation_text(found)
 
 
 def test_a_gpu_that_nothing_carries_over_to_gets_its_roof_and_the_wide_band():
-    answer = explained(gpu_name=H100, path=cpu_model())
+    found = explanation(gpu_name=H100, path=cpu_model())
+    answer = found.to_json()
     assert (answer["calibrated"], answer["basis"]) == (False, "bare roof")
     assert answer["parts"] is answer["efficiencies"] is answer["share_of_peak"] is answer["model"] is None
     roof = roof_of(find_gpu(H100), "tf32")
@@ -308,7 +317,7 @@ def test_a_gpu_that_nothing_carries_over_to_gets_its_roof_and_the_wide_band():
     low, high = (assumption(f"roofline_factor{end}", "gpu").value for end in ("_low", "_high"))
     assert answer["predicted_avg_time_sec_low"] == pytest.approx(low * sec)
     assert answer["predicted_avg_time_sec_high"] == pytest.approx(high * sec)
-    text = explanation_text(answer)
+    text = explanation_text(found)
     assert f"uncalibrated: the roofline is a bound; on the one GPU measured a run of the CNN took {low:g} to" in text
     assert "efficiency elsewhere, on AMD EPYC (2 cores) in float32: " in text
     assert "note: tf32 is taken to be on" in text
@@ -357,18 +366,19 @@ def test_a_model_of_another_device_does_not_calibrate_the_gpu_that_is_asked_for(
 
 def test_a_processor_has_parts_but_no_roofs(capsys):
     local_model(device_name=explained()["this_box"], tf32="off")
-    answer = explained()
+    found = explanation()
+    answer = found.to_json()
     assert answer["roofs"] is answer["share_of_peak"] is None
     assert sum(answer["parts"].values()) == pytest.approx(answer["predicted_avg_time_sec"])
     assert all(
         layer["bound"] is layer["attainable_sec"] is layer["share_of_roof"] is None for layer in answer["layers"]
     )
     assert all(e["peak"] is e["share"] is None for e in answer["efficiencies"])
-    text = explanation_text(answer)
+    text = explanation_text(found)
     assert "peaks unknown, so no roofs" in text
     assert "note: no roofs: " in text
     assert "NOT this box" not in text
-    assert draw_roofline(answer).axes[0].lines  # layers alone
+    assert draw_roofline(found).axes[0].lines  # layers alone
 
 
 def test_what_the_rows_leave_open_is_said_and_an_instance_of_a_gpu_has_no_peaks():
@@ -418,8 +428,9 @@ def test_flags_that_do_not_go_together_are_refused(capsys, flags, message):
 
 
 def test_the_figure_holds_every_layer_below_the_roofs(capsys, tmp_path):
-    answer = explained()
-    (axes,) = draw_roofline(answer).axes
+    found = explanation()
+    answer = found.to_json()
+    (axes,) = draw_roofline(found).axes
     roof, *markers = axes.lines
     ridge = answer["roofs"]["ridge_flop_per_byte"]
     assert list(roof.get_xdata())[1] == ridge
@@ -440,23 +451,27 @@ def test_the_figure_holds_every_layer_below_the_roofs(capsys, tmp_path):
 
 
 def test_markers_that_would_hide_one_another_are_one_and_the_others_stay():
-    answer = explained()
-    first, second, third, *_ = answer["layers"]
-    near = {**second, "intensity": 1.02 * first["intensity"], "flops": first["flops"]}
-    near["attributed_sec"] = near["flop"] / first["flops"]
-    far = {**third, "intensity": 50 * first["intensity"]}
-    planted = {**answer, "layers": [first, near, far]}  # of the same kind or not
+    answer = explanation()
+    first, second, third, *_ = answer.layers
+
+    def moved(layer, factor, flops):
+        """A layer at so many times the first one's intensity, with these FLOP/s."""
+        work = replace(layer.layer, bytes=layer.layer.flop / (factor * first.layer.intensity))
+        return replace(layer, layer=work, parts={"per_flop": layer.layer.flop / flops})
+
+    near = moved(second, 1.02, first.flops)
+    planted = replace(answer, layers=(first, near, moved(third, 50, third.flops)))  # of the same kind or not
     (axes,) = draw_roofline(planted).axes
     _, *markers = axes.lines
     assert len(markers) == 2
-    joined = first["attributed_sec"] + near["attributed_sec"]
+    joined = first.attributed_sec + near.attributed_sec
     legend = [text.get_text() for text in axes.get_legend().get_texts()]
     assert any(label.endswith(f"and 1 more, {joined:.2g} s") for label in legend)
 
 
 def test_layers_told_above_the_roof_are_noted_once_and_in_the_plot():
-    above = explained(RunConfig(5, 128, 2048), gpu_name="Tesla V100-SXM2-16GB")
-    assert any(layer["share_of_roof"] > 1 for layer in above["layers"] if layer["share_of_roof"] is not None)
+    above = explanation(RunConfig(5, 128, 2048), gpu_name="Tesla V100-SXM2-16GB")
+    assert any(layer.share_of_roof > 1 for layer in above.layers if layer.share_of_roof is not None)
     (note,) = (line for line in explanation_text(above).splitlines() if "single layers may come out above" in line)
     assert note.startswith("note: the law spreads memory by outputs and launches by kernels")
     title = draw_roofline(above).axes[0].get_legend().get_title().get_text()
