@@ -13,7 +13,7 @@ from epochcast.model.explanation.device import ExplainedDevice
 from epochcast.model.explanation.efficiency import Efficiency
 from epochcast.model.explanation.epoch_time import ROOF, EpochTime
 from epochcast.roofline.network import EpochLayer, EpochRoofline, TrainedNetwork
-from epochcast.roofline.roofline import LayerRecord, Roof, count_params
+from epochcast.roofline.roofline import LayerRecord, Roof
 from epochcast.schema import Conditions, RunConfig
 
 ABOVE_ROOF_NOTE = (
@@ -145,7 +145,7 @@ class Explanation:
             "batch_size": network.batch_size,
             "train_n": network.images,
             "steps_per_epoch": network.work.steps,
-            "params": count_params(network.records),
+            "params": network.params,
             "optimizer": network.optimizer,
             "not_counted": list(network.not_counted),
             "device": device.name,

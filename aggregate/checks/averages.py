@@ -20,7 +20,7 @@ from epochcast.storage.cells import columns
 from epochcast.storage.table_lines import cells_of, is_empty
 from epochcast.storage.tables import RunTable, parse_table, table_bytes
 
-ARITHMETIC = 1e-9  # relative: standard deviations are differences of near numbers
+RELATIVE_TOLERANCE = 1e-9  # standard deviations are differences of near numbers
 SHOWN = 3  # lines named in a finding
 MEANS = [name for name in columns(AggRow) if name.endswith(("_mean", "_std", "_median", "_mad"))]
 
@@ -42,7 +42,7 @@ class _Line:
         if isinstance(value, float) and isinstance(expected, float):
             text = self.cells[name]
             rounding = self.digits[name].half_unit(text) if name in self.digits else half_unit(text)
-            return abs(value - expected) <= rounding + ARITHMETIC * abs(expected)
+            return abs(value - expected) <= rounding + RELATIVE_TOLERANCE * abs(expected)
         return bool(value == expected)
 
     def agrees_with(self, n: int, sec: float, throughput: float) -> bool:

@@ -22,7 +22,7 @@ from epochcast.schema import FLAGS, NETWORK_AXES, TRAIN_N, WARMUP_EPOCHS, RunRec
 from epochcast.steady_time import STALL_RATIO, SteadyTime, Uncertainty, uncertainty_of
 from epochcast.workload.shape import count_params
 
-ARITHMETIC = 1e-12  # relative; double precision sums of a thousand terms in another order differ by less
+RELATIVE_TOLERANCE = 1e-12  # double precision sums of a thousand terms in another order differ by less
 MEDIAN_SE_RATIO = math.sqrt(math.pi / 2)  # standard error of the median over that of the mean, normal errors
 SPREAD_ARITHMETIC = 1e-9  # absolute; of shares of the steady time, which are differences of near numbers
 
@@ -49,7 +49,7 @@ def row_findings(row: CheckedRow) -> Iterator[Finding]:
 
 
 def _differs(found: float, expected: float, rounding: float) -> bool:
-    return abs(found - expected) > rounding + ARITHMETIC * abs(expected)
+    return abs(found - expected) > rounding + RELATIVE_TOLERANCE * abs(expected)
 
 
 def _number(value: float) -> str:
@@ -157,7 +157,7 @@ def _overhead(row: CheckedRow) -> Iterator[Finding]:
         return
     expected = record.wall_sec - sum(record.epoch_times_json) - (record.idle_sec or 0.0)
     rounding = sum(map(row.rounding, ("overhead_sec", "wall_sec", "idle_sec"))) + record.epochs * row.epoch_rounding
-    if _differs(record.overhead_sec, expected, rounding + ARITHMETIC * record.wall_sec):
+    if _differs(record.overhead_sec, expected, rounding + RELATIVE_TOLERANCE * record.wall_sec):
         of = "wall_sec - epochs" + ("" if record.idle_sec is None else " - idle_sec")
         yield row.finding("overhead", f"overhead_sec {_number(record.overhead_sec)}", f"{_number(expected)} = {of}")
 

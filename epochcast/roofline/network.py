@@ -10,8 +10,8 @@ from epochcast.facts.tables import CONVOLUTIONAL
 from epochcast.roofline.epoch_work import EpochWork, trained_params, work_of_layers
 from epochcast.roofline.roofline import (
     ADAM_PASSES,
-    COMPUTE,
-    MEMORY,
+    COMPUTE_BOUND,
+    MEMORY_BOUND,
     WEIGHT_BYTES,
     LayerRecord,
     Roof,
@@ -44,6 +44,11 @@ class TrainedNetwork:
     not_counted: tuple[str, ...] = ()  # layers that no rule knows, by name and class
     notes: tuple[str, ...] = ()
     is_cnn: bool = True  # the CNN that laws are fitted on; of another network the input and host are not known
+
+    @property
+    def params(self) -> int:
+        """Parameters of all layers, those of a shared one once."""
+        return sum(record.params for record in self.records if not record.is_repeat)
 
     @property
     def work(self) -> EpochWork:
@@ -85,8 +90,8 @@ class EpochLayer:
         return self.flop / self.bytes
 
     def bound(self, roof: Roof) -> str:
-        """Return the roof that this layer is under: COMPUTE or MEMORY."""
-        return COMPUTE if self.intensity > roof.ridge else MEMORY
+        """Return the roof that this layer is under: COMPUTE_BOUND or MEMORY_BOUND."""
+        return COMPUTE_BOUND if self.intensity > roof.ridge else MEMORY_BOUND
 
 
 def epoch_layers(network: TrainedNetwork, roof: Roof) -> list[EpochLayer]:
@@ -126,8 +131,8 @@ class EpochRoofline:
 
     @property
     def bound(self) -> str:
-        """The roof that most of the attainable time is under: COMPUTE or MEMORY."""
-        return COMPUTE if self.compute_bound_sec >= self.memory_bound_sec else MEMORY
+        """The roof that most of the attainable time is under: COMPUTE_BOUND or MEMORY_BOUND."""
+        return COMPUTE_BOUND if self.compute_bound_sec >= self.memory_bound_sec else MEMORY_BOUND
 
     @property
     def bound_share(self) -> float:
@@ -138,7 +143,7 @@ class EpochRoofline:
 def epoch_roofline(network: TrainedNetwork, layers: Sequence[EpochLayer], roof: Roof) -> EpochRoofline:
     """Return the least time of an epoch of these layers, which are the network's under this roof."""
     compute_sec, memory_sec = (
-        sum(layer.sec for layer in layers if layer.bound(roof) == bound) for bound in (COMPUTE, MEMORY)
+        sum(layer.sec for layer in layers if layer.bound(roof) == bound) for bound in (COMPUTE_BOUND, MEMORY_BOUND)
     )
     n_kernels = sum(layer.n_kernels for layer in layers)
     return EpochRoofline(roof, compute_sec, memory_sec, n_kernels, network.work.steps * n_kernels * roof.launch_sec)

@@ -11,10 +11,10 @@ weights of a recurrent layer at each step again if no cache holds them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-COMPUTE, MEMORY = "compute", "memory"
+COMPUTE_BOUND, MEMORY_BOUND = "compute", "memory"
 WEIGHT_BYTES = 4  # they are float32 in every precision
 BYTES_PER_FLOAT = 4  # of a number in float32
 # moments and the like that an optimizer keeps for each parameter, by Keras's defaults; Adafactor's are smaller, LAMB
@@ -140,7 +140,7 @@ class LayerRoof:
     forward_sec: float
     backward_sec: float
     n_kernels: int
-    bound: str  # COMPUTE or MEMORY: what most of its time is bound by
+    bound: str  # COMPUTE_BOUND or MEMORY_BOUND: what most of its time is bound by
 
     @property
     def flop(self) -> int:
@@ -201,7 +201,7 @@ def layer_roof(record: LayerRecord, batch_size: int, roof: Roof, element_bytes: 
         forward_sec=forward_sec,
         backward_sec=backward_sec,
         n_kernels=record.n_kernels * (1 + record.n_gradients),
-        bound=COMPUTE if compute_sec > (forward_bytes + backward_bytes) / roof.bytes_per_sec else MEMORY,
+        bound=COMPUTE_BOUND if compute_sec > (forward_bytes + backward_bytes) / roof.bytes_per_sec else MEMORY_BOUND,
     )
 
 
@@ -230,8 +230,3 @@ def step_roof(
         n_kernels=n_kernels,
         launch_sec=n_kernels * roof.launch_sec,
     )
-
-
-def count_params(records: Iterable[LayerRecord]) -> int:
-    """Parameters of all layers, those of a shared one once."""
-    return sum(record.params for record in records if not record.is_repeat)

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from epochcast.model.time_model.physics import ARITHMETIC, FORMS, GROUPS, HOST, MEMORY, TERMS, Law
+from epochcast.model.time_model.physics import (
+    ARITHMETIC_GROUP,
+    FORMS,
+    GROUPS,
+    HOST_GROUP,
+    MEMORY_GROUP,
+    TERMS,
+    Law,
+)
 from epochcast.roofline.epoch_work import trained_params, wide_flop
 from epochcast.roofline.network import TrainedNetwork
 from epochcast.roofline.roofline import LayerRecord
@@ -32,7 +40,7 @@ def law_parts(network: TrainedNetwork, law: Law) -> dict[str, float]:
 
 def has_term(network: TrainedNetwork, name: str) -> bool:
     """Return whether a law's term is known for this network: all of the CNN, no input and host of another."""
-    return network.is_cnn or TERMS[name].group != HOST
+    return network.is_cnn or TERMS[name].group != HOST_GROUP
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +79,7 @@ def attribute(law: Law, network: TrainedNetwork, total_sec: float, ratio: float 
         ValueError: if the law says that this work takes no time.
     """
     parts = {
-        name: sec * (ratio if TERMS[name].group in (ARITHMETIC, MEMORY) else 1.0)
+        name: sec * (ratio if TERMS[name].group in (ARITHMETIC_GROUP, MEMORY_GROUP) else 1.0)
         for name, sec in law_parts(network, law).items()
     }
     if not (own := sum(parts.values())) > 0:

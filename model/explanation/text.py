@@ -11,7 +11,7 @@ from epochcast.gpus.scaled_time import LIMITED
 from epochcast.model.answers.prediction_text import device_words
 from epochcast.model.explain_answer import ExplainedLayer, Explanation
 from epochcast.model.explanation.epoch_time import UNKNOWN_INPUT, Scaling
-from epochcast.model.time_model.physics import HOST
+from epochcast.model.time_model.physics import HOST_GROUP, STEPS_GROUP
 from epochcast.output.text import percent, range_text, significant, table_text
 from epochcast.roofline.network import EpochRoofline
 
@@ -25,7 +25,7 @@ def explanation_text(answer: Explanation) -> str:
     lines = [
         f"explained: {explained_device_words(answer)}, epochs of {network.images:,} images, "
         f"{precision_words(answer)}; {by}",
-        f"network: {network.name}, {count_params(network.records):,} parameters, batch size {network.batch_size:,}: "
+        f"network: {network.name}, {network.params:,} parameters, batch size {network.batch_size:,}: "
         f"{n_steps:,} step{'' if n_steps == 1 else 's'} an epoch of {network.images:,}",
     ]
     if network.not_counted:
@@ -109,10 +109,10 @@ def _bound_line(least: EpochRoofline, parts: Mapping[str, float | None] | None) 
     if parts is None:
         return line
     known = {group: sec for group, sec in parts.items() if sec is not None}
-    whole, fixed = sum(known.values()), known.get(HOST, 0.0) + known[STEPS]
+    whole, fixed = sum(known.values()), known.get(HOST_GROUP, 0.0) + known[STEPS_GROUP]
     if fixed <= whole / 2:
         return line
-    what = "steps and host" if HOST in known else "steps"
+    what = "steps and host" if HOST_GROUP in known else "steps"
     return f"{line}; but {percent(fixed / whole)} of the epoch is under no roof: {what}"
 
 

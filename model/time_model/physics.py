@@ -53,29 +53,31 @@ class Term:
     reading: Callable[[float], str]
 
 
-HOST, STEPS, ARITHMETIC, MEMORY = GROUPS = ("input and host", "steps", "arithmetic", "memory")
+HOST_GROUP, STEPS_GROUP, ARITHMETIC_GROUP, MEMORY_GROUP = GROUPS = ("input and host", "steps", "arithmetic", "memory")
 TERMS = {
-    "per_epoch": Term(HOST, lambda w: 1.0, lambda b: f"{significant(b)} s per epoch"),
-    "per_step": Term(STEPS, lambda w: w.steps, lambda b: f"{significant(1e3 * b)} ms per step"),
+    "per_epoch": Term(HOST_GROUP, lambda w: 1.0, lambda b: f"{significant(b)} s per epoch"),
+    "per_step": Term(STEPS_GROUP, lambda w: w.steps, lambda b: f"{significant(1e3 * b)} ms per step"),
     "per_step_and_block": Term(
-        STEPS, lambda w: w.steps * w.blocks, lambda b: f"{significant(1e3 * b)} ms per step and block"
+        STEPS_GROUP, lambda w: w.steps * w.blocks, lambda b: f"{significant(1e3 * b)} ms per step and block"
     ),
     "per_param_step": Term(
-        MEMORY, lambda w: w.steps * w.params, lambda b: f"{significant(1e12 * b)} ps per parameter and step"
+        MEMORY_GROUP, lambda w: w.steps * w.params, lambda b: f"{significant(1e12 * b)} ps per parameter and step"
     ),
-    "per_flop": Term(ARITHMETIC, lambda w: w.images * w.train_flop, lambda b: f"{significant(1e-12 / b)} TFLOP/s"),
+    "per_flop": Term(
+        ARITHMETIC_GROUP, lambda w: w.images * w.train_flop, lambda b: f"{significant(1e-12 / b)} TFLOP/s"
+    ),
     "per_activation_byte": Term(
-        MEMORY,
+        MEMORY_GROUP,
         lambda w: w.images * ACTIVATION_PASSES * w.activation_bytes,
         lambda b: f"{significant(1e-9 / b)} GB/s of activations",
     ),
     "per_step_flop": Term(
-        ARITHMETIC,
+        ARITHMETIC_GROUP,
         lambda w: w.steps * w.train_flop,
         lambda b: f"{significant(1e12 * b)} ms per step and GFLOP of one image",
     ),
     "per_wide_flop": Term(
-        ARITHMETIC,
+        ARITHMETIC_GROUP,
         lambda w: w.images * w.wide_flop,
         lambda b: f"{significant(1e15 * b)} s more per PFLOP in layers of {WIDE_CHANNELS} channels or more",
     ),
@@ -165,7 +167,7 @@ def share_of_parts(parts: Mapping[str, float]) -> float:
     """Return the same share of an epoch's seconds by term."""
     if not (whole := sum(parts.values())) > 0:
         raise ValueError("the model's law gives this network no time, so nothing can be carried over.")
-    return sum(sec for term, sec in parts.items() if TERMS[term].group in (ARITHMETIC, MEMORY)) / whole
+    return sum(sec for term, sec in parts.items() if TERMS[term].group in (ARITHMETIC_GROUP, MEMORY_GROUP)) / whole
 
 
 def _require_rows(configs: Sequence[RunConfig]) -> None:

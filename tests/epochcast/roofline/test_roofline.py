@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import pytest
 
+from epochcast.roofline.network import TrainedNetwork
 from epochcast.roofline.roofline import (
     ADAM_PASSES,
-    COMPUTE,
-    MEMORY,
+    COMPUTE_BOUND,
+    MEMORY_BOUND,
     LayerRecord,
     Roof,
-    count_params,
     layer_roof,
     optimizer_passes,
     step_roof,
@@ -45,7 +45,7 @@ def test_a_dense_layer_by_hand():
     assert found.forward_bytes == 4 * (8 * 110 + 1010)
     # input, output and its gradient for the weights', these; gradient, weights and the input's gradient
     assert found.backward_bytes == 4 * (8 * (100 + 10 + 10) + 1010 + 8 * (10 + 100) + 1010)
-    assert found.bound == MEMORY
+    assert found.bound == MEMORY_BOUND
     assert found.sec == pytest.approx((4 * 1890 + 4 * 3860) / 1e11, rel=1e-12)
     assert found.intensity == pytest.approx((8 * 6020) / (4 * (1890 + 3860)), rel=1e-12)
     assert found.n_kernels == 3
@@ -57,14 +57,14 @@ def test_a_convolution_by_hand():
     assert found.backward_flop == 100 * (4 * 294_912 + 2048)
     assert found.forward_bytes == 4 * (100 * 3072 + 4640)
     assert found.backward_bytes == 4 * (100 * (1024 + 3 * 2048 + 1024) + 2 * 4640)
-    assert found.bound == COMPUTE
+    assert found.bound == COMPUTE_BOUND
     assert found.forward_sec == 100 * 591_872 / 1e12
     assert found.backward_sec == 100 * 1_181_696 / 1e12
 
 
 def test_a_pool_is_bound_by_memory_and_reads_and_writes_four_tensors_backward_once_each():
     found = layer_roof(POOL, 10, ROOF)
-    assert found.bound == MEMORY
+    assert found.bound == MEMORY_BOUND
     assert found.forward_bytes == 4 * 10 * 2560
     assert found.backward_bytes == 2 * found.forward_bytes
     assert found.sec == pytest.approx(3 * 4 * 10 * 2560 / 1e11, rel=1e-12)
@@ -125,7 +125,7 @@ def test_a_shared_layer_is_counted_once_by_the_optimizer_and_twice_by_its_work()
     once = step_roof([CONV], 4, ROOF)
     assert step.optimizer_bytes == once.optimizer_bytes
     assert step.flop == 2 * once.flop
-    assert count_params([CONV, replace(CONV, is_repeat=True)]) == CONV.params
+    assert TrainedNetwork("", (CONV, replace(CONV, is_repeat=True)), 1, 1).params == CONV.params
 
 
 def test_at_the_ridge_arithmetic_and_memory_take_equally_long():
@@ -133,8 +133,8 @@ def test_at_the_ridge_arithmetic_and_memory_take_equally_long():
     found = layer_roof(CONV, 100, at_ridge)
     assert at_ridge.ridge == pytest.approx(found.intensity, rel=1e-12)
     assert found.flop / at_ridge.flops == pytest.approx(found.bytes / at_ridge.bytes_per_sec, rel=1e-12)
-    assert layer_roof(CONV, 100, replace(at_ridge, flops=1.01e12)).bound == MEMORY
-    assert layer_roof(CONV, 100, replace(at_ridge, flops=0.99e12)).bound == COMPUTE
+    assert layer_roof(CONV, 100, replace(at_ridge, flops=1.01e12)).bound == MEMORY_BOUND
+    assert layer_roof(CONV, 100, replace(at_ridge, flops=0.99e12)).bound == COMPUTE_BOUND
 
 
 def test_doubling_the_peak_halves_the_time_of_what_it_binds_alone():
