@@ -148,7 +148,7 @@ from epochcast.model import time_ann  # a time model's network is trained by the
 time_ann.STEPS = 3 * time_ann.STEPS_PER_EXECUTION
 features = np.random.default_rng(1).normal(size=(1, 30, 3))
 target = 0.5 * features[:, :, 0]
-(network,) = time_ann.fit_networks(features, target, np.ones((1, 30)), [1])
+(network,) = time_ann.fit_ensembles(features, target, np.ones((1, 30)), [1])
 answers = keras.ops.convert_to_numpy(time_ann.keras_model(network)(features[0].astype(np.float32)))
 assert np.abs(answers.mean(axis=1) - target[0]).mean() < 0.3 * np.abs(target).mean()
 print("done")

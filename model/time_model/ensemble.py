@@ -1,4 +1,4 @@
-"""Member networks side by side, evaluated by NumPy alone."""
+"""An ensemble of small networks, evaluated by NumPy alone."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ ACTIVATIONS = ("silu", "relu")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Network:
-    """Layer i has a kernel of shape (members, inputs, units) and a bias (members, units); the last has one unit.
+class Ensemble:
+    """Member networks side by side.
 
+    Layer i has a kernel of shape (members, inputs, units) and a bias (members, units); the last has one unit.
     `activation` follows every layer but the last.
     """
 
@@ -23,8 +24,8 @@ class Network:
     activation: str = "silu"
 
     @classmethod
-    def zero(cls, n_features: int) -> Network:
-        """One member without hidden layers whose output is 0: physics alone answers."""
+    def zero(cls, n_features: int) -> Ensemble:
+        """Return one member without hidden layers whose output is 0: physics alone answers."""
         return cls((np.zeros((1, n_features, 1)),), (np.zeros((1, 1)),))
 
     @property
@@ -33,7 +34,7 @@ class Network:
         return not (self.kernels[-1].any() or self.biases[-1].any())
 
     def outputs(self, x: Array) -> Array:
-        """Members' outputs, shape (n, members), for standardised features of shape (n, features)."""
+        """Return the members' outputs, shape (n, members), for standardised features of shape (n, features)."""
         h = np.broadcast_to(x[:, None, :], (len(x), self.kernels[0].shape[0], x.shape[1]))
         for i, (kernel, bias) in enumerate(zip(self.kernels, self.biases, strict=True)):
             h = np.einsum("nmi,mio->nmo", h, kernel) + bias

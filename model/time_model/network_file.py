@@ -1,4 +1,4 @@
-"""The networks of a time model, read from its `.keras` file by h5py alone, whatever is in that file."""
+"""The ensemble of a time model, read from its `.keras` file by h5py alone, whatever is in that file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from epochcast.model.time_model.ensemble import Network
+from epochcast.model.time_model.ensemble import Ensemble
 from epochcast.model.time_model.physics import Array
 from epochcast.storage.archives import MIB, open_archive, read_member
 from epochcast.storage.json_files import parse_json
@@ -17,8 +17,8 @@ MOST_BYTES = 16 * MIB  # of either; the pretrained model's weights take 0.2
 MOST_UNITS = 20_000  # of all members' layers at one depth; the recipes take 320
 
 
-def read_network(data: bytes, activation: str, n_features: int) -> Network:
-    """The stacked dense layers of a `.keras` file, in the order that they are applied.
+def read_ensemble(data: bytes, activation: str, n_features: int) -> Ensemble:
+    """Return the stacked dense layers of a `.keras` file, in the order that they are applied.
 
     Raises:
         ValueError: if it is no model of this version, damaged, or asks for more than it holds; the bare reason.
@@ -28,17 +28,17 @@ def read_network(data: bytes, activation: str, n_features: int) -> Network:
         weights = read_member(archive, WEIGHTS, MOST_BYTES)
     n_dense = _count_layers(config)
     try:
-        network = Network(*_kernels_and_biases(weights, n_dense), activation)
+        ensemble = Ensemble(*_kernels_and_biases(weights, n_dense), activation)
     except ImportError:  # a missing package is no fault of the file
         raise
     except Exception as error:  # h5py raises many kinds for a damaged file
         raise ValueError(f"{WEIGHTS}: {str(error) or type(error).__name__}") from None
-    _check(network, n_features)
-    return network
+    _check(ensemble, n_features)
+    return ensemble
 
 
 def _count_layers(config: Any) -> int:  # Any: JSON
-    """Dense layers of a time model's network."""
+    """Dense layers of a time model's ensemble."""
     inner = config.get("config") if isinstance(config, dict) else None
     layers = inner.get("layers") if isinstance(inner, dict) else None
     if not isinstance(layers, list) or not all(isinstance(layer, dict) for layer in layers):
@@ -76,10 +76,10 @@ def _numbers(file: Any, path: tuple[str, ...], most_bytes: int) -> Array:  # Any
     return np.asarray(found, np.float64)
 
 
-def _check(network: Network, n_features: int) -> None:
+def _check(ensemble: Ensemble, n_features: int) -> None:
     """Refuse layers that don't fit together, and weights that are no numbers."""
-    members, inputs = len(network.kernels[0]), n_features
-    for kernel, bias in zip(network.kernels, network.biases, strict=True):
+    members, inputs = len(ensemble.kernels[0]), n_features
+    for kernel, bias in zip(ensemble.kernels, ensemble.biases, strict=True):
         if kernel.ndim != 3 or kernel.shape[:2] != (members, inputs) or bias.shape != (members, kernel.shape[2]):
             raise ValueError(f"layers that don't fit together: {kernel.shape} and {bias.shape} after {inputs} values")
         if not (np.isfinite(kernel).all() and np.isfinite(bias).all()):

@@ -21,7 +21,7 @@ from epochcast.interval import Interval
 from epochcast.model.time_model.card import read_card
 from epochcast.model.time_model.ensemble import ACTIVATIONS
 from epochcast.model.time_model.intervals import Range, Widths, half_width_sds
-from epochcast.model.time_model.network_file import read_network
+from epochcast.model.time_model.network_file import read_ensemble
 from epochcast.model.time_model.own_models import OwnCard, ranked, why_first
 from epochcast.model.time_model.physics import Law
 from epochcast.model.time_model.saved_files import read_pair
@@ -127,7 +127,7 @@ def load_model(path: Path) -> SavedModel:
     if card["activation"] not in ACTIVATIONS:
         raise ValueError(f"{path}: activation {card['activation']!r} is not known to this version. Train it again.")
     try:
-        network = read_network(data, card["activation"], len(card["feature_names"]))
+        network = read_ensemble(data, card["activation"], len(card["feature_names"]))
     except ValueError as error:
         raise ValueError(f"{path}: not a time model: {error}. Train it again.") from None
     train_n = card["conditions"]["train_n"] or TRAIN_N

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from epochcast.model.time_model.ensemble import Network
+from epochcast.model.time_model.ensemble import Ensemble
 from epochcast.model.time_model.features import feature_matrix
 from epochcast.model.time_model.physics import Array, Law
 from epochcast.schema import TRAIN_N, AggRow, RunConfig
@@ -77,7 +77,7 @@ class TimeModel:
     """log time = log law + residual_scale * median member of the network; the law is 1 s where there is none."""
 
     law: Law | None
-    network: Network
+    ensemble: Ensemble
     inputs: Inputs
     residual_scale: float
     train_n: int
@@ -90,7 +90,7 @@ class TimeModel:
         """
         x = self.inputs.standardised(feature_matrix(configs, self.inputs.names, self.train_n))
         with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
-            log_time = _median(self.network.outputs(x)) * self.residual_scale
+            log_time = _median(self.ensemble.outputs(x)) * self.residual_scale
             if self.law is not None:
                 log_time = log_time + np.log(self.law.seconds(configs))
         if absurd := [str(c) for c, t in zip(configs, log_time, strict=True) if not abs(t) < LARGEST_LOG_TIME]:

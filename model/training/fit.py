@@ -124,7 +124,7 @@ def choose_start(table: Table, plain_law: Law, model: TimeModel) -> Chosen:
     a choice only with more than MIN_ROWS rows: a law of six terms takes as many.
     """
     starts: dict[str, Start | None] = {SIX_TERMS: Start(plain_law)}
-    if len(table) >= MIN_ROWS_TO_CHOOSE and model.law is not None and not model.network.is_zero:
+    if len(table) >= MIN_ROWS_TO_CHOOSE and model.law is not None and not model.ensemble.is_zero:
         starts[WHOLE_MODEL] = Start(model.law, model)
     if len(table) > MIN_ROWS:
         starts[NOTHING] = None

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from epochcast.model.time_model.ensemble import Network
+from epochcast.model.time_model.ensemble import Ensemble
 from epochcast.model.time_model.features import FEATURE_NAMES, feature_matrix
 from epochcast.model.time_model.physics import Law, fit_gated_law, fit_gated_law_from
 from epochcast.model.time_model.time_model import Inputs, Table, TimeModel
 from epochcast.model.training.reference_ann import fit_reference
-from epochcast.model.training.time_ann import fit_networks
+from epochcast.model.training.time_ann import fit_ensembles
 from epochcast.output.progress import Say
 
 PHYSICS, PHYSICS_ANN, REFERENCE_ANN = "physics", "physics_ann", "reference_ann"
@@ -70,7 +70,7 @@ def _physics(rows: Table, law_form: str, start: Start | None) -> TimeModel:
         if start.residual_of is not None:
             return replace(start.residual_of, law=law, train_n=rows.train_n)
     inputs = Inputs.of(feature_matrix(rows.configs, FEATURE_NAMES, rows.train_n), FEATURE_NAMES)
-    return TimeModel(law, Network.zero(len(FEATURE_NAMES)), inputs, 1.0, rows.train_n)
+    return TimeModel(law, Ensemble.zero(len(FEATURE_NAMES)), inputs, 1.0, rows.train_n)
 
 
 def _law_from(start: Start, rows: Table) -> tuple[Law, npt.NDArray[np.bool_]]:
@@ -108,10 +108,10 @@ def _physics_ann(table: Table, masks: Masks, law_form: str, seeds: Sequence[int]
     residuals = [
         (log_time - np.log(law.seconds(table.configs))) / scale for law, scale in zip(laws, scales, strict=True)
     ]
-    networks = fit_networks(
+    ensembles = fit_ensembles(
         np.stack([i.standardised(features) for i in inputs]), np.stack(residuals), kept.astype(float), seeds, say
     )
     return [
-        TimeModel(law, network, i, scale, table.train_n).reaching(*REACH)
-        for law, network, i, scale in zip(laws, networks, inputs, scales, strict=True)
+        TimeModel(law, ensemble, i, scale, table.train_n).reaching(*REACH)
+        for law, ensemble, i, scale in zip(laws, ensembles, inputs, scales, strict=True)
     ]

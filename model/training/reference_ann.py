@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from epochcast.machine.framework import keras_on_cpu
-from epochcast.model.time_model.ensemble import Network
+from epochcast.model.time_model.ensemble import Ensemble
 from epochcast.model.time_model.features import REFERENCE_FEATURE_NAMES, feature_matrix
 from epochcast.model.time_model.time_model import Inputs, Table, TimeModel
 from epochcast.model.training.time_ann import first_kernels, set_kernels, split_members, stacked_layers
@@ -81,8 +81,8 @@ def fit_reference(table: Table, masks: npt.NDArray[np.bool_], seed: int, say: Sa
             break
     for layer, own in zip(layers, kept, strict=True):
         layer.set_weights(own)
-    networks: list[Network] = split_members(layers, members, "relu")
-    return [TimeModel(None, n, i, 1.0, table.train_n) for n, i in zip(networks, inputs, strict=True)]
+    ensembles: list[Ensemble] = split_members(layers, members, "relu")
+    return [TimeModel(None, n, i, 1.0, table.train_n) for n, i in zip(ensembles, inputs, strict=True)]
 
 
 def _batch(x: Any, y: Any, rows: list[Any]) -> tuple[Any, Any, Any]:

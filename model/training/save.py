@@ -119,7 +119,7 @@ def train(
         **to_json(fit_excess(rows, seed), fit_overhead(rows)),
         "versions": {name: version(name) for name in ("epochcast", "keras", "numpy", "scikit-learn")},
     }
-    network = keras_bytes(fitted.model.network)
+    network = keras_bytes(fitted.model.ensemble)
     card["keras_sha256"] = hashlib.sha256(network).hexdigest()
     card["card_sha256"] = card_sha256(card)
     save_model(path, network, card)  # last: whatever fails before leaves an older model
@@ -160,8 +160,8 @@ def _model_json(fitted: Fitted) -> dict[str, Any]:
         "law": None if model.law is None else law_json(model.law),
         "plain_law": {**law_json(fitted.plain_law), "readings": fitted.plain_law.readings()},
         "residual_scale": model.residual_scale,
-        "activation": model.network.activation,
-        "members": len(model.network.kernels[0]),
+        "activation": model.ensemble.activation,
+        "members": len(model.ensemble.kernels[0]),
     }
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from epochcast.machine.framework import keras_on_cpu
-from epochcast.model.time_model.ensemble import Network
+from epochcast.model.time_model.ensemble import Ensemble
 from epochcast.model.time_model.physics import Array
 from epochcast.model.time_model.saved_files import NETWORK_NAME
 from epochcast.output.progress import Say
@@ -61,15 +61,15 @@ def set_kernels(layers: Sequence[Any], kernels: Sequence[Array]) -> None:
         layer.set_weights([kernel.astype(np.float32), np.zeros((kernel.shape[0], kernel.shape[2]), np.float32)])
 
 
-def fit_networks(x: Array, y: Array, weights: Array, seeds: Sequence[int], say: Say | None = None) -> list[Network]:
-    """One ensemble of MEMBERS networks for each set of row weights, all trained at once.
+def fit_ensembles(x: Array, y: Array, weights: Array, seeds: Sequence[int], say: Say | None = None) -> list[Ensemble]:
+    """Return one ensemble of MEMBERS networks for each set of row weights, all trained at once.
 
     Args:
         x: shape (ensembles, n, features), inputs, standardised.
         y: shape (ensembles, n), targets in standard deviations of log time. Where a weight is 0, any finite number.
         weights: shape (ensembles, n), 0 for a row that the ensemble must not see.
         seeds: of the first weights, one for each ensemble; training has no other chance in it, so that an ensemble does
-            not depend on which others are trained beside it, but for rounding.
+            not depend on which others are trained with it, but for rounding.
     """
     keras = keras_on_cpu()
     n_ensembles, n, n_features = x.shape
@@ -103,19 +103,26 @@ def fit_networks(x: Array, y: Array, weights: Array, seeds: Sequence[int], say: 
     )
     epochs = STEPS // STEPS_PER_EXECUTION
     x_rows, y_rows, w_rows = (np.tile(a, (STEPS_PER_EXECUTION, *(1,) * (a.ndim - 1))) for a in stacked)
-    told = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: say and say((epoch + 1) / epochs))
+    progress = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: say and say((epoch + 1) / epochs))
     model.fit(
-        x_rows, y_rows, sample_weight=w_rows, batch_size=n, shuffle=False, epochs=epochs, verbose=0, callbacks=[told]
+        x_rows,
+        y_rows,
+        sample_weight=w_rows,
+        batch_size=n,
+        shuffle=False,
+        epochs=epochs,
+        verbose=0,
+        callbacks=[progress],
     )
     return split_members(layers, n_ensembles, "silu")
 
 
-def split_members(layers: Sequence[Any], n_ensembles: int, activation: str) -> list[Network]:
-    """The trained layers of a stack, taken apart into one network for each ensemble."""
+def split_members(layers: Sequence[Any], n_ensembles: int, activation: str) -> list[Ensemble]:
+    """Return the trained layers of a stack, one ensemble for each set of members."""
     trained = [[np.asarray(w, np.float64) for w in layer.get_weights()] for layer in layers]
     size = len(trained[0][0]) // n_ensembles
     return [
-        Network(
+        Ensemble(
             tuple(kernel[i * size : (i + 1) * size] for kernel, _ in trained),
             tuple(bias[i * size : (i + 1) * size] for _, bias in trained),
             activation,
@@ -124,24 +131,27 @@ def split_members(layers: Sequence[Any], n_ensembles: int, activation: str) -> l
     ]
 
 
-def keras_model(network: Network) -> Any:
-    """The network as a Keras model of built-in layers, without an optimizer: (n, features) standardised inputs."""
+def keras_model(ensemble: Ensemble) -> Any:
+    """Return an ensemble as a Keras model of built-in layers, without an optimizer.
+
+    Its inputs are standardised, shape (n, features).
+    """
     keras = keras_on_cpu()
-    members, n_features, _ = network.kernels[0].shape
+    members, n_features, _ = ensemble.kernels[0].shape
     inputs = keras.Input((n_features,))
     outputs = keras.layers.RepeatVector(members)(inputs)
-    units = [kernel.shape[1] for kernel in network.kernels] + [1]
-    for layer in (layers := stacked_layers(units, members, network.activation)):
+    units = [kernel.shape[1] for kernel in ensemble.kernels] + [1]
+    for layer in (layers := stacked_layers(units, members, ensemble.activation)):
         outputs = layer(outputs)
     model = keras.Model(inputs, keras.layers.Reshape((members,))(outputs), name=NETWORK_NAME)
-    for layer, kernel, bias in zip(layers, network.kernels, network.biases, strict=True):
+    for layer, kernel, bias in zip(layers, ensemble.kernels, ensemble.biases, strict=True):
         layer.set_weights([kernel.astype(np.float32), bias.astype(np.float32)])
     return model
 
 
-def keras_bytes(network: Network) -> bytes:
-    """The network as the content of a `.keras` file."""
+def keras_bytes(ensemble: Ensemble) -> bytes:
+    """Return an ensemble as the content of a `.keras` file."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.keras"
-        keras_model(network).save(file)
+        keras_model(ensemble).save(file)
         return file.read_bytes()

@@ -44,9 +44,9 @@ def test_network_and_cards_agree(saved):
     card = saved.card
     assert card["keras_sha256"] == hashlib.sha256(PATH.read_bytes()).hexdigest()
     assert (card["recipe"], card["form"], card["reason"]) == ("physics_ann", "physics_ann", None)
-    assert saved.time_model.network.kernels[0].shape[:2] == (card["members"], len(card["feature_names"]))
-    assert (card["members"], saved.time_model.network.activation) == (10, card["activation"])
-    assert not saved.time_model.network.is_zero
+    assert saved.time_model.ensemble.kernels[0].shape[:2] == (card["members"], len(card["feature_names"]))
+    assert (card["members"], saved.time_model.ensemble.activation) == (10, card["activation"])
+    assert not saved.time_model.ensemble.is_zero
     assert markdown_path(PATH).read_text(encoding="utf-8") == markdown(card, "a100")
 
 

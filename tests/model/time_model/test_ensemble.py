@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from epochcast.model.time_model.ensemble import ACTIVATIONS, Network
+from epochcast.model.time_model.ensemble import ACTIVATIONS, Ensemble
 
 X = np.random.default_rng(0).normal(size=(7, 3))
 
@@ -16,7 +16,7 @@ X = np.random.default_rng(0).normal(size=(7, 3))
 def random_network(seed, activation="silu", members=4, units=(3, 5, 6, 1)):
     random = np.random.default_rng(seed)
     shapes = list(pairwise(units))
-    return Network(
+    return Ensemble(
         tuple(random.normal(size=(members, *shape)) for shape in shapes),
         tuple(random.normal(size=(members, outputs)) for _, outputs in shapes),
         activation,
@@ -40,7 +40,7 @@ def test_each_member_s_output_is_that_of_its_own_layers(activation, seed):
 
 
 def test_a_zero_network_answers_zero_for_any_input():
-    network = Network.zero(3)
+    network = Ensemble.zero(3)
     assert network.is_zero
     np.testing.assert_array_equal(network.outputs(1e6 * X), np.zeros((7, 1)))
     assert not random_network(0).is_zero
@@ -48,13 +48,13 @@ def test_a_zero_network_answers_zero_for_any_input():
 
 def test_a_network_is_zero_when_its_last_layer_is_whatever_comes_before():
     network = random_network(1)
-    silent = Network(
+    silent = Ensemble(
         (*network.kernels[:-1], np.zeros_like(network.kernels[-1])),
         (*network.biases[:-1], np.zeros_like(network.biases[-1])),
     )
     assert silent.is_zero
     np.testing.assert_array_equal(silent.outputs(X), 0)
-    assert not Network(silent.kernels, network.biases).is_zero
+    assert not Ensemble(silent.kernels, network.biases).is_zero
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from epochcast.aggregate.averages.averaging import aggregate
-from epochcast.model.time_model.ensemble import Network
+from epochcast.model.time_model.ensemble import Ensemble
 from epochcast.model.time_model.features import FEATURE_NAMES
 from epochcast.model.time_model.monotonicity import GRID, N_TIMES, order_violations, violations_by_axis
 from epochcast.model.time_model.time_model import Inputs, Table, TimeModel
@@ -29,7 +29,7 @@ def linear_model(depth=0.0, filters=0.0, batch=0.0, **box):
     features = np.array([[2.0, 4.0, 5.0], [5.0, 7.0, 11.0]])
     inputs = replace(Inputs.of(features, FEATURE_NAMES, is_clamped=False), mean=np.zeros(3), scale=np.ones(3), **box)
     kernel = np.array([depth, filters, batch]).reshape(1, 3, 1)
-    return TimeModel(None, Network((kernel,), (np.zeros((1, 1)),)), inputs, 1.0, 50_000)
+    return TimeModel(None, Ensemble((kernel,), (np.zeros((1, 1)),)), inputs, 1.0, 50_000)
 
 
 STEPS = {name: len(values) - 1 for name, values in GRID.items()}

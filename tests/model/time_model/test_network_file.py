@@ -16,7 +16,7 @@ import pytest
 
 from epochcast.model import train
 from epochcast.model.time_model.card import card_sha256
-from epochcast.model.time_model.network_file import CONFIG, WEIGHTS, read_network
+from epochcast.model.time_model.network_file import CONFIG, WEIGHTS, read_ensemble
 from epochcast.model.time_model.saved_model import load_model
 from epochcast.paths import pretrained_dir
 from epochcast.schema import RunConfig
@@ -65,7 +65,7 @@ BIAS = "layers/einsum_dense_2/vars/1"
 
 
 def test_the_shipped_networks_are_read():
-    network = read_network(packed(), "silu", FEATURES)
+    network = read_ensemble(packed(), "silu", FEATURES)
     assert [kernel.shape for kernel in network.kernels] == [(10, 3, 32), (10, 32, 32), (10, 32, 1)]
 
 
@@ -86,7 +86,7 @@ def test_the_shipped_networks_are_read():
 def test_weights_that_are_none_are_refused(change, found):
     data = changed(change)
     with at_most(64), pytest.raises(ValueError, match=found):
-        read_network(data, "silu", FEATURES)
+        read_ensemble(data, "silu", FEATURES)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_weights_that_are_none_are_refused(change, found):
 )
 def test_a_configuration_that_is_none_is_refused(config):
     with pytest.raises(ValueError, match=r"not JSON|lists no layers|its layers are none"):
-        read_network(packed(config=config), "silu", FEATURES)
+        read_ensemble(packed(config=config), "silu", FEATURES)
 
 
 def damaged(seed):

@@ -215,7 +215,7 @@ def test_a_model_without_network_answers_by_its_law_alone(tmp_path):
     card = train(ROWS, tmp_path / "law.keras")
     saved, table = load_model(tmp_path / "law.keras"), Table.of(ROWS)
     assert card["form"] == "physics"
-    assert saved.time_model.network.is_zero
+    assert saved.time_model.ensemble.is_zero
     law = fit_law("physics_6", table.configs, table.seconds, 50_000)
     configs = [*table.configs, *FAR_OUTSIDE]
     np.testing.assert_allclose(saved.time_model.times(configs), law.seconds(configs), rtol=1e-12)  # exp of log

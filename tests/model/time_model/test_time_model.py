@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from epochcast.model.time_model.ensemble import Network
+from epochcast.model.time_model.ensemble import Ensemble
 from epochcast.model.time_model.features import FEATURE_NAMES, feature_matrix
 from epochcast.model.time_model.physics import Law
 from epochcast.model.time_model.time_model import Inputs, Table, TimeModel
@@ -22,7 +22,7 @@ LAW = Law("physics_6", np.array([0.2, 1e-3, 3e-4, 9e-11, 6e-15, 4e-12]), 50_000)
 def random_network(seed, members=3):
     random = np.random.default_rng(seed)
     kernels = (random.normal(size=(members, 3, 8)), random.normal(size=(members, 8, 1)))
-    return Network(kernels, (random.normal(size=(members, 8)), random.normal(size=(members, 1))))
+    return Ensemble(kernels, (random.normal(size=(members, 8)), random.normal(size=(members, 1))))
 
 
 def time_model(network, law=LAW, scale=0.3, *, is_clamped=True):
@@ -99,13 +99,13 @@ def test_a_reach_lets_the_correction_follow_one_input_that_far_and_no_further(se
 
 
 def test_without_a_correction_the_law_answers():
-    np.testing.assert_allclose(time_model(Network.zero(3)).times(MEASURED), LAW.seconds(MEASURED), rtol=1e-12)
+    np.testing.assert_allclose(time_model(Ensemble.zero(3)).times(MEASURED), LAW.seconds(MEASURED), rtol=1e-12)
 
 
 @pytest.mark.parametrize("scale", [0.1, 1.0])
 def test_the_median_member_answers(scale):
     offsets = np.array([[0.3], [-5.0], [0.1], [0.2], [9.0]])
-    network = Network((np.zeros((5, 3, 1)),), (offsets,))
+    network = Ensemble((np.zeros((5, 3, 1)),), (offsets,))
     expected = np.exp(0.2 * scale)
     np.testing.assert_allclose(time_model(network, scale=scale).times(MEASURED) / LAW.seconds(MEASURED), expected)
     np.testing.assert_allclose(time_model(network, None, scale).times(MEASURED), expected)  # rtol 1e-7, the default
@@ -120,7 +120,7 @@ def test_one_prediction_does_not_depend_on_the_others_asked_for():
 
 
 def test_a_time_that_is_no_number_is_refused_and_its_configuration_named():
-    network = Network((np.array([[[600.0], [0.0], [0.0]]]),), (np.zeros((1, 1)),))
+    network = Ensemble((np.array([[[600.0], [0.0], [0.0]]]),), (np.zeros((1, 1)),))
     model = time_model(network, law=None, scale=1.0, is_clamped=False)
     with pytest.raises(ValueError, match=r"^\(16,32,256\): too far outside what the model learned from"):
         model.times([RunConfig(3, 32, 256), RunConfig(16, 32, 256)])
@@ -128,4 +128,4 @@ def test_a_time_that_is_no_number_is_refused_and_its_configuration_named():
 
 def test_a_law_of_no_time_at_all_is_refused_without_a_warning():
     with pytest.raises(ValueError, match="too far outside"):
-        time_model(Network.zero(3), Law("physics_6", np.zeros(6), 50_000)).times(MEASURED[:1])
+        time_model(Ensemble.zero(3), Law("physics_6", np.zeros(6), 50_000)).times(MEASURED[:1])

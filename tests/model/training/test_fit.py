@@ -141,7 +141,7 @@ def test_a_start_may_lose_to_a_network_of_the_rows_alone_and_each_long_part_is_t
     own = every(clean, 6)
     assert len(own) >= NETWORK_MIN_ROWS
     # the other device's model is a law alone, and these rows hold more than a law
-    bare = replace(SAVED.time_model, network=type(SAVED.time_model.network).zero(len(SAVED.time_model.inputs.names)))
+    bare = replace(SAVED.time_model, ensemble=type(SAVED.time_model.ensemble).zero(len(SAVED.time_model.inputs.names)))
     told = {}
     start = replace(SAVED, time_model=bare)
     fitted = fit(own, seed=4, start=start, say=lambda part: told.setdefault(part, []).append)

@@ -126,7 +126,7 @@ def test_physics_alone_answers_with_its_law(clean, law_form):
         own = clean.take(mask)
         law, _ = fit_gated_law(law_form or "physics_6", own.configs, own.seconds, own.train_n)
         assert fitted.law.form == law.form
-        assert fitted.network.is_zero
+        assert fitted.ensemble.is_zero
         np.testing.assert_allclose(fitted.times(clean.configs), law.seconds(clean.configs), rtol=1e-12)
 
 

@@ -29,7 +29,7 @@ def epochs(monkeypatch):
 
 
 def weights(model):
-    return np.concatenate([a.ravel() for a in (*model.network.kernels, *model.network.biases)])
+    return np.concatenate([a.ravel() for a in (*model.ensemble.kernels, *model.ensemble.biases)])
 
 
 def mean_error(model, table):
@@ -42,9 +42,9 @@ def test_it_learns_the_table_without_a_law(table, epochs):
     models = fit_time_models(REFERENCE_ANN, table, MASKS, 0, say=told.append)
     assert mean_error(models[0], table) < 0.2 < np.log(table.seconds).std()
     for model in models:
-        assert (model.law, model.network.activation, model.residual_scale) == (None, "relu", 1)
+        assert (model.law, model.ensemble.activation, model.residual_scale) == (None, "relu", 1)
         assert model.inputs.names == REFERENCE_FEATURE_NAMES
-        assert [k.shape for k in model.network.kernels] == [(1, 5, 64), (1, 64, 64), (1, 64, 1)]
+        assert [k.shape for k in model.ensemble.kernels] == [(1, 5, 64), (1, 64, 64), (1, 64, 1)]
     assert told == sorted(told)
     assert told[-1] == 1
 

@@ -14,8 +14,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from epochcast.model.time_model.ensemble import ACTIVATIONS, Network
-from epochcast.model.training.time_ann import MEMBERS, fit_networks, keras_bytes, keras_model
+from epochcast.model.time_model.ensemble import ACTIVATIONS, Ensemble
+from epochcast.model.training.time_ann import MEMBERS, fit_ensembles, keras_bytes, keras_model
 from epochcast.paths import CODE_ROOT
 
 N = 10
@@ -31,9 +31,9 @@ ENVIRONMENT = {"CUDA_VISIBLE_DEVICES": None, "JAX_PLATFORMS": "as it was", "TF_C
 CHILD = """
 import json, os, sys
 import numpy as np
-from epochcast.model.training.time_ann import fit_networks
+from epochcast.model.training.time_ann import fit_ensembles
 given = np.load(sys.argv[1])
-networks = fit_networks(given["x"], given["y"], given["weights"], given["seeds"].tolist())
+networks = fit_ensembles(given["x"], given["y"], given["weights"], given["seeds"].tolist())
 np.savez(sys.argv[2], **{f"{i}.{j}": a for i, n in enumerate(networks) for j, a in enumerate((*n.kernels, *n.biases))})
 print(json.dumps({name: os.environ.get(name) for name in json.loads(sys.argv[3])}))
 """
@@ -52,7 +52,7 @@ def told():
 @pytest.fixture(scope="module")
 def fitted(told):
     """Ensembles of two seeds on all rows, and two without the last row, which is elsewhere in one of them."""
-    return fit_networks(X_STACK, Y_STACK, WEIGHTS, SEEDS, told.append)
+    return fit_ensembles(X_STACK, Y_STACK, WEIGHTS, SEEDS, told.append)
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def child(tmp_path_factory):
 def random_network(activation, seed=0, members=4, units=(3, 8, 6, 1)):
     random = np.random.default_rng(seed)
     kernels = tuple(random.normal(size=(members, i, o)) for i, o in pairwise(units))
-    return Network(kernels, tuple(random.normal(size=(members, o)) for o in units[1:]), activation)
+    return Ensemble(kernels, tuple(random.normal(size=(members, o)) for o in units[1:]), activation)
 
 
 def test_a_network_learns_the_rows_that_it_was_given(fitted):
@@ -135,7 +135,7 @@ def test_numpy_and_keras_give_the_same_outputs(activation, fitted):
 
 
 def test_a_zero_network_is_zero_in_keras_too():
-    np.testing.assert_array_equal(np.asarray(keras_model(Network.zero(3))(X.astype(np.float32))), 0)
+    np.testing.assert_array_equal(np.asarray(keras_model(Ensemble.zero(3))(X.astype(np.float32))), 0)
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
