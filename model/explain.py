@@ -85,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     arguments = parser.parse_args(argv)
-    given = [f"--{name}" for name in of_network if getattr(arguments, name) is not None]
+    given = [f"--{a.name}" for a in NETWORK_AXES if getattr(arguments, a.name) is not None]
     if arguments.network is not None and given:
         parser.error(f"{' and '.join(given)} describe our CNN; --network brings its own layers. Leave one out.")
     with_network = (arguments.train_n, arguments.sample_shape, arguments.allow_unknown, arguments.code)
