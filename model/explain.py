@@ -22,8 +22,8 @@ from epochcast.keras_files.inputs import shape_asked
 from epochcast.keras_files.read_file import read_network
 from epochcast.machine.gpu_driver import refusal_notes
 from epochcast.model.answers.measured_json import measured_rows
-from epochcast.model.explain_epoch import explain
 from epochcast.model.explanation.device import explained_device
+from epochcast.model.explanation.explain_epoch import explain
 from epochcast.model.explanation.text import explanation_text
 from epochcast.schema import DEFAULT_CONFIG, NETWORK_AXES, PRECISIONS, TRAIN_N, RunConfig
 from epochcast.workload.shape import trained_cnn

@@ -9,8 +9,8 @@ from typing import Any
 from epochcast.gpus.lookup import BYTES_PER_GB, FLOPS_PER_TFLOPS
 from epochcast.gpus.scaled_time import LIMITED
 from epochcast.model.answers.prediction_text import device_words
-from epochcast.model.explain_answer import ExplainedLayer, Explanation
 from epochcast.model.explanation.epoch_time import UNKNOWN_INPUT, Scaling
+from epochcast.model.explanation.explanation import ExplainedLayer, Explanation
 from epochcast.model.time_model.physics import HOST_GROUP, STEPS_GROUP
 from epochcast.output.text import percent, range_text, significant, table_text
 from epochcast.roofline.network import EpochRoofline

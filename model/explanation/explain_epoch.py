@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from epochcast.machine.gpu_driver import box_device_name
 from epochcast.model.answers.this_box import differences
-from epochcast.model.explain_answer import ABOVE_ROOF_NOTE, ExplainedLayer, Explanation
 from epochcast.model.explanation.attribution import has_term, law_parts
 from epochcast.model.explanation.device import ExplainedDevice
 from epochcast.model.explanation.efficiency import efficiencies
 from epochcast.model.explanation.epoch_time import ROOF, EpochTime, time_of
+from epochcast.model.explanation.explanation import ABOVE_ROOF_NOTE, ExplainedLayer, Explanation
 from epochcast.roofline.network import NO_ROOF, TrainedNetwork, epoch_layers, epoch_roofline
 from epochcast.schema import RunConfig
 

@@ -6,8 +6,8 @@ import json
 import shutil
 
 from epochcast.model import explain as command
-from epochcast.model.explain_epoch import explain
 from epochcast.model.explanation.device import explained_device
+from epochcast.model.explanation.explain_epoch import explain
 from epochcast.model.time_model.card import card_sha256
 from epochcast.paths import models_dir, pretrained_dir
 from epochcast.schema import RunConfig
