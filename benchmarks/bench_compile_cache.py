@@ -27,6 +27,7 @@ if __name__ == "__main__":  # run by path: from the checkout, not from this fold
 
 from epochcast.cli import add_json_flag, make_parser, run_command
 from epochcast.collect.run.runner import run
+from epochcast.collect.run_place import RunPlace
 from epochcast.flag_types import positive_int
 from epochcast.output.text import table_text
 from epochcast.paths import home
@@ -50,9 +51,8 @@ def measure_ways(spec: RunSpec, backend: str, repeat: int) -> list[RunRecord]:
         for wanted, way in WAYS:
             row = run(
                 replace(spec, compile_cache=wanted),
-                run_id=f"{backend}-{repeat}-{way}",
-                runs=folder / "runs.csv",
-                log_dir=folder / "logs",
+                f"{backend}-{repeat}-{way}",
+                RunPlace(folder / "runs.csv", folder / "logs"),
             )
             if not isinstance(row, RunRecord):
                 raise RuntimeError(f"{backend}, cache {way}: {row.status}: {row.message}")

@@ -25,10 +25,11 @@ from pathlib import Path
 
 from epochcast.cli import add_config_flags, make_parser, print_home, run_command
 from epochcast.collect.grid.config_lists import MAX_CONFIGURATIONS, read_specs
-from epochcast.collect.grid.grid_loop import run_grid
+from epochcast.collect.grid.grid_loop import GridOptions, Limits, run_grid
 from epochcast.collect.grid.memory_guard import add_memory_flags
 from epochcast.collect.grid.specs import grid_runs
-from epochcast.collect.run.flags import DEFAULT, HELP, add_data_flags, make_spec, output_printer, sharing_of
+from epochcast.collect.listener import Listener
+from epochcast.collect.run.flags import DEFAULT, HELP, add_data_flags, make_spec, output_printer
 from epochcast.flag_types import duration_sec, path_of, positive_sec, repeats_int, seed_int
 from epochcast.guard import EXIT_FAILED, EXIT_INTERRUPTED, describe_error
 from epochcast.paths import command_text, excluded_csv
@@ -133,24 +134,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         print_home()
         exclusions = excluded_csv(arguments.runs)
         excluded = {e.run_id: e for e in read_table_if_any(exclusions, Exclusion)}
-        result = run_grid(
-            grid_runs(specs, arguments.repeats, excluded),
-            runs=arguments.runs,
-            log_dir=arguments.log_dir,
+        options = GridOptions(
             order_seed=arguments.order_seed,
-            timeout_sec=arguments.timeout_sec,
-            idle_sec=arguments.idle_sec,
-            stop_after_sec=arguments.stop_after,
-            device_memory_bytes=arguments.device_memory,
-            ignores_memory=arguments.ignore_memory,
+            limits=Limits(arguments.timeout_sec, math.inf if arguments.stop_after is None else arguments.stop_after),
             repeats_flagged=not arguments.keep_flagged,
             forces_again=arguments.again,
-            is_dry=arguments.dry_run,
             retries_crashed=arguments.retry,
-            sharing=sharing_of(arguments),
-            say=lambda line: print(line, flush=True),
-            on_output=output_printer(),
+            device_memory_bytes=arguments.device_memory,
+            ignores_memory=arguments.ignore_memory,
+            is_dry=arguments.dry_run,
         )
+        planned = grid_runs(specs, arguments.repeats, excluded)
+        listener = Listener(report=lambda line: print(line, flush=True), output=output_printer())
+        result = run_grid(planned, place_of(arguments), options, listener)
         if result.was_interrupted:
             return EXIT_INTERRUPTED
         return EXIT_FAILED if result.failures or result.n_failed_before else 0

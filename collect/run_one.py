@@ -16,14 +16,16 @@ if __name__ == "__main__":  # run by path: from the checkout, not from this fold
     sys.exit(run_by_path(__file__))
 
 import argparse
+import functools
 import math
 from collections.abc import Container, Sequence
 from dataclasses import replace
 
 from epochcast.cli import add_config_flags, make_parser, print_answer, print_home, run_command
 from epochcast.collect.grid.memory_guard import add_memory_flags, check_fits
+from epochcast.collect.listener import Listener
 from epochcast.collect.records.kept import RUN_ID
-from epochcast.collect.run.flags import DEFAULT, HELP, add_data_flags, make_spec, output_printer, run_id_of, sharing_of
+from epochcast.collect.run.flags import DEFAULT, HELP, add_data_flags, make_spec, output_printer, run_id_of
 from epochcast.collect.run.names import new_run_id
 from epochcast.collect.run.runner import run
 from epochcast.flag_types import (
@@ -110,21 +112,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         # so that half of a pair that was interrupted is not measured again
         before = _rows_of(rows, wanted) if arguments.split_input else {}
         records = []
+        show = functools.partial(print, flush=True)
         for one_id, one_spec in wanted.items():
             if one_id in before:
                 print(f"{one_id} was measured before", file=sys.stderr)
                 records.append(before[one_id])
                 continue
-            result = run(
-                one_spec,
-                run_id=one_id,
-                runs=arguments.runs,
-                log_dir=arguments.log_dir,
-                idle_sec=arguments.idle_sec,
-                say=lambda line: print(line, flush=True),
-                on_output=output_printer(),
-                sharing=sharing_of(arguments),
-            )
+            listener = Listener(report=show, detail=show, output=output_printer())
+            result = run(one_spec, one_id, place_of(arguments), listener)
             if isinstance(result, FailureRecord):
                 say(f"error: the run ended as {result.status}: {result.message}")
                 return EXIT_INTERRUPTED if result.status == "interrupted" else EXIT_FAILED

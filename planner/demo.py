@@ -6,6 +6,7 @@ It stands in the last stage because it calls all of them; each is the code that 
 from __future__ import annotations
 
 import itertools
+import math
 import shlex
 import shutil
 import time
@@ -20,13 +21,15 @@ from epochcast.aggregate.averages.source import write_agg
 from epochcast.aggregate.figures import draw_figures
 from epochcast.aggregate.migrate import migrate
 from epochcast.cli import make_parser, print_home, run_command
-from epochcast.collect.grid.grid_loop import GridResult, run_grid
+from epochcast.collect.grid.grid_loop import GridOptions, Limits, run_grid
 from epochcast.collect.grid.host_now import HostNow
 from epochcast.collect.grid.specs import PlannedRun, grid_runs
 from epochcast.collect.grid.wall_estimate import WallEstimate
-from epochcast.collect.run.child import CHILD
+from epochcast.collect.grid_result import GridResult
+from epochcast.collect.listener import Listener
 from epochcast.collect.run.device_lock import WAITING, Sharing
 from epochcast.collect.run.flags import add_sharing_flags, output_printer, sharing_of
+from epochcast.collect.run_place import RunPlace
 from epochcast.facts.assumptions import assumption
 from epochcast.guard import EXIT_FAILED, EXIT_INTERRUPTED, say
 from epochcast.interval import coverage_text
@@ -108,7 +111,7 @@ def measure(
     device: str = "auto",
     sharing: Sharing = WAITING,
     end_after_sec: float | None = None,
-    child: Sequence[str] = CHILD,
+    child: Sequence[str] | None = None,
 ) -> GridResult:
     """Measure what of the grid is not measured yet; after `end_after_sec` nothing goes on.
 
@@ -120,19 +123,14 @@ def measure(
         migrate(runs)
     return run_grid(
         _planned(device),
-        runs=runs,
-        log_dir=folder / "logs",
-        timeout_sec=TIMEOUT_SEC,
-        end_after_sec=end_after_sec,
-        sharing=sharing,
-        child=child,
-        say=lambda line: print(line, flush=True),
-        on_output=output_printer(),
+        RunPlace(runs, folder / "logs", child=None if child is None else tuple(child), sharing=sharing),
+        GridOptions(limits=Limits(TIMEOUT_SEC, end_sec=math.inf if end_after_sec is None else end_after_sec)),
+        Listener(report=lambda line: print(line, flush=True), output=output_printer()),
     )
 
 
 def measure_in_time(
-    folder: Path, device: str, sharing: Sharing, say: Callable[[str], None], child: Sequence[str] = CHILD
+    folder: Path, device: str, sharing: Sharing, say: Callable[[str], None], child: Sequence[str] | None = None
 ) -> GridResult:
     """Say how long all will take, and measure so that it is done in MOST_TIMES that at most."""
     start = time.monotonic()

@@ -14,12 +14,14 @@ import pynvml
 import pytest
 
 from epochcast.collect.checks.gpu import device_check
-from epochcast.collect.grid.grid_loop import run_grid
+from epochcast.collect.grid.grid_loop import GridOptions, run_grid
 from epochcast.collect.grid.specs import grid_runs, names_of_run
+from epochcast.collect.listener import Listener
 from epochcast.collect.run import devices
 from epochcast.collect.run.devices import choose_devices
 from epochcast.collect.run.names import spec_id
 from epochcast.collect.run.runner import RunRefusedError, run
+from epochcast.collect.run_place import RunPlace
 from epochcast.facts.tables import gpus
 from epochcast.gpus.lookup import box_name_for, is_same_device, known_gpu, other_gpu_uuid
 from epochcast.machine.driver_names import clean_name
@@ -253,7 +255,7 @@ def test_a_run_uses_one_device_and_every_part_names_it(box, model, monkeypatch, 
         assert "--device cpu measures the processor" in check.remedy
         assert "Install the GPU build" not in str(found.refusal)
         with pytest.raises(RunRefusedError if found.refusal.is_certain else OSError) as refused:
-            run(light_spec(device=device), run_id="r", runs=runs, log_dir=logs, child=("/nowhere",))
+            run(light_spec(device=device), "r", RunPlace(runs, logs, child=("/nowhere",)))
         if found.refusal.is_certain:  # else it is the framework that knows
             assert found.refusal.cause in str(refused.value) and not logs.exists()
             with pytest.raises(ValueError, match="measures the processor"):
@@ -270,12 +272,12 @@ def test_a_run_uses_one_device_and_every_part_names_it(box, model, monkeypatch, 
     lines = []
     if found.refusal is not None and found.refusal.is_certain:  # before any estimate, which would be of another device
         with pytest.raises(RunRefusedError, match=re.escape(found.refusal.cause)):
-            run_grid([first, second], runs=runs, log_dir=logs, is_dry=True, say=lines.append)
+            run_grid([first, second], RunPlace(runs, logs), GridOptions(is_dry=True), Listener(report=lines.append))
         assert not lines and refusal_notes(device) == [f"this box would refuse a run: {found.refusal}"]
     else:
-        assert run_grid([first, second], runs=runs, log_dir=logs, is_dry=True).n_done_before == 1
+        assert run_grid([first, second], RunPlace(runs, logs), GridOptions(is_dry=True)).n_done_before == 1
         assert refusal_notes(device) == []
-    assert run_grid([first], runs=runs, log_dir=logs, is_dry=True).n_done_before == 1
+    assert run_grid([first], RunPlace(runs, logs), GridOptions(is_dry=True)).n_done_before == 1
     assert not re.search(r"[.:;][.:;]", str(found.refusal))
     # this box's own model answers, and no other's
     local = models_dir() / "own.keras"
@@ -303,7 +305,9 @@ def test_a_driver_that_renames_a_board_changes_nothing(monkeypatch, tmp_path, na
     for spec in specs[:2]:
         row = run_row(config=(1, 2, spec.batch_size), run_id=f"{spec_id(spec, before)}-r1")
         append_row(tmp_path / "runs.csv", replace(row, device_name=before))
-    result = run_grid(grid_runs(specs, 1, {}), runs=tmp_path / "runs.csv", log_dir=tmp_path / "logs", is_dry=True)
+    result = run_grid(
+        grid_runs(specs, 1, {}), RunPlace(tmp_path / "runs.csv", tmp_path / "logs"), GridOptions(is_dry=True)
+    )
     assert result.n_done_before == 2
     paths = {default_model_path(replace(BOX, device_name=n), tmp_path) for n in (name, before)}
     assert len(paths) == 1
@@ -465,7 +469,7 @@ def test_a_grid_goes_on_by_whatever_word_its_device_is_asked_for(
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
     again = grid_runs([light_spec(device=device)], 1, {})
-    result = run_grid(again, runs=tmp_path / "runs.csv", log_dir=tmp_path / "logs", is_dry=True)
+    result = run_grid(again, RunPlace(tmp_path / "runs.csv", tmp_path / "logs"), GridOptions(is_dry=True))
     assert result.n_done_before == is_done
 
 

@@ -80,7 +80,7 @@ agg_table.load_agg = lambda *a, **k: (t := load_agg(*a, **k)) and dataclasses.re
         """
 from collect import grid_loop
 run_grid = grid_loop.run_grid
-grid_loop.run_grid = lambda planned, **values: run_grid(planned[1:], **values)
+grid_loop.run_grid = lambda planned, *values: run_grid(planned[1:], *values)
 """,
     ),
     "a budget that forgets": (

@@ -198,7 +198,7 @@ def test_lists_and_plans_that_are_read_leniently_are_caught(a_box, monkeypatch):
 
 
 def test_epochs_that_are_lost_are_caught(a_box, monkeypatch):
-    def loses(spec, **how):
+    def loses(spec, *how):
         raise ValueError("an odd word of the measuring process")
 
     assert "silent" in planted(monkeypatch, a_box, events, "run", loses, "events")

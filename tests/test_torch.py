@@ -14,6 +14,7 @@ from statistics import fmean
 import pytest
 
 from epochcast.collect.run.runner import run
+from epochcast.collect.run_place import RunPlace
 from epochcast.paths import CODE_ROOT
 from epochcast.schema import FailureRecord, RunConfig, RunRecord
 from epochcast.storage.tables import read_table
@@ -40,7 +41,7 @@ def measure(monkeypatch, tmp_path):
         spec = light_spec(**{"train_n": 20, "batch_size": 8, "epochs": 3, "device": "cpu", **values})
         child = real(BLOCK_TENSORFLOW, *before)
         runs, log_dir = tmp_path / "runs.csv", tmp_path / "logs"
-        return run(spec, run_id="a", runs=runs, log_dir=log_dir, child=child, timeout_sec=200)
+        return run(spec, "a", RunPlace(runs, log_dir, child=child), timeout_sec=200)
 
     return measured
 

@@ -5,7 +5,6 @@ The host's load is made up at /proc, the epochs' seconds by the light child: wit
 
 from __future__ import annotations
 
-import functools
 import random
 import re
 import shlex
@@ -41,9 +40,7 @@ UNEVEN = ("uneven", "0.02", "0.25")  # timed for 0.75 s: long enough to look at 
 def home(tmp_path, monkeypatch):
     isolate(monkeypatch, tmp_path, tmp_path / "trace")
     monkeypatch.setattr(host_now, "LOOK_SEC", 0.25)
-    for module, name in ((run_one, "run"), (run_grid, "run_grid"), (run_plan, "carry_out")):
-        measure = functools.partial(getattr(module, name), child=command(*UNEVEN))
-        monkeypatch.setattr(module, name, measure)
+    monkeypatch.setattr(child, "CHILD", command(*UNEVEN))
     return tmp_path
 
 
@@ -90,7 +87,7 @@ def test_the_grid_of_readme_s_walk_comes_out_without_flags(home, monkeypatch, ca
     asked = plan_flags.parse(plan[1:])
     assert (plan[0], asked.value, asked.exclude_measured) == ("dp_budget_planner", "info", True)
     assert carry == ["epochcast", "run_plan", str(asked.out), "--replan"]
-    monkeypatch.setattr(run_grid, "run_grid", functools.partial(run_grid.run_grid, child=command(*QUICK)))
+    monkeypatch.setattr(child, "CHILD", command(*QUICK))
     assert run_grid.main(grid[2:]) == 0
     assert re.search(r"^12 of 12 runs measured in .*, none flagged", capsys.readouterr().out, re.MULTILINE)
     assert flags_of(home) == [()] * 12

@@ -52,10 +52,10 @@ class Repeats:
         n_planned: int,
         n_before: int,
         forced: bool,
-        say: Callable[[str], None],
+        report: Callable[[str], None],
         look: Callable[[], HostNow] = HostNow.look,
     ) -> None:
-        self._forced, self._say, self._look = forced, say, look
+        self._forced, self._report, self._look = forced, report, look
         self.most = n_planned - n_before if forced else max(0, most_repeats(n_planned) - n_before)
         self._disturbed: list[tuple[PlannedRun, RunRecord]] = []
         self._flags: list[tuple[str, ...]] = []  # of all first runs of the grid
@@ -79,7 +79,7 @@ class Repeats:
         return len(self._chosen or ())
 
     @property
-    def place(self) -> str:
+    def number_text(self) -> str:
         return f"[again {self._number}/{self.n_chosen}]"
 
     @property
@@ -128,7 +128,7 @@ class Repeats:
         # rows that enter no mean beside others first
         waiting = sorted(self._disturbed, key=lambda pair: UNCLEAN_FLAGS.isdisjoint(pair[1].flags))
         if self._forced:
-            self._say(f"{_counted(waiting)} once more, as --again asks for")
+            self._report(f"{_counted(waiting)} once more, as --again asks for")
             return [again(planned) for planned, _ in waiting]
         host = self._look()
         if host.is_busy(self._kind):
@@ -146,7 +146,7 @@ class Repeats:
             else:
                 helped.append((planned, record))
         if helped:
-            self._say(f"{_counted(helped)} once more, as something disturbed them; {host}")
+            self._report(f"{_counted(helped)} once more, as something disturbed them; {host}")
         return [again(planned) for planned, _ in helped]
 
     def _common(self) -> dict[str, int]:

@@ -1,47 +1,69 @@
-"""Runs measured one after the other: what a grid and a plan share. They differ in which run comes next."""
+"""Runs measured one after the other: what a grid and a plan share. They differ in which run comes next.
+
+Each run is made by an executor: a function that measures this spec under this name in this place, and gives back the
+row or the failure. `collect.run.runner.run` is the one that measures on this box. Another one is a function of the same
+parameters, handed to `measure_sequence`: one for another machine sends the spec (`dataclasses.asdict`), the name and
+the place (`RunPlace.to_json`) as JSON, has `run` called there, and appends the row that comes back to the same table.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Protocol
 
 from epochcast.collect.grid.specs import PlannedRun
+from epochcast.collect.listener import SILENT, Listener
 from epochcast.collect.records.append_rows import RunExistsError
 from epochcast.collect.records.recovery import recover
 from epochcast.collect.records.reserved import RunClaimedError
-from epochcast.collect.run.child import CHILD, noted_interrupts
-from epochcast.collect.run.device_lock import WAITING, Sharing
+from epochcast.collect.run.child import noted_interrupts
 from epochcast.collect.run.runner import run
+from epochcast.collect.run_place import RunPlace
 from epochcast.output.text import significant
-from epochcast.schema import FailureRecord, RunRecord
+from epochcast.schema import FailureRecord, RunRecord, RunSpec
 from epochcast.storage.tables import check_appendable
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
-    """The next run, and after how many seconds it is ended; None: not at all."""
+class NextRun:
+    """The next run of a sequence, and after how many seconds it is ended; None: not at all."""
 
     planned: PlannedRun
     timeout_sec: float | None = None
 
 
-class Turns(Protocol):
-    """Who says which run comes next, and hears how each ended."""
+class RunSequence(Protocol):
+    """Chooses the run that comes next, and hears how each ended."""
 
-    def next_turn(self) -> Turn | None:
-        """The next run; None when there is none left."""
+    def next_run(self) -> NextRun | None:
+        """Return the next run; None when there is none left."""
 
     def ended(self, planned: PlannedRun, outcome: RunRecord | FailureRecord) -> None:
-        """A run finished or failed."""
+        """Hear that a run finished or failed."""
 
     def left_to_another(self, planned: PlannedRun) -> None:
-        """A run is measured, or has been, by another process."""
+        """Hear that a run is measured, or has been, by another process."""
+
+
+class Executor(Protocol):
+    """Measures one spec under a name in a place; as `collect.run.runner.run`."""
+
+    def __call__(
+        self,
+        spec: RunSpec,
+        run_id: str,
+        place: RunPlace,
+        listener: Listener,
+        *,
+        timeout_sec: float | None,
+        interrupts: Sequence[int],
+    ) -> RunRecord | FailureRecord:
+        """Return the row, appended to the place's table, or the failure."""
 
 
 @dataclass(slots=True)
-class Taken:
+class SequenceResult:
     """What was done: rows measured now, failures, runs left to another process, and whether it was stopped."""
 
     measured: list[RunRecord] = field(default_factory=list)
@@ -50,68 +72,63 @@ class Taken:
     was_interrupted: bool = False
 
 
-def make_ready(runs: Path, log_dir: Path, say: Callable[[str], None]) -> None:
+def make_ready(place: RunPlace, report: Callable[[str], None]) -> None:
     """Check that rows can be appended, and append those that were measured before but are not in the table.
 
     Raises:
         ValueError, OSError: if the table can't be read or appended to.
     """
-    check_appendable(runs, RunRecord)
-    found = recover(runs, log_dir)
+    check_appendable(place.runs, RunRecord)
+    found = recover(place.runs, place.log_dir)
     for record in found.appended:
-        say(f"recovered {record.run_id}, measured before but not in the table")
+        report(f"recovered {record.run_id}, measured before but not in the table")
     for problem in found.unreadable:
-        say(f"skipped {problem}")
+        report(f"skipped {problem}")
 
 
-def take_turns(
-    turns: Turns,
-    taken: Taken,
-    *,
-    runs: Path,
-    log_dir: Path,
-    grid_id: str,
-    idle_sec: float = 0.0,
-    child: Sequence[str] = CHILD,
-    on_output: Callable[[bytes], None] = lambda data: None,
-    sharing: Sharing = WAITING,
+def measure_sequence(
+    sequence: RunSequence,
+    result: SequenceResult,
+    place: RunPlace,
+    listener: Listener = SILENT,
+    execute: Executor | None = None,
 ) -> None:
-    """Measure run after run, each in a process of its own, until none is left or somebody interrupts; tell in `taken`.
+    """Measure run after run until none is left or somebody interrupts; add what was done to `result`.
+
+    Args:
+        execute: what makes a run; None for `run`, on this box.
 
     Raises:
         RunRefusedError: if a run can't be measured here as asked; the others would be refused as well.
         DeviceBusyError: if another run was on the device for all of the wait.
         ValueError, OSError: if a table can't be read or appended to.
     """
+    execute = execute or run
     with noted_interrupts() as interrupts:
-        while not interrupts and (turn := turns.next_turn()) is not None:
+        while not interrupts and (following := sequence.next_run()) is not None:
+            planned = following.planned
             try:
-                outcome = run(
-                    turn.planned.spec,
-                    run_id=turn.planned.run_id,
-                    runs=runs,
-                    log_dir=log_dir,
-                    grid_id=grid_id,
-                    timeout_sec=turn.timeout_sec,
-                    idle_sec=idle_sec,
-                    child=child,
-                    on_output=on_output,
+                outcome = execute(
+                    planned.spec,
+                    planned.run_id,
+                    place,
+                    listener,
+                    timeout_sec=following.timeout_sec,
                     interrupts=interrupts,
-                    sharing=sharing,
                 )
             except (RunClaimedError, RunExistsError):
-                taken.n_elsewhere += 1
-                turns.left_to_another(turn.planned)
+                result.n_elsewhere += 1
+                sequence.left_to_another(planned)
                 continue
             if isinstance(outcome, RunRecord):
-                taken.measured.append(outcome)
+                result.measured.append(outcome)
             else:
-                taken.failures.append(outcome)
-            turns.ended(turn.planned, outcome)
+                result.failures.append(outcome)
+            sequence.ended(planned, outcome)
             if isinstance(outcome, FailureRecord) and outcome.status == "interrupted":
-                taken.was_interrupted = True
+                result.was_interrupted = True
                 break
-        taken.was_interrupted |= bool(interrupts)
+        result.was_interrupted |= bool(interrupts)
 
 
 def outcome_text(outcome: RunRecord | FailureRecord) -> str:

@@ -21,7 +21,7 @@ from epochcast.guard import keep_descriptors_open
 from epochcast.paths import PACKAGE
 from epochcast.schema import RunSpec
 
-CHILD = (sys.executable, str(PACKAGE / "collect" / "run" / "measure.py"))
+CHILD = (sys.executable, str(PACKAGE / "collect" / "run" / "measure.py"))  # the measuring process of this installation
 GRACE_SEC = 10.0  # between asking a child to stop and killing it
 LAST_WORDS_SEC = 5.0  # for what a child that has ended left in its pipes
 TAIL_BYTES = 8192  # of a child's output, kept to tell an out-of-memory abort from another crash
@@ -39,18 +39,20 @@ class ChildReport(Heard):
     output_tail: bytes = b""
 
 
+@dataclass(frozen=True, slots=True)
+class ChildListener:
+    """What to call with a child's events, with what it prints, and with its process id when it has been started."""
+
+    on_event: Callable[[dict[str, Any]], None]
+    on_output: Callable[[bytes], None]
+    on_start: Callable[[int], None] = lambda pid: None
+
+
 class _Streams:
     """A child's two pipes: events, noted in the report, and everything it prints."""
 
-    def __init__(
-        self,
-        events: IO[bytes],
-        output: IO[bytes],
-        report: ChildReport,
-        on_event: Callable[[dict[str, Any]], None],
-        on_output: Callable[[bytes], None],
-    ) -> None:
-        self._report, self._on_event, self._on_output = report, on_event, on_output
+    def __init__(self, events: IO[bytes], output: IO[bytes], report: ChildReport, listener: ChildListener) -> None:
+        self._report, self._listener = report, listener
         self._selector = selectors.DefaultSelector()
         self._selector.register(events, selectors.EVENT_READ, self._handle_events)
         self._selector.register(output, selectors.EVENT_READ, self._handle_output)
@@ -71,7 +73,7 @@ class _Streams:
 
     def _handle_output(self, data: bytes) -> None:
         self._report.output_tail = (self._report.output_tail + data)[-TAIL_BYTES:]
-        self._on_output(data)
+        self._listener.on_output(data)
 
     def _handle_events(self, data: bytes) -> None:
         *lines, self._unended = (self._unended + data).split(b"\n")
@@ -79,7 +81,7 @@ class _Streams:
             lines, self._unended = [*lines, self._unended], b""
         for line in lines:
             if (event := self._report.take(line)) is not None:
-                self._on_event(event)
+                self._listener.on_event(event)
 
     def end(self) -> None:
         """No more will come: a line without its end was cut off."""
@@ -108,24 +110,25 @@ def noted_interrupts() -> Iterator[list[int]]:
 
 def run_child(
     spec: RunSpec,
-    child: Sequence[str],
-    on_event: Callable[[dict[str, Any]], None],
-    on_output: Callable[[bytes], None],
-    timeout_sec: float | None,
-    interrupts: Sequence[int],
+    listener: ChildListener,
+    *,
     idle_sec: float = 0.0,
-    on_start: Callable[[int], None] = lambda pid: None,
+    timeout_sec: float | None = None,
+    interrupts: Sequence[int] = (),
+    child: Sequence[str] | None = None,
 ) -> ChildReport:
     """Run one spec in a child process and watch it to its end; a signal in `interrupts` is passed on and reported.
 
-    `on_start` gets the child's process id; `idle_sec` is waited by a child on a GPU before its first epoch.
+    Args:
+        idle_sec: how long a child on a GPU waits before its first epoch.
+        child: the command of the process; None for `CHILD`.
     """
     report = ChildReport()
     keep_descriptors_open()  # a pipe at 0, 1 or 2 would be lost under the child's own streams
     read_end, write_end = os.pipe()
     start = time.perf_counter()
     process = subprocess.Popen(
-        [*child, str(write_end), str(os.getpid()), str(idle_sec)],
+        [*(CHILD if child is None else child), str(write_end), str(os.getpid()), str(idle_sec)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -133,14 +136,14 @@ def run_child(
         start_new_session=True,  # Ctrl-C reaches this process alone, which passes it on
     )
     os.close(write_end)
-    on_start(process.pid)
+    listener.on_start(process.pid)
     assert process.stdin is not None and process.stdout is not None
     stop_at = math.inf if timeout_sec is None else start + timeout_sec
     kill_at = math.inf
     with process.stdout, os.fdopen(read_end, "rb", 0) as events:
         with contextlib.suppress(BrokenPipeError), process.stdin:
             process.stdin.write(json.dumps(asdict(spec)).encode())
-        streams = _Streams(events, process.stdout, report, on_event, on_output)
+        streams = _Streams(events, process.stdout, report, listener)
         try:
             while True:
                 streams.read(0.2)

@@ -24,6 +24,7 @@ from epochcast.storage.locks import try_lock
 from epochcast.storage.private_folder import make_private_folder, private_lock_file
 from epochcast.storage.temporary_files import host_and_boot
 from epochcast.text_sinks import one_line
+from epochcast.validation import is_finite, require
 
 logger = logging.getLogger(__name__)
 
@@ -40,19 +41,22 @@ class DeviceBusyError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Sharing:
-    """What to do when another run is on the device: wait so long, or measure all the same; `say` gets a line of it."""
+    """What to do when another run is on the device: wait at most `wait_sec`, or, if `shares`, measure all the same."""
 
     wait_sec: float = WAIT_SEC
     shares: bool = False
-    say: Callable[[str], None] = lambda line: None
+
+    def __post_init__(self) -> None:
+        require(is_finite(self.wait_sec), self, "wait_sec", "a number of seconds")
+        require(isinstance(self.shares, bool), self, "shares", "true or false")
 
 
 WAITING = Sharing()
 
 
 @dataclass(slots=True)
-class Place:
-    """A place on the device: whether it is shared with another run, or waiting for it was interrupted."""
+class DeviceAccess:
+    """How a run got its device: shared with another run, or not at all because the wait was interrupted."""
 
     is_shared: bool = False
     was_interrupted: bool = False
@@ -68,10 +72,10 @@ def device_key(device: str) -> str:
 
 
 @contextlib.contextmanager
-def place_on_device(
-    device: str, run_id: str, sharing: Sharing, say: Callable[[str], None], interrupts: Sequence[int]
-) -> Iterator[Place]:
-    """Hold the device for one run; `say` gets a line where another is on it.
+def device_access(
+    device: str, run_id: str, sharing: Sharing, report: Callable[[str], None], interrupts: Sequence[int]
+) -> Iterator[DeviceAccess]:
+    """Lock the device for one run; `report` gets a line where another run is on it.
 
     Where no lock can be had (a file system without locks, a folder that others may write) a warning says so, once per
     run, and the run goes on.
@@ -79,7 +83,7 @@ def place_on_device(
     Raises:
         DeviceBusyError: if another run is on the device for all of the wait.
     """
-    place = Place()
+    access = DeviceAccess()
     with contextlib.ExitStack() as stack:
         try:
             folder = locks_dir()
@@ -89,17 +93,17 @@ def place_on_device(
             waiting = stack.enter_context(contextlib.ExitStack())
             first = waiting.enter_context(private_lock_file(turnstile))
             descriptor = stack.enter_context(private_lock_file(path))
-            wait = _Wait(path, descriptor, device, sharing, say, interrupts)
+            wait = _Wait(descriptor, sharing, report, interrupts)
             # in this order, by everyone: the turnstile, then the device; nothing else is waited for behind them
             if wait.for_lock(first, turnstile) and wait.for_lock(descriptor, path):
                 _note_holder(descriptor, run_id)
             waiting.close()
-            place.is_shared, place.was_interrupted = wait.gave_up, bool(interrupts)
+            access.is_shared, access.was_interrupted = wait.gave_up, bool(interrupts)
         except DeviceBusyError:
             raise
         except (OSError, ValueError) as error:
             logger.warning("no lock on the device, another run on it would not be noticed: %s", error)
-        yield place
+        yield access
 
 
 class _Wait:
@@ -107,17 +111,15 @@ class _Wait:
 
     def __init__(
         self,
-        path: Path,
         descriptor: int,
-        device: str,
         sharing: Sharing,
-        say: Callable[[str], None],
+        report: Callable[[str], None],
         interrupts: Sequence[int],
     ) -> None:
-        self._path, self._descriptor, self._device = path, descriptor, device
-        self._sharing, self._say, self._interrupts = sharing, say, interrupts
+        self._descriptor, self._sharing = descriptor, sharing
+        self._report, self._interrupts = report, interrupts
         self._start = time.monotonic()
-        self._has_said = self.gave_up = False
+        self._has_reported = self.gave_up = False
 
     def for_lock(self, descriptor: int, path: Path) -> bool:
         """Whether the lock was got; not if the device is shared, or somebody interrupts."""
@@ -128,7 +130,7 @@ class _Wait:
             if waited_sec >= NOTICE_SEC:
                 other = f"another run is on this device ({self._holder()})"
                 if self._sharing.shares:
-                    self._say(f"{other}: measured all the same, as --share_device asks for, and flagged")
+                    self._report(f"{other}: measured all the same, as --share_device asks for, and flagged")
                     self.gave_up = True
                     return False
                 if waited_sec >= self._sharing.wait_sec:
@@ -136,9 +138,9 @@ class _Wait:
                         f"{other} still after {clock(self._sharing.wait_sec)}. Wait longer (--wait TIME), or measure "
                         "all the same, flagged (--share_device)."
                     )
-                if not self._has_said:
-                    self._say(f"{other}: waiting for it, at most {clock(self._sharing.wait_sec)}")
-                    self._has_said = True
+                if not self._has_reported:
+                    self._report(f"{other}: waiting for it, at most {clock(self._sharing.wait_sec)}")
+                    self._has_reported = True
             time.sleep(POLL_SEC)
         return True
 

@@ -12,6 +12,7 @@ from dataclasses import fields
 from epochcast.cli import path_flag
 from epochcast.collect.records.kept import RUN_ID
 from epochcast.collect.run.device_lock import WAIT_SEC, Sharing
+from epochcast.collect.run_place import RunPlace
 from epochcast.flag_types import duration_sec, not_negative_sec, path_of, positive_float, positive_int, positive_sec
 from epochcast.paths import expanded, logs_dir, runs_csv
 from epochcast.schema import SPEC_CHOICES, RunSpec
@@ -104,6 +105,11 @@ def add_sharing_flags(parser: argparse.ArgumentParser) -> None:
 def sharing_of(arguments: argparse.Namespace) -> Sharing:
     """What the flags of `add_sharing_flags` ask for."""
     return Sharing(arguments.wait, arguments.share_device)
+
+
+def place_of(arguments: argparse.Namespace) -> RunPlace:
+    """Return where and how runs are made, by the flags of `add_data_flags`."""
+    return RunPlace(arguments.runs, arguments.log_dir, idle_sec=arguments.idle_sec, sharing=sharing_of(arguments))
 
 
 def steps_per_execution(text: str) -> int | str:

@@ -46,9 +46,11 @@ class Watch:
     Args:
         spec: what is run; a run on the processor leaves GPUs alone.
         checkpoint: where the energy counter is noted at the end of every epoch, in case this process dies.
+        is_shared: whether another run is on the device, which the row is flagged for.
     """
 
-    def __init__(self, spec: RunSpec, checkpoint: Path) -> None:
+    def __init__(self, spec: RunSpec, checkpoint: Path, *, is_shared: bool = False) -> None:
+        self._is_shared = is_shared
         self._problems: list[str] = []
         self._nvml: Nvml | None = open_nvml()
         nvml = self._nvml
@@ -131,7 +133,14 @@ class Watch:
         found = self._meter.problems.items()
         problems = [*self._problems, *(f"{n} x {problem}" if n > 1 else problem for problem, n in found)]
         environment = {"before": self._before, "after": self._after, "problems": problems}
-        return Beside(columns, frozenset(flags), environment)
+        return Beside(columns, self.shared_flags(report) | flags, environment)
+
+    def shared_flags(self, report: ChildReport) -> frozenset[str]:
+        """Return the flag of a run that shared its device with another run; no flag of any other."""
+        if not self._is_shared:
+            return frozenset()
+        is_on_cpu = device_kind_of(report.started.get("device_name")) == "cpu"
+        return frozenset({"busy_host" if is_on_cpu else "shared_gpu"})
 
     def _try(self, ask: Callable[[], Answer]) -> Answer | None:
         """The answer of a driver or the system; None of any failure, whose words go to the run's JSON."""

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 from epochcast.collect.grid.memory_guard import check_fits
-from epochcast.collect.grid.sequence import Taken, Turn, make_ready, outcome_text, take_turns
+from epochcast.collect.grid.sequence import NextRun, SequenceResult, make_ready, measure_sequence, outcome_text
 from epochcast.collect.grid.specs import PlannedRun
-from epochcast.collect.run.child import CHILD
+from epochcast.collect.listener import Listener
 from epochcast.collect.run.device_lock import WAITING, Sharing
+from epochcast.collect.run_place import RunPlace
 from epochcast.gpus.lookup import box_name_for, is_same_device, other_gpu_uuid
 from epochcast.machine.cuda_visible import VISIBLE
 from epochcast.machine.gpu_driver import box_device_name
@@ -39,7 +40,7 @@ class _PlanSequence:
     def left(self) -> float:
         return self.course.plan.budget.amount - used(self.course.plan, self.ledger)
 
-    def next_turn(self) -> Turn | None:
+    def next_run(self) -> NextRun | None:
         before = [run.planned.run_id for run in self.course.waiting]
         # a run that the budget would end is not started; else the plan's own work refuses none that fits it
         run = self.course.next_run(self.left + (0.0 if self.is_hard else _own(self.course.plan, self.ledger)))
@@ -58,7 +59,7 @@ class _PlanSequence:
         self.say(f"{run.candidate.config}: about {unit.text(expected)}, {unit.clock(left)} left")
         self.ledger.write("run_started", run_id=run.planned.run_id, **values)
         left_sec = left if price is None else left / price.per_sec.value
-        return Turn(run.planned, left_sec if self.is_hard else None)
+        return NextRun(run.planned, left_sec if self.is_hard else None)
 
     def _note_replanned(self, before: Sequence[str], after: Sequence[str]) -> None:
         factors = asdict(self.course.factors)
@@ -107,7 +108,7 @@ def carry_out(
     sharing: Sharing = WAITING,
     device_memory_bytes: int | None = None,
     ignores_memory: bool = False,
-    child: Sequence[str] = CHILD,
+    child: Sequence[str] | None = None,
     say: Say = lambda line: None,
     on_output: Callable[[bytes], None] = lambda data: None,
 ) -> PlanResult:
@@ -117,7 +118,6 @@ def carry_out(
         replans: choose the rest again after every run.
         is_hard: end a run that is still going when the budget is used up.
         sharing: what to do while another run is on the device; the time that is waited is used of the budget.
-
         device_memory_bytes: what there is, unless the box or the rows tell; `ignores_memory`: whatever there is.
 
     Raises:
@@ -127,9 +127,10 @@ def carry_out(
         ValueError: if another process carries the plan out, or a file is not what it should be.
         OSError: if the ledger or a table can't be written.
     """
-    taken = Taken()
+    taken = SequenceResult()
     with opened(plan.ledger_path, plan.plan_id) as ledger:
-        make_ready(runs, log_dir, say)
+        place = RunPlace(runs, log_dir, plan.plan_id, child=None if child is None else tuple(child), sharing=sharing)
+        make_ready(place, say)
         course = Course(plan, replans)
         resume(course, ledger, runs, say)
         if not ignores_memory:
@@ -141,16 +142,7 @@ def carry_out(
         try:
             with ledger.kept_alive():
                 say(_opening_line(course, ledger))
-                take_turns(
-                    turns,
-                    taken,
-                    runs=runs,
-                    log_dir=log_dir,
-                    grid_id=plan.plan_id,
-                    child=child,
-                    on_output=on_output,
-                    sharing=replace(sharing, say=say),
-                )
+                measure_sequence(turns, taken, place, Listener(say, output=on_output))
         finally:
             with contextlib.suppress(OSError):  # how it ended is to be told, not that its ledger is full too
                 ledger.write("ended", was_interrupted=taken.was_interrupted)

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from epochcast.collect.grid.sequence import Taken
+from epochcast.collect.grid.sequence import SequenceResult
 from epochcast.model.selection.experimental_design import Field
 from epochcast.output.text import percent, significant, table_text
 from epochcast.paths import failures_csv
@@ -43,7 +43,7 @@ class PlanResult:
     plan: SavedPlan
     entries: list[Entry]
     used: float  # of the budget, in its unit
-    taken: Taken = field(default_factory=Taken)
+    taken: SequenceResult = field(default_factory=SequenceResult)
 
     @property
     def has_failures(self) -> bool:

@@ -62,17 +62,17 @@ class Home:
 
 
 def _run(home: Home, child: tuple[str, ...]) -> int:
-    with mock.patch("epochcast.collect.run_one.run", functools.partial(run_one.run, child=child)):
+    with mock.patch("epochcast.collect.run.child.CHILD", child):
         return run_one.main([*SMALL, "--batch_size", "16", "--run_id", "by-hand", *home.flags])
 
 
 def _grid(home: Home, child: tuple[str, ...]) -> int:
-    with mock.patch("epochcast.collect.run_grid.run_grid", functools.partial(run_grid.run_grid, child=child)):
+    with mock.patch("epochcast.collect.run.child.CHILD", child):
         return run_grid.main([*SMALL, "--batch_size", "16,32", "--keep_flagged", *home.flags])
 
 
 def _plan(home: Home, child: tuple[str, ...]) -> int:
-    with mock.patch("epochcast.planner.run_plan.carry_out", functools.partial(run_plan.carry_out, child=child)):
+    with mock.patch("epochcast.collect.run.child.CHILD", child):
         return run_plan.main([str(home.plan), *home.flags])
 
 

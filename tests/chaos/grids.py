@@ -12,8 +12,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from epochcast.collect.grid.grid_loop import GridResult, run_grid
+from epochcast.collect.grid.grid_loop import GridOptions, run_grid
 from epochcast.collect.grid.specs import PlannedRun, grid_runs
+from epochcast.collect.grid_result import GridResult
+from epochcast.collect.listener import Listener
+from epochcast.collect.run_place import RunPlace
 from epochcast.paths import failures_csv
 from epochcast.schema import FailureRecord, RunRecord
 from epochcast.storage.tables import read_table
@@ -38,8 +41,8 @@ def planned_runs() -> list[PlannedRun]:
 def grid(runs: Path, log_dir: Path, trace: Path, seed: int = 0) -> GridResult:
     """The whole grid, as its command would run it, in a process of its own."""
     os.environ["LIGHT_CHILD_TRACE"] = str(trace)
-    values = {"runs": runs, "log_dir": log_dir, "child": command("ok", str(trace)), "order_seed": seed}
-    return run_grid(planned_runs(), say=functools.partial(print, flush=True), **values)
+    place = RunPlace(runs, log_dir, child=command("ok", str(trace)))
+    return run_grid(planned_runs(), place, GridOptions(seed), Listener(functools.partial(print, flush=True)))
 
 
 def children_of(trace: Path) -> list[int]:

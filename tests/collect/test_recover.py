@@ -15,6 +15,7 @@ from epochcast.collect.records.kept import LOGGED, lines_of_row
 from epochcast.collect.records.recovery import recover
 from epochcast.collect.records.reserved import claimed_run
 from epochcast.collect.run.runner import run
+from epochcast.collect.run_place import RunPlace
 from epochcast.schema import FailureRecord, RunRecord, to_json_dict
 from epochcast.storage.cells import columns, format_rows
 from epochcast.storage.tables import read_table
@@ -46,7 +47,7 @@ def log_dir(tmp_path):
 @pytest.fixture
 def row(runs, log_dir):
     """A run that was measured and appended."""
-    return run(light_spec(), run_id="a", runs=runs, log_dir=log_dir, child=command("ok"))
+    return run(light_spec(), "a", RunPlace(runs, log_dir, child=command("ok")))
 
 
 def keep(log_dir, row, table, run_id="b"):
@@ -66,13 +67,7 @@ def run_ids(table):
 
 def test_a_table_that_is_replaced_during_the_run_costs_no_row(runs, log_dir, capsys):
     with pytest.raises(OSError, match="epochcast recover") as error:
-        run(
-            light_spec(),
-            run_id="a",
-            runs=runs,
-            log_dir=log_dir,
-            child=command("replace", str(runs), WRONG_TABLE),
-        )
+        run(light_spec(), "a", RunPlace(runs, log_dir, child=command("replace", str(runs), WRONG_TABLE)))
     assert "the finished run a is not in" in str(error.value)
     assert str(log_dir / "a.json") in str(error.value)
     assert f"{runs}:1: not a table" in str(error.value)
@@ -90,12 +85,12 @@ def test_a_table_that_is_replaced_during_the_run_costs_no_row(runs, log_dir, cap
     assert run_ids(runs) == ["a"]
 
 
-def run_until_full(runs, log_dir, largest_file, spec=(), module="epochcast.collect.run_one", function="run"):
+def run_until_full(runs, log_dir, largest_file, spec=(), module="epochcast.collect.run_one"):
     """A run during which the disk fills up: nothing beyond `largest_file` bytes can be written into any file."""
     flags = ["--depth", "1", "--base_filters", "2", "--dataset", "synthetic", "--epochs", "4", *spec]
     flags += ["--runs", str(runs), "--log_dir", str(log_dir)]
     return subprocess.run(
-        main_with_child(module, function, "fill-disk", str(largest_file), flags=flags),
+        main_with_child(module, "fill-disk", str(largest_file), flags=flags),
         env=environment(),
         capture_output=True,
         text=True,
@@ -120,12 +115,10 @@ def test_a_disk_that_is_full_for_the_table_leaves_the_row_in_its_json(runs, log_
     assert run_ids(runs)[-1] == "late"
 
 
-@pytest.mark.parametrize(
-    ("module", "function"), [("epochcast.collect.run_one", "run"), ("epochcast.collect.run_grid", "run_grid")]
-)
-def test_a_disk_that_is_full_for_everything_leaves_the_row_on_the_screen(runs, log_dir, tmp_path, module, function):
+@pytest.mark.parametrize("module", ["epochcast.collect.run_one", "epochcast.collect.run_grid"])
+def test_a_disk_that_is_full_for_everything_leaves_the_row_on_the_screen(runs, log_dir, tmp_path, module):
     """A grid prints no row: the runner itself prints the last copy, and `recover` reads it from what was captured."""
-    done = run_until_full(runs, log_dir, 0, module=module, function=function)
+    done = run_until_full(runs, log_dir, 0, module=module)
     assert done.returncode == 1
     assert "the LOGGED line above is the only copy" in done.stderr.splitlines()[-1]
     (logged,) = [line for line in done.stderr.splitlines() if line.startswith("LOGGED: ")]
@@ -143,7 +136,7 @@ def test_a_disk_that_is_full_for_everything_leaves_the_row_on_the_screen(runs, l
 def test_the_last_copy_goes_where_somebody_can_read_it(runs, log_dir, redirection):
     flags = ["--depth", "1", "--base_filters", "2", "--dataset", "synthetic", "--epochs", "4"]
     flags += ["--runs", str(runs), "--log_dir", str(log_dir)]
-    grid = main_with_child("epochcast.collect.run_grid", "run_grid", "fill-disk", "0", flags=flags)
+    grid = main_with_child("epochcast.collect.run_grid", "fill-disk", "0", flags=flags)
     done = subprocess.run(
         ["sh", "-c", f'exec "$@" {redirection}', "sh", *grid],
         env=environment(),
@@ -218,7 +211,7 @@ def test_a_failure_that_could_not_be_noted_is_kept_on_the_screen_and_in_the_log(
 
     with monkeypatch.context() as patch, pytest.raises(OSError, match="holds its epochs"):
         patch.setattr(append_rows, "append_row", full)
-        run(light_spec(), run_id="a", runs=runs, log_dir=log_dir, child=command("exit-3"))
+        run(light_spec(), "a", RunPlace(runs, log_dir, child=command("exit-3")))
     assert "\nFAILED: {" in capfd.readouterr().err
     (failure,) = recover(runs, log_dir).failures
     assert failure.epoch_times_json == (FIRST_SEC, EPOCH_SEC)
@@ -244,9 +237,7 @@ def test_the_same_run_kept_for_two_tables_is_kept_twice(runs, log_dir, tmp_path)
     tables = [runs, tmp_path / "other" / "runs.csv"]
     for table in tables:
         with pytest.raises(OSError, match="epochcast recover"):
-            run(
-                light_spec(), run_id="a", runs=table, log_dir=log_dir, child=command("replace", str(table), WRONG_TABLE)
-            )
+            run(light_spec(), "a", RunPlace(table, log_dir, child=command("replace", str(table), WRONG_TABLE)))
     for table in tables:
         table.write_text(HEADER)
         (appended,) = recover(table, log_dir).appended

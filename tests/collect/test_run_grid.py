@@ -11,14 +11,17 @@ import sys
 from collections import Counter
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
 from epochcast.collect import run_grid as grid
-from epochcast.collect.grid.grid_loop import run_grid
+from epochcast.collect.grid.grid_loop import GridOptions, Limits, run_grid
 from epochcast.collect.grid.specs import grid_name, grid_runs
+from epochcast.collect.listener import Listener
 from epochcast.collect.records.recovery import recover
 from epochcast.collect.run.runner import RunRefusedError
+from epochcast.collect.run_place import RunPlace
 from epochcast.paths import CODE_ROOT
 from epochcast.schema import Exclusion, FailureRecord, RunRecord
 from epochcast.storage.tables import append_row, read_table
@@ -50,10 +53,19 @@ class Bench:
         self.gate = folder / "gate"
         self.said = []
 
-    def measure(self, *behaviour, batch_sizes=(16, 32, 64), repeats=1, excluded=None, **values):
-        values = {"runs": self.runs, "log_dir": self.log_dir, "say": self.said.append, **values}
+    def measure(
+        self,
+        *behaviour,
+        batch_sizes=(16, 32, 64),
+        repeats=1,
+        excluded=None,
+        report=None,
+        place=MappingProxyType({}),
+        **options,
+    ):
         planned = grid_runs([light_spec(batch_size=b) for b in batch_sizes], repeats, excluded or {})
-        return run_grid(planned, child=command(*behaviour), **values)
+        where = RunPlace(**{"runs": self.runs, "log_dir": self.log_dir, "child": command(*behaviour), **place})
+        return run_grid(planned, where, GridOptions(**options), Listener(report or self.said.append))
 
     def start(self, *behaviour, flags, shared=SMALL):
         """The whole command in a process group of its own, with a light child; what it prints goes to `output`."""
@@ -153,7 +165,9 @@ def test_the_order_is_random_by_seed_and_the_same_for_the_same_seed(bench):
     for number, seed in enumerate((1, 1, 2)):
         bench.trace.unlink(missing_ok=True)
         folder = bench.folder / str(number)
-        bench.measure("ok", batch_sizes=batch_sizes, order_seed=seed, runs=folder / "runs.csv", log_dir=folder)
+        bench.measure(
+            "ok", batch_sizes=batch_sizes, order_seed=seed, place={"runs": folder / "runs.csv", "log_dir": folder}
+        )
         orders.append(bench.started)
     assert orders[0] == orders[1] != orders[2]
     assert sorted(orders[0]) == sorted(orders[2]) == list(batch_sizes)
@@ -289,7 +303,7 @@ def test_exit_code_is_0_when_all_are_measured_and_1_when_one_failed(bench):
 def test_going_on_repeats_what_was_killed_or_timed_out_and_nothing_else(bench):
     sizes = (16, 32, 64, 128, 256)
     first = bench.measure(
-        "16=ok,32=oom-message,64=sigkill,128=exit-3,256=hang", batch_sizes=sizes, timeout_sec=3.0, repeats=1
+        "16=ok,32=oom-message,64=sigkill,128=exit-3,256=hang", batch_sizes=sizes, limits=Limits(3.0), repeats=1
     )
     statuses = {failure.batch_size: failure.status for failure in first.failures}
     assert statuses == {32: "oom", 64: "killed", 128: "crash", 256: "timeout"}
@@ -331,7 +345,7 @@ def test_rows_that_were_kept_but_not_appended_are_not_measured_again(bench):
 
 
 def test_a_grid_does_not_take_up_rows_of_another_table_that_is_gone(bench):
-    bench.measure("ok", batch_sizes=(16,), runs=bench.folder / "try" / "runs.csv")
+    bench.measure("ok", batch_sizes=(16,), place={"runs": bench.folder / "try" / "runs.csv"})
     (bench.folder / "try" / "runs.csv").unlink()
     bench.measure("ok", batch_sizes=(32,))
     assert bench.measured == [32]
@@ -482,14 +496,14 @@ def test_the_same_grid_started_twice_measures_each_run_once(bench, order_seeds):
 
 
 def test_runs_that_another_process_finished_meanwhile_are_left_to_it(bench):
-    waiting = [lambda: bench.measure("ok", say=lambda line: None)]
+    waiting = [lambda: bench.measure("ok", report=lambda line: None)]
 
     def say(line):
         bench.said.append(line)
         if waiting:  # this grid has just read the table; another one measures everything before it begins
             waiting.pop()()
 
-    result = bench.measure("ok", say=say)
+    result = bench.measure("ok", report=say)
     assert (len(result.measured), result.n_elsewhere) == (0, 3)
     assert sorted(bench.measured) == sorted(bench.started) == [16, 32, 64]
     assert "0 of 3 runs measured" in bench.said[-1]
@@ -564,7 +578,7 @@ def test_the_second_run_comes_after_all_others(bench):
 
 
 def test_no_run_begins_after_the_time_given(bench):
-    result = bench.measure("ok", stop_after_sec=0.0)
+    result = bench.measure("ok", limits=Limits(begin_sec=0.0))
     assert (result.measured, bench.started) == ([], [])
     assert bench.said[-1].startswith("0 of 3 runs measured")
-    assert len(bench.measure("ok", stop_after_sec=60.0).measured) == 3
+    assert len(bench.measure("ok", limits=Limits(begin_sec=60.0)).measured) == 3

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import subprocess
@@ -15,8 +14,7 @@ import pytest
 
 from epochcast.collect import run_one
 from epochcast.collect.records.reserved import claimed_log
-from epochcast.collect.run import runner
-from epochcast.paths import CODE_ROOT, PACKAGE
+from epochcast.paths import CODE_ROOT
 from epochcast.schema import FailureRecord, RunConfig, RunRecord, to_json_dict
 from epochcast.storage.tables import read_table
 from epochcast.workload.shape import count_params
@@ -42,7 +40,7 @@ def measure_one(home, monkeypatch):
 
     def measure_one(behaviour, *flags):
         with monkeypatch.context() as patch:
-            patch.setattr(run_one, "run", functools.partial(runner.run, child=command(*behaviour.split())))
+            patch.setattr(child, "CHILD", command(*behaviour.split()))
             return run_one.main([*SMALL, *flags])
 
     return measure_one
@@ -246,8 +244,7 @@ WITHOUT_TENSORFLOW = (
 
 def test_what_cannot_be_measured_here_is_one_clear_error_and_no_row(home, monkeypatch, capsys):
     monkeypatch.setenv("KERAS_BACKEND", "jax")
-    child = (sys.executable, "-c", WITHOUT_TENSORFLOW, str(PACKAGE / "collect" / "run" / "measure.py"))
-    monkeypatch.setattr(run_one, "run", functools.partial(runner.run, child=child))
+    monkeypatch.setattr(child, "CHILD", (sys.executable, "-c", WITHOUT_TENSORFLOW, child.CHILD[-1]))
     assert run_one.main([*SMALL, "--device", "cpu", "--pipeline", "tfdata"]) == 1
     assert "pipeline tfdata needs Keras's tensorflow backend, found jax: use --pipeline arrays" in the_error(capsys)
     assert rows_of(home) == failures_of(home) == []

@@ -297,7 +297,7 @@ def test_a_demonstration_of_an_earlier_version_goes_on_in_its_table(folder, monk
     folder.mkdir(parents=True, exist_ok=True)
     older = (CODE_ROOT / "results" / "cpu" / "jax" / "runs.csv").read_text()
     (folder / "runs.csv").write_text(older)
-    monkeypatch.setattr(demo, "run_grid", lambda planned, **how: how["runs"])
+    monkeypatch.setattr(demo, "run_grid", lambda planned, place, *how: place.runs)
     runs = demo.measure(folder)
     lifted = runs.read_text().splitlines()
     assert lifted[0].split(",") == columns(RunRecord)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import json
 import os
 import re
@@ -19,6 +18,7 @@ import pytest
 from epochcast.collect.records.append_rows import RunExistsError
 from epochcast.collect.records.recovery import recover
 from epochcast.collect.run.runner import RunRefusedError, run
+from epochcast.collect.run_place import RunPlace
 from epochcast.paths import failures_csv
 from epochcast.planner import run_plan
 from epochcast.planner.costs.budget import KWH, SECONDS, UNITS, Budget
@@ -78,7 +78,7 @@ class Bench:
 
     def start(self, *behaviour, flags=()):
         """The whole command in a process group of its own, with a light child; what it prints goes to `output`."""
-        words = main_with_child("epochcast.planner.run_plan", "carry_out", *behaviour, flags=[str(self.path), *flags])
+        words = main_with_child("epochcast.planner.run_plan", *behaviour, flags=[str(self.path), *flags])
         words[2] = PREPARED + words[2]
         with (self.folder / "output").open("ab") as output:
             return subprocess.Popen(
@@ -91,7 +91,7 @@ class Bench:
 
     def main(self, monkeypatch, *behaviour, flags=()):
         """The exit code of the command, in this process."""
-        monkeypatch.setattr(run_plan, "carry_out", functools.partial(carry_out, child=command(*behaviour)))
+        monkeypatch.setattr(child, "CHILD", command(*behaviour))
         return run_plan.main([str(self.path), *flags])
 
     @property
@@ -180,11 +180,11 @@ class Mortal:
             raise KilledError
         whole()
 
-    def run(self, spec, *, run_id, grid_id, **how):
+    def run(self, spec, run_id, place, listener, **how):
         if any(row.run_id == run_id for row in read_table(self.runs, RunRecord)):
             raise RunExistsError
         self.now += 10.0
-        row = dataclasses.replace(row_of(self.by_id[run_id], 10.0), grid_id=grid_id)
+        row = dataclasses.replace(row_of(self.by_id[run_id], 10.0), grid_id=place.grid_id)
         self.do(lambda: (append_row(self.runs, row), self.measured.append(run_id)))
         return row
 
@@ -369,7 +369,7 @@ def test_runs_done_by_hand_count_as_done_and_their_time_is_charged_once(bench):
     plan = bench.plan(16, 32, 64)
     append_row(bench.runs, row_of(plan.chosen[1], 20.0))
     for planned, behaviour in ((plan.chosen[0].planned, "sigkill"), (plan.chosen[2].planned, "oom-message")):
-        run(planned.spec, run_id=planned.run_id, runs=bench.runs, log_dir=bench.log_dir, child=command(behaviour))
+        run(planned.spec, planned.run_id, RunPlace(bench.runs, bench.log_dir, child=command(behaviour)))
     used = []
     for started in ([16], [], []):
         result = bench.carry_out("ok")
@@ -403,9 +403,7 @@ def test_a_budget_that_runs_done_by_hand_used_up_is_used_up(bench):
 
 def test_a_run_that_another_process_measures_is_left_to_it_and_taken_up_later(bench):
     plan = bench.plan(16, 32)
-    by_hand = main_with_child(
-        "epochcast.collect.run_one", "run", "gate", str(bench.gate), flags=hand_flags(plan.chosen[0])
-    )
+    by_hand = main_with_child("epochcast.collect.run_one", "gate", str(bench.gate), flags=hand_flags(plan.chosen[0]))
     with subprocess.Popen(by_hand, env=environment(), cwd=bench.folder, stdout=subprocess.DEVNULL) as process:
         wait_for(lambda: bench.started)
 
@@ -566,7 +564,7 @@ def test_a_plan_that_is_stopped_ends_cleanly_and_goes_on(bench, number):
 
 def test_a_plan_is_carried_out_though_the_reader_leaves(bench):
     bench.plan(16, 32)
-    words = main_with_child("epochcast.planner.run_plan", "carry_out", "gate", str(bench.gate), flags=[str(bench.path)])
+    words = main_with_child("epochcast.planner.run_plan", "gate", str(bench.gate), flags=[str(bench.path)])
     with subprocess.Popen(
         words, env=environment(), cwd=bench.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
@@ -905,7 +903,7 @@ def test_what_cannot_be_carried_out_is_one_clear_error_before_anything_is_measur
 
 def test_a_ledger_that_the_disk_does_not_take_is_one_clear_error_before_anything_is_measured(bench):
     bench.plan(16)
-    words = main_with_child("epochcast.planner.run_plan", "carry_out", "ok", flags=[str(bench.path)], largest_file=20)
+    words = main_with_child("epochcast.planner.run_plan", "ok", flags=[str(bench.path)], largest_file=20)
     done = subprocess.run(words, env=environment(), capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith(f"error: {bench.ledger}: could not append (")

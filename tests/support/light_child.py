@@ -45,7 +45,7 @@ def isolate(monkeypatch, home, trace):
 
 
 def command(*behaviour: str) -> tuple[str, ...]:
-    """The `child` to give to `run` and `run_grid`."""
+    """Return the `child` of a `RunPlace`, or `collect.run.child.CHILD`, for runs by the light child."""
     return (sys.executable, str(Path(__file__).resolve()), *behaviour)
 
 
@@ -53,25 +53,22 @@ _MAIN_WITH_CHILD = """
 import functools, importlib, json, resource, sys
 from tests import made_up_host
 made_up_host.install()
-module, function, child, limit = json.loads(sys.argv[1])
+module, child.CHILD, limit = json.loads(sys.argv[1])
 stage = importlib.import_module(module)
-setattr(stage, function, functools.partial(getattr(stage, function), child=child))
 if limit is not None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 sys.exit(stage.main(sys.argv[2:]))
 """
 
 
-def main_with_child(
-    module: str, function: str, *behaviour: str, flags: list[str], largest_file: int | None = None
-) -> list[str]:
-    """The command of a process that runs `module.main(flags)`, its runs measured by the light child."""
-    how = json.dumps([module, function, command(*behaviour), largest_file])
+def main_with_child(module: str, *behaviour: str, flags: list[str], largest_file: int | None = None) -> list[str]:
+    """Return the command of a process that runs `module.main(flags)`, its runs measured by the light child."""
+    how = json.dumps([module, command(*behaviour), largest_file])
     return [sys.executable, "-c", _MAIN_WITH_CHILD, how, *flags]
 
 
-run_one_command = functools.partial(main_with_child, "epochcast.collect.run_one", "run")
-run_grid_command = functools.partial(main_with_child, "epochcast.collect.run_grid", "run_grid")
+run_one_command = functools.partial(main_with_child, "epochcast.collect.run_one")
+run_grid_command = functools.partial(main_with_child, "epochcast.collect.run_grid")
 
 
 def environment(**more: str) -> dict[str, str]:

@@ -9,9 +9,11 @@ import math
 import pytest
 
 from epochcast.collect import run_grid as grid
-from epochcast.collect.grid.grid_loop import run_grid
+from epochcast.collect.grid.grid_loop import GridOptions, run_grid
 from epochcast.collect.grid.memory_fit import device_memory_bytes, sort_by_fit
 from epochcast.collect.grid.specs import grid_runs
+from epochcast.collect.listener import Listener
+from epochcast.collect.run_place import RunPlace
 from epochcast.machine.environment import cpu_name
 from epochcast.machine.host import memory_bytes
 from epochcast.paths import failures_csv
@@ -187,10 +189,10 @@ class Grid:
         self.runs, self.log_dir, self.trace = folder / "runs.csv", folder / "logs", folder / "trace"
         self.said = []
 
-    def measure(self, *behaviour, sizes=SIZES, **values):
+    def measure(self, *behaviour, sizes=SIZES, **options):
         self.said.clear()
-        where = {"runs": self.runs, "log_dir": self.log_dir, "say": self.said.append}
-        return run_grid(planned(sizes), child=command(*(behaviour or ["ok"])), **where, **values)
+        place = RunPlace(self.runs, self.log_dir, child=command(*(behaviour or ["ok"])))
+        return run_grid(planned(sizes), place, GridOptions(**options), Listener(self.said.append))
 
     @property
     def started(self):

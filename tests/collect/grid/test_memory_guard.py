@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import functools
-
 import pytest
 
 from epochcast.collect import run_one
 from epochcast.collect.grid import memory_guard
 from epochcast.collect.grid.memory_guard import TooLargeError, check_fits
-from epochcast.collect.run import runner
 from epochcast.machine import host
 from epochcast.machine.environment import cpu_name
 from epochcast.schema import Conditions, RunRecord
@@ -28,7 +25,7 @@ DEEP = [*FLAGS, "--depth", "9", "--base_filters", "32", "--batch_size", "128"]
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
     isolate(monkeypatch, tmp_path, tmp_path / "trace")
-    monkeypatch.setattr(run_one, "run", functools.partial(runner.run, child=command("ok")))
+    monkeypatch.setattr(child, "CHILD", command("ok"))
     return tmp_path
 
 

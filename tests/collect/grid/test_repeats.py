@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from epochcast.collect.grid import host_now
+from epochcast.collect.grid.grid_loop import Limits
 from epochcast.collect.grid.host_now import HostNow
 from epochcast.collect.grid.repeats import Repeats, most_repeats
 from epochcast.collect.grid.specs import PlannedRun
@@ -145,11 +146,11 @@ def test_no_more_than_half_are_repeated_however_often_the_grid_is_called(bench):
 
 
 def test_what_is_not_expected_to_be_done_in_time_is_not_begun_and_what_is_late_is_ended(bench):  # noqa: F811
-    bench.measure("ok", end_after_sec=2.0)  # 9 s are expected of each
+    bench.measure("ok", limits=Limits(end_sec=2.0))  # 9 s are expected of each
     assert bench.started == []
     assert "the time is up: the same command goes on from here" in bench.said[-1]
     bench.measure("ok", batch_sizes=(16,))  # 0.1 s: that is what is expected from now on
-    result = bench.measure("hang", batch_sizes=(32, 64), end_after_sec=3.0)
+    result = bench.measure("hang", batch_sizes=(32, 64), limits=Limits(end_sec=3.0))
     assert [failure.status for failure in result.failures] == ["timeout"]
     assert result.is_out_of_time
 

@@ -8,9 +8,10 @@ import json
 
 import pytest
 
-from epochcast.collect.grid.grid_loop import run_grid
+from epochcast.collect.grid.grid_loop import GridOptions, run_grid
 from epochcast.collect.grid.specs import grid_runs, names_of_run, spec_under
 from epochcast.collect.run.names import spec_id, spec_ids
+from epochcast.collect.run_place import RunPlace
 from epochcast.machine.gpu_driver import box_device_name
 from epochcast.schema import SPEC_CHOICES, Conditions, RunConfig, RunSpec
 from epochcast.storage.tables import append_row
@@ -117,7 +118,9 @@ def test_a_run_that_was_done_is_done_by_its_backend_alone(takes, tmp_path, id_ba
     (base,) = spec_ids(RunSpec(), [(box_device_name(), id_backend)])
     row = run_row(run_id=f"{base}-r2", conditions=dataclasses.replace(BOX, backend=row_backend))
     append_row(tmp_path / "runs.csv", row)
-    result = run_grid(planned, runs=tmp_path / "runs.csv", log_dir=tmp_path, repeats_flagged=True, is_dry=True)
+    result = run_grid(
+        planned, RunPlace(tmp_path / "runs.csv", tmp_path), GridOptions(repeats_flagged=True, is_dry=True)
+    )
     assert result.n_done_before == is_done
 
 

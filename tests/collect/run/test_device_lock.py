@@ -15,8 +15,9 @@ import pytest
 
 from epochcast.collect import run_one
 from epochcast.collect.run import device_lock
-from epochcast.collect.run.device_lock import DeviceBusyError, Sharing, device_key, place_on_device
+from epochcast.collect.run.device_lock import DeviceBusyError, Sharing, device_access, device_key
 from epochcast.collect.run.runner import run
+from epochcast.collect.run_place import RunPlace
 from epochcast.paths import locks_dir
 from epochcast.planner import demo, run_plan
 from epochcast.schema import FailureRecord, RunRecord
@@ -164,7 +165,7 @@ def test_two_grids_of_two_homes_take_turns_and_none_is_overtaken_for_long(homes)
 
 def held(device="cpu", said=None):
     lines = [] if said is None else said
-    return place_on_device(device, "r", Sharing(wait_sec=0.7), lines.append, [])
+    return device_access(device, "r", Sharing(wait_sec=0.7), lines.append, [])
 
 
 @pytest.fixture
@@ -197,8 +198,8 @@ def test_where_the_file_system_has_no_locks_it_is_said_and_the_run_goes_on(tmp_p
         raise locks.NoLocksError(errno.ENOLCK, "this file system has no locks", str(path))
 
     monkeypatch.setattr(device_lock, "try_lock", no_locks)
-    with held() as place, held():
-        assert not place.is_shared
+    with held() as access, held():
+        assert not access.is_shared
     assert "no lock on the device, another run on it would not be noticed" in caplog.text
 
 
@@ -240,10 +241,8 @@ def test_a_wait_that_is_interrupted_leaves_a_failure_that_is_repeated(tmp_path, 
     with held():
         outcome = run(
             light_spec(device="cpu"),
-            run_id="a",
-            runs=tmp_path / "runs.csv",
-            log_dir=tmp_path / "logs",
-            child=command("ok"),
+            "a",
+            RunPlace(tmp_path / "runs.csv", tmp_path / "logs", child=command("ok")),
             interrupts=interrupts,
         )
     assert isinstance(outcome, FailureRecord)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from epochcast.collect.grid.grid_loop import run_grid
 from epochcast.collect.grid.specs import grid_runs
+from epochcast.collect.listener import Listener
 from epochcast.collect.records.recovery import recover
 from epochcast.collect.records.reserved import reserved_space
 from epochcast.collect.run import child
@@ -22,6 +23,7 @@ from epochcast.collect.run.events import Heard
 from epochcast.collect.run.monitor import Beside
 from epochcast.collect.run.outcome import failure_of, record_of
 from epochcast.collect.run.runner import RunRefusedError, run
+from epochcast.collect.run_place import RunPlace
 from epochcast.paths import failures_csv
 from epochcast.schema import FailureRecord, RunRecord, to_json_dict
 from epochcast.storage.tables import append_row, read_table
@@ -163,7 +165,7 @@ def says(tmp_path, data, behaviour="say"):
 def test_a_line_among_the_events_that_is_none_costs_no_row(runs, tmp_path, data):
     said = []
     saying = says(tmp_path, data)
-    row = run(light_spec(), run_id="a", runs=runs, log_dir=tmp_path / "logs", child=saying, say=said.append)
+    row = run(light_spec(), "a", RunPlace(runs, tmp_path / "logs", child=saying), Listener(said.append, said.append))
     assert read_table(runs, RunRecord) == [row]
     assert row.epochs == 4
     assert any(line.startswith("WARNING: passed over from the measuring process: ") for line in said)
@@ -179,7 +181,7 @@ def test_a_grid_meets_no_run_again_whose_process_can_not_be_believed(runs, tmp_p
     saying = says(tmp_path, json.dumps(event).encode() + b"\n")
     planned = grid_runs([light_spec()], 1, {})
     for n_failures, n_before in ((1, 0), (0, 1)):
-        result = run_grid(planned, runs=runs, log_dir=tmp_path / "logs", child=saying)
+        result = run_grid(planned, RunPlace(runs, tmp_path / "logs", child=saying))
         assert (len(result.failures), result.n_failed_before) == (n_failures, n_before)
     assert len(starts(tmp_path / "trace")) == 1
     (failure,) = read_table(failures_csv(runs), FailureRecord)
@@ -191,7 +193,7 @@ def test_a_grid_meets_no_run_again_whose_process_can_not_be_believed(runs, tmp_p
 
 def test_a_process_that_refuses_after_it_has_timed_epochs_is_a_failure_that_holds_them(runs, tmp_path):
     saying = says(tmp_path, b'{"event": "refused", "message": "no"}\n', "say-last")
-    failure = run(light_spec(), run_id="a", runs=runs, log_dir=tmp_path / "logs", child=saying)
+    failure = run(light_spec(), "a", RunPlace(runs, tmp_path / "logs", child=saying))
     assert isinstance(failure, FailureRecord)
     assert failure.epoch_times_json == (FIRST_SEC, EPOCH_SEC)
 
@@ -206,7 +208,7 @@ def test_a_refusal_without_words_is_still_a_sentence():
 
 def test_a_process_that_dies_once_all_is_timed_costs_only_what_is_optional(runs, tmp_path):
     """Killed while it evaluates, say out of memory there: the times are what the run was for."""
-    row = run(light_spec(), run_id="a", runs=runs, log_dir=tmp_path / "logs", child=command("die-when-timed"))
+    row = run(light_spec(), "a", RunPlace(runs, tmp_path / "logs", child=command("die-when-timed")))
     assert isinstance(row, RunRecord)
     assert (row.test_acc, row.overhead_sec, row.epochs) == (None, None, 2)
     kept = json.loads((tmp_path / "logs" / "a.json").read_text())
@@ -219,10 +221,8 @@ def test_a_timed_run_whose_process_never_ends_is_a_row(runs, tmp_path, monkeypat
     monkeypatch.setattr(child, "GRACE_SEC", 0.2)
     row = run(
         light_spec(),
-        run_id="a",
-        runs=runs,
-        log_dir=tmp_path / "logs",
-        child=command("hang-when-timed", *arguments),
+        "a",
+        RunPlace(runs, tmp_path / "logs", child=command("hang-when-timed", *arguments)),
         timeout_sec=3.0,
     )
     assert isinstance(row, RunRecord)
@@ -236,9 +236,7 @@ def test_a_timed_run_whose_process_never_ends_is_a_row(runs, tmp_path, monkeypat
 @pytest.mark.parametrize("name", ["problems", "framework"])
 def test_odd_words_for_the_json_cost_no_row_and_can_be_recovered_from(runs, tmp_path, name, problems):
     done = json.dumps(DONE | {"n_epochs": 2, name: problems}).encode()
-    row = run(
-        light_spec(), run_id="a", runs=runs, log_dir=tmp_path / "logs", child=says(tmp_path, done + b"\n", "say-last")
-    )
+    row = run(light_spec(), "a", RunPlace(runs, tmp_path / "logs", child=says(tmp_path, done + b"\n", "say-last")))
     assert isinstance(row, RunRecord)
     runs.write_text(runs.read_text().splitlines(keepends=True)[0])
     assert recover(runs, tmp_path / "logs").appended == [row]
@@ -280,7 +278,7 @@ def test_a_process_that_goes_on_talking_after_its_parent_keeps_nobody(runs, tmp_
     monkeypatch.setattr(child, "LAST_WORDS_SEC", 0.3)
     pid_file = tmp_path / "pid"
     try:
-        row = run(light_spec(), run_id="a", runs=runs, log_dir=tmp_path / "logs", child=command("flood", str(pid_file)))
+        row = run(light_spec(), "a", RunPlace(runs, tmp_path / "logs", child=command("flood", str(pid_file))))
         assert isinstance(row, RunRecord)
     finally:
         os.kill(int(pid_file.read_text()), signal.SIGKILL)
@@ -297,4 +295,4 @@ def test_a_pipe_in_place_of_a_log_is_an_error(runs, tmp_path):
     (tmp_path / "logs").mkdir()
     os.mkfifo(tmp_path / "logs" / "a.txt")
     with pytest.raises(OSError, match=r"a\.txt"):
-        run(light_spec(), run_id="a", runs=runs, log_dir=tmp_path / "logs", child=command("ok"))
+        run(light_spec(), "a", RunPlace(runs, tmp_path / "logs", child=command("ok")))

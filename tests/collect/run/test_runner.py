@@ -14,10 +14,12 @@ from contextlib import ExitStack
 from dataclasses import asdict, fields, replace
 from datetime import UTC, datetime, timedelta
 from statistics import fmean
+from types import MappingProxyType
 
 import numpy as np
 import pytest
 
+from epochcast.collect.listener import Listener, ignore
 from epochcast.collect.records.append_rows import RunExistsError
 from epochcast.collect.records.kept import RUN_ID
 from epochcast.collect.records.recovery import recover
@@ -28,6 +30,7 @@ from epochcast.collect.run.monitor import Beside, Watch
 from epochcast.collect.run.names import new_run_id, spec_id
 from epochcast.collect.run.runner import RunRefusedError, run
 from epochcast.collect.run.text import result_lines
+from epochcast.collect.run_place import RunPlace
 from epochcast.schema import FailureRecord, RunConfig, RunRecord, RunSpec, from_json_dict, to_json_dict
 from epochcast.storage.cells import columns
 from epochcast.storage.tables import read_table
@@ -62,9 +65,12 @@ class Bench:
         self.trace = folder / "trace"
         self.said = []
 
-    def measure(self, *behaviour, spec=None, run_id="a", **values):
-        values = {"runs": self.runs, "log_dir": self.log_dir, "say": self.said.append, **values}
-        return run(spec or light_spec(), run_id=run_id, child=command(*behaviour), **values)
+    def measure(
+        self, *behaviour, spec=None, run_id="a", say=None, on_output=ignore, place=MappingProxyType({}), **values
+    ):
+        where = RunPlace(**{"runs": self.runs, "log_dir": self.log_dir, "child": command(*behaviour), **place})
+        say = say or self.said.append
+        return run(spec or light_spec(), run_id, where, Listener(say, say, on_output), **values)
 
     @property
     def rows(self):
@@ -111,7 +117,7 @@ def test_the_eleven_published_columns_come_first_and_hold_what_was_measured(benc
 
 
 def test_the_row_names_its_conditions_and_its_seed(bench):
-    row = bench.measure("ok", spec=light_spec(seed=7), grid_id="grid-1")
+    row = bench.measure("ok", spec=light_spec(seed=7), place={"grid_id": "grid-1"})
     assert (row.schema_version, row.run_id, row.grid_id, row.seed) == (2, "a", "grid-1", 7)
     assert (row.backend, row.backend_version, row.keras_version) == ("tensorflow", "2.99.1", "3.99.0")
     assert (row.precision, row.tf32, row.pipeline, row.jit_compile) == ("float32", "off", "tfdata", "off")
@@ -265,7 +271,7 @@ def test_a_run_that_fails_is_a_row_of_failures_and_of_nothing_else(
     bench, behaviour, status, exit_code, signal_name, words
 ):
     spec = light_spec(batch_size=32, epochs=5)
-    failure = bench.measure(behaviour, spec=spec, grid_id="grid-1")
+    failure = bench.measure(behaviour, spec=spec, place={"grid_id": "grid-1"})
     assert bench.failed == [failure]
     assert bench.rows == []
     assert not (bench.log_dir / "a.json").exists()
@@ -311,7 +317,7 @@ def test_what_a_child_started_does_not_outlive_it(bench, tmp_path, then):
 
 def test_a_measuring_command_that_does_not_exist_is_an_error_before_any_row(bench):
     with pytest.raises(FileNotFoundError):
-        run(light_spec(), run_id="a", runs=bench.runs, log_dir=bench.log_dir, child=("/no/such/program",))
+        run(light_spec(), "a", RunPlace(bench.runs, bench.log_dir, child=("/no/such/program",)))
     assert bench.rows == bench.failed == []
 
 
@@ -434,7 +440,7 @@ def test_a_finished_run_that_waits_to_be_recovered_is_not_written_over(bench):
 def test_the_same_run_may_be_measured_into_another_table(bench, tmp_path):
     bench.measure("ok")
     other = tmp_path / "other" / "runs.csv"
-    bench.measure("ok", runs=other)
+    bench.measure("ok", place={"runs": other})
     assert len(read_table(other, RunRecord)) == len(bench.rows) == 1
 
 
@@ -443,16 +449,16 @@ def test_a_run_of_one_name_is_measured_into_a_table_by_one_process_wherever_the_
         claimed_run(bench.runs, "a"),
         pytest.raises(RunClaimedError, match="run a is being measured by another process"),
     ):
-        bench.measure("ok", log_dir=tmp_path / "other logs")
+        bench.measure("ok", place={"log_dir": tmp_path / "other logs"})
     assert starts(bench.trace) == []
-    assert bench.measure("ok", log_dir=tmp_path / "other logs").run_id == "a"
+    assert bench.measure("ok", place={"log_dir": tmp_path / "other logs"}).run_id == "a"
 
 
 def test_a_claim_that_is_only_looked_at_is_waited_for(bench, tmp_path):
     """By who removes leftovers, or by a child that a killed process was about to start."""
     with ThreadPoolExecutor() as pool, ExitStack() as held:
         held.enter_context(claimed_run(bench.runs, "a"))
-        measured = pool.submit(bench.measure, "ok", log_dir=tmp_path / "other logs")
+        measured = pool.submit(bench.measure, "ok", place={"log_dir": tmp_path / "other logs"})
         time.sleep(0.1)
         held.close()
         assert measured.result().run_id == "a"
@@ -465,7 +471,7 @@ def test_a_row_that_another_process_appended_meanwhile_is_not_doubled(bench, tmp
     bench.runs.write_text(line.splitlines(keepends=True)[0])
     other = tmp_path / "other logs"
     with pytest.raises(RunExistsError, match=r"Another process measured it meanwhile; this one is kept in .*a\.json"):
-        bench.measure("replace", str(bench.runs), line, log_dir=other)
+        bench.measure("replace", str(bench.runs), line, place={"log_dir": other})
     assert bench.rows == [first]
     assert json.loads((other / "a.json").read_text())["row"]["run_id"] == "a"
     assert recover(bench.runs, other).appended == []
@@ -559,7 +565,7 @@ def on_tensorflow(monkeypatch):
 
 def test_an_epoch_is_timed_on_jax_without_tensorflow(bench, on_jax):
     spec = light_spec(train_n=512, batch_size=64, epochs=3, device="cpu", pipeline="auto")
-    row = run(spec, run_id="a", runs=bench.runs, log_dir=bench.log_dir, child=on_jax)
+    row = run(spec, "a", RunPlace(bench.runs, bench.log_dir, child=on_jax))
     assert isinstance(row, RunRecord), row
     assert bench.rows == [row]
     assert (row.backend, row.tf_version, row.pipeline, row.tf32) == ("jax", None, "arrays", "off")
@@ -576,7 +582,7 @@ def test_what_no_time_depends_on_costs_no_row_when_it_fails(bench, on_jax, tmp_p
     )
     make_npz(tmp_path / "cifar10.npz")
     fails = real(BLOCK_TENSORFLOW, OPTIONAL_FAILS)
-    row = run(spec, run_id="a", runs=bench.runs, log_dir=bench.log_dir, child=fails)
+    row = run(spec, "a", RunPlace(bench.runs, bench.log_dir, child=fails))
     assert isinstance(row, RunRecord), row
     assert (row.epochs, row.test_acc, row.peak_memory_bytes) == (2, None, None)
     problems = bench.sidecar()["problems"]
@@ -586,7 +592,7 @@ def test_what_no_time_depends_on_costs_no_row_when_it_fails(bench, on_jax, tmp_p
 
 def test_windows_are_timed_on_jax_without_tensorflow(bench, on_jax):
     spec = light_spec(train_n=50_000, batch_size=64, epochs=3, window_steps=2, device="cpu", pipeline="arrays")
-    row = run(spec, run_id="a", runs=bench.runs, log_dir=bench.log_dir, child=on_jax)
+    row = run(spec, "a", RunPlace(bench.runs, bench.log_dir, child=on_jax))
     assert isinstance(row, RunRecord), row
     assert (row.timing_mode, row.window_steps, row.pipeline) == ("steps_extrapolated", 2, "arrays")
     assert row.avg_time_sec == pytest.approx(fmean(row.epoch_times_json[1:]) * 782 / 2, rel=1e-12)
@@ -597,7 +603,7 @@ def test_jax_that_runs_out_of_memory_is_oom_by_its_message(bench, monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", "jax")
     spec = light_spec(base_filters=1024, batch_size=1024, train_n=1024, epochs=2, device="cpu")
     child = real(BLOCK_TENSORFLOW, LIMIT_MEMORY)
-    failure = run(spec, run_id="a", runs=bench.runs, log_dir=bench.log_dir, child=child, timeout_sec=100)
+    failure = run(spec, "a", RunPlace(bench.runs, bench.log_dir, child=child), timeout_sec=100)
     assert (failure.status, failure.exit_code) == ("oom", 1), failure
     assert "out of memory" in failure.message.lower()
     assert bench.failed == [failure]
@@ -608,7 +614,7 @@ def test_jax_that_runs_out_of_memory_is_oom_by_its_message(bench, monkeypatch):
 def test_tensorflow_that_runs_out_of_memory_is_no_row_and_is_not_repeated(bench, on_tensorflow):
     spec = light_spec(base_filters=1024, batch_size=1024, train_n=1024, epochs=2, device="cpu")
     child = real(NO_CORE_FILE, LIMIT_MEMORY)
-    failure = run(spec, run_id="a", runs=bench.runs, log_dir=bench.log_dir, child=child, timeout_sec=100)
+    failure = run(spec, "a", RunPlace(bench.runs, bench.log_dir, child=child), timeout_sec=100)
     assert failure.status in ("oom", "crash"), failure
     assert bench.rows == []
 
@@ -619,7 +625,7 @@ def test_training_whose_loss_becomes_nan_ends_in_a_diverged_row(bench, on_tensor
     data = bench.runs.parents[1] / "data.npz"
     np.savez(data, x_train=images, y_train=labels, x_test=images, y_test=labels)
     spec = light_spec(train_n=256, batch_size=64, epochs=2, device="cpu", dataset="auto", data_dir=str(data))
-    row = run(spec, run_id="a", runs=bench.runs, log_dir=bench.log_dir, child=real(INFINITE_STEPS))
+    row = run(spec, "a", RunPlace(bench.runs, bench.log_dir, child=real(INFINITE_STEPS)))
     assert isinstance(row, RunRecord), row
     assert (row.dataset, row.test_acc) == ("cifar10_npz", None)
     assert "diverged" in row.flags
@@ -660,9 +666,7 @@ def test_a_watch_that_fails_does_not_cost_the_run(bench, monkeypatch):
 
 def test_a_real_run_ends_when_its_time_is_known_and_says_so(bench, on_tensorflow):
     spec = light_spec(epochs=None, target_ci=1.0, max_epochs=1000, max_sec=60.0, train_n=64, batch_size=32)
-    row = run(
-        replace(spec, device="cpu"), run_id="a", runs=bench.runs, log_dir=bench.log_dir, child=real(QUICKLY_KNOWN)
-    )
+    row = run(replace(spec, device="cpu"), "a", RunPlace(bench.runs, bench.log_dir, child=real(QUICKLY_KNOWN)))
     assert isinstance(row, RunRecord), row
     assert row.stop_reason == "target_ci"
     assert 5 < row.epochs < 1000
@@ -672,7 +676,7 @@ def test_a_real_run_ends_when_its_time_is_known_and_says_so(bench, on_tensorflow
 @pytest.mark.slow  # the rule stands in test_stopping.py; the run above is a real one by the other limit
 def test_a_real_run_ends_at_its_limit_of_seconds(bench, on_tensorflow):
     spec = light_spec(epochs=None, target_ci=1e-9, max_sec=2.0, train_n=64, batch_size=32, device="cpu")
-    row = run(spec, run_id="a", runs=bench.runs, log_dir=bench.log_dir, child=real())
+    row = run(spec, "a", RunPlace(bench.runs, bench.log_dir, child=real()))
     assert isinstance(row, RunRecord), row
     assert row.stop_reason == "max_sec"
     assert sum(row.epoch_times_json) >= 2.0

@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from epochcast.collect.run.runner import run
+from epochcast.collect.run_place import RunPlace
 from epochcast.schema import RunRecord
 from epochcast.storage import locks
 from epochcast.storage.locks import NoLocksError, local_locks, lock, warn_of_local_locks
@@ -49,7 +50,7 @@ def test_without_locks_nothing_is_measured_and_everything_is_read(table, monkeyp
 
     monkeypatch.setattr(fcntl, "flock", has_none)
     with pytest.raises(NoLocksError) as caught:
-        run(light_spec(), run_id="a", runs=table, log_dir=tmp_path / "logs", child=command("ok"))
+        run(light_spec(), "a", RunPlace(table, tmp_path / "logs", child=command("ok")))
     assert "no locks" in str(caught.value)
     assert "local disk (--runs PATH --log_dir PATH)" in str(caught.value)
     assert caught.value.filename == str(table)

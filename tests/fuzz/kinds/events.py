@@ -10,9 +10,12 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from epochcast.collect.grid.grid_loop import GridResult, run_grid
+from epochcast.collect.grid.grid_loop import GridOptions, run_grid
 from epochcast.collect.grid.specs import PlannedRun
+from epochcast.collect.grid_result import GridResult
+from epochcast.collect.listener import Listener
 from epochcast.collect.run.runner import RunRefusedError, run
+from epochcast.collect.run_place import RunPlace
 from epochcast.paths import failures_csv
 from epochcast.schema import REPEATED_STATUSES, FailureRecord, RunRecord, RunSpec
 from epochcast.storage.tables import read_table
@@ -223,7 +226,7 @@ def events(draw: Random, box: Box) -> Iterator[Call]:
     ending = draw.choices(("0", "1", "3", "kill", "segfault", "close", "noise"), (10, 2, 1, 1, 1, 1, 1))[0]
     script = box.write("events.jsonl", data)
     runs, logs = box.path("runs.csv"), box.path("logs")
-    how = {"runs": runs, "log_dir": logs, "child": child(script, ending)}
+    place = RunPlace(runs, logs, child=child(script, ending))
 
     def check_run(outcome: RunRecord | FailureRecord, heard: Heard) -> list[str]:
         faults = _outcome_faults(outcome, data, is_sound)
@@ -237,10 +240,10 @@ def events(draw: Random, box: Box) -> Iterator[Call]:
 
     call = {"writes": (box.folder,), "programs": PROGRAMS, "refusal_check": lambda error: _was_timed(error, data)}
     if draw.random() < 0.5:
-        yield Call("run", lambda: run(SPEC, run_id=RUN_ID, **how), check_run, **call)  # type: ignore[arg-type]
+        yield Call("run", lambda: run(SPEC, RUN_ID, place), check_run, **call)  # type: ignore[arg-type]
         return
     planned = [PlannedRun(SPEC, RUN_ID)]
-    yield Call("run_grid", lambda: run_grid(planned, **how), check_grid, **call)  # type: ignore[arg-type]
+    yield Call("run_grid", lambda: run_grid(planned, place), check_grid, **call)  # type: ignore[arg-type]
     lines: list[str] = []
 
     def check_again(result: GridResult, heard: Heard) -> list[str]:
@@ -252,7 +255,7 @@ def events(draw: Random, box: Box) -> Iterator[Call]:
 
     yield Call(
         "run_grid again",
-        lambda: run_grid(planned, **how, is_dry=True, say=lines.append),  # type: ignore[arg-type]
+        lambda: run_grid(planned, place, GridOptions(is_dry=True), Listener(lines.append)),
         check_again,
         writes=(box.folder,),
     )

@@ -12,6 +12,7 @@ from random import Random
 from typing import Any
 from unittest import mock
 
+import epochcast.collect.run.child
 import epochcast.collect.run_grid
 import epochcast.collect.run_one
 import epochcast.planner.demo
@@ -128,19 +129,15 @@ def _change(path: Path, was: bytes) -> str:
 def _light(command: tuple[str, ...]) -> ExitStack:
     """What measures is measured by a light child; a grid of more than a few runs is looked at only."""
     stack = ExitStack()
-    run, run_grid, carry_out = (
-        epochcast.collect.run_one.run,
-        epochcast.collect.run_grid.run_grid,
-        epochcast.planner.run_plan.carry_out,
-    )
+    run_grid = epochcast.collect.run_grid.run_grid
 
-    def few(planned: Any, **how: Any) -> Any:
-        return run_grid(planned, **how | {"child": command, "is_dry": how.get("is_dry") or len(planned) > MOST_RUNS})
+    def few(planned: Any, place: Any, options: Any, listener: Any) -> Any:
+        is_dry = options.is_dry or len(planned) > MOST_RUNS
+        return run_grid(planned, place, replace(options, is_dry=is_dry), listener)
 
     for module, name, function in (
-        (epochcast.collect.run_one, "run", functools.partial(run, child=command)),
+        (epochcast.collect.run.child, "CHILD", command),
         (epochcast.collect.run_grid, "run_grid", few),
-        (epochcast.planner.run_plan, "carry_out", functools.partial(carry_out, child=command)),
         (epochcast.planner.demo, "run_grid", few),
         (epochcast.planner.demo, "learn_and_plan", lambda folder: ["planned"]),
     ):

@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from epochcast.collect.grid.sequence import Taken, outcome_text
+from epochcast.collect.grid.sequence import SequenceResult, outcome_text
 from epochcast.paths import failures_csv
 from epochcast.planner.costs.budget import Budget
 from epochcast.planner.costs.values import INFO
@@ -48,7 +48,7 @@ def ended(run, status="done", wall_sec=1.0):
 
 
 def result_of(plan, runs, lines, used_sec=30.0, **taken):
-    return PlanResult(plan, entries_of(plan, lines, runs), used_sec, Taken(**taken))
+    return PlanResult(plan, entries_of(plan, lines, runs), used_sec, SequenceResult(**taken))
 
 
 def rows_of(text):

@@ -23,6 +23,7 @@ if not __package__:  # run by path: import from the checkout, not from this fold
 from epochcast.aggregate.averages.averaging import aggregate
 from epochcast.collect.grid.grid_loop import run_grid
 from epochcast.collect.grid.specs import grid_runs
+from epochcast.collect.run_place import RunPlace
 from epochcast.machine import gpu_driver
 from epochcast.model import predict_perf, train
 from epochcast.paths import logs_dir, runs_csv
@@ -45,13 +46,13 @@ def said(main, *flags):
 def measure(batch_sizes):
     """Measure the first and the last run of a grid; the rows of the others are copies of the first's."""
     planned = grid_runs([light_spec(depth=d, batch_size=b) for b in batch_sizes for d in (1, 2)], 1, {})
-    first = run_grid(planned[:1], runs=runs_csv(), log_dir=logs_dir(), child=CHILD)
+    first = run_grid(planned[:1], RunPlace(runs_csv(), logs_dir(), child=CHILD))
     for row in first.measured:
         for item in planned[1:-1]:
             config = item.spec.config
             params = count_params(config)
             append_row(runs_csv(), replace(row, **asdict(config), params=params, run_id=item.run_id))
-    last = run_grid(planned, runs=runs_csv(), log_dir=logs_dir(), child=CHILD)
+    last = run_grid(planned, RunPlace(runs_csv(), logs_dir(), child=CHILD))
     return {
         "ids": [item.run_id for item in planned],
         "measured": len(first.measured) + len(last.measured),
