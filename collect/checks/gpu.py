@@ -5,24 +5,19 @@ from __future__ import annotations
 import ctypes.util
 
 from epochcast.collect.checks.box import GIB, Check, judged, memory_text
+from epochcast.cuda_packages import CUDA_PACKAGES, cuda_packages, install_gpu, lacks_cuda_libraries, torch_build
 from epochcast.gpus.lookup import board_limit_w, tdp_w
 from epochcast.machine.disturbance import SLOWDOWNS
-from epochcast.machine.driver_signs import INSTALL_GPU, ON_CPU, kernel_driver_version
+from epochcast.machine.driver_signs import ON_CPU, kernel_driver_version
 from epochcast.machine.gpu_driver import Device
 from epochcast.machine.host import ask_psutil
 from epochcast.machine.nvml import Nvml, NvmlGpu
-from epochcast.machine.packages import installed
 from epochcast.machine.sensor_bounds import board_power_bounds, number_within
 from epochcast.output.text import percent
 
 HOT_C = 80.0  # data-centre GPUs slow down between 83 and 92 C: an idle one this hot has no room left
 BUSY_SHARE = 0.05  # of the last second: more is a program at work, not a desktop that redraws
 HIDDEN_BYTES = 2 * GIB  # more than a driver keeps for itself
-CUDA_LIBRARIES = {  # packages that bring a backend's CUDA libraries, newest first
-    "tensorflow": ("nvidia-cudnn-cu13", "nvidia-cudnn-cu12"),
-    "jax": ("jax-cuda13-plugin", "jax-cuda12-plugin"),
-    "torch": ("nvidia-cudnn-cu13", "nvidia-cudnn-cu12"),
-}
 
 
 def device_check(asked: str, device: Device, has_nvml: bool) -> Check:
@@ -137,13 +132,13 @@ def _process_text(pid: int, memory: int | None) -> str:
 
 def cuda_libraries_check(backend: str) -> Check:
     """Whether the backend's CUDA libraries are installed, by its packages or the system; none is loaded."""
-    build = _torch_build(backend)
+    build = torch_build(backend)
     if build.startswith("cu"):
         return Check("cuda", "ok", f"of torch's build {build}")
-    found = _cuda_packages(backend)
+    found = cuda_packages(backend)
     if found and not build:
         return Check("cuda", "ok", ", ".join(found[:1]))
-    if backend not in CUDA_LIBRARIES:
+    if backend not in CUDA_PACKAGES:
         return Check("cuda", "unknown", f"not known for {backend}")
     if not lacks_cuda_libraries(backend):
         if backend == "torch":  # a build of one's own may have them within
@@ -152,28 +147,3 @@ def cuda_libraries_check(backend: str) -> Check:
     remedy = f"{install_gpu(backend)}; {ON_CPU}"
     what = f"torch is its build {build}" if build else f"{backend} is installed without CUDA libraries"
     return Check("cuda", "problem", f"{what}: it sees no NVIDIA GPU", remedy)
-
-
-def install_gpu(backend: str) -> str:
-    """Return the command that installs a backend with its CUDA libraries."""
-    if backend == "torch":
-        return "pip uninstall torch, then pip install torch (2.8 GB on Linux)"
-    return INSTALL_GPU if backend == "tensorflow" else f'pip install "{backend}[cuda12]"'
-
-
-def lacks_cuda_libraries(backend: str) -> bool:
-    """Whether a backend that needs them is installed without CUDA libraries; False where that is unknown."""
-    if backend == "torch":
-        return _torch_build(backend).startswith(("cpu", "rocm", "xpu"))
-    if backend not in CUDA_LIBRARIES or _cuda_packages(backend):
-        return False
-    return not (backend == "tensorflow" and ctypes.util.find_library("cudnn"))
-
-
-def _torch_build(backend: str) -> str:
-    """The build of torch that is installed: `cpu`, `cu130`, ...; empty for PyPI's own, and for another backend."""
-    return (installed("torch") or "").partition("+")[2] if backend == "torch" else ""
-
-
-def _cuda_packages(backend: str) -> list[str]:
-    return [f"{name} {number}" for name in CUDA_LIBRARIES.get(backend, ()) if (number := installed(name))]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 
+from epochcast.cuda_packages import install_gpu, lacks_cuda_libraries
 from epochcast.gpus.lookup import are_other_boards
 from epochcast.machine.driver_names import clean_name
 from epochcast.machine.driver_signs import ON_CPU
@@ -96,8 +97,6 @@ def resolve_device(backend: str, wanted: str) -> tuple[str, bool]:
         return device.name, False
     if device.refusal is not None:
         raise ValueError(str(device.refusal))
-    from epochcast.collect.checks.gpu import install_gpu, lacks_cuda_libraries  # a refused run alone needs them
-
     if (variable := _hiding_variable(backend)) is not None:
         remedy = "Unset it"
         cause = f"{variable}={os.environ[variable]!r} keeps {backend} from it"

@@ -24,7 +24,6 @@ WSL_LIBRARY, WSL_DEVICE = f"usr/lib/wsl/lib/{NVML_LIBRARY}", "dev/dxg"
 CONTAINER_VISIBLE = "NVIDIA_VISIBLE_DEVICES"  # of NVIDIA's container toolkit; CUDA images are made with `all`
 NONE_IN_CONTAINER = ("", "void", "none")
 ON_CPU = "--device cpu measures the processor"
-INSTALL_GPU = "pip install --require-hashes -r requirements-gpu.txt"
 # nvml.h
 NO_PERMISSION, NOT_LOADED, LIBRARY_MISSING, MISMATCH, IS_LOST, NEEDS_RESET = 4, 9, 12, 18, 15, 16
 NO_GPU_FOUND = (28, 6)

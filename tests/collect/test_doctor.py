@@ -15,9 +15,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from epochcast import cuda_packages
 from epochcast.collect import doctor
 from epochcast.collect.checks import box as box_checks
-from epochcast.collect.checks import gpu as gpu_checks
 from epochcast.collect.checks.box import (
     Check,
     clock_check,
@@ -307,10 +307,10 @@ def test_a_power_that_no_board_draws_is_not_shown(watts, shown):
 
 
 def test_cuda_libraries_are_found_as_packages_or_in_the_system(monkeypatch):
-    monkeypatch.setattr(gpu_checks, "installed", {"nvidia-cudnn-cu12": "9.28.0"}.get)
+    monkeypatch.setattr(cuda_packages, "installed", {"nvidia-cudnn-cu12": "9.28.0"}.get)
     assert cuda_libraries_check("tensorflow").found == "nvidia-cudnn-cu12 9.28.0"
     assert status_and_remedy(cuda_libraries_check("jax"))[0] == "problem"
-    monkeypatch.setattr(gpu_checks, "installed", lambda name: None)
+    monkeypatch.setattr(cuda_packages, "installed", lambda name: None)
     for library, status in ((None, "problem"), ("libcudnn.so.9", "ok")):
         monkeypatch.setattr("ctypes.util.find_library", lambda name, library=library: library)
         assert status_and_remedy(cuda_libraries_check("tensorflow"))[0] == status
@@ -329,7 +329,7 @@ def test_cuda_libraries_are_found_as_packages_or_in_the_system(monkeypatch):
     ],
 )
 def test_whether_torch_has_cuda_is_read_off_its_build(monkeypatch, packages, status):
-    monkeypatch.setattr(gpu_checks, "installed", packages.get)
+    monkeypatch.setattr(cuda_packages, "installed", packages.get)
     assert status_and_remedy(cuda_libraries_check("torch"))[0] == status
 
 
