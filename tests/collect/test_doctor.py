@@ -16,7 +16,7 @@ from types import SimpleNamespace
 import pytest
 
 from epochcast import cuda_packages
-from epochcast.collect import doctor
+from epochcast.collect import doctor, examination, framework_checks
 from epochcast.collect.checks import box as box_checks
 from epochcast.collect.checks.box import (
     Check,
@@ -38,7 +38,8 @@ from epochcast.collect.checks.gpu import (
     energy_check,
     neighbours_check,
 )
-from epochcast.collect.doctor import screen, verdict, versions_check
+from epochcast.collect.examination import screen, verdict
+from epochcast.collect.framework_checks import deep_check, versions_check
 from epochcast.machine import packages as installed
 from epochcast.machine.driver_signs import Refusal
 from epochcast.machine.environment import cpu_count, cpu_name
@@ -72,9 +73,9 @@ def quiet_box(tmp_path, monkeypatch):
     monkeypatch.setenv("EPOCHCAST_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("EPOCHCAST_DATA_DIR", str(tmp_path / "images"))
     monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
-    monkeypatch.setattr(doctor, "LOOK_SEC", 0.0)
+    monkeypatch.setattr(examination, "LOOK_SEC", 0.0)
     plug_in(monkeypatch, tmp_path)
-    monkeypatch.setattr(doctor, "other_cores", lambda before, after: 0.01)
+    monkeypatch.setattr(examination, "other_cores", lambda before, after: 0.01)
     return tmp_path
 
 
@@ -129,7 +130,7 @@ def test_the_screen_keeps_to_its_width_but_leaves_paths_whole():
         Check("a", "ok", "b"),
     ]
     lines = list(screen(checks))
-    assert [line for line in lines if len(line) > doctor.WIDTH] == [line for line in lines if path in line]
+    assert [line for line in lines if len(line) > examination.WIDTH] == [line for line in lines if path in line]
     assert sum(path in line for line in lines) == 2
     assert sum("-> " in line for line in lines) == 1
 
@@ -531,7 +532,7 @@ def test_the_backend_is_what_keras_will_take(tmp_path):
 
 
 def test_a_missing_backend_is_a_problem(monkeypatch):
-    for module in (doctor, installed):
+    for module in (framework_checks, installed):
         monkeypatch.setattr(module, "first_installed", lambda names: None if "torch" in names else "1.0")
     assert versions_check("tensorflow").status == "ok"
     status, remedy = status_and_remedy(versions_check("torch"))
@@ -618,13 +619,13 @@ def test_a_run_and_an_explanation_name_a_misspelt_backend_in_one_line(tmp_path):
 
 def test_deep_starts_the_framework_and_tells_its_device(monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", "jax")  # the quicker one
-    check = doctor.deep_check("cpu")
+    check = deep_check("cpu")
     assert check.status == "ok", check
     assert check.found.startswith("jax trains on ")
 
 
 def test_a_framework_that_does_not_start_is_a_problem_with_its_last_words(monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", "no_such_backend")
-    check = doctor.deep_check("cpu")
+    check = deep_check("cpu")
     assert check.status == "problem"
     assert "no_such_backend" in check.found
