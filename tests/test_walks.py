@@ -13,7 +13,7 @@ import pytest
 
 from epochcast.collect import run_grid, run_one
 from epochcast.collect.grid import host_now
-from epochcast.collect.run import outcome
+from epochcast.collect.run import child, outcome
 from epochcast.collect.run.child import ChildReport
 from epochcast.collect.run.monitor import Beside
 from epochcast.collect.run.stopping import stop_reason

@@ -14,6 +14,7 @@ import pytest
 
 from epochcast.collect import run_one
 from epochcast.collect.records.reserved import claimed_log
+from epochcast.collect.run import child
 from epochcast.paths import CODE_ROOT
 from epochcast.schema import FailureRecord, RunConfig, RunRecord, to_json_dict
 from epochcast.storage.tables import read_table

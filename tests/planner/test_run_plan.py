@@ -17,6 +17,7 @@ import pytest
 
 from epochcast.collect.records.append_rows import RunExistsError
 from epochcast.collect.records.recovery import recover
+from epochcast.collect.run import child
 from epochcast.collect.run.runner import RunRefusedError, run
 from epochcast.collect.run_place import RunPlace
 from epochcast.paths import failures_csv

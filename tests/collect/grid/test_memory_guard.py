@@ -7,6 +7,7 @@ import pytest
 from epochcast.collect import run_one
 from epochcast.collect.grid import memory_guard
 from epochcast.collect.grid.memory_guard import TooLargeError, check_fits
+from epochcast.collect.run import child
 from epochcast.machine import host
 from epochcast.machine.environment import cpu_name
 from epochcast.schema import Conditions, RunRecord
