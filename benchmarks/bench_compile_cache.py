@@ -26,8 +26,8 @@ if __name__ == "__main__":  # run by path: from the checkout, not from this fold
     sys.exit(run_by_path(__file__))
 
 from epochcast.cli import add_json_flag, make_parser, run_command
+from epochcast.collect.run.place import RunPlace
 from epochcast.collect.run.runner import run
-from epochcast.collect.run_place import RunPlace
 from epochcast.flag_types import positive_int
 from epochcast.output.text import table_text
 from epochcast.paths import home

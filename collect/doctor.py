@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from epochcast.cli import add_json_flag, json_line, make_parser, path_flag, print_home, run_command
-from epochcast.collect.examination import examine, screen
+from epochcast.collect.checks.examination import examine, screen
 from epochcast.flag_types import path_of
 from epochcast.guard import EXIT_FAILED, EXIT_OK
 from epochcast.paths import logs_dir, runs_csv

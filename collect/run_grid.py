@@ -28,8 +28,8 @@ from epochcast.collect.grid.config_lists import MAX_CONFIGURATIONS, read_specs
 from epochcast.collect.grid.grid_loop import GridOptions, Limits, run_grid
 from epochcast.collect.grid.memory_guard import add_memory_flags
 from epochcast.collect.grid.specs import grid_runs
-from epochcast.collect.listener import Listener
 from epochcast.collect.run.flags import DEFAULT, HELP, add_data_flags, make_spec, output_printer, place_of
+from epochcast.collect.run.listener import Listener
 from epochcast.flag_types import duration_sec, path_of, positive_sec, repeats_int, seed_int
 from epochcast.guard import EXIT_FAILED, EXIT_INTERRUPTED, describe_error
 from epochcast.paths import command_text, excluded_csv

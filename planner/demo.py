@@ -23,13 +23,13 @@ from epochcast.aggregate.migrate import migrate
 from epochcast.cli import make_parser, print_home, run_command
 from epochcast.collect.grid.grid_loop import GridOptions, Limits, run_grid
 from epochcast.collect.grid.host_now import HostNow
+from epochcast.collect.grid.result import GridResult
 from epochcast.collect.grid.specs import PlannedRun, grid_runs
 from epochcast.collect.grid.wall_estimate import WallEstimate
-from epochcast.collect.grid_result import GridResult
-from epochcast.collect.listener import Listener
 from epochcast.collect.run.device_lock import WAITING, Sharing
 from epochcast.collect.run.flags import add_sharing_flags, output_printer, sharing_of
-from epochcast.collect.run_place import RunPlace
+from epochcast.collect.run.listener import Listener
+from epochcast.collect.run.place import RunPlace
 from epochcast.facts.assumptions import assumption
 from epochcast.guard import EXIT_FAILED, EXIT_INTERRUPTED, say
 from epochcast.interval import coverage_text

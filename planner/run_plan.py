@@ -14,6 +14,8 @@ from dataclasses import replace
 from epochcast.cli import add_json_flag, json_line, make_parser, path_flag, print_home, run_command
 from epochcast.collect.grid.memory_guard import add_memory_flags
 from epochcast.collect.run.flags import add_sharing_flags, output_printer, sharing_of
+from epochcast.collect.run.listener import Listener
+from epochcast.collect.run.place import RunPlace
 from epochcast.flag_types import path_of
 from epochcast.guard import EXIT_FAILED, EXIT_INTERRUPTED
 from epochcast.paths import logs_dir, runs_csv
@@ -63,15 +65,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             plan = plan.with_images_in(arguments.data_dir)
         result = carry_out(
             plan,
-            runs=arguments.runs,
-            log_dir=arguments.log_dir,
+            RunPlace(arguments.runs, arguments.log_dir, sharing=sharing_of(arguments)),
+            Listener(
+                lambda line: print(line, file=sys.stderr if arguments.json else sys.stdout, flush=True),
+                output=output_printer(),
+            ),
             replans=arguments.replan,
             is_hard=arguments.hard,
-            sharing=sharing_of(arguments),
             device_memory_bytes=arguments.device_memory,
             ignores_memory=arguments.ignore_memory,
-            say=lambda line: print(line, file=sys.stderr if arguments.json else sys.stdout, flush=True),
-            on_output=output_printer(),
         )
         print(json_line(result_json(result)) if arguments.json else "\n".join(result_lines(result)))
         if result.taken.was_interrupted:

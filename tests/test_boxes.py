@@ -16,12 +16,12 @@ import pytest
 from epochcast.collect.checks.gpu import device_check
 from epochcast.collect.grid.grid_loop import GridOptions, run_grid
 from epochcast.collect.grid.specs import grid_runs, names_of_run
-from epochcast.collect.listener import Listener
 from epochcast.collect.run import devices
 from epochcast.collect.run.devices import choose_devices
+from epochcast.collect.run.listener import Listener
 from epochcast.collect.run.names import spec_id
+from epochcast.collect.run.place import RunPlace
 from epochcast.collect.run.runner import RunRefusedError, run
-from epochcast.collect.run_place import RunPlace
 from epochcast.facts.tables import gpus
 from epochcast.gpus.lookup import box_name_for, is_same_device, known_gpu, other_gpu_uuid
 from epochcast.machine.driver_names import clean_name

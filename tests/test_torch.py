@@ -13,8 +13,8 @@ from statistics import fmean
 
 import pytest
 
+from epochcast.collect.run.place import RunPlace
 from epochcast.collect.run.runner import run
-from epochcast.collect.run_place import RunPlace
 from epochcast.paths import CODE_ROOT
 from epochcast.schema import FailureRecord, RunConfig, RunRecord
 from epochcast.storage.tables import read_table
@@ -92,7 +92,7 @@ sys.modules["tensorflow"] = None  # as on a machine without it
 import keras
 import numpy as np
 import torch
-from tests import device_equality as equality
+from tests.support import device_equality as equality
 from epochcast.collect.run.devices import peak_memory_bytes, resolve_device
 from epochcast.machine.environment import cpu_name
 from epochcast.schema import RunConfig

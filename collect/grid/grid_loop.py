@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 
 from epochcast.collect.grid.memory_fit import sort_by_fit
 from epochcast.collect.grid.repeats import AGAIN, Repeats
+from epochcast.collect.grid.result import GridResult, closing_line, opening_line
 from epochcast.collect.grid.sequence import NextRun, make_ready, measure_sequence, outcome_text
 from epochcast.collect.grid.specs import PlannedRun, grid_name, names_of_run
 from epochcast.collect.grid.wall_estimate import WallEstimate
-from epochcast.collect.grid_result import GridResult, closing_line, opening_line
-from epochcast.collect.listener import SILENT, Listener
+from epochcast.collect.run.listener import SILENT, Listener
+from epochcast.collect.run.place import RunPlace
 from epochcast.collect.run.runner import require_device
-from epochcast.collect.run_place import RunPlace
 from epochcast.machine.packages import backend_name
 from epochcast.output.text import clock
 from epochcast.paths import failures_csv

@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from epochcast.collect.grid.specs import PlannedRun
-from epochcast.collect.listener import SILENT, Listener
 from epochcast.collect.records.append_rows import RunExistsError
 from epochcast.collect.records.recovery import recover
 from epochcast.collect.records.reserved import RunClaimedError
 from epochcast.collect.run.child import noted_interrupts
+from epochcast.collect.run.listener import SILENT, Listener
+from epochcast.collect.run.place import RunPlace
 from epochcast.collect.run.runner import run
-from epochcast.collect.run_place import RunPlace
 from epochcast.output.text import significant
 from epochcast.schema import FailureRecord, RunRecord, RunSpec
 from epochcast.storage.tables import check_appendable

@@ -12,7 +12,7 @@ from dataclasses import fields
 from epochcast.cli import path_flag
 from epochcast.collect.records.kept import RUN_ID
 from epochcast.collect.run.device_lock import WAIT_SEC, Sharing
-from epochcast.collect.run_place import RunPlace
+from epochcast.collect.run.place import RunPlace
 from epochcast.flag_types import duration_sec, not_negative_sec, path_of, positive_float, positive_int, positive_sec
 from epochcast.paths import expanded, logs_dir, runs_csv
 from epochcast.schema import SPEC_CHOICES, RunSpec

@@ -11,16 +11,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from epochcast.collect.listener import SILENT, Listener, RunLog
 from epochcast.collect.records.append_rows import append_failure, append_finished, check_is_new
 from epochcast.collect.records.kept import RUN_ID
 from epochcast.collect.records.reserved import claimed_log, claimed_run, reserved_space
 from epochcast.collect.run.child import ChildListener, ChildReport, noted_interrupts, run_child
 from epochcast.collect.run.device_lock import device_access
+from epochcast.collect.run.listener import SILENT, Listener, RunLog
 from epochcast.collect.run.monitor import Beside, Watch
 from epochcast.collect.run.outcome import failure_of, record_of
+from epochcast.collect.run.place import RunPlace
 from epochcast.collect.run.text import epoch_line, is_shown, result_lines, started_line
-from epochcast.collect.run_place import RunPlace
 from epochcast.guard import EXIT_INTERRUPTED
 from epochcast.machine.gpu_driver import device_of
 from epochcast.paths import failures_csv

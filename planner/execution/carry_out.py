@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from epochcast.collect.grid.memory_guard import check_fits
 from epochcast.collect.grid.sequence import NextRun, SequenceResult, make_ready, measure_sequence, outcome_text
 from epochcast.collect.grid.specs import PlannedRun
-from epochcast.collect.listener import Listener
-from epochcast.collect.run.device_lock import WAITING, Sharing
-from epochcast.collect.run_place import RunPlace
+from epochcast.collect.run.listener import SILENT, Listener
+from epochcast.collect.run.place import RunPlace
 from epochcast.gpus.lookup import box_name_for, is_same_device, other_gpu_uuid
 from epochcast.machine.cuda_visible import VISIBLE
 from epochcast.machine.gpu_driver import box_device_name
@@ -100,24 +99,20 @@ class _PlanSequence:
 
 def carry_out(
     plan: SavedPlan,
+    place: RunPlace,
+    listener: Listener = SILENT,
     *,
-    runs: Path,
-    log_dir: Path,
     replans: bool = False,
     is_hard: bool = False,
-    sharing: Sharing = WAITING,
     device_memory_bytes: int | None = None,
     ignores_memory: bool = False,
-    child: Sequence[str] | None = None,
-    say: Say = lambda line: None,
-    on_output: Callable[[bytes], None] = lambda data: None,
 ) -> PlanResult:
     """Run what of a plan is not done yet and fits what is left of its budget.
 
     Args:
+        place: where and how the runs are made; the time that is waited for the device is used of the budget.
         replans: choose the rest again after every run.
         is_hard: end a run that is still going when the budget is used up.
-        sharing: what to do while another run is on the device; the time that is waited is used of the budget.
         device_memory_bytes: what there is, unless the box or the rows tell; `ignores_memory`: whatever there is.
 
     Raises:
@@ -127,9 +122,9 @@ def carry_out(
         ValueError: if another process carries the plan out, or a file is not what it should be.
         OSError: if the ledger or a table can't be written.
     """
-    taken = SequenceResult()
+    taken, say, runs = SequenceResult(), listener.report, place.runs
     with opened(plan.ledger_path, plan.plan_id) as ledger:
-        place = RunPlace(runs, log_dir, plan.plan_id, child=None if child is None else tuple(child), sharing=sharing)
+        place = replace(place, grid_id=plan.plan_id)
         make_ready(place, say)
         course = Course(plan, replans)
         resume(course, ledger, runs, say)
@@ -138,11 +133,11 @@ def carry_out(
             doubts = [check_fits(run.planned.spec, rows, device_memory_bytes) for run in course.waiting]
             for line in dict.fromkeys(filter(None, doubts)):
                 say(line)
-        turns = _PlanSequence(course, ledger, is_hard, say)
+        sequence = _PlanSequence(course, ledger, is_hard, say)
         try:
             with ledger.kept_alive():
                 say(_opening_line(course, ledger))
-                measure_sequence(turns, taken, place, Listener(say, output=on_output))
+                measure_sequence(sequence, taken, place, listener)
         finally:
             with contextlib.suppress(OSError):  # how it ended is to be told, not that its ledger is full too
                 ledger.write("ended", was_interrupted=taken.was_interrupted)

@@ -13,10 +13,10 @@ from pathlib import Path
 from types import MappingProxyType
 
 from epochcast.collect.grid.grid_loop import GridOptions, run_grid
+from epochcast.collect.grid.result import GridResult
 from epochcast.collect.grid.specs import PlannedRun, grid_runs
-from epochcast.collect.grid_result import GridResult
-from epochcast.collect.listener import Listener
-from epochcast.collect.run_place import RunPlace
+from epochcast.collect.run.listener import Listener
+from epochcast.collect.run.place import RunPlace
 from epochcast.paths import failures_csv
 from epochcast.schema import FailureRecord, RunRecord
 from epochcast.storage.tables import read_table

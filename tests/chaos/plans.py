@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from epochcast.collect.run.listener import Listener
+from epochcast.collect.run.place import RunPlace
 from epochcast.planner.execution import ledger
 from epochcast.planner.execution.carry_out import carry_out
 from epochcast.planner.execution.result import PlanResult
@@ -33,7 +35,7 @@ ROUNDING_SEC = 0.001  # of the seconds in a ledger's lines
 def _carried_out(plan: SavedPlan, runs: Path, log_dir: Path, trace: Path) -> PlanResult:
     os.environ["LIGHT_CHILD_TRACE"] = str(trace)
     ledger.ALIVE_SEC = 0.02
-    return carry_out(plan, runs=runs, log_dir=log_dir, child=command("ok", str(trace)), say=print)
+    return carry_out(plan, RunPlace(runs, log_dir, child=command("ok", str(trace))), Listener(print))
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:

@@ -16,8 +16,10 @@ from types import SimpleNamespace
 import pytest
 
 from epochcast import cuda_packages
-from epochcast.collect import doctor, examination, framework_checks
+from epochcast.collect import doctor
 from epochcast.collect.checks import box as box_checks
+from epochcast.collect.checks import examination
+from epochcast.collect.checks import framework as framework_checks
 from epochcast.collect.checks.box import (
     Check,
     clock_check,
@@ -31,6 +33,8 @@ from epochcast.collect.checks.box import (
     processor_check,
     table_check,
 )
+from epochcast.collect.checks.examination import screen, verdict
+from epochcast.collect.checks.framework import deep_check, versions_check
 from epochcast.collect.checks.gpu import (
     clocks_check,
     cuda_libraries_check,
@@ -38,8 +42,6 @@ from epochcast.collect.checks.gpu import (
     energy_check,
     neighbours_check,
 )
-from epochcast.collect.examination import screen, verdict
-from epochcast.collect.framework_checks import deep_check, versions_check
 from epochcast.machine import packages as installed
 from epochcast.machine.driver_signs import Refusal
 from epochcast.machine.environment import cpu_count, cpu_name

@@ -14,8 +14,8 @@ from epochcast.collect.records import append_rows
 from epochcast.collect.records.kept import LOGGED, lines_of_row
 from epochcast.collect.records.recovery import recover
 from epochcast.collect.records.reserved import claimed_run
+from epochcast.collect.run.place import RunPlace
 from epochcast.collect.run.runner import run
-from epochcast.collect.run_place import RunPlace
 from epochcast.schema import FailureRecord, RunRecord, to_json_dict
 from epochcast.storage.cells import columns, format_rows
 from epochcast.storage.tables import read_table

@@ -18,10 +18,10 @@ import pytest
 from epochcast.collect import run_grid as grid
 from epochcast.collect.grid.grid_loop import GridOptions, Limits, run_grid
 from epochcast.collect.grid.specs import grid_name, grid_runs
-from epochcast.collect.listener import Listener
 from epochcast.collect.records.recovery import recover
+from epochcast.collect.run.listener import Listener
+from epochcast.collect.run.place import RunPlace
 from epochcast.collect.run.runner import RunRefusedError
-from epochcast.collect.run_place import RunPlace
 from epochcast.paths import CODE_ROOT
 from epochcast.schema import Exclusion, FailureRecord, RunRecord
 from epochcast.storage.tables import append_row, read_table

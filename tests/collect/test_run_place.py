@@ -12,17 +12,17 @@ import pytest
 
 from epochcast.collect.grid.sequence import NextRun, SequenceResult, measure_sequence
 from epochcast.collect.grid.specs import PlannedRun
-from epochcast.collect.listener import Listener, RunLog
 from epochcast.collect.run.device_lock import Sharing
+from epochcast.collect.run.listener import Listener, RunLog
+from epochcast.collect.run.place import RunPlace
 from epochcast.collect.run.runner import run
-from epochcast.collect.run_place import RunPlace
 from epochcast.schema import FailureRecord, RunRecord, to_json_dict
 from epochcast.storage.tables import read_table
 from tests.support.light_child import command, environment, isolate, light_spec
 
 FROM_JSON = """
 import json, sys
-from epochcast.collect.run_place import RunPlace
+from epochcast.collect.run.place import RunPlace
 from epochcast.collect.run.runner import run
 from epochcast.schema import RunSpec, to_json_dict
 spec, place = RunSpec(**json.loads(sys.argv[2])), RunPlace.from_json(json.loads(sys.argv[3]))

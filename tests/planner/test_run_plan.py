@@ -18,8 +18,9 @@ import pytest
 from epochcast.collect.records.append_rows import RunExistsError
 from epochcast.collect.records.recovery import recover
 from epochcast.collect.run import child
+from epochcast.collect.run.listener import Listener
+from epochcast.collect.run.place import RunPlace
 from epochcast.collect.run.runner import RunRefusedError, run
-from epochcast.collect.run_place import RunPlace
 from epochcast.paths import failures_csv
 from epochcast.planner import run_plan
 from epochcast.planner.costs.budget import KWH, SECONDS, UNITS, Budget
@@ -60,11 +61,11 @@ class Bench:
         self.saved = write_plan(self.path, [light_run(b, 1.0, 16 / b) for b in batch_sizes], value="acc", **more)
         return self.saved
 
-    def carry_out(self, *behaviour, **more):
+    def carry_out(self, *behaviour, say=None, runs=None, **more):
         """Carry the plan out with a light child; the batch sizes that it was started for are new in `started`."""
         self.trace.unlink(missing_ok=True)
-        values = {"runs": self.runs, "log_dir": self.log_dir, "say": self.said.append, **more}
-        return carry_out(self.saved, child=command(*behaviour), **values)
+        place = RunPlace(runs or self.runs, self.log_dir, child=command(*behaviour))
+        return carry_out(self.saved, place, Listener(say or self.said.append), **more)
 
     def carry_out_until(self, n, *behaviour):
         """The same, ended after `n` runs."""
@@ -204,11 +205,11 @@ def test_wherever_a_plan_is_killed_no_run_is_measured_twice_and_no_time_lost_or_
         with monkeypatch.context() as patch:
             mortal = Mortal(patch, plan, folder / "runs.csv", at, when)
             with contextlib.suppress(KilledError):
-                carry_out(plan, runs=mortal.runs, log_dir=folder / "logs")
+                carry_out(plan, RunPlace(mortal.runs, folder / "logs"))
             n_done_to_disks = mortal.n
             mortal.at, mortal.n = 10**9, 0
-            result = carry_out(plan, runs=mortal.runs, log_dir=folder / "logs")
-            again = carry_out(plan, runs=mortal.runs, log_dir=folder / "logs")
+            result = carry_out(plan, RunPlace(mortal.runs, folder / "logs"))
+            again = carry_out(plan, RunPlace(mortal.runs, folder / "logs"))
         assert n_done_to_disks >= at  # it was killed there: 8 things are done in all
         assert sorted(mortal.measured) == sorted(run.planned.run_id for run in plan.chosen)
         assert result.n_done == again.n_done == 2
@@ -222,8 +223,8 @@ def test_two_copies_of_a_plan_share_a_table_without_a_run_done_twice(tmp_path, m
     plan = write_plan(tmp_path / "a.json", runs, budget_sec=100.0)
     (tmp_path / "b.json").write_bytes((tmp_path / "a.json").read_bytes())
     mortal = Mortal(monkeypatch, plan, tmp_path / "runs.csv", 10**9, "before")
-    first = carry_out(plan, runs=mortal.runs, log_dir=tmp_path / "logs")
-    second = carry_out(read_plan(tmp_path / "b.json"), runs=mortal.runs, log_dir=tmp_path / "logs")
+    first = carry_out(plan, RunPlace(mortal.runs, tmp_path / "logs"))
+    second = carry_out(read_plan(tmp_path / "b.json"), RunPlace(mortal.runs, tmp_path / "logs"))
     assert len(mortal.measured) == 2
     assert (first.n_done, second.n_done) == (2, 2)
     assert first.used == pytest.approx(20.0)
@@ -233,12 +234,12 @@ def test_two_copies_of_a_plan_share_a_table_without_a_run_done_twice(tmp_path, m
 def test_a_table_that_has_vanished_meanwhile_is_named_and_nothing_is_measured_again(tmp_path, monkeypatch):
     plan = write_plan(tmp_path / "plan.json", [light_run(16, 10.0), light_run(32, 10.0)], budget_sec=100.0)
     mortal = Mortal(monkeypatch, plan, tmp_path / "runs.csv", 10**9, "before")
-    carry_out(plan, runs=mortal.runs, log_dir=tmp_path / "logs")
+    carry_out(plan, RunPlace(mortal.runs, tmp_path / "logs"))
     mortal.runs.unlink()
     with pytest.raises(
         ValueError, match=r"runs.csv has no row of .*, which is done by .*\. Name the table that has it"
     ):
-        carry_out(plan, runs=mortal.runs, log_dir=tmp_path / "logs")
+        carry_out(plan, RunPlace(mortal.runs, tmp_path / "logs"))
     assert len(mortal.measured) == 2
 
 

@@ -50,8 +50,9 @@ def command(*behaviour: str) -> tuple[str, ...]:
 
 
 _MAIN_WITH_CHILD = """
-import functools, importlib, json, resource, sys
-from tests import made_up_host
+import importlib, json, resource, sys
+from epochcast.collect.run import child
+from tests.support.machines import made_up_host
 made_up_host.install()
 module, child.CHILD, limit = json.loads(sys.argv[1])
 stage = importlib.import_module(module)

@@ -115,7 +115,7 @@ JAX_CHILD = """
 import sys
 sys.modules["tensorflow"] = None  # as on a machine without it
 import keras
-from tests import device_equality as equality
+from tests.support import device_equality as equality
 from epochcast.workload.cnn import build_model
 from epochcast.workload.pipelines import as_float
 

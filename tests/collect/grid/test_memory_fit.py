@@ -12,8 +12,8 @@ from epochcast.collect import run_grid as grid
 from epochcast.collect.grid.grid_loop import GridOptions, run_grid
 from epochcast.collect.grid.memory_fit import device_memory_bytes, sort_by_fit
 from epochcast.collect.grid.specs import grid_runs
-from epochcast.collect.listener import Listener
-from epochcast.collect.run_place import RunPlace
+from epochcast.collect.run.listener import Listener
+from epochcast.collect.run.place import RunPlace
 from epochcast.machine.environment import cpu_name
 from epochcast.machine.host import memory_bytes
 from epochcast.paths import failures_csv

@@ -16,8 +16,8 @@ import pytest
 from epochcast.collect import run_one
 from epochcast.collect.run import device_lock
 from epochcast.collect.run.device_lock import DeviceBusyError, Sharing, device_access, device_key
+from epochcast.collect.run.place import RunPlace
 from epochcast.collect.run.runner import run
-from epochcast.collect.run_place import RunPlace
 from epochcast.paths import locks_dir
 from epochcast.planner import demo, run_plan
 from epochcast.schema import FailureRecord, RunRecord

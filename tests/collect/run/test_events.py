@@ -14,16 +14,16 @@ from hypothesis import strategies as st
 
 from epochcast.collect.grid.grid_loop import run_grid
 from epochcast.collect.grid.specs import grid_runs
-from epochcast.collect.listener import Listener
 from epochcast.collect.records.recovery import recover
 from epochcast.collect.records.reserved import reserved_space
 from epochcast.collect.run import child
 from epochcast.collect.run.child import ChildReport
 from epochcast.collect.run.events import Heard
+from epochcast.collect.run.listener import Listener
 from epochcast.collect.run.monitor import Beside
 from epochcast.collect.run.outcome import failure_of, record_of
+from epochcast.collect.run.place import RunPlace
 from epochcast.collect.run.runner import RunRefusedError, run
-from epochcast.collect.run_place import RunPlace
 from epochcast.paths import failures_csv
 from epochcast.schema import FailureRecord, RunRecord, to_json_dict
 from epochcast.storage.tables import append_row, read_table

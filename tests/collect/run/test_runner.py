@@ -19,18 +19,18 @@ from types import MappingProxyType
 import numpy as np
 import pytest
 
-from epochcast.collect.listener import Listener, ignore
 from epochcast.collect.records.append_rows import RunExistsError
 from epochcast.collect.records.kept import RUN_ID
 from epochcast.collect.records.recovery import recover
 from epochcast.collect.records.reserved import RunClaimedError, claimed_log, claimed_run
 from epochcast.collect.run import child
 from epochcast.collect.run.child import GRACE_SEC, noted_interrupts
+from epochcast.collect.run.listener import Listener, ignore
 from epochcast.collect.run.monitor import Beside, Watch
 from epochcast.collect.run.names import new_run_id, spec_id
+from epochcast.collect.run.place import RunPlace
 from epochcast.collect.run.runner import RunRefusedError, run
 from epochcast.collect.run.text import result_lines
-from epochcast.collect.run_place import RunPlace
 from epochcast.schema import FailureRecord, RunConfig, RunRecord, RunSpec, from_json_dict, to_json_dict
 from epochcast.storage.cells import columns
 from epochcast.storage.tables import read_table

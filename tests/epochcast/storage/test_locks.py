@@ -11,8 +11,8 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
+from epochcast.collect.run.place import RunPlace
 from epochcast.collect.run.runner import run
-from epochcast.collect.run_place import RunPlace
 from epochcast.schema import RunRecord
 from epochcast.storage import locks
 from epochcast.storage.locks import NoLocksError, local_locks, lock, warn_of_local_locks

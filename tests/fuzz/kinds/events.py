@@ -11,11 +11,11 @@ from random import Random
 from typing import Any
 
 from epochcast.collect.grid.grid_loop import GridOptions, run_grid
+from epochcast.collect.grid.result import GridResult
 from epochcast.collect.grid.specs import PlannedRun
-from epochcast.collect.grid_result import GridResult
-from epochcast.collect.listener import Listener
+from epochcast.collect.run.listener import Listener
+from epochcast.collect.run.place import RunPlace
 from epochcast.collect.run.runner import RunRefusedError, run
-from epochcast.collect.run_place import RunPlace
 from epochcast.paths import failures_csv
 from epochcast.schema import REPEATED_STATUSES, FailureRecord, RunRecord, RunSpec
 from epochcast.storage.tables import read_table

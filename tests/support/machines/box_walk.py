@@ -23,7 +23,7 @@ if not __package__:  # run by path: import from the checkout, not from this fold
 from epochcast.aggregate.averages.averaging import aggregate
 from epochcast.collect.grid.grid_loop import run_grid
 from epochcast.collect.grid.specs import grid_runs
-from epochcast.collect.run_place import RunPlace
+from epochcast.collect.run.place import RunPlace
 from epochcast.machine import gpu_driver
 from epochcast.model import predict_perf, train
 from epochcast.paths import logs_dir, runs_csv

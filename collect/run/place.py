@@ -23,8 +23,8 @@ class RunPlace:
         log_dir: the folder for the log and the JSON of each run.
         grid_id: the grid or the plan that the rows belong to; None for runs made by hand.
         idle_sec: seconds to wait before the first epoch where the GPU's power can be read, to measure its idle power.
-        child: the command of the measuring process, which emits the events of `collect.run.measure`; None for the one of
-            the installation that makes the run.
+        child: the command of the measuring process, which emits the events of `measure.py`; None for that of the
+            installation that makes the run.
         sharing: what to do while another run is on the device.
     """
 

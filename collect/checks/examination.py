@@ -24,8 +24,8 @@ from epochcast.collect.checks.box import (
     system_check,
     table_check,
 )
+from epochcast.collect.checks.framework import deep_check, versions_check
 from epochcast.collect.checks.gpu import cuda_libraries_check, device_check, gpu_checks
-from epochcast.collect.framework_checks import deep_check, versions_check
 from epochcast.machine.environment import load_average, snapshot
 from epochcast.machine.gpu_driver import device_of, gpu_of
 from epochcast.machine.host_load import host_cpu_times, other_cores
