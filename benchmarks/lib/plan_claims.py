@@ -48,8 +48,9 @@ from epochcast.planner.costs.candidates import Candidate, CostRules, make_candid
 from epochcast.planner.costs.values import VALUES
 from epochcast.planner.costs.wishes import Wishes, select
 from epochcast.planner.execution.schedule import Actual, Course
+from epochcast.planner.plan.make_plan import make_plan
 from epochcast.planner.plan.margin import NO_MARGIN, Margin
-from epochcast.planner.plan.plan import NOTHING_KNOWN, Plan, make_plan
+from epochcast.planner.plan.plan import NOTHING_KNOWN, Plan
 from epochcast.planner.plan.plan_file import PlanRun, SavedPlan
 from epochcast.schema import Conditions, RunConfig
 

@@ -30,8 +30,9 @@ from epochcast.planner.costs.values import VALUES, Combination
 from epochcast.planner.costs.wishes import Wishes, select
 from epochcast.planner.execution.schedule import Actual
 from epochcast.planner.plan.knapsack import solve
+from epochcast.planner.plan.make_plan import make_plan
 from epochcast.planner.plan.margin import Margin
-from epochcast.planner.plan.plan import Plan, make_plan
+from epochcast.planner.plan.plan import Plan
 from epochcast.schema import AggRow
 
 Band = tuple[int, int]  # budgets in seconds, from the first to below the second

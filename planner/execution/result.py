@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from epochcast.collect.grid.sequence import SequenceResult
-from epochcast.model.selection.experimental_design import Field
 from epochcast.output.text import percent, significant, table_text
 from epochcast.paths import failures_csv
 from epochcast.planner.costs.budget import SECONDS
@@ -166,14 +165,10 @@ def _worth(plan: SavedPlan, runs: Sequence[PlanRun]) -> float:
         return sum(values)
     if plan.value.combination is Combination.BEST:
         return max(values, default=0.0)
-    known = plan.knowledge
-    pool = dict.fromkeys([*(run.candidate.config for run in (*plan.chosen, *plan.left_out)), *known.measured])
-    number = {config: i for i, config in enumerate(pool)}
-    process = Field(list(pool), [number[config] for config in dict.fromkeys(known.measured)], known.train_n)
-    before = process.known
-    for config in dict.fromkeys(run.candidate.config for run in runs):
-        process.measure(number[config])
-    return process.known - before
+    from epochcast.planner.plan.information import information  # the design behind it is slow to start
+
+    pool = [run.candidate.config for run in (*plan.chosen, *plan.left_out)]
+    return information([run.candidate.config for run in runs], pool, plan.knowledge)
 
 
 def result_json(result: PlanResult) -> dict[str, Any]:

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, replace
 
 from epochcast.planner.costs.budget import ROUNDING
 from epochcast.planner.costs.candidates import Candidate
+from epochcast.planner.plan.make_plan import make_plan
 from epochcast.planner.plan.margin import Margin
-from epochcast.planner.plan.plan import Knowledge, NothingFitsError, make_plan
+from epochcast.planner.plan.plan import Knowledge, NothingFitsError
 from epochcast.planner.plan.plan_file import PARTS, PlanRun, SavedPlan
 from epochcast.schema import RunConfig, RunRecord
 

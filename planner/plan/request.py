@@ -23,8 +23,9 @@ from epochcast.planner.costs.memory_fit import without_too_large
 from epochcast.planner.costs.pricing import with_prices
 from epochcast.planner.costs.values import Combination, Value, default_value
 from epochcast.planner.costs.wishes import Wishes, select
+from epochcast.planner.plan.make_plan import make_plan
 from epochcast.planner.plan.margin import NO_MARGIN, Margin
-from epochcast.planner.plan.plan import Knowledge, Plan, make_plan
+from epochcast.planner.plan.plan import Knowledge, Plan
 from epochcast.planner.plan.plan_file import plan_json, source_of
 from epochcast.schema import AXES, TRAIN_N, AggRow, Conditions, RunConfig
 from epochcast.storage.files import sha256_of

@@ -25,7 +25,7 @@ from epochcast.planner.costs.budget import Budget
 from epochcast.planner.costs.candidates import CostRules, make_candidates
 from epochcast.planner.costs.values import VALUES
 from epochcast.planner.costs.wishes import Wishes, select
-from epochcast.planner.plan.plan import make_plan
+from epochcast.planner.plan.make_plan import make_plan
 from epochcast.schema import RunRecord, RunSpec
 from epochcast.storage.cells import columns
 from epochcast.storage.tables import RunTable, write_table

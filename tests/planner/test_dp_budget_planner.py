@@ -22,7 +22,7 @@ from epochcast.planner.costs.values import INFO
 from epochcast.planner.dp_budget_planner import main
 from epochcast.planner.plan import request
 from epochcast.planner.plan.flags import DEFAULT_EPOCHS
-from epochcast.planner.plan.plan import make_plan
+from epochcast.planner.plan.make_plan import make_plan
 from epochcast.planner.plan.plan_file import read_plan
 from epochcast.schema import AggRow, RunRecord, RunSpec
 from epochcast.storage.files import sha256_of
@@ -669,6 +669,6 @@ def test_more_candidates_than_can_be_compared_are_one_clear_error(table, capsys,
     monkeypatch.setattr("epochcast.planner.plan.request.MAX_ROWS", 2)
     assert main(flags) == 1
     assert_one_clear_error(capsys.readouterr(), "table.csv: 3 configurations of one set of conditions: at most 2 are")
-    monkeypatch.setattr("epochcast.planner.plan.plan.MOST_FOR_INFO", 3)
+    monkeypatch.setattr("epochcast.planner.plan.information.MOST_FOR_INFO", 3)
     with pytest.raises(ValueError, match="info compares each configuration with every other: 4, "):
         make_plan(random_runs(1, n=4), Budget(100.0), INFO)

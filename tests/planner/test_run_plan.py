@@ -29,7 +29,7 @@ from epochcast.planner.execution import ledger as ledger_module
 from epochcast.planner.execution.carry_out import carry_out, expect
 from epochcast.planner.execution.ledger import opened
 from epochcast.planner.execution.schedule import Actual, Course
-from epochcast.planner.plan.plan import make_plan
+from epochcast.planner.plan.make_plan import make_plan
 from epochcast.planner.plan.plan_file import read_plan
 from epochcast.schema import Conditions, FailureRecord, RunRecord
 from epochcast.storage.tables import append_row, read_table

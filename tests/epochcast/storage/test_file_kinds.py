@@ -11,7 +11,7 @@ from epochcast.paths import CODE_ROOT
 from epochcast.planner.costs.budget import Budget
 from epochcast.planner.costs.values import COUNT
 from epochcast.planner.output.exports import optuna_trials, plan_sh
-from epochcast.planner.plan.plan import make_plan
+from epochcast.planner.plan.make_plan import make_plan
 from epochcast.planner.plan.plan_file import plan_json
 from epochcast.schema import Conditions, RunConfig
 from epochcast.storage.file_kinds import MOST_BYTES, START_BYTES, kind_of

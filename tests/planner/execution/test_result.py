@@ -21,7 +21,8 @@ from epochcast.planner.execution.result import (
     result_json,
     result_lines,
 )
-from epochcast.planner.plan.plan import Knowledge, make_plan
+from epochcast.planner.plan.make_plan import make_plan
+from epochcast.planner.plan.plan import Knowledge
 from epochcast.schema import RunConfig
 from epochcast.storage.tables import append_row
 from tests.support.plans import light_run, row_of, write_plan

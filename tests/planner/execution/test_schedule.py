@@ -9,8 +9,9 @@ import pytest
 from epochcast.planner.costs.budget import KWH, Budget
 from epochcast.planner.costs.values import ACC, INFO
 from epochcast.planner.execution.schedule import Actual, Course, Factors
+from epochcast.planner.plan.make_plan import make_plan
 from epochcast.planner.plan.margin import NO_MARGIN, Margin
-from epochcast.planner.plan.plan import Knowledge, make_plan
+from epochcast.planner.plan.plan import Knowledge
 from tests.support.plans import light_run, priced, write_plan
 from tests.support.rows import random_runs
 

@@ -18,8 +18,8 @@ from epochcast.paths import CODE_ROOT
 from epochcast.planner.costs.budget import KWH, Budget
 from epochcast.planner.costs.values import ACC
 from epochcast.planner.output.exports import COLUMNS, optuna_trials, plan_csv, plan_sh
+from epochcast.planner.plan.make_plan import make_plan
 from epochcast.planner.plan.margin import Margin
-from epochcast.planner.plan.plan import make_plan
 from epochcast.planner.plan.plan_file import plan_json
 from epochcast.schema import Conditions, RunSpec
 from tests.support.plans import priced

@@ -14,8 +14,8 @@ from epochcast.planner.costs.budget import KWH, Budget
 from epochcast.planner.costs.values import ACC, COUNT, VALUES
 from epochcast.planner.output.figures import clock_unit, front_figure, timeline
 from epochcast.planner.output.value_curve import Curve
+from epochcast.planner.plan.make_plan import make_plan
 from epochcast.planner.plan.margin import NO_MARGIN, Margin
-from epochcast.planner.plan.plan import make_plan
 from tests.support.plans import priced
 from tests.support.rows import random_runs, run_costing
 

@@ -11,8 +11,9 @@ import pytest
 from epochcast.planner.costs.budget import KWH, Budget
 from epochcast.planner.costs.values import VALUES
 from epochcast.planner.output.value_curve import BEFORE, BEHIND, STEPS_SEC, neighbours, value_curve
+from epochcast.planner.plan.make_plan import make_plan
 from epochcast.planner.plan.margin import NO_MARGIN, Margin
-from epochcast.planner.plan.plan import NOTHING_KNOWN, make_plan
+from epochcast.planner.plan.plan import NOTHING_KNOWN
 from epochcast.planner.plan.request import Answer
 from epochcast.schema import Conditions
 from tests.support.plans import SUMS, priced

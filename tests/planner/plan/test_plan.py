@@ -16,9 +16,9 @@ import pytest
 from epochcast.model.selection.experimental_design import Field
 from epochcast.planner.costs.budget import KGCO2, KWH, SECONDS, USD, Budget
 from epochcast.planner.costs.values import ACC, BEST_ACC, COUNT, INFO, VALUES
-from epochcast.planner.plan import plan as plan_module
+from epochcast.planner.plan.make_plan import make_plan
 from epochcast.planner.plan.margin import NO_MARGIN, Margin, best_within
-from epochcast.planner.plan.plan import Knowledge, NothingFitsError, make_plan
+from epochcast.planner.plan.plan import Knowledge, NothingFitsError
 from epochcast.schema import TRAIN_N, RunConfig
 from tests.support.plans import SUMS, priced
 from tests.support.rows import random_runs, run_costing
@@ -348,7 +348,7 @@ def test_only_as_many_as_asked_for_are_named():
 )
 def test_a_search_that_contradicts_its_own_set_is_never_passed_on(monkeypatch, lie, margin):
     candidates = [run_costing(5.0, config=(2, 16, b)) for b in (2, 3, 4, 5)]
-    monkeypatch.setattr(plan_module, "best_within", lambda *given: lie(best_within(*given)))
+    monkeypatch.setattr("epochcast.planner.plan.make_plan.best_within", lambda *given: lie(best_within(*given)))
     with pytest.raises(RuntimeError, match="the plan contradicts itself"):
         make_plan(candidates, Budget(16.0), COUNT, margin)
 

@@ -13,8 +13,9 @@ from epochcast.model.time_model.intervals import HALF_WIDTH_SDS
 from epochcast.paths import CODE_ROOT
 from epochcast.planner.costs.budget import KGCO2, KWH, SECONDS, USD, Budget
 from epochcast.planner.costs.values import ACC, COUNT, VALUES
+from epochcast.planner.plan.make_plan import make_plan
 from epochcast.planner.plan.margin import NO_MARGIN, Margin
-from epochcast.planner.plan.plan import Knowledge, make_plan
+from epochcast.planner.plan.plan import Knowledge
 from epochcast.planner.plan.plan_file import ledger_of, plan_json, read_plan, source_of
 from epochcast.schema import Conditions, RunConfig, RunSpec
 from tests.support.plans import light_run, priced, row_of, write_plan
