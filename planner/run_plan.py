@@ -21,7 +21,7 @@ from epochcast.guard import EXIT_FAILED, EXIT_INTERRUPTED
 from epochcast.paths import logs_dir, runs_csv
 from epochcast.planner.execution.carry_out import carry_out, expect, refuse_another_box
 from epochcast.planner.execution.result import dry_json, dry_lines, result_json, result_lines
-from epochcast.planner.plan.plan_file import read_plan
+from epochcast.planner.plan.plan_reader import read_plan
 from epochcast.schema import Conditions
 
 

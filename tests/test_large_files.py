@@ -13,7 +13,7 @@ from epochcast.collect.grid.config_lists import read_configs, read_specs
 from epochcast.collect.records.recovery import recover
 from epochcast.model.time_model.card import read_card
 from epochcast.planner.execution.ledger import looked_at
-from epochcast.planner.plan.plan_file import read_plan
+from epochcast.planner.plan.plan_reader import read_plan
 from epochcast.schema import AggRow, FailureRecord, RunRecord, RunSpec
 from epochcast.storage.cells import columns, format_rows, header_line
 from epochcast.storage.tables import append_row, read_runs, read_table

@@ -17,7 +17,7 @@ from epochcast.planner.costs.values import Value
 from epochcast.planner.plan.budget_fit import FitsWith
 from epochcast.planner.plan.margin import Margin
 from epochcast.planner.plan.plan import MOST_FOR_INFO, Knowledge, NothingFitsError, Plan
-from epochcast.schema import RunConfig
+from epochcast.schema import EXAMPLE_LISTS, RunConfig
 
 
 def most_informative(
@@ -52,8 +52,8 @@ def most_informative(
 
     if not must and len(begun) == len(configs):
         raise NothingFitsError(
-            f"every candidate is measured already: {value.name} has nothing to add. Name others, e.g. --depth 2:5 "
-            "--base_filters 16:128:x2 --batch_size 64:2048:x2, or --candidates."
+            f"every candidate is measured already: {value.name} has nothing to add. Name others, e.g. "
+            f"{EXAMPLE_LISTS}, or --candidates."
         )
     order = next_indices(configs, begun, len(pool), knowledge.train_n, lambda taken: costs, fits)
     at_first = Field(configs, begun, knowledge.train_n).gains()

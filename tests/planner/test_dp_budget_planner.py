@@ -23,7 +23,7 @@ from epochcast.planner.dp_budget_planner import main
 from epochcast.planner.plan import request
 from epochcast.planner.plan.flags import DEFAULT_EPOCHS
 from epochcast.planner.plan.make_plan import make_plan
-from epochcast.planner.plan.plan_file import read_plan
+from epochcast.planner.plan.plan_reader import read_plan
 from epochcast.schema import AggRow, RunRecord, RunSpec
 from epochcast.storage.files import sha256_of
 from epochcast.storage.tables import check_appendable, write_table

@@ -30,7 +30,7 @@ from epochcast.planner.execution.carry_out import carry_out, expect
 from epochcast.planner.execution.ledger import opened
 from epochcast.planner.execution.schedule import Actual, Course
 from epochcast.planner.plan.make_plan import make_plan
-from epochcast.planner.plan.plan_file import read_plan
+from epochcast.planner.plan.plan_reader import read_plan
 from epochcast.schema import Conditions, FailureRecord, RunRecord
 from epochcast.storage.tables import append_row, read_table
 from tests.support.light_child import command, environment, is_alive, isolate, main_with_child, starts, wait_for

@@ -10,7 +10,8 @@ from epochcast.planner.costs.budget import BoardShare, Budget, Price
 from epochcast.planner.costs.values import VALUES, Combination
 from epochcast.planner.plan.margin import NO_MARGIN
 from epochcast.planner.plan.plan import NOTHING_KNOWN, Plan
-from epochcast.planner.plan.plan_file import plan_json, read_plan
+from epochcast.planner.plan.plan_file import plan_json
+from epochcast.planner.plan.plan_reader import read_plan
 from epochcast.schema import Conditions
 from epochcast.storage.files import write_json_atomically
 from tests.support.light_child import EPOCH_SEC, FIRST_SEC

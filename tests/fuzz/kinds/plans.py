@@ -14,7 +14,8 @@ from typing import Any
 from epochcast.collect.grid.config_lists import read_configs, read_specs
 from epochcast.collect.records.recovery import Recovery, recover
 from epochcast.planner.execution.ledger import Ledger, looked_at
-from epochcast.planner.plan.plan_file import SavedPlan, ledger_of, read_plan
+from epochcast.planner.plan.plan_file import SavedPlan, ledger_of
+from epochcast.planner.plan.plan_reader import read_plan
 from epochcast.schema import RunConfig, RunRecord, RunSpec
 from epochcast.storage.tables import read_table
 from tests.fuzz.box import Box

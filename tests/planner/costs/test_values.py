@@ -15,7 +15,7 @@ from epochcast.planner.execution.result import PlanResult, entries_of, result_js
 from epochcast.planner.execution.schedule import Actual, Course
 from epochcast.planner.output.figures import front_figure
 from epochcast.planner.plan.flags import parse
-from epochcast.planner.plan.plan_file import read_plan
+from epochcast.planner.plan.plan_reader import read_plan
 from epochcast.schema import Conditions
 from epochcast.storage.tables import append_row
 from tests.support.plans import row_of

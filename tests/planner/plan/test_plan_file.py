@@ -16,7 +16,8 @@ from epochcast.planner.costs.values import ACC, COUNT, VALUES
 from epochcast.planner.plan.make_plan import make_plan
 from epochcast.planner.plan.margin import NO_MARGIN, Margin
 from epochcast.planner.plan.plan import Knowledge
-from epochcast.planner.plan.plan_file import ledger_of, plan_json, read_plan, source_of
+from epochcast.planner.plan.plan_file import ledger_of, plan_json, source_of
+from epochcast.planner.plan.plan_reader import read_plan
 from epochcast.schema import Conditions, RunConfig, RunSpec
 from tests.support.plans import light_run, priced, row_of, write_plan
 from tests.support.rows import random_runs, run_costing

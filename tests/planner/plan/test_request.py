@@ -20,7 +20,7 @@ from epochcast.planner.costs.candidates import CostRules
 from epochcast.planner.costs.values import ACC, COUNT, INFO, THR
 from epochcast.planner.costs.wishes import Wishes
 from epochcast.planner.plan import request as request_module
-from epochcast.planner.plan.plan_file import read_plan
+from epochcast.planner.plan.plan_reader import read_plan
 from epochcast.planner.plan.request import DEFAULT_CONFIDENCE, MAX_CANDIDATES, Request, plan_budget
 from epochcast.schema import AggRow, RunConfig
 from epochcast.storage.files import sha256_of
