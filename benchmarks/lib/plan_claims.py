@@ -44,7 +44,8 @@ from epochcast.model.training.recipes import PHYSICS_ANN, fit_time_models
 from epochcast.model.training.splits import fold_masks
 from epochcast.output.progress import progress
 from epochcast.planner.costs.budget import Budget
-from epochcast.planner.costs.candidates import Candidate, CostRules, make_candidates
+from epochcast.planner.costs.candidates import Candidate, CostRules
+from epochcast.planner.costs.make_candidates import make_candidates
 from epochcast.planner.costs.values import VALUES
 from epochcast.planner.costs.wishes import Wishes, select
 from epochcast.planner.execution.schedule import Actual, Course

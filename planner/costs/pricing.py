@@ -70,7 +70,9 @@ def with_prices(
             f"--budget_usd: no price of electricity is on record for {rates.region.name} ({rates.region.code}). Say it "
             "with --usd_per_kwh, name a --region that has one, or plan the rent with --usd_per_gpu_hour."
         )
-    pricer = _Pricer(unit, rules, rates, EnergyModel.of(conditions, rows), measured_board(conditions.device_name), gpu)
+    pricer = _EnergyPricer(
+        unit, rules, rates, EnergyModel.of(conditions, rows), measured_board(conditions.device_name), gpu
+    )
     priced = [replace(c, price=pricer.price(c, conditions.device_name)) for c in candidates]
     return priced, pricer.notes()
 
@@ -89,7 +91,7 @@ def _is_spread(value: Interval) -> bool:
 
 
 def _as_known(rates: Rates) -> Rates:
-    """The rates, one without a range as if exact, so that what else is known is not lost; `_Pricer` names it."""
+    """The rates, one without a range as if exact, so that what else is known is not lost; `_EnergyPricer` names it."""
 
     def known(rate: Rate) -> Rate:
         return rate if rate.value.low is not None else replace(rate, value=_exactly(rate.value.value))
@@ -112,7 +114,7 @@ class _Energy:
     basis: str
 
 
-class _Pricer:
+class _EnergyPricer:
     """Prices one candidate after the other, and counts by what its energy is known."""
 
     def __init__(

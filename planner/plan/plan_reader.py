@@ -18,7 +18,7 @@ from epochcast.planner.costs.candidates import Candidate
 from epochcast.planner.costs.values import VALUES, Combination
 from epochcast.planner.plan.margin import Margin
 from epochcast.planner.plan.plan import MOST_FOR_INFO, Knowledge
-from epochcast.planner.plan.plan_file import OLDEST_READ, PLAN_SCHEMA_VERSION, PlanRun, SavedPlan
+from epochcast.planner.plan.plan_file import OLDEST_READ, PARTS, PLAN_SCHEMA_VERSION, PlanRun, SavedPlan
 from epochcast.schema import AXIS_NAMES, Conditions, RunConfig, RunSpec
 from epochcast.storage.cells import columns
 from epochcast.storage.files import read_text

@@ -18,7 +18,8 @@ from epochcast.model.time_model.saved_model import SavedModel, choose_model, cho
 from epochcast.output.text import percent, significant
 from epochcast.paths import runs_agg_csv
 from epochcast.planner.costs.budget import SECONDS, Budget, Unit
-from epochcast.planner.costs.candidates import Candidate, CostRules, Offer, default_grid, make_candidates
+from epochcast.planner.costs.candidates import Candidate, CostRules
+from epochcast.planner.costs.make_candidates import Offer, default_grid, make_candidates
 from epochcast.planner.costs.memory_fit import without_too_large
 from epochcast.planner.costs.pricing import with_prices
 from epochcast.planner.costs.values import Combination, Value, default_value

@@ -22,7 +22,8 @@ from epochcast.model.evaluation.report import ErrorTable, MetricSpreads, ModelEr
 from epochcast.paths import CODE_ROOT
 from epochcast.planner import demo
 from epochcast.planner.costs.budget import Budget
-from epochcast.planner.costs.candidates import CostRules, make_candidates
+from epochcast.planner.costs.candidates import CostRules
+from epochcast.planner.costs.make_candidates import make_candidates
 from epochcast.planner.costs.values import VALUES
 from epochcast.planner.costs.wishes import Wishes, select
 from epochcast.planner.plan.make_plan import make_plan

@@ -46,7 +46,7 @@ def home(tmp_path, monkeypatch):
     monkeypatch.setenv("EPOCHCAST_HOME", str(tmp_path))
     monkeypatch.delenv("EPOCHCAST_DATA_DIR", raising=False)
     monkeypatch.setattr(request, "box_name_for", lambda _: DEVICE)
-    monkeypatch.setattr("epochcast.planner.costs.candidates.box_name_for", lambda _: DEVICE)
+    monkeypatch.setattr("epochcast.planner.costs.make_candidates.box_name_for", lambda _: DEVICE)
     return tmp_path
 
 

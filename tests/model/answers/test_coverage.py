@@ -18,7 +18,8 @@ from epochcast.model.time_model.card import card_sha256
 from epochcast.model.time_model.intervals import HALF_WIDTH_SDS, half_width_sds
 from epochcast.model.time_model.saved_model import load_model
 from epochcast.paths import CODE_ROOT, pretrained_dir
-from epochcast.planner.costs.candidates import CostRules, make_candidates
+from epochcast.planner.costs.candidates import CostRules
+from epochcast.planner.costs.make_candidates import make_candidates
 from epochcast.schema import AggRow, RunConfig
 from epochcast.storage.tables import write_table
 from tests.support.rows import agg_row

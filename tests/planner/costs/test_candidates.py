@@ -15,7 +15,8 @@ from epochcast.model.time_model.intervals import HALF_WIDTH_SDS, Widths
 from epochcast.model.time_model.saved_model import load_model
 from epochcast.model.time_model.startup import Excess
 from epochcast.paths import pretrained_dir
-from epochcast.planner.costs.candidates import Candidate, CostRules, has_diverged, make_candidates
+from epochcast.planner.costs.candidates import Candidate, CostRules
+from epochcast.planner.costs.make_candidates import has_diverged, make_candidates
 from epochcast.planner.costs.repeat_spread import PARTS
 from epochcast.schema import RunConfig
 from epochcast.storage.tables import read_runs
@@ -257,7 +258,7 @@ def test_without_a_model_what_was_never_measured_is_left_out_and_counted():
 
 @pytest.mark.parametrize("box", [GPU, CPU])
 def test_predictions_for_another_device_say_so(pretrained, monkeypatch, box):
-    monkeypatch.setattr("epochcast.planner.costs.candidates.box_name_for", lambda _: box)
+    monkeypatch.setattr("epochcast.planner.costs.make_candidates.box_name_for", lambda _: box)
     note = make_candidates([], pretrained, CostRules(2)).notes[1]
     assert note == f"steady times are predictions for {GPU}" + (f", NOT this box ({CPU})" if box == CPU else "")
 

@@ -7,7 +7,8 @@ import itertools
 import pytest
 
 from epochcast.aggregate.averages.averaging import aggregate
-from epochcast.planner.costs.candidates import CostRules, make_candidates
+from epochcast.planner.costs.candidates import CostRules
+from epochcast.planner.costs.make_candidates import make_candidates
 from epochcast.planner.costs.values import ACC, VALUES
 from epochcast.planner.costs.wishes import Wishes, select
 from epochcast.storage.tables import read_runs

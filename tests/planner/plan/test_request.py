@@ -44,7 +44,7 @@ def home(tmp_path, monkeypatch):
     """Files of the tester's own take no part."""
     monkeypatch.setenv("EPOCHCAST_HOME", str(tmp_path))
     monkeypatch.setattr(request_module, "box_name_for", lambda _: DEVICE)
-    monkeypatch.setattr("epochcast.planner.costs.candidates.box_name_for", lambda _: DEVICE)
+    monkeypatch.setattr("epochcast.planner.costs.make_candidates.box_name_for", lambda _: DEVICE)
     return tmp_path
 
 
