@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from epochcast.planner.plan.bounds import LIMIT, CountBound, Filling, Ints, count_bounds, density
+from epochcast.planner.plan.states import States, extend
 
 STATE_CAP = 1_500_000  # states of one list
 WORK_CAP = 16  # times the state cap: states of all lists together
@@ -39,25 +40,6 @@ class Solution:
     is_proven: bool  # no set is worth more
     bound: int  # no set is worth more than this; equals `value` exactly when proven
     max_states: int  # length of the longest list kept; 0 if the first set tried was proven
-
-
-@dataclass(frozen=True, slots=True)
-class _States:
-    """Sets of the items decided so far, in ascending order of both cost and value; all arrays of one length."""
-
-    cost: Ints
-    value: Ints
-    count: Ints  # items in the set
-    taken: Ints  # bit j: item j of the current block of _BLOCK decisions is in the set
-    parent: Ints  # where the set's earlier items stand in the last list of the block before
-
-    def __getitem__(self, which: Ints | NDArray[np.bool_]) -> _States:
-        return _States(self.cost[which], self.value[which], self.count[which], self.taken[which], self.parent[which])
-
-    @classmethod
-    def start(cls) -> _States:
-        """The empty set."""
-        return cls(*np.zeros((5, 1), np.int64))
 
 
 def solve(
@@ -109,9 +91,9 @@ def front(costs: Sequence[int], values: Sequence[int], budget: int) -> tuple[Int
     all_costs, all_values, budget = _checked_input(costs, values, budget)
     items = [(cost, value) for cost, value in zip(all_costs, all_values, strict=True) if cost <= budget and value > 0]
     _check_sums([cost for cost, _ in items], [value for _, value in items])
-    states = _States.start()
+    states = States.start()
     for cost, value in items:
-        states = _extend(states, cost, value, 0, budget)
+        states = extend(states, cost, value, 0, budget)
     return states.cost, states.value
 
 
@@ -141,7 +123,7 @@ class _Search:
 
     def find_best(self, state_cap: int, table_bytes: int) -> tuple[list[int], int, int, int]:
         """The best set, its value, a bound on the value of every set and the length of the longest list."""
-        self._prune(_States.start())  # improves the first set
+        self._prune(States.start())  # improves the first set
         is_in, is_open = self._settled()
         fixed_cost, fixed_value = (int(numbers[is_in].sum()) for numbers in (self.costs, self.values))
         is_open &= self.costs <= self.budget - fixed_cost
@@ -171,7 +153,7 @@ class _Search:
 
     def run(self, state_cap: int) -> int:
         """Find the best set; return a bound on the value of every set, the best one's value if that is proven."""
-        states, n_left = _States.start(), WORK_CAP * state_cap
+        states, n_left = States.start(), WORK_CAP * state_cap
         while True:
             states, upper = self._prune(states)
             if not upper.size:  # when all is decided at the latest: there a state is worth just what it has
@@ -184,11 +166,11 @@ class _Search:
             if level and level % _BLOCK == 0:
                 self.blocks.append((states.taken, states.parent))
                 zeros, numbers = np.zeros_like(states.cost), np.arange(upper.size)
-                states = _States(states.cost, states.value, states.count, zeros, numbers)
+                states = States(states.cost, states.value, states.count, zeros, numbers)
             item = self._next_item()
             self.decided.append(item)
             bit = 1 << level % _BLOCK
-            states = _extend(states, int(self.costs[item]), int(self.values[item]), bit, self.budget)
+            states = extend(states, int(self.costs[item]), int(self.values[item]), bit, self.budget)
 
     def _next_item(self) -> int:
         """The next to decide, now behind the break and now before it, as long as there are any."""
@@ -198,7 +180,7 @@ class _Search:
         self.left -= 1
         return self.left
 
-    def _prune(self, states: _States) -> tuple[_States, Ints]:
+    def _prune(self, states: States) -> tuple[States, Ints]:
         """The states that may still beat the best set, and bounds on what each can reach. May improve the best set."""
         undecided = np.append(np.arange(self.left), np.arange(self.right, len(self.costs)))
         room = self.budget - states.cost
@@ -221,7 +203,7 @@ class _Search:
             states, upper = states[is_open], upper[is_open]
         return states, upper
 
-    def _try_one_more_or_less(self, states: _States) -> None:
+    def _try_one_more_or_less(self, states: States) -> None:
         """Complete each state by all undecided items before the break and none behind it, but for the best one."""
         room = self.budget - states.cost - self.cost_before[self.left]
         values = states.value + self.value_before[self.left]
@@ -244,7 +226,7 @@ class _Search:
             rest = np.append(rest, behind[int(self.values[behind[: fits[i]]].argmax())])
         self._improve(value, states, i, rest)
 
-    def _improve(self, value: int, states: _States, i: int, undecided: Ints) -> None:
+    def _improve(self, value: int, states: States, i: int, undecided: Ints) -> None:
         """The best set is now state `i` with these undecided items."""
         taken, parent = int(states.taken[i]), int(states.parent[i])
         items = [int(k) for k in undecided]
@@ -275,23 +257,6 @@ class _Search:
                     self.best_items.append(k)
                     budget = cell
         return self.best_value
-
-
-def _extend(states: _States, cost: int, value: int, bit: int, budget: int) -> _States:
-    """The states with and without one more item, less those that another state beats or equals."""
-    n_fit = int(np.searchsorted(states.cost, budget - cost, side="right"))
-    both = _States(
-        np.concatenate([states.cost, states.cost[:n_fit] + cost]),
-        np.concatenate([states.value, states.value[:n_fit] + value]),
-        np.concatenate([states.count, states.count[:n_fit] + 1]),
-        np.concatenate([states.taken, states.taken[:n_fit] | bit]),
-        np.concatenate([states.parent, states.parent[:n_fit]]),
-    )
-    order = np.argsort(both.cost, kind="stable")  # two sorted runs: a merge
-    values = both.value[order]
-    order = order[np.append(True, values[1:] > np.maximum.accumulate(values)[:-1])]
-    costs = both.cost[order]
-    return both[order[np.append(costs[1:] > costs[:-1], True)]]  # of equal costs the last is worth most
 
 
 def _checked_input(costs: Sequence[int], values: Sequence[int], budget: int) -> tuple[list[int], list[int], int]:
