@@ -20,7 +20,6 @@ from epochcast.paths import command_text, pretrained_dir, runs_agg_csv
 from epochcast.planner.costs.budget import KGCO2, Budget
 from epochcast.planner.costs.values import INFO
 from epochcast.planner.dp_budget_planner import main
-from epochcast.planner.plan import request
 from epochcast.planner.plan.flags import DEFAULT_EPOCHS
 from epochcast.planner.plan.make_plan import make_plan
 from epochcast.planner.plan.plan_reader import read_plan
@@ -45,8 +44,8 @@ def home(tmp_path, monkeypatch):
     """Files of the tester's own take no part."""
     monkeypatch.setenv("EPOCHCAST_HOME", str(tmp_path))
     monkeypatch.delenv("EPOCHCAST_DATA_DIR", raising=False)
-    monkeypatch.setattr(request, "box_name_for", lambda _: DEVICE)
-    monkeypatch.setattr("epochcast.planner.costs.make_candidates.box_name_for", lambda _: DEVICE)
+    for module in ("sources", "plan_budget", "make_candidates"):
+        monkeypatch.setattr(f"planner.{module}.box_name_for", lambda _: DEVICE)
     return tmp_path
 
 
@@ -660,13 +659,13 @@ def test_a_budget_of_the_total_that_was_printed_gives_the_same_plan(table, capsy
 
 
 def test_more_candidates_than_can_be_compared_are_one_clear_error(table, capsys, monkeypatch):
-    monkeypatch.setattr("epochcast.planner.plan.request.MAX_CANDIDATES", 2)
+    monkeypatch.setattr("epochcast.planner.plan.plan_budget.MAX_CANDIDATES", 2)
     flags = ["--budget_sec", "600", "--epochs", "10", "--runs_agg", str(table)]
     assert main(flags) == 1
     assert_one_clear_error(capsys.readouterr(), "3 candidates: at most 2 are taken. Leave some out: --exclude")
     assert main([*flags, "--exclude", "batch_size=64"]) == 0
     capsys.readouterr()
-    monkeypatch.setattr("epochcast.planner.plan.request.MAX_ROWS", 2)
+    monkeypatch.setattr("epochcast.planner.plan.sources.MAX_ROWS", 2)
     assert main(flags) == 1
     assert_one_clear_error(capsys.readouterr(), "table.csv: 3 configurations of one set of conditions: at most 2 are")
     monkeypatch.setattr("epochcast.planner.plan.information.MOST_FOR_INFO", 3)

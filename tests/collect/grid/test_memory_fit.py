@@ -23,7 +23,8 @@ from epochcast.planner.costs.candidates import CostRules
 from epochcast.planner.costs.memory_fit import without_too_large
 from epochcast.planner.costs.values import COUNT
 from epochcast.planner.costs.wishes import Wishes
-from epochcast.planner.plan.request import Request, plan_budget
+from epochcast.planner.plan.plan_budget import plan_budget
+from epochcast.planner.plan.request import Request
 from epochcast.schema import AggRow, Conditions, FailureRecord, RunConfig, RunRecord
 from epochcast.storage.tables import read_table, write_table
 from epochcast.workload.memory import closed_form
@@ -274,7 +275,8 @@ HUGE = RunConfig(5, 128, 65536)
 @pytest.fixture
 def table(home, monkeypatch):
     """Averages of a device with 16 GiB, one of them of a large configuration."""
-    monkeypatch.setattr("epochcast.planner.plan.request.box_name_for", lambda _: BOX.device_name)
+    for module in ("sources", "plan_budget"):
+        monkeypatch.setattr(f"planner.{module}.box_name_for", lambda _: BOX.device_name)
     known = {"device_name": BOX.device_name, "overhead_sec_mean": 6.0, "first_epoch_sec_mean": 9.0}
     rows = [dataclasses.replace(row, **known) for row in ROWS]
     rows.append(agg_row(HUGE.depth, HUGE.base_filters, HUGE.batch_size, 5.0, **known))

@@ -19,9 +19,9 @@ from epochcast.planner.costs.budget import KWH, Budget
 from epochcast.planner.costs.candidates import CostRules
 from epochcast.planner.costs.values import ACC, COUNT, INFO, THR
 from epochcast.planner.costs.wishes import Wishes
-from epochcast.planner.plan import request as request_module
+from epochcast.planner.plan.plan_budget import plan_budget
 from epochcast.planner.plan.plan_reader import read_plan
-from epochcast.planner.plan.request import DEFAULT_CONFIDENCE, MAX_CANDIDATES, Request, plan_budget
+from epochcast.planner.plan.request import DEFAULT_CONFIDENCE, MAX_CANDIDATES, Request
 from epochcast.schema import AggRow, RunConfig
 from epochcast.storage.files import sha256_of
 from epochcast.storage.tables import write_table
@@ -43,8 +43,8 @@ ROWS = [known_row(64, 4.0, 0.7), known_row(128, 2.0, 0.65), known_row(256, 1.0, 
 def home(tmp_path, monkeypatch):
     """Files of the tester's own take no part."""
     monkeypatch.setenv("EPOCHCAST_HOME", str(tmp_path))
-    monkeypatch.setattr(request_module, "box_name_for", lambda _: DEVICE)
-    monkeypatch.setattr("epochcast.planner.costs.make_candidates.box_name_for", lambda _: DEVICE)
+    for module in ("sources", "plan_budget", "make_candidates"):
+        monkeypatch.setattr(f"planner.{module}.box_name_for", lambda _: DEVICE)
     return tmp_path
 
 
@@ -287,7 +287,7 @@ def test_more_candidates_than_a_plan_can_hold_are_an_error():
 
 
 def test_a_plan_from_another_box_says_so(table, monkeypatch):
-    monkeypatch.setattr(request_module, "box_name_for", lambda _: "another box")
+    monkeypatch.setattr("epochcast.planner.plan.sources.box_name_for", lambda _: "another box")
     assert f"measured on {DEVICE}, NOT this box (another box)" in answer_of(table, 60).notes
 
 
