@@ -19,7 +19,7 @@ from epochcast.machine.gpu_driver import refusal_notes
 from epochcast.machine.packages import backend_words
 from epochcast.paths import command_text
 from epochcast.planner.output.exports import optuna_trials, plan_csv, plan_sh
-from epochcast.planner.output.text import front_json, front_lines, left_out_json, plan_lines
+from epochcast.planner.output.text import excluded_json, front_json, front_lines, plan_lines
 from epochcast.planner.plan.flags import parse, request_of
 from epochcast.planner.plan.plan_budget import plan_budget
 from epochcast.planner.plan.plan_file import is_begun, ledger_of
@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         written = _write(answer, as_json, arguments)
         if arguments.json:
             front = {} if arguments.front is None else {"front": front_json(answer)}
-            print(json_line({**as_json, "best_left_out": left_out_json(answer.plan), **front}))
+            print(json_line({**as_json, "best_left_out": excluded_json(answer.plan), **front}))
             return 0
         print("\n".join(plan_lines(answer)))
         if arguments.front is not None:

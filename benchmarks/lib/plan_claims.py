@@ -48,7 +48,7 @@ from epochcast.planner.costs.candidates import Candidate, CostRules
 from epochcast.planner.costs.make_candidates import make_candidates
 from epochcast.planner.costs.values import VALUES
 from epochcast.planner.costs.wishes import Wishes, select
-from epochcast.planner.execution.schedule import Actual, Course
+from epochcast.planner.execution.schedule import Actual, Schedule
 from epochcast.planner.plan.make_plan import make_plan
 from epochcast.planner.plan.margin import NO_MARGIN, Margin
 from epochcast.planner.plan.plan import NOTHING_KNOWN, Plan
@@ -328,14 +328,14 @@ def _carried_out(plan: Plan, runs: Sequence[Replayed], how: str) -> tuple[float,
         value=plan.value,
         margin=plan.margin,
         chosen=planned(plan.chosen),
-        left_out=planned(plan.left_out),
+        excluded=planned(plan.excluded),
         knowledge=NOTHING_KNOWN,
         conditions=conditions,
     )
-    course = Course(saved, replans=how == "planned again")
+    schedule = Schedule(saved, replans=how == "planned again")
     used = 0.0
-    while (run := course.next_run(plan.budget.amount - used)) is not None:
+    while (run := schedule.next_run(plan.budget.amount - used)) is not None:
         replay_of = took[run.candidate.config]
         used += replay_of.actual_sec
-        course.finish(run, replay_of.actual)
-    return used, sum(run.candidate.value for run, _ in course.finished)
+        schedule.finish(run, replay_of.actual)
+    return used, sum(run.candidate.value for run, _ in schedule.finished)

@@ -177,7 +177,7 @@ def replayed_case(
     runs = replayed(repeat, epochs, value, indices)
     plan = make_plan([r.candidate for r in runs], Budget(budget), VALUES[value], margin)
     share = plan.value_dp / _best_value(epochs, value, budget, indices)
-    return Case(epochs, value, budget, took_sec(plan, runs), share, bool(plan.left_out))
+    return Case(epochs, value, budget, took_sec(plan, runs), share, bool(plan.excluded))
 
 
 @functools.cache

@@ -98,7 +98,7 @@ class Price:
 
     @property
     def known(self) -> Interval:
-        """`per_sec` without ends where those are its value alone, and it may be off by what nobody knows."""
+        """Return `per_sec`, without a range if its error is unknown."""
         return self.per_sec if self.shared or not self.unknown else Interval(self.per_sec.value)
 
 

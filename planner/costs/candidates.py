@@ -1,4 +1,4 @@
-"""A run that a planner may choose: the wall seconds that it would take in parts, their error, and what it is worth."""
+"""A run that a planner may choose: wall seconds in parts, their error, and its value."""
 
 from __future__ import annotations
 

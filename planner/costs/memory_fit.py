@@ -60,8 +60,8 @@ def without_too_large(
         notes.append(
             f"{len(doubtful)} of {len(candidates)} candidates may not fit into {gib_text(total)}: {named(doubtful)}"
         )
-    left_out = set(too_large)
-    return [c for c in candidates if c.config not in left_out], notes
+    excluded = set(too_large)
+    return [c for c in candidates if c.config not in excluded], notes
 
 
 def _memory_here(device_name: str | None) -> int | None:

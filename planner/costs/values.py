@@ -19,7 +19,7 @@ class Combination(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """One kind of value: what a run is worth and how runs are worth something together."""
+    """One kind of value: what a run adds, and how the values of runs combine."""
 
     name: str  # as --value and plan.json have it
     label: str  # of an axis or a column

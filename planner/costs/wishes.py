@@ -1,4 +1,4 @@
-"""Which candidates a user rules out or insists on, and what each of those left is worth."""
+"""Which candidates a user rules out or insists on, and the value of each that is left."""
 
 from __future__ import annotations
 

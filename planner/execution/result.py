@@ -56,7 +56,7 @@ class PlanResult:
     @property
     def value(self) -> float:
         """What the finished runs were planned to be worth."""
-        return _worth(self.plan, [entry.run for entry in self.entries if entry.status == DONE])
+        return _value_of(self.plan, [entry.run for entry in self.entries if entry.status == DONE])
 
 
 def outcomes_of(plan: SavedPlan, runs: Path) -> dict[str, RunRecord | FailureRecord]:
@@ -139,7 +139,7 @@ def result_lines(result: PlanResult) -> list[str]:
     missing = [entry for entry in result.entries if entry.status != DONE]
     lines += [
         f"value ({plan.value.name}), as planned: {significant(result.value, 4)} done of "
-        f"{significant(_worth(plan, plan.chosen), 4)}" + (f", {added} added" if added else ""),
+        f"{significant(_value_of(plan, plan.chosen), 4)}" + (f", {added} added" if added else ""),
         f"used: {plan.budget.used(result.used)} ({percent(result.used / plan.budget.amount)})"
         + (", over the budget" if result.used > plan.budget.amount else ""),
     ]
@@ -158,8 +158,8 @@ def _parts_of(entry: Entry) -> dict[str, float]:
     return asdict(entry.actual) | {"steady": steady_sec, "epoch_mean": mean_sec}
 
 
-def _worth(plan: SavedPlan, runs: Sequence[PlanRun]) -> float:
-    """What runs of the plan are worth together: their sum, the best one's, or the share of the variance explained."""
+def _value_of(plan: SavedPlan, runs: Sequence[PlanRun]) -> float:
+    """Return the value of runs of a plan: their sum, the best one, or the variance explained."""
     values = [run.candidate.value for run in runs]
     if plan.value.combination is Combination.SUM:
         return sum(values)
@@ -167,7 +167,7 @@ def _worth(plan: SavedPlan, runs: Sequence[PlanRun]) -> float:
         return max(values, default=0.0)
     from epochcast.planner.plan.information import information  # the design behind it is slow to start
 
-    pool = [run.candidate.config for run in (*plan.chosen, *plan.left_out)]
+    pool = [run.candidate.config for run in (*plan.chosen, *plan.excluded)]
     return information([run.candidate.config for run in runs], pool, plan.knowledge)
 
 
@@ -179,7 +179,7 @@ def result_json(result: PlanResult) -> dict[str, Any]:
         f"budget_{unit.key}": result.plan.budget.amount,
         f"used_{unit.key}": result.used,
         "value": result.value,
-        "planned_value": _worth(result.plan, result.plan.chosen),
+        "planned_value": _value_of(result.plan, result.plan.chosen),
         "was_interrupted": result.taken.was_interrupted,
         "runs": [
             {

@@ -15,7 +15,7 @@ from epochcast.planner.plan.plan import Knowledge, NothingFitsError
 from epochcast.planner.plan.plan_file import PARTS, PlanRun, SavedPlan
 from epochcast.schema import RunConfig, RunRecord
 
-PRIOR_RUNS = 2  # a factor is believed like that many runs that went as predicted
+PRIOR_RUNS = 2  # runs as predicted that every factor is shrunk by
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +32,8 @@ class Actual:
         return cls(record.overhead_sec, record.epoch_times_json[0], record.avg_time_sec)
 
 
-def _believed(ratios: Sequence[float], n: int) -> float:
-    """The median of what `n` runs tell, in logs shrunk towards 0 as by PRIOR_RUNS that went as predicted."""
+def _shrunk_median(ratios: Sequence[float], n: int) -> float:
+    """Return the median of actual / predicted of `n` runs, shrunk as if PRIOR_RUNS more had matched."""
     known = [math.log(ratio) for ratio in ratios if ratio > 0]
     return math.exp(n / (n + PRIOR_RUNS) * statistics.median(known)) if known else 1.0
 
@@ -48,13 +48,13 @@ class Factors:
 
     @classmethod
     def of(cls, pairs: Sequence[tuple[Candidate, Actual]]) -> Factors:
-        """What the runs tell of each part: actual over predicted."""
+        """Return the factor of each part: actual over predicted."""
         factors = {}
         for part in PARTS:
             ratios = [
                 getattr(actual, part) / getattr(c, part).value for c, actual in pairs if getattr(c, part).value > 0
             ]
-            factors[part] = _believed(ratios, len(pairs))
+            factors[part] = _shrunk_median(ratios, len(pairs))
         return cls(**factors)
 
     def applied(self, candidate: Candidate) -> Candidate:
@@ -64,7 +64,7 @@ class Factors:
 
 
 @dataclass(slots=True)
-class Course:
+class Schedule:
     """The runs of a plan, one after the other. With `replans` the rest is planned again after every run."""
 
     plan: SavedPlan
@@ -76,7 +76,7 @@ class Course:
     energy_ratios: list[float] = field(default_factory=list)  # of runs that measured theirs: over what was planned
 
     def __post_init__(self) -> None:
-        self.waiting, self.spare = list(self.plan.chosen), list(self.plan.left_out)
+        self.waiting, self.spare = list(self.plan.chosen), list(self.plan.excluded)
 
     @property
     def margin(self) -> Margin:
@@ -105,7 +105,7 @@ class Course:
     @property
     def energy_factor(self) -> float:
         """What every second costs more or less than planned, by the energy that the runs measured."""
-        return _believed(self.energy_ratios, len(self.energy_ratios))
+        return _shrunk_median(self.energy_ratios, len(self.energy_ratios))
 
     def corrected(self, candidate: Candidate) -> Candidate:
         """The candidate by what the runs so far took."""
@@ -139,7 +139,7 @@ class Course:
     @property
     def _is_under_way(self) -> bool:
         """Whether a run of the plan is done or has failed; until then there is nothing to plan again by."""
-        return len(self.waiting) + len(self.spare) < len(self.plan.chosen) + len(self.plan.left_out)
+        return len(self.waiting) + len(self.spare) < len(self.plan.chosen) + len(self.plan.excluded)
 
     def replan(self, left: float) -> None:
         """Choose again, from all runs not done yet, for what is left of the budget."""

@@ -15,7 +15,7 @@ from epochcast.planner.plan.plan import Plan
 from epochcast.planner.plan.request import Answer
 
 HEADER = ("configuration", "overhead s", "first epoch s", "s/epoch", "total s")
-_WORTH = ("acc", "images/s", "value")
+_VALUES = ("acc", "images/s", "value")
 _WHY_UNKNOWN = {
     "energy": "too few runs measured energy",
     "formula": "the formula tells none",
@@ -29,7 +29,7 @@ def plan_lines(answer: Answer) -> list[str]:
     """Notes, the table of runs, sums and proof, and the best runs that were left out."""
     plan, unit = answer.plan, answer.plan.budget.unit
     lines = [f"note: {note}" for note in answer.notes]
-    header = [*HEADER, *([] if unit == SECONDS else [unit.word]), f"{coverage_text(UPPER_SHARE)} within", *_WORTH]
+    header = [*HEADER, *([] if unit == SECONDS else [unit.word]), f"{coverage_text(UPPER_SHARE)} within", *_VALUES]
     rows = [[*_cells(c), _marks(c)] for c in plan.chosen]
     lines += ["", table_text([*header, ""], rows), ""]
     has_repeats = any(c.repeats > 1 for c in plan.chosen)
@@ -50,7 +50,7 @@ def plan_lines(answer: Answer) -> list[str]:
         what = f"and the {'seconds' if unit == SECONDS else unit.word} that the budget lacks for each"
         if plan.value.combination is Combination.BEST:
             what += " (0: it fits, but is worth less)"
-        lines += ["", f"best {len(missed)} of {len(plan.left_out)} left out, {what}:"]
+        lines += ["", f"best {len(missed)} of {len(plan.excluded)} left out, {what}:"]
         lines.append(table_text([*header, f"lacking {unit.word}", ""], missed_rows))
     return lines
 
@@ -85,7 +85,7 @@ def _range(plan: Plan) -> str:
 
 
 def _if_so(plan: Plan) -> str:
-    """What a promise does not cover: all that runs share, and what nothing tells the error of."""
+    """Return the errors that the margin leaves out: those common to all runs and those unknown."""
     names = {*plan.shared, *plan.unknown} - ({"power"} if "energy" in plan.unknown else set())
     if not names:
         return ""
@@ -154,7 +154,7 @@ def front_json(answer: Answer) -> Sequence[dict[str, object]]:
     ]
 
 
-def left_out_json(plan: Plan) -> Sequence[dict[str, object]]:
+def excluded_json(plan: Plan) -> Sequence[dict[str, object]]:
     """The best runs left out, with what each would need more of the budget."""
     key = plan.budget.unit.key
     return [

@@ -64,12 +64,12 @@ def most_informative(
         order = [int(at_first.argmax())]
         reached, later = _reached(configs, begun, order, knowledge.train_n)
     chosen = [replace(pool[i], value=reached[k + 1] - reached[k]) for k, i in enumerate(order)]
-    left_out = [
+    excluded = [
         replace(c, value=float(later[i])) for i, c in enumerate(pool) if i >= len(must) and i not in {*begun, *order}
     ]
     return Plan(
         chosen=[*must, *chosen],
-        left_out=left_out,
+        excluded=excluded,
         budget=budget,
         value=value,
         value_dp=reached[-1] - reached[0],

@@ -146,9 +146,9 @@ class _Search:
         """
         everything = Filling(self.costs, self.values)
         _, _, without = everything.into(np.minimum(self.budget + self.costs, everything.cost_before[-1]))
-        _, _, beside = everything.into(self.budget - self.costs)
+        _, _, with_it = everything.into(self.budget - self.costs)
         is_before = np.arange(len(self.costs)) < self.left
-        can_change = np.where(is_before, without - self.values, beside + self.values) > self.best_value
+        can_change = np.where(is_before, without - self.values, with_it + self.values) > self.best_value
         return is_before & ~can_change, can_change
 
     def run(self, state_cap: int) -> int:

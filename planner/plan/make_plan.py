@@ -98,7 +98,7 @@ def _best_sum(
         )
     return Plan(
         chosen=_in_order([*must, *chosen], must),
-        left_out=[c for i, c in enumerate(candidates) if i not in is_chosen],
+        excluded=[c for i, c in enumerate(candidates) if i not in is_chosen],
         budget=budget,
         value=value,
         value_dp=(solution.value + must_value) / value.scale,
@@ -124,5 +124,5 @@ def _best_single(
     best = min(affordable, key=lambda c: (-c.value, c.cost), default=None)
     chosen = [*must, *([best] if best is not None and best.value > max((c.value for c in must), default=0.0) else [])]
     found = max((c.value for c in chosen), default=0.0)
-    left_out = [c for c in candidates if c is not best]
-    return Plan(chosen, left_out, budget, value, found, found, found, True, margin, list(must))
+    excluded = [c for c in candidates if c is not best]
+    return Plan(chosen, excluded, budget, value, found, found, found, True, margin, list(must))

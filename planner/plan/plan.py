@@ -28,7 +28,7 @@ class Plan:
     """Runs chosen for a budget. `value_dp` is what the search found, `value_resummed` what `chosen` is worth."""
 
     chosen: list[Candidate]  # in the order to run
-    left_out: list[Candidate]
+    excluded: list[Candidate]
     budget: Budget
     value: Value
     value_dp: float
@@ -82,7 +82,7 @@ class Plan:
 
     @property
     def unknown(self) -> list[str]:
-        """What nothing tells the error of, over all prices."""
+        """What has an unknown error, over all prices."""
         return sorted({name for c in self.chosen if c.price is not None for name in c.price.unknown})
 
     @property
@@ -90,8 +90,8 @@ class Plan:
         return self.upper / self.budget.amount
 
     def missed(self, n: int = 5) -> list[tuple[Candidate, float]]:
-        """The `n` runs left out that are worth most, and what the budget lacks for each beside the plan."""
-        pairs = [(c, lacking([*self.base, c], self.budget, self.margin)) for c in self.left_out]
+        """Return the `n` most valuable excluded runs, each with the extra budget that it needs."""
+        pairs = [(c, lacking([*self.base, c], self.budget, self.margin)) for c in self.excluded]
         return sorted(pairs, key=lambda pair: (-pair[0].value, pair[1]))[:n]
 
 

@@ -48,7 +48,7 @@ class SavedPlan:
     value: Value
     margin: Margin
     chosen: list[PlanRun]
-    left_out: list[PlanRun]
+    excluded: list[PlanRun]
     knowledge: Knowledge
     conditions: Conditions  # that the times are of
 
@@ -78,12 +78,12 @@ class SavedPlan:
                 for run in runs
             ]
 
-        return replace(self, chosen=moved(self.chosen), left_out=moved(self.left_out))
+        return replace(self, chosen=moved(self.chosen), excluded=moved(self.excluded))
 
     @property
     def runs(self) -> dict[str, PlanRun]:
         """All runs, chosen or not, by their run_id."""
-        return {run.planned.run_id: run for run in (*self.chosen, *self.left_out)}
+        return {run.planned.run_id: run for run in (*self.chosen, *self.excluded)}
 
     @property
     def ledger_path(self) -> Path:
@@ -144,7 +144,7 @@ def plan_json(
         "budget_used": plan.budget_used,
         "notes": list(notes),
         "chosen": runs(plan.chosen),
-        "left_out": runs(plan.left_out),
+        "left_out": runs(plan.excluded),
         "measured": [list(asdict(config).values()) for config in knowledge.measured],
         "train_n": knowledge.train_n,
     }

@@ -88,7 +88,7 @@ def _plan_of(path: Path, values: Mapping[str, Any]) -> SavedPlan:
         value=VALUES[values["maximised"]],
         margin=Margin(*(_number(values["margin"], name) for name in ("quantile", "common_sd"))),
         chosen=[_run_of(run, unit) for run in _list(values, "chosen")],
-        left_out=[_run_of(run, unit) for run in _list(values, "left_out")],
+        excluded=[_run_of(run, unit) for run in _list(values, "left_out")],
         knowledge=Knowledge(
             [RunConfig(*config) for config in _list(values, "measured")], _whole(values, "train_n", least=1)
         ),
@@ -96,7 +96,7 @@ def _plan_of(path: Path, values: Mapping[str, Any]) -> SavedPlan:
     )
     if plan.value.combination is Combination.INFORMATION and len(plan.knowledge.measured) > MOST_FOR_INFO:
         raise ValueError(f"measured holds {len(plan.knowledge.measured):,} configurations, at most {MOST_FOR_INFO:,}")
-    ids = [run.planned.run_id for run in (*plan.chosen, *plan.left_out)]
+    ids = [run.planned.run_id for run in (*plan.chosen, *plan.excluded)]
     if len(set(ids)) < len(ids):
         raise ValueError("two runs have the same run_id")
     if plan.value.combination is Combination.SUM:

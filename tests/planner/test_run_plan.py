@@ -28,7 +28,7 @@ from epochcast.planner.costs.values import COUNT
 from epochcast.planner.execution import ledger as ledger_module
 from epochcast.planner.execution.carry_out import carry_out, expect
 from epochcast.planner.execution.ledger import opened
-from epochcast.planner.execution.schedule import Actual, Course
+from epochcast.planner.execution.schedule import Actual, Schedule
 from epochcast.planner.plan.make_plan import make_plan
 from epochcast.planner.plan.plan_reader import read_plan
 from epochcast.schema import Conditions, FailureRecord, RunRecord
@@ -161,7 +161,7 @@ class Mortal:
     def __init__(self, monkeypatch, plan, runs, at, when):
         self.plan, self.runs, self.at, self.when = plan, runs, at, when
         self.now, self.n, self.measured = 0.0, 0, []
-        self.by_id = {run.planned.run_id: run for run in (*plan.chosen, *plan.left_out)}
+        self.by_id = {run.planned.run_id: run for run in (*plan.chosen, *plan.excluded)}
         append = ledger_module._append
         monkeypatch.setattr(time, "monotonic", lambda: self.now)
         monkeypatch.setattr("epochcast.collect.grid.sequence.run", self.run)
@@ -311,13 +311,13 @@ def test_where_all_goes_as_planned_every_run_of_such_a_plan_is_started(tmp_path,
         runs = random_runs(seed)
         runs = runs if unit == SECONDS else priced(runs, seed)
         plan = make_plan(runs, Budget(0.7 * sum(c.cost for c in runs), unit), COUNT)
-        saved = write_plan(tmp_path / "plan.json", plan.chosen, plan.left_out, budget=Budget(plan.cost, unit))
-        course, used = Course(saved, replans), 0.0
-        while (run := course.next_run(saved.budget.amount - used)) is not None:
+        saved = write_plan(tmp_path / "plan.json", plan.chosen, plan.excluded, budget=Budget(plan.cost, unit))
+        schedule, used = Schedule(saved, replans), 0.0
+        while (run := schedule.next_run(saved.budget.amount - used)) is not None:
             used += run.candidate.cost
             took = [getattr(run.candidate, part).value for part in ("overhead", "first_epoch", "steady")]
-            course.finish(run, Actual(*took))
-        assert len(course.finished) == len(plan.chosen)
+            schedule.finish(run, Actual(*took))
+        assert len(schedule.finished) == len(plan.chosen)
 
 
 def test_a_run_that_takes_longer_than_the_budget_is_finished_and_the_rest_not_started(bench):

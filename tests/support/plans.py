@@ -46,7 +46,7 @@ def priced(runs, seed=None, watts=200.0, sd=0.02, half=0.3):
 def write_plan(
     path,
     chosen,
-    left_out=(),
+    excluded=(),
     *,
     budget_sec=60.0,
     budget=None,
@@ -60,7 +60,7 @@ def write_plan(
     worth = sum(c.value for c in chosen)
     plan = Plan(
         chosen=list(chosen),
-        left_out=list(left_out),
+        excluded=list(excluded),
         budget=budget or Budget(budget_sec),
         value=VALUES[value],
         value_dp=worth,

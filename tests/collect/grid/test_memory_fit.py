@@ -289,7 +289,7 @@ def plan(table, **request):
 
 
 def configs_of(answer):
-    return {c.config for c in (*answer.plan.chosen, *answer.plan.left_out)}
+    return {c.config for c in (*answer.plan.chosen, *answer.plan.excluded)}
 
 
 def test_a_plan_leaves_out_what_will_not_fit_and_says_so_on_screen_and_in_json(table, capsys):

@@ -51,7 +51,7 @@ def _plan_faults(data: bytes, plan: SavedPlan) -> list[str]:
         return [f"a plan with {twice!r} twice was taken"]
     values = json.loads(data)
     found = []
-    for name, runs in (("chosen", plan.chosen), ("left_out", plan.left_out)):
+    for name, runs in (("chosen", plan.chosen), ("left_out", plan.excluded)):
         wanted = [run["run_id"] for run in values[name]]
         if wanted != (read := [run.planned.run_id for run in runs]):
             found.append(f"{name}: runs {wanted!r} were read as {read!r}")

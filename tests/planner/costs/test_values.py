@@ -12,7 +12,7 @@ from epochcast.planner.costs.values import ACC, COUNT, VALUES, Combination, Valu
 from epochcast.planner.costs.wishes import Wishes, select
 from epochcast.planner.dp_budget_planner import main
 from epochcast.planner.execution.result import PlanResult, entries_of, result_json, result_lines
-from epochcast.planner.execution.schedule import Actual, Course
+from epochcast.planner.execution.schedule import Actual, Schedule
 from epochcast.planner.output.figures import front_figure
 from epochcast.planner.plan.flags import parse
 from epochcast.planner.plan.plan_reader import read_plan
@@ -79,10 +79,10 @@ def test_a_new_value_is_one_entry(made_up, tmp_path, capsys, monkeypatch):
     assert json.loads(path.read_text())["maximised"] == "width"
     plan = replace(read_plan(path), conditions=Conditions())
     assert plan.value is made_up
-    course = Course(plan, replans=True)
-    first = course.next_run(plan.budget.amount)
-    course.finish(first, Actual(6.0, 1.0, 1.0))
-    assert course.next_run(plan.budget.amount - 16.0) in (None, *plan.chosen, *plan.left_out)
+    schedule = Schedule(plan, replans=True)
+    first = schedule.next_run(plan.budget.amount)
+    schedule.finish(first, Actual(6.0, 1.0, 1.0))
+    assert schedule.next_run(plan.budget.amount - 16.0) in (None, *plan.chosen, *plan.excluded)
     runs = tmp_path / "runs.csv"
     append_row(runs, row_of(first, 16.0))
     line = {"event": "run_ended", "run_id": first.planned.run_id, "status": "done", "used_sec": 16.0}

@@ -59,7 +59,7 @@ def rows_of(text):
 
 def test_runs_are_listed_as_they_were_begun_and_then_those_that_were_not(plan, runs):
     first, second, third = plan.chosen
-    (spare,) = plan.left_out
+    (spare,) = plan.excluded
     append_row(runs, row_of(spare, 3.0, (1.0, 1.0)))
     lines = [started(third), ended(third, "oom", 2.5), started(spare), ended(spare), started(second)]
     lines.append({"event": "alive", "used_sec": 9.0})
@@ -119,7 +119,7 @@ def test_a_plan_of_which_nothing_was_done_has_no_ratio(plan, runs):
 
 
 def test_what_was_added_what_went_over_and_what_was_interrupted_is_said(plan, runs):
-    (spare,) = plan.left_out
+    (spare,) = plan.excluded
     append_row(runs, row_of(spare, 3.0))
     text = "\n".join(result_lines(result_of(plan, runs, [ended(spare)], 50.0, was_interrupted=True)))
     assert "value (acc), as planned: 0.2000 done of 1.200, 1 added" in text
@@ -190,13 +190,13 @@ def test_what_info_runs_are_worth_together_is_no_sum_of_what_each_was_worth_when
     candidates = [light_run(b, 10.0) for b in (8, 16, 32, 64, 128, 256)]
     known = Knowledge([RunConfig(1, 2, 512)], 1000)
     made = make_plan(candidates, Budget(30.0), INFO, knowledge=known)
-    plan = write_plan(tmp_path / "i.json", made.chosen, made.left_out, value="info", knowledge=known)
+    plan = write_plan(tmp_path / "i.json", made.chosen, made.excluded, value="info", knowledge=known)
     for run in plan.chosen:
         append_row(runs, row_of(run, 10.0))
     as_planned = result_json(result_of(plan, runs, [ended(run) for run in plan.chosen]))
     assert as_planned["value"] == pytest.approx(made.value_dp, rel=1e-9)
     assert as_planned["planned_value"] == pytest.approx(made.value_dp, rel=1e-9)
-    others = plan.left_out[:2]
+    others = plan.excluded[:2]
     for run in others:
         append_row(runs, row_of(run, 10.0))
     more = result_json(result_of(plan, runs, [ended(run) for run in [*plan.chosen, *others]]))

@@ -68,10 +68,10 @@ def test_a_plan_is_the_best_set_that_fits_and_more_budget_never_lowers_its_value
         assert plan.value_resummed == pytest.approx(best, abs=tolerance)
         assert plan.value_dp >= last
         last = plan.value_dp
-        assert sorted(plan.chosen + plan.left_out, key=lambda c: c.config) == sorted(
+        assert sorted(plan.chosen + plan.excluded, key=lambda c: c.config) == sorted(
             must + candidates, key=lambda c: c.config
         )
-    assert plan.left_out == []  # the last budget holds them all
+    assert plan.excluded == []  # the last budget holds them all
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -173,7 +173,7 @@ def test_in_every_unit_a_plan_is_that_of_brute_force_and_more_budget_never_lower
             more = Budget(budget.amount + lacking + 2 / unit.fineness, unit)
             assert lacking > 0
             assert energy_fits([*plan.chosen, run], more, margin)
-    assert plan.left_out == []
+    assert plan.excluded == []
 
 
 @pytest.mark.parametrize("margin", [NO_MARGIN, AT_90], ids=["", "margin"])
@@ -278,7 +278,7 @@ def test_musts_may_be_all_there_is(value):
     must = random_runs(1, n=2)
     plan = make_plan([], Budget(100.0), VALUES[value], AT_90, must)
     assert len(plan.chosen) == 2
-    assert plan.left_out == []
+    assert plan.excluded == []
     with pytest.raises(ValueError, match=r"runs that must be done take .* s with the margin, the budget is 1\.00 s"):
         make_plan([], Budget(1.0), VALUES[value], AT_90, must)
 
@@ -312,8 +312,8 @@ def test_the_best_that_were_left_out_fit_beside_the_plan_with_the_seconds_that_i
         candidates = with_worth(random_runs(seed, n=14), value)
         plan = make_plan(candidates, Budget(40.0), VALUES[value], margin)
         missed = plan.missed()
-        assert len(missed) == min(5, len(plan.left_out))
-        assert [c.value for c, _ in missed] == sorted((c.value for c in plan.left_out), reverse=True)[:5]
+        assert len(missed) == min(5, len(plan.excluded))
+        assert [c.value for c, _ in missed] == sorted((c.value for c in plan.excluded), reverse=True)[:5]
         for run, seconds in missed:
             assert seconds > 0  # else it would be in the plan
             together = [*plan.chosen, run]
@@ -328,7 +328,7 @@ def test_only_as_many_as_asked_for_are_named():
     plan = make_plan(random_runs(3, n=14), Budget(20.0), ACC)
     assert len(plan.missed(2)) == 2
     assert plan.missed(100)[:2] == plan.missed(2)
-    assert len(plan.missed(100)) == len(plan.left_out) > 5
+    assert len(plan.missed(100)) == len(plan.excluded) > 5
     assert make_plan(random_runs(3, n=14), Budget(1000.0), ACC).missed() == []
 
 
@@ -376,7 +376,7 @@ def test_best_acc_is_the_best_run_that_can_be_afforded_and_the_cheapest_among_eq
         affordable = [c for c in candidates if fits([c], budget_sec, margin)]
         assert chosen.value == plan.value_dp == plan.bound == max(c.value for c in affordable)
         assert chosen.total_sec == min(c.total_sec for c in affordable if c.value == chosen.value)
-        assert (plan.is_proven, plan.method, len(plan.left_out)) == (True, "single", 19)
+        assert (plan.is_proven, plan.method, len(plan.excluded)) == (True, "single", 19)
 
 
 def test_best_acc_adds_nothing_to_a_must_that_is_as_good():
@@ -424,10 +424,10 @@ def test_an_info_plan_fits_repeats_nothing_measured_and_is_worth_no_less_than_it
             if fits([c], budget_sec, margin):
                 assert plan.value_dp >= share([c.config]) - share([]) - 1e-9
         assert (plan.is_proven, plan.bound, plan.method) == (False, None, "greedy")
-        for run in plan.left_out:
+        for run in plan.excluded:
             assert run.value == pytest.approx(share([*configs, run.config]) - share(configs), abs=1e-9)
             assert not fits([*plan.chosen, run], budget_sec, margin)
-    assert plan.left_out == []
+    assert plan.excluded == []
 
 
 def test_an_info_plan_prefers_what_a_second_teaches_most():

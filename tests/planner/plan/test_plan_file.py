@@ -123,7 +123,7 @@ def test_what_was_written_is_read_again(tmp_path, seed, value, margin):
     assert saved.ledger_path == ledger_of(path) == tmp_path / "plan.ledger.jsonl"
     for runs, written_runs, candidates_of in (
         (saved.chosen, values["chosen"], plan.chosen),
-        (saved.left_out, values["left_out"], plan.left_out),
+        (saved.excluded, values["left_out"], plan.excluded),
     ):
         for run, as_json, candidate in zip(runs, written_runs, candidates_of, strict=True):
             assert run.planned.run_id == as_json["run_id"]
@@ -157,7 +157,7 @@ def test_a_plan_in_another_unit_says_it_and_is_read_again(tmp_path, unit, half):
         assert run[f"total_{key}_high"] == (pytest.approx(upper) if is_known else None)
     saved = read_plan(path)
     assert saved.budget == budget
-    for run, candidate in zip([*saved.chosen, *saved.left_out], [*plan.chosen, *plan.left_out], strict=True):
+    for run, candidate in zip([*saved.chosen, *saved.excluded], [*plan.chosen, *plan.excluded], strict=True):
         assert run.candidate.price == candidate.price
         assert run.candidate.cost == candidate.cost
 

@@ -359,7 +359,7 @@ def test_the_a100_plan_survives_its_file(a100, tmp_path):
     path.write_text(json.dumps(answer.to_json(), allow_nan=False))
     saved = read_plan(path)
     assert [run.candidate.config for run in saved.chosen] == [c.config for c in answer.plan.chosen]
-    assert {run.candidate.config for run in saved.left_out} == {c.config for c in answer.plan.left_out}
+    assert {run.candidate.config for run in saved.excluded} == {c.config for c in answer.plan.excluded}
     upper = saved.margin.upper(
         [run.candidate.total_sec for run in saved.chosen], [run.candidate.sd_sec for run in saved.chosen]
     )
