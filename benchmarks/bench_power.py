@@ -25,8 +25,7 @@ if __name__ == "__main__":  # run by path: from the checkout, not from this fold
 
 from epochcast.energy.meter import PowerMeter
 from epochcast.flag_types import positive_float
-from epochcast.machine.gpu_driver import gpu_of
-from epochcast.machine.nvml import open_nvml
+from epochcast.machine.gpu_driver import gpu_of, open_driver
 from epochcast.output.text import table_text
 from epochcast.paths import CODE_ROOT, home
 from epochcast.storage.files import write_json_atomically
@@ -39,8 +38,8 @@ MODES = {"counter": "", "no counter": "nocounter", "1-s average": "nocounter,nof
 
 def meter_here(seconds: float) -> None:
     """Meter this process's GPU for some seconds, in which it does nothing else; print what was found as JSON."""
-    nvml = open_nvml()
-    meter = PowerMeter(None if nvml is None else gpu_of(nvml, "auto"))
+    driver = open_driver()
+    meter = PowerMeter(None if driver is None else gpu_of(driver, "auto"))
     meter.start()
     time.sleep(0.5)
     start, cpu = time.monotonic(), time.process_time()
@@ -70,7 +69,7 @@ def main() -> int:
         return 0
     report = []
     costs, errors = [], []  # what the targets are held against
-    has_driver = open_nvml() is not None
+    has_driver = open_driver() is not None
     with tempfile.TemporaryDirectory() as folder:
         has_fake = build(Path(folder)) is not None
         if not has_fake and not has_driver:

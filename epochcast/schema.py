@@ -48,6 +48,7 @@ KNOWN_FLAGS = frozenset(FLAGS)
 UNCLEAN_FLAGS = frozenset({"unstable", "throttled", "shared_gpu", "busy_host", "warmup"})
 STOP_REASONS = ("target_ci", "max_epochs", "max_sec", "epochs")  # what ended a run; epochs: the count asked for
 ENERGY_SOURCES = ("nvml_counter", "nvml_poll_instant", "nvml_poll_avg1s", "board_power_model", "none")
+_SENSOR_SOURCE = re.compile(r"[a-z]+_(counter|poll_instant|poll_avg1s)")  # of whichever driver's library
 FAILURE_STATUSES = ("oom", "killed", "crash", "timeout", "interrupted")
 REPEATED_STATUSES = ("killed", "interrupted", "timeout")  # a grid that resumes measures these once more
 
@@ -411,7 +412,8 @@ class RunRecord:
         require(self.rel_trend is None or is_finite(self.rel_trend), self, "rel_trend", "finite")
         require(self.stop_reason in (None, *STOP_REASONS), self, "stop_reason", f"of {', '.join(STOP_REASONS)}")
         require(self.compile_cache in (None, "off", "cold", "warm"), self, "compile_cache", "off, cold or warm")
-        is_source = self.energy_source in (None, *ENERGY_SOURCES)
+        is_sensor = isinstance(self.energy_source, str) and _SENSOR_SOURCE.fullmatch(self.energy_source) is not None
+        is_source = is_sensor or self.energy_source in (None, *ENERGY_SOURCES)
         require(is_source, self, "energy_source", f"of {', '.join(ENERGY_SOURCES)}")
         require(self.energy_estimated in (None, 0, 1), self, "energy_estimated", "0, 1 or empty")
         are_known = all(isinstance(flag, str) and flag in KNOWN_FLAGS for flag in self.flags)

@@ -26,8 +26,7 @@ from epochcast.facts.tables import gpus
 from epochcast.gpus.lookup import box_name_for, is_same_device, known_gpu, other_gpu_uuid
 from epochcast.machine.driver_names import clean_name
 from epochcast.machine.environment import cpu_name
-from epochcast.machine.gpu_driver import box_device_name, device_of, environment_of, gpu_of, refusal_notes
-from epochcast.machine.nvml import open_nvml
+from epochcast.machine.gpu_driver import box_device_name, device_of, environment_of, gpu_of, open_driver, refusal_notes
 from epochcast.model import explain, next_runs, predict_perf
 from epochcast.model.time_model.saved_model import choose_model
 from epochcast.model.training.save import default_model_path
@@ -239,14 +238,14 @@ def test_a_run_uses_one_device_and_every_part_names_it(box, model, monkeypatch, 
     assert found.uuid == box.uuid
     assert (found.refusal is None) == (box.refusal is None)
     # the meter's GPU is that of the names
-    nvml = open_nvml()
-    gpu = None if nvml is None else gpu_of(nvml, device)
+    driver = open_driver(device)
+    gpu = None if driver is None else gpu_of(driver, device)
     if gpu is not None:
         own = gpu.instance or gpu
         assert (own.uuid, gpu.memory_total_bytes()) == (found.uuid, found.memory_bytes)
         assert own.name is None or found.name in (own.name, f"{own.name} MIG")
     # doctor and run say the same of a box that can't measure; nothing is started
-    check = device_check(device, found, nvml is not None)
+    check = device_check(device, found, driver is not None)
     assert "\x1b" not in check.found + (check.remedy or "")
     runs, logs = tmp_path / "runs.csv", tmp_path / "logs"
     if box.refusal is not None:

@@ -15,9 +15,10 @@ from epochcast.collect.run.devices import peak_memory_bytes
 from epochcast.collect.run.monitor import Watch
 from epochcast.energy.meter import PowerMeter
 from epochcast.machine import driver_signs
-from epochcast.machine.environment import _gpu_snapshot
-from epochcast.machine.gpu_driver import device_of, gpu_of
-from epochcast.machine.nvml import Nvml, NvmlGpu, nvml_problem, open_nvml
+from epochcast.machine.gpu.nvml_gpu import NvmlGpu
+from epochcast.machine.gpu.snapshot import gpu_snapshot
+from epochcast.machine.gpu_driver import device_of, driver_problem, gpu_of, open_driver
+from epochcast.machine.nvml import Nvml
 from epochcast.schema import RunSpec, to_json_dict
 from tests.support.rows import run_row
 
@@ -92,7 +93,7 @@ NUMBERS = [0, 1, 2**31 - 1, 2**32 - 1, RuntimeError("the bus is gone")]
 )
 def test_a_gpu_is_unknown_where_its_driver_talks_nonsense(answer, number):
     (gpu,) = Nvml(binding(answer, number)).gpus()
-    assert json.dumps(_gpu_snapshot(gpu), allow_nan=False)
+    assert json.dumps(gpu_snapshot(gpu), allow_nan=False)
     for name in ("name", "uuid", "pci_bus_id", "architecture"):
         assert isinstance(getattr(gpu, name), str | None)
     for name, value in questions(gpu).items():
@@ -142,8 +143,8 @@ def test_a_package_that_does_not_start_is_no_driver(error, monkeypatch, tmp_path
 
     made.nvmlInit = fail
     monkeypatch.setitem(sys.modules, "pynvml", made)
-    assert open_nvml() is None
-    assert "does not answer" in nvml_problem()
+    assert open_driver() is None
+    assert "does not answer" in driver_problem()
     with Watch(RunSpec(), tmp_path / "energy.csv") as watch:
         watch.take({"event": "epoch"})
         report = SimpleNamespace(started={"device_name": "x (2 cores)"}, edges=[(0, 1), (1, 2)], idle_edges=None)
@@ -201,7 +202,7 @@ def test_a_peak_of_memory_that_is_no_number_of_bytes_is_unknown(statistics, monk
     [(13020, "13.2"), (12080, "12.8"), (-1, None), (0, None), (2**31 - 1, None), (True, None), ("13", None), (9, None)],
 )
 def test_a_cuda_version_is_one_or_unknown(answer, version):
-    assert Nvml(binding(answer)).cuda_version == version
+    assert Nvml(binding(answer)).runtime_version == version
 
 
 @pytest.mark.parametrize(
@@ -255,7 +256,7 @@ def test_a_binding_that_exits_ends_nothing(error, monkeypatch):
     broken = binding(error)
     monkeypatch.setattr(broken, "nvmlInit", lambda: (_ for _ in ()).throw(error))
     monkeypatch.setitem(sys.modules, "pynvml", broken)
-    assert open_nvml() is None
+    assert open_driver() is None
 
 
 def test_ctrl_c_in_the_binding_is_passed_on():

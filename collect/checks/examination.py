@@ -27,9 +27,9 @@ from epochcast.collect.checks.box import (
 from epochcast.collect.checks.framework import deep_check, versions_check
 from epochcast.collect.checks.gpu import cuda_libraries_check, device_check, gpu_checks
 from epochcast.machine.environment import load_average, snapshot
-from epochcast.machine.gpu_driver import device_of, gpu_of
+from epochcast.machine.gpu.snapshot import driver_snapshot
+from epochcast.machine.gpu_driver import device_of, gpu_of, open_driver, vendor_of
 from epochcast.machine.host_load import host_cpu_times, other_cores
-from epochcast.machine.nvml import open_nvml
 from epochcast.machine.packages import backend_name
 
 LOOK_SEC = 1.0  # how long the host's load is watched
@@ -43,14 +43,14 @@ def examine(
     start = time.monotonic()
     before = host_cpu_times()
     with ExitStack() as stack:
-        if (nvml := open_nvml()) is not None:
-            stack.enter_context(nvml)
-        gpu = None if nvml is None else gpu_of(nvml, device)
+        if (driver := open_driver(device)) is not None:
+            stack.callback(driver.close)
+        gpu = None if driver is None else gpu_of(driver, device)
         of_run = device_of(device)
         kind = "cpu" if of_run.kind == "cpu" and of_run.refusal is None else "gpu"  # that is, or should be, measured
-        checks = [device_check(device, of_run, nvml is not None)]
-        checks += gpu_checks(nvml, gpu) if kind == "gpu" else [cpu_energy_check()]
-        environment = snapshot(gpu, nvml)
+        checks = [device_check(device, of_run, has_driver=driver is not None)]
+        checks += gpu_checks(of_run, driver, gpu) if kind == "gpu" else [cpu_energy_check()]
+        environment = snapshot(driver_snapshot(device, driver, gpu))
     backend = backend_name()
     of_files = [
         folders_check((runs.parent, log_dir)),
@@ -59,7 +59,7 @@ def examine(
         data_check(data_dir),
         versions_check(backend),
     ]
-    if kind == "gpu":
+    if kind == "gpu" and vendor_of(of_run).runtime == "CUDA":
         of_files.append(cuda_libraries_check(backend))
     of_host = [processor_check(kind), memory_check(), clock_check(), system_check()]
     time.sleep(max(0.0, start + LOOK_SEC - time.monotonic()))

@@ -10,8 +10,8 @@ from typing import Any
 from epochcast.cli import json_line
 from epochcast.collect.checks.box import Check
 from epochcast.collect.run.devices import choose_devices, resolve_device
-from epochcast.machine.driver_signs import ON_CPU
 from epochcast.machine.framework import framework_details
+from epochcast.machine.gpu.vendor import ON_CPU
 from epochcast.machine.packages import PACKAGES, backend_problem, first_installed
 from epochcast.paths import CODE_ROOT
 

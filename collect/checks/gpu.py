@@ -8,10 +8,10 @@ from epochcast.collect.checks.box import GIB, Check, judged, memory_text
 from epochcast.cuda_packages import CUDA_PACKAGES, cuda_packages, install_gpu, lacks_cuda_libraries, torch_build
 from epochcast.gpus.lookup import board_limit_w, tdp_w
 from epochcast.machine.disturbance import SLOWDOWNS
-from epochcast.machine.driver_signs import ON_CPU, kernel_driver_version
-from epochcast.machine.gpu_driver import Device
+from epochcast.machine.gpu.snapshot import driver_version
+from epochcast.machine.gpu.vendor import ON_CPU, Device, Driver, GpuSensors
+from epochcast.machine.gpu_driver import vendor_names, vendor_of
 from epochcast.machine.host import ask_psutil
-from epochcast.machine.nvml import Nvml, NvmlGpu
 from epochcast.machine.sensor_bounds import board_power_bounds, number_within
 from epochcast.output.text import percent
 
@@ -20,42 +20,40 @@ BUSY_SHARE = 0.05  # of the last second: more is a program at work, not a deskto
 HIDDEN_BYTES = 2 * GIB  # more than a driver keeps for itself
 
 
-def device_check(asked: str, device: Device, has_nvml: bool) -> Check:
+def device_check(asked: str, device: Device, has_driver: bool) -> Check:
     """Which device a run uses, and where there is none as asked, why and what to do: the run is refused as well."""
     if device.refusal is not None:
         return Check("device", "problem", device.refusal.cause, f"{device.refusal.remedy}; {ON_CPU}")
     if device.kind == "cpu":
-        found = f"{device.name}, by --device cpu" if asked == "cpu" else f"no NVIDIA GPU: runs measure {device.name}"
-        return Check("device", "ok", found)
+        by_wish, found = f"{device.name}, by --device cpu", f"no {vendor_names()} GPU: runs measure {device.name}"
+        return Check("device", "ok", by_wish if asked == "cpu" else found)
     words = [device.name]
     words += [] if device.memory_bytes is None else [memory_text(device.memory_bytes)]
     words += [] if device.uuid is None else [device.uuid]
     words += [f"one of {device.n_gpus}"] if device.n_gpus > 1 else []
     complaints = []
-    if not has_nvml:
+    if not has_driver:
         why = device.problems[0] if device.problems else "no answer"
-        words.append(f"NVML can't be asked: {why}")
+        words.append(f"{vendor_of(device).library} can't be asked: {why}")
         complaints.append(("warning", "mend that: without it there is no energy, clock or neighbour in a row"))
     elif not device.is_named:
-        of_name = [problem for problem in device.problems if problem.startswith("nvmlDeviceGetName")]
-        words.append(f"its driver gives it no name ({'; '.join(of_name) or 'no answer'})")
+        words.append(f"its driver gives it no name ({device.why_unnamed or 'no answer'})")
         complaints.append(("warning", "a newer driver may name it: its rows are compared with no other GPU's"))
     return judged("device", ", ".join(words), complaints)
 
 
-def gpu_checks(nvml: Nvml | None, gpu: NvmlGpu | None) -> list[Check]:
-    """The driver's word on the GPU that a run uses; without one that answers all is unknown."""
-    driver = kernel_driver_version() if nvml is None else nvml.driver_version
-    cuda = None if nvml is None else nvml.cuda_version
-    of_driver = Check(
-        "driver", "unknown" if driver is None else "ok", f"{driver or 'unknown'}, for CUDA up to {cuda or 'unknown'}"
-    )
+def gpu_checks(device: Device, driver: Driver | None, gpu: GpuSensors | None) -> list[Check]:
+    """Check the GPU of a run by its driver; without one that answers all is unknown."""
+    vendor = vendor_of(device)
+    version, newest = driver_version(driver, vendor), None if driver is None else driver.runtime_version
+    found = f"{version or 'unknown'}, for {vendor.runtime} up to {newest or 'unknown'}"
+    of_driver = Check("driver", "unknown" if version is None else "ok", found)
     if gpu is None:
         return [of_driver, *(Check(name, "unknown", "no answer") for name in ("clocks", "energy", "neighbours"))]
     return [of_driver, clocks_check(gpu), energy_check(gpu), neighbours_check(gpu)]
 
 
-def clocks_check(gpu: NvmlGpu) -> Check:
+def clocks_check(gpu: GpuSensors) -> Check:
     """Clock, temperature, power limit and modes, and whether something holds the clock down now."""
     clock, most = gpu.sm_clock_mhz(), gpu.max_sm_clock_mhz()
     degrees, limit = gpu.temperature_c(), board_limit_w(gpu.name, gpu.power_limit_w())
@@ -71,7 +69,7 @@ def clocks_check(gpu: NvmlGpu) -> Check:
     if SLOWDOWNS.intersection(reasons or ()):
         complaints.append(("problem", "the GPU slows itself down: let it cool, check fans and power supply"))
     elif "sw_power_cap" in (reasons or ()):  # an idle GPU is far from it
-        complaints.append(("warning", "at its power limit already: end what runs on it, or see nvidia-smi -q -d POWER"))
+        complaints.append(("warning", f"at its power limit already: end what runs on it, or see {gpu.power_command}"))
     if degrees is not None and degrees >= HOT_C:
         complaints.append(("warning", "let it cool before measuring"))
     if persistence is False:
@@ -83,7 +81,7 @@ def clocks_check(gpu: NvmlGpu) -> Check:
     return judged("clocks", ", ".join(found), complaints)
 
 
-def energy_check(gpu: NvmlGpu) -> Check:
+def energy_check(gpu: GpuSensors) -> Check:
     """Where the energy of a row will come from.
 
     A limit or a power that its board can't have is none, as for rows.
@@ -98,11 +96,11 @@ def energy_check(gpu: NvmlGpu) -> Check:
         is_limit = limit is not None
         found = "the driver reports no power: " if is_limit else "the driver reports neither power nor a power limit: "
         found += "a row's energy is an estimate from the power limit" if is_limit else "rows have no energy"
-        return Check("energy", "warning", found, "see nvidia-smi -q -d POWER; a newer driver may report it")
+        return Check("energy", "warning", found, f"see {gpu.power_command}; a newer driver may report it")
     return Check("energy", "ok", ", ".join(known) + ("" if power is None else f"; {power:.0f} W now"))
 
 
-def neighbours_check(gpu: NvmlGpu) -> Check:
+def neighbours_check(gpu: GpuSensors) -> Check:
     """Other programs on the GPU."""
     processes, share, used = gpu.processes(), gpu.utilization(), gpu.memory_used_bytes()
     found = [] if share is None else [f"{percent(share)} busy"]
@@ -117,7 +115,7 @@ def neighbours_check(gpu: NvmlGpu) -> Check:
     if gpu.compute_processes():  # what only draws is the box's desktop
         complaints.append(("warning", "end what computes on it: rows of a shared GPU are flagged shared_gpu"))
     if share is not None and share > BUSY_SHARE:
-        complaints.append(("problem", "wait until nothing computes on it: nvidia-smi shows what does"))
+        complaints.append(("problem", f"wait until nothing computes on it: {gpu.tool} shows what does"))
     elif not processes and used is not None and used > HIDDEN_BYTES:
         complaints.append(("warning", "something that can't be seen from here holds memory: look from the host"))
     if processes is None and share is None:

@@ -8,8 +8,8 @@ import re
 from epochcast.cuda_packages import install_gpu, lacks_cuda_libraries
 from epochcast.gpus.lookup import are_other_boards
 from epochcast.machine.driver_names import clean_name
-from epochcast.machine.driver_signs import ON_CPU
 from epochcast.machine.framework import torch_tf32
+from epochcast.machine.gpu.vendor import ON_CPU
 from epochcast.machine.gpu_driver import device_of, environment_of
 from epochcast.machine.sensor_bounds import MOST_MEMORY_BYTES, positive_within
 

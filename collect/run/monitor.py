@@ -20,10 +20,11 @@ from epochcast.energy.meter import PowerMeter
 from epochcast.energy.reading import EnergyReading
 from epochcast.facts.assumptions import device_kind_of
 from epochcast.machine.environment import cpu_count, snapshot
-from epochcast.machine.gpu_driver import device_of, gpu_of
+from epochcast.machine.gpu.snapshot import driver_snapshot
+from epochcast.machine.gpu.vendor import Driver, GpuSensors
+from epochcast.machine.gpu_driver import device_of, driver_problem, gpu_of, open_driver
 from epochcast.machine.host import cpu_quota_cores, memory_bytes
 from epochcast.machine.host_load import HostCpu, host_cpu_times, is_busy_host, other_cores
-from epochcast.machine.nvml import Nvml, NvmlGpu, nvml_problem, open_nvml
 from epochcast.schema import WARMUP_EPOCHS, RunSpec
 
 HOST_PERIOD_SEC = 0.5
@@ -52,16 +53,17 @@ class Watch:
     def __init__(self, spec: RunSpec, checkpoint: Path, *, is_shared: bool = False) -> None:
         self._is_shared = is_shared
         self._problems: list[str] = []
-        self._nvml: Nvml | None = open_nvml()
-        nvml = self._nvml
-        self._gpu: NvmlGpu | None = None if nvml is None else self._try(lambda: gpu_of(nvml, spec.device))
-        if nvml is None and (problem := nvml_problem()) is not None:
+        self._device = spec.device
+        self._driver: Driver | None = open_driver(spec.device)
+        driver = self._driver
+        self._gpu: GpuSensors | None = None if driver is None else self._try(lambda: gpu_of(driver, spec.device))
+        if driver is None and (problem := driver_problem(spec.device)) is not None:
             self._problems.append(problem)
         if self._gpu is None:  # else they stand with the GPU
             told = self._try(lambda: device_of(spec.device).problems) or ()
             self._problems += [words for words in told if words not in self._problems]
         self._meter = PowerMeter(self._gpu, checkpoint=checkpoint if self._gpu is not None else None)
-        self._before = self._try(lambda: snapshot(self._gpu, self._nvml)) or {}
+        self._before = self._try(self._snapshot) or {}
         self._after: dict[str, Any] = {}
         self._pid: int | None = None
         self.n_epochs = 0
@@ -72,13 +74,13 @@ class Watch:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if self._meter.stop() and self._nvml is not None:  # else the driver hangs, and would hang this as well
-            self._nvml.close()
+        if self._meter.stop() and self._driver is not None:  # else the driver hangs, and would hang this as well
+            self._driver.close()
 
     @property
-    def tells_power(self) -> bool:
+    def reads_power(self) -> bool:
         """Whether the GPU's power can be read, so that waiting for its idle power is worth the time."""
-        return self._meter.tells_power
+        return self._meter.reads_power
 
     def started(self, pid: int) -> None:
         """The measuring process, which leads a session of its own, has been started."""
@@ -126,7 +128,7 @@ class Watch:
         columns |= {
             "host_busy_cores": others,
             "idle_sec": idle_sec,
-            "driver_version": self._nvml.driver_version if self._nvml is not None and self._gpu is not None else None,
+            "driver_version": None if self._driver is None or self._gpu is None else self._driver.driver_version,
             "device_memory_bytes": device_bytes,
             "git_commit": self._before.get("git_commit"),  # the code that was started
         }
@@ -150,8 +152,11 @@ class Watch:
             self._problems.append(f"{type(error).__name__}: {error}")
             return None
 
+    def _snapshot(self) -> dict[str, Any]:
+        return snapshot(driver_snapshot(self._device, self._driver, self._gpu))
+
     def _look_again(self) -> None:
-        self._after = self._try(lambda: snapshot(self._gpu, self._nvml)) or {}
+        self._after = self._try(self._snapshot) or {}
 
     def _host_now(self) -> HostCpu | None:
         return host_cpu_times(() if self._pid is None else (self._pid,))

@@ -84,7 +84,7 @@ def run(
             report = ChildReport(exit_code=EXIT_INTERRUPTED, was_interrupted=True)  # nothing was started
         else:
             hears = ChildListener(_event_taker(spec, watch, log), log.output, watch.started)
-            idle_sec = place.idle_sec if watch.tells_power else 0.0
+            idle_sec = place.idle_sec if watch.reads_power else 0.0
             report = run_child(
                 spec, hears, idle_sec=idle_sec, timeout_sec=timeout_sec, interrupts=interrupts, child=place.child
             )

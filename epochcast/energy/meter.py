@@ -14,14 +14,14 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any
 
 from epochcast.energy.rapl import POWERCAP, Rapl, open_rapl
 from epochcast.energy.reading import STATE_EVERY, Board, EnergyReading, Window, read_energy
 from epochcast.energy.samples import PowerSample
 from epochcast.gpus.lookup import tdp_w
 from epochcast.machine.disturbance import ProcessSnapshot, is_shared
-from epochcast.machine.nvml import Processes
+from epochcast.machine.gpu.vendor import PowerSensors
 from epochcast.machine.sensor_bounds import possible_limit_w
 
 log = logging.getLogger(__name__)
@@ -31,28 +31,6 @@ SLOW_PERIOD_SEC = 2.0  # of temperature and processes
 _Values = tuple[Any, ...]  # the values of a PowerSample: to make one takes a tenth of a reading's time, so that waits
 MOST_PROBLEMS = 20  # different ones; one whose text changes with every reading must not fill a run's JSON
 PATIENCE_SEC = 2.0  # for a driver that does not come back from a question
-
-
-class PowerBackend(Protocol):
-    """What the meter asks of a GPU; `epochcast.machine.nvml.NvmlGpu` answers. None is no answer."""
-
-    @property
-    def name(self) -> str | None: ...
-    @property
-    def uuid(self) -> str | None: ...
-    @property
-    def is_mig(self) -> bool: ...
-    @property
-    def power_is_module(self) -> bool: ...
-    def power_limit_w(self) -> float | None: ...
-    def energy_j(self) -> float | None: ...
-    def power_instant_w(self) -> float | None: ...
-    def power_average_w(self) -> float | None: ...
-    def temperature_c(self) -> float | None: ...
-    def sm_clock_mhz(self) -> float | None: ...
-    def throttle_reasons(self) -> tuple[str, ...] | None: ...
-    def compute_processes(self) -> Processes | None: ...
-    def processes(self) -> Processes | None: ...
 
 
 class PowerMeter:
@@ -71,7 +49,7 @@ class PowerMeter:
 
     def __init__(
         self,
-        gpu: PowerBackend | None,
+        gpu: PowerSensors | None,
         *,
         period_sec: float = 0.1,
         rapl_root: Path = POWERCAP,
@@ -101,9 +79,9 @@ class PowerMeter:
         self._thread: threading.Thread | None = None
 
     @property
-    def tells_power(self) -> bool:
+    def reads_power(self) -> bool:
         """Whether the GPU's energy or power can be read; known after `start`."""
-        return self._board is not None and (self._board.has_counter or self._board.power_source is not None)
+        return self._board is not None and self._board.reads_power
 
     def start(self, *, polls: bool = True) -> None:
         """Begin to read; the processes that are on the GPU now are taken as not the run's.
@@ -230,23 +208,23 @@ class PowerMeter:
         clock_mhz, reasons = gpu.sm_clock_mhz(), gpu.throttle_reasons()
         return time_sec, counter_j, power_w, clock_mhz, reasons, temperature_c, cpu_j
 
-    def _probe(self, gpu: PowerBackend) -> Board:
-        sources = (("nvml_poll_instant", gpu.power_instant_w), ("nvml_poll_avg1s", gpu.power_average_w))
+    def _probe(self, gpu: PowerSensors) -> Board:
+        sources = (("poll_instant", gpu.power_instant_w), ("poll_avg1s", gpu.power_average_w))
         source, self._ask_power = next(
-            ((name, ask) for name, ask in sources if ask() is not None), (None, self._ask_power)
+            ((f"{gpu.library}_{name}", ask) for name, ask in sources if ask() is not None), (None, self._ask_power)
         )
         tdp = tdp_w(gpu.name)
         return Board(
             uuid=gpu.uuid,
             power_limit_w=possible_limit_w(gpu.power_limit_w(), tdp),
-            has_counter=gpu.energy_j() is not None,
+            counter_source=None if gpu.energy_j() is None else f"{gpu.library}_counter",
             power_source=source,
             is_mig=gpu.is_mig,
             power_is_module=gpu.power_is_module,
             tdp_w=tdp,
         )
 
-    def _take_snapshot(self, gpu: PowerBackend, is_first: bool = False) -> ProcessSnapshot | None:
+    def _take_snapshot(self, gpu: PowerSensors, is_first: bool = False) -> ProcessSnapshot | None:
         """Who computes on the GPU now; at first also who draws there, for a desktop that is there already is none."""
         computing = gpu.compute_processes()
         if computing is None:

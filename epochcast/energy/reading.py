@@ -77,11 +77,21 @@ class Board:
 
     uuid: str | None
     power_limit_w: float | None
-    has_counter: bool
+    counter_source: str | None  # nvml_counter | None: it counts no energy
     power_source: str | None  # nvml_poll_instant | nvml_poll_avg1s | None: no power reading
     is_mig: bool = False
     power_is_module: bool = False
     tdp_w: float | None = None  # by the data sheet, where the facts know the board
+
+    @property
+    def has_counter(self) -> bool:
+        """Whether it counts its energy."""
+        return self.counter_source is not None
+
+    @property
+    def reads_power(self) -> bool:
+        """Whether its energy or its power can be read."""
+        return self.has_counter or self.power_source is not None
 
     @property
     def power_bounds_w(self) -> tuple[float, float]:
@@ -148,7 +158,7 @@ def read_energy(
     cpu_energy_j = counted(samples, "cpu_j", start, end, GAP_PERIODS * STATE_EVERY * period_sec, most_cpu_w).joules
     if board is None:
         return EnergyReading(cpu_energy_j=cpu_energy_j)
-    if board.has_counter or board.power_source is not None:
+    if board.reads_power:
         n_left_out = sum(start <= time <= end for time in left_out)
         if n_left_out:
             least_w, most_w = board.power_bounds_w
@@ -186,9 +196,10 @@ def _measured(
     most_w = board.power_bounds_w[1]
     counter = counted(samples, "counter_j", start, end, longest_sec, most_w) if board.has_counter else Energy(None)
     poll = polled(samples, start, end, longest_sec) if board.power_source is not None else Energy(None)
-    source, energy_j = ("nvml_counter", counter.joules) if counter.joules else (board.power_source, poll.joules)
+    is_counted = bool(counter.joules)
+    source, energy_j = (board.counter_source, counter.joules) if is_counted else (board.power_source, poll.joules)
     flags = counter.faults
-    if source != "nvml_counter":
+    if not is_counted:
         flags |= poll.faults | ({"impossible_power"} if n_left_out else set())
     if source is None or energy_j is None:
         return EnergyReading(energy_flags=_in_order(flags))
@@ -200,7 +211,7 @@ def _measured(
         "gap": max_gap_sec > longest_sec,
         "counter_poll_mismatch": ratio is not None and abs(ratio - 1) > MISMATCH and not is_short,
         "mig_shared": board.is_mig,
-        "module_scope": board.power_is_module and source != "nvml_counter",
+        "module_scope": board.power_is_module and not is_counted,
         "shared_gpu": is_shared,
     }
     idle_power_w = None if idle is None else idle_power(samples, idle, longest_sec, most_w)
@@ -251,7 +262,7 @@ def impossible_power(record: RunRecord) -> str | None:
     mean_w, peak_w = record.mean_power_w, record.max_power_w
     if mean_w is not None and not least_w <= mean_w <= most_w:
         return f"mean_power_w {mean_w:.4g}, where the board draws {least_w:.2g} to {most_w:.4g} W"
-    is_polled = (record.energy_source or "").startswith("nvml_poll")
+    is_polled = "_poll_" in (record.energy_source or "")
     if is_polled and peak_w is not None and peak_w > most_w:  # it is in the mean
         return f"max_power_w {peak_w:.4g}, where the board draws at most {most_w:.4g} W"
     return None

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from epochcast.facts.assumptions import assumption, device_kind_of
 from epochcast.facts.tables import ARITHMETIC, Gpu, gpus
-from epochcast.machine.gpu_driver import box_device_name, box_device_names, device_of, gpus_here
+from epochcast.machine.gpu_driver import box_device_name, box_device_names, device_of, gpus_of_this_box
 from epochcast.machine.sensor_bounds import possible_limit_w
 from epochcast.roofline.roofline import Roof
 from epochcast.schema import PRECISIONS
@@ -182,7 +182,7 @@ def other_gpu_uuid(device_name: str | None) -> str | None:
     """
     if not place_in_box(device_name):  # it is the one used, or none of this box's
         return None
-    return next((gpu.uuid for gpu in gpus_here() if is_same_device(gpu.name, device_name)), None)
+    return next((gpu.uuid for gpu in gpus_of_this_box() if is_same_device(gpu.name, device_name)), None)
 
 
 def are_other_boards(one: str, other: str) -> bool:

@@ -110,6 +110,17 @@ def first_visible(environ: Mapping[str, str]) -> str | None:
     return None if listed is None else listed.split(",")[0].strip()
 
 
+def shown_to_cuda(device: str, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables by which CUDA sees the GPU of `--device device` and no other."""
+    if device.startswith("gpu:"):  # the N of nvidia-smi, and of the meter
+        return {ORDER: "PCI_BUS_ID", VISIBLE: device.removeprefix("gpu:")}
+    order = {ORDER: environ.get(ORDER, "PCI_BUS_ID")}
+    if device.startswith(("GPU-", "MIG-")):
+        return {**order, VISIBLE: device}
+    first = first_visible(environ)
+    return {**order, VISIBLE: "0" if first is None else first}  # no framework takes another for its first
+
+
 def _unknown_order(environ: Mapping[str, str]) -> UnknownOrderError:
     order = shortened(environ.get(ORDER, ""))
     return UnknownOrderError(f"{ORDER}={order} numbers GPUs of different models in an order of CUDA's own")

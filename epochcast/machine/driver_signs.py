@@ -11,9 +11,10 @@ import re
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
+from epochcast.machine.gpu.vendor import Refusal
 from epochcast.machine.host import container
 from epochcast.text_sinks import shortened
 
@@ -23,22 +24,9 @@ NVML_LIBRARY = "libnvidia-ml.so.1"
 WSL_LIBRARY, WSL_DEVICE = f"usr/lib/wsl/lib/{NVML_LIBRARY}", "dev/dxg"
 CONTAINER_VISIBLE = "NVIDIA_VISIBLE_DEVICES"  # of NVIDIA's container toolkit; CUDA images are made with `all`
 NONE_IN_CONTAINER = ("", "void", "none")
-ON_CPU = "--device cpu measures the processor"
 # nvml.h
 NO_PERMISSION, NOT_LOADED, LIBRARY_MISSING, MISMATCH, IS_LOST, NEEDS_RESET = 4, 9, 12, 18, 15, 16
 NO_GPU_FOUND = (28, 6)
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why a run can't have the device that it asks for, and what to do about it."""
-
-    cause: str
-    remedy: str
-    is_certain: bool = True  # else a framework may have a device that is not NVIDIA's
-
-    def __str__(self) -> str:
-        return f"{self.cause.rstrip('.')}. {self.remedy[0].upper()}{self.remedy[1:]}; {ON_CPU}."
 
 
 def has_nvml_library() -> bool:

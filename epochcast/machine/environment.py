@@ -1,6 +1,6 @@
-"""What a measurement depends on that can be seen without a framework: the GPU, the processor, the system around them.
+"""What a measurement depends on that can be seen without a framework or a driver: processor, system, settings.
 
-`framework` reports what only the measuring process can, `gpu_driver` which device a run uses.
+`framework` reports what only the measuring process can, `gpu.snapshot` the state of a GPU.
 """
 
 from __future__ import annotations
@@ -8,11 +8,11 @@ from __future__ import annotations
 import os
 import platform
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from epochcast.machine.driver_signs import kernel_driver_version
 from epochcast.machine.git import git_commit
 from epochcast.machine.host import (
     boot_time_utc,
@@ -27,9 +27,6 @@ from epochcast.machine.host import (
     usable_cores,
     virtual_machine,
 )
-
-if TYPE_CHECKING:
-    from epochcast.machine.nvml import Nvml, NvmlGpu
 
 # environment variables that change what is measured, or where; no more, since others hold passwords (TF_TOKEN_...)
 SETTINGS = re.compile(
@@ -80,18 +77,16 @@ def settings() -> dict[str, str]:
     return {name: value[:LONGEST_SETTING] for name, value in sorted(os.environ.items()) if SETTINGS.fullmatch(name)}
 
 
-def snapshot(gpu: NvmlGpu | None = None, nvml: Nvml | None = None) -> dict[str, Any]:
-    """What a measurement depends on, as it is now, as JSON values; None is unknown.
+def snapshot(of_driver: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a measurement depends on, as it is now, as JSON values; None is unknown.
 
-    With no `gpu` the GPU's values are all None: the run measures the processor, or the driver does not answer.
+    Args:
+        of_driver: what `epochcast.machine.gpu.snapshot` reports of the driver and the GPU.
     """
     total, available = memory_bytes()
     return {
         "taken_utc": datetime.now(UTC).isoformat(timespec="milliseconds"),
-        "gpu": None if gpu is None else _gpu_snapshot(gpu),
-        "driver_version": kernel_driver_version() if nvml is None else nvml.driver_version,
-        "cuda_driver_version": None if nvml is None else nvml.cuda_version,
-        "driver_problems": {} if nvml is None else dict(nvml.problems),
+        **of_driver,
         "cpu": {
             "name": cpu_name(),
             "cores_usable": cpu_count(),
@@ -114,27 +109,4 @@ def snapshot(gpu: NvmlGpu | None = None, nvml: Nvml | None = None) -> dict[str, 
         "python_version": platform.python_version(),
         "git_commit": git_commit(),
         "settings": settings(),
-    }
-
-
-def _gpu_snapshot(gpu: NvmlGpu) -> dict[str, Any]:
-    throttle_reasons, processes = gpu.throttle_reasons(), gpu.processes()
-    return {
-        "name": gpu.name,
-        "uuid": gpu.uuid,
-        "architecture": gpu.architecture,
-        "sm_clock_mhz": gpu.sm_clock_mhz(),
-        "max_sm_clock_mhz": gpu.max_sm_clock_mhz(),
-        "memory_clock_mhz": gpu.memory_clock_mhz(),
-        "throttle_reasons": None if throttle_reasons is None else list(throttle_reasons),
-        "power_limit_w": gpu.power_limit_w(),
-        "temperature_c": gpu.temperature_c(),
-        "utilization": gpu.utilization(),
-        "memory_used_bytes": gpu.memory_used_bytes(),
-        "memory_total_bytes": gpu.memory_total_bytes(),
-        "processes": None if processes is None else [{"pid": pid, "memory_bytes": used} for pid, used in processes],
-        "ecc_enabled": gpu.ecc_enabled(),
-        "mig_enabled": gpu.mig_enabled(),
-        "persistence_enabled": gpu.persistence_enabled(),
-        "problems": dict(gpu.problems),  # last: of all the questions above
     }

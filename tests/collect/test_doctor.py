@@ -43,10 +43,9 @@ from epochcast.collect.checks.gpu import (
     neighbours_check,
 )
 from epochcast.machine import packages as installed
-from epochcast.machine.driver_signs import Refusal
 from epochcast.machine.environment import cpu_count, cpu_name
-from epochcast.machine.gpu_driver import Device
-from epochcast.machine.nvml import NvmlGpu
+from epochcast.machine.gpu.nvml_gpu import NvmlGpu
+from epochcast.machine.gpu.vendor import Device, Refusal
 from epochcast.machine.packages import backend_name
 from epochcast.paths import CODE_ROOT
 from epochcast.schema import Exclusion, FailureRecord, RunRecord
@@ -230,7 +229,7 @@ def test_a_gpu_that_is_left_alone_is_not_looked_at(tmp_path, tmp_path_factory):
 class Gpu:
     """A GPU that tells what it is given and answers every other query with None."""
 
-    uuid = "GPU-1"
+    uuid, tool, power_command = "GPU-1", NvmlGpu.tool, NvmlGpu.power_command
 
     def __init__(self, name="NVIDIA X", **told):
         self.name = name
@@ -263,24 +262,26 @@ def test_memory_that_nobody_visible_holds_is_a_hidden_neighbour():
 
 def test_a_gpu_that_cuda_alone_reports_can_be_measured_without_its_energy():
     why = "the Python package nvidia-ml-py is not installed"
-    check = device_check("auto", Device("gpu", "NVIDIA X", problems=(why,)), has_nvml=False)
+    check = device_check("auto", Device("gpu", "NVIDIA X", problems=(why,)), has_driver=False)
     assert check.status == "warning" and why in check.found and "NVIDIA X" in check.found
     assert "no energy" in check.remedy
 
 
 def test_a_gpu_without_a_name_is_a_warning_and_a_refused_one_a_problem():
-    unnamed = Device("gpu", "unknown GPU 1f2e3d4c", is_named=False, problems=("nvmlDeviceGetName: no name: ''",))
-    check = device_check("auto", unnamed, has_nvml=True)
+    unnamed = Device("gpu", "unknown GPU 1f2e3d4c", is_named=False, why_unnamed="nvmlDeviceGetName: no name: ''")
+    check = device_check("auto", unnamed, has_driver=True)
     assert check.status == "warning" and "nvmlDeviceGetName" in check.found
     refused = replace(unnamed, refusal=Refusal("it is gone", "restart the box"))
-    check = device_check("auto", refused, has_nvml=True)
+    check = device_check("auto", refused, has_driver=True)
     assert (check.status, check.found) == ("problem", "it is gone")
     assert check.remedy == "restart the box; --device cpu measures the processor"
 
 
 def test_only_what_keeps_a_name_unknown_is_said_of_it():
-    problems = ("nvmlDeviceGetHandleByIndex(2): GPU is lost", "nvmlDeviceGetName: no name: ''")
-    check = device_check("auto", Device("gpu", "unknown GPU 1f2e3d4c", is_named=False, problems=problems), True)
+    why = "nvmlDeviceGetName: no name: ''"
+    problems = ("nvmlDeviceGetHandleByIndex(2): GPU is lost", why)
+    unnamed = Device("gpu", "unknown GPU 1f2e3d4c", is_named=False, problems=problems, why_unnamed=why)
+    check = device_check("auto", unnamed, True)
     assert "no name (nvmlDeviceGetName: no name: '')" in check.found
 
 

@@ -38,7 +38,7 @@ NONSENSE = [3.7e6, 4294967.295, -5.0, -1, math.nan, math.inf, -math.inf, 1e308, 
 class ScriptedGpu:
     """A GPU whose clock stands still between readings; `energy` is the true energy in joules since time zero."""
 
-    uuid, name = "GPU-scripted", "NVIDIA Scripted"
+    library, uuid, name = "nvml", "GPU-scripted", "NVIDIA Scripted"
 
     def __init__(self, energy=constant, *, has_counter=True, has_instant=True, counter_sec=0.0, **more):
         self.now = 0.0
@@ -325,7 +325,7 @@ def test_board_power_model_says_that_it_is_one_and_how_wide():
     assert reading.energy_j_per_epoch == pytest.approx(0.5 * 700 * 12 / 4)
     assert (reading.energy_lo_j, reading.energy_hi_j) == (pytest.approx(336.0), pytest.approx(1806.0))
     assert reading.idle_power_w is reading.power_samples is reading.energy_net_j_per_epoch is None
-    assert not meter_of(gpu).tells_power
+    assert not meter_of(gpu).reads_power
     unlimited = read(ScriptedGpu(has_counter=False, has_instant=False, has_average=False, limit_w=None))
     assert (unlimited.energy_source, unlimited.energy_estimated) == ("none", None)
     assert unlimited.energy_j_window is None

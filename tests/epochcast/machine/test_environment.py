@@ -22,6 +22,7 @@ from epochcast.machine.environment import (
     snapshot,
     utc_now,
 )
+from epochcast.machine.gpu.snapshot import driver_snapshot
 from epochcast.paths import CODE_ROOT
 from tests.support.machines import fake_nvml
 from tests.support.machines.boxes import plug_in
@@ -102,7 +103,7 @@ def test_the_driver_is_known_by_the_kernel_where_its_library_does_not_answer(dri
     driver.mkdir(parents=True)
     (driver / "version").write_text(f"{line}\nGCC version:  gcc version 13.3.0 (Ubuntu 13.3.0-6ubuntu2~24.04)\n")
     assert kernel_driver_version() == "580.65.06"
-    assert snapshot()["driver_version"] == "580.65.06"
+    assert driver_snapshot("auto")["driver_version"] == "580.65.06"
 
 
 def test_settings_hold_what_a_time_depends_on_and_no_password(monkeypatch):
@@ -118,7 +119,7 @@ def test_settings_hold_what_a_time_depends_on_and_no_password(monkeypatch):
 
 
 def test_a_snapshot_without_a_gpu_is_json_and_empty_where_it_knows_nothing(driver):
-    taken = json.loads(json.dumps(snapshot(), allow_nan=False))
+    taken = json.loads(json.dumps(snapshot(driver_snapshot("auto")), allow_nan=False))
     assert taken["gpu"] is taken["driver_version"] is taken["cuda_driver_version"] is None
     assert taken["cpu"]["name"] == cpu_name()
     assert taken["cpu"]["cores_usable"] == cpu_count()
@@ -129,7 +130,7 @@ def test_a_snapshot_without_a_gpu_is_json_and_empty_where_it_knows_nothing(drive
 def test_a_snapshot_is_quick():
     def seconds() -> float:
         start = time.perf_counter()
-        snapshot()
+        snapshot(driver_snapshot("auto"))
         return time.perf_counter() - start
 
     assert min(seconds() for _ in range(8)) < 0.05  # it is taken before and after every run
@@ -138,10 +139,10 @@ def test_a_snapshot_is_quick():
 SNAPSHOT_OF_GPU = """
 import json
 from epochcast.machine.environment import snapshot
-from epochcast.machine.gpu_driver import gpu_of
-from epochcast.machine.nvml import open_nvml
-with open_nvml() as nvml:
-    print(json.dumps(snapshot(gpu_of(nvml, "auto", {}), nvml)))
+from epochcast.machine.gpu_driver import gpu_of, open_driver
+from epochcast.machine.gpu.snapshot import driver_snapshot
+with open_driver() as driver:
+    print(json.dumps(snapshot(driver_snapshot("auto", driver, gpu_of(driver, "auto", {})))))
 """
 
 

@@ -111,7 +111,7 @@ def test_power_is_polled_where_there_is_no_counter(metered, name, source):
     assert error_of(reading) <= 0.15  # two seconds of a square wave: no more can be had
     assert faults(reading) == {"short_window"}
     assert reading["counter_poll_ratio"] is None
-    assert reading["tells_power"]
+    assert reading["reads_power"]
 
 
 def test_without_any_power_the_boards_limit_stands_in_and_says_so(metered):
@@ -119,7 +119,7 @@ def test_without_any_power_the_boards_limit_stands_in_and_says_so(metered):
     assert (reading["energy_source"], reading["energy_estimated"]) == ("board_power_model", 1)
     assert reading["energy_lo_j"] < reading["energy_j_per_epoch"] < reading["energy_hi_j"]
     assert reading["energy_j_per_epoch"] == pytest.approx(0.5 * 700 * 0.3 / 2)
-    assert not reading["tells_power"]
+    assert not reading["reads_power"]
 
 
 def test_clock_and_limit_of_zero_are_no_reading(metered):
@@ -192,21 +192,21 @@ def test_no_driver_at_all_is_source_none_and_exit_0(tmp_path):
         pytest.skip("this box has an NVIDIA driver of its own")
     assert reading["energy_source"] == "none"
     assert "libnvidia-ml.so.1 is not found" in reading["problem"]
-    assert not reading["tells_power"]
+    assert not reading["reads_power"]
 
 
 QUERIES = """
 import json
-from epochcast.machine.nvml import open_nvml
-with open_nvml() as nvml:
-    gpu = nvml.gpus()[0]
+from epochcast.machine.gpu_driver import open_driver
+with open_driver() as driver:
+    gpu = driver.gpus()[0]
     queries = ("power_limit_w", "energy_j", "power_instant_w", "power_average_w", "temperature_c", "sm_clock_mhz",
                "max_sm_clock_mhz", "memory_clock_mhz", "throttle_reasons", "memory_used_bytes", "memory_total_bytes",
                "utilization", "compute_processes", "processes", "ecc_enabled", "mig_enabled", "persistence_enabled")
     known = {query: getattr(gpu, query)() for query in queries}
     for name in ("index", "name", "uuid", "pci_bus_id", "architecture", "is_mig"):
         known[name] = getattr(gpu, name)
-    print(json.dumps({**known, "driver": nvml.driver_version, "cuda": nvml.cuda_version}))
+    print(json.dumps({**known, "driver": driver.driver_version, "cuda": driver.runtime_version}))
 """
 
 
@@ -261,10 +261,9 @@ def test_zero_that_can_not_be_is_none(library):
 
 MEMORY = """
 import json, sys
-from epochcast.machine.gpu_driver import gpu_of
-from epochcast.machine.nvml import open_nvml
-with open_nvml() as nvml:
-    found = [gpu_of(nvml, device, {}) for device in json.loads(sys.argv[1])]
+from epochcast.machine.gpu_driver import gpu_of, open_driver
+with open_driver() as driver:
+    found = [gpu_of(driver, device, {}) for device in json.loads(sys.argv[1])]
     print(json.dumps([(gpu.memory_total_bytes() or 0) >> 30 for gpu in found]))
 """
 
@@ -285,10 +284,9 @@ def test_memory_of_an_instance_is_its_own(library, mode, settings, expected):
 
 COST = """
 import json, time
-from epochcast.machine.gpu_driver import gpu_of
-from epochcast.machine.nvml import open_nvml
+from epochcast.machine.gpu_driver import gpu_of, open_driver
 from epochcast.energy.meter import PowerMeter
-meter = PowerMeter(gpu_of(open_nvml(), "auto", {}))
+meter = PowerMeter(gpu_of(open_driver(), "auto", {}))
 meter.start()
 shares = []
 for _ in range(4):
@@ -308,10 +306,9 @@ def test_polling_costs_little_of_a_core(library):
 
 CHOICES = """
 import json, sys
-from epochcast.machine.gpu_driver import gpu_of
-from epochcast.machine.nvml import open_nvml
-with open_nvml() as nvml:
-    found = [gpu_of(nvml, device, environ) for device, environ in json.loads(sys.argv[1])]
+from epochcast.machine.gpu_driver import gpu_of, open_driver
+with open_driver() as driver:
+    found = [gpu_of(driver, device, environ) for device, environ in json.loads(sys.argv[1])]
     print(json.dumps([None if gpu is None else [gpu.uuid[4], gpu.is_mig] for gpu in found]))
 """
 SEEN = "CUDA_VISIBLE_DEVICES"
