@@ -126,12 +126,12 @@ def test_a_run_is_watched_and_the_reason_is_kept(error, monkeypatch, tmp_path):
         report = SimpleNamespace(
             started={"device_name": "NVIDIA A100"}, edges=[(0, 1), (1, 2), (2, 3)], idle_edges=None
         )
-        beside = watch.beside(report)
-    known = {name: value for name, value in beside.columns.items() if name not in ("git_commit", "host_busy_cores")}
+        observed = watch.observations(report)
+    known = {name: value for name, value in observed.columns.items() if name not in ("git_commit", "host_busy_cores")}
     assert replace(run_row(), **known)
-    assert json.dumps(beside.environment, allow_nan=False)
+    assert json.dumps(observed.environment, allow_nan=False)
     if not isinstance(error, pynvml.NVMLError):
-        assert type(error).__name__ in str(beside.environment)
+        assert type(error).__name__ in str(observed.environment)
 
 
 @pytest.mark.parametrize("error", RAISED, ids=lambda error: type(error).__name__)
@@ -148,7 +148,7 @@ def test_a_package_that_does_not_start_is_no_driver(error, monkeypatch, tmp_path
     with Watch(RunSpec(), tmp_path / "energy.csv") as watch:
         watch.take({"event": "epoch"})
         report = SimpleNamespace(started={"device_name": "x (2 cores)"}, edges=[(0, 1), (1, 2)], idle_edges=None)
-        assert "does not answer" in watch.beside(report).environment["problems"][0]
+        assert "does not answer" in watch.observations(report).environment["problems"][0]
 
 
 def test_everything_that_fails_beside_a_run_is_kept_in_words(monkeypatch, tmp_path):
@@ -163,11 +163,11 @@ def test_everything_that_fails_beside_a_run_is_kept_in_words(monkeypatch, tmp_pa
         watch.take({"event": "epoch"})
         watch.take({"event": "done"})
         report = SimpleNamespace(started={"device_name": "NVIDIA A100"}, edges=[(0, 1), (1, 2)], idle_edges=None)
-        beside = watch.beside(report)
-    deep = [words for words in beside.environment["problems"] if "nvml" not in words]
+        observed = watch.observations(report)
+    deep = [words for words in observed.environment["problems"] if "nvml" not in words]
     assert deep == ["RecursionError: deep"] * 4
-    assert beside.columns["energy_source"] == "none"
-    assert replace(run_row(), **beside.columns)
+    assert observed.columns["energy_source"] == "none"
+    assert replace(run_row(), **observed.columns)
 
 
 def test_a_gpu_whose_name_is_garbage_is_seen_all_the_same(monkeypatch, tmp_path):

@@ -38,7 +38,7 @@ MOST_FILES = 15  # in a folder
 PRINTS = {
     "epochcast.__main__._dispatch": "the half of main that chooses: help, version, an unknown command",
     "epochcast.guard.say": "the one place where an exception becomes a line on stderr",
-    "epochcast.collect.run.measure.main.tell": "writes events to the parent process, not to the screen",
+    "epochcast.collect.run.measure.main.emit": "writes events to the parent process, not to the screen",
     "epochcast.collect.run.flags.output_printer.show": "passes on what a run prints; only mains hand it to the library",
     "epochcast.planner.demo.measure": "hands a print to the grid: the demonstration is a screen, nobody imports it",
     "epochcast.model.predict_perf._print": "the second half of main: an answer as lines, a table or JSON",

@@ -15,7 +15,7 @@ from epochcast.collect import run_grid, run_one
 from epochcast.collect.grid import host_now
 from epochcast.collect.run import child, outcome
 from epochcast.collect.run.child import ChildReport
-from epochcast.collect.run.monitor import Beside
+from epochcast.collect.run.monitor import Observations
 from epochcast.collect.run.stopping import stop_reason
 from epochcast.machine.environment import cpu_count, cpu_name
 from epochcast.output.text import percent
@@ -119,7 +119,7 @@ def row_of(spec, times, reason):
     params = count_params(spec.config)
     report.started = {"device_name": cpu_name(), "train_n": spec.train_n, "params": params, "tf_version": "2.21.0"}
     report.epoch_times, report.done = times, {"stop_reason": reason}
-    row, _ = outcome.record_of(spec, report, "a", None, Beside())
+    row, _ = outcome.record_of(spec, report, "a", None, Observations())
     return row
 
 

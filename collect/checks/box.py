@@ -213,16 +213,16 @@ def disk_check(folder: Path) -> Check:
 def table_check(runs: Path) -> Check:
     """Whether the table of runs, with its exclusions, and that of failures can be read and appended to."""
     failures = failures_csv(runs)
-    told = []
+    parts = []
     try:
         if runs.exists():
             table = read_runs(runs)
-            told.append(f"{runs}: {len(table.rows) + len(table.excluded):,} rows of the present schema")
-            told += [f"{len(table.excluded)} of them excluded"] if table.excluded else []
+            parts.append(f"{runs}: {len(table.rows) + len(table.excluded):,} rows of the present schema")
+            parts += [f"{len(table.excluded)} of them excluded"] if table.excluded else []
         else:
-            told.append(f"{runs} will be made by the first run")
+            parts.append(f"{runs} will be made by the first run")
         if failures.exists():
-            told.append(f"{len(read_table(failures, FailureRecord))} failed runs beside it")
+            parts.append(f"{len(read_table(failures, FailureRecord))} failed runs beside it")
         for path, kind in ((runs, RunRecord), (failures, FailureRecord)):
             n_columns = _count_columns(path) if path.exists() else len(columns(kind))
             if n_columns < len(columns(kind)):
@@ -230,7 +230,7 @@ def table_check(runs: Path) -> Check:
                 return Check("table", "problem", found, f"epochcast migrate --runs {shlex.quote(str(runs))}")
     except (OSError, ValueError) as error:
         return Check("table", "problem", describe_error(error), "mend it, or measure into another: --runs PATH")
-    return Check("table", "ok", ", ".join(told))
+    return Check("table", "ok", ", ".join(parts))
 
 
 def _count_columns(path: Path) -> int:

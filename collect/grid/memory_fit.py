@@ -57,8 +57,8 @@ def sort_by_fit(waiting: Sequence[PlannedRun], rows: Sequence[RunRecord], given_
 def device_memory_bytes(device: str, rows: Sequence[RunRecord] = ()) -> int | None:
     """All memory of the device that a run with `--device device` uses: as the box reports, else as its rows do."""
     box = device_of(device)
-    told = [r.device_memory_bytes for r in rows if r.device_memory_bytes and is_same_device(r.device_name, box.name)]
-    return box.memory_bytes or (told[-1] if told else None)
+    known = [r.device_memory_bytes for r in rows if r.device_memory_bytes and is_same_device(r.device_name, box.name)]
+    return box.memory_bytes or (known[-1] if known else None)
 
 
 def memory_model(spec: RunSpec, device_name: str, rows: Sequence[RunRecord]) -> MemoryModel:

@@ -56,8 +56,8 @@ def die_with_parent(parent: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def measure(spec: RunSpec, tell: Callable[..., None], idle_sec: float = 0.0) -> None:
-    """Train and time one run; every event goes to `tell(event, **values)`.
+def measure(spec: RunSpec, emit: Callable[..., None], idle_sec: float = 0.0) -> None:
+    """Train and time one run; every event goes to `emit(event, **values)`.
 
     On a GPU it waits `idle_sec` before the first epoch, everything ready and nothing queued.
 
@@ -84,7 +84,7 @@ def measure(spec: RunSpec, tell: Callable[..., None], idle_sec: float = 0.0) -> 
     keras.config.set_dtype_policy(PRECISIONS[spec.precision].keras_policy)
     model = model_for(pipeline, build_model(spec.config))
     jit_compile = compile_model(model, jit_compile=spec.jit_compile, steps_per_execution=steps_per_execution)
-    tell(
+    emit(
         "started",
         device_name=device_name,
         backend=backend,
@@ -114,7 +114,7 @@ def measure(spec: RunSpec, tell: Callable[..., None], idle_sec: float = 0.0) -> 
     if idle_sec and device_kind_of(device_name) == "gpu":
         idle_start = time.monotonic()
         time.sleep(idle_sec)
-        tell("idle", edges=(idle_start, time.monotonic()))
+        emit("idle", edges=(idle_start, time.monotonic()))
     stopped_by = cache_state = None
     problems: dict[str, str] = {}  # of what a row can do without
 
@@ -132,14 +132,14 @@ def measure(spec: RunSpec, tell: Callable[..., None], idle_sec: float = 0.0) -> 
             cache_state = ask("compile_cache", lambda: cache.state(jit_compile))
         is_open = spec.epochs is None and len(times) > WARMUP_EPOCHS
         rel_ci95 = uncertainty(times).rel_ci95 if is_open and is_shown(spec, len(times)) else None
-        tell("epoch", sec=times[-1], edges=timer.epoch_edges_sec[-1], logs=logs, rel_ci95=rel_ci95)
+        emit("epoch", sec=times[-1], edges=timer.epoch_edges_sec[-1], logs=logs, rel_ci95=rel_ci95)
         stopped_by = stop_reason(spec, times)
         return stopped_by is not None
 
     uncertainty((1.0, 1.0, 1.0))  # imports what it needs now, not between two epochs
     timer = EpochTimer(on_epoch)
     model.fit(**fit_input.fit_kwargs, verbose=0, callbacks=[timer])
-    tell("timed", stop_reason=stopped_by)
+    emit("timed", stop_reason=stopped_by)
 
     def evaluate() -> float:
         assert data.x_test is not None
@@ -151,7 +151,7 @@ def measure(spec: RunSpec, tell: Callable[..., None], idle_sec: float = 0.0) -> 
     ask("compile_cache_kept", cache.keep)
     is_evaluated = spec.window_steps is None and data.has_real_test_set and data.x_test is not None
     test_acc = ask("test_acc", evaluate) if is_evaluated else None
-    tell(
+    emit(
         "done",
         stop_reason=stopped_by,
         n_epochs=len(timer.epoch_edges_sec),
@@ -175,24 +175,24 @@ def main() -> int:
     spec = RunSpec(**json.load(sys.stdin))
     has_started = False
 
-    def tell(event: str, **values: Any) -> None:
+    def emit(event: str, **values: Any) -> None:
         nonlocal has_started
         has_started |= event == "started"
         print(json.dumps({"event": event, **values}, default=str), file=events, flush=True)
 
     try:
-        measure(spec, tell, float(sys.argv[3]))
+        measure(spec, emit, float(sys.argv[3]))
         return 0
     except KeyboardInterrupt:
-        tell("failed", status="interrupted", message="interrupted")
+        emit("failed", status="interrupted", message="interrupted")
         return 130
     except Exception as error:  # whatever a framework raises becomes a status; the trace goes to the log
         message = f"{type(error).__name__}: {error}"
         if isinstance(error, (ValueError, OSError, ImportError)) and not has_started and not is_out_of_memory(message):
             remedy = ". Install it, or choose another backend, e.g. KERAS_BACKEND=tensorflow."
-            tell("refused", message=f"{error}{remedy if isinstance(error, ImportError) else ''}")
+            emit("refused", message=f"{error}{remedy if isinstance(error, ImportError) else ''}")
             return 2
-        tell("failed", status="oom" if is_out_of_memory(message) else "crash", message=message[:2000])
+        emit("failed", status="oom" if is_out_of_memory(message) else "crash", message=message[:2000])
         import traceback
 
         traceback.print_exc()

@@ -33,8 +33,8 @@ Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True)
-class Beside:
-    """What a watch saw: columns of the row, flags, and the environment before and after for the run's JSON."""
+class Observations:
+    """What a watch saw: columns of the row, its flags, and the environment before and after, for the JSON."""
 
     columns: dict[str, Any] = field(default_factory=dict)
     flags: frozenset[str] = frozenset()
@@ -42,7 +42,7 @@ class Beside:
 
 
 class Watch:
-    """A `with` block around one run: `started` and `take` hear of the child, `beside` tells what was seen.
+    """A `with` block around one run: `started` and `take` hear of the child, `observations` are what was seen.
 
     Args:
         spec: what is run; a run on the processor leaves GPUs alone.
@@ -60,8 +60,8 @@ class Watch:
         if driver is None and (problem := driver_problem(spec.device)) is not None:
             self._problems.append(problem)
         if self._gpu is None:  # else they stand with the GPU
-            told = self._try(lambda: device_of(spec.device).problems) or ()
-            self._problems += [words for words in told if words not in self._problems]
+            reported = self._try(lambda: device_of(spec.device).problems) or ()
+            self._problems += [words for words in reported if words not in self._problems]
         self._meter = PowerMeter(self._gpu, checkpoint=checkpoint if self._gpu is not None else None)
         self._before = self._try(self._snapshot) or {}
         self._after: dict[str, Any] = {}
@@ -101,8 +101,8 @@ class Watch:
             look.start()
             look.join(PATIENCE_SEC)
 
-    def beside(self, report: ChildReport) -> Beside:
-        """What was seen of a run that finished, over the block of its timed epochs."""
+    def observations(self, report: ChildReport) -> Observations:
+        """Return what was seen of a run that finished, over the block of its timed epochs."""
         kind = device_kind_of(report.started["device_name"])
         others = other_cores(*self._host)
         first, last = report.edges[WARMUP_EPOCHS], report.edges[-1]
@@ -135,7 +135,7 @@ class Watch:
         found = self._meter.problems.items()
         problems = [*self._problems, *(f"{n} x {problem}" if n > 1 else problem for problem, n in found)]
         environment = {"before": self._before, "after": self._after, "problems": problems}
-        return Beside(columns, self.shared_flags(report) | flags, environment)
+        return Observations(columns, self.shared_flags(report) | flags, environment)
 
     def shared_flags(self, report: ChildReport) -> frozenset[str]:
         """Return the flag of a run that shared its device with another run; no flag of any other."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from epochcast.collect.run.child import ChildReport
 from epochcast.collect.run.measure import is_out_of_memory
-from epochcast.collect.run.monitor import Beside
+from epochcast.collect.run.monitor import Observations
 from epochcast.gpus.device_names import are_same_conditions
 from epochcast.machine.environment import load_average, utc_now
 from epochcast.run_noise import Noise, RunNoise
@@ -40,7 +40,7 @@ def record_of(
     report: ChildReport,
     run_id: str,
     grid_id: str | None,
-    beside: Beside,
+    observed: Observations,
     rows: Sequence[RunRecord] = (),
 ) -> tuple[RunRecord, list[str]]:
     """The row of a run that finished, and which optional cells were left empty because their value can't be one.
@@ -65,8 +65,8 @@ def record_of(
     train_n = started["train_n"]
     factor = spec.config.steps_per_epoch(train_n) / spec.window_steps if spec.window_steps else 1.0
     avg_time_sec = factor * statistics.fmean(times[WARMUP_EPOCHS:])
-    other_flags = {*(["diverged"] if report.has_diverged else []), *beside.flags}
-    columns = dict(beside.columns)
+    other_flags = {*(["diverged"] if report.has_diverged else []), *observed.flags}
+    columns = dict(observed.columns)
     for name in PER_ENTRY_COLUMNS:
         if columns.get(name) is not None:
             columns[name] *= factor

@@ -17,7 +17,7 @@ from epochcast.collect.records.reserved import claimed_log, claimed_run, reserve
 from epochcast.collect.run.child import ChildListener, ChildReport, noted_interrupts, run_child
 from epochcast.collect.run.device_lock import device_access
 from epochcast.collect.run.listener import SILENT, Listener, RunLog
-from epochcast.collect.run.monitor import Beside, Watch
+from epochcast.collect.run.monitor import Observations, Watch
 from epochcast.collect.run.outcome import failure_of, record_of
 from epochcast.collect.run.place import RunPlace
 from epochcast.collect.run.text import epoch_line, is_shown, result_lines, started_line
@@ -92,7 +92,7 @@ def run(
             log.detail(f"WARNING: passed over from the measuring process: {odd}")
         if report.refusal is not None and not report.epoch_times:
             raise RunRefusedError(report.refusal)
-        record, beside, left_out = _outcome(spec, report, run_id, place.grid_id, watch, rows)
+        record, observed, left_out = _outcome(spec, report, run_id, place.grid_id, watch, rows)
         for problem in left_out:
             log.detail(f"WARNING: {problem}")
         space.release_row()
@@ -101,7 +101,7 @@ def run(
             return record
         for line in result_lines(record):
             log.detail(line)
-        kept = {"table": str(runs), "row": to_json_dict(record), **_kept(spec, report, beside, left_out)}
+        kept = {"table": str(runs), "row": to_json_dict(record), **_kept(spec, report, observed, left_out)}
         append_finished(record, kept, runs, log_dir, space, log.detail)
         return record
 
@@ -122,14 +122,14 @@ def _event_taker(spec: RunSpec, watch: Watch, log: RunLog) -> Callable[[dict[str
     return take
 
 
-def _kept(spec: RunSpec, report: ChildReport, beside: Beside, left_out: Sequence[str]) -> dict[str, Any]:
+def _kept(spec: RunSpec, report: ChildReport, observed: Observations, left_out: Sequence[str]) -> dict[str, Any]:
     """Return what the JSON of a finished run holds besides its row."""
     done = report.done or {}
     return {
         "spec": asdict(spec),
         "data_origin": report.started.get("data_origin"),
         "framework": done.get("framework"),
-        "environment": beside.environment,
+        "environment": observed.environment,
         "epoch_edges_sec": [None if edges is None else list(edges) for edges in report.edges],
         "problems": {**done.get("problems", {}), "row": list(left_out), "events": report.odd},
     }
@@ -137,27 +137,27 @@ def _kept(spec: RunSpec, report: ChildReport, beside: Beside, left_out: Sequence
 
 def _outcome(
     spec: RunSpec, report: ChildReport, run_id: str, grid_id: str | None, watch: Watch, rows: Sequence[RunRecord]
-) -> tuple[RunRecord | FailureRecord, Beside, list[str]]:
+) -> tuple[RunRecord | FailureRecord, Observations, list[str]]:
     """Return what a run comes to: a row, or a failure with the epochs timed; and what is not known of it, and why.
 
     A process that ends after its last epoch, however it does, has measured all that a row needs.
     """
     has_ended = report.done is not None or report.timed is not None
     if report.fault is not None or not has_ended or not report.epoch_times[WARMUP_EPOCHS:]:
-        return failure_of(spec, report, run_id, grid_id), Beside(), []
+        return failure_of(spec, report, run_id, grid_id), Observations(), []
     problems = []
     if report.done is None:
         failure = failure_of(spec, report, run_id, grid_id)
         problems.append(f"the process ended after its last epoch, before its evaluation: {failure.message}")
     try:
-        beside = watch.beside(report)
-        record, left_out = record_of(spec, report, run_id, grid_id, beside, rows)
-        return record, beside, problems + left_out
+        observed = watch.observations(report)
+        record, left_out = record_of(spec, report, run_id, grid_id, observed, rows)
+        return record, observed, problems + left_out
     except Exception as error:  # whatever a driver said: what was timed is not lost by it
         problems.append(f"what went on beside the run is not known: {type(error).__name__}: {error}")
     try:
-        beside = Beside(flags=watch.shared_flags(report))
-        record, left_out = record_of(spec, report, run_id, grid_id, beside, rows)
-        return record, beside, problems + left_out
+        observed = Observations(flags=watch.shared_flags(report))
+        record, left_out = record_of(spec, report, run_id, grid_id, observed, rows)
+        return record, observed, problems + left_out
     except Exception as error:
-        return failure_of(spec, report, run_id, grid_id, problem=str(error)), Beside(), problems
+        return failure_of(spec, report, run_id, grid_id, problem=str(error)), Observations(), problems

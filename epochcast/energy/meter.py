@@ -170,7 +170,7 @@ class PowerMeter:
             Window(start, end, n_epochs, idle),
             is_shared=self._baseline is not None and is_shared(self._baseline, snapshots, start, end, own),
             period_sec=self._period_sec,
-            tell=self._note,
+            report=self._note,
         )
 
     def sample(self, *, everything: bool = False) -> None:

@@ -141,7 +141,7 @@ def read_energy(
     *,
     is_shared: bool,
     period_sec: float,
-    tell: Callable[[str], None] = lambda problem: None,
+    report: Callable[[str], None] = lambda problem: None,
 ) -> EnergyReading:
     """The energy of a window, and the GPU's state meanwhile.
 
@@ -150,7 +150,7 @@ def read_energy(
         samples: readings in the order of their times, from before the window to after it.
         is_shared: whether another process was on the GPU.
         period_sec: time between readings as intended.
-        tell: gets a sentence about readings that were left out.
+        report: gets a sentence about readings that were left out.
     """
     start, end = window.start, window.end
     samples, left_out = possible(samples, (0.0, MOST_BOARD_W) if board is None else board.power_bounds_w)
@@ -162,7 +162,7 @@ def read_energy(
         n_left_out = sum(start <= time <= end for time in left_out)
         if n_left_out:
             least_w, most_w = board.power_bounds_w
-            tell(f"{n_left_out} readings of power left out: not from {least_w:.3g} to {most_w:.4g} W")
+            report(f"{n_left_out} readings of power left out: not from {least_w:.3g} to {most_w:.4g} W")
         reading = _measured(board, samples, window, is_shared, period_sec, n_left_out)
     else:
         reading = _modelled(board, window)

@@ -18,8 +18,8 @@ POWER_CAP_ALONE = ("sw_power_cap",)
 
 def throttle_words(reasons: Sequence[tuple[str, ...] | None]) -> str | None:
     """All reasons that were seen, joined by `;`; `none` where none was, None where the driver never told."""
-    told = [each for each in reasons if each is not None]
-    return ";".join(sorted({word for each in told for word in each})) or "none" if told else None
+    known = [each for each in reasons if each is not None]
+    return ";".join(sorted({word for each in known for word in each})) or "none" if known else None
 
 
 def is_throttled(reasons: Sequence[tuple[str, ...] | None], clocks_mhz: Sequence[float | None]) -> bool:
@@ -33,9 +33,9 @@ def is_throttled(reasons: Sequence[tuple[str, ...] | None], clocks_mhz: Sequence
         reasons: of each reading; None was not asked or not answered.
         clocks_mhz: of the same readings.
     """
-    told = [each for each in reasons if each is not None]
-    slowed = sum(not SLOWDOWNS.isdisjoint(each) for each in told)
-    if slowed and slowed >= SLOWDOWN_SHARE * len(told):
+    known = [each for each in reasons if each is not None]
+    slowed = sum(not SLOWDOWNS.isdisjoint(each) for each in known)
+    if slowed and slowed >= SLOWDOWN_SHARE * len(known):
         return True
     readings = zip(reasons, clocks_mhz, strict=True)
     clocks = [clock for each, clock in readings if clock is not None and each != POWER_CAP_ALONE]

@@ -122,13 +122,13 @@ def _hang() -> None:
         time.sleep(60)
 
 
-def _behave(spec: RunSpec, behaviour: str, arguments: list[str], parent: int, idle_sec: float, tell) -> int:
+def _behave(spec: RunSpec, behaviour: str, arguments: list[str], parent: int, idle_sec: float, emit) -> int:
     if behaviour == "refuse":
-        tell("refused", message="this box has no such device.")
+        emit("refused", message="this box has no such device.")
         return 2
     is_synthetic = spec.dataset == "synthetic"
     pace_sec = float(arguments[0]) if behaviour == "paced" else 0.0  # paced SECONDS DEVICE: epochs that really last
-    tell(
+    emit(
         "started",
         device_name=arguments[1] if behaviour == "paced" and len(arguments) > 1 else box_device_name(spec.device),
         backend="tensorflow",
@@ -150,7 +150,7 @@ def _behave(spec: RunSpec, behaviour: str, arguments: list[str], parent: int, id
     if behaviour == "paced" and idle_sec:
         idle_start = time.monotonic()
         time.sleep(idle_sec)
-        tell("idle", edges=(idle_start, time.monotonic()))
+        emit("idle", edges=(idle_start, time.monotonic()))
     times = [pace_sec or FIRST_SEC] + [pace_sec or EPOCH_SEC] * (spec.most_epochs - 1)
     if behaviour == "uneven":  # uneven SHARE SECONDS: epochs of about so long, with normal noise of that share
         share, sec = map(float, arguments)
@@ -162,18 +162,18 @@ def _behave(spec: RunSpec, behaviour: str, arguments: list[str], parent: int, id
         loss = float("nan") if behaviour == "nan" and number > 1 else 1.0 / number
         time.sleep(times[number - 1] if behaviour == "uneven" else pace_sec)
         now = time.monotonic()
-        tell("epoch", sec=times[number - 1], edges=(now - times[number - 1], now), logs={"loss": loss, "accuracy": 0.5})
-        if number == 2 and (code := _misbehave(behaviour, arguments, parent, tell)) is not None:
+        emit("epoch", sec=times[number - 1], edges=(now - times[number - 1], now), logs={"loss": loss, "accuracy": 0.5})
+        if number == 2 and (code := _misbehave(behaviour, arguments, parent, emit)) is not None:
             return code
     is_measured = not is_synthetic and spec.window_steps is None
     reason = "max_epochs" if spec.epochs is None else "epochs"
-    tell("done", stop_reason=reason, test_acc=TEST_ACC if is_measured else None, peak_memory_bytes=None)
+    emit("done", stop_reason=reason, test_acc=TEST_ACC if is_measured else None, peak_memory_bytes=None)
     if behaviour == "late-segfault":
         _die(signal.SIGSEGV)
     return 0
 
 
-def _misbehave(behaviour: str, arguments: list[str], parent: int, tell) -> int | None:
+def _misbehave(behaviour: str, arguments: list[str], parent: int, emit) -> int | None:
     """What happens after the second epoch; an exit code ends the run."""
     if behaviour == "gate":  # goes on when the file is there
         wait_for(Path(arguments[0]).exists, seconds=60)
@@ -190,7 +190,7 @@ def _misbehave(behaviour: str, arguments: list[str], parent: int, tell) -> int |
         Path(arguments[0]).touch()
         _hang()
     elif behaviour == "oom-message":
-        tell("failed", status="oom", message="ResourceExhaustedError: OOM when allocating\ntensor with shape[64,32]")
+        emit("failed", status="oom", message="ResourceExhaustedError: OOM when allocating\ntensor with shape[64,32]")
         return 1
     elif behaviour == "oom-segfault":
         print("F0000 RESOURCE_EXHAUSTED: Out of memory while trying to allocate 17179869184 bytes", flush=True)
@@ -212,7 +212,7 @@ def _misbehave(behaviour: str, arguments: list[str], parent: int, tell) -> int |
         pid_file, then = arguments
         grandchild = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"])
         Path(pid_file).write_text(str(grandchild.pid))
-        return _misbehave(then, [], parent, tell)
+        return _misbehave(then, [], parent, emit)
     elif behaviour == "replace":  # as a careless user might, while a run is measured
         table, text = arguments
         Path(f"{table}.new").write_text(text)
@@ -226,10 +226,10 @@ def _misbehave(behaviour: str, arguments: list[str], parent: int, tell) -> int |
         os.write(int(sys.argv[-3]), Path(arguments[0]).read_bytes())
         return 0
     elif behaviour == "die-when-timed":
-        tell("timed", stop_reason="epochs")
+        emit("timed", stop_reason="epochs")
         _die(signal.SIGKILL)
     elif behaviour == "hang-when-timed":
-        tell("timed", stop_reason="epochs")
+        emit("timed", stop_reason="epochs")
         if arguments:
             os.kill(parent, signal.SIGINT)
         _hang()
@@ -258,13 +258,13 @@ def main() -> int:
             file.write(json.dumps({"pid": os.getpid(), "batch_size": spec.batch_size, "seed": spec.seed}) + "\n")
     with os.fdopen(int(descriptor), "w", encoding="utf-8") as events:
 
-        def tell(event: str, **values: object) -> None:
+        def emit(event: str, **values: object) -> None:
             print(json.dumps({"event": event, **values}), file=events, flush=True)
 
         try:
-            return _behave(spec, behaviour, arguments, int(parent), float(idle_sec), tell)
+            return _behave(spec, behaviour, arguments, int(parent), float(idle_sec), emit)
         except KeyboardInterrupt:
-            tell("failed", status="interrupted", message="interrupted")
+            emit("failed", status="interrupted", message="interrupted")
             return 130
 
 

@@ -20,7 +20,7 @@ from epochcast.collect.run import child
 from epochcast.collect.run.child import ChildReport
 from epochcast.collect.run.events import Heard
 from epochcast.collect.run.listener import Listener
-from epochcast.collect.run.monitor import Beside
+from epochcast.collect.run.monitor import Observations
 from epochcast.collect.run.outcome import failure_of, record_of
 from epochcast.collect.run.place import RunPlace
 from epochcast.collect.run.runner import RunRefusedError, run
@@ -86,7 +86,7 @@ def test_whatever_a_process_says_ends_in_a_row_or_in_a_failure_that_holds_its_ep
     assert all(map(is_sec, report.epoch_times))
     if report.fault is None and report.done is not None and len(report.epoch_times) > 1:
         with contextlib.suppress(ValueError, TypeError):
-            record, _ = record_of(light_spec(), report, "a", None, Beside())
+            record, _ = record_of(light_spec(), report, "a", None, Observations())
             assert record.epoch_times_json == tuple(report.epoch_times)
             assert round_trips(tmp_path_factory, record)
             return
@@ -129,7 +129,7 @@ def test_epochs_that_take_longer_than_the_process_make_no_row():
     for line in WHOLE:
         report.take(line)
     with pytest.raises(ValueError, match=r"its epochs take 2 s together, the whole process 1\.9 s"):
-        record_of(light_spec(), report, "a", None, Beside())
+        record_of(light_spec(), report, "a", None, Observations())
 
 
 @pytest.mark.parametrize("name", ["test_acc", "stop_reason", "peak_memory_bytes", "compile_cache"])
@@ -138,7 +138,7 @@ def test_an_odd_word_of_something_optional_leaves_its_cell_empty(name, value):
     report = ChildReport(exit_code=0, wall_sec=9.0, cpu_time_sec=1.0)
     for line in (*WHOLE[:-1], *lines_of(DONE | {name: value})):
         report.take(line)
-    record, left_out = record_of(light_spec(), report, "a", None, Beside())
+    record, left_out = record_of(light_spec(), report, "a", None, Observations())
     assert getattr(record, name) is None
     assert len(left_out) == 1
     assert name in left_out[0]
@@ -271,7 +271,7 @@ def test_images_that_nobody_asked_for_make_no_row(runs, tmp_path):
     for line in lines_of(STARTED | {"train_n": 5}, *map(epoch, range(4)), DONE):
         report.take(line)
     with pytest.raises(ValueError, match="it trained on 5 images, asked for were 1000"):
-        record_of(light_spec(), report, "a", None, Beside())
+        record_of(light_spec(), report, "a", None, Observations())
 
 
 def test_a_process_that_goes_on_talking_after_its_parent_keeps_nobody(runs, tmp_path, monkeypatch):

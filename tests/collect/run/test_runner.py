@@ -26,7 +26,7 @@ from epochcast.collect.records.reserved import RunClaimedError, claimed_log, cla
 from epochcast.collect.run import child
 from epochcast.collect.run.child import GRACE_SEC, noted_interrupts
 from epochcast.collect.run.listener import Listener, ignore
-from epochcast.collect.run.monitor import Beside, Watch
+from epochcast.collect.run.monitor import Observations, Watch
 from epochcast.collect.run.names import new_run_id, spec_id
 from epochcast.collect.run.place import RunPlace
 from epochcast.collect.run.runner import RunRefusedError, run
@@ -644,9 +644,9 @@ def test_of_an_open_number_of_epochs_ever_fewer_are_shown_and_all_are_kept(bench
 
 def test_a_driver_that_talks_nonsense_does_not_cost_the_run(bench, monkeypatch):
     def nonsense(self, report):
-        return Beside(columns={"sm_clock_mhz": 0.0})
+        return Observations(columns={"sm_clock_mhz": 0.0})
 
-    monkeypatch.setattr(Watch, "beside", nonsense)
+    monkeypatch.setattr(Watch, "observations", nonsense)
     row = bench.measure("ok")
     assert bench.rows == [row]
     assert row.sm_clock_mhz is None
@@ -658,7 +658,7 @@ def test_a_watch_that_fails_does_not_cost_the_run(bench, monkeypatch):
     def fails(self, report):
         raise RuntimeError("the driver is gone")
 
-    monkeypatch.setattr(Watch, "beside", fails)
+    monkeypatch.setattr(Watch, "observations", fails)
     row = bench.measure("ok")
     assert bench.rows == [row]
     assert any("what went on beside the run is not known: RuntimeError: the driver is gone" in s for s in bench.said)
