@@ -374,9 +374,10 @@ MEASURED = """
 import json, os, sys
 for descriptor in map(int, sys.argv[2].split(",")):
     os.close(descriptor)
-from epochcast.collect.run.child import run_child
+from epochcast.collect.run.child import ChildListener, run_child
 from epochcast.schema import RunSpec
-report = run_child(RunSpec(epochs=3), json.loads(sys.argv[3]), lambda event: None, lambda data: None, 20.0, [])
+silent = ChildListener(lambda event: None, lambda data: None)
+report = run_child(RunSpec(epochs=3), silent, timeout_sec=20.0, child=json.loads(sys.argv[3]))
 with open(sys.argv[1], "w") as file:
     print(report.exit_code, len(report.epoch_times), report.done is not None, file=file)
 """
