@@ -1,7 +1,7 @@
 """The one way to a GPU's driver: which device a run uses, and its sensors.
 
 The one answer for rows, names of runs, grids, plans, models, meter and estimates. Behind it stand the vendors, today
-NVIDIA; another one is a class in `VENDORS` that answers to `epochcast.machine.gpu.vendor.Vendor`, and nothing else changes.
+NVIDIA; another one is a class in `VENDORS` that answers to `gpu.vendor.Vendor`, and nothing else changes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The library of the NVIDIA driver (NVML): opened, its GPUs, and why it can't be used.
 
 NVML needs no CUDA and no framework, and asking it does not touch a program that computes. It numbers the GPUs by their
-PCI address; which of them a run uses is decided by `epochcast.machine.cuda_visible`. Only `epochcast.machine.gpu.nvidia` imports this.
+PCI address; which of them a run uses is decided by `cuda_visible`. Only `gpu.nvidia` imports this.
 """
 
 from __future__ import annotations

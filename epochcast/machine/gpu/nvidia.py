@@ -1,6 +1,6 @@
 """NVIDIA's GPUs: which one a run uses by NVIDIA's driver, and why it can't use one.
 
-A run sees the GPUs that CUDA_VISIBLE_DEVICES lets it see (`epochcast.machine.cuda_visible`). What they are is asked of NVML;
+A run sees the GPUs that CUDA_VISIBLE_DEVICES lets it see (`cuda_visible`). What they are is asked of NVML;
 where that does not answer, or not with a name, of CUDA's own library, which frameworks ask; of the kernel
 (/proc/driver/nvidia) last. The driver is asked once per process.
 """

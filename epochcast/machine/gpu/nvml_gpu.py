@@ -1,7 +1,7 @@
 """One NVIDIA GPU as the driver's own library (NVML) reports it; None is what it does not report.
 
-Whatever its Python package raises is no answer as well, and so is what no GPU can be (`epochcast.machine.sensor_bounds`,
-`epochcast.machine.driver_names`).
+Whatever its Python package raises is no answer as well, and so is what no GPU can be (`sensor_bounds`,
+`driver_names`).
 """
 
 from __future__ import annotations
