@@ -71,10 +71,10 @@ def judge(rows: Sequence[AggRow], saved: SavedModel) -> list[Judged]:
     found = []
     for row in rows:
         time = carried_time(saved, row.config, ratio, target)
-        place = saved.forecast(row.config).place
+        domain = saved.forecast(row.config).domain
         others = {other.config: other for other in rows if other.config != row.config}
         correction = correction_by(others, saved, ratio, target)
-        corrected = None if correction is None else correction.of(time, row.config, place).seconds
+        corrected = None if correction is None else correction.of(time, row.config, domain).seconds
         found.append(
             Judged(
                 **asdict(row.config),
@@ -82,7 +82,7 @@ def judge(rows: Sequence[AggRow], saved: SavedModel) -> list[Judged]:
                 carried=time.seconds,
                 corrected=corrected,
                 basis=ratio.basis,
-                in_range=place == WITHIN,
+                in_range=domain == WITHIN,
             )
         )
     return found

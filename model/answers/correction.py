@@ -37,26 +37,26 @@ class Correction:
     range: Range
     n: int  # configurations
 
-    def of(self, time: ScaledTime, config: RunConfig, place: str) -> ScaledTime:
-        """A carried time of a configuration, set right, and held at the roof again; `place` as of the model's range."""
-        return time.set_to(self._interval(time.seconds, config, place))
+    def of(self, time: ScaledTime, config: RunConfig, domain: str) -> ScaledTime:
+        """Return a scaled time corrected and limited by the roofline again; `domain` as of the model's range."""
+        return time.set_to(self._interval(time.seconds, config, domain))
 
-    def _interval(self, steady: Interval, config: RunConfig, place: str) -> Interval:
+    def _interval(self, steady: Interval, config: RunConfig, domain: str) -> Interval:
         value = steady.value * self.factor
         own = Interval.of_log(value, self.half)
-        if self.holds(config, place):
+        if self.holds(config, domain):
             return own
         if steady.low is None or steady.high is None or own.low is None or own.high is None:
             return Interval(value)
         return Interval(value, min(own.low, steady.low * self.factor), max(own.high, steady.high * self.factor))
 
-    def holds(self, config: RunConfig, place: str) -> bool:
+    def holds(self, config: RunConfig, domain: str) -> bool:
         """Whether the spread was measured around such a configuration, on both GPUs."""
-        return place == WITHIN and not self.range.outside(config)
+        return domain == WITHIN and not self.range.outside(config)
 
-    def words(self, config: RunConfig, place: str) -> str:
+    def words(self, config: RunConfig, domain: str) -> str:
         bar = f"x/÷{math.exp(self.half):.2f} by their spread"
-        kept = "" if self.holds(config, place) else "; outside their range no narrower than carried"
+        kept = "" if self.holds(config, domain) else "; outside their range no narrower than carried"
         return f"times {self.factor:.3f}, the median of measured over carried, {bar}{kept}"
 
 

@@ -28,7 +28,7 @@ from epochcast.interval import Interval
 from epochcast.machine.driver_names import is_instance
 from epochcast.machine.gpu_driver import device_of
 from epochcast.model.time_model.intervals import HALF_WIDTH_SDS
-from epochcast.model.time_model.saved_model import Forecast
+from epochcast.model.time_model.saved_model import PredictedTimes
 from epochcast.paths import runs_csv
 from epochcast.schema import AggRow, Conditions, RunConfig, RunRecord
 from epochcast.stats import MAD_TO_SD
@@ -149,7 +149,7 @@ class RunSeconds:
     missing: str | None = None  # what `whole` does not hold, in words
 
     @classmethod
-    def of(cls, forecast: Forecast, epochs: int) -> RunSeconds:
+    def of(cls, forecast: PredictedTimes, epochs: int) -> RunSeconds:
         """Take the durations from a forecast of so many epochs."""
         steady, run = forecast.steady, forecast.run
         if run.wall is not None:

@@ -142,10 +142,10 @@ def measured_words(row: AggRow) -> str:
     return f"{words}; range: spread of repeats assumed"
 
 
-def measured_run(row: AggRow, saved: SavedModel, place: str, epochs: int | None) -> WholeRun:
+def measured_run(row: AggRow, saved: SavedModel, domain: str, epochs: int | None) -> WholeRun:
     """A run by its measured steady time; what the row does not know of start-up is the model's."""
     steady = measured_steady(row)
-    guess = whole_run(row.config, steady, place, saved.excess, saved.overhead)
+    guess = whole_run(row.config, steady, domain, saved.excess, saved.overhead)
     first, overhead = guess.first_epoch, guess.overhead
     if row.first_epoch_sec_mean is not None:
         first = _repeated(row, row.first_epoch_sec_mean, "repeat_sd_first_epoch")

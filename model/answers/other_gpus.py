@@ -27,7 +27,7 @@ from epochcast.model.answers.measured import (
     rows_on,
 )
 from epochcast.model.time_model.physics import device_share
-from epochcast.model.time_model.saved_model import Choice, Forecast, SavedModel, pretrained
+from epochcast.model.time_model.saved_model import Choice, PredictedTimes, SavedModel, pretrained
 from epochcast.model.time_model.startup import whole_run
 from epochcast.schema import AggRow, Conditions, RunConfig
 from epochcast.workload.memory import MemoryModel, PeakMemory
@@ -47,7 +47,7 @@ class GpuAnswer:
     words: str
     ratio: Ratio | None  # of the carried time, as its roof holds it; None where it was measured
     share: float  # of the model's time, in which its device computes
-    forecast: Forecast
+    forecast: PredictedTimes
     memory: PeakMemory
     n_there: int = 0  # other configurations measured on this GPU
     correction: Correction | None = None
@@ -119,9 +119,9 @@ def answer_on(gpu: Gpu, saved: SavedModel, asked: Asked, rows: Sequence[AggRow])
 
 
 def _measured(
-    gpu: Gpu, saved: SavedModel, asked: Asked, base: Forecast, row: AggRow, rows: Sequence[AggRow]
+    gpu: Gpu, saved: SavedModel, asked: Asked, base: PredictedTimes, row: AggRow, rows: Sequence[AggRow]
 ) -> GpuAnswer:
-    run = measured_run(row, saved, base.place, asked.epochs)
+    run = measured_run(row, saved, base.domain, asked.epochs)
     is_own_start = knows_start_up(row) or (run.first_epoch is None and run.overhead is None)
     start_up_of = None if is_own_start else saved.device_name
     words = measured_words(row)
@@ -141,7 +141,7 @@ def _measured(
 
 
 def _carried(
-    gpu: Gpu, saved: SavedModel, asked: Asked, base: Forecast, wanted: Conditions, rows: Sequence[AggRow]
+    gpu: Gpu, saved: SavedModel, asked: Asked, base: PredictedTimes, wanted: Conditions, rows: Sequence[AggRow]
 ) -> GpuAnswer:
     config, source = asked.config, source_device(saved.conditions)
     target = GpuArithmetic.of(gpu, asked.precision, saved.conditions.tf32)
@@ -152,16 +152,16 @@ def _carried(
     basis, words = ratio.basis, ratio.words
     correction = correction_by(likest, saved, ratio, target)
     if correction is not None:
-        time = correction.of(time, config, base.place)
+        time = correction.of(time, config, base.domain)
         basis = f"carried, corrected by {correction.n} measured there"
-        words = f"{correction.words(config, base.place)}; carried by {ratio.basis}: {ratio.words}"
+        words = f"{correction.words(config, base.domain)}; carried by {ratio.basis}: {ratio.words}"
     elif likest:
         n = len(likest)
         told = f"{n} configuration{' measured there is' if n == 1 else 's measured there are'}"
         words = f"{words}; {told} not enough to correct it ({MIN_CONFIGS})"
     if time.limited is not None:
         words = f"{words}; {LIMITED_WORDS[time.limited]}"
-    run = whole_run(config, time.seconds, base.place, saved.excess, saved.overhead, asked.epochs)
+    run = whole_run(config, time.seconds, base.domain, saved.excess, saved.overhead, asked.epochs)
     is_own_start = gpu.name == source.gpu.name or (run.first_epoch is None and run.overhead is None)
     start_up_of = None if is_own_start else saved.device_name
     return GpuAnswer(
@@ -241,7 +241,7 @@ def _footprints(answer: GpuAnswer, asked: Asked, rows: Sequence[AggRow]) -> tupl
 def run_footprints(
     config: RunConfig,
     epochs: int,
-    forecast: Forecast,
+    forecast: PredictedTimes,
     energy: EnergyModel,
     board: MeasuredBoard,
     gpu: Gpu | None,

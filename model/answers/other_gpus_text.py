@@ -108,10 +108,10 @@ def domain_text(answers: Sequence[GpuAnswer], saved: SavedModel) -> str | None:
     None where none does.
     """
     carried = next((answer for answer in answers if answer.basis != MEASURED), None)
-    if carried is None or (place := carried.forecast.place) == WITHIN:
+    if carried is None or (domain := carried.forecast.domain) == WITHIN:
         return None
-    unknown = saved.widths.why_unknown(place)
-    where = f"{place}, {', '.join(carried.forecast.outside)}: extrapolating{f'; {unknown}' if unknown else ''}"
+    unknown = saved.widths.why_unknown(domain)
+    where = f"{domain}, {', '.join(carried.forecast.outside)}: extrapolating{f'; {unknown}' if unknown else ''}"
     return f"domain of {saved.path.name}: {where}"
 
 
@@ -128,7 +128,7 @@ def gpu_json(answer: GpuAnswer, saved: SavedModel, epochs: int | None) -> dict[s
         "precision": answer.conditions.precision,
         "basis": answer.basis,
         "basis_words": answer.words,
-        "domain": None if answer.basis == MEASURED else answer.forecast.place,  # of the model's range
+        "domain": None if answer.basis == MEASURED else answer.forecast.domain,  # of the model's range
         "outside": [] if answer.basis == MEASURED else answer.forecast.outside,
         "configurations_there": answer.n_there,
         "corrected_by": None if answer.correction is None else answer.correction.factor,

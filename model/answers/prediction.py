@@ -12,13 +12,13 @@ from epochcast.machine.gpu_driver import box_device_name
 from epochcast.model.answers.energy import EnergyModel
 from epochcast.model.answers.measured import measured_row, measured_steady, measured_words
 from epochcast.model.time_model.intervals import FAR, WITHIN
-from epochcast.model.time_model.saved_model import Choice, Forecast, SavedModel
+from epochcast.model.time_model.saved_model import Choice, PredictedTimes, SavedModel
 from epochcast.schema import AggRow, RunConfig
 from epochcast.workload.memory import MemoryModel, PeakMemory
 from epochcast.workload.shape import count_params
 
 
-def time_values(forecast: Forecast, train_n: int, epochs: int | None) -> dict[str, Any]:
+def time_values(forecast: PredictedTimes, train_n: int, epochs: int | None) -> dict[str, Any]:
     """Seconds per epoch and images per second, and with `epochs` the parts of a run, each with its ends."""
     run = {
         "epochs": epochs,
@@ -76,13 +76,13 @@ def predict(
         **memory_values(MemoryModel.of(saved.conditions, rows).peak(config)),
         **_energy_of(config, forecast.steady, EnergyModel.of(saved.conditions, rows)),
         "coverage": saved.coverage,
-        "in_range": forecast.place == WITHIN,
-        "domain": forecast.place,
+        "in_range": forecast.domain == WITHIN,
+        "domain": forecast.domain,
         "outside": forecast.outside,
         "range": saved.range.to_json(),
         "more_configurations_for_range": saved.widths.n_missing,
-        "range_unknown": saved.widths.why_unknown(forecast.place) or None,
-        "half_width_log": saved.widths.of(forecast.place),
+        "range_unknown": saved.widths.why_unknown(forecast.domain) or None,
+        "half_width_log": saved.widths.of(forecast.domain),
         "form": saved.card["form"],
         **device_values(saved),
         "model": str(saved.path),

@@ -8,7 +8,7 @@ from typing import Any
 
 from epochcast.interval import coverage_digits, coverage_text
 from epochcast.model.time_model.card_text import error_text, half_width_text
-from epochcast.model.time_model.intervals import FAR, PLACES, WITHIN
+from epochcast.model.time_model.intervals import DOMAINS, FAR, WITHIN
 from epochcast.output.text import range_text, table_text
 from epochcast.schema import Conditions
 
@@ -115,7 +115,7 @@ def domain_lines(answers: Sequence[Mapping[str, Any]]) -> list[str]:
     """What the column `domain` of a table means, a line for each kind that needs one; rows without an answer last."""
     known = [answer for answer in answers if "problem" not in answer]
     lines = []
-    for domain in PLACES:
+    for domain in DOMAINS:
         own = [answer for answer in known if answer["domain"] == domain]
         if not own or (domain == WITHIN and own[0]["half_width_log"] is not None):
             continue

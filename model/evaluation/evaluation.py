@@ -135,7 +135,7 @@ def evaluate(
 
     def predicted(config: RunConfig) -> UnseenPrediction:
         seconds = float(model.times([config])[0])
-        interval = Interval.of_log(seconds, widths.of(box.place(config, widths.axes)))
+        interval = Interval.of_log(seconds, widths.of(box.domain(config, widths.axes)))
         return UnseenPrediction(config, measured.get(config), interval)
 
     evaluation = Evaluation(

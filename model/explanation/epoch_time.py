@@ -14,7 +14,7 @@ from epochcast.model.explanation.attribution import Attribution, attribute, law_
 from epochcast.model.explanation.device import ExplainedDevice
 from epochcast.model.time_model.intervals import WITHIN
 from epochcast.model.time_model.physics import share_of_parts
-from epochcast.model.time_model.saved_model import Forecast, SavedModel
+from epochcast.model.time_model.saved_model import PredictedTimes, SavedModel
 from epochcast.roofline.network import EpochRoofline, TrainedNetwork
 from epochcast.schema import RunConfig
 
@@ -58,8 +58,8 @@ def time_of(
         steady, basis = forecast.steady, MODEL
         share = coverage_text(device.choice.model.coverage)
         words = f"the model's prediction with its {share} interval{_extrapolation(forecast)}"
-        if unknown := device.choice.model.widths.why_unknown(forecast.place):
-            words = f"the model's prediction{_extrapolation(forecast)}; {forecast.place}: {unknown}"
+        if unknown := device.choice.model.widths.why_unknown(forecast.domain):
+            words = f"the model's prediction{_extrapolation(forecast)}; {forecast.domain}: {unknown}"
     elif device.is_calibrated:
         steady, words = _by_law(device.choice.model, network)
         basis = OTHER_NETWORK
@@ -141,5 +141,5 @@ def _by_roof(least: EpochRoofline) -> EpochTime:
     return EpochTime(Interval(factor * sec, low * sec, high * sec), ROOF, words, None)
 
 
-def _extrapolation(forecast: Forecast) -> str:
-    return "" if forecast.place == WITHIN else f", extrapolating: {', '.join(forecast.outside)}"
+def _extrapolation(forecast: PredictedTimes) -> str:
+    return "" if forecast.domain == WITHIN else f", extrapolating: {', '.join(forecast.outside)}"

@@ -53,7 +53,7 @@ def _domain(device: ExplainedDevice, config: RunConfig | None, time: EpochTime) 
     if config is None or time.basis == ROOF:
         return None
     saved = device.choice.model
-    return saved.range.place(config, saved.widths.axes)
+    return saved.range.domain(config, saved.widths.axes)
 
 
 def _framework_notes(device: ExplainedDevice) -> list[str]:

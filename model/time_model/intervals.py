@@ -30,7 +30,7 @@ def half_width_sds(coverage: float) -> float:
 
 
 HALF_WIDTH_SDS = half_width_sds(COVERAGE)
-WITHIN, BEYOND, FAR = PLACES = ("within", "beyond", "far")  # the measured range; one step outside it; further away
+WITHIN, BEYOND, FAR = DOMAINS = ("within", "beyond", "far")  # the measured range; one step outside it; further away
 
 
 def conformal_half_width(errors: Array, coverage: float = COVERAGE) -> float | None:
@@ -60,9 +60,9 @@ class Widths:
     axes: tuple[str, ...] = ()  # of which the smallest or the largest value was left out
     n_level_errors: int | None = None  # errors of those levels; None where nobody counted them
 
-    def of(self, place: str) -> float | None:
+    def of(self, domain: str) -> float | None:
         """The half-width at WITHIN, BEYOND or FAR; None where nothing is known."""
-        return {WITHIN: self.within, BEYOND: self.beyond}.get(place)
+        return {WITHIN: self.within, BEYOND: self.beyond}.get(domain)
 
     def times(self, factor: float) -> Widths:
         """Return the widths multiplied by a factor; unknown ones stay unknown."""
@@ -74,13 +74,13 @@ class Widths:
         """How many more errors, of as many configurations, give a width within the range; 0 where there is one."""
         return 0 if self.within is not None else max(0, MIN_ERRORS - self.n)
 
-    def why_unknown(self, place: str) -> str:
-        """Return why no range is known at a place and how many more configurations give one; empty where one is."""
-        if self.of(place) is not None:
+    def why_unknown(self, domain: str) -> str:
+        """Return why no range is known in a domain and how many more configurations give one; empty where one is."""
+        if self.of(domain) is not None:
             return ""
-        if place == WITHIN:
+        if domain == WITHIN:
             return f"range unknown; {more_for_a_range(self.n_missing)}" if self.n_missing else "range unknown"
-        if place == BEYOND:
+        if domain == BEYOND:
             n_at_ends = 0 if self.n_level_errors is None else max(0, MIN_ERRORS - self.n_level_errors)
             more = more_for_a_range(max(n_at_ends, self.n_missing), " there")
             return f"range unknown; {more}, of the smallest and largest values" if more else "range unknown"
@@ -113,22 +113,26 @@ class Range:
 
     def outside(self, config: RunConfig) -> list[str]:
         """What of a configuration was never measured, in words; empty if nothing."""
-        found = []
-        for name, (low, high) in asdict(self).items():
-            if not low <= (value := getattr(config, name)) <= high:
-                found.append(f"{name} {value} was never measured ({low} to {high} were)")
-        return found
+        ends = asdict(self)
+        return [
+            f"{name} {getattr(config, name)} was never measured ({ends[name][0]} to {ends[name][1]} were)"
+            for name in self.axes_outside(config)
+        ]
 
-    def place(self, config: RunConfig, judged_axes: Collection[str]) -> str:
+    def axes_outside(self, config: RunConfig) -> list[str]:
+        """Return the axes along which a configuration lies outside."""
+        return [name for name, (low, high) in asdict(self).items() if not low <= getattr(config, name) <= high]
+
+    def domain(self, config: RunConfig, judged_axes: Collection[str]) -> str:
         """WITHIN the range, BEYOND it, or FAR from it.
 
         Beyond is one axis out by at most one block or a factor of two, and that one of `judged_axes`: of those levels
         were left out, one axis at a time, so nothing is known of two axes out together.
         """
-        out = {name: pair for name, pair in asdict(self).items() if not pair[0] <= getattr(config, name) <= pair[1]}
-        if not out:
+        if not (out := self.axes_outside(config)):
             return WITHIN
-        (name, (low, high)), *more = out.items()
+        name, *more = out
+        low, high = asdict(self)[name]
         lowest, highest = (low / 2, high * 2) if name in LOG_AXES else (low - 1, high + 1)
         is_near = not more and name in judged_axes and lowest <= getattr(config, name) <= highest
         return BEYOND if is_near else FAR

@@ -35,10 +35,10 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Forecast:
-    """What one configuration will take, with its intervals."""
+class PredictedTimes:
+    """What one configuration takes by a model, with intervals."""
 
-    place: str  # model.time_model.intervals: within, beyond or far from the measured range
+    domain: str  # model.time_model.intervals: within, beyond or far from the measured range
     outside: list[str]
     steady: Interval
     run: WholeRun
@@ -98,17 +98,17 @@ class SavedModel:
         """What of a configuration lies outside the measured range, in words; empty if nothing does."""
         return self.range.outside(config)
 
-    def forecast(self, config: RunConfig, epochs: int | None = None) -> Forecast:
+    def forecast(self, config: RunConfig, epochs: int | None = None) -> PredictedTimes:
         """Steady time, first epoch and overhead of one configuration, and with `epochs` a run's total.
 
         Raises:
             ValueError: if the configuration is too far outside to be predicted at all.
         """
-        place = self.range.place(config, self.widths.axes)
+        domain = self.range.domain(config, self.widths.axes)
         seconds = float(self.time_model.times([config])[0])
-        steady = Interval.of_log(seconds, self.widths.of(place))
-        run = whole_run(config, steady, place, self.excess, self.overhead, epochs)
-        return Forecast(place, self.range.outside(config), steady, run)
+        steady = Interval.of_log(seconds, self.widths.of(domain))
+        run = whole_run(config, steady, domain, self.excess, self.overhead, epochs)
+        return PredictedTimes(domain, self.range.outside(config), steady, run)
 
 
 def _law(values: dict[str, Any], train_n: int) -> Law:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from epochcast.interval import Interval, total
-from epochcast.model.time_model.intervals import PLACES, Range, Widths
+from epochcast.model.time_model.intervals import DOMAINS, Range, Widths
 from epochcast.model.time_model.physics import Array, Law
 from epochcast.schema import RunConfig
 
@@ -46,9 +46,9 @@ class Overhead:
     n: int
     widths: Widths
 
-    def interval(self, place: str) -> Interval:
-        """Return the seconds with their range at a place, which never reaches down to 0."""
-        half = self.widths.of(place)
+    def interval(self, domain: str) -> Interval:
+        """Return the seconds with their range in a domain, which never reaches down to 0."""
+        half = self.widths.of(domain)
         if half is None or half < 1:
             return Interval.of_relative(self.median, half)
         return Interval.of_factor(self.median, half)
@@ -67,21 +67,21 @@ class WholeRun:
 def whole_run(
     config: RunConfig,
     steady: Interval,
-    place: str,
+    domain: str,
     excess: Excess | None,
     overhead: Overhead | None,
     epochs: int | None = None,
 ) -> WholeRun:
     """total = overhead + excess of the first epoch + epochs x steady time; their errors are taken as independent.
 
-    `place` is where the configuration lies, as of `model.time_model.intervals`; without `epochs` there is no total.
+    `domain` is where the configuration lies, as of `model.time_model.intervals`; without `epochs` there is no total.
     """
-    process = None if overhead is None else overhead.interval(place)
+    process = None if overhead is None else overhead.interval(domain)
     if excess is None:
         return WholeRun(None, process, None, None)
     beyond_steady = float(excess.seconds([config])[0])
-    known_place = max(place, excess.range.place(config, excess.widths.axes), key=PLACES.index)
-    half = excess.widths.of(known_place)  # calibrated relative to the first epoch as a whole
+    known_domain = max(domain, excess.range.domain(config, excess.widths.axes), key=DOMAINS.index)
+    half = excess.widths.of(known_domain)  # calibrated relative to the first epoch as a whole
     start = Interval.of_absolute(beyond_steady, None if half is None else half * (beyond_steady + steady.value))
     training = None if epochs is None else total([start, steady.times(epochs)])
     wall = None if epochs is None or process is None else total([process, start, steady.times(epochs)])

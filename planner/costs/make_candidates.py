@@ -47,17 +47,17 @@ class _CandidateMaker:
         known = None if self.is_predicted else row
         is_extrapolated = False
         if known is not None:
-            place, steady = WITHIN, self.spread.steady(known)
+            domain, steady = WITHIN, self.spread.steady(known)
         else:
             assert self.saved is not None
             forecast = self.saved.forecast(config)
-            place, steady, is_extrapolated = forecast.place, forecast.steady, forecast.place != WITHIN
+            domain, steady, is_extrapolated = forecast.domain, forecast.steady, forecast.domain != WITHIN
         return Candidate(
             config=config,
             params=count_params(config),
             epochs=self.rules.epochs,
-            overhead=self._overhead(known, place),
-            first_epoch=self._first_epoch(config, known, steady, place),
+            overhead=self._overhead(known, domain),
+            first_epoch=self._first_epoch(config, known, steady, domain),
             steady=steady,
             images_per_sec=self.train_n / steady.value,
             acc=None if row is None else row.acc_mean,
@@ -69,15 +69,15 @@ class _CandidateMaker:
             repeats=self.rules.repeats,
         )
 
-    def _overhead(self, row: AggRow | None, place: str) -> Interval:
+    def _overhead(self, row: AggRow | None, domain: str) -> Interval:
         if self.rules.overhead_sec is not None:
             return Interval.of_relative(self.rules.overhead_sec, 0.0)
         if row is not None and row.overhead_sec_mean is not None:
             return self.spread.overhead(row)
         self.assumed["overhead_sec"] += 1
-        return self.start_up.overhead_of(place)
+        return self.start_up.overhead_of(domain)
 
-    def _first_epoch(self, config: RunConfig, row: AggRow | None, steady: Interval, place: str) -> Interval:
+    def _first_epoch(self, config: RunConfig, row: AggRow | None, steady: Interval, domain: str) -> Interval:
         if self.rules.first_epoch == "none":
             return steady
         if not isinstance(self.rules.first_epoch, str):
@@ -85,7 +85,7 @@ class _CandidateMaker:
         if row is not None and row.first_epoch_sec_mean is not None:
             return self.spread.first_epoch(row)
         self.assumed["first_epoch_excess_sec"] += 1
-        return self.start_up.first_epoch_of(config, steady, place)
+        return self.start_up.first_epoch_of(config, steady, domain)
 
 
 def has_diverged(row: AggRow) -> bool:

@@ -47,17 +47,17 @@ class StartUp:
         excess = chosen("first_epoch_excess_sec", fit_excess(rows, _SEED), None if saved is None else saved.excess)
         return cls(*overhead, *excess)
 
-    def overhead_of(self, place: str) -> Interval:
-        """Return the overhead of a configuration at a place of the model's range."""
+    def overhead_of(self, domain: str) -> Interval:
+        """Return the overhead of a configuration at a domain of the model's range."""
         if isinstance(self.overhead, Overhead):
-            return self.overhead.interval(place)
+            return self.overhead.interval(domain)
         return Interval(self.overhead)
 
-    def first_epoch_of(self, config: RunConfig, steady: Interval, place: str) -> Interval:
-        """Return the first epoch of a configuration at a place of the model's range."""
+    def first_epoch_of(self, config: RunConfig, steady: Interval, domain: str) -> Interval:
+        """Return the first epoch of a configuration at a domain of the model's range."""
         if not isinstance(self.excess, Excess):
             return Interval(self.excess + steady.value)
-        first_epoch = whole_run(config, steady, place, self.excess, None).first_epoch
+        first_epoch = whole_run(config, steady, domain, self.excess, None).first_epoch
         assert first_epoch is not None
         return first_epoch
 

@@ -67,6 +67,6 @@ def margin_of(
 
 
 def _unknown_ranges(saved: SavedModel, candidates: Sequence[Candidate]) -> list[str]:
-    """Why the model knows no range of some predicted candidates, each reason once, with the place it is of."""
-    places = (saved.range.place(c.config, saved.widths.axes) for c in candidates if c.is_predicted)
-    return [f"{place}: {why}" for place in dict.fromkeys(places) if (why := saved.widths.why_unknown(place))]
+    """Why the model knows no range of some predicted candidates, each reason once, with the domain it is of."""
+    domains = (saved.range.domain(c.config, saved.widths.axes) for c in candidates if c.is_predicted)
+    return [f"{domain}: {why}" for domain in dict.fromkeys(domains) if (why := saved.widths.why_unknown(domain))]

@@ -12,7 +12,7 @@ from epochcast.gpus.lookup import find_gpu
 from epochcast.interval import Interval
 from epochcast.machine.gpu_driver import box_device_name
 from epochcast.model.answers.energy import EnergyModel, MeasuredBoard, RunSeconds, measured_board, run_energy
-from epochcast.model.time_model.saved_model import Forecast
+from epochcast.model.time_model.saved_model import PredictedTimes
 from epochcast.model.time_model.startup import WholeRun
 from epochcast.paths import runs_csv
 from epochcast.schema import RunConfig, RunRecord
@@ -25,8 +25,10 @@ CONFIG, OTHER = RunConfig(3, 16, 64), RunConfig(4, 16, 64)
 A100 = find_gpu(BOX.device_name)
 FIRST, OVERHEAD = Interval(12.0, 11.0, 14.0), Interval(15.0, 10.0, 20.0)
 STEADY = Interval(2.0, 1.9, 2.2)
-FORECAST = Forecast("within", [], STEADY, WholeRun(FIRST, OVERHEAD, Interval(110.0), Interval(125.0, 115.0, 140.0)))
-NOTHING = Forecast("within", [], STEADY, WholeRun(None, None, None, None))
+FORECAST = PredictedTimes(
+    "within", [], STEADY, WholeRun(FIRST, OVERHEAD, Interval(110.0), Interval(125.0, 115.0, 140.0))
+)
+NOTHING = PredictedTimes("within", [], STEADY, WholeRun(None, None, None, None))
 
 
 def measured(config, joules, watts, n=5, mad=0.0):

@@ -76,13 +76,13 @@ def test_beyond_the_range_nothing_is_known_without_a_width_within():
 
 def test_a_width_is_known_within_and_beyond_but_not_far_away():
     widths = Widths(0.01, 0.08, 20, 10)
-    assert [widths.of(place) for place in (WITHIN, BEYOND, FAR)] == [0.01, 0.08, None]
-    assert [Widths(None, None, 3).of(place) for place in (WITHIN, BEYOND, FAR)] == [None] * 3
+    assert [widths.of(domain) for domain in (WITHIN, BEYOND, FAR)] == [0.01, 0.08, None]
+    assert [Widths(None, None, 3).of(domain) for domain in (WITHIN, BEYOND, FAR)] == [None] * 3
 
 
 def test_where_no_range_is_known_the_reason_says_how_many_more_configurations_give_one():
     known = Widths(0.01, 0.08, 20, 10, AXES, 40)
-    assert [known.why_unknown(place) for place in (WITHIN, BEYOND)] == ["", ""]
+    assert [known.why_unknown(domain) for domain in (WITHIN, BEYOND)] == ["", ""]
     assert known.why_unknown(FAR) == "no range is known there"  # no number of measurements gives one
     few = Widths(None, None, 7, 1, AXES, 1)
     assert few.why_unknown(WITHIN) == "range unknown; 2 more configurations give a range"
@@ -110,28 +110,28 @@ def test_the_range_is_the_lowest_and_the_highest_of_each_axis():
 
 @pytest.mark.parametrize("config", [(2, 16, 32), (5, 128, 2048), (3, 48, 100)])
 def test_what_lies_in_the_box_with_its_border_is_within(config):
-    assert RANGE.place(RunConfig(*config), AXES) == RANGE.place(RunConfig(*config), ()) == WITHIN
+    assert RANGE.domain(RunConfig(*config), AXES) == RANGE.domain(RunConfig(*config), ()) == WITHIN
     assert RANGE.outside(RunConfig(*config)) == []
 
 
 @pytest.mark.parametrize(("axis", "value"), [(axis, value) for axis, values in NEAR.items() for value in values])
 def test_one_axis_a_block_or_a_factor_of_two_outside_is_beyond_if_its_edge_levels_were_left_out(axis, value):
     config = replace(RunConfig(3, 64, 64), **{axis: value})
-    assert RANGE.place(config, AXES) == RANGE.place(config, (axis,)) == BEYOND
-    assert RANGE.place(config, set(AXES) - {axis}) == RANGE.place(config, ()) == FAR
+    assert RANGE.domain(config, AXES) == RANGE.domain(config, (axis,)) == BEYOND
+    assert RANGE.domain(config, set(AXES) - {axis}) == RANGE.domain(config, ()) == FAR
     assert len(RANGE.outside(config)) == 1
 
 
 @pytest.mark.parametrize("config", [(7, 64, 64), (3, 7, 64), (3, 257, 64), (3, 32, 15), (3, 32, 4097), (6, 512, 64)])
 def test_further_outside_on_any_axis_is_far(config):
-    assert RANGE.place(RunConfig(*config), AXES) == FAR
+    assert RANGE.domain(RunConfig(*config), AXES) == FAR
 
 
 @pytest.mark.parametrize("axes", [*combinations(AXES, 2), AXES])
 def test_two_axes_or_more_a_step_outside_at_once_are_far(axes):
     for values in product(*(NEAR[axis] for axis in axes)):
         config = replace(RunConfig(3, 64, 64), **dict(zip(axes, values, strict=True)))
-        assert RANGE.place(config, AXES) == FAR
+        assert RANGE.domain(config, AXES) == FAR
         assert len(RANGE.outside(config)) == len(axes)
 
 

@@ -135,7 +135,7 @@ def test_on_a_box_of_a_processor_other_gpus_are_answered_by_the_pretrained_model
 
 
 @pytest.mark.parametrize(
-    ("depth", "base_filters", "place", "words"),
+    ("depth", "base_filters", "domain", "words"),
     [
         (2, 8, "beyond", "beyond, base_filters 8 was never measured (16 to 128 were): extrapolating"),
         (1, 4, "far", "depth 1 was never measured (2 to 5 were), base_filters 4 was never measured (16 to 128 were): "),
@@ -143,12 +143,12 @@ def test_on_a_box_of_a_processor_other_gpus_are_answered_by_the_pretrained_model
     ],
 )
 def test_what_lies_outside_the_pretrained_model_s_range_is_marked_beside_other_gpus(
-    capsys, own, depth, base_filters, place, words
+    capsys, own, depth, base_filters, domain, words
 ):
     flags = ("--depth", depth, "--base_filters", base_filters, "--batch_size", "64,128", "--gpu", "T4")
     for answer in answers_of(capsys, predict_perf.main, *flags)["predictions"]:
-        assert [gpu["domain"] for gpu in answer["gpus"]] == [place]
-        assert bool(answer["gpus"][0]["outside"]) == (place != "within")
+        assert [gpu["domain"] for gpu in answer["gpus"]] == [domain]
+        assert bool(answer["gpus"][0]["outside"]) == (domain != "within")
     _, others = run(capsys, predict_perf.main, *flags).out.split("on other GPUs: ")
     told = [line for line in others.splitlines() if line.startswith("domain of a100.keras: ")]
     assert len(told) == (0 if words is None else 2)  # one of each batch size

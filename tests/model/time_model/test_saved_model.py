@@ -126,7 +126,7 @@ def test_outside_names_what_was_not_measured():
 
 
 @pytest.mark.parametrize(
-    ("config", "place"),
+    ("config", "domain"),
     [
         (CONFIG, WITHIN),
         (RunConfig(6, 32, 512), BEYOND),
@@ -135,12 +135,12 @@ def test_outside_names_what_was_not_measured():
         (RunConfig(7, 32, 64), FAR),
     ],
 )
-def test_a_forecast_s_interval_is_that_of_its_place(config, place):
+def test_a_forecast_s_interval_is_that_of_its_domain(config, domain):
     saved = load_model(PRETRAINED)
     forecast = saved.forecast(config)
-    assert forecast.place == place
-    assert forecast.steady == Interval.of_log(saved.time_model.times([config])[0], saved.widths.of(place))
-    assert (forecast.steady.low is None) == (place == FAR)
+    assert forecast.domain == domain
+    assert forecast.steady == Interval.of_log(saved.time_model.times([config])[0], saved.widths.of(domain))
+    assert (forecast.steady.low is None) == (domain == FAR)
     assert forecast.outside == saved.outside(config)
     assert (forecast.run.training, forecast.run.wall) == (None, None)  # no number of epochs was asked for
 
@@ -186,7 +186,7 @@ def test_two_axes_out_at_once_and_an_axis_that_never_varied_have_no_interval(ref
     saved = load_model(tmp_path / "one_batch.keras")
     assert (card["form"], len(rows)) == ("physics", 16)
     assert saved.widths.axes == saved.excess.widths.axes == ("depth", "base_filters")
-    places = {
+    domains = {
         (3, 32, 192): WITHIN,
         (6, 32, 192): BEYOND,
         (3, 256, 192): BEYOND,
@@ -195,13 +195,13 @@ def test_two_axes_out_at_once_and_an_axis_that_never_varied_have_no_interval(ref
         (3, 32, 384): FAR,
         (6, 32, 96): FAR,
     }
-    for values, place in places.items():
+    for values, domain in domains.items():
         forecast = saved.forecast(RunConfig(*values), 10)
-        assert forecast.place == place
+        assert forecast.domain == domain
         run = forecast.run
         for interval in (forecast.steady, run.first_epoch, run.overhead, run.training, run.wall):
             assert interval.value > 0
-            if place == FAR:
+            if domain == FAR:
                 assert (interval.low, interval.high) == (None, None)
             elif interval is run.overhead:
                 assert interval.low == interval.value == interval.high  # 16 s in every row
@@ -332,8 +332,8 @@ def test_this_box_s_model_answers_whatever_is_asked_and_marks_what_lies_outside(
     assert choice.model.path == own
     assert choice.model.is_of_this_box
     forecast = choice.model.forecast(config)
-    assert (forecast.place == WITHIN) == (not choice.model.outside(config))
-    assert (forecast.steady.low is None) == (forecast.place == FAR)
+    assert (forecast.domain == WITHIN) == (not choice.model.outside(config))
+    assert (forecast.steady.low is None) == (forecast.domain == FAR)
 
 
 def test_the_pretrained_model_answers_where_this_box_has_none_with_the_reason_for_each():
