@@ -33,7 +33,7 @@ def saved(tmp_path_factory):
     from epochcast.workload.cnn import build_model, compile_model
 
     folder = tmp_path_factory.mktemp("networks")
-    cnn = build_model(2, 16)
+    cnn = build_model(RunConfig(2, 16))
     compile_model(cnn)
     cnn.save(folder / "cnn.keras")
     inputs = keras.Input((16, 8))
