@@ -110,19 +110,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             arguments.precision,
             measured_rows() if arguments.gpu or arguments.precision else (),
         )
-        images = arguments.train_n or device.train_n
+        images, precision = arguments.train_n or device.train_n, device.precision
         if config is not None:
-            network = trained_cnn(config, images, device.precision)
+            network = trained_cnn(config, images, precision)
         else:
-            network = read_network(
-                arguments.network,
-                arguments.batch_size,
-                images,
-                device.precision,
-                sample_shape,
-                arguments.allow_unknown,
-                arguments.code,
-            )
+            options = sample_shape, arguments.allow_unknown, arguments.code
+            network = read_network(arguments.network, arguments.batch_size, images, precision, *options)
         answer = explain(device, network, config)
         if arguments.plot is not None:
             from epochcast.model.explanation.roofline_figure import draw_roofline
