@@ -66,7 +66,7 @@ def test_one_or_three_rows_of_another_device_are_enough_to_start_from_a_model(tm
     assert errors.mean() < 0.06  # of a device that is slower by one factor; the law it starts from errs by 3 %
     assert (card["intervals"]["within"], card["intervals"]["beyond"]) == (None, None)
     forecast = saved.forecast(RunConfig(9, 16, 64), epochs=3)
-    assert forecast.place == FAR
+    assert forecast.domain == FAR
     assert forecast.steady == Interval(forecast.steady.value)
 
 
