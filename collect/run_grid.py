@@ -30,8 +30,9 @@ from epochcast.collect.grid.memory_guard import add_memory_flags
 from epochcast.collect.grid.specs import grid_runs
 from epochcast.collect.run.flags import DEFAULT, HELP, add_data_flags, make_spec, output_printer, place_of
 from epochcast.collect.run.listener import Listener
+from epochcast.error_text import describe_error
 from epochcast.flag_types import duration_sec, path_of, positive_sec, repeats_int, seed_int
-from epochcast.guard import EXIT_FAILED, EXIT_INTERRUPTED, describe_error
+from epochcast.guard import EXIT_FAILED, EXIT_INTERRUPTED
 from epochcast.paths import command_text, excluded_csv
 from epochcast.schema import AXES, AXIS_NAMES, SPEC_CHOICES, Exclusion, RunSpec
 from epochcast.storage.tables import read_table_if_any

@@ -13,7 +13,8 @@ import sys
 if __name__ == "__main__" and not __package__:  # run by path
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))  # noqa: PTH120
 
-from epochcast.guard import STAGES, guarded, interruptible, own_process, say
+from epochcast import STAGES
+from epochcast.guard import guarded, interruptible, own_process, say
 
 TYPE_CHECKING = False  # of `typing`, which takes longer to import than all of this
 if TYPE_CHECKING:

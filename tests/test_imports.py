@@ -12,8 +12,8 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 
+from epochcast import STAGES  # data flows from left to right
 from epochcast.__main__ import COMMANDS
-from epochcast.guard import STAGES  # data flows from left to right
 from epochcast.paths import CODE_ROOT
 from tests.support.import_graph import (
     COMMAND_MODULES,

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from epochcast.aggregate.averages.averaging import aggregate
 from epochcast.aggregate.averages.source import Sources, cache_lock, read_with_record, write_averages
+from epochcast.error_text import describe_error
 from epochcast.gpus.device_names import with_one_name
-from epochcast.guard import describe_error
 from epochcast.paths import command_text, runs_agg_csv
 from epochcast.schema import AggRow
 from epochcast.storage.table_lines import cells_of, decode_table, lines_of

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from epochcast.energy.rapl import POWERCAP, open_rapl
-from epochcast.guard import describe_error
+from epochcast.error_text import describe_error
 from epochcast.machine.environment import cpu_count, cpu_name
 from epochcast.machine.host import (
     clock_source,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from epochcast.collect.records.kept import LOGGED, KeptRun, logged_runs, read_kept
 from epochcast.collect.records.reserved import RunClaimedError, claimed_run
-from epochcast.guard import describe_error
+from epochcast.error_text import describe_error
 from epochcast.paths import failures_csv
 from epochcast.schema import FailureRecord, RunRecord
 from epochcast.storage.cells import CellError

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from epochcast.aggregate.averages.averaging import aggregate
 from epochcast.aggregate.averages.table import load_agg
-from epochcast.guard import describe_error
+from epochcast.error_text import describe_error
 from epochcast.schema import AggRow, RunRecord
 from epochcast.storage.files import write_json_atomically
 from epochcast.storage.tables import append_row, read_runs, read_table

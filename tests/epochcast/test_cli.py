@@ -27,12 +27,12 @@ from epochcast.cli import (
     print_home,
     run_command,
 )
+from epochcast.error_text import describe_error
 from epochcast.flag_types import (
     int_list,
     not_negative_int,
     positive_int,
 )
-from epochcast.guard import describe_error
 from epochcast.paths import CODE_ROOT, home
 from epochcast.schema import AXIS_NAMES, AggRow, RunConfig
 from epochcast.storage.filters import conditions_of, filter_of

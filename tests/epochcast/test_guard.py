@@ -20,7 +20,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from epochcast.__main__ import COMMANDS, main
-from epochcast.guard import describe_error, guarded, sentence_of
+from epochcast.error_text import describe_error, sentence_of
+from epochcast.guard import guarded
 from epochcast.paths import CODE_ROOT
 from epochcast.schema import RunRecord
 from epochcast.storage.tables import write_table

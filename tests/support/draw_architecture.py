@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from itertools import zip_longest
 
-from epochcast.guard import STAGES
+from epochcast import STAGES
 from epochcast.paths import CODE_ROOT
 from tests.support.import_graph import FLOORS, MODULES, floor_of, graph, package_of, stage_of
 

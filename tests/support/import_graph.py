@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
-from epochcast.guard import STAGES
+from epochcast import STAGES
 from epochcast.paths import CODE_ROOT
 
 DOOR = "epochcast.__main__"
