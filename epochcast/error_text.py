@@ -12,6 +12,9 @@ from epochcast import STAGES
 
 OUR_PACKAGES = ("epochcast", *STAGES, "benchmarks")  # the stages only as folders of a checkout
 DISTRIBUTIONS = {"PIL": "pillow", "pynvml": "nvidia-ml-py", "sklearn": "scikit-learn"}  # where the names differ
+# what the base package does without: the extra of Epochcast that brings it
+EXTRAS = {"tensorflow": "tensorflow", "jax": "jax", "torch": "torch", "matplotlib": "figures"}
+MEASURING = frozenset({"keras", "scikit-learn", "pandas", "pillow"})  # each framework's extra brings them
 LONGEST_MESSAGE = 300  # characters of another library's message
 PASSED_ON = (Path(__file__), Path(__file__).with_name("guard.py"))  # where exceptions come by; they begin elsewhere
 
@@ -51,13 +54,25 @@ def sentence_of(error: BaseException) -> str:
     )
 
 
+def requirement_of(distribution: str, backend: str = "") -> str:
+    """Return what pip has to install for a package: an extra of Epochcast, else the package.
+
+    Without `backend` what measures comes with the framework that $KERAS_BACKEND names.
+    """
+    if distribution in MEASURING:
+        distribution = backend or os.environ.get("KERAS_BACKEND", "")
+        return f"epochcast[{EXTRAS.get(distribution, 'tensorflow')}]"
+    return f"epochcast[{EXTRAS[distribution]}]" if distribution in EXTRAS else distribution
+
+
 def _missing_text(distribution: str) -> str:
     """What to do where a package is not installed: mostly the environment of the checkout is not active."""
     root = Path(__file__).parents[1]
     activate = root / ".venv" / "bin" / "activate"
     text = f"the package {distribution} is not installed for {sys.executable}."
     if not (root / "Makefile").is_file() or Path(sys.prefix) == activate.parents[1]:
-        return f"{text} Install it: {shlex.quote(sys.executable)} -m pip install {distribution}"
+        install = [sys.executable, "-m", "pip", "install", requirement_of(distribution)]
+        return f"{text} Install it: {shlex.join(install)}"
     if activate.is_file():
         return f"{text} Activate .venv (source {shlex.quote(str(activate))}), or say `make run` in {root}."
     return f"{text} Say `make run` in {root}, which makes .venv; then: source {shlex.quote(str(activate))}"

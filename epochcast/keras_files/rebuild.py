@@ -198,7 +198,8 @@ def why_not_rebuilt(saved: SavedNetwork, error: Exception, objects: Mapping[str,
     if outside := re.search(r"Requested the (?:loading|deserialization) of [^.,]*", text):
         return f"{begin}: {shortened(outside[0], 80)}, which is not done. Save it without the layer that asks for this."
     if needs := re.search(r"Layer (\w+) requires TensorFlow", text):  # which is not installed
-        return f"{begin}: {shortened(needs[1], 30)} needs TensorFlow: pip install tensorflow, KERAS_BACKEND=tensorflow."
+        remedy = "pip install 'epochcast[tensorflow]', KERAS_BACKEND=tensorflow"
+        return f"{begin}: {shortened(needs[1], 30)} needs TensorFlow: {remedy}."
     if own := [name for name, thing in objects.items() if isinstance(thing, type) and repr(thing) in text]:
         found = f"{begin}: class {shortened(own[0], 30)} is not made again by what it saved"
         return f"{found} ({shortened(reason_of(error), 40).rstrip('.')}). Correct its get_config, and save again."

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from epochcast.error_text import requirement_of
+
 PACKAGES = {  # how each is called in Python: the packages that bring it
     "tensorflow": ("tensorflow", "tensorflow-cpu", "tf-nightly"),
     "keras": ("keras", "keras-nightly"),
@@ -65,10 +67,13 @@ def backend_problem(name: str) -> tuple[str, str] | None:
     if name not in BACKENDS:
         shown = name if len(name) <= 40 else f"{name[:37]}..."
         return f"{shown!r} is no backend that trains: {', '.join(BACKENDS)} are", _likely(name)
+    install = f"pip install {shlex.quote(requirement_of(name))}"
     if first_installed(PACKAGES[name]) is None:
         others = [other for other in BACKENDS if first_installed(PACKAGES[other]) is not None]
         instead = f", or set KERAS_BACKEND={others[0]}" if others else ""
-        return f"the backend {name} is not installed", f"pip install {name}{instead}"
+        return f"the backend {name} is not installed", f"{install}{instead}"
+    if first_installed(PACKAGES["keras"]) is None:
+        return f"Keras, which {name} trains under, is not installed", install
     return None
 
 

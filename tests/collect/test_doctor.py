@@ -539,7 +539,7 @@ def test_a_missing_backend_is_a_problem(monkeypatch):
         monkeypatch.setattr(module, "first_installed", lambda names: None if "torch" in names else "1.0")
     assert versions_check("tensorflow").status == "ok"
     status, remedy = status_and_remedy(versions_check("torch"))
-    assert status == "problem" and remedy == "pip install torch, or set KERAS_BACKEND=tensorflow"
+    assert status == "problem" and remedy == "pip install 'epochcast[torch]', or set KERAS_BACKEND=tensorflow"
     assert status_and_remedy(versions_check("theano"))[0] == "problem"
 
 

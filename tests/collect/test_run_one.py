@@ -317,7 +317,8 @@ def test_run_one_by_path_from_another_folder_trains_and_appends_a_row(tmp_path):
 def test_a_backend_that_is_not_installed_is_one_clear_error_and_no_failure(home, monkeypatch, capsys):
     monkeypatch.setenv("KERAS_BACKEND", "torch")
     assert run_one.main([*SMALL, "--device", "cpu"]) == 1
-    assert "the backend torch is not installed; pip install torch, or set KERAS_BACKEND=" in the_error(capsys)
+    words = "the backend torch is not installed; pip install 'epochcast[torch]', or set KERAS_BACKEND="
+    assert words in the_error(capsys)
     assert rows_of(home) == failures_of(home) == []
 
 

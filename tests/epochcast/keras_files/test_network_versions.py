@@ -222,4 +222,4 @@ def test_what_runs_on_tensorflow_alone_asks_for_it(tmp_path, monkeypatch, kind):
     module = sys.modules[getattr(keras.layers, kind).__module__]
     if hasattr(module, "tf"):
         monkeypatch.setattr(module, "tf", SimpleNamespace(available=False))
-        assert f"{kind} needs TensorFlow: pip install tensorflow" in read(path)
+        assert f"{kind} needs TensorFlow: pip install 'epochcast[tensorflow]'" in read(path)
