@@ -20,8 +20,9 @@ from epochcast.paths import excluded_csv, failures_csv, runs_csv
 from epochcast.schema import SCHEMA_VERSION, FailureRecord, RunRecord
 from epochcast.storage.cells import columns, header_line
 from epochcast.storage.files import link_new, naming, read_bytes, sync_folder
+from epochcast.storage.table_appends import BYTE_ORDER_MARK, locked
 from epochcast.storage.table_lines import cells_of, decode_table, header_of, is_empty
-from epochcast.storage.tables import BYTE_ORDER_MARK, has_all_cells, is_torn, locked, parse_table, table_bytes
+from epochcast.storage.tables import has_all_cells, is_torn, parse_table, table_bytes
 from epochcast.storage.temporary_files import fill, temporary_beside
 
 LAST_COLUMNS = {1: "flags"}  # of runs.csv in each earlier schema; without them: the published columns, schema 0

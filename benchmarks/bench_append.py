@@ -26,7 +26,8 @@ from epochcast.paths import home
 from epochcast.schema import RunRecord
 from epochcast.storage.cells import format_rows
 from epochcast.storage.files import write_json_atomically
-from epochcast.storage.tables import append_row, check_appendable, read_table
+from epochcast.storage.table_appends import append_row, check_appendable
+from epochcast.storage.tables import read_table
 
 ROW = RunRecord(
     timestamp_utc="2026-11-22T00:00:00+00:00",

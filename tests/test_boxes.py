@@ -32,7 +32,7 @@ from epochcast.model.time_model.saved_model import choose_model
 from epochcast.model.training.save import default_model_path
 from epochcast.paths import CODE_ROOT, models_dir
 from epochcast.planner import dp_budget_planner, run_plan
-from epochcast.storage.tables import append_row
+from epochcast.storage.table_appends import append_row
 from tests.support.light_child import isolate, light_spec
 from tests.support.machines import fake_nvml
 from tests.support.machines.boxes import Board, cuda_library, mig_uuid_of, plug_in, uuid_of

@@ -45,9 +45,9 @@ def test_a_few_kills_full_disks_and_failing_calls_leave_nothing_wrong(environmen
 
 EVERY_SEVENTH = """
 import dataclasses, itertools
-from epochcast import tables
+from epochcast import table_appends
 from epochcast.storage.cells import format_rows
-append, count = tables.append_row, itertools.count(1)
+append, count = table_appends.append_row, itertools.count(1)
 def raw(path, text):  # past the checks of an append
     with path.open("a") as file:
         file.write(text)
@@ -56,7 +56,7 @@ def append_row(path, record):
         append(path, record)
     else:
         {instead}
-tables.append_row = append_row
+table_appends.append_row = append_row
 """
 PLANTS = {
     "lost": ("writers", EVERY_SEVENTH.format(instead="pass")),

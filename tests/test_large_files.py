@@ -16,7 +16,8 @@ from epochcast.planner.execution.ledger import looked_at
 from epochcast.planner.plan.plan_reader import read_plan
 from epochcast.schema import AggRow, FailureRecord, RunRecord, RunSpec
 from epochcast.storage.cells import columns, format_rows, header_line
-from epochcast.storage.tables import append_row, read_runs, read_table
+from epochcast.storage.table_appends import append_row
+from epochcast.storage.tables import read_runs, read_table
 from tests.support.peaks import at_most
 from tests.support.rows import agg_row, run_row
 

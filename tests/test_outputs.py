@@ -9,7 +9,8 @@ import pytest
 
 from epochcast.__main__ import COMMANDS, main
 from epochcast.schema import AggRow, Exclusion, FailureRecord, RunRecord
-from epochcast.storage.tables import append_row, write_table
+from epochcast.storage.table_appends import append_row
+from epochcast.storage.tables import write_table
 from tests.support.parsers import flags_with_a_value, parser_of
 from tests.support.rows import ROWS, failure_row, run_row
 

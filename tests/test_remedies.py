@@ -23,7 +23,8 @@ from epochcast.collect.records.recovery import recover
 from epochcast.paths import excluded_csv
 from epochcast.schema import PUBLISHED_RUN_COLUMNS, AggRow, RunRecord, to_json_dict
 from epochcast.storage.cells import format_rows, header_line
-from epochcast.storage.tables import append_row, check_appendable, read_runs, read_table, write_table
+from epochcast.storage.table_appends import append_row, check_appendable
+from epochcast.storage.tables import read_runs, read_table, write_table
 from tests.support.rows import run_row
 
 MEASURED = [

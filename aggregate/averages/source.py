@@ -30,7 +30,8 @@ from epochcast.storage.files import (
 )
 from epochcast.storage.json_files import read_json
 from epochcast.storage.locks import NoLocksError
-from epochcast.storage.tables import RunTable, locked, parse_runs, table_bytes
+from epochcast.storage.table_appends import locked
+from epochcast.storage.tables import RunTable, parse_runs, table_bytes
 
 logger = logging.getLogger(__name__)
 

@@ -31,7 +31,8 @@ from epochcast.output.text import significant
 from epochcast.paths import failures_csv
 from epochcast.schema import TEST_N, TRAIN_N, FailureRecord, RunRecord
 from epochcast.storage.cells import columns, csv_reader
-from epochcast.storage.tables import MIN_FREE_BYTES, read_runs, read_table
+from epochcast.storage.table_appends import MIN_FREE_BYTES
+from epochcast.storage.tables import read_runs, read_table
 from epochcast.workload.cifar10 import ORIGIN_MB, find_images
 from epochcast.workload.cifar10_readers import KNOWN_FORMS, TRAIN_BATCHES, locate_images
 from epochcast.workload.shape import CHANNELS, CLASSES, IMAGE_SIZE

@@ -22,7 +22,7 @@ from epochcast.collect.run.place import RunPlace
 from epochcast.collect.run.runner import run
 from epochcast.output.text import significant
 from epochcast.schema import FailureRecord, RunRecord, RunSpec
-from epochcast.storage.tables import check_appendable
+from epochcast.storage.table_appends import check_appendable
 
 
 @dataclass(frozen=True, slots=True)

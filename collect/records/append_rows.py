@@ -22,7 +22,8 @@ from epochcast.collect.records.kept import (
 from epochcast.collect.records.reserved import Space
 from epochcast.paths import failures_csv
 from epochcast.schema import FailureRecord, RunRecord, to_json_dict
-from epochcast.storage.tables import DuplicateRunError, append_row, read_table
+from epochcast.storage.table_appends import DuplicateRunError, append_row
+from epochcast.storage.tables import read_table
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,8 @@ from epochcast.paths import failures_csv
 from epochcast.schema import FailureRecord, RunRecord
 from epochcast.storage.cells import CellError
 from epochcast.storage.files import read_bytes
-from epochcast.storage.tables import DuplicateRunError, append_row, read_table_if_any
+from epochcast.storage.table_appends import DuplicateRunError, append_row
+from epochcast.storage.tables import read_table_if_any
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from epochcast.guard import EXIT_INTERRUPTED
 from epochcast.machine.gpu_driver import device_of
 from epochcast.paths import failures_csv
 from epochcast.schema import WARMUP_EPOCHS, FailureRecord, RunRecord, RunSpec, to_json_dict
-from epochcast.storage.tables import check_appendable
+from epochcast.storage.table_appends import check_appendable
 
 
 class RunRefusedError(ValueError):

@@ -30,7 +30,7 @@ from epochcast.storage.files import (
     write_bytes_atomically,
 )
 from epochcast.storage.locks import NoLocksError
-from epochcast.storage.tables import locked
+from epochcast.storage.table_appends import locked
 
 logger = logging.getLogger(__name__)
 

@@ -30,7 +30,8 @@ from epochcast.schema import PUBLISHED_RUN_COLUMNS, AggRow, Exclusion, RunConfig
 from epochcast.stats import t_quantile
 from epochcast.steady_time import steady_time, uncertainty
 from epochcast.storage.cells import columns, format_rows, header_line
-from epochcast.storage.tables import RunTable, append_row, read_runs, read_table, write_table
+from epochcast.storage.table_appends import append_row
+from epochcast.storage.tables import RunTable, read_runs, read_table, write_table
 from tests.support.rows import BOX, agg_row, assert_one_clear_error, run_row
 
 

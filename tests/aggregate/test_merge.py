@@ -17,7 +17,8 @@ from epochcast.paths import CODE_ROOT, excluded_csv, failures_csv
 from epochcast.schema import PUBLISHED_RUN_COLUMNS, Exclusion, FailureRecord, RunRecord
 from epochcast.storage.cells import columns, format_rows, header_line
 from epochcast.storage.files import link_new, write_new_file
-from epochcast.storage.tables import append_row, read_runs, read_table, write_table
+from epochcast.storage.table_appends import append_row
+from epochcast.storage.tables import read_runs, read_table, write_table
 from tests.support.rows import assert_one_clear_error, failure_row, run_row
 
 SCHEMA_1_COLUMNS = columns(RunRecord).index("flags") + 1

@@ -24,7 +24,8 @@ from epochcast.schema import (
     RunRecord,
 )
 from epochcast.storage.cells import columns
-from epochcast.storage.tables import append_row, check_appendable, read_runs, read_table, write_table
+from epochcast.storage.table_appends import append_row, check_appendable
+from epochcast.storage.tables import read_runs, read_table, write_table
 from tests.support.rows import SCHEMA_1_COLUMNS, assert_one_clear_error, run_row, write_old
 
 
@@ -308,9 +309,9 @@ def test_killed_at_any_moment_it_leaves_a_whole_table_and_goes_on_when_begun_aga
 APPENDER = """
 import dataclasses, sys, time
 from pathlib import Path
-from epochcast import tables
 from epochcast.schema import RunRecord
-from epochcast.storage.tables import append_row, read_table
+from epochcast.storage.table_appends import append_row
+from epochcast.storage.tables import read_table
 
 path = Path(sys.argv[1])
 (row,) = read_table(Path(sys.argv[2]), RunRecord)

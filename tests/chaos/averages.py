@@ -10,7 +10,8 @@ from pathlib import Path
 from epochcast.aggregate.averages.source import write_agg
 from epochcast.aggregate.averages.table import load_agg
 from epochcast.schema import RunRecord
-from epochcast.storage.tables import append_row, write_table
+from epochcast.storage.table_appends import append_row
+from epochcast.storage.tables import write_table
 from tests.chaos import injection
 from tests.chaos.injection import HALF, KILL, NOTHING, Call, Injection
 from tests.chaos.invariants import average_faults, leftover_faults

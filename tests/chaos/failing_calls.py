@@ -14,7 +14,8 @@ from epochcast.collect.records.recovery import recover
 from epochcast.planner.execution import ledger
 from epochcast.schema import RunRecord, to_json_dict
 from epochcast.storage.files import json_bytes, write_json_atomically, write_new_file
-from epochcast.storage.tables import append_row, check_appendable, read_table
+from epochcast.storage.table_appends import append_row, check_appendable
+from epochcast.storage.tables import read_table
 from tests.chaos import averages, full_disks, injection, migrations, trainings, writers
 from tests.chaos.injection import ERRORS, FAIL, HALF, KILL, NOTHING, Call, Injection
 from tests.chaos.invariants import Found, average_faults, error_faults, leftover_faults, table_faults

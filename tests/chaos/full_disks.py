@@ -19,7 +19,8 @@ from epochcast.paths import failures_csv
 from epochcast.planner import run_plan
 from epochcast.schema import FailureRecord, RunRecord
 from epochcast.storage.cells import format_rows
-from epochcast.storage.tables import append_row, read_table
+from epochcast.storage.table_appends import append_row
+from epochcast.storage.tables import read_table
 from tests.chaos import injection
 from tests.chaos.grids import run_faults
 from tests.chaos.injection import FULL, HALF, NOTHING, Injection

@@ -13,7 +13,8 @@ from epochcast.aggregate.averages.table import load_agg
 from epochcast.error_text import describe_error
 from epochcast.schema import AggRow, RunRecord
 from epochcast.storage.files import write_json_atomically
-from epochcast.storage.tables import append_row, read_runs, read_table
+from epochcast.storage.table_appends import append_row
+from epochcast.storage.tables import read_runs, read_table
 from tests.chaos.material import row_of
 from tests.chaos.processes import Ending, call
 

@@ -12,7 +12,8 @@ from epochcast.aggregate.merging.tables import merge
 from epochcast.aggregate.migrate import migrate
 from epochcast.paths import excluded_csv, failures_csv
 from epochcast.schema import Exclusion, FailureRecord, RunRecord
-from epochcast.storage.tables import append_row, read_table, write_table
+from epochcast.storage.table_appends import append_row
+from epochcast.storage.tables import read_table, write_table
 from tests.chaos import injection
 from tests.chaos.injection import HALF, KILL, NOTHING, Call, Injection
 from tests.chaos.invariants import leftover_faults, row_faults

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from epochcast.schema import RunRecord
 from epochcast.storage.cells import format_rows
-from epochcast.storage.tables import append_row, check_appendable, write_table
+from epochcast.storage.table_appends import append_row, check_appendable
+from epochcast.storage.tables import write_table
 from tests.chaos import injection
 from tests.chaos.injection import HALF, KILL, NOTHING, Call, Injection
 from tests.chaos.invariants import table_faults

@@ -50,7 +50,7 @@ from epochcast.machine.packages import backend_name
 from epochcast.paths import CODE_ROOT
 from epochcast.schema import Exclusion, FailureRecord, RunRecord
 from epochcast.storage.cells import columns, header_line
-from epochcast.storage.tables import append_row
+from epochcast.storage.table_appends import append_row
 from tests.support.machines import fake_nvml
 from tests.support.machines.boxes import plug_in
 from tests.support.rows import run_row

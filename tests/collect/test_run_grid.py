@@ -24,7 +24,8 @@ from epochcast.collect.run.place import RunPlace
 from epochcast.collect.run.runner import RunRefusedError
 from epochcast.paths import CODE_ROOT
 from epochcast.schema import Exclusion, FailureRecord, RunRecord
-from epochcast.storage.tables import append_row, read_table
+from epochcast.storage.table_appends import append_row
+from epochcast.storage.tables import read_table
 from tests.support.light_child import (
     EPOCH_SEC,
     FIRST_SEC,

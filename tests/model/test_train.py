@@ -20,7 +20,8 @@ from epochcast.model.train import main
 from epochcast.model.training.cross_validation import rows_sha256
 from epochcast.schema import AggRow, Conditions, RunConfig, RunRecord
 from epochcast.storage.files import sha256_of
-from epochcast.storage.tables import append_row, read_runs, write_table
+from epochcast.storage.table_appends import append_row
+from epochcast.storage.tables import read_runs, write_table
 from epochcast.workload.shape import count_params
 from tests.support.rows import CONFIGS, ROWS, agg_row, plausible_sec
 

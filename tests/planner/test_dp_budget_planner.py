@@ -25,7 +25,8 @@ from epochcast.planner.plan.make_plan import make_plan
 from epochcast.planner.plan.plan_reader import read_plan
 from epochcast.schema import AggRow, RunRecord, RunSpec
 from epochcast.storage.files import sha256_of
-from epochcast.storage.tables import check_appendable, write_table
+from epochcast.storage.table_appends import check_appendable
+from epochcast.storage.tables import write_table
 from tests.support.rows import agg_row, assert_one_clear_error, random_runs
 
 DEVICE = "NVIDIA A100 80GB PCIe"

@@ -32,7 +32,8 @@ from epochcast.planner.execution.schedule import Actual, Schedule
 from epochcast.planner.plan.make_plan import make_plan
 from epochcast.planner.plan.plan_reader import read_plan
 from epochcast.schema import Conditions, FailureRecord, RunRecord
-from epochcast.storage.tables import append_row, read_table
+from epochcast.storage.table_appends import append_row
+from epochcast.storage.tables import read_table
 from tests.support.light_child import command, environment, is_alive, isolate, main_with_child, starts, wait_for
 from tests.support.plans import light_run, priced, row_of, write_plan
 from tests.support.rows import BOX, assert_one_clear_error, random_runs

@@ -13,7 +13,7 @@ from epochcast.aggregate.averages.condition_sets import one_set_of_conditions
 from epochcast.gpus import lookup as hardware
 from epochcast.schema import Conditions
 from epochcast.storage.filters import filter_of
-from epochcast.storage.tables import append_row
+from epochcast.storage.table_appends import append_row
 from tests.support.rows import BOX, agg_row, run_row
 
 THIS_BOX = BOX.device_name

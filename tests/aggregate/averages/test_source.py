@@ -18,7 +18,8 @@ from epochcast.aggregate.averages.source import sha256, source_file_of, write_ag
 from epochcast.aggregate.averages.table import AggTable, load_agg
 from epochcast.aggregate.checks.report import check_file
 from epochcast.schema import AggRow, RunRecord
-from epochcast.storage.tables import append_row, read_runs, read_table, write_table
+from epochcast.storage.table_appends import append_row
+from epochcast.storage.tables import read_runs, read_table, write_table
 from tests.support.faults import exit_code, in_child, is_failed_at, is_killed_at
 from tests.support.rows import run_row
 

@@ -14,7 +14,7 @@ from epochcast.collect.run.names import spec_id, spec_ids
 from epochcast.collect.run.place import RunPlace
 from epochcast.machine.gpu_driver import box_device_name
 from epochcast.schema import SPEC_CHOICES, Conditions, RunConfig, RunSpec
-from epochcast.storage.tables import append_row
+from epochcast.storage.table_appends import append_row
 from tests.support.rows import BOX, run_row
 
 CPU = "AMD EPYC 9B14 (2 cores)"

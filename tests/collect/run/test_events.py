@@ -26,7 +26,8 @@ from epochcast.collect.run.place import RunPlace
 from epochcast.collect.run.runner import RunRefusedError, run
 from epochcast.paths import failures_csv
 from epochcast.schema import FailureRecord, RunRecord, to_json_dict
-from epochcast.storage.tables import append_row, read_table
+from epochcast.storage.table_appends import append_row
+from epochcast.storage.tables import read_table
 from epochcast.validation import is_sec
 from tests.support.light_child import EPOCH_SEC, FIRST_SEC, command, light_spec, starts
 

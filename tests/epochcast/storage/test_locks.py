@@ -16,7 +16,8 @@ from epochcast.collect.run.runner import run
 from epochcast.schema import RunRecord
 from epochcast.storage import locks
 from epochcast.storage.locks import NoLocksError, local_locks, lock, warn_of_local_locks
-from epochcast.storage.tables import append_row, read_table, write_table
+from epochcast.storage.table_appends import append_row
+from epochcast.storage.tables import read_table, write_table
 from tests.support.light_child import command, light_spec, starts
 from tests.support.rows import run_row
 

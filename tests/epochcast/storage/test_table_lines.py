@@ -22,8 +22,9 @@ from epochcast.schema import AggRow, Exclusion, FailureRecord, RunRecord
 from epochcast.storage import files, tables
 from epochcast.storage.cells import columns, format_rows, header_line
 from epochcast.storage.files import read_bytes, refuse_another_kind
+from epochcast.storage.table_appends import append_row, check_appendable
 from epochcast.storage.table_lines import cells_of, lines_of
-from epochcast.storage.tables import append_row, check_appendable, read_runs, read_table, table_bytes
+from epochcast.storage.tables import read_runs, read_table, table_bytes
 from tests.support.rows import run_row
 
 ROWS = [run_row(run_id="a"), run_row((9.0, 2.1, 2.1), run_id="b"), run_row((8.0, 3.0, 3.0), config=(3, 16, 64))]

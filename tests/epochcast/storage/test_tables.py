@@ -28,18 +28,11 @@ from epochcast.schema import (
     FailureRecord,
     RunRecord,
 )
-from epochcast.storage import locks, tables
+from epochcast.storage import locks, table_appends
 from epochcast.storage.cells import CellError, columns, csv_reader, format_rows, header_line
 from epochcast.storage.files import sha256_of, write_bytes_atomically, write_json_atomically, write_text_atomically
-from epochcast.storage.tables import (
-    DuplicateRunError,
-    append_row,
-    check_appendable,
-    read_runs,
-    read_table,
-    read_table_if_any,
-    write_table,
-)
+from epochcast.storage.table_appends import DuplicateRunError, append_row, check_appendable
+from epochcast.storage.tables import read_runs, read_table, read_table_if_any, write_table
 from tests.support.rows import failure_row
 
 PUBLISHED = 11
@@ -415,7 +408,8 @@ WRITER = """
 import dataclasses, sys
 from pathlib import Path
 from epochcast.schema import RunRecord
-from epochcast.storage.tables import append_row, read_table
+from epochcast.storage.table_appends import append_row
+from epochcast.storage.tables import read_table
 template = read_table(Path(sys.argv[1]), RunRecord)[0]
 print("ready", flush=True)
 sys.stdin.readline()
@@ -575,7 +569,7 @@ def test_what_a_power_cut_fills_with_zeros_is_moved_aside(runs):
 def test_a_torn_row_longer_than_what_is_read_at_once_is_moved_aside_whole(runs):
     append_row(runs, record())
     whole = runs.read_bytes()
-    tail = b"9" * (3 * tables.END_BYTES)
+    tail = b"9" * (3 * table_appends.END_BYTES)
     runs.write_bytes(whole + tail)
     check_appendable(runs, RunRecord)
     assert runs.read_bytes() == whole
@@ -606,7 +600,7 @@ def written_elsewhere(data, kind):
     if kind == "quoted":
         header, rows = data.split(b"\n", 1)
         return b",".join(b'"%s"' % name for name in header.split(b",")) + b"\n" + rows
-    return {"lf": data, "crlf": data.replace(b"\n", b"\r\n"), "bom": tables.BYTE_ORDER_MARK + data}[kind]
+    return {"lf": data, "crlf": data.replace(b"\n", b"\r\n"), "bom": table_appends.BYTE_ORDER_MARK + data}[kind]
 
 
 @pytest.mark.parametrize("kind", ["lf", "crlf", "bom", "quoted"])
@@ -764,7 +758,7 @@ def test_a_torn_row_stays_where_it_is_when_it_can_not_be_moved_aside(runs):
 
 
 def test_too_little_free_space_is_found_before_a_run(runs, monkeypatch):
-    monkeypatch.setattr(tables, "MIN_FREE_BYTES", 1 << 62)
+    monkeypatch.setattr(table_appends, "MIN_FREE_BYTES", 1 << 62)
     with pytest.raises(OSError, match="is free") as caught:
         check_appendable(runs, RunRecord)
     assert caught.value.filename == str(runs.parent)

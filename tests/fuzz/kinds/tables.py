@@ -11,7 +11,8 @@ from typing import Any
 from epochcast.aggregate.averages.source import source_file_of, write_agg
 from epochcast.aggregate.averages.table import AggTable, load_agg
 from epochcast.schema import AggRow, Exclusion, FailureRecord, RunRecord
-from epochcast.storage.tables import RunTable, append_row, check_appendable, read_runs, read_table
+from epochcast.storage.table_appends import append_row, check_appendable
+from epochcast.storage.tables import RunTable, read_runs, read_table
 from tests.fuzz.box import Box
 from tests.fuzz.drops import faults_of, lines_of
 from tests.fuzz.json_mutate import mutate_json_file, twice_named

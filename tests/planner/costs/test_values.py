@@ -17,7 +17,7 @@ from epochcast.planner.output.figures import front_figure
 from epochcast.planner.plan.flags import parse
 from epochcast.planner.plan.plan_reader import read_plan
 from epochcast.schema import Conditions
-from epochcast.storage.tables import append_row
+from epochcast.storage.table_appends import append_row
 from tests.support.plans import row_of
 from tests.support.rows import run_costing
 

@@ -24,7 +24,7 @@ from epochcast.planner.execution.result import (
 from epochcast.planner.plan.make_plan import make_plan
 from epochcast.planner.plan.plan import Knowledge
 from epochcast.schema import RunConfig
-from epochcast.storage.tables import append_row
+from epochcast.storage.table_appends import append_row
 from tests.support.plans import light_run, row_of, write_plan
 from tests.support.rows import failure_row
 

@@ -29,7 +29,8 @@ from epochcast.model import predict_perf, train
 from epochcast.paths import logs_dir, runs_csv
 from epochcast.planner import dp_budget_planner, run_plan
 from epochcast.schema import RunRecord
-from epochcast.storage.tables import append_row, read_runs, read_table
+from epochcast.storage.table_appends import append_row
+from epochcast.storage.tables import read_runs, read_table
 from epochcast.workload.shape import count_params
 from tests.support.light_child import command, light_spec
 
