@@ -22,8 +22,9 @@ if __name__ == "__main__":  # run by path: from the checkout, not from this fold
 
 from epochcast.collect.grid.host_now import HostNow
 from epochcast.flag_types import path_of
-from epochcast.machine.environment import cpu_count, load_average
+from epochcast.machine.environment import load_average
 from epochcast.machine.gpu_driver import box_device_name
+from epochcast.machine.host.host import cpu_count
 from epochcast.output.text import significant, table_text
 from epochcast.schema import RunRecord
 from epochcast.storage.files import write_json_atomically

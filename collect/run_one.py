@@ -24,9 +24,9 @@ from dataclasses import replace
 from epochcast.cli import add_config_flags, make_parser, print_answer, print_home, run_command
 from epochcast.collect.grid.memory_guard import add_memory_flags, check_fits
 from epochcast.collect.records.kept import RUN_ID
+from epochcast.collect.records.names import new_run_id
 from epochcast.collect.run.flags import DEFAULT, HELP, add_data_flags, make_spec, output_printer, place_of, run_id_of
 from epochcast.collect.run.listener import Listener
-from epochcast.collect.run.names import new_run_id
 from epochcast.collect.run.runner import run
 from epochcast.flag_types import (
     seed_int,

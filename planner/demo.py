@@ -47,8 +47,8 @@ from epochcast.paths import command_text, demo_dir, failures_csv
 from epochcast.planner.costs.budget import Budget
 from epochcast.planner.costs.candidates import CostRules
 from epochcast.planner.plan.plan import Plan
-from epochcast.planner.plan.plan_budget import plan_budget
-from epochcast.planner.plan.request import Request
+from epochcast.planner.request.plan_budget import plan_budget
+from epochcast.planner.request.request import Request
 from epochcast.schema import Exclusion, RunConfig, RunRecord, RunSpec, config_in
 from epochcast.storage.files import write_json_atomically
 from epochcast.storage.tables import read_table_if_any

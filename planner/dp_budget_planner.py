@@ -20,10 +20,10 @@ from epochcast.machine.packages import backend_words
 from epochcast.paths import command_text
 from epochcast.planner.output.exports import optuna_trials, plan_csv, plan_sh
 from epochcast.planner.output.text import excluded_json, front_json, front_lines, plan_lines
-from epochcast.planner.plan.flags import parse, request_of
-from epochcast.planner.plan.plan_budget import plan_budget
 from epochcast.planner.plan.plan_file import is_begun, ledger_of
-from epochcast.planner.plan.request import Answer
+from epochcast.planner.request.flags import parse, request_of
+from epochcast.planner.request.plan_budget import plan_budget
+from epochcast.planner.request.request import Answer
 from epochcast.storage.files import write_json_atomically, write_text_atomically
 
 

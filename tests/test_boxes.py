@@ -16,17 +16,17 @@ import pytest
 from epochcast.collect.checks.gpu import device_check
 from epochcast.collect.grid.grid_loop import GridOptions, run_grid
 from epochcast.collect.grid.specs import grid_runs, names_of_run
+from epochcast.collect.records.names import spec_id
 from epochcast.collect.run import devices
 from epochcast.collect.run.devices import choose_devices
 from epochcast.collect.run.listener import Listener
-from epochcast.collect.run.names import spec_id
 from epochcast.collect.run.place import RunPlace
 from epochcast.collect.run.runner import RunRefusedError, run
 from epochcast.facts.tables import gpus
 from epochcast.gpus.lookup import box_name_for, is_same_device, known_gpu, other_gpu_uuid
-from epochcast.machine.driver_names import clean_name
-from epochcast.machine.environment import cpu_name
+from epochcast.machine.gpu.driver_names import clean_name
 from epochcast.machine.gpu_driver import box_device_name, device_of, environment_of, gpu_of, open_driver, refusal_notes
+from epochcast.machine.host.host import cpu_name
 from epochcast.model import explain, next_runs, predict_perf
 from epochcast.model.time_model.saved_model import choose_model
 from epochcast.model.training.save import default_model_path

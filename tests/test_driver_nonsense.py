@@ -14,11 +14,11 @@ import pytest
 from epochcast.collect.run.devices import peak_memory_bytes
 from epochcast.collect.run.monitor import Watch
 from epochcast.energy.meter import PowerMeter
-from epochcast.machine import driver_signs
+from epochcast.machine.gpu import driver_signs
+from epochcast.machine.gpu.nvml import Nvml
 from epochcast.machine.gpu.nvml_gpu import NvmlGpu
-from epochcast.machine.gpu.snapshot import gpu_snapshot
 from epochcast.machine.gpu_driver import device_of, driver_problem, gpu_of, open_driver
-from epochcast.machine.nvml import Nvml
+from epochcast.machine.gpu_snapshot import gpu_snapshot
 from epochcast.schema import RunSpec, to_json_dict
 from tests.support.rows import run_row
 

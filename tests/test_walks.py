@@ -17,11 +17,11 @@ from epochcast.collect.run import child, outcome
 from epochcast.collect.run.child import ChildReport
 from epochcast.collect.run.monitor import Observations
 from epochcast.collect.run.stopping import stop_reason
-from epochcast.machine.environment import cpu_count, cpu_name
+from epochcast.machine.host.host import cpu_count, cpu_name
 from epochcast.output.text import percent
 from epochcast.paths import CODE_ROOT
 from epochcast.planner import dp_budget_planner, run_plan
-from epochcast.planner.plan import flags as plan_flags
+from epochcast.planner.request import flags as plan_flags
 from epochcast.schema import FLAGS, RunRecord, RunSpec
 from epochcast.storage.tables import read_table
 from epochcast.workload.shape import count_params

@@ -16,7 +16,7 @@ from epochcast.aggregate.averages.averaging import TOLD_FLAGS, is_diverged
 from epochcast.aggregate.checks.lines import CheckedRow
 from epochcast.aggregate.checks.rules import Finding
 from epochcast.energy.reading import MISMATCH, SHORT_WINDOW_SEC, impossible_power
-from epochcast.machine.sensor_bounds import MOST_PACKAGE_W, MOST_PACKAGES
+from epochcast.machine.gpu.sensor_bounds import MOST_PACKAGE_W, MOST_PACKAGES
 from epochcast.output.text import percent, significant
 from epochcast.schema import FLAGS, NETWORK_AXES, TRAIN_N, WARMUP_EPOCHS, RunRecord
 from epochcast.steady_time import STALL_RATIO, SteadyTime, Uncertainty, uncertainty_of

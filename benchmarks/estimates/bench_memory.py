@@ -24,7 +24,7 @@ if __name__ == "__main__":  # run by path: from the checkout, not from this fold
 
     sys.exit(run_by_path(__file__))
 
-from epochcast.machine.environment import cpu_name
+from epochcast.machine.host.host import cpu_name
 from epochcast.output.text import percent, table_text
 from epochcast.paths import CODE_ROOT, home
 from epochcast.schema import Conditions, RunConfig

@@ -28,7 +28,8 @@ from benchmarks.lib.claim import RANDOM, Claim, at_most
 from benchmarks.lib.reference_table import steady_rows
 from epochcast.cli import run_command
 from epochcast.gpus.lookup import find_gpu, roof_of
-from epochcast.machine.environment import cpu_name, utc_now
+from epochcast.machine.environment import utc_now
+from epochcast.machine.host.host import cpu_name
 from epochcast.model.selection.experimental_design import next_indices
 from epochcast.model.selection.next_runs import plan_next
 from epochcast.model.time_model.physics import Array, Law, fit_law

@@ -14,19 +14,20 @@ from pathlib import Path
 
 from epochcast.energy.rapl import POWERCAP, open_rapl
 from epochcast.error_text import describe_error
-from epochcast.machine.environment import cpu_count, cpu_name
-from epochcast.machine.host import (
+from epochcast.machine.host.host import (
     clock_source,
     container,
+    cpu_count,
     cpu_governor,
     cpu_max_mhz,
     cpu_mhz,
+    cpu_name,
     cpu_quota_cores,
     memory_bytes,
     os_name,
     virtual_machine,
 )
-from epochcast.machine.host_load import BUSY_SHARE, is_busy_host
+from epochcast.machine.host.load import BUSY_SHARE, is_busy_host
 from epochcast.output.text import significant
 from epochcast.paths import failures_csv
 from epochcast.schema import TEST_N, TRAIN_N, FailureRecord, RunRecord

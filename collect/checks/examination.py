@@ -27,9 +27,9 @@ from epochcast.collect.checks.box import (
 from epochcast.collect.checks.framework import deep_check, versions_check
 from epochcast.collect.checks.gpu import cuda_libraries_check, device_check, gpu_checks
 from epochcast.machine.environment import load_average, snapshot
-from epochcast.machine.gpu.snapshot import driver_snapshot
 from epochcast.machine.gpu_driver import device_of, gpu_of, open_driver, vendor_of
-from epochcast.machine.host_load import host_cpu_times, other_cores
+from epochcast.machine.gpu_snapshot import driver_snapshot
+from epochcast.machine.host.load import host_cpu_times, other_cores
 from epochcast.machine.packages import backend_name
 
 LOOK_SEC = 1.0  # how long the host's load is watched

@@ -5,14 +5,14 @@ from __future__ import annotations
 import ctypes.util
 
 from epochcast.collect.checks.box import GIB, Check, judged, memory_text
-from epochcast.cuda_packages import CUDA_PACKAGES, cuda_packages, install_gpu, lacks_cuda_libraries, torch_build
 from epochcast.gpus.lookup import board_limit_w, tdp_w
+from epochcast.machine.cuda_packages import CUDA_PACKAGES, cuda_packages, install_gpu, lacks_cuda_libraries, torch_build
 from epochcast.machine.disturbance import SLOWDOWNS
-from epochcast.machine.gpu.snapshot import driver_version
+from epochcast.machine.gpu.sensor_bounds import board_power_bounds, number_within
 from epochcast.machine.gpu.vendor import ON_CPU, Device, Driver, GpuSensors
 from epochcast.machine.gpu_driver import vendor_names, vendor_of
-from epochcast.machine.host import ask_psutil
-from epochcast.machine.sensor_bounds import board_power_bounds, number_within
+from epochcast.machine.gpu_snapshot import driver_version
+from epochcast.machine.host.host import ask_psutil
 from epochcast.output.text import percent
 
 HOT_C = 80.0  # data-centre GPUs slow down between 83 and 92 C: an idle one this hot has no room left

@@ -7,9 +7,9 @@ import os
 import time
 from dataclasses import dataclass
 
-from epochcast.machine.environment import cpu_count, load_average
-from epochcast.machine.host import cpu_quota_cores
-from epochcast.machine.host_load import BUSY_SHARE, host_cpu_times, is_busy_host, other_cores
+from epochcast.machine.environment import load_average
+from epochcast.machine.host.host import cpu_count, cpu_quota_cores
+from epochcast.machine.host.load import BUSY_SHARE, host_cpu_times, is_busy_host, other_cores
 
 LOOK_SEC = 1.0
 FREE_SHARE = BUSY_SHARE["cpu"]  # of the cores: less slows nothing down that is worth an estimate

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from epochcast.collect.grid.memory_fit import device_memory_bytes, memory_model
 from epochcast.flag_types import memory_size
 from epochcast.machine.gpu_driver import device_of
-from epochcast.machine.host import memory_bytes
+from epochcast.machine.host.host import memory_bytes
 from epochcast.output.text import listed, significant
 from epochcast.schema import AXIS_NAMES, RunRecord, RunSpec
 from epochcast.workload.memory import DOUBTFUL, TOO_LARGE, PeakMemory, gib_text

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
-from epochcast.collect.run.names import spec_id, spec_ids
+from epochcast.collect.records.names import spec_id, spec_ids
 from epochcast.facts.assumptions import device_kind_of
 from epochcast.gpus.lookup import driver_spellings, is_same_device, other_gpu_uuid
 from epochcast.machine.gpu_driver import box_device_name, device_of, words_of_device

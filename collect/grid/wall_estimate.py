@@ -11,9 +11,9 @@ from collections.abc import Callable, Collection, Iterable
 
 from epochcast.facts.assumptions import assumption
 from epochcast.gpus.lookup import is_same_device
-from epochcast.machine.environment import cpu_count
 from epochcast.machine.gpu.vendor import Device
 from epochcast.machine.gpu_driver import device_of
+from epochcast.machine.host.host import cpu_count
 from epochcast.schema import TRAIN_N, WARMUP_EPOCHS, RunConfig, RunRecord, RunSpec
 from epochcast.steady_time import MIN_TIMED_EPOCHS, MIN_TIMED_SEC
 from epochcast.workload.shape import train_flop

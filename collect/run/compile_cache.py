@@ -19,8 +19,8 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from epochcast.machine.environment import cpu_name
 from epochcast.machine.gpu_driver import box_device_name
+from epochcast.machine.host.host import cpu_name
 from epochcast.paths import cache_dir
 from epochcast.storage.private_folder import NotPrivateError, check_private_folder, make_private_folder, read_private
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import re
 
-from epochcast.cuda_packages import install_gpu, lacks_cuda_libraries
 from epochcast.gpus.lookup import are_other_boards
-from epochcast.machine.driver_names import clean_name
+from epochcast.machine.cuda_packages import install_gpu, lacks_cuda_libraries
 from epochcast.machine.framework import torch_tf32
+from epochcast.machine.gpu.driver_names import clean_name
+from epochcast.machine.gpu.sensor_bounds import MOST_MEMORY_BYTES, positive_within
 from epochcast.machine.gpu.vendor import ON_CPU
 from epochcast.machine.gpu_driver import device_of, environment_of
-from epochcast.machine.sensor_bounds import MOST_MEMORY_BYTES, positive_within
 
 
 def choose_devices(device: str) -> None:

@@ -19,12 +19,12 @@ from epochcast.collect.run.child import ChildReport
 from epochcast.energy.meter import PowerMeter
 from epochcast.energy.reading import EnergyReading
 from epochcast.facts.assumptions import device_kind_of
-from epochcast.machine.environment import cpu_count, snapshot
-from epochcast.machine.gpu.snapshot import driver_snapshot
+from epochcast.machine.environment import snapshot
 from epochcast.machine.gpu.vendor import Driver, GpuSensors
 from epochcast.machine.gpu_driver import device_of, driver_problem, gpu_of, open_driver
-from epochcast.machine.host import cpu_quota_cores, memory_bytes
-from epochcast.machine.host_load import HostCpu, host_cpu_times, is_busy_host, other_cores
+from epochcast.machine.gpu_snapshot import driver_snapshot
+from epochcast.machine.host.host import cpu_count, cpu_quota_cores, memory_bytes
+from epochcast.machine.host.load import HostCpu, host_cpu_times, is_busy_host, other_cores
 from epochcast.schema import WARMUP_EPOCHS, RunSpec
 
 HOST_PERIOD_SEC = 0.5

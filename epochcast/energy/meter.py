@@ -21,8 +21,8 @@ from epochcast.energy.reading import STATE_EVERY, Board, EnergyReading, Window, 
 from epochcast.energy.samples import PowerSample
 from epochcast.gpus.lookup import tdp_w
 from epochcast.machine.disturbance import ProcessSnapshot, is_shared
+from epochcast.machine.gpu.sensor_bounds import possible_limit_w
 from epochcast.machine.gpu.vendor import PowerSensors
-from epochcast.machine.sensor_bounds import possible_limit_w
 
 log = logging.getLogger(__name__)
 _HANGS = "the NVIDIA driver does not come back from a question"

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from epochcast.machine.sensor_bounds import MOST_PACKAGE_W
+from epochcast.machine.gpu.sensor_bounds import MOST_PACKAGE_W
 
 POWERCAP = Path("/sys/class/powercap")
 LAG_SEC = 1.0  # totals move a thousand times a second, but a reading may be late

@@ -28,7 +28,7 @@ from epochcast.energy.samples import (
 from epochcast.facts.assumptions import assumption
 from epochcast.gpus.lookup import tdp_w
 from epochcast.machine.disturbance import is_throttled, throttle_words
-from epochcast.machine.sensor_bounds import (
+from epochcast.machine.gpu.sensor_bounds import (
     MOST_BOARD_W,
     MOST_PACKAGE_W,
     MOST_PACKAGES,

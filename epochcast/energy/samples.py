@@ -8,7 +8,7 @@ from itertools import pairwise
 from statistics import median
 from typing import NamedTuple
 
-from epochcast.machine.sensor_bounds import (
+from epochcast.machine.gpu.sensor_bounds import (
     HIGHEST_TEMPERATURE_C,
     LOWEST_TEMPERATURE_C,
     MOST_CLOCK_MHZ,

@@ -14,8 +14,8 @@ from dataclasses import replace
 
 from epochcast.facts.assumptions import assumption, device_kind_of
 from epochcast.facts.tables import ARITHMETIC, Gpu, gpus
+from epochcast.machine.gpu.sensor_bounds import possible_limit_w
 from epochcast.machine.gpu_driver import box_device_name, box_device_names, device_of, gpus_of_this_box
-from epochcast.machine.sensor_bounds import possible_limit_w
 from epochcast.roofline.roofline import Roof
 from epochcast.schema import PRECISIONS
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FunctionType
 from typing import Any
 
-from epochcast.limits import lines_of
+from epochcast.machine.limits import lines_of
 from epochcast.storage.files import open_regular
 from epochcast.text_sinks import shortened
 

@@ -43,8 +43,8 @@ from epochcast.keras_files.refusals import (
 )
 from epochcast.keras_layers.optimizers import compiled_passes, described_passes, is_of_author, optimizer_name
 from epochcast.keras_layers.read_layers import NetworkLayers, read_layers
-from epochcast.limits import MIB, EndedError, LimitError, call_within
 from epochcast.machine.framework import keras_on_cpu
+from epochcast.machine.limits import MIB, EndedError, LimitError, call_within
 from epochcast.roofline.network import TrainedNetwork
 from epochcast.roofline.roofline import ADAM_PASSES
 from epochcast.text_sinks import shortened

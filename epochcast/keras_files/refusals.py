@@ -14,7 +14,7 @@ from epochcast.keras_files.foreign import Wanted, WantedError
 from epochcast.keras_files.inputs import SampleShape, why_shape_fails
 from epochcast.keras_files.rebuild import SavedNetwork, remedy_of_version
 from epochcast.keras_layers.read_layers import DataShapeError, DoesNotRunError, UnbuiltError, reason_of
-from epochcast.limits import EndedError, LimitError, lines_of
+from epochcast.machine.limits import EndedError, LimitError, lines_of
 from epochcast.machine.packages import BACKENDS
 from epochcast.text_sinks import shortened
 

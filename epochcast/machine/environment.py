@@ -10,21 +10,21 @@ import platform
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from epochcast.machine.git import git_commit
-from epochcast.machine.host import (
+from epochcast.machine.host.host import (
     boot_time_utc,
     clock_source,
     container,
+    cpu_count,
     cpu_governor,
     cpu_max_mhz,
     cpu_mhz,
+    cpu_name,
     cpu_quota_cores,
     memory_bytes,
     os_name,
-    usable_cores,
     virtual_machine,
 )
 
@@ -35,28 +35,6 @@ SETTINGS = re.compile(
     r"TF_(XLA|CPP|GPU|CUDA|CUDNN|CUBLAS|ENABLE|DISABLE|USE|FORCE|NUM|DETERMINISTIC|AUTOTUNE|SYNC|MKL)_\w+|TF2_BEHAVIOR"
 )
 LONGEST_SETTING = 2000  # characters
-
-
-def cpu_count() -> int:
-    """Processor cores that this process may use."""
-    return len(usable_cores())
-
-
-def cpu_name() -> str:
-    """The processor's model name with the number of cores this process may use, e.g. `AMD EPYC 9B14 (2 cores)`.
-
-    Commas go, because a name stands in `--conditions device_name=...,backend=...`.
-    """
-    name = platform.processor() or platform.machine()
-    try:  # psutil knows no model
-        for line in Path("/proc/cpuinfo").read_text(errors="backslashreplace").splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() == "model name":
-                name = value.strip()
-                break
-    except OSError:
-        pass  # not Linux: the platform's own word stands
-    return f"{name.replace(',', '')} ({cpu_count()} cores)"
 
 
 def load_average() -> float | None:
@@ -81,7 +59,7 @@ def snapshot(of_driver: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a measurement depends on, as it is now, as JSON values; None is unknown.
 
     Args:
-        of_driver: what `epochcast.machine.gpu.snapshot` reports of the driver and the GPU.
+        of_driver: what `epochcast.machine.gpu_snapshot` reports of the driver and the GPU.
     """
     total, available = memory_bytes()
     return {

@@ -11,7 +11,7 @@ import os
 import platform
 from collections.abc import Mapping
 
-from epochcast.machine.driver_names import unknown_gpu
+from epochcast.machine.gpu.driver_names import unknown_gpu
 from epochcast.machine.gpu.nvidia import Nvidia
 from epochcast.machine.gpu.vendor import Device, Driver, GpuSensors, Refusal, Vendor, processor
 from epochcast.text_sinks import shortened

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from epochcast.machine.host import ask_psutil
+from epochcast.machine.host.host import ask_psutil
 
 logger = logging.getLogger(__name__)
 

@@ -25,7 +25,7 @@ from epochcast.footprint.rules import FootprintRules
 from epochcast.gpus.device_names import are_same_conditions
 from epochcast.gpus.lookup import board_limit_w, is_same_device
 from epochcast.interval import Interval
-from epochcast.machine.driver_names import is_instance
+from epochcast.machine.gpu.driver_names import is_instance
 from epochcast.machine.gpu_driver import device_of
 from epochcast.model.time_model.intervals import HALF_WIDTH_SDS
 from epochcast.model.time_model.saved_model import PredictedTimes

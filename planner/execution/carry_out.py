@@ -13,7 +13,7 @@ from epochcast.collect.grid.specs import PlannedRun
 from epochcast.collect.run.listener import SILENT, Listener
 from epochcast.collect.run.place import RunPlace
 from epochcast.gpus.lookup import box_name_for, is_same_device, other_gpu_uuid
-from epochcast.machine.cuda_visible import VISIBLE
+from epochcast.machine.gpu.cuda_visible import VISIBLE
 from epochcast.machine.gpu_driver import box_device_name
 from epochcast.machine.packages import backend_name
 from epochcast.planner.costs.budget import SECONDS

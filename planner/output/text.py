@@ -12,7 +12,7 @@ from epochcast.planner.costs.candidates import UPPER_SHARE, Candidate
 from epochcast.planner.costs.values import Combination
 from epochcast.planner.output.value_curve import neighbours
 from epochcast.planner.plan.plan import Plan
-from epochcast.planner.plan.request import Answer
+from epochcast.planner.request.request import Answer
 
 HEADER = ("configuration", "overhead s", "first epoch s", "s/epoch", "total s")
 _VALUES = ("acc", "images/s", "value")

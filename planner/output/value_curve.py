@@ -14,7 +14,7 @@ from epochcast.planner.costs.budget import SECONDS, Budget
 from epochcast.planner.costs.values import Combination
 from epochcast.planner.plan.knapsack import front
 from epochcast.planner.plan.plan import NothingFitsError, Plan
-from epochcast.planner.plan.request import Answer
+from epochcast.planner.request.request import Answer
 
 STEPS_SEC = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 21_600, 43_200, 86_400, 604_800)
 BEFORE, BEHIND = 3, 6  # budgets shown below and above the one asked for

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from epochcast.collect.grid.specs import PlannedRun, spec_under
-from epochcast.collect.run.names import spec_id
+from epochcast.collect.records.names import spec_id
 from epochcast.gpus.lookup import is_same_device
 from epochcast.interval import Interval, with_ends
 from epochcast.machine.environment import utc_now

@@ -15,7 +15,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from epochcast import cuda_packages
 from epochcast.collect import doctor
 from epochcast.collect.checks import box as box_checks
 from epochcast.collect.checks import examination
@@ -42,10 +41,11 @@ from epochcast.collect.checks.gpu import (
     energy_check,
     neighbours_check,
 )
+from epochcast.machine import cuda_packages
 from epochcast.machine import packages as installed
-from epochcast.machine.environment import cpu_count, cpu_name
 from epochcast.machine.gpu.nvml_gpu import NvmlGpu
 from epochcast.machine.gpu.vendor import Device, Refusal
+from epochcast.machine.host.host import cpu_count, cpu_name
 from epochcast.machine.packages import backend_name
 from epochcast.paths import CODE_ROOT
 from epochcast.schema import Exclusion, FailureRecord, RunRecord

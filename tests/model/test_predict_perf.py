@@ -14,7 +14,7 @@ from itertools import product
 import pytest
 
 from epochcast.facts.tables import gpus
-from epochcast.machine import driver_signs
+from epochcast.machine.gpu import driver_signs
 from epochcast.machine.gpu_driver import box_device_name
 from epochcast.model import predict_perf
 from epochcast.model.answers.prediction import predict

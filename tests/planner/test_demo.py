@@ -17,7 +17,7 @@ from epochcast.collect.grid import wall_estimate as estimate
 from epochcast.collect.grid.specs import grid_runs
 from epochcast.collect.run.device_lock import Sharing
 from epochcast.guard import EXIT_INTERRUPTED
-from epochcast.machine.environment import cpu_count
+from epochcast.machine.host.host import cpu_count
 from epochcast.model.evaluation.report import ErrorTable, MetricSpreads, ModelErrors, Spread
 from epochcast.paths import CODE_ROOT
 from epochcast.planner import demo

@@ -20,9 +20,9 @@ from epochcast.paths import command_text, pretrained_dir, runs_agg_csv
 from epochcast.planner.costs.budget import KGCO2, Budget
 from epochcast.planner.costs.values import INFO
 from epochcast.planner.dp_budget_planner import main
-from epochcast.planner.plan.flags import DEFAULT_EPOCHS
 from epochcast.planner.plan.make_plan import make_plan
 from epochcast.planner.plan.plan_reader import read_plan
+from epochcast.planner.request.flags import DEFAULT_EPOCHS
 from epochcast.schema import AggRow, RunRecord, RunSpec
 from epochcast.storage.files import sha256_of
 from epochcast.storage.table_appends import check_appendable
@@ -660,13 +660,13 @@ def test_a_budget_of_the_total_that_was_printed_gives_the_same_plan(table, capsy
 
 
 def test_more_candidates_than_can_be_compared_are_one_clear_error(table, capsys, monkeypatch):
-    monkeypatch.setattr("epochcast.planner.plan.plan_budget.MAX_CANDIDATES", 2)
+    monkeypatch.setattr("epochcast.planner.request.plan_budget.MAX_CANDIDATES", 2)
     flags = ["--budget_sec", "600", "--epochs", "10", "--runs_agg", str(table)]
     assert main(flags) == 1
     assert_one_clear_error(capsys.readouterr(), "3 candidates: at most 2 are taken. Leave some out: --exclude")
     assert main([*flags, "--exclude", "batch_size=64"]) == 0
     capsys.readouterr()
-    monkeypatch.setattr("epochcast.planner.plan.sources.MAX_ROWS", 2)
+    monkeypatch.setattr("epochcast.planner.request.sources.MAX_ROWS", 2)
     assert main(flags) == 1
     assert_one_clear_error(capsys.readouterr(), "table.csv: 3 configurations of one set of conditions: at most 2 are")
     monkeypatch.setattr("epochcast.planner.plan.information.MOST_FOR_INFO", 3)

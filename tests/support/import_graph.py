@@ -13,10 +13,10 @@ from epochcast.paths import CODE_ROOT
 DOOR = "epochcast.__main__"
 # of the library, the lowest first: an import goes down only
 FLOORS = (
-    ("interval", "paths", "stats", "text_sinks", "timing", "validation"),
+    ("error_text", "interval", "paths", "stats", "text_sinks", "timing", "validation"),
     ("guard",),
     ("machine", "schema"),
-    ("limits", "run_noise"),
+    ("run_noise",),
     ("steady_time", "storage"),
     ("output",),
     ("facts", "flag_types"),

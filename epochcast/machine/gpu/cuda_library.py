@@ -9,8 +9,8 @@ import subprocess
 import sys
 from collections.abc import Mapping
 
-from epochcast.machine.cuda_visible import ORDER, VISIBLE, shown_to_cuda
-from epochcast.machine.driver_names import clean_name, clean_uuid, unknown_gpu
+from epochcast.machine.gpu.cuda_visible import ORDER, VISIBLE, shown_to_cuda
+from epochcast.machine.gpu.driver_names import clean_name, clean_uuid, unknown_gpu
 from epochcast.machine.gpu.vendor import Device
 
 CUDA_TIMEOUT_SEC = 20.0  # a driver that is not loaded yet takes seconds

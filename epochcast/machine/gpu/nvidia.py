@@ -14,9 +14,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
-from epochcast.machine.cuda_visible import ORDER, VISIBLE, Listed, Seen, UnknownOrderError, seen_by, shown_to_cuda
-from epochcast.machine.driver_names import clean_name, clean_uuid, is_instance, unknown_gpu
-from epochcast.machine.driver_signs import (
+from epochcast.machine.gpu.cuda_library import asked_of_cuda
+from epochcast.machine.gpu.cuda_visible import ORDER, VISIBLE, Listed, Seen, UnknownOrderError, seen_by, shown_to_cuda
+from epochcast.machine.gpu.driver_names import clean_name, clean_uuid, is_instance, unknown_gpu
+from epochcast.machine.gpu.driver_signs import (
     CONTAINER_VISIBLE,
     driver_signs,
     kernel_driver_version,
@@ -27,9 +28,8 @@ from epochcast.machine.driver_signs import (
     why_no_instance,
     why_no_library,
 )
-from epochcast.machine.gpu.cuda_library import asked_of_cuda
+from epochcast.machine.gpu.nvml import NO_LIBRARY, Nvml, NvmlFailure, start_nvml
 from epochcast.machine.gpu.vendor import Device, Refusal, processor
-from epochcast.machine.nvml import NO_LIBRARY, Nvml, NvmlFailure, start_nvml
 from epochcast.text_sinks import shortened
 
 MOST_LISTED = 8  # GPUs in a message

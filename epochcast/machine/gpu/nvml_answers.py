@@ -5,8 +5,8 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
+from epochcast.machine.gpu.sensor_bounds import MOST_JOULES, MOST_MEMORY_BYTES, number_within
 from epochcast.machine.gpu.vendor import Processes
-from epochcast.machine.sensor_bounds import MOST_JOULES, MOST_MEMORY_BYTES, number_within
 
 MOST_DEVICES = 128
 LONGEST_PROBLEM = 300  # characters

@@ -12,7 +12,7 @@ from functools import partial
 from types import ModuleType
 from typing import Any
 
-from epochcast.machine.driver_names import clean_name, clean_uuid, text_of
+from epochcast.machine.gpu.driver_names import clean_name, clean_uuid, text_of
 from epochcast.machine.gpu.nvml_answers import (
     LONGEST_PROBLEM,
     architectures,
@@ -23,8 +23,7 @@ from epochcast.machine.gpu.nvml_answers import (
     thousandth,
     words_of,
 )
-from epochcast.machine.gpu.vendor import Processes
-from epochcast.machine.sensor_bounds import (
+from epochcast.machine.gpu.sensor_bounds import (
     HIGHEST_TEMPERATURE_C,
     LOWEST_TEMPERATURE_C,
     MOST_BOARD_W,
@@ -32,6 +31,7 @@ from epochcast.machine.sensor_bounds import (
     number_within,
     positive_within,
 )
+from epochcast.machine.gpu.vendor import Processes
 
 CLOCK_REASONS = {  # bit of nvmlDeviceGetCurrentClocksEventReasons (nvml.h): our word; idle (1) slows nothing down
     0x2: "applications_clocks",

@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from epochcast.machine.environment import cpu_name
-from epochcast.machine.host import memory_bytes
+from epochcast.machine.host.host import cpu_name, memory_bytes
 
 Processes = list[tuple[int, int | None]]  # process id, device memory in bytes
 ON_CPU = "--device cpu measures the processor"

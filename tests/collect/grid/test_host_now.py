@@ -8,7 +8,7 @@ import pytest
 
 from epochcast.collect.grid import host_now
 from epochcast.collect.grid.host_now import MOST_SLOWDOWN, HostNow
-from epochcast.machine.environment import cpu_count
+from epochcast.machine.host.host import cpu_count
 from tests.support.machines.made_up_host import others_use
 
 

@@ -14,8 +14,7 @@ from epochcast.collect.grid.memory_fit import device_memory_bytes, sort_by_fit
 from epochcast.collect.grid.specs import grid_runs
 from epochcast.collect.run.listener import Listener
 from epochcast.collect.run.place import RunPlace
-from epochcast.machine.environment import cpu_name
-from epochcast.machine.host import memory_bytes
+from epochcast.machine.host.host import cpu_name, memory_bytes
 from epochcast.paths import failures_csv
 from epochcast.planner import dp_budget_planner
 from epochcast.planner.costs.budget import Budget
@@ -23,8 +22,8 @@ from epochcast.planner.costs.candidates import CostRules
 from epochcast.planner.costs.memory_fit import without_too_large
 from epochcast.planner.costs.values import COUNT
 from epochcast.planner.costs.wishes import Wishes
-from epochcast.planner.plan.plan_budget import plan_budget
-from epochcast.planner.plan.request import Request
+from epochcast.planner.request.plan_budget import plan_budget
+from epochcast.planner.request.request import Request
 from epochcast.schema import AggRow, Conditions, FailureRecord, RunConfig, RunRecord
 from epochcast.storage.tables import read_table, write_table
 from epochcast.workload.memory import closed_form

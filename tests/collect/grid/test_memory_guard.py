@@ -8,8 +8,8 @@ from epochcast.collect import run_one
 from epochcast.collect.grid import memory_guard
 from epochcast.collect.grid.memory_guard import TooLargeError, check_fits
 from epochcast.collect.run import child
-from epochcast.machine import host
-from epochcast.machine.environment import cpu_name
+from epochcast.machine.host import host
+from epochcast.machine.host.host import cpu_name
 from epochcast.schema import Conditions, RunRecord
 from epochcast.storage.tables import read_table
 from tests.support.light_child import command, isolate, light_spec, starts

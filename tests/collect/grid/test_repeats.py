@@ -12,7 +12,7 @@ from epochcast.collect.grid.grid_loop import Limits
 from epochcast.collect.grid.host_now import HostNow
 from epochcast.collect.grid.repeats import Repeats, most_repeats
 from epochcast.collect.grid.specs import PlannedRun
-from epochcast.machine.environment import cpu_count
+from epochcast.machine.host.host import cpu_count
 from epochcast.schema import Conditions
 from tests.collect.test_run_grid import CALM, STALLED, bench  # noqa: F401  # a fixture
 from tests.support.light_child import light_spec

@@ -10,7 +10,7 @@ import pytest
 
 from epochcast.collect.grid.grid_loop import GridOptions, run_grid
 from epochcast.collect.grid.specs import grid_runs, names_of_run, spec_under
-from epochcast.collect.run.names import spec_id, spec_ids
+from epochcast.collect.records.names import spec_id, spec_ids
 from epochcast.collect.run.place import RunPlace
 from epochcast.machine.gpu_driver import box_device_name
 from epochcast.schema import SPEC_CHOICES, Conditions, RunConfig, RunSpec

@@ -15,7 +15,7 @@ import sys
 
 import pytest
 
-from epochcast.machine.host import memory_bytes
+from epochcast.machine.host.host import memory_bytes
 from epochcast.schema import RunRecord
 from epochcast.storage.tables import read_table
 from tests.support.light_child import environment, run_one_command, wait_for

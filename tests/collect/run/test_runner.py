@@ -21,13 +21,13 @@ import pytest
 
 from epochcast.collect.records.append_rows import RunExistsError
 from epochcast.collect.records.kept import RUN_ID
+from epochcast.collect.records.names import new_run_id, spec_id
 from epochcast.collect.records.recovery import recover
 from epochcast.collect.records.reserved import RunClaimedError, claimed_log, claimed_run
 from epochcast.collect.run import child
 from epochcast.collect.run.child import GRACE_SEC, noted_interrupts
 from epochcast.collect.run.listener import Listener, ignore
 from epochcast.collect.run.monitor import Observations, Watch
-from epochcast.collect.run.names import new_run_id, spec_id
 from epochcast.collect.run.place import RunPlace
 from epochcast.collect.run.runner import RunRefusedError, run
 from epochcast.collect.run.text import result_lines

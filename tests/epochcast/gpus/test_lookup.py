@@ -14,8 +14,8 @@ from epochcast.gpus.lookup import (
     known_gpu,
     nearest_gpus,
 )
-from epochcast.machine.environment import cpu_name
 from epochcast.machine.gpu_driver import box_device_name
+from epochcast.machine.host.host import cpu_name
 from tests.support.machines.boxes import Board, plug_in
 
 # as drivers and NVML (first block), MLPerf's system files (second) and people (third) spell them

@@ -8,10 +8,10 @@ import sys
 
 import pytest
 
-from epochcast import limits
 from epochcast.keras_files import author_code
 from epochcast.keras_files import read_file as explain_network
 from epochcast.keras_files.read_file import read_network
+from epochcast.machine import limits
 from epochcast.machine.framework import keras_on_cpu
 from epochcast.model import explain as command
 from tests.support.rows import assert_one_clear_error

@@ -19,8 +19,8 @@ from epochcast.keras_files import rebuild as keras_files
 from epochcast.keras_files.read_file import read_network
 from epochcast.keras_files.rebuild import read_saved
 from epochcast.keras_layers.read_layers import read_layers
-from epochcast.limits import MIB, EndedError, LimitError, call_within
 from epochcast.machine.framework import keras_on_cpu
+from epochcast.machine.limits import MIB, EndedError, LimitError, call_within
 from tests.support.peaks import at_most
 
 INPUT = {"module": "keras.layers", "class_name": "InputLayer", "config": {"batch_shape": [None, 8, 8, 3], "name": "i"}}

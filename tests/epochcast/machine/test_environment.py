@@ -12,17 +12,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from epochcast.facts.assumptions import assumption, device_kind_of
-from epochcast.machine import driver_signs
-from epochcast.machine.driver_signs import kernel_driver_version
-from epochcast.machine.environment import (
-    cpu_count,
-    cpu_name,
-    load_average,
-    settings,
-    snapshot,
-    utc_now,
-)
-from epochcast.machine.gpu.snapshot import driver_snapshot
+from epochcast.machine.environment import load_average, settings, snapshot, utc_now
+from epochcast.machine.gpu import driver_signs
+from epochcast.machine.gpu.driver_signs import kernel_driver_version
+from epochcast.machine.gpu_snapshot import driver_snapshot
+from epochcast.machine.host.host import cpu_count, cpu_name
 from epochcast.paths import CODE_ROOT
 from tests.support.machines import fake_nvml
 from tests.support.machines.boxes import plug_in
@@ -140,7 +134,7 @@ SNAPSHOT_OF_GPU = """
 import json
 from epochcast.machine.environment import snapshot
 from epochcast.machine.gpu_driver import gpu_of, open_driver
-from epochcast.machine.gpu.snapshot import driver_snapshot
+from epochcast.machine.gpu_snapshot import driver_snapshot
 with open_driver() as driver:
     print(json.dumps(snapshot(driver_snapshot("auto", driver, gpu_of(driver, "auto", {})))))
 """

@@ -16,7 +16,7 @@ from epochcast.gpus.lookup import find_gpu, roof_of
 from epochcast.gpus.ratio import RATES, SAME, SPEED_ROW, GpuArithmetic, device_ratio, source_device
 from epochcast.gpus.scaled_time import LIMITED, LIMITED_LOW, LIMITED_WORDS, scaled_time
 from epochcast.interval import Interval
-from epochcast.machine import driver_signs
+from epochcast.machine.gpu import driver_signs
 from epochcast.model.answers import correction
 from epochcast.model.answers.measured import measured_steady
 from epochcast.model.answers.other_gpus import MEASURED, Asked, answer_on, answers_on, without_number

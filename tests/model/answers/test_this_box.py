@@ -6,8 +6,8 @@ import pytest
 
 from epochcast.facts.assumptions import assumption
 from epochcast.gpus.lookup import find_gpu
-from epochcast.machine import driver_signs
 from epochcast.machine import packages as installed
+from epochcast.machine.gpu import driver_signs
 from epochcast.machine.gpu_driver import box_device_name
 from epochcast.model.answers.other_gpus import Asked, answer_on
 from epochcast.model.answers.this_box import differences, differs_line, estimate_here, here_json

@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 import pytest
 
 from epochcast.facts.assumptions import assumption
-from epochcast.machine import driver_signs
+from epochcast.machine.gpu import driver_signs
 from epochcast.machine.gpu_driver import box_device_name
 from epochcast.model import explain, next_runs, predict_perf
 from epochcast.model.time_model import saved_model as predictor

@@ -14,8 +14,8 @@ from epochcast.planner.dp_budget_planner import main
 from epochcast.planner.execution.result import PlanResult, entries_of, result_json, result_lines
 from epochcast.planner.execution.schedule import Actual, Schedule
 from epochcast.planner.output.figures import front_figure
-from epochcast.planner.plan.flags import parse
 from epochcast.planner.plan.plan_reader import read_plan
+from epochcast.planner.request.flags import parse
 from epochcast.schema import Conditions
 from epochcast.storage.table_appends import append_row
 from tests.support.plans import row_of

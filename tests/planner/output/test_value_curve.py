@@ -14,7 +14,7 @@ from epochcast.planner.output.value_curve import BEFORE, BEHIND, STEPS_SEC, neig
 from epochcast.planner.plan.make_plan import make_plan
 from epochcast.planner.plan.margin import NO_MARGIN, Margin
 from epochcast.planner.plan.plan import NOTHING_KNOWN
-from epochcast.planner.plan.request import Answer
+from epochcast.planner.request.request import Answer
 from epochcast.schema import Conditions
 from tests.support.plans import SUMS, priced
 from tests.support.rows import random_runs

@@ -20,7 +20,8 @@ from types import ModuleType, SimpleNamespace
 import pynvml
 import pytest
 
-from epochcast.machine import driver_signs, gpu_driver, nvml
+from epochcast.machine import gpu_driver
+from epochcast.machine.gpu import driver_signs, nvml
 
 GIB = 1 << 30
 VARIABLES = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "NVIDIA_VISIBLE_DEVICES")

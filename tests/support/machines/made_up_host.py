@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import psutil
 
-from epochcast.machine.host import usable_cores
+from epochcast.machine.host.host import usable_cores
 
 VARIABLE = "MADE_UP_HOST_CORES"  # for processes that a test starts
 

@@ -18,7 +18,6 @@ from epochcast.energy.meter import PowerMeter
 from epochcast.energy.reading import Board
 from epochcast.gpus.lookup import known_gpu
 from epochcast.machine import gpu_driver
-from epochcast.machine.environment import cpu_name
 from epochcast.machine.gpu.nvidia import Nvidia
 from epochcast.machine.gpu.vendor import Device, Refusal
 from epochcast.machine.gpu_driver import (
@@ -32,6 +31,7 @@ from epochcast.machine.gpu_driver import (
     open_driver,
     words_of_device,
 )
+from epochcast.machine.host.host import cpu_name
 from epochcast.paths import CODE_ROOT
 from epochcast.schema import RunRecord
 from epochcast.storage.tables import read_table

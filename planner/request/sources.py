@@ -15,7 +15,7 @@ from epochcast.paths import runs_agg_csv
 from epochcast.planner.costs.make_candidates import default_grid
 from epochcast.planner.costs.values import Combination
 from epochcast.planner.plan.plan_file import source_of
-from epochcast.planner.plan.request import Request
+from epochcast.planner.request.request import Request
 from epochcast.schema import AggRow, Conditions, RunConfig
 from epochcast.storage.files import sha256_of
 

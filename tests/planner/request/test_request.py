@@ -19,9 +19,9 @@ from epochcast.planner.costs.budget import KWH, Budget
 from epochcast.planner.costs.candidates import CostRules
 from epochcast.planner.costs.values import ACC, COUNT, INFO, THR
 from epochcast.planner.costs.wishes import Wishes
-from epochcast.planner.plan.plan_budget import plan_budget
 from epochcast.planner.plan.plan_reader import read_plan
-from epochcast.planner.plan.request import DEFAULT_CONFIDENCE, MAX_CANDIDATES, Request
+from epochcast.planner.request.plan_budget import plan_budget
+from epochcast.planner.request.request import DEFAULT_CONFIDENCE, MAX_CANDIDATES, Request
 from epochcast.schema import AggRow, RunConfig
 from epochcast.storage.files import sha256_of
 from epochcast.storage.tables import write_table
@@ -287,7 +287,7 @@ def test_more_candidates_than_a_plan_can_hold_are_an_error():
 
 
 def test_a_plan_from_another_box_says_so(table, monkeypatch):
-    monkeypatch.setattr("epochcast.planner.plan.sources.box_name_for", lambda _: "another box")
+    monkeypatch.setattr("epochcast.planner.request.sources.box_name_for", lambda _: "another box")
     assert f"measured on {DEVICE}, NOT this box (another box)" in answer_of(table, 60).notes
 
 

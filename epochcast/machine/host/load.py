@@ -9,7 +9,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from epochcast.machine.host import ask_psutil, of_usable_cores
+from epochcast.machine.host.host import ask_psutil, of_usable_cores
 
 BUSY = ("user", "nice", "system", "irq", "softirq", "steal")  # as psutil names what a core's time goes to; not all have
 # Share of the cores' time that others may take. A run on the processor competes for every core: 10 % is far above what

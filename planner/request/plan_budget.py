@@ -15,9 +15,9 @@ from epochcast.planner.costs.values import Combination, Value, default_value
 from epochcast.planner.costs.wishes import select
 from epochcast.planner.plan.make_plan import make_plan
 from epochcast.planner.plan.plan import Knowledge
-from epochcast.planner.plan.plan_margin import confidence_of, margin_of
-from epochcast.planner.plan.request import MAX_CANDIDATES, Answer, Request
-from epochcast.planner.plan.sources import Sources, sources_of
+from epochcast.planner.request.plan_margin import confidence_of, margin_of
+from epochcast.planner.request.request import MAX_CANDIDATES, Answer, Request
+from epochcast.planner.request.sources import Sources, sources_of
 from epochcast.schema import AXES, TRAIN_N, RunConfig
 
 MAX_RUNS = 20_000  # all of them stand in plan.json, as the candidates do

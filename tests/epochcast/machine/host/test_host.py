@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from epochcast.machine import host
-from epochcast.machine.host import (
+from epochcast.machine.host import host
+from epochcast.machine.host.host import (
     boot_time_utc,
     clock_source,
     container,
@@ -50,7 +50,7 @@ def raising(error):
 
 @pytest.fixture
 def tree(tmp_path, monkeypatch):
-    """A function that puts files below a root that is all `epochcast.machine.host` sees; psutil knows nothing."""
+    """A function that puts files below a root that is all `epochcast.machine.host.host` sees; psutil knows nothing."""
     for name in ("cpu_freq", "virtual_memory", "boot_time"):
         monkeypatch.setattr(psutil, name, raising(FileNotFoundError(2, "none", "/proc/stat")))
     monkeypatch.setattr(host, "ROOT", tmp_path)

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from types import ModuleType, TracebackType
 from typing import Any
 
-from epochcast.machine.cuda_visible import Listed, UnknownOrderError, seen_by
-from epochcast.machine.driver_names import address_of, clean_version
-from epochcast.machine.driver_signs import has_nvml_library
+from epochcast.machine.gpu.cuda_visible import Listed, UnknownOrderError, seen_by
+from epochcast.machine.gpu.driver_names import address_of, clean_version
+from epochcast.machine.gpu.driver_signs import has_nvml_library
 from epochcast.machine.gpu.nvml_answers import LONGEST_PROBLEM, count_of, words_of
 from epochcast.machine.gpu.nvml_gpu import NvmlGpu
 

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from epochcast.machine.gpu.vendor import Refusal
-from epochcast.machine.host import container
+from epochcast.machine.host.host import container
 from epochcast.text_sinks import shortened
 
 ROOT = Path("/")

@@ -6,6 +6,7 @@ psutil answers, on Linux and macOS. What it does not know is read from files of 
 from __future__ import annotations
 
 import os
+import platform
 import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -161,3 +162,25 @@ def virtual_machine() -> str | None:
         return None
     words = (_read(f"sys/class/dmi/id/{name}") for name in ("sys_vendor", "product_name"))
     return " ".join(word for word in words if word)
+
+
+def cpu_count() -> int:
+    """Processor cores that this process may use."""
+    return len(usable_cores())
+
+
+def cpu_name() -> str:
+    """The processor's model name with the number of cores this process may use, e.g. `AMD EPYC 9B14 (2 cores)`.
+
+    Commas go, because a name stands in `--conditions device_name=...,backend=...`.
+    """
+    name = platform.processor() or platform.machine()
+    try:  # psutil knows no model
+        for line in Path("/proc/cpuinfo").read_text(errors="backslashreplace").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name":
+                name = value.strip()
+                break
+    except OSError:
+        pass  # not Linux: the platform's own word stands
+    return f"{name.replace(',', '')} ({cpu_count()} cores)"

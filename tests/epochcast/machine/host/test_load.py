@@ -12,8 +12,8 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from epochcast.machine import host
-from epochcast.machine.host_load import HostCpu, host_cpu_times, is_busy_host, other_cores
+from epochcast.machine.host import host
+from epochcast.machine.host.load import HostCpu, host_cpu_times, is_busy_host, other_cores
 
 WINDOW_SEC = 1.5
 # says its session, works, and says which share of a core it got: on a busy box that may be little

@@ -10,7 +10,7 @@ from epochcast.output.text import percent
 from epochcast.planner.costs.candidates import Candidate
 from epochcast.planner.costs.make_candidates import Offer
 from epochcast.planner.plan.margin import NO_MARGIN, Margin
-from epochcast.planner.plan.request import DEFAULT_CONFIDENCE, Request
+from epochcast.planner.request.request import DEFAULT_CONFIDENCE, Request
 
 
 def confidence_of(request: Request) -> float:

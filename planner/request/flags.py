@@ -39,7 +39,7 @@ from epochcast.planner.costs.budget import KGCO2, KWH, SECONDS, USD, Budget
 from epochcast.planner.costs.candidates import CostRules
 from epochcast.planner.costs.values import VALUES, values_help
 from epochcast.planner.costs.wishes import Wishes
-from epochcast.planner.plan.request import DEFAULT_CONFIDENCE, MAX_CANDIDATES, Request
+from epochcast.planner.request.request import DEFAULT_CONFIDENCE, MAX_CANDIDATES, Request
 from epochcast.schema import AXES, AXIS_NAMES, DEFAULT_CONFIG, RunConfig, RunSpec
 
 DEFAULT_EPOCHS = 50

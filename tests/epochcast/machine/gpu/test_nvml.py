@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.machines import fake_nvml
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 CHILD = ROOT / "tests" / "support" / "machines" / "metered_child.py"
 FAST = {"period_sec": 1.5, "counter_sec": 0.02, "update_sec": 0.02, "average_sec": 0.2}  # a GPU that reads finer
 SHORT = ("2", "0.3", "0.05")

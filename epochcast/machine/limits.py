@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from epochcast.machine.host import ask_psutil
+from epochcast.machine.host.host import ask_psutil
 
 T = TypeVar("T")
 

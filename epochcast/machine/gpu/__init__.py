@@ -1,0 +1,1 @@
+"""GPUs by their vendor: what a driver answers, and why one does not."""

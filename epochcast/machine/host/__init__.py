@@ -1,0 +1,1 @@
+"""The host: cores, memory, clock, and what other programs use of them."""

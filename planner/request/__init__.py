@@ -1,0 +1,1 @@
+"""What is asked of the planner, and the answer to it."""
