@@ -3,6 +3,8 @@
 `light_child.py BEHAVIOUR [ARGUMENT...] FD PARENT` speaks the events of `measure.py`. It measures nothing: the
 seconds that it reports are made up, so that a row can be checked to the last digit. BEHAVIOUR is a name below, or
 `64=ok,128=sigkill`, which chooses by batch size. Each start is noted in the file $LIGHT_CHILD_TRACE.
+
+Hundreds are started: it imports what its behaviour needs, and the box's devices were named when the tests began.
 """
 
 from __future__ import annotations
@@ -21,8 +23,6 @@ from pathlib import Path
 if __name__ == "__main__":  # run by path: import from the checkout, not from this folder
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-from epochcast.collect.run.measure import die_with_parent
-from epochcast.machine.gpu_driver import box_device_name
 from epochcast.paths import CODE_ROOT
 from epochcast.schema import RunSpec
 from epochcast.workload.shape import count_params
@@ -31,6 +31,25 @@ FIRST_SEC, EPOCH_SEC = 0.004, 0.002  # less than a process needs to start, so th
 TEST_ACC = 0.625
 NOISE = b"\xff\xfe noise \xc3\xa9\n"  # not UTF-8
 NOISE_BYTES = 250_000 * len(NOISE)
+WAITING = ("gate", "lasting", "busy", "hang", "hang-ignoring-signals", "hang-when-timed", "paced", "uneven")
+# what the answer of the driver depends on: where a test changes any of it, the child asks for itself
+OF_DRIVER = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "NVIDIA_VISIBLE_DEVICES", "PATH", "LD_LIBRARY_PATH")
+BOX = "LIGHT_CHILD_BOX"
+
+
+def device_name(device: str) -> str:
+    """The name of the device that a run on this box uses; the tests' process has asked for the common ones."""
+    known = json.loads(os.environ.get(BOX, "{}"))
+    if device in known and known[device]["of"] == [os.environ.get(name) for name in OF_DRIVER]:
+        return known[device]["name"]
+    from epochcast.machine.gpu_driver import box_device_name
+
+    return box_device_name(device)
+
+
+if __name__ != "__main__" and BOX not in os.environ:
+    of_driver = [os.environ.get(name) for name in OF_DRIVER]
+    os.environ[BOX] = json.dumps({device: {"name": device_name(device), "of": of_driver} for device in ("auto", "cpu")})
 
 
 # --- for tests --------------------------------------------------------------------------------------------------------
@@ -130,7 +149,7 @@ def _behave(spec: RunSpec, behaviour: str, arguments: list[str], parent: int, id
     pace_sec = float(arguments[0]) if behaviour == "paced" else 0.0  # paced SECONDS DEVICE: epochs that really last
     emit(
         "started",
-        device_name=arguments[1] if behaviour == "paced" and len(arguments) > 1 else box_device_name(spec.device),
+        device_name=arguments[1] if behaviour == "paced" and len(arguments) > 1 else device_name(spec.device),
         backend="tensorflow",
         backend_version="2.99.1",
         tf_version="2.99.1",
@@ -248,11 +267,14 @@ def _misbehave(behaviour: str, arguments: list[str], parent: int, emit) -> int |
 
 def main() -> int:
     *arguments, descriptor, parent, idle_sec = sys.argv[1:]
-    die_with_parent(int(parent))
     spec = RunSpec(**json.load(sys.stdin))
     behaviour = arguments.pop(0)
     if "=" in behaviour:
         behaviour = dict(pair.split("=") for pair in behaviour.split(","))[str(spec.batch_size)]
+    if behaviour in WAITING:  # the others are gone before anybody can kill their parent
+        from epochcast.collect.run.measure import die_with_parent
+
+        die_with_parent(int(parent))
     if trace := os.environ.get("LIGHT_CHILD_TRACE"):
         with Path(trace).open("a") as file:
             file.write(json.dumps({"pid": os.getpid(), "batch_size": spec.batch_size, "seed": spec.seed}) + "\n")

@@ -563,28 +563,28 @@ def on_tensorflow(monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
 
 
-def test_an_epoch_is_timed_on_jax_without_tensorflow(bench, on_jax):
-    spec = light_spec(train_n=512, batch_size=64, epochs=3, device="cpu", pipeline="auto")
-    row = run(spec, "a", RunPlace(bench.runs, bench.log_dir, child=on_jax))
-    assert isinstance(row, RunRecord), row
-    assert bench.rows == [row]
-    assert (row.backend, row.tf_version, row.pipeline, row.tf32) == ("jax", None, "arrays", "off")
-    assert (row.epochs, row.n_timed, row.timing_mode, row.train_n) == (3, 2, "full_epoch", 512)
-    assert row.params == count_params(RunConfig(1, 2))
-    assert row.avg_time_sec == pytest.approx(fmean(row.epoch_times_json[1:]), rel=1e-12)
-    assert (row.dataset, row.test_acc) == ("synthetic", None)
-    assert 0 < row.overhead_sec < row.wall_sec
-
-
-def test_what_no_time_depends_on_costs_no_row_when_it_fails(bench, on_jax, tmp_path):
+def test_an_epoch_is_timed_on_jax_without_tensorflow_and_what_no_time_depends_on_may_fail(bench, on_jax, tmp_path):
+    """One child for both: starting JAX is most of it. The windows below are of a child in which nothing fails."""
     spec = light_spec(
-        train_n=20, batch_size=10, epochs=2, device="cpu", dataset="cifar10", data_dir=str(tmp_path / "cifar10.npz")
+        train_n=20,
+        batch_size=10,
+        epochs=3,
+        device="cpu",
+        pipeline="auto",
+        dataset="cifar10",
+        data_dir=str(tmp_path / "cifar10.npz"),
     )
     make_npz(tmp_path / "cifar10.npz")
     fails = real(BLOCK_TENSORFLOW, OPTIONAL_FAILS)
     row = run(spec, "a", RunPlace(bench.runs, bench.log_dir, child=fails))
     assert isinstance(row, RunRecord), row
-    assert (row.epochs, row.test_acc, row.peak_memory_bytes) == (2, None, None)
+    assert bench.rows == [row]
+    assert (row.backend, row.tf_version, row.pipeline, row.tf32) == ("jax", None, "arrays", "off")
+    assert (row.epochs, row.n_timed, row.timing_mode, row.train_n) == (3, 2, "full_epoch", 20)
+    assert row.params == count_params(1, 2)
+    assert row.avg_time_sec == pytest.approx(fmean(row.epoch_times_json[1:]), rel=1e-12)
+    assert 0 < row.overhead_sec < row.wall_sec
+    assert (row.test_acc, row.peak_memory_bytes) == (None, None)
     problems = bench.sidecar()["problems"]
     for name in ("test_acc", "peak_memory_bytes", "framework"):
         assert problems[name] == "RuntimeError: not today"
@@ -619,18 +619,23 @@ def test_tensorflow_that_runs_out_of_memory_is_no_row_and_is_not_repeated(bench,
     assert bench.rows == []
 
 
-def test_training_whose_loss_becomes_nan_ends_in_a_diverged_row(bench, on_tensorflow):
+def test_training_whose_loss_becomes_nan_ends_in_a_diverged_row_once_its_time_is_known(bench, on_tensorflow):
+    """One child for both: starting TensorFlow is most of it."""
     images = np.zeros((256, 32, 32, 3), np.uint8)
     labels = np.arange(256, dtype=np.uint8) % 10
     data = bench.runs.parents[1] / "data.npz"
     np.savez(data, x_train=images, y_train=labels, x_test=images, y_test=labels)
-    spec = light_spec(train_n=256, batch_size=64, epochs=2, device="cpu", dataset="auto", data_dir=str(data))
-    row = run(spec, "a", RunPlace(bench.runs, bench.log_dir, child=real(INFINITE_STEPS)))
+    known = {"epochs": None, "target_ci": 1.0, "max_epochs": 1000, "max_sec": 60.0}
+    spec = light_spec(train_n=64, batch_size=32, device="cpu", dataset="auto", data_dir=str(data), **known)
+    row = run(spec, "a", RunPlace(bench.runs, bench.log_dir, child=real(QUICKLY_KNOWN, INFINITE_STEPS)))
     assert isinstance(row, RunRecord), row
     assert (row.dataset, row.test_acc) == ("cifar10_npz", None)
     assert "diverged" in row.flags
     assert row.avg_time_sec > 0
     assert bench.rows == [row]
+    assert row.stop_reason == "target_ci"
+    assert 5 < row.epochs < 1000
+    assert row.rel_ci95 <= 1.0
 
 
 def test_of_an_open_number_of_epochs_ever_fewer_are_shown_and_all_are_kept(bench):
@@ -664,16 +669,7 @@ def test_a_watch_that_fails_does_not_cost_the_run(bench, monkeypatch):
     assert any("what went on beside the run is not known: RuntimeError: the driver is gone" in s for s in bench.said)
 
 
-def test_a_real_run_ends_when_its_time_is_known_and_says_so(bench, on_tensorflow):
-    spec = light_spec(epochs=None, target_ci=1.0, max_epochs=1000, max_sec=60.0, train_n=64, batch_size=32)
-    row = run(replace(spec, device="cpu"), "a", RunPlace(bench.runs, bench.log_dir, child=real(QUICKLY_KNOWN)))
-    assert isinstance(row, RunRecord), row
-    assert row.stop_reason == "target_ci"
-    assert 5 < row.epochs < 1000
-    assert row.rel_ci95 <= 1.0
-
-
-@pytest.mark.slow  # the rule stands in test_stopping.py; the run above is a real one by the other limit
+@pytest.mark.slow  # the rule stands in test_stopping.py; the diverged run above is a real one by the other limit
 def test_a_real_run_ends_at_its_limit_of_seconds(bench, on_tensorflow):
     spec = light_spec(epochs=None, target_ci=1e-9, max_sec=2.0, train_n=64, batch_size=32, device="cpu")
     row = run(spec, "a", RunPlace(bench.runs, bench.log_dir, child=real()))
