@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import signal
@@ -78,6 +79,17 @@ class Bench:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+
+    def call(self, *behaviour, flags, shared=SMALL):
+        """The same command in this process; its exit code."""
+        with (
+            pytest.MonkeyPatch.context() as patch,
+            (self.folder / "output").open("a") as output,
+            contextlib.redirect_stdout(output),
+            contextlib.redirect_stderr(output),
+        ):
+            patch.setattr(grid, "run_grid", functools.partial(run_grid, child=command(*behaviour)))
+            return grid.main([*shared, *flags])
 
     @property
     def output(self):
@@ -212,8 +224,7 @@ def test_a_bad_flag_is_one_clear_error_exit_code_2_and_nothing_written(bench, ca
 def test_the_command_measures_what_the_file_names_once_each(bench):
     path = bench.folder / "configs.csv"
     path.write_text("depth,base_filters,batch_size\n1,2,16\n1,2,32\n1,2,16\n")
-    process = bench.start("ok", flags=["--configs", str(path), "--epochs", "3"], shared=DATA)
-    assert process.wait(60) == 0, bench.output
+    assert bench.call("ok", flags=["--configs", str(path), "--epochs", "3"], shared=DATA) == 0, bench.output
     assert sorted(bench.measured) == [16, 32]
     assert {row.epochs for row in bench.rows} == {3}
 
@@ -293,8 +304,8 @@ def test_progress_is_done_of_total_with_the_time_left_and_a_summary_closes_it(be
 
 def test_exit_code_is_0_when_all_are_measured_and_1_when_one_failed(bench):
     flags = ["--batch_size", "16,32"]
-    assert bench.start("16=ok,32=sigkill", flags=flags).wait(60) == 1, bench.output
-    assert bench.start("ok", flags=flags).wait(60) == 0, bench.output
+    assert bench.call("16=ok,32=sigkill", flags=flags) == 1, bench.output
+    assert bench.call("ok", flags=flags) == 0, bench.output
     assert sorted(bench.measured) == [16, 32]
 
 
@@ -327,7 +338,7 @@ def test_runs_that_were_taken_back_are_measured_again_under_a_new_name(bench):
     exclusion = Exclusion(wrong.run_id, "a neighbour trained as well", "2026-01-02")
     append_row(bench.runs.with_name("excluded.csv"), exclusion)
     for _ in range(2):
-        assert bench.start("ok", flags=["--batch_size", "16,32"]).wait(60) == 0, bench.output
+        assert bench.call("ok", flags=["--batch_size", "16,32"]) == 0, bench.output
     assert sorted(bench.measured) == [16, 32, 32]
     assert [row.run_id for row in bench.rows if row.batch_size == 32] == [wrong.run_id, f"{wrong.run_id}.2"]
     twice = {wrong.run_id: exclusion, f"{wrong.run_id}.2": exclusion}
@@ -357,8 +368,7 @@ def test_a_refused_run_stops_the_grid_with_the_reason(bench):
         bench.measure("refuse")
     assert len(bench.started) == 1
     assert bench.rows == bench.failed == []
-    process = bench.start("refuse", flags=["--batch_size", "16,32"])
-    assert process.wait(60) == 1
+    assert bench.call("refuse", flags=["--batch_size", "16,32"]) == 1
     assert bench.output.splitlines()[-1] == "error: this box has no such device."
 
 
@@ -406,7 +416,7 @@ def test_a_grid_that_is_stopped_ends_cleanly_and_goes_on_with_the_same_command(b
     assert "interrupted: the same command goes on from here" in last
     assert "Traceback" not in bench.output
     bench.gate.touch()
-    assert bench.start(*behaviour, flags=GATED).wait(60) == 0, bench.output
+    assert bench.call(*behaviour, flags=GATED) == 0, bench.output
     assert sorted(bench.measured) == [16, 32, 64]
     assert len(bench.failed) == 1
 
@@ -432,7 +442,7 @@ def test_a_killed_grid_takes_its_child_along_and_goes_on_without_loss(bench):
     assert bench.measured == done
     bench.gate.touch()
     bench.trace.unlink()
-    assert bench.start(*behaviour, flags=GATED).wait(60) == 0, bench.output
+    assert bench.call(*behaviour, flags=GATED) == 0, bench.output
     assert sorted(bench.measured) == [16, 32, 64]
     assert sorted(bench.started) == sorted({16, 32, 64} - set(done))
 
@@ -563,11 +573,11 @@ def test_what_would_come_out_the_same_is_not_measured_again(bench):
 
 
 def test_flagged_runs_are_kept_as_they_are_where_that_is_asked_for(bench):
-    assert bench.start("times", STALLED, flags=["--batch_size", "16", "--keep_flagged"]).wait(60) == 0, bench.output
+    assert bench.call("times", STALLED, flags=["--batch_size", "16", "--keep_flagged"]) == 0, bench.output
     assert bench.measured == [16]
-    assert bench.start("times", CALM, flags=["--batch_size", "16"]).wait(60) == 0, bench.output
+    assert bench.call("times", CALM, flags=["--batch_size", "16"]) == 0, bench.output
     assert bench.measured == [16, 16]  # a later call measures it again
-    assert bench.start("times", CALM, flags=["--batch_size", "16"]).wait(60) == 0, bench.output
+    assert bench.call("times", CALM, flags=["--batch_size", "16"]) == 0, bench.output
     assert bench.measured == [16, 16]
     assert "nothing left to measure" in bench.output
 
