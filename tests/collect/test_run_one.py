@@ -243,6 +243,7 @@ WITHOUT_TENSORFLOW = (
 )
 
 
+@pytest.mark.slow  # the refusals of the light child and of a missing GPU go this way; test_pipelines.py has the words
 def test_what_cannot_be_measured_here_is_one_clear_error_and_no_row(home, monkeypatch, capsys):
     monkeypatch.setenv("KERAS_BACKEND", "jax")
     monkeypatch.setattr(child, "CHILD", (sys.executable, "-c", WITHOUT_TENSORFLOW, child.CHILD[-1]))

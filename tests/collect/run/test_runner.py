@@ -555,6 +555,7 @@ keras.optimizers.Adam = functools.partial(keras.optimizers.Adam, learning_rate=f
 @pytest.fixture
 def on_jax(monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", "jax")
+    monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")  # compiling is half of such a test's time
     return real(BLOCK_TENSORFLOW)
 
 
@@ -591,17 +592,16 @@ def test_an_epoch_is_timed_on_jax_without_tensorflow_and_what_no_time_depends_on
 
 
 def test_windows_are_timed_on_jax_without_tensorflow(bench, on_jax):
-    spec = light_spec(train_n=50_000, batch_size=64, epochs=3, window_steps=2, device="cpu", pipeline="arrays")
+    spec = light_spec(train_n=1000, batch_size=64, epochs=3, window_steps=2, device="cpu", pipeline="arrays")
     row = run(spec, "a", RunPlace(bench.runs, bench.log_dir, child=on_jax))
     assert isinstance(row, RunRecord), row
     assert (row.timing_mode, row.window_steps, row.pipeline) == ("steps_extrapolated", 2, "arrays")
-    assert row.avg_time_sec == pytest.approx(fmean(row.epoch_times_json[1:]) * 782 / 2, rel=1e-12)
-    assert row.images_per_sec == pytest.approx(50_000 / row.avg_time_sec, rel=1e-12)
+    assert row.avg_time_sec == pytest.approx(fmean(row.epoch_times_json[1:]) * 16 / 2, rel=1e-12)
+    assert row.images_per_sec == pytest.approx(1000 / row.avg_time_sec, rel=1e-12)
 
 
-def test_jax_that_runs_out_of_memory_is_oom_by_its_message(bench, monkeypatch):
-    monkeypatch.setenv("KERAS_BACKEND", "jax")
-    spec = light_spec(base_filters=1024, batch_size=1024, train_n=1024, epochs=2, device="cpu")
+def test_jax_that_runs_out_of_memory_is_oom_by_its_message(bench, on_jax):
+    spec = light_spec(base_filters=256, batch_size=2048, train_n=2048, epochs=2, device="cpu")
     child = real(BLOCK_TENSORFLOW, LIMIT_MEMORY)
     failure = run(spec, "a", RunPlace(bench.runs, bench.log_dir, child=child), timeout_sec=100)
     assert (failure.status, failure.exit_code) == ("oom", 1), failure
