@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from epochcast.interval import COVERAGE, Interval, total
 from epochcast.model.time_model.intervals import HALF_WIDTH_SDS
@@ -34,11 +34,13 @@ class Candidate:
     repeats: int = 1
     value: float = 0.0
     price: Price | None = None  # None: the plan counts seconds
+    # wall seconds of one run from the start of the process to its exit; errors of the parts as independent
+    run: Interval = field(init=False, repr=False, compare=False)
 
-    @property
-    def run(self) -> Interval:
-        """Wall seconds of one run from the start of the process to its exit; errors of the parts as independent."""
-        return total([self.overhead, self.first_epoch, self.steady.times(self.epochs - 1)])
+    def __post_init__(self) -> None:
+        # summed once: a plan asks for it thousands of times
+        run = total([self.overhead, self.first_epoch, self.steady.times(self.epochs - 1)])
+        object.__setattr__(self, "run", run)
 
     @property
     def total_sec(self) -> float:
