@@ -1,4 +1,4 @@
-"""Cold start of predict_perf beside that of NumPy alone, in turn: python benchmarks/bench_cold_start.py"""
+"""Cold starts of commands next to that of NumPy alone, in turn: python benchmarks/bench_cold_start.py"""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ from epochcast.storage.files import write_json_atomically
 COMMANDS = {
     "import numpy": [sys.executable, "-c", "import numpy"],
     "predict_perf": [sys.executable, "-c", "from epochcast.__main__ import predict_perf; predict_perf()"],
+    "dp_budget_planner": [sys.executable, "-m", "epochcast", "plan", "--budget_sec", "3600"],
+    "epochcast --help": [sys.executable, "-m", "epochcast", "--help"],
 }
 
 
@@ -54,11 +56,12 @@ def main() -> int:
         wall, cpu = ([t[i] for t in times] for i in (0, 1))
         report[name] = {"wall_sec_median": statistics.median(wall), "cpu_sec_median": statistics.median(cpu)}
         rows.append([name, min(wall), statistics.median(wall), max(wall), statistics.median(cpu)])
-    ratios = [
-        ours[0] / numpy[0] for ours, numpy in zip(measured["predict_perf"], measured["import numpy"], strict=True)
-    ]
     print(table_text(["fresh process", "wall min s", "wall median s", "wall max s", "cpu median s"], rows))
-    print(f"ratio of wall times, pair by pair: median {significant(statistics.median(ratios))}, n = {len(ratios)}")
-    write_json_atomically(arguments.out, {**report, "wall_ratio_median": statistics.median(ratios), "n": len(ratios)})
+    first, *others = COMMANDS
+    for name in others:
+        ratios = [ours[0] / numpy[0] for ours, numpy in zip(measured[name], measured[first], strict=True)]
+        report[name]["wall_ratio_median"] = median = statistics.median(ratios)
+        print(f"{name}: ratio of wall times, pair by pair: median {significant(median)}, n = {len(ratios)}")
+    write_json_atomically(arguments.out, {**report, "n": arguments.runs})
     print(f"written: {arguments.out.absolute()}")
     return 0

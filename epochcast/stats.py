@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 MAD_TO_SD = 1.4826  # of normal errors
+MIN_RUNS = 5  # whose spread is taken; of fewer the median absolute deviation may be 0 by chance
 
 
 def t_quantile(level: Any, freedom: Any) -> Any:

@@ -6,6 +6,7 @@ from datetime import datetime
 from numbers import Real
 
 LARGEST_WHOLE = (1 << 63) - 1  # more counts nothing, and with 309 digits is no float either
+LARGEST_SETTING = 2**32 - 1  # of a whole number that a run is asked for, a seed for one
 LARGEST = 1e30  # of any quantity; sums and products of such numbers are finite still
 LONGEST_SHOWN = 200  # characters of a value in a message
 SHORTEST_SEC, LONGEST_SEC = 1e-15, 1e15  # of anything timed: far beyond what a clock tells and what anyone waits

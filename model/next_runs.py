@@ -24,11 +24,11 @@ from epochcast.cli import (
 from epochcast.collect.grid.wall_estimate import WallEstimate
 from epochcast.flag_types import path_of, positive_int
 from epochcast.machine.gpu_driver import refusal_notes
-from epochcast.model.selection.experimental_design import D_OPTIMAL_RUNS, DEFAULT_GRID
+from epochcast.model.selection.experimental_design import D_OPTIMAL_RUNS
 from epochcast.model.selection.next_runs import MAX_CANDIDATES, configs_csv, next_runs_lines, plan_next
 from epochcast.model.time_model.intervals import MIN_ERRORS
 from epochcast.paths import home, runs_csv
-from epochcast.schema import EXAMPLE_LISTS, RunRecord
+from epochcast.schema import DEFAULT_GRID, EXAMPLE_LISTS, RunRecord
 from epochcast.storage.files import write_text_atomically
 from epochcast.storage.tables import read_table_if_any
 

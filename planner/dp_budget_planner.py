@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import shlex
 from collections.abc import Callable, Sequence
@@ -18,31 +19,34 @@ from epochcast.cli import (
 from epochcast.machine.gpu_driver import refusal_notes
 from epochcast.machine.packages import backend_words
 from epochcast.paths import command_text
-from epochcast.planner.output.exports import optuna_trials, plan_csv, plan_sh
 from epochcast.planner.output.text import excluded_json, front_json, front_lines, plan_lines
-from epochcast.planner.plan.plan_file import is_begun, ledger_of
 from epochcast.planner.request.flags import parse, request_of
 from epochcast.planner.request.plan_budget import plan_budget
 from epochcast.planner.request.request import Answer
 from epochcast.storage.files import write_json_atomically, write_text_atomically
 
 
-def _write(answer: Answer, as_json: dict[str, Any], arguments: argparse.Namespace) -> dict[str, Path]:
-    """Write what the flags ask for; the files by the name of their flag."""
+def _write(answer: Answer, as_json: Callable[[], dict[str, Any]], arguments: argparse.Namespace) -> dict[str, Path]:
+    """Write what the flags ask for, and return the files by the name of their flag; nothing else is imported."""
     written: dict[str, Path] = {}
     if arguments.out is not None:
+        from epochcast.planner.plan.plan_file import is_begun, ledger_of
+
         if is_begun(ledger := ledger_of(arguments.out.absolute())):
             raise ValueError(f"{arguments.out}: this plan was begun ({ledger} exists). Write to another --out.")
-        write_json_atomically(arguments.out, as_json)
+        write_json_atomically(arguments.out, as_json())
         written["plan"] = arguments.out
-    texts: dict[str, Callable[[], str]] = {
-        "csv": lambda: plan_csv(as_json),
-        "sh": lambda: plan_sh(as_json),
-        "optuna": lambda: json.dumps(optuna_trials(as_json), indent=1) + "\n",
-    }
-    for name, text in texts.items():
-        if (path := getattr(arguments, name)) is not None:
-            write_text_atomically(path, text())
+    exports = {name: path for name in ("csv", "sh", "optuna") if (path := getattr(arguments, name)) is not None}
+    if exports:
+        from epochcast.planner.output.exports import optuna_trials, plan_csv, plan_sh
+
+        texts: dict[str, Callable[[], str]] = {
+            "csv": lambda: plan_csv(as_json()),
+            "sh": lambda: plan_sh(as_json()),
+            "optuna": lambda: json.dumps(optuna_trials(as_json()), indent=1) + "\n",
+        }
+        for name, path in exports.items():
+            write_text_atomically(path, texts[name]())
             written[name] = path
     if arguments.plot is not None or arguments.front is not None:
         from epochcast.output.figures import save_figure_as
@@ -66,11 +70,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print_home()
         print_notes(refusal_notes())
         answer = plan_budget(request_of(arguments))
-        as_json = answer.to_json()
+        as_json = functools.cache(answer.to_json)  # only where a flag asks for it
         written = _write(answer, as_json, arguments)
         if arguments.json:
             front = {} if arguments.front is None else {"front": front_json(answer)}
-            print(json_line({**as_json, "best_left_out": excluded_json(answer.plan), **front}))
+            print(json_line({**as_json(), "best_left_out": excluded_json(answer.plan), **front}))
             return 0
         print("\n".join(plan_lines(answer)))
         if arguments.front is not None:

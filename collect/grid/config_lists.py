@@ -25,12 +25,11 @@ from epochcast.storage.cells import shown
 from epochcast.storage.files import read_text
 from epochcast.storage.json_files import read_json
 from epochcast.storage.table_lines import SEPARATORS, cells_of
-from epochcast.validation import FieldError
+from epochcast.validation import LARGEST_SETTING, FieldError
 
 logger = logging.getLogger(__name__)
 
 MAX_CONFIGURATIONS = 10_000  # years of measuring: more is a slip of the pen
-LARGEST = 2**32 - 1  # of a whole number, a seed for one
 MAX_DIGITS = 40
 OWN = tuple(field.name for field in fields(RunConfig))
 NAMES = tuple(field.name for field in fields(RunSpec))
@@ -101,8 +100,8 @@ def _value(where: str, name: str, value: Any) -> Any:
     """A cell or a JSON value as its field takes it."""
     kinds = _kinds()[name]
     if int in kinds and (whole := _whole(value)) is not None:
-        if abs(whole) > LARGEST:
-            raise _bad_cell(where, name, f"at most {LARGEST:,}", repr(value))
+        if abs(whole) > LARGEST_SETTING:
+            raise _bad_cell(where, name, f"at most {LARGEST_SETTING:,}", repr(value))
         return whole
     if float in kinds and (number := _number(value)) is not None:
         return number

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from epochcast.flag_types import not_negative_float, positive_float
 from epochcast.footprint.rules import ENERGY_FORMULAS, FootprintRules
@@ -55,22 +55,33 @@ def pue(text: str) -> float:
     return value
 
 
+class _WithGroups(str):
+    """A help text with the codes of `%(groups)s`: their table is read when it is printed, not at every start."""
+
+    __slots__ = ()
+
+    def __mod__(self, values: Any) -> str:  # Any: as `str` has it; argparse gives a dict
+        from epochcast.facts.tables import region_groups
+
+        return super().__mod__({**values, "groups": ", ".join(group.code for group in region_groups())})
+
+
 def add_footprint_flags(parser: argparse._ActionsContainer, own_help: Mapping[str, str] | None = None) -> None:
     """Flags of energy, money and CO2; `rules_of` reads them.
 
     Args:
         own_help: what this command says of flags in HELP.
     """
-    from epochcast.facts.tables import region_groups  # reads a table
-
-    words, groups = {**HELP, **(own_help or {})}, ", ".join(group.code for group in region_groups())
+    words = {**HELP, **(own_help or {})}
     parser.add_argument(
         "--region",
         type=region_list,
         action="extend",  # a second one adds regions, it does not replace the first
         metavar="LIST",
-        help=f"where runs are done: country or zone, e.g. DE or US-CA, or a group of countries ({groups}); "
-        f"{words['region']}; default: world average, not your location (epochcast facts carbon lists them)",
+        help=_WithGroups(
+            "where runs are done: country or zone, e.g. DE or US-CA, or a group of countries (%(groups)s); "
+            f"{words['region']}; default: world average, not your location (epochcast facts carbon lists them)"
+        ),
     )
     parser.add_argument(
         "--usd_per_kwh", type=not_negative_float, metavar="USD", help="price of electricity; default: the region's"

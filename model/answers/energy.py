@@ -31,12 +31,11 @@ from epochcast.model.time_model.intervals import HALF_WIDTH_SDS
 from epochcast.model.time_model.saved_model import PredictedTimes
 from epochcast.paths import runs_csv
 from epochcast.schema import AggRow, Conditions, RunConfig, RunRecord
-from epochcast.stats import MAD_TO_SD
+from epochcast.stats import MAD_TO_SD, MIN_RUNS
 from epochcast.storage.tables import read_runs
 
 logger = logging.getLogger(__name__)
 
-MIN_RUNS = 5  # of fewer the median absolute deviation may be 0 by chance
 MIN_POWERS = 3  # measured configurations: one or two tell of no spread
 
 

@@ -14,12 +14,12 @@ from epochcast.facts.assumptions import assumption, device_kind_of
 from epochcast.facts.tables import Gpu
 from epochcast.gpus.lookup import is_same_device, known_gpu
 from epochcast.interval import Interval, total
-from epochcast.model.answers.energy import MIN_RUNS
 from epochcast.model.time_model.intervals import HALF_WIDTH_SDS
 from epochcast.model.time_model.saved_model import SavedModel
 from epochcast.model.time_model.startup import WholeRun, whole_run
 from epochcast.output.text import percent
 from epochcast.schema import AggRow, Conditions, RunConfig, uses_tf32
+from epochcast.stats import MIN_RUNS
 from epochcast.steady_time import OWN_COVERAGE
 
 COMPARED = ("backend", "pipeline", "steps_per_execution", "train_n", "precision")

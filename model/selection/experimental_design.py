@@ -16,15 +16,13 @@ import numpy.typing as npt
 from epochcast.model.time_model.features import FEATURE_NAMES, feature_matrix
 from epochcast.model.time_model.physics import FORMS, Array, Law, columns_of, fit_law, fit_law_from
 from epochcast.model.training.recipes import LAW_ALONE
-from epochcast.schema import AXES, RunConfig
+from epochcast.schema import RunConfig
 
 D_OPTIMAL_RUNS = len(FORMS[LAW_ALONE]) + 1  # one more than there are coefficients: after that, a flexible model's turn
 RIDGE = 1e-4  # of the information matrix before any row
 KERNEL_LENGTH = 1.2  # of the Gaussian process, in standard deviations of its inputs
 KERNEL_NOISE = 1e-3  # variance of a measurement, the process's own being 1
 
-# what is planned or measured where a user names nothing else
-DEFAULT_GRID = {axis.name: axis.usual for axis in AXES}
 Costs = Callable[[list[int]], Array]  # of every candidate, shape (n,), given the indices of those already measured
 Fits = Callable[[list[int]], npt.NDArray[np.bool_]]  # which candidates still fit, given those chosen so far
 

@@ -15,14 +15,13 @@ from dataclasses import dataclass, field
 from epochcast.aggregate.averages.averaging import is_chance
 from epochcast.gpus.lookup import box_name_for, is_same_device
 from epochcast.interval import COVERAGE, Interval
-from epochcast.model.selection.experimental_design import DEFAULT_GRID
 from epochcast.model.time_model.intervals import WITHIN
 from epochcast.model.time_model.saved_model import SavedModel
 from epochcast.paths import command_text
 from epochcast.planner.costs.candidates import Candidate, CostRules
 from epochcast.planner.costs.repeat_spread import RepeatSpread
 from epochcast.planner.costs.start_up import StartUp
-from epochcast.schema import TRAIN_N, AggRow, RunConfig
+from epochcast.schema import DEFAULT_GRID, TRAIN_N, AggRow, RunConfig
 from epochcast.workload.shape import count_params
 
 _WORDS = {"overhead_sec": "overhead", "first_epoch_excess_sec": "first epoch beyond a steady one"}

@@ -192,8 +192,3 @@ def _run_json(
         "is_extrapolated": candidate.is_extrapolated,
         "must": is_must,
     }
-
-
-def source_of(path: Path, sha256: str | None) -> dict[str, str | None]:
-    """A file that a plan rests on, with its hash."""
-    return {"path": str(path.absolute()), "sha256": sha256}

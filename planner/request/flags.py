@@ -17,7 +17,6 @@ from epochcast.cli import (
     configs_of,
     make_parser,
 )
-from epochcast.collect.grid.config_lists import read_specs
 from epochcast.flag_types import (
     duration_sec,
     figure_path,
@@ -238,6 +237,8 @@ def _idle_footprint(arguments: argparse.Namespace) -> str | None:
 def _configs(arguments: argparse.Namespace) -> tuple[list[RunConfig] | None, list[str]]:
     """The candidates that a user names, None where the measured ones are meant; notes."""
     if arguments.candidates is not None:
+        from epochcast.collect.grid.config_lists import read_specs  # the measuring of runs comes with it
+
         specs = read_specs(arguments.candidates, RunSpec())
         says_more = any(spec != RunSpec(**asdict(spec.config)) for spec in specs)
         notes = [f"of {arguments.candidates} only {', '.join(AXIS_NAMES)} are used"] if says_more else []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from epochcast.collect.grid.config_lists import LARGEST
 from epochcast.gpus.lookup import box_name_for, is_same_device
 from epochcast.output.text import significant
 from epochcast.planner.costs.budget import SECONDS, Unit
@@ -19,6 +18,7 @@ from epochcast.planner.request.plan_margin import confidence_of, margin_of
 from epochcast.planner.request.request import MAX_CANDIDATES, Answer, Request
 from epochcast.planner.request.sources import Sources, sources_of
 from epochcast.schema import AXES, TRAIN_N, RunConfig
+from epochcast.validation import LARGEST_SETTING
 
 MAX_RUNS = 20_000  # all of them stand in plan.json, as the candidates do
 MOST = 1e12  # of a budget, a cost or a value in its unit: 30,000 years, and still safe to add and multiply
@@ -88,9 +88,9 @@ def _caveat(device_name: str | None, sources: Sources) -> str:
 def _require_buildable(configs: Iterable[RunConfig]) -> None:
     """Raise a ValueError where a configuration is too large for anything to be computed of it."""
     for config in configs:
-        if large := [axis.name for axis in AXES if axis.of(config) > LARGEST]:
+        if large := [axis.name for axis in AXES if axis.of(config) > LARGEST_SETTING]:
             raise ValueError(
-                f"{str(config)[:80]} is no configuration: {' and '.join(large)} must be at most {LARGEST:,}."
+                f"{str(config)[:80]} is no configuration: {' and '.join(large)} must be at most {LARGEST_SETTING:,}."
             )
 
 

@@ -14,7 +14,6 @@ from epochcast.planner.costs.values import Value
 from epochcast.planner.costs.wishes import Wishes
 from epochcast.planner.plan.make_plan import make_plan
 from epochcast.planner.plan.plan import Knowledge, Plan
-from epochcast.planner.plan.plan_file import plan_json
 from epochcast.schema import Conditions, RunConfig
 
 DEFAULT_CONFIDENCE = 0.9
@@ -67,6 +66,8 @@ class Answer:
         return make_plan(self.candidates, budget, plan.value, plan.margin, self.must, self.knowledge)
 
     def to_json(self) -> dict[str, Any]:
-        """The object of plan.json."""
+        """Return the object of plan.json, under a new plan_id each time."""
+        from epochcast.planner.plan.plan_file import plan_json  # names of runs, which a text has none of
+
         must = [c.config for c in self.must]
         return plan_json(self.plan, self.conditions, self.sources, self.notes, self.confidence, must, self.knowledge)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from epochcast.aggregate.averages.condition_sets import ChosenSet, one_set_of_conditions
@@ -14,7 +15,6 @@ from epochcast.model.time_model.saved_model import SavedModel, choose_model, cho
 from epochcast.paths import runs_agg_csv
 from epochcast.planner.costs.make_candidates import default_grid
 from epochcast.planner.costs.values import Combination
-from epochcast.planner.plan.plan_file import source_of
 from epochcast.planner.request.request import Request
 from epochcast.schema import AggRow, Conditions, RunConfig
 from epochcast.storage.files import sha256_of
@@ -56,7 +56,7 @@ def sources_of(request: Request) -> Sources:
     if (table := load_agg_if_any(request.runs_agg, request.is_frozen)) is not None:
         chosen = one_set_of_conditions(table.rows, request.conditions, table.source)
         notes += _table_notes(table, chosen)
-        files["table"] = source_of(table.path, sha256_of(table.path) if table.path.exists() else None)
+        files["table"] = _source(table.path, sha256_of(table.path) if table.path.exists() else None)
     saved = _model_of(request, chosen, notes)
     configs = request.configs
     if _learns_more(request, chosen.rows) and saved is not None:
@@ -66,7 +66,7 @@ def sources_of(request: Request) -> Sources:
             f"candidates: the default grid ({ranges}) within the range of {saved.path.name}, less what is measured"
         )
     if saved is not None:
-        files["model"] = source_of(saved.path, saved.card["keras_sha256"])
+        files["model"] = _source(saved.path, saved.card["keras_sha256"])
     return Sources(chosen.rows, saved, configs, files, notes)
 
 
@@ -120,3 +120,8 @@ def _model_of(request: Request, chosen: ChosenSet, notes: list[str]) -> SavedMod
         choice = choose_model(request.model, wanted=request.conditions[0] if len(request.conditions) == 1 else None)
     notes.append(f"{choice.model.path.name} predicts: {choice.reason}")
     return choice.model
+
+
+def _source(path: Path, sha256: str | None) -> dict[str, str | None]:
+    """Return a file that a plan rests on, with its hash."""
+    return {"path": str(path.absolute()), "sha256": sha256}

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import importlib.util
 import json
 import math
 import re
 import shlex
+import subprocess
+import sys
 
 import pytest
 from PIL import Image
@@ -16,7 +19,7 @@ from epochcast.collect.run_one import parse
 from epochcast.facts.regions import Region, Sourced
 from epochcast.interval import Interval
 from epochcast.output.text import range_text
-from epochcast.paths import command_text, pretrained_dir, runs_agg_csv
+from epochcast.paths import CODE_ROOT, command_text, pretrained_dir, runs_agg_csv
 from epochcast.planner.costs.budget import KGCO2, Budget
 from epochcast.planner.costs.values import INFO
 from epochcast.planner.dp_budget_planner import main
@@ -81,6 +84,34 @@ def ask(table, capsys):
         return answer_of(capsys, *given, *own, *(["--confidence", "0.5"] if "--conf" not in flags else []))
 
     return ask
+
+
+# --- the start --------------------------------------------------------------------------------------------------------
+
+LOADED = "import sys; from epochcast.planner.dp_budget_planner import main; main(['--budget_sec', '3600']); print(*sys.modules)"
+
+
+def test_a_plan_in_seconds_imports_nothing_that_only_other_flags_need(home):
+    unneeded = {
+        "collect",
+        "epochcast.footprint.footprint",
+        "epochcast.facts.regions",
+        "matplotlib",
+        "epochcast.model.selection.experimental_design",
+        "epochcast.model.answers.energy",
+    }
+    unneeded |= {
+        "pandas",
+        "epochcast.planner.output.exports",
+        "epochcast.planner.output.figures",
+        "epochcast.planner.plan.plan_file",
+        "epochcast.planner.costs.pricing",
+        "scipy",
+    }
+    assert all(importlib.util.find_spec(name) for name in unneeded)
+    printed = subprocess.run([sys.executable, "-c", LOADED], capture_output=True, check=True, text=True, cwd=CODE_ROOT)
+    loaded = set(printed.stdout.splitlines()[-1].split())
+    assert not unneeded & loaded
 
 
 # --- the A100 reference, and this home -------------------------------------------------------------------------------

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import itertools
 
-from epochcast.model.selection.experimental_design import DEFAULT_GRID
 from epochcast.paths import pretrained_dir
-from epochcast.schema import Conditions, RunConfig
+from epochcast.schema import DEFAULT_GRID, Conditions, RunConfig
 from epochcast.storage.cells import columns
 from tests.support.rows import BOX, agg_row, plausible_sec
 

@@ -12,7 +12,6 @@ from sklearn.gaussian_process.kernels import RBF
 from epochcast.aggregate.averages.averaging import aggregate
 from epochcast.model.selection.experimental_design import (
     D_OPTIMAL_RUNS,
-    DEFAULT_GRID,
     KERNEL_LENGTH,
     KERNEL_NOISE,
     RIDGE,
@@ -26,7 +25,7 @@ from epochcast.model.time_model.physics import FORMS, Law, columns_of, fit_law
 from epochcast.model.time_model.startup import FORM
 from epochcast.model.time_model.time_model import Table
 from epochcast.model.training.recipes import LAW_ALONE, PHYSICS, fit_time_models
-from epochcast.schema import TRAIN_N, RunConfig
+from epochcast.schema import DEFAULT_GRID, TRAIN_N, RunConfig
 from epochcast.storage.tables import read_runs
 
 STARTS = 15

@@ -10,7 +10,6 @@ import pytest
 from epochcast.aggregate.averages.averaging import aggregate
 from epochcast.facts.assumptions import assumption
 from epochcast.interval import Interval
-from epochcast.model.selection.experimental_design import DEFAULT_GRID
 from epochcast.model.time_model.intervals import HALF_WIDTH_SDS, Widths
 from epochcast.model.time_model.saved_model import load_model
 from epochcast.model.time_model.startup import Excess
@@ -18,7 +17,7 @@ from epochcast.paths import pretrained_dir
 from epochcast.planner.costs.candidates import Candidate, CostRules
 from epochcast.planner.costs.make_candidates import has_diverged, make_candidates
 from epochcast.planner.costs.repeat_spread import PARTS
-from epochcast.schema import RunConfig
+from epochcast.schema import DEFAULT_GRID, RunConfig
 from epochcast.storage.tables import read_runs
 from epochcast.workload.shape import count_params
 from tests.support.rows import agg_row, run_costing

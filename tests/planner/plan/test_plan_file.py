@@ -16,7 +16,7 @@ from epochcast.planner.costs.values import ACC, COUNT, VALUES
 from epochcast.planner.plan.make_plan import make_plan
 from epochcast.planner.plan.margin import NO_MARGIN, Margin
 from epochcast.planner.plan.plan import Knowledge
-from epochcast.planner.plan.plan_file import ledger_of, plan_json, source_of
+from epochcast.planner.plan.plan_file import ledger_of, plan_json
 from epochcast.planner.plan.plan_reader import read_plan
 from epochcast.schema import Conditions, RunConfig, RunSpec
 from tests.support.plans import light_run, priced, row_of, write_plan
@@ -61,12 +61,12 @@ def test_a_planned_run_is_asked_for_under_the_conditions_its_time_holds_for():
 
 def test_every_run_of_a_plan_is_a_valid_spec_and_the_sums_are_those_of_the_runs(tmp_path):
     plan = make_plan(random_runs(1, sd=None), Budget(40.0), ACC)
-    table = source_of(tmp_path / "agg.csv", "abc")
+    table = {"path": str(tmp_path / "agg.csv"), "sha256": "abc"}
     values = plan_json(plan, KNOWN, {"table": table, "model": None}, ["a note"], 0.9)
     assert json.loads(json.dumps(values, allow_nan=False)) == values
     assert (values["budget"], values["budget_unit"], values["maximised"]) == (40.0, "s", "acc")
     assert (values["confidence"], values["method"]) == (0.9, "exact")
-    assert values["table"] == {"path": str(tmp_path / "agg.csv"), "sha256": "abc"}
+    assert values["table"] == table
     assert Conditions(**values["conditions"]) == KNOWN
     assert values["notes"] == ["a note"]
     assert values["is_proven_optimal"] is True
