@@ -211,7 +211,7 @@ def config_in(values: Mapping[str, Any]) -> RunConfig:
 
 DEFAULT_CONFIG = RunConfig()
 # what is planned or measured where a user names nothing else
-DEFAULT_GRID = {"depth": (2, 3, 4, 5), "base_filters": (16, 32, 64, 128), "batch_size": (64, 128, 256, 512, 1024, 2048)}
+DEFAULT_GRID = {axis.name: axis.usual for axis in AXES}
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,7 +88,10 @@ def ask(table, capsys):
 
 # --- the start --------------------------------------------------------------------------------------------------------
 
-LOADED = "import sys; from epochcast.planner.dp_budget_planner import main; main(['--budget_sec', '3600']); print(*sys.modules)"
+LOADED = (
+    "import sys; from epochcast.planner.dp_budget_planner import main; main(['--budget_sec', '3600']); "
+    "print(*sys.modules)"
+)
 
 
 def test_a_plan_in_seconds_imports_nothing_that_only_other_flags_need(home):
