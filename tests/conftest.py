@@ -11,7 +11,7 @@ import pytest
 
 from epochcast import paths
 from epochcast.machine import gpu_driver
-from tests.support.saved_networks import author, folder, unregistered  # noqa: F401  # fixtures
+from tests.support.models.saved_networks import author, folder, unregistered  # noqa: F401  # fixtures
 
 _TESTS = itertools.count()
 

@@ -11,7 +11,7 @@ from epochcast.roofline.network import TrainedNetwork, epoch_layers
 from epochcast.roofline.roofline import ADAM_PASSES, WEIGHT_BYTES, step_roof
 from epochcast.schema import RunConfig
 from epochcast.workload.shape import trained_cnn
-from tests.support.explanations import A100
+from tests.support.models.explanations import A100
 
 
 def test_layers_of_an_epoch_count_its_short_last_step_once():

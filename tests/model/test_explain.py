@@ -15,7 +15,7 @@ from epochcast.model.time_model.physics import GROUPS
 from epochcast.model.time_model.saved_model import choose_model
 from epochcast.schema import RunConfig
 from epochcast.workload.shape import layer_records
-from tests.support.explanations import A100, CONFIGS, H100, ask, cpu_model, explained, explanation
+from tests.support.models.explanations import A100, CONFIGS, H100, ask, cpu_model, explained, explanation
 from tests.support.rows import assert_one_clear_error
 
 

@@ -20,7 +20,7 @@ from epochcast.model.time_model.intervals import MIN_ERRORS
 from epochcast.paths import CODE_ROOT, command_text
 from epochcast.schema import AggRow, Conditions, RunConfig, RunRecord, RunSpec
 from epochcast.storage.tables import write_table
-from tests.support.next_runs_rows import CPU, GRID, MODEL, SMALL, SMALL_GRID, row_of
+from tests.support.models.next_runs_rows import CPU, GRID, MODEL, SMALL, SMALL_GRID, row_of
 from tests.support.rows import BOX, agg_row, assert_one_clear_error, run_row
 
 

@@ -14,8 +14,8 @@ from epochcast.keras_files.read_file import read_network
 from epochcast.machine import limits
 from epochcast.machine.framework import keras_on_cpu
 from epochcast.model import explain as command
+from tests.support.models.saved_networks import AUTHOR, LONGEST, chain, edited, read, shapes_of
 from tests.support.rows import assert_one_clear_error
-from tests.support.saved_networks import AUTHOR, LONGEST, chain, edited, read, shapes_of
 
 
 def test_without_the_flag_no_code_of_an_author_s_runs(folder, tmp_path, monkeypatch):

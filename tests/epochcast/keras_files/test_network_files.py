@@ -16,8 +16,8 @@ from epochcast.keras_files.read_file import read_network
 from epochcast.keras_files.rebuild import read_saved
 from epochcast.machine.framework import keras_on_cpu
 from epochcast.model import explain as command
+from tests.support.models.saved_networks import LONGEST, MADE, SHAPES, called, chain, read, shapes_of
 from tests.support.peaks import at_most
-from tests.support.saved_networks import LONGEST, MADE, SHAPES, called, chain, read, shapes_of
 
 
 @pytest.mark.usefixtures("unregistered")

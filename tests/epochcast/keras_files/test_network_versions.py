@@ -11,7 +11,7 @@ import pytest
 
 from epochcast.keras_layers.read_layers import read_layers
 from epochcast.machine.framework import keras_on_cpu
-from tests.support.saved_networks import edited, read
+from tests.support.models.saved_networks import edited, read
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from benchmarks.lib.layer_models import MODELS
 from epochcast.keras_layers.read_layers import read_layers
 from epochcast.schema import RunConfig
 from epochcast.workload.shape import layer_records
-from tests.support.keras_records import forward_flop, is_known
+from tests.support.models.keras_records import forward_flop, is_known
 
 
 @pytest.fixture(scope="module")

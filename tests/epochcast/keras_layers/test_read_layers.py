@@ -11,7 +11,7 @@ from benchmarks.lib.layer_models import MODELS
 from epochcast.keras_layers.read_layers import read_layers
 from epochcast.schema import RunConfig
 from epochcast.workload.shape import layer_records
-from tests.support.keras_records import by_name, forward_flop
+from tests.support.models.keras_records import by_name, forward_flop
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 from epochcast.keras_layers.operations import OPERATIONS
 from epochcast.keras_layers.read_layers import read_layers
 from epochcast.keras_layers.rules import RULES
-from tests.support.keras_records import by_name, is_known
+from tests.support.models.keras_records import by_name, is_known
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from epochcast.keras_layers.read_layers import read_layers
-from tests.support.keras_records import by_name, is_known
+from tests.support.models.keras_records import by_name, is_known
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,16 @@ from epochcast.roofline.network import epoch_layers
 from epochcast.schema import Conditions
 from epochcast.storage.cells import columns
 from epochcast.workload.shape import trained_cnn
-from tests.support.explanations import A100, CONFIGS, H100, PRETRAINED, cpu_model, explained, explanation, local_model
+from tests.support.models.explanations import (
+    A100,
+    CONFIGS,
+    H100,
+    PRETRAINED,
+    cpu_model,
+    explained,
+    explanation,
+    local_model,
+)
 from tests.support.rows import agg_row
 
 

@@ -10,7 +10,7 @@ from epochcast.model.explanation.efficiency import efficiencies, kernels_of_a_bl
 from epochcast.model.time_model.physics import FORMS, Law
 from epochcast.schema import RunConfig
 from epochcast.workload.shape import trained_cnn
-from tests.support.explanations import A100, explained
+from tests.support.models.explanations import A100, explained
 
 
 @pytest.fixture(autouse=True)

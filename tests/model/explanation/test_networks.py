@@ -15,7 +15,7 @@ from epochcast.model.time_model.saved_model import load_model
 from epochcast.schema import RunConfig
 from epochcast.text_sinks import shortened
 from epochcast.workload.shape import work_of
-from tests.support.explanations import A100, H100, PRETRAINED, ask, cpu_model, explained
+from tests.support.models.explanations import A100, H100, PRETRAINED, ask, cpu_model, explained
 from tests.support.rows import assert_one_clear_error
 
 

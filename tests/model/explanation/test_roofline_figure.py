@@ -9,7 +9,7 @@ import pytest
 from epochcast.model.explanation.roofline_figure import draw_roofline
 from epochcast.model.explanation.text import explanation_text
 from epochcast.schema import RunConfig
-from tests.support.explanations import ask, explained, explanation
+from tests.support.models.explanations import ask, explained, explanation
 
 
 @pytest.fixture(autouse=True)

@@ -18,7 +18,7 @@ from epochcast.model.time_model.time_model import Table
 from epochcast.model.training.recipes import PHYSICS, fit_time_models
 from epochcast.schema import Conditions, RunSpec
 from epochcast.storage.tables import read_runs
-from tests.support.next_runs_rows import CPU, GRID, SMALL_GRID, row_of
+from tests.support.models.next_runs_rows import CPU, GRID, SMALL_GRID, row_of
 from tests.support.rows import agg_row
 
 

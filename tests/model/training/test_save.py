@@ -16,8 +16,8 @@ from epochcast.model.training.cross_validation import cross_validate
 from epochcast.model.training.recipes import PHYSICS, PHYSICS_ANN, REFERENCE_ANN, fit_time_models
 from epochcast.model.training.save import declare, default_model_path, train
 from epochcast.schema import Conditions, RunConfig
+from tests.support.models.trained_models import STEPS, reference_rows, with_network
 from tests.support.rows import CONFIGS, ROWS, agg_row, plausible_sec
-from tests.support.trained_models import STEPS, reference_rows, with_network
 
 
 @pytest.fixture

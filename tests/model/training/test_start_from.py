@@ -16,7 +16,7 @@ from epochcast.model.train import main
 from epochcast.model.training.save import train
 from epochcast.schema import AggRow, RunConfig
 from epochcast.storage.tables import write_table
-from tests.support.trained_models import reference_rows, with_network
+from tests.support.models.trained_models import reference_rows, with_network
 
 
 @pytest.fixture
