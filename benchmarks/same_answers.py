@@ -16,6 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,16 @@ if __name__ == "__main__":  # run by path: from the checkout, not from this fold
 
     sys.exit(run_by_path(__file__))
 
-from benchmarks.answers.comparison import FAILURES, RENAMED_KEY, REWORDED, Finding, findings
+from benchmarks.answers.comparison import (
+    EQUAL,
+    EXPECTED,
+    FAILURES,
+    RENAMED_KEY,
+    REWORDED,
+    Finding,
+    findings,
+    is_announced,
+)
 from benchmarks.answers.inputs import make_inputs
 from benchmarks.answers.invocations import VOLATILE, Invocation, invocations, old_files
 from benchmarks.answers.tree import Answer, Tree, write_old_files
@@ -87,7 +97,10 @@ def _said(tree: Tree, invocation: Invocation) -> Answer:
 def report_of(before: Answers, after: Answers) -> dict[str, list[Finding]]:
     """Return all findings of each invocation."""
     return {
-        invocation.name: list(findings(before[invocation.name], after[invocation.name], invocation.tolerance))
+        invocation.name: [
+            replace(finding, kind=EXPECTED) if finding.kind in FAILURES and is_announced(finding) else finding
+            for finding in findings(before[invocation.name], after[invocation.name], invocation.tolerance)
+        ]
         for invocation in (*invocations(), *old_files())
     }
 
@@ -97,8 +110,10 @@ def print_report(report: dict[str, list[Finding]]) -> None:
     for name, found in report.items():
         counts = Counter(finding.kind for finding in found)
         n_failures = sum(counts[kind] for kind in FAILURES)
-        rows.append([name, len(found), counts["equal"], counts[RENAMED_KEY], counts[REWORDED], n_failures])
-    print(table_text(["invocation", "compared", "equal", "renamed", "reworded", "different"], rows))
+        rows.append(
+            [name, len(found), counts["equal"], counts[RENAMED_KEY], counts[EXPECTED], counts[REWORDED], n_failures]
+        )
+    print(table_text(["invocation", "compared", "equal", "renamed", "announced", "reworded", "different"], rows))
     for name, found in report.items():
         odd = [finding for finding in found if finding.kind in (*FAILURES, REWORDED)]
         for finding in odd[:SHOWN]:

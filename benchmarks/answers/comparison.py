@@ -9,9 +9,32 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-RENAMED: dict[str, str] = {}  # old key -> new key, of a JSON object, a column or a file; the one place for it
+# old key -> new key, of a JSON object, a column or a file; the one place for it. CHANGELOG lists them too.
+RENAMED = {
+    "peak_memory_lo_gib": "peak_memory_gib_low",
+    "peak_memory_hi_gib": "peak_memory_gib_high",
+    "board_energy_lo_j": "board_energy_j_per_epoch_low",
+    "board_energy_hi_j": "board_energy_j_per_epoch_high",
+    "low_sec": "predicted_sec_low",
+    "high_sec": "predicted_sec_high",
+    "ci95_low": "ratio_low",
+    "ci95_high": "ratio_high",
+    "waiting_share_ci95_lo": "waiting_share_low",
+    "waiting_share_ci95_hi": "waiting_share_high",
+    **{f"{part}_upper": f"{part}_high" for part in ("overhead_sec", "first_epoch_sec", "steady_sec", "total_sec")},
+    **{f"total_{unit}_upper": f"total_{unit}_high" for unit in ("kwh", "usd", "kgco2")},
+}
+# globs of `/key/key`: what CHANGELOG announces beside new names
+ANNOUNCED = (
+    "*_low",  # the low end beside each high one of a plan
+    "*/coverage",  # of the intervals
+    "*/place",  # of predict, as domain says the same
+    "*/schema_version",  # of plan files
+    "/answer/*/range",  # of facts, two keys now
+    "*_high",  # the same
+)
 
-EQUAL, RENAMED_KEY, REWORDED = "equal", "renamed", "reworded"
+EQUAL, RENAMED_KEY, REWORDED, EXPECTED = "equal", "renamed", "reworded", "announced"
 DIFFERENT, MISSING, NEW = "different", "missing", "new"
 FAILURES = (DIFFERENT, MISSING, NEW)
 MASKED = "<masked>"
@@ -123,6 +146,11 @@ def _kind_of_text(before: str, after: str, tolerance: Tolerance) -> str:
     if NUMBER.sub("0", before) == NUMBER.sub("0", after):
         return EQUAL  # the same words; numbers within the tolerance
     return REWORDED if " " in before.strip() else DIFFERENT
+
+
+def is_announced(finding: Finding) -> bool:
+    """Return whether a difference is one that CHANGELOG announces."""
+    return any(fnmatchcase(finding.where, pattern) for pattern in ANNOUNCED)
 
 
 def masked(value: Any, masks: tuple[Mask, ...], where: str) -> Any:  # Any: a JSON value
