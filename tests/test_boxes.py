@@ -311,7 +311,7 @@ def test_a_driver_that_renames_a_board_changes_nothing(monkeypatch, tmp_path, na
     paths = {default_model_path(replace(BOX, device_name=n), tmp_path) for n in (name, before)}
     assert len(paths) == 1
     begun = []
-    monkeypatch.setattr(run_plan, "carry_out", lambda plan, **more: begun.append(plan) or pytest.skip("begun"))
+    monkeypatch.setattr(run_plan, "carry_out", lambda plan, *_, **more: begun.append(plan) or pytest.skip("begun"))
     saved = write_plan(tmp_path / "plan.json", [light_run(16)], conditions=replace(LIGHT, device_name=before))
     assert saved.differences(run_row(conditions=replace(LIGHT, device_name=name))) == ""
     with pytest.raises(pytest.skip.Exception):
@@ -324,7 +324,7 @@ def test_a_plan_for_the_processor_of_a_box_with_a_gpu_is_carried_out(monkeypatch
     plug_in(monkeypatch, tmp_path, boards)
     isolate(monkeypatch, tmp_path, tmp_path / "trace")
     begun = []
-    monkeypatch.setattr(run_plan, "carry_out", lambda plan, **more: begun.append(plan) or pytest.skip("begun"))
+    monkeypatch.setattr(run_plan, "carry_out", lambda plan, *_, **more: begun.append(plan) or pytest.skip("begun"))
     saved = write_plan(tmp_path / "plan.json", [light_run(16)], conditions=replace(LIGHT, device_name=cpu_name()))
     with pytest.raises(pytest.skip.Exception):
         run_plan.main([str(saved.path)])
@@ -350,7 +350,7 @@ def test_a_plan_for_any_visible_gpu_is_carried_out_on_it(monkeypatch, tmp_path, 
         monkeypatch.setenv(SEEN, visible)
     isolate(monkeypatch, tmp_path, tmp_path / "trace")
     begun = []
-    monkeypatch.setattr(run_plan, "carry_out", lambda plan, **more: begun.append(plan) or pytest.skip("begun"))
+    monkeypatch.setattr(run_plan, "carry_out", lambda plan, *_, **more: begun.append(plan) or pytest.skip("begun"))
     saved = write_plan(tmp_path / "plan.json", [light_run(16)], conditions=replace(LIGHT, device_name=name))
     with pytest.raises(pytest.skip.Exception):
         run_plan.main([str(saved.path)])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import re
 import signal
@@ -20,6 +19,7 @@ from epochcast.collect import run_grid as grid
 from epochcast.collect.grid.grid_loop import GridOptions, Limits, run_grid
 from epochcast.collect.grid.specs import grid_name, grid_runs
 from epochcast.collect.records.recovery import recover
+from epochcast.collect.run import child
 from epochcast.collect.run.listener import Listener
 from epochcast.collect.run.place import RunPlace
 from epochcast.collect.run.runner import RunRefusedError
@@ -88,7 +88,7 @@ class Bench:
             contextlib.redirect_stdout(output),
             contextlib.redirect_stderr(output),
         ):
-            patch.setattr(grid, "run_grid", functools.partial(run_grid, child=command(*behaviour)))
+            patch.setattr(child, "CHILD", command(*behaviour))
             return grid.main([*shared, *flags])
 
     @property

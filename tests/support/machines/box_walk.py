@@ -9,7 +9,6 @@ be in force.
 from __future__ import annotations
 
 import contextlib
-import functools
 import io
 import json
 import os
@@ -23,6 +22,7 @@ if not __package__:  # run by path: import from the checkout, not from this fold
 from epochcast.aggregate.averages.averaging import aggregate
 from epochcast.collect.grid.grid_loop import run_grid
 from epochcast.collect.grid.specs import grid_runs
+from epochcast.collect.run import child
 from epochcast.collect.run.place import RunPlace
 from epochcast.machine import gpu_driver
 from epochcast.model import predict_perf, train
@@ -80,7 +80,6 @@ def walk(box, home):
     answered = said(predict_perf.main, "--depth", 1, "--base_filters", 2, "--batch_size", 64, "--json")
     few = ("--depth", 1, "--base_filters", 2, "--batch_size", "16")
     planned = said(dp_budget_planner.main, "--budget_sec", 600, "--value", "count", *few, "--out", plan, *of_box)
-    run_plan.carry_out = functools.partial(carry_out, child=CHILD)
     run = said(run_plan.main, plan, "--json")
     ledger = said(run_plan.main, plan, "--json")
     return {
@@ -100,8 +99,7 @@ def walk(box, home):
     }
 
 
-carry_out = run_plan.carry_out
-
 if __name__ == "__main__":
+    child.CHILD = CHILD
     boxes = json.load(sys.stdin)
     print(json.dumps([walk(box, Path(sys.argv[1]) / str(n)) for n, box in enumerate(boxes)]))
