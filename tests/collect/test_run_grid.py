@@ -449,10 +449,10 @@ def test_a_killed_grid_takes_its_child_along_and_goes_on_without_loss(bench):
 
 def measuring_child(parent):
     """The process id of the real measuring process that `parent` started, None while there is none."""
-    for child in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
+    for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
         with contextlib.suppress(OSError):
-            if b"measure.py" in Path(f"/proc/{child}/cmdline").read_bytes():
-                return int(child)
+            if b"measure.py" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                return int(pid)
     return None
 
 

@@ -30,6 +30,7 @@ from epochcast.schema import AggRow, RunRecord, RunSpec
 from epochcast.storage.files import sha256_of
 from epochcast.storage.table_appends import check_appendable
 from epochcast.storage.tables import write_table
+from tests.support.plans import name_this_box
 from tests.support.rows import agg_row, assert_one_clear_error, random_runs
 
 DEVICE = "NVIDIA A100 80GB PCIe"
@@ -48,8 +49,7 @@ def home(tmp_path, monkeypatch):
     """Files of the tester's own take no part."""
     monkeypatch.setenv("EPOCHCAST_HOME", str(tmp_path))
     monkeypatch.delenv("EPOCHCAST_DATA_DIR", raising=False)
-    for module in ("sources", "plan_budget", "make_candidates"):
-        monkeypatch.setattr(f"planner.{module}.box_name_for", lambda _: DEVICE)
+    name_this_box(monkeypatch, DEVICE)
     return tmp_path
 
 

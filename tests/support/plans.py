@@ -88,3 +88,9 @@ def row_of(run, wall_sec, times=(FIRST_SEC, EPOCH_SEC), grid_id=None):
         overhead_sec=wall_sec - sum(times),
         steady_time_sec=times[-1],
     )
+
+
+def name_this_box(monkeypatch, device: str) -> None:
+    """Let the planner take `device` for the device of this box."""
+    for module in ("request.sources", "request.plan_budget", "costs.make_candidates"):
+        monkeypatch.setattr(f"epochcast.planner.{module}.box_name_for", lambda _: device)

@@ -29,6 +29,7 @@ from epochcast.storage.tables import read_table, write_table
 from epochcast.workload.memory import closed_form
 from tests.support.light_child import command, isolate, light_spec, starts
 from tests.support.machines.boxes import Board, plug_in
+from tests.support.plans import name_this_box
 from tests.support.rows import BOX, ROWS, agg_row, assert_one_clear_error, run_costing, run_row
 
 SIZES = (16, 64, 256)
@@ -274,8 +275,7 @@ HUGE = RunConfig(5, 128, 65536)
 @pytest.fixture
 def table(home, monkeypatch):
     """Averages of a device with 16 GiB, one of them of a large configuration."""
-    for module in ("sources", "plan_budget"):
-        monkeypatch.setattr(f"planner.{module}.box_name_for", lambda _: BOX.device_name)
+    name_this_box(monkeypatch, BOX.device_name)
     known = {"device_name": BOX.device_name, "overhead_sec_mean": 6.0, "first_epoch_sec_mean": 9.0}
     rows = [dataclasses.replace(row, **known) for row in ROWS]
     rows.append(agg_row(HUGE.depth, HUGE.base_filters, HUGE.batch_size, 5.0, **known))

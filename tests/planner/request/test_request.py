@@ -25,6 +25,7 @@ from epochcast.planner.request.request import DEFAULT_CONFIDENCE, MAX_CANDIDATES
 from epochcast.schema import AggRow, RunConfig
 from epochcast.storage.files import sha256_of
 from epochcast.storage.tables import write_table
+from tests.support.plans import name_this_box
 from tests.support.rows import agg_row
 
 DEVICE = "NVIDIA A100 80GB PCIe"
@@ -43,8 +44,7 @@ ROWS = [known_row(64, 4.0, 0.7), known_row(128, 2.0, 0.65), known_row(256, 1.0, 
 def home(tmp_path, monkeypatch):
     """Files of the tester's own take no part."""
     monkeypatch.setenv("EPOCHCAST_HOME", str(tmp_path))
-    for module in ("sources", "plan_budget", "make_candidates"):
-        monkeypatch.setattr(f"planner.{module}.box_name_for", lambda _: DEVICE)
+    name_this_box(monkeypatch, DEVICE)
     return tmp_path
 
 
