@@ -16,12 +16,12 @@ from typing import Any, NoReturn
 from epochcast.flag_types import figure_path, int_list, path_of, positive_int
 from epochcast.guard import EXIT_USAGE, interruptible
 from epochcast.output.streams import MessageFormatter, escaped_output
-from epochcast.output.text import significant
+from epochcast.output.text import named_lines
 from epochcast.paths import home, runs_agg_csv
 from epochcast.schema import AXES, DEFAULT_CONFIG, RunConfig
 from epochcast.storage.cells import shown
 from epochcast.storage.filters import conditions_of, filter_of
-from epochcast.text_sinks import message_text, one_line, terminal_text
+from epochcast.text_sinks import message_text, terminal_text
 
 PAIRS = "NAME=VALUE[,...]"
 DEFAULT_VALUES = asdict(DEFAULT_CONFIG)
@@ -216,14 +216,5 @@ def json_line(value: Any) -> str:
 
 def print_answer(values: Mapping[str, Any], as_json: bool) -> None:
     """Print an answer: `name: value` lines with 3 significant figures, or one JSON object in full precision."""
-    if as_json:
-        print(json_line(values))
-        return
-    for name, value in values.items():
-        if value is None:
-            text = "unknown"
-        elif isinstance(value, float):
-            text = significant(value)
-        else:
-            text = one_line(str(value))
-        print(f"{name}: {text}")
+    for line in [json_line(values)] if as_json else named_lines(values):
+        print(line)

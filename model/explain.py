@@ -21,7 +21,7 @@ from epochcast.flag_types import path_of, positive_int
 from epochcast.keras_files.inputs import shape_asked
 from epochcast.keras_files.read_file import read_network
 from epochcast.machine.gpu_driver import refusal_notes
-from epochcast.model.answers.measured_json import measured_rows
+from epochcast.model.answers.measured import measured_rows
 from epochcast.model.explanation.device import explained_device
 from epochcast.model.explanation.explain_epoch import explain
 from epochcast.model.explanation.text import explanation_text

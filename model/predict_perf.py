@@ -13,26 +13,22 @@ from epochcast.cli import (
     configs_of,
     json_line,
     make_parser,
-    print_answer,
     print_home,
     print_notes,
     run_command,
 )
 from epochcast.flag_types import params_int, path_of, positive_int
 from epochcast.footprint.flags import add_footprint_flags, given_flags, rules_of
-from epochcast.footprint.text import footprint_lines, region_sources, region_table
 from epochcast.guard import EXIT_FAILED
 from epochcast.interval import coverage_text
 from epochcast.machine.gpu_driver import refusal_notes
-from epochcast.model.answers.full_answer import Question, Reply, gpus_asked, reply_json, reply_to
-from epochcast.model.answers.measured_json import measured_rows
-from epochcast.model.answers.other_gpus import SORTS, Asked, choice_for_gpus
-from epochcast.model.answers.other_gpus_text import domain_text, gpu_lines
-from epochcast.model.answers.prediction_figure import draw_batches
-from epochcast.model.answers.prediction_text import answer_lines, answer_table, bounds_text, domain_lines
-from epochcast.model.answers.this_box import differences, differs_line
+from epochcast.model.answers.full_answer import PredictionRequest, full_answer_lines, full_answers, with_gpus
+from epochcast.model.answers.measured import measured_rows
+from epochcast.model.answers.other_gpus import SORTS, choice_for_gpus
+from epochcast.model.answers.prediction import Prediction
+from epochcast.model.answers.this_box import differences
 from epochcast.model.time_model.saved_model import choose_model
-from epochcast.output.text import listed, significant
+from epochcast.output.text import listed
 from epochcast.schema import DEFAULT_PRECISION, NETWORK_AXES, PRECISIONS, RunConfig
 from epochcast.workload.shape import count_params
 
@@ -94,8 +90,8 @@ def check_flags(parser: argparse.ArgumentParser, arguments: argparse.Namespace) 
         parser.error(f"{', '.join(needing)}: energy, money and CO2 are a whole run's; give --epochs, too")
 
 
-def question_of(arguments: argparse.Namespace, configs: Sequence[RunConfig]) -> Question:
-    """The model that answers and what is asked of it.
+def request_of(arguments: argparse.Namespace, configs: Sequence[RunConfig]) -> PredictionRequest:
+    """Return what the flags ask, and the model that answers.
 
     Raises:
         FileNotFoundError, ValueError: if no model answers, or a GPU is not known.
@@ -105,24 +101,18 @@ def question_of(arguments: argparse.Namespace, configs: Sequence[RunConfig]) -> 
     precision = arguments.precision or conditions.precision or DEFAULT_PRECISION
     has_gpus = bool(arguments.gpu) or arguments.all_gpus
     has_footprint = arguments.epochs is not None and (has_gpus or bool(given_flags(arguments)))
-    rules = rules_of(arguments) if has_footprint else None
-    asked = [Asked(config, precision, arguments.epochs, rules) for config in configs]
-    rows = measured_rows()
     is_named = arguments.model is not None or bool(arguments.conditions)
-    on_gpus = choice_for_gpus(choice, is_named) if has_gpus else choice
-    found, left_out = gpus_asked(arguments.gpu, arguments.all_gpus, on_gpus.model, asked, rows)
-    return Question(
+    request = PredictionRequest(
         choice,
-        on_gpus,
-        arguments.epochs,
+        choice_for_gpus(choice, is_named) if has_gpus else choice,
         precision,
-        found,
-        left_out,
-        arguments.sort or SORTS[0],
-        rules,
-        rows,
-        differences(conditions, precision),
+        arguments.epochs,
+        sort=arguments.sort or SORTS[0],
+        rules=rules_of(arguments) if has_footprint else None,
+        rows=measured_rows(),
+        differences=differences(conditions, precision),
     )
+    return with_gpus(request, arguments.gpu, arguments.all_gpus, configs)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -140,71 +130,21 @@ def main(argv: Sequence[str] | None = None) -> int:
                 f"--params {arguments.params}: the CNN of {configs[0].network_text} has {params} parameters. "
                 f"Leave --params out, or correct {listed([axis.name for axis in NETWORK_AXES])}."
             )
-        question = question_of(arguments, configs)
-        replies = [reply_to(config, question) for config in configs]
-        answered = [reply for reply in replies if reply.problem is None]
-        if not answered:
-            raise ValueError("; ".join(dict.fromkeys(reply.problem for reply in replies if reply.problem is not None)))
+        request = request_of(arguments, configs)
+        answers = full_answers(configs, request)
+        predictions = [each.prediction for each in answers if isinstance(each.prediction, Prediction)]
         if arguments.plot is not None:
+            from epochcast.model.answers.prediction_figure import draw_batches
             from epochcast.output.figures import save_figure_as
 
-            save_figure_as(draw_batches([reply.answer for reply in answered]), arguments.plot)
-        _print(replies, question, arguments.json)
-        if arguments.plot is not None and not arguments.json:
-            print(f"plot: {arguments.plot.absolute()}")
-        return 0 if len(answered) == len(replies) else EXIT_FAILED
+            save_figure_as(draw_batches(predictions), arguments.plot)
+        if arguments.json:
+            values = [each.to_json() for each in answers]
+            print(json_line(values[0] if len(values) == 1 else {"predictions": values}))
+        else:
+            print("\n".join(full_answer_lines(answers, request)))
+            if arguments.plot is not None:
+                print(f"plot: {arguments.plot.absolute()}")
+        return 0 if len(predictions) == len(answers) else EXIT_FAILED
 
     return run_command(work)
-
-
-def _print(replies: Sequence[Reply], question: Question, as_json: bool) -> None:
-    """One answer as lines, several as a table; or JSON: one object, `predictions` in it where there are several."""
-    if as_json:
-        told = [reply_json(reply, question) for reply in replies]
-        print(json_line(told[0] if len(told) == 1 else {"predictions": told}))
-        return
-    known = [reply for reply in replies if reply.problem is None]
-    first = answer_lines(known[0].answer)
-    print_answer({"device": first.pop("device")}, False)
-    if question.differences:
-        estimates = [(reply.answer["batch_size"], reply.here) for reply in known if reply.here is not None]
-        print_answer({"differs": differs_line(question.differences, estimates)}, False)
-    if len(replies) == 1:
-        print_answer(first, False)
-    else:
-        print_answer({name: first[name] for name in (*(a.name for a in NETWORK_AXES), "params")}, False)
-        answers = [reply.answer for reply in replies]
-        print(answer_table(answers))
-        for line in domain_lines(answers):
-            print(line)
-        for reply in known:
-            if (answer := reply.answer)["measured_basis"] is not None:
-                time = f"{significant(answer['measured_avg_time_sec'])} s/epoch"
-                found = f"{time} ({bounds_text(answer, 'measured_avg_time_sec')})"
-                print(f"batch_size {answer['batch_size']}: {found}, {answer['measured_basis']}")
-        shared = ("peak_memory_basis", "model", "answered_because", "conditions", "error")
-        print_answer({name: first[name] for name in shared}, False)
-    for line in elsewhere_lines(known, question):
-        print(line)
-
-
-def elsewhere_lines(replies: Sequence[Reply], question: Question) -> list[str]:
-    """Footprints and other GPUs, of each batch size; what holds for all of them once, at the end."""
-    scaled = question.on_gpus
-    blocks, shared = gpu_lines([reply.on_gpus for reply in replies], scaled.model, question.left_out)
-    lines = []
-    is_another = scaled.model is not question.saved  # its range is not the one that the answers above name
-    if question.gpus and is_another:
-        lines.append(f"on other GPUs: epochs of {scaled.model.train_n:,} images, by {scaled.reason}")
-    for reply, block in zip(replies, blocks, strict=True):
-        if len(replies) > 1 and (reply.footprints or block):
-            lines += ["", f"batch_size: {reply.answer['batch_size']}"]
-        if reply.footprints:
-            told = footprint_lines(reply.footprints[0], is_alone=len(reply.footprints) == 1)
-            lines += [f"footprint_of: {reply.footprint_of}", *(f"{name}: {text}" for name, text in told.items())]
-        if len(reply.footprints) > 1:
-            lines += [region_table(reply.footprints), *region_sources(reply.footprints)]
-        if is_another and (domain := domain_text(reply.on_gpus, scaled.model)) is not None:
-            lines.append(domain)
-        lines += block
-    return [*lines, "", *shared] if shared else lines

@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from epochcast.aggregate.averages.averaging import Aggregation, report_lines
 from epochcast.aggregate.averages.source import write_agg
@@ -34,7 +33,7 @@ from epochcast.facts.assumptions import assumption
 from epochcast.guard import EXIT_FAILED, EXIT_INTERRUPTED, say
 from epochcast.interval import coverage_text
 from epochcast.machine.gpu_driver import device_of
-from epochcast.model.answers.prediction import predict
+from epochcast.model.answers.prediction import Prediction, predict
 from epochcast.model.evaluation.evaluation import evaluate
 from epochcast.model.evaluation.figures import NAMES
 from epochcast.model.evaluation.report import ErrorTable
@@ -49,7 +48,7 @@ from epochcast.planner.costs.candidates import CostRules
 from epochcast.planner.plan.plan import Plan
 from epochcast.planner.request.plan_budget import plan_budget
 from epochcast.planner.request.request import Request
-from epochcast.schema import Exclusion, RunConfig, RunRecord, RunSpec, config_in
+from epochcast.schema import Exclusion, RunConfig, RunRecord, RunSpec
 from epochcast.storage.files import write_json_atomically
 from epochcast.storage.tables import read_table_if_any
 
@@ -175,7 +174,7 @@ def learn_and_plan(folder: Path) -> list[str]:
 def closing_screen(
     aggregation: Aggregation,
     report: ErrorTable,
-    prediction: dict[str, Any],
+    prediction: Prediction,
     plan: Plan,
     files: Sequence[Path],
     n_flagged: int = 0,
@@ -195,9 +194,8 @@ def closing_screen(
         answered = f"{found.n_answered} of {report.n}"
         errors.append([NAMES[name], "-" if mape.mean is None else f"{percent(mape.mean)}{spread}", answered])
     better = _better_baseline(report)
-    new = config_in(prediction)
     chosen = sorted(plan.chosen, key=lambda c: c.config)
-    model = shlex.quote(prediction["model"])
+    model = shlex.quote(str(prediction.saved.path))
     averages, plan_path = (shlex.quote(str(path.absolute())) for path in (files[1], files[-2]))
     return [
         "",
@@ -216,9 +214,9 @@ def closing_screen(
         f"{report.repeats} repeat{'' if report.repeats == 1 else 's'}:",
         *(f"            {line}" for line in table_text(["", "MAPE", "answered"], errors).splitlines()),
         *([] if better is None else [f"            {better} than the model: {report.n} configurations are few"]),
-        f"prediction  {new}, never measured: {significant(prediction['predicted_avg_time_sec'])} s/epoch "
-        f"({coverage_text(prediction['coverage'])} interval {half_width_text(prediction['half_width_log'])}), "
-        f"{significant(prediction['predicted_images_per_sec_derived'])} images/s",
+        f"prediction  {prediction.config}, never measured: {significant(prediction.times.steady.value)} s/epoch "
+        f"({coverage_text(prediction.saved.coverage)} interval {half_width_text(prediction.half_width_log)}), "
+        f"{significant(prediction.images_per_sec.value)} images/s",
         f"plan        {clock(PLAN_SEC)}: {len(chosen)} runs of {PLAN_EPOCHS} epochs in {clock(plan.total_sec)}, "
         f"{'proven optimal' if plan.is_proven else 'not proven optimal'} for {plan.value.goal}:",
         f"            {' '.join(str(c.config) for c in chosen)}",

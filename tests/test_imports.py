@@ -41,7 +41,6 @@ PRINTS = {
     "epochcast.collect.run.measure.main.emit": "writes events to the parent process, not to the screen",
     "epochcast.collect.run.flags.output_printer.show": "passes on what a run prints; only mains hand it to the library",
     "epochcast.planner.demo.measure": "hands a print to the grid: the demonstration is a screen, nobody imports it",
-    "epochcast.model.predict_perf._print": "the second half of main: an answer as lines, a table or JSON",
     "epochcast.output.progress._show": "how far a long piece of work is, on stderr: training takes long enough",
     "epochcast.planner.demo.learn_and_plan": "says what takes long on the demonstration's screen",
 }

@@ -26,7 +26,7 @@ from epochcast.cli import run_command
 from epochcast.gpus.lookup import known_gpu
 from epochcast.gpus.ratio import SAME, GpuArithmetic, device_ratio, source_device
 from epochcast.interval import Interval
-from epochcast.model.answers.correction import carried_time, correction_by
+from epochcast.model.answers.correction import correction_by, scaled_steady_time
 from epochcast.model.time_model.intervals import WITHIN
 from epochcast.model.time_model.saved_model import SavedModel, load_model
 from epochcast.output.text import table_text
@@ -70,7 +70,7 @@ def judge(rows: Sequence[AggRow], saved: SavedModel) -> list[Judged]:
         raise ValueError(f"{gpu.name} in {conditions.precision} is the model's own.")
     found = []
     for row in rows:
-        time = carried_time(saved, row.config, ratio, target)
+        time = scaled_steady_time(saved, row.config, ratio, target)
         domain = saved.forecast(row.config).domain
         others = {other.config: other for other in rows if other.config != row.config}
         correction = correction_by(others, saved, ratio, target)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from epochcast.text_sinks import one_line
@@ -46,6 +46,11 @@ def clock(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def named_lines(values: Mapping[str, Any]) -> list[str]:
+    """Return `name: value` lines with 3 significant figures; None is unknown."""
+    return [f"{name}: {'unknown' if value is None else cell_text(value)}" for name, value in values.items()]
 
 
 def cell_text(value: Any) -> str:

@@ -1,8 +1,8 @@
-"""A carried time set right by other configurations measured on that GPU.
+"""A time that was scaled to another GPU, corrected by other configurations measured there.
 
-measured / carried of each is a factor that speeds and rates missed; a further configuration is off by their median, and
+measured / scaled of each is a factor that speeds and rates missed; a further configuration is off by their median, and
 scatters around it as they do: in logs by t * sd * sqrt(1 + 1 / n), t the quantile of Student's distribution. That is
-the bar inside the range of what was measured on both; outside it the carried bar is kept where it is wider.
+the error factor inside the range of what was measured on both; outside it that of the scaling is kept if it is wider.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ MIN_CONFIGS = 3  # two tell no spread worth the name
 
 @dataclass(frozen=True, slots=True)
 class Correction:
-    """What configurations measured on a GPU tell of the times carried there."""
+    """By how much configurations measured on a GPU differ from the times scaled to it."""
 
-    factor: float  # median of measured over carried
+    factor: float  # median of measured over scaled
     half: float  # half-width of a further configuration's interval, natural log
     range: Range
     n: int  # configurations
@@ -44,24 +44,24 @@ class Correction:
     def _interval(self, steady: Interval, config: RunConfig, domain: str) -> Interval:
         value = steady.value * self.factor
         own = Interval.of_log(value, self.half)
-        if self.holds(config, domain):
+        if self.is_inside(config, domain):
             return own
         if steady.low is None or steady.high is None or own.low is None or own.high is None:
             return Interval(value)
         return Interval(value, min(own.low, steady.low * self.factor), max(own.high, steady.high * self.factor))
 
-    def holds(self, config: RunConfig, domain: str) -> bool:
-        """Whether the spread was measured around such a configuration, on both GPUs."""
-        return domain == WITHIN and not self.range.outside(config)
+    def is_inside(self, config: RunConfig, domain: str) -> bool:
+        """Return whether the spread was measured around such a configuration, on both GPUs."""
+        return domain == WITHIN and not self.range.axes_outside(config)
 
     def words(self, config: RunConfig, domain: str) -> str:
-        bar = f"x/÷{math.exp(self.half):.2f} by their spread"
-        kept = "" if self.holds(config, domain) else "; outside their range no narrower than carried"
-        return f"times {self.factor:.3f}, the median of measured over carried, {bar}{kept}"
+        error_factor = f"x/÷{math.exp(self.half):.2f} by their spread"
+        kept = "" if self.is_inside(config, domain) else "; outside their range no narrower than carried"
+        return f"times {self.factor:.3f}, the median of measured over carried, {error_factor}{kept}"
 
 
-def carried_time(saved: SavedModel, config: RunConfig, ratio: Ratio, target: GpuArithmetic) -> ScaledTime:
-    """The model's steady time of a configuration, carried over by a ratio to the target and held at its roof."""
+def scaled_steady_time(saved: SavedModel, config: RunConfig, ratio: Ratio, target: GpuArithmetic) -> ScaledTime:
+    """Return the model's steady time of a configuration scaled to a target, limited by its roofline."""
     network = trained_cnn(config, saved.train_n, target.precision)
     roof = roof_of(target.gpu, target.arithmetic)
     share = device_share(saved.plain_law, network.work)
@@ -71,14 +71,14 @@ def carried_time(saved: SavedModel, config: RunConfig, ratio: Ratio, target: Gpu
 def correction_by(
     measured: Mapping[RunConfig, AggRow], saved: SavedModel, ratio: Ratio, target: GpuArithmetic
 ) -> Correction | None:
-    """The correction by the row of each configuration measured on the GPU; None of fewer than MIN_CONFIGS.
+    """Return the correction by the rows of configurations measured on the GPU; None of fewer than MIN_CONFIGS.
 
-    None, too, where nothing is carried: rows of the model's own GPU are for training.
+    None, too, where nothing is scaled: rows of the model's own GPU are for training.
     """
     if ratio.basis == SAME or len(measured) < MIN_CONFIGS:
         return None
     logs = [
-        math.log(row.avg_time_mean / carried_time(saved, config, ratio, target).seconds.value)
+        math.log(row.avg_time_mean / scaled_steady_time(saved, config, ratio, target).seconds.value)
         for config, row in measured.items()
     ]
     n = len(logs)

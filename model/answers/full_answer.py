@@ -1,88 +1,136 @@
-"""What `predict_perf` says of one configuration: the model's answer, that for this box, and those for other GPUs."""
+"""All that `predict_perf` says of configurations: the prediction, the estimate for this box, footprints, other GPUs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from epochcast.facts.tables import Gpu, gpus
 from epochcast.footprint.footprint import Footprint
 from epochcast.footprint.rules import FootprintRules
-from epochcast.footprint.text import footprint_json
+from epochcast.footprint.text import footprint_json, footprint_lines, region_sources, region_table
 from epochcast.gpus.lookup import find_gpu, known_gpu
+from epochcast.machine.gpu_driver import box_device_name
 from epochcast.model.answers.energy import EnergyModel, measured_board
-from epochcast.model.answers.other_gpus import Asked, GpuAnswer, answer_on, answers_on, run_footprints, without_number
-from epochcast.model.answers.other_gpus_text import gpu_json
-from epochcast.model.answers.prediction import predict, unanswered
-from epochcast.model.answers.this_box import Difference, Here, estimate_here, here_json
-from epochcast.model.time_model.saved_model import Choice, SavedModel
-from epochcast.schema import AggRow, RunConfig
+from epochcast.model.answers.other_gpus import (
+    SORTS,
+    GpuPrediction,
+    answer_on,
+    answers_on,
+    run_footprints,
+    without_number,
+)
+from epochcast.model.answers.other_gpus_text import domain_text, gpu_lines
+from epochcast.model.answers.prediction import NoPrediction, Prediction, RunRequest, predict
+from epochcast.model.answers.prediction_text import domain_lines, measured_lines, prediction_lines, prediction_table
+from epochcast.model.answers.this_box import (
+    BoxDifference,
+    ThisBoxEstimate,
+    differs_line,
+    estimate_for_this_box,
+    this_box_json,
+)
+from epochcast.model.time_model.saved_model import Choice
+from epochcast.output.text import named_lines
+from epochcast.schema import NETWORK_AXES, AggRow, RunConfig
+
+ONE_LINE_EACH = ("peak_memory_basis", "model", "answered_because", "conditions", "error")  # below a table
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Reply:
-    """All that is said of one configuration; where the model has no number for it, the `problem` in `answer` alone."""
+class PredictionRequest:
+    """What is asked besides the configurations."""
 
-    answer: Mapping[str, Any]
-    here: Here | None = None  # None where nothing differs from this box
-    on_gpus: Sequence[GpuAnswer] = ()
+    choice: Choice
+    on_gpus: Choice  # the model whose times are scaled to other GPUs: that of `choice`, where its device allows it
+    precision: str
+    epochs: int | None = None
+    gpus: Sequence[Gpu] = ()
+    gpus_left_out: Mapping[str, Sequence[str]] = field(default_factory=dict)  # names of GPUs by the reason
+    sort: str = SORTS[0]
+    rules: FootprintRules | None = None
+    rows: Sequence[AggRow] = ()
+    differences: Sequence[BoxDifference] = ()
+
+    def of(self, config: RunConfig) -> RunRequest:
+        return RunRequest(config, self.precision, self.epochs, self.rules)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FullAnswer:
+    """All that is said of one configuration; without a prediction nothing but the differences."""
+
+    prediction: Prediction | NoPrediction
+    differences: Sequence[BoxDifference]
+    this_box: ThisBoxEstimate | None = None  # None where nothing differs from this box
+    on_gpus: Sequence[GpuPrediction] = ()
+    gpus_left_out: Mapping[str, Sequence[str]] = field(default_factory=dict)
     footprints: Sequence[Footprint] = ()
     footprint_of: str | None = None  # device and precision of the footprints; None without any
 
     @property
     def problem(self) -> str | None:
-        """Why the model has no number for this configuration; None where it has one."""
-        return self.answer.get("problem")
+        """Return why the model has no number for this configuration; None where it has one."""
+        return self.prediction.problem if isinstance(self.prediction, NoPrediction) else None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything in full precision; footprints and GPUs only where they were asked for."""
+        values = {**self.prediction.to_json(), **this_box_json(self.differences, self.this_box)}
+        if self.footprints:
+            values["footprint_of"] = self.footprint_of
+            values["footprints"] = [footprint_json(found) for found in self.footprints]
+        if self.on_gpus or self.gpus_left_out:
+            values["gpus"] = [each.to_json() for each in self.on_gpus]
+            values["gpus_left_out"] = self.gpus_left_out
+        return values
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Question:
-    """What is asked beside the configurations."""
+def full_answers(configs: Sequence[RunConfig], request: PredictionRequest) -> list[FullAnswer]:
+    """Return the answer for each configuration.
 
-    choice: Choice
-    on_gpus: Choice  # the model whose times are scaled to other GPUs: that of `choice`, where its device allows it
-    epochs: int | None
-    precision: str
-    gpus: Sequence[Gpu]
-    left_out: Mapping[str, Sequence[str]]  # names of GPUs by the reason
-    sort: str
-    rules: FootprintRules | None
-    rows: Sequence[AggRow]
-    differences: Sequence[Difference]
-
-    @property
-    def saved(self) -> SavedModel:
-        return self.choice.model
+    Raises:
+        ValueError: if the model has no number for any of them, or as `full_answer`.
+    """
+    answers = [full_answer(config, request) for config in configs]
+    problems = [each.problem for each in answers if each.problem is not None]
+    if len(problems) == len(answers):
+        raise ValueError("; ".join(dict.fromkeys(problems)))
+    return answers
 
 
-def reply_to(config: RunConfig, question: Question) -> Reply:
-    """The answer of the model, what it says for this box, and for the GPUs asked for."""
-    saved, rows, epochs = question.saved, question.rows, question.epochs
+def full_answer(config: RunConfig, request: PredictionRequest) -> FullAnswer:
+    """Return the model's prediction, its estimate for this box, and the predictions for the GPUs asked for."""
+    rows, differences, asked = request.rows, request.differences, request.of(config)
+    saved = request.choice.model
     try:
-        saved.forecast(config, epochs)
+        saved.forecast(config, request.epochs)
     except ValueError as error:  # so far outside that the law can't be evaluated
-        return Reply(unanswered(config, question.choice, str(error)))
-    asked = Asked(config, question.precision, epochs, question.rules)
-    footprints, footprint_of = _own_footprints(asked, question)
-    return Reply(
-        predict(config, question.choice, epochs, rows),
-        estimate_here(saved, asked, rows, question.differences) if question.differences else None,
-        answers_on(question.gpus, question.on_gpus.model, asked, rows, question.sort),
+        return FullAnswer(NoPrediction(config, request.choice, box_device_name(), str(error)), differences)
+    prediction = predict(config, request.choice, request.epochs, rows)
+    footprints, footprint_of = _own_footprints(prediction, asked, request)
+    return FullAnswer(
+        prediction,
+        differences,
+        estimate_for_this_box(saved, asked, rows, differences) if differences else None,
+        answers_on(request.gpus, request.on_gpus.model, asked, rows, request.sort),
+        request.gpus_left_out,
         footprints,
         footprint_of,
     )
 
 
-def _own_footprints(asked: Asked, question: Question) -> tuple[Sequence[Footprint], str | None]:
-    """The footprints on the model's own device in the precision asked for, and what they are of.
+def _own_footprints(
+    prediction: Prediction, asked: RunRequest, request: PredictionRequest
+) -> tuple[Sequence[Footprint], str | None]:
+    """Return the footprints on the model's own device in the precision asked for, and what they are of.
 
     Raises:
-        ValueError: if another precision than the model's is asked for, and nothing tells of that device in it.
+        ValueError: if another precision than the model's is asked for, and that device's rate in it is unknown.
     """
-    saved, rows, epochs = question.saved, question.rows, asked.epochs
-    if asked.rules is None or epochs is None or question.gpus:
+    if asked.rules is None or asked.epochs is None or request.gpus:
         return (), None
+    saved, rows = request.choice.model, request.rows
     conditions, name = saved.conditions, saved.device_name
     gpu = known_gpu(name)
     if conditions.precision not in (None, asked.precision):
@@ -94,43 +142,77 @@ def _own_footprints(asked: Asked, question: Question) -> tuple[Sequence[Footprin
             )
         answer = answer_on(gpu, saved, asked, rows)
         return answer.footprints, f"{name}, {asked.precision}, {answer.basis_text}"
-    forecast, energy = saved.forecast(asked.config, epochs), EnergyModel.of(conditions, rows)
-    found = run_footprints(asked.config, epochs, forecast, energy, measured_board(name), gpu, asked.rules)
+    energy = EnergyModel.of(conditions, rows)
+    found = run_footprints(asked.config, asked.epochs, prediction.times, energy, measured_board(name), gpu, asked.rules)
     return found, f"{name or 'an unknown device'}, {conditions.precision or 'an unknown precision'}"
 
 
-def gpus_asked(
-    names: Sequence[str], has_all: bool, saved: SavedModel, asked: Sequence[Asked], rows: Sequence[AggRow]
-) -> tuple[list[Gpu], dict[str, list[str]]]:
-    """The GPUs to answer for, each once, and with `has_all` the names of those left out by the reason.
+def with_gpus(
+    request: PredictionRequest, names: Sequence[str], has_all: bool, configs: Sequence[RunConfig]
+) -> PredictionRequest:
+    """Return the request with the GPUs to answer for, each once; with `has_all` all that have a number.
 
     Raises:
         ValueError: if a name is no GPU's.
     """
     named = {gpu.name: gpu for gpu in map(find_gpu, names)}
     if not has_all:
-        return list(named.values()), {}
+        return replace(request, gpus=list(named.values()))
     left_out: dict[str, list[str]] = {}
     answered = []
+    asked, saved = [request.of(config) for config in configs], request.on_gpus.model
     for gpu in gpus():
-        reason = next((words for each in asked if (words := without_number(gpu, saved, each, rows))), None)
+        reason = next((words for each in asked if (words := without_number(gpu, saved, each, request.rows))), None)
         if reason is None:
             answered.append(gpu)
         else:
             left_out.setdefault(reason, []).append(gpu.name)
-    return answered, left_out
+    return replace(request, gpus=answered, gpus_left_out=left_out)
 
 
-def reply_json(reply: Reply, question: Question) -> dict[str, Any]:
-    """One reply as JSON values; footprints and GPUs only where they were asked for."""
-    values = {**reply.answer, **here_json(question.differences, reply.here)}
-    if reply.problem is not None:
-        return values
-    if reply.footprints:
-        values["footprint_of"] = reply.footprint_of
-        values["footprints"] = [footprint_json(found) for found in reply.footprints]
-    if question.gpus or question.left_out:
-        scaled = question.on_gpus.model
-        values["gpus"] = [gpu_json(answer, scaled, question.epochs) for answer in reply.on_gpus]
-        values["gpus_left_out"] = question.left_out
-    return values
+# --- for people -------------------------------------------------------------------------------------------------------
+
+
+def full_answer_lines(answers: Sequence[FullAnswer], request: PredictionRequest) -> list[str]:
+    """Return one answer line by line, several as a table; at least one has a prediction."""
+    predictions = [each.prediction for each in answers if isinstance(each.prediction, Prediction)]
+    first = prediction_lines(predictions[0])
+    lines = named_lines({"device": first.pop("device")})
+    estimates = [(each.prediction.config.batch_size, each.this_box) for each in answers if each.this_box is not None]
+    if request.differences:
+        lines += named_lines({"differs": differs_line(request.differences, estimates)})
+    if len(answers) == 1:
+        lines += named_lines(first)
+    else:
+        lines += named_lines({name: first[name] for name in (*(axis.name for axis in NETWORK_AXES), "params")})
+        rows = [each.prediction for each in answers]
+        lines += [prediction_table(rows), *domain_lines(rows), *measured_lines(predictions)]
+        lines += named_lines({name: first[name] for name in ONE_LINE_EACH})
+    return lines + elsewhere_lines([each for each in answers if each.problem is None], request)
+
+
+def elsewhere_lines(answers: Sequence[FullAnswer], request: PredictionRequest) -> list[str]:
+    """Return footprints and other GPUs of each batch size; what holds for all of them once, at the end."""
+    scaled = request.on_gpus
+    blocks, shared = gpu_lines([each.on_gpus for each in answers], scaled.model, request.gpus_left_out)
+    lines = []
+    is_another = scaled.model is not request.choice.model  # its range is not the one that the predictions name
+    if request.gpus and is_another:
+        lines.append(f"on other GPUs: epochs of {scaled.model.train_n:,} images, by {scaled.reason}")
+    for each, block in zip(answers, blocks, strict=True):
+        if len(answers) > 1 and (each.footprints or block):
+            lines += ["", f"batch_size: {each.prediction.config.batch_size}"]
+        lines += _footprint_lines(each)
+        if is_another and (domain := domain_text(each.on_gpus, scaled.model)) is not None:
+            lines.append(domain)
+        lines += block
+    return [*lines, "", *shared] if shared else lines
+
+
+def _footprint_lines(answer: FullAnswer) -> list[str]:
+    found = answer.footprints
+    if not found:
+        return []
+    texts = footprint_lines(found[0], is_alone=len(found) == 1)
+    lines = [f"footprint_of: {answer.footprint_of}", *(f"{name}: {text}" for name, text in texts.items())]
+    return lines if len(found) == 1 else [*lines, region_table(found), *region_sources(found)]

@@ -1,4 +1,4 @@
-"""What measured rows tell of one configuration on a device: which row answers, its time, and what it rests on.
+"""What was measured of one configuration on a device: which row answers, its time, and what it rests on.
 
 A row answers if nothing that is known of it contradicts what is wanted; the version of the framework may differ, steps
 may be extrapolated to epochs, and both are named.
@@ -6,10 +6,13 @@ may be extrapolated to epochs, and both are named.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from statistics import NormalDist
 
+from epochcast.aggregate.averages.table import load_agg_if_any
 from epochcast.facts.assumptions import assumption, device_kind_of
 from epochcast.facts.tables import Gpu
 from epochcast.gpus.lookup import is_same_device, known_gpu
@@ -22,6 +25,8 @@ from epochcast.schema import AggRow, Conditions, RunConfig, uses_tf32
 from epochcast.stats import MIN_RUNS
 from epochcast.steady_time import OWN_COVERAGE
 
+logger = logging.getLogger(__name__)
+
 COMPARED = ("backend", "pipeline", "steps_per_execution", "train_n", "precision")
 FULL_EPOCH = "full_epoch"
 # A run's own 95 % interval, in standard deviations of pooled repeats, that they do not explain: with two timed epochs
@@ -29,14 +34,44 @@ FULL_EPOCH = "full_epoch"
 EXPLAINED_SDS = math.tan(math.pi * OWN_COVERAGE / 2) * NormalDist().inv_cdf(1 - 0.001 / 2)
 
 
+@dataclass(frozen=True, slots=True)
+class MeasuredTime:
+    """The steady seconds per epoch of a measured row with their range, and what they rest on, in words."""
+
+    steady: Interval
+    basis: str
+
+    @classmethod
+    def of(cls, row: AggRow) -> MeasuredTime:
+        return cls(measured_steady(row), measured_words(row))
+
+
+def measured_rows() -> list[AggRow]:
+    """Return the default table's rows, if there are any; a table that can't be read only leaves a warning."""
+    try:
+        table = load_agg_if_any(None, keeps=False)  # an answer leaves no file behind
+    except (ValueError, OSError) as error:
+        logger.warning("answered without measured rows: %s", error)
+        return []
+    return [] if table is None else table.rows
+
+
+def measured_time(
+    gpu: Gpu | None, config: RunConfig, wanted: Conditions, rows: Sequence[AggRow]
+) -> MeasuredTime | None:
+    """Return what the row of `measured_row` says; None where there is none."""
+    row = measured_row(gpu, config, wanted, rows)
+    return None if row is None else MeasuredTime.of(row)
+
+
 def measured_row(gpu: Gpu | None, config: RunConfig, wanted: Conditions, rows: Sequence[AggRow]) -> AggRow | None:
-    """The row of a configuration on the device wanted, under conditions that do not contradict; the likest of several.
+    """Return the closest row of a configuration on the device wanted whose conditions do not contradict.
 
     Args:
         gpu: the device by the facts; None where they do not have it.
     """
     own = [row for row in rows_on(gpu, wanted, rows) if row.config == config]
-    return max(own, key=lambda row: (_likeness(row, wanted), row.n), default=None)
+    return max(own, key=lambda row: (_closeness(row, wanted), row.n), default=None)
 
 
 def rows_on(gpu: Gpu | None, wanted: Conditions, rows: Sequence[AggRow]) -> list[AggRow]:
@@ -70,7 +105,7 @@ def is_other_dataset(one: str | None, other: str | None) -> bool:
     return one is not None and other is not None and one != other and "synthetic" in (one, other)
 
 
-def _likeness(row: AggRow, wanted: Conditions) -> tuple[bool, int]:
+def _closeness(row: AggRow, wanted: Conditions) -> tuple[bool, int]:
     is_whole = row.timing_mode in (None, FULL_EPOCH)
     return is_whole, sum(getattr(row, name) == getattr(wanted, name) for name in Conditions.__slots__)
 

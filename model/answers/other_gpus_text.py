@@ -1,4 +1,4 @@
-"""Answers for several GPUs: tables for people, and JSON."""
+"""Predictions for several GPUs, for people: a table of times, one of energy, money and CO2, and what they rest on."""
 
 from __future__ import annotations
 
@@ -7,24 +7,30 @@ from typing import Any
 
 from epochcast.facts.assumptions import assumption
 from epochcast.facts.tables import CONVOLUTIONAL, year_words
-from epochcast.footprint.text import footprint_json
+from epochcast.footprint.footprint import Footprint
+from epochcast.footprint.text import (
+    UNKNOWN_POWER,
+    embodied_words,
+    priced_range,
+    region_sources,
+    region_words,
+    wall_words,
+)
 from epochcast.gpus.ratio import RATES, SAME, SPEED_ROW, rates_error_factor
 from epochcast.gpus.scaled_time import LIMITED_WORDS
-from epochcast.interval import Interval, with_ends
-from epochcast.model.answers.other_gpus import MEASURED, GpuAnswer
-from epochcast.model.answers.other_gpus_costs_text import footprint_notes, footprint_table
-from epochcast.model.answers.prediction import memory_values, time_values
+from epochcast.interval import Interval
+from epochcast.model.answers.other_gpus import GpuPrediction
 from epochcast.model.time_model.intervals import WITHIN
 from epochcast.model.time_model.saved_model import SavedModel
-from epochcast.output.text import percent, range_text, table_text
+from epochcast.output.text import percent, range_text, significant, table_text
 
 
 def gpu_lines(
-    several: Sequence[Sequence[GpuAnswer]], saved: SavedModel, left_out: Mapping[str, Sequence[str]]
+    several: Sequence[Sequence[GpuPrediction]], saved: SavedModel, left_out: Mapping[str, Sequence[str]]
 ) -> tuple[list[list[str]], list[str]]:
-    """For each configuration a table of times, with `epochs` one of energy, money and CO2, and what they rest on.
+    """Return for each configuration a table of times, with `epochs` one of costs, and what they rest on.
 
-    Of several configurations, what holds for all of them is told apart, as the second value.
+    Of several configurations, what holds for all of them is the second value.
     """
     if not any(several):
         return [[] for _ in several], []
@@ -51,12 +57,12 @@ def _left_out_lines(left_out: Mapping[str, Sequence[str]]) -> list[str]:
     ]
 
 
-def _time_table(answers: Sequence[GpuAnswer], train_n: int) -> str:
-    has_runs = any(answer.forecast.run.training is not None for answer in answers)
+def _time_table(answers: Sequence[GpuPrediction], train_n: int) -> str:
+    has_runs = any(answer.times.run.training is not None for answer in answers)
     header = ["GPU", "s/epoch", "range", "images/s", *(["wall s", "range"] if has_runs else []), "basis"]
     rows = []
     for answer in answers:
-        steady, wall = answer.forecast.steady, answer.forecast.run.wall
+        steady, wall = answer.times.steady, answer.times.run.wall
         row = [answer.gpu.name, *_cells(steady), steady.inverse(train_n).value]
         row += _cells(wall) if has_runs else []
         facts = f"{year_words(answer.gpu.year)}, {answer.gpu.confidence}"
@@ -68,77 +74,122 @@ def _cells(value: Interval | None) -> list[Any]:
     return [None, None] if value is None else [value.value, range_text(value.low, value.high)]
 
 
-def _basis_lines(answers: Sequence[GpuAnswer], saved: SavedModel) -> list[str]:
+def _basis_lines(answers: Sequence[GpuPrediction], saved: SavedModel) -> list[str]:
     first = answers[0]
     lines = []
-    carried = [answer for answer in answers if answer.ratio is not None and answer.basis != SAME]
-    scaled = [answer for answer in carried if answer.correction is None]
-    if scaled:
-        elsewhere = any(answer.start_up_of for answer in scaled) and first.forecast.run.training is not None
+    scaled = [answer for answer in answers if answer.ratio is not None and answer.basis != SAME]
+    uncorrected = [answer for answer in scaled if answer.correction is None]
+    if uncorrected:
+        elsewhere = any(answer.start_up_of for answer in uncorrected) and first.times.run.training is not None
         start_up = f"; start-up of {saved.device_name}" if elsewhere else ""
         lines.append(
             f"carried over: from {saved.device_name} in {saved.conditions.precision}; of its epoch "
             f"{percent(first.share)} is arithmetic and memory, which is scaled; input, host and steps stay as they were"
             f"{start_up}"
         )
-    if len(scaled) < len(carried):
+    if len(uncorrected) < len(scaled):
         lines.append("corrected: the factor is on the whole time, input, host and steps included")
     if len(answers) == 1:
         return [*lines, first.basis_text]
-    weight, row_bar = (assumption(f"carry_{name}", "gpu").value for name in ("compute_weight", "bar_speed_row"))
+    weight, row_factor = (assumption(f"carry_{name}", "gpu").value for name in ("compute_weight", "bar_speed_row"))
     rates_factor = rates_error_factor(CONVOLUTIONAL)
-    told = {
-        SPEED_ROW: f"published speeds of a {CONVOLUTIONAL} network on both GPUs, x/÷{row_bar:g} on that share",
+    words_of = {
+        SPEED_ROW: f"published speeds of a {CONVOLUTIONAL} network on both GPUs, x/÷{row_factor:g} on that share",
         RATES: f"dense rates to the {weight:g}, bandwidths to the {1 - weight:g}, x/÷{rates_factor:g} on that share",
     }
-    lines += [f"{basis}: {words}" for basis, words in told.items() if basis in {answer.basis for answer in answers}]
-    known = [answer for answer in answers if answer.basis == MEASURED or answer.n_there]
+    lines += [f"{basis}: {words}" for basis, words in words_of.items() if basis in {answer.basis for answer in answers}]
+    known = [answer for answer in answers if answer.was_measured or answer.n_there]
     lines += [f"{answer.gpu.name}: {answer.basis_text}" for answer in known]
-    for held, words in LIMITED_WORDS.items():
-        if names := [answer.gpu.name for answer in answers if answer.held == held and answer not in known]:
+    for limited, words in LIMITED_WORDS.items():
+        if names := [answer.gpu.name for answer in answers if answer.limited == limited and answer not in known]:
             lines.append(f"{words}: {', '.join(names)}")
     if any(answer.basis == RATES and answer.ratio is not None and answer.ratio.value.low is None for answer in answers):
         lines.append("range unknown: no published speed of that generation of GPUs checks how well rates tell of them")
     return lines
 
 
-def domain_text(answers: Sequence[GpuAnswer], saved: SavedModel) -> str | None:
-    """Say where a carried configuration lies outside of the model's range.
+def domain_text(answers: Sequence[GpuPrediction], saved: SavedModel) -> str | None:
+    """Return where a scaled configuration lies outside of the model's range.
 
     None where none does.
     """
-    carried = next((answer for answer in answers if answer.basis != MEASURED), None)
-    if carried is None or (domain := carried.forecast.domain) == WITHIN:
+    scaled = next((answer for answer in answers if not answer.was_measured), None)
+    if scaled is None or (domain := scaled.times.domain) == WITHIN:
         return None
     unknown = saved.widths.why_unknown(domain)
-    where = f"{domain}, {', '.join(carried.forecast.outside)}: extrapolating{f'; {unknown}' if unknown else ''}"
+    where = f"{domain}, {', '.join(scaled.times.outside)}: extrapolating{f'; {unknown}' if unknown else ''}"
     return f"domain of {saved.path.name}: {where}"
 
 
-def gpu_json(answer: GpuAnswer, saved: SavedModel, epochs: int | None) -> dict[str, Any]:
-    """One GPU's answer, by the model `saved`, as JSON values in full precision; null is unknown."""
-    gpu = answer.gpu
-    return {
-        "gpu": gpu.name,
-        "model": str(saved.path),
-        "train_n": saved.train_n,
-        "year": gpu.year,
-        "confidence": gpu.confidence,
-        "source": gpu.source,
-        "precision": answer.conditions.precision,
-        "basis": answer.basis,
-        "basis_words": answer.words,
-        "domain": None if answer.basis == MEASURED else answer.forecast.domain,  # of the model's range
-        "outside": [] if answer.basis == MEASURED else answer.forecast.outside,
-        "configurations_there": answer.n_there,
-        "corrected_by": None if answer.correction is None else answer.correction.factor,
-        "start_up_of": answer.start_up_of,
-        "device_share": answer.share,
-        "held_at_roof": answer.held,
-        **with_ends("device_time_ratio", answer.told_ratio),
-        **time_values(answer.forecast, saved.train_n, epochs),
-        **memory_values(answer.memory),
-        "memory_gb": gpu.memory_gb,
-        "memory_fit": answer.fit,
-        "footprints": [footprint_json(found) for found in answer.footprints],
-    }
+# --- energy, money and CO2 --------------------------------------------------------------------------------------------
+
+
+def footprint_table(answers: Sequence[GpuPrediction]) -> str:
+    """Return a table of each GPU's costs in each region; `x` is a region's value over the first's."""
+    has_regions = len(answers[0].footprints) > 1
+    has_embodied = answers[0].footprints[0].embodied_kg_co2e is not None
+    header = ["GPU", *(["region"] if has_regions else []), "wall kWh", "range", "electricity USD", "range"]
+    header += [*(["x"] if has_regions else []), "cloud USD", "range", "kg CO2", "range"]
+    header += [*(["x"] if has_regions else []), *(["embodied kg", "range"] if has_embodied else [])]
+    rows = [_cost_row(answer, found, has_regions, has_embodied) for answer in answers for found in answer.footprints]
+    return table_text(header, rows)
+
+
+def footprint_notes(answers: Sequence[GpuPrediction]) -> list[str]:
+    """Return region, methods and prices; what several GPUs share stands once."""
+    found = answers[0].footprints
+    lines = [f"region: {region_words(found[0])}"] if len(found) == 1 else []
+    lines += [*region_sources(found), f"wall kWh: {wall_words(found[0])}", *_energy_lines(answers)]
+    if found[0].embodied_kg_co2e is not None:
+        lines.append(f"embodied: {embodied_words()}; not in kg CO2")
+    for answer in answers:
+        if (price := answer.footprints[0].rates.usd_per_gpu_hour) is not None:
+            lines.append(f"cloud {answer.gpu.name}: {significant(price.value.value)} USD/GPU hour ({price.words})")
+    return lines
+
+
+def _energy_lines(answers: Sequence[GpuPrediction]) -> list[str]:
+    """Return the methods of the GPUs' energies; one that differs only in the TDP stands once."""
+    if len(answers) == 1:
+        return [f"energy: {_method(answers[0])}"]
+    by_method: dict[str, list[str]] = {}
+    for answer in answers:
+        tdp = "TDP" if answer.gpu.tdp_w is None else f"TDP {answer.gpu.tdp_w:g} W"
+        by_method.setdefault(_method(answer).replace(tdp, "TDP of each"), []).append(answer.gpu.name)
+    if len(by_method) == 1:
+        return [f"energy: {method}" for method in by_method]
+    most = max(by_method, key=lambda method: len(by_method[method]))
+    some = sorted((sorted(names), method) for method, names in by_method.items() if method != most)
+    lines = [f"energy {', '.join(names)}: {method}" for names, method in some]  # in whichever order the GPUs are
+    of = by_method[most]
+    return [*lines, f"energy {of[0] if len(of) == 1 else 'of the others'}: {most}"]
+
+
+def _method(answer: GpuPrediction) -> str:
+    energy = answer.footprints[0].energy
+    return f"unknown: {UNKNOWN_POWER}" if energy is None else energy.method
+
+
+def _cost_row(answer: GpuPrediction, found: Footprint, has_regions: bool, has_embodied: bool) -> list[Any]:
+    first, kwh = answer.footprints[0], found.wall_kwh
+    row: list[Any] = [answer.gpu.name, *([found.rates.region.code] if has_regions else [])]
+    row += _priced_cells(kwh, kwh)
+    row += [
+        *_priced_cells(found.electricity_usd, kwh),
+        *_over(found.electricity_usd, first.electricity_usd, has_regions),
+    ]
+    row += _priced_cells(found.cloud_usd, found.gpu_hours)
+    co2 = found.operational_kg_co2e
+    row += [*_priced_cells(co2, kwh), *_over(co2, first.operational_kg_co2e, has_regions)]
+    return [*row, *(_priced_cells(found.embodied_kg_co2e, found.gpu_hours) if has_embodied else [])]
+
+
+def _priced_cells(value: Interval | None, amount: Interval | None) -> list[Any]:
+    """Return a value and its range, by what is known of the amount priced."""
+    return [None, None] if value is None else [value.value, priced_range(amount, value)]
+
+
+def _over(value: Interval | None, first: Interval | None, is_shown: bool) -> list[float | None]:
+    if not is_shown:
+        return []
+    return [None if value is None or first is None or first.value == 0 else value.value / first.value]

@@ -1,121 +1,202 @@
-"""The answer for one configuration: seconds per epoch, throughput and a run's wall time with their intervals."""
+"""The prediction for one configuration: seconds per epoch, throughput and a run's wall time with their intervals."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
+from epochcast.footprint.rules import FootprintRules
 from epochcast.gpus.lookup import known_gpu
 from epochcast.interval import Interval, with_ends
 from epochcast.machine.gpu_driver import box_device_name
-from epochcast.model.answers.energy import EnergyModel
-from epochcast.model.answers.measured import measured_row, measured_steady, measured_words
+from epochcast.model.answers.energy import EnergyModel, EnergyPerEpoch
+from epochcast.model.answers.measured import MeasuredTime, measured_time
 from epochcast.model.time_model.intervals import FAR, WITHIN
 from epochcast.model.time_model.saved_model import Choice, PredictedTimes, SavedModel
+from epochcast.model.time_model.startup import WholeRun
 from epochcast.schema import AggRow, RunConfig
 from epochcast.workload.memory import MemoryModel, PeakMemory
 from epochcast.workload.shape import count_params
 
-
-def time_values(forecast: PredictedTimes, train_n: int, epochs: int | None) -> dict[str, Any]:
-    """Seconds per epoch and images per second, and with `epochs` the parts of a run, each with its ends."""
-    run = {
-        "epochs": epochs,
-        **with_ends("first_epoch_sec", forecast.run.first_epoch),
-        **with_ends("overhead_sec", forecast.run.overhead),
-        **with_ends("training_sec", forecast.run.training),
-        **with_ends("wall_sec", forecast.run.wall),
-    }
-    return {
-        **with_ends("predicted_avg_time_sec", forecast.steady),
-        **with_ends("predicted_images_per_sec_derived", forecast.steady.inverse(train_n)),
-        **(run if epochs is not None else {}),
-    }
+GIB = 2**30
 
 
-def memory_values(peak: PeakMemory) -> dict[str, Any]:
-    """Peak memory with its band."""
-    gib = Interval(peak.value / 2**30, peak.low / 2**30, peak.high / 2**30)
-    return {**with_ends("peak_memory_gib", gib), "peak_memory_basis": peak.basis}
+@dataclass(frozen=True, slots=True)
+class RunRequest:
+    """A run that is asked for; `rules` None: no footprint, which also takes a number of epochs."""
+
+    config: RunConfig
+    precision: str
+    epochs: int | None = None
+    rules: FootprintRules | None = None
 
 
-def _energy_of(config: RunConfig, steady: Interval, energy: EnergyModel) -> dict[str, Any]:
-    known = energy.per_epoch(config, steady)
-    return {
-        **with_ends("board_energy_j_per_epoch", None if known is None else known.joules),
-        "board_energy_basis": None if known is None else known.basis,
-    }
+@dataclass(frozen=True, slots=True, eq=False)
+class Prediction:
+    """What a model predicts of one configuration, next to what was measured of it; None is unknown."""
+
+    config: RunConfig
+    choice: Choice
+    this_box: str
+    times: PredictedTimes
+    epochs: int | None  # of a whole run, where one is asked for
+    measured: MeasuredTime | None  # of just this configuration, on the model's device
+    memory: PeakMemory
+    energy: EnergyPerEpoch | None  # of the device's board
+
+    @property
+    def saved(self) -> SavedModel:
+        return self.choice.model
+
+    @property
+    def domain(self) -> str:
+        """Return where the configuration lies against what was measured."""
+        return self.times.domain
+
+    @property
+    def images_per_sec(self) -> Interval:
+        return self.times.steady.inverse(self.saved.train_n)
+
+    @property
+    def params(self) -> int:
+        return count_params(self.config)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return self.config.steps_per_epoch(self.saved.train_n)
+
+    @property
+    def half_width_log(self) -> float | None:
+        """Return the half-width of the time's interval, natural log."""
+        return self.saved.widths.of(self.domain)
+
+    @property
+    def range_unknown(self) -> str:
+        """Return why no interval is known; empty where one is."""
+        return self.saved.widths.why_unknown(self.domain)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything in full precision; null is unknown."""
+        saved, measured, energy = self.saved, self.measured, self.energy
+        return {
+            **asdict(self.config),
+            "params": self.params,
+            "steps_per_epoch": self.steps_per_epoch,
+            **times_json(self.times, saved.train_n, self.epochs),
+            **with_ends("measured_avg_time_sec", None if measured is None else measured.steady),
+            "measured_basis": None if measured is None else measured.basis,
+            **memory_json(self.memory),
+            **with_ends("board_energy_j_per_epoch", None if energy is None else energy.joules),
+            "board_energy_basis": None if energy is None else energy.basis,
+            "coverage": saved.coverage,
+            "in_range": self.domain == WITHIN,
+            "domain": self.domain,
+            "outside": self.times.outside,
+            "range": saved.range.to_json(),
+            "more_configurations_for_range": saved.widths.n_missing,
+            "range_unknown": self.range_unknown or None,
+            "half_width_log": self.half_width_log,
+            "form": saved.card["form"],
+            **_device_json(saved, self.this_box),
+            **_model_json(self.choice),
+            "conditions": asdict(saved.conditions),
+            "declared_conditions": saved.card.get("declared", []),
+            "error": saved.card["errors"],
+        }
 
 
-def _measured_of(config: RunConfig, choice: Choice, rows: Sequence[AggRow]) -> dict[str, Any]:
-    """What was measured of just this, on the model's device: a table's row beside what the model says."""
-    own = choice.model.conditions
-    row = measured_row(known_gpu(own.device_name), config, own, rows)
-    return {
-        **with_ends("measured_avg_time_sec", None if row is None else measured_steady(row)),
-        "measured_basis": None if row is None else measured_words(row),
-    }
+@dataclass(frozen=True, slots=True, eq=False)
+class NoPrediction:
+    """A configuration so far outside that the model has no number for it, and why."""
+
+    config: RunConfig
+    choice: Choice
+    this_box: str
+    problem: str
+
+    @property
+    def domain(self) -> str:
+        return FAR
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what is known all the same."""
+        saved = self.choice.model
+        return {
+            **asdict(self.config),
+            **with_ends("predicted_avg_time_sec", None),
+            **with_ends("predicted_images_per_sec_derived", None),
+            "in_range": False,
+            "domain": self.domain,
+            "outside": saved.outside(self.config),
+            "range": saved.range.to_json(),
+            "problem": self.problem,
+            **_device_json(saved, self.this_box),
+            **_model_json(self.choice),
+        }
 
 
-def predict(
-    config: RunConfig, choice: Choice, epochs: int | None = None, rows: Sequence[AggRow] = ()
-) -> dict[str, Any]:
-    """The whole answer for one configuration: predictions with intervals, the model and why it answers, its range.
+def predict(config: RunConfig, choice: Choice, epochs: int | None = None, rows: Sequence[AggRow] = ()) -> Prediction:
+    """Return the chosen model's prediction for one configuration.
 
-    `rows` are what was measured on this box: those under the model's conditions tell of memory and energy.
+    `rows` are what was measured on this box: those under the model's conditions know memory and energy.
+
+    Raises:
+        ValueError: if the configuration is so far outside that the model has no number for it.
     """
     saved = choice.model
-    forecast = saved.forecast(config, epochs)
+    times = saved.forecast(config, epochs)
+    return Prediction(
+        config,
+        choice,
+        box_device_name(),
+        times,
+        epochs,
+        measured_time(known_gpu(saved.device_name), config, saved.conditions, rows),
+        MemoryModel.of(saved.conditions, rows).peak(config),
+        EnergyModel.of(saved.conditions, rows).per_epoch(config, times.steady),
+    )
+
+
+def run_parts(run: WholeRun) -> dict[str, Interval | None]:
+    """Return the seconds of a run's parts and of all of it, by their names."""
     return {
-        **asdict(config),
-        "params": count_params(config),
-        "steps_per_epoch": config.steps_per_epoch(saved.train_n),
-        **time_values(forecast, saved.train_n, epochs),
-        **_measured_of(config, choice, rows),
-        **memory_values(MemoryModel.of(saved.conditions, rows).peak(config)),
-        **_energy_of(config, forecast.steady, EnergyModel.of(saved.conditions, rows)),
-        "coverage": saved.coverage,
-        "in_range": forecast.domain == WITHIN,
-        "domain": forecast.domain,
-        "outside": forecast.outside,
-        "range": saved.range.to_json(),
-        "more_configurations_for_range": saved.widths.n_missing,
-        "range_unknown": saved.widths.why_unknown(forecast.domain) or None,
-        "half_width_log": saved.widths.of(forecast.domain),
-        "form": saved.card["form"],
-        **device_values(saved),
-        "model": str(saved.path),
-        "answered_because": choice.reason,
-        "conditions": asdict(saved.conditions),
-        "declared_conditions": saved.card.get("declared", []),
-        "error": saved.card["errors"],
+        "first_epoch_sec": run.first_epoch,
+        "overhead_sec": run.overhead,
+        "training_sec": run.training,
+        "wall_sec": run.wall,
     }
 
 
-def device_values(saved: SavedModel) -> dict[str, Any]:
-    """The device that an answer is of, whether it is this box's, and how many images an epoch has."""
+def memory_gib(peak: PeakMemory) -> Interval:
+    """Return the peak memory in GiB with its band."""
+    return Interval(peak.value / GIB, peak.low / GIB, peak.high / GIB)
+
+
+def times_json(times: PredictedTimes, train_n: int, epochs: int | None) -> dict[str, Any]:
+    """Return seconds per epoch and images per second, and with `epochs` the parts of a run."""
+    values: dict[str, Any] = with_ends("predicted_avg_time_sec", times.steady)
+    values |= with_ends("predicted_images_per_sec_derived", times.steady.inverse(train_n))
+    if epochs is not None:
+        values["epochs"] = epochs
+        for name, part in run_parts(times.run).items():
+            values |= with_ends(name, part)
+    return values
+
+
+def memory_json(peak: PeakMemory) -> dict[str, Any]:
+    """Return the peak memory and what it rests on."""
+    return {**with_ends("peak_memory_gib", memory_gib(peak)), "peak_memory_basis": peak.basis}
+
+
+def _device_json(saved: SavedModel, this_box: str) -> dict[str, Any]:
     return {
         "device": saved.device_name,
-        "this_box": box_device_name(),
+        "this_box": this_box,
         "is_this_box": saved.is_of_this_box,
         "train_n": saved.train_n,
     }
 
 
-def unanswered(config: RunConfig, choice: Choice, problem: str) -> dict[str, Any]:
-    """The answer for a configuration so far outside that the model has no number for it."""
-    saved = choice.model
-    return {
-        **asdict(config),
-        **with_ends("predicted_avg_time_sec", None),
-        **with_ends("predicted_images_per_sec_derived", None),
-        "in_range": False,
-        "domain": FAR,
-        "outside": saved.outside(config),
-        "range": saved.range.to_json(),
-        "problem": problem,
-        **device_values(saved),
-        "model": str(saved.path),
-        "answered_because": choice.reason,
-    }
+def _model_json(choice: Choice) -> dict[str, Any]:
+    return {"model": str(choice.model.path), "answered_because": choice.reason}

@@ -1,138 +1,156 @@
-"""An answer for people: lines of one configuration, a table of several."""
+"""A prediction for people: lines of one configuration, a table of several."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
-from epochcast.interval import coverage_digits, coverage_text
+from epochcast.interval import Interval, coverage_digits, coverage_text
+from epochcast.model.answers.prediction import NoPrediction, Prediction, memory_gib, run_parts
 from epochcast.model.time_model.card_text import error_text, half_width_text
 from epochcast.model.time_model.intervals import DOMAINS, FAR, WITHIN
-from epochcast.output.text import range_text, table_text
-from epochcast.schema import Conditions
+from epochcast.output.text import range_text, significant, table_text
 
-BAND_LINES = {"peak_memory_gib": "peak_memory_band_gib", "board_energy_j_per_epoch": "board_energy_band_j"}
 FORM_NOTES = {"physics": " (physics alone)", "transferred": " (started from another device's)"}
 
 
-def device_words(answer: Mapping[str, Any]) -> str:
-    """The device of an answer, and whether it is this box's."""
-    if answer["is_this_box"]:
-        return f"this box ({answer['device']})"
-    return f"{answer['device'] or 'an unknown device'} (NOT this box: {answer['this_box']})"
+def device_words(name: str | None, this_box: str, is_this_box: bool) -> str:
+    """Return the device of an answer, and whether it is this box's."""
+    return f"this box ({name})" if is_this_box else f"{name or 'an unknown device'} (NOT this box: {this_box})"
 
 
-def under_words(answer: Mapping[str, Any]) -> str:
-    """Under what an answer holds: device, length of an epoch, framework, precision, model."""
-    conditions = Conditions(**answer["conditions"])
+def under_words(prediction: Prediction) -> str:
+    """Return under what a prediction holds: device, length of an epoch, framework, precision, model."""
+    saved = prediction.saved
+    conditions = saved.conditions
     framework = f"{conditions.backend or 'an unknown framework'} {conditions.backend_version or ''}".strip()
     return (
-        f"{device_words(answer)}, epochs of {answer['train_n']:,} images, {framework}, "
-        f"{conditions.precision or 'an unknown precision'}; model {Path(answer['model']).name}"
+        f"{device_words(saved.device_name, prediction.this_box, saved.is_of_this_box)}, epochs of {saved.train_n:,} "
+        f"images, {framework}, {conditions.precision or 'an unknown precision'}; model {saved.path.name}"
     )
 
 
-def domain_words(answer: Mapping[str, Any]) -> str:
-    """Where a configuration lies against what was measured, and how wide its interval is there."""
-    return f"{answer['domain']}{''.join(f', {words}' for words in answer['outside'])}: {_width_words(answer)}"
+def domain_words(prediction: Prediction) -> str:
+    """Return where a configuration lies against what was measured, and how wide its interval is there."""
+    outside = "".join(f", {words}" for words in prediction.times.outside)
+    return f"{prediction.domain}{outside}: {_width_words(prediction)}"
 
 
-def _width_words(answer: Mapping[str, Any]) -> str:
-    if answer["half_width_log"] is not None:
-        how = "" if answer["domain"] == WITHIN else "extrapolating, "
-        return how + half_width_text(answer["half_width_log"])
-    how = "extrapolating further than any check reaches: " if answer["domain"] == FAR else ""
-    return f"{how}{answer['range_unknown']}"
+def _width_words(prediction: Prediction) -> str:
+    if prediction.half_width_log is not None:
+        how = "" if prediction.domain == WITHIN else "extrapolating, "
+        return how + half_width_text(prediction.half_width_log)
+    how = "extrapolating further than any check reaches: " if prediction.domain == FAR else ""
+    return f"{how}{prediction.range_unknown}"
 
 
-def answer_lines(answer: Mapping[str, Any]) -> dict[str, Any]:
-    """The answer for people: intervals beside their values, nested parts in words."""
-    form = FORM_NOTES.get(answer["form"], "")
-    nested = {
-        "domain": domain_words(answer),
-        "model": answer["model"] + form,
-        "conditions": Conditions(**answer["conditions"]).describe(),
-        "error": error_text(answer["error"]),
+def prediction_lines(prediction: Prediction) -> dict[str, Any]:
+    """Return a prediction line by line: each interval below its value, the rest in words."""
+    saved, coverage = prediction.saved, prediction.saved.coverage
+    lines: dict[str, Any] = {
+        "device": under_words(prediction),
+        **asdict(prediction.config),
+        "params": prediction.params,
+        "steps_per_epoch": prediction.steps_per_epoch,
+        **_interval_lines("predicted_avg_time_sec", prediction.times.steady, coverage),
+        **_interval_lines("predicted_images_per_sec_derived", prediction.images_per_sec, coverage),
     }
-    left_out = {"outside", "declared_conditions", "coverage", "in_range", "half_width_log", "form", "range"}
-    left_out |= {"device", "this_box", "is_this_box", "train_n", "more_configurations_for_range", "range_unknown"}
-    if answer["measured_basis"] is None:
-        left_out |= {"measured_avg_time_sec", "measured_basis"}
-    if answer["board_energy_basis"] is None:  # no row measured energy: nothing to say
-        left_out |= {"board_energy_j_per_epoch", "board_energy_basis"}
-    lines: dict[str, Any] = {"device": under_words(answer)}
-    for name, value in answer.items():
-        if name.endswith(("_low", "_high")) or name in left_out:
-            continue
-        lines[name] = nested.get(name, value)
-        if name in BAND_LINES:
-            lines[BAND_LINES[name]] = bounds_text(answer, name)
-        elif f"{name}_low" in answer:
-            lines[f"{name}_{coverage_digits(answer['coverage'])}"] = (
-                bounds_text(answer, name) if value is not None else None
-            )
-    return lines
+    if prediction.epochs is not None:
+        lines["epochs"] = prediction.epochs
+        for name, part in run_parts(prediction.times.run).items():
+            lines |= _interval_lines(name, part, coverage)
+    if (measured := prediction.measured) is not None:
+        lines |= _interval_lines("measured_avg_time_sec", measured.steady)
+        lines["measured_basis"] = measured.basis
+    gib = memory_gib(prediction.memory)
+    lines |= {"peak_memory_gib": gib.value, "peak_memory_band_gib": _ends(gib)}
+    lines["peak_memory_basis"] = prediction.memory.basis
+    if (energy := prediction.energy) is not None:
+        lines |= {"board_energy_j_per_epoch": energy.joules.value, "board_energy_band_j": _ends(energy.joules)}
+        lines["board_energy_basis"] = energy.basis
+    return lines | {
+        "domain": domain_words(prediction),
+        "model": f"{saved.path}{FORM_NOTES.get(saved.card['form'], '')}",
+        "answered_because": prediction.choice.reason,
+        "conditions": saved.conditions.describe(),
+        "error": error_text(saved.card["errors"]),
+    }
 
 
-def bounds_text(answer: Mapping[str, Any], name: str) -> str:
-    return range_text(answer[f"{name}_low"], answer[f"{name}_high"])
+def _interval_lines(name: str, interval: Interval | None, coverage: float | None = None) -> dict[str, Any]:
+    """Return a value and its ends; without `coverage` they are of COVERAGE."""
+    name_of_ends = f"{name}_{coverage_digits(coverage)}"
+    return (
+        {name: None, name_of_ends: None} if interval is None else {name: interval.value, name_of_ends: _ends(interval)}
+    )
 
 
-def answer_table(answers: Sequence[Mapping[str, Any]]) -> str:
-    """Several batch sizes as a table: each value with its interval, and where it lies against what was measured."""
-    known = [answer for answer in answers if "problem" not in answer]
-    has_runs = "wall_sec" in known[0]
-    share = coverage_text(known[0]["coverage"])
+def _ends(interval: Interval) -> str:
+    return range_text(interval.low, interval.high)
+
+
+def prediction_table(answers: Sequence[Prediction | NoPrediction]) -> str:
+    """Return several batch sizes as a table: values with their intervals, and where each lies."""
+    first, *_ = known = [answer for answer in answers if isinstance(answer, Prediction)]
+    share = coverage_text(first.saved.coverage)
+    has_runs, has_energy = first.epochs is not None, any(answer.energy is not None for answer in known)
     header = ["batch_size", "steps", "s/epoch", share, "images/s", share]
-    header += ["first epoch s", f"wall s, {known[0]['epochs']} epochs", share] if has_runs else []
-    header += ["peak GiB", "band"]
-    has_energy = any(answer["board_energy_j_per_epoch"] is not None for answer in known)
-    header += ["board J/epoch", "band"] if has_energy else []
+    header += ["first epoch s", f"wall s, {first.epochs} epochs", share] if has_runs else []
+    header += ["peak GiB", "band", *(["board J/epoch", "band"] if has_energy else []), "domain"]
     rows = []
     for answer in answers:
-        if "problem" in answer:
-            rows.append([answer["batch_size"], *[None] * (len(header) - 1), answer["domain"]])
-            continue
-        time, rate = answer["predicted_avg_time_sec"], answer["predicted_images_per_sec_derived"]
-        row: list[Any] = [answer["batch_size"], answer["steps_per_epoch"]]
-        row += [time, _range_cell(answer, "predicted_avg_time_sec")]
-        row += [rate, _range_cell(answer, "predicted_images_per_sec_derived")]
-        if has_runs:
-            row += [answer["first_epoch_sec"], answer["wall_sec"], _range_cell(answer, "wall_sec")]
-        row += [answer["peak_memory_gib"], bounds_text(answer, "peak_memory_gib")]
-        if has_energy:
-            row += [answer["board_energy_j_per_epoch"], bounds_text(answer, "board_energy_j_per_epoch")]
-        rows.append([*row, answer["domain"]])
-    return table_text([*header, "domain"], rows)
+        cells: list[Any] = [None] * (len(header) - 2)
+        if isinstance(answer, Prediction):
+            cells = [answer.steps_per_epoch, *_cells(answer, has_runs, has_energy)]
+        rows.append([answer.config.batch_size, *cells, answer.domain])
+    return table_text(header, rows)
 
 
-def _range_cell(answer: Mapping[str, Any], name: str) -> str:
-    return range_text(answer[f"{name}_low"], answer[f"{name}_high"], "range unknown")
+def _cells(prediction: Prediction, has_runs: bool, has_energy: bool) -> list[Any]:
+    run, gib, energy = prediction.times.run, memory_gib(prediction.memory), prediction.energy
+    cells = [*_pair(prediction.times.steady), *_pair(prediction.images_per_sec)]
+    if has_runs:
+        cells += [None if run.first_epoch is None else run.first_epoch.value, *_pair(run.wall)]
+    cells += [gib.value, _ends(gib)]
+    if has_energy:
+        cells += [None, "unknown"] if energy is None else [energy.joules.value, _ends(energy.joules)]
+    return cells
 
 
-def domain_lines(answers: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What the column `domain` of a table means, a line for each kind that needs one; rows without an answer last."""
-    known = [answer for answer in answers if "problem" not in answer]
+def _pair(interval: Interval | None) -> list[Any]:
+    """Return a value and its range, for two cells of a table."""
+    if interval is None:
+        return [None, "range unknown"]
+    return [interval.value, range_text(interval.low, interval.high, "range unknown")]
+
+
+def measured_lines(predictions: Sequence[Prediction]) -> list[str]:
+    """Return what was measured of the rows of a table."""
+    return [
+        f"batch_size {each.config.batch_size}: {significant(measured.steady.value)} s/epoch "
+        f"({_ends(measured.steady)}), {measured.basis}"
+        for each in predictions
+        if (measured := each.measured) is not None
+    ]
+
+
+def domain_lines(answers: Sequence[Prediction | NoPrediction]) -> list[str]:
+    """Return what a table's column `domain` means, a line for each kind that needs one; rows without a number last."""
     lines = []
     for domain in DOMAINS:
-        own = [answer for answer in known if answer["domain"] == domain]
-        if not own or (domain == WITHIN and own[0]["half_width_log"] is not None):
+        own = [answer for answer in answers if isinstance(answer, Prediction) and answer.domain == domain]
+        if not own or (domain == WITHIN and own[0].half_width_log is not None):
             continue
-        out = dict.fromkeys(name for answer in own for name in axes_outside(answer))
-        measured = ", ".join(f"{name} {_ends_text(own[0]['range'][name])}" for name in out)
-        sizes = ", ".join(str(answer["batch_size"]) for answer in own)
+        out = dict.fromkeys(axis for answer in own for axis in own[0].saved.range.axes_outside(answer.config))
+        ends = asdict(own[0].saved.range)
+        measured = ", ".join(f"{axis} {_ends_text(*ends[axis])}" for axis in out)
+        sizes = ", ".join(str(answer.config.batch_size) for answer in own)
         where = f" (batch_size {sizes}), measured were {measured}" if out else ""
         lines.append(f"{domain}{where}: {_width_words(own[0])}")
-    lines += [f"batch_size {answer['batch_size']}: {answer['problem']}" for answer in answers if "problem" in answer]
-    return lines
+    problems = [answer for answer in answers if isinstance(answer, NoPrediction)]
+    return lines + [f"batch_size {answer.config.batch_size}: {answer.problem}" for answer in problems]
 
 
-def axes_outside(answer: Mapping[str, Any]) -> list[str]:
-    """The axes along which an answer's configuration lies outside what was measured."""
-    return [name for name, (low, high) in answer["range"].items() if not low <= answer[name] <= high]
-
-
-def _ends_text(ends: Sequence[int]) -> str:
-    low, high = ends
+def _ends_text(low: int, high: int) -> str:
     return str(low) if low == high else f"{low} to {high}"

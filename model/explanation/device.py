@@ -10,8 +10,9 @@ from epochcast.facts.assumptions import device_kind_of
 from epochcast.facts.tables import Gpu
 from epochcast.gpus.lookup import arithmetic_of, find_gpu, known_gpu, place_in_box, roof_of
 from epochcast.gpus.ratio import GpuArithmetic, device_ratio, source_device
-from epochcast.model.answers.correction import carried_time
-from epochcast.model.answers.other_gpus import Asked, GpuAnswer, answer_on, can_scale
+from epochcast.model.answers.correction import scaled_steady_time
+from epochcast.model.answers.other_gpus import GpuPrediction, answer_on, can_scale
+from epochcast.model.answers.prediction import RunRequest
 from epochcast.model.time_model.saved_model import Choice, SavedModel, choose_model, pretrained
 from epochcast.roofline.roofline import Roof
 from epochcast.schema import DEFAULT_PRECISION, PRECISIONS, TRAIN_N, AggRow, RunConfig
@@ -31,7 +32,7 @@ class ExplainedDevice:
     notes: tuple[str, ...]  # what was taken for granted, or is not known
     choice: Choice  # the model that answers
     is_calibrated: bool  # whether that model's rows are of this device in this precision
-    answer: GpuAnswer | None = None  # of our CNN: measured, or scaled from the model's device
+    answer: GpuPrediction | None = None  # of our CNN: measured, or scaled from the model's device
     ratio: float | None = None  # seconds of arithmetic and memory over those on the model's device; None: not known
     scaled_to: GpuArithmetic | None = None  # this one, where another network's time is scaled from the model's
 
@@ -86,7 +87,7 @@ def explained_device(
     if path is None and not wanted and not can_scale(choice.model):
         choices.append(pretrained(f"as nothing carries over from {own.device_name or 'an unknown device'}"))
     for each in choices:
-        answer = None if config is None else _answer(gpu, each.model, Asked(config, used), rows)
+        answer = None if config is None else _answer(gpu, each.model, RunRequest(config, used), rows)
         of, learned_in = known_gpu(each.model.device_name), each.model.conditions.precision or FLOAT32
         if of is not None and (of.name, learned_in) == (gpu.name, used):
             is_measured = answer is not None and answer.ratio is None
@@ -104,7 +105,7 @@ def explained_device(
     return ExplainedDevice(gpu.name, used, arithmetic, gpu, roof_of(gpu, arithmetic), tuple(notes), choice, False)
 
 
-def _answer(gpu: Gpu, saved: SavedModel, asked: Asked, rows: Sequence[AggRow]) -> GpuAnswer | None:
+def _answer(gpu: Gpu, saved: SavedModel, asked: RunRequest, rows: Sequence[AggRow]) -> GpuPrediction | None:
     """Return what `predict_perf --gpu` reports; None where it has nothing to scale from.
 
     Raises:
@@ -118,7 +119,7 @@ def _answer(gpu: Gpu, saved: SavedModel, asked: Asked, rows: Sequence[AggRow]) -
         return None
 
 
-def _answered(choice: Choice, answer: GpuAnswer, config: RunConfig, precision: str) -> ExplainedDevice:
+def _answered(choice: Choice, answer: GpuPrediction, config: RunConfig, precision: str) -> ExplainedDevice:
     """Return a GPU, or a precision, that the model's rows are not of."""
     own, gpu = choice.model.conditions, answer.gpu
     of = known_gpu(own.device_name)
@@ -130,7 +131,7 @@ def _answered(choice: Choice, answer: GpuAnswer, config: RunConfig, precision: s
         return ExplainedDevice(name, precision, None, gpu, None, (f"no roofs: {error}",), choice, False, answer)
     scale = None if answer.ratio is None else answer.ratio.value.value
     if answer.ratio is None and can_scale(choice.model):  # measured: it splits as the scaled time would
-        scale = carried_time(choice.model, config, device_ratio(source_device(own), target), target).ratio.value
+        scale = scaled_steady_time(choice.model, config, device_ratio(source_device(own), target), target).ratio.value
     roof = roof_of(gpu, target.arithmetic)
     return ExplainedDevice(name, precision, target.arithmetic, gpu, roof, (), choice, False, answer, scale)
 

@@ -33,7 +33,7 @@ class Scaling:
 
 @dataclass(frozen=True, slots=True)
 class EpochTime:
-    """Seconds of an epoch; `basis` is one of the above or of `GpuAnswer`, `words` say what they rest on."""
+    """Seconds of an epoch; `basis` is one of the above or of `GpuPrediction`, `words` say what they rest on."""
 
     seconds: Interval
     basis: str
@@ -76,7 +76,7 @@ def _scaling(device: ExplainedDevice) -> Scaling | None:
     answer = device.answer
     if answer is None or device.ratio is None:
         return None
-    return Scaling(answer.share, answer.told_ratio, answer.held)
+    return Scaling(answer.share, answer.device_time_ratio, answer.limited)
 
 
 def _by_law(saved: SavedModel, network: TrainedNetwork) -> tuple[Interval, str]:
@@ -119,12 +119,12 @@ def _answered(device: ExplainedDevice) -> tuple[Interval, str, str]:
     """Return the time as `predict_perf --gpu` reports it, its basis, and what it rests on."""
     answer = device.answer
     assert answer is not None  # the caller asked
-    steady = answer.forecast.steady
+    steady = answer.times.steady
     if answer.correction is not None:
-        return steady, answer.basis, f"{answer.basis_text}{_extrapolation(answer.forecast)}"
-    if answer.basis != MEASURED:
+        return steady, answer.basis, f"{answer.basis_text}{_extrapolation(answer.times)}"
+    if not answer.was_measured:
         words = f"carried over by {'a ' if answer.basis == SPEED_ROW else ''}{answer.basis}: {answer.words}"
-        return steady, answer.basis, f"{words}{_extrapolation(answer.forecast)}"
+        return steady, answer.basis, f"{words}{_extrapolation(answer.times)}"
     if device.ratio is None:
         return steady, MEASURED, f"{answer.words}; nothing tells how it splits"
     how = "by the model's law" if device.is_calibrated else "as a time carried over would"

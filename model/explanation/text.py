@@ -40,7 +40,7 @@ def explanation_text(answer: Explanation) -> str:
 
 def explained_device_words(answer: Explanation) -> str:
     """Return the device, and whether it is this box's."""
-    return device_words({"device": answer.device.name, "this_box": answer.this_box, "is_this_box": answer.is_this_box})
+    return device_words(answer.device.name, answer.this_box, answer.is_this_box)
 
 
 def precision_words(answer: Explanation) -> str:

@@ -9,7 +9,8 @@ import pytest
 
 from benchmarks.estimates.bench_carry_here import judge, main, summary
 from epochcast.gpus.lookup import find_gpu
-from epochcast.model.answers.other_gpus import Asked, answer_on
+from epochcast.model.answers.other_gpus import answer_on
+from epochcast.model.answers.prediction import RunRequest
 from epochcast.model.time_model.saved_model import load_model
 from epochcast.paths import pretrained_dir
 from epochcast.schema import AggRow, RunConfig
@@ -30,8 +31,8 @@ def rows_of(saved, factor, device_name="NVIDIA H100 80GB HBM3", **changes):
     known = {name: value for name, value in asdict(conditions).items() if value is not None}
     found = []
     for config in CONFIGS:
-        asked = Asked(config, "float32")
-        seconds = factor * answer_on(find_gpu("NVIDIA H100 80GB HBM3"), saved, asked, []).forecast.steady.value
+        asked = RunRequest(config, "float32")
+        seconds = factor * answer_on(find_gpu("NVIDIA H100 80GB HBM3"), saved, asked, []).times.steady.value
         found.append(agg_row(*asdict(config).values(), seconds, **known))
     return found
 

@@ -9,6 +9,7 @@ import re
 import shlex
 import sys
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -20,15 +21,18 @@ from epochcast.aggregate.figures import accuracy_against_time, draw_figures
 from epochcast.cli import make_parser, print_answer, run_command
 from epochcast.collect.run.flags import output_printer
 from epochcast.guard import discard_unwritten
+from epochcast.model.answers.prediction import predict
 from epochcast.model.answers.prediction_figure import draw_batches
 from epochcast.model.evaluation.report_text import Section
 from epochcast.model.time_model.card_text import markdown
+from epochcast.model.time_model.saved_model import Choice, load_model
 from epochcast.output.figures import save_figure
 from epochcast.output.streams import EscapedStream, escaped_output, rewrite_line
 from epochcast.output.text import cell_text, table_text
 from epochcast.paths import CODE_ROOT, pretrained_dir
 from epochcast.planner.costs.budget import SECONDS
 from epochcast.planner.output.exports import plan_sh
+from epochcast.schema import RunConfig
 from epochcast.text_sinks import (
     LONGEST_FIGURE_LINE,
     figure_text,
@@ -262,10 +266,11 @@ def test_the_figures_of_a_table_and_of_an_answer_survive_a_name_of_anything(tmp_
     name = f"$^$ {NASTY}"
     rows = [agg_row(batch_size=n, device_name=name) for n in (64, 128)]
     paths, _ = draw_figures(rows, tmp_path)
-    answer = {"depth": 2, "base_filters": 16, "device": name}
-    for what in ("predicted_avg_time_sec", "predicted_images_per_sec_derived"):
-        answer |= {what: 1.0, f"{what}_low": 0.9, f"{what}_high": 1.1}
-    paths += save_figure(draw_batches([{**answer, "batch_size": n} for n in (64, 128)]), tmp_path, "answer")
+    shipped = load_model(pretrained_dir() / "a100.keras")
+    card = {**shipped.card, "conditions": {**shipped.card["conditions"], "device_name": name}}
+    choice = Choice(replace(shipped, card=card), "named")
+    answers = [predict(RunConfig(2, 16, n), choice) for n in (64, 128)]
+    paths += save_figure(draw_batches(answers), tmp_path, "answer")
     for path in paths:
         if path.suffix == ".svg":
             ElementTree.parse(path)

@@ -26,7 +26,7 @@ def home(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("config", CONFIGS, ids=str)
 def test_parts_and_layers_sum_to_the_very_time_that_predict_perf_tells(config):
-    answer, predicted = explained(config), predict(config, choose_model())
+    answer, predicted = explained(config), predict(config, choose_model()).to_json()
     for name in ("predicted_avg_time_sec", "predicted_avg_time_sec_low", "predicted_avg_time_sec_high"):
         assert answer[name] == predicted[name]
     total = answer["predicted_avg_time_sec"]

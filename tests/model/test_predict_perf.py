@@ -290,11 +290,12 @@ def test_batch_sizes_are_drawn_from_the_smallest_to_the_largest_in_whatever_orde
     choice = choose_model(path=PRETRAINED)
     answers = [predict(RunConfig(3, 32, b), choice) for b in (512, 64, 1024, 16)]
     time, throughput = draw_batches(answers).axes
-    for axes, name in ((time, "predicted_avg_time_sec"), (throughput, "predicted_images_per_sec_derived")):
+    drawn = {time: [a.times.steady for a in answers], throughput: [a.images_per_sec for a in answers]}
+    for axes, intervals in drawn.items():
         (line,) = axes.lines
-        values = {a["batch_size"]: a[name] for a in answers}
+        values = {a.config.batch_size: interval.value for a, interval in zip(answers, intervals, strict=True)}
         assert list(zip(*line.get_data(), strict=True)) == sorted(values.items())
-    assert [a["batch_size"] for a in answers] == [512, 64, 1024, 16]  # the table keeps the order asked for
+    assert [a.config.batch_size for a in answers] == [512, 64, 1024, 16]  # the table keeps the order asked for
 
 
 def test_a_plot_of_what_has_no_interval_is_written_too(capsys, tmp_path):

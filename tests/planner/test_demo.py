@@ -17,9 +17,12 @@ from epochcast.collect.grid import wall_estimate as estimate
 from epochcast.collect.grid.specs import grid_runs
 from epochcast.collect.run.device_lock import Sharing
 from epochcast.guard import EXIT_INTERRUPTED
+from epochcast.interval import Interval
 from epochcast.machine.host.host import cpu_count
+from epochcast.model.answers.prediction import predict
 from epochcast.model.evaluation.report import ErrorTable, MetricSpreads, ModelErrors, Spread
-from epochcast.paths import CODE_ROOT
+from epochcast.model.time_model.saved_model import Choice, load_model
+from epochcast.paths import CODE_ROOT, pretrained_dir
 from epochcast.planner import demo
 from epochcast.planner.costs.budget import Budget
 from epochcast.planner.costs.candidates import CostRules
@@ -27,7 +30,7 @@ from epochcast.planner.costs.make_candidates import make_candidates
 from epochcast.planner.costs.values import VALUES
 from epochcast.planner.costs.wishes import Wishes, select
 from epochcast.planner.plan.make_plan import make_plan
-from epochcast.schema import RunRecord, RunSpec
+from epochcast.schema import RunConfig, RunRecord, RunSpec
 from epochcast.storage.cells import columns
 from epochcast.storage.tables import RunTable, write_table
 from tests.support.light_child import command, isolate
@@ -131,9 +134,11 @@ def screen_of(
     metrics = {name: MetricSpreads(*[unknown] * 3, Spread(mean, std), unknown) for name, (mean, _) in errors.items()}
     models = {name: ModelErrors(n, metrics[name], metrics[name]) for name, (_, n) in errors.items()}
     report = ErrorTable("physics", "5-fold by configuration", 5, 12, models)
-    prediction = {"depth": 3, "base_filters": 16, "batch_size": 192, "model": "demo.keras"}
-    prediction |= {"predicted_avg_time_sec": 12.34, "predicted_images_per_sec_derived": 4052.0, "half_width_log": half}
-    prediction["coverage"] = 0.9
+    saved = load_model(pretrained_dir() / "a100.keras")
+    saved = dataclasses.replace(saved, widths=dataclasses.replace(saved.widths, within=half))
+    prediction = predict(RunConfig(3, 16, 192), Choice(saved, "just trained"))
+    times = dataclasses.replace(prediction.times, steady=Interval(12.34))
+    prediction = dataclasses.replace(prediction, times=times)
     value = "acc" if test_acc is not None else "count"
     _, candidates, _ = select(make_candidates(aggregation.rows, None, CostRules(5)).candidates, VALUES[value], Wishes())
     plan = make_plan(candidates, Budget(600.0), VALUES[value])

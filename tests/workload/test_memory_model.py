@@ -8,7 +8,7 @@ import json
 import pytest
 
 from epochcast.model import predict_perf
-from epochcast.model.answers.measured_json import measured_rows
+from epochcast.model.answers.measured import measured_rows
 from epochcast.model.time_model.saved_model import load_model
 from epochcast.paths import CODE_ROOT, pretrained_dir, runs_agg_csv
 from epochcast.schema import AggRow, Conditions, RunConfig

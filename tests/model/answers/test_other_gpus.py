@@ -19,8 +19,9 @@ from epochcast.interval import Interval
 from epochcast.machine.gpu import driver_signs
 from epochcast.model.answers import correction
 from epochcast.model.answers.measured import measured_steady
-from epochcast.model.answers.other_gpus import MEASURED, Asked, answer_on, answers_on, without_number
-from epochcast.model.answers.other_gpus_text import gpu_json, gpu_lines
+from epochcast.model.answers.other_gpus import MEASURED, answer_on, answers_on, without_number
+from epochcast.model.answers.other_gpus_text import gpu_lines
+from epochcast.model.answers.prediction import RunRequest
 from epochcast.model.time_model.intervals import HALF_WIDTH_SDS
 from epochcast.model.time_model.physics import device_share
 from epochcast.model.time_model.saved_model import load_model
@@ -34,8 +35,8 @@ from tests.support.rows import agg_row
 SAVED = load_model(pretrained_dir() / "a100.keras")
 CONFIG = RunConfig(3, 32, 128)
 H100, H200, T4, V100 = (find_gpu(n) for n in ("NVIDIA H100 80GB HBM3", "H200 SXM", "T4", "V100 SXM2 16GB"))
-ASKED = Asked(CONFIG, "float32")
-RUN = Asked(CONFIG, "float32", epochs=50, rules=FootprintRules())
+ASKED = RunRequest(CONFIG, "float32")
+RUN = RunRequest(CONFIG, "float32", epochs=50, rules=FootprintRules())
 
 
 @pytest.fixture(autouse=True)
@@ -60,8 +61,8 @@ def test_a_carried_time_is_the_model_s_with_only_the_device_s_share_scaled():
     ratio = device_ratio(source_device(SAVED.conditions), GpuArithmetic.of(H100, "float32", "on"))
     share = device_share(SAVED.plain_law, work_of(CONFIG, 50_000))
     assert (answer.basis, answer.ratio, answer.share) == (SPEED_ROW, ratio, share)
-    assert answer.forecast.steady == scaled_time(SAVED.forecast(CONFIG).steady, share, ratio).seconds
-    assert answer.held is None
+    assert answer.times.steady == scaled_time(SAVED.forecast(CONFIG).steady, share, ratio).seconds
+    assert answer.limited is None
     assert 0.1 < share < 0.6
 
 
@@ -69,7 +70,7 @@ def test_a_run_that_mostly_waits_gains_less_from_a_faster_gpu_than_one_that_comp
     gains = {}
     for config in (RunConfig(2, 16, 32), RunConfig(5, 64, 2048)):
         own = SAVED.forecast(config).steady.value
-        gains[config] = own / answer_on(H200, SAVED, replace(ASKED, config=config), []).forecast.steady.value
+        gains[config] = own / answer_on(H200, SAVED, replace(ASKED, config=config), []).times.steady.value
     waiting, computing = gains.values()
     assert 1 < waiting < 1.06
     assert (
@@ -80,7 +81,7 @@ def test_a_run_that_mostly_waits_gains_less_from_a_faster_gpu_than_one_that_comp
 
 
 def test_start_up_is_not_scaled_and_a_run_s_time_follows_the_carried_epochs():
-    own, there = SAVED.forecast(CONFIG, 50), answer_on(T4, SAVED, RUN, []).forecast
+    own, there = SAVED.forecast(CONFIG, 50), answer_on(T4, SAVED, RUN, []).times
     assert there.run.overhead == own.run.overhead
     assert there.run.first_epoch.value - there.steady.value == pytest.approx(
         own.run.first_epoch.value - own.steady.value
@@ -94,11 +95,11 @@ def test_start_up_is_not_scaled_and_a_run_s_time_follows_the_carried_epochs():
 def test_the_model_s_own_gpu_is_answered_by_the_model_itself():
     answer = answer_on(find_gpu("A100 PCIe 80GB"), SAVED, ASKED, [])
     assert answer.basis == SAME
-    assert answer.forecast.steady == SAVED.forecast(CONFIG).steady
+    assert answer.times.steady == SAVED.forecast(CONFIG).steady
 
 
 def test_far_outside_the_range_there_is_a_number_and_no_interval():
-    steady = answer_on(H100, SAVED, replace(ASKED, config=RunConfig(9, 32, 128)), []).forecast.steady
+    steady = answer_on(H100, SAVED, replace(ASKED, config=RunConfig(9, 32, 128)), []).times.steady
     assert steady.value > 0
     assert (steady.low, steady.high) == (None, None)
 
@@ -115,7 +116,7 @@ def test_a_model_of_a_processor_has_nothing_to_carry():
 def test_a_measured_row_wins_over_a_carried_time_and_is_called_measured():
     answer = answer_on(H100, SAVED, ASKED, [measured(0.9)])
     assert (answer.basis, answer.ratio) == (MEASURED, None)
-    assert answer.forecast.steady.value == 0.9
+    assert answer.times.steady.value == 0.9
     assert answer.words.startswith("measured on NVIDIA H100 80GB HBM3, 3 runs, tensorflow 2.21")
 
 
@@ -161,23 +162,23 @@ def test_steps_extrapolated_to_an_epoch_are_named_and_give_way_to_a_full_one():
     steps = measured(0.8, n=9, timing_mode="steps_extrapolated", window_steps=100, backend_version="2.20")
     assert "tensorflow 2.20, steps_extrapolated" in answer_on(H100, SAVED, ASKED, [steps]).words
     whole = answer_on(H100, SAVED, ASKED, [steps, measured(0.9)])
-    assert whole.forecast.steady.value == 0.9
+    assert whole.times.steady.value == 0.9
     assert "extrapolated" not in whole.words
 
 
 def test_a_gpu_without_tf32_may_have_it_off_where_the_model_has_it_on():
     row = measured(3.0, device_name="Tesla V100-SXM2-16GB", tf32="off")
-    assert answer_on(V100, SAVED, ASKED, [row]).forecast.steady.value == 3.0
+    assert answer_on(V100, SAVED, ASKED, [row]).times.steady.value == 3.0
 
 
 def test_of_several_measured_rows_the_one_most_like_the_model_s_conditions_answers():
     rows = [measured(0.7, n=9), measured(0.8, backend_version="2.20"), measured(0.9, steps_per_execution=None)]
-    assert answer_on(H100, SAVED, ASKED, rows).forecast.steady.value == 0.8
+    assert answer_on(H100, SAVED, ASKED, rows).times.steady.value == 0.8
 
 
 def test_the_asked_precision_is_the_one_that_a_row_must_have():
     row = measured(0.6, precision="mixed_float16")
-    assert answer_on(H100, SAVED, replace(ASKED, precision="mixed_float16"), [row]).forecast.steady.value == 0.6
+    assert answer_on(H100, SAVED, replace(ASKED, precision="mixed_float16"), [row]).times.steady.value == 0.6
 
 
 def test_a_gpu_whose_rate_is_unknown_is_answered_where_it_was_measured():
@@ -229,18 +230,18 @@ def test_runs_that_tell_no_spread_have_that_of_repeats_and_say_so(std):
 
 def test_a_measured_time_of_wild_runs_is_told_and_never_reaches_zero():
     answer = answer_on(H100, SAVED, ASKED, [measured(1.0, n=6, std=0.9)])
-    told = gpu_json(answer, SAVED, None)
+    told = answer.to_json()
     assert 0 < told["predicted_avg_time_sec_low"] < 1.0 < told["predicted_avg_time_sec_high"]
     assert told["predicted_images_per_sec_derived_high"] == 50_000 / told["predicted_avg_time_sec_low"]
 
 
 def test_a_corrected_time_tells_no_ratio_and_that_all_of_it_is_corrected():
-    asked = Asked(RunConfig(3, 32, 128), "float32")
+    asked = RunRequest(RunConfig(3, 32, 128), "float32")
     times = {64: 4.0, 256: 1.4, 512: 0.8}
     others = [measured(seconds, config=RunConfig(3, 32, batch)) for batch, seconds in times.items()]
     plain, corrected = answer_on(H100, SAVED, asked, []), answer_on(H100, SAVED, asked, others)
-    assert gpu_json(plain, SAVED, None)["device_time_ratio"] == plain.ratio.value.value
-    assert gpu_json(corrected, SAVED, None)["device_time_ratio"] is None
+    assert plain.to_json()["device_time_ratio"] == plain.ratio.value.value
+    assert corrected.to_json()["device_time_ratio"] is None
     blocks, _ = gpu_lines([[corrected]], SAVED, {})
     text = "\n".join(line for block in blocks for line in block)
     assert "corrected: the factor is on the whole time, input, host and steps included" in text
@@ -249,10 +250,10 @@ def test_a_corrected_time_tells_no_ratio_and_that_all_of_it_is_corrected():
 
 def test_a_measured_start_counts_in_the_run_and_the_model_s_where_none_was_measured():
     knows = measured(1.0, first_epoch_sec_mean=6.0, overhead_sec_mean=4.0)
-    run = answer_on(H100, SAVED, RUN, [knows]).forecast.run
+    run = answer_on(H100, SAVED, RUN, [knows]).times.run
     assert (run.first_epoch.value, run.overhead.value) == (6.0, 4.0)
     assert run.wall.value == pytest.approx(4 + 6 + 49 * 1.0)
-    guessed = answer_on(H100, SAVED, RUN, [measured(1.0)]).forecast.run
+    guessed = answer_on(H100, SAVED, RUN, [measured(1.0)]).times.run
     own = SAVED.forecast(CONFIG).run
     assert guessed.overhead == own.overhead
     assert guessed.wall.value > 50
@@ -278,17 +279,17 @@ OTHERS = [RunConfig(3, 32, size) for size in (64, 256, 512)]
 
 def there(factors, configs=OTHERS, **changes):
     """Rows on an H100 that took `factors` times as long as carried."""
-    of = {config: answer_on(H100, SAVED, replace(ASKED, config=config), []).forecast.steady.value for config in configs}
+    of = {config: answer_on(H100, SAVED, replace(ASKED, config=config), []).times.steady.value for config in configs}
     return [
         measured(factor * of[config], config=config, **changes) for factor, config in zip(factors, configs, strict=True)
     ]
 
 
 def test_three_configurations_measured_there_set_the_carried_time_right_and_narrow_it():
-    plain = answer_on(H100, SAVED, ASKED, []).forecast.steady
+    plain = answer_on(H100, SAVED, ASKED, []).times.steady
     rows = there([1.2, 1.25, 1.3])
     answer = answer_on(H100, SAVED, ASKED, rows)
-    steady = answer.forecast.steady
+    steady = answer.times.steady
     assert answer.basis == "carried, corrected by 3 measured there"
     assert steady.value == pytest.approx(1.25 * plain.value)
     logs = [math.log(factor) for factor in (1.2, 1.25, 1.3)]
@@ -302,25 +303,25 @@ def test_three_configurations_measured_there_set_the_carried_time_right_and_narr
 
 
 def test_rows_that_agree_leave_no_narrower_bar_than_repeats_have():
-    steady = answer_on(H100, SAVED, ASKED, there([1.1, 1.1, 1.1])).forecast.steady
+    steady = answer_on(H100, SAVED, ASKED, there([1.1, 1.1, 1.1])).times.steady
     repeats = HALF_WIDTH_SDS * assumption("repeat_sd_steady", "gpu").value
     assert math.log(steady.high / steady.value) == pytest.approx(repeats)
 
 
 def test_outside_the_range_measured_there_the_carried_bar_is_kept():
     plain, steady = (
-        answer_on(H100, SAVED, replace(ASKED, config=RunConfig(4, 32, 128)), rows).forecast.steady
+        answer_on(H100, SAVED, replace(ASKED, config=RunConfig(4, 32, 128)), rows).times.steady
         for rows in ([], there([1.2, 1.2, 1.2]))
     )
     assert steady.value == pytest.approx(1.2 * plain.value)
     assert (steady.low, steady.high) == (pytest.approx(1.2 * plain.low), pytest.approx(1.2 * plain.high))
-    far = answer_on(H100, SAVED, replace(ASKED, config=RunConfig(9, 32, 128)), there([1.2, 1.2, 1.2])).forecast.steady
+    far = answer_on(H100, SAVED, replace(ASKED, config=RunConfig(9, 32, 128)), there([1.2, 1.2, 1.2])).times.steady
     assert (far.low, far.high) == (None, None)
 
 
 def test_two_configurations_measured_there_are_too_few_and_it_says_so():
     plain, answer = (answer_on(H100, SAVED, ASKED, rows) for rows in ([], there([2.0, 2.0, 2.0])[:2]))
-    assert answer.forecast.steady == plain.forecast.steady
+    assert answer.times.steady == plain.times.steady
     assert (answer.basis, answer.n_there) == (SPEED_ROW, 2)
     assert "2 configurations measured there are not enough to correct it (3)" in answer.words
     (one, *_) = there([2.0, 2.0, 2.0])
@@ -344,14 +345,14 @@ def test_rows_that_contradict_or_of_another_gpu_correct_nothing(changes):
 def test_rows_of_the_model_s_own_gpu_are_for_training_and_correct_nothing():
     rows = there([1.2, 1.25, 1.3], device_name="NVIDIA A100 80GB PCIe")
     answer = answer_on(find_gpu("A100 PCIe 80GB"), SAVED, ASKED, rows)
-    assert (answer.basis, answer.forecast.steady) == (SAME, SAVED.forecast(CONFIG).steady)
+    assert (answer.basis, answer.times.steady) == (SAME, SAVED.forecast(CONFIG).steady)
 
 
 def test_a_range_that_nothing_published_tells_is_known_from_rows_measured_there():
     mi300x = find_gpu("MI300X")
     rows = [measured(float(i), config=c, device_name="AMD Instinct MI300X") for i, c in enumerate(OTHERS, start=1)]
-    assert answer_on(mi300x, SAVED, ASKED, []).forecast.steady.low is None
-    steady = answer_on(mi300x, SAVED, ASKED, rows).forecast.steady
+    assert answer_on(mi300x, SAVED, ASKED, []).times.steady.low is None
+    steady = answer_on(mi300x, SAVED, ASKED, rows).times.steady
     assert 0 < steady.low < steady.value < steady.high
 
 
@@ -370,15 +371,15 @@ def test_no_carried_time_or_end_is_below_what_the_data_sheet_allows(precision):
     held = set()
     for gpu in gpus():
         for config in (WIDE, RunConfig(4, 64, 512), RunConfig(2, 16, 64)):
-            asked = Asked(config, precision)
+            asked = RunRequest(config, precision)
             if without_number(gpu, SAVED, asked, []) is not None:
                 continue
             answer = answer_on(gpu, SAVED, asked, [])
-            steady, least = answer.forecast.steady, roof_sec(gpu, config, precision)
+            steady, least = answer.times.steady, roof_sec(gpu, config, precision)
             assert steady.value >= least
             if steady.low is not None:
                 assert least <= steady.low <= steady.value < steady.high
-            held.add(answer.held)
+            held.add(answer.limited)
     assert held == {None, LIMITED, LIMITED_LOW}
 
 
@@ -387,8 +388,8 @@ def test_a_held_time_keeps_input_host_and_steps_and_says_that_it_is_held(name):
     gpu = find_gpu(name)
     least, own = roof_sec(gpu, WIDE), SAVED.forecast(WIDE).steady.value
     answer = answer_on(gpu, SAVED, replace(ASKED, config=WIDE), [])
-    assert answer.held == LIMITED
-    assert answer.forecast.steady.value == pytest.approx(own * (1 - answer.share) + least)
+    assert answer.limited == LIMITED
+    assert answer.times.steady.value == pytest.approx(own * (1 - answer.share) + least)
     assert answer.ratio.value.value == pytest.approx(least / (own * answer.share))
     assert answer.words.endswith(f"; {LIMITED_WORDS[LIMITED]}")
 
@@ -396,37 +397,37 @@ def test_a_held_time_keeps_input_host_and_steps_and_says_that_it_is_held(name):
 def test_the_model_s_own_gpu_is_held_at_nothing(monkeypatch):
     monkeypatch.setattr(correction, "attainable_sec", lambda network, roof: 1e6)
     own = answer_on(find_gpu("A100 PCIe 80GB"), SAVED, ASKED, [])
-    assert (own.forecast.steady, own.held) == (SAVED.forecast(CONFIG).steady, None)
-    assert answer_on(H100, SAVED, ASKED, []).forecast.steady.value > 1e6
+    assert (own.times.steady, own.limited) == (SAVED.forecast(CONFIG).steady, None)
+    assert answer_on(H100, SAVED, ASKED, []).times.steady.value > 1e6
 
 
 def test_rows_correct_the_held_time_and_a_corrected_one_is_held_again():
     wide = [RunConfig(5, 128, size) for size in (512, 1024, 1536)]
     asked = replace(ASKED, config=WIDE)
-    plain = answer_on(V100, SAVED, asked, []).forecast.steady.value
-    of = {c: answer_on(V100, SAVED, replace(ASKED, config=c), []).forecast.steady.value for c in wide}
+    plain = answer_on(V100, SAVED, asked, []).times.steady.value
+    of = {c: answer_on(V100, SAVED, replace(ASKED, config=c), []).times.steady.value for c in wide}
     for factor in (1.2, 0.5):
         rows = [measured(factor * of[c], config=c, device_name="Tesla V100-SXM2-16GB") for c in wide]
         answer = answer_on(V100, SAVED, asked, rows)
         assert answer.correction.factor == pytest.approx(factor)  # of times that are held
-        steady, least = answer.forecast.steady, roof_sec(V100, WIDE)
+        steady, least = answer.times.steady, roof_sec(V100, WIDE)
         assert steady.low >= least
         assert steady.value == pytest.approx(max(factor * plain, factor * (plain - least) + least))
-        assert answer.held == (LIMITED if factor < 1 else None)
+        assert answer.limited == (LIMITED if factor < 1 else None)
 
 
 def test_a_measured_row_below_the_roof_is_told_as_it_is():
     row = measured(1.0, config=WIDE, device_name="Tesla V100-SXM2-16GB")
     answer = answer_on(V100, SAVED, replace(ASKED, config=WIDE), [row])
-    assert (answer.forecast.steady.value, answer.held) == (1.0, None)
+    assert (answer.times.steady.value, answer.limited) == (1.0, None)
 
 
 def test_the_table_names_gpus_that_are_held_and_json_has_it():
     answers = answers_on([V100, find_gpu("H20 96GB"), H100], SAVED, replace(ASKED, config=WIDE), [])
     ((lines), _) = gpu_lines([answers], SAVED, {})
     assert f"{LIMITED_WORDS[LIMITED]}: H20 96GB, V100 SXM2 16GB" in lines[0]
-    assert [gpu_json(a, SAVED, None)["held_at_roof"] for a in answers] == [a.held for a in answers]
-    assert LIMITED in {a.held for a in answers}
+    assert [a.to_json()["held_at_roof"] for a in answers] == [a.limited for a in answers]
+    assert LIMITED in {a.limited for a in answers}
 
 
 # --- several GPUs -----------------------------------------------------------------------------------------------------
@@ -439,7 +440,7 @@ def values(answers, of):
 def test_gpus_are_sorted_by_time_cost_or_co2_and_what_is_unknown_comes_last():
     some = [find_gpu(name) for name in ("RTX 4090", "GH200 96GB", "T4", "H100 SXM5", "V100 SXM2 16GB", "H200 SXM")]
     by = {
-        "time": lambda answer: answer.forecast.run.wall,
+        "time": lambda answer: answer.times.run.wall,
         "cost": lambda answer: answer.footprints[0].cloud_usd,
         "co2": lambda answer: answer.footprints[0].operational_kg_co2e,
     }
@@ -462,7 +463,7 @@ def test_every_gpu_of_the_facts_is_answered_or_left_out_with_a_reason():
         if reason is None:
             answer = answer_on(gpu, SAVED, ASKED, [])
             assert answer.basis in (SPEED_ROW, RATES, SAME)
-            assert answer.forecast.steady.value > 0
+            assert answer.times.steady.value > 0
         else:
             assert gpu.fp32_tflops is None
             with pytest.raises(ValueError, match="no known fp32 rate"):
@@ -484,7 +485,7 @@ def test_each_gpu_pays_for_its_own_power_at_every_place():
     answer, small = (answer_on(gpu, SAVED, replace(RUN, rules=rules), []) for gpu in (H100, T4))
     assert [found.rates.region.code for found in answer.footprints] == ["DE", "FR"]
     for each, limit_w in ((answer, 700), (small, 70)):
-        energy, wall = each.footprints[0].energy, each.forecast.run.wall
+        energy, wall = each.footprints[0].energy, each.times.run.wall
         assert energy.joules.value == pytest.approx(0.5 * limit_w * wall.value)
         assert energy.joules.low == pytest.approx(0.16 * limit_w * wall.low)
         assert f"{limit_w} W" in energy.method
@@ -513,7 +514,7 @@ def test_a_gpu_of_unknown_tdp_is_left_out_where_a_formula_needs_it():
 
 def test_an_unknown_interval_stays_unknown_in_energy_and_money():
     answer = answer_on(find_gpu("MI300X"), SAVED, RUN, [])
-    assert answer.forecast.steady.low is None
+    assert answer.times.steady.low is None
     for found in (answer.footprints[0].energy.joules, answer.footprints[0].cloud_usd):
         assert isinstance(found, Interval)
         assert (found.low, found.high) == (None, None)

@@ -9,8 +9,9 @@ from epochcast.gpus.lookup import find_gpu
 from epochcast.machine import packages as installed
 from epochcast.machine.gpu import driver_signs
 from epochcast.machine.gpu_driver import box_device_name
-from epochcast.model.answers.other_gpus import Asked, answer_on
-from epochcast.model.answers.this_box import differences, differs_line, estimate_here, here_json
+from epochcast.model.answers.other_gpus import answer_on
+from epochcast.model.answers.prediction import RunRequest
+from epochcast.model.answers.this_box import differences, differs_line, estimate_for_this_box, this_box_json
 from epochcast.model.time_model.intervals import HALF_WIDTH_SDS
 from epochcast.model.time_model.saved_model import load_model
 from epochcast.paths import pretrained_dir
@@ -21,7 +22,7 @@ from tests.support.rows import agg_row
 
 SAVED = load_model(pretrained_dir() / "a100.keras")
 OWN = SAVED.conditions
-ASKED = Asked(RunConfig(3, 32, 128), "float32")
+ASKED = RunRequest(RunConfig(3, 32, 128), "float32")
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +48,7 @@ def plug_in(monkeypatch, tmp_path, name):
 
 
 def estimate(asked=ASKED, rows=()):
-    return estimate_here(SAVED, asked, rows, differences(OWN, asked.precision))
+    return estimate_for_this_box(SAVED, asked, rows, differences(OWN, asked.precision))
 
 
 def line(asked=ASKED, rows=()):
@@ -73,18 +74,18 @@ def test_another_spelling_of_the_same_gpu_is_no_difference(monkeypatch, tmp_path
 def test_on_another_gpu_the_carried_time_stands_beside_the_difference(monkeypatch, tmp_path):
     plug_in(monkeypatch, tmp_path, "NVIDIA H100 80GB HBM3")
     steady = estimate().steady
-    assert steady == answer_on(find_gpu("H100 SXM5"), SAVED, ASKED, []).forecast.steady
+    assert steady == answer_on(find_gpu("H100 SXM5"), SAVED, ASKED, []).times.steady
     told = line()
     assert told.startswith("device NVIDIA A100 80GB PCIe, here NVIDIA H100 80GB HBM3: ")
     assert f"{steady.value:.2f} s/epoch ({steady.low:.2f} to {steady.high:.2f}) here, speed row: published" in told
-    values = here_json(differences(OWN, "float32"), estimate())
+    values = this_box_json(differences(OWN, "float32"), estimate())
     assert values["differs"] == {"device": {"model": "NVIDIA A100 80GB PCIe", "here": "NVIDIA H100 80GB HBM3"}}
     assert (values["here_avg_time_sec"], values["here_avg_time_sec_low"]) == (steady.value, steady.low)
 
 
 def test_a_processor_has_no_estimate():
     assert line() == f"device NVIDIA A100 80GB PCIe, here {box_device_name()}: no estimate for a CPU"
-    assert here_json([], None) == {
+    assert this_box_json([], None) == {
         "differs": {},
         "here_avg_time_sec": None,
         "here_avg_time_sec_low": None,
@@ -126,9 +127,9 @@ def test_several_batch_sizes_say_what_each_estimate_rests_on(monkeypatch, tmp_pa
     row = measured(0.9, device_name="NVIDIA H100 80GB HBM3")
 
     def told(rows):
-        asked = [Asked(RunConfig(3, 32, size), "float32") for size in (64, 128, 256)]
+        asked = [RunRequest(RunConfig(3, 32, size), "float32") for size in (64, 128, 256)]
         return differs_line(
-            found, [(each.config.batch_size, estimate_here(SAVED, each, rows, found)) for each in asked]
+            found, [(each.config.batch_size, estimate_for_this_box(SAVED, each, rows, found)) for each in asked]
         )
 
     carried = told([])
@@ -143,7 +144,7 @@ def test_another_version_of_the_framework_is_named_and_not_carried(monkeypatch, 
     plug_in(monkeypatch, tmp_path, "NVIDIA A100 80GB PCIe")
     has(monkeypatch, tensorflow="2.21.0")
     assert line() == "tensorflow 2.20, here 2.21: what that changes is not known"
-    values = here_json(differences(OWN, "float32"), estimate())
+    values = this_box_json(differences(OWN, "float32"), estimate())
     assert [values[f"here_avg_time_sec{end}"] for end in ("", "_low", "_high")] == [None] * 3
     assert values["here_basis"] == "what that changes is not known"
 
@@ -184,7 +185,7 @@ def test_a_framework_that_is_not_installed_is_no_known_difference(monkeypatch, t
 
 def test_another_precision_is_carried_on_the_same_gpu(monkeypatch, tmp_path):
     plug_in(monkeypatch, tmp_path, "NVIDIA A100 80GB PCIe")
-    asked = Asked(ASKED.config, "mixed_float16")
+    asked = RunRequest(ASKED.config, "mixed_float16")
     told = line(asked)
     assert told.startswith("precision float32, asked for mixed_float16: ")
     assert "published fp32 to fp16 speeds" in told
@@ -193,7 +194,7 @@ def test_another_precision_is_carried_on_the_same_gpu(monkeypatch, tmp_path):
 
 def test_a_precision_that_the_gpu_lacks_has_no_estimate(monkeypatch, tmp_path):
     plug_in(monkeypatch, tmp_path, "Tesla T4")
-    assert "no estimate: T4 has no known bf16 rate" in line(Asked(ASKED.config, "mixed_bfloat16"))
+    assert "no estimate: T4 has no known bf16 rate" in line(RunRequest(ASKED.config, "mixed_bfloat16"))
 
 
 def test_what_the_model_does_not_know_does_not_differ():
@@ -205,8 +206,8 @@ def test_a_batch_size_measured_on_a_processor_stands_beside_those_that_are_not()
     row = measured(12.0, device_name=box_device_name())
     estimates = []
     for size in (64, 128, 256):
-        asked = Asked(RunConfig(3, 32, size), "float32")
-        estimates.append((size, estimate_here(SAVED, asked, [row], found)))
+        asked = RunRequest(RunConfig(3, 32, size), "float32")
+        estimates.append((size, estimate_for_this_box(SAVED, asked, [row], found)))
     told = differs_line(found, estimates)
     assert ": batch 64, batch 256: no estimate for a CPU; batch 128 12.0 s/epoch (" in told
 

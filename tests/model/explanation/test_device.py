@@ -8,7 +8,8 @@ import pytest
 
 from epochcast.facts.assumptions import assumption
 from epochcast.gpus.lookup import find_gpu, roof_of
-from epochcast.model.answers.other_gpus import Asked, answer_on
+from epochcast.model.answers.other_gpus import answer_on
+from epochcast.model.answers.prediction import RunRequest
 from epochcast.model.explanation.roofline_figure import draw_roofline
 from epochcast.model.explanation.text import explanation_text
 from epochcast.model.time_model.saved_model import load_model
@@ -44,7 +45,7 @@ def measured(seconds, device_name, **changes):
 
 
 def carried_answer(name, config, rows=(), precision="float32"):
-    return answer_on(find_gpu(name), load_model(PRETRAINED), Asked(config, precision), rows)
+    return answer_on(find_gpu(name), load_model(PRETRAINED), RunRequest(config, precision), rows)
 
 
 def assert_same_time(answer, steady):
@@ -58,7 +59,7 @@ def assert_same_time(answer, steady):
 @pytest.mark.parametrize("config", CONFIGS, ids=str)
 def test_a_named_gpu_takes_the_very_time_that_predict_perf_tells_of_it(name, config):
     answer, told = explained(config, gpu_name=name), carried_answer(name, config)
-    assert_same_time(answer, told.forecast.steady)
+    assert_same_time(answer, told.times.steady)
     own = explained(config)
     total = answer["predicted_avg_time_sec"]
     assert sum(answer["parts"].values()) == pytest.approx(total, rel=1e-12)
@@ -71,7 +72,7 @@ def test_a_named_gpu_takes_the_very_time_that_predict_perf_tells_of_it(name, con
         device_sec = answer["parts"]["arithmetic"] + answer["parts"]["memory"]
         assert device_sec >= (1 - 1e-9) * answer["roofs"]["attainable_sec"]
         assert answer["share_of_peak"] < 1
-    assert answer["held_at_roof"] == told.held
+    assert answer["held_at_roof"] == told.limited
 
 
 def test_a_time_carried_over_names_its_route_its_bar_and_what_was_scaled():
@@ -106,7 +107,7 @@ def test_a_row_measured_on_the_gpu_wins_and_is_split_as_a_time_carried_over():
     row = measured(1.5, H100)
     found, without = explanation(gpu_name=H100, rows=[row]), explained(gpu_name=H100)
     answer = found.to_json()
-    assert_same_time(answer, carried_answer(H100, CONFIGS[0], [row]).forecast.steady)
+    assert_same_time(answer, carried_answer(H100, CONFIGS[0], [row]).times.steady)
     assert (answer["predicted_avg_time_sec"], answer["basis"]) == (1.5, "measured")
     assert answer["basis_words"].endswith("it splits as a time carried over would")
     for group, sec in answer["parts"].items():
@@ -152,7 +153,7 @@ def test_a_gpu_that_nothing_carries_over_to_gets_its_roof_and_the_wide_band():
 
 def test_where_this_box_s_own_model_is_of_a_processor_the_pretrained_one_carries_over():
     local_model(device_name=explained()["this_box"], tf32="off")
-    assert_same_time(explained(gpu_name=H100), carried_answer(H100, CONFIGS[0]).forecast.steady)
+    assert_same_time(explained(gpu_name=H100), carried_answer(H100, CONFIGS[0]).times.steady)
     own = explained(gpu_name=A100)
     assert own["calibrated"]
     assert "as nothing carries over from" in own["answered_because"]
@@ -169,7 +170,7 @@ def test_the_gpu_of_the_model_s_rows_is_calibrated_however_it_is_spelled(name):
 def test_another_precision_is_carried_over_as_predict_perf_does_on_the_model_s_own_gpu(gpu_name):
     answer = explained(gpu_name=gpu_name, precision="mixed_float16")
     assert (answer["calibrated"], answer["device"], answer["precision"]) == (False, A100, "mixed_float16")
-    assert_same_time(answer, carried_answer(A100, CONFIGS[0], precision="mixed_float16").forecast.steady)
+    assert_same_time(answer, carried_answer(A100, CONFIGS[0], precision="mixed_float16").times.steady)
     assert (answer["arithmetic"], answer["roofs"]["peak_tflops"]) == ("fp16", 312)
     half, full = (sum(layer["bytes"] for layer in a["layers"]) for a in (answer, explained()))
     assert 0.45 < half / full < 0.6  # activations and weights that are read take half, the optimizer's do not

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from epochcast.model.answers.prediction import predict
-from epochcast.model.answers.prediction_text import answer_lines
+from epochcast.model.answers.prediction_text import prediction_lines
 from epochcast.model.time_model.card import card_path, card_sha256, markdown_path, read_card
 from epochcast.model.time_model.card_text import error_text, half_width_text, markdown
 from epochcast.model.time_model.saved_model import Choice, load_model
@@ -239,8 +239,8 @@ def test_whatever_a_sealed_card_holds_it_answers_or_is_refused(tmp_path_factory,
     configs = [RunConfig(3, 32, 512), RunConfig(6, 32, 512), RunConfig(1, 1, 1)]
     for config in configs:
         answer = predict(config, Choice(saved, "named"), epochs=50)
-        json.dumps(answer, allow_nan=False)
-        assert answer_lines(answer)
+        json.dumps(answer.to_json(), allow_nan=False)
+        assert prediction_lines(answer)
     markdown(saved.card, "model").encode()
 
 
