@@ -81,7 +81,8 @@ def test_ends_of_intervals_are_named_low_and_high(home, monkeypatch, capsys, wor
 
 def test_ends_of_an_evaluation_s_report_are_too(tmp_path):
     rows = [agg_row(2, 16, batch, 100 / batch) for batch in range(32, 432, 32)]
-    report, _ = evaluate(rows, [RunConfig(2, 16, 32)], tmp_path, repeats=1)
+    evaluation, _ = evaluate(rows, [RunConfig(2, 16, 32)], tmp_path, repeats=1)
+    report = evaluation.to_json()
     assert_named_alike(report)
     assert {"predicted_sec", "predicted_sec_low", "predicted_sec_high"} <= set(report["unseen"][0])
     assert report["intervals"]["coverage"] == 0.9
