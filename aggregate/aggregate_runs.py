@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from epochcast.aggregate.averages.averaging import report_json, report_lines
 from epochcast.aggregate.averages.source import write_agg
-from epochcast.cli import add_json_flag, json_line, make_parser, path_flag, print_home, run_command
+from epochcast.cli import add_json_flag, make_parser, path_flag, print_home, run_command
+from epochcast.output.text import json_line
 from epochcast.paths import runs_agg_csv, runs_csv
 
 

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 from epochcast.aggregate.checks.report import SHOWN, check_file, report_json, report_lines, rule_lines, rules_json
 from epochcast.aggregate.checks.rules import ERROR
-from epochcast.cli import add_json_flag, json_line, make_parser, path_flag, print_home, run_command
+from epochcast.cli import add_json_flag, make_parser, path_flag, print_home, run_command
 from epochcast.flag_types import path_of
 from epochcast.guard import EXIT_FAILED, EXIT_OK
+from epochcast.output.text import json_line
 from epochcast.paths import runs_csv
 
 

@@ -12,12 +12,12 @@ from epochcast.cli import (
     add_filter_flag,
     add_json_flag,
     add_plot_flag,
-    json_line,
     make_parser,
     print_home,
     run_command,
 )
 from epochcast.flag_types import path_of
+from epochcast.output.text import json_line
 from epochcast.paths import runs_csv
 from epochcast.storage.tables import read_runs
 

@@ -9,18 +9,9 @@ from typing import TYPE_CHECKING
 
 from epochcast.aggregate.averages.condition_sets import one_set_of_conditions
 from epochcast.aggregate.averages.table import load_agg
-from epochcast.cli import (
-    add_json_flag,
-    add_table_flags,
-    json_line,
-    make_parser,
-    path_flag,
-    print_home,
-    print_notes,
-    run_command,
-)
+from epochcast.cli import add_json_flag, add_table_flags, make_parser, path_flag, print_home, print_notes, run_command
 from epochcast.output.figures import COLOURS, MARKERS, new_figure, plain_ticks, save_figure
-from epochcast.output.text import significant
+from epochcast.output.text import json_line, significant
 from epochcast.paths import figures_dir
 from epochcast.schema import NETWORK_AXES, AggRow
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from epochcast.aggregate.merging.tables import merge, report_json, report_lines
-from epochcast.cli import add_json_flag, json_line, make_parser, print_home, run_command
+from epochcast.cli import add_json_flag, make_parser, print_home, run_command
 from epochcast.flag_types import path_of
+from epochcast.output.text import json_line
 
 
 def main(argv: Sequence[str] | None = None) -> int:

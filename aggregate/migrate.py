@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from epochcast.aggregate.merging.new_files import write_new_files
-from epochcast.cli import add_json_flag, json_line, make_parser, path_flag, print_home, run_command
+from epochcast.cli import add_json_flag, make_parser, path_flag, print_home, run_command
 from epochcast.flag_types import path_of
+from epochcast.output.text import json_line
 from epochcast.paths import excluded_csv, failures_csv, runs_csv
 from epochcast.schema import SCHEMA_VERSION, FailureRecord, RunRecord
 from epochcast.storage.cells import columns, header_line

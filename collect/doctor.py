@@ -18,10 +18,11 @@ if __name__ == "__main__":  # run by path: from the checkout, not from this fold
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from epochcast.cli import add_json_flag, json_line, make_parser, path_flag, print_home, run_command
+from epochcast.cli import add_json_flag, make_parser, path_flag, print_home, run_command
 from epochcast.collect.checks.examination import examine, screen
 from epochcast.flag_types import path_of
 from epochcast.guard import EXIT_FAILED, EXIT_OK
+from epochcast.output.text import json_line
 from epochcast.paths import logs_dir, runs_csv
 from epochcast.schema import RunSpec
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import logging
 import sys
 from collections.abc import Callable, Container, Iterable, Mapping
@@ -16,7 +15,7 @@ from typing import Any, NoReturn
 from epochcast.flag_types import figure_path, int_list, path_of, positive_int
 from epochcast.guard import EXIT_USAGE, interruptible
 from epochcast.output.streams import MessageFormatter, escaped_output
-from epochcast.output.text import named_lines
+from epochcast.output.text import json_line, named_lines
 from epochcast.paths import home, runs_agg_csv
 from epochcast.schema import AXES, DEFAULT_CONFIG, RunConfig
 from epochcast.storage.cells import shown
@@ -203,15 +202,6 @@ def print_notes(notes: Iterable[str]) -> None:
 
 
 # --- printing ---------------------------------------------------------------------------------------------------------
-
-
-def json_line(value: Any) -> str:
-    """A JSON value as `--json` prints it: one line that any reader of JSON takes.
-
-    Raises:
-        ValueError: for NaN and infinities, which JSON does not have.
-    """
-    return json.dumps(value, allow_nan=False)
 
 
 def print_answer(values: Mapping[str, Any], as_json: bool) -> None:

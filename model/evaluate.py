@@ -7,16 +7,7 @@ from collections.abc import Sequence
 
 from epochcast.aggregate.averages.condition_sets import one_set_of_conditions
 from epochcast.aggregate.averages.table import load_agg
-from epochcast.cli import (
-    add_json_flag,
-    add_table_flags,
-    json_line,
-    make_parser,
-    path_flag,
-    print_home,
-    print_notes,
-    run_command,
-)
+from epochcast.cli import add_json_flag, add_table_flags, make_parser, path_flag, print_home, print_notes, run_command
 from epochcast.collect.grid.config_lists import read_configs
 from epochcast.flag_types import path_of, repeats_int, seed_int
 from epochcast.model.evaluation.evaluation import evaluate
@@ -24,6 +15,7 @@ from epochcast.model.evaluation.report_text import report_text
 from epochcast.model.training.cross_validation import REPEATS
 from epochcast.model.training.recipes import PHYSICS_ANN, REFERENCE_ANN
 from epochcast.output.progress import progress
+from epochcast.output.text import json_line
 from epochcast.paths import home
 
 

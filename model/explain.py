@@ -11,7 +11,6 @@ from epochcast.cli import (
     add_json_flag,
     add_plot_flag,
     configs_of,
-    json_line,
     make_parser,
     print_home,
     print_notes,
@@ -25,6 +24,7 @@ from epochcast.model.answers.measured import measured_rows
 from epochcast.model.explanation.device import explained_device
 from epochcast.model.explanation.explain_epoch import explain
 from epochcast.model.explanation.text import explanation_text
+from epochcast.output.text import json_line
 from epochcast.schema import DEFAULT_CONFIG, NETWORK_AXES, PRECISIONS, TRAIN_N, RunConfig
 from epochcast.workload.shape import trained_cnn
 

@@ -14,7 +14,6 @@ from epochcast.cli import (
     add_table_flags,
     config_lists,
     configs_of,
-    json_line,
     make_parser,
     path_flag,
     print_home,
@@ -27,6 +26,7 @@ from epochcast.machine.gpu_driver import refusal_notes
 from epochcast.model.selection.experimental_design import D_OPTIMAL_RUNS
 from epochcast.model.selection.next_runs import MAX_CANDIDATES, configs_csv, next_runs_lines, plan_next
 from epochcast.model.time_model.intervals import MIN_ERRORS
+from epochcast.output.text import json_line
 from epochcast.paths import home, runs_csv
 from epochcast.schema import DEFAULT_GRID, EXAMPLE_LISTS, RunRecord
 from epochcast.storage.files import write_text_atomically

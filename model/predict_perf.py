@@ -11,7 +11,6 @@ from epochcast.cli import (
     add_json_flag,
     add_plot_flag,
     configs_of,
-    json_line,
     make_parser,
     print_home,
     print_notes,
@@ -28,7 +27,7 @@ from epochcast.model.answers.other_gpus import SORTS, choice_for_gpus
 from epochcast.model.answers.prediction import Prediction
 from epochcast.model.answers.this_box import differences
 from epochcast.model.time_model.saved_model import choose_model
-from epochcast.output.text import listed
+from epochcast.output.text import json_line, listed
 from epochcast.schema import DEFAULT_PRECISION, NETWORK_AXES, PRECISIONS, RunConfig
 from epochcast.workload.shape import count_params
 

@@ -13,7 +13,6 @@ from epochcast.cli import (
     add_json_flag,
     add_pairs_flag,
     add_table_flags,
-    json_line,
     make_parser,
     print_home,
     print_notes,
@@ -27,6 +26,7 @@ from epochcast.model.time_model.saved_model import load_model
 from epochcast.model.training.recipes import PHYSICS_ANN, REFERENCE_ANN
 from epochcast.model.training.save import declare, default_model_path, train
 from epochcast.output.progress import progress
+from epochcast.output.text import json_line
 
 logger = logging.getLogger(__name__)
 

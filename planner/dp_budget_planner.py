@@ -10,14 +10,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from epochcast.cli import (
-    json_line,
-    print_home,
-    print_notes,
-    run_command,
-)
+from epochcast.cli import print_home, print_notes, run_command
 from epochcast.machine.gpu_driver import refusal_notes
 from epochcast.machine.packages import backend_words
+from epochcast.output.text import json_line
 from epochcast.paths import command_text
 from epochcast.planner.output.text import excluded_json, front_json, front_lines, plan_lines
 from epochcast.planner.request.flags import parse, request_of

@@ -11,13 +11,14 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
-from epochcast.cli import add_json_flag, json_line, make_parser, path_flag, print_home, run_command
+from epochcast.cli import add_json_flag, make_parser, path_flag, print_home, run_command
 from epochcast.collect.grid.memory_guard import add_memory_flags
 from epochcast.collect.run.flags import add_sharing_flags, output_printer, sharing_of
 from epochcast.collect.run.listener import Listener
 from epochcast.collect.run.place import RunPlace
 from epochcast.flag_types import path_of
 from epochcast.guard import EXIT_FAILED, EXIT_INTERRUPTED
+from epochcast.output.text import json_line
 from epochcast.paths import logs_dir, runs_csv
 from epochcast.planner.execution.carry_out import carry_out, expect, refuse_another_box
 from epochcast.planner.execution.result import dry_json, dry_lines, result_json, result_lines

@@ -45,7 +45,7 @@ def test_a_few_kills_full_disks_and_failing_calls_leave_nothing_wrong(environmen
 
 EVERY_SEVENTH = """
 import dataclasses, itertools
-from epochcast import table_appends
+from epochcast.storage import table_appends
 from epochcast.storage.cells import format_rows
 append, count = table_appends.append_row, itertools.count(1)
 def raw(path, text):  # past the checks of an append
@@ -70,7 +70,7 @@ PLANTS = {
         "averages",
         """
 import dataclasses
-from aggregate import agg_table
+from epochcast.aggregate.averages import table as agg_table
 load_agg = agg_table.load_agg
 agg_table.load_agg = lambda *a, **k: (t := load_agg(*a, **k)) and dataclasses.replace(t, rows=t.rows[:-1])
 """,
@@ -78,7 +78,7 @@ agg_table.load_agg = lambda *a, **k: (t := load_agg(*a, **k)) and dataclasses.re
     "a short grid": (
         "grids",
         """
-from collect import grid_loop
+from epochcast.collect.grid import grid_loop
 run_grid = grid_loop.run_grid
 grid_loop.run_grid = lambda planned, *values: run_grid(planned[1:], *values)
 """,
@@ -86,14 +86,14 @@ grid_loop.run_grid = lambda planned, *values: run_grid(planned[1:], *values)
     "a budget that forgets": (
         "plans",
         """
-from planner import ledger
+from epochcast.planner.execution import ledger
 ledger.Ledger.used_sec = property(lambda self: 0.001)
 """,
     ),
     "a lossy migration": (
         "migrations",
         """
-from aggregate import migrate as module
+from epochcast.aggregate import migrate as module
 migrate = module.migrate
 def lossy(runs, out=None):
     done = migrate(runs, out)
@@ -106,8 +106,8 @@ module.migrate = lossy
     "another card": (
         "trainings",
         """
-from model import save_trained as module
-from model.time_model.card import markdown_path
+from epochcast.model.time_model.card import markdown_path
+from epochcast.model.training import save as module
 train = module.train
 module.train = lambda rows, path, **values: (train(rows, path, **values), markdown_path(path).write_text("other"))
 """,

@@ -7,12 +7,12 @@ import subprocess
 import sys
 from typing import Any
 
-from epochcast.cli import json_line
 from epochcast.collect.checks.box import Check
 from epochcast.collect.run.devices import choose_devices, resolve_device
 from epochcast.machine.framework import framework_details
 from epochcast.machine.gpu.vendor import ON_CPU
 from epochcast.machine.packages import PACKAGES, backend_problem, first_installed
+from epochcast.output.text import json_line
 from epochcast.paths import CODE_ROOT
 
 DEEP_TIMEOUT_SEC = 180.0  # a framework starts in seconds; its first time on a GPU may take a minute

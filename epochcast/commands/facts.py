@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from epochcast.cli import add_filter_flag, add_json_flag, json_line, make_parser, run_command
+from epochcast.cli import add_filter_flag, add_json_flag, make_parser, run_command
 from epochcast.facts.regions import Region, find_region
 from epochcast.facts.text import BoxGpu, box_text, region_text, summary_text, topic_text
 from epochcast.facts.topics import TOPICS, Shown, chosen_rows, of_gpus, of_regions, summary
 from epochcast.gpus.lookup import find_gpu, known_gpu
 from epochcast.machine.gpu_driver import device_of
+from epochcast.output.text import json_line
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -70,3 +71,12 @@ def table_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
         for line in cells
     )
     return "\n".join(lines)
+
+
+def json_line(value: Any) -> str:
+    """A JSON value as `--json` prints it: one line that any reader of JSON takes.
+
+    Raises:
+        ValueError: for NaN and infinities, which JSON does not have.
+    """
+    return json.dumps(value, allow_nan=False)

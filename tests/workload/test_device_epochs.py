@@ -13,7 +13,7 @@ from tests.support.jax_child import check_on_jax
 
 @pytest.fixture(scope="module")
 def equality():
-    return importlib.import_module("device_equality")  # starts TensorFlow, so not at the top
+    return importlib.import_module("tests.support.device_equality")  # starts TensorFlow, so not at the top
 
 
 @pytest.fixture
@@ -115,9 +115,10 @@ JAX_CHILD = """
 import sys
 sys.modules["tensorflow"] = None  # as on a machine without it
 import keras
-from tests.support import device_equality as equality
+from epochcast.schema import RunConfig
 from epochcast.workload.cnn import build_model
 from epochcast.workload.pipelines import as_float
+from tests.support import device_equality as equality
 
 assert keras.config.backend() == "jax"
 loops = []  # names of what is traced inside lax.scan

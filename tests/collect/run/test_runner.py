@@ -582,7 +582,7 @@ def test_an_epoch_is_timed_on_jax_without_tensorflow_and_what_no_time_depends_on
     assert bench.rows == [row]
     assert (row.backend, row.tf_version, row.pipeline, row.tf32) == ("jax", None, "arrays", "off")
     assert (row.epochs, row.n_timed, row.timing_mode, row.train_n) == (3, 2, "full_epoch", 20)
-    assert row.params == count_params(1, 2)
+    assert row.params == count_params(RunConfig(1, 2))
     assert row.avg_time_sec == pytest.approx(fmean(row.epoch_times_json[1:]), rel=1e-12)
     assert 0 < row.overhead_sec < row.wall_sec
     assert (row.test_acc, row.peak_memory_bytes) == (None, None)

@@ -126,17 +126,17 @@ def test_the_remedy_for_a_relative_import_works(folder, author, tmp_path):
 @pytest.mark.usefixtures("unregistered")
 def test_files_of_code_may_be_several_have_any_name_and_print(folder, tmp_path, capsys):
     """A name of a package of ours or another's is no matter, nor what the file prints: answers are read by programs."""
-    before = sys.modules["model"]
-    (tmp_path / "model.py").write_text(f"print('loading')\nfrom helper import units\n{AUTHOR}")
+    before = sys.modules["epochcast"]
+    (tmp_path / "epochcast.py").write_text(f"print('loading')\nfrom helper import units\n{AUTHOR}")
     (tmp_path / "helper.py").write_text("units = 4\n")
     (tmp_path / "more.py").write_text("value = 1\n")
-    code = [tmp_path / "more.py", tmp_path / "model.py", tmp_path / "model.py"]
+    code = [tmp_path / "more.py", tmp_path / "epochcast.py", tmp_path / "epochcast.py"]
     try:
         assert len(read_network(folder / "plain layer.keras", 64, 1000, "float32", code=code).records) == 3
     finally:
-        for name in ("helper", "more", "model_of_author"):
+        for name in ("helper", "more", "epochcast_of_author"):
             sys.modules.pop(name, None)
-    assert sys.modules["model"] is before
+    assert sys.modules["epochcast"] is before
     printed = capsys.readouterr()
     assert (printed.out, printed.err) == ("", "loading\n")
 

@@ -200,7 +200,7 @@ def test_a_plan_of_schema_3_is_read_under_its_own_names(name, unit):
     values, saved = json.loads(path.read_text()), read_plan(path)
     assert values["schema_version"] == 3
     assert (saved.plan_id, saved.budget) == (values["plan_id"], Budget(values["budget"], unit))
-    written_runs, runs = [*values["chosen"], *values["left_out"]], [*saved.chosen, *saved.left_out]
+    written_runs, runs = [*values["chosen"], *values["left_out"]], [*saved.chosen, *saved.excluded]
     for run, old in zip(runs, written_runs, strict=True):
         candidate = run.candidate
         for part in ("overhead", "first_epoch", "steady"):

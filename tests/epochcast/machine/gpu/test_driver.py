@@ -15,7 +15,6 @@ from epochcast.collect.doctor import main as doctor_main
 from epochcast.collect.run.place import RunPlace
 from epochcast.collect.run.runner import run
 from epochcast.energy.meter import PowerMeter
-from epochcast.energy.reading import Board
 from epochcast.gpus.lookup import known_gpu
 from epochcast.machine import gpu_driver
 from epochcast.machine.gpu.nvidia import Nvidia
@@ -37,7 +36,7 @@ from epochcast.schema import RunRecord
 from epochcast.storage.tables import read_table
 from tests.epochcast.energy.test_meter import ScriptedGpu
 from tests.support.light_child import command, isolate, light_spec
-from tests.support.machines.boxes import plug_in, uuid_of
+from tests.support.machines.boxes import Board, plug_in, uuid_of
 from tests.support.rows import run_row
 
 PACKAGES = ("epochcast", "workload", "collect", "aggregate", "model", "planner", "benchmarks", "tests")
@@ -48,7 +47,7 @@ IMPORTERS = {
     "nvml_gpu": {"nvml", "test_doctor", "test_driver_nonsense"},
     "nvml_answers": {"nvml", "nvml_gpu"},
     "cuda_library": {"nvidia"},
-    "nvidia": {"gpu_driver", "test_gpu_driver"},
+    "nvidia": {"gpu_driver", "test_driver"},
 }
 
 
