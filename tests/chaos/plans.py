@@ -14,7 +14,6 @@ from epochcast.collect.run.listener import Listener
 from epochcast.collect.run.place import RunPlace
 from epochcast.planner.execution import ledger
 from epochcast.planner.execution.carry_out import carry_out
-from epochcast.planner.execution.result import PlanResult
 from epochcast.planner.plan.plan_file import SavedPlan
 from epochcast.schema import RunRecord
 from epochcast.storage.tables import read_table
@@ -32,10 +31,10 @@ GAP_SEC = 0.5  # between two sessions; what takes up a ledger takes milliseconds
 ROUNDING_SEC = 0.001  # of the seconds in a ledger's lines
 
 
-def _carried_out(plan: SavedPlan, runs: Path, log_dir: Path, trace: Path) -> PlanResult:
+def _carried_out(plan: SavedPlan, runs: Path, log_dir: Path, trace: Path) -> None:
     os.environ["LIGHT_CHILD_TRACE"] = str(trace)
     ledger.ALIVE_SEC = 0.02
-    return carry_out(plan, RunPlace(runs, log_dir, child=command("ok", str(trace))), Listener(print))
+    carry_out(plan, RunPlace(runs, log_dir, child=command("ok", str(trace))), Listener(print))
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:

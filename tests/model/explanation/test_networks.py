@@ -55,7 +55,7 @@ def saved(tmp_path_factory):
     inputs = keras.Input((None, 8))
     keras.Model(inputs, keras.layers.SimpleRNN(4)(inputs)).save(folder / "open.keras")
     inputs = keras.Input((16, 8))
-    doubled = keras.layers.Lambda(lambda x: 2 * x)(inputs)
+    doubled = keras.layers.Lambda(lambda x: 2 * x, name="lambda")(inputs)
     keras.Model(inputs, keras.layers.Dense(4)(doubled)).save(folder / "code.keras")
     with zipfile.ZipFile(folder / "empty.keras", "w"):
         pass
