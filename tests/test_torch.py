@@ -145,7 +145,7 @@ for pipeline in ("tfdata", "indices"):
     else:
         raise AssertionError(f"{pipeline} was accepted")
 
-from epochcast.model import time_ann  # a time model's network is trained by the same backend
+from epochcast.model.training import time_ann  # a time model's network is trained by the same backend
 time_ann.STEPS = 3 * time_ann.STEPS_PER_EXECUTION
 features = np.random.default_rng(1).normal(size=(1, 30, 3))
 target = 0.5 * features[:, :, 0]

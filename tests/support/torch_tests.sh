@@ -8,7 +8,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 python=$1 venv=$2 torch=$3
 locked='absl-py|h5py|iniconfig|keras|markdown-it-py|mdurl|ml-dtypes|namex|numpy|nvidia-ml-py|optree|packaging|pillow'
-locked+='|pluggy|pygments|pytest|rich|scipy|typing-extensions'
+locked+='|pluggy|psutil|pygments|pytest|rich|scipy|tqdm|typing-extensions'
 made_of="$torch $(cksum requirements.txt) $locked"
 
 if [[ "$(cat "$venv/ok" 2>/dev/null)" != "$made_of" ]]; then
