@@ -33,7 +33,13 @@ def version(name, known=importlib.metadata.version):
         raise importlib.metadata.PackageNotFoundError(name)
     return known(name)
 
+def listdir(folder=None, known=os.listdir):
+    return [name for name in known(folder) if not (
+        name.endswith(".dist-info") and name.partition("-")[0].partition("_")[0] in Missing.packages
+    )]
+
 sys.meta_path.insert(0, Missing())
+os.listdir = listdir
 importlib.metadata.version = version
 """
 COMMANDS_OF_STDIN = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import json
 import os
@@ -101,13 +102,26 @@ def require_backend() -> None:
 
 
 def installed(name: str) -> str | None:
-    """Version of an installed package, None where it is not."""
-    from importlib.metadata import PackageNotFoundError, version  # not light, and not every command asks
+    """Return the version of an installed package, None where it is not."""
+    if (named := _named_by_folder(name)) is not None:
+        return named
+    from importlib.metadata import PackageNotFoundError, version  # not light: it reads mail headers
 
     try:
         return version(name)
     except PackageNotFoundError:
         return None
+
+
+def _named_by_folder(name: str) -> str | None:
+    """Return the version in the name of a package's `.dist-info` folder, as installers write it; None without one."""
+    start, end = f"{name.lower().replace('-', '_')}-", ".dist-info"
+    for folder in sys.path:
+        with contextlib.suppress(OSError):
+            for entry in os.listdir(folder or os.curdir):  # noqa: PTH208  # pathlib is slower here
+                if entry.endswith(end) and entry.lower().startswith(start):
+                    return entry[len(start) : -len(end)]
+    return None
 
 
 def installed_minor(backend: str) -> str | None:

@@ -16,12 +16,12 @@ from typing import Any
 
 from epochcast.__main__ import main
 from tests.fuzz.audit import changes, listing
-from tests.fuzz.oracles import Call, Heard, nothing_wrong
+from tests.fuzz.oracles import PROGRAMS, Call, Heard, nothing_wrong
 from tests.fuzz.samples import samples
 
 DATA_BYTES = 3 << 30  # beyond what there is: a runaway read ends in MemoryError, not in all of the box's memory
-# the commit of the checkout is asked for; ctypes.util.find_library looks for a driver's library with the others
-PROGRAMS = frozenset({"git", "ldconfig", "gcc", "cc", "ld", "objdump"})
+# ctypes.util.find_library looks for a driver's library with these
+FINDERS = frozenset({"ldconfig", "gcc", "cc", "ld", "objdump"})
 _UNSET = ("EPOCHCAST_DEBUG", "EPOCHCAST_DATA_DIR", "EPOCHCAST_CACHE_DIR", "KERAS_BACKEND", "XDG_CACHE_HOME")
 
 
@@ -84,7 +84,7 @@ class Box:
             lambda: main(list(words)),
             check,
             writes=(self.folder, self.temporary),
-            programs=PROGRAMS | frozenset(programs),
+            programs=PROGRAMS | FINDERS | frozenset(programs),
             argv=words,
         )
 

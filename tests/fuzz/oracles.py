@@ -23,6 +23,8 @@ from tests.fuzz.audit import watched
 
 HANG_SEC = 20.0
 LOOK_SEC = 2.0  # how often a call that lasts is looked at
+# the commit of the checkout is asked for; h5py and Keras ask `platform`, which asks uname
+PROGRAMS = frozenset({"git", "uname"})
 IDLE_SHARE = 0.02  # of a processor: a call that uses less waits for something
 HANGS = 2  # so many waits are waited for to their end; later ones are known for what they are after a look
 MEMORY_BYTES = 1 << 30
@@ -75,7 +77,7 @@ class Call:
     check: Callable[[Any, Heard], list[str]] = nothing_wrong
     named: tuple[Path, ...] = ()
     writes: tuple[Path, ...] = ()
-    programs: frozenset[str] = frozenset({"git"})  # the commit of the checkout is asked for
+    programs: frozenset[str] = PROGRAMS
     argv: tuple[str, ...] | None = None
     refusal_check: Callable[[BaseException], list[str]] = lambda error: []
 

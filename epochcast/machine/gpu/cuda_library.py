@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import subprocess
 import sys
 from collections.abc import Mapping
 
@@ -35,6 +34,8 @@ def asked_of_cuda(device: str, environ: Mapping[str, str]) -> Device | None:
 
     The library may hang or die, so it is asked in a process of its own.
     """
+    import subprocess  # not light, and hardly a box asks
+
     variables = {**os.environ, **environ}
     for name in {VISIBLE, ORDER} - environ.keys():
         variables.pop(name, None)

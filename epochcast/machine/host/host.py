@@ -174,7 +174,7 @@ def cpu_name() -> str:
 
     Commas go, because a name stands in `--conditions device_name=...,backend=...`.
     """
-    name = platform.processor() or platform.machine()
+    name = None
     try:  # psutil knows no model
         for line in Path("/proc/cpuinfo").read_text(errors="backslashreplace").splitlines():
             key, _, value = line.partition(":")
@@ -182,5 +182,7 @@ def cpu_name() -> str:
                 name = value.strip()
                 break
     except OSError:
-        pass  # not Linux: the platform's own word stands
+        pass  # not Linux
+    if name is None:
+        name = platform.processor() or platform.machine()  # the first starts a process
     return f"{name.replace(',', '')} ({cpu_count()} cores)"

@@ -23,10 +23,10 @@ from tests.fuzz import words
 from tests.fuzz.box import Box
 from tests.fuzz.json_mutate import mutate_json
 from tests.fuzz.mutate import mutate_bytes
-from tests.fuzz.oracles import Call, Heard
+from tests.fuzz.oracles import PROGRAMS, Call, Heard
 
 SCRIPT = Path(__file__).parents[1] / "script_child.py"
-PROGRAMS = frozenset({"git", Path(sys.executable).name})
+WITH_CHILD = PROGRAMS | {Path(sys.executable).name}
 SPEC = RunSpec(depth=1, base_filters=2, batch_size=64, train_n=1000, dataset="synthetic", epochs=4)
 RUN_ID = "odd-r1"
 LEAST_SEC, MOST_SEC = 1e-6, 0.005  # of a sound epoch: a child lives longer than that
@@ -238,7 +238,7 @@ def events(draw: Random, box: Box) -> Iterator[Call]:
     def check_grid(result: GridResult, heard: Heard) -> list[str]:
         return check_run([*result.measured, *result.failures][0], heard)
 
-    call = {"writes": (box.folder,), "programs": PROGRAMS, "refusal_check": lambda error: _was_timed(error, data)}
+    call = {"writes": (box.folder,), "programs": WITH_CHILD, "refusal_check": lambda error: _was_timed(error, data)}
     if draw.random() < 0.5:
         yield Call("run", lambda: run(SPEC, RUN_ID, place), check_run, **call)  # type: ignore[arg-type]
         return

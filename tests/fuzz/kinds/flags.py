@@ -19,7 +19,7 @@ import epochcast.planner.demo
 import epochcast.planner.run_plan
 from epochcast.__main__ import COMMANDS
 from tests.fuzz.box import Box
-from tests.fuzz.kinds.events import PROGRAMS, child, sound_events, written
+from tests.fuzz.kinds.events import WITH_CHILD, child, sound_events, written
 from tests.fuzz.kinds.flag_values import Flag, command_line
 from tests.fuzz.oracles import Call, Heard
 from tests.fuzz.samples import TABLE, samples
@@ -96,7 +96,7 @@ def flags(draw: Random, box: Box) -> Iterator[Call]:
     command = draw.choices(list(COMMANDS), [WEIGHTS.get(name, 8.0) for name in COMMANDS])[0]
     argv = command_line(draw, command, functools.partial(_path, box))
     protected = _lay_out(box)
-    call = box.command(command, *argv, programs=tuple(PROGRAMS))
+    call = box.command(command, *argv, programs=tuple(WITH_CHILD))
     light = child(box.write("events.jsonl", b"\n".join(written(sound_events())) + b"\n"), "0")
 
     def with_light_child() -> Any:
