@@ -1,8 +1,14 @@
-"""The ensemble of a time model, read from its `.keras` file by h5py alone, whatever is in that file."""
+"""The ensemble of a time model in its `.keras` file: read without Keras, whatever is in that file.
+
+Besides what Keras saves, the file holds the same numbers as plain float32 (`PLAIN`), so that a prediction does not wait
+for the import of h5py. A file of an earlier version, without them, is read by h5py.
+"""
 
 from __future__ import annotations
 
 import io
+import math
+import zipfile
 from typing import Any
 
 import numpy as np
@@ -11,8 +17,11 @@ from epochcast.model.time_model.ensemble import Ensemble
 from epochcast.model.time_model.physics import Array
 from epochcast.storage.archives import MIB, open_archive, read_member
 from epochcast.storage.json_files import parse_json
+from epochcast.text_sinks import shortened
 
 CONFIG, WEIGHTS = "config.json", "model.weights.h5"
+PLAIN = "weights.f32"  # kernel and bias of one layer after the other, in C order, little-endian float32
+FLOAT32 = np.dtype("<f4")
 MOST_BYTES = 16 * MIB  # of either; the pretrained model's weights take 0.2
 MOST_UNITS = 20_000  # of all members' layers at one depth; the recipes take 320
 
@@ -24,30 +33,66 @@ def read_ensemble(data: bytes, activation: str, n_features: int) -> Ensemble:
         ValueError: if it is no model of this version, damaged, or asks for more than it holds; the bare reason.
     """
     with open_archive(io.BytesIO(data)) as archive:
-        config = parse_json(read_member(archive, CONFIG, MOST_BYTES))
-        weights = read_member(archive, WEIGHTS, MOST_BYTES)
-    n_dense = _count_layers(config)
+        dense = _dense_layers(parse_json(read_member(archive, CONFIG, MOST_BYTES)))
+        part = PLAIN if PLAIN in archive.namelist() else WEIGHTS
+        weights = read_member(archive, part, MOST_BYTES)
     try:
-        ensemble = Ensemble(*_kernels_and_biases(weights, n_dense), activation)
+        if part == PLAIN:
+            read = _plain_weights(weights, dense, n_features)
+        else:
+            read = _kernels_and_biases(weights, len(dense))
     except ImportError:  # a missing package is no fault of the file
         raise
     except Exception as error:  # h5py raises many kinds for a damaged file
-        raise ValueError(f"{WEIGHTS}: {str(error) or type(error).__name__}") from None
+        raise ValueError(f"{part}: {shortened(str(error)) or type(error).__name__}") from None
+    ensemble = Ensemble(*read, activation)
     _check(ensemble, n_features)
     return ensemble
 
 
-def _count_layers(config: Any) -> int:  # Any: JSON
+def with_plain_weights(data: bytes, ensemble: Ensemble) -> bytes:
+    """Return a `.keras` file of an ensemble with its numbers added as plain float32; Keras ignores them."""
+    content = io.BytesIO(data)
+    numbers = b"".join(
+        array.astype(FLOAT32).tobytes()
+        for pair in zip(ensemble.kernels, ensemble.biases, strict=True)
+        for array in pair
+    )
+    with zipfile.ZipFile(content, "a") as archive:
+        archive.writestr(zipfile.ZipInfo(PLAIN), numbers)
+    return content.getvalue()
+
+
+def _dense_layers(config: Any) -> list[dict[str, Any]]:  # Any: JSON
     """Dense layers of a time model's ensemble."""
     inner = config.get("config") if isinstance(config, dict) else None
     layers = inner.get("layers") if isinstance(inner, dict) else None
     if not isinstance(layers, list) or not all(isinstance(layer, dict) for layer in layers):
         raise ValueError(f"{CONFIG} lists no layers")
-    names = [str(layer.get("class_name"))[:40] for layer in layers]
-    n_dense = names.count("EinsumDense")
-    if names != ["InputLayer", "RepeatVector", *["EinsumDense"] * n_dense, "Reshape"] or n_dense == 0:
+    names = [shortened(str(layer.get("class_name")), 40) or "''" for layer in layers]
+    dense = [layer for layer in layers if layer.get("class_name") == "EinsumDense"]
+    if names != ["InputLayer", "RepeatVector", *["EinsumDense"] * len(dense), "Reshape"] or not dense:
         raise ValueError(f"its layers are {', '.join(names[:8]) or 'none'}, not those of this version")
-    return n_dense
+    return dense
+
+
+def _plain_weights(
+    data: bytes, dense: list[dict[str, Any]], inputs: int
+) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+    with np.errstate(invalid="ignore"):  # of NaN, which `_check` refuses
+        numbers = np.frombuffer(data, FLOAT32).astype(np.float64)
+    kernels: list[Array] = []
+    biases: list[Array] = []
+    end = 0
+    for layer in dense:
+        members, units = layer["config"]["output_shape"]
+        for arrays, shape in ((kernels, (members, inputs, units)), (biases, (members, units))):
+            start, end = end, end + math.prod(shape)
+            arrays.append(numbers[start:end].reshape(shape))
+        inputs = units
+    if end != len(numbers):
+        raise ValueError(f"{len(numbers)} numbers, expected {end}")
+    return tuple(kernels), tuple(biases)
 
 
 def _kernels_and_biases(weights: bytes, n_dense: int) -> tuple[tuple[Array, ...], tuple[Array, ...]]:

@@ -19,6 +19,7 @@ import numpy as np
 
 from epochcast.machine.framework import keras_on_cpu
 from epochcast.model.time_model.ensemble import Ensemble
+from epochcast.model.time_model.network_file import with_plain_weights
 from epochcast.model.time_model.physics import Array
 from epochcast.model.time_model.saved_files import NETWORK_NAME
 from epochcast.output.progress import Say
@@ -154,4 +155,4 @@ def keras_bytes(ensemble: Ensemble) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.keras"
         keras_model(ensemble).save(file)
-        return file.read_bytes()
+        return with_plain_weights(file.read_bytes(), ensemble)

@@ -21,6 +21,7 @@ from unittest import mock
 
 from epochcast.aggregate.averages.source import write_agg
 from epochcast.model.time_model.card import markdown_path
+from epochcast.model.time_model.network_file import PLAIN, with_plain_weights
 from epochcast.model.time_model.saved_model import load_model
 from epochcast.model.training.save import train
 from epochcast.paths import pretrained_dir
@@ -43,19 +44,15 @@ SAVING_SEC = 0.03  # measured: about 0.01 on an idle core
 
 @functools.cache
 def _network(name: str) -> bytes:
-    """A `.keras` file whose last weights are those of the shipped one, times a number of this training's."""
-    import h5py
-
-    source = zipfile.ZipFile(pretrained_dir() / "a100.keras")
-    weights = io.BytesIO(source.read("model.weights.h5"))
-    with h5py.File(weights, "r+") as file:
-        last = max(file["layers"], key=lambda layer: (layer.startswith("einsum_dense"), len(layer), layer))
-        file[f"layers/{last}/vars/0"][...] *= SLOWER[name]
+    """The shipped `.keras` file, its last weights times a number of this training's."""
     out = io.BytesIO()
-    with zipfile.ZipFile(out, "w") as archive:
+    with zipfile.ZipFile(pretrained_dir() / "a100.keras") as source, zipfile.ZipFile(out, "w") as archive:
         for entry in source.namelist():
-            archive.writestr(entry, weights.getvalue() if entry == "model.weights.h5" else source.read(entry))
-    return out.getvalue()
+            if entry != PLAIN:
+                archive.writestr(entry, source.read(entry))
+    shipped = load_model(pretrained_dir() / "a100.keras").time_model.ensemble
+    *first, last = shipped.kernels
+    return with_plain_weights(out.getvalue(), replace(shipped, kernels=(*first, last * SLOWER[name])))
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +71,10 @@ class _WrittenNetwork:
 def train_as(name: str, path: Path, says: int | None = None) -> None:
     factor = SLOWER[name]
     rows = [replace(r, avg_time_mean=r.avg_time_mean * factor, thr_mean=r.thr_mean / factor) for r in ROWS]
-    with mock.patch(
-        "epochcast.model.training.time_ann.keras_model", lambda network: _WrittenNetwork(_network(name), says)
+    time_ann = "epochcast.model.training.time_ann"
+    with (
+        mock.patch(f"{time_ann}.keras_model", lambda network: _WrittenNetwork(_network(name), says)),
+        mock.patch(f"{time_ann}.with_plain_weights", lambda data, network: data),
     ):
         train(rows, path)
 

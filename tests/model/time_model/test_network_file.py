@@ -16,7 +16,7 @@ import pytest
 
 from epochcast.model import train
 from epochcast.model.time_model.card import card_sha256
-from epochcast.model.time_model.network_file import CONFIG, WEIGHTS, read_ensemble
+from epochcast.model.time_model.network_file import CONFIG, PLAIN, WEIGHTS, read_ensemble, with_plain_weights
 from epochcast.model.time_model.saved_model import load_model
 from epochcast.paths import pretrained_dir
 from epochcast.schema import RunConfig
@@ -25,15 +25,31 @@ from tests.support.peaks import at_most
 PRETRAINED = pretrained_dir() / "a100.keras"
 FEATURES = 3
 with zipfile.ZipFile(PRETRAINED) as _archive:
-    SAVED = {name: _archive.read(name) for name in (CONFIG, WEIGHTS)}
+    SAVED = {name: _archive.read(name) for name in (CONFIG, WEIGHTS, PLAIN)}
 
 
 def packed(config=SAVED[CONFIG], weights=SAVED[WEIGHTS]):
+    """A model of an earlier version, whose numbers are read by h5py."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(CONFIG, config)
         archive.writestr(WEIGHTS, weights)
     return file.getvalue()
+
+
+def plain(numbers=SAVED[PLAIN], config=SAVED[CONFIG]):
+    """A model of this version, whose numbers are read without h5py."""
+    file = io.BytesIO(packed(config))
+    with zipfile.ZipFile(file, "a") as archive:
+        archive.writestr(PLAIN, numbers)
+    return file.getvalue()
+
+
+def config_with(shape):
+    """The saved configuration, another shape in its first dense layer."""
+    config = json.loads(SAVED[CONFIG])
+    config["config"]["layers"][2]["config"]["output_shape"] = shape
+    return json.dumps(config).encode()
 
 
 def changed(change):
@@ -69,6 +85,38 @@ def test_the_shipped_networks_are_read():
     assert [kernel.shape for kernel in network.kernels] == [(10, 3, 32), (10, 32, 32), (10, 32, 1)]
 
 
+def test_plain_numbers_are_those_that_keras_saved(monkeypatch):
+    by_h5py = read_ensemble(packed(), "silu", FEATURES)
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    for data in (PRETRAINED.read_bytes(), with_plain_weights(packed(), by_h5py)):
+        network = read_ensemble(data, "silu", FEATURES)
+        for ours, theirs in zip(network.kernels + network.biases, by_h5py.kernels + by_h5py.biases, strict=True):
+            assert ours.dtype == theirs.dtype
+            np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    ("data", "found"),
+    [
+        (plain(SAVED[PLAIN][:-4]), "cannot reshape"),
+        (plain(SAVED[PLAIN][:-1]), "multiple of element size"),
+        (plain(SAVED[PLAIN] + bytes(4)), r"12181 numbers, expected 12180|numbers, expected"),
+        (plain(np.full(len(SAVED[PLAIN]) // 4, np.nan, "<f4").tobytes()), "weights that are no numbers"),
+        (plain(b"\x01\x00\xa0\x7f" + SAVED[PLAIN][4:]), "weights that are no numbers"),  # a signalling NaN
+        (plain(config=config_with([10, 16])), "cannot reshape|numbers, expected"),
+        (plain(config=config_with([10**9, 10**9])), "cannot reshape"),
+        (plain(config=config_with([-1, 32])), "numbers, expected|don't fit together|cannot reshape"),
+        (plain(config=config_with([0, 0])), "numbers, expected|don't fit together|cannot reshape"),
+        (plain(config=config_with(["a", 32])), PLAIN),
+        (plain(config=config_with(None)), PLAIN),
+        (plain(config=SAVED[CONFIG].replace(b"InputLayer", rb"\u0000")), "its layers are '', RepeatVector"),
+    ],
+)
+def test_plain_numbers_that_are_none_are_refused(data, found):
+    with at_most(64), pytest.raises(ValueError, match=found):
+        read_ensemble(data, "silu", FEATURES)
+
+
 @pytest.mark.parametrize(
     ("change", "found"),
     [
@@ -101,7 +149,8 @@ def test_a_configuration_that_is_none_is_refused(config):
 def damaged(seed):
     """A model file with changed bytes in its weights, or in its archive."""
     chosen = random.Random(seed)
-    content = bytearray(packed() if seed % 4 == 0 else SAVED[WEIGHTS])
+    make = packed if seed % 2 else plain
+    content = bytearray(make() if seed % 4 == 0 else SAVED[WEIGHTS if seed % 2 else PLAIN])
     if seed % 5 == 0:
         del content[chosen.randrange(len(content)) :]
     for _ in range(chosen.choice([1, 2, 8])):
@@ -109,7 +158,9 @@ def damaged(seed):
             [chosen.randrange(len(content)), chosen.randrange(3_000)]
         )  # HDF5's own records come first
         content[place % len(content)] = chosen.choice([0, 255, chosen.randrange(256)])
-    return bytes(content) if seed % 4 == 0 else packed(weights=bytes(content))
+    if seed % 4 == 0:
+        return bytes(content)
+    return packed(weights=bytes(content)) if seed % 2 else plain(bytes(content))
 
 
 @pytest.mark.parametrize("seed", range(60))
@@ -133,7 +184,7 @@ def test_a_damaged_model_that_its_card_vouches_for_is_refused_in_a_sentence_or_p
 def test_a_missing_package_is_no_fault_of_the_file(monkeypatch):
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(ModuleNotFoundError, match="h5py"):
-        load_model(pretrained_dir() / "a100.keras")
+        read_ensemble(packed(), "silu", FEATURES)
 
 
 def test_training_does_not_begin_without_the_package_that_saves(monkeypatch, capsys):

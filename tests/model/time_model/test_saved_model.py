@@ -278,10 +278,15 @@ def archive_with(**members):
         archive_with(config=b"{"),
         archive_with(config=b"[]"),
         archive_with(config=b'{"config": {}}'),
-        archive_with(model=None),
-        archive_with(model=b"no weights"),
+        archive_with(weights=None, model=None),
+        archive_with(weights=None, model=b"no weights"),
+        archive_with(weights=b"no weights"),
+        archive_with(weights=b""),
     ],
-    ids=["no zip", "no config", "broken config", "list as config", "no layers", "no weights", "broken weights"],
+    ids=[
+        *("no zip", "no config", "broken config", "list as config", "no layers", "no weights"),
+        *("broken weights of an older file", "broken weights", "empty weights"),
+    ],
 )
 def test_what_is_no_keras_file_is_refused_also_with_the_right_hash(tmp_path, data):
     path = copy_with_bytes(tmp_path, data)
@@ -524,7 +529,7 @@ def weights_of(*shapes):
     ],
 )
 def test_a_network_whose_layers_do_not_fit_is_refused(tmp_path, shapes):
-    data = archive_with(model=weights_of(*shapes))
+    data = archive_with(model=weights_of(*shapes), weights=None)
     assert "not a time model: " in refusal(copy_with_bytes(tmp_path, data))
 
 
