@@ -32,10 +32,9 @@ from epochcast.flag_types import (
     seed_int,
 )
 from epochcast.guard import EXIT_FAILED, EXIT_INTERRUPTED, say
-from epochcast.interval import Interval, with_ends
+from epochcast.interval import OWN_COVERAGE, Interval, with_ends
 from epochcast.paths import command_text
 from epochcast.schema import SPEC_CHOICES, FailureRecord, RunConfig, RunRecord, RunSpec
-from epochcast.steady_time import OWN_COVERAGE
 from epochcast.storage.tables import read_table_if_any
 
 

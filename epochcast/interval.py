@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 COVERAGE = 0.90  # the share of true values that intervals are made to hold; a saved model's card says its own
+OWN_COVERAGE = 0.95  # of the interval that a run's own epochs give, `rel_ci95`
 
 
 def coverage_text(coverage: float | None = None) -> str:

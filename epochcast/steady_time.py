@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from epochcast.interval import OWN_COVERAGE
 from epochcast.run_noise import Noise, RunNoise
 from epochcast.schema import WARMUP_EPOCHS
 from epochcast.stats import chi2_quantile, f_quantile, t_quantile
@@ -22,7 +23,6 @@ LEAST_QUANTILE = 1.8  # Student's t at any level below is more
 MOST_EXPONENT = 300.0  # no epoch is slower than e to this times another
 MOST_F = 1e12  # at a small share of a degree of freedom the quantile is infinite
 RULE = 3  # counts the rules that there were: averages made by another one are out of date
-OWN_COVERAGE = 0.95  # of the interval that a run's own epochs give, `rel_ci95`
 STALL_RATIO = 1.25  # a slower epoch changes the mean of four by 6 %; less is no stall, however sure
 JUDGED_RATIO = 2.0  # where only slower epochs would be found, a run with a slow one is unstable
 MAX_STALLED_SHARE = 1 / 3

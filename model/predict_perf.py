@@ -23,8 +23,7 @@ from epochcast.interval import coverage_text
 from epochcast.machine.gpu_driver import refusal_notes
 from epochcast.model.answers.full_answer import PredictionRequest, full_answer_lines, full_answers, with_gpus
 from epochcast.model.answers.measured import measured_rows
-from epochcast.model.answers.other_gpus import SORTS, choice_for_gpus
-from epochcast.model.answers.prediction import Prediction
+from epochcast.model.answers.prediction import SORTS, Prediction
 from epochcast.model.answers.this_box import differences
 from epochcast.model.time_model.saved_model import choose_model
 from epochcast.output.text import json_line, listed
@@ -101,9 +100,14 @@ def request_of(arguments: argparse.Namespace, configs: Sequence[RunConfig]) -> P
     has_gpus = bool(arguments.gpu) or arguments.all_gpus
     has_footprint = arguments.epochs is not None and (has_gpus or bool(given_flags(arguments)))
     is_named = arguments.model is not None or bool(arguments.conditions)
+    on_gpus = choice
+    if has_gpus:
+        from epochcast.model.answers.other_gpus import choice_for_gpus
+
+        on_gpus = choice_for_gpus(choice, is_named)
     request = PredictionRequest(
         choice,
-        choice_for_gpus(choice, is_named) if has_gpus else choice,
+        on_gpus,
         precision,
         arguments.epochs,
         sort=arguments.sort or SORTS[0],

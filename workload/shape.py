@@ -9,11 +9,14 @@ counts them. Images are single ones: times a batch, multiply.
 from __future__ import annotations
 
 import functools
+from typing import TYPE_CHECKING
 
 from epochcast.roofline.epoch_work import EpochWork, work_of_layers
-from epochcast.roofline.network import TrainedNetwork
 from epochcast.roofline.roofline import BYTES_PER_FLOAT, LayerRecord
 from epochcast.schema import RunConfig
+
+if TYPE_CHECKING:
+    from epochcast.roofline.network import TrainedNetwork
 
 IMAGE_SIZE = 32
 CHANNELS = 3
@@ -115,4 +118,6 @@ def work_of(config: RunConfig, images: int) -> EpochWork:
 
 def trained_cnn(config: RunConfig, images: int, precision: str) -> TrainedNetwork:
     """Return one configuration as a network in training."""
+    from epochcast.roofline.network import TrainedNetwork  # with the tables of facts, which few commands need
+
     return TrainedNetwork(f"CNN of {config.network_text}", layer_records(config), config.batch_size, images, precision)

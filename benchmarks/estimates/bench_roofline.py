@@ -27,7 +27,8 @@ import numpy as np
 from benchmarks.lib.claim import RANDOM, Claim, at_most
 from benchmarks.lib.reference_table import steady_rows
 from epochcast.cli import run_command
-from epochcast.gpus.lookup import find_gpu, roof_of
+from epochcast.gpus.lookup import find_gpu
+from epochcast.gpus.rates import roof_of
 from epochcast.machine.environment import utc_now
 from epochcast.machine.host.host import cpu_name
 from epochcast.model.selection.experimental_design import next_indices

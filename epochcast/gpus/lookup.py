@@ -1,4 +1,4 @@
-"""Which board is meant: exact lookup of a name in the facts, and the arithmetic that training on it uses.
+"""Which board is meant: exact lookup of a name in the facts.
 
 A name is matched as a whole, never by a part of it: an RTX A1000 is no A100, and an instance of a GPU (MIG) is not the
 whole. What is not known has no number.
@@ -6,22 +6,21 @@ whole. What is not known has no number.
 
 from __future__ import annotations
 
-import difflib
 import functools
 import re
 import unicodedata
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from epochcast.facts.assumptions import assumption, device_kind_of
-from epochcast.facts.tables import ARITHMETIC, Gpu, gpus
+from epochcast.facts.assumptions import device_kind_of
 from epochcast.machine.gpu.sensor_bounds import possible_limit_w
 from epochcast.machine.gpu_driver import box_device_name, box_device_names, device_of, gpus_of_this_box
-from epochcast.roofline.roofline import Roof
-from epochcast.schema import PRECISIONS
+
+if TYPE_CHECKING:  # the tables of facts are imported and read where a GPU's name is looked up: a processor needs none
+    from epochcast.facts.tables import Gpu
 
 MOST_NEAREST = 6  # names in a message
 BYTES_PER_GB = 1e9
-FLOPS_PER_TFLOPS = 1e12
 MEMORY_SLACK = 0.1  # a driver counts 12 GiB where the box says 12 GB, less what it keeps for itself
 # What a board can be told to draw at most, over its data sheet's TDP. Boards are sold and set with less and with more;
 # further out the number is a slip of the pen, or the name another board's.
@@ -41,9 +40,15 @@ def words_of(name: str) -> tuple[str, ...]:
     return tuple(word for word in re.findall(r"[^\W_]+", text) if word not in _SAID_ANYWAY)
 
 
+def _gpus() -> tuple[Gpu, ...]:
+    from epochcast.facts.tables import gpus
+
+    return gpus()
+
+
 @functools.cache
 def _by_name() -> dict[str, Gpu]:
-    return {"".join(words_of(name)): gpu for gpu in gpus() for name in (gpu.name, *gpu.aliases)}
+    return {"".join(words_of(name)): gpu for gpu in _gpus() for name in (gpu.name, *gpu.aliases)}
 
 
 def find_gpu(name: str, memory_gb: float | None = None) -> Gpu:
@@ -86,7 +91,7 @@ def find_gpu(name: str, memory_gb: float | None = None) -> Gpu:
 
 def _of_shared_name(name: str, key: str, memory_gb: float | None) -> Gpu | None:
     """The board of this memory among those that the driver calls the same, None where the name is not such a one."""
-    rows = [gpu for gpu in gpus() if _shared_key(gpu) == key]
+    rows = [gpu for gpu in _gpus() if _shared_key(gpu) == key]
     if not rows:
         return None
     for gpu in rows:
@@ -112,11 +117,13 @@ def nearest_gpus(name: str) -> list[str]:
     words = words_of(_POWER.sub("", name.casefold().strip()))
     holding = [
         gpu.name
-        for gpu in gpus()
+        for gpu in _gpus()
         if words and any(set(words) <= set(words_of(known)) for known in (gpu.name, *gpu.aliases))
     ]
     if holding:
         return list(dict.fromkeys(holding))[:MOST_NEAREST]
+    import difflib
+
     similar = difflib.get_close_matches("".join(words), _by_name(), n=MOST_NEAREST, cutoff=0.0)
     return list(dict.fromkeys(_by_name()[key].name for key in similar))
 
@@ -150,6 +157,8 @@ def is_same_device(one: str | None, other: str | None) -> bool:
     """
     if one == other or one is None or other is None:
         return one == other
+    if "cpu" in (device_kind_of(one), device_kind_of(other)):  # the facts are of GPUs
+        return False
     boards = _board(one), _board(other)
     if boards[0] is not None and boards[0] == boards[1]:
         return True
@@ -202,7 +211,7 @@ def unknown_words(device_name: str) -> str:
 
 def _boards_called(device_name: str) -> list[Gpu]:
     board = _board(device_name)
-    return [gpu for gpu in gpus() if board is not None and board in (gpu.name, _shared_key(gpu))]
+    return [gpu for gpu in _gpus() if board is not None and board in (gpu.name, _shared_key(gpu))]
 
 
 @functools.cache
@@ -231,7 +240,7 @@ def _shared_key(gpu: Gpu) -> str | None:
 def _board(device_name: str) -> str | None:
     """The board of this name, also one that several boards share; None where the facts do not have it."""
     key = "".join(words_of(device_name))
-    if key and any(_shared_key(gpu) == key for gpu in gpus()):
+    if key and any(_shared_key(gpu) == key for gpu in _gpus()):
         return key
     gpu = None if device_kind_of(device_name) == "cpu" else _known_gpu(device_name, None)
     return None if gpu is None else gpu.name
@@ -248,38 +257,3 @@ def tdp_w(device_name: str | None, memory_bytes: int | None = None) -> float | N
 def board_limit_w(device_name: str | None, limit_w: float | None, memory_bytes: int | None = None) -> float | None:
     """Return a power limit, None where no board of this name can have it."""
     return possible_limit_w(limit_w, tdp_w(device_name, memory_bytes))
-
-
-def arithmetic_of(precision: str, tf32: str | None, gpu: Gpu) -> str:
-    """Return in what training multiplies on this GPU: one of `epochcast.facts.tables.ARITHMETIC`.
-
-    `precision` and `tf32` as in `epochcast.schema.Conditions`; float32 is TF32 where that is on and the GPU has it.
-
-    Raises:
-        ValueError: if the GPU is not known to compute in this precision, or there is no such precision.
-    """
-    if precision not in PRECISIONS:
-        raise ValueError(f"no precision {precision!r}; use one of {', '.join(PRECISIONS)}.")
-    asked = PRECISIONS[precision]
-    if asked.tf32_arithmetic is not None and tf32 == "on" and gpu.tflops(asked.tf32_arithmetic) is not None:
-        return asked.tf32_arithmetic
-    arithmetic = asked.arithmetic
-    if arithmetic not in ARITHMETIC or gpu.tflops(arithmetic) is None:
-        has = ", ".join(f"{name} {rate:g}" for name in ARITHMETIC if (rate := gpu.tflops(name)))
-        raise ValueError(
-            f"{gpu.name} has no known {arithmetic} rate, which {precision} needs; known in TFLOP/s: {has or 'none'}. "
-            "Choose another precision or another GPU."
-        )
-    return arithmetic
-
-
-def roof_of(gpu: Gpu, arithmetic: str) -> Roof:
-    """Return a GPU's peaks, with the time that is assumed for the launch of a kernel.
-
-    Raises:
-        ValueError: if the GPU has no such arithmetic.
-    """
-    if (rate := gpu.tflops(arithmetic)) is None:
-        raise ValueError(f"{gpu.name} has no known {arithmetic} rate.")
-    bytes_per_sec = gpu.memory_bandwidth_gbs * BYTES_PER_GB
-    return Roof(rate * FLOPS_PER_TFLOPS, bytes_per_sec, assumption("kernel_launch_sec", "gpu").value)

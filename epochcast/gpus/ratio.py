@@ -19,7 +19,8 @@ from dataclasses import dataclass
 
 from epochcast.facts.assumptions import assumption
 from epochcast.facts.tables import CONVOLUTIONAL, Gpu, SpeedRow, speed_rows
-from epochcast.gpus.lookup import BYTES_PER_GB, arithmetic_of, find_gpu, known_gpu
+from epochcast.gpus.lookup import BYTES_PER_GB, find_gpu, known_gpu
+from epochcast.gpus.rates import arithmetic_of
 from epochcast.interval import Interval
 from epochcast.schema import PRECISIONS, Conditions, uses_tf32
 

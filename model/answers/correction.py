@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from epochcast.facts.assumptions import assumption
-from epochcast.gpus.lookup import roof_of
+from epochcast.gpus.rates import roof_of
 from epochcast.gpus.ratio import SAME, GpuArithmetic, Ratio
 from epochcast.gpus.scaled_time import ScaledTime, scaled_time
 from epochcast.interval import COVERAGE, Interval

@@ -4,25 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from epochcast.facts.tables import Gpu, gpus
-from epochcast.footprint.footprint import Footprint
-from epochcast.footprint.rules import FootprintRules
-from epochcast.footprint.text import footprint_json, footprint_lines, region_sources, region_table
 from epochcast.gpus.lookup import find_gpu, known_gpu
 from epochcast.machine.gpu_driver import box_device_name
-from epochcast.model.answers.energy import EnergyModel, measured_board
-from epochcast.model.answers.other_gpus import (
-    SORTS,
-    GpuPrediction,
-    answer_on,
-    answers_on,
-    run_footprints,
-    without_number,
-)
-from epochcast.model.answers.other_gpus_text import domain_text, gpu_lines
-from epochcast.model.answers.prediction import NoPrediction, Prediction, RunRequest, predict
+from epochcast.model.answers.energy import EnergyModel
+from epochcast.model.answers.prediction import SORTS, NoPrediction, Prediction, RunRequest, predict
 from epochcast.model.answers.prediction_text import domain_lines, measured_lines, prediction_lines, prediction_table
 from epochcast.model.answers.this_box import (
     BoxDifference,
@@ -34,6 +21,12 @@ from epochcast.model.answers.this_box import (
 from epochcast.model.time_model.saved_model import Choice
 from epochcast.output.text import named_lines
 from epochcast.schema import NETWORK_AXES, AggRow, RunConfig
+
+if TYPE_CHECKING:  # footprints and other GPUs are imported where they are asked for: half of predict_perf's start
+    from epochcast.facts.tables import Gpu
+    from epochcast.footprint.footprint import Footprint
+    from epochcast.footprint.rules import FootprintRules
+    from epochcast.model.answers.other_gpus import GpuPrediction
 
 ONE_LINE_EACH = ("peak_memory_basis", "model", "answered_because", "conditions", "error")  # below a table
 
@@ -78,6 +71,8 @@ class FullAnswer:
         """Return everything in full precision; footprints and GPUs only where they were asked for."""
         values = {**self.prediction.to_json(), **this_box_json(self.differences, self.this_box)}
         if self.footprints:
+            from epochcast.footprint.text import footprint_json
+
             values["footprint_of"] = self.footprint_of
             values["footprints"] = [footprint_json(found) for found in self.footprints]
         if self.on_gpus or self.gpus_left_out:
@@ -113,11 +108,17 @@ def full_answer(config: RunConfig, request: PredictionRequest) -> FullAnswer:
         prediction,
         differences,
         estimate_for_this_box(saved, asked, rows, differences) if differences else None,
-        answers_on(request.gpus, request.on_gpus.model, asked, rows, request.sort),
+        _on_gpus(asked, request) if request.gpus else (),
         request.gpus_left_out,
         footprints,
         footprint_of,
     )
+
+
+def _on_gpus(asked: RunRequest, request: PredictionRequest) -> list[GpuPrediction]:
+    from epochcast.model.answers.other_gpus import answers_on
+
+    return answers_on(request.gpus, request.on_gpus.model, asked, request.rows, request.sort)
 
 
 def _own_footprints(
@@ -130,6 +131,9 @@ def _own_footprints(
     """
     if asked.rules is None or asked.epochs is None or request.gpus:
         return (), None
+    from epochcast.model.answers.other_gpus import answer_on, run_footprints
+    from epochcast.model.answers.run_energy import measured_board
+
     saved, rows = request.choice.model, request.rows
     conditions, name = saved.conditions, saved.device_name
     gpu = known_gpu(name)
@@ -158,6 +162,9 @@ def with_gpus(
     named = {gpu.name: gpu for gpu in map(find_gpu, names)}
     if not has_all:
         return replace(request, gpus=list(named.values()))
+    from epochcast.facts.tables import gpus
+    from epochcast.model.answers.other_gpus import without_number
+
     left_out: dict[str, list[str]] = {}
     answered = []
     asked, saved = [request.of(config) for config in configs], request.on_gpus.model
@@ -193,6 +200,10 @@ def full_answer_lines(answers: Sequence[FullAnswer], request: PredictionRequest)
 
 def elsewhere_lines(answers: Sequence[FullAnswer], request: PredictionRequest) -> list[str]:
     """Return footprints and other GPUs of each batch size; what holds for all of them once, at the end."""
+    if not (request.gpus or request.gpus_left_out or any(each.footprints for each in answers)):
+        return []
+    from epochcast.model.answers.other_gpus_text import domain_text, gpu_lines
+
     scaled = request.on_gpus
     blocks, shared = gpu_lines([each.on_gpus for each in answers], scaled.model, request.gpus_left_out)
     lines = []
@@ -213,6 +224,8 @@ def _footprint_lines(answer: FullAnswer) -> list[str]:
     found = answer.footprints
     if not found:
         return []
+    from epochcast.footprint.text import footprint_lines, region_sources, region_table
+
     texts = footprint_lines(found[0], is_alone=len(found) == 1)
     lines = [f"footprint_of: {answer.footprint_of}", *(f"{name}: {text}" for name, text in texts.items())]
     return lines if len(found) == 1 else [*lines, region_table(found), *region_sources(found)]

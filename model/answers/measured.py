@@ -10,20 +10,21 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
+from typing import TYPE_CHECKING
 
-from epochcast.aggregate.averages.table import load_agg_if_any
 from epochcast.facts.assumptions import assumption, device_kind_of
-from epochcast.facts.tables import Gpu
 from epochcast.gpus.lookup import is_same_device, known_gpu
-from epochcast.interval import Interval, total
-from epochcast.model.time_model.intervals import HALF_WIDTH_SDS
+from epochcast.interval import OWN_COVERAGE, Interval, total
+from epochcast.model.time_model.intervals import HALF_WIDTH_SDS, half_width_sds
 from epochcast.model.time_model.saved_model import SavedModel
 from epochcast.model.time_model.startup import WholeRun, whole_run
 from epochcast.output.text import percent
+from epochcast.paths import runs_agg_csv, runs_csv
 from epochcast.schema import AggRow, Conditions, RunConfig, uses_tf32
 from epochcast.stats import MIN_RUNS
-from epochcast.steady_time import OWN_COVERAGE
+
+if TYPE_CHECKING:
+    from epochcast.facts.tables import Gpu
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ COMPARED = ("backend", "pipeline", "steps_per_execution", "train_n", "precision"
 FULL_EPOCH = "full_epoch"
 # A run's own 95 % interval, in standard deviations of pooled repeats, that they do not explain: with two timed epochs
 # (Student's t = 12.7, the widest there is) one run in a thousand gives a wider one
-EXPLAINED_SDS = math.tan(math.pi * OWN_COVERAGE / 2) * NormalDist().inv_cdf(1 - 0.001 / 2)
+EXPLAINED_SDS = math.tan(math.pi * OWN_COVERAGE / 2) * half_width_sds(1 - 0.001)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,10 @@ class MeasuredTime:
 
 def measured_rows() -> list[AggRow]:
     """Return the default table's rows, if there are any; a table that can't be read only leaves a warning."""
+    if not any(table.exists() for table in (runs_agg_csv(), runs_csv())):
+        return []
+    from epochcast.aggregate.averages.table import load_agg_if_any  # what averages: only where there are runs
+
     try:
         table = load_agg_if_any(None, keeps=False)  # an answer leaves no file behind
     except (ValueError, OSError) as error:

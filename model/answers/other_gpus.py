@@ -19,7 +19,7 @@ from epochcast.gpus.scaled_time import LIMITED_WORDS
 from epochcast.interval import Interval, with_ends
 from epochcast.machine.gpu_driver import box_device_names
 from epochcast.model.answers.correction import MIN_CONFIGS, Correction, correction_by, scaled_steady_time
-from epochcast.model.answers.energy import EnergyModel, MeasuredBoard, RunSeconds, measured_board, run_energy
+from epochcast.model.answers.energy import EnergyModel
 from epochcast.model.answers.measured import (
     knows_start_up,
     measured_row,
@@ -29,6 +29,7 @@ from epochcast.model.answers.measured import (
     rows_on,
 )
 from epochcast.model.answers.prediction import RunRequest, memory_json, times_json
+from epochcast.model.answers.run_energy import MeasuredBoard, RunSeconds, measured_board, run_energy
 from epochcast.model.time_model.physics import device_share
 from epochcast.model.time_model.saved_model import Choice, PredictedTimes, SavedModel, pretrained
 from epochcast.model.time_model.startup import whole_run
@@ -37,7 +38,6 @@ from epochcast.workload.memory import MemoryModel, PeakMemory
 from epochcast.workload.shape import work_of
 
 MEASURED = "measured"
-SORTS = ("time", "cost", "co2")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

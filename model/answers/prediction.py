@@ -20,6 +20,7 @@ from epochcast.workload.memory import MemoryModel, PeakMemory
 from epochcast.workload.shape import count_params
 
 GIB = 2**30
+SORTS = ("time", "cost", "co2")  # orders of other GPUs: the fastest, the cheapest to rent, the cleanest first
 
 
 @dataclass(frozen=True, slots=True)

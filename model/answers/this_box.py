@@ -12,7 +12,6 @@ from epochcast.interval import Interval, with_ends
 from epochcast.machine.gpu_driver import box_device_name
 from epochcast.machine.packages import backend_name, installed_minor
 from epochcast.model.answers.measured import measured_row, measured_steady, measured_words
-from epochcast.model.answers.other_gpus import answer_on
 from epochcast.model.answers.prediction import RunRequest
 from epochcast.model.time_model.saved_model import SavedModel
 from epochcast.output.text import range_text, significant
@@ -86,6 +85,8 @@ def estimate_for_this_box(
     if gpu is None:
         what = "a CPU" if device_kind_of(box) == "cpu" else unknown_words(box)
         return ThisBoxEstimate(None, f"no estimate for {what}")
+    from epochcast.model.answers.other_gpus import answer_on  # only where this box has another GPU
+
     try:
         answer = answer_on(gpu, saved, replace(asked, epochs=None, rules=None), rows)
     except ValueError as error:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from epochcast.facts.assumptions import device_kind_of
 from epochcast.facts.tables import Gpu
-from epochcast.gpus.lookup import arithmetic_of, find_gpu, known_gpu, place_in_box, roof_of
+from epochcast.gpus.lookup import find_gpu, known_gpu, place_in_box
+from epochcast.gpus.rates import arithmetic_of, roof_of
 from epochcast.gpus.ratio import GpuArithmetic, device_ratio, source_device
 from epochcast.model.answers.correction import scaled_steady_time
 from epochcast.model.answers.other_gpus import GpuPrediction, answer_on, can_scale

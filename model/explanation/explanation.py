@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from epochcast.gpus.lookup import BYTES_PER_GB, FLOPS_PER_TFLOPS
+from epochcast.gpus.lookup import BYTES_PER_GB
+from epochcast.gpus.rates import FLOPS_PER_TFLOPS
 from epochcast.interval import with_ends
 from epochcast.model.explanation.attribution import layer_groups
 from epochcast.model.explanation.device import ExplainedDevice

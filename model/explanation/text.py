@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
-from epochcast.gpus.lookup import BYTES_PER_GB, FLOPS_PER_TFLOPS
+from epochcast.gpus.lookup import BYTES_PER_GB
+from epochcast.gpus.rates import FLOPS_PER_TFLOPS
 from epochcast.gpus.scaled_time import LIMITED
 from epochcast.model.answers.prediction_text import device_words
 from epochcast.model.explanation.epoch_time import UNKNOWN_INPUT, Scaling

@@ -10,11 +10,10 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from epochcast.aggregate.averages.condition_sets import ChosenSet
 from epochcast.gpus.device_names import are_same_conditions
 from epochcast.gpus.lookup import is_same_device, place_in_box
 from epochcast.interval import Interval
@@ -30,6 +29,9 @@ from epochcast.model.time_model.time_model import Inputs, TimeModel
 from epochcast.paths import demo_dir, models_dir, pretrained_dir
 from epochcast.schema import TRAIN_N, Conditions, RunConfig
 from epochcast.storage.cells import columns
+
+if TYPE_CHECKING:
+    from epochcast.aggregate.averages.condition_sets import ChosenSet
 
 logger = logging.getLogger(__name__)
 

@@ -30,7 +30,8 @@ from epochcast.footprint.rules import FootprintRules
 from epochcast.footprint.text import embodied_words, region_words, wall_words
 from epochcast.gpus.lookup import known_gpu
 from epochcast.interval import Interval
-from epochcast.model.answers.energy import EnergyModel, MeasuredBoard, RunSeconds, measured_board, run_energy
+from epochcast.model.answers.energy import EnergyModel
+from epochcast.model.answers.run_energy import MeasuredBoard, RunSeconds, measured_board, run_energy
 from epochcast.model.time_model.intervals import HALF_WIDTH_SDS
 from epochcast.output.text import range_text, significant
 from epochcast.planner.costs.budget import KGCO2, KWH, USD, BoardShare, Price, Unit

@@ -17,7 +17,8 @@ from benchmarks.estimates.bench_roofline import (
 )
 from benchmarks.lib.reference_table import steady_rows
 from epochcast.facts.assumptions import assumption
-from epochcast.gpus.lookup import find_gpu, roof_of
+from epochcast.gpus.lookup import find_gpu
+from epochcast.gpus.rates import roof_of
 from epochcast.model.time_model.physics import FORMS, Law
 from epochcast.model.time_model.time_model import Table
 from epochcast.schema import RunConfig

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from epochcast.gpus.lookup import find_gpu, roof_of
+from epochcast.gpus.lookup import find_gpu
+from epochcast.gpus.rates import roof_of
 from epochcast.roofline.network import TrainedNetwork, epoch_layers
 from epochcast.roofline.roofline import ADAM_PASSES, WEIGHT_BYTES, step_roof
 from epochcast.schema import RunConfig

@@ -6,7 +6,8 @@ import pytest
 
 from epochcast.__main__ import COMMANDS
 from epochcast.facts.tables import ARITHMETIC
-from epochcast.gpus.lookup import arithmetic_of, find_gpu
+from epochcast.gpus.lookup import find_gpu
+from epochcast.gpus.rates import arithmetic_of
 from epochcast.gpus.ratio import GpuArithmetic
 from epochcast.roofline.roofline import Roof, step_roof
 from epochcast.schema import DEFAULT_PRECISION, PRECISIONS, Conditions, Precision, RunConfig, RunSpec, element_bytes_of

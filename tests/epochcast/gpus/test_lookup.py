@@ -6,14 +6,8 @@ import pytest
 
 from epochcast.facts.tables import gpus
 from epochcast.gpus import lookup as hardware
-from epochcast.gpus.lookup import (
-    UnknownGpuError,
-    arithmetic_of,
-    find_gpu,
-    is_same_device,
-    known_gpu,
-    nearest_gpus,
-)
+from epochcast.gpus.lookup import UnknownGpuError, find_gpu, is_same_device, known_gpu, nearest_gpus
+from epochcast.gpus.rates import arithmetic_of
 from epochcast.machine.gpu_driver import box_device_name
 from epochcast.machine.host.host import cpu_name
 from tests.support.machines.boxes import Board, plug_in

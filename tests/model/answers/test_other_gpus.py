@@ -12,7 +12,8 @@ from epochcast.facts.assumptions import assumption
 from epochcast.facts.regions import find_region
 from epochcast.facts.tables import gpus
 from epochcast.footprint.rules import FootprintRules
-from epochcast.gpus.lookup import find_gpu, roof_of
+from epochcast.gpus.lookup import find_gpu
+from epochcast.gpus.rates import roof_of
 from epochcast.gpus.ratio import RATES, SAME, SPEED_ROW, GpuArithmetic, device_ratio, source_device
 from epochcast.gpus.scaled_time import LIMITED, LIMITED_LOW, LIMITED_WORDS, scaled_time
 from epochcast.interval import Interval

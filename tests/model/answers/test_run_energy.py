@@ -11,7 +11,8 @@ from epochcast.footprint.rules import FootprintRules
 from epochcast.gpus.lookup import find_gpu
 from epochcast.interval import Interval
 from epochcast.machine.gpu_driver import box_device_name
-from epochcast.model.answers.energy import EnergyModel, MeasuredBoard, RunSeconds, measured_board, run_energy
+from epochcast.model.answers.energy import EnergyModel
+from epochcast.model.answers.run_energy import MeasuredBoard, RunSeconds, measured_board, run_energy
 from epochcast.model.time_model.saved_model import PredictedTimes
 from epochcast.model.time_model.startup import WholeRun
 from epochcast.paths import runs_csv

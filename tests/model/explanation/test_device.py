@@ -7,7 +7,8 @@ import shutil
 import pytest
 
 from epochcast.facts.assumptions import assumption
-from epochcast.gpus.lookup import find_gpu, roof_of
+from epochcast.gpus.lookup import find_gpu
+from epochcast.gpus.rates import roof_of
 from epochcast.model.answers.other_gpus import answer_on
 from epochcast.model.answers.prediction import RunRequest
 from epochcast.model.explanation.roofline_figure import draw_roofline

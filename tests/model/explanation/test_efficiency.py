@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from epochcast.gpus.lookup import find_gpu, roof_of
+from epochcast.gpus.lookup import find_gpu
+from epochcast.gpus.rates import roof_of
 from epochcast.model.explanation.efficiency import efficiencies, kernels_of_a_block
 from epochcast.model.time_model.physics import FORMS, Law
 from epochcast.schema import RunConfig

@@ -1,0 +1,46 @@
+"""The rates of a GPU by its data sheet: the arithmetic that training on it uses, and its roof."""
+
+from __future__ import annotations
+
+from epochcast.facts.assumptions import assumption
+from epochcast.facts.tables import ARITHMETIC, Gpu
+from epochcast.gpus.lookup import BYTES_PER_GB
+from epochcast.roofline.roofline import Roof
+from epochcast.schema import PRECISIONS
+
+FLOPS_PER_TFLOPS = 1e12
+
+
+def arithmetic_of(precision: str, tf32: str | None, gpu: Gpu) -> str:
+    """Return in what training multiplies on this GPU: one of `epochcast.facts.tables.ARITHMETIC`.
+
+    `precision` and `tf32` as in `epochcast.schema.Conditions`; float32 is TF32 where that is on and the GPU has it.
+
+    Raises:
+        ValueError: if the GPU is not known to compute in this precision, or there is no such precision.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"no precision {precision!r}; use one of {', '.join(PRECISIONS)}.")
+    asked = PRECISIONS[precision]
+    if asked.tf32_arithmetic is not None and tf32 == "on" and gpu.tflops(asked.tf32_arithmetic) is not None:
+        return asked.tf32_arithmetic
+    arithmetic = asked.arithmetic
+    if arithmetic not in ARITHMETIC or gpu.tflops(arithmetic) is None:
+        has = ", ".join(f"{name} {rate:g}" for name in ARITHMETIC if (rate := gpu.tflops(name)))
+        raise ValueError(
+            f"{gpu.name} has no known {arithmetic} rate, which {precision} needs; known in TFLOP/s: {has or 'none'}. "
+            "Choose another precision or another GPU."
+        )
+    return arithmetic
+
+
+def roof_of(gpu: Gpu, arithmetic: str) -> Roof:
+    """Return a GPU's peaks, with the time that is assumed for the launch of a kernel.
+
+    Raises:
+        ValueError: if the GPU has no such arithmetic.
+    """
+    if (rate := gpu.tflops(arithmetic)) is None:
+        raise ValueError(f"{gpu.name} has no known {arithmetic} rate.")
+    bytes_per_sec = gpu.memory_bandwidth_gbs * BYTES_PER_GB
+    return Roof(rate * FLOPS_PER_TFLOPS, bytes_per_sec, assumption("kernel_launch_sec", "gpu").value)
