@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import json
 import os
 import shlex
@@ -80,6 +79,8 @@ def backend_problem(name: str) -> tuple[str, str] | None:
 
 def _likely(name: str) -> str:
     """What a name that is no backend was meant to be."""
+    import difflib
+
     plain = name.strip().lower()
     close = [MISNOMERS[plain]] if plain in MISNOMERS else difflib.get_close_matches(plain, BACKENDS, n=1)
     return f"did you mean KERAS_BACKEND={close[0]}?" if close else f"set KERAS_BACKEND={BACKENDS[0]}"

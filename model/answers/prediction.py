@@ -153,7 +153,7 @@ def predict(config: RunConfig, choice: Choice, epochs: int | None = None, rows: 
         box_device_name(),
         times,
         epochs,
-        measured_time(known_gpu(saved.device_name), config, saved.conditions, rows),
+        measured_time(known_gpu(saved.device_name), config, saved.conditions, rows) if rows else None,
         MemoryModel.of(saved.conditions, rows).peak(config),
         EnergyModel.of(saved.conditions, rows).per_epoch(config, times.steady),
     )

@@ -30,7 +30,6 @@ from epochcast.storage.files import (
     write_bytes_atomically,
 )
 from epochcast.storage.locks import NoLocksError
-from epochcast.storage.table_appends import locked
 
 logger = logging.getLogger(__name__)
 
@@ -100,6 +99,8 @@ def _no_such_model(path: Path) -> FileNotFoundError:
 @contextlib.contextmanager
 def _lock(path: Path) -> Iterator[None]:
     """Keep other processes from writing the same model; the lock is a hidden file beside it."""
+    from epochcast.storage.table_appends import locked  # who only reads does without tables
+
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(locked(path.with_name(f".{path.name}.lock")))
