@@ -30,6 +30,9 @@ class Value:
     digits: int | None = None  # that people are shown; None: all before the point
     needs_accuracy: bool = False  # a run without a measured one has no such value
 
+    def __reduce__(self) -> tuple[Callable[[str], Value], tuple[str]]:
+        return _value_named, (self.name,)  # to another process by name: a function of candidates has none
+
     def whole(self, candidate: Candidate) -> int:
         """Return a run's value in the whole numbers of the exact search."""
         return round(self.scale * candidate.value)
@@ -68,6 +71,10 @@ INFO = Value(
     digits=3,
 )
 VALUES = {value.name: value for value in (ACC, THR, COUNT, BEST_ACC, INFO)}
+
+
+def _value_named(name: str) -> Value:
+    return VALUES[name]
 
 
 def values_help() -> str:

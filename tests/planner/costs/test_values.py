@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from dataclasses import replace
 
 import pytest
@@ -100,3 +101,8 @@ def test_a_new_value_is_in_the_help_and_an_unknown_one_is_refused(made_up, capsy
     with pytest.raises(SystemExit) as ended:
         parse(["--budget_sec", "60", "--value", "height"])
     assert ended.value.code == EXIT_USAGE
+
+
+@pytest.mark.parametrize("value", VALUES.values())
+def test_a_kind_of_value_reaches_another_process_as_the_same_one(value):
+    assert pickle.loads(pickle.dumps(value)) is value
