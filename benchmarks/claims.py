@@ -176,7 +176,7 @@ def beyond() -> list[Claim]:
         errors = {}
         for number, level in enumerate(levels):
             if level.axis == "depth" and level.is_edge and law_form == LAW_UNDER_NETWORK:
-                held = [_held(m) for m in models[number * SEEDS : (number + 1) * SEEDS]]
+                held = [_clamped(m) for m in models[number * SEEDS : (number + 1) * SEEDS]]
                 found = np.mean([float(ape(m, table, level.mask).mean()) for m in held])
                 claims.append(Claim(f"left out: {level.label}, the residual held at the border", f"{found:.2f} %"))
             own = [float(ape(m, table, level.mask).mean()) for m in models[number * SEEDS : (number + 1) * SEEDS]]
@@ -217,8 +217,8 @@ def _two_axes(table: Table, levels: Sequence[Level]) -> list[Claim]:
     return claims
 
 
-def _held(model: TimeModel) -> TimeModel:
-    """The model with its residual held at the border of the box along every input."""
+def _clamped(model: TimeModel) -> TimeModel:
+    """The model with its residual clamped at the border of the box along every input."""
     name, steps = REACH
     return model.reaching(name, -steps)
 
@@ -291,7 +291,7 @@ def unseen() -> list[Claim]:
     falls = sum(map(order_violations, models))
     claims.append(Claim(f"times that fall with depth or filters, {UNSEEN_SEEDS} seeds", str(falls), "0", falls == 0))
     for name in ("", *FEATURE_NAMES):  # what decided which input the residual follows: no measured time is in it
-        wrong = [violations_by_axis(_held(m).reaching(name, 1)) for m in models]
+        wrong = [violations_by_axis(_clamped(m).reaching(name, 1)) for m in models]
         counts = ", ".join(f"{axis} {sum(w[axis] for w in wrong)}" for axis in wrong[0])
         what = f"following {name} one step" if name else "held at the border everywhere"
         claims.append(Claim(f"order, {what}: times that go the wrong way with", counts))
