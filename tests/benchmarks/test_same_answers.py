@@ -64,6 +64,10 @@ def test_a_mask_takes_all_of_a_value_or_what_its_pattern_matches():
     assert masked(doctor, masks, "doctor") == {"checks": {"load": MASKED, "disk": 5}}
     assert masked({"lines": ["until 09:30, 2 runs"]}, masks, "grid") == {"lines": [f"until {MASKED}, 2 runs"]}
     assert masked(doctor, masks, "other") == doctor
+    assert masked({"exit": 0, "lines": []}, (Mask("grid/*", "a name", "plan-[0-9a-f]{8}"),), "grid") == {
+        "exit": 0,  # a pattern is for text alone
+        "lines": [],
+    }
 
 
 def test_every_command_but_those_that_measure_is_asked():
