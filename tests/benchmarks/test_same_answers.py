@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.answers.comparison import MASKED, Mask, Tolerance, findings, masked
 from benchmarks.answers.invocations import A100, ANSWERS, OLD_A100, OLD_FILES, VOLATILE
-from benchmarks.same_answers import worktree
+from benchmarks.same_answers import require_answers, worktree
 from epochcast.__main__ import COMMANDS
 
 
@@ -110,3 +110,9 @@ def test_the_worktree_holds_the_commit_and_is_gone_afterwards_also_on_ctrl_c(rep
 def test_a_commit_that_does_not_exist_is_named(repository, tmp_path):
     with pytest.raises(ValueError, match="'no-such'"), worktree("no-such", tmp_path / "before", repository):
         pass
+
+
+def test_an_older_tree_that_fails_where_it_should_answer_is_named():
+    require_answers({"plan home": {"exit": 0}, "plan none": {"exit": 1}, "doctor": {"exit": 1}})
+    with pytest.raises(ValueError, match=r"train a100 \(exit 1: no such table\); plan none \(exit 0: \)\.$"):
+        require_answers({"train a100": {"exit": 1, "error": ["no such table"]}, "plan none": {"exit": 0}})
