@@ -24,7 +24,7 @@ from epochcast.storage.files import link_new, naming, read_bytes, sync_folder
 from epochcast.storage.table_appends import BYTE_ORDER_MARK, locked
 from epochcast.storage.table_lines import cells_of, decode_table, header_of, is_empty
 from epochcast.storage.tables import has_all_cells, is_torn, parse_table, table_bytes
-from epochcast.storage.temporary_files import fill, temporary_beside
+from epochcast.storage.temporary_files import fill, temporary_file_for
 
 LAST_COLUMNS = {1: "flags"}  # of runs.csv in each earlier schema; without them: the published columns, schema 0
 
@@ -145,7 +145,7 @@ def _lift_in_place(path: Path, kind: type[Any]) -> Migration:
 @contextlib.contextmanager
 def _lifted_file(path: Path, content: _Content, kind: type[Any]) -> Iterator[Path]:
     """A temporary file that is the table with the present header, read back and compared."""
-    with temporary_beside(path) as (file, lifted):
+    with temporary_file_for(path) as (file, lifted):
         try:
             fill(file, content.lifted(kind))
             _verify(path, content, read_bytes(lifted), kind)

@@ -36,7 +36,7 @@ TARGET_ERROR_PERCENT = 2.0  # over 10 s, with the counter
 MODES = {"counter": "", "no counter": "nocounter", "1-s average": "nocounter,nofields"}
 
 
-def meter_here(seconds: float) -> None:
+def meter_on_this_box(seconds: float) -> None:
     """Meter this process's GPU for some seconds, in which it does nothing else; print what was found as JSON."""
     driver = open_driver()
     meter = PowerMeter(None if driver is None else gpu_of(driver, "auto"))
@@ -65,7 +65,7 @@ def main() -> int:
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.inside:
-        meter_here(arguments.seconds)
+        meter_on_this_box(arguments.seconds)
         return 0
     report = []
     costs, errors = [], []  # what the targets are held against

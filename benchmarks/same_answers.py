@@ -37,7 +37,7 @@ from benchmarks.answers.comparison import (
     is_announced,
 )
 from benchmarks.answers.inputs import make_inputs
-from benchmarks.answers.invocations import VOLATILE, Invocation, invocations, old_files
+from benchmarks.answers.invocations import OF_THE_HOST, REFUSED, VOLATILE, Invocation, invocations, old_files
 from benchmarks.answers.tree import Answer, Tree, write_old_files
 from epochcast.cli import run_command
 from epochcast.flag_types import path_of
@@ -94,6 +94,21 @@ def _said(tree: Tree, invocation: Invocation) -> Answer:
     return found
 
 
+def require_answers(answers: Answers) -> None:
+    """Check that a tree answers what it should: two trees that both fail in the same way are equal, and prove nothing.
+
+    Raises:
+        ValueError: names the invocations.
+    """
+    odd = [
+        f"{name} (exit {answer['exit']}: {' '.join(answer.get('error', []))[:BRIEF]})"
+        for name, answer in answers.items()
+        if name not in OF_THE_HOST and bool(answer["exit"]) != (name in REFUSED)
+    ]
+    if odd:
+        raise ValueError(f"the older tree answers otherwise than these invocations expect: {'; '.join(odd)}.")
+
+
 def report_of(before: Answers, after: Answers) -> dict[str, list[Finding]]:
     """Return all findings of each invocation."""
     return {
@@ -140,6 +155,7 @@ def main() -> int:
             make_inputs(folder / "inputs")
             with worktree(arguments.before, folder / "before_tree") as code:
                 before = answers_of(code, folder, writes_old_files=True)
+            require_answers(before)
             after = answers_of(CODE_ROOT, folder, writes_old_files=False)
         report = report_of(before, after)
         print_report(report)

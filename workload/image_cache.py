@@ -15,7 +15,7 @@ import numpy as np
 from epochcast.paths import cache_dir
 from epochcast.storage.locks import NoLocksError, lock, try_lock
 from epochcast.storage.private_folder import make_private_folder, open_private, private_lock_file
-from epochcast.storage.temporary_files import temporary_beside
+from epochcast.storage.temporary_files import temporary_file_for
 from epochcast.workload.dataset import ARRAYS, ORDER_SEED, Dataset, make_dataset, read_arrays
 
 CACHE_VERSION = 1
@@ -70,7 +70,7 @@ def _write_cache(file: Path, images: Dataset) -> None:
     """Replace the cache in one step; call with its lock held. A full disk is a warning: the images are in memory."""
     arrays = {key: value for key in ARRAYS if (value := getattr(images, key)) is not None}
     try:
-        with temporary_beside(file) as (stream, temporary):
+        with temporary_file_for(file) as (stream, temporary):
             np.savez(stream, name=np.array(images.name), **arrays)
             stream.flush()
             os.fsync(stream.fileno())

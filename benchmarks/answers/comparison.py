@@ -160,6 +160,10 @@ def masked(value: Any, masks: tuple[Mask, ...], where: str) -> Any:  # Any: a JS
     if isinstance(value, list):
         return [masked(item, masks, f"{where}/{_name(value, value, i)}") for i, item in enumerate(value)]
     for mask in masks:
-        if fnmatchcase(where, mask.where):
-            value = re.sub(mask.pattern, MASKED, value) if mask.pattern and isinstance(value, str) else MASKED
+        if not fnmatchcase(where, mask.where):
+            continue
+        if not mask.pattern:
+            value = MASKED
+        elif isinstance(value, str):
+            value = re.sub(mask.pattern, MASKED, value)
     return value

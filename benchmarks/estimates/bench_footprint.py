@@ -75,7 +75,7 @@ class Case:
     mlcost: str
     ecocompute: str
     green_love: str
-    held_against: str
+    compared_with: str
     epochcast: str
 
 
@@ -85,26 +85,26 @@ HEADER = ("case", "MLCost", "EcoCompute", "Green Love", "measured or published",
 # --- which GPU, how fast ----------------------------------------------------------------------------------------------
 
 
-def _watts_here(name: str) -> str:
+def _our_watts(name: str) -> str:
     try:
         return f"{find_gpu(name).tdp_w:g} W"
     except UnknownGpuError:
         return "no such GPU, no number"
 
 
-def lookup_case(title: str, names: Sequence[str], held_against: str | None = None) -> Case:
-    """The power of a board by its driver's name, held against the data sheet's where there is one."""
+def lookup_case(title: str, names: Sequence[str], compared_with: str | None = None) -> Case:
+    """The power of a board by its driver's name next to the data sheet's where there is one."""
 
-    def told(watts: Callable[[str], str]) -> str:
+    def in_words(watts: Callable[[str], str]) -> str:
         return ", ".join(dict.fromkeys(watts(name) for name in names))
 
     return Case(
         title,
-        told(lambda name: f"{mlcost_tdp_w(name)} W"),
-        told(lambda name: f"{ecocompute_tdp_w(name)} W"),
-        told(lambda name: f"as {green_love_board(name)}"),
-        held_against or f"{told(_watts_here)} by data sheet",
-        told(_watts_here),
+        in_words(lambda name: f"{mlcost_tdp_w(name)} W"),
+        in_words(lambda name: f"{ecocompute_tdp_w(name)} W"),
+        in_words(lambda name: f"as {green_love_board(name)}"),
+        compared_with or f"{in_words(_our_watts)} by data sheet",
+        in_words(_our_watts),
     )
 
 

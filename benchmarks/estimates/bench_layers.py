@@ -77,7 +77,7 @@ class Compared:
         return "; ".join(REASONS.get((self.model, framework), NOT_KNOWN) for framework in far)
 
 
-def count_here(models: Iterable[str]) -> dict[str, list[int]]:
+def count_on_this_box(models: Iterable[str]) -> dict[str, list[int]]:
     """Params, FLOP by records and FLOP by the framework that Keras runs on here, of each model."""
     import keras
 
@@ -95,7 +95,7 @@ def count_here(models: Iterable[str]) -> dict[str, list[int]]:
 
 
 def count_apart(backend: str, models: Iterable[str]) -> dict[str, list[int]]:
-    """`count_here` in a process of its own, with Keras on `backend` and without a GPU."""
+    """`count_on_this_box` in a process of its own, with Keras on `backend` and without a GPU."""
     environ = os.environ | {"KERAS_BACKEND": backend, "CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, __file__, "--inside", "--models", *models]
     done = subprocess.run(command, env=environ, capture_output=True, text=True, cwd=CODE_ROOT)
@@ -142,7 +142,7 @@ def main() -> int:
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.inside:
-        print(json.dumps(count_here(arguments.models)))
+        print(json.dumps(count_on_this_box(arguments.models)))
         return 0
     compared = compare(arguments.models)
     print(report(compared))

@@ -24,7 +24,7 @@ if __name__ == "__main__":  # run by path: from the checkout, not from this fold
 
 import numpy as np
 
-from benchmarks.lib.claim import RANDOM, Claim, at_most
+from benchmarks.claim_parts.claim import RANDOM, Claim, at_most
 from benchmarks.lib.reference_table import steady_rows
 from epochcast.cli import run_command
 from epochcast.gpus.lookup import find_gpu

@@ -16,7 +16,7 @@ from typing import IO
 from epochcast.schema import RunSpec
 from epochcast.storage.files import link_new, make_folder
 from epochcast.storage.locks import try_lock
-from epochcast.storage.temporary_files import TEMPORARY, fill, host_and_boot, is_at, temporary_beside
+from epochcast.storage.temporary_files import TEMPORARY, fill, host_and_boot, is_at, temporary_file_for
 
 ROW_BYTES, ROW_BYTES_PER_EPOCH = 1 << 14, 32  # of runs.csv or failures.csv, generous
 JSON_BYTES, JSON_BYTES_PER_EPOCH = 1 << 18, 160  # row, spec, environment before and after, both edges of every epoch
@@ -65,7 +65,7 @@ def reserved_space(spec: RunSpec, runs: Path, log_dir: Path) -> Iterator[Space]:
     make_folder(log_dir)
     make_folder(runs.parent)
     n_epochs = min(spec.most_epochs, MOST_EPOCHS)
-    with temporary_beside(log_dir / "run.json") as (json_file, json_path), temporary_beside(runs) as (row_file, _):
+    with temporary_file_for(log_dir / "run.json") as (json_file, json_path), temporary_file_for(runs) as (row_file, _):
         _reserve(json_file, JSON_BYTES + JSON_BYTES_PER_EPOCH * n_epochs, log_dir)
         _reserve(row_file, ROW_BYTES + ROW_BYTES_PER_EPOCH * n_epochs, runs.parent)
         yield Space(json_file, json_path, row_file)

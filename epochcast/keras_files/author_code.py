@@ -68,7 +68,7 @@ def _run(path: Path) -> dict[str, Any]:
     assert spec is not None and spec.loader is not None  # a .py file has both
     module = sys.modules[name] = module_from_spec(spec)
     try:
-        with contextlib.redirect_stdout(sys.stderr), _told_if_slow(path):
+        with contextlib.redirect_stdout(sys.stderr), _warned_if_slow(path):
             spec.loader.exec_module(module)
             return {name: value for name, value in vars(module).items() if _is_own(value)}
     except KeyboardInterrupt:
@@ -79,7 +79,7 @@ def _run(path: Path) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _told_if_slow(path: Path) -> Iterator[None]:
+def _warned_if_slow(path: Path) -> Iterator[None]:
     """Say that a file still runs, if it does not end soon."""
     timer = threading.Timer(SLOW_SEC, _log.warning, ("%s: still running after %.0f s. %s", path, SLOW_SEC, SCRIPT))
     timer.daemon = True

@@ -54,18 +54,18 @@ def framework_details(backend: str) -> dict[str, Any]:
     numpy, keras = sys.modules.get("numpy"), sys.modules.get("keras")
     details: dict[str, Any] = {
         "backend": backend,
-        "numpy_version": _told(lambda: numpy.__version__),  # type: ignore[union-attr]  # None raises, and is unknown
-        "keras_version": _told(lambda: keras.__version__),  # type: ignore[union-attr]  # as above
-        "dtype_policy": _told(lambda: keras.config.dtype_policy().name),  # type: ignore[union-attr]  # as above
-        "cuda_runtime_version": _told(_cuda_runtime_version),
-        "cudnn_version": _told(_cudnn_version),
+        "numpy_version": _answer_of(lambda: numpy.__version__),  # type: ignore[union-attr]  # None raises, and is unknown
+        "keras_version": _answer_of(lambda: keras.__version__),  # type: ignore[union-attr]  # as above
+        "dtype_policy": _answer_of(lambda: keras.config.dtype_policy().name),  # type: ignore[union-attr]  # as above
+        "cuda_runtime_version": _answer_of(_cuda_runtime_version),
+        "cudnn_version": _answer_of(_cudnn_version),
     }
     about = {"tensorflow": _tensorflow_details, "jax": _jax_details, "torch": _torch_details}.get(backend)
     module = sys.modules.get(backend)
     return details if about is None or module is None else {**details, **about(module)}
 
 
-def _told(ask: Callable[[], Any]) -> Any:
+def _answer_of(ask: Callable[[], Any]) -> Any:
     try:
         return ask()
     except Exception:  # whatever a version of a framework raises for what it does not have: that is then unknown
@@ -73,30 +73,32 @@ def _told(ask: Callable[[], Any]) -> Any:
 
 
 def _tensorflow_details(tf: Any) -> dict[str, Any]:  # Any: a module that may not be imported here
-    build = _told(lambda: dict(tf.sysconfig.get_build_info())) or {}
-    gpus = _told(lambda: tf.config.list_physical_devices("GPU")) or []
+    build = _answer_of(lambda: dict(tf.sysconfig.get_build_info())) or {}
+    gpus = _answer_of(lambda: tf.config.list_physical_devices("GPU")) or []
     return {
-        "tensorflow_version": _told(lambda: tf.__version__),
-        "built_with_cuda": _told(lambda: bool(tf.test.is_built_with_cuda())),
+        "tensorflow_version": _answer_of(lambda: tf.__version__),
+        "built_with_cuda": _answer_of(lambda: bool(tf.test.is_built_with_cuda())),
         "cuda_build_version": _text(build.get("cuda_version")),
         "cudnn_build_version": _text(build.get("cudnn_version")),
-        "visible_devices": _told(lambda: [device.name for device in tf.config.get_visible_devices()]),
-        "gpus": _told(lambda: [_plain(tf.config.experimental.get_device_details(gpu)) for gpu in gpus]),
-        "tf32_allowed": _told(lambda: bool(tf.config.experimental.tensor_float_32_execution_enabled())),
-        "optimizer_jit": _told(lambda: _text(tf.config.optimizer.get_jit())),
-        "intra_op_threads": _told(lambda: int(tf.config.threading.get_intra_op_parallelism_threads())),  # 0: it chooses
-        "inter_op_threads": _told(lambda: int(tf.config.threading.get_inter_op_parallelism_threads())),
+        "visible_devices": _answer_of(lambda: [device.name for device in tf.config.get_visible_devices()]),
+        "gpus": _answer_of(lambda: [_plain(tf.config.experimental.get_device_details(gpu)) for gpu in gpus]),
+        "tf32_allowed": _answer_of(lambda: bool(tf.config.experimental.tensor_float_32_execution_enabled())),
+        "optimizer_jit": _answer_of(lambda: _text(tf.config.optimizer.get_jit())),
+        "intra_op_threads": _answer_of(
+            lambda: int(tf.config.threading.get_intra_op_parallelism_threads())
+        ),  # 0: it chooses
+        "inter_op_threads": _answer_of(lambda: int(tf.config.threading.get_inter_op_parallelism_threads())),
     }
 
 
 def _jax_details(jax: Any) -> dict[str, Any]:  # Any: a module that may not be imported here
-    devices = _told(lambda: list(jax.devices())) or []
-    precision = _told(lambda: str(jax.config.jax_default_matmul_precision or "default"))
+    devices = _answer_of(lambda: list(jax.devices())) or []
+    precision = _answer_of(lambda: str(jax.config.jax_default_matmul_precision or "default"))
     gpus = [device for device in devices if device.platform == "gpu"]
     return {
-        "jax_version": _told(lambda: jax.__version__),
-        "jaxlib_version": _told(lambda: sys.modules["jaxlib"].__version__),
-        "platform_version": _told(lambda: devices[0].client.platform_version),  # of XLA's client, with its CUDA
+        "jax_version": _answer_of(lambda: jax.__version__),
+        "jaxlib_version": _answer_of(lambda: sys.modules["jaxlib"].__version__),
+        "platform_version": _answer_of(lambda: devices[0].client.platform_version),  # of XLA's client, with its CUDA
         "visible_devices": [str(device) for device in devices],
         "gpus": [
             {"device_name": device.device_kind, "compute_capability": getattr(device, "compute_capability", None)}
@@ -104,17 +106,17 @@ def _jax_details(jax: Any) -> dict[str, Any]:  # Any: a module that may not be i
         ],
         "tf32_allowed": None if precision is None else precision in ("default", "tensorfloat32"),
         "matmul_precision": precision,
-        "enable_x64": _told(lambda: bool(jax.config.jax_enable_x64)),
+        "enable_x64": _answer_of(lambda: bool(jax.config.jax_enable_x64)),
     }
 
 
 def _torch_details(torch: Any) -> dict[str, Any]:  # Any: a module that may not be imported here
-    tf32 = _told(lambda: torch_tf32(torch)) or {}
+    tf32 = _answer_of(lambda: torch_tf32(torch)) or {}
     return {
-        "torch_version": _told(lambda: torch.__version__),
-        "cuda_build_version": _told(lambda: torch.version.cuda),
-        "visible_devices": _told(lambda: [f"cuda:{i}" for i in range(torch.cuda.device_count())]),
-        "gpus": _told(
+        "torch_version": _answer_of(lambda: torch.__version__),
+        "cuda_build_version": _answer_of(lambda: torch.version.cuda),
+        "visible_devices": _answer_of(lambda: [f"cuda:{i}" for i in range(torch.cuda.device_count())]),
+        "gpus": _answer_of(
             lambda: [
                 {
                     "device_name": torch.cuda.get_device_name(i),
@@ -125,9 +127,9 @@ def _torch_details(torch: Any) -> dict[str, Any]:  # Any: a module that may not 
         ),
         "tf32_allowed": tf32.get("convolutions"),
         "tf32_allowed_in_products": tf32.get("products"),
-        "cudnn_benchmark": _told(lambda: bool(torch.backends.cudnn.benchmark)),
-        "intra_op_threads": _told(lambda: int(torch.get_num_threads())),
-        "inter_op_threads": _told(lambda: int(torch.get_num_interop_threads())),
+        "cudnn_benchmark": _answer_of(lambda: bool(torch.backends.cudnn.benchmark)),
+        "intra_op_threads": _answer_of(lambda: int(torch.get_num_threads())),
+        "inter_op_threads": _answer_of(lambda: int(torch.get_num_interop_threads())),
     }
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from epochcast.storage.file_kinds import MOST_BYTES, START_BYTES, is_json, kind_of
-from epochcast.storage.temporary_files import fill, remove_leftovers, temporary_beside
+from epochcast.storage.temporary_files import fill, remove_leftovers, temporary_file_for
 
 NO_HARD_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
@@ -168,7 +168,7 @@ def write_bytes_atomically(path: Path, data: bytes) -> None:
         raise OSError(errno.EINVAL, "not a regular file", str(path))
     refuse_another_kind(path, data)
     try:
-        with temporary_beside(path) as (file, temporary):
+        with temporary_file_for(path) as (file, temporary):
             fill(file, data)
             temporary.replace(path)
         sync_folder(path.parent)
@@ -199,7 +199,7 @@ def write_new_file(path: Path, data: bytes) -> None:
         OSError: if the folder can't be written.
     """
     make_folder(path.parent)
-    with naming(path), temporary_beside(path) as (file, temporary):
+    with naming(path), temporary_file_for(path) as (file, temporary):
         fill(file, data)
         link_new(temporary, path)
 

@@ -28,7 +28,7 @@ def fill(file: IO[bytes], data: bytes) -> None:
 
 
 @contextlib.contextmanager
-def temporary_beside(path: Path) -> Iterator[tuple[IO[bytes], Path]]:
+def temporary_file_for(path: Path) -> Iterator[tuple[IO[bytes], Path]]:
     """A new hidden file in the folder of `path`, locked while it is open, and removed unless it was renamed.
 
     Leftovers of processes that were killed, in that folder, are removed first.

@@ -38,7 +38,7 @@ class ExplainedDevice:
     scaled_to: GpuArithmetic | None = None  # this one, where another network's time is scaled from the model's
 
     @property
-    def is_here(self) -> bool:
+    def is_this_box(self) -> bool:
         """Whether this box has it, under whatever name."""
         names = (self.name, None if self.gpu is None else self.gpu.name)
         return any(place_in_box(name) is not None for name in names)

@@ -31,7 +31,7 @@ def explain(device: ExplainedDevice, network: TrainedNetwork, config: RunConfig 
         config=config,
         device=device,
         this_box=box_device_name(),
-        is_this_box=device.is_here,
+        is_this_box=device.is_this_box,
         domain=_domain(device, config, time),
         time=time,
         roofline=least,
@@ -58,5 +58,5 @@ def _domain(device: ExplainedDevice, config: RunConfig | None, time: EpochTime) 
 
 def _framework_notes(device: ExplainedDevice) -> list[str]:
     """Return a note for a run on this box that takes another framework than the model."""
-    found = differences(device.choice.model.conditions, device.precision) if device.is_here else []
+    found = differences(device.choice.model.conditions, device.precision) if device.is_this_box else []
     return [f"{each}: what that changes is not known" for each in found if each.name not in ("device", "precision")]

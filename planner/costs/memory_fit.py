@@ -30,7 +30,7 @@ def without_too_large(
         ValueError: if a run that must be done will not fit, or none will.
     """
     told = max((row.device_memory_bytes for row in rows if row.device_memory_bytes is not None), default=None)
-    total = device_bytes or told or _memory_here(conditions.device_name)
+    total = device_bytes or told or _this_box_memory(conditions.device_name)
     if total is None:
         return list(candidates), [
             "how much memory the device has is not known: nothing left out for want of it (--device_memory)"
@@ -64,7 +64,7 @@ def without_too_large(
     return [c for c in candidates if c.config not in excluded], notes
 
 
-def _memory_here(device_name: str | None) -> int | None:
+def _this_box_memory(device_name: str | None) -> int | None:
     """The memory of this box's device by that name; None if it has none, or can't be asked."""
     box = device_of("cpu" if device_kind_of(device_name) == "cpu" else "auto")
     return box.memory_bytes if is_same_device(box.name, device_name) else None

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.answers.comparison import MASKED, Mask, Tolerance, findings, masked
 from benchmarks.answers.invocations import A100, ANSWERS, OLD_A100, OLD_FILES, VOLATILE
-from benchmarks.same_answers import worktree
+from benchmarks.same_answers import require_answers, worktree
 from epochcast.__main__ import COMMANDS
 
 
@@ -64,6 +64,10 @@ def test_a_mask_takes_all_of_a_value_or_what_its_pattern_matches():
     assert masked(doctor, masks, "doctor") == {"checks": {"load": MASKED, "disk": 5}}
     assert masked({"lines": ["until 09:30, 2 runs"]}, masks, "grid") == {"lines": [f"until {MASKED}, 2 runs"]}
     assert masked(doctor, masks, "other") == doctor
+    assert masked({"exit": 0, "lines": []}, (Mask("grid/*", "a name", "plan-[0-9a-f]{8}"),), "grid") == {
+        "exit": 0,  # a pattern is for text alone
+        "lines": [],
+    }
 
 
 def test_every_command_but_those_that_measure_is_asked():
@@ -106,3 +110,9 @@ def test_the_worktree_holds_the_commit_and_is_gone_afterwards_also_on_ctrl_c(rep
 def test_a_commit_that_does_not_exist_is_named(repository, tmp_path):
     with pytest.raises(ValueError, match="'no-such'"), worktree("no-such", tmp_path / "before", repository):
         pass
+
+
+def test_an_older_tree_that_fails_where_it_should_answer_is_named():
+    require_answers({"plan home": {"exit": 0}, "plan none": {"exit": 1}, "doctor": {"exit": 1}})
+    with pytest.raises(ValueError, match=r"train a100 \(exit 1: no such table\); plan none \(exit 0: \)\.$"):
+        require_answers({"train a100": {"exit": 1, "error": ["no such table"]}, "plan none": {"exit": 0}})

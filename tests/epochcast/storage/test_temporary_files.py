@@ -8,7 +8,7 @@ import pytest
 
 from epochcast.storage import temporary_files
 from epochcast.storage.files import read_text, write_text_atomically
-from epochcast.storage.temporary_files import TEMPORARY, host_and_boot, remove_leftovers, temporary_beside
+from epochcast.storage.temporary_files import TEMPORARY, host_and_boot, remove_leftovers, temporary_file_for
 
 
 @pytest.fixture(autouse=True)
@@ -59,7 +59,7 @@ def test_a_host_without_a_boot_mark_removes_nothing(tmp_path, monkeypatch):
 
 
 def test_a_temporary_file_is_locked_while_it_is_written_and_gone_afterwards(tmp_path):
-    with temporary_beside(tmp_path / "a") as (_, name):
+    with temporary_file_for(tmp_path / "a") as (_, name):
         assert name.name.startswith(f"{TEMPORARY}{host_and_boot()}-")
         with name.open("rb") as other, pytest.raises(BlockingIOError):
             fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -83,7 +83,7 @@ def test_a_sweeper_that_has_the_lock_first_costs_no_write(tmp_path, monkeypatch,
         return False
 
     monkeypatch.setattr(temporary_files, "try_lock", lock_of_a_sweeper)
-    with temporary_beside(tmp_path / "a") as (file, name):
+    with temporary_file_for(tmp_path / "a") as (file, name):
         file.write(b"x")
         assert name not in swept
     assert len(swept) == 1

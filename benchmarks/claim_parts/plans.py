@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.lib.claim import RANDOM, Claim
-from benchmarks.lib.claim_figures import DAYS, HOWS, Learned, draw_info, draw_plans, draw_simulated
+from benchmarks.claim_parts.claim import RANDOM, Claim
+from benchmarks.claim_parts.plan_figures import DAYS, HOWS, Learned, draw_info, draw_plans, draw_simulated
 from benchmarks.lib.knapsack_comparison import compare
 from benchmarks.lib.reference_table import steady_rows
 from benchmarks.lib.replay import (
