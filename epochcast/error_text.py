@@ -12,9 +12,7 @@ from epochcast import STAGES
 
 OUR_PACKAGES = ("epochcast", *STAGES, "benchmarks")  # the stages only as folders of a checkout
 DISTRIBUTIONS = {"PIL": "pillow", "pynvml": "nvidia-ml-py", "sklearn": "scikit-learn"}  # where the names differ
-# what the base package does without: the extra of Epochcast that brings it
-EXTRAS = {"tensorflow": "tensorflow", "jax": "jax", "torch": "torch", "matplotlib": "figures"}
-MEASURING = frozenset({"keras", "scikit-learn", "pandas", "pillow"})  # each framework's extra brings them
+EXTRAS = ("tensorflow", "jax", "torch")  # of Epochcast, each by the name of its framework; Keras comes with any of them
 LONGEST_MESSAGE = 300  # characters of another library's message
 PASSED_ON = (Path(__file__), Path(__file__).with_name("guard.py"))  # where exceptions come by; they begin elsewhere
 
@@ -57,12 +55,12 @@ def sentence_of(error: BaseException) -> str:
 def requirement_of(distribution: str, backend: str = "") -> str:
     """Return what pip has to install for a package: an extra of Epochcast, else the package.
 
-    Without `backend` what measures comes with the framework that $KERAS_BACKEND names.
+    Without `backend` Keras comes with the framework that $KERAS_BACKEND names.
     """
-    if distribution in MEASURING:
-        distribution = backend or os.environ.get("KERAS_BACKEND", "")
-        return f"epochcast[{EXTRAS.get(distribution, 'tensorflow')}]"
-    return f"epochcast[{EXTRAS[distribution]}]" if distribution in EXTRAS else distribution
+    if distribution == "keras":
+        chosen = backend or os.environ.get("KERAS_BACKEND", "")
+        distribution = chosen if chosen in EXTRAS else EXTRAS[0]
+    return f"epochcast[{distribution}]" if distribution in EXTRAS else distribution
 
 
 def _missing_text(distribution: str) -> str:

@@ -7,10 +7,11 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 
 import pytest
 
-from epochcast.error_text import requirement_of, sentence_of
+from epochcast.error_text import EXTRAS, requirement_of, sentence_of
 from epochcast.paths import CODE_ROOT
 
 FRAMEWORKS = ("tensorflow", "keras", "jax", "torch")
@@ -133,7 +134,7 @@ def test_a_framework_without_keras_is_not_enough(tmp_path):
     ]
 
 
-def test_a_figure_says_which_extra_draws_it(home):
+def test_a_figure_names_the_package_that_draws_it(home):
     commands = [["predict", "--plot", str(home / "a.png")], ["figures"]]
     for code, said, _ in without(["matplotlib"], [["aggregate"], *commands], home)[1:]:
         assert code == 1
@@ -146,9 +147,9 @@ def test_a_figure_says_which_extra_draws_it(home):
         ("tensorflow", "", "epochcast[tensorflow]"),
         ("torch", "jax", "epochcast[torch]"),
         ("keras", "jax", "epochcast[jax]"),
-        ("scikit-learn", "torch", "epochcast[torch]"),
-        ("pandas", "nonsense", "epochcast[tensorflow]"),
-        ("matplotlib", "jax", "epochcast[figures]"),
+        ("keras", "nonsense", "epochcast[tensorflow]"),
+        ("scikit-learn", "torch", "scikit-learn"),
+        ("matplotlib", "jax", "matplotlib"),
         ("scipy", "jax", "scipy"),
         ("optuna", "", "optuna"),
     ],
@@ -157,7 +158,15 @@ def test_a_package_comes_with_the_extra_that_brings_it(distribution, backend, re
     assert requirement_of(distribution, backend) == requirement
 
 
-def test_a_package_that_is_missed_in_the_middle_names_its_extra_too(monkeypatch):
+def test_every_extra_that_is_named_exists():
+    project = tomllib.loads((CODE_ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert set(EXTRAS) <= set(project["optional-dependencies"])
+    base = {requirement.partition(">")[0] for requirement in project["dependencies"]}
+    assert base and {requirement_of(distribution) for distribution in base} == base
+
+
+@pytest.mark.parametrize(("module", "what"), [("jax.numpy", "'epochcast[jax]'"), ("matplotlib.figure", "matplotlib")])
+def test_a_package_that_is_missed_in_the_middle_is_named_too(monkeypatch, module, what):
     monkeypatch.setattr(sys, "prefix", str(CODE_ROOT / ".venv"))
-    text = sentence_of(ModuleNotFoundError("No module named 'matplotlib'", name="matplotlib.figure"))
-    assert text.endswith(f"Install it: {sys.executable} -m pip install 'epochcast[figures]'")
+    text = sentence_of(ModuleNotFoundError(f"No module named '{module.partition('.')[0]}'", name=module))
+    assert text.endswith(f"Install it: {sys.executable} -m pip install {what}")

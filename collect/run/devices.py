@@ -11,7 +11,7 @@ from epochcast.machine.framework import torch_tf32
 from epochcast.machine.gpu.driver_names import clean_name
 from epochcast.machine.gpu.sensor_bounds import MOST_MEMORY_BYTES, positive_within
 from epochcast.machine.gpu.vendor import ON_CPU
-from epochcast.machine.gpu_driver import device_of, environment_of
+from epochcast.machine.gpu_driver import device_of, environment_of, vendor_of
 
 
 def choose_devices(device: str) -> None:
@@ -100,7 +100,7 @@ def resolve_device(backend: str, wanted: str) -> tuple[str, bool]:
     if (variable := _hiding_variable(backend)) is not None:
         remedy = "Unset it"
         cause = f"{variable}={os.environ[variable]!r} keeps {backend} from it"
-    elif lacks_cuda_libraries(backend):
+    elif vendor_of(device).runtime == "CUDA" and lacks_cuda_libraries(backend):
         remedy = f"Install the GPU build ({install_gpu(backend)})"
         cause = f"{backend} is installed without CUDA libraries, so it sees no GPU"
     else:

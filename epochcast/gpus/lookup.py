@@ -16,7 +16,7 @@ from epochcast.facts.assumptions import device_kind_of
 from epochcast.machine.gpu.sensor_bounds import possible_limit_w
 from epochcast.machine.gpu_driver import box_device_name, box_device_names, device_of, gpus_of_this_box
 
-if TYPE_CHECKING:  # the tables of facts are imported and read where a GPU's name is looked up: a processor needs none
+if TYPE_CHECKING:  # imported at the first GPU that is looked up; a processor needs no tables
     from epochcast.facts.tables import Gpu
 
 MOST_NEAREST = 6  # names in a message

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shlex
@@ -106,7 +105,7 @@ def installed(name: str) -> str | None:
     """Return the version of an installed package, None where it is not."""
     if (named := _named_by_folder(name)) is not None:
         return named
-    from importlib.metadata import PackageNotFoundError, version  # not light: it reads mail headers
+    from importlib.metadata import PackageNotFoundError, version  # slow to import: it brings the e-mail parser
 
     try:
         return version(name)
@@ -115,13 +114,21 @@ def installed(name: str) -> str | None:
 
 
 def _named_by_folder(name: str) -> str | None:
-    """Return the version in the name of a package's `.dist-info` folder, as installers write it; None without one."""
+    """Return the version in the name of a package's `.dist-info` folder, as installers write it.
+
+    None where the first folder of sys.path that has the package has it in another form, or where none has it.
+    """
     start, end = f"{name.lower().replace('-', '_')}-", ".dist-info"
     for folder in sys.path:
-        with contextlib.suppress(OSError):
-            for entry in os.listdir(folder or os.curdir):  # noqa: PTH208  # pathlib is slower here
-                if entry.endswith(end) and entry.lower().startswith(start):
-                    return entry[len(start) : -len(end)]
+        try:
+            entries = os.listdir(folder or os.curdir)  # noqa: PTH208  # pathlib is slower
+        except OSError:  # missing, or an archive
+            continue
+        found = [entry for entry in entries if entry.lower().startswith((start, f"{start[:-1]}.egg-info"))]
+        for entry in found:
+            if entry.endswith((end, ".egg-info")):
+                is_whole = entry.endswith(end) and os.path.exists(os.path.join(folder, entry, "METADATA"))  # noqa: PTH110, PTH118
+                return entry[len(start) : -len(end)] if is_whole else None
     return None
 
 

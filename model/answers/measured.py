@@ -49,11 +49,11 @@ class MeasuredTime:
 
 def measured_rows() -> list[AggRow]:
     """Return the default table's rows, if there are any; a table that can't be read only leaves a warning."""
-    if not any(table.exists() for table in (runs_agg_csv(), runs_csv())):
-        return []
-    from epochcast.aggregate.averages.table import load_agg_if_any  # what averages: only where there are runs
-
     try:
+        if not any(table.exists() for table in (runs_agg_csv(), runs_csv())):
+            return []
+        from epochcast.aggregate.averages.table import load_agg_if_any  # needed only if there are runs
+
         table = load_agg_if_any(None, keeps=False)  # an answer leaves no file behind
     except (ValueError, OSError) as error:
         logger.warning("answered without measured rows: %s", error)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import math
 import zipfile
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,11 +19,12 @@ from epochcast.model.time_model.physics import Array
 from epochcast.storage.archives import MIB, open_archive, read_member
 from epochcast.storage.json_files import parse_json
 from epochcast.text_sinks import shortened
+from epochcast.validation import is_whole
 
 CONFIG, WEIGHTS = "config.json", "model.weights.h5"
 PLAIN = "weights.f32"  # kernel and bias of one layer after the other, in C order, little-endian float32
 FLOAT32 = np.dtype("<f4")
-MOST_BYTES = 16 * MIB  # of either; the pretrained model's weights take 0.2
+MOST_BYTES = 16 * MIB  # of each; the pretrained model's weights take 0.2
 MOST_UNITS = 20_000  # of all members' layers at one depth; the recipes take 320
 
 
@@ -33,14 +35,14 @@ def read_ensemble(data: bytes, activation: str, n_features: int) -> Ensemble:
         ValueError: if it is no model of this version, damaged, or asks for more than it holds; the bare reason.
     """
     with open_archive(io.BytesIO(data)) as archive:
-        dense = _dense_layers(parse_json(read_member(archive, CONFIG, MOST_BYTES)))
+        shapes = _shapes(parse_json(read_member(archive, CONFIG, MOST_BYTES)))
         part = PLAIN if PLAIN in archive.namelist() else WEIGHTS
         weights = read_member(archive, part, MOST_BYTES)
     try:
         if part == PLAIN:
-            read = _plain_weights(weights, dense, n_features)
+            read = _plain_weights(weights, shapes, n_features)
         else:
-            read = _kernels_and_biases(weights, len(dense))
+            read = _kernels_and_biases(weights, len(shapes))
     except ImportError:  # a missing package is no fault of the file
         raise
     except Exception as error:  # h5py raises many kinds for a damaged file
@@ -63,8 +65,8 @@ def with_plain_weights(data: bytes, ensemble: Ensemble) -> bytes:
     return content.getvalue()
 
 
-def _dense_layers(config: Any) -> list[dict[str, Any]]:  # Any: JSON
-    """Dense layers of a time model's ensemble."""
+def _shapes(config: Any) -> list[tuple[int, int]]:  # Any: JSON
+    """Return members and units of each dense layer of a time model's ensemble."""
     inner = config.get("config") if isinstance(config, dict) else None
     layers = inner.get("layers") if isinstance(inner, dict) else None
     if not isinstance(layers, list) or not all(isinstance(layer, dict) for layer in layers):
@@ -73,19 +75,26 @@ def _dense_layers(config: Any) -> list[dict[str, Any]]:  # Any: JSON
     dense = [layer for layer in layers if layer.get("class_name") == "EinsumDense"]
     if names != ["InputLayer", "RepeatVector", *["EinsumDense"] * len(dense), "Reshape"] or not dense:
         raise ValueError(f"its layers are {', '.join(names[:8]) or 'none'}, not those of this version")
-    return dense
+    return [_shape_of(layer.get("config")) for layer in dense]
+
+
+def _shape_of(config: Any) -> tuple[int, int]:  # Any: JSON
+    shape = config.get("output_shape") if isinstance(config, dict) else None
+    if not isinstance(shape, list) or len(shape) != 2 or not all(is_whole(n, 1) for n in shape):
+        raise ValueError(f"{CONFIG} has a layer without members and units")
+    members, units = shape
+    return members, units
 
 
 def _plain_weights(
-    data: bytes, dense: list[dict[str, Any]], inputs: int
+    data: bytes, shapes: Sequence[tuple[int, int]], inputs: int
 ) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
     with np.errstate(invalid="ignore"):  # of NaN, which `_check` refuses
         numbers = np.frombuffer(data, FLOAT32).astype(np.float64)
     kernels: list[Array] = []
     biases: list[Array] = []
     end = 0
-    for layer in dense:
-        members, units = layer["config"]["output_shape"]
+    for members, units in shapes:
         for arrays, shape in ((kernels, (members, inputs, units)), (biases, (members, units))):
             start, end = end, end + math.prod(shape)
             arrays.append(numbers[start:end].reshape(shape))

@@ -99,7 +99,7 @@ def _no_such_model(path: Path) -> FileNotFoundError:
 @contextlib.contextmanager
 def _lock(path: Path) -> Iterator[None]:
     """Keep other processes from writing the same model; the lock is a hidden file beside it."""
-    from epochcast.storage.table_appends import locked  # who only reads does without tables
+    from epochcast.storage.table_appends import locked  # only writers need the tables
 
     with contextlib.ExitStack() as stack:
         try:

@@ -31,7 +31,9 @@ class Value:
     needs_accuracy: bool = False  # a run without a measured one has no such value
 
     def __reduce__(self) -> tuple[Callable[[str], Value], tuple[str]]:
-        return _value_named, (self.name,)  # to another process by name: a function of candidates has none
+        if VALUES.get(self.name) is not self:
+            raise TypeError(f"{self.name}: only the kinds in VALUES can go to another process.")
+        return _value_named, (self.name,)  # by name: the lambda in `of` can't be pickled
 
     def whole(self, candidate: Candidate) -> int:
         """Return a run's value in the whole numbers of the exact search."""

@@ -13,8 +13,7 @@ from epochcast.collect.grid.specs import PlannedRun
 from epochcast.collect.run.listener import SILENT, Listener
 from epochcast.collect.run.place import RunPlace
 from epochcast.gpus.lookup import box_name_for, is_same_device, other_gpu_uuid
-from epochcast.machine.gpu.cuda_visible import VISIBLE
-from epochcast.machine.gpu_driver import box_device_name
+from epochcast.machine.gpu_driver import box_device_name, environment_of
 from epochcast.machine.packages import backend_name
 from epochcast.planner.costs.budget import SECONDS
 from epochcast.planner.execution.budget_used import used
@@ -189,9 +188,9 @@ def refuse_another_box(plan: SavedPlan) -> None:
         is_same = is_same_device(planned, own) if what == "device" else planned == own
         if planned is not None and not is_same:
             uuid = other_gpu_uuid(planned) if what == "device" else None
-            also = (
-                "" if uuid is None else f"Have this box's {planned} used ({VISIBLE}={uuid}), or name --any_conditions."
-            )
+            shown = {} if uuid is None else environment_of(uuid)
+            named = next((f"{name}={value}" for name, value in shown.items() if value == uuid), None)
+            also = "" if named is None else f"Have this box's {planned} used ({named}), or name --any_conditions."
             raise ValueError(
                 f"{plan.path} was planned for {what} {planned}, here it is {own}: its times mean nothing. "
                 + (also or "Plan from rows that were measured so, or name --any_conditions.")

@@ -34,7 +34,7 @@ def asked_of_cuda(device: str, environ: Mapping[str, str]) -> Device | None:
 
     The library may hang or die, so it is asked in a process of its own.
     """
-    import subprocess  # not light, and hardly a box asks
+    import subprocess  # slow to import and rarely needed
 
     variables = {**os.environ, **environ}
     for name in {VISIBLE, ORDER} - environ.keys():

@@ -184,5 +184,5 @@ def cpu_name() -> str:
     except OSError:
         pass  # not Linux
     if name is None:
-        name = platform.processor() or platform.machine()  # the first starts a process
+        name = platform.processor() or platform.machine()  # platform.processor() starts a process
     return f"{name.replace(',', '')} ({cpu_count()} cores)"

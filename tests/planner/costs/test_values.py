@@ -106,3 +106,5 @@ def test_a_new_value_is_in_the_help_and_an_unknown_one_is_refused(made_up, capsy
 @pytest.mark.parametrize("value", VALUES.values())
 def test_a_kind_of_value_reaches_another_process_as_the_same_one(value):
     assert pickle.loads(pickle.dumps(value)) is value
+    with pytest.raises(TypeError, match=f"{value.name}: only the kinds in VALUES"):
+        pickle.dumps(replace(value, scale=7))
