@@ -33,7 +33,7 @@ from epochcast.workload.shape import count_params
 
 logger = logging.getLogger(__name__)
 
-TOLD_FLAGS = [flag for flag in FLAGS if flag not in READ_AGAIN | {"diverged"}]  # these have their own lines
+REPORTED_FLAGS = [flag for flag in FLAGS if flag not in READ_AGAIN | {"diverged"}]  # these have their own lines
 CHANCE_ACCURACY = 0.10  # ten classes, equally frequent
 CHANCE_MARGIN = 0.005
 
@@ -246,7 +246,7 @@ def report_lines(result: Aggregation, noisiest: int = 5) -> list[str]:
         )
     lines.append(f"unstable_runs: {len(result.unstable)} (a slow epoch may be a stall or noise: none excluded)")
     lines += [f"  unstable: {' '.join(str(r.config) for r in result.unstable)}"] if result.unstable else []
-    counted = {flag: result.flag_counts[flag] for flag in TOLD_FLAGS if result.flag_counts[flag]}
+    counted = {flag: result.flag_counts[flag] for flag in REPORTED_FLAGS if result.flag_counts[flag]}
     if counted:
         lines.append("flagged_runs: " + ", ".join(f"{flag} {n}" for flag, n in counted.items()))
     if energies := [row for row in result.rows if row.n_energy]:

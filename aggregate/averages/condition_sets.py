@@ -15,7 +15,7 @@ from typing import Any
 
 from epochcast.aggregate.averages.condition_order import decisive, standing, standing_words
 from epochcast.gpus.device_names import respelled, with_one_name
-from epochcast.gpus.lookup import place_in_box
+from epochcast.gpus.lookup import index_in_box
 from epochcast.machine.gpu_driver import box_device_name
 from epochcast.schema import AggRow, Conditions
 from epochcast.storage.cells import columns, parse_time
@@ -79,7 +79,7 @@ def one_set_of_conditions(
     if len(sizes) == 1:
         return ChosenSet(chosen)
     box, flags = box_device_name(), _flags(rows)
-    places = {conditions: place_in_box(conditions.device_name) for conditions in sizes}
+    places = {conditions: index_in_box(conditions.device_name) for conditions in sizes}
     own = [c for c, place in places.items() if place == 0] or [c for c, place in places.items() if place is not None]
     n_runs = {conditions: sum(row.n for row in chosen if row.conditions == conditions) for conditions in sizes}
     ranks = {conditions: standing(conditions, sizes[conditions], n_runs[conditions]) for conditions in own or sizes}

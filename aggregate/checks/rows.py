@@ -12,7 +12,7 @@ import statistics
 from collections.abc import Iterator
 from dataclasses import replace
 
-from epochcast.aggregate.averages.averaging import TOLD_FLAGS, is_diverged
+from epochcast.aggregate.averages.averaging import REPORTED_FLAGS, is_diverged
 from epochcast.aggregate.checks.lines import CheckedRow
 from epochcast.aggregate.checks.rules import Finding
 from epochcast.energy.reading import MISMATCH, SHORT_WINDOW_SEC, impossible_power
@@ -255,7 +255,7 @@ def _doubts(row: CheckedRow) -> Iterator[Finding]:
         yield row.finding(
             "unstable", found, f"none that may be a stall or noise; their mean is {significant(steady.sec)} s"
         )
-    if told := [f"{name} ({FLAGS[name]})" for name in record.flags if name in TOLD_FLAGS]:
+    if told := [f"{name} ({FLAGS[name]})" for name in record.flags if name in REPORTED_FLAGS]:
         yield row.finding("flagged", "; ".join(told), "no flag")
     if record.energy_flags:
         yield row.finding("flagged", f"energy: {', '.join(record.energy_flags)}", "no energy flag")

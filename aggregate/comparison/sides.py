@@ -26,7 +26,7 @@ from epochcast.workload.shape import count_params
 
 Filters = Sequence[Mapping[str, str]]
 # what a time may depend on beside the conditions, told where it differs
-TOLD_COLUMNS = ("keras_version", "driver_version", "gpu_uuid", "power_limit_w", "compile_cache", "git_commit")
+REPORTED_COLUMNS = ("keras_version", "driver_version", "gpu_uuid", "power_limit_w", "compile_cache", "git_commit")
 
 FEWEST_TURNS = 3  # a b a b: fewer are two campaigns, or one about the other
 
@@ -168,7 +168,7 @@ def what_differs(a: Side, b: Side) -> dict[str, tuple[str, str]]:
         is_renamed = name == "device_name" and is_same_device(a.conditions.device_name, b.conditions.device_name)
         if pair[0] != pair[1] and not is_renamed:
             differing[name] = pair
-    for name in TOLD_COLUMNS:
+    for name in REPORTED_COLUMNS:
         pair = _values(a, name), _values(b, name)
         if pair[0] != pair[1]:
             differing[name] = pair
@@ -187,7 +187,7 @@ def differ_by_times_alone(a: Side, b: Side) -> bool:
     """
     if not are_same_conditions(a.conditions, b.conditions):
         return False
-    for name in TOLD_COLUMNS:
+    for name in REPORTED_COLUMNS:
         values_a, values_b = ({getattr(record, name) for record in side.records} - {None} for side in (a, b))
         if values_a and values_b and values_a != values_b:
             return False

@@ -14,7 +14,7 @@ from epochcast.machine.packages import backend_name
 from epochcast.schema import Conditions, Exclusion, RunConfig, RunSpec
 
 _BACKEND_NOT_SET = ""  # in the ids of runs before they were of the backend that Keras takes
-CARRIED_CONDITIONS = ("pipeline", "precision", "jit_compile", "steps_per_execution", "train_n")
+SPEC_CONDITIONS = ("pipeline", "precision", "jit_compile", "steps_per_execution", "train_n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ def spec_under(config: RunConfig, epochs: int | None, conditions: Conditions, in
     """A run of a configuration under conditions, as far as they are known; of whole epochs unless `in_windows`."""
     as_asked = {
         name: getattr(conditions, name)
-        for name in (*CARRIED_CONDITIONS, *(["window_steps"] if in_windows else []))
+        for name in (*SPEC_CONDITIONS, *(["window_steps"] if in_windows else []))
         if getattr(conditions, name) is not None
     }
     if conditions.device_name is not None and device_kind_of(conditions.device_name) == "cpu":

@@ -166,7 +166,7 @@ def is_same_device(one: str | None, other: str | None) -> bool:
     return known[0] is not None and known[1] is not None and known[0].name == known[1].name
 
 
-def place_in_box(device_name: str | None) -> int | None:
+def index_in_box(device_name: str | None) -> int | None:
     """Return which of this box's devices a name means.
 
     0 is the one that a run uses unasked, 1 and more its other GPUs, None the device of another box.
@@ -181,7 +181,7 @@ def box_name_for(device_name: str | None) -> str:
     """
     if device_kind_of(device_name) == "cpu":
         return box_device_name("cpu")
-    return box_device_names()[place_in_box(device_name) or 0]
+    return box_device_names()[index_in_box(device_name) or 0]
 
 
 def other_gpu_uuid(device_name: str | None) -> str | None:
@@ -189,7 +189,7 @@ def other_gpu_uuid(device_name: str | None) -> str | None:
 
     None for the device that it uses unasked, and for those of other boxes.
     """
-    if not place_in_box(device_name):  # it is the one used, or none of this box's
+    if not index_in_box(device_name):  # it is the one used, or none of this box's
         return None
     return next((gpu.uuid for gpu in gpus_of_this_box() if is_same_device(gpu.name, device_name)), None)
 

@@ -95,7 +95,7 @@ def _is_own(value: Any) -> bool:
     return issubclass(type(value), type | FunctionType) and not str(value.__module__).startswith("keras.")
 
 
-def place_of(paths: Sequence[Path], lines: Sequence[tuple[str, int]]) -> str:
+def location_of(paths: Sequence[Path], lines: Sequence[tuple[str, int]]) -> str:
     """Return name and line of the innermost call in one of these files, e.g. `layers.py:7`; empty if none is."""
     names = {str(path.absolute()): path.name for path in paths}
     found = [f"{shortened(names[file], 40)}:{line}" for file, line in lines if file in names]

@@ -118,7 +118,7 @@ def prepare(config: Json, given: Mapping[str, Any], allow_unknown: bool) -> Prep
 
 
 @dataclass(slots=True)
-class Place:
+class Location:
     """A value in a configuration, and the layer of a network's list that it is or stands in."""
 
     holder: Any
@@ -142,16 +142,16 @@ class Place:
         return None if self.owner is None else self.owner[0][self.owner[1]].get("class_name")
 
 
-def places(holder: Json) -> Iterator[Place]:
+def places(holder: Json) -> Iterator[Location]:
     """Every dictionary of a configuration, those around it first, in the order of the file."""
     lists: set[int] = set()  # of layers, by id
-    waiting = [Place(holder, "network", None)]
+    waiting = [Location(holder, "network", None)]
     while waiting:
         place = waiting.pop()
         value = place.value
         if isinstance(value, list):
             is_layers = id(value) in lists
-            inner = [Place(value, i, (value, i) if is_layers and isinstance(value[i], dict) else place.owner)
+            inner = [Location(value, i, (value, i) if is_layers and isinstance(value[i], dict) else place.owner)
                      for i in range(len(value))]  # fmt: skip
         elif isinstance(value, dict):
             yield place
@@ -160,7 +160,7 @@ def places(holder: Json) -> Iterator[Place]:
                 continue
             if value.get("class_name") in GRAPHS and is_graph(value):
                 lists.add(id(value["config"]["layers"]))
-            inner = [Place(value, key, place.owner) for key in value]
+            inner = [Location(value, key, place.owner) for key in value]
         else:
             continue
         waiting += reversed(inner)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from epochcast.keras_files.author_code import place_of
+from epochcast.keras_files.author_code import location_of
 from epochcast.keras_files.foreign import Wanted, WantedError
 from epochcast.keras_files.inputs import SampleShape, why_shape_fails
 from epochcast.keras_files.rebuild import SavedNetwork, remedy_of_version
@@ -26,20 +26,20 @@ AGAIN = "Call the network once on a batch, and save it again."
 
 def why_too_much(error: LimitError, code: Sequence[Path]) -> str:
     """Return the line for a network that takes too much time or memory, with the author's line that was running."""
-    if place := place_of(code, error.lines):
+    if place := location_of(code, error.lines):
         return f"rebuilding this network takes {error}, in {place}. Correct this code, or give it fewer layers."
     return f"rebuilding this network takes {error}. Save one with fewer or smaller layers."
 
 
 def why_ended(error: EndedError, code: Sequence[Path]) -> str:
     """Return the line for code that tries to end the program."""
-    place = place_of(code, lines_of(error.__cause__)) or "code of this network"
+    place = location_of(code, lines_of(error.__cause__)) or "code of this network"
     return f"{place} raises {shortened(str(error), 40)}, which ends a program. Take that out of this code."
 
 
 def why_code_fails(error: Exception, code: Sequence[Path]) -> str:
     """Return the line for an error that the author's code raised, or that it led Keras to; empty for any other."""
-    place = place_of(code, lines_of(error))
+    place = location_of(code, lines_of(error))
     return f"it does not run: {_reason(error)}. Correct {place}, or give the code that it was saved with." * bool(place)
 
 

@@ -13,7 +13,7 @@ from epochcast.facts.tables import Gpu
 from epochcast.footprint.footprint import Footprint, footprint, rates_of
 from epochcast.footprint.rules import FootprintRules
 from epochcast.footprint.text import footprint_json
-from epochcast.gpus.lookup import BYTES_PER_GB, is_same_device, known_gpu, place_in_box
+from epochcast.gpus.lookup import BYTES_PER_GB, index_in_box, is_same_device, known_gpu
 from epochcast.gpus.ratio import SAME, GpuArithmetic, Ratio, device_ratio, source_device
 from epochcast.gpus.scaled_time import LIMITED_WORDS
 from epochcast.interval import Interval, with_ends
@@ -256,7 +256,7 @@ def _footprints(answer: GpuPrediction, asked: RunRequest, rows: Sequence[AggRow]
     if asked.rules is None or asked.epochs is None:
         return ()
     device_name = answer.conditions.device_name
-    is_known = place_in_box(device_name) is not None or any(is_same_device(device_name, r.device_name) for r in rows)
+    is_known = index_in_box(device_name) is not None or any(is_same_device(device_name, r.device_name) for r in rows)
     return run_footprints(
         asked.config,
         asked.epochs,

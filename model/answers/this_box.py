@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from epochcast.facts.assumptions import device_kind_of
-from epochcast.gpus.lookup import is_same_device, known_gpu, place_in_box, unknown_words
+from epochcast.gpus.lookup import index_in_box, is_same_device, known_gpu, unknown_words
 from epochcast.interval import Interval, with_ends
 from epochcast.machine.gpu_driver import box_device_name
 from epochcast.machine.packages import backend_name, installed_minor
@@ -28,7 +28,7 @@ class BoxDifference:
 
     def __str__(self) -> str:
         where = "asked for" if self.name == "precision" else "here"
-        if self.name == "device" and place_in_box(self.model) is not None:
+        if self.name == "device" and index_in_box(self.model) is not None:
             where = "but a run that is not told another uses"  # both are in this box
         return f"{self.name} {self.model}, {where} {self.this_box}"
 

@@ -153,7 +153,7 @@ def evaluate(
         unseen=tuple(map(predicted, unseen)),
         law=law,
         shares={group: float(share.mean()) for group, share in law.shares(rest.configs).items()},
-        disturbed=tuple(c for c, is_out in zip(rest.configs, disturbed, strict=True) if is_out),
+        outliers=tuple(c for c, is_out in zip(rest.configs, disturbed, strict=True) if is_out),
         excess=fit_excess(kept_rows, seed),
         overhead=fit_overhead(kept_rows),
         curves=tuple(curves),

@@ -102,7 +102,7 @@ class Evaluation:
     unseen: tuple[UnseenPrediction, ...]
     law: Law  # of six terms
     shares: dict[str, float]  # of an epoch by group of terms, mean of all configurations
-    disturbed: tuple[RunConfig, ...]
+    outliers: tuple[RunConfig, ...]
     excess: Excess | None
     overhead: Overhead | None
     curves: tuple[CurvePoint, ...]
@@ -137,7 +137,7 @@ class Evaluation:
                 "coefficients": self.law.coefficients.tolist(),
                 "readings": self.law.readings(),
                 "shares": self.shares,
-                "disturbed": [str(config) for config in self.disturbed],
+                "disturbed": [str(config) for config in self.outliers],
             },
             "startup": to_json(self.excess, self.overhead),
             "learning_curves": [asdict(point) for point in self.curves],

@@ -135,8 +135,8 @@ def _interval_section(report: Evaluation) -> Section:
 def _physics_section(report: Evaluation) -> Section:
     shares = ", ".join(f"{group} {100 * report.shares[group]:.0f} %" for group in GROUPS)
     lines = [f"shares of an epoch, mean of all configurations: {shares}"]
-    if report.disturbed:
-        limit, names = percent(float(np.expm1(GATE))), " ".join(map(str, report.disturbed))
+    if report.outliers:
+        limit, names = percent(float(np.expm1(GATE))), " ".join(map(str, report.outliers))
         lines.append(f"left out as disturbed, slower than the law by over {limit}: {names}")
     if (excess := report.excess) is not None:
         readings = None if excess.law is None else excess.law.readings()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from epochcast.facts.assumptions import device_kind_of
 from epochcast.facts.tables import Gpu
-from epochcast.gpus.lookup import find_gpu, known_gpu, place_in_box
+from epochcast.gpus.lookup import find_gpu, index_in_box, known_gpu
 from epochcast.gpus.rates import arithmetic_of, roof_of
 from epochcast.gpus.ratio import GpuArithmetic, device_ratio, source_device
 from epochcast.model.answers.correction import scaled_steady_time
@@ -41,7 +41,7 @@ class ExplainedDevice:
     def is_this_box(self) -> bool:
         """Whether this box has it, under whatever name."""
         names = (self.name, None if self.gpu is None else self.gpu.name)
-        return any(place_in_box(name) is not None for name in names)
+        return any(index_in_box(name) is not None for name in names)
 
     @property
     def train_n(self) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from epochcast.collect.grid.specs import CARRIED_CONDITIONS, spec_under
+from epochcast.collect.grid.specs import SPEC_CONDITIONS, spec_under
 from epochcast.collect.grid.wall_estimate import WallEstimate, least_epochs
 from epochcast.facts.assumptions import assumption, device_kind_of
 from epochcast.machine.packages import backend_words
@@ -158,7 +158,7 @@ def configs_csv(runs: Sequence[NextRun], epochs: int | None, conditions: Conditi
     """
     specs = list(map(asdict, _specs([run.config for run in runs], epochs, conditions)))
     default = asdict(RunSpec())
-    own = [*asdict(RunConfig()), *(name for name in CARRIED_CONDITIONS if getattr(conditions, name) is not None)]
+    own = [*asdict(RunConfig()), *(name for name in SPEC_CONDITIONS if getattr(conditions, name) is not None)]
     names = [name for name in default if name in own or any(spec[name] != default[name] for spec in specs)]
     text = io.StringIO()
     writer = csv.DictWriter(text, names, extrasaction="ignore", lineterminator="\n")

@@ -230,7 +230,7 @@ def fit_law_from(prior: Law, configs: Sequence[RunConfig], seconds: Array) -> La
     return Law(prior.form, coefficients, prior.train_n)
 
 
-def disturbed_rows(law: Law, configs: Sequence[RunConfig], seconds: Array) -> npt.NDArray[np.bool_]:
+def outlier_rows(law: Law, configs: Sequence[RunConfig], seconds: Array) -> npt.NDArray[np.bool_]:
     """Rows so much slower than the law that something else must have slowed them, shape (n,); none of few rows."""
     if len(seconds) < GATE_MIN_ROWS:
         return np.zeros(len(seconds), bool)
@@ -254,7 +254,7 @@ def fit_gated_law_from(prior: Law, configs: Sequence[RunConfig], seconds: Array)
 
 def _gated(fit: Callable[[Sequence[RunConfig], Array], Law], configs: Sequence[RunConfig], seconds: Array) -> Gated:
     law = fit(configs, seconds)
-    disturbed = disturbed_rows(law, configs, seconds)
+    disturbed = outlier_rows(law, configs, seconds)
     if disturbed.any():
         law = fit([c for c, out in zip(configs, disturbed, strict=True) if not out], seconds[~disturbed])
     return law, disturbed

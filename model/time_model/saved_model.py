@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from epochcast.gpus.device_names import are_same_conditions
-from epochcast.gpus.lookup import is_same_device, place_in_box
+from epochcast.gpus.lookup import index_in_box, is_same_device
 from epochcast.interval import Interval
 from epochcast.model.time_model.card import read_card
 from epochcast.model.time_model.ensemble import ACTIVATIONS
@@ -66,7 +66,7 @@ class SavedModel:
     @property
     def is_of_this_box(self) -> bool:
         """Whether it was learned on a device of this box."""
-        return place_in_box(self.device_name) is not None
+        return index_in_box(self.device_name) is not None
 
     @property
     def conditions(self) -> Conditions:
@@ -250,7 +250,7 @@ def _own_cards(conditions: Conditions | None, wanted: Mapping[str, str]) -> tupl
         own = Conditions(**card["conditions"])
         if conditions is not None and not are_same_conditions(own, conditions):
             reasons.append(f"{card_file.stem} was learned under other conditions")
-        elif (nth := place_in_box(own.device_name)) is None and conditions is None and "device_name" not in wanted:
+        elif (nth := index_in_box(own.device_name)) is None and conditions is None and "device_name" not in wanted:
             reasons.append(f"{card_file.stem} is of {own.device_name or 'an unknown device'}")
         elif differing := contradicted(own, wanted):
             reasons.append(f"{card_file.stem} was learned under {differing}")

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from epochcast.model.time_model.intervals import Widths, beyond_half_width, conformal_half_width
 from epochcast.model.time_model.physics import MIN_ROWS, Array
 from epochcast.model.time_model.time_model import Table, TimeModel
-from epochcast.model.training.recipes import Start, fit_time_models, rows_left_out
+from epochcast.model.training.recipes import Start, fit_time_models, outliers_of
 from epochcast.model.training.splits import Level, edge_axes, levels_of
 from epochcast.output.progress import Say, quiet
 
@@ -45,20 +45,20 @@ def calibrate(
     levels: Sequence[Level],
     level_models: Sequence[TimeModel],
     fold_errors: Array,
-    disturbed: npt.NDArray[np.bool_],
+    outliers: npt.NDArray[np.bool_],
 ) -> Calibration:
     """The widths within the range and beyond it, of runs that nothing disturbs.
 
     Args:
         level_models: `level_models[i]` has not seen `levels[i]`.
         fold_errors: out-of-fold |log error| of every row, shape (n,); NaN where there is none.
-        disturbed: shape (n,), rows that the gate kept out of the fit; their errors say nothing of a steady time.
+        outliers: shape (n,), rows that the gate kept out of the fit; their errors say nothing of a steady time.
     """
-    judged = np.isfinite(fold_errors) & ~disturbed
-    pairs = [(v, m) for v, m in zip(levels, level_models, strict=True) if (v.mask & ~disturbed).any()]
+    judged = np.isfinite(fold_errors) & ~outliers
+    pairs = [(v, m) for v, m in zip(levels, level_models, strict=True) if (v.mask & ~outliers).any()]
     levels = [level for level, _ in pairs]
-    errors = [log_errors(model, table, level.mask & ~disturbed) for level, model in pairs]
-    judged_rows = [table.take(level.mask & ~disturbed) for level in levels]
+    errors = [log_errors(model, table, level.mask & ~outliers) for level, model in pairs]
+    judged_rows = [table.take(level.mask & ~outliers) for level in levels]
     mapes = [
         float(np.abs(model.times(rows.configs) / rows.seconds - 1).mean())
         for rows, (_, model) in zip(judged_rows, pairs, strict=True)
@@ -83,8 +83,8 @@ def fit_calibrated(
     everything = np.ones((1, len(table)), bool)
     # by itself: what is trained beside it for the intervals would move it by rounding
     (model,) = fit_time_models(form, table, everything, seed, start=start, say=say("training"))
-    disturbed = rows_left_out(table, model, start)
+    outliers = outliers_of(table, model, start)
     levels = levels_of(table.configs, min_rest=MIN_ROWS if start is None else 1)
     masks = np.array([~level.mask for level in levels]).reshape(len(levels), len(table))
     level_models = fit_time_models(form, table, masks, seed, start=start, say=say("left-out levels")) if levels else []
-    return model, calibrate(table, levels, level_models, fold_errors, disturbed), disturbed
+    return model, calibrate(table, levels, level_models, fold_errors, outliers), outliers

@@ -39,7 +39,7 @@ class Fitted:
     reason: str | None  # why it is not the network that the recipe aims at
     validation: CrossValidation  # of `form`, by that name
     calibration: Calibration
-    disturbed: npt.NDArray[np.bool_]  # shape (n,), rows that the gate left out of the fit
+    outliers: npt.NDArray[np.bool_]  # shape (n,), rows that the gate left out of the fit
     plain_law: Law  # of six terms: what people read, and what another device's few rows start from
 
 

@@ -81,7 +81,7 @@ def _law_from(start: Start, rows: Table) -> tuple[Law, npt.NDArray[np.bool_]]:
     return fit_gated_law_from(replace(start.law, train_n=rows.train_n), rows.configs, seconds)
 
 
-def rows_left_out(rows: Table, model: TimeModel, start: Start | None) -> npt.NDArray[np.bool_]:
+def outliers_of(rows: Table, model: TimeModel, start: Start | None) -> npt.NDArray[np.bool_]:
     """The rows that the gate kept out of this model's fit, shape (n,)."""
     if model.law is None:
         return np.zeros(len(rows), bool)

@@ -174,7 +174,7 @@ def _rows_json(rows: Sequence[AggRow], held_out: Sequence[RunConfig], fitted: Fi
         "n_runs": sum(row.n for row in rows),
         "rows_sha256": rows_sha256(rows),
         "held_out": [list(astuple(c)) for c in held_out],
-        "disturbed": [list(astuple(c)) for c, out in zip(configs, fitted.disturbed, strict=True) if out],
+        "disturbed": [list(astuple(c)) for c, out in zip(configs, fitted.outliers, strict=True) if out],
     }
 
 

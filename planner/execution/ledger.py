@@ -103,21 +103,21 @@ class Ledger:
 
     @contextlib.contextmanager
     def kept_alive(self) -> Iterator[None]:
-        """Tell every few seconds how much time is used, so that a kill loses no more than that."""
+        """Report every few seconds how much time is used, so that a kill loses no more than that."""
         stop = threading.Event()
 
-        def tell() -> None:
+        def report() -> None:
             while not stop.wait(ALIVE_SEC):
                 with contextlib.suppress(OSError):  # a full disk does not end a measurement
                     self.write("alive")
 
-        teller = threading.Thread(target=tell, daemon=True)
-        teller.start()
+        reporter = threading.Thread(target=report, daemon=True)
+        reporter.start()
         try:
             yield
         finally:
             stop.set()
-            teller.join()
+            reporter.join()
 
 
 @contextlib.contextmanager

@@ -16,10 +16,10 @@ from epochcast.model.time_model.physics import (
     TERMS,
     Law,
     columns_of,
-    disturbed_rows,
     fit_gated_law,
     fit_law,
     fit_law_from,
+    outlier_rows,
 )
 from epochcast.model.time_model.time_model import Table
 from epochcast.roofline.epoch_work import work_of_layers
@@ -224,7 +224,7 @@ def test_a_row_is_disturbed_by_being_slower_never_by_being_faster():
     law = made_up_law("physics_6", 2)
     seconds = law.seconds(GRID)
     seconds[[5, 6, 7]] *= 0.5, 1.19, 1.3  # log 1.19 = 0.17, log 1.3 = 0.26; the gate is at 0.20
-    assert list(np.flatnonzero(disturbed_rows(law, GRID, seconds))) == [7]
+    assert list(np.flatnonzero(outlier_rows(law, GRID, seconds))) == [7]
 
 
 @pytest.mark.parametrize("factor", [0.2, 1, 7])

@@ -54,7 +54,7 @@ def test_few_rows_take_the_law_and_say_why(clean):
     assert (fitted.form, fitted.reason) == (PHYSICS, "12 configurations; a network needs 20")
     assert list(fitted.validation.predicted) == [PHYSICS]
     assert fitted.plain_law.form == "physics_6"
-    assert not fitted.disturbed.any()
+    assert not fitted.outliers.any()
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -65,11 +65,11 @@ def test_what_is_called_disturbed_is_exactly_what_the_law_was_not_fitted_to(clea
     factors[draw.permutation(len(few))[: draw.integers(0, 3)]] = draw.choice([1.15, 1.25, 3.0])  # about the gate too
     few = Table(few.configs, few.seconds * factors, few.train_n)
     fitted = fit(few)
-    kept = few.take(~fitted.disturbed)
+    kept = few.take(~fitted.outliers)
     law = fit_law("physics_6", kept.configs, kept.seconds, few.train_n)
     np.testing.assert_array_equal(fitted.model.law.coefficients, law.coefficients)
-    assert (factors[fitted.disturbed] > 1).all()
-    assert fitted.disturbed[factors == 3.0].all()
+    assert (factors[fitted.outliers] > 1).all()
+    assert fitted.outliers[factors == 3.0].all()
 
 
 def test_errors_of_a_disturbed_row_are_no_part_of_the_widths(clean):
@@ -78,7 +78,7 @@ def test_errors_of_a_disturbed_row_are_no_part_of_the_widths(clean):
     widths = []
     for factor in (3.0, 30.0):
         fitted = fit(Table(few.configs, np.where(stalled, factor, 1) * few.seconds, few.train_n))
-        np.testing.assert_array_equal(fitted.disturbed, stalled)
+        np.testing.assert_array_equal(fitted.outliers, stalled)
         widths.append(fitted.calibration.widths)
         assert widths[-1].n == len(few) - 1
         assert 0 < widths[-1].within <= widths[-1].beyond < np.log(2)
@@ -111,8 +111,8 @@ def test_of_a_device_slower_by_one_factor_the_start_wins_also_against_a_network(
     assert list(fitted.validation.predicted) == [TRANSFERRED]
     assert fitted.reason.startswith("started from the terms and residual of a100.keras (NVIDIA A100 80GB PCIe)")
     assert fitted.reason.endswith("can't tell whether the devices are alike: 7 can") == (len(own) <= 6)
-    assert fitted.disturbed.shape == (len(own),)
-    assert not fitted.disturbed.any()
+    assert fitted.outliers.shape == (len(own),)
+    assert not fitted.outliers.any()
     errors = np.abs(fitted.model.times(clean.configs) / (3 * clean.seconds) - 1)
     assert errors.mean() < 0.03
 
@@ -157,6 +157,6 @@ def test_a_stalled_row_is_left_out_and_named_also_where_another_device_s_model_i
     slow[3] *= 10
     start = load_model(pretrained_dir() / "a100.keras")
     clean, stalled = fit(table, start=start), fit(replace(table, seconds=slow), start=start)
-    assert np.flatnonzero(stalled.disturbed).tolist() == [3]
+    assert np.flatnonzero(stalled.outliers).tolist() == [3]
     assert stalled.form == clean.form == TRANSFERRED
     assert stalled.calibration.widths.within < 2 * clean.calibration.widths.within
