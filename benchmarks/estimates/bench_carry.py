@@ -15,7 +15,7 @@ import math
 import statistics
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import permutations, product
 from pathlib import Path
@@ -125,20 +125,20 @@ def left_out(
     bar: float,
     is_shown: bool,
     in_use: float | None = None,
-    chosen_on: Callable[[float], Errors] | None = None,
+    chosen: Mapping[str, float] | None = None,
 ) -> Coverage:
     """One line of the report.
 
     Args:
         errors_by_weight: of the group, by weight; one entry where there is none to choose.
-        chosen_on: by weight the errors that the weight is chosen on, default those of the group.
+        chosen: the weight chosen without each GPU; by default on the errors of the group.
     """
-    choose = chosen_on or errors_by_weight.__getitem__
+    chosen = chosen or weights_chosen(errors_by_weight)
     gpus = sorted({target for _, target, _ in next(iter(errors_by_weight.values()))})
     factors, used, weights, bars, held = [], [], [], [], []
     missed: Counter[str] = Counter()
     for gpu in gpus:
-        weight = min(errors_by_weight, key=lambda w: _mean_without(choose(w), gpu))
+        weight = chosen[gpu]
         weights.append(weight)
         own_pairs = {key: _factor(e) for key, e in errors_by_weight[weight].items() if key[1] == gpu}
         own = list(own_pairs.values())
@@ -166,6 +166,14 @@ def left_out(
         is_shown,
         ", ".join(f"{name} {n}" for name, n in missed.most_common(MOST_MISSED)),
     )
+
+
+def weights_chosen(errors_by_weight: Mapping[float, Errors]) -> dict[str, float]:
+    """Return for each GPU the weight with the least mean error on the pairs without it."""
+    gpus = {target for _, target, _ in next(iter(errors_by_weight.values()))}
+    if len(errors_by_weight) == 1:
+        return dict.fromkeys(gpus, next(iter(errors_by_weight)))
+    return {gpu: min(errors_by_weight, key=lambda w: _mean_without(errors_by_weight[w], gpu)) for gpu in gpus}
 
 
 def quantile(values: Sequence[float], share: float) -> float:
@@ -204,12 +212,11 @@ def coverages(rows: Sequence[SpeedRow]) -> list[Coverage]:
         precision = source if source == target else f"{source} to {target}"
         known = tasks if target == "fp32" or source == target else halved  # what was no fp16 is no change to it
         everything = {w: rates_errors(speeds, known, source, target, w) for w in weights}
+        chosen = weights_chosen(everything)
         for name, group in {"all": known, **{task: [task] for task in known}}.items():
             own = {w: {key: e for key, e in of.items() if key[2] in group} for w, of in everything.items()}
             bar = bar_of_all if name == "all" else rates_error_factor(kind_of[name])
-            found.append(
-                left_out("rates", name, precision, own, bar, name in ("all", *ours), in_use, everything.__getitem__)
-            )
+            found.append(left_out("rates", name, precision, own, bar, name in ("all", *ours), in_use, chosen))
         same = tasks if target == "fp32" else halved  # a row that was no fp16 is none of the precision asked for
         singles = [(t, [u]) for t in same for u in same if t != u]
         groups = {

@@ -176,13 +176,14 @@ def short_edits(line, names):
                 yield what, text, line_text.getvalue()
 
 
-def test_a_value_replaced_by_a_short_number_that_is_ten_percent_off_is_named(a100_lines):
+@pytest.mark.parametrize("step", [4, pytest.param(1, marks=pytest.mark.slow)])  # every fourth row edited, or each
+def test_a_value_replaced_by_a_short_number_that_is_ten_percent_off_is_named(a100_lines, step):
     """The short number's own digits would allow for it; those of its column do not."""
     names = columns(RunRecord)[:PUBLISHED_RUN_COLUMNS]
     rows = [read_row(line, number, names, "runs.csv")[0] for number, line in enumerate(a100_lines[1:], start=2)]
     cells = [row.cells for row in rows]
     n = Counter()
-    for i, (line, row) in enumerate(zip(a100_lines[1:], rows, strict=True)):
+    for i, (line, row) in list(enumerate(zip(a100_lines[1:], rows, strict=True)))[::step]:
         before = {f.rule for f in row_findings(row)}
         for what, text, changed in short_edits(line, names):
             edited, _ = read_row(changed, row.line, names, "runs.csv")
@@ -190,7 +191,7 @@ def test_a_value_replaced_by_a_short_number_that_is_ten_percent_off_is_named(a10
             new = {f.rule for f in row_findings(replace(edited, digits=digits))} - before
             assert new & {"avg_time", "images_per_sec"}, (row.line, what, text)
             n[what] += 1
-    assert min(n.values()) > 300
+    assert min(n.values()) > 300 // step
 
 
 def test_in_the_whole_table_a_value_replaced_by_a_short_number_is_named(a100_lines):

@@ -197,7 +197,7 @@ def test_boxes_that_end_a_run_in_the_same_second_measured_two_runs(table, out):
     assert {row.run_id for row in result.runs.rows} == {"r1", "r1.2"}
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", [*range(6), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(6, 20))])
 def test_merging_the_result_again_with_tables_of_it_adds_nothing(table, out, seed):
     rng = random.Random(seed)
     boxes = []

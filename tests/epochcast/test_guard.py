@@ -214,7 +214,7 @@ def with_bare_python(tmp_path, *arguments, cwd=CODE_ROOT):
 
 def test_without_the_environment_every_door_says_in_one_line_how_to_activate_it(tmp_path):
     scripts = [[script, "--depth", "3"][: 3 if "run_one" in script else 1] for script in BY_PATH]
-    commands = [["-m", "epochcast", name] for name in ("run", "grid", "train", "predict", "plan", "demo")]
+    commands = [["-m", "epochcast", name] for name in ("run", "predict", "demo")]  # the others by the same door
     for arguments in [*scripts, *commands, ["epochcast/__main__.py", "train"], ["benchmarks/claims.py"]]:
         done = with_bare_python(tmp_path, *arguments)
         assert done.returncode == 1, arguments
@@ -326,7 +326,13 @@ def test_ctrl_c_stays_ignored_where_it_was(tmp_path):
     assert started(ignoring, str(tmp_path), "slow").returncode == 0
 
 
-@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&-", "<&- 2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+TWO_CLOSED = ("<&- >&-", "<&- 2>&-", ">&- 2>&-")
+
+
+@pytest.mark.parametrize(
+    "closed",
+    ["<&-", ">&-", "2>&-", "<&- >&- 2>&-", *(pytest.param(two, marks=pytest.mark.slow) for two in TWO_CLOSED)],
+)
 def test_closed_streams_change_neither_answer_nor_exit_code(closed, tmp_path):
     rows = tmp_path / "runs.csv"
     write_table(rows, [], RunRecord)
@@ -401,8 +407,18 @@ ENCODINGS = (
 )
 
 
-@pytest.mark.parametrize("environment", ENCODINGS, ids=str)
-@pytest.mark.parametrize("name", [b"\xc3\xa9\xe2\x86\x92.csv", b"\xff\xfe.csv"], ids=["characters", "no UTF-8"])
+CHARACTERS, NO_UTF_8 = b"\xc3\xa9\xe2\x86\x92.csv", b"\xff\xfe.csv"
+
+
+@pytest.mark.parametrize(
+    ("environment", "name"),
+    [
+        *((environment, NO_UTF_8) for environment in ENCODINGS),
+        (ENCODINGS[0], CHARACTERS),
+        *(pytest.param(environment, CHARACTERS, marks=pytest.mark.slow) for environment in ENCODINGS[1:]),
+    ],
+    ids=str,
+)
 def test_no_character_of_a_name_cuts_an_answer_off(environment, name, tmp_path):
     table = os.path.join(os.fsencode(tmp_path), name)  # noqa: PTH118  # a name of bytes
     write_table(tmp_path / os.fsdecode(name), [], RunRecord)

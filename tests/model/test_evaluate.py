@@ -31,6 +31,7 @@ from epochcast.schema import AggRow, RunConfig
 from epochcast.stats import regression_metrics
 from epochcast.storage.tables import read_runs, write_table
 from epochcast.text_sinks import markdown_text
+from tests.support.models.quick_networks import use_quick_networks
 from tests.support.rows import ROWS
 
 NEVER, FAR = RunConfig(5, 64, 500), RunConfig(12, 64, 512)
@@ -47,12 +48,14 @@ FILES = {"report.md", "report.json", "predictions.csv"} | {
 MODELS = ["physics", "linear_on_logs", "affine_in_steps"]
 
 
-def run(folder, rows, *flags):
+def run(folder, rows, *flags, draws=True):
     """Run the command on a table of `rows`; what it printed, and the folder that it wrote."""
     write_table(folder / "runs_agg.csv", rows, AggRow)
     argv = ["--runs_agg", folder / "runs_agg.csv", "--out", folder / "out", *flags]
     with contextlib.redirect_stdout(io.StringIO()) as out, pytest.MonkeyPatch.context() as patch:
         patch.setenv("EPOCHCAST_HOME", str(folder))
+        if not draws:
+            patch.setattr(evaluation_run, "draw_evaluation", lambda *_: [])
         assert evaluate.main([str(word) for word in argv]) == 0
     return out.getvalue(), folder / "out"
 
@@ -78,13 +81,13 @@ def rows(reference_data):
 
 @cache
 def evaluated_as_json(reference_data, folder):
-    """Of --json with one configuration kept out that was measured, one that never was, and one far away."""
+    """Of --json, no figures; kept out are one configuration that was measured, one that never was, and one far away."""
     (folder / "json").mkdir()
     rows = reference_rows(reference_data)[::11]
     names = ("depth", "base_filters", "batch_size")
     lines = [",".join(str(getattr(c, name)) for name in names) for c in (rows[5].config, NEVER, FAR)]
     (folder / "json" / "unseen.csv").write_text("\n".join([",".join(names), *lines]))
-    return run(folder / "json", rows, "--json", "--unseen", folder / "json" / "unseen.csv")
+    return run(folder / "json", rows, "--json", "--unseen", folder / "json" / "unseen.csv", draws=False)
 
 
 @cache
@@ -120,8 +123,8 @@ def test_json_is_one_object_and_the_report_of_the_file(as_json):
     assert list(report["models"]) == MODELS
 
 
-def test_report_predictions_and_five_figures_are_written(as_json):
-    written = {file.name: file.read_bytes() for file in as_json[1].iterdir()}
+def test_report_predictions_and_five_figures_are_written(as_text):
+    written = {file.name: file.read_bytes() for file in as_text[1].iterdir()}
     assert set(written) == FILES
     assert all(data.startswith(b"\x89PNG") for name, data in written.items() if name.endswith("png"))
     assert all(b"<svg" in data for name, data in written.items() if name.endswith("svg"))
@@ -272,7 +275,7 @@ def test_coverage_is_judged_with_the_width_of_the_other_folds():
 
 
 def test_twenty_rows_put_the_network_beside_the_law(tmp_path, monkeypatch, reference_data):
-    monkeypatch.setattr("epochcast.model.training.time_ann.STEPS", 200)  # the report, not how good a network becomes
+    use_quick_networks(monkeypatch)  # the report, not how good a network becomes
     monkeypatch.setattr(evaluation_run, "draw_evaluation", lambda *_: [])
     chosen = reference_rows(reference_data)[3::7]
     shown = {}

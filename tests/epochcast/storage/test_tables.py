@@ -33,6 +33,7 @@ from epochcast.storage.cells import CellError, columns, csv_reader, format_rows,
 from epochcast.storage.files import sha256_of, write_bytes_atomically, write_json_atomically, write_text_atomically
 from epochcast.storage.table_appends import DuplicateRunError, append_row, check_appendable
 from epochcast.storage.tables import read_runs, read_table, read_table_if_any, write_table
+from tests.support.cuts import THOROUGH, cuts
 from tests.support.rows import failure_row
 
 PUBLISHED = 11
@@ -517,14 +518,17 @@ def warnings_of(caplog):
     return messages
 
 
+@THOROUGH
 @pytest.mark.parametrize("n_before", [0, 2])
-def test_a_row_cut_short_anywhere_costs_no_other_row_and_is_reported_and_moved_aside(tmp_path, caplog, n_before):
+def test_a_row_cut_short_anywhere_costs_no_other_row_and_is_reported_and_moved_aside(
+    tmp_path, caplog, n_before, thorough
+):
     rows = [record(f"run-{i}") for i in range(n_before)]
     kept = tmp_path / "kept.csv"
     write_table(kept, rows, RunRecord)
     start = kept.read_bytes()
     last = format_rows([record("run-last")]).encode()
-    for length in range(1, len(last)):
+    for length in cuts(last, thorough)[1:-1]:  # not empty, not whole
         path = tmp_path / f"{length}.csv"
         torn = tmp_path / f"{length}.csv.torn"
         path.write_bytes(start + last[:length])
@@ -603,14 +607,15 @@ def written_elsewhere(data, kind):
     return {"lf": data, "crlf": data.replace(b"\n", b"\r\n"), "bom": table_appends.BYTE_ORDER_MARK + data}[kind]
 
 
+@THOROUGH
 @pytest.mark.parametrize("kind", ["lf", "crlf", "bom", "quoted"])
-def test_a_table_cut_at_any_byte_is_appended_to_and_read_or_refused_as_it_was(tmp_path, caplog, kind):
+def test_a_table_cut_at_any_byte_is_appended_to_and_read_or_refused_as_it_was(tmp_path, caplog, kind, thorough):
     caplog.set_level(logging.CRITICAL)
     rows = [record("a"), record("b")]
     write_table(tmp_path / "whole.csv", rows, RunRecord)
     data = written_elsewhere((tmp_path / "whole.csv").read_bytes(), kind)
     path = tmp_path / "cut.csv"
-    for n in range(len(data) + 1):
+    for n in cuts(data, thorough):
         path.write_bytes(data[:n])
         try:
             append_row(path, record("next"))
@@ -649,12 +654,13 @@ def test_a_row_without_its_line_end_is_known_as_torn_whatever_its_last_cell_hold
     assert read_table(path, RunRecord) == kept
 
 
+@THOROUGH
 @pytest.mark.parametrize("row", [record(), failure(), Exclusion("run-1", "why", "2026-01-02")], ids=lambda r: type(r))
-def test_a_header_cut_short_anywhere_is_written_again(tmp_path, row):
+def test_a_header_cut_short_anywhere_is_written_again(tmp_path, row, thorough):
     whole = tmp_path / "whole.csv"
     append_row(whole, row)
     header = whole.read_bytes().partition(b"\n")[0]
-    for length in range(len(header) + 1):
+    for length in cuts(header, thorough):
         path = tmp_path / f"{length}.csv"
         path.write_bytes(header[:length])
         append_row(path, row)

@@ -79,7 +79,8 @@ def test_ends_of_intervals_are_named_low_and_high(home, monkeypatch, capsys, wor
         assert value["overall"]["ratio_low"] <= value["overall"]["ratio"] <= value["overall"]["ratio_high"]
 
 
-def test_ends_of_an_evaluation_s_report_are_too(tmp_path):
+def test_ends_of_an_evaluation_s_report_are_too(tmp_path, monkeypatch):
+    monkeypatch.setattr("epochcast.model.evaluation.evaluation.draw_evaluation", lambda *_: [])  # only time
     rows = [agg_row(2, 16, batch, 100 / batch) for batch in range(32, 432, 32)]
     evaluation, _ = evaluate(rows, [RunConfig(2, 16, 32)], tmp_path, repeats=1)
     report = evaluation.to_json()

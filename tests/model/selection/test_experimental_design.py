@@ -126,10 +126,11 @@ def summed_variance(candidates, taken):
     return float((spread**2).sum())
 
 
-def test_each_later_run_lowers_the_summed_variance_and_no_other_would_lower_it_more():
+@pytest.mark.parametrize("n", [2, pytest.param(5, marks=pytest.mark.slow)])
+def test_each_later_run_lowers_the_summed_variance_and_no_other_would_lower_it_more(n):
     taken = next_indices(GRID, [], D_OPTIMAL_RUNS, TRAIN_N)
     last = summed_variance(GRID, taken)
-    for named in next_indices(GRID, taken, 5, TRAIN_N):
+    for named in next_indices(GRID, taken, n, TRAIN_N):
         left = {i: summed_variance(GRID, [*taken, i]) for i in range(len(GRID)) if i not in taken}
         assert left[named] == pytest.approx(min(left.values()), rel=1e-6)
         assert left[named] < last

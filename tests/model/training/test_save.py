@@ -16,6 +16,7 @@ from epochcast.model.training.cross_validation import cross_validate
 from epochcast.model.training.recipes import PHYSICS, PHYSICS_ANN, REFERENCE_ANN, fit_time_models
 from epochcast.model.training.save import declare, default_model_path, train
 from epochcast.schema import Conditions, RunConfig
+from tests.support.models.quick_networks import use_quick_networks
 from tests.support.models.trained_models import STEPS, reference_rows, with_network
 from tests.support.rows import CONFIGS, ROWS, agg_row, plausible_sec
 
@@ -29,11 +30,6 @@ def rows(reference_data):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("network")
-
-
-@pytest.fixture
-def network(reference_data, folder):
-    return with_network(reference_data, folder)
 
 
 def test_a_held_out_row_influences_nothing_of_a_card(tmp_path, rows):
@@ -66,7 +62,7 @@ def test_below_twenty_rows_the_law_alone_answers_says_why_and_is_answered_with(t
 
 
 def test_with_twenty_rows_the_better_form_of_one_cross_validation_is_kept(tmp_path, monkeypatch, rows):
-    monkeypatch.setattr("epochcast.model.training.time_ann.STEPS", STEPS)
+    use_quick_networks(monkeypatch)
     chosen = rows[3::7]
     assert len(chosen) == 20
     card = train(chosen, tmp_path / "m.keras")
@@ -78,11 +74,16 @@ def test_with_twenty_rows_the_better_form_of_one_cross_validation_is_kept(tmp_pa
     assert 100 * card["errors"]["mape"] == pytest.approx(law, rel=5e-3)  # three digits
 
 
+@pytest.mark.parametrize("is_trained", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["quick", "trained"])
 def test_a_network_is_kept_where_it_predicts_better_and_predicts_what_its_form_and_seed_alone_do(
-    network, rows, monkeypatch
+    reference_data, folder, rows, monkeypatch, is_trained
 ):
-    monkeypatch.setattr("epochcast.model.training.time_ann.STEPS", STEPS)
-    saved, table = load_model(network), Table.of(rows[::6])
+    if is_trained:
+        monkeypatch.setattr("epochcast.model.training.time_ann.STEPS", STEPS)
+    else:
+        use_quick_networks(monkeypatch)
+    saved = load_model(with_network(reference_data, folder, is_trained=is_trained))
+    table = Table.of(rows[::6])
     card = saved.card
     assert (card["form"], card["reason"], card["members"], card["activation"]) == ("physics_ann", None, 10, "silu")
     assert (card["law"]["form"], card["plain_law"]["form"]) == ("physics_8", "physics_6")

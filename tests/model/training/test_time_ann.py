@@ -15,10 +15,12 @@ import numpy as np
 import pytest
 
 from epochcast.model.time_model.ensemble import ACTIVATIONS, Ensemble
+from epochcast.model.training import time_ann
 from epochcast.model.training.time_ann import MEMBERS, fit_ensembles, keras_bytes, keras_model
 from epochcast.paths import CODE_ROOT
 
 N = 10
+STEPS = 300  # of 1,500: enough for so few rows
 X = np.random.default_rng(0).normal(size=(N, 3))
 Y = np.sin(X.sum(axis=1)) + 0.3 * X[:, 0]
 FAR = 1e30  # its loss is no number, though its weight is 0
@@ -31,9 +33,10 @@ ENVIRONMENT = {"CUDA_VISIBLE_DEVICES": None, "JAX_PLATFORMS": "as it was", "TF_C
 CHILD = """
 import json, os, sys
 import numpy as np
-from epochcast.model.training.time_ann import fit_ensembles
+from epochcast.model.training import time_ann
+time_ann.STEPS = int(sys.argv[4])
 given = np.load(sys.argv[1])
-networks = fit_ensembles(given["x"], given["y"], given["weights"], given["seeds"].tolist())
+networks = time_ann.fit_ensembles(given["x"], given["y"], given["weights"], given["seeds"].tolist())
 np.savez(sys.argv[2], **{f"{i}.{j}": a for i, n in enumerate(networks) for j, a in enumerate((*n.kernels, *n.biases))})
 print(json.dumps({name: os.environ.get(name) for name in json.loads(sys.argv[3])}))
 """
@@ -52,18 +55,21 @@ def told():
 @pytest.fixture(scope="module")
 def fitted(told):
     """Ensembles of two seeds on all rows, and two without the last row, which is elsewhere in one of them."""
-    return fit_ensembles(X_STACK, Y_STACK, WEIGHTS, SEEDS, told.append)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(time_ann, "STEPS", STEPS)
+        return fit_ensembles(X_STACK, Y_STACK, WEIGHTS, SEEDS, told.append)
 
 
 @pytest.fixture(scope="module")
 def child(tmp_path_factory):
     """The same fit in a process of its own: its weights, what it said, and the environment that it ended with."""
     folder = tmp_path_factory.mktemp("child")
+    names = ("given.npz", "weights.npz")
     np.savez(folder / "given.npz", x=X_STACK, y=Y_STACK, weights=WEIGHTS, seeds=SEEDS)
     environment = {name: value for name, value in os.environ.items() if name not in ENVIRONMENT}
     environment |= {name: value for name, value in ENVIRONMENT.items() if value is not None}
     done = subprocess.run(
-        [sys.executable, "-c", CHILD, folder / "given.npz", folder / "weights.npz", json.dumps(list(ENVIRONMENT))],
+        [sys.executable, "-c", CHILD, *(folder / name for name in names), json.dumps(list(ENVIRONMENT)), str(STEPS)],
         cwd=CODE_ROOT,
         env=environment,
         capture_output=True,
@@ -84,7 +90,7 @@ def test_a_network_learns_the_rows_that_it_was_given(fitted):
     for network, weights in zip(fitted, WEIGHTS, strict=True):
         answers = np.median(network.outputs(X), axis=1)
         own = weights > 0
-        np.testing.assert_allclose(answers[own], Y[own], atol=0.01)  # standard deviations; 1,500 steps end within
+        np.testing.assert_allclose(answers[own], Y[own], atol=0.01)  # standard deviations; 300 steps end within
 
 
 def test_the_ensemble_has_as_many_members_as_rows_here_and_they_differ(fitted):

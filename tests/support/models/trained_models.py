@@ -1,4 +1,4 @@
-"""Reference rows, and a model with a network that was trained on some of them."""
+"""Reference rows, and a model with a network that learned some of them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 from epochcast.aggregate.averages.averaging import aggregate
 from epochcast.model.training.save import train
 from epochcast.storage.tables import read_runs
+from tests.support.models.quick_networks import use_quick_networks
 
 STEPS = 500  # a third of what is usual; on these rows the network then errs by 3.0 %, the law by 3.4 %
 
@@ -19,9 +20,12 @@ def reference_rows(folder):
 
 
 @cache
-def with_network(reference_data, folder):
-    """A model of 24 reference rows, on which the network is the better form."""
+def with_network(reference_data, folder, *, is_trained=False):
+    """A model of 24 reference rows, on which the network is the better form: a quick one, or one trained by Keras."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("epochcast.model.training.time_ann.STEPS", STEPS)
+        if is_trained:
+            patch.setattr("epochcast.model.training.time_ann.STEPS", STEPS)
+        else:
+            use_quick_networks(patch)
         train(reference_rows(reference_data)[::6], folder / "network.keras", seed=4)
     return folder / "network.keras"

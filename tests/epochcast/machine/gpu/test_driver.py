@@ -53,8 +53,10 @@ IMPORTERS = {
 
 def imports_of(path: Path) -> set[str]:
     """The last parts of the names of all modules that a file imports, also within functions and types."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    found, text = set(), path.read_text(encoding="utf-8")
+    if not any(name in text for name in IMPORTERS):  # most files: parsing takes long
+        return found
+    for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module is not None:
