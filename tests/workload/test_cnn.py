@@ -32,12 +32,12 @@ def weights(cnn, seed):
     return np.concatenate([array.ravel() for array in cnn.build_model(RunConfig(2, 4)).get_weights()])
 
 
-def train(cnn, images, config, *, pipeline="auto", window_steps=None, epochs):
-    """Train (depth, base_filters) at batch size 128; return the model and its loss per entry."""
+def train(cnn, images, config, *, pipeline="auto", batch_size=128, window_steps=None, epochs):
+    """Train (depth, base_filters); return the model and its loss per entry."""
     cnn.seed_everything(123)
     model = cnn.build_model(RunConfig(*config))
     cnn.compile_model(model, jit_compile="off")
-    batches = {"batch_size": 128, "window_steps": window_steps, "epochs": epochs, "seed": 123}
+    batches = {"batch_size": batch_size, "window_steps": window_steps, "epochs": epochs, "seed": 123}
     given = prepare(pipeline, images.x_train, images.y_train, model=model, **batches)
     return model, model.fit(**given.fit_kwargs, verbose=0).history["loss"]
 
@@ -166,12 +166,21 @@ def test_the_synthetic_images_can_be_learned_but_not_at_once(cnn):
     assert accuracy(model, images.x_test[:2000], images.y_test[:2000]) > 0.4  # 0.1 is chance
 
 
+@pytest.mark.slow
 def test_the_network_learns_real_images_in_two_hundred_steps(cnn, reference_data):
     images = cifar10.load("cifar10", reference_data / "cifar10", 12_800, seed=1)
     model, loss = train(cnn, images, (2, 16), window_steps=50, epochs=4)
     assert loss[-1] < 0.85 * loss[0]
     assert images.has_real_test_set
     assert accuracy(model, images.x_test[:2000], images.y_test[:2000]) > 0.3  # 0.1 is chance
+
+
+def test_a_small_network_learns_a_thousand_real_images_in_eighty_steps(cnn, few_real_images):
+    images = cifar10.load("cifar10", few_real_images, 1_000, seed=1)
+    model, loss = train(cnn, images, (1, 4), batch_size=32, window_steps=20, epochs=4)
+    assert loss[-1] < 0.9 * loss[0]
+    assert images.has_real_test_set
+    assert accuracy(model, images.x_train, images.y_train) > 0.25  # 0.1 is chance
 
 
 @pytest.mark.slow
