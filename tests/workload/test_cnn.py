@@ -1,4 +1,4 @@
-"""The CNN under both backends: its precision, its compilation, its seeds, and that it learns."""
+"""The CNN under TensorFlow: its precision, its compilation, its seeds, and that it learns. JAX: test_on_jax.py."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import pytest
 from epochcast.schema import TRAIN_N, RunConfig
 from epochcast.workload import cifar10
 from epochcast.workload.pipelines import as_float, prepare
-from tests.support.jax_child import check_on_jax
 
 
 @pytest.fixture(scope="module")
@@ -93,69 +92,6 @@ def test_the_same_seed_gives_the_same_initial_weights(cnn):
     np.testing.assert_array_equal(first, weights(cnn, 123))
     assert not np.array_equal(first, weights(cnn, 124))
     weights(cnn, 2**32 + 5)  # more bits than NumPy takes
-
-
-JAX_CHILD = """
-import sys
-sys.modules["tensorflow"] = None  # as on a machine without it
-import jax
-import keras
-import numpy as np
-from epochcast.schema import RunConfig
-from epochcast.workload.cnn import build_model, compile_model, seed_everything
-from epochcast.workload.pipelines import prepare
-
-assert keras.config.backend() == "jax"
-y = np.arange(24, dtype=np.uint8) % 10
-x = np.random.default_rng(0).integers(0, 256, (24, 32, 32, 3), dtype=np.uint8)
-
-
-def history(seed, window_steps):
-    seed_everything(seed)
-    model = build_model(RunConfig(1, 2))
-    assert compile_model(model) == "on"
-    steps = []
-    count = keras.callbacks.LambdaCallback(on_train_batch_end=lambda step, logs: steps.append(step))
-    given = prepare("auto", x, y, model=model, batch_size=8, window_steps=window_steps, epochs=2, seed=seed)
-    loss = model.fit(**given.fit_kwargs, callbacks=[count], verbose=0).history["loss"]
-    assert len(steps) == 2 * given.steps_per_entry == 2 * (window_steps or 3), steps
-    return loss
-
-
-assert history(1, None) == history(1, None)
-history(2, 4)
-
-seed_everything(1)
-orders = []
-
-
-def spy(y_true, y_pred):
-    if not isinstance(y_true, jax.core.Tracer):  # once, to learn the shapes
-        orders.append(np.asarray(y_true).ravel().tolist())
-    return keras.ops.mean(y_pred)
-
-
-model = keras.Sequential([keras.Input((32, 32, 3)), keras.layers.Flatten(), keras.layers.Dense(1)])
-model.compile(loss=spy, run_eagerly=True)
-labels = np.arange(24, dtype=np.uint8)
-given = prepare("arrays", x, labels, model=model, batch_size=24, window_steps=None, epochs=3, seed=1)
-model.fit(**given.fit_kwargs, verbose=0)
-assert len(orders) == len({str(order) for order in orders}) == 3, orders
-
-try:
-    prepare("tfdata", x, y, model=model, batch_size=8, window_steps=None, epochs=1, seed=1)
-except ValueError as error:
-    assert "arrays" in str(error)
-else:
-    raise AssertionError("tfdata was accepted")
-keras.config.set_dtype_policy("mixed_bfloat16")
-assert build_model(RunConfig(1, 2)).get_layer("probabilities").output.dtype == "float32"
-print("done")
-"""
-
-
-def test_everything_but_tfdata_works_on_jax_without_tensorflow(tmp_path):
-    check_on_jax(JAX_CHILD, tmp_path)
 
 
 @pytest.mark.slow
