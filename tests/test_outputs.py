@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from types import SimpleNamespace
 
 import pytest
 
 from epochcast.__main__ import COMMANDS, main
+from epochcast.model.training import time_ann
 from epochcast.schema import AggRow, Exclusion, FailureRecord, RunRecord
 from epochcast.storage.table_appends import append_row
 from epochcast.storage.tables import write_table
@@ -94,12 +96,15 @@ def tables(tmp_path_factory):
 
 @pytest.fixture
 def here(tables, home, monkeypatch):
-    """A home with tables; pictures are not drawn, only their first bytes are written."""
+    """A home with tables; pictures are not drawn and networks not made by Keras: their first bytes are written."""
     for table in tables.iterdir():
         (home / table.name).write_bytes(table.read_bytes())
     monkeypatch.chdir(home)
     start = {"png": b"\x89PNG\r\n\x1a\n", "svg": b"<svg/>"}
     monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda self, file, **how: file.write(start[how["format"]]))
+    written = SimpleNamespace(save=lambda file: file.write_bytes(b"a network"))
+    monkeypatch.setattr(time_ann, "keras_model", lambda network: written)
+    monkeypatch.setattr(time_ann, "with_plain_weights", lambda data, network: data)
     return home
 
 

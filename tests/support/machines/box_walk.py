@@ -9,8 +9,6 @@ one stands in its place.
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import os
 import sys
@@ -35,6 +33,7 @@ from epochcast.schema import RunRecord
 from epochcast.storage.table_appends import append_row
 from epochcast.storage.tables import read_runs, read_table
 from epochcast.workload.shape import count_params
+from tests.support.cli import run_cli
 from tests.support.light_child import command, light_spec
 
 CHILD = command("paced", "0.002")
@@ -48,13 +47,6 @@ class ShippedNetwork:
 
     def save(self, file):
         file.write_bytes(self.data)
-
-
-def said(main, *flags):
-    """Exit code and JSON of a command."""
-    with contextlib.redirect_stdout(io.StringIO()) as out:
-        code = main([str(flag) for flag in flags])
-    return code, json.loads(out.getvalue().strip().splitlines()[-1] if out.getvalue().strip() else "null")
 
 
 def measure(batch_sizes):
@@ -94,12 +86,12 @@ def walk(box, home):
         mock.patch.object(time_ann, "keras_model", lambda network: ShippedNetwork(shipped)),
         mock.patch.object(time_ann, "with_plain_weights", lambda data, network: data),
     ):
-        trained = said(train.main, *of_box)
-    answered = said(predict_perf.main, "--depth", 1, "--base_filters", 2, "--batch_size", 64, "--json")
+        trained = run_cli(train.main, *of_box)
+    answered = run_cli(predict_perf.main, "--depth", 1, "--base_filters", 2, "--batch_size", 64, "--json")
     few = ("--depth", 1, "--base_filters", 2, "--batch_size", "16")
-    planned = said(dp_budget_planner.main, "--budget_sec", 600, "--value", "count", *few, "--out", plan, *of_box)
-    run = said(run_plan.main, plan, "--json")
-    ledger = said(run_plan.main, plan, "--json")
+    planned = run_cli(dp_budget_planner.main, "--budget_sec", 600, "--value", "count", *few, "--out", plan, *of_box)
+    run = run_cli(run_plan.main, plan, "--json")
+    ledger = run_cli(run_plan.main, plan, "--json")
     return {
         "device": gpu_driver.box_device_name(),
         "uuid": gpu_driver.device_of().uuid,
