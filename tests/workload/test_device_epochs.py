@@ -22,7 +22,10 @@ def precision():
     keras.config.set_dtype_policy("float32")
 
 
-@pytest.mark.parametrize(("n", "jit_compile"), [(256, "off"), (300, "on")])  # 256: no partial batch
+@pytest.mark.parametrize(
+    ("n", "jit_compile"),
+    [(300, "off"), (256, "off"), pytest.param(300, "on", marks=pytest.mark.slow)],  # 256: no partial batch
+)
 def test_a_small_network_ends_with_the_weights_of_the_reference(equality, n, jit_compile):
     equality.assert_same_training(equality.tiny, n, 64, jit_compile=jit_compile)
 
