@@ -32,6 +32,13 @@ def own_locks(all_locks, monkeypatch):
 
 
 @pytest.fixture
+def home(tmp_path, monkeypatch) -> Path:
+    """An empty home: files of the tester's own take no part."""
+    monkeypatch.setenv("EPOCHCAST_HOME", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
 def reference_data() -> Path:
     """The reference data where they lie; missing, the test skips, or fails under EPOCHCAST_REQUIRE_REFERENCE_DATA=1."""
     data = paths.reference_data().resolve()

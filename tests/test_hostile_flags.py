@@ -90,11 +90,10 @@ REQUIRED = {
 
 
 @pytest.fixture
-def only_parsing(monkeypatch, tmp_path):
+def only_parsing(monkeypatch, home):
     """Commands that stop where their work would begin, in a folder with a circle of links."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("EPOCHCAST_HOME", str(tmp_path))
-    (tmp_path / "loop").symlink_to("loop")
+    monkeypatch.chdir(home)
+    (home / "loop").symlink_to("loop")
     for module, _ in COMMANDS.values():
         monkeypatch.setattr(f"{module}.run_command", lambda work, **how: 0)
 

@@ -143,9 +143,8 @@ CASES = [
         for case in CASES
     ],
 )
-def test_a_reader_ends_soon_and_in_little_memory(tmp_path, monkeypatch, capsys, caplog, reader, suffix, content):
-    monkeypatch.setenv("EPOCHCAST_HOME", str(tmp_path))
-    path = tmp_path / f"x.{suffix}"
+def test_a_reader_ends_soon_and_in_little_memory(home, capsys, caplog, reader, suffix, content):
+    path = home / f"x.{suffix}"
     path.write_bytes({**JSON, **LEDGERS}[content]() if suffix == "json" else TABLES[content]())
     read = (JSON_READERS if suffix == "json" else TABLE_READERS)[reader]
     start = time.process_time()
@@ -156,7 +155,7 @@ def test_a_reader_ends_soon_and_in_little_memory(tmp_path, monkeypatch, capsys, 
         except (ValueError, OSError) as error:
             message = str(error)
     assert time.process_time() - start < MOST_SEC
-    assert len(message.replace(str(tmp_path), "")) < LONGEST
+    assert len(message.replace(str(home), "")) < LONGEST
     assert len(capsys.readouterr().err) < 100 * LONGEST
 
 

@@ -44,10 +44,11 @@ os.listdir = listdir
 importlib.metadata.version = version
 """
 COMMANDS_OF_STDIN = """
-import contextlib, io, json, sys
+import contextlib, io, json, os, sys
 from sitecustomize import Missing
 from epochcast.__main__ import main
-for command in json.load(sys.stdin):
+for backend, command in json.load(sys.stdin):
+    os.environ["KERAS_BACKEND"] = backend
     out, err, Missing.asked[:] = io.StringIO(), io.StringIO(), []
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
@@ -67,11 +68,16 @@ def home(tmp_path):
 
 
 def without(packages, commands, home, backend="tensorflow"):
-    """For each command its exit code, what it says on standard error, and what of `packages` it tried to import."""
+    """The answers of `without_under` to commands that are all asked under one backend."""
+    return without_under(packages, [(backend, command) for command in commands], home)
+
+
+def without_under(packages, commands, home):
+    """For each backend and command: exit code, lines on standard error, and what of `packages` it tried to import."""
     site = home / "site"
     site.mkdir(exist_ok=True)
     (site / "sitecustomize.py").write_text(SITE)
-    more = {"EPOCHCAST_HOME": str(home), "KERAS_BACKEND": backend, "MISSING": " ".join(packages)}
+    more = {"EPOCHCAST_HOME": str(home), "MISSING": " ".join(packages)}
     done = subprocess.run(
         [sys.executable, "-c", COMMANDS_OF_STDIN],
         input=json.dumps(commands),
@@ -104,22 +110,22 @@ def test_reading_predicting_and_planning_import_nothing_beyond_the_base(home):
         assert (code, asked) == (0, []), (command, said)
 
 
-@pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
-def test_what_needs_a_framework_says_which_extra_brings_it(home, backend):
+def test_what_needs_a_framework_says_which_extra_brings_it(home):
     network = str(CODE_ROOT / "model" / "pretrained" / "a100.keras")
     shutil.copy(home / "results" / "runs.csv", home / "averaged.csv")
     (home / "results" / "runs.csv").unlink()
-    commands = [
+    everywhere = [
         ["run", "--device", "cpu", "--epochs", "2"],
         ["grid", "--device", "cpu", "--epochs", "2"],
         ["explain", "--network", network],
     ]
-    if backend == "tensorflow":  # each needs averages first
-        commands = [["aggregate", "--runs", str(home / "averaged.csv")], *commands, ["train"], ["evaluate"]]
-    for command, (code, said, _) in zip(commands, without(FRAMEWORKS, commands, home, backend), strict=True):
-        if command[0] == "aggregate":
-            assert code == 0, said
-            continue
+    commands = [(backend, command) for backend in ("tensorflow", "jax", "torch") for command in everywhere]
+    averages = ("tensorflow", ["aggregate", "--runs", str(home / "averaged.csv")])
+    after = [("tensorflow", ["train"]), ("tensorflow", ["evaluate"])]  # each needs averages first
+    refused = without_under(FRAMEWORKS, [*commands, averages, *after], home)
+    code, said, _ = refused.pop(len(commands))
+    assert code == 0, said
+    for (backend, command), (code, said, _) in zip([*commands, *after], refused, strict=True):
         assert code == 1, command
         assert said == [
             f"error: KERAS_BACKEND: the backend {backend} is not installed; pip install 'epochcast[{backend}]'."

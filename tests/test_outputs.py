@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from types import SimpleNamespace
 
 import pytest
 
 from epochcast.__main__ import COMMANDS, main
+from epochcast.model.training import time_ann
 from epochcast.schema import AggRow, Exclusion, FailureRecord, RunRecord
 from epochcast.storage.table_appends import append_row
 from epochcast.storage.tables import write_table
@@ -93,15 +95,17 @@ def tables(tmp_path_factory):
 
 
 @pytest.fixture
-def here(tables, tmp_path, monkeypatch):
-    """A home with tables; pictures are not drawn, only their first bytes are written."""
+def here(tables, home, monkeypatch):
+    """A home with tables; pictures are not drawn and networks not made by Keras: their first bytes are written."""
     for table in tables.iterdir():
-        (tmp_path / table.name).write_bytes(table.read_bytes())
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("EPOCHCAST_HOME", str(tmp_path))
+        (home / table.name).write_bytes(table.read_bytes())
+    monkeypatch.chdir(home)
     start = {"png": b"\x89PNG\r\n\x1a\n", "svg": b"<svg/>"}
     monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda self, file, **how: file.write(start[how["format"]]))
-    return tmp_path
+    written = SimpleNamespace(save=lambda file: file.write_bytes(b"a network"))
+    monkeypatch.setattr(time_ann, "keras_model", lambda network: written)
+    monkeypatch.setattr(time_ann, "with_plain_weights", lambda data, network: data)
+    return home
 
 
 def refused(argv, capsys):
@@ -128,8 +132,20 @@ def test_every_flag_that_takes_a_path_is_an_input_or_is_tried_here():
                 assert flag in INPUTS or f"{command} {flag}" in tried | READ, f"{command} {flag}"
 
 
-@pytest.mark.parametrize("what", TARGETS)
-@pytest.mark.parametrize("flag", OUTPUTS)
+def is_quick(i, what):
+    """Whether the i-th flag is tried on that target by default: on measurements, and on two of the others in turn."""
+    others = [target for target in TARGETS if target != "runs"]
+    return what == "runs" or others.index(what) % 3 == i % 3
+
+
+@pytest.mark.parametrize(
+    ("flag", "what"),
+    [
+        pytest.param(flag, what, marks=[] if is_quick(i, what) else pytest.mark.slow)
+        for i, flag in enumerate(OUTPUTS)
+        for what in TARGETS
+    ],
+)
 def test_an_output_leaves_what_is_no_older_one_of_its_own_alone(flag, what, here, capsys):
     argv, ending = OUTPUTS[flag]
     target = here / f"target{ending}"

@@ -32,7 +32,7 @@ CONFIGURATIONS = ["--depth", "2", "--base_filters", "8", "--batch_size", "64,128
 GRID = ["--device", "cpu", *CONFIGURATIONS, "--train_n", "2048", "--epochs", "4"]
 ONE = ["--device", "cpu", "--depth", "3", "--base_filters", "32", "--batch_size", "512", "--epochs", "4"]
 PLAN = ["--budget", "15s", "--epochs", "4", *CONFIGURATIONS, "--value", "count"]
-QUICK = ("uneven", "0.02", "0.1")
+QUICK = ("uneven", "0.02", "0.04")
 UNEVEN = ("uneven", "0.02", "0.25")  # timed for 0.75 s: long enough to look at the host
 
 
@@ -75,7 +75,7 @@ def readme_walk():
 
 
 def test_the_grid_of_readme_s_walk_comes_out_without_flags(home, monkeypatch, capsys):
-    """README's own grid, with epochs of 0.1 s by the light child.
+    """README's own grid, with epochs of 0.04 s by the light child.
 
     The rest of that walk is only parsed: its training alone takes 12 s of processor time. The test above plans and
     carries out a smaller one from measured times.

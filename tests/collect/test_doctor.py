@@ -51,6 +51,7 @@ from epochcast.paths import CODE_ROOT
 from epochcast.schema import Exclusion, FailureRecord, RunRecord
 from epochcast.storage.cells import columns, header_line
 from epochcast.storage.table_appends import append_row
+from tests.support.cli import run_cli
 from tests.support.machines import fake_nvml
 from tests.support.machines.boxes import plug_in
 from tests.support.rows import run_row
@@ -100,10 +101,10 @@ def test_one_problem_makes_the_exit_code_1_and_stands_in_the_last_line(quiet_box
     assert out.splitlines()[-1] == "NOT FIT to measure: table"
 
 
-def test_json_holds_the_checks_with_their_remedies_and_the_environment(quiet_box, monkeypatch, capsys):
+def test_json_holds_the_checks_with_their_remedies_and_the_environment(quiet_box, monkeypatch):
     monkeypatch.setenv("EPOCHCAST_DATA_DIR", str(quiet_box / "nowhere"))
-    assert doctor.main(["--json"]) == 1
-    answer = json.loads(capsys.readouterr().out)
+    code, answer = run_cli(doctor.main, "--json")
+    assert code == 1
     (data,) = (check for check in answer["checks"] if check["name"] == "data")
     assert (answer["is_fit"], data["status"]) == (False, "problem")
     assert "EPOCHCAST_DATA_DIR" in data["found"]
@@ -111,9 +112,10 @@ def test_json_holds_the_checks_with_their_remedies_and_the_environment(quiet_box
     assert answer["environment"]["cpu"]["cores_usable"] == cpu_count()
 
 
-def test_a_wish_for_a_gpu_where_there_is_none_is_a_problem(quiet_box, capsys):
-    assert doctor.main(["--device", "gpu:0", "--json"]) == 1
-    checks = {check["name"]: check for check in json.loads(capsys.readouterr().out)["checks"]}
+def test_a_wish_for_a_gpu_where_there_is_none_is_a_problem(quiet_box):
+    code, answer = run_cli(doctor.main, "--device", "gpu:0", "--json")
+    assert code == 1
+    checks = {check["name"]: check for check in answer["checks"]}
     assert checks["device"]["status"] == "problem"
     assert "--device cpu" in checks["device"]["remedy"]
     assert [checks[name]["status"] for name in ("driver", "clocks", "energy", "neighbours")] == ["unknown"] * 4
@@ -418,8 +420,9 @@ def test_a_folder_that_may_not_be_entered_is_a_problem_with_a_remedy(quiet_box, 
 
     monkeypatch.setattr(Path, "exists", refuse)
     paths = ["--runs", str(closed / "results" / "runs.csv"), "--log_dir", str(closed / "logs")]
-    assert doctor.main([*paths, "--data_dir", str(closed / "images"), "--json"]) == 1
-    checks = {check["name"]: check for check in json.loads(capsys.readouterr().out)["checks"]}
+    code, answer = run_cli(doctor.main, *paths, "--data_dir", closed / "images", "--json")
+    assert code == 1
+    checks = {check["name"]: check for check in answer["checks"]}
     for name in ("folders", "disk", "table", "data"):
         assert checks[name]["status"] == "problem"
         assert "Permission denied" in checks[name]["found"]

@@ -14,12 +14,13 @@ import pytest
 
 from epochcast.collect import run_one
 from epochcast.collect.records.reserved import claimed_log
-from epochcast.collect.run import child
+from epochcast.collect.run import child, devices
 from epochcast.paths import CODE_ROOT
 from epochcast.schema import FailureRecord, RunConfig, RunRecord, to_json_dict
 from epochcast.storage.tables import read_table
 from epochcast.workload.shape import count_params
 from tests.support.light_child import command, environment, run_one_command, starts
+from tests.support.machines.boxes import plug_in
 
 RUN_ONE = str(CODE_ROOT / "collect" / "run_one.py")
 SMALL = ["--depth", "1", "--base_filters", "2", "--train_n", "1000", "--dataset", "synthetic", "--epochs", "4"]
@@ -252,6 +253,9 @@ def test_what_cannot_be_measured_here_is_one_clear_error_and_no_row(home, monkey
     assert rows_of(home) == failures_of(home) == []
 
 
+NO_GPU = "--device gpu, but there is no NVIDIA driver. Install it; --device cpu measures the processor."
+
+
 def run_by_path(folder, home, *flags, **more):
     """`python collect/run_one.py` as a user types it, in some other folder."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "EPOCHCAST"))}
@@ -266,15 +270,22 @@ def run_by_path(folder, home, *flags, **more):
     )
 
 
+@pytest.mark.slow  # the words stand below; that a refusal of the real process is one error, in the test of a backend
 def test_a_gpu_that_is_not_there_is_one_clear_error_and_no_row(tmp_path):
     flags = [*SMALL, "--device", "gpu"]
     done = run_by_path(tmp_path, tmp_path / "home", *flags, CUDA_VISIBLE_DEVICES="-1")
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == (
-        "error: --device gpu, but there is no NVIDIA driver. Install it; --device cpu measures the processor."
-    )
+    assert done.stderr.splitlines()[-1] == f"error: {NO_GPU}"
     assert done.stdout == ""
     assert rows_of(tmp_path / "home") == failures_of(tmp_path / "home") == []
+
+
+def test_a_gpu_that_neither_the_driver_nor_the_framework_has_is_refused(tmp_path, monkeypatch):
+    plug_in(monkeypatch, tmp_path)
+    monkeypatch.setattr(devices, "_tensorflow_gpu", lambda: (None, False))
+    with pytest.raises(ValueError) as refused:
+        devices.resolve_device("tensorflow", "gpu")
+    assert str(refused.value) == NO_GPU
 
 
 def test_run_one_by_path_from_another_folder_trains_and_appends_a_row(tmp_path):

@@ -182,10 +182,9 @@ def test_made_up_images_are_called_so(tmp_path):
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
+def folder(home):
     """The demonstration's folder in a home of its own."""
-    monkeypatch.setenv("EPOCHCAST_HOME", str(tmp_path))
-    return tmp_path / "results" / "demo"
+    return home / "results" / "demo"
 
 
 def finished(**more):
@@ -214,7 +213,15 @@ def small_box(folder, monkeypatch):
     return folder
 
 
-@pytest.mark.parametrize(("share", "pace"), [(0.0, 0.0), (0.7, 0.2), (1.0, 1.0), (1.0, 60.0)])
+@pytest.mark.parametrize(
+    ("share", "pace"),
+    [
+        pytest.param(0.0, 0.0, marks=pytest.mark.slow),
+        (0.7, 0.2),
+        pytest.param(1.0, 1.0, marks=pytest.mark.slow),
+        (1.0, 60.0),
+    ],
+)
 def test_it_ends_within_twice_its_estimate_however_busy_the_host(small_box, monkeypatch, share, pace):
     others_use(share * cpu_count(), monkeypatch)
     start = time.monotonic()

@@ -30,6 +30,7 @@ from epochcast.schema import AggRow, RunRecord, RunSpec
 from epochcast.storage.files import sha256_of
 from epochcast.storage.table_appends import check_appendable
 from epochcast.storage.tables import write_table
+from tests.support.cli import run_cli
 from tests.support.plans import name_this_box
 from tests.support.rows import agg_row, assert_one_clear_error, random_runs
 
@@ -45,12 +46,11 @@ ROWS = [known_row(64, 4.0, 0.7), known_row(128, 2.0, 0.65), known_row(256, 1.0, 
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    """Files of the tester's own take no part."""
-    monkeypatch.setenv("EPOCHCAST_HOME", str(tmp_path))
+def home(home, monkeypatch):
+    """A home without images, on a box with that device."""
     monkeypatch.delenv("EPOCHCAST_DATA_DIR", raising=False)
     name_this_box(monkeypatch, DEVICE)
-    return tmp_path
+    return home
 
 
 @pytest.fixture
@@ -60,9 +60,10 @@ def table(home):
     return path
 
 
-def answer_of(capsys, *flags):
-    assert main([*map(str, flags), "--json"]) == 0
-    return json.loads(capsys.readouterr().out)
+def answer_of(*flags):
+    code, answer = run_cli(main, *flags, "--json")
+    assert code == 0
+    return answer
 
 
 def lines_of(capsys, *flags):
@@ -75,13 +76,13 @@ def batches(answer):
 
 
 @pytest.fixture
-def ask(table, capsys):
+def ask(table):
     """The JSON answer for these flags; ten epochs and no margin unless they say otherwise."""
 
     def ask(flags, budget_sec=1000):
         given = ["--runs_agg", table, "--budget_sec", budget_sec, *shlex.split(flags)]
         own = ["--epochs", "10"] if "--epochs" not in flags else []
-        return answer_of(capsys, *given, *own, *(["--confidence", "0.5"] if "--conf" not in flags else []))
+        return answer_of(*given, *own, *(["--confidence", "0.5"] if "--conf" not in flags else []))
 
     return ask
 
@@ -120,10 +121,10 @@ def test_a_plan_in_seconds_imports_nothing_that_only_other_flags_need(home):
 # --- the A100 reference, and this home -------------------------------------------------------------------------------
 
 
-def test_the_published_a100_plan_comes_out_again(reference_data, capsys):
+def test_the_published_a100_plan_comes_out_again(reference_data):
     published = reference_data / "a100" / "runs_agg.csv"
     costs = ["--overhead_sec", 0, "--first_epoch", "none", "--confidence", 0.5]
-    answer = answer_of(capsys, "--budget_sec", 3600, "--min_acc", 0.6, *costs, "--runs_agg", published)
+    answer = answer_of("--budget_sec", 3600, "--min_acc", 0.6, *costs, "--runs_agg", published)
     assert len(answer["chosen"]) == 46
     assert answer["value_resummed"] == pytest.approx(31.2, abs=0.05)
     assert answer["is_proven_optimal"]
@@ -136,8 +137,8 @@ def test_the_published_a100_plan_comes_out_again(reference_data, capsys):
     assert answer["table"] == {"path": str(published.absolute()), "sha256": sha256_of(published)}
 
 
-def test_without_a_table_the_default_grid_is_planned_by_the_pretrained_model_and_said(home, capsys):
-    answer = answer_of(capsys, "--budget", "2h")
+def test_without_a_table_the_default_grid_is_planned_by_the_pretrained_model_and_said(home):
+    answer = answer_of("--budget", "2h")
     model = pretrained_dir() / "a100.keras"
     assert answer["table"] is None
     assert answer["model"] == {"path": str(model), "sha256": sha256_of(model)}
@@ -159,29 +160,29 @@ def test_without_a_table_the_default_grid_is_planned_by_the_pretrained_model_and
         assert RunSpec(**run["spec"]).precision == "float32"
 
 
-def test_the_table_of_this_home_is_planned_from_unless_another_is_named(home, capsys):
+def test_the_table_of_this_home_is_planned_from_unless_another_is_named(home):
     write_table(runs_agg_csv(), ROWS[:1], AggRow)
-    answer = answer_of(capsys, "--budget_sec", 1000)
+    answer = answer_of("--budget_sec", 1000)
     assert answer["table"]["path"] == str(home / "results" / "runs_agg.csv")
 
 
-def test_a_runs_csv_that_holds_only_its_header_is_no_table(home, capsys):
+def test_a_runs_csv_that_holds_only_its_header_is_no_table(home):
     check_appendable(home / "results" / "runs.csv", RunRecord)
-    answer = answer_of(capsys, "--budget_sec", 600)
+    answer = answer_of("--budget_sec", 600)
     assert answer["table"] is None
     assert any("nothing measured to plan from" in note for note in answer["notes"])
 
 
-def test_of_level_sets_one_is_planned_from_and_the_other_s_flag_works(table, capsys):
+def test_of_level_sets_one_is_planned_from_and_the_other_s_flag_works(table):
     other = 'Gold\'s "6230"'
     mixed = [*ROWS, *(dataclasses.replace(row, device_name=other, backend="jax") for row in ROWS)]
     write_table(table, mixed, AggRow)
     flags = ["--budget_sec", "1000", "--runs_agg", str(table)]
-    first = answer_of(capsys, *flags)
+    first = answer_of(*flags)
     assert any("the table mixes 2 sets of conditions; used: the last in the table" in note for note in first["notes"])
     (left,) = (note for note in first["notes"] if note.startswith("not used: "))
     flag = left.removeprefix("not used: ").replace("(3 rows)", "")
-    second = answer_of(capsys, *flags, *shlex.split(flag))
+    second = answer_of(*flags, *shlex.split(flag))
     assert [len(answer["chosen"]) for answer in (first, second)] == [3, 3]
     assert [answer["conditions"]["device_name"] for answer in (first, second)] == [other, DEVICE]
 
@@ -208,7 +209,7 @@ def test_the_command_prints_the_plan_its_sums_what_was_missed_and_where_it_is(ta
     assert [float(row[4]) for row in rows] == [21.0, 31.0, 51.0]
     assert float(rows[2][-1]) == pytest.approx(43, abs=1.5)  # 103 s and a margin, of 60 s
     written = json.loads(out.read_text())
-    answer = answer_of(capsys, *flags)
+    answer = answer_of(*flags)
     lacking = answer.pop("best_left_out")
     assert [(run["batch_size"], run["total_sec"]) for run in lacking] == [(64, 51.0)]
     moment = ("plan_id", "created_utc", "chosen", "left_out")
@@ -250,15 +251,15 @@ def test_repeats_are_counted_and_each_is_a_run(table, capsys, ask):
 # --- flags -----------------------------------------------------------------------------------------------------------
 
 
-def test_both_ways_to_write_a_budget_are_one(table, capsys):
-    one = answer_of(capsys, "--budget", "1h30m", "--runs_agg", table)
-    other = answer_of(capsys, "--budget_sec", 5400, "--runs_agg", table)
+def test_both_ways_to_write_a_budget_are_one(table):
+    one = answer_of("--budget", "1h30m", "--runs_agg", table)
+    other = answer_of("--budget_sec", 5400, "--runs_agg", table)
     assert one["budget"] == other["budget"] == 5400
     assert [run["spec"] for run in one["chosen"]] == [run["spec"] for run in other["chosen"]]
 
 
-def test_the_planners_default_is_fifty_epochs(table, capsys):
-    answer = answer_of(capsys, "--budget_sec", 10_000, "--runs_agg", table)
+def test_the_planners_default_is_fifty_epochs(table):
+    answer = answer_of("--budget_sec", 10_000, "--runs_agg", table)
     assert {run["epochs"] for run in answer["chosen"]} == {DEFAULT_EPOCHS} == {50}
 
 
@@ -319,25 +320,25 @@ def configurations(path, name):
 
 
 @pytest.mark.parametrize("name", ["grid.csv", "grid.json"])
-def test_candidates_come_from_a_file(home, capsys, ask, name):
+def test_candidates_come_from_a_file(home, ask, name):
     path = configurations(home, name)
     assert batches(ask(f"--candidates {path}")) == [128, 64]
-    answer = answer_of(capsys, "--budget", "1h", "--candidates", path)  # of no table: predicted
+    answer = answer_of("--budget", "1h", "--candidates", path)  # of no table: predicted
     assert sorted(batches(answer)) == [64, 128]
     assert all(run["is_predicted"] and not run["was_measured"] for run in answer["chosen"])
 
 
-def test_lists_name_what_was_never_measured_and_the_model_predicts_it(capsys):
-    answer = answer_of(capsys, "--budget", "1h", "--depth", "2:4", "--batch_size", "128:512:x2", "--epochs", 20)
+def test_lists_name_what_was_never_measured_and_the_model_predicts_it():
+    answer = answer_of("--budget", "1h", "--depth", "2:4", "--batch_size", "128:512:x2", "--epochs", 20)
     found = {(run["depth"], run["base_filters"], run["batch_size"]) for run in answer["chosen"]}
     assert found == {(d, 32, b) for d in (2, 3, 4) for b in (128, 256, 512)}
 
 
-def test_only_what_was_never_measured_is_planned_if_asked_for(table, home, capsys):
+def test_only_what_was_never_measured_is_planned_if_asked_for(table, home):
     write_table(table, [dataclasses.replace(row, device_name=None) for row in ROWS], AggRow)
     model = pretrained_dir() / "a100.keras"
     flags = ["--runs_agg", table, "--budget", "1h", "--model", model, "--exclude_measured"]
-    answer = answer_of(capsys, *flags, "--depth", 2, "--base_filters", 16, "--batch_size", "64,512,1024")
+    answer = answer_of(*flags, "--depth", 2, "--base_filters", 16, "--batch_size", "64,512,1024")
     assert sorted(batches(answer)) == [512, 1024]
     assert "1 of 3 candidates left out: measured already" in answer["notes"]
 
@@ -359,10 +360,10 @@ def metered_table(table):
     return table
 
 
-def test_a_plan_of_energy_prefers_slow_frugal_runs_where_one_of_time_prefers_quick_hungry_ones(metered_table, capsys):
+def test_a_plan_of_energy_prefers_slow_frugal_runs_where_one_of_time_prefers_quick_hungry_ones(metered_table):
     flags = ["--runs_agg", metered_table, "--epochs", 10, "--value", "count"]
-    in_sec = answer_of(capsys, *flags, "--budget_sec", 55)
-    in_kwh = answer_of(capsys, *flags, "--budget_kwh", 0.0031)
+    in_sec = answer_of(*flags, "--budget_sec", 55)
+    in_kwh = answer_of(*flags, "--budget_kwh", 0.0031)
     assert batches(in_sec) == [256, 128]
     assert batches(in_kwh) == [64, 128]
     assert (in_kwh["budget"], in_kwh["budget_unit"]) == (0.0031, "kwh")
@@ -433,7 +434,7 @@ def test_a_promise_names_all_that_it_takes_as_expected(table, capsys, monkeypatc
     write_table(table, known, AggRow)
     asked = ["--budget_usd", 1, "--epochs", 10, "--value", "count", "--runs_agg", table, *own, *flags]
     lines = lines_of(capsys, *asked)
-    answer = answer_of(capsys, *asked)
+    answer = answer_of(*asked)
     band = range_text(answer["total_usd_low"], answer["total_usd_high"])
     told = [line.removeprefix("range_usd: ") for line in lines if line.startswith("range_usd: ")]
     assert told == ([] if ends is None else [ends.format(band=band)])
@@ -442,14 +443,14 @@ def test_a_promise_names_all_that_it_takes_as_expected(table, capsys, monkeypatc
     assert upper.partition("take no more")[2] == if_so
 
 
-def test_money_is_electricity_or_rent_whichever_is_named(metered_table, capsys):
+def test_money_is_electricity_or_rent_whichever_is_named(metered_table):
     flags = ["--runs_agg", metered_table, "--epochs", 10, "--confidence", 0.5]
-    bought = answer_of(capsys, *flags, "--budget_usd", 1, "--usd_per_kwh", 0.5, "--host_w", 100, "--pue", 1.2)
+    bought = answer_of(*flags, "--budget_usd", 1, "--usd_per_kwh", 0.5, "--host_w", 100, "--pue", 1.2)
     assert bought["total_usd"] == pytest.approx(
         0.5 * 1.2 * sum(s * (w + 100) for s, w in zip((51, 31, 21), WATTS.values(), strict=True)) / 3.6e6,
         abs=3e-8,  # each run is rounded up to 1e-8 USD
     )
-    rent = answer_of(capsys, *flags, "--budget_usd", 1, "--usd_per_gpu_hour", 3.6)
+    rent = answer_of(*flags, "--budget_usd", 1, "--usd_per_gpu_hour", 3.6)
     assert rent["total_usd"] == pytest.approx(103 * 0.001)
     assert [run["price"]["board"] is None for run in rent["chosen"]] == [True] * 3
 
@@ -473,7 +474,7 @@ def test_what_a_unit_cannot_tell_is_one_clear_error(table, capsys):
         assert_one_clear_error(
             capsys.readouterr(), "what AMD EPYC 9B14 (2 cores) draws is unknown: no row has its energy"
         )
-    assert answer_of(capsys, *flags, "--budget_usd", 1, "--usd_per_gpu_hour", 2)["total_usd"] > 0
+    assert answer_of(*flags, "--budget_usd", 1, "--usd_per_gpu_hour", 2)["total_usd"] > 0
 
 
 # --- files -----------------------------------------------------------------------------------------------------------
@@ -674,7 +675,7 @@ def test_numbers_beyond_all_reason_are_one_clear_error_at_once(table, home, caps
 
 @pytest.mark.parametrize("must", ["", "--must depth=2"])
 @pytest.mark.parametrize("confidence", ["0.5", "0.9"])
-def test_a_budget_of_the_total_that_was_printed_gives_the_same_plan(table, capsys, must, confidence):
+def test_a_budget_of_the_total_that_was_printed_gives_the_same_plan(table, must, confidence):
     flags = [
         "--runs_agg",
         table,
@@ -686,8 +687,8 @@ def test_a_budget_of_the_total_that_was_printed_gives_the_same_plan(table, capsy
         6.00012345,
         *must.split(),
     ]
-    first = answer_of(capsys, *flags, "--budget_sec", 60 if not must else 600)
-    again = answer_of(capsys, *flags, "--budget_sec", repr(first["upper_sec"]))
+    first = answer_of(*flags, "--budget_sec", 60 if not must else 600)
+    again = answer_of(*flags, "--budget_sec", repr(first["upper_sec"]))
     assert batches(again) == batches(first)
     assert again["upper_sec"] <= first["upper_sec"]
     assert again["is_proven_optimal"]

@@ -308,7 +308,7 @@ def test_a_plan_whose_total_is_its_budget_is_carried_out_to_its_last_run(bench):
 @pytest.mark.parametrize("unit", UNITS.values())
 @pytest.mark.parametrize("replans", [False, True])
 def test_where_all_goes_as_planned_every_run_of_such_a_plan_is_started(tmp_path, unit, replans):
-    for seed in range(20):
+    for seed in range(6):
         runs = random_runs(seed)
         runs = runs if unit == SECONDS else priced(runs, seed)
         plan = make_plan(runs, Budget(0.7 * sum(c.cost for c in runs), unit), COUNT)
@@ -530,7 +530,7 @@ def test_however_often_a_plan_is_killed_each_run_is_kept_once_and_all_time_count
     sizes = (16, 32, 64, 128)
     bench.plan(*sizes, budget_sec=100.0)
     watched_sec = 0.0
-    for delay_sec in (0.05, 0.11, 0.17, 0.23, 0.29, None):
+    for delay_sec in (0.05, 0.2, None):
         n = len(bench.lines) if bench.ledger.exists() else 0
         with bench.start("lasting", "0.05") as process:
             start = time.monotonic()
@@ -547,13 +547,13 @@ def test_however_often_a_plan_is_killed_each_run_is_kept_once_and_all_time_count
     assert len({line["run_id"] for line in bench.told("run_ended")}) == len(bench.told("run_ended")) == 4
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_plan_that_is_stopped_ends_cleanly_and_goes_on(bench, number):
+def test_a_plan_that_is_stopped_ends_cleanly_and_goes_on(bench):
+    """By one signal; that both end a run stands in test_runner.py."""
     bench.plan(16, 32, 64)
     behaviour = ["16=ok,32=gate,64=ok", str(bench.gate)]
     with bench.start(*behaviour) as process:
         wait_for(lambda: bench.started == [16, 32] and bench.told("run_started")[1:])
-        os.killpg(process.pid, number)
+        os.killpg(process.pid, signal.SIGTERM)
         assert process.wait(20) == 130, bench.output
     assert bench.measured == [16]
     assert bench.failed == [(32, "interrupted")]

@@ -26,7 +26,7 @@ def tiny():
 
 
 def cnn():
-    return build_model(RunConfig(2, 8))
+    return build_model(RunConfig(1, 4))
 
 
 def by_device(build, n, batch_size, *, window_steps=None, epochs=3, jit_compile="auto", is_looped=None, callbacks=()):

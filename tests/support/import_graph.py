@@ -43,6 +43,7 @@ def files_below(*folders: str) -> dict[str, Path]:
 FILES = files_below("epochcast", *STAGES)  # of the product
 MODULES = {name: path for name, path in FILES.items() if path.name != "__init__.py"}
 OTHERS = files_below("tests", "benchmarks")
+KNOWN = FILES.keys() | OTHERS.keys()
 # a module at the top of a stage that has packages, and one in epochcast/commands/
 COMMAND_MODULES = {
     name
@@ -66,9 +67,10 @@ def imported_by(nodes: Iterable[ast.AST], path: Path) -> Iterator[str]:
             assert node.level == 0 and node.module is not None, f"{path}:{node.lineno}: a relative import"
             for alias in node.names:
                 full = f"{node.module}.{alias.name}"
-                yield full if full in FILES | OTHERS else node.module
+                yield full if full in KNOWN else node.module
 
 
+@cache
 def all_imported(path: Path) -> set[str]:
     """Return what a file imports anywhere, inside functions too."""
     return set(imported_by(ast.walk(tree_of(path)), path))

@@ -14,7 +14,7 @@ import pytest
 
 from epochcast.schema import TRAIN_N
 from epochcast.workload import cifar10
-from epochcast.workload.cifar10 import load
+from epochcast.workload.cifar10 import find_images, load
 from tests.support.small_cifar10 import (
     CLASSES,
     TRAIN_PER_CLASS,
@@ -166,6 +166,7 @@ def test_synthetic_images_number_at_most_those_of_cifar10(train_n):
         load("synthetic", None, train_n, seed=1)
 
 
+@pytest.mark.slow
 def test_the_reference_images_are_whole_and_mixed(reference_data):
     images = load("cifar10", reference_data / "cifar10", TRAIN_N, seed=1)
     assert images.name == "cifar10_images"
@@ -178,7 +179,20 @@ def test_the_reference_images_are_whole_and_mixed(reference_data):
         assert np.bincount(labels, minlength=10).min() > 60  # 100 expected, sd 9.5
 
 
+def test_a_few_reference_images_are_whole_and_mixed(few_real_images, monkeypatch, tmp_path):
+    monkeypatch.setenv("EPOCHCAST_CACHE_DIR", str(tmp_path / "cache"))
+    images = load("cifar10", few_real_images, 1_000, seed=1)
+    assert images.name == "cifar10_images"
+    assert images.has_real_test_set
+    assert np.bincount(images.y_train).tolist() == [100] * 10
+    assert np.bincount(images.y_test).tolist() == [20] * 10
+    means = images.x_train.mean(axis=(0, 1, 2)) / 255
+    np.testing.assert_allclose(means, [0.49125, 0.48209, 0.44652], atol=0.02)  # of all; sd 0.005 of 1,000 images
+    assert np.bincount(images.y_train[:300], minlength=10).min() > 10  # 30 expected, sd 4.3
+    assert np.bincount(images.y_test[:100], minlength=10).min() > 1  # 10 expected, sd 2.1
+
+
 def test_auto_finds_the_reference_images(reference_data, monkeypatch, tmp_path):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     monkeypatch.delenv("EPOCHCAST_DATA_DIR", raising=False)
-    assert load("auto", None, 100, seed=1).origin.startswith(str(reference_data))
+    assert str(find_images(None)).startswith(str(reference_data))

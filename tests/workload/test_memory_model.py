@@ -22,9 +22,7 @@ MEASURED = [RunConfig(3, 32, b) for b in (128, 256, 1024)]
 FIELDS = ("peak_memory_gib", "peak_memory_gib_low", "peak_memory_gib_high")
 
 
-@pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    monkeypatch.setenv("EPOCHCAST_HOME", str(tmp_path))
+pytestmark = pytest.mark.usefixtures("home")
 
 
 def write_rows(share=0.5, **conditions):

@@ -149,13 +149,13 @@ def test_a_shared_device_is_measured_on_at_once_and_the_row_is_flagged(homes):
     assert first.wait(30) == 0
 
 
-def test_two_grids_of_two_homes_take_turns_and_none_is_overtaken_for_long(homes):
+def test_two_grids_of_two_homes_take_turns(homes):
     one, two, _ = homes
-    sizes = ["--batch_size", "16,32,64", "--keep_flagged"]
-    processes = [home.start("lasting", "0.7", flags=sizes, of=run_grid_command) for home in (one, two)]
+    sizes = ["--batch_size", "16,32", "--keep_flagged"]
+    processes = [home.start("lasting", "0.6", flags=sizes, of=run_grid_command) for home in (one, two)]
     assert [process.wait(60) for process in processes] == [0, 0], one.output + two.output
     ends = sorted((row.timestamp_utc, home) for home, rows in ((1, one.rows), (2, two.rows)) for row in rows)
-    assert Counter(home for _, home in ends) == {1: 3, 2: 3}
+    assert Counter(home for _, home in ends) == {1: 2, 2: 2}
     for home, process in ((one, processes[1]), (two, processes[0])):
         assert f"another run is on this device (pid {process.pid}" in home.output
 
@@ -165,7 +165,7 @@ def test_two_grids_of_two_homes_take_turns_and_none_is_overtaken_for_long(homes)
 
 def held(device="cpu", said=None):
     lines = [] if said is None else said
-    return device_access(device, "r", Sharing(wait_sec=0.7), lines.append, [])
+    return device_access(device, "r", Sharing(wait_sec=0.1), lines.append, [])
 
 
 @pytest.fixture
@@ -174,7 +174,8 @@ def gpu_box(monkeypatch, tmp_path):
     plug_in(monkeypatch, tmp_path, [Board("NVIDIA H200"), Board("NVIDIA L4")])
 
 
-def test_processor_and_gpus_are_different_devices_and_one_gpu_is_one_by_any_name(gpu_box):
+def test_processor_and_gpus_are_different_devices_and_one_gpu_is_one_by_any_name(gpu_box, monkeypatch):
+    monkeypatch.setattr(device_lock, "NOTICE_SEC", 0.0)
     with held("cpu"), held("gpu:0"), held("gpu:1"):
         for same in ("auto", "gpu", "gpu:0", uuid_of(1), "cpu"):
             with pytest.raises(DeviceBusyError), held(same):
@@ -220,18 +221,18 @@ def test_a_folder_of_locks_that_is_not_ours_alone_is_not_used(tmp_path, monkeypa
     assert "no lock on the device" in caplog.text
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"{", b"[]", b'{"pid": "x"}', b"\xff" * 2000, b'{"pid": 1, "run_id": "a\\u001b[31m"}']
-)
-def test_whatever_the_holder_said_of_itself_the_wait_is_reported_in_a_line(content):
-    said = []
-    with held():
-        (path,) = locks_dir().glob("*.lock")
-        path.write_bytes(content)
-        with pytest.raises(DeviceBusyError) as refused, held(said=said):
-            pass
-    assert "\x1b" not in str(refused.value) and "\n" not in str(refused.value)
-    assert len(said) <= 1
+def test_whatever_the_holder_said_of_itself_the_wait_is_reported_in_a_line(monkeypatch):
+    monkeypatch.setattr(device_lock, "NOTICE_SEC", 0.0)
+    contents = [b"", b"{", b"[]", b'{"pid": "x"}', b"\xff" * 2000, b'{"pid": 1, "run_id": "a\\u001b[31m"}']
+    for content in contents:
+        lines = []
+        with held():
+            (path,) = locks_dir().glob("*.lock")
+            path.write_bytes(content)
+            with pytest.raises(DeviceBusyError) as refused, held(said=lines):
+                pass
+        assert "\x1b" not in str(refused.value) and "\n" not in str(refused.value)
+        assert len(lines) == 1 and "\x1b" not in lines[0] and "\n" not in lines[0]
 
 
 def test_a_wait_that_is_interrupted_leaves_a_failure_that_is_repeated(tmp_path, monkeypatch):

@@ -78,7 +78,7 @@ def odd_lines(draw):
     return lines
 
 
-@settings(max_examples=400, deadline=None, derandomize=True)
+@settings(max_examples=150, deadline=None, derandomize=True)
 @given(odd_lines())
 def test_whatever_a_process_says_ends_in_a_row_or_in_a_failure_that_holds_its_epochs(tmp_path_factory, lines):
     report = ChildReport(exit_code=0, wall_sec=10.0, cpu_time_sec=1.0)

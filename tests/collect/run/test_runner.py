@@ -591,6 +591,7 @@ def test_an_epoch_is_timed_on_jax_without_tensorflow_and_what_no_time_depends_on
         assert problems[name] == "RuntimeError: not today"
 
 
+@pytest.mark.slow  # windows are those of the diverged run below; what JAX does without TensorFlow is timed above
 def test_windows_are_timed_on_jax_without_tensorflow(bench, on_jax):
     spec = light_spec(train_n=1000, batch_size=64, epochs=3, window_steps=2, device="cpu", pipeline="arrays")
     row = run(spec, "a", RunPlace(bench.runs, bench.log_dir, child=on_jax))
@@ -619,19 +620,25 @@ def test_tensorflow_that_runs_out_of_memory_is_no_row_and_is_not_repeated(bench,
     assert bench.rows == []
 
 
-def test_training_whose_loss_becomes_nan_ends_in_a_diverged_row_once_its_time_is_known(bench, on_tensorflow):
-    """One child for both: starting TensorFlow is most of it."""
+def test_training_whose_loss_becomes_nan_ends_in_a_diverged_row_once_its_time_is_known(bench, on_jax):
+    """One child for both, which times windows: starting JAX, the quicker framework, is most of it."""
     images = np.zeros((256, 32, 32, 3), np.uint8)
     labels = np.arange(256, dtype=np.uint8) % 10
     data = bench.runs.parents[1] / "data.npz"
     np.savez(data, x_train=images, y_train=labels, x_test=images, y_test=labels)
     known = {"epochs": None, "target_ci": 1.0, "max_epochs": 1000, "max_sec": 60.0}
-    spec = light_spec(train_n=64, batch_size=32, device="cpu", dataset="auto", data_dir=str(data), **known)
-    row = run(spec, "a", RunPlace(bench.runs, bench.log_dir, child=real(QUICKLY_KNOWN, INFINITE_STEPS)))
+    spec = light_spec(
+        train_n=224, batch_size=32, window_steps=2, device="cpu", dataset="auto", data_dir=str(data), **known
+    )
+    row = run(
+        spec, "a", RunPlace(bench.runs, bench.log_dir, child=real(BLOCK_TENSORFLOW, QUICKLY_KNOWN, INFINITE_STEPS))
+    )
     assert isinstance(row, RunRecord), row
     assert (row.dataset, row.test_acc) == ("cifar10_npz", None)
     assert "diverged" in row.flags
-    assert row.avg_time_sec > 0
+    assert (row.timing_mode, row.window_steps, row.train_n) == ("steps_extrapolated", 2, 224)
+    assert row.avg_time_sec == pytest.approx(fmean(row.epoch_times_json[1:]) * 7 / 2, rel=1e-12)
+    assert row.images_per_sec == pytest.approx(224 / row.avg_time_sec, rel=1e-12)
     assert bench.rows == [row]
     assert row.stop_reason == "target_ci"
     assert 5 < row.epochs < 1000

@@ -24,11 +24,7 @@ J_PER_KWH = 3.6e6
 GIVEN = FootprintRules(usd_per_kwh=0.5, gco2_per_kwh=400.0)
 
 
-@pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    """No runs of the tester's own, and no GPU of this box."""
-    monkeypatch.setenv("EPOCHCAST_HOME", str(tmp_path))
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("home")
 
 
 def metered(batch_size, seconds, watts, n=6, mad=0.0):

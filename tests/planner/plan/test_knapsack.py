@@ -103,7 +103,7 @@ def check_is_optimal(solution: Solution, costs: list[int], values: list[int], bu
     assert solution.value == best_values_by_dense_programme(costs, values, budget)[-1]
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(10))
 def test_solution_is_as_good_as_enumeration_in_any_order_of_items(seed: int) -> None:
     rng = random.Random(seed)
     for _ in range(200):
@@ -188,7 +188,7 @@ def test_sets_are_rebuilt_across_blocks_of_decisions(n_items: int, monkeypatch: 
 
 
 @pytest.mark.parametrize("bound_from", [0, 10**9])
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(6))
 def test_solution_is_as_good_with_the_bound_on_the_number_of_items_as_without(
     seed: int, bound_from: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -211,7 +211,7 @@ def test_numbers_near_the_limit_do_not_overflow(
 ) -> None:
     monkeypatch.setattr("epochcast.planner.plan.knapsack._COUNT_BOUND_FROM", bound_from)
     rng = random.Random(top_cost + top_value)
-    for _ in range(200):
+    for _ in range(60):
         n = rng.randint(5, 11)
         costs = [rng.randint(top_cost // 2, top_cost) for _ in range(n)]
         values = [rng.randint(1 + top_value // 2, top_value) for _ in range(n)]
@@ -297,7 +297,7 @@ def test_solution_is_as_good_as_what_milp_proves(family: str, n_items: int) -> N
         assert solution.value == round(-result.fun)
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(5))  # one of each family
 def test_more_budget_never_lowers_the_value(seed: int) -> None:
     costs, values, budget = medium_instance(seed)
     best = best_values_by_dense_programme(costs, values, budget)

@@ -41,11 +41,10 @@ ROWS = [known_row(64, 4.0, 0.7), known_row(128, 2.0, 0.65), known_row(256, 1.0, 
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    """Files of the tester's own take no part."""
-    monkeypatch.setenv("EPOCHCAST_HOME", str(tmp_path))
+def home(home, monkeypatch):
+    """A home on a box with that device."""
     name_this_box(monkeypatch, DEVICE)
-    return tmp_path
+    return home
 
 
 @pytest.fixture
