@@ -30,7 +30,7 @@ ANNOUNCED = (
     "*/coverage",  # of the intervals
     "*/place",  # of predict, as domain says the same
     "*/schema_version",  # of plan files
-    "/answer/*/range",  # of facts, two keys now
+    "/json/*/range",  # of facts, two keys now
     "*_high",  # the same
 )
 

@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ from typing import Any
 
 from benchmarks.answers.comparison import masked
 from benchmarks.answers.invocations import VOLATILE, Invocation
+from epochcast import STAGES
 
 LONGEST_SEC = 900  # of one command
 Answer = dict[str, Any]  # Any: JSON values
@@ -67,8 +69,13 @@ class Tree:
         found["files"] = {
             name: content_of(self.home / name) for name in sorted(now) if now[name] != before.get(name, "")
         }
-        comparable: Answer = json.loads(json.dumps(found).replace(str(self.code), "<tree>"))
+        comparable: Answer = json.loads(self._without_paths(json.dumps(found)))
         return {key: masked(value, VOLATILE, f"{invocation.name}/{key}") for key, value in comparable.items()}
+
+    def _without_paths(self, text: str) -> str:
+        """Return a text in which both trees have the same paths; stages may stand below `epochcast/`."""
+        text = text.replace(sys.executable, "<python>").replace(str(self.code), "<tree>")
+        return re.sub(rf"<tree>/epochcast/({'|'.join(STAGES)})/", r"<tree>/\1/", text)
 
     def _files(self) -> dict[str, str]:
         """Hash of every file of the home, but those of caches, locks and inputs."""
