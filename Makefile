@@ -56,7 +56,7 @@ bench: $(VENV)/ok-$(LOCK) ## speed, layers, rooflines, other GPUs: figures besid
 	$(BIN)/python benchmarks/estimates/bench_layers.py
 	$(BIN)/python benchmarks/estimates/bench_roofline.py
 	$(BIN)/python benchmarks/bench_stalls.py
-	$(BIN)/python benchmarks/estimates/bench_carry.py
+	$(BIN)/python benchmarks/estimates/bench_gpu_scaling.py
 	$(BIN)/python benchmarks/estimates/bench_footprint.py
 
 claims: $(VENV)/ok-$(LOCK) ## every figure claimed of the time model, with its target and spread

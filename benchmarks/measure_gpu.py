@@ -102,7 +102,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
             call([*EPOCHCAST, "compare", "--runs", runs, "--a", flags[0], "--b", flags[1], "--plot", str(plot)])
         )
     carried = ["--runs_agg", str(out / "runs_agg.csv"), "--out", str(out / "carried.json")]
-    codes.append(call([sys.executable, "benchmarks/estimates/bench_carry_here.py", *carried]))
+    codes.append(call([sys.executable, "benchmarks/estimates/bench_scaling_this_box.py", *carried]))
     return max(codes)
 
 

@@ -21,6 +21,27 @@ def test_every_path_leads_to_a_file():
     assert missing == []
 
 
+def test_every_file_of_ours_that_a_text_or_a_source_names_exists():
+    named = re.compile(r"\b((?:benchmarks|tests|epochcast|docs)/[\w/.-]+\.(?:py|md|csv|sh))\b")
+    folders = ("benchmarks", "docs", "tests", "epochcast", "planner", "model", "collect", "aggregate", "workload")
+    files = [CODE_ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "Makefile")]
+    for folder in folders:
+        files += [
+            path for path in (CODE_ROOT / folder).rglob("*") if path.suffix in (".py", ".md", ".csv", ".c", ".sh")
+        ]
+    texts = {
+        path: path.read_text(encoding="utf-8") for path in files if (CODE_ROOT / "tests" / "data") not in path.parents
+    }
+    missing = {
+        (str(path.relative_to(CODE_ROOT)), name)
+        for path, text in texts.items()
+        for name in named.findall(text)
+        if not (CODE_ROOT / name).exists() and not (path.parent / name).exists()
+    }
+    assert len(texts) > 400
+    assert missing == set()
+
+
 def test_twelve_changes_are_each_told_where_to_go():
     table = TEXT.split("## Where do I change ...?")[1]
     rows = [line for line in table.splitlines() if line.startswith("| ")][1:]

@@ -7,7 +7,7 @@ The ratio r, by which epochcast/gpus/scaled_time.py scales the device's share of
   of bandwidths in values per second: half precision moves half the bytes.
 
 The error factor is of r alone: the error of the device's share is not in it. Weight w and the error factors come from
-epochcast/data/assumptions.csv; benchmarks/estimates/bench_carry.py checks them.
+epochcast/data/assumptions.csv; benchmarks/estimates/bench_gpu_scaling.py checks them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-/* A stand-in for NVIDIA's libcuda.so.1 as far as a device is asked for its name; tests/boxes.py compiles it. Settings:
+/* A stand-in for NVIDIA's libcuda.so.1 as far as a device is asked for its name; tests/support/machines/boxes.py compiles it. Settings:
  * FAKE_CUDA_NAME, FAKE_CUDA_CODE (of cuInit). The device is the first byte of CUDA_VISIBLE_DEVICES in the UUID. */
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-/* A stand-in for NVIDIA's libnvidia-ml.so.1 with a known true energy; tests/fake_nvml.py compiles it and tells its use.
+/* A stand-in for NVIDIA's libnvidia-ml.so.1 with a known true energy; tests/support/machines/fake_nvml.py compiles it and tells its use.
  * All settings are environment variables FAKE_NVML_*, read by nvmlInit. Times count from FAKE_NVML_ZERO (CLOCK_MONOTONIC).
  */
 #define _GNU_SOURCE

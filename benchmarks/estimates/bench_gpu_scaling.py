@@ -1,4 +1,4 @@
-"""How well a time is carried to another GPU, judged on the published speeds: python benchmarks/estimates/bench_carry.py
+"""Judge times scaled to another GPU on published speeds: python benchmarks/estimates/bench_gpu_scaling.py
 
 Every GPU is left out in turn and is the one carried to, from each of the others. By rates, the weight of compute is
 chosen on the pairs without it; the weight in use is shown beside. By speed rows, one network's speed on both GPUs

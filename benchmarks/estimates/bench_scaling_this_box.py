@@ -1,4 +1,4 @@
-"""Compare scaled times with measured ones: python benchmarks/estimates/bench_carry_here.py --runs_agg PATH
+"""Compare scaled times with measured ones: python benchmarks/estimates/bench_scaling_this_box.py --runs_agg PATH
 
 Each configuration that the table holds on a known GPU is carried over from the model as if nothing had been measured
 there, and once more set right by the other configurations under the same conditions. Tables of another framework or

@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from benchmarks.estimates.bench_carry_here import judge, main, summary
+from benchmarks.estimates.bench_scaling_this_box import judge, main, summary
 from epochcast.gpus.lookup import find_gpu
 from epochcast.model.answers.other_gpus import answer_on
 from epochcast.model.answers.prediction import RunRequest

@@ -8,7 +8,14 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.estimates.bench_carry import coverages, half_precision_gain, main, missed_lines, quantile, speeds_of
+from benchmarks.estimates.bench_gpu_scaling import (
+    coverages,
+    half_precision_gain,
+    main,
+    missed_lines,
+    quantile,
+    speeds_of,
+)
 from epochcast.facts.tables import CONVOLUTIONAL, speed_rows
 from epochcast.gpus.lookup import find_gpu
 from epochcast.gpus.ratio import GpuArithmetic, rates_error_factor
@@ -81,7 +88,7 @@ def test_the_smallest_value_that_holds_the_share():
 
 
 def test_every_bar_that_an_answer_shows_holds_85_percent_on_gpus_left_out(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["bench_carry.py", "--out", str(tmp_path / "carry.json")])
+    monkeypatch.setattr(sys, "argv", ["bench_gpu_scaling.py", "--out", str(tmp_path / "carry.json")])
     assert main() == 0
     out = capsys.readouterr().out
     assert [line for line in out.splitlines() if " NO" in line and line.endswith("yes")] == []
