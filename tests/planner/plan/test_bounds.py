@@ -110,3 +110,24 @@ def test_densities_of_numbers_near_the_limit_are_in_the_order_of_their_fractions
     assert sorted(pairs, key=lambda pair: density(*pair)) == by_fraction
     assert len({density(*pair) for pair in pairs}) == len(pairs)
     assert density(2, 4) == density(1, 2) == 2**123
+
+
+@pytest.mark.parametrize("top_value", [2**40, 2**57])
+def test_charges_and_bounds_of_values_near_the_limit_stay_whole_numbers(top_value: int) -> None:
+    """The largest charge that is tried is limited here, by what the sum of all may be."""
+    rng = random.Random(top_value)
+    zero = np.zeros(1, np.int64)
+    for _ in range(20):
+        costs = [rng.randint(500, 1000) for _ in range(8)]
+        items = sorted(
+            ((c, rng.randint(top_value // 2, top_value)) for c in costs), key=lambda i: -Fraction(i[1], i[0])
+        )
+        costs, values = [cost for cost, _ in items], [value for _, value in items]
+        budget = sum(costs) // 2
+        best_value = math.floor(fractional(costs, values, budget)) - top_value // 8
+        limits = limits_of(costs, values, budget, best_value)
+        for bound in count_bounds(np.array(costs), np.array(values), budget, best_value):
+            assert isinstance(bound.charge, int)
+            most = bound.of(zero, zero, zero, budget, (0, 0), best_value)
+            assert most.dtype == np.int64
+            assert most[0] == math.floor(charged(costs, values, budget, bound.charge, limits[bound.is_most]))

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from epochcast.planner.plan.knapsack import solve
+from epochcast.planner.plan.knapsack import front, solve
 from tests.planner.plan.test_knapsack import check_is_optimal, family_items
 
 # family, items, share of the costs that the budget is, longest list without and with the bound on the number of items,
@@ -45,3 +45,10 @@ def test_first_sets_and_bounds_leave_the_search_no_more_to_do_than_today(
         first = solve(costs, values, budget, table_bytes=0, state_cap=0)
         assert best.value - first.value <= below
         assert first.bound - best.value <= above
+
+
+def test_items_without_value_are_never_counted_however_much_they_cost() -> None:
+    costs, values = [1, 2**61, 2**61], [1, 0, 0]
+    at, best = front(costs, values, 2**62)
+    assert (at.tolist(), best.tolist()) == ([0, 1], [0, 1])
+    assert solve(costs, values, 2**62).indices == (0,)
