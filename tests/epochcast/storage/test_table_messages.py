@@ -198,3 +198,60 @@ def test_a_mebibyte_must_be_free_before_a_run(runs, monkeypatch, missing):
         check_appendable(runs, RunRecord)
     assert (caught.value.errno, caught.value.strerror) == (errno.ENOSPC, "less than 1 MiB is free")
     assert caught.value.filename == str(runs.parent)
+
+
+# --- headers as other programs save them, cut short or not -----------------------------------------------------------
+
+HEADER = ",".join(columns(RunRecord)).encode()
+BOM = b"\xef\xbb\xbf"
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        b"",
+        b"t",
+        b"\r",
+        HEADER[:40],
+        HEADER,
+        HEADER + b"\r",
+        BOM[:1],
+        BOM[:2],
+        BOM,
+        BOM + HEADER[:40],
+        BOM + HEADER + b"\r",
+    ],
+    ids=lambda start: f"{len(start)} bytes {start[-3:]!r}",
+)
+def test_a_header_without_its_line_end_holds_no_run_and_is_written_again(runs, caplog, start):
+    runs.write_bytes(start)
+    append_row(runs, record())
+    assert runs.read_bytes() == HEADER + b"\n" + format_rows([record()]).encode()
+    assert said(caplog) == []
+
+
+@pytest.mark.parametrize("start", [HEADER + b"\r\n", BOM + HEADER + b"\n", BOM + HEADER + b"\r\n"])
+def test_a_header_as_another_program_saved_it_stays_and_is_appended_to(runs, caplog, start):
+    runs.write_bytes(start)
+    append_row(runs, record())
+    assert runs.read_bytes() == start + format_rows([record()]).encode()
+    assert said(caplog) == []
+
+
+@pytest.mark.parametrize("start", [b"who", b"x" + HEADER, HEADER[1:], BOM + b"x", HEADER[:40] + b"\n", b"\n"])
+def test_what_is_no_beginning_of_a_header_is_refused_and_left_as_it_is(runs, start):
+    runs.write_bytes(start)
+    message = refusal(append_row, runs, record())
+    assert f"{runs}:1" in message
+    assert runs.read_bytes() == start
+
+
+@pytest.mark.parametrize("excess", [-1, 0, 1])
+def test_a_torn_row_about_as_long_as_what_is_read_at_once_is_moved_aside_whole(runs, excess):
+    append_row(runs, record())
+    whole = runs.read_bytes()
+    tail = b"9" * (table_appends.END_BYTES + excess)
+    runs.write_bytes(whole + tail)
+    append_row(runs, record("run-2"))
+    assert runs.read_bytes() == whole + format_rows([record("run-2")]).encode()
+    assert Path(f"{runs}.torn").read_bytes() == tail + b"\n"
