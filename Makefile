@@ -43,7 +43,7 @@ chaos: $(VENV)/ok-$(LOCK) ## kill writers, fill disks, fail calls: nothing may b
 MUTMUT ?= mutmut==3.8.1
 MOST ?= 150
 mutants: ## change the core line by line and count what its tests notice, in .venv-mutants (SEED=0 MOST=150 FILE=knapsack)
-	@tests/support/mutants.sh $(PYTHON) $(VENV)-mutants '$(MUTMUT)' --seed $(SEED) --most $(MOST) $(if $(FILE),--file $(FILE))
+	@tests/support/mutants.sh $(PYTHON) $(VENV)-mutants '$(MUTMUT)' --seed $(SEED) --most $(MOST) $(if $(FILE),--file '$(FILE)')
 
 lint: $(VENV)/ok-$(LOCK) ## format, rules and types
 	$(BIN)/ruff format --check .

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -42,9 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, default=0, help="of the sample (default 0)")
     parser.add_argument("--most", type=int, default=150, help="mutants of a file (default 150)")
-    parser.add_argument("--file", default="", help="only files whose path contains this")
+    parser.add_argument("--file", default="", help="only files whose path matches this expression")
     args = parser.parse_args(argv)
-    paths = [path for path in config().source_paths if args.file in str(path)]
+    paths = [path for path in config().source_paths if re.search(args.file, str(path))]
     names = {path: mutants_of(path) for path in paths}
     samples = {
         path: random.Random(f"{args.seed} {path}").sample(found, min(args.most, len(found)))

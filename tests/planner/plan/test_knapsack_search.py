@@ -7,7 +7,7 @@ import random
 import pytest
 
 from epochcast.planner.plan.knapsack import front, solve
-from tests.planner.plan.test_knapsack import check_is_optimal, family_items
+from tests.planner.plan.test_knapsack import check_is_optimal, family_items, late_instance
 
 # family, items, share of the costs that the budget is, longest list without and with the bound on the number of items,
 # how far the first set is below the best value, and how far the bounds without and with it are above: today's numbers
@@ -52,3 +52,11 @@ def test_items_without_value_are_never_counted_however_much_they_cost() -> None:
     at, best = front(costs, values, 2**62)
     assert (at.tolist(), best.tolist()) == ([0, 1], [0, 1])
     assert solve(costs, values, 2**62).indices == (0,)
+
+
+def test_a_table_is_tried_up_to_the_last_byte_that_it_may_take() -> None:
+    """Here no item is settled before, so the table has a bit for each item and unit of cost."""
+    costs, values, budget = late_instance(0, 200)
+    n_bytes = 200 * (budget + 8) // 8
+    assert solve(costs, values, budget, state_cap=0, table_bytes=n_bytes).is_proven
+    assert not solve(costs, values, budget, state_cap=0, table_bytes=n_bytes - 1).is_proven
