@@ -100,6 +100,7 @@ def test_a_cut_line_that_ends_within_a_character_is_moved_aside_as_it_is(runs, c
         ),
         (Exclusion, "Correct the cell, or delete the row."),
     ],
+    ids=["runs", "averages", "exclusions"],
 )
 def test_a_row_that_can_not_be_read_is_named_with_the_remedy_of_its_table(folder, kind, remedy):
     path = folder / "table.csv"
@@ -221,7 +222,7 @@ BOM = b"\xef\xbb\xbf"
         BOM + HEADER[:40],
         BOM + HEADER + b"\r",
     ],
-    ids=lambda start: f"{len(start)} bytes {start[-3:]!r}",
+    ids=range(11),
 )
 def test_a_header_without_its_line_end_holds_no_run_and_is_written_again(runs, caplog, start):
     runs.write_bytes(start)
@@ -230,7 +231,7 @@ def test_a_header_without_its_line_end_holds_no_run_and_is_written_again(runs, c
     assert said(caplog) == []
 
 
-@pytest.mark.parametrize("start", [HEADER + b"\r\n", BOM + HEADER + b"\n", BOM + HEADER + b"\r\n"])
+@pytest.mark.parametrize("start", [HEADER + b"\r\n", BOM + HEADER + b"\n", BOM + HEADER + b"\r\n"], ids=range(3))
 def test_a_header_as_another_program_saved_it_stays_and_is_appended_to(runs, caplog, start):
     runs.write_bytes(start)
     append_row(runs, record())
@@ -238,7 +239,9 @@ def test_a_header_as_another_program_saved_it_stays_and_is_appended_to(runs, cap
     assert said(caplog) == []
 
 
-@pytest.mark.parametrize("start", [b"who", b"x" + HEADER, HEADER[1:], BOM + b"x", HEADER[:40] + b"\n", b"\n"])
+@pytest.mark.parametrize(
+    "start", [b"who", b"x" + HEADER, HEADER[1:], BOM + b"x", HEADER[:40] + b"\n", b"\n"], ids=range(6)
+)
 def test_what_is_no_beginning_of_a_header_is_refused_and_left_as_it_is(runs, start):
     runs.write_bytes(start)
     message = refusal(append_row, runs, record())
