@@ -172,6 +172,13 @@ def test_a_device_that_keeps_nothing_is_refused_by_its_name():
     assert caught.value.filename == os.devnull
 
 
+def test_a_device_that_keeps_nothing_is_refused_where_pushing_to_it_is_no_error(fast_disk):
+    with pytest.raises(OSError) as caught:
+        append_row(Path(os.devnull), record())
+    assert (caught.value.errno, caught.value.filename) == (errno.EINVAL, os.devnull)
+    assert caught.value.strerror == "could not append (a device that keeps nothing)"
+
+
 def test_a_row_that_fits_in_part_is_an_error_of_a_full_disk(runs, monkeypatch):
     append_row(runs, record())
     before = runs.read_bytes()
@@ -204,6 +211,7 @@ def test_a_mebibyte_must_be_free_before_a_run(runs, monkeypatch, missing):
 # --- headers as other programs save them, cut short or not -----------------------------------------------------------
 
 HEADER = ",".join(columns(RunRecord)).encode()
+QUOTED = b",".join(b'"%s"' % name for name in HEADER.split(b","))
 BOM = b"\xef\xbb\xbf"
 
 
@@ -240,7 +248,9 @@ def test_a_header_as_another_program_saved_it_stays_and_is_appended_to(runs, cap
 
 
 @pytest.mark.parametrize(
-    "start", [b"who", b"x" + HEADER, HEADER[1:], BOM + b"x", HEADER[:40] + b"\n", b"\n"], ids=range(6)
+    "start",
+    [b"who", b"x" + HEADER, HEADER[1:], BOM + b"x", HEADER[:40] + b"\n", b"\n", HEADER[:40] + b" "],
+    ids=range(7),
 )
 def test_what_is_no_beginning_of_a_header_is_refused_and_left_as_it_is(runs, start):
     runs.write_bytes(start)
