@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import logging
 import os
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from epochcast.schema import AggRow, Exclusion, FailureRecord, NewerSchemaError, RunRecord
-from epochcast.storage import table_appends
+from epochcast.storage import locks, table_appends, tables
 from epochcast.storage.cells import columns, format_rows
 from epochcast.storage.table_appends import DuplicateRunError, append_row, check_appendable
 from epochcast.storage.tables import read_runs, read_table, write_table
@@ -116,6 +117,34 @@ def test_a_row_of_a_newer_version_is_named_without_a_remedy_for_the_row(runs):
     message = refusal(read_table, runs, RunRecord, kind=NewerSchemaError)
     assert message.startswith(f"{runs}:2, ")
     assert "recover" not in message
+
+
+@pytest.mark.parametrize("old", [",3,32,128,3,", ",2.625,", ",0.7,1,run-1,"])
+def test_a_complaint_about_a_row_ends_in_one_full_stop(runs, old):
+    write_table(runs, [record()], RunRecord)
+    new = old.replace("3,32", "0,32").replace("2.625", "-1").replace("0.7", "7")
+    runs.write_text(runs.read_text().replace(old, new))
+    complaint, stop, _ = refusal(read_table, runs, RunRecord).partition(". Correct the cell")
+    assert stop and not complaint.endswith(".")
+
+
+def test_a_reader_waits_for_no_other_reader(runs, monkeypatch):
+    append_row(runs, record())
+    monkeypatch.setattr(locks, "LOCK_TIMEOUT_SEC", 0.05)
+    with runs.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        assert read_table(runs, RunRecord) == [record()]
+
+
+def test_a_disk_that_can_not_be_read_is_an_error_that_names_the_table(runs, monkeypatch):
+    def fail(file):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    append_row(runs, record())
+    monkeypatch.setattr(tables, "read_some", fail)
+    with pytest.raises(OSError) as caught:
+        read_table(runs, RunRecord)
+    assert (caught.value.errno, caught.value.filename) == (errno.EIO, str(runs))
 
 
 def test_missing_and_empty_tables_are_named_with_what_was_expected(runs):
@@ -229,8 +258,9 @@ BOM = b"\xef\xbb\xbf"
         BOM,
         BOM + HEADER[:40],
         BOM + HEADER + b"\r",
+        QUOTED,
     ],
-    ids=range(11),
+    ids=range(12),
 )
 def test_a_header_without_its_line_end_holds_no_run_and_is_written_again(runs, caplog, start):
     runs.write_bytes(start)
