@@ -133,3 +133,12 @@ def test_uncertainty_is_that_of_a_fitted_line_and_students_t(n):
 
 def test_five_timed_epochs_in_ten_seconds_are_not_short():
     assert [is_short([2.0] * 5), is_short([2.0] * 4 + [1.99]), is_short([9.0] * 4)] == [False, True, True]
+
+
+def test_three_epochs_that_are_far_quieter_than_the_other_runs_count_alone():
+    noise = Noise(0.1, 100)
+    for timed in ([1.0, 1.0001, 1.0, 1.3], [1.0, 1.3, 1.0, 0.9999]):
+        slow, is_unstable, limit_sec = expected_of(timed, noise)
+        assert (slow, is_unstable) == ([timed.index(1.3)], False)
+        assert steady_time([99.0, *timed], noise).limit_sec == pytest.approx(limit_sec, rel=1e-9)
+        assert steady_time([99.0, *timed], noise).stalled_epochs == (slow[0] + 1,)
