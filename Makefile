@@ -11,7 +11,7 @@ WORKERS ?= 2
 # PyPI's build for Linux brings 2.8 GB of CUDA; macOS has one build
 TORCH ?= torch==2.13.0$(if $(filter Linux,$(shell uname)),+cpu)
 
-.PHONY: run test test-torch measure-gpu test-slow fuzz chaos lint bench claims same-answers lock architecture pretrained clean help
+.PHONY: run test test-torch measure-gpu test-slow fuzz chaos mutants lint bench claims same-answers lock architecture pretrained clean help
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -39,6 +39,11 @@ SEED ?= 0
 KILLS ?= 400
 chaos: $(VENV)/ok-$(LOCK) ## kill writers, fill disks, fail calls: nothing may be lost (SEED=0 KILLS=400 KIND=writers NUMBER=17)
 	$(BIN)/python -m tests.chaos --seed $(SEED) --kills $(KILLS) $(if $(KIND),--kind $(KIND)) $(if $(NUMBER),--number $(NUMBER))
+
+MUTMUT ?= mutmut==3.8.1
+MOST ?= 150
+mutants: ## change the core line by line and count what its tests notice, in .venv-mutants (SEED=0 MOST=150 FILE=knapsack)
+	@tests/support/mutants.sh $(PYTHON) $(VENV)-mutants '$(MUTMUT)' --seed $(SEED) --most $(MOST) $(if $(FILE),--file '$(FILE)')
 
 lint: $(VENV)/ok-$(LOCK) ## format, rules and types
 	$(BIN)/ruff format --check .
@@ -81,7 +86,7 @@ lock: ## write both locks again (needs the network)
 	rm -rf $(VENV)-lock
 
 clean: ## remove the virtual environment and caches; measurements stay
-	rm -rf $(VENV) $(VENV)-torch .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-torch $(VENV)-mutants mutants .mypy_cache .pytest_cache .ruff_cache
 
 $(VENV)/ok-$(LOCK): $(LOCK) pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) not found; install Python 3.11 to 3.13 and say make PYTHON=python3.12 ..." >&2; exit 1; }

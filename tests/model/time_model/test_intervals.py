@@ -17,6 +17,7 @@ from epochcast.model.time_model.intervals import (
     Widths,
     beyond_half_width,
     conformal_half_width,
+    half_width_sds,
 )
 from epochcast.schema import RunConfig
 
@@ -141,3 +142,37 @@ def test_each_axis_outside_is_named():
         "base_filters 256 was never measured (16 to 128 were)",
         "batch_size 16 was never measured (32 to 2048 were)",
     ]
+
+
+# --- widths and edges that other code relies on -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("coverage", "sds"), [(0.6826895, 1.0), (0.9, 1.6448536), (0.9544997, 2.0)])
+def test_an_interval_of_normal_errors_reaches_as_many_standard_deviations_as_its_coverage_takes(coverage, sds):
+    assert half_width_sds(coverage) == pytest.approx(sds, abs=1e-6)  # of any table of the normal distribution
+
+
+def test_widths_times_a_factor_scale_what_is_known_and_keep_the_rest():
+    known = Widths(0.01, 0.08, 20, 10, AXES, 40)
+    assert known.times(3) == Widths(0.03, 0.24, 20, 10, AXES, 40)
+    for unknown in (Widths(None, 0.08, 3, 1), Widths(0.01, None, 3, 1), Widths(None, None, 3)):
+        doubled = unknown.times(2)
+        assert [half is None for half in (doubled.within, doubled.beyond)] == [
+            half is None for half in (unknown.within, unknown.beyond)
+        ]
+
+
+def test_where_enough_configurations_gave_no_range_none_more_are_asked_for():
+    assert Widths(None, None, 9).why_unknown(WITHIN) == "range unknown"
+    assert Widths(None, None, 9).why_unknown(FAR) == "no range is known there"
+    for n_level_errors in (9, 10):
+        assert Widths(0.1, None, 9, 1, AXES, n_level_errors).why_unknown(BEYOND) == "range unknown"
+
+
+def test_two_blocks_fewer_than_were_measured_are_far():
+    measured = Range((3, 5), (16, 128), (32, 2048))
+    assert [measured.domain(RunConfig(depth, 64, 64), AXES) for depth in (1, 2)] == [FAR, BEYOND]
+
+
+def test_a_range_read_from_its_json_is_the_same():
+    assert Range.from_json(RANGE.to_json()) == RANGE
