@@ -18,10 +18,7 @@ from epochcast.workload.shape import layer_records
 from tests.support.models.explanations import A100, CONFIGS, H100, ask, cpu_model, explained, explanation
 from tests.support.rows import assert_one_clear_error
 
-
-@pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    monkeypatch.setenv("EPOCHCAST_HOME", str(tmp_path))
+pytestmark = pytest.mark.usefixtures("home")
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=str)

@@ -23,12 +23,7 @@ from epochcast.storage.tables import write_table
 from tests.support.models.next_runs_rows import CPU, GRID, MODEL, SMALL, SMALL_GRID, row_of
 from tests.support.rows import BOX, agg_row, assert_one_clear_error, run_row
 
-
-@pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    """Files of the tester's own take no part."""
-    monkeypatch.setenv("EPOCHCAST_HOME", str(tmp_path))
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("home")
 
 
 def table_of(home, rows):

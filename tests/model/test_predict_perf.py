@@ -32,9 +32,7 @@ PRETRAINED = pretrained_dir() / "a100.keras"
 SLOW = ("tensorflow", "keras", "pandas", "sklearn", "matplotlib", "jax")
 
 
-@pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    monkeypatch.setenv("EPOCHCAST_HOME", str(tmp_path))
+pytestmark = pytest.mark.usefixtures("home")
 
 
 def changed_copy(folder, name="copy", **changes):

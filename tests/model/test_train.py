@@ -142,9 +142,7 @@ def command(capsys, folder, rows, *flags):
     return code, err
 
 
-@pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    monkeypatch.setenv("EPOCHCAST_HOME", str(tmp_path))
+pytestmark = pytest.mark.usefixtures("home")
 
 
 def test_a_wrong_declaration_leaves_an_older_model_as_it_was(tmp_path, capsys):

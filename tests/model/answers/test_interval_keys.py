@@ -35,9 +35,8 @@ def assert_named_alike(value):
 
 
 @pytest.fixture
-def home(tmp_path, monkeypatch):
+def home(home, tmp_path):
     """A home with averages that measured energy, and two tables of runs."""
-    monkeypatch.setenv("EPOCHCAST_HOME", str(tmp_path))
     known = {"device_name": BOX.device_name, "precision": "float32", "backend": "tensorflow", "dataset": "cifar10"}
     rows = [
         agg_row(3, 32, batch, 200 / batch, n_energy=6, energy_j_per_epoch_median=30_000 / batch, train_n=50_000,

@@ -41,9 +41,10 @@ RUN = RunRequest(CONFIG, "float32", epochs=50, rules=FootprintRules())
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    monkeypatch.setenv("EPOCHCAST_HOME", str(tmp_path))
-    monkeypatch.setattr(driver_signs, "NVIDIA_PROC", tmp_path / "no driver")
+def home(home, monkeypatch):
+    """An empty home on a box without a GPU."""
+    monkeypatch.setattr(driver_signs, "NVIDIA_PROC", home / "no driver")
+    return home
 
 
 def measured(seconds=0.9, *, config=CONFIG, n=3, std=0.01, device_name="NVIDIA H100 80GB HBM3", **changes):

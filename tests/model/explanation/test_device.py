@@ -31,10 +31,7 @@ from tests.support.models.explanations import (
 )
 from tests.support.rows import agg_row
 
-
-@pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    monkeypatch.setenv("EPOCHCAST_HOME", str(tmp_path))
+pytestmark = pytest.mark.usefixtures("home")
 
 
 def measured(seconds, device_name, **changes):

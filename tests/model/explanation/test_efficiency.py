@@ -13,10 +13,7 @@ from epochcast.schema import RunConfig
 from epochcast.workload.shape import trained_cnn
 from tests.support.models.explanations import A100, explained
 
-
-@pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    monkeypatch.setenv("EPOCHCAST_HOME", str(tmp_path))
+pytestmark = pytest.mark.usefixtures("home")
 
 
 def test_coefficients_become_efficiencies_and_shares_of_the_peak():

@@ -18,10 +18,7 @@ from epochcast.workload.shape import work_of
 from tests.support.models.explanations import A100, H100, PRETRAINED, ask, cpu_model, explained
 from tests.support.rows import assert_one_clear_error
 
-
-@pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    monkeypatch.setenv("EPOCHCAST_HOME", str(tmp_path))
+pytestmark = pytest.mark.usefixtures("home")
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,7 @@ from epochcast.model.explanation.text import explanation_text
 from epochcast.schema import RunConfig
 from tests.support.models.explanations import ask, explained, explanation
 
-
-@pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    monkeypatch.setenv("EPOCHCAST_HOME", str(tmp_path))
+pytestmark = pytest.mark.usefixtures("home")
 
 
 def test_the_figure_holds_every_layer_below_the_roofs(capsys, tmp_path):

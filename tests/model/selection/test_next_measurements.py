@@ -21,12 +21,7 @@ from epochcast.storage.tables import read_runs
 from tests.support.models.next_runs_rows import CPU, GRID, SMALL_GRID, row_of
 from tests.support.rows import agg_row
 
-
-@pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    """Files of the tester's own take no part."""
-    monkeypatch.setenv("EPOCHCAST_HOME", str(tmp_path))
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("home")
 
 
 def test_seven_runs_named_from_nothing_predict_the_rest_of_the_a100(reference_data):

@@ -58,11 +58,10 @@ def trained(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
+def home(home, monkeypatch):
     """An empty home on a box without a GPU."""
-    monkeypatch.setattr(driver_signs, "NVIDIA_PROC", tmp_path / "no driver")
-    monkeypatch.setenv("EPOCHCAST_HOME", str(tmp_path))
-    return tmp_path
+    monkeypatch.setattr(driver_signs, "NVIDIA_PROC", home / "no driver")
+    return home
 
 
 @pytest.fixture

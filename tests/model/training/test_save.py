@@ -203,6 +203,4 @@ def test_a_held_out_configuration_that_was_not_measured_is_refused(tmp_path):
         train(ROWS[:2], tmp_path / "m.keras", held_out=[CONFIGS[0], CONFIGS[2]])
 
 
-@pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    monkeypatch.setenv("EPOCHCAST_HOME", str(tmp_path))
+pytestmark = pytest.mark.usefixtures("home")

@@ -152,6 +152,4 @@ def test_a_start_of_which_nothing_helps_leaves_the_model_that_the_rows_alone_giv
     assert cards[0] == cards[1]
 
 
-@pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    monkeypatch.setenv("EPOCHCAST_HOME", str(tmp_path))
+pytestmark = pytest.mark.usefixtures("home")
