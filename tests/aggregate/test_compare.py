@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import random
 import shlex
@@ -24,6 +23,7 @@ from epochcast.facts.assumptions import assumption
 from epochcast.paths import CODE_ROOT
 from epochcast.schema import RunConfig, RunRecord
 from epochcast.storage.tables import RunTable, write_table
+from tests.support.cli import run_cli
 from tests.support.rows import BOX, assert_one_clear_error, run_row
 
 QUIET = 0.0065  # relative standard deviation between runs of the reference collection
@@ -91,9 +91,8 @@ def verdicts(result):
     return {name: n for name, n in result.verdicts.items() if n}
 
 
-def answer(capsys, *argv):
-    assert main([*map(str, argv), "--json"]) == 0
-    return json.loads(capsys.readouterr().out)
+def answer(*argv):
+    return run_cli(main, *argv, "--json").json
 
 
 # --- planted truths --------------------------------------------------------------------------------------------------
@@ -385,9 +384,9 @@ def test_a_longer_table_of_the_same_campaign_is_compared_with_itself_where_it_is
     assert verdicts(compare(both[0], longer)) == {"same": len(CONFIGS) - 1, "undecided": 1}
 
 
-def test_two_published_campaigns_on_one_box_are_not_told_apart(capsys):
+def test_two_published_campaigns_on_one_box_are_not_told_apart():
     tables = [CODE_ROOT / "results" / name / "runs.csv" for name in ("cpu/tensorflow", "cpu_repeats")]
-    told = answer(capsys, *tables)
+    told = answer(*tables)
     assert told["differing"] == {}
     assert told["only_times_differ"] is True
     assert told["verdicts"] == {"slower": 0, "faster": 0, "same": 0, "undecided": 4}
@@ -398,7 +397,7 @@ def test_two_published_campaigns_on_one_box_are_not_told_apart(capsys):
 # --- rows in, rows out -----------------------------------------------------------------------------------------------
 
 
-def test_every_row_read_is_accounted_for(tmp_path, capsys):
+def test_every_row_read_is_accounted_for(tmp_path):
     rng = random.Random(12)
     rows_a = rows_of(rng, n_runs=2)
     other = dataclasses.replace(BOX, pipeline="arrays")
@@ -415,7 +414,7 @@ def test_every_row_read_is_accounted_for(tmp_path, capsys):
     ]
     a, b = table(tmp_path, "a", [*rows_a, *odd]), table(tmp_path, "b", rows_b)
     a.with_name("excluded.csv").write_text("run_id,reason,date\nwrong,a slip,2026-01-01\n")
-    told = answer(capsys, a, b, "--a", "pipeline=")
+    told = answer(a, b, "--a", "pipeline=")
     counts = told["sides"]["a"]
     assert counts["rows_read"] == len(rows_a) + 5
     assert counts["rows_compared"] == len(rows_a)
@@ -426,7 +425,7 @@ def test_every_row_read_is_accounted_for(tmp_path, capsys):
     assert len(told["configurations"]) == len(CONFIGS)
 
 
-def test_stalled_epochs_do_not_count(tmp_path, capsys):
+def test_stalled_epochs_do_not_count(tmp_path):
     rng = random.Random(13)
     rows = rows_of(rng, configs=CONFIGS[:2])
     # every run of the table is stalled, so each must show by its own epochs what is undisturbed
@@ -438,7 +437,7 @@ def test_stalled_epochs_do_not_count(tmp_path, capsys):
         )
         for row in rows
     ]
-    told = answer(capsys, table(tmp_path, "a", rows), table(tmp_path, "b", stalled))
+    told = answer(table(tmp_path, "a", rows), table(tmp_path, "b", stalled))
     for row in told["configurations"]:
         assert row["ratio"] == pytest.approx(1, rel=1e-9)
 
@@ -468,7 +467,7 @@ def test_a_side_of_several_conditions_stops_and_the_flags_it_lists_work(tmp_path
     seen = set()
     for line in listed:
         flags = shlex.split(line.partition("   (")[0])
-        told = answer(capsys, mixed, plain, *flags)
+        told = answer(mixed, plain, *flags)
         assert told["sides"]["a"]["rows_of_other_conditions"] == 2 * 3 * len(CONFIGS)
         seen.add((told["sides"]["a"]["conditions"]["backend"], told["sides"]["a"]["conditions"]["pipeline"]))
     assert seen == {("tensorflow", "arrays"), ("tensorflow", "device"), ("jax", "arrays")}
@@ -485,34 +484,34 @@ def test_the_listed_flags_take_the_place_of_a_side_s_own_that_let_several_sets_t
     listed = [line for line in capsys.readouterr().err.splitlines() if line.startswith("  --a ")]
     assert len(listed) == 2
     (flags,) = [shlex.split(line.partition("   (")[0]) for line in listed if "train_n=2000" in line]
-    told = answer(capsys, *asked[:-1], *flags)
+    told = answer(*asked[:-1], *flags)
     assert told["sides"]["a"]["conditions"]["precision"] == "float32"
     assert {row["depth"] for row in told["configurations"]} == {CONFIGS[0][0]}
 
 
-def test_one_table_under_two_conditions(tmp_path, capsys):
+def test_one_table_under_two_conditions(tmp_path):
     rng = random.Random(15)
     arrays, device = (dataclasses.replace(BOX, pipeline=name) for name in ("arrays", "device"))
     rows = [*rows_of(rng, conditions=arrays), *rows_of(rng, factor=0.5, conditions=device)]
     path = table(tmp_path, "one", rows)
-    told = answer(capsys, "--runs", path, "--a", "pipeline=arrays", "--b", "pipeline=device")
+    told = answer("--runs", path, "--a", "pipeline=arrays", "--b", "pipeline=device")
     assert told["differing"] == {"pipeline": {"a": "arrays", "b": "device"}}
     assert told["verdicts"]["faster"] == len(CONFIGS)
     assert told["overall"]["ratio"] == pytest.approx(0.5, rel=0.01)
     for name in ("a", "b"):
         assert told["sides"][name]["rows_read"] == len(rows)
         assert told["sides"][name]["rows_compared"] + told["sides"][name]["rows_of_other_conditions"] == len(rows)
-    told = answer(capsys, "--runs", path, "--a", "pipeline=arrays", "--b", "pipeline=device", "--conditions", "depth=2")
+    told = answer("--runs", path, "--a", "pipeline=arrays", "--b", "pipeline=device", "--conditions", "depth=2")
     assert len(told["configurations"]) == len(CONFIGS) / 2
 
 
-def test_two_grids_of_one_table_and_what_changed_between_them(tmp_path, capsys):
+def test_two_grids_of_one_table_and_what_changed_between_them(tmp_path):
     rng = random.Random(16)
     old, new = rows_of(rng), rows_of(rng)
     rows = [dataclasses.replace(row, grid_id="old", driver_version="570.1") for row in old]
     rows += [dataclasses.replace(row, grid_id="new", driver_version="580.2", keras_version="3.15.1") for row in new]
     path = table(tmp_path, "one", rows)
-    told = answer(capsys, "--runs", path, "--a", "grid_id=old", "--b", "grid_id=new")
+    told = answer("--runs", path, "--a", "grid_id=old", "--b", "grid_id=new")
     assert told["differing"] == {
         "driver_version": {"a": "570.1", "b": "580.2"},
         "keras_version": {"a": "unknown", "b": "3.15.1"},
@@ -567,9 +566,9 @@ def test_energy_is_compared_where_both_sides_measured_it():
 # --- real tables -----------------------------------------------------------------------------------------------------
 
 
-def test_the_reference_table_against_itself_has_the_ratio_one(reference_data, capsys):
+def test_the_reference_table_against_itself_has_the_ratio_one(reference_data):
     path = reference_data / "a100" / "runs.csv"
-    told = answer(capsys, path, path)
+    told = answer(path, path)
     assert told["overall"]["ratio"] == 1
     assert {row["ratio"] for row in told["configurations"]} == {1.0}
     assert told["verdicts"] == {"slower": 0, "faster": 0, "same": 143, "undecided": 0}
@@ -581,7 +580,7 @@ def test_the_reference_table_against_itself_has_the_ratio_one(reference_data, ca
 
 def test_two_published_stacks_on_one_screen(capsys, tmp_path):
     tables = [CODE_ROOT / "results" / "cpu" / name / "runs.csv" for name in ("tensorflow", "jax")]
-    told = answer(capsys, *tables)
+    told = answer(*tables)
     assert told["differing"] == {
         "backend": {"a": "tensorflow", "b": "jax"},
         "backend_version": {"a": "2.21", "b": "0.10"},

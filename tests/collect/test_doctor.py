@@ -103,8 +103,7 @@ def test_one_problem_makes_the_exit_code_1_and_stands_in_the_last_line(quiet_box
 
 def test_json_holds_the_checks_with_their_remedies_and_the_environment(quiet_box, monkeypatch):
     monkeypatch.setenv("EPOCHCAST_DATA_DIR", str(quiet_box / "nowhere"))
-    code, answer = run_cli(doctor.main, "--json")
-    assert code == 1
+    answer = run_cli(doctor.main, "--json", code=1).json
     (data,) = (check for check in answer["checks"] if check["name"] == "data")
     assert (answer["is_fit"], data["status"]) == (False, "problem")
     assert "EPOCHCAST_DATA_DIR" in data["found"]
@@ -113,8 +112,7 @@ def test_json_holds_the_checks_with_their_remedies_and_the_environment(quiet_box
 
 
 def test_a_wish_for_a_gpu_where_there_is_none_is_a_problem(quiet_box):
-    code, answer = run_cli(doctor.main, "--device", "gpu:0", "--json")
-    assert code == 1
+    answer = run_cli(doctor.main, "--device", "gpu:0", "--json", code=1).json
     checks = {check["name"]: check for check in answer["checks"]}
     assert checks["device"]["status"] == "problem"
     assert "--device cpu" in checks["device"]["remedy"]
@@ -420,8 +418,7 @@ def test_a_folder_that_may_not_be_entered_is_a_problem_with_a_remedy(quiet_box, 
 
     monkeypatch.setattr(Path, "exists", refuse)
     paths = ["--runs", str(closed / "results" / "runs.csv"), "--log_dir", str(closed / "logs")]
-    code, answer = run_cli(doctor.main, *paths, "--data_dir", closed / "images", "--json")
-    assert code == 1
+    answer = run_cli(doctor.main, *paths, "--data_dir", closed / "images", "--json", code=1).json
     checks = {check["name"]: check for check in answer["checks"]}
     for name in ("folders", "disk", "table", "data"):
         assert checks[name]["status"] == "problem"

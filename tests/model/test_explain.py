@@ -46,7 +46,7 @@ def test_a_prediction_outside_the_range_says_so_and_keeps_no_interval_that_nothi
     assert "(interval unknown)" in explanation_text(answer)
 
 
-def test_the_first_line_names_the_device_and_that_it_is_not_this_box(monkeypatch, capsys):
+def test_the_first_line_names_the_device_and_that_it_is_not_this_box(monkeypatch):
     answer = explanation()
     assert explanation_text(answer).splitlines()[0] == (
         f"explained: {A100} (NOT this box: {answer.this_box}), epochs of 50,000 images, float32 in tf32; "
@@ -58,10 +58,10 @@ def test_the_first_line_names_the_device_and_that_it_is_not_this_box(monkeypatch
     assert "NOT this box" not in explanation_text(explanation())
 
 
-def test_screen_and_json_say_the_same(capsys):
+def test_screen_and_json_say_the_same():
     flags = ("--depth", 3, "--base_filters", 32, "--batch_size", 512)
-    answer = json.loads(ask(capsys, *flags, "--json").out)
-    text = ask(capsys, *flags).out
+    answer = json.loads(ask(*flags, "--json").out)
+    text = ask(*flags).out
     assert answer == json.loads(json.dumps(explained()))
     assert f"predicted_avg_time_sec: {answer['predicted_avg_time_sec']:.3f} (" in text
     for layer in answer["layers"]:
@@ -79,7 +79,7 @@ def test_the_share_of_peak_is_all_multiply_adds_over_the_predicted_time():
 
 def test_predict_perf_and_explain_print_the_same_seconds(capsys):
     flags = ["--depth", "5", "--base_filters", "64", "--batch_size", "256", "--gpu", H100, "--json"]
-    explained_ = json.loads(ask(capsys, *flags).out)
+    explained_ = json.loads(ask(*flags).out)
     assert predict_perf.main(flags) == 0
     (told,) = json.loads(capsys.readouterr().out)["gpus"]
     for name in ("predicted_avg_time_sec", "predicted_avg_time_sec_low", "predicted_avg_time_sec_high"):
@@ -102,8 +102,8 @@ def test_predict_perf_and_explain_print_the_same_seconds(capsys):
         (["--network", __file__], "test_explain.py: not a .keras file"),
     ],
 )
-def test_bad_input_is_one_clear_error(capsys, flags, message):
-    assert_one_clear_error(ask(capsys, *flags, code=1), message)
+def test_bad_input_is_one_clear_error(flags, message):
+    assert_one_clear_error(ask(*flags, code=1), message)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_flags_that_do_not_go_together_are_refused(capsys, flags, message):
     assert message in capsys.readouterr().err
 
 
-def test_another_precision_on_a_processor_is_one_clear_error(capsys):
+def test_another_precision_on_a_processor_is_one_clear_error():
     path = cpu_model()
-    printed = ask(capsys, "--model", path, "--precision", "mixed_float16", code=1)
+    printed = ask("--model", path, "--precision", "mixed_float16", code=1)
     assert_one_clear_error(printed, "nothing tells of mixed_float16 there")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 import shlex
 import subprocess
@@ -20,6 +19,7 @@ from epochcast.model.time_model.intervals import MIN_ERRORS
 from epochcast.paths import CODE_ROOT, command_text
 from epochcast.schema import AggRow, Conditions, RunConfig, RunRecord, RunSpec
 from epochcast.storage.tables import write_table
+from tests.support.cli import run_cli
 from tests.support.models.next_runs_rows import CPU, GRID, MODEL, SMALL, SMALL_GRID, row_of
 from tests.support.rows import BOX, agg_row, assert_one_clear_error, run_row
 
@@ -32,22 +32,20 @@ def table_of(home, rows):
     return ["--runs_agg", str(path)]
 
 
-def lines_of(capsys, *flags):
-    assert main(list(map(str, flags))) == 0
-    return capsys.readouterr().out.splitlines()
+def lines_of(*flags):
+    return run_cli(main, *flags).lines
 
 
-def answer_of(capsys, *flags):
-    assert main([*map(str, flags), "--json"]) == 0
-    return json.loads(capsys.readouterr().out)
+def answer_of(*flags):
+    return run_cli(main, *flags, "--json").json
 
 
 def specs_of(home):
     return read_specs(home / "results" / "next_runs.csv", RunSpec())
 
 
-def test_from_nothing_nine_runs_of_the_default_grid_are_named_and_written_and_the_next_command_is_said(home, capsys):
-    lines = lines_of(capsys)
+def test_from_nothing_nine_runs_of_the_default_grid_are_named_and_written_and_the_next_command_is_said(home):
+    lines = lines_of()
     path = home / "results" / "next_runs.csv"
     assert lines[0] == "measured: nothing yet"
     assert lines[-1] == f"next: {command_text('grid')} --configs {path}"
@@ -69,10 +67,10 @@ def test_from_nothing_nine_runs_of_the_default_grid_are_named_and_written_and_th
 
 
 @pytest.mark.parametrize("is_same", [False, True])
-def test_seconds_of_another_device_are_called_good_for_their_ratios_only(capsys, monkeypatch, is_same):
+def test_seconds_of_another_device_are_called_good_for_their_ratios_only(monkeypatch, is_same):
     box = "NVIDIA A100 80GB PCIe" if is_same else CPU
     monkeypatch.setattr("epochcast.gpus.lookup.box_device_names", lambda: [box])
-    answer = answer_of(capsys)
+    answer = answer_of()
     source = answer["ratios_from"]
     assert "A100" not in answer["seconds_from"]
     assert source.startswith(f"a100.keras ({'this box: ' if is_same else ''}NVIDIA A100 80GB PCIe")
@@ -93,7 +91,7 @@ def test_the_grid_of_the_file_expects_the_same_time_by_the_same_clock(home, caps
     if wall_sec is not None:
         write_table(home / "results" / "runs.csv", finished_here(wall_sec), RunRecord)
         flags = [flag for flag in flags if flag not in MODEL]
-    lines = lines_of(capsys, *flags)
+    lines = lines_of(*flags)
     (expected,) = [line for line in lines if line.startswith("expected: ")]
     time, basis = re.fullmatch(r"expected: (.*) in all; (.*)", expected).groups()
     assert basis.startswith("rough: assumed for" if wall_sec is None else "by 3 finished runs of this box")
@@ -108,7 +106,7 @@ def test_what_is_measured_is_counted_and_not_named_again_until_the_grid_is_done(
     rows, numbers = [], []
     while len(rows) < len(SMALL_GRID):
         flags = table_of(home, rows) if rows else MODEL
-        answer = answer_of(capsys, *SMALL, "--n", 5, *flags)
+        answer = answer_of(*SMALL, "--n", 5, *flags)
         assert answer["measured"] == len(rows)
         named = [spec.config for spec in specs_of(home)]
         assert len(named) == len(set(named)) == min(5, len(SMALL_GRID) - len(rows))
@@ -127,38 +125,38 @@ def test_what_is_measured_is_counted_and_not_named_again_until_the_grid_is_done(
     assert (home / "results" / "next_runs.csv").read_bytes() == before
 
 
-def test_it_says_how_much_is_measured_how_much_is_left_and_where_the_seconds_come_from(home, capsys):
+def test_it_says_how_much_is_measured_how_much_is_left_and_where_the_seconds_come_from(home):
     flags = table_of(home, [row_of(config) for config in SMALL_GRID[:10]])
-    lines = lines_of(capsys, *SMALL, "--n", 7, *flags)
+    lines = lines_of(*SMALL, "--n", 7, *flags)
     assert lines[0] == f"measured: 10 configurations in {flags[1]}"
     assert "left_in_grid: 2, fewer than --n 7" in lines
     assert "chosen: most gain per second, weighed by a law through the 10 measured configurations" in lines
-    assert not any("left_in_grid" in line for line in lines_of(capsys, *SMALL, "--n", 2, *flags))
+    assert not any("left_in_grid" in line for line in lines_of(*SMALL, "--n", 2, *flags))
 
 
-def test_rows_beside_the_grid_are_taken_into_account_and_never_named(home, capsys):
+def test_rows_beside_the_grid_are_taken_into_account_and_never_named(home):
     beside = [row_of(RunConfig(4, 8, b)) for b in (32, 1024)]
     flags = table_of(home, beside)
-    answer = answer_of(capsys, *SMALL, "--n", 100, *flags)
+    answer = answer_of(*SMALL, "--n", 100, *flags)
     assert answer["measured"] == 2
     assert {spec.config for spec in specs_of(home)} == set(SMALL_GRID)
     assert [run["by"] for run in answer["runs"]].count("D-optimal") == 5
 
 
-def test_the_table_of_this_home_is_read_unless_another_is_named(home, capsys):
+def test_the_table_of_this_home_is_read_unless_another_is_named(home):
     runs = [run_row((9.0, 2.0, 2.0), config=dataclasses.astuple(c), run_id=str(c)) for c in SMALL_GRID[:3]]
     write_table(home / "results" / "runs.csv", runs, RunRecord)
-    answer = answer_of(capsys, *SMALL, "--n", 100)
+    answer = answer_of(*SMALL, "--n", 100)
     assert answer["measured"] == 3
     assert {spec.config for spec in specs_of(home)} == set(SMALL_GRID[3:])
 
 
-def test_a_runs_csv_that_holds_only_its_header_is_a_start_from_nothing(home, capsys):
+def test_a_runs_csv_that_holds_only_its_header_is_a_start_from_nothing(home):
     write_table(home / "results" / "runs.csv", [], RunRecord)
-    assert answer_of(capsys, *SMALL)["measured"] == 0
+    assert answer_of(*SMALL)["measured"] == 0
 
 
-def test_the_new_runs_are_asked_for_under_the_conditions_of_the_measured_ones(home, capsys):
+def test_the_new_runs_are_asked_for_under_the_conditions_of_the_measured_ones(home):
     conditions = Conditions(
         device_name=CPU,
         backend="tensorflow",
@@ -174,7 +172,7 @@ def test_the_new_runs_are_asked_for_under_the_conditions_of_the_measured_ones(ho
         window_steps=20,
     )
     flags = table_of(home, [row_of(config, conditions) for config in SMALL_GRID[:2]])
-    answer_of(capsys, *SMALL, *flags, "--epochs", 6)
+    answer_of(*SMALL, *flags, "--epochs", 6)
     for spec in specs_of(home):
         assert spec == RunSpec(
             *dataclasses.astuple(spec.config),
@@ -188,14 +186,14 @@ def test_the_new_runs_are_asked_for_under_the_conditions_of_the_measured_ones(ho
         )
 
 
-def test_rows_of_made_up_images_are_followed_by_runs_on_made_up_images(home, capsys):
+def test_rows_of_made_up_images_are_followed_by_runs_on_made_up_images(home):
     conditions = dataclasses.replace(BOX, dataset="synthetic")
-    answer_of(capsys, *SMALL, *table_of(home, [row_of(SMALL_GRID[0], conditions)]))
+    answer_of(*SMALL, *table_of(home, [row_of(SMALL_GRID[0], conditions)]))
     assert {spec.dataset for spec in specs_of(home)} == {"synthetic"}
 
 
-def test_rows_that_know_none_of_their_conditions_ask_for_none(home, capsys):
-    answer_of(capsys, *SMALL, *table_of(home, [agg_row(c.depth, c.base_filters, c.batch_size) for c in SMALL_GRID[:3]]))
+def test_rows_that_know_none_of_their_conditions_ask_for_none(home):
+    answer_of(*SMALL, *table_of(home, [agg_row(c.depth, c.base_filters, c.batch_size) for c in SMALL_GRID[:3]]))
     assert all(spec == RunSpec(*dataclasses.astuple(spec.config)) for spec in specs_of(home))
 
 
@@ -203,7 +201,7 @@ def test_of_mixed_conditions_the_largest_set_is_taken_and_the_flag_of_the_other_
     other = dataclasses.replace(BOX, backend="jax", precision="mixed_bfloat16")
     rows = [*map(row_of, SMALL_GRID[:3]), *(row_of(config, other) for config in SMALL_GRID[:2])]
     flags = [*SMALL, *table_of(home, rows)]
-    answer = answer_of(capsys, *flags)
+    answer = answer_of(*flags)
     assert (answer["measured"], {spec.precision for spec in specs_of(home)}) == (3, {"float32"})
     (left,) = answer["other_conditions"]
     assert left["n_rows"] == 2
@@ -216,10 +214,10 @@ def test_of_mixed_conditions_the_largest_set_is_taken_and_the_flag_of_the_other_
     assert notes[1:] == [f"note: not used: {left['flag']}   (2 rows)"]
 
 
-def test_one_json_object_holds_what_the_file_holds_and_the_library_agrees(home, capsys):
+def test_one_json_object_holds_what_the_file_holds_and_the_library_agrees(home):
     rows = [row_of(config) for config in SMALL_GRID[:5]]
     out = home / "elsewhere" / "configs.csv"
-    answer = answer_of(capsys, *SMALL, "--n", 4, *table_of(home, rows), "--out", out)
+    answer = answer_of(*SMALL, "--n", 4, *table_of(home, rows), "--out", out)
     assert answer["out"] == str(out)
     written = [spec.config for spec in read_specs(out, RunSpec())]
     assert [RunConfig(r["depth"], r["base_filters"], r["batch_size"]) for r in answer["runs"]] == written
@@ -231,18 +229,18 @@ def test_one_json_object_holds_what_the_file_holds_and_the_library_agrees(home, 
     assert not (home / "results").exists()
 
 
-def test_the_same_question_has_the_same_file(home, capsys):
+def test_the_same_question_has_the_same_file(home):
     flags = [*SMALL, *table_of(home, [row_of(config) for config in SMALL_GRID[:4]])]
     files = []
     for _ in range(2):
-        lines_of(capsys, *flags)
+        lines_of(*flags)
         files.append((home / "results" / "next_runs.csv").read_bytes())
     assert files[0] == files[1]
 
 
 def test_a_grid_takes_the_file_as_it_is_with_windows_and_all(home, capsys):
     conditions = dataclasses.replace(BOX, timing_mode="steps_extrapolated", window_steps=15, pipeline="tfdata")
-    lines_of(capsys, *SMALL, "--n", 3, *table_of(home, [row_of(SMALL_GRID[0], conditions)]))
+    lines_of(*SMALL, "--n", 3, *table_of(home, [row_of(SMALL_GRID[0], conditions)]))
     assert run_grid.main(["--configs", str(home / "results" / "next_runs.csv"), "--repeats", "2", "--dry_run"]) == 0
     assert ": 6 runs, 6 to measure, " in capsys.readouterr().out
 
@@ -261,12 +259,10 @@ def test_the_command_that_is_named_next_can_be_typed_as_it_stands(home):
 
 
 @pytest.mark.parametrize(("backend", "in_front"), [("jax", "KERAS_BACKEND=jax "), ("tensorflow", ""), (None, "")])
-def test_the_command_that_is_named_next_measures_under_the_backend_of_the_rows(
-    home, capsys, monkeypatch, backend, in_front
-):
+def test_the_command_that_is_named_next_measures_under_the_backend_of_the_rows(home, monkeypatch, backend, in_front):
     monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
     rows = [row_of(SMALL_GRID[0], dataclasses.replace(BOX, backend=backend))]
-    lines = lines_of(capsys, *SMALL, "--n", 2, *table_of(home, rows))
+    lines = lines_of(*SMALL, "--n", 2, *table_of(home, rows))
     path = home / "results" / "next_runs.csv"
     assert lines[-1] == f"next: {in_front}{command_text('grid')} --configs {path}"
 
@@ -313,8 +309,8 @@ def test_what_cannot_be_answered_is_one_clear_error_and_exit_code_1(home, capsys
     assert not (home / "results").exists()
 
 
-def test_what_the_measured_rows_leave_open_is_decided_by_the_grids_flags(home, capsys):
-    answer_of(capsys, *SMALL)
+def test_what_the_measured_rows_leave_open_is_decided_by_the_grids_flags(home):
+    answer_of(*SMALL)
     path = home / "results" / "next_runs.csv"
     assert path.read_text().splitlines()[0] == "depth,base_filters,batch_size"
     asked = RunSpec(pipeline="device", precision="mixed_bfloat16", train_n=512)

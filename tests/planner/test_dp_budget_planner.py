@@ -61,14 +61,11 @@ def table(home):
 
 
 def answer_of(*flags):
-    code, answer = run_cli(main, *flags, "--json")
-    assert code == 0
-    return answer
+    return run_cli(main, *flags, "--json").json
 
 
-def lines_of(capsys, *flags):
-    assert main([*map(str, flags)]) == 0
-    return capsys.readouterr().out.splitlines()
+def lines_of(*flags):
+    return run_cli(main, *flags).lines
 
 
 def batches(answer):
@@ -190,10 +187,10 @@ def test_of_level_sets_one_is_planned_from_and_the_other_s_flag_works(table):
 # --- what is printed -------------------------------------------------------------------------------------------------
 
 
-def test_the_command_prints_the_plan_its_sums_what_was_missed_and_where_it_is(table, home, capsys):
+def test_the_command_prints_the_plan_its_sums_what_was_missed_and_where_it_is(table, home):
     out = home / "my plans" / "plan.json"
     flags = ["--budget_sec", 60, "--epochs", 10, "--runs_agg", table, "--out", out]
-    lines = lines_of(capsys, *flags)
+    lines = lines_of(*flags)
     assert f"note: 3 measured configurations in {table} (a table without a source, used as it is)" in lines
     assert "runs: 2 of 10 epochs, in this order" in lines
     assert "total_sec: 52.0000 (52 s) expected" in lines
@@ -217,28 +214,28 @@ def test_the_command_prints_the_plan_its_sums_what_was_missed_and_where_it_is(ta
     assert json.loads(out.read_text()) == answer  # what is printed is what is written
 
 
-def test_without_a_margin_none_is_printed(table, capsys):
-    lines = lines_of(capsys, "--budget_sec", 60, "--epochs", 10, "--runs_agg", table, "--confidence", 0.5)
+def test_without_a_margin_none_is_printed(table):
+    lines = lines_of("--budget_sec", 60, "--epochs", 10, "--runs_agg", table, "--confidence", 0.5)
     assert "upper_sec: no margin: about half of such plans overrun" in lines
     assert "budget_used: 86.7 % of 60.0000 s" in lines
 
 
-def test_a_plan_that_is_not_proven_says_what_it_could_be_worth_at_most(table, capsys, monkeypatch):
+def test_a_plan_that_is_not_proven_says_what_it_could_be_worth_at_most(table, monkeypatch):
     monkeypatch.setattr("epochcast.planner.plan.margin._MAX_SEARCHES", 0)
     flags = ["--runs_agg", table, "--budget_sec", 75, "--epochs", 10, "--must", "batch_size=64"]
-    (line,) = [line for line in lines_of(capsys, *flags) if line.startswith("optimal: ")]
+    (line,) = [line for line in lines_of(*flags) if line.startswith("optimal: ")]
     assert re.fullmatch(r"optimal: not proven: at most 1\.85\d*, 164 % more", line)
 
 
-def test_an_info_plan_says_that_it_is_greedy(capsys):
-    lines = lines_of(capsys, "--budget", "15m", "--value", "info")
+def test_an_info_plan_says_that_it_is_greedy():
+    lines = lines_of("--budget", "15m", "--value", "info")
     assert "optimal: not proven: chosen greedily" in lines
     assert any(line.startswith("value (info): 0.") and "of the variance" in line for line in lines)
 
 
-def test_repeats_are_counted_and_each_is_a_run(table, capsys, ask):
+def test_repeats_are_counted_and_each_is_a_run(table, ask):
     flags = ["--runs_agg", table, "--budget_sec", 1000, "--epochs", 10, "--repeats", 3]
-    lines = lines_of(capsys, *flags)
+    lines = lines_of(*flags)
     assert "runs: 9 of 10 epochs (3 configurations, 3 times each), in this order" in lines
     assert sum(line.endswith("x 3") for line in lines) == 3
     answer = ask("--repeats 3")
@@ -372,10 +369,10 @@ def test_a_plan_of_energy_prefers_slow_frugal_runs_where_one_of_time_prefers_qui
     assert [run["lacking_kwh"] > 0 for run in in_kwh["best_left_out"]] == [True]
 
 
-def test_the_command_prints_a_plan_of_energy_in_its_unit_and_draws_and_writes_it(metered_table, home, capsys):
+def test_the_command_prints_a_plan_of_energy_in_its_unit_and_draws_and_writes_it(metered_table, home):
     files = {name: home / f"plan.{end}" for name, end in (("out", "json"), ("csv", "csv"), ("plot", "png"))}
     flags = ["--budget_kgco2", 0.00122, "--gco2_per_kwh", 400, "--epochs", 10, "--runs_agg", metered_table]
-    lines = lines_of(capsys, *flags, *(x for name, p in files.items() for x in (f"--{name}", p)), "--front")
+    lines = lines_of(*flags, *(x for name, p in files.items() for x in (f"--{name}", p)), "--front")
     (header,) = [line for line in lines if line.startswith("configuration") and "lacking" not in line]
     assert header.split()[9:14] == ["kgCO2e", "95", "%", "within", "acc"]
     assert "total_kgco2: 0.00118667 expected" in lines
@@ -425,7 +422,7 @@ def test_the_command_prints_a_plan_of_energy_in_its_unit_and_draws_and_writes_it
         (["--overhead_sec", 0], False, None, ""),
     ],
 )
-def test_a_promise_names_all_that_it_takes_as_expected(table, capsys, monkeypatch, flags, is_few, ends, if_so):
+def test_a_promise_names_all_that_it_takes_as_expected(table, monkeypatch, flags, is_few, ends, if_so):
     place = Region("XA", "Exampleland", *[Sourced(Interval(value), "2024", "a table", "") for value in (100.0, 0.5)])
     monkeypatch.setattr("epochcast.facts.regions.find_region", lambda text: place)
     own = [] if "--region" in flags else ["--usd_per_kwh", 0.5]
@@ -433,7 +430,7 @@ def test_a_promise_names_all_that_it_takes_as_expected(table, capsys, monkeypatc
     known = [dataclasses.replace(metered(row), n_energy=2 if is_few else 6) for row in same]
     write_table(table, known, AggRow)
     asked = ["--budget_usd", 1, "--epochs", 10, "--value", "count", "--runs_agg", table, *own, *flags]
-    lines = lines_of(capsys, *asked)
+    lines = lines_of(*asked)
     answer = answer_of(*asked)
     band = range_text(answer["total_usd_low"], answer["total_usd_high"])
     told = [line.removeprefix("range_usd: ") for line in lines if line.startswith("range_usd: ")]
@@ -480,10 +477,10 @@ def test_what_a_unit_cannot_tell_is_one_clear_error(table, capsys):
 # --- files -----------------------------------------------------------------------------------------------------------
 
 
-def test_every_export_names_the_same_runs(table, home, capsys):
+def test_every_export_names_the_same_runs(table, home):
     paths = {name: home / "out" / f"plan.{name}" for name in ("json", "csv", "sh", "optuna")}
     flags = ["--budget_sec", 60, "--epochs", 10, "--runs_agg", table, "--out", paths["json"], "--csv", paths["csv"]]
-    lines = lines_of(capsys, *flags, "--sh", paths["sh"], "--optuna", paths["optuna"])
+    lines = lines_of(*flags, "--sh", paths["sh"], "--optuna", paths["optuna"])
     names = ("plan", "csv", "sh", "optuna")
     assert lines[-5:-1] == [f"{n}: {p}" for n, p in zip(names, paths.values(), strict=True)]
     plan = json.loads(paths["json"].read_text())
@@ -499,9 +496,9 @@ def test_every_export_names_the_same_runs(table, home, capsys):
 
 
 @pytest.mark.parametrize("confidence", [0.5, 0.9])
-def test_the_figures_are_drawn_and_the_front_is_printed(table, home, capsys, confidence):
+def test_the_figures_are_drawn_and_the_front_is_printed(table, home, confidence):
     flags = ["--budget_sec", 60, "--epochs", 10, "--runs_agg", table, "--confidence", confidence]
-    lines = lines_of(capsys, *flags, "--plot", home / "plan.svg", "--front")
+    lines = lines_of(*flags, "--plot", home / "plan.svg", "--front")
     assert (home / "plan.svg").read_text().startswith("<?xml")
     front = home / "results" / "plans" / "front.png"
     assert lines[-2:] == [f"plot: {home / 'plan.svg'}", f"front: {front}"]

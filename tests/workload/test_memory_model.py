@@ -14,6 +14,7 @@ from epochcast.paths import CODE_ROOT, pretrained_dir, runs_agg_csv
 from epochcast.schema import AggRow, Conditions, RunConfig
 from epochcast.storage.tables import write_table
 from epochcast.workload.memory import MemoryModel, closed_form
+from tests.support.cli import run_cli
 from tests.support.rows import agg_row
 
 CONDITIONS = load_model(pretrained_dir() / "a100.keras").conditions
@@ -40,36 +41,35 @@ def plain(config=CONFIG):
     return closed_form(config, CONDITIONS)
 
 
-def ask(capsys, *flags):
-    assert predict_perf.main(["--batch_size", "512", *flags]) == 0
-    return capsys.readouterr()
+def ask(*flags):
+    return run_cli(predict_perf.main, "--batch_size", "512", *flags)
 
 
-def test_without_rows_the_answer_is_the_closed_form_and_says_so(capsys):
-    answer = json.loads(ask(capsys, "--json").out)
+def test_without_rows_the_answer_is_the_closed_form_and_says_so():
+    answer = json.loads(ask("--json").out)
     assert [2**30 * answer[name] for name in FIELDS] == [plain().value, plain().low, plain().high]
     assert answer["peak_memory_basis"].startswith("not calibrated")
     assert MemoryModel.of(CONDITIONS, measured_rows()) == MemoryModel(CONDITIONS)
 
 
-def test_measured_peaks_calibrate_the_answer(capsys):
+def test_measured_peaks_calibrate_the_answer():
     write_rows()
-    answer = json.loads(ask(capsys, "--json").out)
+    answer = json.loads(ask("--json").out)
     assert answer["peak_memory_gib"] == pytest.approx(plain().value / 2 / 2**30)
     assert answer["peak_memory_gib_low"] < answer["peak_memory_gib"] < answer["peak_memory_gib_high"]
     assert answer["peak_memory_gib_high"] / answer["peak_memory_gib_low"] < 1.05
     assert answer["peak_memory_basis"] == "calibrated by 3 rows"
 
 
-def test_peaks_of_other_conditions_do_not(capsys):
+def test_peaks_of_other_conditions_do_not():
     write_rows(precision="mixed_bfloat16")
-    assert json.loads(ask(capsys, "--json").out)["peak_memory_basis"].startswith("not calibrated")
+    assert json.loads(ask("--json").out)["peak_memory_basis"].startswith("not calibrated")
 
 
-def test_lines_say_the_value_its_band_and_what_it_rests_on(capsys):
+def test_lines_say_the_value_its_band_and_what_it_rests_on():
     write_rows()
-    lines = dict(line.split(": ", 1) for line in ask(capsys).out.splitlines())
-    answer = json.loads(ask(capsys, "--json").out)
+    lines = dict(line.split(": ", 1) for line in ask().out.splitlines())
+    answer = json.loads(ask("--json").out)
     assert float(lines["peak_memory_gib"]) == pytest.approx(answer["peak_memory_gib"], rel=5e-3)  # 3 digits
     ends = [float(end) for end in lines["peak_memory_band_gib"].split(" to ")]
     assert ends == pytest.approx([answer["peak_memory_gib_low"], answer["peak_memory_gib_high"]], rel=5e-3)
@@ -77,10 +77,10 @@ def test_lines_say_the_value_its_band_and_what_it_rests_on(capsys):
     assert not {"peak_memory_gib_low", "peak_memory_gib_high"} & set(lines)
 
 
-def test_a_table_that_can_t_be_read_is_no_reason_not_to_answer(capsys, caplog):
+def test_a_table_that_can_t_be_read_is_no_reason_not_to_answer(caplog):
     runs_agg_csv().parent.mkdir(parents=True)
     runs_agg_csv().write_text("who,what\n")
-    answer = json.loads(ask(capsys, "--json").out)
+    answer = json.loads(ask("--json").out)
     assert answer["peak_memory_basis"].startswith("not calibrated")
     assert "answered without measured rows" in caplog.text
     assert str(runs_agg_csv()) in caplog.text
@@ -94,28 +94,28 @@ def test_a_model_whose_conditions_are_unknown_is_estimated_all_the_same():
 # --- energy beside it -------------------------------------------------------------------------------------------------
 
 
-def test_energy_is_said_when_rows_measured_it_and_else_not_at_all(capsys):
+def test_energy_is_said_when_rows_measured_it_and_else_not_at_all():
     write_rows()
-    assert "board_energy" not in ask(capsys).out
-    assert json.loads(ask(capsys, "--json").out)["board_energy_j_per_epoch"] is None
+    assert "board_energy" not in ask().out
+    assert json.loads(ask("--json").out)["board_energy_j_per_epoch"] is None
     known = dataclasses.asdict(CONDITIONS) | {"n_energy": 2, "mean_power_w_median": 250.0}
     rows = [
         agg_row(3, 32, 512, **known, energy_j_per_epoch_median=200.0),
         agg_row(3, 32, 256, **known, energy_j_per_epoch_median=300.0),
     ]
     write_table(runs_agg_csv(), rows, AggRow)
-    assert "board_energy_j_per_epoch: 200\n" in ask(capsys).out
-    assert "board_energy_basis: measured, 2 runs" in ask(capsys).out
-    answer = json.loads(ask(capsys, "--json", "--base_filters", "16").out)
+    assert "board_energy_j_per_epoch: 200\n" in ask().out
+    assert "board_energy_basis: measured, 2 runs" in ask().out
+    answer = json.loads(ask("--json", "--base_filters", "16").out)
     assert answer["board_energy_j_per_epoch"] == pytest.approx(250.0 * answer["predicted_avg_time_sec"])
-    table = ask(capsys, "--batch_size", "256:512:x2").out
+    table = ask("--batch_size", "256:512:x2").out
     assert "board J/epoch" in table
 
 
-def test_an_answer_leaves_no_file_behind(tmp_path, capsys):
+def test_an_answer_leaves_no_file_behind(tmp_path):
     runs = tmp_path / "results" / "runs.csv"
     runs.parent.mkdir()
     source = CODE_ROOT / "results" / "cpu" / "jax" / "runs.csv"
     runs.write_bytes(source.read_bytes())
-    ask(capsys)
+    ask()
     assert [path.name for path in runs.parent.iterdir()] == ["runs.csv"]

@@ -59,9 +59,9 @@ def saved(tmp_path_factory):
     return folder
 
 
-def test_our_cnn_read_from_a_file_is_our_cnn(saved, capsys):
+def test_our_cnn_read_from_a_file_is_our_cnn(saved):
     flags = ("--network", saved / "cnn.keras", "--batch_size", 256, "--json")
-    answer = json.loads(ask(capsys, *flags).out)
+    answer = json.loads(ask(*flags).out)
     own = explained(RunConfig(2, 16, 256))
     for read, known in zip(answer["layers"], own["layers"], strict=True):
         for name in ("name", "kind", "output_shape", "params", "flop", "bytes", "bound", "attainable_sec"):
@@ -76,9 +76,9 @@ def test_our_cnn_read_from_a_file_is_our_cnn(saved, capsys):
     assert (answer["network"], answer["optimizer"], answer["not_counted"]) == ("cnn.keras", "adam", [])
 
 
-def test_optimizer_and_samples_of_a_network_are_its_own(saved, capsys):
+def test_optimizer_and_samples_of_a_network_are_its_own(saved):
     def read(name, *flags):
-        return json.loads(ask(capsys, "--network", saved / name, "--batch_size", 32, "--json", *flags).out)
+        return json.loads(ask("--network", saved / name, "--batch_size", 32, "--json", *flags).out)
 
     adam, momentum = read("uncompiled.keras", "--train_n", 640), read("momentum.keras", "--train_n", 640)
     assert (adam["train_n"], adam["steps_per_epoch"]) == (640, 20)
@@ -91,48 +91,48 @@ def test_optimizer_and_samples_of_a_network_are_its_own(saved, capsys):
     assert bar > assumption("other_network_bar_convolutional", "gpu").value
 
 
-def test_an_unknown_layer_stops_unless_it_is_allowed_and_is_named_either_way(saved, capsys):
+def test_an_unknown_layer_stops_unless_it_is_allowed_and_is_named_either_way(saved):
     flags = ("--network", saved / "odd.keras")
-    assert_one_clear_error(ask(capsys, *flags, code=1), "odd (Doubling)")
-    said = ask(capsys, *flags, "--allow_unknown").out
+    assert_one_clear_error(ask(*flags, code=1), "odd (Doubling)")
+    said = ask(*flags, "--allow_unknown").out
     assert "not counted: odd (Doubling)" in said
-    answer = json.loads(ask(capsys, *flags, "--allow_unknown", "--json").out)
+    answer = json.loads(ask(*flags, "--allow_unknown", "--json").out)
     assert len(answer["not_counted"]) == len(answer["layers"]) == 1
 
 
-def test_an_open_dimension_is_asked_for(saved, capsys):
+def test_an_open_dimension_is_asked_for(saved):
     flags = ("--network", saved / "open.keras")
-    assert_one_clear_error(ask(capsys, *flags, code=1), "--sample_shape")
-    answer = json.loads(ask(capsys, *flags, "--sample_shape", "12,8", "--json").out)
+    assert_one_clear_error(ask(*flags, code=1), "--sample_shape")
+    answer = json.loads(ask(*flags, "--sample_shape", "12,8", "--json").out)
     assert sum(layer["kernels_per_step"] for layer in answer["layers"]) > 12  # a step of the loop after another
 
 
-def test_a_file_that_brings_code_or_nothing_is_refused(saved, capsys):
+def test_a_file_that_brings_code_or_nothing_is_refused(saved):
     for name, found in (("code", "layer 'lambda' holds a lambda function"), ("empty", "not a .keras file")):
-        printed = ask(capsys, "--network", saved / f"{name}.keras", code=1)
+        printed = ask("--network", saved / f"{name}.keras", code=1)
         assert_one_clear_error(printed, f"{name}.keras: {found}")
 
 
-def test_a_class_that_keras_does_not_know_is_named(saved, capsys, monkeypatch):
+def test_a_class_that_keras_does_not_know_is_named(saved, monkeypatch):
     from epochcast.machine.framework import keras_on_cpu
 
     monkeypatch.delitem(keras_on_cpu().saving.get_custom_objects(), "tests>Doubling")
-    printed = ask(capsys, "--network", saved / "odd.keras", code=1)
+    printed = ask("--network", saved / "odd.keras", code=1)
     where = shortened(__name__, 20)
     assert_one_clear_error(printed, f"odd.keras: layer 'odd' needs class Doubling ({where}), its author's code.")
     assert printed.err.rstrip().endswith("by --code FILE.py, or --allow_unknown leaves it out.")
-    answer = network_answer(saved / "odd.keras", capsys, "--allow_unknown")
+    answer = network_answer(saved / "odd.keras", "--allow_unknown")
     assert (answer["not_counted"], [layer["name"] for layer in answer["layers"]]) == (["odd (Doubling)"], ["tail"])
 
 
-def network_answer(name, capsys, *flags):
-    return json.loads(ask(capsys, "--network", name, "--batch_size", 256, "--json", *flags).out)
+def network_answer(name, *flags):
+    return json.loads(ask("--network", name, "--batch_size", 256, "--json", *flags).out)
 
 
-def test_a_network_is_carried_to_another_gpu_or_precision_as_the_cnn_is(saved, capsys):
-    own = network_answer(saved / "cnn.keras", capsys)
+def test_a_network_is_carried_to_another_gpu_or_precision_as_the_cnn_is(saved):
+    own = network_answer(saved / "cnn.keras")
     for flags in (("--gpu", "L40S"), ("--gpu", H100), ("--precision", "mixed_float16")):
-        answer = network_answer(saved / "cnn.keras", capsys, *flags)
+        answer = network_answer(saved / "cnn.keras", *flags)
         assert (answer["calibrated"], answer["basis"]) == (False, "law of the CNN, carried over")
         assert "law of the CNN, within a factor of 2.4" in answer["basis_words"]
         ratio, share = answer["device_time_ratio"], answer["device_share"]
@@ -146,11 +146,9 @@ def test_a_network_is_carried_to_another_gpu_or_precision_as_the_cnn_is(saved, c
         kept_high = own["predicted_avg_time_sec_high"] * (1 - share + share * answer["device_time_ratio_high"])
         assert answer["predicted_avg_time_sec_high"] == pytest.approx(kept_high)
         assert own["predicted_avg_time_sec_low"] * (1 - share) < answer["predicted_avg_time_sec_low"] < total
-        assert (
-            f"efficiency elsewhere, on {A100} in float32" in ask(capsys, "--network", saved / "cnn.keras", *flags).out
-        )
+        assert f"efficiency elsewhere, on {A100} in float32" in ask("--network", saved / "cnn.keras", *flags).out
     assert answer["arithmetic"] == "fp16"
-    same = network_answer(saved / "cnn.keras", capsys, "--gpu", "A100-PCIE-80GB")
+    same = network_answer(saved / "cnn.keras", "--gpu", "A100-PCIE-80GB")
     assert (same["calibrated"], same["basis"]) == (True, "law of the CNN")
 
 
@@ -163,9 +161,9 @@ def known_of(parts):
 @pytest.mark.parametrize("name", ["cnn.keras", "uncompiled.keras"])
 @pytest.mark.parametrize("train_n", [640, 50_000, 1_281_167])
 @pytest.mark.parametrize("flags", [(), ("--gpu", "L40S")])
-def test_input_and_host_of_another_network_are_unknown_and_no_part_of_its_time(saved, capsys, name, train_n, flags):
+def test_input_and_host_of_another_network_are_unknown_and_no_part_of_its_time(saved, name, train_n, flags):
     flags = ("--train_n", train_n, *flags)
-    answer = network_answer(saved / name, capsys, *flags)
+    answer = network_answer(saved / name, *flags)
     assert answer["terms"]["per_epoch"] is answer["of_no_layer"]["per_epoch"] is None
     known = known_of(answer["parts"])
     assert set(known) == {"steps", "arithmetic", "memory"}
@@ -175,7 +173,7 @@ def test_input_and_host_of_another_network_are_unknown_and_no_part_of_its_time(s
     assert layers + answer["of_no_layer"]["per_step"] == pytest.approx(total)
     if not flags[2:]:
         assert answer["law_sec"] == pytest.approx(total)
-    out = ask(capsys, "--network", saved / name, "--batch_size", 64, *flags).out
+    out = ask("--network", saved / name, "--batch_size", 64, *flags).out
     assert "without input and host: not known for this network" in out
     assert "where it goes: input and host not known for this network, steps " in out
     assert "for input and host" not in out  # no efficiency of them either
@@ -183,48 +181,48 @@ def test_input_and_host_of_another_network_are_unknown_and_no_part_of_its_time(s
     assert row.split()[3:] == ["-"]
 
 
-def test_twice_the_samples_take_twice_the_time_of_a_network_whose_input_is_unknown(saved, capsys):
-    once, twice = (network_answer(saved / "cnn.keras", capsys, "--train_n", n) for n in (64_000, 128_000))
+def test_twice_the_samples_take_twice_the_time_of_a_network_whose_input_is_unknown(saved):
+    once, twice = (network_answer(saved / "cnn.keras", "--train_n", n) for n in (64_000, 128_000))
     assert twice["predicted_avg_time_sec"] == pytest.approx(2 * once["predicted_avg_time_sec"])
 
 
-def test_a_network_on_a_gpu_agrees_with_itself_on_the_model_s_where_steps_take_most(saved, capsys):
+def test_a_network_on_a_gpu_agrees_with_itself_on_the_model_s_where_steps_take_most(saved):
     """A faster GPU can not take less than the steps that stay."""
-    own, there = (network_answer(saved / "cnn.keras", capsys, *flags) for flags in ((), ("--gpu", H100)))
+    own, there = (network_answer(saved / "cnn.keras", *flags) for flags in ((), ("--gpu", H100)))
     stays = own["parts"]["steps"]
     assert stays > 0.5 * own["predicted_avg_time_sec"]
     assert stays < there["predicted_avg_time_sec"] < own["predicted_avg_time_sec"]
 
 
-def test_the_kind_of_a_network_says_which_speeds_and_which_bar_carry_it(saved, capsys):
-    dense = network_answer(saved / "uncompiled.keras", capsys, "--gpu", H100)
+def test_the_kind_of_a_network_says_which_speeds_and_which_bar_carry_it(saved):
+    dense = network_answer(saved / "uncompiled.keras", "--gpu", H100)
     assert "carried over by rates: " in dense["basis_words"]  # no published speed is of such a network
     ratio, high = dense["device_time_ratio"], dense["device_time_ratio_high"]
     assert high / ratio == pytest.approx(assumption("carry_bar", "gpu").value)
-    convolutional = network_answer(saved / "cnn.keras", capsys, "--gpu", H100)
+    convolutional = network_answer(saved / "cnn.keras", "--gpu", H100)
     assert "carried over by a speed row: published fp32 speeds: resnet50" in convolutional["basis_words"]
 
 
-def test_a_network_that_only_moves_memory_is_held_at_the_roof_and_still_sums(saved, capsys, monkeypatch):
+def test_a_network_that_only_moves_memory_is_held_at_the_roof_and_still_sums(saved, monkeypatch):
     monkeypatch.setattr(explain_time, "device_ratio", lambda *_: Ratio(Interval(1e-3, 1e-4, 1e-2), "rates", "planted"))
-    answer = network_answer(saved / "cnn.keras", capsys, "--gpu", H100)
+    answer = network_answer(saved / "cnn.keras", "--gpu", H100)
     assert answer["held_at_roof"] == "value"
     assert answer["parts"]["arithmetic"] + answer["parts"]["memory"] == pytest.approx(answer["roofs"]["attainable_sec"])
     layers = sum(layer["attributed_sec"] for layer in answer["layers"])
     assert layers + answer["of_no_layer"]["per_step"] == pytest.approx(answer["predicted_avg_time_sec"])
-    text = ask(capsys, "--network", saved / "cnn.keras", "--gpu", H100).out
+    text = ask("--network", saved / "cnn.keras", "--gpu", H100).out
     assert "arithmetic and memory held at the roof of its data sheet" in text
     assert any(line.startswith("scaled: ") and line.endswith("held at the roof)") for line in text.splitlines())
 
 
-def test_a_network_where_no_model_of_a_gpu_answers_gets_the_bare_roof_and_is_told_what_it_leaves_out(saved, capsys):
+def test_a_network_where_no_model_of_a_gpu_answers_gets_the_bare_roof_and_is_told_what_it_leaves_out(saved):
     flags = ("--network", saved / "cnn.keras", "--gpu", H100, "--model", cpu_model())
-    answer = json.loads(ask(capsys, *flags, "--json").out)
+    answer = json.loads(ask(*flags, "--json").out)
     assert (answer["basis"], answer["parts"], answer["device_share"]) == ("bare roof", None, None)
-    assert "input and host are not in it, and small networks take longer" in ask(capsys, *flags).out
+    assert "input and host are not in it, and small networks take longer" in ask(*flags).out
 
 
-def test_shapes_that_the_network_does_not_take_are_told_by_rank_and_size(saved, capsys):
+def test_shapes_that_the_network_does_not_take_are_told_by_rank_and_size(saved):
     for name, shape, found in (
         ("open.keras", "12,9", "samples of shape (any, 8) of rank 2, and --sample_shape gives (12, 9) of rank 2."),
         ("open.keras", "64", "samples of shape (any, 8) of rank 2, and --sample_shape gives (64) of rank 1."),
@@ -234,18 +232,18 @@ def test_shapes_that_the_network_does_not_take_are_told_by_rank_and_size(saved, 
             "samples of shape (16, 8) of rank 2, and --sample_shape gives (16, 8, 3) of rank 3.",
         ),
     ):
-        printed = ask(capsys, "--network", saved / name, "--sample_shape", shape, code=1)
+        printed = ask("--network", saved / name, "--sample_shape", shape, code=1)
         assert_one_clear_error(printed, found)
         assert printed.err.rstrip().endswith(".")
         assert "Invalid input shape" not in printed.err
-    printed = ask(capsys, "--network", saved / "open.keras", code=1)
+    printed = ask("--network", saved / "open.keras", code=1)
     assert_one_clear_error(
         printed, "samples of shape (any, 8) of rank 2. Give the sizes that you train with by --sample_shape."
     )
     assert "shape=)" not in printed.err
 
 
-def test_a_lambda_is_refused_in_one_sentence_of_ours(saved, capsys):
-    printed = ask(capsys, "--network", saved / "code.keras", code=1)
+def test_a_lambda_is_refused_in_one_sentence_of_ours(saved):
+    printed = ask("--network", saved / "code.keras", code=1)
     assert_one_clear_error(printed, "code in the file, which is never run. --allow_unknown counts the rest without it.")
     assert "deserialization" not in printed.err

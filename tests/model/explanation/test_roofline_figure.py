@@ -14,7 +14,7 @@ from tests.support.models.explanations import ask, explained, explanation
 pytestmark = pytest.mark.usefixtures("home")
 
 
-def test_the_figure_holds_every_layer_below_the_roofs(capsys, tmp_path):
+def test_the_figure_holds_every_layer_below_the_roofs(tmp_path):
     found = explanation()
     answer = found.to_json()
     (axes,) = draw_roofline(found).axes
@@ -33,7 +33,7 @@ def test_the_figure_holds_every_layer_below_the_roofs(capsys, tmp_path):
     assert f"1  block1_conv1, {answer['layers'][0]['attributed_sec']:.2g} s" in legend
     assert "above the roof" not in axes.get_legend().get_title().get_text()
     out = tmp_path / "roofline.svg"
-    assert f"plot: {out}" in ask(capsys, "--plot", out).out
+    assert f"plot: {out}" in ask("--plot", out).out
     assert out.read_text().count('id="line2d_') > len(points)
 
 

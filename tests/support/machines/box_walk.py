@@ -33,7 +33,7 @@ from epochcast.schema import RunRecord
 from epochcast.storage.table_appends import append_row
 from epochcast.storage.tables import read_runs, read_table
 from epochcast.workload.shape import count_params
-from tests.support.cli import run_cli
+from tests.support.cli import end_of
 from tests.support.light_child import command, light_spec
 
 CHILD = command("paced", "0.002")
@@ -86,12 +86,12 @@ def walk(box, home):
         mock.patch.object(time_ann, "keras_model", lambda network: ShippedNetwork(shipped)),
         mock.patch.object(time_ann, "with_plain_weights", lambda data, network: data),
     ):
-        trained = run_cli(train.main, *of_box)
-    answered = run_cli(predict_perf.main, "--depth", 1, "--base_filters", 2, "--batch_size", 64, "--json")
+        trained = end_of(train.main, *of_box)
+    answered = end_of(predict_perf.main, "--depth", 1, "--base_filters", 2, "--batch_size", 64, "--json")
     few = ("--depth", 1, "--base_filters", 2, "--batch_size", "16")
-    planned = run_cli(dp_budget_planner.main, "--budget_sec", 600, "--value", "count", *few, "--out", plan, *of_box)
-    run = run_cli(run_plan.main, plan, "--json")
-    ledger = run_cli(run_plan.main, plan, "--json")
+    planned = end_of(dp_budget_planner.main, "--budget_sec", 600, "--value", "count", *few, "--out", plan, *of_box)
+    run = end_of(run_plan.main, plan, "--json")
+    ledger = end_of(run_plan.main, plan, "--json")
     return {
         "device": gpu_driver.box_device_name(),
         "uuid": gpu_driver.device_of().uuid,
@@ -101,11 +101,14 @@ def walk(box, home):
         "uuids": [row.gpu_uuid for row in rows],
         "memory": [row.device_memory_bytes for row in rows],
         "sets": len({row.conditions for row in averages}),
-        "model": trained[1]["model"],
-        "answer": answered[1],
-        "plan": {"conditions": planned[1]["conditions"], "ids": [run["run_id"] for run in planned[1]["chosen"]]},
-        "run": run,
-        "resumed": ledger,
+        "model": trained[1].json["model"],
+        "answer": answered[1].json,
+        "plan": {
+            "conditions": planned[1].json["conditions"],
+            "ids": [run["run_id"] for run in planned[1].json["chosen"]],
+        },
+        "run": (run[0], run[1].json),
+        "resumed": (ledger[0], ledger[1].json),
     }
 
 

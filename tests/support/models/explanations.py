@@ -12,6 +12,7 @@ from epochcast.model.time_model.card import card_sha256
 from epochcast.paths import models_dir, pretrained_dir
 from epochcast.schema import RunConfig
 from epochcast.workload.shape import trained_cnn
+from tests.support.cli import run_cli
 
 PRETRAINED = pretrained_dir() / "a100.keras"
 A100 = "NVIDIA A100 80GB PCIe"
@@ -29,9 +30,8 @@ def explained(config=CONFIGS[0], **asked):
     return explanation(config, **asked).to_json()
 
 
-def ask(capsys, *flags, code=0):
-    assert command.main([str(flag) for flag in flags]) == code
-    return capsys.readouterr()
+def ask(*flags, code=0):
+    return run_cli(command.main, *flags, code=code)
 
 
 def local_model(**conditions):
