@@ -46,7 +46,7 @@ def a_box():
 def test_odd_inputs_end_in_a_sentence_or_an_answer(name, monkeypatch):
     for command in ("train", "evaluate", "explain"):  # may start a framework, which takes seconds: make fuzz has them
         monkeypatch.setitem(flags.WEIGHTS, command, 0.0)
-    n = max(6, round(160 * KINDS[name].share / 1000))
+    n = max(6, round(100 * KINDS[name].share / 1000))
     faulty = [result for result in run_tries(schedule([name], n), seed=0) if result.faults]
     assert not faulty, "\n".join(f"{each.kind} {each.number}: {each.faults}" for each in faulty)
 

@@ -353,7 +353,7 @@ def changed_at(value, place, new):
 
 
 @pytest.mark.parametrize("hostile", HOSTILE, ids=lambda value: repr(value)[:20])
-@pytest.mark.parametrize("unit", [SECONDS, KWH])
+@pytest.mark.parametrize("unit", [pytest.param(SECONDS, marks=pytest.mark.slow), KWH])  # of kWh: more keys
 def test_whatever_a_plan_holds_it_is_read_or_named(tmp_path, unit, hostile):
     runs = priced(random_runs(1, n=3)) if unit == KWH else random_runs(1, n=3)
     known = Knowledge([RunConfig(4, 64, 512)], 10_000)
