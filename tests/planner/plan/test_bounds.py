@@ -96,11 +96,12 @@ def test_the_charge_makes_the_bound_as_tight_as_any_whole_charge(seed: int) -> N
 
 
 def test_no_number_of_items_bounds_where_a_part_of_a_charged_value_may_not_fit_64_bits() -> None:
-    values = np.array([2**31 + 90, 2**31 + 80, 2**31 + 70])
     root = math.isqrt(LIMIT)
     assert root**2 == LIMIT
-    assert count_bounds(np.array([root, root, root]), values, 2 * root, 2**32) == []
-    assert count_bounds(np.array([root - 1, root - 2, root - 3]), values, root + 9, 2**31) != []
+    for largest, n_bounds in ((root - 1, 1), (root, 0), (root + 1, 0)):
+        costs = np.array([largest, largest - 5, largest // 2])
+        values = np.array([3 * largest, 2 * largest, largest])
+        assert len(count_bounds(costs, values, int(costs.sum()) // 2, int(values.sum()) // 3)) == n_bounds
 
 
 def test_densities_of_numbers_near_the_limit_are_in_the_order_of_their_fractions() -> None:
