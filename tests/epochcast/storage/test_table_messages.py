@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import gzip
 import logging
 import os
 from pathlib import Path
@@ -298,3 +299,30 @@ def test_a_torn_row_about_as_long_as_what_is_read_at_once_is_moved_aside_whole(r
     append_row(runs, record("run-2"))
     assert runs.read_bytes() == whole + format_rows([record("run-2")]).encode()
     assert Path(f"{runs}.torn").read_bytes() == tail + b"\n"
+
+
+@pytest.mark.parametrize("is_new", [True, False], ids=["header", "row"])
+def test_an_append_that_a_full_disk_refuses_names_its_table_and_leaves_it_as_it_was(runs, monkeypatch, is_new):
+    if not is_new:
+        append_row(runs, record())
+    before = runs.read_bytes() if runs.exists() else b""
+    monkeypatch.setattr(os, "write", lambda descriptor, data: len(data) - 1)
+    with pytest.raises(OSError, match="could not append") as caught:
+        append_row(runs, record("run-2"))
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(runs))
+    assert runs.read_bytes() == before
+
+
+def test_a_table_is_read_where_there_are_no_locks_too(runs, monkeypatch):
+    append_row(runs, record())
+
+    def refuse(*_, **__):
+        raise locks.NoLocksError(errno.ENOLCK, "no locks available", str(runs))
+
+    monkeypatch.setattr(tables, "lock", refuse)
+    assert read_table(runs, RunRecord) == [record()]
+
+
+def test_a_packed_table_is_named(runs):
+    runs.write_bytes(gzip.compress(HEADER))
+    assert refusal(read_table, runs, RunRecord).startswith(f"{runs}: a gzip file, not a table.")
