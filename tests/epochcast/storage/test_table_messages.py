@@ -326,3 +326,16 @@ def test_a_table_is_read_where_there_are_no_locks_too(runs, monkeypatch):
 def test_a_packed_table_is_named(runs):
     runs.write_bytes(gzip.compress(HEADER))
     assert refusal(read_table, runs, RunRecord).startswith(f"{runs}: a gzip file, not a table.")
+
+
+@pytest.mark.parametrize("end", [40, None])
+def test_a_header_cut_within_a_line_end_of_windows_is_written_again(runs, end):
+    header = HEADER.rstrip(b"\n")
+    runs.write_bytes(header[:end] + b"\r")
+    append_row(runs, record())
+    assert runs.read_bytes() == header + b"\n" + format_rows([record()]).encode()
+
+
+def test_a_header_that_is_no_text_is_refused_by_name(runs):
+    runs.write_bytes(b"\xff\xfe" + HEADER)
+    assert refusal(append_row, runs, record()).startswith(f"{runs}")
