@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from epochcast.run_noise import Noise
-from epochcast.steady_time import SteadyTime, is_short, judge, steady_time, uncertainty_of
+from epochcast.steady_time import SteadyTime, is_short, judge, steady_time, steady_times, uncertainty_of
 
 
 def level_of(n, others):
@@ -142,3 +142,13 @@ def test_three_epochs_that_are_far_quieter_than_the_other_runs_count_alone():
         assert (slow, is_unstable) == ([timed.index(1.3)], False)
         assert steady_time([99.0, *timed], noise).limit_sec == pytest.approx(limit_sec, rel=1e-9)
         assert steady_time([99.0, *timed], noise).stalled_epochs == (slow[0] + 1,)
+
+
+def test_a_stall_that_a_run_alone_can_not_show_is_found_next_to_the_runs_of_its_conditions():
+    rng = np.random.default_rng(0)
+    others = [(5.0, *rng.normal(1, 0.02, 6)) for _ in range(12)]
+    slow = (5.0, 0.97, 1.0, 1.03, 1.35)
+    *found, last = steady_times([*others, slow])
+    assert steady_time(slow).stalled_epochs == ()
+    assert (last.stalled_epochs, last.sec) == ((4,), pytest.approx(1.0))
+    assert [each.stalled_epochs for each in found] == [()] * 12
