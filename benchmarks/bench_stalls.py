@@ -98,7 +98,7 @@ def unlike_table(cells: Sequence[Cell]) -> str:
     return markdown_table(["noise", "of the others", "others", *(f"{n} timed" for n in MIXED_TIMED)], rows)
 
 
-def location_of(n_others: int) -> str:
+def setting_of(n_others: int) -> str:
     return f"With {n_others} others" if n_others else "Alone"
 
 
@@ -107,7 +107,7 @@ def tables(cells: Sequence[Cell], bound: dict[int, float]) -> Iterator[str]:
     alike = of_case(cells, others_low=None)
     for n_others, errors in itertools.product(reversed(OTHERS), ERRORS):
         of_place = of_case(alike, n_others=n_others, errors=errors, stalled_others=0.0)
-        start = f"{location_of(n_others)}, {errors}:"
+        start = f"{setting_of(n_others)}, {errors}:"
         for what in ("bias", "unstable"):
             yield f"{start} {what} in %, no stall"
             yield table_of(of_case(of_place, n_stalls=0), what)
@@ -140,7 +140,7 @@ def demands(cells: Sequence[Cell]) -> list[list[str]]:
         worst = max(calm, key=lambda c: abs(c.bias))
         n_met = sum(abs(c.bias) < MAX_BIAS for c in calm)
         where = f"{100 * worst.bias:.2f} +- {100 * worst.bias_se:.2f} ({_words(worst)})"
-        found.append([location_of(n_others), "bias below 1 %", where, *_verdict(n_met, len(calm))])
+        found.append([setting_of(n_others), "bias below 1 %", where, *_verdict(n_met, len(calm))])
     for n_others, n_timed in itertools.product(OTHERS, TIMED):
         if n_timed < POWER_TIMED:
             continue
@@ -149,7 +149,7 @@ def demands(cells: Sequence[Cell]) -> list[list[str]]:
         weakest = min(asked, key=lambda c: c.power or 0.0)
         n_met = sum((c.power or 0.0) > MIN_POWER for c in asked)
         where = f"{100 * (weakest.power or 0):.1f} +- {100 * (weakest.power_se or 0):.1f} ({_words(weakest)})"
-        found.append([location_of(n_others), f"power above 95 %, {n_timed} timed", where, *_verdict(n_met, len(asked))])
+        found.append([setting_of(n_others), f"power above 95 %, {n_timed} timed", where, *_verdict(n_met, len(asked))])
     return found
 
 

@@ -28,7 +28,7 @@ from epochcast.collect.grid.config_lists import MAX_CONFIGURATIONS, read_specs
 from epochcast.collect.grid.grid_loop import GridOptions, Limits, run_grid
 from epochcast.collect.grid.memory_guard import add_memory_flags
 from epochcast.collect.grid.specs import grid_runs
-from epochcast.collect.run.flags import DEFAULT, HELP, add_data_flags, location_of, make_spec, output_printer
+from epochcast.collect.run.flags import DEFAULT, HELP, add_data_flags, make_spec, output_printer, place_of
 from epochcast.collect.run.listener import Listener
 from epochcast.error_text import describe_error
 from epochcast.flag_types import duration_sec, path_of, positive_sec, repeats_int, seed_int
@@ -147,7 +147,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         planned = grid_runs(specs, arguments.repeats, excluded)
         listener = Listener(report=lambda line: print(line, flush=True), output=output_printer())
-        result = run_grid(planned, location_of(arguments), options, listener)
+        result = run_grid(planned, place_of(arguments), options, listener)
         if result.was_interrupted:
             return EXIT_INTERRUPTED
         return EXIT_FAILED if result.failures or result.n_failed_before else 0

@@ -25,7 +25,7 @@ from epochcast.cli import add_config_flags, make_parser, print_answer, print_hom
 from epochcast.collect.grid.memory_guard import add_memory_flags, check_fits
 from epochcast.collect.records.kept import RUN_ID
 from epochcast.collect.records.names import new_run_id
-from epochcast.collect.run.flags import DEFAULT, HELP, add_data_flags, location_of, make_spec, output_printer, run_id_of
+from epochcast.collect.run.flags import DEFAULT, HELP, add_data_flags, make_spec, output_printer, place_of, run_id_of
 from epochcast.collect.run.listener import Listener
 from epochcast.collect.run.runner import run
 from epochcast.flag_types import (
@@ -118,7 +118,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 records.append(before[one_id])
                 continue
             listener = Listener(report=show, detail=show, output=output_printer())
-            result = run(one_spec, one_id, location_of(arguments), listener)
+            result = run(one_spec, one_id, place_of(arguments), listener)
             if isinstance(result, FailureRecord):
                 say(f"error: the run ended as {result.status}: {result.message}")
                 return EXIT_INTERRUPTED if result.status == "interrupted" else EXIT_FAILED

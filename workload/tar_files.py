@@ -41,7 +41,7 @@ class _Bounded(io.RawIOBase):
             self._check(offset)
         return self._stream.seek(offset, whence)
 
-    def report(self) -> int:
+    def tell(self) -> int:
         return self._stream.tell()
 
     def _check(self, offset: int) -> None:

@@ -107,7 +107,7 @@ def sharing_of(arguments: argparse.Namespace) -> Sharing:
     return Sharing(arguments.wait, arguments.share_device)
 
 
-def location_of(arguments: argparse.Namespace) -> RunPlace:
+def place_of(arguments: argparse.Namespace) -> RunPlace:
     """Return where and how runs are made, by the flags of `add_data_flags`."""
     return RunPlace(arguments.runs, arguments.log_dir, idle_sec=arguments.idle_sec, sharing=sharing_of(arguments))
 

@@ -84,9 +84,8 @@ def _tensorflow_details(tf: Any) -> dict[str, Any]:  # Any: a module that may no
         "gpus": _answer_of(lambda: [_plain(tf.config.experimental.get_device_details(gpu)) for gpu in gpus]),
         "tf32_allowed": _answer_of(lambda: bool(tf.config.experimental.tensor_float_32_execution_enabled())),
         "optimizer_jit": _answer_of(lambda: _text(tf.config.optimizer.get_jit())),
-        "intra_op_threads": _answer_of(
-            lambda: int(tf.config.threading.get_intra_op_parallelism_threads())
-        ),  # 0: it chooses
+        # 0: it chooses
+        "intra_op_threads": _answer_of(lambda: int(tf.config.threading.get_intra_op_parallelism_threads())),
         "inter_op_threads": _answer_of(lambda: int(tf.config.threading.get_inter_op_parallelism_threads())),
     }
 

@@ -118,17 +118,18 @@ def _named_by_folder(name: str) -> str | None:
 
     None where the first folder of sys.path that has the package has it in another form, or where none has it.
     """
-    start, end = f"{name.lower().replace('-', '_')}-", ".dist-info"
+    package = name.lower().replace("-", "_")
     for folder in sys.path:
         try:
             entries = os.listdir(folder or os.curdir)  # noqa: PTH208  # pathlib is slower
         except OSError:  # missing, or an archive
             continue
-        found = [entry for entry in entries if entry.lower().startswith((start, f"{start[:-1]}.egg-info"))]
-        for entry in found:
-            if entry.endswith((end, ".egg-info")):
-                is_whole = entry.endswith(end) and os.path.exists(os.path.join(folder, entry, "METADATA"))  # noqa: PTH110, PTH118
-                return entry[len(start) : -len(end)] if is_whole else None
+        for entry in entries:
+            stem, dot_info = os.path.splitext(entry)  # noqa: PTH122  # as above
+            found, _, version = stem.partition("-")
+            if dot_info in (".dist-info", ".egg-info") and found.lower() == package:
+                is_whole = dot_info == ".dist-info" and Path(folder, entry, "METADATA").exists()
+                return version if is_whole else None
     return None
 
 

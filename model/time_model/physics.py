@@ -254,7 +254,7 @@ def fit_gated_law_from(prior: Law, configs: Sequence[RunConfig], seconds: Array)
 
 def _gated(fit: Callable[[Sequence[RunConfig], Array], Law], configs: Sequence[RunConfig], seconds: Array) -> Gated:
     law = fit(configs, seconds)
-    disturbed = outlier_rows(law, configs, seconds)
-    if disturbed.any():
-        law = fit([c for c, out in zip(configs, disturbed, strict=True) if not out], seconds[~disturbed])
-    return law, disturbed
+    outliers = outlier_rows(law, configs, seconds)
+    if outliers.any():
+        law = fit([c for c, out in zip(configs, outliers, strict=True) if not out], seconds[~outliers])
+    return law, outliers

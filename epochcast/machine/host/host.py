@@ -28,7 +28,7 @@ def ask_psutil(ask: Callable[[Any], T]) -> T | None:  # Any: the module, which h
         import psutil
 
         return ask(psutil)
-    except Exception:
+    except Exception:  # of whatever kind, as said above: the answer is then unknown
         return None
 
 
