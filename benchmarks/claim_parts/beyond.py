@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.claim_parts.claim import Claim, ape, at_most
+from benchmarks.claim_parts.claim import SEEDS, Claim, ape, at_most
 from benchmarks.lib.reference_table import published_rows
 from epochcast.model.time_model.intervals import beyond_half_width
 from epochcast.model.time_model.time_model import Table, TimeModel
@@ -21,9 +21,6 @@ from epochcast.model.training.recipes import (
 )
 from epochcast.model.training.splits import Level, levels_of
 from epochcast.output.progress import progress
-
-SEEDS = 5
-
 
 LEVEL_LIMITS = {
     "depth 2": 3.5, "depth 3": 3.5, "depth 4": 3.5, "depth 5": 3.5, "base_filters 16": 8.0, "base_filters 128": 3.5,

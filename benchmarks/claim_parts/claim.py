@@ -11,6 +11,8 @@ from epochcast.model.time_model.physics import Array
 from epochcast.model.time_model.time_model import Table, TimeModel
 
 RANDOM = np.random.default_rng
+SEEDS = 5
+STARTS = 15  # first configurations of the designs, drawn at random
 
 
 @dataclass(frozen=True, slots=True)

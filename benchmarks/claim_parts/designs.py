@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from benchmarks.claim_parts.claim import RANDOM, Claim, ape, at_most
+from benchmarks.claim_parts.claim import RANDOM, SEEDS, STARTS, Claim, ape, at_most
 from benchmarks.lib.reference_table import published_rows, steady_rows
 from epochcast.interval import Interval
 from epochcast.model.selection.experimental_design import D_OPTIMAL_RUNS, guessed_law, next_indices
@@ -25,8 +25,6 @@ from epochcast.model.training.recipes import (
 from epochcast.model.training.splits import FOLDS, fold_masks
 from epochcast.output.progress import progress
 
-STARTS = 15  # first configurations of the designs, drawn at random
-SEEDS = 5
 PLAN_EPOCHS = (3, 10, 50)
 
 

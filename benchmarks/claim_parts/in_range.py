@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from benchmarks.claim_parts.claim import Claim, ape, at_most
+from benchmarks.claim_parts.claim import SEEDS, Claim, ape, at_most
 from benchmarks.lib.reference_table import published_rows, steady_rows
 from epochcast.model.evaluation.evaluation import cross_conformal
 from epochcast.model.time_model.time_model import Table
@@ -20,8 +20,6 @@ from epochcast.model.training.recipes import (
 )
 from epochcast.model.training.splits import levels_of
 from epochcast.output.progress import progress
-
-SEEDS = 5
 
 
 def in_range() -> list[Claim]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from benchmarks.claim_parts.claim import RANDOM, Claim, ape, everything
+from benchmarks.claim_parts.claim import RANDOM, STARTS, Claim, ape, everything
 from benchmarks.lib.reference_table import steady_rows
 from epochcast.aggregate.averages.averaging import aggregate
 from epochcast.model.selection.experimental_design import next_indices
@@ -25,8 +25,6 @@ from epochcast.model.training.splits import fold_masks
 from epochcast.output.progress import progress
 from epochcast.paths import CODE_ROOT
 from epochcast.storage.tables import read_runs
-
-STARTS = 15  # first configurations of the designs, drawn at random
 
 
 def transfer() -> list[Claim]:
