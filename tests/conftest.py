@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import signal
@@ -14,6 +15,16 @@ from epochcast.machine import gpu_driver
 from tests.support.models.saved_networks import author, folder, unregistered  # noqa: F401  # fixtures
 
 _TESTS = itertools.count()
+
+# Nine seconds of a process that only collects the tests would go into the search for garbage, and a tenth of its tests'
+# time: what it loads lives until it ends.
+gc.disable()
+
+
+def pytest_collection_finish():
+    gc.freeze()
+    gc.set_threshold(20_000, 10, 50)
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)
