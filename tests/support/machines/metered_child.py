@@ -42,7 +42,7 @@ def start_meter(idle_sec: float, period_sec: float) -> tuple[Driver | None, Powe
             driver.close()
 
 
-AT_ONCE = 5  # most of their time they sleep
+AT_ONCE = 9  # most of their time they sleep
 
 
 def true_energy_j(start: float, end: float) -> float | None:

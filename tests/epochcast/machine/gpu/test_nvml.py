@@ -304,7 +304,7 @@ meter.start()
 shares = []
 for _ in range(4):
     start, cpu = time.monotonic(), time.process_time()
-    time.sleep(0.8)
+    time.sleep(0.4)
     shares.append((time.process_time() - cpu) / (time.monotonic() - start))
 meter.stop()
 print(json.dumps(shares))
