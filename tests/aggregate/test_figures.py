@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
@@ -62,10 +64,13 @@ def test_every_figure_is_written_as_an_image_in_two_formats(drawn):
 
 def test_the_same_rows_give_the_same_svg(drawn, tmp_path):
     folder, *_ = drawn
-    draw_figures(FULL, tmp_path)
-    assert (tmp_path / "throughput_against_batch_size.svg").read_bytes() == (
-        folder / "throughput_against_batch_size.svg"
-    ).read_bytes()
+    # what the other two figures are made of is left out: four of them take two seconds
+    rows = [replace(row, acc_mean=None, first_epoch_sec_mean=None) for row in FULL]
+    paths, _ = draw_figures(rows, tmp_path)
+    again = [path for path in paths if path.suffix == ".svg"]
+    assert [path.stem for path in again] == ["throughput_against_batch_size", "repeats"]
+    for path in again:
+        assert path.read_bytes() == (folder / path.name).read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -94,16 +99,6 @@ def test_axes_carry_their_units_and_the_legend_lies_beside_the_data(draw, x, y):
     assert texts == ["16 base filters", "32 base filters", "depth 2", "depth 3"]
 
 
-def test_what_was_not_measured_is_left_out_with_the_reason(tmp_path):
-    paths, left_out = draw_figures(BARE, tmp_path)
-    assert {path.stem for path in paths} == {"throughput_against_batch_size"}
-    assert left_out == [
-        "accuracy_against_time: no test accuracy in the table",
-        "repeats: no configuration was measured twice",
-        "first_epoch_against_steady: no first epoch in the table",
-    ]
-
-
 def test_a_single_batch_size_between_powers_of_two_still_labels_its_axis(tmp_path):
     figure = throughput_against_batch_size([agg_row(batch_size=48)])
     figure.draw_without_rendering()
@@ -119,7 +114,7 @@ def test_the_figure_of_many_repeats_says_that_it_shows_the_noisiest(tmp_path):
     assert repeats(rows[:30]).axes[0].get_title() == "Repeats of one configuration"
 
 
-@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (2, 1), (1, 3), (2, 2)])
+@pytest.mark.parametrize(("rows", "columns"), [(1, 3), (2, 2)])  # one panel and two rows of one stand below
 def test_a_figure_of_several_panels_gives_them_row_by_row(rows, columns):
     figure, panels = new_grid(6.0, 4.0, rows, columns)
     assert figure.axes == panels
@@ -166,7 +161,7 @@ def test_the_a100_reference_is_drawn_in_full(reference_data):
 # --- command ---------------------------------------------------------------------------------------------------------
 
 
-def test_the_command_lists_its_figures_and_what_it_left_out(tmp_path, capsys):
+def test_what_was_not_measured_is_left_out_with_the_reason_and_the_command_lists_both(tmp_path, capsys):
     table = tmp_path / "agg.csv"
     write_table(table, BARE, AggRow)
     flags = ["--runs_agg", str(table), "--out", str(tmp_path / "figures")]
@@ -178,7 +173,14 @@ def test_the_command_lists_its_figures_and_what_it_left_out(tmp_path, capsys):
     assert main([*flags, "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer["table_origin"] == "a table without a source, used as it is"
-    assert [len(answer["figures"]), len(answer["left_out"])] == [2, 3]
+    assert answer["figures"] == [line.removeprefix("figure: ") for line in lines if line.startswith("figure: ")]
+    assert {Path(figure).stem for figure in answer["figures"]} == {"throughput_against_batch_size"}
+    assert len(answer["figures"]) == 2
+    assert answer["left_out"] == [
+        "accuracy_against_time: no test accuracy in the table",
+        "repeats: no configuration was measured twice",
+        "first_epoch_against_steady: no first epoch in the table",
+    ]
 
 
 @pytest.mark.parametrize("out", ["/dev/full", "agg.csv", "agg.csv/below"])

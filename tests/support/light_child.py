@@ -12,10 +12,8 @@ from __future__ import annotations
 import functools
 import json
 import os
-import random
 import resource
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -23,7 +21,6 @@ from pathlib import Path
 if __name__ == "__main__":  # run by path: import from the checkout, not from this folder
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-from epochcast.paths import CODE_ROOT
 from epochcast.schema import RunSpec
 from epochcast.workload.shape import count_params
 
@@ -93,6 +90,8 @@ run_grid_command = functools.partial(main_with_child, "epochcast.collect.run_gri
 
 def environment(**more: str) -> dict[str, str]:
     """The environment of such a process: our folders on its import path, warnings as errors."""
+    from epochcast.paths import CODE_ROOT
+
     return {
         **os.environ,
         "PYTHONPATH": str(CODE_ROOT),
@@ -172,6 +171,8 @@ def _behave(spec: RunSpec, behaviour: str, arguments: list[str], parent: int, id
         emit("idle", edges=(idle_start, time.monotonic()))
     times = [pace_sec or FIRST_SEC] + [pace_sec or EPOCH_SEC] * (spec.most_epochs - 1)
     if behaviour == "uneven":  # uneven SHARE SECONDS: epochs of about so long, with normal noise of that share
+        import random
+
         share, sec = map(float, arguments)
         draw = random.Random(f"{spec.config} {spec.seed}")
         times = [2 * sec] + [sec * max(0.5, draw.gauss(1.0, share)) for _ in times[1:]]
@@ -228,6 +229,8 @@ def _misbehave(behaviour: str, arguments: list[str], parent: int, emit) -> int |
         sys.stdout.buffer.write(NOISE * (NOISE_BYTES // len(NOISE)))
         sys.stdout.buffer.flush()
     elif behaviour == "grandchild":  # leaves a process behind, then goes on as told
+        import subprocess
+
         pid_file, then = arguments
         grandchild = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"])
         Path(pid_file).write_text(str(grandchild.pid))
@@ -253,6 +256,8 @@ def _misbehave(behaviour: str, arguments: list[str], parent: int, emit) -> int |
             os.kill(parent, signal.SIGINT)
         _hang()
     elif behaviour == "flood":  # a process in a session of its own that goes on talking into the pipe of events
+        import subprocess
+
         flood = "import os, sys\nwhile True: os.write(int(sys.argv[1]), b'more\\n' * 1000)"
         pipe = int(sys.argv[-3])
         flooding = subprocess.Popen([sys.executable, "-c", flood, str(pipe)], pass_fds=(pipe,), start_new_session=True)
@@ -272,7 +277,7 @@ def main() -> int:
     if "=" in behaviour:
         behaviour = dict(pair.split("=") for pair in behaviour.split(","))[str(spec.batch_size)]
     if behaviour in WAITING:  # the others are gone before anybody can kill their parent
-        from epochcast.collect.run.measure import die_with_parent
+        from epochcast.machine.parent_process import die_with_parent
 
         die_with_parent(int(parent))
     if trace := os.environ.get("LIGHT_CHILD_TRACE"):

@@ -11,6 +11,7 @@ from epochcast.model.time_model.time_model import Table
 from epochcast.model.training import reference_ann
 from epochcast.model.training.recipes import REFERENCE_ANN, fit_time_models
 from epochcast.storage.tables import read_runs
+from tests.support.models.eager_steps import eager_steps
 
 HALF = np.arange(143) % 2 == 0
 MASKS = np.array([np.ones(143, bool), HALF])
@@ -20,6 +21,12 @@ MASKS = np.array([np.ones(143, bool), HALF])
 def table(reference_data):
     """The reference table, stalls left out."""
     return Table.of(aggregate(read_runs(reference_data / "a100" / "runs.csv")).rows)
+
+
+@pytest.fixture
+def eager():
+    with eager_steps():
+        yield
 
 
 @pytest.fixture
@@ -49,6 +56,7 @@ def test_it_learns_the_table_without_a_law(table, epochs):
     assert told[-1] == 1
 
 
+@pytest.mark.usefixtures("eager")
 def test_a_seed_gives_the_same_weights_again_whatever_rows_outside_the_mask_say_and_another_seed_others(table, epochs):
     epochs(2)
     changed = Table(table.configs, np.where(HALF, table.seconds, 50 * table.seconds), table.train_n)
@@ -60,6 +68,7 @@ def test_a_seed_gives_the_same_weights_again_whatever_rows_outside_the_mask_say_
         assert np.isclose(weights(model), weights(of_half)).mean() < 0.05  # biases near 0 may be close by chance
 
 
+@pytest.mark.usefixtures("eager")
 def test_rows_come_in_a_new_order_every_epoch_and_for_every_network(table, epochs, monkeypatch):
     import keras
 
@@ -85,6 +94,7 @@ def test_rows_come_in_a_new_order_every_epoch_and_for_every_network(table, epoch
     assert set(orders[0][0]) != set(orders[1][0])  # each has a validation part of its own
 
 
+@pytest.mark.usefixtures("eager")
 def test_training_stops_without_a_gain_and_keeps_the_best_weights(table, epochs, monkeypatch):
     epochs(100)
     monkeypatch.setattr(reference_ann, "PATIENCE", 3)

@@ -16,6 +16,7 @@ from epochcast.model.training.cross_validation import cross_validate
 from epochcast.model.training.recipes import PHYSICS, PHYSICS_ANN, REFERENCE_ANN, fit_time_models
 from epochcast.model.training.save import declare, default_model_path, train
 from epochcast.schema import Conditions, RunConfig
+from tests.support.models.eager_steps import eager_steps
 from tests.support.models.quick_networks import use_quick_networks
 from tests.support.models.trained_models import STEPS, reference_rows, with_network
 from tests.support.rows import CONFIGS, ROWS, agg_row, plausible_sec
@@ -149,15 +150,15 @@ def test_the_original_network_is_trained_saved_and_loaded_by_its_own_recipe(tmp_
     monkeypatch.setattr("epochcast.model.training.reference_ann.MAX_EPOCHS", 3)
     chosen = rows[::24]
     assert len(chosen) == 6
-    card = train(chosen, tmp_path / "m.keras", recipe=REFERENCE_ANN, seed=2)
+    with eager_steps():
+        card = train(chosen, tmp_path / "m.keras", recipe=REFERENCE_ANN, seed=2)
+        (alone,) = fit_time_models(REFERENCE_ANN, Table.of(chosen), np.ones((1, 6), bool), 2)
     assert (card["recipe"], card["form"], card["reason"]) == ("reference_ann", "reference_ann", None)
     assert (card["law"], card["activation"], card["members"]) == (None, "relu", 1)
     assert card["feature_names"] == list(REFERENCE_FEATURE_NAMES)
     assert (card["feature_low"], card["feature_high"]) == (None, None)
     assert card["disturbed"] == []
-    table = Table.of(chosen)
-    (alone,) = fit_time_models(REFERENCE_ANN, table, np.ones((1, 6), bool), 2)
-    configs = [*table.configs, RunConfig(6, 256, 16)]
+    configs = [*Table.of(chosen).configs, RunConfig(6, 256, 16)]
     saved = load_model(tmp_path / "m.keras")
     np.testing.assert_array_equal(saved.time_model.times(configs), alone.times(configs))
     assert "One ReLU network on log time" in (tmp_path / "m.md").read_text()

@@ -63,6 +63,8 @@ def test_few_runs_are_named_and_many_still_fit_the_page(tmp_path, n):
     figure = timeline(make_plan(runs, Budget(3600.0), COUNT))
     names = [tick.get_text() for tick in figure.axes[0].get_yticklabels()]
     assert ("(2,16,2)" in names) == (n <= 60)
+    if n not in (60, 200):  # the most that are named and as many as there may be are drawn: each takes a second
+        return
     path = save_figure_as(figure, tmp_path / "plan.png") or tmp_path / "plan.png"
     with Image.open(path) as image:
         assert max(image.size) < 2500

@@ -103,7 +103,7 @@ def check_is_optimal(solution: Solution, costs: list[int], values: list[int], bu
     assert solution.value == best_values_by_dense_programme(costs, values, budget)[-1]
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(5))
 def test_solution_is_as_good_as_enumeration_in_any_order_of_items(seed: int) -> None:
     rng = random.Random(seed)
     for _ in range(200):
@@ -154,7 +154,7 @@ def test_table_leaves_out_open_items_that_no_longer_fit() -> None:
     solution = solve([33, 11, 3, 10, 63, 44, 39], [43, 21, 13, 20, 73, 54, 49], 98, state_cap=0)
     check_is_optimal(solution, [33, 11, 3, 10, 63, 44, 39], [43, 21, 13, 20, 73, 54, 49], 98)
     rng = random.Random(1)
-    for _ in range(1000):
+    for _ in range(400):
         costs, values = family_items(rng.choice(FAMILIES), rng.randint(3, 10), 30, rng)
         budget = int(sum(costs) * rng.uniform(0.05, 0.95))
         solution = solve(costs, values, budget, state_cap=0)
@@ -182,7 +182,7 @@ def test_sets_are_rebuilt_across_blocks_of_decisions(n_items: int, monkeypatch: 
         assert {0, n_items - 1} & set(solution.indices) == {n_items - 1}
     for block in (1, 2, 5):
         monkeypatch.setattr("epochcast.planner.plan.knapsack._BLOCK", block)
-        for seed in range(4):
+        for seed in range(2):  # one of each kind of late instance
             for small in (medium_instance(n_items + seed, (20, 90)), late_instance(seed, 40)):
                 check_is_optimal(solve(*small, table_bytes=0), *small)
 
@@ -194,11 +194,11 @@ def test_solution_is_as_good_with_the_bound_on_the_number_of_items_as_without(
 ) -> None:
     """Always on and never on: a bound that is too tight would lose the best set."""
     monkeypatch.setattr("epochcast.planner.plan.knapsack._COUNT_BOUND_FROM", bound_from)
-    for k in range(15):
-        costs, values, budget = medium_instance(15 * seed + k, (15, 80), 60)
+    for k in range(7):
+        costs, values, budget = medium_instance(7 * seed + k, (15, 80), 60)
         check_is_optimal(solve(costs, values, budget, table_bytes=0), costs, values, budget)
-    for k in range(100):
-        costs, values, budget = medium_instance(100 * seed + k, (4, 11), 30)
+    for k in range(50):
+        costs, values, budget = medium_instance(50 * seed + k, (4, 11), 30)
         solution = solve(costs, values, budget, table_bytes=0)
         assert solution.is_proven
         assert solution.value == best_value_by_enumeration(costs, values, budget)
@@ -211,7 +211,7 @@ def test_numbers_near_the_limit_do_not_overflow(
 ) -> None:
     monkeypatch.setattr("epochcast.planner.plan.knapsack._COUNT_BOUND_FROM", bound_from)
     rng = random.Random(top_cost + top_value)
-    for _ in range(60):
+    for _ in range(30):
         n = rng.randint(5, 11)
         costs = [rng.randint(top_cost // 2, top_cost) for _ in range(n)]
         values = [rng.randint(1 + top_value // 2, top_value) for _ in range(n)]
@@ -222,7 +222,7 @@ def test_numbers_near_the_limit_do_not_overflow(
         assert solution.value == best_value_by_enumeration(costs, values, budget)
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(5))
 def test_bounds_hold_where_both_kinds_stop_unproven(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("epochcast.planner.plan.knapsack._COUNT_BOUND_FROM", 0)
     for k in range(10):
@@ -249,7 +249,7 @@ def test_the_units_of_cost_and_value_do_not_matter(family: str, value_unit: int,
     assert scaled.max_states < 20_000
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(20))  # each family with and without free and worthless items
 def test_front_is_the_best_value_at_every_budget(seed: int) -> None:
     costs, values, budget = medium_instance(seed, (1, 60), 40)
     if seed % 4 == 0:
@@ -301,7 +301,7 @@ def test_solution_is_as_good_as_what_milp_proves(family: str, n_items: int) -> N
 def test_more_budget_never_lowers_the_value(seed: int) -> None:
     costs, values, budget = medium_instance(seed)
     best = best_values_by_dense_programme(costs, values, budget)
-    budgets = range(0, budget + 1, 1 + budget // 40)
+    budgets = range(0, budget + 1, 1 + budget // 20)
     found = [solve(costs, values, b).value for b in budgets]
     assert found == sorted(found)
     assert found == [best[b] for b in budgets]

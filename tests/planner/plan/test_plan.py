@@ -46,7 +46,7 @@ def fits(candidates, budget_sec, margin):
 
 @pytest.mark.parametrize("margin", [NO_MARGIN, AT_90], ids=["", "margin"])
 @pytest.mark.parametrize("value", SUMS)
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))  # no, one and two runs that must be done
 def test_a_plan_is_the_best_set_that_fits_and_more_budget_never_lowers_its_value(seed, value, margin):
     candidates = with_worth(random_runs(seed), value)
     must = with_worth(random_runs(seed + 1000, n=seed % 3, first_batch=100), value)
@@ -109,7 +109,7 @@ def test_runs_that_must_be_done_and_the_rest_meet_a_budget_exactly(margin):
 @pytest.mark.parametrize("margin", [NO_MARGIN, AT_90], ids=["", "margin"])
 @pytest.mark.parametrize("value", ["acc", "count", "best_acc", "info"])
 def test_a_budget_of_a_plans_own_total_gives_that_plan_and_a_little_less_says_what_is_missing(value, margin, unit):
-    for seed in range(4):
+    for seed in (0, 2):  # without and with runs that must be done, for each of 32 kinds of plans
         draw = random.Random(seed)
         scale = draw.choice([1e-3, 1.0, 1.0, 1e3])
         runs = [
@@ -152,7 +152,7 @@ def energy_fits(candidates, budget, margin):
 
 @pytest.mark.parametrize("margin", [NO_MARGIN, AT_90], ids=["", "margin"])
 @pytest.mark.parametrize("unit", [KWH, USD, KGCO2])
-@pytest.mark.parametrize("seed", range(7))
+@pytest.mark.parametrize("seed", range(3))  # no, one and two runs that must be done
 def test_in_every_unit_a_plan_is_that_of_brute_force_and_more_budget_never_lowers_it(seed, unit, margin):
     candidates = priced(random_runs(seed, n=8), seed)
     must = priced(random_runs(seed + 1000, n=seed % 3, first_batch=100), seed + 1)
@@ -177,7 +177,7 @@ def test_in_every_unit_a_plan_is_that_of_brute_force_and_more_budget_never_lower
 
 
 @pytest.mark.parametrize("margin", [NO_MARGIN, AT_90], ids=["", "margin"])
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(10))
 def test_at_a_constant_power_a_plan_in_kwh_is_that_in_seconds_at_the_converted_budget(seed, margin):
     candidates = [  # in whole milliseconds: else one search rounds away what the finer one does not
         run_costing(round(c.total_sec, 3), c.value, c.sd_sec, (2, 16, c.config.batch_size))
@@ -401,7 +401,7 @@ def priced_grid(seed):
 
 
 @pytest.mark.parametrize("margin", [NO_MARGIN, AT_90], ids=["", "margin"])
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", [0, 3, 4])  # nothing measured, some with one outside of the grid, some of the grid
 def test_an_info_plan_fits_repeats_nothing_measured_and_is_worth_no_less_than_its_best_single_run(seed, margin):
     candidates = priced_grid(seed)
     measured = GRID[: 4 * seed : 3] + [RunConfig(5, 128, 2048)] * (seed % 2)
