@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 import time
 from pathlib import Path
@@ -26,6 +25,7 @@ from epochcast.collect.run.devices import choose_devices, peak_memory_bytes, res
 from epochcast.collect.run.stopping import stop_reason
 from epochcast.collect.run.text import is_shown
 from epochcast.facts.assumptions import device_kind_of
+from epochcast.guard import die_with_parent
 from epochcast.machine.framework import framework_details
 from epochcast.machine.packages import require_backend
 from epochcast.schema import PRECISIONS, WARMUP_EPOCHS, RunSpec
@@ -38,22 +38,11 @@ OOM_WORDS = (
     "resource_exhausted", "resourceexhausted", "out of memory", "can't allocate", "bad_alloc", "memoryerror",
     "outofmemoryerror", "not enough memory", "cannot allocate memory", "status_alloc_failed",  # of torch, cuBLAS, cuDNN
 )  # fmt: skip
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def is_out_of_memory(text: str) -> bool:
     """Whether an error text of TensorFlow, JAX, PyTorch or NumPy tells of memory that ran out."""
     return any(word in text.lower() for word in OOM_WORDS)
-
-
-def die_with_parent(parent: int) -> None:
-    """Have Linux end this process when its parent dies, so that no orphan keeps the GPU."""
-    if sys.platform.startswith("linux"):
-        import ctypes
-
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it died before the call
-            os.kill(os.getpid(), signal.SIGKILL)
 
 
 def measure(spec: RunSpec, emit: Callable[..., None], idle_sec: float = 0.0) -> None:
