@@ -46,7 +46,7 @@ from tests.support.light_child import (
     starts,
     wait_for,
 )
-from tests.support.real_child import BLOCK_TENSORFLOW, LIMIT_MEMORY, real
+from tests.support.real_child import BLOCK_TENSORFLOW, LIMIT_MEMORY, lean_keras, real
 from tests.support.small_cifar10 import make_npz
 
 PUBLISHED = (
@@ -553,8 +553,9 @@ keras.optimizers.Adam = functools.partial(keras.optimizers.Adam, learning_rate=f
 
 
 @pytest.fixture
-def on_jax(monkeypatch):
+def on_jax(monkeypatch, tmp_path):
     monkeypatch.setenv("KERAS_BACKEND", "jax")
+    monkeypatch.setenv("PYTHONPATH", lean_keras(tmp_path))
     monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")  # compiling is half of such a test's time
     return real(BLOCK_TENSORFLOW)
 
@@ -602,7 +603,7 @@ def test_windows_are_timed_on_jax_without_tensorflow(bench, on_jax):
 
 
 def test_jax_that_runs_out_of_memory_is_oom_by_its_message(bench, on_jax):
-    spec = light_spec(base_filters=256, batch_size=2048, train_n=2048, epochs=2, device="cpu")
+    spec = light_spec(base_filters=128, batch_size=2048, train_n=2048, epochs=2, device="cpu")  # 11 GB, at once
     child = real(BLOCK_TENSORFLOW, LIMIT_MEMORY)
     failure = run(spec, "a", RunPlace(bench.runs, bench.log_dir, child=child), timeout_sec=100)
     assert (failure.status, failure.exit_code) == ("oom", 1), failure
