@@ -324,7 +324,7 @@ def test_exit_code_is_0_when_all_are_measured_and_1_when_one_failed(bench):
 def test_going_on_repeats_what_was_killed_or_timed_out_and_nothing_else(bench):
     sizes = (16, 32, 64, 128, 256)
     first = bench.measure(
-        "16=ok,32=oom-message,64=sigkill,128=exit-3,256=hang", batch_sizes=sizes, limits=Limits(3.0), repeats=1
+        "16=ok,32=oom-message,64=sigkill,128=exit-3,256=hang", batch_sizes=sizes, limits=Limits(2.0), repeats=1
     )
     statuses = {failure.batch_size: failure.status for failure in first.failures}
     assert statuses == {32: "oom", 64: "killed", 128: "crash", 256: "timeout"}
