@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 128 + signal.SIGINT
 SOURCE_DATE_EPOCH = "SOURCE_DATE_EPOCH"  # reproducible-builds.org: the date that files are stamped with
 LAST_EPOCH = 253_402_300_799  # of the year 9999
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 # --- a process of our own --------------------------------------------------------------------------------------------
@@ -52,6 +53,16 @@ def keep_descriptors_open() -> None:
         os.set_inheritable(descriptor, True)
         descriptor = os.open(os.devnull, os.O_RDWR)
     os.close(descriptor)
+
+
+def die_with_parent(parent: int) -> None:
+    """Have Linux end this process when its parent dies, so that no orphan keeps the GPU."""
+    if sys.platform.startswith("linux"):
+        import ctypes
+
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it died before the call
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _open_streams() -> None:

@@ -25,9 +25,9 @@ from epochcast.collect.run.devices import choose_devices, peak_memory_bytes, res
 from epochcast.collect.run.stopping import stop_reason
 from epochcast.collect.run.text import is_shown
 from epochcast.facts.assumptions import device_kind_of
+from epochcast.guard import die_with_parent
 from epochcast.machine.framework import framework_details
 from epochcast.machine.packages import require_backend
-from epochcast.machine.parent_process import die_with_parent
 from epochcast.schema import PRECISIONS, WARMUP_EPOCHS, RunSpec
 from epochcast.steady_time import uncertainty
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from epochcast.schema import WARMUP_EPOCHS, RunSpec
-from epochcast.steady_time import is_short, uncertainty
+from epochcast.steady_time import is_short, spread_and_interval, steady_time
 
 LOOKS = 50  # a run of many epochs is looked at once for each fiftieth that it grows
 STOPPED_BY = {  # what a person is told
@@ -30,8 +30,8 @@ def stop_reason(spec: RunSpec, epoch_times: Sequence[float]) -> str | None:
     n = len(epoch_times)
     is_looked_at = n % max(1, n // LOOKS) == 0  # looking takes a millisecond then, which short epochs would feel
     if is_looked_at and not is_short(epoch_times[WARMUP_EPOCHS:]):
-        known = uncertainty(epoch_times)
-        if known.rel_ci95 is not None and known.rel_ci95 <= spec.target_ci:
+        _, rel_ci95 = spread_and_interval(epoch_times, steady_time(epoch_times))
+        if rel_ci95 is not None and rel_ci95 <= spec.target_ci:
             return "target_ci"
     if n >= spec.max_epochs:
         return "max_epochs"

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from epochcast.machine.parent_process import die_with_parent
+from epochcast.guard import die_with_parent
 from tests.chaos.injection import Call, Injection
 
 DEADLINE_SEC = 90.0  # above the 60 s that a lock is waited for

@@ -54,6 +54,7 @@ from epochcast.storage.table_appends import append_row
 from tests.support.cli import run_cli
 from tests.support.machines import fake_nvml
 from tests.support.machines.boxes import plug_in
+from tests.support.real_child import lean_keras
 from tests.support.rows import run_row
 
 DOCTOR = str(CODE_ROOT / "collect" / "doctor.py")
@@ -620,8 +621,9 @@ def test_a_run_and_an_explanation_name_a_misspelt_backend_in_one_line(tmp_path):
         assert "Traceback" not in done.stderr
 
 
-def test_deep_starts_the_framework_and_tells_its_device(monkeypatch):
+def test_deep_starts_the_framework_and_tells_its_device(monkeypatch, tmp_path):
     monkeypatch.setenv("KERAS_BACKEND", "jax")  # the quicker one
+    monkeypatch.setenv("PYTHONPATH", lean_keras(tmp_path))
     check = deep_check("cpu")
     assert check.status == "ok", check
     assert check.found.startswith("jax trains on ")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -44,10 +45,24 @@ def log_dir(tmp_path):
     return tmp_path / "logs"
 
 
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    """A run that was measured and appended, once for all tests: its row and the folder that holds its files."""
+    folder = tmp_path_factory.mktemp("measured")
+    row = run(light_spec(), "a", RunPlace(folder / "results" / "runs.csv", folder / "logs", child=command("ok")))
+    return row, folder
+
+
 @pytest.fixture
-def row(runs, log_dir):
-    """A run that was measured and appended."""
-    return run(light_spec(), "a", RunPlace(runs, log_dir, child=command("ok")))
+def row(measured, runs, log_dir):
+    """The same in folders of a test's own, whose table the JSON beside the log names."""
+    row, folder = measured
+    shutil.copytree(folder / "results", runs.parent)
+    shutil.copytree(folder / "logs", log_dir)
+    kept = json.loads((log_dir / "a.json").read_text())
+    assert kept["table"] == str(folder / "results" / "runs.csv")
+    (log_dir / "a.json").write_text(json.dumps(kept | {"table": str(runs)}))
+    return row
 
 
 def keep(log_dir, row, table, run_id="b"):

@@ -21,6 +21,7 @@ from epochcast.storage.tables import read_table
 from epochcast.workload.shape import count_params
 from tests.support.light_child import command, environment, run_one_command, starts
 from tests.support.machines.boxes import plug_in
+from tests.support.real_child import lean_keras
 
 RUN_ONE = str(CODE_ROOT / "collect" / "run_one.py")
 SMALL = ["--depth", "1", "--base_filters", "2", "--train_n", "1000", "--dataset", "synthetic", "--epochs", "4"]
@@ -296,7 +297,7 @@ def test_run_one_by_path_from_another_folder_trains_and_appends_a_row(tmp_path):
     folder, home = tmp_path / "elsewhere", tmp_path / "home"
     folder.mkdir()
     flags = "--depth 1 --base_filters 2 --batch_size 64 --epochs 3 --train_n 512 --device cpu --data_dir ../data.npz"
-    done = run_by_path(folder, home, *flags.split(), "--run_id", "real")
+    done = run_by_path(folder, home, *flags.split(), "--run_id", "real", PYTHONPATH=lean_keras(tmp_path))
     assert done.returncode == 0, done.stderr
     (row,) = rows_of(home)
     lines = done.stdout.splitlines()

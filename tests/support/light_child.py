@@ -4,7 +4,8 @@
 seconds that it reports are made up, so that a row can be checked to the last digit. BEHAVIOUR is a name below, or
 `64=ok,128=sigkill`, which chooses by batch size. Each start is noted in the file $LIGHT_CHILD_TRACE.
 
-Hundreds are started: it imports what its behaviour needs, and the box's devices were named when the tests began.
+Hundreds are started: the child imports what its behaviour needs alone, and nothing of ours but in rare cases (the
+schema takes longer to import than all the rest); the box's devices were named when the tests began.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ import signal
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 if __name__ == "__main__":  # run by path: import from the checkout, not from this folder
     sys.path[0] = str(Path(__file__).resolve().parents[2])
-
-from epochcast.schema import RunSpec
-from epochcast.workload.shape import count_params
+else:
+    from epochcast.schema import RunSpec
 
 FIRST_SEC, EPOCH_SEC = 0.004, 0.002  # less than a process needs to start, so that the overhead comes out positive
 TEST_ACC = 0.625
@@ -140,7 +141,23 @@ def _hang() -> None:
         time.sleep(60)
 
 
-def _behave(spec: RunSpec, behaviour: str, arguments: list[str], parent: int, idle_sec: float, emit) -> int:
+def params_of(spec: SimpleNamespace) -> int:
+    """Return what `count_params` does, in one line per kind of layer."""
+    filters = [3, *(spec.base_filters << block for block in range(spec.depth))]
+    convolutions = sum(9 * (filters[i - 1] + n) * n + 2 * n for i, n in enumerate(filters) if i)
+    pixels = (-(-32 >> spec.depth)) ** 2  # every pool rounds up
+    return convolutions + (pixels * filters[-1] + 1) * 128 + (128 + 1) * 10
+
+
+def _uneven(spec: SimpleNamespace, share: float, sec: float, n: int) -> list[float]:
+    """Return epochs of about `sec` seconds, with normal noise of that share, by the configuration and the seed."""
+    import random
+
+    draw = random.Random(f"{spec.depth} {spec.base_filters} {spec.batch_size} {spec.seed}")
+    return [2 * sec] + [sec * max(0.5, draw.gauss(1.0, share)) for _ in range(n - 1)]
+
+
+def _behave(spec: SimpleNamespace, behaviour: str, arguments: list[str], parent: int, idle_sec: float, emit) -> int:
     if behaviour == "refuse":
         emit("refused", message="this box has no such device.")
         return 2
@@ -160,7 +177,7 @@ def _behave(spec: RunSpec, behaviour: str, arguments: list[str], parent: int, id
         steps_per_execution=1,
         dataset="synthetic" if is_synthetic else "cifar10_npz",
         train_n=spec.train_n,
-        params=count_params(spec.config),
+        params=params_of(spec),
         data_origin="nowhere",
     )
     if on_gpu := os.environ.get("LIGHT_CHILD_ON_GPU"):  # a file that tells a fake driver who computes on its GPU
@@ -169,13 +186,10 @@ def _behave(spec: RunSpec, behaviour: str, arguments: list[str], parent: int, id
         idle_start = time.monotonic()
         time.sleep(idle_sec)
         emit("idle", edges=(idle_start, time.monotonic()))
-    times = [pace_sec or FIRST_SEC] + [pace_sec or EPOCH_SEC] * (spec.most_epochs - 1)
-    if behaviour == "uneven":  # uneven SHARE SECONDS: epochs of about so long, with normal noise of that share
-        import random
-
-        share, sec = map(float, arguments)
-        draw = random.Random(f"{spec.config} {spec.seed}")
-        times = [2 * sec] + [sec * max(0.5, draw.gauss(1.0, share)) for _ in times[1:]]
+    most_epochs = spec.max_epochs if spec.epochs is None else spec.epochs
+    times = [pace_sec or FIRST_SEC] + [pace_sec or EPOCH_SEC] * (most_epochs - 1)
+    if behaviour == "uneven":  # uneven SHARE SECONDS
+        times = _uneven(spec, float(arguments[0]), float(arguments[1]), most_epochs)
     if behaviour == "times":
         times = [float(text) for text in arguments[0].split(",")]
     for number in range(1, len(times) + 1):
@@ -272,12 +286,12 @@ def _misbehave(behaviour: str, arguments: list[str], parent: int, emit) -> int |
 
 def main() -> int:
     *arguments, descriptor, parent, idle_sec = sys.argv[1:]
-    spec = RunSpec(**json.load(sys.stdin))
+    spec = SimpleNamespace(**json.load(sys.stdin))  # its values; the real child and the tests make a RunSpec of them
     behaviour = arguments.pop(0)
     if "=" in behaviour:
         behaviour = dict(pair.split("=") for pair in behaviour.split(","))[str(spec.batch_size)]
     if behaviour in WAITING:  # the others are gone before anybody can kill their parent
-        from epochcast.machine.parent_process import die_with_parent
+        from epochcast.guard import die_with_parent
 
         die_with_parent(int(parent))
     if trace := os.environ.get("LIGHT_CHILD_TRACE"):

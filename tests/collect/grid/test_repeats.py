@@ -150,7 +150,7 @@ def test_what_is_not_expected_to_be_done_in_time_is_not_begun_and_what_is_late_i
     assert bench.started == []
     assert "the time is up: the same command goes on from here" in bench.said[-1]
     bench.measure("ok", batch_sizes=(16,))  # 0.1 s: that is what is expected from now on
-    result = bench.measure("hang", batch_sizes=(32, 64), limits=Limits(end_sec=3.0))
+    result = bench.measure("hang", batch_sizes=(32, 64), limits=Limits(end_sec=2.0))
     assert [failure.status for failure in result.failures] == ["timeout"]
     assert result.is_out_of_time
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -14,8 +15,9 @@ from collections import Counter
 import pytest
 
 from epochcast.collect import run_one
-from epochcast.collect.run import device_lock
-from epochcast.collect.run.device_lock import DeviceBusyError, Sharing, device_access, device_key
+from epochcast.collect.run import child, device_lock
+from epochcast.collect.run.device_lock import WAITING, DeviceBusyError, Sharing, device_access, device_key
+from epochcast.collect.run.listener import ignore
 from epochcast.collect.run.place import RunPlace
 from epochcast.collect.run.runner import run
 from epochcast.paths import locks_dir
@@ -108,45 +110,52 @@ def test_a_killed_holder_frees_the_device_at_once(homes):
     assert second.wait(30) == 0, two.output
 
 
+@contextlib.contextmanager
+def held_by_us(run_id="long"):
+    """The processor, held as by a run of this process; the tests above wait for one of another."""
+    with device_access("cpu", run_id, WAITING, ignore, []) as access:
+        assert not access.is_shared
+        yield f"another run is on this device (pid {os.getpid()}, run_id {run_id})"
+
+
 def test_who_waits_can_be_stopped_at_once_and_nothing_is_measured(homes):
-    one, two, _ = homes
-    first = one.start_at_the_gate()
-    second = two.start("ok")
-    wait_for(lambda: "another run is on this device" in two.output)
-    stopped_at = time.monotonic()
-    os.killpg(second.pid, signal.SIGINT)
-    assert second.wait(10) == 130
-    assert time.monotonic() - stopped_at < 3
+    _, two, _ = homes
+    with held_by_us() as words:
+        second = two.start("ok")
+        wait_for(lambda: words in two.output)
+        stopped_at = time.monotonic()
+        os.killpg(second.pid, signal.SIGINT)
+        assert second.wait(10) == 130
+        assert time.monotonic() - stopped_at < 3
     assert (two.n_started, two.rows) == (0, [])
     assert "error: the run ended as interrupted" in two.output
     assert "Traceback" not in two.output
-    one.gate.touch()
-    assert first.wait(30) == 0
 
 
-def test_the_wait_has_an_end_that_names_both_ways_out(homes):
-    one, two, _ = homes
-    first = one.start_at_the_gate("long")
-    second = two.start("ok", flags=["--wait", "1s"])
-    assert second.wait(30) == 1
-    assert two.output.splitlines()[-1] == (
-        f"error: another run is on this device (pid {first.pid}, run_id long) still after 1 s. Wait longer "
-        "(--wait TIME), or measure all the same, flagged (--share_device)."
+def measure_in_our_home(home, monkeypatch, *flags):
+    """Run the command in this process, with a light child; its exit code."""
+    isolate(monkeypatch, home.folder, home.trace)
+    monkeypatch.setattr(child, "CHILD", command("ok"))
+    return run_one.main([*SMALL, *flags])
+
+
+def test_the_wait_has_an_end_that_names_both_ways_out(homes, monkeypatch, capsys):
+    _, two, _ = homes
+    with held_by_us() as words:
+        assert measure_in_our_home(two, monkeypatch, "--wait", "1s") == 1
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"error: {words} still after 1 s. Wait longer (--wait TIME), or measure all the same, flagged (--share_device)."
     )
-    assert two.rows == []
-    one.gate.touch()
-    assert first.wait(30) == 0
+    assert (two.n_started, two.rows) == (0, [])
 
 
-def test_a_shared_device_is_measured_on_at_once_and_the_row_is_flagged(homes):
-    one, two, _ = homes
-    first = one.start_at_the_gate()
-    second = two.start("ok", flags=["--share_device"])
-    assert second.wait(30) == 0, two.output
-    assert "measured all the same, as --share_device asks for, and flagged" in two.output
+def test_a_shared_device_is_measured_on_at_once_and_the_row_is_flagged(homes, monkeypatch, capsys):
+    _, two, _ = homes
+    with held_by_us() as words:
+        assert measure_in_our_home(two, monkeypatch, "--share_device") == 0
+    printed = "".join(capsys.readouterr())
+    assert f"{words}: measured all the same, as --share_device asks for, and flagged" in printed
     assert "busy_host" in two.rows[0].flags  # on a processor; on a GPU it is shared_gpu
-    one.gate.touch()
-    assert first.wait(30) == 0
 
 
 def test_two_grids_of_two_homes_take_turns(homes):
@@ -238,7 +247,7 @@ def test_whatever_the_holder_said_of_itself_the_wait_is_reported_in_a_line(monke
 def test_a_wait_that_is_interrupted_leaves_a_failure_that_is_repeated(tmp_path, monkeypatch):
     isolate(monkeypatch, tmp_path, tmp_path / "trace")
     interrupts = []
-    threading.Timer(0.8, lambda: interrupts.append(2)).start()
+    threading.Timer(0.2, lambda: interrupts.append(2)).start()
     with held():
         outcome = run(
             light_spec(device="cpu"),

@@ -224,7 +224,7 @@ def test_a_timed_run_whose_process_never_ends_is_a_row(runs, tmp_path, monkeypat
         light_spec(),
         "a",
         RunPlace(runs, tmp_path / "logs", child=command("hang-when-timed", *arguments)),
-        timeout_sec=3.0,
+        timeout_sec=1.5,
     )
     assert isinstance(row, RunRecord)
     assert read_table(runs, RunRecord) == [row]

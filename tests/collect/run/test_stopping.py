@@ -71,13 +71,14 @@ def test_every_reason_is_told_in_words():
 
 @pytest.mark.parametrize("rel_sd", [0.05, 0.08])
 def test_an_open_run_of_ordinary_noise_is_neither_biased_nor_flagged(rel_sd):
-    held, errors, stalled = 0, [], 0
-    for seed in range(60):
+    # of 40 draws the mean error is known to 0.12 %, so that a bias of half a percent could not hide
+    held, errors, stalled, n = 0, [], 0, 40
+    for seed in range(n):
         times, _ = run_out(RunSpec(target_ci=0.015, max_sec=1e6), noise(2.0, rel_sd, seed))
         steady = steady_time(times)
         held += abs(steady.sec - 2.0) <= uncertainty(times).rel_ci95 * steady.sec
         errors.append(steady.sec / 2.0 - 1)
         stalled += steady.n_stalled > 0 or steady.is_unstable
-    assert held / 60 >= 0.85  # 95 % with the luck of sixty draws
+    assert held / n >= 0.85  # 95 % with the luck of forty draws
     assert abs(np.mean(errors)) < 0.003
-    assert stalled / 60 < 0.1
+    assert stalled / n < 0.1
