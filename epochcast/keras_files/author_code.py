@@ -8,6 +8,7 @@ import re
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from importlib.machinery import SourceFileLoader
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import FunctionType
@@ -65,11 +66,12 @@ def _run(path: Path) -> dict[str, Any]:
     if name in sys.modules or getattr(find_spec(name), "origin", str(path)) != str(path):
         name = f"{name}_of_author"  # a module of ours or of a package's keeps its name
     spec = spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None  # a .py file has both
+    assert spec is not None and isinstance(spec.loader, SourceFileLoader)  # of a .py file
     module = sys.modules[name] = module_from_spec(spec)
     try:
         with contextlib.redirect_stdout(sys.stderr), _warned_if_slow(path):
-            spec.loader.exec_module(module)
+            # what the file says now: a compiled copy is taken for it if both are of one second and one size
+            exec(spec.loader.source_to_code(spec.loader.get_data(str(path)), path), vars(module))
             return {name: value for name, value in vars(module).items() if _is_own(value)}
     except KeyboardInterrupt:
         raise
