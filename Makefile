@@ -14,13 +14,15 @@ TESTS_TMP ?= $(if $(shell grep ' /dev/shm .*noexec' /proc/mounts),,$(IN_MEMORY))
 # PyPI's build for Linux brings 2.8 GB of CUDA; macOS has one build
 TORCH ?= torch==2.13.0$(if $(filter Linux,$(shell uname)),+cpu)
 
-.PHONY: run test test-torch measure-gpu test-slow fuzz chaos mutants lint bench claims same-answers lock architecture pretrained clean help
+.PHONY: run install test test-torch measure-gpu test-slow fuzz chaos mutants lint bench claims same-answers lock architecture pretrained clean help
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 run: $(VENV)/ok-$(LOCK) ## measure a small grid here, learn, predict and plan (FRESH=1 starts over, DEVICE=cpu)
 	$(BIN)/epochcast demo $(if $(FRESH),--fresh) $(if $(DEVICE),--device $(DEVICE))
+
+install: $(VENV)/ok-$(LOCK) ## the environment in .venv; every target makes it where it needs it
 
 test: $(VENV)/ok-$(LOCK) ## the default tests: no GPU, no network (WORKERS=2 processes, TESTS_TMP=folder)
 	PYTHONDONTWRITEBYTECODE= $(if $(TESTS_TMP),TMPDIR=$(TESTS_TMP)) \
@@ -96,7 +98,9 @@ $(VENV)/ok-$(LOCK): $(LOCK) pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) not found; install Python 3.11 to 3.13 and say make PYTHON=python3.12 ..." >&2; exit 1; }
 	@echo "installing $(LOCK) into $(VENV) ($(if $(HAS_DRIVER),3.4 GB to download: an NVIDIA driver was found,0.6 GB to download))"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r $(LOCK)
+	$(BIN)/pip install -q --disable-pip-version-check --no-compile --require-hashes -r $(LOCK)
 	$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@# this compiles what is imported; pip would compile all of TensorFlow and JAX, which takes longer
+	@PYTHONDONTWRITEBYTECODE= KERAS_BACKEND=tensorflow $(BIN)/python -c 'import keras, jax' 2>/dev/null || true
 	@rm -f $(VENV)/ok-*
 	@touch $@
