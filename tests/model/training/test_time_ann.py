@@ -18,6 +18,7 @@ from epochcast.model.time_model.ensemble import ACTIVATIONS, Ensemble
 from epochcast.model.training import time_ann
 from epochcast.model.training.time_ann import MEMBERS, fit_ensembles, keras_bytes, keras_model
 from epochcast.paths import CODE_ROOT
+from tests.support.real_child import lean_keras
 
 N = 10
 STEPS = 300  # of 1,500: enough for so few rows
@@ -68,6 +69,7 @@ def child(tmp_path_factory):
     np.savez(folder / "given.npz", x=X_STACK, y=Y_STACK, weights=WEIGHTS, seeds=SEEDS)
     environment = {name: value for name, value in os.environ.items() if name not in ENVIRONMENT}
     environment |= {name: value for name, value in ENVIRONMENT.items() if value is not None}
+    environment["PYTHONPATH"] = lean_keras(folder)
     done = subprocess.run(
         [sys.executable, "-c", CHILD, *(folder / name for name in names), json.dumps(list(ENVIRONMENT)), str(STEPS)],
         cwd=CODE_ROOT,
