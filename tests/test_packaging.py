@@ -104,7 +104,18 @@ def installed(folder: Path, *what: str) -> Path:
     for package in (*LENT, *BUILDS):
         if (SITE / package).exists():
             (packages / package).symlink_to(SITE / package)
-    command = [sys.executable, "-m", "pip", "--python", str(python), "install", "-q", "--no-deps", "--no-index"]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        str(python),
+        "install",
+        "-q",
+        "--no-deps",
+        "--no-index",
+        "--no-compile",
+    ]
     environ = {**os.environ, "PIP_NO_BUILD_ISOLATION": "0", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
     subprocess.run([*command, *what], check=True, env=environ, capture_output=True, text=True)
     return python

@@ -13,7 +13,7 @@ import pytest
 
 from epochcast.collect import run_grid, run_one
 from epochcast.collect.grid import host_now
-from epochcast.collect.run import child, outcome
+from epochcast.collect.run import child, monitor, outcome
 from epochcast.collect.run.child import ChildReport
 from epochcast.collect.run.monitor import Observations
 from epochcast.collect.run.stopping import stop_reason
@@ -32,14 +32,15 @@ CONFIGURATIONS = ["--depth", "2", "--base_filters", "8", "--batch_size", "64,128
 GRID = ["--device", "cpu", *CONFIGURATIONS, "--train_n", "2048", "--epochs", "4"]
 ONE = ["--device", "cpu", "--depth", "3", "--base_filters", "32", "--batch_size", "512", "--epochs", "4"]
 PLAN = ["--budget", "15s", "--epochs", "4", *CONFIGURATIONS, "--value", "count"]
-QUICK = ("uneven", "0.02", "0.04")
-UNEVEN = ("uneven", "0.02", "0.25")  # timed for 0.75 s: long enough to look at the host
+QUICK = ("uneven", "0.02", "0.02")
+UNEVEN = ("uneven", "0.02", "0.2")  # timed for 0.6 s: long enough for looks at the host, 0.2 s apart
 
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
     isolate(monkeypatch, tmp_path, tmp_path / "trace")
     monkeypatch.setattr(host_now, "LOOK_SEC", 0.25)
+    monkeypatch.setattr(monitor, "HOST_PERIOD_SEC", 0.2)
     monkeypatch.setattr(child, "CHILD", command(*UNEVEN))
     return tmp_path
 
@@ -75,7 +76,7 @@ def readme_walk():
 
 
 def test_the_grid_of_readme_s_walk_comes_out_without_flags(home, monkeypatch, capsys):
-    """README's own grid, with epochs of 0.04 s by the light child.
+    """README's own grid, with epochs of 0.02 s by the light child.
 
     The rest of that walk is only parsed: its training alone takes 12 s of processor time. The test above plans and
     carries out a smaller one from measured times.

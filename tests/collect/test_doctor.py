@@ -153,6 +153,15 @@ def test_a_check_is_as_bad_as_its_worst_complaint():
 # --- with a GPU, by a fake driver -------------------------------------------------------------------------------------
 
 
+SHORT_LOOK = """
+import runpy, sys
+from epochcast.collect.checks import examination
+examination.LOOK_SEC = 0.05
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""  # nothing is asserted of the host's load
+
+
 def run_doctor(tmp_path, tmp_path_factory, mode, *flags, cuda_visible=None, **settings):
     environ = {**os.environ, **fake_nvml.environment(fake_nvml.library(tmp_path_factory), mode, **settings)}
     environ["EPOCHCAST_HOME"] = str(tmp_path)
@@ -160,7 +169,7 @@ def run_doctor(tmp_path, tmp_path_factory, mode, *flags, cuda_visible=None, **se
         environ.pop(name, None)
     if cuda_visible is not None:
         environ["CUDA_VISIBLE_DEVICES"] = cuda_visible
-    command = [sys.executable, DOCTOR, "--json", *flags]
+    command = [sys.executable, "-c", SHORT_LOOK, DOCTOR, "--json", *flags]
     done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60)
     answer = json.loads(done.stdout)
     assert done.returncode == (0 if answer["is_fit"] else 1)

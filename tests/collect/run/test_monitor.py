@@ -11,7 +11,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 
 import pytest
 
@@ -24,12 +23,11 @@ from tests.support.machines import fake_nvml
 GPU = "NVIDIA Fake 100"
 PACE_SEC, EPOCHS = 0.6, 4
 FLAGS = ["--depth", "1", "--base_filters", "2", "--train_n", "1000", "--dataset", "synthetic", "--batch_size", "100"]
-HOG = "import time; end = time.monotonic() + 60\nwhile time.monotonic() < end: pass"
-IN_WINDOW = 6  # seconds after the start of the process: within the timed epochs of a run of 12
+IN_WINDOW = 0.8  # seconds after the first epoch, which is not timed: within the timed epochs of a run of 6
 CASES = {  # name: mode and settings of the fake driver, flags of run_one
     "calm": ("", {}, ["--idle_sec", "0.5", "--window_steps", "2"]),
     "nopower": ("nopower", {"limit_w": 300}, []),
-    "faults": ("neighbour,clockdrop,reset", {"at_sec": IN_WINDOW}, ["--idle_sec", "0", "--epochs", "12"]),
+    "faults": ("neighbour,clockdrop,reset", {"at_sec": IN_WINDOW}, ["--idle_sec", "0", "--epochs", "6"]),
     "nonsense": ("nonsense", {}, ["--idle_sec", "0.5"]),
     "cpu": ("neighbour", {}, ["--device", "cpu"]),
 }
@@ -42,11 +40,14 @@ class Case:
         mode, settings, flags = CASES[name]
         self.folder = folder
         self.library = library
-        on_gpu = folder / "on_gpu"
-        driver = fake_nvml.environment(library, mode, process_file=on_gpu, **settings)
-        locks = str(folder / "locks")  # the cases stand for boxes of their own
+        on_gpu, timed_from = folder / "on_gpu", folder / "timed_from"
+        driver = fake_nvml.environment(library, mode, process_file=on_gpu, at_file=timed_from, **settings)
         self.environ = environment(
-            EPOCHCAST_HOME=str(folder), EPOCHCAST_LOCK_DIR=locks, LIGHT_CHILD_ON_GPU=str(on_gpu), **driver
+            EPOCHCAST_HOME=str(folder),
+            EPOCHCAST_LOCK_DIR=str(folder / "locks"),  # the cases stand for boxes of their own
+            LIGHT_CHILD_ON_GPU=str(on_gpu),
+            LIGHT_CHILD_TIMED_FROM=str(timed_from),
+            **driver,
         )
         device = [] if name == "cpu" else [GPU]
         command = run_one_command(
@@ -174,23 +175,32 @@ def test_the_counter_is_noted_at_every_epoch_for_a_run_that_is_killed(tmp_path, 
 
 
 def test_a_competing_process_on_the_processor_is_a_flag(tmp_path):
-    """The run is one of a command: descendants of its own parent would not be others."""
-    flags = [*FLAGS, "--epochs", "4", "--run_id", "a", "--device", "cpu"]
-    hogs = [subprocess.Popen([sys.executable, "-c", HOG]) for _ in range(os.cpu_count() or 1)]
+    """The run is one of a command: descendants of its own parent would not be others.
+
+    The others begin when its process starts, which they would only delay, and last while it is timed.
+    """
+    flags, trace = [*FLAGS, "--epochs", "4", "--run_id", "a", "--device", "cpu"], tmp_path / "trace"
+    hogs = []
     try:
-        done = subprocess.run(
+        process = subprocess.Popen(
             run_one_command("paced", "0.3", flags=flags),  # timed for 0.9 s: the host is looked at twice
-            env=environment(EPOCHCAST_HOME=str(tmp_path)),
-            capture_output=True,
+            env=environment(EPOCHCAST_HOME=str(tmp_path), LIGHT_CHILD_TRACE=str(trace)),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             text=True,
-            timeout=60,
         )
+        wait_for(trace.exists)
+        hogs += [
+            subprocess.Popen(["timeout", "60", "sh", "-c", "while :; do :; done"], start_new_session=True)
+            for _ in range(os.cpu_count() or 1)
+        ]
+        output, _ = process.communicate(timeout=60)
     finally:
         for hog in hogs:
-            hog.kill()
+            os.killpg(hog.pid, signal.SIGKILL)
             hog.wait()
-    assert done.returncode == 0, done.stderr
+    assert process.returncode == 0, output
     (row,) = read_table(tmp_path / "results" / "runs.csv", RunRecord)
     assert "busy_host" in row.flags
     assert row.host_busy_cores > 0.5
-    assert "flag busy_host: other processes took processor time" in done.stdout
+    assert "flag busy_host: other processes took processor time" in output

@@ -31,7 +31,7 @@ static double zero, low_w, high_w, period, duty, counter_sec, average_sec, updat
 static double clock_mhz, dropped_mhz, limit_w, memory_gib, instance_gib[MOST_INSTANCES];
 static long drop_reasons, neighbour_pid;
 static int init_code, query_code;
-static const char *process_file;
+static const char *process_file, *at_file;
 
 static double number(const char *name, double otherwise) {
     const char *text = getenv(name);
@@ -69,6 +69,7 @@ static void configure(void) {
     init_code = (int)number("FAKE_NVML_INIT_CODE", 0);
     query_code = (int)number("FAKE_NVML_QUERY_CODE", 0);
     process_file = getenv("FAKE_NVML_PROCESS_FILE");
+    at_file = getenv("FAKE_NVML_AT_FILE");
     const char *list = getenv("FAKE_NVML_NAMES");
     char copy[512];
     snprintf(copy, sizeof copy, "%s", list && *list ? list : "NVIDIA Fake 100");
@@ -87,7 +88,18 @@ static double now(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec - zero;
 }
 
-static int is_event(void) { double t = now(); return at_sec <= t && t < until_sec; }
+/* how much later than from time zero at_sec and until_sec count: from the time in at_file, never before it is there */
+static double event_zero(void) {
+    static double later = INFINITY;
+    double written;
+    if (!at_file) return 0;
+    FILE *file = isinf(later) ? fopen(at_file, "r") : NULL;
+    if (file && fscanf(file, "%lf", &written) == 1) later = written - zero;
+    if (file) fclose(file);
+    return later;
+}
+
+static int is_event(void) { double t = now() - event_zero(); return at_sec <= t && t < until_sec; }
 
 /* a square wave that is high for the first `duty` of each period; the second and later GPUs stay at the low power */
 static double power(int gpu, double t) {
@@ -246,7 +258,8 @@ int nvmlDeviceGetTotalEnergyConsumption(Handle device, unsigned long long *milli
     if (is_mode("nocounter") || is_mode("pascal")) code = code ? code : UNSUPPORTED;
     if (is_mode("countererror") && is_event()) code = UNKNOWN;
     double t = floor(now() / counter_sec) * counter_sec, base = 123456.789;
-    if (is_mode("reset") && t >= at_sec) base = -energy(device->index, at_sec);
+    double reset_at = event_zero() + at_sec;
+    if (is_mode("reset") && t >= reset_at) base = -energy(device->index, reset_at);
     *millijoules = (unsigned long long)(1000 * (base + energy(device->index, t)));
     if (is_mode("nonsense")) *millijoules = (unsigned long long)(1e9 * t * t);
     return code;

@@ -30,7 +30,8 @@ clock_mhz 1980, dropped_mhz 1200, drop_reasons 64 (the bits of hw_thermal_slowdo
 memory_gib 80 (of a GPU), instance_gib 40 and second_gib 20 (of its two instances), names "NVIDIA Fake 100" (joined by
 commas: one for each GPU; bytes by os.fsdecode), init_code and query_code 0 (an error of nvml.h that starting ends with,
 or asking for names, UUIDs and memory), process_file (a file of process ids that compute on the first GPU, read at every
-query).
+query), at_file (a file with a time of time.monotonic, from which at_sec and until_sec count; until it is there nothing
+begins).
 """
 
 from __future__ import annotations
