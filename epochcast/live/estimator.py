@@ -1,0 +1,185 @@
+"""How long an epoch of a training takes, from passes over some of its steps spread over a budget of seconds.
+
+Where enough epochs fit into the budget, whole ones are timed. Else pairs are: one fresh pass by the training's own
+`fit` is stamped where it begins, after a few steps and after many, then stopped. The short block is the head of the
+long one, so that the start of a pass is paid once. With a + b * steps for a block, an epoch of S steps takes
+
+    t(short) + (S - short) * (t(long) - t(short)) / (long - short)
+
+The mean of these epochs is the estimate. Its range is that of one more of them, t * sd * sqrt(1 + 1/n): what differs
+between two moments of a machine (a clock, a neighbour) does not average out over the epochs that follow, so that the
+range is never divided by the root of their number, and never below FLOOR.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Protocol
+
+from epochcast.interval import OWN_COVERAGE, Interval
+from epochcast.stats import t_quantile
+
+FLOOR, CONTENDED_FLOOR = 0.05, 0.10  # least half-width of the range; the second where others use the processor
+MIN_SAMPLES = 4  # of fewer, no range is told
+LEAST_EPOCHS = 8  # whole ones are timed where so many fit after the first: the range of five is a fourth wider than of
+# ten pairs in the same time
+SEGMENTS = 10  # pairs that a budget is meant for
+SHORT_STEPS = 4
+ROUGH_PASSES, ROUGH_STEPS = 3, 5  # a first idea of a step's time: the quickest of so many short passes
+OUTLIER = 2.0  # an epoch above so many medians is left out, and counted
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A reading of two clocks, in seconds: the wall's, and the processor time of this process."""
+
+    wall_sec: float
+    cpu_sec: float
+
+    def since(self, earlier: Moment) -> Moment:
+        """What has passed."""
+        return Moment(self.wall_sec - earlier.wall_sec, self.cpu_sec - earlier.cpu_sec)
+
+
+class Training(Protocol):
+    """A training that can be begun again and again, and stopped after some steps."""
+
+    steps: int  # of an epoch, the partial last batch among them
+    full_steps: int  # without it
+
+    def segment(self, marks: Sequence[int]) -> list[Moment]:
+        """Make a fresh pass; return the moments of its begin and after each of these numbers of steps, rising."""
+        ...
+
+    def epochs(self, most: int, end: float) -> list[Moment]:
+        """Train whole epochs until `end` by the wall clock; the moments where they begin, and where the last one ends.
+
+        An epoch under way at `end` is stopped after its step, and is none of them.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """Seconds of an epoch by both clocks, as one sample tells them, and what of them a pass costs before any step."""
+
+    sec: Moment
+    start_sec: Moment | None = None  # None where a whole epoch was timed
+    middle_error: float | None = None  # relative distance of a block between the two from their line
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """What was measured of a training's epochs."""
+
+    kind: str  # epochs or pairs
+    first_step_sec: float  # wall, of the first pass: building and compilation are in it
+    first_epoch_sec: float | None  # wall; None where no whole epoch was timed
+    epochs: tuple[Epoch, ...]
+    steps: tuple[int, int]  # of the short and the long block; of an epoch twice, where whole ones were timed
+    budget_used_sec: float
+
+
+@dataclass(frozen=True, slots=True)
+class EpochTime:
+    """The time of an epoch with its range by one clock."""
+
+    interval: Interval  # ends None: too few samples for a range
+    half: float | None  # relative half-width
+    n: int
+    n_left_out: int
+
+
+def sample(training: Training, budget_sec: float, now: Callable[[], float]) -> Samples:
+    """Measure epochs of a training for a budget of seconds; compilation and the first epoch are no part of it.
+
+    Args:
+        now: the wall clock of the training's moments, in seconds.
+    """
+    first = training.segment([1])
+    first_step_sec = first[1].since(first[0]).wall_sec
+    begin = now()
+    start_sec, step_sec = _rough(training, budget_sec, now)
+    epoch_sec = start_sec + step_sec * training.steps
+    left = begin + budget_sec - now()
+    if (LEAST_EPOCHS + 1) * epoch_sec <= left:
+        moments = training.epochs(math.ceil(10 * left / epoch_sec), begin + budget_sec)
+        lasted = [later.since(earlier) for earlier, later in pairwise(moments)]
+        epochs = tuple(Epoch(sec) for sec in lasted[1:])
+        steps = training.steps
+        return Samples("epochs", first_step_sec, lasted[0].wall_sec, epochs, (steps, steps), now() - begin)
+    long = round((left / SEGMENTS - start_sec) / step_sec)
+    long = max(2, min(training.full_steps, long))
+    short = min(SHORT_STEPS, max(1, long // 4))
+    epochs = tuple(_pairs(training, short, long, begin + budget_sec, now))
+    return Samples("pairs", first_step_sec, None, epochs, (short, long), now() - begin)
+
+
+def _rough(training: Training, budget_sec: float, now: Callable[[], float]) -> tuple[float, float]:
+    """Return a first idea of the seconds that a pass takes before its steps, and of a step."""
+    most = min(ROUGH_STEPS, training.full_steps)
+    begin, starts, steps = now(), [], []
+    for _ in range(ROUGH_PASSES):
+        moments = training.segment([1, most] if most > 1 else [1])
+        after_one = moments[1].since(moments[0]).wall_sec
+        steps.append(moments[-1].since(moments[1]).wall_sec / (most - 1) if most > 1 else after_one)
+        starts.append(after_one - steps[-1])
+        if now() - begin > budget_sec / SEGMENTS:
+            break
+    return max(0.0, min(starts)), max(min(steps), 1e-6)
+
+
+def _pairs(training: Training, short: int, long: int, end: float, now: Callable[[], float]) -> list[Epoch]:
+    """Time pairs until the next would end after `end`; at least one."""
+    middle = (short + long) // 2
+    marks = sorted({short, middle, long})
+    found: list[Epoch] = []
+    lasted = 0.0
+    while not found or now() + lasted <= end:
+        begin = now()
+        moments = training.segment(marks)
+        at = dict(zip(marks, (m.since(moments[0]) for m in moments[1:]), strict=True))
+        found.append(_epoch_of(at, short, middle, long, training.steps))
+        lasted = now() - begin
+    return found
+
+
+def _epoch_of(at: dict[int, Moment], short: int, middle: int, long: int, steps: int) -> Epoch:
+    """The epoch that the line through two blocks tells."""
+    slopes = [(b - a) / (long - short) for a, b in _clocks(at[short], at[long])]
+    starts = [sec - short * slope for sec, slope in zip(_both(at[short]), slopes, strict=True)]
+    sec = Moment(*(start + steps * slope for start, slope in zip(starts, slopes, strict=True)))
+    on_line = starts[0] + middle * slopes[0]
+    error = at[middle].wall_sec / on_line - 1 if short < middle < long and on_line > 0 else None
+    return Epoch(sec, Moment(*starts), error)
+
+
+def _both(moment: Moment) -> tuple[float, float]:
+    return moment.wall_sec, moment.cpu_sec
+
+
+def _clocks(a: Moment, b: Moment) -> list[tuple[float, float]]:
+    return list(zip(_both(a), _both(b), strict=True))
+
+
+def epoch_time(seconds: Sequence[float], is_contended: bool) -> EpochTime:
+    """The mean of epochs and the range of the mean of those that follow, which holds with OWN_COVERAGE.
+
+    Raises:
+        ValueError: if there is no epoch.
+    """
+    if not seconds:
+        raise ValueError("no epoch was timed.")
+    median = statistics.median(seconds)
+    kept = [sec for sec in seconds if sec <= OUTLIER * median]
+    mean = statistics.fmean(kept)
+    half = None
+    if len(kept) >= MIN_SAMPLES:
+        t = t_quantile((1 + OWN_COVERAGE) / 2, len(kept) - 1)
+        spread = t * statistics.stdev(kept) * math.sqrt(1 + 1 / len(kept)) / mean
+        half = max(CONTENDED_FLOOR if is_contended else FLOOR, spread)
+    return EpochTime(Interval.of_relative(mean, half), half, len(kept), len(seconds) - len(kept))
