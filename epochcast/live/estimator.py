@@ -48,11 +48,11 @@ class Moment:
 class Training(Protocol):
     """A training that can be begun again and again, and stopped after some steps."""
 
-    steps: int  # of an epoch, the partial last batch among them
-    full_steps: int  # without it
+    steps: float  # of an epoch, the partial last batch among them
+    most_steps: int  # of a pass: the last step of an epoch ends with more than itself
 
-    def segment(self, marks: Sequence[int]) -> list[Moment]:
-        """Make a fresh pass; return the moments of its begin and after each of these numbers of steps, rising."""
+    def passes(self, marks: Sequence[int], end: float) -> list[list[Moment]]:
+        """Make passes until the next would end after `end`, at least one; of each its begin and after these steps."""
         ...
 
     def epochs(self, most: int, end: float) -> list[Moment]:
@@ -80,7 +80,7 @@ class Samples:
     first_step_sec: float  # wall, of the first pass: building and compilation are in it
     first_epoch_sec: float | None  # wall; None where no whole epoch was timed
     epochs: tuple[Epoch, ...]
-    steps: tuple[int, int]  # of the short and the long block; of an epoch twice, where whole ones were timed
+    steps: tuple[int, int] | None  # of the short and the long block; None where whole epochs were timed
     budget_used_sec: float
 
 
@@ -100,31 +100,36 @@ def sample(training: Training, budget_sec: float, now: Callable[[], float]) -> S
     Args:
         now: the wall clock of the training's moments, in seconds.
     """
-    first = training.segment([1])
+    (first,) = training.passes([1], -math.inf)
     first_step_sec = first[1].since(first[0]).wall_sec
     begin = now()
     start_sec, step_sec = _rough(training, budget_sec, now)
     epoch_sec = start_sec + step_sec * training.steps
     left = begin + budget_sec - now()
-    if (LEAST_EPOCHS + 1) * epoch_sec <= left:
+    if (LEAST_EPOCHS + 1) * epoch_sec <= left or training.most_steps < 2:
         moments = training.epochs(math.ceil(10 * left / epoch_sec), begin + budget_sec)
         lasted = [later.since(earlier) for earlier, later in pairwise(moments)]
-        epochs = tuple(Epoch(sec) for sec in lasted[1:])
-        steps = training.steps
-        return Samples("epochs", first_step_sec, lasted[0].wall_sec, epochs, (steps, steps), now() - begin)
+        if len(lasted) > 1:
+            epochs = tuple(Epoch(sec) for sec in lasted[1:])
+            return Samples("epochs", first_step_sec, lasted[0].wall_sec, epochs, None, now() - begin)
     long = round((left / SEGMENTS - start_sec) / step_sec)
-    long = max(2, min(training.full_steps, long))
+    long = max(2, min(training.most_steps, long))
     short = min(SHORT_STEPS, max(1, long // 4))
-    epochs = tuple(_pairs(training, short, long, begin + budget_sec, now))
+    middle = (short + long) // 2
+    marks = sorted({short, middle, long})
+    epochs = tuple(
+        _epoch_of(dict(zip(marks, (m.since(begun) for m in after), strict=True)), short, middle, long, training.steps)
+        for begun, *after in training.passes(marks, begin + budget_sec)
+    )
     return Samples("pairs", first_step_sec, None, epochs, (short, long), now() - begin)
 
 
 def _rough(training: Training, budget_sec: float, now: Callable[[], float]) -> tuple[float, float]:
     """Return a first idea of the seconds that a pass takes before its steps, and of a step."""
-    most = min(ROUGH_STEPS, training.full_steps)
+    most = min(ROUGH_STEPS, training.most_steps)
     begin, starts, steps = now(), [], []
     for _ in range(ROUGH_PASSES):
-        moments = training.segment([1, most] if most > 1 else [1])
+        (moments,) = training.passes([1, most] if most > 1 else [1], -math.inf)
         after_one = moments[1].since(moments[0]).wall_sec
         steps.append(moments[-1].since(moments[1]).wall_sec / (most - 1) if most > 1 else after_one)
         starts.append(after_one - steps[-1])
@@ -133,22 +138,18 @@ def _rough(training: Training, budget_sec: float, now: Callable[[], float]) -> t
     return max(0.0, min(starts)), max(min(steps), 1e-6)
 
 
-def _pairs(training: Training, short: int, long: int, end: float, now: Callable[[], float]) -> list[Epoch]:
-    """Time pairs until the next would end after `end`; at least one."""
-    middle = (short + long) // 2
-    marks = sorted({short, middle, long})
-    found: list[Epoch] = []
+def repeated(one_pass: Callable[[], list[Moment]], end: float, now: Callable[[], float]) -> list[list[Moment]]:
+    """Make passes until the next, as long as the last, would end after `end`; at least one."""
+    found: list[list[Moment]] = []
     lasted = 0.0
     while not found or now() + lasted <= end:
         begin = now()
-        moments = training.segment(marks)
-        at = dict(zip(marks, (m.since(moments[0]) for m in moments[1:]), strict=True))
-        found.append(_epoch_of(at, short, middle, long, training.steps))
+        found.append(one_pass())
         lasted = now() - begin
     return found
 
 
-def _epoch_of(at: dict[int, Moment], short: int, middle: int, long: int, steps: int) -> Epoch:
+def _epoch_of(at: dict[int, Moment], short: int, middle: int, long: int, steps: float) -> Epoch:
     """The epoch that the line through two blocks tells."""
     slopes = [(b - a) / (long - short) for a, b in _clocks(at[short], at[long])]
     starts = [sec - short * slope for sec, slope in zip(_both(at[short]), slopes, strict=True)]

@@ -8,7 +8,7 @@ import statistics
 import numpy as np
 import pytest
 
-from epochcast.live.estimator import MIN_SAMPLES, Moment, epoch_time, sample
+from epochcast.live.estimator import MIN_SAMPLES, Moment, epoch_time, repeated, sample
 
 STEPS, EPOCHS = 391, 100
 NOISE = DRIFT = 0.03
@@ -18,7 +18,7 @@ SEEDS = range(200)
 class KnownLaw:
     """A block of s steps takes (start + step * s) * drift * noise; the drift is of a pass, or of the true training."""
 
-    steps = full_steps = STEPS
+    steps, most_steps = STEPS, STEPS - 1
 
     def __init__(self, start_sec, step_sec, seed):
         self.start_sec, self.step_sec, self.now_sec = start_sec, step_sec, 0.0
@@ -41,6 +41,9 @@ class KnownLaw:
             moments.append(self.pass_for(drift * (start_sec + (mark - before) * self.step_sec)))
             before = mark
         return moments
+
+    def passes(self, marks, end):
+        return repeated(lambda: self.segment(marks), end, self.now)
 
     def epochs(self, most, end):
         moments = [Moment(self.now_sec, self.now_sec)]
