@@ -28,7 +28,7 @@ MIN_SAMPLES = 4  # of fewer, no range is told
 LEAST_EPOCHS = 8  # whole ones are timed where so many fit after the first: the range of five is a fourth wider than of
 # ten pairs in the same time
 SEGMENTS = 10  # pairs that a budget is meant for
-SHORT_STEPS = 4
+SHORT_STEPS, LEAST_LONG = 4, 8
 ROUGH_PASSES, ROUGH_STEPS = 3, 5  # a first idea of a step's time: the quickest of so many short passes
 OUTLIER = 2.0  # an epoch above so many medians is left out, and counted
 
@@ -50,6 +50,7 @@ class Training(Protocol):
 
     steps: float  # of an epoch, the partial last batch among them
     most_steps: int  # of a pass: the last step of an epoch ends with more than itself
+    first_step_sec: float  # wall: building and compilation are in it
 
     def passes(self, marks: Sequence[int], end: float) -> list[list[Moment]]:
         """Make passes until the next would end after `end`, at least one; of each its begin and after these steps."""
@@ -77,7 +78,6 @@ class Samples:
     """What was measured of a training's epochs."""
 
     kind: str  # epochs or pairs
-    first_step_sec: float  # wall, of the first pass: building and compilation are in it
     first_epoch_sec: float | None  # wall; None where no whole epoch was timed
     epochs: tuple[Epoch, ...]
     steps: tuple[int, int] | None  # of the short and the long block; None where whole epochs were timed
@@ -100,19 +100,20 @@ def sample(training: Training, budget_sec: float, now: Callable[[], float]) -> S
     Args:
         now: the wall clock of the training's moments, in seconds.
     """
-    (first,) = training.passes([1], -math.inf)
-    first_step_sec = first[1].since(first[0]).wall_sec
     begin = now()
-    start_sec, step_sec = _rough(training, budget_sec, now)
+    pass_sec, start_sec, step_sec = _rough(training, budget_sec, now)
     epoch_sec = start_sec + step_sec * training.steps
     left = begin + budget_sec - now()
     if (LEAST_EPOCHS + 1) * epoch_sec <= left or training.most_steps < 2:
         moments = training.epochs(math.ceil(10 * left / epoch_sec), begin + budget_sec)
         lasted = [later.since(earlier) for earlier, later in pairwise(moments)]
-        if len(lasted) > 1:
-            epochs = tuple(Epoch(sec) for sec in lasted[1:])
-            return Samples("epochs", first_step_sec, lasted[0].wall_sec, epochs, None, now() - begin)
-    long = round((left / SEGMENTS - start_sec) / step_sec)
+        if len(lasted) > 1 or training.most_steps < 2:
+            epochs = tuple(Epoch(sec) for sec in lasted[1:] or lasted)
+            return Samples("epochs", lasted[0].wall_sec, epochs, None, now() - begin)
+        left = max(begin + budget_sec - now(), left / 2)
+    # where a pass takes long before its steps (a framework copies the data), fewer are made
+    n_passes = max(MIN_SAMPLES, min(SEGMENTS, int(left / (3 * pass_sec))))
+    long = max(LEAST_LONG, round((left / n_passes - pass_sec) / step_sec))
     long = max(2, min(training.most_steps, long))
     short = min(SHORT_STEPS, max(1, long // 4))
     middle = (short + long) // 2
@@ -121,21 +122,23 @@ def sample(training: Training, budget_sec: float, now: Callable[[], float]) -> S
         _epoch_of(dict(zip(marks, (m.since(begun) for m in after), strict=True)), short, middle, long, training.steps)
         for begun, *after in training.passes(marks, begin + budget_sec)
     )
-    return Samples("pairs", first_step_sec, None, epochs, (short, long), now() - begin)
+    return Samples("pairs", None, epochs, (short, long), now() - begin)
 
 
-def _rough(training: Training, budget_sec: float, now: Callable[[], float]) -> tuple[float, float]:
-    """Return a first idea of the seconds that a pass takes before its steps, and of a step."""
+def _rough(training: Training, budget_sec: float, now: Callable[[], float]) -> tuple[float, float, float]:
+    """Return a first idea of the seconds of a pass but for its steps, of an epoch's start, and of a step."""
     most = min(ROUGH_STEPS, training.most_steps)
-    begin, starts, steps = now(), [], []
+    begin, lasted, starts, steps = now(), [], [], []
     for _ in range(ROUGH_PASSES):
+        before = now()
         (moments,) = training.passes([1, most] if most > 1 else [1], -math.inf)
         after_one = moments[1].since(moments[0]).wall_sec
         steps.append(moments[-1].since(moments[1]).wall_sec / (most - 1) if most > 1 else after_one)
         starts.append(after_one - steps[-1])
+        lasted.append(now() - before - most * steps[-1])
         if now() - begin > budget_sec / SEGMENTS:
             break
-    return max(0.0, min(starts)), max(min(steps), 1e-6)
+    return max(1e-6, min(lasted)), max(0.0, min(starts)), max(1e-6, min(steps))
 
 
 def repeated(one_pass: Callable[[], list[Moment]], end: float, now: Callable[[], float]) -> list[list[Moment]]:

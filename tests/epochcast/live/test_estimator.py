@@ -22,6 +22,7 @@ class KnownLaw:
 
     def __init__(self, start_sec, step_sec, seed):
         self.start_sec, self.step_sec, self.now_sec = start_sec, step_sec, 0.0
+        self.first_step_sec = 1.0
         self.random = np.random.default_rng(seed)
 
     def now(self):

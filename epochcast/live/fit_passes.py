@@ -1,0 +1,188 @@
+"""Passes over a training's data by its own `fit`, stamped at some steps and stopped after them."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import keras
+
+from epochcast.live.estimator import Moment, repeated
+
+NEVER = 10**9  # a frequency of validation: it is timed by itself
+OF_THE_WHOLE = ("epochs", "initial_epoch", "verbose", "callbacks", "validation_freq")  # options that a pass sets itself
+
+
+class LengthUnknownError(ValueError):
+    """How many steps an epoch has can't be found out."""
+
+
+def moment() -> Moment:
+    """Read both clocks."""
+    return Moment(time.perf_counter(), time.process_time())
+
+
+def device_wait(model: keras.Model) -> Callable[[], None]:
+    """Return what waits until the device has done all steps that were given to it.
+
+    Keras hands steps to a GPU, and under JAX to a processor too, and goes on; a clock read then says nothing.
+    """
+    backend = keras.backend.backend()
+    if backend == "jax":
+        import jax
+
+        # during `fit` the state is here, and the variables hold nothing; a list, for its own type is taken for a leaf
+        def wait_for_state() -> None:
+            jax.block_until_ready(list(model._jax_state["trainable_variables"]))
+
+        return wait_for_state
+    if backend == "torch":
+        import torch
+
+        return torch.cuda.synchronize if torch.cuda.is_available() else _no_wait
+    variables = model.trainable_variables or model.variables
+    if not variables:
+        return _no_wait
+    smallest = min(variables, key=lambda variable: math.prod(variable.shape))
+
+    def wait() -> None:
+        smallest.value.numpy()
+
+    return wait
+
+
+def _no_wait() -> None:
+    """Return at once: the device has finished."""
+
+
+class Stamps(keras.callbacks.Callback):  # type: ignore[misc]  # keras ships no types
+    """Reads the clocks where an epoch begins and after some of its steps, then stops the training.
+
+    It has no hook after a step: with one Keras would fetch the logs of every step, and no step would overlap the next.
+    To stop costs one more step, which is not timed.
+    """
+
+    def __init__(self, marks: Sequence[int], passes: int, end: float) -> None:
+        super().__init__()
+        self.marks, self.most_passes, self.end = list(marks), passes, end
+        self.passes: list[list[Moment]] = []
+        self.steps: int | None = None  # of an epoch, as Keras knows them
+        self._wait: Callable[[], None] = _no_wait
+        self._begin_sec = 0.0
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self.steps = self.params.get("steps")
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self._wait = device_wait(self.model)
+        self._begin_sec = time.perf_counter()
+        self.passes.append([moment()])
+
+    def on_train_batch_begin(self, step: int, logs: Any = None) -> None:
+        stamps = self.passes[-1]
+        if len(stamps) <= len(self.marks) and step >= self.marks[len(stamps) - 1]:
+            self._wait()
+            stamps.append(moment())
+            if len(stamps) > len(self.marks) and len(self.passes) >= self.most_passes:
+                self.model.stop_training = True
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        now = time.perf_counter()
+        if len(self.passes) >= self.most_passes or now + (now - self._begin_sec) > self.end:
+            self.model.stop_training = True
+
+
+class Epochs(keras.callbacks.Callback):  # type: ignore[misc]  # keras ships no types
+    """Reads the clocks between epochs, each with all that Keras does in it, and stops at a time within one."""
+
+    def __init__(self, end: float) -> None:
+        super().__init__()
+        self.end = end
+        self.moments: list[Moment] = []
+        self.steps: int | None = None
+        self._is_cut = False
+        self._last_step = 0
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self.moments.append(moment())
+
+    def on_train_batch_begin(self, step: int, logs: Any = None) -> None:
+        self._last_step = step
+        if time.perf_counter() > self.end:
+            self._is_cut = self.model.stop_training = True
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        if not self._is_cut:
+            self.steps = self._last_step + 1
+            self._end = moment()
+
+    def on_train_end(self, logs: Any = None) -> None:
+        if not self._is_cut:
+            self.moments.append(self._end)
+
+
+class FitTraining:
+    """A training of a compiled model by `model.fit(x, y, **options)`, as the estimator asks for it.
+
+    A step here is one execution: where several steps are one (`steps_per_execution`), they are begun and ended together.
+
+    Raises:
+        LengthUnknownError: if no epoch's number of steps is known and none ends within `budget_sec`.
+    """
+
+    def __init__(self, model: keras.Model, x: Any, y: Any, options: Mapping[str, Any], budget_sec: float) -> None:
+        self.model, self.x, self.y = model, x, y
+        self.options = {name: value for name, value in options.items() if name not in OF_THE_WHOLE}
+        self.fit_start_sec = math.nan  # from the call to the first epoch; the quickest
+        self.is_endless = self.options.get("steps_per_epoch") is not None  # Keras keeps one iterator for all epochs
+        self._unit = int(getattr(model, "steps_per_execution", 1) or 1)
+        first = Stamps([self._unit], 1, -math.inf)
+        self._fit(first, 1)
+        begun, *after = first.passes[0]
+        self.first_step_sec = after[0].since(begun).wall_sec if after else math.nan
+        self.batches = first.steps or self._count(budget_sec)
+        self.steps = self.batches / self._unit
+        # after the last step of an epoch nothing is called before the logs are fetched
+        self.most_steps = (self.batches if self.is_endless else self.batches - 1) // self._unit
+
+    def _count(self, budget_sec: float) -> int:
+        whole = Epochs(time.perf_counter() + budget_sec)
+        self._fit(whole, 1)
+        if whole.steps is None:
+            raise LengthUnknownError(
+                f"these data do not say how many steps an epoch has, and none ended within {budget_sec:g} s. Give "
+                "steps_per_epoch, or a data set with a length (tf.data.experimental.assert_cardinality)."
+            )
+        return whole.steps
+
+    def _fit(self, callback: Any, epochs: int, **more: Any) -> None:
+        begin = time.perf_counter()
+        started: list[float] = []
+        clock = keras.callbacks.LambdaCallback(on_train_begin=lambda logs: started.append(time.perf_counter() - begin))
+        options = {**self.options, **more}
+        if options.get("validation_data") is not None or options.get("validation_split"):
+            options["validation_freq"] = NEVER
+        self.model.fit(self.x, self.y, epochs=epochs, verbose=0, callbacks=[callback, clock], **options)
+        self.fit_start_sec = min(started[0], self.fit_start_sec) if self.fit_start_sec >= 0 else started[0]
+
+    def passes(self, marks: Sequence[int], end: float) -> list[list[Moment]]:
+        batches = [mark * self._unit for mark in marks]
+        if self.is_endless:
+            stamps = Stamps(batches, NEVER if end > 0 else 2, end)
+            self._fit(stamps, NEVER, steps_per_epoch=batches[-1] + self._unit)
+            passes = [each for each in stamps.passes if len(each) == len(marks) + 1]
+            return passes[1:] if end > 0 and len(passes) > 1 else passes[:1]
+
+        def one_pass() -> list[Moment]:
+            stamps = Stamps(batches, 1, end)
+            self._fit(stamps, 1)
+            return stamps.passes[0]
+
+        return repeated(one_pass, end, time.perf_counter)
+
+    def epochs(self, most: int, end: float) -> list[Moment]:
+        epochs = Epochs(end)
+        self._fit(epochs, most)
+        return epochs.moments
