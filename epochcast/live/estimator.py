@@ -112,7 +112,7 @@ def sample(training: Training, budget_sec: float, now: Callable[[], float]) -> S
             return Samples("epochs", lasted[0].wall_sec, epochs, None, now() - begin)
         left = max(begin + budget_sec - now(), left / 2)
     # where a pass takes long before its steps (a framework copies the data), fewer are made
-    n_passes = max(MIN_SAMPLES, min(SEGMENTS, int(left / (3 * pass_sec))))
+    n_passes = max(MIN_SAMPLES, min(SEGMENTS, int(0.8 * left / pass_sec)))
     long = max(LEAST_LONG, round((left / n_passes - pass_sec) / step_sec))
     long = max(2, min(training.most_steps, long))
     short = min(SHORT_STEPS, max(1, long // 4))

@@ -126,7 +126,7 @@ class Epochs(keras.callbacks.Callback):  # type: ignore[misc]  # keras ships no 
 class FitTraining:
     """A training of a compiled model by `model.fit(x, y, **options)`, as the estimator asks for it.
 
-    A step here is one execution: where several steps are one (`steps_per_execution`), they are begun and ended together.
+    A step here is one execution: where several steps are one (`steps_per_execution`), they begin and end together.
 
     Raises:
         LengthUnknownError: if no epoch's number of steps is known and none ends within `budget_sec`.
