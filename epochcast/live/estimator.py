@@ -28,7 +28,7 @@ MIN_SAMPLES = 4  # of fewer, no range is told
 LEAST_EPOCHS = 8  # whole ones are timed where so many fit after the first: the range of five is a fourth wider than of
 # ten pairs in the same time
 SEGMENTS = 10  # pairs that a budget is meant for
-SHORT_STEPS, LEAST_LONG = 4, 8
+SHORT_STEPS = 4
 ROUGH_PASSES, ROUGH_STEPS = 3, 5  # a first idea of a step's time: the quickest of so many short passes
 OUTLIER = 2.0  # an epoch above so many medians is left out, and counted
 
@@ -113,7 +113,7 @@ def sample(training: Training, budget_sec: float, now: Callable[[], float]) -> S
         left = max(begin + budget_sec - now(), left / 2)
     # where a pass takes long before its steps (a framework copies the data), fewer are made
     n_passes = max(MIN_SAMPLES, min(SEGMENTS, int(0.8 * left / pass_sec)))
-    long = max(LEAST_LONG, round((left / n_passes - pass_sec) / step_sec))
+    long = round((left / n_passes - pass_sec) / step_sec)
     long = max(2, min(training.most_steps, long))
     short = min(SHORT_STEPS, max(1, long // 4))
     middle = (short + long) // 2
