@@ -137,11 +137,13 @@ class FitTraining:
         self.options = {name: value for name, value in options.items() if name not in OF_THE_WHOLE}
         self.fit_start_sec = math.nan  # from the call to the first epoch; the quickest
         self.is_endless = self.options.get("steps_per_epoch") is not None  # Keras keeps one iterator for all epochs
+        begin = time.perf_counter()
         self._unit = int(getattr(model, "steps_per_execution", 1) or 1)
         first = Stamps([self._unit], 1, -math.inf)
         self._fit(first, 1)
         begun, *after = first.passes[0]
         self.first_step_sec = after[0].since(begun).wall_sec if after else math.nan
+        self.ready_sec = time.perf_counter() - begin  # wall, until a first step was done
         self.batches = first.steps or self._count(budget_sec)
         self.steps = self.batches / self._unit
         # after the last step of an epoch nothing is called before the logs are fetched
@@ -166,6 +168,17 @@ class FitTraining:
             options["validation_freq"] = NEVER
         self.model.fit(self.x, self.y, epochs=epochs, verbose=0, callbacks=[callback, clock], **options)
         self.fit_start_sec = min(started[0], self.fit_start_sec) if self.fit_start_sec >= 0 else started[0]
+
+    def validation_data(self) -> tuple[Any, Any, Any] | None:
+        """Return what the fit validates on: inputs, targets and weights of samples; None without."""
+        if (given := self.options.get("validation_data")) is not None:
+            return keras.utils.unpack_x_y_sample_weight(given)  # type: ignore[no-any-return]
+        if not (share := self.options.get("validation_split")):
+            return None
+        from keras.src.trainers.data_adapters import array_slicing  # `fit` splits by it; Keras has no other door
+
+        of = (self.x, self.y, self.options.get("sample_weight"))
+        return array_slicing.train_validation_split(of, validation_split=share)[1]  # type: ignore[no-any-return]
 
     def passes(self, marks: Sequence[int], end: float) -> list[list[Moment]]:
         batches = [mark * self._unit for mark in marks]
