@@ -27,6 +27,7 @@ COMMANDS = {  # name: (module, what a user does with it)
     "grid": ("epochcast.collect.run_grid", "measure a grid of runs, resuming where it was stopped"),
     "recover": ("epochcast.collect.recover", "append finished runs that could not be appended"),
     "doctor": ("epochcast.collect.doctor", "whether this box is fit to measure, and what to do where it is not"),
+    "estimate": ("epochcast.commands.estimate", "how long the training in your own script will take"),
     "facts": ("epochcast.commands.facts", "GPUs, prices and carbon that estimates rest on, with their sources"),
     "check": ("epochcast.aggregate.check", "check a table of runs by named rules"),
     "aggregate": ("epochcast.aggregate.aggregate_runs", "average the repeats of each configuration"),

@@ -86,6 +86,7 @@ REQUIRED = {
     "plan": ("--budget", "1h"),
     "run_plan": ("plan.json",),
     "compare": ("a.csv", "b.csv"),
+    "estimate": ("train.py",),
 }
 
 

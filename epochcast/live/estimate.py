@@ -60,8 +60,11 @@ def estimate_fit(model: keras.Model, x: Any, y: Any, options: Mapping[str, Any],
     Compilation, the first epoch and the start of `fit` come on top of the budget.
 
     Raises:
-        ValueError: if the number of steps of an epoch can't be found out, or no epoch is left to train.
+        ValueError: if the number of steps of an epoch can't be found out, no epoch is left to train, or several
+            devices share the training.
     """
+    if keras.distribution.distribution() is not None or _n_replicas(model) > 1:
+        raise ValueError("this fit is shared by several devices, of which only one can be timed. Give it one device.")
     epochs = int(options.get("epochs", 1)) - int(options.get("initial_epoch", 0) or 0)
     if epochs < 1:
         raise ValueError(f"this fit trains no epoch: epochs={options.get('epochs', 1)}.")
@@ -87,9 +90,28 @@ def estimate_fit(model: keras.Model, x: Any, y: Any, options: Mapping[str, Any],
     half = None if epoch.half is None else epoch.half * epochs * epoch.interval.value
     total = Interval.of_absolute(epochs * epoch.interval.value + more, half)
     return Estimate(
-        epochs, training.batches, total, epoch, by_cpu, once, validation, n_validations, save_sec, n_saves, found,
-        others, is_contended, keras.backend.backend(), device.name, tuple(_notes(training, found, epoch, options, epochs)),
-    )  # fmt: skip
+        epochs=epochs,
+        batches=training.batches,
+        total=total,
+        epoch=epoch,
+        epoch_cpu=by_cpu,
+        once_sec=once,
+        validation=validation,
+        n_validations=n_validations,
+        save_sec=save_sec,
+        n_saves=n_saves,
+        samples=found,
+        other_cores=others,
+        is_contended=is_contended,
+        backend=keras.backend.backend(),
+        device_name=device.name,
+        notes=tuple(_notes(training, found, epoch, options, epochs)),
+    )
+
+
+def _n_replicas(model: keras.Model) -> int:
+    """The devices of TensorFlow's strategy that the model was made in."""
+    return int(getattr(getattr(model, "distribute_strategy", None), "num_replicas_in_sync", 1))
 
 
 def _times(epochs: int, freq: int | Sequence[int]) -> int:
@@ -145,11 +167,12 @@ def _saving(model: keras.Model, options: Mapping[str, Any], epochs: int) -> tupl
     if not savers or any(c.save_freq != "epoch" for c in savers):
         return None, 0
     with tempfile.TemporaryDirectory() as folder:
-        begin = time.perf_counter()
-        if savers[0].save_weights_only:
-            model.save_weights(Path(folder) / "a.weights.h5")
-        else:
-            model.save(Path(folder) / "a.keras")
+        for name in ("first", "again"):  # the first loads what saving needs
+            begin = time.perf_counter()
+            if savers[0].save_weights_only:
+                model.save_weights(Path(folder) / f"{name}.weights.h5")
+            else:
+                model.save(Path(folder) / f"{name}.keras")
         return time.perf_counter() - begin, epochs * len(savers)
 
 
@@ -165,7 +188,8 @@ def _notes(
     stops = [c for c in _callbacks(options) if isinstance(c, keras.callbacks.EarlyStopping)]
     if stops:
         least = min(int(c.patience) + int(c.start_from_epoch) + 1 for c in stops)
-        notes.append(f"EarlyStopping may end it sooner, after {min(least, epochs)} epochs at the earliest.")
+        if least < epochs:
+            notes.append(f"EarlyStopping may end it after {least} of {epochs} epochs, or any time later.")
     own = [
         type(c).__name__
         for c in _callbacks(options)

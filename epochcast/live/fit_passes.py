@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -64,9 +64,9 @@ class Stamps(keras.callbacks.Callback):  # type: ignore[misc]  # keras ships no 
     To stop costs one more step, which is not timed.
     """
 
-    def __init__(self, marks: Sequence[int], passes: int, end: float) -> None:
+    def __init__(self, marks: Sequence[int], least: int = 1, most: int = 1, end: float = math.inf) -> None:
         super().__init__()
-        self.marks, self.most_passes, self.end = list(marks), passes, end
+        self.marks, self.least, self.most, self.end = list(marks), least, most, end
         self.passes: list[list[Moment]] = []
         self.steps: int | None = None  # of an epoch, as Keras knows them
         self._wait: Callable[[], None] = _no_wait
@@ -85,13 +85,21 @@ class Stamps(keras.callbacks.Callback):  # type: ignore[misc]  # keras ships no 
         if len(stamps) <= len(self.marks) and step >= self.marks[len(stamps) - 1]:
             self._wait()
             stamps.append(moment())
-            if len(stamps) > len(self.marks) and len(self.passes) >= self.most_passes:
+            if len(stamps) > len(self.marks) and len(self.passes) >= self.most:
                 self.model.stop_training = True
+        if len(self.passes) > self.least and time.perf_counter() > self.end:
+            self.model.stop_training = True
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         now = time.perf_counter()
-        if len(self.passes) >= self.most_passes or now + (now - self._begin_sec) > self.end:
+        is_over = len(self.passes) >= self.least and now + (now - self._begin_sec) > self.end
+        if len(self.passes) >= self.most or is_over:
             self.model.stop_training = True
+
+    @property
+    def whole_passes(self) -> list[list[Moment]]:
+        """Those that were not cut short by the end."""
+        return [each for each in self.passes if len(each) == len(self.marks) + 1]
 
 
 class Epochs(keras.callbacks.Callback):  # type: ignore[misc]  # keras ships no types
@@ -129,7 +137,7 @@ class FitTraining:
     A step here is one execution: where several steps are one (`steps_per_execution`), they begin and end together.
 
     Raises:
-        LengthUnknownError: if no epoch's number of steps is known and none ends within `budget_sec`.
+        LengthUnknownError: if an epoch's number of steps is not known, and no epoch ends within `budget_sec`.
     """
 
     def __init__(self, model: keras.Model, x: Any, y: Any, options: Mapping[str, Any], budget_sec: float) -> None:
@@ -137,9 +145,14 @@ class FitTraining:
         self.options = {name: value for name, value in options.items() if name not in OF_THE_WHOLE}
         self.fit_start_sec = math.nan  # from the call to the first epoch; the quickest
         self.is_endless = self.options.get("steps_per_epoch") is not None  # Keras keeps one iterator for all epochs
+        if self.options.get("steps_per_epoch") is None and isinstance(x, Iterator):
+            raise LengthUnknownError(
+                "a generator can be gone through once, so that nothing of its epoch can be tried. Give fit "
+                "steps_per_epoch, or data that can be begun again (a keras.utils.PyDataset, a tf.data.Dataset)."
+            )
         begin = time.perf_counter()
         self._unit = int(getattr(model, "steps_per_execution", 1) or 1)
-        first = Stamps([self._unit], 1, -math.inf)
+        first = Stamps([self._unit])
         self._fit(first, 1)
         begun, *after = first.passes[0]
         self.first_step_sec = after[0].since(begun).wall_sec if after else math.nan
@@ -182,18 +195,20 @@ class FitTraining:
 
     def passes(self, marks: Sequence[int], end: float) -> list[list[Moment]]:
         batches = [mark * self._unit for mark in marks]
-        if self.is_endless:
-            stamps = Stamps(batches, NEVER if end > 0 else 2, end)
+        if self.is_endless:  # Keras keeps one iterator: short epochs of one fit, of which the first waits for the data
+            stamps = Stamps(batches, least=2, most=NEVER, end=end)
             self._fit(stamps, NEVER, steps_per_epoch=batches[-1] + self._unit)
-            passes = [each for each in stamps.passes if len(each) == len(marks) + 1]
-            return passes[1:] if end > 0 and len(passes) > 1 else passes[:1]
+            return stamps.whole_passes[1:]
+        found: list[list[Moment]] = []
 
         def one_pass() -> list[Moment]:
-            stamps = Stamps(batches, 1, end)
+            stamps = Stamps(batches, least=0 if found else 1, end=max(end, time.perf_counter()) if found else math.inf)
             self._fit(stamps, 1)
+            found.extend(stamps.whole_passes)
             return stamps.passes[0]
 
-        return repeated(one_pass, end, time.perf_counter)
+        repeated(one_pass, end, time.perf_counter)
+        return found
 
     def epochs(self, most: int, end: float) -> list[Moment]:
         epochs = Epochs(end)

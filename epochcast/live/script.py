@@ -1,4 +1,4 @@
-"""A user's script, run unchanged until one of its fits, which is estimated in its place: python -m epochcast.live.script
+"""A user's script, run unchanged until one of its fits, which is estimated in its place.
 
 The script chooses the backend by what it sets before it imports Keras, so that nothing here imports Keras before it.
 """
@@ -18,6 +18,9 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+from epochcast.guard import die_with_parent
+from epochcast.paths import CODE_ROOT
 
 MODEL_MODULE = "keras.src.models.model"  # where Keras defines Model; there is no public hook for what comes after it
 
@@ -85,11 +88,15 @@ def catch_fit(number: int, caught: Callable[[Any, Any, Any, dict[str, Any]], Non
 def run_script(script: Path, arguments: list[str], number: int, budget_sec: float, tell: Callable[..., None]) -> None:
     """Run a script as `__main__` until its fit; `tell(event, **values)` is called with what came of it."""
     begin = time.perf_counter(), time.process_time()
+    own = os.getpid()
     is_caught = False
 
     def caught(model: Any, x: Any, y: Any, options: dict[str, Any]) -> None:
         nonlocal is_caught
         is_caught = True
+        if os.getpid() != own:
+            tell("failed", message="its fit is called in a forked process, where no framework can be timed.")
+            os._exit(0)
         sec, cpu_sec = time.perf_counter() - begin[0], time.process_time() - begin[1]
         tell("caught", script_sec=sec, script_cpu_sec=cpu_sec, model=type(model).__name__, params=model.built and
              int(model.count_params()), options=sorted(options))  # fmt: skip
@@ -99,11 +106,13 @@ def run_script(script: Path, arguments: list[str], number: int, budget_sec: floa
             tell("estimate", **asdict(estimate_fit(model, x, y, options, budget_sec)))
         except Exception as error:
             tell("failed", message=f"{type(error).__name__}: {error}")
+        model_class = sys.modules[MODEL_MODULE].Model
+        model_class.fit = lambda *_, **__: os._exit(0)  # of a script that goes on all the same
         raise Estimated
 
     catch_fit(number, caught)
     sys.argv = [str(script), *arguments]
-    sys.path[0] = str(script.resolve().parent)
+    sys.path.insert(0, str(script.resolve().parent))
     try:
         runpy.run_path(str(script), run_name="__main__")
     except Estimated:
@@ -116,8 +125,19 @@ def run_script(script: Path, arguments: list[str], number: int, budget_sec: floa
         tell("ended", code=0)
 
 
+def command(descriptor: int, number: int, budget_sec: float, script: Path, arguments: list[str]) -> list[str]:
+    """The command of a process that runs a script; events go to the descriptor as lines of JSON."""
+    code = (
+        f"import sys; sys.path.insert(0, {str(CODE_ROOT)!r}); import epochcast.live.script as script; "
+        "sys.path.pop(0); sys.exit(script.main())"  # of the checkout, a script's own imports see nothing
+    )
+    how = [str(descriptor), str(os.getpid()), str(number), str(budget_sec), str(script)]
+    return [sys.executable, "-P", "-c", code, *how, *arguments]
+
+
 def main() -> int:
-    descriptor, number, budget_sec, script, *arguments = sys.argv[1:]
+    descriptor, parent, number, budget_sec, script, *arguments = sys.argv[1:]
+    die_with_parent(int(parent))
     with os.fdopen(int(descriptor), "w", encoding="utf-8") as events:
 
         def tell(event: str, **values: Any) -> None:
@@ -125,7 +145,3 @@ def main() -> int:
 
         run_script(Path(script), arguments, int(number), float(budget_sec), tell)
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

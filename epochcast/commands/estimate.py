@@ -1,0 +1,230 @@
+"""`epochcast estimate`: how long the training in a user's own script will take, from some seconds of it."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from epochcast.cli import add_json_flag, make_parser, print_notes, run_command
+from epochcast.flag_types import positive_float, positive_int
+from epochcast.footprint.flags import add_footprint_flags, given_flags, rules_of
+from epochcast.interval import OWN_COVERAGE, Interval, coverage_text
+from epochcast.live.script import command
+from epochcast.output.text import clock, json_line, percent, significant
+
+DEFAULT_BUDGET_SEC = 30.0
+DEFAULT_SCRIPT_SEC = 600.0
+GRACE_SEC = 5.0  # for a script to end once its fit was estimated
+
+
+class ScriptError(ValueError):
+    """A script whose fit can't be estimated."""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = make_parser(
+        "epochcast estimate",
+        "How long the training in your own script will take. The script runs as it is until it calls `fit`, whose own\n"
+        "model, data and options are then trained for some seconds; the process ends with the estimate. Whatever the\n"
+        "script does before its fit (files, downloads, trackers) is done for real.",
+        "epochcast estimate --budget_sec 30 train.py --lr 0.001",
+    )
+    parser.add_argument("script", type=Path, metavar="SCRIPT", help="a Python script that trains a Keras model")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="...", help="arguments of the script")
+    parser.add_argument(
+        "--budget_sec",
+        type=positive_float,
+        default=DEFAULT_BUDGET_SEC,
+        metavar="SEC",
+        help="seconds to train for; building, compilation and a first epoch come on top",
+    )
+    parser.add_argument("--fit", type=positive_int, default=1, metavar="N", help="estimate the script's N-th fit")
+    parser.add_argument(
+        "--script_sec",
+        type=positive_float,
+        default=DEFAULT_SCRIPT_SEC,
+        metavar="SEC",
+        help="how long the script may take until that fit",
+    )
+    add_footprint_flags(parser.add_argument_group("energy, money and CO2 of the training"))
+    add_json_flag(parser)
+    return parser
+
+
+def _checked(script: Path) -> Path:
+    if not script.exists():
+        raise FileNotFoundError(f"{script}: no such file. Give the script that you train with.")
+    if not script.is_file():
+        raise ValueError(f"{script}: not a file. Give the script that you train with.")
+    return script
+
+
+@contextlib.contextmanager
+def _running(
+    script: Path, arguments: Sequence[str], number: int, budget_sec: float
+) -> Iterator[tuple[subprocess.Popen[bytes], Any]]:
+    """A process that runs the script, and the stream of its events; ended, with all it started, on the way out."""
+    receive, send = os.pipe()
+    with os.fdopen(receive, encoding="utf-8") as events:
+        try:
+            process = subprocess.Popen(
+                command(send, number, budget_sec, script, list(arguments)),
+                pass_fds=(send,),
+                stdout=sys.stderr.fileno(),  # what it prints is not the estimate
+                start_new_session=True,
+            )
+        finally:
+            os.close(send)
+        try:
+            yield process, events
+        finally:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(GRACE_SEC if process.poll() is None and _is_done(process) else 0)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _is_done(process: subprocess.Popen[bytes]) -> bool:
+    return getattr(process, "has_told", False)
+
+
+def _estimated(arguments: argparse.Namespace, script: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What was caught and what came of it.
+
+    Raises:
+        ScriptError: if the script did not come to the fit, or the fit can't be estimated.
+    """
+    which = "its first fit" if arguments.fit == 1 else f"fit number {arguments.fit}"
+    caught: dict[str, Any] | None = None
+    with _running(script, arguments.arguments, arguments.fit, arguments.budget_sec) as (process, events):
+        too_late = threading.Timer(arguments.script_sec, lambda: os.killpg(process.pid, signal.SIGKILL))
+        too_late.daemon = True
+        begin = time.monotonic()
+        too_late.start()
+        try:
+            for line in events:
+                told = json.loads(line)
+                event = told.pop("event")
+                if event == "caught":
+                    too_late.cancel()
+                    caught = told
+                    print_notes([f"caught the fit of {told['model']}; it is tried for {arguments.budget_sec:g} s."])
+                elif event == "estimate" and caught is not None:
+                    process.has_told = True  # type: ignore[attr-defined]
+                    return caught, told
+                elif event == "failed":
+                    raise ScriptError(f"{script}: {which} can't be estimated: {told['message']}")
+                elif event == "ended":
+                    raise ScriptError(
+                        f"{script} ended (exit code {told['code']}) without {which}. A training in a loop of its own, "
+                        "or in another process, can't be caught."
+                    )
+        finally:
+            too_late.cancel()
+        process.wait()
+        if caught is None and time.monotonic() - begin >= arguments.script_sec:
+            raise ScriptError(
+                f"{script} had not come to {which} after {arguments.script_sec:g} s. --script_sec gives it longer."
+            )
+        how = f"exit code {process.returncode}" if process.returncode >= 0 else f"signal {-process.returncode}"
+        where = f"before {which}" if caught is None else f"while {which} was estimated"
+        raise ScriptError(f"{script} failed {where} ({how}); what it said stands above.")
+
+
+def _lines(caught: dict[str, Any], found: dict[str, Any]) -> dict[str, str]:
+    """The answer, a text for each name."""
+    total, epoch = Interval(**found["total"]), Interval(**found["epoch"]["interval"])
+    epochs, half = found["epochs"], found["epoch"]["half"]
+    parameters = f"{caught['params']:,} parameters" if caught["params"] else "not yet built"
+    lines = {"training": _time_text(total)}
+    lines["of"] = (
+        f"{caught['model']}, {parameters}, {epochs} epoch{'s' * (epochs != 1)} of {found['batches']:,} batches, "
+        f"{found['backend']} on {found['device_name']}"
+    )
+    spread = "" if half is None else f" +-{percent(half)}"
+    lines["epoch"] = f"{significant(epoch.value)} s{spread}, from {found['epoch']['n']} {_kind(found['samples'])}"
+    if found["backend"] and found["epoch_cpu"]["interval"]["value"]:
+        lines["epoch_processor_time"] = f"{significant(found['epoch_cpu']['interval']['value'])} s"
+    lines["once"] = f"{significant(found['once_sec'])} s to build, compile and start"
+    if found["validation"] is not None:
+        lines["validation"] = f"{significant(found['validation']['sec'])} s, {found['n_validations']} times"
+    if found["save_sec"] is not None:
+        lines["checkpoint"] = f"{significant(found['save_sec'])} s, {found['n_saves']} times"
+    lines["before_the_fit"] = f"{significant(caught['script_sec'])} s of the script's own, not in the training's time"
+    return lines
+
+
+def _kind(samples: dict[str, Any]) -> str:
+    if samples["steps"] is None:
+        return "whole epochs"
+    short, long = samples["steps"]
+    return f"pairs of {short} and {long} steps"
+
+
+def _time_text(total: Interval) -> str:
+    if total.low is None or total.high is None:
+        return f"{clock(total.value)} (range unknown: too few samples; --budget_sec gives more)"
+    return f"{clock(total.value)} ({clock(total.low)} to {clock(total.high)}, {coverage_text(OWN_COVERAGE)})"
+
+
+def _notes(found: dict[str, Any]) -> list[str]:
+    notes = list(found["notes"])
+    if found["is_contended"]:
+        notes.append(
+            f"other programs kept {found['other_cores']:.1f} cores busy meanwhile; the time holds if they go on."
+        )
+    return notes
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = _parser().parse_args(argv)
+
+    def work() -> int:
+        script = _checked(arguments.script)
+        print_notes([f"{script} runs until its fit; whatever it does before that is done for real."])
+        caught, found = _estimated(arguments, script)
+        footprint_texts, footprint_values = _footprints(arguments, found)
+        if arguments.json:
+            print(json_line({"caught": caught, **found, "footprints": footprint_values}))
+            return 0
+        for name, text in {**_lines(caught, found), **footprint_texts}.items():
+            print(f"{name}: {text}")
+        print_notes(_notes(found))
+        return 0
+
+    return run_command(work)
+
+
+def _footprints(arguments: argparse.Namespace, found: dict[str, Any]) -> tuple[dict[str, str], list[dict[str, Any]]]:
+    """The footprint of the training in each region, as lines and for JSON; none where it was not asked for."""
+    if not given_flags(arguments):
+        return {}, []
+    from epochcast.footprint.footprint import board_power_model, footprint, given_energy, mlcost_energy, rates_of
+    from epochcast.footprint.text import footprint_json, footprint_lines
+    from epochcast.gpus.lookup import known_gpu
+
+    rules, wall = rules_of(arguments), Interval(**found["total"])
+    gpu = known_gpu(found["device_name"])
+    energy = None
+    if rules.board_w is not None:
+        energy = given_energy(wall, rules.board_w, is_processor=gpu is None)
+    elif gpu is not None and gpu.tdp_w is not None:
+        is_mlcost = rules.energy_formula == "mlcost"
+        energy = mlcost_energy(wall, gpu.tdp_w) if is_mlcost else board_power_model(wall, gpu.tdp_w, "TDP")
+    all_found = [footprint(energy, wall, rates) for rates in rates_of(rules, gpu)]
+    lines: dict[str, str] = {}
+    for each in all_found:
+        suffix = "" if len(all_found) == 1 else f"_{each.rates.region.code}"
+        lines |= {f"{name}{suffix}": text for name, text in footprint_lines(each).items()}
+    return lines, [footprint_json(each) for each in all_found]
