@@ -15,6 +15,7 @@ import keras
 from epochcast.interval import Interval
 from epochcast.live.estimator import EpochTime, Samples, epoch_time, sample
 from epochcast.live.fit_passes import FitTraining
+from epochcast.machine.framework import is_on_gpu
 from epochcast.machine.gpu_driver import device_of
 from epochcast.machine.host.host import usable_cores
 from epochcast.machine.host.load import host_cpu_times, is_busy_host, other_cores
@@ -75,7 +76,7 @@ def estimate_fit(model: keras.Model, x: Any, y: Any, options: Mapping[str, Any],
     save_sec, n_saves = _saving(model, options, epochs)
     spent = time.perf_counter() - begin - training.ready_sec
     found = sample(training, max(budget_sec / 2, budget_sec - spent), time.perf_counter)
-    device = device_of()
+    device = device_of("auto" if is_on_gpu(keras.backend.backend()) else "cpu")
     others = other_cores(before, host_cpu_times())
     is_contended = is_busy_host(others, len(usable_cores()), device.kind)
     epoch = epoch_time([each.sec.wall_sec for each in found.epochs], is_contended)

@@ -65,6 +65,15 @@ def framework_details(backend: str) -> dict[str, Any]:
     return details if about is None or module is None else {**details, **about(module)}
 
 
+def is_on_gpu(backend: str) -> bool:
+    """Whether a backend that was imported computes on a GPU, which also depends on how it was installed."""
+    if backend == "tensorflow":
+        return bool(sys.modules["tensorflow"].config.list_physical_devices("GPU"))
+    if backend == "jax":
+        return bool(sys.modules["jax"].default_backend() != "cpu")
+    return bool(sys.modules["torch"].cuda.is_available())
+
+
 def _answer_of(ask: Callable[[], Any]) -> Any:
     try:
         return ask()
