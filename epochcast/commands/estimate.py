@@ -8,7 +8,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from epochcast.cli import add_json_flag, make_parser, print_notes, run_command
+from epochcast.facts.assumptions import device_kind_of
 from epochcast.flag_types import positive_float, positive_int
 from epochcast.footprint.flags import add_footprint_flags, given_flags, rules_of
 from epochcast.interval import OWN_COVERAGE, Interval, coverage_text
@@ -24,6 +24,7 @@ from epochcast.output.text import clock, json_line, percent, significant
 
 DEFAULT_BUDGET_SEC = 30.0
 DEFAULT_SCRIPT_SEC = 600.0
+STDERR = 2
 GRACE_SEC = 5.0  # for a script to end once its fit was estimated
 
 
@@ -80,7 +81,7 @@ def _running(
             process = subprocess.Popen(
                 command(send, number, budget_sec, script, list(arguments)),
                 pass_fds=(send,),
-                stdout=sys.stderr.fileno(),  # what it prints is not the estimate
+                stdout=STDERR,  # what it prints is not the estimate
                 start_new_session=True,
             )
         finally:
@@ -88,15 +89,9 @@ def _running(
         try:
             yield process, events
         finally:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(GRACE_SEC if process.poll() is None and _is_done(process) else 0)
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-
-
-def _is_done(process: subprocess.Popen[bytes]) -> bool:
-    return getattr(process, "has_told", False)
 
 
 def _estimated(arguments: argparse.Namespace, script: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -121,7 +116,8 @@ def _estimated(arguments: argparse.Namespace, script: Path) -> tuple[dict[str, A
                     caught = told
                     print_notes([f"caught the fit of {told['model']}; it is tried for {arguments.budget_sec:g} s."])
                 elif event == "estimate" and caught is not None:
-                    process.has_told = True  # type: ignore[attr-defined]
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        process.wait(GRACE_SEC)
                     return caught, told
                 elif event == "failed":
                     raise ScriptError(f"{script}: {which} can't be estimated: {told['message']}")
@@ -154,7 +150,7 @@ def _lines(caught: dict[str, Any], found: dict[str, Any]) -> dict[str, str]:
     )
     spread = "" if half is None else f" +-{percent(half)}"
     lines["epoch"] = f"{significant(epoch.value)} s{spread}, from {found['epoch']['n']} {_kind(found['samples'])}"
-    if found["backend"] and found["epoch_cpu"]["interval"]["value"]:
+    if device_kind_of(found["device_name"]) == "cpu":
         lines["epoch_processor_time"] = f"{significant(found['epoch_cpu']['interval']['value'])} s"
     lines["once"] = f"{significant(found['once_sec'])} s to build, compile and start"
     if found["validation"] is not None:
