@@ -206,18 +206,14 @@ def _footprints(arguments: argparse.Namespace, found: dict[str, Any]) -> tuple[d
     """The footprint of the training in each region, as lines and for JSON; none where it was not asked for."""
     if not given_flags(arguments):
         return {}, []
-    from epochcast.footprint.footprint import board_power_model, footprint, given_energy, mlcost_energy, rates_of
+    from epochcast.footprint.footprint import asked_energy, footprint, modelled_energy, rates_of
     from epochcast.footprint.text import footprint_json, footprint_lines
     from epochcast.gpus.lookup import known_gpu
 
     rules, wall = rules_of(arguments), Interval(**found["total"])
     gpu = known_gpu(found["device_name"])
-    energy = None
-    if rules.board_w is not None:
-        energy = given_energy(wall, rules.board_w, is_processor=gpu is None)
-    elif gpu is not None and gpu.tdp_w is not None:
-        is_mlcost = rules.energy_formula == "mlcost"
-        energy = mlcost_energy(wall, gpu.tdp_w) if is_mlcost else board_power_model(wall, gpu.tdp_w, "TDP")
+    is_processor = device_kind_of(found["device_name"]) == "cpu"
+    energy = asked_energy(wall, rules, gpu, is_processor) or modelled_energy(wall, rules, gpu, is_processor)
     all_found = [footprint(energy, wall, rates) for rates in rates_of(rules, gpu)]
     lines: dict[str, str] = {}
     for each in all_found:

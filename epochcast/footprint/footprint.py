@@ -77,6 +77,36 @@ def mlcost_energy(wall: Interval, tdp_w: float, gpus: int = 1) -> BoardEnergy:
     return BoardEnergy(wall.times(tdp_w * gpus * utilization * overhead), words, has_overhead=True, gpus=gpus)
 
 
+def asked_energy(wall: Interval, rules: FootprintRules, gpu: Gpu | None, is_processor: bool) -> BoardEnergy | None:
+    """Energy by the formula or the power that the user names, which go before what was measured; else None.
+
+    Raises:
+        ValueError: if MLCost's formula is asked for and the device's TDP is unknown.
+    """
+    if rules.energy_formula == "mlcost":
+        if gpu is None or gpu.tdp_w is None:
+            raise ValueError(
+                "energy_formula mlcost needs the TDP of the device, and the facts have none of it. Leave it out, or "
+                "see epochcast facts gpus."
+            )
+        return mlcost_energy(wall, gpu.tdp_w)
+    return None if rules.board_w is None else given_energy(wall, rules.board_w, is_processor)
+
+
+def modelled_energy(
+    wall: Interval, rules: FootprintRules, gpu: Gpu | None, is_processor: bool, power_limit_w: float | None = None
+) -> BoardEnergy | None:
+    """Energy where none was measured: by the board's power limit, of a processor part of the host's; else None."""
+    if power_limit_w is not None:
+        return board_power_model(wall, power_limit_w)
+    if gpu is not None and gpu.tdp_w is not None:
+        return board_power_model(wall, gpu.tdp_w, "TDP")
+    if is_processor and rules.host_w:
+        words = f"part of the host's {rules.host_w:g} W: a processor has no board of its own"
+        return BoardEnergy(Interval(0.0, 0.0, 0.0), words, is_processor=True, is_in_host=True)
+    return None
+
+
 # --- rates ------------------------------------------------------------------------------------------------------------
 
 

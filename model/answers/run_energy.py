@@ -16,9 +16,8 @@ from epochcast.facts.assumptions import device_kind_of
 from epochcast.facts.tables import Gpu
 from epochcast.footprint.footprint import (
     BoardEnergy,
-    board_power_model,
-    given_energy,
-    mlcost_energy,
+    asked_energy,
+    modelled_energy,
     together,
 )
 from epochcast.footprint.rules import FootprintRules
@@ -146,25 +145,12 @@ def run_energy(
         ValueError: if MLCost's formula is asked for and the device's TDP is unknown.
     """
     epoch = None
-    if rules.energy_formula == "mlcost":
-        if gpu is None or gpu.tdp_w is None:
-            raise ValueError(
-                "energy_formula mlcost needs the TDP of the device, and the facts have none of it. Leave it out, or "
-                "see epochcast facts gpus."
-            )
-        found = mlcost_energy(seconds.whole, gpu.tdp_w)
-    elif rules.board_w is not None:
-        found = given_energy(seconds.whole, rules.board_w, board.is_processor)
-    elif (epoch := energy.per_epoch(config, seconds.steady)) is not None:
+    found = asked_energy(seconds.whole, rules, gpu, board.is_processor)
+    if found is None and (epoch := energy.per_epoch(config, seconds.steady)) is not None:
         found = _of_epochs(epoch, epochs, seconds, board.idle_power_w)
-    elif board.power_limit_w is not None:
-        found = board_power_model(seconds.whole, board.power_limit_w)
-    elif gpu is not None and gpu.tdp_w is not None:
-        found = board_power_model(seconds.whole, gpu.tdp_w, "TDP")
-    elif board.is_processor and rules.host_w:
-        words = f"part of the host's {rules.host_w:g} W: a processor has no board of its own"
-        found = BoardEnergy(Interval(0.0, 0.0, 0.0), words, is_processor=True, is_in_host=True)
-    else:
+    if found is None:
+        found = modelled_energy(seconds.whole, rules, gpu, board.is_processor, board.power_limit_w)
+    if found is None:
         return None
     if seconds.missing is not None:
         found = replace(found, method=f"{found.method}; {seconds.missing}")
