@@ -38,7 +38,7 @@ def _parser() -> argparse.ArgumentParser:
         "How long the training in your own script will take. The script runs as it is until it calls `fit`, whose own\n"
         "model, data and options are then trained for some seconds; the process ends with the estimate. Whatever the\n"
         "script does before its fit (files, downloads, trackers) is done for real.",
-        "epochcast estimate --budget_sec 30 train.py --lr 0.001",
+        "epochcast estimate --budget_sec 30 train.py",
     )
     parser.add_argument("script", type=Path, metavar="SCRIPT", help="a Python script that trains a Keras model")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="...", help="arguments of the script")
