@@ -49,8 +49,8 @@ model.fit(x, y, batch_size=32, epochs=30)
 """,
     "own train_step": IMAGES + NETWORK + """
 class Network(keras.Model):
-    def train_step(self, data):
-        return super().train_step(data)
+    def train_step(self, *given):  # JAX gives its state, too
+        return super().train_step(*given)
 
 model = Network(model.inputs, model.outputs)
 model.compile(optimizer="adam", loss="sparse_categorical_crossentropy")
