@@ -61,6 +61,7 @@ SOUND_BY_NAME = {
     "precision": ("float32", "mixed_float16"),
     "jit_compile": ("auto", "on,off"),
     "topic": ("gpus", "carbon"),
+    "arguments": ("3", "--lr"),
 }
 SLOW = {"--deep"}  # starts a framework, 5 s: tests/collect/test_doctor.py
 MOST = {"repeats": ("1", "2"), "n": ("1", "3")}  # what takes long when it is large, of sound values

@@ -25,7 +25,16 @@ from tests.fuzz.oracles import Call, Heard
 from tests.fuzz.samples import TABLE, samples
 
 # of a hundred tries; what is not named has the weight 8
-WEIGHTS = {"demo": 2, "doctor": 0.4, "train": 5, "evaluate": 1.5, "figures": 0.6, "plan": 14, "predict": 12}
+WEIGHTS = {
+    "demo": 2,
+    "doctor": 0.4,
+    "train": 5,
+    "evaluate": 1.5,
+    "figures": 0.6,
+    "plan": 14,
+    "predict": 12,
+    "estimate": 1,
+}
 MOST_RUNS = 3  # of a grid that really measures
 IN_PLACE = ("run", "grid", "recover", "run_plan", "demo")  # commands that append to tables
 OUTPUTS = ("out", "csv", "sh", "optuna", "plot", "front")
