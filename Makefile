@@ -10,7 +10,7 @@ UV_VERSION := 0.13.9
 WORKERS ?= 2
 # where the tests' files lie: in memory if a GB is free there, which spares thousands of waits for a disk
 IN_MEMORY := $(shell [ -w /dev/shm ] && df -Pk /dev/shm | awk 'NR == 2 && $$4 > 1000000 { print "/dev/shm" }')
-TESTS_TMP ?= $(if $(shell grep ' /dev/shm .*noexec' /proc/mounts),,$(IN_MEMORY))
+TESTS_TMP ?= $(if $(shell grep -s ' /dev/shm .*noexec' /proc/mounts),,$(IN_MEMORY))
 # PyPI's build for Linux brings 2.8 GB of CUDA; macOS has one build
 TORCH ?= torch==2.13.0$(if $(filter Linux,$(shell uname)),+cpu)
 
@@ -69,6 +69,7 @@ bench: $(VENV)/ok-$(LOCK) ## speed, layers, rooflines, other GPUs: figures besid
 	$(BIN)/python benchmarks/bench_stalls.py
 	$(BIN)/python benchmarks/estimates/bench_gpu_scaling.py
 	$(BIN)/python benchmarks/estimates/bench_footprint.py
+	$(BIN)/python benchmarks/estimates/bench_estimate.py
 
 claims: $(VENV)/ok-$(LOCK) ## every figure claimed of the time model, with its target and spread
 	$(BIN)/python benchmarks/claims.py

@@ -16,8 +16,7 @@ from tests.support.models.saved_networks import author, folder, unregistered  # 
 
 _TESTS = itertools.count()
 
-# Nine seconds of a process that only collects the tests would go into the search for garbage, and a tenth of its tests'
-# time: what it loads lives until it ends.
+# A third of the time to collect the tests would go into the search for garbage: what is loaded lives until the end.
 gc.disable()
 
 

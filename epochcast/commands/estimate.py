@@ -1,4 +1,4 @@
-"""`epochcast estimate`: how long the training in a user's own script will take, from some seconds of it."""
+"""`epochcast estimate`: how long the training in a user's own script will take."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def _checked(script: Path) -> Path:
 def _running(
     script: Path, arguments: Sequence[str], number: int, budget_sec: float
 ) -> Iterator[tuple[subprocess.Popen[bytes], Any]]:
-    """A process that runs the script, and the stream of its events; ended, with all it started, on the way out."""
+    """A process that runs the script, and its events; killed on the way out."""
     receive, send = os.pipe()
     with os.fdopen(receive, encoding="utf-8") as events:
         try:
@@ -203,7 +203,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _footprints(arguments: argparse.Namespace, found: dict[str, Any]) -> tuple[dict[str, str], list[dict[str, Any]]]:
-    """The footprint of the training in each region, as lines and for JSON; none where it was not asked for."""
+    """The training's footprint by region, as lines and for JSON, where asked for."""
     if not given_flags(arguments):
         return {}, []
     from epochcast.footprint.footprint import asked_energy, footprint, modelled_energy, rates_of

@@ -78,7 +78,7 @@ def mlcost_energy(wall: Interval, tdp_w: float, gpus: int = 1) -> BoardEnergy:
 
 
 def asked_energy(wall: Interval, rules: FootprintRules, gpu: Gpu | None, is_processor: bool) -> BoardEnergy | None:
-    """Energy by the formula or the power that the user names, which go before what was measured; else None.
+    """Energy by the formula or the power that the user names, else None.
 
     Raises:
         ValueError: if MLCost's formula is asked for and the device's TDP is unknown.
@@ -96,7 +96,7 @@ def asked_energy(wall: Interval, rules: FootprintRules, gpu: Gpu | None, is_proc
 def modelled_energy(
     wall: Interval, rules: FootprintRules, gpu: Gpu | None, is_processor: bool, power_limit_w: float | None = None
 ) -> BoardEnergy | None:
-    """Energy where none was measured: by the board's power limit, of a processor part of the host's; else None."""
+    """Energy where none was measured, else None: by the power limit, or part of the host's."""
     if power_limit_w is not None:
         return board_power_model(wall, power_limit_w)
     if gpu is not None and gpu.tdp_w is not None:

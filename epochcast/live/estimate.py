@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -21,7 +20,7 @@ from epochcast.machine.host.host import usable_cores
 from epochcast.machine.host.load import host_cpu_times, is_busy_host, other_cores
 
 VALIDATION_SHARE = 0.2  # of the budget, that timing the validation may take
-DRIFT_SHARE = 0.05  # a part of an epoch that is worth a sentence
+WORTH_SAYING = 0.05  # share of an epoch
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +29,11 @@ class Validation:
 
     sec: float
     first_sec: float  # with what is compiled once
-    is_whole: bool  # else told from some of its batches
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """How long a `fit` will take; seconds by the wall clock but where a name says cpu."""
+    """How long a `fit` will take, by the wall clock where no name says cpu."""
 
     epochs: int
     batches: int  # of an epoch
@@ -105,7 +103,7 @@ def estimate_fit(model: keras.Model, x: Any, y: Any, options: Mapping[str, Any],
         is_contended=is_contended,
         backend=keras.backend.backend(),
         device_name=device.name,
-        notes=tuple(_notes(training, found, epoch, options, epochs)),
+        notes=tuple(_notes(found, epoch, options, epochs)),
     )
 
 
@@ -158,11 +156,11 @@ def _validation(training: FitTraining, options: Mapping[str, Any], budget_sec: f
         n = stamps.params.get("steps")
         sec = stamps.last_sec - stamps.begin_sec
         lasted.append(sec * n / stamps.batches if stamps.is_cut and n else sec)
-    return Validation(lasted[1], lasted[0], not stamps.is_cut)
+    return Validation(lasted[1], lasted[0])
 
 
 def _saving(model: keras.Model, options: Mapping[str, Any], epochs: int) -> tuple[float | None, int]:
-    """Time one checkpoint as the fit's callback writes it; the seconds and how many the fit may write."""
+    """Return the seconds of one checkpoint and how many the fit may write."""
     savers = [c for c in _callbacks(options) if isinstance(c, keras.callbacks.ModelCheckpoint)]
     if not savers or any(c.save_freq != "epoch" for c in savers):
         return None, 0
@@ -181,9 +179,7 @@ def _callbacks(options: Mapping[str, Any]) -> list[Any]:
     return list(getattr(given, "callbacks", given)) if not isinstance(given, keras.callbacks.Callback) else [given]
 
 
-def _notes(
-    training: FitTraining, found: Samples, epoch: EpochTime, options: Mapping[str, Any], epochs: int
-) -> list[str]:
+def _notes(found: Samples, epoch: EpochTime, options: Mapping[str, Any], epochs: int) -> list[str]:
     notes = []
     stops = [c for c in _callbacks(options) if isinstance(c, keras.callbacks.EarlyStopping)]
     if stops:
@@ -200,15 +196,13 @@ def _notes(
     starts = [e.start_sec.wall_sec for e in found.epochs if e.start_sec is not None]
     if starts:
         start = sum(starts) / len(starts)
-        if start > DRIFT_SHARE * epoch.interval.value:
+        if start > WORTH_SAYING * epoch.interval.value:
             notes.append(f"Each epoch begins with {start:.2g} s before its steps run at their pace.")
         errors = [e.middle_error for e in found.epochs if e.middle_error is not None]
-        if errors and abs(sum(errors) / len(errors)) > DRIFT_SHARE:
+        if errors and abs(sum(errors) / len(errors)) > WORTH_SAYING:
             notes.append("Steps do not all take the same time: a block in the middle is off the line of the others.")
     if epoch.n_left_out:
         notes.append(
             f"{epoch.n_left_out} of {epoch.n + epoch.n_left_out} samples took over twice the median; left out."
         )
-    if math.isnan(training.first_step_sec):
-        notes.append("The first step was not timed: an epoch has one step.")
     return notes

@@ -1,4 +1,4 @@
-"""How long an epoch of a training takes, from passes over some of its steps spread over a budget of seconds.
+"""How long an epoch of a training takes, from passes over some of its steps.
 
 Where enough epochs fit into the budget, whole ones are timed. Else pairs are: one fresh pass by the training's own
 `fit` is stamped where it begins, after a few steps and after many, then stopped. The short block is the head of the
@@ -50,14 +50,13 @@ class Training(Protocol):
 
     steps: float  # of an epoch, the partial last batch among them
     most_steps: int  # of a pass: the last step of an epoch ends with more than itself
-    first_step_sec: float  # wall: building and compilation are in it
 
     def passes(self, marks: Sequence[int], end: float) -> list[list[Moment]]:
-        """Make passes until the next would end after `end`, at least one; of each its begin and after these steps."""
+        """Make one pass, and more until `end`; of each its begin and after these steps."""
         ...
 
     def epochs(self, most: int, end: float) -> list[Moment]:
-        """Train whole epochs until `end` by the wall clock; the moments where they begin, and where the last one ends.
+        """Train whole epochs until `end`; the moments between them, first and last.
 
         An epoch under way at `end` is stopped after its step, and is none of them.
         """
@@ -66,7 +65,7 @@ class Training(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """Seconds of an epoch by both clocks, as one sample tells them, and what of them a pass costs before any step."""
+    """An epoch as one sample tells it, by both clocks."""
 
     sec: Moment
     start_sec: Moment | None = None  # None where a whole epoch was timed
@@ -95,7 +94,7 @@ class EpochTime:
 
 
 def sample(training: Training, budget_sec: float, now: Callable[[], float]) -> Samples:
-    """Measure epochs of a training for a budget of seconds; compilation and the first epoch are no part of it.
+    """Measure epochs for a budget of seconds, beside compilation and the first epoch.
 
     Args:
         now: the wall clock of the training's moments, in seconds.
@@ -126,7 +125,7 @@ def sample(training: Training, budget_sec: float, now: Callable[[], float]) -> S
 
 
 def _rough(training: Training, budget_sec: float, now: Callable[[], float]) -> tuple[float, float, float]:
-    """Return a first idea of the seconds of a pass but for its steps, of an epoch's start, and of a step."""
+    """Return rough seconds: of a pass without its steps, an epoch's start, a step."""
     most = min(ROUGH_STEPS, training.most_steps)
     begin, lasted, starts, steps = now(), [], [], []
     for _ in range(ROUGH_PASSES):
@@ -142,7 +141,7 @@ def _rough(training: Training, budget_sec: float, now: Callable[[], float]) -> t
 
 
 def repeated(one_pass: Callable[[], list[Moment]], end: float, now: Callable[[], float]) -> list[list[Moment]]:
-    """Make passes until the next, as long as the last, would end after `end`; at least one."""
+    """Make one pass, and more until the next would end after `end`."""
     found: list[list[Moment]] = []
     lasted = 0.0
     while not found or now() + lasted <= end:
@@ -171,7 +170,7 @@ def _clocks(a: Moment, b: Moment) -> list[tuple[float, float]]:
 
 
 def epoch_time(seconds: Sequence[float], is_contended: bool) -> EpochTime:
-    """The mean of epochs and the range of the mean of those that follow, which holds with OWN_COVERAGE.
+    """The mean of epochs and the range of the following ones' mean, at OWN_COVERAGE.
 
     Raises:
         ValueError: if there is no epoch.

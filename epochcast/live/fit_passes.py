@@ -1,4 +1,4 @@
-"""Passes over a training's data by its own `fit`, stamped at some steps and stopped after them."""
+"""Passes over a training's data by its own `fit`, stamped at some steps."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _no_wait() -> None:
 
 
 class Stamps(keras.callbacks.Callback):  # type: ignore[misc]  # keras ships no types
-    """Reads the clocks where an epoch begins and after some of its steps, then stops the training.
+    """Reads the clocks where an epoch begins and after some steps, then stops.
 
     It has no hook after a step: with one Keras would fetch the logs of every step, and no step would overlap the next.
     To stop costs one more step, which is not timed.
@@ -103,7 +103,7 @@ class Stamps(keras.callbacks.Callback):  # type: ignore[misc]  # keras ships no 
 
 
 class Epochs(keras.callbacks.Callback):  # type: ignore[misc]  # keras ships no types
-    """Reads the clocks between epochs, each with all that Keras does in it, and stops at a time within one."""
+    """Reads the clocks between whole epochs, and stops at a time within one."""
 
     def __init__(self, end: float) -> None:
         super().__init__()
@@ -143,9 +143,8 @@ class FitTraining:
     def __init__(self, model: keras.Model, x: Any, y: Any, options: Mapping[str, Any], budget_sec: float) -> None:
         self.model, self.x, self.y = model, x, y
         self.options = {name: value for name, value in options.items() if name not in OF_THE_WHOLE}
-        self.fit_start_sec = math.nan  # from the call to the first epoch; the quickest
         self.is_endless = self.options.get("steps_per_epoch") is not None  # Keras keeps one iterator for all epochs
-        if self.options.get("steps_per_epoch") is None and isinstance(x, Iterator):
+        if not self.is_endless and isinstance(x, Iterator):
             raise LengthUnknownError(
                 "a generator can be gone through once, so that nothing of its epoch can be tried. Give fit "
                 "steps_per_epoch, or data that can be begun again (a keras.utils.PyDataset, a tf.data.Dataset)."
@@ -154,8 +153,6 @@ class FitTraining:
         self._unit = int(getattr(model, "steps_per_execution", 1) or 1)
         first = Stamps([self._unit])
         self._fit(first, 1)
-        begun, *after = first.passes[0]
-        self.first_step_sec = after[0].since(begun).wall_sec if after else math.nan
         self.ready_sec = time.perf_counter() - begin  # wall, until a first step was done
         self.batches = first.steps or self._count(budget_sec)
         self.steps = self.batches / self._unit
@@ -173,14 +170,10 @@ class FitTraining:
         return whole.steps
 
     def _fit(self, callback: Any, epochs: int, **more: Any) -> None:
-        begin = time.perf_counter()
-        started: list[float] = []
-        clock = keras.callbacks.LambdaCallback(on_train_begin=lambda logs: started.append(time.perf_counter() - begin))
         options = {**self.options, **more}
         if options.get("validation_data") is not None or options.get("validation_split"):
             options["validation_freq"] = NEVER
-        self.model.fit(self.x, self.y, epochs=epochs, verbose=0, callbacks=[callback, clock], **options)
-        self.fit_start_sec = min(started[0], self.fit_start_sec) if self.fit_start_sec >= 0 else started[0]
+        self.model.fit(self.x, self.y, epochs=epochs, verbose=0, callbacks=[callback], **options)
 
     def validation_data(self) -> tuple[Any, Any, Any] | None:
         """Return what the fit validates on: inputs, targets and weights of samples; None without."""
@@ -202,7 +195,7 @@ class FitTraining:
         found: list[list[Moment]] = []
 
         def one_pass() -> list[Moment]:
-            stamps = Stamps(batches, least=0 if found else 1, end=max(end, time.perf_counter()) if found else math.inf)
+            stamps = Stamps(batches, least=0 if found else 1, end=end if found else math.inf)
             self._fit(stamps, 1)
             found.extend(stamps.whole_passes)
             return stamps.passes[0]

@@ -64,7 +64,7 @@ class _Finder(MetaPathFinder):
 
 
 def catch_fit(number: int, caught: Callable[[Any, Any, Any, dict[str, Any]], None]) -> None:
-    """Call `caught(model, x, y, options)` in place of the `number`-th `fit` of any model; those before it are done."""
+    """Call `caught(model, x, y, options)` in place of the `number`-th `fit`; earlier ones are done."""
     count = 0
 
     def patch(module: ModuleType) -> None:
@@ -86,7 +86,7 @@ def catch_fit(number: int, caught: Callable[[Any, Any, Any, dict[str, Any]], Non
 
 
 def run_script(script: Path, arguments: list[str], number: int, budget_sec: float, tell: Callable[..., None]) -> None:
-    """Run a script as `__main__` until its fit; `tell(event, **values)` is called with what came of it."""
+    """Run a script as `__main__` until its fit; `tell` hears what came of it."""
     begin = time.perf_counter(), time.process_time()
     own = os.getpid()
     is_caught = False
@@ -104,7 +104,7 @@ def run_script(script: Path, arguments: list[str], number: int, budget_sec: floa
 
         try:
             tell("estimate", **asdict(estimate_fit(model, x, y, options, budget_sec)))
-        except Exception as error:
+        except Exception as error:  # whatever the model, its data or the framework raise in a step
             tell("failed", message=f"{type(error).__name__}: {error}")
         model_class = sys.modules[MODEL_MODULE].Model
         model_class.fit = lambda *_, **__: os._exit(0)  # of a script that goes on all the same
@@ -126,7 +126,7 @@ def run_script(script: Path, arguments: list[str], number: int, budget_sec: floa
 
 
 def command(descriptor: int, number: int, budget_sec: float, script: Path, arguments: list[str]) -> list[str]:
-    """The command of a process that runs a script; events go to the descriptor as lines of JSON."""
+    """The command of a process that runs a script and writes events as JSON."""
     code = (
         f"import sys; sys.path.insert(0, {str(CODE_ROOT)!r}); import epochcast.live.script as script; "
         "sys.path.pop(0); sys.exit(script.main())"  # of the checkout, a script's own imports see nothing

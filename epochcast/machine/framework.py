@@ -66,7 +66,7 @@ def framework_details(backend: str) -> dict[str, Any]:
 
 
 def is_on_gpu(backend: str) -> bool:
-    """Whether a backend that was imported computes on a GPU, which also depends on how it was installed."""
+    """Whether a backend that was imported computes on a GPU."""
     if backend == "tensorflow":
         return bool(sys.modules["tensorflow"].config.list_physical_devices("GPU"))
     if backend == "jax":

@@ -47,7 +47,7 @@ def log_dir(tmp_path):
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
-    """A run that was measured and appended, once for all tests: its row and the folder that holds its files."""
+    """A run measured once for all tests: its row and its folder."""
     folder = tmp_path_factory.mktemp("measured")
     row = run(light_spec(), "a", RunPlace(folder / "results" / "runs.csv", folder / "logs", child=command("ok")))
     return row, folder

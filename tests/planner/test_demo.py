@@ -200,7 +200,7 @@ FASTER = 200  # than assumed is the made-up box, so that a test takes seconds
 
 @pytest.fixture
 def small_box(folder, monkeypatch):
-    """A box for which a twentieth of a second is assumed for a run, and for learning a quarter of a second."""
+    """A box of which short runs and quick learning are assumed."""
     real = estimate.assumption
 
     def assumed(name, kind):

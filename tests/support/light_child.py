@@ -150,7 +150,7 @@ def params_of(spec: SimpleNamespace) -> int:
 
 
 def _uneven(spec: SimpleNamespace, share: float, sec: float, n: int) -> list[float]:
-    """Return epochs of about `sec` seconds, with normal noise of that share, by the configuration and the seed."""
+    """Return epochs of about `sec` seconds with normal noise of that share."""
     import random
 
     draw = random.Random(f"{spec.depth} {spec.base_filters} {spec.batch_size} {spec.seed}")

@@ -21,7 +21,7 @@ def real(*before: str) -> tuple[str, ...]:
 
 
 def lean_keras(folder: Path) -> str:
-    """Return a PYTHONPATH with which Keras starts without plots, tables and wrappers, in half of the time.
+    """Return a PYTHONPATH with which Keras starts without plots, tables and wrappers.
 
     Keras imports these packages where they are installed; no run uses them.
     """

@@ -112,7 +112,7 @@ def test_a_killed_holder_frees_the_device_at_once(homes):
 
 @contextlib.contextmanager
 def held_by_us(run_id="long"):
-    """The processor, held as by a run of this process; the tests above wait for one of another."""
+    """The processor, held as by a run of this process."""
     with device_access("cpu", run_id, WAITING, ignore, []) as access:
         assert not access.is_shared
         yield f"another run is on this device (pid {os.getpid()}, run_id {run_id})"

@@ -1,4 +1,4 @@
-"""The estimator on a training of a known law, by a clock of our own: no second passes."""
+"""The estimator on a training of a known law, by a clock of our own."""
 
 from __future__ import annotations
 
@@ -16,13 +16,12 @@ SEEDS = range(200)
 
 
 class KnownLaw:
-    """A block of s steps takes (start + step * s) * drift * noise; the drift is of a pass, or of the true training."""
+    """A block of s steps takes (start + step * s) * drift * noise."""
 
     steps, most_steps = STEPS, STEPS - 1
 
     def __init__(self, start_sec, step_sec, seed):
         self.start_sec, self.step_sec, self.now_sec = start_sec, step_sec, 0.0
-        self.first_step_sec = 1.0
         self.random = np.random.default_rng(seed)
 
     def now(self):
@@ -63,7 +62,7 @@ class KnownLaw:
 
 
 def separate_blocks(law, budget_sec):
-    """Epochs from a short and a long block, each a pass of its own: what pairs are better than."""
+    """Epochs from a short and a long block, each a pass of its own."""
     found, long = [], max(12, min(STEPS, round(budget_sec / 10 / law.step_sec)))
     while law.now_sec < budget_sec:
         short_sec, long_sec = (m[1].since(m[0]).wall_sec for m in (law.segment([4]), law.segment([long])))
@@ -115,7 +114,7 @@ def test_a_range_divided_by_the_root_of_the_epochs_does_not_hold():
 
 
 def test_scaling_a_small_part_by_its_share_of_the_images_fails():
-    """As Green Love has it: the time of few steps times steps / few, with no part for the start."""
+    """As Green Love has it: no part for the start."""
 
     def by_share(law, budget_sec):
         few = 16

@@ -1,4 +1,4 @@
-"""Scripts of common shapes, run by the command until their fit: written by us, each in the way that people train."""
+"""Scripts of common shapes, run by the command until their fit."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ model.fit(batches(), steps_per_epoch=19, epochs=30)
 
 
 def estimated(tmp_path, code, *arguments, flags=("--budget_sec", "1"), backend="tensorflow"):
-    """The command on a script, in a process of its own; its exit code, JSON and what stands on the screen."""
+    """The command's exit code, JSON and screen, of a script in a folder."""
     (tmp_path / "train.py").write_text(code)
     done = subprocess.run(
         [sys.executable, "-m", "epochcast", "estimate", "--json", *flags, "train.py", *arguments],

@@ -1,4 +1,4 @@
-"""Training whose few steps run one by one: to trace them would take longer than they do."""
+"""Training whose few steps run one by one, untraced."""
 
 from __future__ import annotations
 
