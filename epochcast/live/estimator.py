@@ -45,14 +45,20 @@ class Moment:
         return Moment(self.wall_sec - earlier.wall_sec, self.cpu_sec - earlier.cpu_sec)
 
 
+Pass = dict[int, Moment]  # of one pass over the data: the moments at which so many steps were done, from 0 on
+
+
 class Training(Protocol):
     """A training that can be begun again and again, and stopped after some steps."""
 
     steps: float  # of an epoch, the partial last batch among them
     most_steps: int  # of a pass: the last step of an epoch ends with more than itself
 
-    def passes(self, marks: Sequence[int], end: float) -> list[list[Moment]]:
-        """Make one pass, and more until `end`; of each its begin and after these steps."""
+    def passes(self, marks: Sequence[int], most: int, end: float) -> list[Pass]:
+        """Make one pass, and more until `end`, at most so many; of each the moments after these steps.
+
+        A pass under way at `end` is stopped after its step: it has fewer moments, of which the last is its end.
+        """
         ...
 
     def epochs(self, most: int, end: float) -> list[Moment]:
@@ -73,6 +79,14 @@ class Epoch:
 
 
 @dataclass(frozen=True, slots=True)
+class Block:
+    """How long the first steps of a pass took, by both clocks."""
+
+    steps: int
+    sec: Moment
+
+
+@dataclass(frozen=True, slots=True)
 class Samples:
     """What was measured of a training's epochs."""
 
@@ -81,6 +95,7 @@ class Samples:
     epochs: tuple[Epoch, ...]
     steps: tuple[int, int] | None  # of the short and the long block; None where whole epochs were timed
     budget_used_sec: float
+    blocks: tuple[Block, ...] = ()  # of all passes, in the order of time
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,73 +115,97 @@ def sample(training: Training, budget_sec: float, now: Callable[[], float]) -> S
         now: the wall clock of the training's moments, in seconds.
     """
     begin = now()
-    pass_sec, start_sec, step_sec = _rough(training, budget_sec, now)
+    end = begin + budget_sec
+    rough, lasted = _rough_passes(training, begin, end, now)
+    step_sec, start_sec = max(1e-6, min(map(_step_sec, rough))), max(0.0, min(map(_start_sec, rough)))
     epoch_sec = start_sec + step_sec * training.steps
-    left = begin + budget_sec - now()
+    left = end - now()
     if (LEAST_EPOCHS + 1) * epoch_sec <= left or training.most_steps < 2:
-        moments = training.epochs(math.ceil(10 * left / epoch_sec), begin + budget_sec)
-        lasted = [later.since(earlier) for earlier, later in pairwise(moments)]
-        if len(lasted) > 1 or training.most_steps < 2:
-            epochs = tuple(Epoch(sec) for sec in lasted[1:] or lasted)
-            return Samples("epochs", lasted[0].wall_sec, epochs, None, now() - begin)
-        left = max(begin + budget_sec - now(), left / 2)
+        moments = training.epochs(max(2, math.ceil(10 * left / epoch_sec)), end)
+        whole = [later.since(earlier) for earlier, later in pairwise(moments)]
+        if whole:
+            epochs = tuple(Epoch(sec) for sec in whole[1:] or whole)
+            return Samples("epochs", whole[0].wall_sec, epochs, None, now() - begin, _blocks(rough))
     # where a pass takes long before its steps (a framework copies the data), fewer are made
+    pass_sec = max(1e-6, min(sec - max(each) * step_sec for sec, each in zip(lasted, rough, strict=True)))
     n_passes = max(MIN_SAMPLES, min(SEGMENTS, int(0.8 * left / pass_sec)))
-    long = round((left / n_passes - pass_sec) / step_sec)
-    long = max(2, min(training.most_steps, long))
+    long = max(2, min(training.most_steps, round((left / n_passes - pass_sec) / step_sec)))
     short = min(SHORT_STEPS, max(1, long // 4))
-    middle = (short + long) // 2
-    marks = sorted({short, middle, long})
-    epochs = tuple(
-        _epoch_of(dict(zip(marks, (m.since(begun) for m in after), strict=True)), short, middle, long, training.steps)
-        for begun, *after in training.passes(marks, begin + budget_sec)
-    )
-    return Samples("pairs", None, epochs, (short, long), now() - begin)
+    found: list[Pass] = []
+    if now() < end:
+        marks = sorted({short, (short + long) // 2, long})
+        found = training.passes(marks, math.ceil(10 * left / (pass_sec + long * step_sec)), end)
+    whole_passes = [each for each in found if max(each) >= long]
+    if len(whole_passes) < MIN_SAMPLES:  # steps grew slower: those that the end cut short, then the first tries
+        whole_passes = [each for each in found if max(each) >= 2 * short] or rough
+    epochs = tuple(_epoch_of(each, training.steps) for each in whole_passes)
+    return Samples("pairs", None, epochs, (short, long), now() - begin, _blocks([*rough, *found]))
 
 
-def _rough(training: Training, budget_sec: float, now: Callable[[], float]) -> tuple[float, float, float]:
-    """Return rough seconds: of a pass without its steps, an epoch's start, a step."""
-    most = min(ROUGH_STEPS, training.most_steps)
-    begin, lasted, starts, steps = now(), [], [], []
+def _rough_passes(
+    training: Training, begin: float, end: float, now: Callable[[], float]
+) -> tuple[list[Pass], list[float]]:
+    """Return short passes for a first idea of the times, and how long each lasted with all about it."""
+    most = max(1, min(ROUGH_STEPS, training.most_steps))
+    found: list[Pass] = []
+    lasted: list[float] = []
     for _ in range(ROUGH_PASSES):
         before = now()
-        (moments,) = training.passes([1, most] if most > 1 else [1], -math.inf)
-        after_one = moments[1].since(moments[0]).wall_sec
-        steps.append(moments[-1].since(moments[1]).wall_sec / (most - 1) if most > 1 else after_one)
-        starts.append(after_one - steps[-1])
-        lasted.append(now() - before - most * steps[-1])
-        if now() - begin > budget_sec / SEGMENTS:
+        found += training.passes(sorted({1, most}), 1, end)
+        lasted.append(now() - before)
+        if now() - begin > (end - begin) / SEGMENTS:
             break
-    return max(1e-6, min(lasted)), max(0.0, min(starts)), max(1e-6, min(steps))
+    return found, lasted
 
 
-def repeated(one_pass: Callable[[], list[Moment]], end: float, now: Callable[[], float]) -> list[list[Moment]]:
+def _step_sec(found: Pass) -> float:
+    """Wall seconds of a step of a pass; of its only one with the pass's start."""
+    least, most = min(steps for steps in found if steps), max(found)
+    if most == least:
+        return found[most].since(found[0]).wall_sec / most
+    return found[most].since(found[least]).wall_sec / (most - least)
+
+
+def _start_sec(found: Pass) -> float:
+    """Wall seconds of a pass before its steps run at their pace."""
+    least = min(steps for steps in found if steps)
+    return found[least].since(found[0]).wall_sec - least * _step_sec(found)
+
+
+def repeated(one_pass: Callable[[], Pass], most: int, end: float, now: Callable[[], float]) -> list[Pass]:
     """Make one pass, and more until the next would end after `end`."""
-    found: list[list[Moment]] = []
+    found: list[Pass] = []
     lasted = 0.0
-    while not found or now() + lasted <= end:
+    while not found or (len(found) < most and now() + lasted <= end):
         begin = now()
         found.append(one_pass())
         lasted = now() - begin
     return found
 
 
-def _epoch_of(at: dict[int, Moment], short: int, middle: int, long: int, steps: float) -> Epoch:
-    """The epoch that the line through two blocks tells."""
-    slopes = [(b - a) / (long - short) for a, b in _clocks(at[short], at[long])]
-    starts = [sec - short * slope for sec, slope in zip(_both(at[short]), slopes, strict=True)]
+def _blocks(passes: Sequence[Pass]) -> tuple[Block, ...]:
+    return tuple(Block(steps, at.since(each[0])) for each in passes for steps, at in sorted(each.items()) if steps)
+
+
+def _epoch_of(found: Pass, steps: float) -> Epoch:
+    """The epoch that the line through the shortest and the longest block of a pass tells."""
+    marks = sorted(steps for steps in found if steps)
+    short, long = marks[0], marks[-1]
+    at_short, at_long = (_both(found[at].since(found[0])) for at in (short, long))
+    if short == long:  # one block alone: its start can't be told from its steps
+        return Epoch(Moment(*(sec * steps / long for sec in at_long)))
+    slopes = [(b - a) / (long - short) for a, b in zip(at_short, at_long, strict=True)]
+    starts = [sec - short * slope for sec, slope in zip(at_short, slopes, strict=True)]
     sec = Moment(*(start + steps * slope for start, slope in zip(starts, slopes, strict=True)))
-    on_line = starts[0] + middle * slopes[0]
-    error = at[middle].wall_sec / on_line - 1 if short < middle < long and on_line > 0 else None
+    error = None
+    for middle in marks[1:-1]:
+        on_line = starts[0] + middle * slopes[0]
+        error = found[middle].since(found[0]).wall_sec / on_line - 1 if on_line > 0 else None
     return Epoch(sec, Moment(*starts), error)
 
 
 def _both(moment: Moment) -> tuple[float, float]:
     return moment.wall_sec, moment.cpu_sec
-
-
-def _clocks(a: Moment, b: Moment) -> list[tuple[float, float]]:
-    return list(zip(_both(a), _both(b), strict=True))
 
 
 def epoch_time(seconds: Sequence[float], is_contended: bool) -> EpochTime:

@@ -34,16 +34,20 @@ class KnownLaw:
     def drift(self):
         return math.exp(self.random.normal(0, DRIFT))
 
-    def segment(self, marks):
-        drift, before, moments = self.drift(), 0, [Moment(self.now_sec, self.now_sec)]
+    def segment(self, marks, end=math.inf):
+        drift, before, moments = self.drift(), 0, {0: Moment(self.now_sec, self.now_sec)}
         for mark in marks:
-            start_sec = 0.0 if before else self.start_sec
-            moments.append(self.pass_for(drift * (start_sec + (mark - before) * self.step_sec)))
+            sec = drift * ((0.0 if before else self.start_sec) + (mark - before) * self.step_sec)
+            if self.now_sec + sec > end:  # stopped after the step under way
+                done = max(1, math.ceil((end - self.now_sec) / sec * (mark - before)))
+                moments[before + done] = self.pass_for(sec * done / (mark - before))
+                break
+            moments[mark] = self.pass_for(sec)
             before = mark
         return moments
 
-    def passes(self, marks, end):
-        return repeated(lambda: self.segment(marks), end, self.now)
+    def passes(self, marks, most, end):
+        return repeated(lambda: self.segment(marks, end), most, end, self.now)
 
     def epochs(self, most, end):
         moments = [Moment(self.now_sec, self.now_sec)]
@@ -61,11 +65,16 @@ class KnownLaw:
         return self.drift() * (self.start_sec + STEPS * self.step_sec) * noises.sum()
 
 
+def lasted(law, steps):
+    found = law.segment([steps])
+    return found[steps].since(found[0]).wall_sec
+
+
 def separate_blocks(law, budget_sec):
     """Epochs from a short and a long block, each a pass of its own."""
     found, long = [], max(12, min(STEPS, round(budget_sec / 10 / law.step_sec)))
     while law.now_sec < budget_sec:
-        short_sec, long_sec = (m[1].since(m[0]).wall_sec for m in (law.segment([4]), law.segment([long])))
+        short_sec, long_sec = lasted(law, 4), lasted(law, long)
         found.append(short_sec + (STEPS - 4) * (long_sec - short_sec) / (long - 4))
     return found
 
@@ -118,8 +127,7 @@ def test_scaling_a_small_part_by_its_share_of_the_images_fails():
 
     def by_share(law, budget_sec):
         few = 16
-        blocks = [law.segment([few]) for _ in range(10)]
-        return [end.since(begin).wall_sec * STEPS / few for begin, end in blocks]
+        return [lasted(law, few) * STEPS / few for _ in range(10)]
 
     mape, held, _ = judged(0.05, 30, epochs_of=by_share)
     assert mape > 0.2 and held < 0.05
