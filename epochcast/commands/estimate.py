@@ -18,9 +18,10 @@ from epochcast.cli import add_json_flag, make_parser, print_notes, run_command
 from epochcast.facts.assumptions import device_kind_of
 from epochcast.flag_types import positive_float, positive_int
 from epochcast.footprint.flags import add_footprint_flags, given_flags, rules_of
-from epochcast.interval import OWN_COVERAGE, Interval, coverage_text
+from epochcast.interval import Interval
 from epochcast.live.script import command
-from epochcast.output.text import clock, json_line, percent, significant
+from epochcast.live.text import estimate_lines, estimate_notes
+from epochcast.output.text import json_line
 
 DEFAULT_BUDGET_SEC = 30.0
 DEFAULT_SCRIPT_SEC = 600.0
@@ -138,51 +139,6 @@ def _estimated(arguments: argparse.Namespace, script: Path) -> tuple[dict[str, A
         raise ScriptError(f"{script} failed {where} ({how}); what it said stands above.")
 
 
-def _lines(caught: dict[str, Any], found: dict[str, Any]) -> dict[str, str]:
-    """The answer, a text for each name."""
-    total, epoch = Interval(**found["total"]), Interval(**found["epoch"]["interval"])
-    epochs, half = found["epochs"], found["epoch"]["half"]
-    parameters = f"{caught['params']:,} parameters" if caught["params"] else "not yet built"
-    lines = {"training": _time_text(total)}
-    lines["of"] = (
-        f"{caught['model']}, {parameters}, {epochs} epoch{'s' * (epochs != 1)} of {found['batches']:,} batches, "
-        f"{found['backend']} on {found['device_name']}"
-    )
-    spread = "" if half is None else f" +-{percent(half)}"
-    lines["epoch"] = f"{significant(epoch.value)} s{spread}, from {found['epoch']['n']} {_kind(found['samples'])}"
-    if device_kind_of(found["device_name"]) == "cpu":
-        lines["epoch_processor_time"] = f"{significant(found['epoch_cpu']['interval']['value'])} s"
-    lines["once"] = f"{significant(found['once_sec'])} s to build, compile and start"
-    if found["validation"] is not None:
-        lines["validation"] = f"{significant(found['validation']['sec'])} s, {found['n_validations']} times"
-    if found["save_sec"] is not None:
-        lines["checkpoint"] = f"{significant(found['save_sec'])} s, {found['n_saves']} times"
-    lines["before_the_fit"] = f"{significant(caught['script_sec'])} s of the script's own, not in the training's time"
-    return lines
-
-
-def _kind(samples: dict[str, Any]) -> str:
-    if samples["steps"] is None:
-        return "whole epochs"
-    short, long = samples["steps"]
-    return f"pairs of {short} and {long} steps"
-
-
-def _time_text(total: Interval) -> str:
-    if total.low is None or total.high is None:
-        return f"{clock(total.value)} (range unknown: too few samples; --budget_sec gives more)"
-    return f"{clock(total.value)} ({clock(total.low)} to {clock(total.high)}, {coverage_text(OWN_COVERAGE)})"
-
-
-def _notes(found: dict[str, Any]) -> list[str]:
-    notes = list(found["notes"])
-    if found["is_contended"]:
-        notes.append(
-            f"other programs kept {found['other_cores']:.1f} cores busy meanwhile; the time holds if they go on."
-        )
-    return notes
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
 
@@ -194,9 +150,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.json:
             print(json_line({"caught": caught, **found, "footprints": footprint_values}))
             return 0
-        for name, text in {**_lines(caught, found), **footprint_texts}.items():
+        for name, text in {**estimate_lines(caught, found), **footprint_texts}.items():
             print(f"{name}: {text}")
-        print_notes(_notes(found))
+        print_notes(estimate_notes(found))
         return 0
 
     return run_command(work)
