@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -12,15 +13,20 @@ from typing import Any
 import keras
 
 from epochcast.interval import Interval
+from epochcast.live.diagnostics import Diagnostics, diagnose, pace, sentences
 from epochcast.live.estimator import EpochTime, Samples, epoch_time, sample
 from epochcast.live.fit_passes import FitTraining
+from epochcast.live.input_data import batch_sec, has_smaller_last_batch, is_pipeline
+from epochcast.live.power import MeteredPower, metering
 from epochcast.machine.framework import is_on_gpu
 from epochcast.machine.gpu_driver import device_of
 from epochcast.machine.host.host import usable_cores
 from epochcast.machine.host.load import host_cpu_times, is_busy_host, other_cores
 
 VALIDATION_SHARE = 0.2  # of the budget, that timing the validation may take
-WORTH_SAYING = 0.05  # share of an epoch
+SAVING_SHARE = 0.1
+DATA_SHARE = 0.05
+LONG_START = 0.1  # share of an epoch, above which a pipeline's start may be work of its steps that is done early
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +35,25 @@ class Validation:
 
     sec: float
     first_sec: float  # with what is compiled once
+
+    @property
+    def compile_sec(self) -> float:
+        return max(0.0, self.first_sec - self.sec)
+
+
+@dataclass(frozen=True, slots=True)
+class Once:
+    """What a fit does once, in seconds by the wall clock."""
+
+    build_sec: float  # until the first epoch begins, beyond the start of a later fit of the same model
+    fit_start_sec: float  # of any fit: arrays are copied, iterators made
+    compile_sec: float  # the first step beyond a later one
+    more_sec: float  # the rest of the first epoch beyond a later one; a smaller last batch is compiled anew
+    validation_sec: float  # the first validation beyond a later one
+
+    @property
+    def sec(self) -> float:
+        return self.build_sec + self.fit_start_sec + self.compile_sec + self.more_sec + self.validation_sec
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +65,15 @@ class Estimate:
     total: Interval
     epoch: EpochTime
     epoch_cpu: EpochTime
-    once_sec: float  # start of fit, building, compilation
+    once_sec: float
+    once: Once
     validation: Validation | None
     n_validations: int
     save_sec: float | None  # of a checkpoint; None where none is written
     n_saves: int
     samples: Samples
+    diagnostics: Diagnostics
+    power: MeteredPower | None  # None: nothing measures it
     other_cores: float | None  # that other programs kept busy meanwhile; None is unknown
     is_contended: bool
     backend: str
@@ -56,7 +84,7 @@ class Estimate:
 def estimate_fit(model: keras.Model, x: Any, y: Any, options: Mapping[str, Any], budget_sec: float) -> Estimate:
     """Estimate `model.fit(x, y, **options)` by training it for `budget_sec`; the model is another one afterwards.
 
-    Compilation, the first epoch and the start of `fit` come on top of the budget.
+    Building, compilation, a first epoch and the start of `fit` come on top of the budget.
 
     Raises:
         ValueError: if the number of steps of an epoch can't be found out, no epoch is left to train, or several
@@ -69,41 +97,78 @@ def estimate_fit(model: keras.Model, x: Any, y: Any, options: Mapping[str, Any],
         raise ValueError(f"this fit trains no epoch: epochs={options.get('epochs', 1)}.")
     before = host_cpu_times()
     training = FitTraining(model, x, y, options, budget_sec)
+    begin = time.perf_counter()
     validation = _validation(training, options, VALIDATION_SHARE * budget_sec)
-    save_sec, n_saves = _saving(model, options, epochs)
-    spent = (0.0 if validation is None else validation.sec) + (save_sec or 0.0)  # what is compiled comes on top
-    found = sample(training, max(budget_sec / 2, budget_sec - spent), time.perf_counter)
-    device = device_of("auto" if is_on_gpu(keras.backend.backend()) else "cpu")
+    save_sec, n_saves = _saving(model, options, epochs, SAVING_SHARE * budget_sec)
+    data_sec = batch_sec(x, DATA_SHARE * budget_sec)
+    spent = time.perf_counter() - begin - (0.0 if validation is None else validation.compile_sec)
+    is_gpu = is_on_gpu(keras.backend.backend())
+    with metering(is_gpu) as meter:
+        start = time.perf_counter()
+        found = sample(training, max(budget_sec / 2, budget_sec - spent), time.perf_counter)
+        power = meter.power(start, time.perf_counter())
+    device = device_of("auto" if is_gpu else "cpu")
     others = other_cores(before, host_cpu_times())
     is_contended = is_busy_host(others, len(usable_cores()), device.kind)
     epoch = epoch_time([each.sec.wall_sec for each in found.epochs], is_contended)
     by_cpu = epoch_time([each.sec.cpu_sec for each in found.epochs], is_contended)
-    once = training.ready_sec
-    if found.first_epoch_sec is not None:
-        once += max(0.0, found.first_epoch_sec - epoch.interval.value)
+    step_sec = pace(found.epochs, training.steps)
+    diagnostics = diagnose(found, step_sec, None if data_sec is None else data_sec * training.batches / training.steps)
+    notes = _notes(epoch, diagnostics, options, epochs)
+    if is_pipeline(x) and (diagnostics.start_share or 0.0) > LONG_START:
+        epoch, by_cpu = (each.widened(diagnostics.start_share or 0.0) for each in (epoch, by_cpu))
+        notes.append("That start may be work of later steps, done early: the range is wider by it.")
+    once = _once(training, found, epoch.interval.value, step_sec, diagnostics.start_sec or 0.0, validation)
     n_validations = 0 if validation is None else _times(epochs, options.get("validation_freq", 1))
-    more = once + n_saves * (save_sec or 0.0)
-    if validation is not None:
-        more += n_validations * validation.sec + max(0.0, validation.first_sec - validation.sec)
+    more = once.sec + n_saves * (save_sec or 0.0)
+    more += 0.0 if validation is None else n_validations * validation.sec
     half = None if epoch.half is None else epoch.half * epochs * epoch.interval.value
-    total = Interval.of_absolute(epochs * epoch.interval.value + more, half)
     return Estimate(
         epochs=epochs,
         batches=training.batches,
-        total=total,
+        total=Interval.of_absolute(epochs * epoch.interval.value + more, half),
         epoch=epoch,
         epoch_cpu=by_cpu,
-        once_sec=once,
+        once_sec=once.sec,
+        once=once,
         validation=validation,
         n_validations=n_validations,
         save_sec=save_sec,
         n_saves=n_saves,
         samples=found,
+        diagnostics=diagnostics,
+        power=power,
         other_cores=others,
         is_contended=is_contended,
         backend=keras.backend.backend(),
         device_name=device.name,
-        notes=tuple(_notes(found, epoch, options, epochs)),
+        notes=tuple(notes),
+    )
+
+
+def _once(
+    training: FitTraining,
+    found: Samples,
+    epoch_sec: float,
+    step_sec: float,
+    start_sec: float,
+    validation: Validation | None,
+) -> Once:
+    """Split what comes once from what was measured; `start_sec` is that of an epoch."""
+    first_start, *later_starts = training.fit_start_secs
+    fit_start_sec = min(first_start, statistics.median(later_starts) if later_starts else 0.0)
+    compile_sec = max(0.0, training.first_step_sec - start_sec - step_sec)
+    more_sec = 0.0
+    if found.first_epoch_sec is not None:
+        more_sec = max(0.0, found.first_epoch_sec - epoch_sec)
+    elif training.compiles_each_shape and has_smaller_last_batch(training.x, training.options):
+        more_sec = compile_sec
+    return Once(
+        build_sec=first_start - fit_start_sec,
+        fit_start_sec=fit_start_sec,
+        compile_sec=compile_sec,
+        more_sec=more_sec,
+        validation_sec=0.0 if validation is None else validation.compile_sec,
     )
 
 
@@ -159,19 +224,21 @@ def _validation(training: FitTraining, options: Mapping[str, Any], budget_sec: f
     return Validation(lasted[1], lasted[0])
 
 
-def _saving(model: keras.Model, options: Mapping[str, Any], epochs: int) -> tuple[float | None, int]:
+def _saving(model: keras.Model, options: Mapping[str, Any], epochs: int, budget_sec: float) -> tuple[float | None, int]:
     """Return the seconds of one checkpoint and how many the fit may write."""
     savers = [c for c in _callbacks(options) if isinstance(c, keras.callbacks.ModelCheckpoint)]
     if not savers or any(c.save_freq != "epoch" for c in savers):
         return None, 0
+    lasted: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
-        for name in ("first", "again"):  # the first loads what saving needs
+        while len(lasted) < 2 and sum(lasted) < budget_sec / 2:  # the first loads what saving needs
             begin = time.perf_counter()
             if savers[0].save_weights_only:
-                model.save_weights(Path(folder) / f"{name}.weights.h5")
+                model.save_weights(Path(folder) / f"{len(lasted)}.weights.h5")
             else:
-                model.save(Path(folder) / f"{name}.keras")
-        return time.perf_counter() - begin, epochs * len(savers)
+                model.save(Path(folder) / f"{len(lasted)}.keras")
+            lasted.append(time.perf_counter() - begin)
+    return lasted[-1], epochs * len(savers)
 
 
 def _callbacks(options: Mapping[str, Any]) -> list[Any]:
@@ -179,7 +246,7 @@ def _callbacks(options: Mapping[str, Any]) -> list[Any]:
     return list(getattr(given, "callbacks", given)) if not isinstance(given, keras.callbacks.Callback) else [given]
 
 
-def _notes(found: Samples, epoch: EpochTime, options: Mapping[str, Any], epochs: int) -> list[str]:
+def _notes(epoch: EpochTime, found: Diagnostics, options: Mapping[str, Any], epochs: int) -> list[str]:
     notes = []
     stops = [c for c in _callbacks(options) if isinstance(c, keras.callbacks.EarlyStopping)]
     if stops:
@@ -193,14 +260,7 @@ def _notes(found: Samples, epoch: EpochTime, options: Mapping[str, Any], epochs:
     ]
     if own:
         notes.append(f"Not in it, for they were not run: {', '.join(dict.fromkeys(own))}.")
-    starts = [e.start_sec.wall_sec for e in found.epochs if e.start_sec is not None]
-    if starts:
-        start = sum(starts) / len(starts)
-        if start > WORTH_SAYING * epoch.interval.value:
-            notes.append(f"Each epoch begins with {start:.2g} s before its steps run at their pace.")
-        errors = [e.middle_error for e in found.epochs if e.middle_error is not None]
-        if errors and abs(sum(errors) / len(errors)) > WORTH_SAYING:
-            notes.append("Steps do not all take the same time: a block in the middle is off the line of the others.")
+    notes += sentences(found)
     if epoch.n_left_out:
         notes.append(
             f"{epoch.n_left_out} of {epoch.n + epoch.n_left_out} samples took over twice the median; left out."

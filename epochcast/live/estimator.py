@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Protocol
 
@@ -106,6 +106,11 @@ class EpochTime:
     half: float | None  # relative half-width
     n: int
     n_left_out: int
+
+    def widened(self, by: float) -> EpochTime:
+        """The same with a half-width that is larger by so much, relative to the epoch."""
+        half = None if self.half is None else self.half + by
+        return replace(self, half=half, interval=Interval.of_relative(self.interval.value, half))
 
 
 def sample(training: Training, budget_sec: float, now: Callable[[], float]) -> Samples:

@@ -151,6 +151,8 @@ class FitTraining:
             )
         self._unit = int(getattr(model, "steps_per_execution", 1) or 1)
         self.fit_start_secs: list[float] = []  # wall, from each call of `fit` to its first epoch
+        # XLA compiles each shape of a batch; Keras chooses it by default under JAX, and where it can under TensorFlow
+        self.compiles_each_shape = bool(model.jit_compile) and keras.backend.backend() in ("jax", "tensorflow")
         first = Stamps([self._unit])
         self._fit(first, 1)
         (stamps,) = first.passes

@@ -28,13 +28,26 @@ def estimate_lines(caught: dict[str, Any], found: dict[str, Any]) -> dict[str, s
     lines["epoch"] = f"{significant(epoch.value)} s{spread}, from {found['epoch']['n']} {_kind(found['samples'])}"
     if device_kind_of(found["device_name"]) == "cpu":
         lines["epoch_processor_time"] = f"{significant(found['epoch_cpu']['interval']['value'])} s"
-    lines["once"] = f"{significant(found['once_sec'])} s to build, compile and start"
+    lines["once"] = _once_text(found["once"], found["once_sec"])
     if found["validation"] is not None:
         lines["validation"] = f"{significant(found['validation']['sec'])} s, {found['n_validations']} times"
     if found["save_sec"] is not None:
         lines["checkpoint"] = f"{significant(found['save_sec'])} s, {found['n_saves']} times"
     lines["before_the_fit"] = f"{significant(caught['script_sec'])} s of the script's own, not in the training's time"
     return lines
+
+
+def _once_text(parts: dict[str, float], whole: float) -> str:
+    """What comes once, with its parts in the order of time."""
+    words = {
+        "build_sec": "to build",
+        "fit_start_sec": "for fit's own start",
+        "compile_sec": "to compile",
+        "more_sec": "more in the first epoch",
+        "validation_sec": "more in the first validation",
+    }
+    told = [f"{significant(parts[name])} {text}" for name, text in words.items() if parts[name] >= 0.01 * whole]
+    return f"{significant(whole)} s: {', '.join(told)}" if told else f"{significant(whole)} s"
 
 
 def _kind(samples: dict[str, Any]) -> str:

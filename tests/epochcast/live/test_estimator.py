@@ -147,3 +147,28 @@ def test_an_epoch_of_more_than_two_medians_is_left_out_and_counted():
 def test_the_range_has_a_floor_that_contention_doubles():
     halves = [epoch_time([1.0] * 9, is_contended=c).half for c in (False, True)]
     assert halves == [0.05, 0.10]
+
+
+@pytest.mark.parametrize("step_sec", [3.0, 30.0])
+def test_a_step_about_as_long_as_the_budget_is_the_most_that_is_added_to_it(step_sec):
+    law = KnownLaw(0.1, step_sec, seed=0)
+    found = sample(law, 5, law.now)
+    assert found.budget_used_sec <= 5 + 1.3 * step_sec
+    told = epoch_time([epoch.sec.wall_sec for epoch in found.epochs], is_contended=False)
+    assert told.interval.value == pytest.approx(STEPS * step_sec, rel=0.25)
+    assert told.half is None
+
+
+def test_steps_that_become_slower_do_not_use_up_more_than_the_budget():
+    """A rough idea of a step's time can be far off on a busy machine."""
+
+    class Slower(KnownLaw):
+        def passes(self, marks, most, end):
+            found = super().passes(marks, most, end)
+            self.step_sec = 0.2
+            return found
+
+    law = Slower(0.05, 0.002, seed=1)
+    found = sample(law, 5, law.now)
+    assert found.budget_used_sec <= 5 + 0.3
+    assert statistics.median(epoch.sec.wall_sec for epoch in found.epochs) == pytest.approx(STEPS * 0.2, rel=0.15)
