@@ -14,10 +14,14 @@ import keras
 from epochcast.interval import Interval
 from epochcast.live.estimator import EpochTime, Samples, epoch_time, sample
 from epochcast.live.fit_passes import FitTraining
+from epochcast.live.fits import FitRecord, earlier_fits
+from epochcast.live.training_facts import TrainingFacts, training_facts
 from epochcast.machine.framework import is_on_gpu
+from epochcast.machine.gpu.vendor import Device
 from epochcast.machine.gpu_driver import device_of
 from epochcast.machine.host.host import usable_cores
 from epochcast.machine.host.load import host_cpu_times, is_busy_host, other_cores
+from epochcast.output.text import significant
 
 VALIDATION_SHARE = 0.2  # of the budget, that timing the validation may take
 WORTH_SAYING = 0.05  # share of an epoch
@@ -50,13 +54,25 @@ class Estimate:
     is_contended: bool
     backend: str
     device_name: str
+    training: TrainingFacts | None  # None: it can't be described, a note says why
     notes: tuple[str, ...]  # sentences
 
 
-def estimate_fit(model: keras.Model, x: Any, y: Any, options: Mapping[str, Any], budget_sec: float) -> Estimate:
+def estimate_fit(
+    model: keras.Model,
+    x: Any,
+    y: Any,
+    options: Mapping[str, Any],
+    budget_sec: float,
+    earlier: Sequence[FitRecord] = (),
+) -> Estimate:
     """Estimate `model.fit(x, y, **options)` by training it for `budget_sec`; the model is another one afterwards.
 
     Compilation, the first epoch and the start of `fit` come on top of the budget.
+
+    Args:
+        earlier: rows of fits.csv; the latest of the same training, as quiet or as busy, count as one epoch each, so
+            that what differs between two moments of the machine enters mean and range.
 
     Raises:
         ValueError: if the number of steps of an epoch can't be found out, no epoch is left to train, or several
@@ -76,11 +92,15 @@ def estimate_fit(model: keras.Model, x: Any, y: Any, options: Mapping[str, Any],
     device = device_of("auto" if is_on_gpu(keras.backend.backend()) else "cpu")
     others = other_cores(before, host_cpu_times())
     is_contended = is_busy_host(others, len(usable_cores()), device.kind)
-    epoch = epoch_time([each.sec.wall_sec for each in found.epochs], is_contended)
-    by_cpu = epoch_time([each.sec.cpu_sec for each in found.epochs], is_contended)
+    facts, notes = _facts_or_why(model, x, options, device)
+    same = [] if facts is None else earlier_fits(earlier, facts.training_key, training.batches, is_contended)
+    own_sec = [each.sec.wall_sec for each in found.epochs]
+    epoch = epoch_time(own_sec, is_contended, [row.timed_epoch_sec for row in same])
+    earlier_cpu_sec = [row.timed_epoch_cpu_sec for row in same if row.timed_epoch_cpu_sec is not None]
+    by_cpu = epoch_time([each.sec.cpu_sec for each in found.epochs], is_contended, earlier_cpu_sec)
     once = training.ready_sec
     if found.first_epoch_sec is not None:
-        once += max(0.0, found.first_epoch_sec - epoch.interval.value)
+        once += max(0.0, found.first_epoch_sec - epoch_time(own_sec, is_contended).interval.value)
     n_validations = 0 if validation is None else _times(epochs, options.get("validation_freq", 1))
     more = once + n_saves * (save_sec or 0.0)
     if validation is not None:
@@ -103,8 +123,29 @@ def estimate_fit(model: keras.Model, x: Any, y: Any, options: Mapping[str, Any],
         is_contended=is_contended,
         backend=keras.backend.backend(),
         device_name=device.name,
-        notes=tuple(_notes(found, epoch, options, epochs)),
+        training=facts,
+        notes=(*_notes(found, epoch, options, epochs), *notes, *_earlier_notes(same)),
     )
+
+
+def _facts_or_why(
+    model: keras.Model, x: Any, options: Mapping[str, Any], device: Device
+) -> tuple[TrainingFacts | None, list[str]]:
+    try:
+        return training_facts(model, x, options, device.name, device.kind), []
+    except Exception as error:  # whatever a user's own classes raise; the estimate does not need it
+        return None, [f"This training can't be told from others ({type(error).__name__}: {error}); it is not kept."]
+
+
+def _earlier_notes(same: Sequence[FitRecord]) -> list[str]:
+    if not same:
+        return []
+    seconds = sorted(row.timed_epoch_sec for row in same)
+    sec = " to ".join(dict.fromkeys(significant(each) for each in (seconds[0], seconds[-1])))
+    what = "1 earlier timing of this training (results/fits.csv) counts as one epoch"
+    if len(same) > 1:
+        what = f"{len(same)} earlier timings of this training (results/fits.csv) count as one epoch each"
+    return [f"{what}: {sec} s an epoch."]
 
 
 def _n_replicas(model: keras.Model) -> int:

@@ -139,3 +139,16 @@ def test_an_epoch_of_more_than_two_medians_is_left_out_and_counted():
 def test_the_range_has_a_floor_that_contention_doubles():
     halves = [epoch_time([1.0] * 9, is_contended=c).half for c in (False, True)]
     assert halves == [0.05, 0.10]
+
+
+def test_an_earlier_timing_counts_as_one_epoch_and_widens_the_range_where_it_differs():
+    alone = epoch_time([1.0, 1.01, 0.99, 1.0], is_contended=False)
+    again = epoch_time([1.0, 1.01, 0.99, 1.0], is_contended=False, earlier=[1.2])
+    assert (alone.n, alone.n_earlier, again.n, again.n_earlier) == (4, 0, 5, 1)
+    assert again.interval.value == pytest.approx((4 * alone.interval.value + 1.2) / 5)
+    assert again.half > 2 * alone.half
+
+
+def test_an_earlier_timing_of_over_two_medians_is_left_out_and_counted():
+    found = epoch_time([1.0] * 4, is_contended=False, earlier=[1.0, 2.5])
+    assert (found.n, found.n_earlier, found.n_left_out) == (5, 1, 1)
