@@ -124,7 +124,7 @@ def estimate_fit(
         backend=keras.backend.backend(),
         device_name=device.name,
         training=facts,
-        notes=(*_notes(found, epoch, options, epochs), *notes, *_earlier_notes(same)),
+        notes=(*_notes(found, epoch, options, epochs), *notes, *_earlier_notes(same, epoch)),
     )
 
 
@@ -134,10 +134,10 @@ def _facts_or_why(
     try:
         return training_facts(model, x, options, device.name, device.kind), []
     except Exception as error:  # whatever a user's own classes raise; the estimate does not need it
-        return None, [f"This training can't be told from others ({type(error).__name__}: {error}); it is not kept."]
+        return None, [f"This training can't be identified ({type(error).__name__}: {error}); it is not kept."]
 
 
-def _earlier_notes(same: Sequence[FitRecord]) -> list[str]:
+def _earlier_notes(same: Sequence[FitRecord], epoch: EpochTime) -> list[str]:
     if not same:
         return []
     seconds = sorted(row.timed_epoch_sec for row in same)
@@ -145,7 +145,8 @@ def _earlier_notes(same: Sequence[FitRecord]) -> list[str]:
     what = "1 earlier timing of this training (results/fits.csv) counts as one epoch"
     if len(same) > 1:
         what = f"{len(same)} earlier timings of this training (results/fits.csv) count as one epoch each"
-    return [f"{what}: {sec} s an epoch."]
+    n_out = len(same) - epoch.n_earlier
+    return [f"{what}: {sec} s an epoch{f'; {n_out} left out' if n_out else ''}."]
 
 
 def _n_replicas(model: keras.Model) -> int:
