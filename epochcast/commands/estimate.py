@@ -15,13 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from epochcast.cli import add_json_flag, make_parser, print_notes, run_command
+from epochcast.error_text import describe_error
 from epochcast.facts.assumptions import device_kind_of
 from epochcast.flag_types import positive_float, positive_int
 from epochcast.footprint.flags import add_footprint_flags, given_flags, rules_of
 from epochcast.interval import Interval
+from epochcast.live.fits import FitRecord, append_fit
 from epochcast.live.script import command
 from epochcast.live.text import estimate_lines, estimate_notes
 from epochcast.output.text import json_line
+from epochcast.paths import fits_csv
+from epochcast.schema import from_json_dict
 
 DEFAULT_BUDGET_SEC = 30.0
 DEFAULT_SCRIPT_SEC = 600.0
@@ -58,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SEC",
         help="how long the script may take until that fit",
     )
+    parser.add_argument("--fresh", action="store_true", help="leave earlier timings of this training uncounted")
     add_footprint_flags(parser.add_argument_group("energy, money and CO2 of the training"))
     add_json_flag(parser)
     return parser
@@ -73,14 +78,14 @@ def _checked(script: Path) -> Path:
 
 @contextlib.contextmanager
 def _running(
-    script: Path, arguments: Sequence[str], number: int, budget_sec: float
+    script: Path, arguments: Sequence[str], number: int, budget_sec: float, earlier: Path | None
 ) -> Iterator[tuple[subprocess.Popen[bytes], Any]]:
     """A process that runs the script, and its events; killed on the way out."""
     receive, send = os.pipe()
     with os.fdopen(receive, encoding="utf-8") as events:
         try:
             process = subprocess.Popen(
-                command(send, number, budget_sec, script, list(arguments)),
+                command(send, number, budget_sec, script, list(arguments), earlier),
                 pass_fds=(send,),
                 stdout=STDERR,  # what it prints is not the estimate
                 start_new_session=True,
@@ -103,7 +108,8 @@ def _estimated(arguments: argparse.Namespace, script: Path) -> tuple[dict[str, A
     """
     which = "its first fit" if arguments.fit == 1 else f"fit number {arguments.fit}"
     caught: dict[str, Any] | None = None
-    with _running(script, arguments.arguments, arguments.fit, arguments.budget_sec) as (process, events):
+    earlier = None if arguments.fresh else fits_csv()
+    with _running(script, arguments.arguments, arguments.fit, arguments.budget_sec, earlier) as (process, events):
         too_late = threading.Timer(arguments.script_sec, lambda: os.killpg(process.pid, signal.SIGKILL))
         too_late.daemon = True
         begin = time.monotonic()
@@ -146,16 +152,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         script = _checked(arguments.script)
         print_notes([f"{script} runs until its fit; whatever it does before that is done for real."])
         caught, found = _estimated(arguments, script)
+        row = found.pop("row", None)
         footprint_texts, footprint_values = _footprints(arguments, found)
         if arguments.json:
             print(json_line({"caught": caught, **found, "footprints": footprint_values}))
-            return 0
-        for name, text in {**estimate_lines(caught, found), **footprint_texts}.items():
-            print(f"{name}: {text}")
-        print_notes(estimate_notes(found))
+        else:
+            for name, text in {**estimate_lines(caught, found), **footprint_texts}.items():
+                print(f"{name}: {text}")
+            print_notes(estimate_notes(found))
+        print_notes(_keep(row))
         return 0
 
     return run_command(work)
+
+
+def _keep(row: dict[str, Any] | None) -> list[str]:
+    """Append an estimate's row to fits.csv; where that fails, a note says so."""
+    if row is None:
+        return []
+    path = fits_csv()
+    try:
+        append_fit(path, from_json_dict(FitRecord, row))
+    except (OSError, ValueError) as error:
+        return [f"this estimate is not in {path}: {describe_error(error)}"]
+    return []
 
 
 def _footprints(arguments: argparse.Namespace, found: dict[str, Any]) -> tuple[dict[str, str], list[dict[str, Any]]]:

@@ -16,12 +16,16 @@ from epochcast.interval import Interval
 from epochcast.live.diagnostics import Diagnostics, diagnose, pace, sentences
 from epochcast.live.estimator import EpochTime, Samples, epoch_time, sample
 from epochcast.live.fit_passes import FitTraining
+from epochcast.live.fits import FitRecord, earlier_fits
 from epochcast.live.input_data import batch_sec, has_smaller_last_batch, is_pipeline
 from epochcast.live.power import MeteredPower, metering
+from epochcast.live.training_facts import TrainingFacts, training_facts
 from epochcast.machine.framework import is_on_gpu
+from epochcast.machine.gpu.vendor import Device
 from epochcast.machine.gpu_driver import device_of
 from epochcast.machine.host.host import usable_cores
 from epochcast.machine.host.load import host_cpu_times, is_busy_host, other_cores
+from epochcast.output.text import significant
 
 VALIDATION_SHARE = 0.2  # of the budget, that timing the validation may take
 SAVING_SHARE = 0.1
@@ -78,13 +82,25 @@ class Estimate:
     is_contended: bool
     backend: str
     device_name: str
+    training: TrainingFacts | None  # None: it can't be described, a note says why
     notes: tuple[str, ...]  # sentences
 
 
-def estimate_fit(model: keras.Model, x: Any, y: Any, options: Mapping[str, Any], budget_sec: float) -> Estimate:
+def estimate_fit(
+    model: keras.Model,
+    x: Any,
+    y: Any,
+    options: Mapping[str, Any],
+    budget_sec: float,
+    earlier: Sequence[FitRecord] = (),
+) -> Estimate:
     """Estimate `model.fit(x, y, **options)` by training it for `budget_sec`; the model is another one afterwards.
 
     Building, compilation, a first epoch and the start of `fit` come on top of the budget.
+
+    Args:
+        earlier: rows of fits.csv; the latest of the same training, as quiet or as busy, count as one epoch each, so
+            that what differs between two moments of the machine enters mean and range.
 
     Raises:
         ValueError: if the number of steps of an epoch can't be found out, no epoch is left to train, or several
@@ -110,15 +126,20 @@ def estimate_fit(model: keras.Model, x: Any, y: Any, options: Mapping[str, Any],
     device = device_of("auto" if is_gpu else "cpu")
     others = other_cores(before, host_cpu_times())
     is_contended = is_busy_host(others, len(usable_cores()), device.kind)
-    epoch = epoch_time([each.sec.wall_sec for each in found.epochs], is_contended)
-    by_cpu = epoch_time([each.sec.cpu_sec for each in found.epochs], is_contended)
+    facts, unknown = _facts_or_why(model, x, options, device)
+    same = [] if facts is None else earlier_fits(earlier, facts.training_key, training.batches, is_contended)
+    own_secs = [each.sec.wall_sec for each in found.epochs]
+    own = epoch_time(own_secs, is_contended)
+    epoch = epoch_time(own_secs, is_contended, [row.timed_epoch_sec for row in same])
+    earlier_cpu_secs = [row.timed_epoch_cpu_sec for row in same if row.timed_epoch_cpu_sec is not None]
+    by_cpu = epoch_time([each.sec.cpu_sec for each in found.epochs], is_contended, earlier_cpu_secs)
     step_sec = pace(found.epochs, training.steps)
     diagnostics = diagnose(found, step_sec, None if data_sec is None else data_sec * training.batches / training.steps)
-    notes = _notes(epoch, diagnostics, options, epochs)
+    notes = [*_notes(own, diagnostics, options, epochs), *unknown, *_earlier_notes(same, epoch)]
     if is_pipeline(x) and (diagnostics.start_share or 0.0) > LONG_START:
         epoch, by_cpu = (each.widened(diagnostics.start_share or 0.0) for each in (epoch, by_cpu))
         notes.append("That start may be work of later steps, done early: the range is wider by it.")
-    once = _once(training, found, epoch.interval.value, step_sec, diagnostics.start_sec or 0.0, validation)
+    once = _once(training, found, own.interval.value, step_sec, diagnostics.start_sec or 0.0, validation)
     n_validations = 0 if validation is None else _times(epochs, options.get("validation_freq", 1))
     more = once.sec + n_saves * (save_sec or 0.0)
     more += 0.0 if validation is None else n_validations * validation.sec
@@ -142,6 +163,7 @@ def estimate_fit(model: keras.Model, x: Any, y: Any, options: Mapping[str, Any],
         is_contended=is_contended,
         backend=keras.backend.backend(),
         device_name=device.name,
+        training=facts,
         notes=tuple(notes),
     )
 
@@ -170,6 +192,27 @@ def _once(
         more_sec=more_sec,
         validation_sec=0.0 if validation is None else validation.compile_sec,
     )
+
+
+def _facts_or_why(
+    model: keras.Model, x: Any, options: Mapping[str, Any], device: Device
+) -> tuple[TrainingFacts | None, list[str]]:
+    try:
+        return training_facts(model, x, options, device.name, device.kind), []
+    except Exception as error:  # whatever a user's own classes raise; the estimate does not need it
+        return None, [f"This training can't be identified ({type(error).__name__}: {error}); it is not kept."]
+
+
+def _earlier_notes(same: Sequence[FitRecord], epoch: EpochTime) -> list[str]:
+    if not same:
+        return []
+    seconds = sorted(row.timed_epoch_sec for row in same)
+    sec = " to ".join(dict.fromkeys(significant(each) for each in (seconds[0], seconds[-1])))
+    what = "1 earlier timing of this training (results/fits.csv) counts as one epoch"
+    if len(same) > 1:
+        what = f"{len(same)} earlier timings of this training (results/fits.csv) count as one epoch each"
+    n_out = len(same) - epoch.n_earlier
+    return [f"{what}: {sec} s an epoch{f'; {n_out} left out' if n_out else ''}."]
 
 
 def _n_replicas(model: keras.Model) -> int:

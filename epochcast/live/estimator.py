@@ -106,6 +106,7 @@ class EpochTime:
     half: float | None  # relative half-width
     n: int
     n_left_out: int
+    n_earlier: int = 0  # of `n`: earlier timings of the same training
 
     def widened(self, by: float) -> EpochTime:
         """The same with a half-width that is larger by so much, relative to the epoch."""
@@ -213,20 +214,25 @@ def _both(moment: Moment) -> tuple[float, float]:
     return moment.wall_sec, moment.cpu_sec
 
 
-def epoch_time(seconds: Sequence[float], is_contended: bool) -> EpochTime:
+def epoch_time(seconds: Sequence[float], is_contended: bool, earlier: Sequence[float] = ()) -> EpochTime:
     """The mean of epochs and the range of the following ones' mean, at OWN_COVERAGE.
+
+    Args:
+        earlier: seconds of an epoch by earlier timings of the same training, which count as one epoch each.
 
     Raises:
         ValueError: if there is no epoch.
     """
     if not seconds:
         raise ValueError("no epoch was timed.")
-    median = statistics.median(seconds)
-    kept = [sec for sec in seconds if sec <= OUTLIER * median]
+    all_seconds = [*seconds, *earlier]
+    median = statistics.median(all_seconds)
+    kept = [sec for sec in all_seconds if sec <= OUTLIER * median]
     mean = statistics.fmean(kept)
     half = None
     if len(kept) >= MIN_SAMPLES:
         t = t_quantile((1 + OWN_COVERAGE) / 2, len(kept) - 1)
         spread = t * statistics.stdev(kept) * math.sqrt(1 + 1 / len(kept)) / mean
         half = max(CONTENDED_FLOOR if is_contended else FLOOR, spread)
-    return EpochTime(Interval.of_relative(mean, half), half, len(kept), len(seconds) - len(kept))
+    n_earlier = sum(sec <= OUTLIER * median for sec in earlier)
+    return EpochTime(Interval.of_relative(mean, half), half, len(kept), len(all_seconds) - len(kept), n_earlier)

@@ -5,6 +5,7 @@ The script chooses the backend by what it sets before it imports Keras, so that 
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import json
 import os
@@ -21,6 +22,8 @@ from typing import Any
 
 from epochcast.guard import die_with_parent
 from epochcast.paths import CODE_ROOT
+from epochcast.schema import to_json_dict
+from epochcast.validation import FieldError
 
 MODEL_MODULE = "keras.src.models.model"  # where Keras defines Model; there is no public hook for what comes after it
 
@@ -85,8 +88,14 @@ def catch_fit(number: int, caught: Callable[[Any, Any, Any, dict[str, Any]], Non
     sys.meta_path.insert(0, _Finder(patch))
 
 
-def run_script(script: Path, arguments: list[str], number: int, budget_sec: float, tell: Callable[..., None]) -> None:
-    """Run a script as `__main__` until its fit; `tell` hears what came of it."""
+def run_script(
+    script: Path, arguments: list[str], number: int, budget_sec: float, earlier: Path | None, tell: Callable[..., None]
+) -> None:
+    """Run a script as `__main__` until its fit; `tell` hears what came of it.
+
+    Args:
+        earlier: the table whose earlier timings of the same training count.
+    """
     begin = time.perf_counter(), time.process_time()
     own = os.getpid()
     is_caught = False
@@ -101,9 +110,17 @@ def run_script(script: Path, arguments: list[str], number: int, budget_sec: floa
         tell("caught", script_sec=sec, script_cpu_sec=cpu_sec, model=type(model).__name__, params=model.built and
              int(model.count_params()), options=sorted(options))  # fmt: skip
         from epochcast.live.estimate import estimate_fit
+        from epochcast.live.fit_rows import estimate_row
+        from epochcast.live.fits import rows_or_why
 
         try:
-            tell("estimate", **asdict(estimate_fit(model, x, y, options, budget_sec)))
+            rows, notes = rows_or_why(earlier)
+            found = estimate_fit(model, x, y, options, budget_sec, rows)
+            values = {**asdict(found), "notes": [*found.notes, *notes]}
+            with contextlib.suppress(FieldError):  # a time that nothing can take is no row
+                if (row := estimate_row(found, str(script.resolve()))) is not None:
+                    values["row"] = to_json_dict(row)
+            tell("estimate", **values)
         except Exception as error:  # whatever the model, its data or the framework raise in a step
             tell("failed", message=f"{type(error).__name__}: {error}")
         model_class = sys.modules[MODEL_MODULE].Model
@@ -125,23 +142,25 @@ def run_script(script: Path, arguments: list[str], number: int, budget_sec: floa
         tell("ended", code=0)
 
 
-def command(descriptor: int, number: int, budget_sec: float, script: Path, arguments: list[str]) -> list[str]:
+def command(
+    descriptor: int, number: int, budget_sec: float, script: Path, arguments: list[str], earlier: Path | None = None
+) -> list[str]:
     """The command of a process that runs a script and writes events as JSON."""
     code = (
         f"import sys; sys.path.insert(0, {str(CODE_ROOT)!r}); import epochcast.live.script as script; "
         "sys.path.pop(0); sys.exit(script.main())"  # of the checkout, a script's own imports see nothing
     )
-    how = [str(descriptor), str(os.getpid()), str(number), str(budget_sec), str(script)]
+    how = [str(descriptor), str(os.getpid()), str(number), str(budget_sec), str(earlier or ""), str(script)]
     return [sys.executable, "-P", "-c", code, *how, *arguments]
 
 
 def main() -> int:
-    descriptor, parent, number, budget_sec, script, *arguments = sys.argv[1:]
+    descriptor, parent, number, budget_sec, earlier, script, *arguments = sys.argv[1:]
     die_with_parent(int(parent))
     with os.fdopen(int(descriptor), "w", encoding="utf-8") as events:
 
         def tell(event: str, **values: Any) -> None:
             print(json.dumps({"event": event, **values}), file=events, flush=True)
 
-        run_script(Path(script), arguments, int(number), float(budget_sec), tell)
+        run_script(Path(script), arguments, int(number), float(budget_sec), Path(earlier) if earlier else None, tell)
     return 0

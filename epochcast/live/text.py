@@ -25,7 +25,8 @@ def estimate_lines(caught: dict[str, Any], found: dict[str, Any]) -> dict[str, s
         f"{found['backend']} on {found['device_name']}"
     )
     spread = "" if half is None else f" +-{percent(half)}"
-    lines["epoch"] = f"{significant(epoch.value)} s{spread}, from {found['epoch']['n']} {_kind(found['samples'])}"
+    n_own = found["epoch"]["n"] - found["epoch"]["n_earlier"]
+    lines["epoch"] = f"{significant(epoch.value)} s{spread}, from {n_own} {_kind(found['samples'])}"
     if device_kind_of(found["device_name"]) == "cpu":
         lines["epoch_processor_time"] = f"{significant(found['epoch_cpu']['interval']['value'])} s"
     lines["once"] = _once_text(found["once"], found["once_sec"])

@@ -172,3 +172,16 @@ def test_steps_that_become_slower_do_not_use_up_more_than_the_budget():
     found = sample(law, 5, law.now)
     assert found.budget_used_sec <= 5 + 0.3
     assert statistics.median(epoch.sec.wall_sec for epoch in found.epochs) == pytest.approx(STEPS * 0.2, rel=0.15)
+
+
+def test_an_earlier_timing_counts_as_one_epoch_and_widens_the_range_where_it_differs():
+    alone = epoch_time([1.0, 1.01, 0.99, 1.0], is_contended=False)
+    again = epoch_time([1.0, 1.01, 0.99, 1.0], is_contended=False, earlier=[1.2])
+    assert (alone.n, alone.n_earlier, again.n, again.n_earlier) == (4, 0, 5, 1)
+    assert again.interval.value == pytest.approx((4 * alone.interval.value + 1.2) / 5)
+    assert again.half > 2 * alone.half
+
+
+def test_an_earlier_timing_of_over_two_medians_is_left_out_and_counted():
+    found = epoch_time([1.0] * 4, is_contended=False, earlier=[1.0, 2.5])
+    assert (found.n, found.n_earlier, found.n_left_out) == (5, 1, 1)

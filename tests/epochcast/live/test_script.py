@@ -10,8 +10,11 @@ import sys
 import pytest
 
 from epochcast.commands import estimate
+from epochcast.live.fits import append_fit, read_fits
+from epochcast.schema import to_json_dict
 from tests.support.cli import run_cli
 from tests.support.real_child import lean_keras
+from tests.support.rows import fit_row
 
 IMAGES = """
 import numpy as np, keras
@@ -144,7 +147,10 @@ def test_the_fit_of_every_common_shape_is_caught_and_estimated(tmp_path, shape, 
 def test_a_fit_is_caught_with_its_options_and_estimated(tmp_path_factory, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", lean_keras(tmp_path_factory.mktemp("lean")))
     monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")  # compiling is most of such a test's time
-    assert_estimated(tmp_path, "callbacks", "jax")
+    keep_an_earlier_timing(tmp_path)
+    found = assert_estimated(tmp_path, "callbacks", "jax")
+    note = "1 earlier timing of this training (results/fits.csv) counts as one epoch: 2.50 s an epoch"
+    assert any(each.startswith(note) for each in found["notes"])
 
 
 def assert_estimated(tmp_path, shape, backend):
@@ -162,7 +168,36 @@ def assert_estimated(tmp_path, shape, backend):
         assert found["validation"]["sec"] > 0 and found["save_sec"] > 0
         assert any("CSVLogger" in note for note in found["notes"])
         assert any("EarlyStopping" in note for note in found["notes"])
-        assert sorted(path.name for path in tmp_path.iterdir()) == ["train.py"]  # no callback of the script's was run
+        # no callback of the script's was run
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["results", "train.py"]
+    row = read_fits(tmp_path / "results" / "fits.csv")[-1]
+    assert (row.kind, row.epochs, row.batches, row.source) == ("estimate", 30, batches, str(tmp_path / "train.py"))
+    assert (row.epoch_sec, row.n_earlier) == (epoch, found["epoch"]["n_earlier"])
+    assert row.training_key == found["training"]["training_key"]
+    return found
+
+
+KEY = """
+from epochcast.live.training_facts import training_facts
+from epochcast.machine.gpu_driver import device_of
+device = device_of("cpu")
+print(training_facts(model, x, {"batch_size": 32, "validation_split": 0.2}, device.name, device.kind).training_key)
+"""
+
+
+def keep_an_earlier_timing(tmp_path):
+    """Let another process find the key of the training with callbacks; keep a timing of it in fits.csv."""
+    done = subprocess.run(
+        [sys.executable, "-c", IMAGES + COMPILED + KEY],
+        env={**os.environ, "KERAS_BACKEND": "jax"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    for is_contended in (0, 1):  # however busy the machine is in the test
+        row = fit_row(training_key=done.stdout.strip(), batches=15, is_contended=is_contended)
+        append_fit(tmp_path / "results" / "fits.csv", row)
 
 
 @pytest.mark.parametrize(
@@ -187,3 +222,65 @@ def test_a_script_that_is_not_there_is_one_clear_line(home, monkeypatch):
     monkeypatch.chdir(home)
     said = run_cli(estimate.main, "nothing.py", code=1)
     assert said.err.startswith("error: nothing.py: no such file")
+
+
+EPOCH = {"interval": {"value": 2.5, "low": 2.0, "high": 3.0}, "half": 0.2, "n": 4, "n_left_out": 0, "n_earlier": 0}
+ANSWER = {
+    "total": {"value": 80.0, "low": 70.0, "high": 90.0},
+    "epochs": 30,
+    "batches": 19,
+    "backend": "jax",
+    "device_name": "AMD EPYC (2 cores)",
+    "epoch": EPOCH,
+    "epoch_cpu": EPOCH,
+    "once_sec": 1.0,
+    "validation": None,
+    "save_sec": None,
+    "samples": {"steps": None},
+    "is_contended": False,
+    "notes": [],
+    "row": to_json_dict(fit_row()),
+}
+CHILD = """
+import json, os, sys
+events = [
+    {"event": "caught", "script_sec": 1.0, "model": "Functional", "params": 1000},
+    {"event": "estimate", "earlier": sys.argv[2], **json.loads(sys.argv[3])},
+]
+os.write(int(sys.argv[1]), "".join(json.dumps(event) + "\\n" for event in events).encode())
+"""
+
+
+@pytest.fixture
+def light_child(monkeypatch, home):
+    """A process that reports an estimate without training anything; the path of the table that is appended to."""
+
+    def command(descriptor, number, budget_sec, script, arguments, earlier):
+        return [sys.executable, "-c", CHILD, str(descriptor), str(earlier), json.dumps(ANSWER)]
+
+    monkeypatch.setattr(estimate, "command", command)
+    (home / "train.py").touch()
+    return home / "results" / "fits.csv"
+
+
+def test_every_estimate_is_a_row_and_fresh_ones_are_asked_for_without_the_table(light_child):
+    script = str(light_child.parents[1] / "train.py")
+    for flags, earlier in (((), str(light_child)), (("--fresh",), "None")):
+        said = run_cli(estimate.main, "--json", *flags, script)
+        assert json.loads(said.out)["earlier"] == earlier
+    assert read_fits(light_child) == [fit_row()] * 2
+
+
+@pytest.mark.parametrize("spoil", ["a folder", "another table", "no space"])
+def test_an_estimate_that_can_not_be_kept_is_printed_with_a_note(light_child, monkeypatch, spoil):
+    light_child.parent.mkdir()
+    if spoil == "a folder":
+        light_child.mkdir()
+    elif spoil == "another table":
+        light_child.write_text("name,price\n")
+    else:
+        light_child.symlink_to("/dev/full")
+    said = run_cli(estimate.main, str(light_child.parents[1] / "train.py"))
+    assert said.out.startswith("training: 1 min 20 s")
+    (note,) = [line for line in said.err.splitlines() if "this estimate is not in" in line]
+    assert note.startswith(f"note: this estimate is not in {light_child}: ")
