@@ -14,6 +14,7 @@ import keras
 from epochcast.interval import Interval
 from epochcast.live.estimator import EpochTime, Samples, epoch_time, sample
 from epochcast.live.fit_passes import FitTraining
+from epochcast.live.one_pass import OnePass, is_gone_through_once
 from epochcast.machine.framework import is_on_gpu
 from epochcast.machine.gpu_driver import device_of
 from epochcast.machine.host.host import usable_cores
@@ -68,11 +69,15 @@ def estimate_fit(model: keras.Model, x: Any, y: Any, options: Mapping[str, Any],
     if epochs < 1:
         raise ValueError(f"this fit trains no epoch: epochs={options.get('epochs', 1)}.")
     before = host_cpu_times()
-    training = FitTraining(model, x, y, options, budget_sec)
+    is_consumed = is_gone_through_once(x, options)
+    training = (OnePass if is_consumed else FitTraining)(model, x, y, options, budget_sec)
     validation = _validation(training, options, VALIDATION_SHARE * budget_sec)
     save_sec, n_saves = _saving(model, options, epochs)
     spent = (0.0 if validation is None else validation.sec) + (save_sec or 0.0)  # what is compiled comes on top
-    found = sample(training, max(budget_sec / 2, budget_sec - spent), time.perf_counter)
+    if isinstance(training, OnePass):
+        found = training.samples
+    else:
+        found = sample(training, max(budget_sec / 2, budget_sec - spent), time.perf_counter)
     device = device_of("auto" if is_on_gpu(keras.backend.backend()) else "cpu")
     others = other_cores(before, host_cpu_times())
     is_contended = is_busy_host(others, len(usable_cores()), device.kind)
@@ -85,8 +90,9 @@ def estimate_fit(model: keras.Model, x: Any, y: Any, options: Mapping[str, Any],
     more = once + n_saves * (save_sec or 0.0)
     if validation is not None:
         more += n_validations * validation.sec + max(0.0, validation.first_sec - validation.sec)
-    half = None if epoch.half is None else epoch.half * epochs * epoch.interval.value
-    total = Interval.of_absolute(epochs * epoch.interval.value + more, half)
+    n_epochs = training.whole_epochs(epochs) if isinstance(training, OnePass) else epochs
+    half = None if epoch.half is None else epoch.half * n_epochs * epoch.interval.value
+    total = Interval.of_absolute(n_epochs * epoch.interval.value + more, half)
     return Estimate(
         epochs=epochs,
         batches=training.batches,
@@ -103,7 +109,10 @@ def estimate_fit(model: keras.Model, x: Any, y: Any, options: Mapping[str, Any],
         is_contended=is_contended,
         backend=keras.backend.backend(),
         device_name=device.name,
-        notes=tuple(_notes(found, epoch, options, epochs)),
+        notes=(
+            *(training.notes(epochs) if isinstance(training, OnePass) else ()),
+            *_notes(found, epoch, options, epochs),
+        ),
     )
 
 

@@ -1,147 +1,244 @@
 """A user's script, run unchanged until one of its fits, which is estimated in its place.
 
 The script chooses the backend by what it sets before it imports Keras, so that nothing here imports Keras before it.
+Once its fit was estimated, the process ends at once: nothing that the script would do after an exception (save what
+was trained, remove files) is done with a model that was only tried.
 """
 
 from __future__ import annotations
 
-import inspect
+import builtins
+import contextlib
 import json
 import os
-import runpy
 import sys
+import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict
-from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec
+from dataclasses import asdict, dataclass
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from types import CodeType, ModuleType, TracebackType
+from typing import Any, NoReturn
 
-from epochcast.guard import die_with_parent
+from epochcast.guard import die_with_parent, say
+from epochcast.live.catch import Calls, catch_fit
+from epochcast.live.caught import description, sample_shape_of
+from epochcast.live.factory import FactoryError, function_of, imported, training_of
 from epochcast.paths import CODE_ROOT
+from epochcast.text_sinks import shortened
 
-MODEL_MODULE = "keras.src.models.model"  # where Keras defines Model; there is no public hook for what comes after it
-
-
-class Estimated(BaseException):
-    """Ends a script whose fit was estimated: no `except Exception` of the script's holds it up."""
+LONGEST = 300  # characters of another library's message
+Tell = Callable[..., None]
 
 
-class _Patching(Loader):
-    """Loads Keras's module, then puts another `fit` into its class."""
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the process of a script is asked for."""
 
-    def __init__(self, loader: Loader, patch: Callable[[ModuleType], None]) -> None:
-        self._loader, self._patch = loader, patch
-
-    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        return self._loader.create_module(spec)
-
-    def exec_module(self, module: ModuleType) -> None:
-        self._loader.exec_module(module)
-        self._patch(module)
+    script: str
+    arguments: tuple[str, ...]
+    function: str | None = None  # that makes a training; None: the script is run
+    number: int = 1  # of the fit
+    budget_sec: float = 30.0
+    has_layers: bool = False  # whether to tell the layers of the model, too
 
 
-class _Finder(MetaPathFinder):
-    def __init__(self, patch: Callable[[ModuleType], None]) -> None:
-        self._patch = patch
-        self._is_looking = False
+class Run:
+    """One script or factory, run until its fit; `tell` hears what comes of it."""
 
-    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        if name != MODEL_MODULE or self._is_looking:
-            return None
-        self._is_looking = True
+    def __init__(self, request: Request, tell: Tell) -> None:
+        self.request = request
+        self._own = os.getpid()
+        self._tell = tell
+        self._begin = time.perf_counter(), time.process_time()
+        self._is_caught = False
+        self._is_importing = False
+
+    def tell(self, event: str, **values: Any) -> None:
+        """Tell the parent, if this is no process that the script forked."""
+        if os.getpid() == self._own:
+            self._tell(event, **values)
+
+    def run(self) -> None:
+        """Run what was asked for, and end the process as soon as its fit was estimated."""
+        request = self.request
+        number = 1 if request.function else request.number
+        calls = catch_fit(number, self._caught, lambda name: self.tell("own_loop", name=name))
+        script = Path(request.script)
+        sys.argv = [request.script, *request.arguments]
+        sys.path.insert(0, os.path.dirname(os.path.realpath(script)))  # noqa: PTH120  # as Python itself has it
+        if request.function is None:
+            self._run_script(script, calls)
+        else:
+            self._run_factory(script, request.function)
+
+    # --- a script -----------------------------------------------------------------------------------------------------
+
+    def _run_script(self, script: Path, calls: Calls) -> None:
+        code = self._code_of(script)
+        if code is None:
+            return
         try:
-            from importlib.util import find_spec
+            exec(code, _new_main(script).__dict__)  # the user's own script
+        except SystemExit as end:
+            if isinstance(end.code, str):  # as Python does
+                say(end.code)
+            self._ended(end.code if isinstance(end.code, int) else 0 if end.code is None else 1, calls)
+        except BaseException as error:
+            self._raised(error)
+        else:
+            self._ended(0, calls)
 
-            spec = find_spec(name)
+    def _code_of(self, script: Path) -> CodeType | None:
+        try:
+            return compile(script.read_bytes(), str(script.absolute()), "exec", dont_inherit=True)
+        except SyntaxError as error:
+            line = "" if error.lineno is None else f" line {error.lineno}"
+            self.tell("unusable", message=f"{self.request.script}{line}: not Python ({error.msg}).")
+        except ValueError as error:  # NUL in it
+            self.tell("unusable", message=f"{self.request.script}: not Python ({shortened(str(error))}).")
+        return None
+
+    def _ended(self, code: int, calls: Calls) -> None:
+        """Tell that the script is over, when its threads are: one of them may come to a fit."""
+        for thread in threading.enumerate():
+            if thread is not threading.current_thread() and not thread.daemon:
+                thread.join()
+        if not self._is_caught:
+            self.tell("ended", code=code, fits=calls.fits, own_loop=calls.own_loop)
+
+    def _raised(self, error: BaseException, words: str | None = None) -> None:
+        """Show an exception as Python does, without the frames of this module, and tell it."""
+        sys.excepthook(type(error), error, _own_part(error.__traceback__))
+        text = shortened(f"{type(error).__name__}: {error}".rstrip(": "), LONGEST)
+        self.tell("raised", message=text, where=words)
+
+    # --- a factory ----------------------------------------------------------------------------------------------------
+
+    def _run_factory(self, script: Path, name: str) -> None:
+        module = self._imported(script)
+        if module is None:
+            return
+        try:
+            function = function_of(module, name)
+            try:
+                made = function()
+            except BaseException as error:
+                self._raised(error, f"in {name}")
+                return
+            training = training_of(name, made)
+        except FactoryError as error:
+            self.tell("unusable", message=f"{script}: {error}")
+            return
+        self._caught(*training)
+
+    def _imported(self, script: Path) -> Any:
+        self._is_importing = True
+        try:
+            return imported(script)
+        except FactoryError as error:
+            self.tell("unusable", message=f"{script}: {error}")
+        except SyntaxError as error:
+            line = "" if error.lineno is None else f" line {error.lineno}"
+            self.tell("unusable", message=f"{error.filename or script}{line}: not Python ({error.msg}).")
+        except BaseException as error:
+            self._raised(error, "when it is imported")
         finally:
-            self._is_looking = False
-        if spec is not None and spec.loader is not None:
-            spec.loader = _Patching(spec.loader, self._patch)
-        return spec
+            self._is_importing = False
+        return None
 
+    # --- the fit ------------------------------------------------------------------------------------------------------
 
-def catch_fit(number: int, caught: Callable[[Any, Any, Any, dict[str, Any]], None]) -> None:
-    """Call `caught(model, x, y, options)` in place of the `number`-th `fit`; earlier ones are done."""
-    count = 0
-
-    def patch(module: ModuleType) -> None:
-        model_class = module.Model
-        real = model_class.fit
-
-        def fit(self: Any, x: Any = None, y: Any = None, *more: Any, **options: Any) -> Any:
-            nonlocal count
-            count += 1
-            if count != number:
-                return real(self, x, y, *more, **options)
-            model_class.fit = real
-            given = inspect.signature(real).bind(self, x, y, *more, **options).arguments
-            return caught(self, x, y, {name: given[name] for name in list(given)[3:]})
-
-        model_class.fit = fit
-
-    sys.meta_path.insert(0, _Finder(patch))
-
-
-def run_script(script: Path, arguments: list[str], number: int, budget_sec: float, tell: Callable[..., None]) -> None:
-    """Run a script as `__main__` until its fit; `tell` hears what came of it."""
-    begin = time.perf_counter(), time.process_time()
-    own = os.getpid()
-    is_caught = False
-
-    def caught(model: Any, x: Any, y: Any, options: dict[str, Any]) -> None:
-        nonlocal is_caught
-        is_caught = True
-        if os.getpid() != own:
-            tell("failed", message="its fit is called in a forked process, where no framework can be timed.")
+    def _caught(self, model: Any, x: Any, y: Any, options: dict[str, Any]) -> NoReturn:
+        """Estimate a fit, and end the process."""
+        self._is_caught = True
+        if os.getpid() != self._own:
+            self._tell("failed", message="its fit is called in a forked process, where no framework can be timed.")
             os._exit(0)
-        sec, cpu_sec = time.perf_counter() - begin[0], time.process_time() - begin[1]
-        tell("caught", script_sec=sec, script_cpu_sec=cpu_sec, model=type(model).__name__, params=model.built and
-             int(model.count_params()), options=sorted(options))  # fmt: skip
-        from epochcast.live.estimate import estimate_fit
-
+        if self._is_importing:
+            self.tell(
+                "unusable",
+                message=f"{self.request.script} calls fit when it is imported. Put that below `if __name__ == "
+                f'"__main__":`, or leave the function out: epochcast estimate {self.request.script}',
+            )
+            os._exit(0)
         try:
-            tell("estimate", **asdict(estimate_fit(model, x, y, options, budget_sec)))
-        except Exception as error:  # whatever the model, its data or the framework raise in a step
-            tell("failed", message=f"{type(error).__name__}: {error}")
-        model_class = sys.modules[MODEL_MODULE].Model
-        model_class.fit = lambda *_, **__: os._exit(0)  # of a script that goes on all the same
-        raise Estimated
+            sec, cpu_sec = time.perf_counter() - self._begin[0], time.process_time() - self._begin[1]
+            self.tell("caught", script_sec=sec, script_cpu_sec=cpu_sec, **description(model, x, y, options))
+            from epochcast.live.estimate import estimate_fit
 
-    catch_fit(number, caught)
-    sys.argv = [str(script), *arguments]
-    sys.path.insert(0, str(script.resolve().parent))
-    try:
-        runpy.run_path(str(script), run_name="__main__")
-    except Estimated:
-        return
-    except SystemExit as error:
-        if not is_caught:
-            tell("ended", code=error.code if isinstance(error.code, int) else 0 if error.code is None else 1)
-        return
-    if not is_caught:
-        tell("ended", code=0)
+            found = asdict(estimate_fit(model, x, y, options, self.request.budget_sec))
+            if self.request.has_layers:
+                from epochcast.live.layers import layers_json
+
+                self.tell("layers", **layers_json(model, sample_shape_of(x)))
+            self.tell("estimate", **found)
+        except BaseException as error:  # whatever the model, its data or the framework raise in a step
+            if os.environ.get("EPOCHCAST_DEBUG"):
+                sys.__excepthook__(type(error), error, error.__traceback__)
+            self.tell("failed", message=shortened(f"{type(error).__name__}: {error}", 2 * LONGEST))
+        finally:
+            for stream in (sys.stdout, sys.stderr):
+                with contextlib.suppress(OSError, ValueError, AttributeError):
+                    stream.flush()
+            os._exit(0)
 
 
-def command(descriptor: int, number: int, budget_sec: float, script: Path, arguments: list[str]) -> list[str]:
-    """The command of a process that runs a script and writes events as JSON."""
+def _new_main(script: Path) -> ModuleType:
+    """Return a new `__main__`, as Python makes it for a script."""
+    main = ModuleType("__main__")
+    path = str(script.absolute())
+    main.__dict__.update(
+        __file__=path, __builtins__=builtins, __loader__=SourceFileLoader("__main__", path), __cached__=None
+    )
+    sys.modules["__main__"] = main
+    return main
+
+
+def _own_part(trace: TracebackType | None) -> TracebackType | None:
+    """Return a traceback without its first frames, which are ours."""
+    here = Path(__file__).parent
+    while trace is not None and Path(trace.tb_frame.f_code.co_filename).parent == here:
+        trace = trace.tb_next
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith("<frozen importlib"):
+        trace = trace.tb_next
+    return trace
+
+
+def command(request: Request, descriptor: int | None) -> list[str]:
+    """Return the command of a process that runs a script and writes events as JSON.
+
+    Without a descriptor for them a factory's training is trained to its end instead.
+    """
     code = (
         f"import sys; sys.path.insert(0, {str(CODE_ROOT)!r}); import epochcast.live.script as script; "
         "sys.path.pop(0); sys.exit(script.main())"  # of the checkout, a script's own imports see nothing
     )
-    how = [str(descriptor), str(os.getpid()), str(number), str(budget_sec), str(script)]
-    return [sys.executable, "-P", "-c", code, *how, *arguments]
+    return [sys.executable, "-P", "-c", code, json.dumps([descriptor, os.getpid(), asdict(request)])]
+
+
+def train(request: Request) -> int:
+    """Train what a factory makes, to its end."""
+    script, name = Path(request.script), str(request.function)
+    sys.argv = [request.script, *request.arguments]
+    sys.path.insert(0, os.path.dirname(os.path.realpath(script)))  # noqa: PTH120
+    model, x, y, options = training_of(name, function_of(imported(script), name)())
+    model.fit(x, y, **options)
+    return 0
 
 
 def main() -> int:
-    descriptor, parent, number, budget_sec, script, *arguments = sys.argv[1:]
-    die_with_parent(int(parent))
-    with os.fdopen(int(descriptor), "w", encoding="utf-8") as events:
+    descriptor, parent, asked = json.loads(sys.argv[1])
+    request = Request(**{**asked, "arguments": tuple(asked["arguments"])})
+    if descriptor is None:
+        return train(request)
+    die_with_parent(parent)
+    os.set_inheritable(descriptor, False)  # by what the script starts: it would keep the pipe open
+    with os.fdopen(descriptor, "w", encoding="utf-8") as events:
 
         def tell(event: str, **values: Any) -> None:
             print(json.dumps({"event": event, **values}), file=events, flush=True)
 
-        run_script(Path(script), arguments, int(number), float(budget_sec), tell)
+        Run(request, tell).run()
     return 0

@@ -171,7 +171,7 @@ def assert_estimated(tmp_path, shape, backend):
         ("print('hello')", "ended (exit code 0) without its first fit"),
         ("import sys; sys.exit(3)", "ended (exit code 3) without its first fit"),
         ("raise RuntimeError('no data')", "failed before its first fit (exit code 1)"),
-        ("import os; os.abort()", "failed before its first fit (signal 6)"),
+        ("import os; os.abort()", "failed before its first fit (signal 6, SIGABRT)"),
         ("import time\nwhile True: time.sleep(1)", "had not come to its first fit after 1.5 s"),
     ],
 )
