@@ -13,6 +13,7 @@ from epochcast.cli import add_json_flag, make_parser, print_notes, run_command
 from epochcast.facts.assumptions import device_kind_of
 from epochcast.flag_types import gpu_names, positive_float, positive_int
 from epochcast.footprint.flags import add_footprint_flags, given_flags, rules_of
+from epochcast.guard import EXIT_FAILED
 from epochcast.interval import OWN_COVERAGE, Interval, coverage_text
 from epochcast.live.child import Found, estimated
 from epochcast.live.factory import CONTRACT, split_factory
@@ -177,23 +178,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         answer = estimated(request, arguments.script_sec, lambda note: print_notes([note]))
         caught, found = answer.caught, answer.estimate
         footprint_texts, footprint_values = _footprints(arguments, found)
-        gpu_texts, gpu_values = _on_gpus(arguments, answer, gpus)
+        gpu_texts, gpu_values, without = _on_gpus(arguments, answer, gpus)
+        code = EXIT_FAILED if without else 0
         if arguments.json:
-            more = {"gpus": gpu_values} if gpus else {}
+            more = {"gpus": gpu_values, "no_time_on": without} if gpus else {}
             print(json_line({"caught": caught, **found, "footprints": footprint_values, **more}))
-            return 0
+            return code
         for name, text in {**_lines(caught, found), **footprint_texts}.items():
             print(f"{name}: {text}")
         for text in [*gpu_texts, *(_sample_lines(found) if arguments.verbose else ())]:
             print(text)
-        print_notes(_notes(found))
+        print_notes([*_notes(found), *(f"no time on {gpu}: {why}" for gpu, why in without.items())])
         wants_training = arguments.then_train
         if wants_training is None and sys.stdin.isatty() and sys.stderr.isatty():
             print(QUESTION, end="", file=sys.stderr, flush=True)
             wants_training = sys.stdin.readline().strip().lower() in YES
         if wants_training:
             _train(request)
-        return 0
+        return code
 
     return run_command(work)
 
@@ -241,15 +243,15 @@ def _gpus(names: Sequence[str]) -> list[Any]:
 
 def _on_gpus(
     arguments: argparse.Namespace, answer: Found, gpus: Sequence[Any]
-) -> tuple[list[str], list[dict[str, Any]]]:
-    """Return the training on other GPUs, as lines and for JSON."""
+) -> tuple[list[str], list[dict[str, Any]], dict[str, str]]:
+    """Return the training on other GPUs, as lines and for JSON; and why there is none, by the GPU."""
     if not gpus or answer.layers is None:
-        return [], []
+        return [], [], {}
     from epochcast.live.other_gpus import gpu_lines, source_of, times_on
 
     source = source_of(answer.caught, answer.estimate, answer.layers)
-    times = times_on(gpus, source, rules_of(arguments))
-    return gpu_lines(times, source, bool(given_flags(arguments))), [each.to_json() for each in times]
+    times, without = times_on(gpus, source, rules_of(arguments))
+    return gpu_lines(times, source, bool(given_flags(arguments))), [each.to_json() for each in times], without
 
 
 def _footprints(arguments: argparse.Namespace, found: dict[str, Any]) -> tuple[dict[str, str], list[dict[str, Any]]]:

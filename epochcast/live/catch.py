@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import sys
 from collections.abc import Callable
@@ -17,8 +18,9 @@ OWN_LOOP = ("train_on_batch",)  # methods of a model that a program's own loop t
 
 @dataclass
 class Calls:
-    """How often a program called what trains a model."""
+    """How often a program called what trains a model, and which fit is caught."""
 
+    number: int | None  # None: none is
     fits: int = 0
     own_loop: str | None = None  # the first of OWN_LOOP that was called outside of a fit
 
@@ -65,15 +67,16 @@ def catch_fit(
     Args:
         own_loop: called with the name of a method of OWN_LOOP, the first time that the program itself calls it.
     """
-    calls = Calls()
+    calls = Calls(number)
 
     def patch(module: ModuleType) -> None:
         model_class = module.Model
         real = model_class.fit
 
+        @functools.wraps(real)
         def fit(self: Any, x: Any = None, y: Any = None, *more: Any, **options: Any) -> Any:
             calls.fits += 1
-            if calls.fits != number:
+            if calls.fits != calls.number:
                 return real(self, x, y, *more, **options)
             model_class.fit = real
             given = inspect.signature(real).bind(self, x, y, *more, **options).arguments
@@ -85,6 +88,7 @@ def catch_fit(
                 setattr(model_class, name, _noticed(getattr(model_class, name), name))
 
     def _noticed(method: Callable[..., Any], name: str) -> Callable[..., Any]:
+        @functools.wraps(method)
         def noticed(self: Any, *given: Any, **named: Any) -> Any:
             if calls.own_loop is None and not calls.fits:
                 calls.own_loop = name

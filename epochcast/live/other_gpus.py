@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from epochcast.facts.assumptions import assumption, device_kind_of
@@ -42,7 +42,7 @@ class Source:
     total: Interval
     scaled_sec: float  # of the total: epochs and validations
     gpu: Gpu | None  # None: a processor, or a GPU that the facts do not have
-    precision: str
+    precision: str | None  # as Keras calls it; None: of several
     tf32: str | None
     network: TrainedNetwork | None
     why_no_network: str | None
@@ -79,19 +79,12 @@ class GpuTime:
 
 
 def source_of(caught: Mapping[str, Any], found: Mapping[str, Any], layers: Mapping[str, Any]) -> Source:
-    """Return what is to be scaled, of the events of a script's process.
-
-    Raises:
-        ValueError: if the precision of the training is none that GPUs' rates are known for.
-    """
-    precision = caught["precision"]
-    if precision not in PRECISIONS:
-        raise ValueError(
-            f"--gpu: the training computes in {precision}, and rates of GPUs are known for {', '.join(PRECISIONS)}."
-        )
+    """Return what is to be scaled, of the events of a script's process."""
     total, epoch = Interval(**found["total"]), Interval(**found["epoch"]["interval"])
     kept = found["once_sec"] + found["n_saves"] * (found["save_sec"] or 0.0)
     why = layers["why"]
+    if why is None and caught["precision"] not in PRECISIONS:
+        why = f"their precision is {caught['precision']}"
     if why is None and caught["batch_size"] is None:
         why = "the batch size is not known of these data"
     return Source(
@@ -100,7 +93,7 @@ def source_of(caught: Mapping[str, Any], found: Mapping[str, Any], layers: Mappi
         total,
         max(0.0, total.value - kept),
         known_gpu(found["device_name"]),
-        precision,
+        caught["precision"],
         layers["tf32"],
         None if why is not None else _network(caught, found, layers),
         why,
@@ -121,19 +114,19 @@ def _network(caught: Mapping[str, Any], found: Mapping[str, Any], layers: Mappin
     )
 
 
-def times_on(gpus: Sequence[Gpu], source: Source, rules: FootprintRules) -> list[GpuTime]:
-    """Return the training on each GPU, the fastest first.
-
-    Raises:
-        ValueError: if a GPU is not known to have the training's arithmetic, or nothing can be said of it from here.
-    """
-    found = []
+def times_on(gpus: Sequence[Gpu], source: Source, rules: FootprintRules) -> tuple[list[GpuTime], dict[str, str]]:
+    """Return the training on each GPU, the fastest first, and why there is no time on the others, by their names."""
+    found, without = [], {}
     for gpu in gpus:
-        time = _by_ratio(gpu, source) if source.gpu is not None else _by_roof(gpu, source)
-        energy = asked_energy(time.total, rules, gpu, False) or modelled_energy(time.total, rules, gpu, False)
+        try:
+            time = _by_ratio(gpu, source) if source.gpu is not None else _by_roof(gpu, source)
+            energy = asked_energy(time.total, rules, gpu, False) or modelled_energy(time.total, rules, gpu, False)
+        except ValueError as error:  # of an arithmetic that it lacks, and of what is not known here
+            without[gpu.name] = str(error)
+            continue
         prices = tuple(footprint(energy, time.total, rates) for rates in rates_of(rules, gpu))
-        found.append(GpuTime(gpu, time.epoch, time.total, time.basis, time.words, time.share, prices))
-    return sorted(found, key=lambda each: each.total.value)
+        found.append(replace(time, footprints=prices))
+    return sorted(found, key=lambda each: each.total.value), without
 
 
 # --- from a GPU -------------------------------------------------------------------------------------------------------
@@ -141,8 +134,7 @@ def times_on(gpus: Sequence[Gpu], source: Source, rules: FootprintRules) -> list
 
 def _by_ratio(gpu: Gpu, source: Source) -> GpuTime:
     assert source.gpu is not None
-    here = GpuArithmetic.of(source.gpu, source.precision, source.tf32)
-    there = GpuArithmetic.of(gpu, source.precision, source.tf32)
+    here, there = (GpuArithmetic.of(each, str(source.precision), source.tf32) for each in (source.gpu, gpu))
     network = source.network
     ratio = device_ratio(here, there, OTHER_KIND if network is None else network.network_kind)
     least, attainable = 0.0, 0.0
@@ -181,15 +173,15 @@ def _total(source: Source, epoch: Interval) -> Interval:
 def _by_roof(gpu: Gpu, source: Source) -> GpuTime:
     if not source.is_processor:
         raise ValueError(
-            f"--gpu: nothing to scale from: {source.device_name} is a GPU that the facts do not have. "
+            f"nothing to scale from: {source.device_name} is a GPU that the facts do not have. "
             "See epochcast facts gpus."
         )
     if source.network is None:
         raise ValueError(
-            "--gpu: a processor's time can't be scaled to a GPU, and the roofline of one needs the model's layers: "
+            "a processor's time can't be scaled to a GPU, and the roofline of one needs the model's layers: "
             f"{source.why_no_network}."
         )
-    arithmetic = GpuArithmetic.of(gpu, source.precision, source.tf32).arithmetic
+    arithmetic = GpuArithmetic.of(gpu, str(source.precision), source.tf32).arithmetic
     roof = roof_of(gpu, arithmetic)
     least = epoch_roofline(source.network, epoch_layers(source.network, roof), roof)
     low, factor, high = (assumption(f"roofline_factor{end}", "gpu").value for end in ("_low", "", "_high"))
@@ -203,11 +195,13 @@ def _by_roof(gpu: Gpu, source: Source) -> GpuTime:
 
 
 def gpu_lines(times: Sequence[GpuTime], source: Source, has_regions: bool) -> list[str]:
-    """Return a table of the training on each GPU, and what it rests on.
+    """Return a table of the training on each GPU, and what it rests on; nothing without a GPU.
 
     Args:
         has_regions: whether energy and CO2 were asked for.
     """
+    if not times:
+        return []
     header = ["GPU", "s/epoch", "range", "training", "range", "cloud USD", "range"]
     if has_regions:
         header += ["region", "electricity USD", "kg CO2", "range"]

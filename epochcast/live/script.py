@@ -24,7 +24,7 @@ from typing import Any, NoReturn
 from epochcast.guard import die_with_parent, say
 from epochcast.live.catch import Calls, catch_fit
 from epochcast.live.caught import description, sample_shape_of
-from epochcast.live.factory import FactoryError, function_of, imported, training_of
+from epochcast.live.factory import CONTRACT, FactoryError, function_of, imported, training_of
 from epochcast.paths import CODE_ROOT
 from epochcast.text_sinks import shortened
 
@@ -53,7 +53,7 @@ class Run:
         self._tell = tell
         self._begin = time.perf_counter(), time.process_time()
         self._is_caught = False
-        self._is_importing = False
+        self._no_fit: str | None = None  # why no fit may be called now, in words: only a factory's are wrong
 
     def tell(self, event: str, **values: Any) -> None:
         """Tell the parent, if this is no process that the script forked."""
@@ -71,7 +71,7 @@ class Run:
         if request.function is None:
             self._run_script(script, calls)
         else:
-            self._run_factory(script, request.function)
+            self._run_factory(script, request.function, calls)
 
     # --- a script -----------------------------------------------------------------------------------------------------
 
@@ -110,18 +110,24 @@ class Run:
 
     def _raised(self, error: BaseException, words: str | None = None) -> None:
         """Show an exception as Python does, without the frames of this module, and tell it."""
-        sys.excepthook(type(error), error, _own_part(error.__traceback__))
+        error = error.with_traceback(_own_part(error.__traceback__))
+        sys.excepthook(type(error), error, error.__traceback__)
         text = shortened(f"{type(error).__name__}: {error}".rstrip(": "), LONGEST)
         self.tell("raised", message=text, where=words)
 
     # --- a factory ----------------------------------------------------------------------------------------------------
 
-    def _run_factory(self, script: Path, name: str) -> None:
+    def _run_factory(self, script: Path, name: str, calls: Calls) -> None:
+        self._no_fit = (
+            f'when it is imported. Put that below `if __name__ == "__main__":`, or leave the function out: epochcast '
+            f"estimate {script}"
+        )
         module = self._imported(script)
         if module is None:
             return
         try:
             function = function_of(module, name)
+            self._no_fit = f"in {name}, which has to return what fit is given: {CONTRACT}."
             try:
                 made = function()
             except BaseException as error:
@@ -131,10 +137,10 @@ class Run:
         except FactoryError as error:
             self.tell("unusable", message=f"{script}: {error}")
             return
+        calls.number = self._no_fit = None
         self._caught(*training)
 
     def _imported(self, script: Path) -> Any:
-        self._is_importing = True
         try:
             return imported(script)
         except FactoryError as error:
@@ -144,8 +150,6 @@ class Run:
             self.tell("unusable", message=f"{error.filename or script}{line}: not Python ({error.msg}).")
         except BaseException as error:
             self._raised(error, "when it is imported")
-        finally:
-            self._is_importing = False
         return None
 
     # --- the fit ------------------------------------------------------------------------------------------------------
@@ -156,12 +160,8 @@ class Run:
         if os.getpid() != self._own:
             self._tell("failed", message="its fit is called in a forked process, where no framework can be timed.")
             os._exit(0)
-        if self._is_importing:
-            self.tell(
-                "unusable",
-                message=f"{self.request.script} calls fit when it is imported. Put that below `if __name__ == "
-                f'"__main__":`, or leave the function out: epochcast estimate {self.request.script}',
-            )
+        if self._no_fit is not None:
+            self.tell("unusable", message=f"{self.request.script} calls fit {self._no_fit}")
             os._exit(0)
         try:
             sec, cpu_sec = time.perf_counter() - self._begin[0], time.process_time() - self._begin[1]
@@ -177,12 +177,22 @@ class Run:
         except BaseException as error:  # whatever the model, its data or the framework raise in a step
             if os.environ.get("EPOCHCAST_DEBUG"):
                 sys.__excepthook__(type(error), error, error.__traceback__)
-            self.tell("failed", message=shortened(f"{type(error).__name__}: {error}", 2 * LONGEST))
+            self.tell("failed", message=_words_of(error))
         finally:
             for stream in (sys.stdout, sys.stderr):
                 with contextlib.suppress(OSError, ValueError, AttributeError):
                     stream.flush()
             os._exit(0)
+
+
+def _words_of(error: BaseException) -> str:
+    """Return an exception of a fit in a line; what this package raises says all that is to say."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    is_ours = trace is not None and Path(trace.tb_frame.f_code.co_filename).parent == Path(__file__).parent
+    kind = "" if is_ours and isinstance(error, ValueError) else f"{type(error).__name__}: "
+    return shortened(f"{kind}{error}", 2 * LONGEST)
 
 
 def _new_main(script: Path) -> ModuleType:
