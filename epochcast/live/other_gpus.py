@@ -16,17 +16,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from epochcast.facts.assumptions import assumption, device_kind_of
-from epochcast.facts.tables import Gpu
+from epochcast.facts.tables import CONVOLUTIONAL, Gpu
 from epochcast.footprint.footprint import Footprint, asked_energy, footprint, modelled_energy, rates_of
 from epochcast.footprint.rules import FootprintRules
 from epochcast.footprint.text import footprint_json, priced_range
 from epochcast.gpus.lookup import known_gpu
 from epochcast.gpus.rates import roof_of
-from epochcast.gpus.ratio import SAME, GpuArithmetic, device_ratio
+from epochcast.gpus.ratio import SAME, GpuArithmetic, device_ratio, rates_ratio
 from epochcast.gpus.scaled_time import LIMITED_WORDS, scaled_time
 from epochcast.interval import Interval, with_ends
 from epochcast.output.text import clock, percent, range_text, significant, table_text
-from epochcast.roofline.network import OTHER_KIND, TrainedNetwork, attainable_sec, epoch_layers, epoch_roofline
+from epochcast.roofline.network import TrainedNetwork, attainable_sec, epoch_layers, epoch_roofline
 from epochcast.roofline.roofline import ADAM_PASSES, LayerRecord
 from epochcast.schema import PRECISIONS
 
@@ -136,7 +136,9 @@ def _by_ratio(gpu: Gpu, source: Source) -> GpuTime:
     assert source.gpu is not None
     here, there = (GpuArithmetic.of(each, str(source.precision), source.tf32) for each in (source.gpu, gpu))
     network = source.network
-    ratio = device_ratio(here, there, OTHER_KIND if network is None else network.network_kind)
+    ratio = device_ratio(here, there, CONVOLUTIONAL if network is None else network.network_kind)
+    if network is None and ratio.basis != SAME:  # of an unknown kind: the kind that rates tell least of
+        ratio = rates_ratio(here, there, CONVOLUTIONAL)
     least, attainable = 0.0, 0.0
     if network is not None:
         least = min(1.0, attainable_sec(network, roof_of(source.gpu, here.arithmetic)) / source.epoch.value)
