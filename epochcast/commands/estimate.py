@@ -15,9 +15,9 @@ from epochcast.flag_types import gpu_names, positive_float, positive_int
 from epochcast.footprint.flags import add_footprint_flags, given_flags, rules_of
 from epochcast.guard import EXIT_FAILED
 from epochcast.interval import OWN_COVERAGE, Interval, coverage_text
-from epochcast.live.child import Found, estimated
-from epochcast.live.factory import CONTRACT, split_factory
-from epochcast.live.script import Request, command
+from epochcast.live.scripts.child import Found, estimated
+from epochcast.live.scripts.factory import CONTRACT, split_factory
+from epochcast.live.scripts.script import Request, command
 from epochcast.output.text import clock, json_line, percent, significant
 
 DEFAULT_BUDGET_SEC = 30.0

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from epochcast.commands import estimate
-from tests.support.toy_keras import toy_keras
+from tests.epochcast.live.scripts.toy_keras import toy_keras
 
 COMMAND = (sys.executable, "-m", "epochcast", "estimate", "--budget_sec", "0.1")
 FIT = "import keras\nkeras.Model().fit([1] * 640, epochs=3)\n"
@@ -200,6 +200,7 @@ def test_a_generator_that_ends_is_one_pass_and_keras_gives_two_batches_again(run
 def test_of_a_generator_that_does_not_end_the_time_of_a_step_is_known(run):
     exit_code, out, err = run(GENERATOR, flags=("--budget_sec", "0.1"))
     assert (exit_code, out) == (1, "")
+    assert err[-1].startswith("error: train.py: its first fit can't be estimated: a generator does not say how many")
     text = err[-1].partition("A step takes ")[2]
     assert float(text.split(" s")[0]) == pytest.approx(0.002, rel=0.5)
     assert "Give fit steps_per_epoch" in text

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from epochcast.live.script import Request, command
+from epochcast.live.scripts.script import Request, command
 
 STDERR = 2
 GRACE_SEC = 5.0  # for a process to end once its fit was estimated

@@ -22,12 +22,13 @@ from types import CodeType, ModuleType, TracebackType
 from typing import Any, NoReturn
 
 from epochcast.guard import die_with_parent, say
-from epochcast.live.catch import Calls, catch_fit
-from epochcast.live.caught import description, sample_shape_of
-from epochcast.live.factory import CONTRACT, FactoryError, function_of, imported, training_of
+from epochcast.live.scripts.catch import Calls, catch_fit
+from epochcast.live.scripts.caught import description, sample_shape_of
+from epochcast.live.scripts.factory import CONTRACT, FactoryError, function_of, imported, training_of
 from epochcast.paths import CODE_ROOT
 from epochcast.text_sinks import shortened
 
+LIVE = Path(__file__).parents[1]
 LONGEST = 300  # characters of another library's message
 Tell = Callable[..., None]
 
@@ -190,7 +191,7 @@ def _words_of(error: BaseException) -> str:
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
-    is_ours = trace is not None and Path(trace.tb_frame.f_code.co_filename).parent == Path(__file__).parent
+    is_ours = trace is not None and Path(trace.tb_frame.f_code.co_filename).is_relative_to(LIVE)
     kind = "" if is_ours and isinstance(error, ValueError) else f"{type(error).__name__}: "
     return shortened(f"{kind}{error}", 2 * LONGEST)
 
@@ -208,8 +209,7 @@ def _new_main(script: Path) -> ModuleType:
 
 def _own_part(trace: TracebackType | None) -> TracebackType | None:
     """Return a traceback without its first frames, which are ours."""
-    here = Path(__file__).parent
-    while trace is not None and Path(trace.tb_frame.f_code.co_filename).parent == here:
+    while trace is not None and Path(trace.tb_frame.f_code.co_filename).is_relative_to(LIVE):
         trace = trace.tb_next
     while trace is not None and trace.tb_frame.f_code.co_filename.startswith("<frozen importlib"):
         trace = trace.tb_next
@@ -222,7 +222,7 @@ def command(request: Request, descriptor: int | None) -> list[str]:
     Without a descriptor for them a factory's training is trained to its end instead.
     """
     code = (
-        f"import sys; sys.path.insert(0, {str(CODE_ROOT)!r}); import epochcast.live.script as script; "
+        f"import sys; sys.path.insert(0, {str(CODE_ROOT)!r}); import epochcast.live.scripts.script as script; "
         "sys.path.pop(0); sys.exit(script.main())"  # of the checkout, a script's own imports see nothing
     )
     return [sys.executable, "-P", "-c", code, json.dumps([descriptor, os.getpid(), asdict(request)])]

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from epochcast.live.caught import batch_size_of, data_text, description, sample_shape_of
+from epochcast.live.scripts.caught import batch_size_of, data_text, description, sample_shape_of
 
 IMAGES = np.zeros((600, 16, 16, 3), np.float32)
 
