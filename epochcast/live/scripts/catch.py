@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 MODEL_MODULE = "keras.src.models.model"  # where Keras defines Model; there is no public hook for what comes after it
+OLD_MODEL_MODULE = "tf_keras.src.engine.training"  # the same in Keras 2, which can't be estimated
 OWN_LOOP = ("train_on_batch",)  # methods of a model that a program's own loop trains by
 
 
@@ -40,12 +41,12 @@ class _Patching(Loader):
 
 
 class _Finder(MetaPathFinder):
-    def __init__(self, patch: Callable[[ModuleType], None]) -> None:
-        self._patch = patch
+    def __init__(self, patches: Mapping[str, Callable[[ModuleType], None]]) -> None:
+        self._patches = patches
         self._is_looking = False
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        if name != MODEL_MODULE or self._is_looking:
+        if name not in self._patches or self._is_looking:
             return None
         self._is_looking = True
         try:
@@ -55,17 +56,21 @@ class _Finder(MetaPathFinder):
         finally:
             self._is_looking = False
         if spec is not None and spec.loader is not None:
-            spec.loader = _Patching(spec.loader, self._patch)
+            spec.loader = _Patching(spec.loader, self._patches[name])
         return spec
 
 
 def catch_fit(
-    number: int, caught: Callable[[Any, Any, Any, dict[str, Any]], Any], own_loop: Callable[[str], None]
+    number: int,
+    caught: Callable[[Any, Any, Any, dict[str, Any]], Any],
+    own_loop: Callable[[str], None],
+    old_fit: Callable[[], Any],
 ) -> Calls:
     """Call `caught(model, x, y, options)` in place of the `number`-th `fit`; earlier ones are done.
 
     Args:
         own_loop: called with the name of a method of OWN_LOOP, the first time that the program itself calls it.
+        old_fit: called in place of a fit of Keras 2.
     """
     calls = Calls(number)
 
@@ -97,5 +102,8 @@ def catch_fit(
 
         return noticed
 
-    sys.meta_path.insert(0, _Finder(patch))
+    def patch_old(module: ModuleType) -> None:
+        module.Model.fit = lambda *given, **named: old_fit()
+
+    sys.meta_path.insert(0, _Finder({MODEL_MODULE: patch, OLD_MODEL_MODULE: patch_old}))
     return calls

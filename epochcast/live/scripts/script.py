@@ -65,7 +65,7 @@ class Run:
         """Run what was asked for, and end the process as soon as its fit was estimated."""
         request = self.request
         number = 1 if request.function else request.number
-        calls = catch_fit(number, self._caught, lambda name: self.tell("own_loop", name=name))
+        calls = catch_fit(number, self._caught, lambda name: self.tell("own_loop", name=name), self._old_fit)
         script = Path(request.script)
         sys.argv = [request.script, *request.arguments]
         sys.path.insert(0, os.path.dirname(os.path.realpath(script)))  # noqa: PTH120  # as Python itself has it
@@ -99,13 +99,13 @@ class Run:
             self.tell("unusable", message=f"{self.request.script}{line}: not Python ({error.msg}).")
         except ValueError as error:  # NUL in it
             self.tell("unusable", message=f"{self.request.script}: not Python ({shortened(str(error))}).")
+        except OSError as error:
+            self.tell("unusable", message=f"{self.request.script}: {error.strerror}.")
         return None
 
     def _ended(self, code: int, calls: Calls) -> None:
-        """Tell that the script is over, when its threads are: one of them may come to a fit."""
-        for thread in threading.enumerate():
-            if thread is not threading.current_thread() and not thread.daemon:
-                thread.join()
+        """Tell that the script is over."""
+        _wait_for_threads()
         if not self._is_caught:
             self.tell("ended", code=code, fits=calls.fits, own_loop=calls.own_loop)
 
@@ -114,6 +114,7 @@ class Run:
         error = error.with_traceback(_own_part(error.__traceback__))
         sys.excepthook(type(error), error, error.__traceback__)
         text = shortened(f"{type(error).__name__}: {error}".rstrip(": "), LONGEST)
+        _wait_for_threads()
         self.tell("raised", message=text, where=words)
 
     # --- a factory ----------------------------------------------------------------------------------------------------
@@ -153,6 +154,14 @@ class Run:
             self._raised(error, "when it is imported")
         return None
 
+    def _old_fit(self) -> NoReturn:
+        self.tell(
+            "unusable",
+            message=f"{self.request.script} trains by Keras 2 (tf_keras), whose fit can't be caught. Unset "
+            "TF_USE_LEGACY_KERAS, or import keras instead.",
+        )
+        os._exit(0)
+
     # --- the fit ------------------------------------------------------------------------------------------------------
 
     def _caught(self, model: Any, x: Any, y: Any, options: dict[str, Any]) -> NoReturn:
@@ -184,6 +193,13 @@ class Run:
                 with contextlib.suppress(OSError, ValueError, AttributeError):
                     stream.flush()
             os._exit(0)
+
+
+def _wait_for_threads() -> None:
+    """Wait as Python does before it ends: one of them may come to a fit, whose estimate ends the process."""
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and not thread.daemon:
+            thread.join()
 
 
 def _words_of(error: BaseException) -> str:

@@ -18,6 +18,9 @@ from epochcast.commands import estimate
 from tests.epochcast.live.scripts.toy_keras import toy_keras
 
 COMMAND = (sys.executable, "-m", "epochcast", "estimate", "--budget_sec", "0.1")
+IN_THREAD = (
+    "import keras, threading\nthreading.Thread(target=keras.Model().fit, args=([1] * 640, None, 32, 3)).start()\n"
+)
 FIT = "import keras\nkeras.Model().fit([1] * 640, epochs=3)\n"
 
 
@@ -83,6 +86,10 @@ ENDS = {
         "import os, time\nos.system('sleep 60 &')\nif os.fork() == 0:\n    time.sleep(60)\nos.abort()",
         "train.py failed before its first fit (signal 6, SIGABRT)",
     ),
+    "Keras 2": (
+        "import tf_keras\nclass Own(tf_keras.Model): pass\nOwn().fit([1])",
+        "train.py trains by Keras 2 (tf_keras), whose fit can't be caught.",
+    ),
     "a fit that fails": (
         "import keras\ndef batches():\n    yield 1\n    raise ValueError('bad\\nbatch')\nkeras.Model().fit(batches())",
         "train.py: its first fit can't be estimated: ValueError: bad batch",
@@ -147,11 +154,12 @@ def test_nothing_of_a_script_is_done_after_its_fit(run, tmp_path, shape):
 @pytest.mark.parametrize(
     "code",
     [
-        "import keras, threading\nthreading.Thread(target=lambda: keras.Model().fit([1] * 640, epochs=3)).start()",
+        IN_THREAD,
+        f"{IN_THREAD}1 / 0",
         f"import os, sys\nif os.fork() == 0:\n    sys.exit(3)\nos.wait()\n{FIT}",
         f"print('trains', flush=True)\n{FIT}",
     ],
-    ids=["in a thread", "after a forked process ended", "with output"],
+    ids=["in a thread", "in a thread of a script that failed", "after a forked process ended", "with output"],
 )
 def test_a_fit_is_estimated_wherever_it_is_called(run, code):
     exit_code, out, err = run(code, flags=("--budget_sec", "0.2", "--json"))
@@ -338,7 +346,7 @@ def test_it_trains_what_a_function_makes(toy, tmp_path):
     assert (tmp_path / "trained.txt").read_text() == "3 epochs\n"
 
 
-@pytest.mark.parametrize("flags", [(), ("--no",), ("--json",)])
+@pytest.mark.parametrize("flags", [(), ("--json",)])
 def test_without_a_terminal_nobody_is_asked_and_nothing_trained(toy, tmp_path, flags):
     done = command(toy, tmp_path, *flags, "train.py", input="y\n")
     assert done.returncode == 0, done.stderr

@@ -31,6 +31,10 @@ class EarlyStopping(Callback): pass
 class ModelCheckpoint(Callback): pass
 class History(Callback): pass
 """,
+    "tf_keras/__init__.py": "from tf_keras.src.engine.training import Model\n",
+    "tf_keras/src/__init__.py": "",
+    "tf_keras/src/engine/__init__.py": "",
+    "tf_keras/src/engine/training.py": "class Model:\n    def fit(self, *given, **named): pass\n",
     "keras/src/__init__.py": "",
     "keras/src/models/__init__.py": "",
     "keras/src/models/model.py": f"""
