@@ -30,7 +30,7 @@ from epochcast.roofline.network import TrainedNetwork, attainable_sec, epoch_lay
 from epochcast.roofline.roofline import ADAM_PASSES, LayerRecord
 from epochcast.schema import PRECISIONS
 
-BARE_ROOF = "bare roof"
+BARE_ROOF, THIS_GPU = "bare roof", "this GPU"
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,10 +145,10 @@ def _by_ratio(gpu: Gpu, source: Source) -> GpuTime:
         attainable = attainable_sec(network, roof_of(gpu, there.arithmetic))
     ends = [scaled_time(source.epoch, share, ratio, attainable) for share in (least, 1.0)]
     epoch = _between(*(each.seconds for each in ends))
-    words = ratio.words
-    if ratio.basis != SAME:
-        limits = [LIMITED_WORDS[each.limited] for each in ends if each.limited is not None]
-        words = "; ".join([words, *dict.fromkeys(limits)])
+    if ratio.basis == SAME:
+        return GpuTime(gpu, epoch, _total(source, epoch), THIS_GPU, "as it was estimated here", (least, 1.0))
+    limits = [LIMITED_WORDS[each.limited] for each in ends if each.limited is not None]
+    words = "; ".join([ratio.words, *dict.fromkeys(limits)])
     return GpuTime(gpu, epoch, _total(source, epoch), ratio.basis, words, (least, 1.0))
 
 

@@ -205,6 +205,15 @@ def test_a_generator_that_ends_is_one_pass_and_keras_gives_two_batches_again(run
     assert any("trains epochs 2 to 3 on the 2 that it keeps" in note for note in answer["notes"])
 
 
+def test_data_without_a_length_are_counted_without_the_step_in_which_they_end(run):
+    code = (
+        "import keras\nclass Data:\n    def __iter__(self):\n        return iter([1] * 20)\nkeras.Model().fit(Data())"
+    )
+    exit_code, out, err = run(code, flags=("--budget_sec", "0.5", "--json"))
+    assert exit_code == 0, err
+    assert json.loads(out)["batches"] == 20
+
+
 def test_of_a_generator_that_does_not_end_the_time_of_a_step_is_known(run):
     exit_code, out, err = run(GENERATOR, flags=("--budget_sec", "0.1"))
     assert (exit_code, out) == (1, "")

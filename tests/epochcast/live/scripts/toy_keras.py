@@ -61,7 +61,7 @@ class Model:
             each.on_train_begin()
         for epoch in range(epochs):
             [each.on_epoch_begin(epoch) for each in called]
-            batches, step = iter(x if hasattr(x, "__next__") else range(steps)), 0
+            batches, step = iter(x if steps is None or hasattr(x, "__next__") else range(steps)), 0
             while not self.stop_training:
                 if steps is not None and step == steps:
                     break
