@@ -189,6 +189,22 @@ def test_verbose_prints_each_sample(run):
     assert "budget_used: " in out and "sample_" not in run(FIT)[1]
 
 
+def test_an_unknown_gpu_is_said_before_the_script_runs(run):
+    exit_code, out, err = run(FIT, flags=("--gpu", "H1000"))
+    assert (exit_code, out, len(err)) == (1, "", 1)
+    assert "no GPU is known by exactly the name 'H1000'. The nearest names: H" in err[0]
+
+
+def test_where_a_gpu_has_no_time_the_estimate_is_printed_all_the_same(run):
+    """The toy's layers can't be read, and a processor's time is not scaled."""
+    exit_code, out, err = run(FIT, flags=("--budget_sec", "0.1", "--gpu", "T4;H100 SXM5"))
+    assert exit_code == 1
+    assert out.startswith("training: ")
+    why = [line for line in err if line.startswith("note: no time on ")]
+    assert [line.split(": ")[1] for line in why] == ["no time on T4", "no time on H100 SXM5"]
+    assert all("a processor's time can't be scaled to a GPU" in line for line in why)
+
+
 GENERATOR = (
     "import keras\ndef batches():\n    for _ in range(200):\n        yield 1\nkeras.Model().fit(batches(), epochs=3)"
 )
