@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import statistics
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import keras
 
 from epochcast.interval import Interval
 from epochcast.live.diagnostics import Diagnostics, diagnose, pace, sentences
+from epochcast.live.epoch_ends import Validation, callbacks_of, n_validations_of, timed_checkpoint, timed_validation
 from epochcast.live.estimator import EpochTime, Samples, epoch_time, sample
 from epochcast.live.fit_passes import FitTraining
 from epochcast.live.fits import FitRecord, earlier_fits
 from epochcast.live.input_data import batch_sec, has_smaller_last_batch, is_pipeline
+from epochcast.live.one_pass import OnePass, is_gone_through_once
 from epochcast.live.power import MeteredPower, metering
 from epochcast.live.training_facts import TrainingFacts, training_facts
 from epochcast.machine.framework import is_on_gpu
@@ -31,18 +31,6 @@ VALIDATION_SHARE = 0.2  # of the budget, that timing the validation may take
 SAVING_SHARE = 0.1
 DATA_SHARE = 0.05
 LONG_START = 0.1  # share of an epoch, above which a pipeline's start may be work of its steps that is done early
-
-
-@dataclass(frozen=True, slots=True)
-class Validation:
-    """One pass over the validation data, in seconds by the wall clock."""
-
-    sec: float
-    first_sec: float  # with what is compiled once
-
-    @property
-    def compile_sec(self) -> float:
-        return max(0.0, self.first_sec - self.sec)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,17 +100,15 @@ def estimate_fit(
     if epochs < 1:
         raise ValueError(f"this fit trains no epoch: epochs={options.get('epochs', 1)}.")
     before = host_cpu_times()
-    training = FitTraining(model, x, y, options, budget_sec)
+    is_consumed = is_gone_through_once(x, options)
+    training = (OnePass if is_consumed else FitTraining)(model, x, y, options, budget_sec)
     begin = time.perf_counter()
-    validation = _validation(training, options, VALIDATION_SHARE * budget_sec)
-    save_sec, n_saves = _saving(model, options, epochs, SAVING_SHARE * budget_sec)
+    validation = timed_validation(training, options, VALIDATION_SHARE * budget_sec)
+    save_sec, n_saves = timed_checkpoint(model, options, epochs, SAVING_SHARE * budget_sec)
     data_sec = batch_sec(x, DATA_SHARE * budget_sec)
     spent = time.perf_counter() - begin - (0.0 if validation is None else validation.compile_sec)
     is_gpu = is_on_gpu(keras.backend.backend())
-    with metering(is_gpu) as meter:
-        start = time.perf_counter()
-        found = sample(training, max(budget_sec / 2, budget_sec - spent), time.perf_counter)
-        power = meter.power(start, time.perf_counter())
+    found, power = _sampled(training, max(budget_sec / 2, budget_sec - spent), is_gpu)
     device = device_of("auto" if is_gpu else "cpu")
     others = other_cores(before, host_cpu_times())
     is_contended = is_busy_host(others, len(usable_cores()), device.kind)
@@ -135,19 +121,22 @@ def estimate_fit(
     by_cpu = epoch_time([each.sec.cpu_sec for each in found.epochs], is_contended, earlier_cpu_secs)
     step_sec = pace(found.epochs, training.steps)
     diagnostics = diagnose(found, step_sec, None if data_sec is None else data_sec * training.batches / training.steps)
-    notes = [*_notes(own, diagnostics, options, epochs), *unknown, *_earlier_notes(same, epoch)]
+    notes = training.notes(epochs) if isinstance(training, OnePass) else []
+    notes += [*_notes(own, diagnostics, options, epochs), *unknown, *_earlier_notes(same, epoch)]
     if is_pipeline(x) and (diagnostics.start_share or 0.0) > LONG_START:
         epoch, by_cpu = (each.widened(diagnostics.start_share or 0.0) for each in (epoch, by_cpu))
         notes.append("That start may be work of later steps, done early: the range is wider by it.")
     once = _once(training, found, own.interval.value, step_sec, diagnostics.start_sec or 0.0, validation)
-    n_validations = 0 if validation is None else _times(epochs, options.get("validation_freq", 1))
+    n_validations = 0 if validation is None else n_validations_of(epochs, options.get("validation_freq", 1))
+    n_epochs = training.whole_epochs(epochs) if isinstance(training, OnePass) else epochs
     more = once.sec + n_saves * (save_sec or 0.0)
     more += 0.0 if validation is None else n_validations * validation.sec
-    half = None if epoch.half is None else epoch.half * epochs * epoch.interval.value
+    half = None if epoch.half is None else epoch.half * n_epochs * epoch.interval.value
+    total = Interval.of_absolute(n_epochs * epoch.interval.value + more, half)
     return Estimate(
         epochs=epochs,
         batches=training.batches,
-        total=Interval.of_absolute(epochs * epoch.interval.value + more, half),
+        total=total,
         epoch=epoch,
         epoch_cpu=by_cpu,
         once_sec=once.sec,
@@ -215,90 +204,31 @@ def _earlier_notes(same: Sequence[FitRecord], epoch: EpochTime) -> list[str]:
     return [f"{what}: {sec} s an epoch{f'; {n_out} left out' if n_out else ''}."]
 
 
+def _sampled(training: FitTraining, budget_sec: float, is_gpu: bool) -> tuple[Samples, MeteredPower | None]:
+    """Return a training's samples, and the mean power while they were made."""
+    if isinstance(training, OnePass):  # they were made on the way
+        return training.samples, None
+    with metering(is_gpu) as meter:
+        begin = time.perf_counter()
+        found = sample(training, budget_sec, time.perf_counter)
+        return found, meter.power(begin, time.perf_counter())
+
+
 def _n_replicas(model: keras.Model) -> int:
     """The devices of TensorFlow's strategy that the model was made in."""
     return int(getattr(getattr(model, "distribute_strategy", None), "num_replicas_in_sync", 1))
 
 
-def _times(epochs: int, freq: int | Sequence[int]) -> int:
-    """How often of so many epochs, as Keras counts `validation_freq`."""
-    if isinstance(freq, int):
-        return epochs // freq
-    return sum(1 for epoch in freq if epoch <= epochs)
-
-
-class _ValidationStamps(keras.callbacks.Callback):  # type: ignore[misc]  # keras ships no types
-    """Reads the clock where a validation begins and before its batches; stops it at a time."""
-
-    def __init__(self, end: float) -> None:
-        super().__init__()
-        self.end, self.begin_sec, self.last_sec, self.batches = end, 0.0, 0.0, 0
-        self.is_cut = False
-
-    def on_test_begin(self, logs: Any = None) -> None:
-        self.begin_sec = self.last_sec = time.perf_counter()
-
-    def on_test_batch_begin(self, batch: int, logs: Any = None) -> None:
-        self.last_sec, self.batches = time.perf_counter(), batch
-        if batch and self.last_sec > self.end:
-            self.is_cut = self.model.stop_evaluating = True
-
-    def on_test_end(self, logs: Any = None) -> None:
-        if not self.is_cut:
-            self.last_sec = time.perf_counter()
-
-
-def _validation(training: FitTraining, options: Mapping[str, Any], budget_sec: float) -> Validation | None:
-    """Time the validation of a fit twice: the first time it is compiled."""
-    found = training.validation_data()
-    if found is None:
-        return None
-    x, y, weights = found
-    given = {"x": x, "y": y, "sample_weight": weights, "verbose": 0}
-    given |= {"batch_size": options.get("validation_batch_size") or options.get("batch_size")}
-    given |= {"steps": options.get("validation_steps")}
-    lasted = []
-    for _ in range(2):
-        stamps = _ValidationStamps(time.perf_counter() + budget_sec / 2)
-        training.model.evaluate(**given, callbacks=[stamps])
-        n = stamps.params.get("steps")
-        sec = stamps.last_sec - stamps.begin_sec
-        lasted.append(sec * n / stamps.batches if stamps.is_cut and n else sec)
-    return Validation(lasted[1], lasted[0])
-
-
-def _saving(model: keras.Model, options: Mapping[str, Any], epochs: int, budget_sec: float) -> tuple[float | None, int]:
-    """Return the seconds of one checkpoint and how many the fit may write."""
-    savers = [c for c in _callbacks(options) if isinstance(c, keras.callbacks.ModelCheckpoint)]
-    if not savers or any(c.save_freq != "epoch" for c in savers):
-        return None, 0
-    lasted: list[float] = []
-    with tempfile.TemporaryDirectory() as folder:
-        while len(lasted) < 2 and sum(lasted) < budget_sec / 2:  # the first loads what saving needs
-            begin = time.perf_counter()
-            if savers[0].save_weights_only:
-                model.save_weights(Path(folder) / f"{len(lasted)}.weights.h5")
-            else:
-                model.save(Path(folder) / f"{len(lasted)}.keras")
-            lasted.append(time.perf_counter() - begin)
-    return lasted[-1], epochs * len(savers)
-
-
-def _callbacks(options: Mapping[str, Any]) -> list[Any]:
-    given = options.get("callbacks") or []
-    return list(getattr(given, "callbacks", given)) if not isinstance(given, keras.callbacks.Callback) else [given]
-
-
 def _notes(epoch: EpochTime, found: Diagnostics, options: Mapping[str, Any], epochs: int) -> list[str]:
     notes = []
-    stops = [c for c in _callbacks(options) if isinstance(c, keras.callbacks.EarlyStopping)]
+    stops = [c for c in callbacks_of(options) if isinstance(c, keras.callbacks.EarlyStopping)]
     if stops:
         least = min(int(c.patience) + int(c.start_from_epoch) + 1 for c in stops)
         if least < epochs:
             notes.append(f"EarlyStopping may end it after {least} of {epochs} epochs, or any time later.")
     own = [
         type(c).__name__
-        for c in _callbacks(options)
+        for c in callbacks_of(options)
         if not isinstance(c, keras.callbacks.EarlyStopping | keras.callbacks.ModelCheckpoint | keras.callbacks.History)
     ]
     if own:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -123,7 +123,8 @@ class Epochs(keras.callbacks.Callback):  # type: ignore[misc]  # keras ships no 
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         if not self._is_cut:
-            self.steps = self._last_step + 1
+            # of data without a length Keras notices their end in a step more, which trains nothing
+            self.steps = self._last_step + (self.params.get("steps") is not None or not self._last_step)
             self._end = moment()
 
     def on_train_end(self, logs: Any = None) -> None:
@@ -141,18 +142,7 @@ class FitTraining:
     """
 
     def __init__(self, model: keras.Model, x: Any, y: Any, options: Mapping[str, Any], budget_sec: float) -> None:
-        self.model, self.x, self.y = model, x, y
-        self.options = {name: value for name, value in options.items() if name not in OF_THE_WHOLE}
-        self.is_endless = self.options.get("steps_per_epoch") is not None  # Keras keeps one iterator for all epochs
-        if not self.is_endless and isinstance(x, Iterator):
-            raise LengthUnknownError(
-                "a generator can be gone through once, so that nothing of its epoch can be tried. Give fit "
-                "steps_per_epoch, or data that can be begun again (a keras.utils.PyDataset, a tf.data.Dataset)."
-            )
-        self._unit = int(getattr(model, "steps_per_execution", 1) or 1)
-        self.fit_start_secs: list[float] = []  # wall, from each call of `fit` to its first epoch
-        # XLA compiles each shape of a batch; Keras chooses it by default under JAX, and where it can under TensorFlow
-        self.compiles_each_shape = bool(model.jit_compile) and keras.backend.backend() in ("jax", "tensorflow")
+        self._set(model, x, y, options)
         first = Stamps([self._unit])
         self._fit(first, 1)
         (stamps,) = first.passes
@@ -161,6 +151,15 @@ class FitTraining:
         self.steps = self.batches / self._unit
         # after the last step of an epoch nothing is called before the logs are fetched
         self.most_steps = (self.batches if self.is_endless else self.batches - 1) // self._unit
+
+    def _set(self, model: keras.Model, x: Any, y: Any, options: Mapping[str, Any]) -> None:
+        self.model, self.x, self.y = model, x, y
+        self.options = {name: value for name, value in options.items() if name not in OF_THE_WHOLE}
+        self.is_endless = self.options.get("steps_per_epoch") is not None  # Keras keeps one iterator for all epochs
+        self._unit = int(getattr(model, "steps_per_execution", 1) or 1)
+        self.fit_start_secs: list[float] = []  # wall, from each call of `fit` to its first epoch
+        # XLA compiles each shape of a batch; Keras chooses it by default under JAX, and where it can under TensorFlow
+        self.compiles_each_shape = bool(model.jit_compile) and keras.backend.backend() in ("jax", "tensorflow")
 
     def _count(self, budget_sec: float) -> int:
         whole = Epochs(time.perf_counter() + budget_sec)

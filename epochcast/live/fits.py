@@ -26,7 +26,7 @@ from epochcast.validation import (
 )
 
 KINDS = ("estimate", "fit")
-SAMPLINGS = ("epochs", "pairs")  # whole epochs were timed, or pairs of a short and a long block of steps
+SAMPLINGS = ("epochs", "pairs", "blocks")  # whole epochs, pairs of a short and a long block, blocks of one pass
 IN_A_PROGRAM = "in a program"  # the source of a row that no script's command made
 MOST_EARLIER = 4  # timings of one training that a later estimate counts
 

@@ -8,6 +8,8 @@ from epochcast.facts.assumptions import device_kind_of
 from epochcast.interval import OWN_COVERAGE, Interval, coverage_text
 from epochcast.output.text import clock, percent, significant
 
+SHORT_SEC = 10.0
+
 
 def estimate_lines(caught: dict[str, Any], found: dict[str, Any]) -> dict[str, str]:
     """Return the answer, a text for each name.
@@ -52,6 +54,8 @@ def _once_text(parts: dict[str, float], whole: float) -> str:
 
 
 def _kind(samples: dict[str, Any]) -> str:
+    if samples["kind"] == "blocks":
+        return "blocks of one pass"
     if samples["steps"] is None:
         return "whole epochs"
     short, long = samples["steps"]
@@ -60,8 +64,13 @@ def _kind(samples: dict[str, Any]) -> str:
 
 def _time_text(total: Interval) -> str:
     if total.low is None or total.high is None:
-        return f"{clock(total.value)} (range unknown: too few samples; --budget_sec gives more)"
-    return f"{clock(total.value)} ({clock(total.low)} to {clock(total.high)}, {coverage_text(OWN_COVERAGE)})"
+        return f"{_clock(total.value)} (range unknown: too few samples; --budget_sec gives more)"
+    return f"{_clock(total.value)} ({_clock(total.low)} to {_clock(total.high)}, {coverage_text(OWN_COVERAGE)})"
+
+
+def _clock(sec: float) -> str:
+    """Return a duration for people, of a few seconds with their parts."""
+    return clock(sec) if sec >= SHORT_SEC else f"{significant(sec)} s"
 
 
 def estimate_notes(found: dict[str, Any]) -> list[str]:
@@ -72,3 +81,20 @@ def estimate_notes(found: dict[str, Any]) -> list[str]:
             f"other programs kept {found['other_cores']:.1f} cores busy meanwhile; the time holds if they go on."
         )
     return notes
+
+
+def sample_lines(found: dict[str, Any]) -> list[str]:
+    """Return each sample of the epoch's time by both clocks, and what was measured with it."""
+    lines = []
+    for i, each in enumerate(found["samples"]["epochs"], 1):
+        text = (
+            f"{significant(each['sec']['wall_sec'])} s an epoch, {significant(each['sec']['cpu_sec'])} s of processor"
+        )
+        if each["start_sec"] is not None:
+            text += f", starts in {significant(each['start_sec']['wall_sec'])} s"
+        if each["middle_error"] is not None:
+            text += f", middle off by {percent(each['middle_error'])}"
+        lines.append(f"sample_{i}: {text}")
+    used = f"budget_used: {significant(found['samples']['budget_used_sec'])} s"
+    others = found["other_cores"]
+    return [*lines, used, f"other_programs: {'unknown' if others is None else f'{others:.1f} cores'}"]

@@ -11,6 +11,7 @@ import pytest
 
 from epochcast.commands import estimate
 from epochcast.live.fits import append_fit, read_fits
+from epochcast.live.scripts import child
 from epochcast.schema import to_json_dict
 from tests.support.cli import run_cli
 from tests.support.real_child import lean_keras
@@ -206,7 +207,7 @@ def keep_an_earlier_timing(tmp_path):
         ("print('hello')", "ended (exit code 0) without its first fit"),
         ("import sys; sys.exit(3)", "ended (exit code 3) without its first fit"),
         ("raise RuntimeError('no data')", "failed before its first fit (exit code 1)"),
-        ("import os; os.abort()", "failed before its first fit (signal 6)"),
+        ("import os; os.abort()", "failed before its first fit (signal 6, SIGABRT)"),
         ("import time\nwhile True: time.sleep(1)", "had not come to its first fit after 1.5 s"),
     ],
 )
@@ -234,9 +235,11 @@ ANSWER = {
     "epoch": EPOCH,
     "epoch_cpu": EPOCH,
     "once_sec": 1.0,
+    "once": dict.fromkeys(("build_sec", "fit_start_sec", "compile_sec", "more_sec", "validation_sec"), 0.2),
+    "power": None,
     "validation": None,
     "save_sec": None,
-    "samples": {"steps": None},
+    "samples": {"kind": "epochs", "steps": None},
     "is_contended": False,
     "notes": [],
     "row": to_json_dict(fit_row()),
@@ -244,7 +247,8 @@ ANSWER = {
 CHILD = """
 import json, os, sys
 events = [
-    {"event": "caught", "script_sec": 1.0, "model": "Functional", "params": 1000},
+    {"event": "caught", "script_sec": 1.0, "model": "Functional", "params": 1000, "data": {}, "batch_size": 32,
+     "epochs": 30, "option_values": {}},
     {"event": "estimate", "earlier": sys.argv[2], **json.loads(sys.argv[3])},
 ]
 os.write(int(sys.argv[1]), "".join(json.dumps(event) + "\\n" for event in events).encode())
@@ -255,10 +259,10 @@ os.write(int(sys.argv[1]), "".join(json.dumps(event) + "\\n" for event in events
 def light_child(monkeypatch, home):
     """A process that reports an estimate without training anything; the path of the table that is appended to."""
 
-    def command(descriptor, number, budget_sec, script, arguments, earlier):
-        return [sys.executable, "-c", CHILD, str(descriptor), str(earlier), json.dumps(ANSWER)]
+    def command(request, descriptor):
+        return [sys.executable, "-c", CHILD, str(descriptor), str(request.earlier), json.dumps(ANSWER)]
 
-    monkeypatch.setattr(estimate, "command", command)
+    monkeypatch.setattr(child, "command", command)
     (home / "train.py").touch()
     return home / "results" / "fits.csv"
 
@@ -284,3 +288,113 @@ def test_an_estimate_that_can_not_be_kept_is_printed_with_a_note(light_child, mo
     assert said.out.startswith("training: 1 min 20 s")
     (note,) = [line for line in said.err.splitlines() if "this estimate is not in" in line]
     assert note.startswith(f"note: this estimate is not in {light_child}: ")
+
+
+# --- what can't be estimated, by real frameworks ----------------------------------------------------------------------
+
+MIRRORED = IMAGES + """
+import tensorflow as tf
+with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+""" + "".join(f"    {line}\n" for line in COMPILED.splitlines()) + "model.fit(x, y, epochs=30)"  # fmt: skip
+TWO_CPUS = """
+import tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+"""
+DATA_PARALLEL = (
+    "import keras\nkeras.distribution.set_distribution(keras.distribution.DataParallel())\n" + SHAPES["functional"]
+)
+OWN_LOOP = IMAGES + COMPILED + "for _ in range(3):\n    model.train_on_batch(x[:32], y[:32])\n"
+TAPE = (
+    IMAGES
+    + NETWORK
+    + """
+import tensorflow as tf
+with tf.GradientTape() as tape:
+    loss = tf.reduce_mean(model(x[:32], training=True))
+tape.gradient(loss, model.trainable_variables)
+"""
+)
+SHARED = "its first fit can't be estimated: this fit is shared by several devices, of which only one can be timed."
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("backend", "code", "words"),
+    [
+        ("tensorflow", TWO_CPUS + MIRRORED, SHARED),
+        ("jax", DATA_PARALLEL, SHARED),
+        ("jax", OWN_LOOP, "it calls train_on_batch, and a training in a loop of its own can't be caught."),
+        ("tensorflow", TAPE, "A training in a loop of its own, or in another process, can't be caught."),
+        (
+            "jax",
+            IMAGES + NETWORK + "model.fit(x, y)",
+            "its first fit can't be estimated: ValueError: You must call `comp",
+        ),
+    ],
+    ids=["MirroredStrategy", "DataParallel", "train_on_batch", "GradientTape", "not compiled"],
+)
+def test_a_training_that_cannot_be_estimated_is_one_clear_line(tmp_path, monkeypatch, backend, code, words):
+    if code is DATA_PARALLEL:
+        monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
+    exit_code, answer, screen = estimated(tmp_path, code, backend=backend)
+    assert (exit_code, answer) == (1, None)
+    assert screen.splitlines()[-1].startswith("error: train.py")
+    assert words in screen.splitlines()[-1]
+
+
+GENERATOR = (
+    IMAGES
+    + COMPILED
+    + """
+def batches():
+    for _ in range(int(sys.argv[1])):
+        yield x[:32], y[:32]
+
+model.fit(batches(), epochs=3)
+"""
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+def test_a_generator_is_gone_through_once(tmp_path, backend):
+    code = "import sys\n" + GENERATOR
+    exit_code, found, screen = estimated(tmp_path, code, "60", flags=("--budget_sec", "20"), backend=backend)
+    assert exit_code == 0, screen
+    assert (found["batches"], found["samples"]["kind"], found["epochs"]) == (60, "blocks", 3)
+    exit_code, _, screen = estimated(tmp_path, code, str(10**6), flags=("--budget_sec", "2"), backend=backend)
+    assert exit_code == 1
+    assert "A step takes " in screen.splitlines()[-1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", ["functional", "subclass", "mixed precision", "images from folders"])
+def test_another_gpu_is_told_by_its_roofline_where_a_processor_trains(tmp_path, shape):
+    flags = ("--budget_sec", "1", "--gpu", "A100 SXM4 40GB;T4", "--region", "DE,FR")
+    exit_code, found, screen = estimated(tmp_path, SHAPES[shape], flags=flags)
+    times = {each["gpu"]: each for each in found["gpus"]}
+    lacking = {"T4"} if shape == "mixed precision" else set()  # it has no bfloat16
+    assert (exit_code, set(found["no_time_on"])) == (int(bool(lacking)), lacking), screen
+    assert set(times) == {"A100 SXM4 40GB", "T4"} - lacking
+    for each in times.values():
+        assert each["basis"] == "bare roof"
+        assert 0 < each["epoch_sec_low"] < each["epoch_sec"] < each["epoch_sec_high"]
+        assert [place["region"] for place in each["footprints"]] == ["DE", "FR"]
+
+
+@pytest.mark.slow
+def test_a_function_of_a_module_is_estimated_and_trained(tmp_path):
+    made = IMAGES + COMPILED + 'def make():\n    return {"model": model, "x": x, "y": y, "epochs": 2, "verbose": 2}\n'
+    (tmp_path / "train.py").write_text(made)
+    done = subprocess.run(
+        [sys.executable, "-m", "epochcast", "estimate", "--budget_sec", "1", "--then_train", "train.py:make"],
+        cwd=tmp_path,
+        env={**os.environ, "KERAS_BACKEND": "jax", "EPOCHCAST_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "of: Functional, 260 parameters, 2 epochs of 19 batches, jax" in done.stdout
+    assert "Epoch 2/2" in done.stdout
