@@ -221,7 +221,7 @@ def _footprints(arguments: argparse.Namespace, found: dict[str, Any]) -> tuple[d
         return {}, []
     from epochcast.footprint.text import footprint_json, footprint_lines
     from epochcast.live.footprints import footprints
-    from epochcast.live.power import MeteredPower
+    from epochcast.live.sampling.power import MeteredPower
 
     power = None if found["power"] is None else from_json_dict(MeteredPower, found["power"])
     all_found = footprints(Interval(**found["total"]), power, found["device_name"], rules_of(arguments))

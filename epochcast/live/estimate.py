@@ -11,14 +11,20 @@ from typing import Any
 import keras
 
 from epochcast.interval import Interval
-from epochcast.live.diagnostics import Diagnostics, diagnose, pace, sentences
-from epochcast.live.epoch_ends import Validation, callbacks_of, n_validations_of, timed_checkpoint, timed_validation
-from epochcast.live.estimator import EpochTime, Samples, epoch_time, sample
-from epochcast.live.fit_passes import FitTraining
 from epochcast.live.fits import FitRecord, earlier_fits
-from epochcast.live.input_data import batch_sec, has_smaller_last_batch, is_pipeline
-from epochcast.live.one_pass import OnePass, is_gone_through_once
-from epochcast.live.power import MeteredPower, metering
+from epochcast.live.sampling.diagnostics import Diagnostics, diagnose, pace, sentences
+from epochcast.live.sampling.epoch_ends import (
+    Validation,
+    callbacks_of,
+    n_validations_of,
+    timed_checkpoint,
+    timed_validation,
+)
+from epochcast.live.sampling.estimator import EpochTime, Samples, epoch_time, sample
+from epochcast.live.sampling.fit_passes import FitTraining
+from epochcast.live.sampling.input_data import batch_sec, has_smaller_last_batch, is_pipeline
+from epochcast.live.sampling.one_pass import OnePass, is_gone_through_once
+from epochcast.live.sampling.power import MeteredPower, metering
 from epochcast.live.training_facts import TrainingFacts, training_facts
 from epochcast.machine.framework import is_on_gpu
 from epochcast.machine.gpu.vendor import Device

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from epochcast.live.estimate import Estimate
-from epochcast.live.estimator import epoch_time
 from epochcast.live.fits import IN_A_PROGRAM, FitRecord, new_fit_id
+from epochcast.live.sampling.estimator import epoch_time
 from epochcast.machine.environment import utc_now
 
 

@@ -15,7 +15,7 @@ from epochcast.footprint.footprint import (
 from epochcast.footprint.rules import FootprintRules
 from epochcast.gpus.lookup import known_gpu
 from epochcast.interval import Interval
-from epochcast.live.power import MeteredPower
+from epochcast.live.sampling.power import MeteredPower
 
 
 def footprints(total: Interval, power: MeteredPower | None, device_name: str, rules: FootprintRules) -> list[Footprint]:

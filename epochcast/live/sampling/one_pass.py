@@ -16,8 +16,8 @@ from typing import Any
 import keras
 
 from epochcast.interval import OWN_COVERAGE, coverage_text
-from epochcast.live.estimator import SEGMENTS, Epoch, Moment, Samples, epoch_time
-from epochcast.live.fit_passes import FitTraining, LengthUnknownError, device_wait, moment
+from epochcast.live.sampling.estimator import SEGMENTS, Epoch, Moment, Samples, epoch_time
+from epochcast.live.sampling.fit_passes import FitTraining, LengthUnknownError, device_wait, moment
 
 KEPT_BATCHES = 2  # that Keras reads ahead to know their shapes, and gives again in each later epoch
 

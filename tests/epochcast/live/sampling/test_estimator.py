@@ -8,7 +8,7 @@ import statistics
 import numpy as np
 import pytest
 
-from epochcast.live.estimator import MIN_SAMPLES, Moment, epoch_time, repeated, sample
+from epochcast.live.sampling.estimator import MIN_SAMPLES, Moment, epoch_time, repeated, sample
 
 STEPS, EPOCHS = 391, 100
 NOISE = DRIFT = 0.03

@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from epochcast.live.estimator import Moment, Pass, repeated
+from epochcast.live.sampling.estimator import Moment, Pass, repeated
 
 NEVER = 10**9  # a frequency of validation: it is timed by itself
 OF_THE_WHOLE = ("epochs", "initial_epoch", "verbose", "callbacks", "validation_freq")  # options that a pass sets itself

@@ -10,7 +10,7 @@ import statistics
 from collections import defaultdict
 from dataclasses import dataclass
 
-from epochcast.live.estimator import Block, Epoch, Samples
+from epochcast.live.sampling.estimator import Block, Epoch, Samples
 from epochcast.stats import Correlation, spearman
 
 WORTH_SAYING = 0.05  # share of an epoch

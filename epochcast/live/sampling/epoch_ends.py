@@ -12,7 +12,7 @@ from typing import Any
 
 import keras
 
-from epochcast.live.fit_passes import FitTraining
+from epochcast.live.sampling.fit_passes import FitTraining
 
 
 @dataclass(frozen=True, slots=True)

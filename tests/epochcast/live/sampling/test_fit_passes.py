@@ -9,13 +9,13 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from epochcast.live.estimator import sample
-from epochcast.live.input_data import batch_sec, has_smaller_last_batch
+from epochcast.live.sampling.estimator import sample
+from epochcast.live.sampling.input_data import batch_sec, has_smaller_last_batch
 from epochcast.machine.framework import keras_on_cpu
 
 keras = keras_on_cpu()
 
-from epochcast.live.fit_passes import FitTraining, LengthUnknownError  # noqa: E402  # Keras starts on the processor
+from epochcast.live.sampling.fit_passes import FitTraining  # noqa: E402  # Keras starts on the processor
 
 N, BATCH = 70, 8
 X, Y = np.zeros((N, 4), "float32"), np.zeros((N, 1), "float32")
@@ -103,11 +103,6 @@ def test_an_epoch_of_slow_data_is_estimated(budget_sec):
     found = sample(tried, budget_sec, time.perf_counter)
     assert found.epochs
     assert all(epoch.sec.wall_sec >= 0.9 * 9 * SLOW_SEC for epoch in found.epochs)  # no sleep is shorter than asked
-
-
-def test_a_generator_without_a_length_is_refused_by_name():
-    with pytest.raises(LengthUnknownError, match="steps_per_epoch"):
-        training(endless(), None, batch_size=None)
 
 
 def test_data_are_timed_alone():

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from epochcast.live.diagnostics import diagnose, pace, sentences
-from epochcast.live.estimator import Block, Epoch, Moment, Samples
+from epochcast.live.sampling.diagnostics import diagnose, pace, sentences
+from epochcast.live.sampling.estimator import Block, Epoch, Moment, Samples
 
 
 def samples(epochs, start_sec=0.0, middle_error=0.0):
