@@ -97,4 +97,27 @@ def sample_lines(found: dict[str, Any]) -> list[str]:
         lines.append(f"sample_{i}: {text}")
     used = f"budget_used: {significant(found['samples']['budget_used_sec'])} s"
     others = found["other_cores"]
-    return [*lines, used, f"other_programs: {'unknown' if others is None else f'{others:.1f} cores'}"]
+    lines += [used, f"other_programs: {'unknown' if others is None else f'{others:.1f} cores'}"]
+    return lines + _diagnostic_lines(found["diagnostics"])
+
+
+def _diagnostic_lines(found: dict[str, Any]) -> list[str]:
+    """Return what the samples say beside the time, each with what it can show."""
+    lines = []
+    for size in found["sizes"]:
+        sd = "" if size["sd_sec"] is None else f", sd {significant(size['sd_sec'])} s"
+        lines.append(f"first_{size['steps']}_steps: {significant(size['mean_sec'])} s, n {size['n']}{sd}")
+    if (order := found["drift"]) is not None:
+        lines.append(
+            f"drift: Spearman's rho of time with order {order['rho']:.2f}, p {significant(order['p'])}, n {order['n']}"
+        )
+    if (rises := found["time_with_steps"]) is not None:
+        lines.append(
+            f"monotone: Spearman's rho of time with steps {rises['rho']:.3f}: more steps take longer. It is 1 for any law "
+            "that rises, straight or not."
+        )
+    if found["middle_error"] is not None:
+        lines.append(f"straight: blocks in the middle are off the line by {percent(found['middle_error'])} on average")
+    if found["data_share"] is not None:
+        lines.append(f"data_alone: {percent(found['data_share'])} of a step's time")
+    return lines
