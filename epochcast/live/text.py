@@ -113,8 +113,8 @@ def _diagnostic_lines(found: dict[str, Any]) -> list[str]:
         )
     if (rises := found["time_with_steps"]) is not None:
         lines.append(
-            f"monotone: Spearman's rho of time with steps {rises['rho']:.3f}: more steps take longer. It is 1 for any law "
-            "that rises, straight or not."
+            f"monotone: Spearman's rho of time with steps {rises['rho']:.3f}: more steps take longer. It is 1 for any "
+            "law that rises, straight or not."
         )
     if found["middle_error"] is not None:
         lines.append(f"straight: blocks in the middle are off the line by {percent(found['middle_error'])} on average")
