@@ -179,14 +179,11 @@ def _keep(row: dict[str, Any] | None) -> list[str]:
 
 
 def _train(request: Request) -> None:
-    """Become the training: the script as it is, in a new process image with this one's streams."""
-    argv = [sys.executable, request.script, *request.arguments]
-    if request.function is not None:
-        argv = command(request, None)
+    """Become the training: the script from its start, in a new process image with this one's streams."""
     print_notes([f"{request.script} begins anew and trains."])
     sys.stdout.flush()
     sys.stderr.flush()
-    os.execv(sys.executable, argv)  # the user's own script, by the Python that runs this
+    os.execv(sys.executable, command(request, None))  # the user's own script, by the Python that runs this
 
 
 def _gpus(names: Sequence[str]) -> list[Any]:

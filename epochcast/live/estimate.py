@@ -113,9 +113,8 @@ def estimate_fit(
     save_sec, n_saves = timed_checkpoint(model, options, epochs, SAVING_SHARE * budget_sec)
     data_sec = batch_sec(x, DATA_SHARE * budget_sec)
     spent = time.perf_counter() - begin - (0.0 if validation is None else validation.compile_sec)
-    is_gpu = is_on_gpu(keras.backend.backend())
-    found, power = _sampled(training, max(budget_sec / 2, budget_sec - spent), is_gpu)
-    device = device_of("auto" if is_gpu else "cpu")
+    device = device_of_training()
+    found, power = _sampled(training, max(budget_sec / 2, budget_sec - spent), device)
     others = other_cores(before, host_cpu_times())
     is_contended = is_busy_host(others, len(usable_cores()), device.kind)
     facts, unknown = _facts_or_why(model, x, options, device)
@@ -210,11 +209,16 @@ def _earlier_notes(same: Sequence[FitRecord], epoch: EpochTime) -> list[str]:
     return [f"{what}: {sec} s an epoch{f'; {n_out} left out' if n_out else ''}."]
 
 
-def _sampled(training: FitTraining, budget_sec: float, is_gpu: bool) -> tuple[Samples, MeteredPower | None]:
+def device_of_training() -> Device:
+    """Return the device that the framework of this process trains on."""
+    return device_of("auto" if is_on_gpu(keras.backend.backend()) else "cpu")
+
+
+def _sampled(training: FitTraining, budget_sec: float, device: Device) -> tuple[Samples, MeteredPower | None]:
     """Return a training's samples, and the mean power while they were made."""
     if isinstance(training, OnePass):  # they were made on the way
         return training.samples, None
-    with metering(is_gpu) as meter:
+    with metering(device.kind != "cpu") as meter:
         begin = time.perf_counter()
         found = sample(training, budget_sec, time.perf_counter)
         return found, meter.power(begin, time.perf_counter())

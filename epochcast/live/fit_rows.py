@@ -7,6 +7,7 @@ from dataclasses import asdict
 from epochcast.live.estimate import Estimate
 from epochcast.live.fits import IN_A_PROGRAM, FitRecord, new_fit_id
 from epochcast.live.sampling.estimator import epoch_time
+from epochcast.live.sampling.power import RAPL
 from epochcast.machine.environment import utc_now
 
 
@@ -21,6 +22,9 @@ def estimate_row(found: Estimate, source: str = IN_A_PROGRAM) -> FitRecord | Non
     samples = found.samples
     own = epoch_time([each.sec.wall_sec for each in samples.epochs], found.is_contended)
     own_cpu = epoch_time([each.sec.cpu_sec for each in samples.epochs], found.is_contended).interval.value
+    power = (
+        found.power if found.power is not None and found.power.source != RAPL else None
+    )  # of a board, as in runs.csv
     return FitRecord(
         timestamp_utc=utc_now(),
         kind="estimate",
@@ -47,6 +51,8 @@ def estimate_row(found: Estimate, source: str = IN_A_PROGRAM) -> FitRecord | Non
         budget_used_sec=samples.budget_used_sec,
         is_contended=int(found.is_contended),
         other_cores=found.other_cores,
+        energy_j_per_epoch=None if power is None else power.mean_w * own.interval.value,
+        energy_source=None if power is None else power.source,
         source=source,
         **asdict(found.training),
     )

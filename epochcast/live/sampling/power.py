@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from epochcast.energy.meter import PowerMeter
 from epochcast.machine.gpu_driver import gpu_of, open_driver
 
+RAPL = "rapl"  # the source where a processor's packages are measured
+
 
 @dataclass(frozen=True, slots=True)
 class MeteredPower:
@@ -17,7 +19,7 @@ class MeteredPower:
 
     mean_w: float
     sec: float
-    source: str  # nvml_counter | nvml_poll_instant | nvml_poll_avg1s | rapl
+    source: str  # nvml_counter | nvml_poll_instant | nvml_poll_avg1s | RAPL
     flags: tuple[str, ...] = ()  # of `energy.reading.ENERGY_FLAGS`
 
 
@@ -34,7 +36,7 @@ class Meter:
         found = self._meter.reading(start, end, 1)
         sec = end - start
         if not self._is_gpu:
-            return None if not found.cpu_energy_j else MeteredPower(found.cpu_energy_j / sec, sec, "rapl")
+            return None if not found.cpu_energy_j else MeteredPower(found.cpu_energy_j / sec, sec, RAPL)
         if found.mean_power_w is None or found.energy_estimated:
             return None
         return MeteredPower(found.mean_power_w, sec, found.energy_source, found.energy_flags)

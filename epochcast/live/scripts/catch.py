@@ -64,13 +64,13 @@ def catch_fit(
     number: int,
     caught: Callable[[Any, Any, Any, dict[str, Any]], Any],
     own_loop: Callable[[str], None],
-    old_fit: Callable[[], Any],
+    old_fit: Callable[[], Any] | None,
 ) -> Calls:
     """Call `caught(model, x, y, options)` in place of the `number`-th `fit`; earlier ones are done.
 
     Args:
         own_loop: called with the name of a method of OWN_LOOP, the first time that the program itself calls it.
-        old_fit: called in place of a fit of Keras 2.
+        old_fit: called in place of a fit of Keras 2; without it such a fit is done.
     """
     calls = Calls(number)
 
@@ -103,7 +103,8 @@ def catch_fit(
         return noticed
 
     def patch_old(module: ModuleType) -> None:
-        module.Model.fit = lambda *given, **named: old_fit()
+        if old_fit is not None:
+            module.Model.fit = lambda *given, **named: old_fit()
 
     sys.meta_path.insert(0, _Finder({MODEL_MODULE: patch, OLD_MODEL_MODULE: patch_old}))
     return calls

@@ -22,7 +22,7 @@ from types import CodeType, ModuleType, TracebackType
 from typing import Any, NoReturn
 
 from epochcast.guard import die_with_parent, say
-from epochcast.live.scripts.catch import Calls, catch_fit
+from epochcast.live.scripts.catch import MODEL_MODULE, Calls, catch_fit
 from epochcast.live.scripts.caught import description, sample_shape_of
 from epochcast.live.scripts.factory import CONTRACT, FactoryError, function_of, imported, training_of
 from epochcast.paths import CODE_ROOT
@@ -260,12 +260,37 @@ def command(request: Request, descriptor: int | None) -> list[str]:
 
 
 def train(request: Request) -> int:
-    """Train what a factory makes, to its end."""
-    script, name = Path(request.script), str(request.function)
+    """Run a script to its end, or train what a factory makes; the fit that was estimated becomes a row of fits.csv."""
+    script = Path(request.script)
     sys.argv = [request.script, *request.arguments]
-    sys.path.insert(0, os.path.dirname(os.path.realpath(script)))  # noqa: PTH120
-    model, x, y, options = training_of(name, function_of(imported(script), name)())
-    model.fit(x, y, **options)
+    sys.path.insert(0, os.path.dirname(os.path.realpath(script)))  # noqa: PTH120  # as Python itself has it
+
+    def caught(model: Any, x: Any, y: Any, options: dict[str, Any]) -> Any:
+        from epochcast.live.finished_fit import recorded_fit
+        from epochcast.paths import fits_csv
+
+        history, why = recorded_fit(
+            sys.modules[MODEL_MODULE].Model.fit, model, x, y, options, fits_csv(), os.path.realpath(script)
+        )
+        if why is not None:
+            say(f"note: {why}")
+        return history
+
+    catch_fit(1 if request.function else request.number, caught, lambda name: None, None)
+    try:
+        if request.function is None:
+            exec(
+                compile(script.read_bytes(), str(script.absolute()), "exec", dont_inherit=True),
+                _new_main(script).__dict__,
+            )
+        else:
+            model, x, y, options = training_of(request.function, function_of(imported(script), request.function)())
+            model.fit(x, y, **options)
+    except (SystemExit, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        sys.excepthook(type(error), error, _own_part(error.__traceback__))
+        return 1
     return 0
 
 

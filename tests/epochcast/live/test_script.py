@@ -398,3 +398,8 @@ def test_a_function_of_a_module_is_estimated_and_trained(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "of: Functional, 260 parameters, 2 epochs of 19 batches, jax" in done.stdout
     assert "Epoch 2/2" in done.stdout
+    estimated_row, fit_row_ = read_fits(tmp_path / "results" / "fits.csv")
+    assert (estimated_row.kind, fit_row_.kind) == ("estimate", "fit")
+    assert estimated_row.training_key == fit_row_.training_key
+    assert (fit_row_.epochs, fit_row_.batches, fit_row_.n_timed) == (2, 19, 1)
+    assert 0 < fit_row_.timed_epoch_sec < fit_row_.total_sec
