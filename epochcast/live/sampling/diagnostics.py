@@ -111,5 +111,6 @@ def sentences(found: Diagnostics) -> list[str]:
                 "prefetching or more workers would shorten the training; a faster GPU would not."
             )
         else:
-            said.append(f"Not input-bound: to make a batch alone takes {found.data_share:.0%} of a step.")
+            share = f"{found.data_share:.0%}" if found.data_share >= 0.01 else "less than 1%"
+            said.append(f"Not input-bound: to make a batch alone takes {share} of a step.")
     return said

@@ -141,7 +141,7 @@ def sample(training: Training, budget_sec: float, now: Callable[[], float]) -> S
     if now() < end:
         marks = sorted({short, (short + long) // 2, long})
         found = training.passes(marks, math.ceil(10 * left / (pass_sec + long * step_sec)), end)
-    whole_passes = [each for each in found if max(each) >= long]
+    whole_passes = [each for each in [*rough, *found] if max(each) >= long]  # of slow steps the first tries are as long
     if len(whole_passes) < MIN_SAMPLES:  # steps grew slower: those that the end cut short, then the first tries
         whole_passes = [each for each in found if max(each) >= 2 * short] or rough
     epochs = tuple(_epoch_of(each, training.steps) for each in whole_passes)
