@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import keras
 
+from epochcast.footprint.footprint import Footprint
+from epochcast.footprint.text import footprint_lines
 from epochcast.interval import Interval
 from epochcast.live.estimator import EpochTime, Samples, epoch_time, sample
 from epochcast.live.fit_passes import FitTraining
+from epochcast.live.text import estimate_lines, estimate_notes
 from epochcast.machine.framework import is_on_gpu
 from epochcast.machine.gpu_driver import device_of
 from epochcast.machine.host.host import usable_cores
@@ -51,12 +54,35 @@ class Estimate:
     backend: str
     device_name: str
     notes: tuple[str, ...]  # sentences
+    model: str = ""  # name of its class
+    params: int = 0
+    kept: tuple[str, ...] = ()  # what was put back after the trial; of a model that is thrown away, nothing
+    footprint: Footprint | None = None  # in the region that was asked for
+
+    def __str__(self) -> str:
+        """Return the lines that the command prints."""
+        found = asdict(replace(self, footprint=None))
+        lines = estimate_lines({"model": self.model, "params": self.params}, found)
+        if self.footprint is not None:
+            lines |= footprint_lines(self.footprint)
+        notes = [f"note: {note}" for note in estimate_notes(found)]
+        return "\n".join([*(f"{name}: {text}" for name, text in lines.items()), *notes])
 
 
-def estimate_fit(model: keras.Model, x: Any, y: Any, options: Mapping[str, Any], budget_sec: float) -> Estimate:
+def estimate_fit(
+    model: keras.Model,
+    x: Any,
+    y: Any,
+    options: Mapping[str, Any],
+    budget_sec: float,
+    after_first_step: Callable[[], None] | None = None,
+) -> Estimate:
     """Estimate `model.fit(x, y, **options)` by training it for `budget_sec`; the model is another one afterwards.
 
     Compilation, the first epoch and the start of `fit` come on top of the budget.
+
+    Args:
+        after_first_step: called once the step is compiled; what it raises ends the estimate.
 
     Raises:
         ValueError: if the number of steps of an epoch can't be found out, no epoch is left to train, or several
@@ -69,6 +95,8 @@ def estimate_fit(model: keras.Model, x: Any, y: Any, options: Mapping[str, Any],
         raise ValueError(f"this fit trains no epoch: epochs={options.get('epochs', 1)}.")
     before = host_cpu_times()
     training = FitTraining(model, x, y, options, budget_sec)
+    if after_first_step is not None:
+        after_first_step()
     validation = _validation(training, options, VALIDATION_SHARE * budget_sec)
     save_sec, n_saves = _saving(model, options, epochs)
     spent = (0.0 if validation is None else validation.sec) + (save_sec or 0.0)  # what is compiled comes on top
@@ -104,6 +132,8 @@ def estimate_fit(model: keras.Model, x: Any, y: Any, options: Mapping[str, Any],
         backend=keras.backend.backend(),
         device_name=device.name,
         notes=tuple(_notes(found, epoch, options, epochs)),
+        model=type(model).__name__,
+        params=int(model.count_params()),
     )
 
 

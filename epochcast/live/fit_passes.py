@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 
+from epochcast.live.data_copies import stop_workers
 from epochcast.live.estimator import Moment, repeated
 
 NEVER = 10**9  # a frequency of validation: it is timed by itself
@@ -173,7 +174,10 @@ class FitTraining:
         options = {**self.options, **more}
         if options.get("validation_data") is not None or options.get("validation_split"):
             options["validation_freq"] = NEVER
-        self.model.fit(self.x, self.y, epochs=epochs, verbose=0, callbacks=[callback], **options)
+        try:
+            self.model.fit(self.x, self.y, epochs=epochs, verbose=0, callbacks=[callback], **options)
+        finally:
+            stop_workers(self.x)
 
     def validation_data(self) -> tuple[Any, Any, Any] | None:
         """Return what the fit validates on: inputs, targets and weights of samples; None without."""

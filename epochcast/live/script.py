@@ -103,7 +103,9 @@ def run_script(script: Path, arguments: list[str], number: int, budget_sec: floa
         from epochcast.live.estimate import estimate_fit
 
         try:
-            tell("estimate", **asdict(estimate_fit(model, x, y, options, budget_sec)))
+            found = asdict(estimate_fit(model, x, y, options, budget_sec))
+            del found["footprint"]  # the command's own
+            tell("estimate", **found)
         except Exception as error:  # whatever the model, its data or the framework raise in a step
             tell("failed", message=f"{type(error).__name__}: {error}")
         model_class = sys.modules[MODEL_MODULE].Model
