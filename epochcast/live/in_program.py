@@ -12,6 +12,8 @@ from dataclasses import replace
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
+from epochcast.live.interrupts import Interrupts
+
 if TYPE_CHECKING:
     import keras
 
@@ -61,17 +63,18 @@ def estimate(
         ValueError: if the model is not compiled, `epochs`, `budget_sec` or `region` is no sensible value, or the fit is
             one that can't be tried and put back; the message says why, and what to do.
     """
-    import keras
+    with Interrupts() as interrupts:  # from here: a Ctrl-C in an import or a hook of JAX's is lost otherwise
+        import keras
 
-    from epochcast.live.trial import Trial
+        from epochcast.live.trial import Trial
 
-    if not isinstance(model, keras.Model):
-        raise TypeError(f"model must be a keras.Model, got {type(model).__name__}.")
-    _check(model, epochs, budget_sec, fit_options)
-    footprint_of = None if region is None else _footprints_in(region)
-    trial = Trial(model, x, y, {**fit_options, "epochs": epochs}, budget_sec, seed)
-    found = trial.estimated()
-    return found if footprint_of is None else replace(found, footprint=footprint_of(found))
+        if not isinstance(model, keras.Model):
+            raise TypeError(f"model must be a keras.Model, got {type(model).__name__}.")
+        _check(model, epochs, budget_sec, fit_options)
+        footprint_of = None if region is None else _footprints_in(region)
+        trial = Trial(model, x, y, {**fit_options, "epochs": epochs}, budget_sec, seed)
+        found = trial.estimated(interrupts)
+        return found if footprint_of is None else replace(found, footprint=footprint_of(found))
 
 
 def _check(model: keras.Model, epochs: int, budget_sec: float, fit_options: Mapping[str, Any]) -> None:

@@ -51,32 +51,35 @@ class Trial:
         _refuse_average(model)
         _refuse_random_operations(model)
 
-    def estimated(self) -> Estimate:
-        """Return the estimate, everything put back."""
-        with Interrupts() as interrupts:  # on hold until all is saved
-            copies, saved, (x, y), options = self._begun()
+    def estimated(self, interrupts: Interrupts) -> Estimate:
+        """Return the estimate, everything put back.
+
+        Args:
+            interrupts: on hold; they are passed on during the trial alone.
+        """
+        copies, saved, (x, y), options = self._begun()
+        try:
             try:
-                try:
-                    interrupts.release()
-                    seed_all(self.seed)
-                    vars(self.model)["_initial_epoch"] = None  # of a restored backup; passes begin at 0
-                    found = estimate_fit(
-                        self.model, x, y, options, self.budget_sec, lambda: _check_random_operations(self.model)
-                    )
-                except BaseException as error:
-                    _clear_frames(error)
-                    if isinstance(error, ValueError) and "read-only" in str(error):
-                        raise ValueError(
-                            "these data change their arrays in place while they are gone through, which a trial must "
-                            f"not do to yours. {COMMAND}"
-                        ) from error
-                    raise
-                finally:
-                    interrupts.hold()
-            finally:  # a Ctrl-C may have come before the line above: again
+                interrupts.release()
+                seed_all(self.seed)
+                vars(self.model)["_initial_epoch"] = None  # of a restored backup; passes begin at 0
+                found = estimate_fit(
+                    self.model, x, y, options, self.budget_sec, lambda: _check_random_operations(self.model)
+                )
+            except BaseException as error:
+                _clear_frames(error)
+                if isinstance(error, ValueError) and "read-only" in str(error):
+                    raise ValueError(
+                        "these data change their arrays in place while they are gone through, which a trial must "
+                        f"not do to yours. {COMMAND}"
+                    ) from error
+                raise
+            finally:
                 interrupts.hold()
-                copies.close()
-                saved.put_back()
+        finally:  # a Ctrl-C may have come before the line above: again
+            interrupts.hold()
+            copies.close()
+            saved.put_back()
         return replace(found, kept=saved.kept, notes=(*found.notes, *copies.notes))
 
     def _begun(self) -> tuple[DataCopies, SavedState, tuple[Any, Any], dict[str, Any]]:
