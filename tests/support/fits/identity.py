@@ -24,7 +24,7 @@ from epochcast import estimate
 from epochcast.live import state
 from tests.support.fits.cases import CASES, Fit
 
-SEED, BUDGET_SEC, STEP = 7, 0.2, 9  # the step at which some trials end
+SEED, BUDGET_SEC, STEP = 7, 0.2, 5  # the execution at which some trials end
 QUIET = {"verbose": 0}
 
 
