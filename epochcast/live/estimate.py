@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import keras
 
+from epochcast.footprint.footprint import Footprint
+from epochcast.footprint.text import footprint_lines
 from epochcast.interval import Interval
 from epochcast.live.fits import FitRecord, earlier_fits
 from epochcast.live.sampling.diagnostics import Diagnostics, diagnose, pace, sentences
@@ -25,6 +27,7 @@ from epochcast.live.sampling.fit_passes import FitTraining
 from epochcast.live.sampling.input_data import batch_sec, has_smaller_last_batch, is_pipeline
 from epochcast.live.sampling.one_pass import OnePass, is_gone_through_once
 from epochcast.live.sampling.power import MeteredPower, metering
+from epochcast.live.text import estimate_lines, estimate_notes
 from epochcast.live.training_facts import TrainingFacts, training_facts
 from epochcast.machine.framework import is_on_gpu
 from epochcast.machine.gpu.vendor import Device
@@ -78,6 +81,19 @@ class Estimate:
     device_name: str
     training: TrainingFacts | None  # None: it can't be described, a note says why
     notes: tuple[str, ...]  # sentences
+    model: str = ""  # name of its class
+    params: int = 0
+    kept: tuple[str, ...] = ()  # what was put back after the trial; of a model that is thrown away, nothing
+    footprint: Footprint | None = None  # in the region that was asked for
+
+    def __str__(self) -> str:
+        """Return the lines that the command prints."""
+        found = asdict(replace(self, footprint=None))
+        lines = estimate_lines({"model": self.model, "params": self.params}, found)
+        if self.footprint is not None:
+            lines |= footprint_lines(self.footprint)
+        notes = [f"note: {note}" for note in estimate_notes(found)]
+        return "\n".join([*(f"{name}: {text}" for name, text in lines.items()), *notes])
 
 
 def estimate_fit(
@@ -87,6 +103,7 @@ def estimate_fit(
     options: Mapping[str, Any],
     budget_sec: float,
     earlier: Sequence[FitRecord] = (),
+    after_first_step: Callable[[], None] | None = None,
 ) -> Estimate:
     """Estimate `model.fit(x, y, **options)` by training it for `budget_sec`; the model is another one afterwards.
 
@@ -95,6 +112,7 @@ def estimate_fit(
     Args:
         earlier: rows of fits.csv; the latest of the same training, as quiet or as busy, count as one epoch each, so
             that what differs between two moments of the machine enters mean and range.
+        after_first_step: called once the step is compiled; what it raises ends the estimate.
 
     Raises:
         ValueError: if the number of steps of an epoch can't be found out, no epoch is left to train, or several
@@ -108,6 +126,8 @@ def estimate_fit(
     before = host_cpu_times()
     is_consumed = is_gone_through_once(x, options)
     training = (OnePass if is_consumed else FitTraining)(model, x, y, options, budget_sec)
+    if after_first_step is not None:
+        after_first_step()
     begin = time.perf_counter()
     validation = timed_validation(training, options, VALIDATION_SHARE * budget_sec)
     save_sec, n_saves = timed_checkpoint(model, options, epochs, SAVING_SHARE * budget_sec)
@@ -159,6 +179,8 @@ def estimate_fit(
         device_name=device.name,
         training=facts,
         notes=tuple(notes),
+        model=type(model).__name__,
+        params=int(model.count_params()),
     )
 
 

@@ -36,7 +36,10 @@ def estimate_lines(caught: dict[str, Any], found: dict[str, Any]) -> dict[str, s
         lines["validation"] = f"{significant(found['validation']['sec'])} s, {found['n_validations']} times"
     if found["save_sec"] is not None:
         lines["checkpoint"] = f"{significant(found['save_sec'])} s, {found['n_saves']} times"
-    lines["before_the_fit"] = f"{significant(caught['script_sec'])} s of the script's own, not in the training's time"
+    if "script_sec" in caught:
+        lines["before_the_fit"] = (
+            f"{significant(caught['script_sec'])} s of the script's own, not in the training's time"
+        )
     return lines
 
 
@@ -64,7 +67,7 @@ def _kind(samples: dict[str, Any]) -> str:
 
 def _time_text(total: Interval) -> str:
     if total.low is None or total.high is None:
-        return f"{_clock(total.value)} (range unknown: too few samples; --budget_sec gives more)"
+        return f"{_clock(total.value)} (range unknown: too few samples; a larger budget_sec gives more)"
     return f"{_clock(total.value)} ({_clock(total.low)} to {_clock(total.high)}, {coverage_text(OWN_COVERAGE)})"
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 
 from epochcast.live.sampling.estimator import Moment, Pass, repeated
+from epochcast.live.sampling.input_data import stop_workers
 
 NEVER = 10**9  # a frequency of validation: it is timed by itself
 OF_THE_WHOLE = ("epochs", "initial_epoch", "verbose", "callbacks", "validation_freq")  # options that a pass sets itself
@@ -176,7 +177,10 @@ class FitTraining:
         if options.get("validation_data") is not None or options.get("validation_split"):
             options["validation_freq"] = NEVER
         begin = time.perf_counter()
-        self.model.fit(self.x, self.y, epochs=epochs, verbose=0, callbacks=[callback], **options)
+        try:
+            self.model.fit(self.x, self.y, epochs=epochs, verbose=0, callbacks=[callback], **options)
+        finally:
+            stop_workers(self.x)
         self.fit_start_secs.append(callback.begin_sec - begin)
 
     def validation_data(self) -> tuple[Any, Any, Any] | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -60,3 +62,12 @@ def has_smaller_last_batch(x: Any, options: Mapping[str, Any]) -> bool:
 def is_pipeline(x: Any) -> bool:
     """Whether it is a tf.data.Dataset."""
     return hasattr(x, "element_spec")
+
+
+def stop_workers(data: Any) -> None:
+    """Stop the threads that Keras leaves running on a PyDataset whose epoch was cut short."""
+    for thread in threading.enumerate():
+        enqueuer: Any = getattr(getattr(thread, "_target", None), "__self__", None)  # no public way leads to it
+        if data is not None and getattr(enqueuer, "py_dataset", None) is data:
+            with contextlib.suppress(Exception):  # of a batch that nobody asks for any more
+                enqueuer.stop()

@@ -204,6 +204,7 @@ class Run:
         rows, notes = rows_or_why(None if self.request.earlier is None else Path(self.request.earlier))
         found = estimate_fit(model, x, y, options, self.request.budget_sec, rows)
         values = {**asdict(found), "notes": [*found.notes, *notes]}
+        del values["footprint"]  # the command's own
         with contextlib.suppress(FieldError):  # a time that nothing can take is no row
             if (row := estimate_row(found, os.path.realpath(self.request.script))) is not None:
                 values["row"] = to_json_dict(row)
