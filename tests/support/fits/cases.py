@@ -306,3 +306,23 @@ def generator() -> Fit:
 def large_pipeline() -> Fit:
     data = pipeline(np.zeros((300_000, *IMAGE), "float32"), np.zeros(300_000, "int32"))
     return small(), data.batch(BATCH), None, {}
+
+
+def loader(**options: Any) -> Fit:
+    import torch
+    from torch.utils.data import DataLoader, TensorDataset
+
+    x, y = (torch.from_numpy(values) for values in arrays())
+    return small(), DataLoader(TensorDataset(x, y), batch_size=BATCH, shuffle=True, **options), None, {}
+
+
+@case
+def loader_with_its_own_generator() -> Fit:
+    import torch
+
+    return loader(generator=torch.Generator().manual_seed(3))
+
+
+@case
+def loader_by_the_global_generator() -> Fit:
+    return loader()

@@ -5,17 +5,14 @@ One process per backend and case makes all fits of the case; tests/support/fits 
 
 from __future__ import annotations
 
-import json
-import os
 import re
 import subprocess
 import sys
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 from epochcast.paths import CODE_ROOT
+from tests.support.fits.children import Left, differing, left_by
 from tests.support.real_child import lean_keras
 
 SOURCE = (CODE_ROOT / "tests" / "support" / "fits" / "cases.py").read_text(encoding="utf-8")
@@ -25,55 +22,18 @@ REFUSED = {  # cases that have no estimate, by backend
     "jax": {*OF_DATA, "averaged_weights_and_accumulated_gradients"},
 }
 OF_TENSORFLOW = {"noise_by_the_global_seed", "noise_by_a_stateful_operation"}  # Keras refuses them under JAX
+OF_TORCH = {"loader_with_its_own_generator", "loader_by_the_global_generator"}  # tests/test_torch.py has them
 NOT_PROMISED = {"data_set_with_workers"}  # two fits differ, too, without any estimate
 NAMES = re.findall(r"^@case\ndef (\w+)", SOURCE, re.MULTILINE)
 PROMISED = [
     (backend, name)
     for backend, refused in REFUSED.items()
     for name in NAMES
-    if name not in refused | NOT_PROMISED and not (backend == "jax" and name in OF_TENSORFLOW)
+    if name not in refused | NOT_PROMISED | OF_TORCH and not (backend == "jax" and name in OF_TENSORFLOW)
 ]
 FRESH = ("control", "estimated", "raised", "interrupted")
 RESUMED = ("resumed control", "resumed estimated", "resumed raised", "resumed interrupted")
 SIGNALS_SEC = (0.05, 0.3, 0.7, 1.1, 1.6, 2.2, 2.9, 3.7, 4.6, 5.5)  # from its start; a first trial takes 3 to 6 s
-
-Left = dict[tuple[str, str], tuple[dict[str, Any], Any]]  # by case and variant: what was left, and what was told
-
-
-def left_by(backend: str, folder: Path, *words: str, **environment: str) -> Left:
-    """What a process leaves that tries variants of cases.
-
-    All fits of a case compile the same: under JAX the first one's programs are kept in `folder`.
-    """
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.support.fits.identity", *words],
-        cwd=CODE_ROOT,
-        env={
-            **os.environ,
-            "KERAS_BACKEND": backend,
-            "EPOCHCAST_HOME": str(folder),
-            "XLA_FLAGS": "--xla_backend_optimization_level=0",  # compiling is most of such a test's time
-            "JAX_COMPILATION_CACHE_DIR": str(folder),
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-            **environment,
-        },
-        capture_output=True,
-        text=True,
-        timeout=1200,
-    )
-    assert done.returncode == 0, done.stderr
-    found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
-    return {(case, variant): (left, told) for case, variant, left, told in found}
-
-
-def differing(left: Left, case: str, variant: str) -> list[str]:
-    """Names of what a variant left differently from the fit without an estimate."""
-    control = "resumed control" if variant.startswith("resumed ") else "control"
-    expected, found = left[case, control][0], left[case, variant][0]
-    assert "error" not in expected and "error" not in found, (expected, found)
-    assert len(expected) > 8
-    return [name for name in expected if expected[name] != found[name]]
 
 
 # --- three cases on one backend ---------------------------------------------------------------------------------------

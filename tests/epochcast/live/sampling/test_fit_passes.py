@@ -15,7 +15,7 @@ from epochcast.machine.framework import keras_on_cpu
 
 keras = keras_on_cpu()
 
-from epochcast.live.sampling.fit_passes import FitTraining  # noqa: E402  # Keras starts on the processor
+from epochcast.live.sampling.fit_passes import Epochs, FitTraining, Stamps  # noqa: E402  # Keras starts on the processor
 
 N, BATCH = 70, 8
 X, Y = np.zeros((N, 4), "float32"), np.zeros((N, 1), "float32")
@@ -103,6 +103,21 @@ def test_an_epoch_of_slow_data_is_estimated(budget_sec):
     found = sample(tried, budget_sec, time.perf_counter)
     assert found.epochs
     assert all(epoch.sec.wall_sec >= 0.9 * 9 * SLOW_SEC for epoch in found.epochs)  # no sleep is shorter than asked
+
+
+@pytest.mark.parametrize("stamps", [Stamps([1, 5]), Epochs(0.0)])
+def test_keras_fetches_no_logs_of_steps_for_our_clocks(stamps):
+    """With a hook after a step it would, and no step would overlap the next."""
+    keras_s_own = keras.callbacks.CallbackList([stamps], model=compiled())
+    assert keras_s_own._async_train is True
+
+    class After(type(stamps)):
+        def on_train_batch_end(self, batch, logs=None):
+            pass
+
+    after = After.__new__(After)
+    after.__dict__.update(vars(stamps))
+    assert keras.callbacks.CallbackList([after], model=compiled())._async_train is False
 
 
 def test_data_are_timed_alone():
