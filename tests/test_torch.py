@@ -187,7 +187,7 @@ def test_a_fit_after_an_estimate_is_the_one_without_it_bit_for_bit(tmp_path):
     words = [word for name in FITS for word in (name, "control", *variants)]
     left = left_by("torch", tmp_path, *words, "functional_network", "nothing put back", OMP_NUM_THREADS="1")
     differ = {(name, variant): differing(left, name, variant) for name in FITS for variant in variants}
-    assert differ == dict.fromkeys(differ, [])
+    assert differ == {each: [] for each in differ}
     assert "variables" in differing(left, "functional_network", "nothing put back")
 
 

@@ -36,13 +36,26 @@ HEADER = ("backend", "network", "clock", "n", "MAPE %", "worst %", "held", "half
 PEER_HEADER = ("backend", "network", "clock", "n", "error %", "Green Love's error %", "times cheaper")
 
 
-def tried(backend: str, network: str, budget_sec: float, epochs: int, seed: int, with_peer: bool) -> dict[str, Any]:
+def one_thread() -> dict[str, str]:
+    """Return variables with which TensorFlow and XLA compute in one thread.
+
+    With two on two cores whole epochs of TensorFlow run on a single core for no reason that shows (the other is idle),
+    and take twice the time of the epochs before and after them: what an estimator can do is lost in that.
+    """
+    single = dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"), "1")
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+    return {**single, "XLA_FLAGS": flags.strip()}
+
+
+def tried(
+    backend: str, network: str, budget_sec: float, epochs: int, seed: int, with_peer: bool, more: dict[str, str]
+) -> dict[str, Any]:
     """What a process of one network found."""
     how = [network, str(budget_sec), str(epochs), str(seed), str(int(with_peer))]
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.estimates.one_training", *how],
         cwd=CODE_ROOT,
-        env={**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        env={**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3", **more},
         stdout=subprocess.PIPE,
         text=True,
         check=True,
@@ -113,6 +126,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--green_love", type=int, choices=range(100), default=0, metavar="N", help="repeats with Green Love's procedure"
     )
+    parser.add_argument("--all_threads", action="store_true", help="as many as a framework starts, instead of one")
     parser.add_argument("--epochs", type=positive_int, default=5, help="of the true training; the first is left out")
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS), help="networks to try")
     parser.add_argument("--backends", nargs="+", choices=BACKENDS, default=list(BACKENDS), help="backends to try")
@@ -124,17 +138,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
 
     def work() -> int:
-        all_found = []
+        all_found, more = [], {} if arguments.all_threads else one_thread()
         for seed in range(arguments.repeats):
             for network in arguments.networks:
                 for backend in arguments.backends:
                     with_peer = seed < arguments.green_love
-                    found = tried(backend, network, arguments.budget_sec, arguments.epochs, seed, with_peer)
+                    found = tried(backend, network, arguments.budget_sec, arguments.epochs, seed, with_peer, more)
                     all_found.append(found)
                     print(json.dumps(found), file=sys.stderr, flush=True)
         path = home() / "results" / "benchmarks" / "estimate.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_json_atomically(path, {"runs": all_found, "budget_sec": arguments.budget_sec})
+        write_json_atomically(path, {"runs": all_found, "budget_sec": arguments.budget_sec, "environment": more})
         if arguments.json:
             print(json.dumps(all_found))
             return 0
