@@ -159,6 +159,14 @@ def int_list(text: str) -> list[int]:
     return list(dict.fromkeys(values))
 
 
+def gpu_names(text: str) -> list[str]:
+    """Return the names of `H100 SXM5;RTX 4090`."""
+    names = [name.strip() for name in text.split(";")]
+    if not all(names):
+        raise argparse.ArgumentTypeError(f"expected NAME or NAME;NAME, got {text!r}")
+    return names
+
+
 def _range(part: str) -> list[int]:
     bounds = part.strip().split(":")
     if len(bounds) == 1:

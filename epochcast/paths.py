@@ -111,6 +111,10 @@ def runs_csv() -> Path:
     return home() / "results" / "runs.csv"
 
 
+def fits_csv() -> Path:
+    return home() / "results" / "fits.csv"
+
+
 def runs_agg_csv() -> Path:
     return home() / "results" / "runs_agg.csv"
 

@@ -91,12 +91,21 @@ class NewerSchemaError(ValueError):
     """A row or table that a newer Epochcast wrote: nothing in it is wrong, this version can't read it."""
 
 
-def _require_known_schema(record: RunRecord | FailureRecord) -> None:
+def require_known_schema(record: Any) -> None:  # Any: a row of any table that has a `schema_version`
+    """Raise a NewerSchemaError where a newer version wrote the row."""
     if record.schema_version is not None and record.schema_version > SCHEMA_VERSION:
         raise NewerSchemaError(
             f"{type(record).__name__}.schema_version must be at most {SCHEMA_VERSION}, got {record.schema_version}: "
             "a newer Epochcast wrote this row. Update this one; the row is not wrong."
         )
+
+
+def require_energy_source(record: Any) -> None:  # Any: a row of any table that has an `energy_source`
+    """Raise a FieldError where the row names no source of energy that is known."""
+    source = record.energy_source
+    is_sensor = isinstance(source, str) and _SENSOR_SOURCE.fullmatch(source) is not None
+    is_source = is_sensor or source in (None, *ENERGY_SOURCES)
+    require(is_source, record, "energy_source", f"of {', '.join(ENERGY_SOURCES)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -387,7 +396,7 @@ class RunRecord:
         RunConfig(self.depth, self.base_filters, self.batch_size)
         require_time(self, "timestamp_utc")
         require_positive(self, "epochs", "params", "images_per_sec", "schema_version", "train_n")
-        _require_known_schema(self)
+        require_known_schema(self)
         require_positive(self, "steps_per_execution", "window_steps", "n_timed")
         require_sec(self, "avg_time_sec", "steady_time_sec", "wall_sec")
         are_times = all(map(is_sec, self.epoch_times_json))
@@ -414,9 +423,7 @@ class RunRecord:
         require(self.rel_trend is None or is_finite(self.rel_trend), self, "rel_trend", "finite")
         require(self.stop_reason in (None, *STOP_REASONS), self, "stop_reason", f"of {', '.join(STOP_REASONS)}")
         require(self.compile_cache in (None, "off", "cold", "warm"), self, "compile_cache", "off, cold or warm")
-        is_sensor = isinstance(self.energy_source, str) and _SENSOR_SOURCE.fullmatch(self.energy_source) is not None
-        is_source = is_sensor or self.energy_source in (None, *ENERGY_SOURCES)
-        require(is_source, self, "energy_source", f"of {', '.join(ENERGY_SOURCES)}")
+        require_energy_source(self)
         require(self.energy_estimated in (None, 0, 1), self, "energy_estimated", "0, 1 or empty")
         are_known = all(isinstance(flag, str) and flag in KNOWN_FLAGS for flag in self.flags)
         require(are_known, self, "flags", f"of {', '.join(sorted(KNOWN_FLAGS))}")
@@ -470,7 +477,7 @@ class FailureRecord:
         require(bool(self.run_id), self, "run_id", "given")
         require(self.status in FAILURE_STATUSES, self, "status", f"one of {', '.join(FAILURE_STATUSES)}")
         require_positive(self, "epochs", "schema_version")
-        _require_known_schema(self)
+        require_known_schema(self)
         are_times = all(map(is_sec, self.epoch_times_json))
         require(are_times, self, "epoch_times_json", f"numbers {SEC_WORDS}")
         require_not_negative(self, "wall_sec")

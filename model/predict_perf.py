@@ -16,7 +16,7 @@ from epochcast.cli import (
     print_notes,
     run_command,
 )
-from epochcast.flag_types import params_int, path_of, positive_int
+from epochcast.flag_types import gpu_names, params_int, path_of, positive_int
 from epochcast.footprint.flags import add_footprint_flags, given_flags, rules_of
 from epochcast.guard import EXIT_FAILED
 from epochcast.interval import coverage_text
@@ -29,14 +29,6 @@ from epochcast.model.time_model.saved_model import choose_model
 from epochcast.output.text import json_line, listed
 from epochcast.schema import DEFAULT_PRECISION, NETWORK_AXES, PRECISIONS, RunConfig
 from epochcast.workload.shape import count_params
-
-
-def gpu_names(text: str) -> list[str]:
-    """Names from `H100 SXM5;RTX 4090`."""
-    names = [name.strip() for name in text.split(";")]
-    if not all(names):
-        raise argparse.ArgumentTypeError(f"expected NAME or NAME;NAME, got {text!r}")
-    return names
 
 
 def make_flags() -> argparse.ArgumentParser:

@@ -39,7 +39,7 @@ PRINTS = {
     "epochcast.__main__._dispatch": "the half of main that chooses: help, version, an unknown command",
     "epochcast.guard.say": "the one place where an exception becomes a line on stderr",
     "epochcast.collect.run.measure.main.emit": "writes events to the parent process, not to the screen",
-    "epochcast.live.script.main.tell": "writes events to the parent process, not to the screen",
+    "epochcast.live.scripts.script.main.tell": "writes events to the parent process, not to the screen",
     "epochcast.collect.run.flags.output_printer.show": "passes on what a run prints; only mains hand it to the library",
     "epochcast.planner.demo.measure": "hands a print to the grid: the demonstration is a screen, nobody imports it",
     "epochcast.output.progress._show": "how far a long piece of work is, on stderr: training takes long enough",

@@ -19,6 +19,7 @@ from epochcast.paths import CODE_ROOT
 from epochcast.schema import FailureRecord, RunConfig, RunRecord
 from epochcast.storage.tables import read_table
 from epochcast.workload.shape import count_params
+from tests.support.fits.children import differing, left_by
 from tests.support.light_child import light_spec
 from tests.support.real_child import BLOCK_TENSORFLOW, LIMIT_MEMORY, real
 from tests.support.small_cifar10 import make_npz
@@ -168,3 +169,51 @@ def test_the_images_on_the_device_train_as_arrays_do(tmp_path):
         timeout=200,
     )
     assert (child.returncode, child.stdout) == (0, "done\n"), child.stderr
+
+
+# --- estimates of a user's own fit -----------------------------------------------------------------------------------
+
+FITS = (
+    "functional_network",
+    "sequential_never_built",
+    "subclass_with_its_own_step",
+    "loader_with_its_own_generator",
+    "loader_by_the_global_generator",
+)
+
+
+def test_a_fit_after_an_estimate_is_the_one_without_it_bit_for_bit(tmp_path):
+    variants = ("estimated", "raised", "interrupted")
+    words = [word for name in FITS for word in (name, "control", *variants)]
+    left = left_by("torch", tmp_path, *words, "functional_network", "nothing put back", OMP_NUM_THREADS="1")
+    differ = {(name, variant): differing(left, name, variant) for name in FITS for variant in variants}
+    assert differ == {each: [] for each in differ}
+    assert "variables" in differing(left, "functional_network", "nothing put back")
+
+
+def test_a_script_with_a_data_loader_is_estimated(tmp_path):
+    (tmp_path / "train.py").write_text(
+        "from tests.support.fits.cases import CASES\n"
+        "model, x, y, options = CASES['loader_by_the_global_generator']()\n"
+        "model.fit(x, y, epochs=40, **options)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "epochcast", "estimate", "--json", "--budget_sec", "1", str(tmp_path / "train.py")],
+        cwd=CODE_ROOT,
+        env={
+            **os.environ,
+            "KERAS_BACKEND": "torch",
+            "OMP_NUM_THREADS": "1",
+            "EPOCHCAST_HOME": str(tmp_path),
+            "PYTHONPATH": str(CODE_ROOT),
+        },
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["backend"], found["batches"], found["epochs"]) == ("torch", 7, 40)
+    assert found["training"]["pipeline"] == "dataloader"
+    assert 0 < found["diagnostics"]["data_share"] < 1
+    assert found["total"]["low"] < found["total"]["value"] < found["total"]["high"]

@@ -13,7 +13,7 @@ import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,63 +32,30 @@ from epochcast.storage.files import write_json_atomically
 NETWORKS = ("cnn", "mlp", "lstm", "transformer")
 BACKENDS = ("tensorflow", "jax")
 CLOCKS = ("cpu", "wall")
-HEADER = ("backend", "network", "clock", "n", "MAPE %", "worst %", "held", "half %", "epoch s", "used s")
-CHILD = """
-import json, sys, time
-import keras, numpy as np
-from epochcast.live.estimate import estimate_fit
-network, budget_sec, epochs, seed = sys.argv[1], float(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
-keras.utils.set_random_seed(seed)
-random, layers = np.random.default_rng(seed), keras.layers
-if network == "cnn":
-    x = random.random((8000, 32, 32, 3), dtype="float32")
-    hidden = [layers.Conv2D(16, 3, activation="relu"), layers.BatchNormalization(), layers.MaxPooling2D(),
-              layers.Conv2D(32, 3, activation="relu"), layers.GlobalAveragePooling2D(), layers.Dropout(0.2)]
-elif network == "mlp":
-    x = random.random((60000, 256), dtype="float32")
-    hidden = [layers.Dense(512, activation="relu"), layers.Dropout(0.2), layers.Dense(256, activation="relu")]
-elif network == "lstm":
-    x = random.random((6000, 32, 32), dtype="float32")
-    hidden = [layers.LSTM(64)]
-else:
-    x = random.integers(0, 1000, (3000, 64))
-    hidden = None
-y = random.integers(0, 10, len(x))
-if hidden is None:
-    tokens = keras.Input((64,), dtype="int32")
-    h = layers.Embedding(1000, 64)(tokens)
-    for _ in range(2):
-        h = layers.LayerNormalization()(h + layers.MultiHeadAttention(4, 16)(h, h))
-        h = layers.LayerNormalization()(h + layers.Dense(64)(layers.Dense(128, activation="gelu")(h)))
-    model = keras.Model(tokens, layers.Dense(10, activation="softmax")(layers.GlobalAveragePooling1D()(h)))
-else:
-    model = keras.Sequential([keras.Input(x.shape[1:]), *hidden, layers.Dense(10, activation="softmax")])
-steps = -(-len(x) // 64)
-model.compile(keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(1e-3, steps * epochs)),
-              "sparse_categorical_crossentropy", metrics=["accuracy"])
-options = {"batch_size": 64, "epochs": epochs}
-found = estimate_fit(model, x, y, options, budget_sec)
-edges = []
-class Edges(keras.callbacks.Callback):
-    def on_epoch_begin(self, epoch, logs=None):
-        edges.append((time.process_time(), time.perf_counter()))
-    def on_train_end(self, logs=None):
-        edges.append((time.process_time(), time.perf_counter()))
-model.fit(x, y, verbose=0, callbacks=[Edges()], **options)
-lasted = np.diff(np.array(edges), axis=0)[1:].mean(axis=0)
-told = {"cpu": found.epoch_cpu, "wall": found.epoch}
-print(json.dumps({"kind": found.samples.kind, "used_sec": found.samples.budget_used_sec, "others": found.other_cores,
-    **{clock: {"estimate": told[clock].interval.value, "half": told[clock].half, "true": sec}
-       for clock, sec in zip(("cpu", "wall"), lasted.tolist())}}))
-"""
+HEADER = ("backend", "network", "clock", "n", "MAPE %", "worst %", "held", "half %", "epoch s", "sampled s", "all s")
+PEER_HEADER = ("backend", "network", "clock", "n", "error %", "Green Love's error %", "times cheaper")
 
 
-def tried(backend: str, network: str, budget_sec: float, epochs: int, seed: int) -> dict[str, Any]:
+def one_thread() -> dict[str, str]:
+    """Return variables with which TensorFlow and XLA compute in one thread.
+
+    With two on two cores whole epochs of TensorFlow run on a single core for no reason that shows (the other is idle),
+    and take twice the time of the epochs before and after them: what an estimator can do is lost in that.
+    """
+    single = dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"), "1")
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+    return {**single, "XLA_FLAGS": flags.strip()}
+
+
+def tried(
+    backend: str, network: str, budget_sec: float, epochs: int, seed: int, with_peer: bool, more: dict[str, str]
+) -> dict[str, Any]:
     """What a process of one network found."""
+    how = [network, str(budget_sec), str(epochs), str(seed), str(int(with_peer))]
     done = subprocess.run(
-        [sys.executable, "-c", CHILD, network, str(budget_sec), str(epochs), str(seed)],
+        [sys.executable, "-m", "benchmarks.estimates.one_training", *how],
         cwd=CODE_ROOT,
-        env={**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        env={**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3", **more},
         stdout=subprocess.PIPE,
         text=True,
         check=True,
@@ -98,7 +65,11 @@ def tried(backend: str, network: str, budget_sec: float, epochs: int, seed: int)
 
 
 def line(backend: str, network: str, clock: str, all_found: Sequence[dict[str, Any]]) -> list[Any]:
-    """The row of a table: errors of the estimates of one network by one clock."""
+    """The row of a table: errors of the estimates of one network by one clock.
+
+    The last two columns are the seconds of sampling, on average, and the most that a whole estimate took without what
+    it prints as coming once (building, compilation, start of `fit`).
+    """
     of_clock = [found[clock] for found in all_found]
     errors = [each["estimate"] / each["true"] - 1 for each in of_clock]
     known = [(error, each) for error, each in zip(errors, of_clock, strict=True) if each["half"] is not None]
@@ -114,7 +85,34 @@ def line(backend: str, network: str, clock: str, all_found: Sequence[dict[str, A
         100 * statistics.median(each["half"] for _, each in known) if known else None,
         statistics.fmean(each["true"] for each in of_clock),
         statistics.fmean(found["used_sec"] for found in all_found),
+        max(found["whole_sec"] - found["once_sec"] for found in all_found),
     ]
+
+
+def peer_line(backend: str, network: str, clock: str, all_found: Sequence[dict[str, Any]]) -> list[Any]:
+    """The row of a table: mean absolute errors of both on the same trainings, and how much less ours took."""
+    own, peer = (
+        [abs(found[clock][name] / found[clock]["true"] - 1) for found in all_found]
+        for name in ("estimate", "green_love")
+    )
+    cheaper = [found["green_love_sec"] / found["used_sec"] for found in all_found]
+    means = [100 * statistics.fmean(own), 100 * statistics.fmean(peer), statistics.fmean(cheaper)]
+    return [backend, network, clock, len(all_found), *means]
+
+
+def _grouped(
+    arguments: argparse.Namespace, all_found: Sequence[dict[str, Any]], row: Callable[..., list[Any]]
+) -> list[Any]:
+    """A row of each clock, network and backend that was tried, and of all but the transformer."""
+    rows = [
+        row(backend, network, clock, own)
+        for clock in CLOCKS
+        for network in arguments.networks
+        for backend in arguments.backends
+        if (own := [f for f in all_found if (f["backend"], f["network"]) == (backend, network)])
+    ]
+    plain = [found for found in all_found if found["network"] != "transformer"]
+    return rows + [row("all", "but transformer", clock, plain) for clock in CLOCKS if plain]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -125,6 +123,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--repeats", type=positive_int, default=3, help="times that each network is tried")
     parser.add_argument("--budget_sec", type=positive_float, default=8.0, metavar="SEC", help="of an estimate")
+    parser.add_argument(
+        "--green_love", type=int, choices=range(100), default=0, metavar="N", help="repeats with Green Love's procedure"
+    )
+    parser.add_argument("--all_threads", action="store_true", help="as many as a framework starts, instead of one")
     parser.add_argument("--epochs", type=positive_int, default=5, help="of the true training; the first is left out")
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS), help="networks to try")
     parser.add_argument("--backends", nargs="+", choices=BACKENDS, default=list(BACKENDS), help="backends to try")
@@ -136,29 +138,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
 
     def work() -> int:
-        all_found = []
+        all_found, more = [], {} if arguments.all_threads else one_thread()
         for seed in range(arguments.repeats):
             for network in arguments.networks:
                 for backend in arguments.backends:
-                    all_found.append(tried(backend, network, arguments.budget_sec, arguments.epochs, seed))
-                    print(json.dumps(all_found[-1]), file=sys.stderr, flush=True)
+                    with_peer = seed < arguments.green_love
+                    found = tried(backend, network, arguments.budget_sec, arguments.epochs, seed, with_peer, more)
+                    all_found.append(found)
+                    print(json.dumps(found), file=sys.stderr, flush=True)
         path = home() / "results" / "benchmarks" / "estimate.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_json_atomically(path, {"runs": all_found, "budget_sec": arguments.budget_sec})
+        write_json_atomically(path, {"runs": all_found, "budget_sec": arguments.budget_sec, "environment": more})
         if arguments.json:
             print(json.dumps(all_found))
             return 0
-        rows = [
-            line(backend, network, clock, own)
-            for clock in CLOCKS
-            for network in arguments.networks
-            for backend in arguments.backends
-            if (own := [f for f in all_found if (f["backend"], f["network"]) == (backend, network)])
-        ]
-        plain = [found for found in all_found if found["network"] != "transformer"]
-        if plain:
-            rows += [line("all", "but transformer", clock, plain) for clock in CLOCKS]
-        print(table_text(HEADER, rows))
+        print(table_text(HEADER, _grouped(arguments, all_found, line)))
+        if beside := [found for found in all_found if "green_love_sec" in found]:
+            print(table_text(PEER_HEADER, _grouped(arguments, beside, peer_line)))
         return 0
 
     return run_command(work)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from epochcast.energy.rapl import POWERCAP, open_rapl
 from epochcast.error_text import describe_error
+from epochcast.live.fits import read_fits
 from epochcast.machine.host.host import (
     clock_source,
     container,
@@ -213,7 +214,10 @@ def disk_check(folder: Path) -> Check:
 
 
 def table_check(runs: Path) -> Check:
-    """Whether the table of runs, with its exclusions, and that of failures can be read and appended to."""
+    """Whether the table of runs, with its exclusions, and that of failures can be read and appended to.
+
+    A table of estimates and fits that can't be read is a warning: runs are measured without it.
+    """
     failures = failures_csv(runs)
     parts = []
     try:
@@ -232,6 +236,11 @@ def table_check(runs: Path) -> Check:
                 return Check("table", "problem", found, f"epochcast migrate --runs {shlex.quote(str(runs))}")
     except (OSError, ValueError) as error:
         return Check("table", "problem", describe_error(error), "mend it, or measure into another: --runs PATH")
+    try:
+        if n_fits := len(read_fits(runs.with_name("fits.csv"))):
+            parts.append(f"{n_fits} estimates and fits beside it")
+    except (OSError, ValueError) as error:  # no run needs it
+        return Check("table", "warning", describe_error(error), "mend it: until then no `epochcast estimate` is kept")
     return Check("table", "ok", ", ".join(parts))
 
 

@@ -3,33 +3,37 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import json
 import os
-import signal
-import subprocess
-import threading
-import time
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from epochcast.cli import add_json_flag, make_parser, print_notes, run_command
-from epochcast.facts.assumptions import device_kind_of
-from epochcast.flag_types import positive_float, positive_int
+from epochcast.error_text import describe_error
+from epochcast.flag_types import gpu_names, positive_float, positive_int
 from epochcast.footprint.flags import add_footprint_flags, given_flags, rules_of
-from epochcast.interval import OWN_COVERAGE, Interval, coverage_text
-from epochcast.live.script import command
-from epochcast.output.text import clock, json_line, percent, significant
+from epochcast.guard import EXIT_FAILED
+from epochcast.interval import Interval
+from epochcast.live.fits import FitRecord, append_fit
+from epochcast.live.scripts.child import Found, estimated
+from epochcast.live.scripts.factory import CONTRACT, split_factory
+from epochcast.live.scripts.script import Request, command
+from epochcast.live.text import estimate_lines, estimate_notes, sample_lines
+from epochcast.output.text import json_line
+from epochcast.paths import fits_csv
+from epochcast.schema import from_json_dict
 
 DEFAULT_BUDGET_SEC = 30.0
 DEFAULT_SCRIPT_SEC = 600.0
-STDERR = 2
-GRACE_SEC = 5.0  # for a script to end once its fit was estimated
+QUESTION = "Train now? [y/N] "
+YES = ("y", "yes")
+FACTORY_HELP = f"""\
+SCRIPT may name a function of a module, train.py:make_training. It takes no argument and returns
+  {CONTRACT}.
+The module is imported under its own name, not as __main__.
 
-
-class ScriptError(ValueError):
-    """A script whose fit can't be estimated."""
+"""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -40,7 +44,10 @@ def _parser() -> argparse.ArgumentParser:
         "script does before its fit (files, downloads, trackers) is done for real.",
         "epochcast estimate --budget_sec 30 train.py",
     )
-    parser.add_argument("script", type=Path, metavar="SCRIPT", help="a Python script that trains a Keras model")
+    parser.epilog = FACTORY_HELP + (parser.epilog or "")
+    parser.add_argument(
+        "script", type=Path, metavar="SCRIPT", help="a Python script that trains a Keras model, or SCRIPT:FUNCTION"
+    )
     parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="...", help="arguments of the script")
     parser.add_argument(
         "--budget_sec",
@@ -57,164 +64,164 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SEC",
         help="how long the script may take until that fit",
     )
+    parser.add_argument(
+        "--gpu",
+        type=gpu_names,
+        action="extend",
+        default=[],
+        metavar="NAME[;NAME...]",
+        help="also the training on this GPU, scaled from here; may be repeated",
+    )
+    then = parser.add_argument_group("after the estimate").add_mutually_exclusive_group()
+    then.add_argument(
+        "--then_train",
+        "--yes",
+        dest="then_train",
+        action="store_const",
+        const=True,
+        help="train for real, in a new process; default: ask, on a terminal alone",
+    )
+    then.add_argument("--no", dest="then_train", action="store_const", const=False, help="do not ask")
+    parser.add_argument("--fresh", action="store_true", help="leave earlier timings of this training uncounted")
     add_footprint_flags(parser.add_argument_group("energy, money and CO2 of the training"))
+    parser.add_argument("-v", "--verbose", action="store_true", help="print each sample, too")
     add_json_flag(parser)
     return parser
 
 
-def _checked(script: Path) -> Path:
+def _check_flags(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    """End with a usage error where flags do not go together."""
+    if arguments.json and arguments.then_train:
+        parser.error("--then_train and --json: a training prints more than one JSON object; train in a second command")
+    if arguments.gpu and arguments.board_w is not None:
+        parser.error("--board_w is the power of one device: leave it out with --gpu, or --gpu with it")
+
+
+def _request(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> Request:
+    """Return what the process of the script is asked for.
+
+    Raises:
+        FileNotFoundError, ValueError: if there is no such script, or it is a notebook.
+    """
+    script, function = split_factory(str(arguments.script))
     if not script.exists():
         raise FileNotFoundError(f"{script}: no such file. Give the script that you train with.")
     if not script.is_file():
         raise ValueError(f"{script}: not a file. Give the script that you train with.")
-    return script
-
-
-@contextlib.contextmanager
-def _running(
-    script: Path, arguments: Sequence[str], number: int, budget_sec: float
-) -> Iterator[tuple[subprocess.Popen[bytes], Any]]:
-    """A process that runs the script, and its events; killed on the way out."""
-    receive, send = os.pipe()
-    with os.fdopen(receive, encoding="utf-8") as events:
-        try:
-            process = subprocess.Popen(
-                command(send, number, budget_sec, script, list(arguments)),
-                pass_fds=(send,),
-                stdout=STDERR,  # what it prints is not the estimate
-                start_new_session=True,
-            )
-        finally:
-            os.close(send)
-        try:
-            yield process, events
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-
-
-def _estimated(arguments: argparse.Namespace, script: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What was caught and what came of it.
-
-    Raises:
-        ScriptError: if the script did not come to the fit, or the fit can't be estimated.
-    """
-    which = "its first fit" if arguments.fit == 1 else f"fit number {arguments.fit}"
-    caught: dict[str, Any] | None = None
-    with _running(script, arguments.arguments, arguments.fit, arguments.budget_sec) as (process, events):
-        too_late = threading.Timer(arguments.script_sec, lambda: os.killpg(process.pid, signal.SIGKILL))
-        too_late.daemon = True
-        begin = time.monotonic()
-        too_late.start()
-        try:
-            for line in events:
-                told = json.loads(line)
-                event = told.pop("event")
-                if event == "caught":
-                    too_late.cancel()
-                    caught = told
-                    print_notes([f"caught the fit of {told['model']}; it is tried for {arguments.budget_sec:g} s."])
-                elif event == "estimate" and caught is not None:
-                    with contextlib.suppress(subprocess.TimeoutExpired):
-                        process.wait(GRACE_SEC)
-                    return caught, told
-                elif event == "failed":
-                    raise ScriptError(f"{script}: {which} can't be estimated: {told['message']}")
-                elif event == "ended":
-                    raise ScriptError(
-                        f"{script} ended (exit code {told['code']}) without {which}. A training in a loop of its own, "
-                        "or in another process, can't be caught."
-                    )
-        finally:
-            too_late.cancel()
-        process.wait()
-        if caught is None and time.monotonic() - begin >= arguments.script_sec:
-            raise ScriptError(
-                f"{script} had not come to {which} after {arguments.script_sec:g} s. --script_sec gives it longer."
-            )
-        how = f"exit code {process.returncode}" if process.returncode >= 0 else f"signal {-process.returncode}"
-        where = f"before {which}" if caught is None else f"while {which} was estimated"
-        raise ScriptError(f"{script} failed {where} ({how}); what it said stands above.")
-
-
-def _lines(caught: dict[str, Any], found: dict[str, Any]) -> dict[str, str]:
-    """The answer, a text for each name."""
-    total, epoch = Interval(**found["total"]), Interval(**found["epoch"]["interval"])
-    epochs, half = found["epochs"], found["epoch"]["half"]
-    parameters = f"{caught['params']:,} parameters" if caught["params"] else "not yet built"
-    lines = {"training": _time_text(total)}
-    lines["of"] = (
-        f"{caught['model']}, {parameters}, {epochs} epoch{'s' * (epochs != 1)} of {found['batches']:,} batches, "
-        f"{found['backend']} on {found['device_name']}"
+    if script.suffix == ".ipynb":
+        raise ValueError(f"{script}: a notebook. Make a script of it: jupyter nbconvert --to script {script}")
+    if function is not None and arguments.fit != 1:
+        parser.error("--fit chooses a fit of a script; a function makes one training")
+    return Request(
+        str(script),
+        tuple(arguments.arguments),
+        function,
+        arguments.fit,
+        arguments.budget_sec,
+        bool(arguments.gpu),
+        None if arguments.fresh else str(fits_csv()),
     )
-    spread = "" if half is None else f" +-{percent(half)}"
-    lines["epoch"] = f"{significant(epoch.value)} s{spread}, from {found['epoch']['n']} {_kind(found['samples'])}"
-    if device_kind_of(found["device_name"]) == "cpu":
-        lines["epoch_processor_time"] = f"{significant(found['epoch_cpu']['interval']['value'])} s"
-    lines["once"] = f"{significant(found['once_sec'])} s to build, compile and start"
-    if found["validation"] is not None:
-        lines["validation"] = f"{significant(found['validation']['sec'])} s, {found['n_validations']} times"
-    if found["save_sec"] is not None:
-        lines["checkpoint"] = f"{significant(found['save_sec'])} s, {found['n_saves']} times"
-    lines["before_the_fit"] = f"{significant(caught['script_sec'])} s of the script's own, not in the training's time"
-    return lines
 
 
-def _kind(samples: dict[str, Any]) -> str:
-    if samples["steps"] is None:
-        return "whole epochs"
-    short, long = samples["steps"]
-    return f"pairs of {short} and {long} steps"
-
-
-def _time_text(total: Interval) -> str:
-    if total.low is None or total.high is None:
-        return f"{clock(total.value)} (range unknown: too few samples; --budget_sec gives more)"
-    return f"{clock(total.value)} ({clock(total.low)} to {clock(total.high)}, {coverage_text(OWN_COVERAGE)})"
-
-
-def _notes(found: dict[str, Any]) -> list[str]:
-    notes = list(found["notes"])
-    if found["is_contended"]:
-        notes.append(
-            f"other programs kept {found['other_cores']:.1f} cores busy meanwhile; the time holds if they go on."
-        )
-    return notes
+def _begin_note(request: Request) -> str:
+    if request.function is not None:
+        return f"{request.script} is imported and {request.function} called; whatever they do is done for real."
+    which = "its fit" if request.number == 1 else f"its fit number {request.number}"
+    return f"{request.script} runs until {which}; whatever it does before that is done for real."
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    arguments = _parser().parse_args(argv)
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    _check_flags(parser, arguments)
 
     def work() -> int:
-        script = _checked(arguments.script)
-        print_notes([f"{script} runs until its fit; whatever it does before that is done for real."])
-        caught, found = _estimated(arguments, script)
+        request = _request(parser, arguments)
+        gpus = _gpus(arguments.gpu)
+        print_notes([_begin_note(request)])
+        answer = estimated(request, arguments.script_sec, lambda note: print_notes([note]))
+        caught, found = answer.caught, answer.estimate
+        not_kept = _keep(found.pop("row", None))
         footprint_texts, footprint_values = _footprints(arguments, found)
+        gpu_texts, gpu_values, without = _on_gpus(arguments, answer, gpus)
+        code = EXIT_FAILED if without else 0
         if arguments.json:
-            print(json_line({"caught": caught, **found, "footprints": footprint_values}))
-            return 0
-        for name, text in {**_lines(caught, found), **footprint_texts}.items():
+            more = {"gpus": gpu_values, "no_time_on": without} if gpus else {}
+            print(json_line({"caught": caught, **found, "footprints": footprint_values, **more}))
+            print_notes(not_kept)
+            return code
+        for name, text in {**estimate_lines(caught, found), **footprint_texts}.items():
             print(f"{name}: {text}")
-        print_notes(_notes(found))
-        return 0
+        for text in [*gpu_texts, *(sample_lines(found) if arguments.verbose else ())]:
+            print(text)
+        print_notes([*estimate_notes(found), *not_kept, *(f"no time on {gpu}: {why}" for gpu, why in without.items())])
+        wants_training = arguments.then_train
+        if wants_training is None and sys.stdin.isatty() and sys.stderr.isatty():
+            print(QUESTION, end="", file=sys.stderr, flush=True)
+            wants_training = sys.stdin.readline().strip().lower() in YES
+        if wants_training:
+            _train(request)
+        return code
 
     return run_command(work)
+
+
+def _keep(row: dict[str, Any] | None) -> list[str]:
+    """Append an estimate's row to fits.csv; where that fails, a note says so."""
+    if row is None:
+        return []
+    path = fits_csv()
+    try:
+        append_fit(path, from_json_dict(FitRecord, row))
+    except (OSError, ValueError) as error:
+        return [f"this estimate is not in {path}: {describe_error(error)}"]
+    return []
+
+
+def _train(request: Request) -> None:
+    """Become the training: the script from its start, in a new process image with this one's streams."""
+    print_notes([f"{request.script} begins anew and trains."])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(sys.executable, command(request, None))  # the user's own script, by the Python that runs this
+
+
+def _gpus(names: Sequence[str]) -> list[Any]:
+    """Return the GPUs that are asked for, each once.
+
+    Raises:
+        UnknownGpuError: if a name is no GPU's.
+    """
+    if not names:
+        return []
+    from epochcast.gpus.lookup import find_gpu
+
+    return list({gpu.name: gpu for gpu in map(find_gpu, names)}.values())
+
+
+def _on_gpus(
+    arguments: argparse.Namespace, answer: Found, gpus: Sequence[Any]
+) -> tuple[list[str], list[dict[str, Any]], dict[str, str]]:
+    """Return the training on other GPUs, as lines and for JSON; and why there is none, by the GPU."""
+    if not gpus or answer.layers is None:
+        return [], [], {}
+    from epochcast.live.other_gpus import gpu_lines, source_of, times_on
+
+    source = source_of(answer.caught, answer.estimate, answer.layers)
+    times, without = times_on(gpus, source, rules_of(arguments))
+    return gpu_lines(times, source, bool(given_flags(arguments))), [each.to_json() for each in times], without
 
 
 def _footprints(arguments: argparse.Namespace, found: dict[str, Any]) -> tuple[dict[str, str], list[dict[str, Any]]]:
     """The training's footprint by region, as lines and for JSON, where asked for."""
     if not given_flags(arguments):
         return {}, []
-    from epochcast.footprint.footprint import asked_energy, footprint, modelled_energy, rates_of
     from epochcast.footprint.text import footprint_json, footprint_lines
-    from epochcast.gpus.lookup import known_gpu
+    from epochcast.live.footprints import footprints
+    from epochcast.live.sampling.power import MeteredPower
 
-    rules, wall = rules_of(arguments), Interval(**found["total"])
-    gpu = known_gpu(found["device_name"])
-    is_processor = device_kind_of(found["device_name"]) == "cpu"
-    energy = asked_energy(wall, rules, gpu, is_processor) or modelled_energy(wall, rules, gpu, is_processor)
-    all_found = [footprint(energy, wall, rates) for rates in rates_of(rules, gpu)]
+    power = None if found["power"] is None else from_json_dict(MeteredPower, found["power"])
+    all_found = footprints(Interval(**found["total"]), power, found["device_name"], rules_of(arguments))
     lines: dict[str, str] = {}
     for each in all_found:
         suffix = "" if len(all_found) == 1 else f"_{each.rates.region.code}"

@@ -66,6 +66,16 @@ def given_energy(wall: Interval, watts: float, is_processor: bool = False) -> Bo
     return BoardEnergy(wall.times(watts), f"{watts:g} W given by --board_w", is_processor=is_processor)
 
 
+def metered_energy(wall: Interval, watts: float, metered: str, is_processor: bool = False) -> BoardEnergy:
+    """Return the energy at the mean power of a part of the run, whose range is that of the time alone.
+
+    Args:
+        watts: mean power while that part ran.
+        metered: which part it was, and by what it was measured, for the words.
+    """
+    return BoardEnergy(wall.times(watts), f"{watts:.4g} W measured {metered}", is_processor=is_processor)
+
+
 def mlcost_energy(wall: Interval, tdp_w: float, gpus: int = 1) -> BoardEnergy:
     """Energy by MLCost's formula, TDP x GPUs x utilization x overhead x time; its range is that of the time alone.
 

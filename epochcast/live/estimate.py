@@ -2,33 +2,59 @@
 
 from __future__ import annotations
 
-import tempfile
+import statistics
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import keras
 
+from epochcast.footprint.footprint import Footprint
+from epochcast.footprint.text import footprint_lines
 from epochcast.interval import Interval
-from epochcast.live.estimator import EpochTime, Samples, epoch_time, sample
-from epochcast.live.fit_passes import FitTraining
+from epochcast.live.fits import FitRecord, earlier_fits
+from epochcast.live.sampling.diagnostics import Diagnostics, diagnose, pace, sentences
+from epochcast.live.sampling.epoch_ends import (
+    Validation,
+    callbacks_of,
+    n_validations_of,
+    timed_checkpoint,
+    timed_validation,
+)
+from epochcast.live.sampling.estimator import EpochTime, Samples, epoch_time, sample
+from epochcast.live.sampling.fit_passes import FitTraining
+from epochcast.live.sampling.input_data import batch_sec, has_smaller_last_batch, is_pipeline
+from epochcast.live.sampling.one_pass import OnePass, is_gone_through_once
+from epochcast.live.sampling.power import MeteredPower, metering
+from epochcast.live.text import estimate_lines, estimate_notes
+from epochcast.live.training_facts import TrainingFacts, training_facts
 from epochcast.machine.framework import is_on_gpu
+from epochcast.machine.gpu.vendor import Device
 from epochcast.machine.gpu_driver import device_of
 from epochcast.machine.host.host import usable_cores
 from epochcast.machine.host.load import host_cpu_times, is_busy_host, other_cores
+from epochcast.output.text import significant
 
 VALIDATION_SHARE = 0.2  # of the budget, that timing the validation may take
-WORTH_SAYING = 0.05  # share of an epoch
+SAVING_SHARE = 0.1
+DATA_SHARE = 0.05
+LONG_START = 0.1  # share of an epoch, above which a pipeline's start may be work of its steps that is done early
 
 
 @dataclass(frozen=True, slots=True)
-class Validation:
-    """One pass over the validation data, in seconds by the wall clock."""
+class Once:
+    """What a fit does once, in seconds by the wall clock."""
 
-    sec: float
-    first_sec: float  # with what is compiled once
+    build_sec: float  # until the first epoch begins, beyond the start of a later fit of the same model
+    fit_start_sec: float  # of any fit: arrays are copied, iterators made
+    compile_sec: float  # the first step beyond a later one
+    more_sec: float  # the rest of the first epoch beyond a later one; a smaller last batch is compiled anew
+    validation_sec: float  # the first validation beyond a later one
+
+    @property
+    def sec(self) -> float:
+        return self.build_sec + self.fit_start_sec + self.compile_sec + self.more_sec + self.validation_sec
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,23 +66,53 @@ class Estimate:
     total: Interval
     epoch: EpochTime
     epoch_cpu: EpochTime
-    once_sec: float  # start of fit, building, compilation
+    once_sec: float
+    once: Once
     validation: Validation | None
     n_validations: int
     save_sec: float | None  # of a checkpoint; None where none is written
     n_saves: int
     samples: Samples
+    diagnostics: Diagnostics
+    power: MeteredPower | None  # None: nothing measures it
     other_cores: float | None  # that other programs kept busy meanwhile; None is unknown
     is_contended: bool
     backend: str
     device_name: str
+    training: TrainingFacts | None  # None: it can't be described, a note says why
     notes: tuple[str, ...]  # sentences
+    model: str = ""  # name of its class
+    params: int = 0
+    kept: tuple[str, ...] = ()  # what was put back after the trial; of a model that is thrown away, nothing
+    footprint: Footprint | None = None  # in the region that was asked for
+
+    def __str__(self) -> str:
+        """Return the lines that the command prints."""
+        found = asdict(replace(self, footprint=None))
+        lines = estimate_lines({"model": self.model, "params": self.params}, found)
+        if self.footprint is not None:
+            lines |= footprint_lines(self.footprint)
+        notes = [f"note: {note}" for note in estimate_notes(found)]
+        return "\n".join([*(f"{name}: {text}" for name, text in lines.items()), *notes])
 
 
-def estimate_fit(model: keras.Model, x: Any, y: Any, options: Mapping[str, Any], budget_sec: float) -> Estimate:
+def estimate_fit(
+    model: keras.Model,
+    x: Any,
+    y: Any,
+    options: Mapping[str, Any],
+    budget_sec: float,
+    earlier: Sequence[FitRecord] = (),
+    after_first_step: Callable[[], None] | None = None,
+) -> Estimate:
     """Estimate `model.fit(x, y, **options)` by training it for `budget_sec`; the model is another one afterwards.
 
-    Compilation, the first epoch and the start of `fit` come on top of the budget.
+    Building, compilation, a first epoch and the start of `fit` come on top of the budget.
+
+    Args:
+        earlier: rows of fits.csv; the latest of the same training, as quiet or as busy, count as one epoch each, so
+            that what differs between two moments of the machine enters mean and range.
+        after_first_step: called once the step is compiled; what it raises ends the estimate.
 
     Raises:
         ValueError: if the number of steps of an epoch can't be found out, no epoch is left to train, or several
@@ -68,43 +124,126 @@ def estimate_fit(model: keras.Model, x: Any, y: Any, options: Mapping[str, Any],
     if epochs < 1:
         raise ValueError(f"this fit trains no epoch: epochs={options.get('epochs', 1)}.")
     before = host_cpu_times()
-    training = FitTraining(model, x, y, options, budget_sec)
-    validation = _validation(training, options, VALIDATION_SHARE * budget_sec)
-    save_sec, n_saves = _saving(model, options, epochs)
-    spent = (0.0 if validation is None else validation.sec) + (save_sec or 0.0)  # what is compiled comes on top
-    found = sample(training, max(budget_sec / 2, budget_sec - spent), time.perf_counter)
-    device = device_of("auto" if is_on_gpu(keras.backend.backend()) else "cpu")
+    is_consumed = is_gone_through_once(x, options)
+    training = (OnePass if is_consumed else FitTraining)(model, x, y, options, budget_sec)
+    if after_first_step is not None:
+        after_first_step()
+    begin = time.perf_counter()
+    validation = timed_validation(training, options, VALIDATION_SHARE * budget_sec)
+    save_sec, n_saves = timed_checkpoint(model, options, epochs, SAVING_SHARE * budget_sec)
+    data_sec = batch_sec(x, DATA_SHARE * budget_sec)
+    spent = time.perf_counter() - begin - (0.0 if validation is None else validation.compile_sec)
+    device = device_of_training()
+    found, power = _sampled(training, max(budget_sec / 2, budget_sec - spent), device)
     others = other_cores(before, host_cpu_times())
     is_contended = is_busy_host(others, len(usable_cores()), device.kind)
-    epoch = epoch_time([each.sec.wall_sec for each in found.epochs], is_contended)
-    by_cpu = epoch_time([each.sec.cpu_sec for each in found.epochs], is_contended)
-    once = training.ready_sec
-    if found.first_epoch_sec is not None:
-        once += max(0.0, found.first_epoch_sec - epoch.interval.value)
-    n_validations = 0 if validation is None else _times(epochs, options.get("validation_freq", 1))
-    more = once + n_saves * (save_sec or 0.0)
-    if validation is not None:
-        more += n_validations * validation.sec + max(0.0, validation.first_sec - validation.sec)
-    half = None if epoch.half is None else epoch.half * epochs * epoch.interval.value
-    total = Interval.of_absolute(epochs * epoch.interval.value + more, half)
+    facts, unknown = _facts_or_why(model, x, options, device)
+    same = [] if facts is None else earlier_fits(earlier, facts.training_key, training.batches, is_contended)
+    own_secs = [each.sec.wall_sec for each in found.epochs]
+    own = epoch_time(own_secs, is_contended)
+    epoch = epoch_time(own_secs, is_contended, [row.timed_epoch_sec for row in same])
+    earlier_cpu_secs = [row.timed_epoch_cpu_sec for row in same if row.timed_epoch_cpu_sec is not None]
+    by_cpu = epoch_time([each.sec.cpu_sec for each in found.epochs], is_contended, earlier_cpu_secs)
+    step_sec = pace(found.epochs, training.steps)
+    diagnostics = diagnose(found, step_sec, None if data_sec is None else data_sec * training.batches / training.steps)
+    notes = training.notes(epochs) if isinstance(training, OnePass) else []
+    notes += [*_notes(own, diagnostics, options, epochs), *unknown, *_earlier_notes(same, epoch)]
+    if is_pipeline(x) and (diagnostics.start_share or 0.0) > LONG_START:
+        epoch, by_cpu = (each.widened(diagnostics.start_share or 0.0) for each in (epoch, by_cpu))
+        notes.append("That start may be work of later steps, done early: the range is wider by it.")
+    once = _once(training, found, own.interval.value, step_sec, diagnostics.start_sec or 0.0, validation)
+    n_validations = 0 if validation is None else n_validations_of(epochs, options.get("validation_freq", 1))
+    n_epochs = training.whole_epochs(epochs) if isinstance(training, OnePass) else epochs
+    more = once.sec + n_saves * (save_sec or 0.0)
+    more += 0.0 if validation is None else n_validations * validation.sec
+    half = None if epoch.half is None else epoch.half * n_epochs * epoch.interval.value
+    total = Interval.of_absolute(n_epochs * epoch.interval.value + more, half)
     return Estimate(
         epochs=epochs,
         batches=training.batches,
         total=total,
         epoch=epoch,
         epoch_cpu=by_cpu,
-        once_sec=once,
+        once_sec=once.sec,
+        once=once,
         validation=validation,
         n_validations=n_validations,
         save_sec=save_sec,
         n_saves=n_saves,
         samples=found,
+        diagnostics=diagnostics,
+        power=power,
         other_cores=others,
         is_contended=is_contended,
         backend=keras.backend.backend(),
         device_name=device.name,
-        notes=tuple(_notes(found, epoch, options, epochs)),
+        training=facts,
+        notes=tuple(notes),
+        model=type(model).__name__,
+        params=int(model.count_params()),
     )
+
+
+def _once(
+    training: FitTraining,
+    found: Samples,
+    epoch_sec: float,
+    step_sec: float,
+    start_sec: float,
+    validation: Validation | None,
+) -> Once:
+    """Split what comes once from what was measured; `start_sec` is that of an epoch."""
+    first_start, *later_starts = training.fit_start_secs
+    fit_start_sec = min(first_start, statistics.median(later_starts) if later_starts else 0.0)
+    compile_sec = max(0.0, training.first_step_sec - start_sec - step_sec)
+    more_sec = 0.0
+    if found.first_epoch_sec is not None:
+        more_sec = max(0.0, found.first_epoch_sec - epoch_sec)
+    elif training.compiles_each_shape and has_smaller_last_batch(training.x, training.options):
+        more_sec = compile_sec
+    return Once(
+        build_sec=first_start - fit_start_sec,
+        fit_start_sec=fit_start_sec,
+        compile_sec=compile_sec,
+        more_sec=more_sec,
+        validation_sec=0.0 if validation is None else validation.compile_sec,
+    )
+
+
+def _facts_or_why(
+    model: keras.Model, x: Any, options: Mapping[str, Any], device: Device
+) -> tuple[TrainingFacts | None, list[str]]:
+    try:
+        return training_facts(model, x, options, device.name, device.kind), []
+    except Exception as error:  # whatever a user's own classes raise; the estimate does not need it
+        return None, [f"This training can't be identified ({type(error).__name__}: {error}); it is not kept."]
+
+
+def _earlier_notes(same: Sequence[FitRecord], epoch: EpochTime) -> list[str]:
+    if not same:
+        return []
+    seconds = sorted(row.timed_epoch_sec for row in same)
+    sec = " to ".join(dict.fromkeys(significant(each) for each in (seconds[0], seconds[-1])))
+    what = "1 earlier timing of this training (results/fits.csv) counts as one epoch"
+    if len(same) > 1:
+        what = f"{len(same)} earlier timings of this training (results/fits.csv) count as one epoch each"
+    n_out = len(same) - epoch.n_earlier
+    return [f"{what}: {sec} s an epoch{f'; {n_out} left out' if n_out else ''}."]
+
+
+def device_of_training() -> Device:
+    """Return the device that the framework of this process trains on."""
+    return device_of("auto" if is_on_gpu(keras.backend.backend()) else "cpu")
+
+
+def _sampled(training: FitTraining, budget_sec: float, device: Device) -> tuple[Samples, MeteredPower | None]:
+    """Return a training's samples, and the mean power while they were made."""
+    if isinstance(training, OnePass):  # they were made on the way
+        return training.samples, None
+    with metering(device.kind != "cpu") as meter:
+        begin = time.perf_counter()
+        found = sample(training, budget_sec, time.perf_counter)
+        return found, meter.power(begin, time.perf_counter())
 
 
 def _n_replicas(model: keras.Model) -> int:
@@ -112,95 +251,21 @@ def _n_replicas(model: keras.Model) -> int:
     return int(getattr(getattr(model, "distribute_strategy", None), "num_replicas_in_sync", 1))
 
 
-def _times(epochs: int, freq: int | Sequence[int]) -> int:
-    """How often of so many epochs, as Keras counts `validation_freq`."""
-    if isinstance(freq, int):
-        return epochs // freq
-    return sum(1 for epoch in freq if epoch <= epochs)
-
-
-class _ValidationStamps(keras.callbacks.Callback):  # type: ignore[misc]  # keras ships no types
-    """Reads the clock where a validation begins and before its batches; stops it at a time."""
-
-    def __init__(self, end: float) -> None:
-        super().__init__()
-        self.end, self.begin_sec, self.last_sec, self.batches = end, 0.0, 0.0, 0
-        self.is_cut = False
-
-    def on_test_begin(self, logs: Any = None) -> None:
-        self.begin_sec = self.last_sec = time.perf_counter()
-
-    def on_test_batch_begin(self, batch: int, logs: Any = None) -> None:
-        self.last_sec, self.batches = time.perf_counter(), batch
-        if batch and self.last_sec > self.end:
-            self.is_cut = self.model.stop_evaluating = True
-
-    def on_test_end(self, logs: Any = None) -> None:
-        if not self.is_cut:
-            self.last_sec = time.perf_counter()
-
-
-def _validation(training: FitTraining, options: Mapping[str, Any], budget_sec: float) -> Validation | None:
-    """Time the validation of a fit twice: the first time it is compiled."""
-    found = training.validation_data()
-    if found is None:
-        return None
-    x, y, weights = found
-    given = {"x": x, "y": y, "sample_weight": weights, "verbose": 0}
-    given |= {"batch_size": options.get("validation_batch_size") or options.get("batch_size")}
-    given |= {"steps": options.get("validation_steps")}
-    lasted = []
-    for _ in range(2):
-        stamps = _ValidationStamps(time.perf_counter() + budget_sec / 2)
-        training.model.evaluate(**given, callbacks=[stamps])
-        n = stamps.params.get("steps")
-        sec = stamps.last_sec - stamps.begin_sec
-        lasted.append(sec * n / stamps.batches if stamps.is_cut and n else sec)
-    return Validation(lasted[1], lasted[0])
-
-
-def _saving(model: keras.Model, options: Mapping[str, Any], epochs: int) -> tuple[float | None, int]:
-    """Return the seconds of one checkpoint and how many the fit may write."""
-    savers = [c for c in _callbacks(options) if isinstance(c, keras.callbacks.ModelCheckpoint)]
-    if not savers or any(c.save_freq != "epoch" for c in savers):
-        return None, 0
-    with tempfile.TemporaryDirectory() as folder:
-        for name in ("first", "again"):  # the first loads what saving needs
-            begin = time.perf_counter()
-            if savers[0].save_weights_only:
-                model.save_weights(Path(folder) / f"{name}.weights.h5")
-            else:
-                model.save(Path(folder) / f"{name}.keras")
-        return time.perf_counter() - begin, epochs * len(savers)
-
-
-def _callbacks(options: Mapping[str, Any]) -> list[Any]:
-    given = options.get("callbacks") or []
-    return list(getattr(given, "callbacks", given)) if not isinstance(given, keras.callbacks.Callback) else [given]
-
-
-def _notes(found: Samples, epoch: EpochTime, options: Mapping[str, Any], epochs: int) -> list[str]:
+def _notes(epoch: EpochTime, found: Diagnostics, options: Mapping[str, Any], epochs: int) -> list[str]:
     notes = []
-    stops = [c for c in _callbacks(options) if isinstance(c, keras.callbacks.EarlyStopping)]
+    stops = [c for c in callbacks_of(options) if isinstance(c, keras.callbacks.EarlyStopping)]
     if stops:
         least = min(int(c.patience) + int(c.start_from_epoch) + 1 for c in stops)
         if least < epochs:
             notes.append(f"EarlyStopping may end it after {least} of {epochs} epochs, or any time later.")
     own = [
         type(c).__name__
-        for c in _callbacks(options)
+        for c in callbacks_of(options)
         if not isinstance(c, keras.callbacks.EarlyStopping | keras.callbacks.ModelCheckpoint | keras.callbacks.History)
     ]
     if own:
         notes.append(f"Not in it, for they were not run: {', '.join(dict.fromkeys(own))}.")
-    starts = [e.start_sec.wall_sec for e in found.epochs if e.start_sec is not None]
-    if starts:
-        start = sum(starts) / len(starts)
-        if start > WORTH_SAYING * epoch.interval.value:
-            notes.append(f"Each epoch begins with {start:.2g} s before its steps run at their pace.")
-        errors = [e.middle_error for e in found.epochs if e.middle_error is not None]
-        if errors and abs(sum(errors) / len(errors)) > WORTH_SAYING:
-            notes.append("Steps do not all take the same time: a block in the middle is off the line of the others.")
+    notes += sentences(found)
     if epoch.n_left_out:
         notes.append(
             f"{epoch.n_left_out} of {epoch.n + epoch.n_left_out} samples took over twice the median; left out."

@@ -18,6 +18,7 @@ TABLE_KINDS = {  # by the name of the record that a row is
     "FailureRecord": "a table of failed runs",
     "Exclusion": "a list of runs taken back",
     "AggRow": "a table of averages",
+    "FitRecord": "a table of estimates and fits",
 }
 _MAGIC = {
     b"\x89PNG": "a PNG picture",
@@ -29,6 +30,7 @@ _MAGIC = {
 _TABLES = {
     ("timestamp_utc", "tf_version", "depth"): TABLE_KINDS["RunRecord"],
     ("timestamp_utc", "run_id", "grid_id"): TABLE_KINDS["FailureRecord"],
+    ("timestamp_utc", "kind", "run_id"): TABLE_KINDS["FitRecord"],
     ("run_id", "reason", "date"): TABLE_KINDS["Exclusion"],
     ("run_id", *AXIS_NAMES, "epochs", "params", "overhead_sec"): "the runs of a plan",
     (*AXIS_NAMES, "params"): TABLE_KINDS["AggRow"],

@@ -12,14 +12,14 @@ from epochcast.aggregate.averages.source import write_agg
 from epochcast.aggregate.averages.table import load_agg
 from epochcast.collect.records.recovery import recover
 from epochcast.planner.execution import ledger
-from epochcast.schema import RunRecord, to_json_dict
+from epochcast.schema import to_json_dict
 from epochcast.storage.files import json_bytes, write_json_atomically, write_new_file
 from epochcast.storage.table_appends import append_row, check_appendable
 from epochcast.storage.tables import read_table
 from tests.chaos import averages, full_disks, injection, migrations, trainings, writers
 from tests.chaos.injection import ERRORS, FAIL, HALF, KILL, NOTHING, Call, Injection
 from tests.chaos.invariants import Found, average_faults, error_faults, leftover_faults, table_faults
-from tests.chaos.material import row_of
+from tests.chaos.material import MAKERS, row_of
 from tests.chaos.processes import Ending, call
 from tests.chaos.trials import Subject, Trial
 
@@ -44,26 +44,27 @@ class Operation:
 # --- rows ------------------------------------------------------------------------------------------------------------
 
 
-def _append(folder: Path) -> None:
-    check_appendable(folder / "runs.csv", RunRecord)
-    append_row(folder / "runs.csv", row_of("new", 0))
+def _append(table: Path) -> None:
+    row = MAKERS[table.name]("new", 0)
+    check_appendable(table, type(row))
+    append_row(table, row)
 
 
-def _has_new(folder: Path) -> bool:
-    runs = folder / "runs.csv"
-    if not runs.exists() or b"\n" not in runs.read_bytes():  # no whole header yet, so no row
+def _has_new(table: Path) -> bool:
+    if not table.exists() or b"\n" not in table.read_bytes():  # no whole header yet, so no row
         return False
-    return any(row.run_id == "new-0" for row in call(lambda: read_table(runs, RunRecord)).returned())
+    kind = type(MAKERS[table.name]("new", 0))
+    return any(row.run_id == "new-0" for row in call(lambda: read_table(table, kind)).returned())
 
 
-def _append_if_missing(folder: Path) -> None:
+def _append_if_missing(table: Path) -> None:
     """What somebody does who was told that a row was not appended."""
-    if not _has_new(folder):
-        _append(folder)
+    if not _has_new(table):
+        _append(table)
 
 
-def _check_append(folder: Path, ending: Ending) -> Found:
-    has_new = _has_new(folder)
+def _check_append(table: Path, ending: Ending) -> Found:
+    has_new = _has_new(table)
     if ending.error is None and not has_new:
         return [("lost", "an append says that it succeeded, and there is no row")]
     if ending.error is not None and has_new:
@@ -71,15 +72,15 @@ def _check_append(folder: Path, ending: Ending) -> Found:
     return []
 
 
-def _appends(before: str) -> Operation:
+def _appends(before: str, name: str = "runs.csv") -> Operation:
     promised = [*(["old-0", "old-1", "old-2"] if before in ("rows", "torn row") else []), "new-0"]
-    written = writers.written(["old", "new", "cut"], 10)
+    written = writers.written(["old", "new", "cut"], 10, MAKERS[name])
     return Operation(
-        prepare=lambda folder: writers.stand_before(before, folder / "runs.csv"),
-        work=_append,
-        check=_check_append,
-        repeats=_append_if_missing,
-        check_done=lambda folder: table_faults(folder / "runs.csv", promised, written),
+        prepare=lambda folder: writers.stand_before(before, folder / name),
+        work=lambda folder: _append(folder / name),
+        check=lambda folder, ending: _check_append(folder / name, ending),
+        repeats=lambda folder: _append_if_missing(folder / name),
+        check_done=lambda folder: table_faults(folder / name, promised, written, MAKERS[name]),
     )
 
 
@@ -189,6 +190,7 @@ TRAINING = Operation(
 
 OPERATIONS = {
     **{f"append ({before})": _appends(before) for before in writers.BEFORE},
+    "append a fit (torn row)": _appends("torn row", "fits.csv"),
     "replace a file": REPLACING,
     "make a file": MAKING,
     "aggregate": _averages(False, lambda folder: write_agg(folder / "runs.csv", folder / "runs_agg.csv")),

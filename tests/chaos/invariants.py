@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 
 from epochcast.aggregate.averages.averaging import aggregate
 from epochcast.aggregate.averages.table import load_agg
 from epochcast.error_text import describe_error
+from epochcast.live.fits import FitRecord
 from epochcast.schema import AggRow, RunRecord
 from epochcast.storage.files import write_json_atomically
 from epochcast.storage.table_appends import append_row
@@ -19,12 +20,13 @@ from tests.chaos.material import row_of
 from tests.chaos.processes import Ending, call
 
 Found = list[tuple[str, str]]
+Row = RunRecord | FitRecord
 
 
 # --- rows ------------------------------------------------------------------------------------------------------------
 
 
-def row_faults(rows: Sequence[RunRecord], promised: Iterable[str], written: Mapping[str, RunRecord]) -> Found:
+def row_faults(rows: Sequence[Row], promised: Iterable[str], written: Mapping[str, Row]) -> Found:
     """Rows against what was promised (run_ids) and what was written at all (rows by run_id)."""
     found: Found = []
     counts = Counter(str(row.run_id) for row in rows)
@@ -41,27 +43,30 @@ def row_faults(rows: Sequence[RunRecord], promised: Iterable[str], written: Mapp
     return found
 
 
-def _differing(row: RunRecord, expected: RunRecord) -> str:
+def _differing(row: Row, expected: Row) -> str:
     names = [f.name for f in fields(row) if getattr(row, f.name) != getattr(expected, f.name)]
     return "; ".join(f"{n} {getattr(row, n)!r}, not {getattr(expected, n)!r}" for n in names[:2])
 
 
-def table_faults(path: Path, promised: Iterable[str], written: Mapping[str, RunRecord]) -> Found:
+def table_faults(
+    path: Path, promised: Iterable[str], written: Mapping[str, Row], make: Callable[[str, int], Row] = row_of
+) -> Found:
     """A table as its readers and the next writer find it: nothing lost, doubled or mixed, a torn line moved aside."""
     promised = list(promised)
     if not path.exists():
         return [("lost", f"there is no table | {len(promised)} rows were promised")] if promised else []
     before = path.read_bytes()
-    first = call(lambda: read_table(path, RunRecord))
+    probe = make("probe", 12345)
+    kind = type(probe)
+    first = call(lambda: read_table(path, kind))
     if first.error is not None and promised:
         return [("torn", f"the table can't be read | {first.error}")]
-    rows: list[RunRecord] = first.value or []  # a header that a kill cut short is an error, and promised nothing
+    rows: list[Row] = first.value or []  # a header that a kill cut short is an error, and promised nothing
     found = row_faults(rows, promised, written)
-    probe = row_of("probe", 12345)
     appended = call(lambda: append_row(path, probe))
     if appended.error is not None:
         return [*found, ("torn", f"the next append fails | {appended.error}")]
-    second = call(lambda: read_table(path, RunRecord))
+    second = call(lambda: read_table(path, kind))
     if second.error is not None:
         return [*found, ("torn", f"the table can't be read after the next append | {second.error}")]
     if second.value != [*rows, probe]:

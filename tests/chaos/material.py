@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from epochcast.live.fits import FitRecord
 from epochcast.schema import FailureRecord, RunRecord
-from tests.support.rows import failure_row, run_row
+from tests.support.rows import failure_row, fit_row, run_row
 
 CONFIGS = [(2, 16, 64), (2, 16, 256), (2, 32, 64), (3, 32, 64), (3, 16, 256), (3, 32, 128)]
 
@@ -25,3 +28,18 @@ def row_of(name: str, number: int, config: tuple[int, int, int] | None = None) -
 
 def failure_of(name: str, number: int, status: str = "oom") -> FailureRecord:
     return failure_row(run_id=f"{name}-{number}", status=status, epoch_times_json=(1.0 + number, 2.0))
+
+
+def fit_of(name: str, number: int) -> FitRecord:
+    """A row of fits.csv with a value in its last columns too, that no other name and number give."""
+    return fit_row(
+        run_id=f"{name}-{number}",
+        timed_epoch_sec=2.0 + number / 1013,
+        total_sec=80.0 + number / 7,
+        params=1000 + number,
+        sample_shape=("32x32x3", f"{number + 1}"),
+        source=f"/home/someone/train_{name}_{number}.py",
+    )
+
+
+MAKERS: dict[str, Callable[[str, int], RunRecord | FitRecord]] = {"runs.csv": row_of, "fits.csv": fit_of}  # by table

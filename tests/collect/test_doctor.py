@@ -55,7 +55,7 @@ from tests.support.cli import run_cli
 from tests.support.machines import fake_nvml
 from tests.support.machines.boxes import plug_in
 from tests.support.real_child import lean_keras
-from tests.support.rows import run_row
+from tests.support.rows import fit_row, run_row
 
 DOCTOR = str(CODE_ROOT / "collect" / "doctor.py")
 
@@ -499,6 +499,14 @@ def test_a_broken_table_or_table_of_failures_is_a_problem_that_names_the_file(tm
     assert status_and_remedy(check)[0] == "problem"
     assert str(failures) in check.found
     failures.unlink()
+    fits = tmp_path / "fits.csv"
+    append_row(fits, fit_row())
+    assert table_check(runs).found.endswith(", 1 estimates and fits beside it")
+    fits.write_text("half a header\n")
+    check = table_check(runs)
+    assert status_and_remedy(check)[0] == "warning"
+    assert str(fits) in check.found
+    fits.unlink()
     runs.write_text("")
     assert table_check(runs).status == "problem"
     runs.unlink()

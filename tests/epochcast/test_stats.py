@@ -7,7 +7,15 @@ import math
 import numpy as np
 import pytest
 
-from epochcast.stats import chi2_quantile, chi2_share, f_quantile, mean_and_std, regression_metrics, t_quantile
+from epochcast.stats import (
+    chi2_quantile,
+    chi2_share,
+    f_quantile,
+    mean_and_std,
+    regression_metrics,
+    spearman,
+    t_quantile,
+)
 
 # --- spread ----------------------------------------------------------------------------------------------------------
 
@@ -85,3 +93,23 @@ def test_r2_is_unknown_where_the_measured_values_do_not_vary():
 def test_values_without_a_relative_error_are_refused(measured, predicted, complaint):
     with pytest.raises(ValueError, match=complaint):
         regression_metrics(measured, predicted)
+
+
+@pytest.mark.parametrize(
+    ("x", "y"),
+    [
+        ([1, 2, 3, 4, 5, 6], [2.0, 1.0, 4.0, 3.0, 7.0, 5.0]),
+        ([1, 1, 2, 2, 3, 3], [5.0, 4.0, 4.0, 3.0, 1.0, 1.0]),
+        ([1, 2, 3, 4], [1.0, 8.0, 27.0, 64.0]),
+    ],
+)
+def test_rank_correlations_are_those_of_scipy_also_with_ties(x, y):
+    import scipy.stats
+
+    known, found = scipy.stats.spearmanr(x, y), spearman(x, y)
+    assert (found.rho, found.p) == pytest.approx((known.statistic, known.pvalue))
+
+
+def test_a_rank_correlation_with_a_constant_is_not_defined():
+    assert spearman([1, 2, 3, 4], [5, 5, 5, 5]) is None
+    assert spearman([1, 2], [1, 2]) is None

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from epochcast.aggregate.averages.source import source_file_of, write_agg
+from epochcast.live.fits import FitRecord
 from epochcast.paths import CODE_ROOT, pretrained_dir
 from epochcast.planner.costs.budget import KWH, Budget
 from epochcast.schema import (
@@ -27,6 +28,7 @@ from epochcast.schema import (
 from epochcast.storage.cells import format_rows, header_line
 from epochcast.storage.tables import read_table
 from tests.support.plans import light_run, priced, row_of, write_plan
+from tests.support.rows import fit_row
 
 MEASURED = CODE_ROOT / "results" / "cpu" / "tensorflow" / "runs.csv"
 OTHERS = CODE_ROOT / "results" / "cpu" / "jax" / "runs.csv"
@@ -47,6 +49,7 @@ class Samples:
     agg: bytes
     agg_source: bytes
     failures: bytes
+    fits: bytes
     excluded: bytes
     kept: list[bytes]  # logs/<run_id>.json, with TABLE for the table
     plan: bytes
@@ -154,6 +157,7 @@ def samples() -> Samples:
             agg=(folder / "runs_agg.csv").read_bytes(),
             agg_source=source_file_of(folder / "runs_agg.csv").read_bytes(),
             failures=_table(FailureRecord, [_failure(number) for number in range(6)]),
+            fits=_table(FitRecord, [_fit(number) for number in range(6)]),
             excluded=_table(Exclusion, [Exclusion(str(row.run_id), "another job ran", STAMP) for row in rows[:2]]),
             kept=[json.dumps(each, indent=1).encode() for each in kept],
             plan=_fixed(folder / "plan.json"),
@@ -165,6 +169,12 @@ def samples() -> Samples:
             card=(pretrained_dir() / "a100.json").read_bytes(),
             keras=(pretrained_dir() / "a100.keras").read_bytes(),
         )
+
+
+def _fit(number: int) -> FitRecord:
+    return fit_row(
+        run_id=f"estimate-{number}", params=1000 + number, sample_shape=("32x32x3",), source="/a, b/train.py"
+    )
 
 
 def _anonymous(run_id: str | None, plan_id: str) -> str:

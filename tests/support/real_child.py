@@ -20,13 +20,13 @@ def real(*before: str) -> tuple[str, ...]:
     return (sys.executable, "-c", "".join(before) + RUN_AS_MAIN, MEASURE)
 
 
-def lean_keras(folder: Path) -> str:
-    """Return a PYTHONPATH with which Keras starts without plots, tables and wrappers.
+def lean_keras(folder: Path, *more: str) -> str:
+    """Return a PYTHONPATH with which Keras starts without plots, tables, wrappers and what `more` names.
 
     Keras imports these packages where they are installed; no run uses them.
     """
     lean = folder / "lean"
     lean.mkdir()
-    for name in KERAS_EXTRAS:
+    for name in (*KERAS_EXTRAS, *more):
         (lean / f"{name}.py").write_text("raise ImportError('left out by a test')\n")
     return os.pathsep.join(filter(None, (str(lean), os.environ.get("PYTHONPATH"))))

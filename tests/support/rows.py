@@ -7,6 +7,7 @@ import random
 import statistics
 
 from epochcast.interval import Interval
+from epochcast.live.fits import FitRecord
 from epochcast.model.time_model.intervals import HALF_WIDTH_SDS
 from epochcast.planner.costs.candidates import Candidate
 from epochcast.schema import AggRow, Conditions, FailureRecord, RunConfig, RunRecord
@@ -79,6 +80,25 @@ def failure_row(**changes):
         "spec_json": "{}",
     }
     return FailureRecord(**values | changes)
+
+
+def fit_row(**changes):
+    """A row of fits.csv for an estimate of a small training, all else unknown."""
+    values = {
+        "timestamp_utc": "2026-01-01T00:00:00+00:00",
+        "kind": "estimate",
+        "run_id": "estimate-1",
+        "training_key": "0123456789abcdef",
+        "model_key": "fedcba9876543210",
+        "model_class": "Functional",
+        "epochs": 30,
+        "batches": 19,
+        "timed_epoch_sec": 2.5,
+        "n_timed": 10,
+        "epoch_sec": 2.5,
+        "total_sec": 80.0,
+    }
+    return FitRecord(**values | changes)
 
 
 def write_old(path, rows, n_columns=SCHEMA_1_COLUMNS):

@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 
 from epochcast.aggregate.checks.report import check_file
+from epochcast.live.fits import FitRecord
 from epochcast.schema import (
     KNOWN_FLAGS,
     SCHEMA_VERSION,
@@ -34,7 +35,7 @@ from epochcast.storage.files import sha256_of, write_bytes_atomically, write_jso
 from epochcast.storage.table_appends import DuplicateRunError, append_row, check_appendable
 from epochcast.storage.tables import read_runs, read_table, read_table_if_any, write_table
 from tests.support.cuts import THOROUGH, cuts
-from tests.support.rows import failure_row
+from tests.support.rows import failure_row, fit_row
 
 PUBLISHED = 11
 NOBODY = 65534
@@ -655,7 +656,9 @@ def test_a_row_without_its_line_end_is_known_as_torn_whatever_its_last_cell_hold
 
 
 @THOROUGH
-@pytest.mark.parametrize("row", [record(), failure(), Exclusion("run-1", "why", "2026-01-02")], ids=lambda r: type(r))
+@pytest.mark.parametrize(
+    "row", [record(), failure(), fit_row(), Exclusion("run-1", "why", "2026-01-02")], ids=lambda r: type(r)
+)
 def test_a_header_cut_short_anywhere_is_written_again(tmp_path, row, thorough):
     whole = tmp_path / "whole.csv"
     append_row(whole, row)
@@ -705,7 +708,7 @@ def test_a_row_that_would_not_be_read_back_is_not_written(runs, changes):
     assert runs.read_bytes() == before
 
 
-@pytest.mark.parametrize("kind", [RunRecord, FailureRecord])
+@pytest.mark.parametrize("kind", [RunRecord, FailureRecord, FitRecord])
 def test_a_table_whose_first_header_was_cut_short_has_no_rows_yet(tmp_path, kind):
     """A grid that was killed as it made failures.csv goes on."""
     path = tmp_path / "table.csv"
@@ -723,9 +726,10 @@ def test_a_table_whose_first_header_was_cut_short_has_no_rows_yet(tmp_path, kind
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
-def test_a_full_disk_is_an_error_that_names_the_table():
+@pytest.mark.parametrize("row", [record(), fit_row()], ids=lambda r: type(r))
+def test_a_full_disk_is_an_error_that_names_the_table(row):
     full = Path("/dev/full")
-    for action in (lambda: check_appendable(full, RunRecord), lambda: append_row(full, record())):
+    for action in (lambda: check_appendable(full, type(row)), lambda: append_row(full, row)):
         with pytest.raises(OSError, match=r"could not append \(No space left on device\)") as caught:
             action()
         assert caught.value.filename == "/dev/full"
@@ -741,16 +745,17 @@ def largest_file(n_bytes):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
+@pytest.mark.parametrize("row", [record(), fit_row(source="x" * 200)], ids=lambda r: type(r))
 @pytest.mark.parametrize("n_written", [0, 1, 20, 200])
-def test_a_row_that_could_be_written_only_in_part_is_taken_back(runs, n_written):
-    append_row(runs, record())
-    before = runs.read_bytes()
+def test_a_row_that_could_be_written_only_in_part_is_taken_back(runs, n_written, row):
+    append_row(runs, row)
+    before, second = runs.read_bytes(), dataclasses.replace(row, run_id="run-2")
     with largest_file(len(before) + n_written), pytest.raises(OSError, match="could not append") as caught:
-        append_row(runs, record("run-2"))
+        append_row(runs, second)
     assert caught.value.filename == str(runs)
     assert runs.read_bytes() == before
-    append_row(runs, record("run-2"))
-    assert [row.run_id for row in read_table(runs, RunRecord)] == ["run-1", "run-2"]
+    append_row(runs, second)
+    assert read_table(runs, type(row)) == [row, second]
 
 
 def test_a_torn_row_stays_where_it_is_when_it_can_not_be_moved_aside(runs):

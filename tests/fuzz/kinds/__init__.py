@@ -24,7 +24,8 @@ class Kind:
 KINDS = {
     kind.name: kind
     for kind in (
-        Kind("runs", 190, tables.runs),
+        Kind("runs", 170, tables.runs),
+        Kind("fits", 20, tables.fits),
         Kind("failures", 90, tables.failures),
         Kind("averages", 110, tables.averages),
         Kind("cards", 110, models.cards),

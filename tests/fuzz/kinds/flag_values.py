@@ -163,6 +163,8 @@ def command_line(
     chosen += words.picked(draw, others, 4)
     if draw.random() < 0.03:
         chosen = chosen[1:]
+    if command == "estimate" and draw.random() < 0.8:  # what follows its script is the script's own
+        chosen.sort(key=lambda flag: flag.option is None)
     argv: list[str] = []
     for flag in chosen:
         values = []

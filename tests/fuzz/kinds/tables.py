@@ -10,6 +10,7 @@ from typing import Any
 
 from epochcast.aggregate.averages.source import source_file_of, write_agg
 from epochcast.aggregate.averages.table import AggTable, load_agg
+from epochcast.live.fits import FitRecord, rows_or_why
 from epochcast.schema import AggRow, Exclusion, FailureRecord, RunRecord
 from epochcast.storage.table_appends import append_row, check_appendable
 from epochcast.storage.tables import RunTable, read_runs, read_table
@@ -19,6 +20,7 @@ from tests.fuzz.json_mutate import mutate_json_file, twice_named
 from tests.fuzz.mutate import mutate_table, put
 from tests.fuzz.oracles import Call, Heard
 from tests.fuzz.samples import samples
+from tests.support.rows import fit_row, run_row
 
 
 @cache
@@ -49,7 +51,7 @@ def runs(draw: Random, box: Box) -> Iterator[Call]:
     yield Call("read_runs", lambda: read_runs(path), named=(path,))
     yield _command_on_runs(draw, box, path)
     if draw.random() < 0.2:
-        yield from _appended(path)
+        yield from _appended(path, _a_row())
 
 
 def _command_on_runs(draw: Random, box: Box, path: Path) -> Call:
@@ -96,13 +98,13 @@ def _run_of(row: RunRecord) -> tuple[Any, ...]:
     return row.timestamp_utc, row.config, row.epoch_times_json, row.test_acc
 
 
-def _appended(path: Path) -> Iterator[Call]:
+def _appended(path: Path, record: RunRecord | FitRecord) -> Iterator[Call]:
     """A row appended to a mutated table must leave one that is read with every row of before."""
-    record = _a_row()
+    kind = type(record)
     known = path.read_bytes() if path.is_file() and not path.is_symlink() else None
 
     def append() -> None:
-        check_appendable(path, RunRecord)
+        check_appendable(path, kind)
         append_row(path, record)
 
     def check(_: Any, heard: Heard) -> list[str]:
@@ -117,21 +119,21 @@ def _appended(path: Path) -> Iterator[Call]:
             if not header.startswith(lost):
                 return ["the last line is neither in the table nor beside it"]
         try:
-            rows = read_table(path, RunRecord)
+            rows = read_table(path, kind)
         except ValueError as error:
-            before = _reads(path, kept)
+            before = _reads(path, kept, kind)
             return [f"no reader takes the table after an append: {error}"] if before else []
         return [] if rows and rows[-1].run_id == record.run_id else ["the appended row is not the last"]
 
     yield Call("append_row", append, check, named=(path,), writes=(path.parent,))
 
 
-def _reads(path: Path, data: bytes) -> bool:
+def _reads(path: Path, data: bytes, kind: type[Any]) -> bool:
     """Whether a table of these bytes is read."""
     copy = path.with_name("copy.csv")
     copy.write_bytes(data)
     try:
-        read_table(copy, RunRecord)
+        read_table(copy, kind)
     except (ValueError, OSError):
         return False
     return True
@@ -139,9 +141,23 @@ def _reads(path: Path, data: bytes) -> bool:
 
 @cache
 def _a_row() -> RunRecord:
-    from tests.support.rows import run_row
-
     return run_row(run_id="appended", schema_version=2)
+
+
+def fits(draw: Random, box: Box) -> Iterator[Call]:
+    """A mutated table of estimates and fits."""
+    original = samples().fits
+    path = box.path("fits.csv")
+    put(draw, path, mutate_table(draw, original))
+    yield read_call(path, FitRecord, original)
+
+    def check(found: tuple[list[FitRecord], list[str]], heard: Heard) -> list[str]:
+        rows, notes = found
+        return [f"{len(rows)} rows and {len(notes)} notes"] if notes and (rows or len(notes) > 1) else []
+
+    yield Call("rows_or_why", lambda: rows_or_why(path), check, named=(path,))
+    if draw.random() < 0.2:
+        yield from _appended(path, fit_row(run_id="appended"))
 
 
 def failures(draw: Random, box: Box) -> Iterator[Call]:

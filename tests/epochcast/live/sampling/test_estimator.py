@@ -8,7 +8,7 @@ import statistics
 import numpy as np
 import pytest
 
-from epochcast.live.estimator import MIN_SAMPLES, Moment, epoch_time, repeated, sample
+from epochcast.live.sampling.estimator import MIN_SAMPLES, Moment, epoch_time, repeated, sample
 
 STEPS, EPOCHS = 391, 100
 NOISE = DRIFT = 0.03
@@ -34,16 +34,20 @@ class KnownLaw:
     def drift(self):
         return math.exp(self.random.normal(0, DRIFT))
 
-    def segment(self, marks):
-        drift, before, moments = self.drift(), 0, [Moment(self.now_sec, self.now_sec)]
+    def segment(self, marks, end=math.inf):
+        drift, before, moments = self.drift(), 0, {0: Moment(self.now_sec, self.now_sec)}
         for mark in marks:
-            start_sec = 0.0 if before else self.start_sec
-            moments.append(self.pass_for(drift * (start_sec + (mark - before) * self.step_sec)))
+            sec = drift * ((0.0 if before else self.start_sec) + (mark - before) * self.step_sec)
+            if self.now_sec + sec > end:  # stopped after the step under way
+                done = max(1, math.ceil((end - self.now_sec) / sec * (mark - before)))
+                moments[before + done] = self.pass_for(sec * done / (mark - before))
+                break
+            moments[mark] = self.pass_for(sec)
             before = mark
         return moments
 
-    def passes(self, marks, end):
-        return repeated(lambda: self.segment(marks), end, self.now)
+    def passes(self, marks, most, end):
+        return repeated(lambda: self.segment(marks, end), most, end, self.now)
 
     def epochs(self, most, end):
         moments = [Moment(self.now_sec, self.now_sec)]
@@ -61,11 +65,16 @@ class KnownLaw:
         return self.drift() * (self.start_sec + STEPS * self.step_sec) * noises.sum()
 
 
+def lasted(law, steps):
+    found = law.segment([steps])
+    return found[steps].since(found[0]).wall_sec
+
+
 def separate_blocks(law, budget_sec):
     """Epochs from a short and a long block, each a pass of its own."""
     found, long = [], max(12, min(STEPS, round(budget_sec / 10 / law.step_sec)))
     while law.now_sec < budget_sec:
-        short_sec, long_sec = (m[1].since(m[0]).wall_sec for m in (law.segment([4]), law.segment([long])))
+        short_sec, long_sec = lasted(law, 4), lasted(law, long)
         found.append(short_sec + (STEPS - 4) * (long_sec - short_sec) / (long - 4))
     return found
 
@@ -118,8 +127,7 @@ def test_scaling_a_small_part_by_its_share_of_the_images_fails():
 
     def by_share(law, budget_sec):
         few = 16
-        blocks = [law.segment([few]) for _ in range(10)]
-        return [end.since(begin).wall_sec * STEPS / few for begin, end in blocks]
+        return [lasted(law, few) * STEPS / few for _ in range(10)]
 
     mape, held, _ = judged(0.05, 30, epochs_of=by_share)
     assert mape > 0.2 and held < 0.05
@@ -139,3 +147,41 @@ def test_an_epoch_of_more_than_two_medians_is_left_out_and_counted():
 def test_the_range_has_a_floor_that_contention_doubles():
     halves = [epoch_time([1.0] * 9, is_contended=c).half for c in (False, True)]
     assert halves == [0.05, 0.10]
+
+
+@pytest.mark.parametrize("step_sec", [3.0, 30.0])
+def test_a_step_about_as_long_as_the_budget_is_the_most_that_is_added_to_it(step_sec):
+    law = KnownLaw(0.1, step_sec, seed=0)
+    found = sample(law, 5, law.now)
+    assert found.budget_used_sec <= 5 + 1.3 * step_sec
+    told = epoch_time([epoch.sec.wall_sec for epoch in found.epochs], is_contended=False)
+    assert told.interval.value == pytest.approx(STEPS * step_sec, rel=0.25)
+    assert told.half is None
+
+
+def test_steps_that_become_slower_do_not_use_up_more_than_the_budget():
+    """A rough idea of a step's time can be far off on a busy machine."""
+
+    class Slower(KnownLaw):
+        def passes(self, marks, most, end):
+            found = super().passes(marks, most, end)
+            self.step_sec = 0.2
+            return found
+
+    law = Slower(0.05, 0.002, seed=1)
+    found = sample(law, 5, law.now)
+    assert found.budget_used_sec <= 5 + 0.3
+    assert statistics.median(epoch.sec.wall_sec for epoch in found.epochs) == pytest.approx(STEPS * 0.2, rel=0.15)
+
+
+def test_an_earlier_timing_counts_as_one_epoch_and_widens_the_range_where_it_differs():
+    alone = epoch_time([1.0, 1.01, 0.99, 1.0], is_contended=False)
+    again = epoch_time([1.0, 1.01, 0.99, 1.0], is_contended=False, earlier=[1.2])
+    assert (alone.n, alone.n_earlier, again.n, again.n_earlier) == (4, 0, 5, 1)
+    assert again.interval.value == pytest.approx((4 * alone.interval.value + 1.2) / 5)
+    assert again.half > 2 * alone.half
+
+
+def test_an_earlier_timing_of_over_two_medians_is_left_out_and_counted():
+    found = epoch_time([1.0] * 4, is_contended=False, earlier=[1.0, 2.5])
+    assert (found.n, found.n_earlier, found.n_left_out) == (5, 1, 1)

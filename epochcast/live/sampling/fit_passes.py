@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
 
-from epochcast.live.estimator import Moment, repeated
+from epochcast.live.sampling.estimator import Moment, Pass, repeated
+from epochcast.live.sampling.input_data import stop_workers
 
 NEVER = 10**9  # a frequency of validation: it is timed by itself
 OF_THE_WHOLE = ("epochs", "initial_epoch", "verbose", "callbacks", "validation_freq")  # options that a pass sets itself
@@ -58,48 +59,46 @@ def _no_wait() -> None:
 
 
 class Stamps(keras.callbacks.Callback):  # type: ignore[misc]  # keras ships no types
-    """Reads the clocks where an epoch begins and after some steps, then stops.
+    """Reads the clocks where an epoch begins and after some steps, then stops; at `end` it stops after a step.
 
     It has no hook after a step: with one Keras would fetch the logs of every step, and no step would overlap the next.
     To stop costs one more step, which is not timed.
     """
 
-    def __init__(self, marks: Sequence[int], least: int = 1, most: int = 1, end: float = math.inf) -> None:
+    def __init__(self, marks: Sequence[int], most: int = 1, end: float = math.inf) -> None:
         super().__init__()
-        self.marks, self.least, self.most, self.end = list(marks), least, most, end
-        self.passes: list[list[Moment]] = []
+        self.marks, self.most, self.end = list(marks), most, end
+        self.passes: list[Pass] = []
         self.steps: int | None = None  # of an epoch, as Keras knows them
+        self.begin_sec = self._epoch_sec = 0.0  # of the first epoch, of this one
         self._wait: Callable[[], None] = _no_wait
-        self._begin_sec = 0.0
+        self._last_step = 0
 
     def on_train_begin(self, logs: Any = None) -> None:
         self.steps = self.params.get("steps")
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._wait = device_wait(self.model)
-        self._begin_sec = time.perf_counter()
-        self.passes.append([moment()])
+        self._epoch_sec = time.perf_counter()
+        self.begin_sec = self.begin_sec or self._epoch_sec
+        self.passes.append({0: moment()})
 
     def on_train_batch_begin(self, step: int, logs: Any = None) -> None:
         stamps = self.passes[-1]
-        if len(stamps) <= len(self.marks) and step >= self.marks[len(stamps) - 1]:
+        self._last_step = step
+        is_late = step > 0 and time.perf_counter() > self.end
+        if (is_late or step in self.marks) and step > max(stamps):
             self._wait()
-            stamps.append(moment())
-            if len(stamps) > len(self.marks) and len(self.passes) >= self.most:
-                self.model.stop_training = True
-        if len(self.passes) > self.least and time.perf_counter() > self.end:
+            stamps[step] = moment()
+        if is_late or (step == self.marks[-1] and len(self.passes) >= self.most):
             self.model.stop_training = True
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         now = time.perf_counter()
-        is_over = len(self.passes) >= self.least and now + (now - self._begin_sec) > self.end
-        if len(self.passes) >= self.most or is_over:
+        if len(self.passes[-1]) == 1:  # the epoch is shorter than the first mark
+            self.passes[-1][self._last_step + int(self.model.steps_per_execution or 1)] = moment()
+        if len(self.passes) >= self.most or now + (now - self._epoch_sec) > self.end:
             self.model.stop_training = True
-
-    @property
-    def whole_passes(self) -> list[list[Moment]]:
-        """Those that were not cut short by the end."""
-        return [each for each in self.passes if len(each) == len(self.marks) + 1]
 
 
 class Epochs(keras.callbacks.Callback):  # type: ignore[misc]  # keras ships no types
@@ -110,11 +109,13 @@ class Epochs(keras.callbacks.Callback):  # type: ignore[misc]  # keras ships no 
         self.end = end
         self.moments: list[Moment] = []
         self.steps: int | None = None
+        self.begin_sec = 0.0
         self._is_cut = False
         self._last_step = 0
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self.moments.append(moment())
+        self.begin_sec = self.moments[0].wall_sec
 
     def on_train_batch_begin(self, step: int, logs: Any = None) -> None:
         self._last_step = step
@@ -123,7 +124,8 @@ class Epochs(keras.callbacks.Callback):  # type: ignore[misc]  # keras ships no 
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         if not self._is_cut:
-            self.steps = self._last_step + 1
+            # of data without a length Keras notices their end in a step more, which trains nothing
+            self.steps = self._last_step + (self.params.get("steps") is not None or not self._last_step)
             self._end = moment()
 
     def on_train_end(self, logs: Any = None) -> None:
@@ -141,23 +143,24 @@ class FitTraining:
     """
 
     def __init__(self, model: keras.Model, x: Any, y: Any, options: Mapping[str, Any], budget_sec: float) -> None:
-        self.model, self.x, self.y = model, x, y
-        self.options = {name: value for name, value in options.items() if name not in OF_THE_WHOLE}
-        self.is_endless = self.options.get("steps_per_epoch") is not None  # Keras keeps one iterator for all epochs
-        if not self.is_endless and isinstance(x, Iterator):
-            raise LengthUnknownError(
-                "a generator can be gone through once, so that nothing of its epoch can be tried. Give fit "
-                "steps_per_epoch, or data that can be begun again (a keras.utils.PyDataset, a tf.data.Dataset)."
-            )
-        begin = time.perf_counter()
-        self._unit = int(getattr(model, "steps_per_execution", 1) or 1)
+        self._set(model, x, y, options)
         first = Stamps([self._unit])
         self._fit(first, 1)
-        self.ready_sec = time.perf_counter() - begin  # wall, until a first step was done
+        (stamps,) = first.passes
+        self.first_step_sec = stamps[max(stamps)].since(stamps[0]).wall_sec  # with what is compiled
         self.batches = first.steps or self._count(budget_sec)
         self.steps = self.batches / self._unit
         # after the last step of an epoch nothing is called before the logs are fetched
         self.most_steps = (self.batches if self.is_endless else self.batches - 1) // self._unit
+
+    def _set(self, model: keras.Model, x: Any, y: Any, options: Mapping[str, Any]) -> None:
+        self.model, self.x, self.y = model, x, y
+        self.options = {name: value for name, value in options.items() if name not in OF_THE_WHOLE}
+        self.is_endless = self.options.get("steps_per_epoch") is not None  # Keras keeps one iterator for all epochs
+        self._unit = int(getattr(model, "steps_per_execution", 1) or 1)
+        self.fit_start_secs: list[float] = []  # wall, from each call of `fit` to its first epoch
+        # XLA compiles each shape of a batch; Keras chooses it by default under JAX, and where it can under TensorFlow
+        self.compiles_each_shape = bool(model.jit_compile) and keras.backend.backend() in ("jax", "tensorflow")
 
     def _count(self, budget_sec: float) -> int:
         whole = Epochs(time.perf_counter() + budget_sec)
@@ -173,7 +176,12 @@ class FitTraining:
         options = {**self.options, **more}
         if options.get("validation_data") is not None or options.get("validation_split"):
             options["validation_freq"] = NEVER
-        self.model.fit(self.x, self.y, epochs=epochs, verbose=0, callbacks=[callback], **options)
+        begin = time.perf_counter()
+        try:
+            self.model.fit(self.x, self.y, epochs=epochs, verbose=0, callbacks=[callback], **options)
+        finally:
+            stop_workers(self.x)
+        self.fit_start_secs.append(callback.begin_sec - begin)
 
     def validation_data(self) -> tuple[Any, Any, Any] | None:
         """Return what the fit validates on: inputs, targets and weights of samples; None without."""
@@ -186,22 +194,21 @@ class FitTraining:
         of = (self.x, self.y, self.options.get("sample_weight"))
         return array_slicing.train_validation_split(of, validation_split=share)[1]  # type: ignore[no-any-return]
 
-    def passes(self, marks: Sequence[int], end: float) -> list[list[Moment]]:
+    def passes(self, marks: Sequence[int], most: int, end: float) -> list[Pass]:
         batches = [mark * self._unit for mark in marks]
         if self.is_endless:  # Keras keeps one iterator: short epochs of one fit, of which the first waits for the data
-            stamps = Stamps(batches, least=2, most=NEVER, end=end)
-            self._fit(stamps, NEVER, steps_per_epoch=batches[-1] + self._unit)
-            return stamps.whole_passes[1:]
-        found: list[list[Moment]] = []
+            stamps = Stamps(batches, most + 1, end)
+            self._fit(stamps, most + 1, steps_per_epoch=batches[-1] + self._unit)
+            found = stamps.passes[1:] if len(stamps.passes) > 1 else stamps.passes
+        else:
 
-        def one_pass() -> list[Moment]:
-            stamps = Stamps(batches, least=0 if found else 1, end=end if found else math.inf)
-            self._fit(stamps, 1)
-            found.extend(stamps.whole_passes)
-            return stamps.passes[0]
+            def one_pass() -> Pass:
+                stamps = Stamps(batches, 1, end)
+                self._fit(stamps, 1)
+                return stamps.passes[0]
 
-        repeated(one_pass, end, time.perf_counter)
-        return found
+            found = repeated(one_pass, most, end, time.perf_counter)
+        return [{at // self._unit: stamp for at, stamp in each.items()} for each in found if len(each) > 1]
 
     def epochs(self, most: int, end: float) -> list[Moment]:
         epochs = Epochs(end)

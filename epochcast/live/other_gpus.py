@@ -1,0 +1,254 @@
+"""What a training that was estimated here would take on other GPUs.
+
+From a GPU an epoch's time is scaled by the ratio of both GPUs' seconds for arithmetic and memory. Which share of a step
+they are was not measured: it lies between the least that this GPU's roofline allows and the whole step. The time is in
+the middle of what the two give, its range reaches from the lowest to the highest. From a processor nothing is scaled:
+the epoch is by the other GPU's roofline alone, with the range that the one GPU that we measured shows.
+
+Building, compiling and checkpoints stay as they were timed here; validations are scaled as the epochs are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from epochcast.facts.assumptions import assumption, device_kind_of
+from epochcast.facts.tables import CONVOLUTIONAL, Gpu
+from epochcast.footprint.footprint import Footprint, asked_energy, footprint, modelled_energy, rates_of
+from epochcast.footprint.rules import FootprintRules
+from epochcast.footprint.text import footprint_json, priced_range
+from epochcast.gpus.lookup import known_gpu
+from epochcast.gpus.rates import roof_of
+from epochcast.gpus.ratio import SAME, GpuArithmetic, device_ratio, rates_ratio
+from epochcast.gpus.scaled_time import LIMITED_WORDS, scaled_time
+from epochcast.interval import Interval, with_ends
+from epochcast.output.text import clock, percent, range_text, significant, table_text
+from epochcast.roofline.network import TrainedNetwork, attainable_sec, epoch_layers, epoch_roofline
+from epochcast.roofline.roofline import ADAM_PASSES, LayerRecord
+from epochcast.schema import PRECISIONS
+
+BARE_ROOF, THIS_GPU = "bare roof", "this GPU"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The training as it was estimated on this device."""
+
+    device_name: str
+    epoch: Interval
+    total: Interval
+    scaled_sec: float  # of the total: epochs and validations
+    gpu: Gpu | None  # None: a processor, or a GPU that the facts do not have
+    precision: str | None  # as Keras calls it; None: of several
+    tf32: str | None
+    network: TrainedNetwork | None
+    why_no_network: str | None
+
+    @property
+    def is_processor(self) -> bool:
+        return device_kind_of(self.device_name) == "cpu"
+
+
+@dataclass(frozen=True, slots=True)
+class GpuTime:
+    """The training on one other GPU."""
+
+    gpu: Gpu
+    epoch: Interval
+    total: Interval
+    basis: str
+    words: str
+    share: tuple[float, float] | None  # of arithmetic and memory in an epoch here: least and most; None by a bare roof
+    footprints: tuple[Footprint, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything in full precision; null is unknown."""
+        return {
+            "gpu": self.gpu.name,
+            **with_ends("epoch_sec", self.epoch),
+            **with_ends("total_sec", self.total),
+            "basis": self.basis,
+            "basis_words": self.words,
+            "device_share_low": None if self.share is None else self.share[0],
+            "device_share_high": None if self.share is None else self.share[1],
+            "footprints": [footprint_json(each) for each in self.footprints],
+        }
+
+
+def source_of(caught: Mapping[str, Any], found: Mapping[str, Any], layers: Mapping[str, Any]) -> Source:
+    """Return what is to be scaled, of the events of a script's process."""
+    total, epoch = Interval(**found["total"]), Interval(**found["epoch"]["interval"])
+    kept = found["once_sec"] + found["n_saves"] * (found["save_sec"] or 0.0)
+    why = layers["why"]
+    if why is None and caught["precision"] not in PRECISIONS:
+        why = f"their precision is {caught['precision']}"
+    if why is None and caught["batch_size"] is None:
+        why = "the batch size is not known of these data"
+    return Source(
+        found["device_name"],
+        epoch,
+        total,
+        max(0.0, total.value - kept),
+        known_gpu(found["device_name"]),
+        caught["precision"],
+        layers["tf32"],
+        None if why is not None else _network(caught, found, layers),
+        why,
+    )
+
+
+def _network(caught: Mapping[str, Any], found: Mapping[str, Any], layers: Mapping[str, Any]) -> TrainedNetwork:
+    records = tuple(LayerRecord(**{**each, "output_shape": tuple(each["output_shape"])}) for each in layers["records"])
+    return TrainedNetwork(
+        caught["model"],
+        records,
+        caught["batch_size"],
+        found["batches"] * caught["batch_size"],
+        caught["precision"],
+        optimizer_passes=layers["passes"] or ADAM_PASSES,
+        notes=tuple(layers["partial"]),
+        is_cnn=False,
+    )
+
+
+def times_on(gpus: Sequence[Gpu], source: Source, rules: FootprintRules) -> tuple[list[GpuTime], dict[str, str]]:
+    """Return the training on each GPU, the fastest first, and why there is no time on the others, by their names."""
+    found, without = [], {}
+    for gpu in gpus:
+        try:
+            time = _by_ratio(gpu, source) if source.gpu is not None else _by_roof(gpu, source)
+            energy = asked_energy(time.total, rules, gpu, False) or modelled_energy(time.total, rules, gpu, False)
+        except ValueError as error:  # of an arithmetic that it lacks, and of what is not known here
+            without[gpu.name] = str(error)
+            continue
+        prices = tuple(footprint(energy, time.total, rates) for rates in rates_of(rules, gpu))
+        found.append(replace(time, footprints=prices))
+    return sorted(found, key=lambda each: each.total.value), without
+
+
+# --- from a GPU -------------------------------------------------------------------------------------------------------
+
+
+def _by_ratio(gpu: Gpu, source: Source) -> GpuTime:
+    assert source.gpu is not None
+    here, there = (GpuArithmetic.of(each, str(source.precision), source.tf32) for each in (source.gpu, gpu))
+    network = source.network
+    ratio = device_ratio(here, there, CONVOLUTIONAL if network is None else network.network_kind)
+    if network is None and ratio.basis != SAME:  # of an unknown kind: the kind that rates tell least of
+        ratio = rates_ratio(here, there, CONVOLUTIONAL)
+    least, attainable = 0.0, 0.0
+    if network is not None:
+        least = min(1.0, attainable_sec(network, roof_of(source.gpu, here.arithmetic)) / source.epoch.value)
+        attainable = attainable_sec(network, roof_of(gpu, there.arithmetic))
+    ends = [scaled_time(source.epoch, share, ratio, attainable) for share in (least, 1.0)]
+    epoch = _between(*(each.seconds for each in ends))
+    if ratio.basis == SAME:
+        return GpuTime(gpu, epoch, _total(source, epoch), THIS_GPU, "as it was estimated here", (least, 1.0))
+    limits = [LIMITED_WORDS[each.limited] for each in ends if each.limited is not None]
+    words = "; ".join([ratio.words, *dict.fromkeys(limits)])
+    return GpuTime(gpu, epoch, _total(source, epoch), ratio.basis, words, (least, 1.0))
+
+
+def _between(one: Interval, other: Interval) -> Interval:
+    """Return the middle (of logs) of two times, from the lowest end to the highest; no ends where either has none."""
+    value = math.sqrt(one.value * other.value)
+    if one.low is None or one.high is None or other.low is None or other.high is None:
+        return Interval(value)
+    return Interval(value, min(one.low, other.low), max(one.high, other.high))
+
+
+def _total(source: Source, epoch: Interval) -> Interval:
+    """Return the whole training with another epoch: what is scaled here, in proportion, and the rest as it is."""
+    scaled = epoch.times(source.scaled_sec / source.epoch.value)
+    kept = source.total.value - source.scaled_sec
+    if scaled.low is None or scaled.high is None:
+        return Interval(scaled.value + kept)
+    return Interval(scaled.value + kept, scaled.low + kept, scaled.high + kept)
+
+
+# --- from a processor -------------------------------------------------------------------------------------------------
+
+
+def _by_roof(gpu: Gpu, source: Source) -> GpuTime:
+    if not source.is_processor:
+        raise ValueError(
+            f"nothing to scale from: {source.device_name} is a GPU that the facts do not have. "
+            "See epochcast facts gpus."
+        )
+    if source.network is None:
+        raise ValueError(
+            "a processor's time can't be scaled to a GPU, and the roofline of one needs the model's layers: "
+            f"{source.why_no_network}."
+        )
+    arithmetic = GpuArithmetic.of(gpu, str(source.precision), source.tf32).arithmetic
+    roof = roof_of(gpu, arithmetic)
+    least = epoch_roofline(source.network, epoch_layers(source.network, roof), roof)
+    low, factor, high = (assumption(f"roofline_factor{end}", "gpu").value for end in ("_low", "", "_high"))
+    sec = least.attainable_sec + least.launch_sec
+    epoch = Interval(factor * sec, low * sec, high * sec)
+    words = f"{low:g} to {high:g} times the roofline in {arithmetic}, launches included"
+    return GpuTime(gpu, epoch, _total(source, epoch), BARE_ROOF, words, None)
+
+
+# --- for people -------------------------------------------------------------------------------------------------------
+
+
+def gpu_lines(times: Sequence[GpuTime], source: Source, has_regions: bool) -> list[str]:
+    """Return a table of the training on each GPU, and what it rests on; nothing without a GPU.
+
+    Args:
+        has_regions: whether energy and CO2 were asked for.
+    """
+    if not times:
+        return []
+    header = ["GPU", "s/epoch", "range", "training", "range", "cloud USD", "range"]
+    if has_regions:
+        header += ["region", "electricity USD", "kg CO2", "range"]
+    rows = []
+    for each in times:
+        total, epoch = each.total, each.epoch
+        time = [each.gpu.name, epoch.value, range_text(epoch.low, epoch.high), clock(total.value), _clocks(total)]
+        for place in each.footprints if has_regions else each.footprints[:1]:
+            usd, kg = place.cloud_usd, place.operational_kg_co2e
+            row: list[Any] = [*time, *_money(place.gpu_hours, usd)]
+            if has_regions:
+                dollars = place.electricity_usd
+                row += [place.rates.region.code, None if dollars is None else dollars.value]
+                row += _money(place.wall_kwh, kg)
+            rows.append([*row, each.basis])
+    return [table_text([*header, "basis"], rows), *_basis_lines(times, source)]
+
+
+def _clocks(total: Interval) -> str:
+    return "unknown" if total.low is None or total.high is None else f"{clock(total.low)} to {clock(total.high)}"
+
+
+def _money(amount: Interval | None, found: Interval | None) -> list[Any]:
+    return [None, None] if found is None else [found.value, priced_range(amount, found)]
+
+
+def _basis_lines(times: Sequence[GpuTime], source: Source) -> list[str]:
+    lines = []
+    share = times[0].share
+    if share is not None:
+        why = "" if source.network is not None else f", as the layers are not known: {source.why_no_network}"
+        lines.append(
+            f"scaled: from {source.device_name} in {source.precision}; arithmetic and memory are between "
+            f"{percent(share[0])} and {percent(share[1])} of an epoch{why}; the rest stays as it was measured here"
+        )
+    else:
+        lines.append(
+            f"{BARE_ROOF}: a processor's time can't be scaled to a GPU: {times[0].words}, as a run of the CNN took on "
+            "the one GPU measured; input and host are not in it, and small networks take longer. Estimate on that GPU "
+            "to know"
+        )
+    if source.network is not None and source.network.notes:
+        lines.append(f"counted in part, by the layers inside: {', '.join(source.network.notes)}")
+    lines += [f"{each.gpu.name}: {each.basis}: {each.words}" for each in times if each.share is not None]
+    for each in times:
+        if (price := each.footprints[0].rates.usd_per_gpu_hour) is not None:
+            lines.append(f"cloud {each.gpu.name}: {significant(price.value.value)} USD/GPU hour ({price.words})")
+    return lines

@@ -1,0 +1,1 @@
+"""Estimates inside of a program, whose state is put back."""

@@ -1,0 +1,126 @@
+"""Estimates in words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from epochcast.facts.assumptions import device_kind_of
+from epochcast.interval import OWN_COVERAGE, Interval, coverage_text
+from epochcast.output.text import clock, percent, significant
+
+SHORT_SEC = 10.0
+
+
+def estimate_lines(caught: dict[str, Any], found: dict[str, Any]) -> dict[str, str]:
+    """Return the answer, a text for each name.
+
+    Args:
+        caught: which model it is.
+        found: the values of an `Estimate`.
+    """
+    total, epoch = Interval(**found["total"]), Interval(**found["epoch"]["interval"])
+    epochs, half = found["epochs"], found["epoch"]["half"]
+    parameters = f"{caught['params']:,} parameters" if caught["params"] else "not yet built"
+    lines = {"training": _time_text(total)}
+    lines["of"] = (
+        f"{caught['model']}, {parameters}, {epochs} epoch{'s' * (epochs != 1)} of {found['batches']:,} batches, "
+        f"{found['backend']} on {found['device_name']}"
+    )
+    spread = "" if half is None else f" +-{percent(half)}"
+    n_own = found["epoch"]["n"] - found["epoch"]["n_earlier"]
+    lines["epoch"] = f"{significant(epoch.value)} s{spread}, from {n_own} {_kind(found['samples'])}"
+    if device_kind_of(found["device_name"]) == "cpu":
+        lines["epoch_processor_time"] = f"{significant(found['epoch_cpu']['interval']['value'])} s"
+    lines["once"] = _once_text(found["once"], found["once_sec"])
+    if found["validation"] is not None:
+        lines["validation"] = f"{significant(found['validation']['sec'])} s, {found['n_validations']} times"
+    if found["save_sec"] is not None:
+        lines["checkpoint"] = f"{significant(found['save_sec'])} s, {found['n_saves']} times"
+    if "script_sec" in caught:
+        lines["before_the_fit"] = (
+            f"{significant(caught['script_sec'])} s of the script's own, not in the training's time"
+        )
+    return lines
+
+
+def _once_text(parts: dict[str, float], whole: float) -> str:
+    """What comes once, with its parts in the order of time."""
+    words = {
+        "build_sec": "to build",
+        "fit_start_sec": "for fit's own start",
+        "compile_sec": "to compile",
+        "more_sec": "more in the first epoch",
+        "validation_sec": "more in the first validation",
+    }
+    told = [f"{significant(parts[name])} {text}" for name, text in words.items() if parts[name] >= 0.01 * whole]
+    return f"{significant(whole)} s: {', '.join(told)}" if told else f"{significant(whole)} s"
+
+
+def _kind(samples: dict[str, Any]) -> str:
+    if samples["kind"] == "blocks":
+        return "blocks of one pass"
+    if samples["steps"] is None:
+        return "whole epochs"
+    short, long = samples["steps"]
+    return f"pairs of {short} and {long} steps"
+
+
+def _time_text(total: Interval) -> str:
+    if total.low is None or total.high is None:
+        return f"{_clock(total.value)} (range unknown: too few samples; a larger budget_sec gives more)"
+    return f"{_clock(total.value)} ({_clock(total.low)} to {_clock(total.high)}, {coverage_text(OWN_COVERAGE)})"
+
+
+def _clock(sec: float) -> str:
+    """Return a duration for people, of a few seconds with their parts."""
+    return clock(sec) if sec >= SHORT_SEC else f"{significant(sec)} s"
+
+
+def estimate_notes(found: dict[str, Any]) -> list[str]:
+    """Return what stands below the answer, a sentence each."""
+    notes = list(found["notes"])
+    if found["is_contended"]:
+        notes.append(
+            f"other programs kept {found['other_cores']:.1f} cores busy meanwhile; the time holds if they go on."
+        )
+    return notes
+
+
+def sample_lines(found: dict[str, Any]) -> list[str]:
+    """Return each sample of the epoch's time by both clocks, and what was measured with it."""
+    lines = []
+    for i, each in enumerate(found["samples"]["epochs"], 1):
+        text = (
+            f"{significant(each['sec']['wall_sec'])} s an epoch, {significant(each['sec']['cpu_sec'])} s of processor"
+        )
+        if each["start_sec"] is not None:
+            text += f", starts in {significant(each['start_sec']['wall_sec'])} s"
+        if each["middle_error"] is not None:
+            text += f", middle off by {percent(each['middle_error'])}"
+        lines.append(f"sample_{i}: {text}")
+    used = f"budget_used: {significant(found['samples']['budget_used_sec'])} s"
+    others = found["other_cores"]
+    lines += [used, f"other_programs: {'unknown' if others is None else f'{others:.1f} cores'}"]
+    return lines + _diagnostic_lines(found["diagnostics"])
+
+
+def _diagnostic_lines(found: dict[str, Any]) -> list[str]:
+    """Return what the samples say beside the time, each with what it can show."""
+    lines = []
+    for size in found["sizes"]:
+        sd = "" if size["sd_sec"] is None else f", sd {significant(size['sd_sec'])} s"
+        lines.append(f"first_{size['steps']}_steps: {significant(size['mean_sec'])} s, n {size['n']}{sd}")
+    if (order := found["drift"]) is not None:
+        lines.append(
+            f"drift: Spearman's rho of time with order {order['rho']:.2f}, p {significant(order['p'])}, n {order['n']}"
+        )
+    if (rises := found["time_with_steps"]) is not None:
+        lines.append(
+            f"monotone: Spearman's rho of time with steps {rises['rho']:.3f}: more steps take longer. It is 1 for any "
+            "law that rises, straight or not."
+        )
+    if found["middle_error"] is not None:
+        lines.append(f"straight: blocks in the middle are off the line by {percent(found['middle_error'])} on average")
+    if found["data_share"] is not None:
+        lines.append(f"data_alone: {percent(found['data_share'])} of a step's time")
+    return lines

@@ -1,0 +1,208 @@
+"""What a training's time depends on, and the keys by which another timing of the same training is found.
+
+A key is of what the model computes, not of its weights, nor of names that Keras numbers (`dense_3`). What a user's own
+classes compute between their layers can't be read: of them the class's name and the shapes of its weights count.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import keras
+
+from epochcast.keras_layers.read_layers import read_layers
+from epochcast.machine.framework import framework_details
+from epochcast.machine.host.host import usable_cores
+
+KEY_DIGITS = 16
+DEFAULT_BATCH_SIZE = 32  # of Keras's fit, for arrays
+FIRST_WITH_TF32 = 8  # major compute capability: Ampere
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingFacts:
+    """What is trained, how and on what, under the names of fits.csv's columns; None is unknown."""
+
+    training_key: str
+    model_key: str
+    model_class: str
+    params: int
+    sample_shape: tuple[str, ...]
+    batch_size: int | None
+    train_n: int | None
+    device_name: str
+    usable_cores: int
+    backend: str
+    backend_version: str | None
+    keras_version: str
+    precision: str
+    tf32: str | None
+    pipeline: str | None
+    jit_compile: str
+    steps_per_execution: int
+    optimizer: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Data:
+    """What is known of the data of a fit without going through them."""
+
+    pipeline: str | None = None
+    batch_size: int | None = None
+    train_n: int | None = None
+    shapes: tuple[tuple[int | None, ...], ...] = ()  # of a sample, of each input
+
+
+def training_facts(
+    model: keras.Model, x: Any, options: Mapping[str, Any], device_name: str, device_kind: str
+) -> TrainingFacts:
+    """Describe the training `model.fit(x, ..., **options)` of a model that was built and compiled."""
+    data = _data_of(x, options)
+    layers, read_shapes = _layers_of(model, data)
+    shapes = read_shapes or data.shapes
+    backend = keras.backend.backend()
+    details = framework_details(backend)
+    version = details.get(f"{backend}_version")
+    facts: dict[str, Any] = {
+        "device_name": device_name,
+        "usable_cores": len(usable_cores()),
+        "backend": backend,
+        "backend_version": version,
+        "keras_version": keras.__version__,
+        "precision": model.dtype_policy.name,
+        "tf32": _tf32_of(details, device_kind),
+        "pipeline": data.pipeline,
+        "jit_compile": "on" if model.jit_compile else "off",
+        "steps_per_execution": int(getattr(model, "steps_per_execution", 1) or 1),
+        "optimizer": type(getattr(model.optimizer, "inner_optimizer", model.optimizer)).__name__,
+    }
+    sample_shape = tuple("x".join(map(str, shape)) or "scalar" for shape in shapes)
+    model_key = _key_of({"layers": layers, "sample_shape": sample_shape, "precision": facts["precision"]})
+    # a patch of the framework or of Keras makes no other training, as in the conditions of runs.csv
+    of_key = facts | {"backend_version": version and ".".join(version.split(".")[:2]), "keras_version": None}
+    of_key |= {"model_key": model_key, "batch_size": data.batch_size, "is_eager": bool(model.run_eagerly)}
+    return TrainingFacts(
+        training_key=_key_of(of_key),
+        model_key=model_key,
+        model_class=type(model).__name__,
+        params=int(model.count_params()),
+        sample_shape=sample_shape,
+        batch_size=data.batch_size,
+        train_n=data.train_n,
+        **facts,
+    )
+
+
+def _key_of(values: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:KEY_DIGITS]
+
+
+def _layers_of(model: keras.Model, data: _Data) -> tuple[dict[str, Any], tuple[tuple[int, ...], ...]]:
+    """Return what the model computes as JSON values, and the shapes of a sample where its layers can be read."""
+    is_own = not type(model).__module__.startswith("keras.")
+    known: dict[str, Any] = {
+        "class": type(model).__qualname__ if is_own else None,  # a Sequential model is the Functional one of its layers
+        "weights": [[*map(int, weight.shape), weight.trainable] for weight in model.weights],
+        "policies": sorted({layer.dtype_policy.name for layer in model._flatten_layers(include_self=False)}),
+    }
+    closed = [[size for size in shape if size is not None] for shape in data.shapes]
+    for given in (None, closed[0] if len(closed) == 1 else None):  # the data's own fixes what the model leaves open
+        try:
+            network = read_layers(model, given)
+        except Exception:  # whatever a model's own code raises while it is traced: then it is known by its weights
+            continue
+        known["layers"] = [_without_name(asdict(record)) for record in network.records]
+        known["unread"] = [_class_in(title) for title in (*network.unknown, *network.partial)]
+        return known, network.sample_shape
+    return known, ()
+
+
+def _without_name(record: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in record.items() if name != "name"}
+
+
+def _class_in(title: str) -> str:
+    """Return the class in `block/lambda_2 (Lambda)`."""
+    found = re.search(r"\(([^()]*)\)$", title)
+    return title if found is None else found[1]
+
+
+def _tf32_of(details: Mapping[str, Any], device_kind: str) -> str | None:
+    """Return whether TF32 is in force, as the column of runs.csv has it: only a GPU that has it can use it."""
+    if device_kind == "cpu":
+        return "off"
+    gpus, is_allowed = details.get("gpus") or [{}], details.get("tf32_allowed")
+    capability = re.search(r"\d+", str(gpus[0].get("compute_capability")))
+    if is_allowed is None or capability is None:
+        return None
+    has_tf32 = int(capability[0]) >= FIRST_WITH_TF32 and os.environ.get("NVIDIA_TF32_OVERRIDE") != "0"
+    return "on" if has_tf32 and is_allowed else "off"
+
+
+# --- data ------------------------------------------------------------------------------------------------------------
+
+
+def _data_of(x: Any, options: Mapping[str, Any]) -> _Data:
+    torch = sys.modules.get("torch")
+    if hasattr(x, "element_spec"):  # a tf.data.Dataset; TensorFlow is not imported to ask
+        return _of_dataset(x)
+    if torch is not None and isinstance(x, torch.utils.data.DataLoader):
+        return _Data("dataloader", x.batch_size)
+    if isinstance(x, keras.utils.PyDataset):
+        return _of_first_batch(x)
+    if isinstance(x, Iterator):
+        return _Data("generator")
+    leaves = keras.tree.flatten(x)
+    if not leaves or not all(len(getattr(leaf, "shape", ())) for leaf in leaves):
+        return _Data()
+    n = int(leaves[0].shape[0])
+    n_train = math.floor(n * (1 - float(options.get("validation_split") or 0)))  # as Keras splits
+    is_whole = options.get("steps_per_epoch") is None
+    batch_size = int(options.get("batch_size") or DEFAULT_BATCH_SIZE)
+    return _Data(
+        "arrays", batch_size, n_train if is_whole else None, tuple(tuple(map(int, leaf.shape[1:])) for leaf in leaves)
+    )
+
+
+def _of_first_batch(x: keras.utils.PyDataset) -> _Data:
+    try:
+        batch = keras.utils.unpack_x_y_sample_weight(x[0])[0]
+        leaves = keras.tree.flatten(batch)
+        return _Data("pydataset", int(leaves[0].shape[0]), None, tuple(tuple(map(int, a.shape[1:])) for a in leaves))
+    except Exception:  # whatever a user's own class raises where it is asked out of turn
+        return _Data("pydataset")
+
+
+def _of_dataset(x: Any) -> _Data:  # Any: a tf.data.Dataset
+    spec = x.element_spec[0] if isinstance(x.element_spec, tuple) else x.element_spec
+    try:
+        sizes = [tuple(leaf.shape.as_list()) for leaf in keras.tree.flatten(spec)]
+    except (AttributeError, ValueError):  # ragged data, or of a shape that is not known
+        return _Data("tfdata", _batch_size_of(x))
+    if not sizes or not all(sizes):
+        return _Data("tfdata", _batch_size_of(x))
+    return _Data("tfdata", sizes[0][0] or _batch_size_of(x), None, tuple(size[1:] for size in sizes))
+
+
+def _batch_size_of(x: Any) -> int | None:  # Any: a tf.data.Dataset
+    """Return the size that a data set was batched by; None where it does not say.
+
+    `element_spec` leaves it open unless the last batch is dropped, and drawing a batch may fill a shuffle buffer first.
+    """
+    while x is not None:
+        size = getattr(x, "_batch_size", None)
+        if size is not None:
+            try:
+                return int(size)
+            except (TypeError, ValueError):
+                return None
+        x = getattr(x, "_input_dataset", None)
+    return None
