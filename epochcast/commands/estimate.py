@@ -79,10 +79,10 @@ def _parser() -> argparse.ArgumentParser:
         dest="then_train",
         action="store_const",
         const=True,
-        help="train for real, in a new process; default: ask, on a terminal alone",
+        help="train for real, in a new process; default: ask, only on a terminal",
     )
     then.add_argument("--no", dest="then_train", action="store_const", const=False, help="do not ask")
-    parser.add_argument("--fresh", action="store_true", help="leave earlier timings of this training uncounted")
+    parser.add_argument("--fresh", action="store_true", help="ignore earlier timings of this training")
     add_footprint_flags(parser.add_argument_group("energy, money and CO2 of the training"))
     parser.add_argument("-v", "--verbose", action="store_true", help="print each sample, too")
     add_json_flag(parser)

@@ -39,6 +39,7 @@ from epochcast.output.text import significant
 VALIDATION_SHARE = 0.2  # of the budget, that timing the validation may take
 SAVING_SHARE = 0.1
 DATA_SHARE = 0.05
+ONCE_HALF = 0.5  # relative half-width of what comes once: compilations of one step differed by up to 1.7 x here
 LONG_START = 0.1  # share of an epoch, above which a pipeline's start may be work of its steps that is done early
 
 
@@ -56,6 +57,11 @@ class Once:
     def sec(self) -> float:
         return self.build_sec + self.fit_start_sec + self.compile_sec + self.more_sec + self.validation_sec
 
+    def of_process_sec(self, samples: Samples) -> float:
+        """Seconds that no later fit of the same model in this process pays again."""
+        whole = self.more_sec if samples.kind == "epochs" else 0.0  # else the last batch was never trained on
+        return self.build_sec + self.compile_sec + whole + self.validation_sec
+
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
@@ -66,8 +72,9 @@ class Estimate:
     total: Interval
     epoch: EpochTime
     epoch_cpu: EpochTime
-    once_sec: float
+    once_sec: float  # of `once`, what the fit has yet to pay
     once: Once
+    paid_sec: float  # of `once`, what this process has paid for the fit that follows in it
     validation: Validation | None
     n_validations: int
     save_sec: float | None  # of a checkpoint; None where none is written
@@ -104,6 +111,8 @@ def estimate_fit(
     budget_sec: float,
     earlier: Sequence[FitRecord] = (),
     after_first_step: Callable[[], None] | None = None,
+    fit: Callable[..., Any] | None = None,
+    stays: bool = False,
 ) -> Estimate:
     """Estimate `model.fit(x, y, **options)` by training it for `budget_sec`; the model is another one afterwards.
 
@@ -113,6 +122,8 @@ def estimate_fit(
         earlier: rows of fits.csv; the latest of the same training, as quiet or as busy, count as one epoch each, so
             that what differs between two moments of the machine enters mean and range.
         after_first_step: called once the step is compiled; what it raises ends the estimate.
+        fit: called in place of the model's own method, as `fit(model, x, y, ...)`.
+        stays: whether the training follows in this process, with this model: it pays no compilation again.
 
     Raises:
         ValueError: if the number of steps of an epoch can't be found out, no epoch is left to train, or several
@@ -125,7 +136,7 @@ def estimate_fit(
         raise ValueError(f"this fit trains no epoch: epochs={options.get('epochs', 1)}.")
     before = host_cpu_times()
     is_consumed = is_gone_through_once(x, options)
-    training = (OnePass if is_consumed else FitTraining)(model, x, y, options, budget_sec)
+    training = (OnePass if is_consumed else FitTraining)(model, x, y, options, budget_sec, fit)
     if after_first_step is not None:
         after_first_step()
     begin = time.perf_counter()
@@ -148,24 +159,30 @@ def estimate_fit(
     diagnostics = diagnose(found, step_sec, None if data_sec is None else data_sec * training.batches / training.steps)
     notes = training.notes(epochs) if isinstance(training, OnePass) else []
     notes += [*_notes(own, diagnostics, options, epochs), *unknown, *_earlier_notes(same, epoch)]
+    if training.ended_after is not None:
+        notes.append("The data ended while they were tried, before an epoch did: there were too few for this fit.")
     if is_pipeline(x) and (diagnostics.start_share or 0.0) > LONG_START:
         epoch, by_cpu = (each.widened(diagnostics.start_share or 0.0) for each in (epoch, by_cpu))
         notes.append("That start may be work of later steps, done early: the range is wider by it.")
     once = _once(training, found, own.interval.value, step_sec, diagnostics.start_sec or 0.0, validation)
     n_validations = 0 if validation is None else n_validations_of(epochs, options.get("validation_freq", 1))
     n_epochs = training.whole_epochs(epochs) if isinstance(training, OnePass) else epochs
-    more = once.sec + n_saves * (save_sec or 0.0)
+    paid_sec = once.of_process_sec(found) if stays else 0.0
+    once_sec = once.sec - paid_sec
+    more = n_saves * (save_sec or 0.0)
     more += 0.0 if validation is None else n_validations * validation.sec
-    half = None if epoch.half is None else epoch.half * n_epochs * epoch.interval.value
-    total = Interval.of_absolute(n_epochs * epoch.interval.value + more, half)
+    again_sec = n_epochs * epoch.interval.value + more
+    half = None if epoch.half is None else epoch.half * again_sec + ONCE_HALF * once_sec
+    total = Interval.of_absolute(again_sec + once_sec, half)
     return Estimate(
         epochs=epochs,
         batches=training.batches,
         total=total,
         epoch=epoch,
         epoch_cpu=by_cpu,
-        once_sec=once.sec,
+        once_sec=once_sec,
         once=once,
+        paid_sec=paid_sec,
         validation=validation,
         n_validations=n_validations,
         save_sec=save_sec,

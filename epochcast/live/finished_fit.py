@@ -29,6 +29,7 @@ class _Epochs(keras.callbacks.Callback):  # type: ignore[misc]  # keras ships no
         self.validation_secs: list[float] = []
         self.batches: int | None = None
         self._begin = self._test_begin = self._test_sec = 0.0
+        self._done = 0  # batches of this epoch
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._begin, self._test_sec = time.perf_counter(), 0.0
@@ -43,8 +44,12 @@ class _Epochs(keras.callbacks.Callback):  # type: ignore[misc]  # keras ships no
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         self.epoch_secs.append(time.perf_counter() - self._begin - self._test_sec)
 
+    def on_train_batch_begin(self, step: int, logs: Any = None) -> None:
+        self._done = step + int(self.model.steps_per_execution or 1)
+
     def on_train_end(self, logs: Any = None) -> None:
-        self.batches = self.params.get("steps")
+        # of data without a length Keras notices their end in a step more, which trains nothing
+        self.batches = self.params.get("steps") or max(1, self._done - 1)
 
 
 def recorded_fit(

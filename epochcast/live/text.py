@@ -28,10 +28,10 @@ def estimate_lines(caught: dict[str, Any], found: dict[str, Any]) -> dict[str, s
     )
     spread = "" if half is None else f" +-{percent(half)}"
     n_own = found["epoch"]["n"] - found["epoch"]["n_earlier"]
-    lines["epoch"] = f"{significant(epoch.value)} s{spread}, from {n_own} {_kind(found['samples'])}"
+    lines["epoch"] = f"{significant(epoch.value)} s{spread}, from {_kind(found['samples'], n_own)}"
     if device_kind_of(found["device_name"]) == "cpu":
         lines["epoch_processor_time"] = f"{significant(found['epoch_cpu']['interval']['value'])} s"
-    lines["once"] = _once_text(found["once"], found["once_sec"])
+    lines["once"] = _once_text(found["once"], found["once_sec"], found["paid_sec"])
     if found["validation"] is not None:
         lines["validation"] = f"{significant(found['validation']['sec'])} s, {found['n_validations']} times"
     if found["save_sec"] is not None:
@@ -43,26 +43,34 @@ def estimate_lines(caught: dict[str, Any], found: dict[str, Any]) -> dict[str, s
     return lines
 
 
-def _once_text(parts: dict[str, float], whole: float) -> str:
-    """What comes once, with its parts in the order of time."""
-    words = {
-        "build_sec": "to build",
-        "fit_start_sec": "for fit's own start",
-        "compile_sec": "to compile",
-        "more_sec": "more in the first epoch",
-        "validation_sec": "more in the first validation",
-    }
-    told = [f"{significant(parts[name])} {text}" for name, text in words.items() if parts[name] >= 0.01 * whole]
-    return f"{significant(whole)} s: {', '.join(told)}" if told else f"{significant(whole)} s"
+ONCE_PARTS = {  # in the order of time
+    "build_sec": "to build",
+    "fit_start_sec": "for fit's own start",
+    "compile_sec": "to compile",
+    "more_sec": "more in the first epoch",
+    "validation_sec": "more in the first validation",
+}
 
 
-def _kind(samples: dict[str, Any]) -> str:
+def _once_text(parts: dict[str, float], sec: float, paid_sec: float) -> str:
+    """Return what comes once with its parts, and what of it this process has paid."""
+    whole = sec + paid_sec
+    named = [f"{significant(parts[name])} {text}" for name, text in ONCE_PARTS.items() if parts[name] >= 0.01 * whole]
+    text = f"{significant(whole)} s{': ' if named else ''}{', '.join(named)}"
+    return f"{text}; {significant(paid_sec)} s of it are paid already" if paid_sec > 0 else text
+
+
+def _kind(samples: dict[str, Any], n: int) -> str:
+    """Return how many samples of which kind there are."""
+    several = "s" * (n != 1)
     if samples["kind"] == "blocks":
-        return "blocks of one pass"
+        return f"{n} block{several} of one pass"
     if samples["steps"] is None:
-        return "whole epochs"
+        return f"{n} whole epoch{several}"
     short, long = samples["steps"]
-    return f"pairs of {short} and {long} steps"
+    if short == long:
+        return f"{n} block{several} of {long} step{'s' * (long != 1)}"
+    return f"{n} pair{several} of {short} and {long} steps"
 
 
 def _time_text(total: Interval) -> str:

@@ -79,6 +79,7 @@ class Trial:
                     self.budget_sec,
                     self.earlier,
                     after_first_step=lambda: _check_random_operations(self.model),
+                    stays=True,
                 )
             except BaseException as error:
                 _clear_frames(error)

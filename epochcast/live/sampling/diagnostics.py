@@ -107,10 +107,10 @@ def sentences(found: Diagnostics) -> list[str]:
     if found.data_share is not None:
         if found.data_share >= INPUT_BOUND:
             said.append(
-                f"Input-bound: to make a batch alone takes {min(found.data_share, 1.0):.0%} of a step. Caching, "
+                f"Input-bound: making a batch alone takes {min(found.data_share, 1.0):.0%} of a step. Caching, "
                 "prefetching or more workers would shorten the training; a faster GPU would not."
             )
         else:
             share = f"{found.data_share:.0%}" if found.data_share >= 0.01 else "less than 1%"
-            said.append(f"Not input-bound: to make a batch alone takes {share} of a step.")
+            said.append(f"Not input-bound: making a batch alone takes {share} of a step.")
     return said

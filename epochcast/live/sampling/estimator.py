@@ -28,6 +28,8 @@ MIN_SAMPLES = 4  # of fewer, no range is told
 LEAST_EPOCHS = 8  # whole ones are timed where so many fit after the first: the range of five is a fourth wider than of
 # ten pairs in the same time
 SEGMENTS = 10  # pairs that a budget is meant for
+ENOUGH = 10  # times as many passes or epochs are allowed as a rough time says, for it may be far too long
+START_SHARE = 0.8  # of the budget, that the starts of passes may take
 SHORT_STEPS = 4
 ROUGH_PASSES, ROUGH_STEPS = 3, 5  # a first idea of a step's time: the quickest of so many short passes
 OUTLIER = 2.0  # an epoch above so many medians is left out, and counted
@@ -119,6 +121,9 @@ def sample(training: Training, budget_sec: float, now: Callable[[], float]) -> S
 
     Args:
         now: the wall clock of the training's moments, in seconds.
+
+    Raises:
+        ValueError: if no step was done.
     """
     begin = now()
     end = begin + budget_sec
@@ -126,26 +131,27 @@ def sample(training: Training, budget_sec: float, now: Callable[[], float]) -> S
     step_sec, start_sec = max(1e-6, min(map(_step_sec, rough))), max(0.0, min(map(_start_sec, rough)))
     epoch_sec = start_sec + step_sec * training.steps
     left = end - now()
-    if (LEAST_EPOCHS + 1) * epoch_sec <= left or training.most_steps < 2:
-        moments = training.epochs(max(2, math.ceil(10 * left / epoch_sec)), end)
+    if left > 0 and ((LEAST_EPOCHS + 1) * epoch_sec <= left or training.most_steps < 2):
+        moments = training.epochs(max(2, math.ceil(ENOUGH * left / epoch_sec)), end)
         whole = [later.since(earlier) for earlier, later in pairwise(moments)]
         if whole:
             epochs = tuple(Epoch(sec) for sec in whole[1:] or whole)
             return Samples("epochs", whole[0].wall_sec, epochs, None, now() - begin, _blocks(rough))
     # where a pass takes long before its steps (a framework copies the data), fewer are made
     pass_sec = max(1e-6, min(sec - max(each) * step_sec for sec, each in zip(lasted, rough, strict=True)))
-    n_passes = max(MIN_SAMPLES, min(SEGMENTS, int(0.8 * left / pass_sec)))
+    n_passes = max(MIN_SAMPLES, min(SEGMENTS, int(START_SHARE * left / pass_sec)))
     long = max(2, min(training.most_steps, round((left / n_passes - pass_sec) / step_sec)))
     short = min(SHORT_STEPS, max(1, long // 4))
     found: list[Pass] = []
     if now() < end:
         marks = sorted({short, (short + long) // 2, long})
-        found = training.passes(marks, math.ceil(10 * left / (pass_sec + long * step_sec)), end)
+        found = training.passes(marks, math.ceil(ENOUGH * left / (pass_sec + long * step_sec)), end)
     whole_passes = [each for each in [*rough, *found] if max(each) >= long]  # of slow steps the first tries are as long
     if len(whole_passes) < MIN_SAMPLES:  # steps grew slower: those that the end cut short, then the first tries
         whole_passes = [each for each in found if max(each) >= 2 * short] or rough
     epochs = tuple(_epoch_of(each, training.steps) for each in whole_passes)
-    return Samples("pairs", None, epochs, (short, long), now() - begin, _blocks([*rough, *found]))
+    measured = min(min(filter(None, each)) for each in whole_passes), max(max(each) for each in whole_passes)
+    return Samples("pairs", None, epochs, measured, now() - begin, _blocks([*rough, *found]))
 
 
 def _rough_passes(
@@ -159,8 +165,13 @@ def _rough_passes(
         before = now()
         found += training.passes(sorted({1, most}), 1, end)
         lasted.append(now() - before)
+        if len(found) < len(lasted):  # the data ended
+            lasted.pop()
+            break
         if now() - begin > (end - begin) / SEGMENTS:
             break
+    if not found:
+        raise ValueError("no step could be timed: the data ended before.")
     return found, lasted
 
 

@@ -72,14 +72,15 @@ class Stamps(keras.callbacks.Callback):  # type: ignore[misc]  # keras ships no 
         self.steps: int | None = None  # of an epoch, as Keras knows them
         self.begin_sec = self._epoch_sec = 0.0  # of the first epoch, of this one
         self._wait: Callable[[], None] = _no_wait
-        self._last_step = 0
+        self.ended_after: int | None = None  # batches of an epoch in which the data ended
+        self._last_step: int | None = None  # of this epoch
 
     def on_train_begin(self, logs: Any = None) -> None:
         self.steps = self.params.get("steps")
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._wait = device_wait(self.model)
-        self._epoch_sec = time.perf_counter()
+        self._last_step, self._epoch_sec = None, time.perf_counter()
         self.begin_sec = self.begin_sec or self._epoch_sec
         self.passes.append({0: moment()})
 
@@ -95,14 +96,16 @@ class Stamps(keras.callbacks.Callback):  # type: ignore[misc]  # keras ships no 
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         now = time.perf_counter()
-        if len(self.passes[-1]) == 1:  # the epoch is shorter than the first mark
+        if self._last_step is None:  # the data have ended
+            self.ended_after, self.model.stop_training = 0, True
+        elif len(self.passes[-1]) == 1:  # the epoch is shorter than the first mark
             self.passes[-1][self._last_step + int(self.model.steps_per_execution or 1)] = moment()
         if len(self.passes) >= self.most or now + (now - self._epoch_sec) > self.end:
             self.model.stop_training = True
 
 
 class Epochs(keras.callbacks.Callback):  # type: ignore[misc]  # keras ships no types
-    """Reads the clocks between whole epochs, and stops at a time within one."""
+    """Reads the clocks between whole epochs, and stops at a time within one, or where the data end within one."""
 
     def __init__(self, end: float) -> None:
         super().__init__()
@@ -110,23 +113,32 @@ class Epochs(keras.callbacks.Callback):  # type: ignore[misc]  # keras ships no 
         self.moments: list[Moment] = []
         self.steps: int | None = None
         self.begin_sec = 0.0
+        self.ended_after: int | None = None  # batches of an epoch that was not whole, where the data ended
         self._is_cut = False
-        self._last_step = 0
+        self._done = 0  # batches of this epoch
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self.moments.append(moment())
         self.begin_sec = self.moments[0].wall_sec
+        self._done = 0
 
     def on_train_batch_begin(self, step: int, logs: Any = None) -> None:
-        self._last_step = step
+        self._done = step + int(self.model.steps_per_execution or 1)
         if time.perf_counter() > self.end:
             self._is_cut = self.model.stop_training = True
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        if not self._is_cut:
-            # of data without a length Keras notices their end in a step more, which trains nothing
-            self.steps = self._last_step + (self.params.get("steps") is not None or not self._last_step)
-            self._end = moment()
+        if self._is_cut:
+            return
+        known = self.params.get("steps")
+        # of data without a length Keras notices their end in a step more, which trains nothing
+        done = self._done if known is not None else max(1, self._done - 1)
+        if known is not None and done < known:
+            self.ended_after = done
+            self._is_cut = self.model.stop_training = True
+            return
+        self.steps = done if known is None else known
+        self._end = moment()
 
     def on_train_end(self, logs: Any = None) -> None:
         if not self._is_cut:
@@ -138,12 +150,23 @@ class FitTraining:
 
     A step here is one execution: where several steps are one (`steps_per_execution`), they begin and end together.
 
+    Args:
+        fit: called in place of the model's own method, as `fit(model, x, y, ...)`.
+
     Raises:
         LengthUnknownError: if an epoch's number of steps is not known, and no epoch ends within `budget_sec`.
     """
 
-    def __init__(self, model: keras.Model, x: Any, y: Any, options: Mapping[str, Any], budget_sec: float) -> None:
-        self._set(model, x, y, options)
+    def __init__(
+        self,
+        model: keras.Model,
+        x: Any,
+        y: Any,
+        options: Mapping[str, Any],
+        budget_sec: float,
+        fit: Callable[..., Any] | None = None,
+    ) -> None:
+        self._set(model, x, y, options, fit)
         first = Stamps([self._unit])
         self._fit(first, 1)
         (stamps,) = first.passes
@@ -153,8 +176,12 @@ class FitTraining:
         # after the last step of an epoch nothing is called before the logs are fetched
         self.most_steps = (self.batches if self.is_endless else self.batches - 1) // self._unit
 
-    def _set(self, model: keras.Model, x: Any, y: Any, options: Mapping[str, Any]) -> None:
+    def _set(
+        self, model: keras.Model, x: Any, y: Any, options: Mapping[str, Any], fit: Callable[..., Any] | None
+    ) -> None:
         self.model, self.x, self.y = model, x, y
+        self._own_fit = type(model).fit if fit is None else fit
+        self.ended_after: int | None = None  # batches of an epoch in which the data ended; None: they did not
         self.options = {name: value for name, value in options.items() if name not in OF_THE_WHOLE}
         self.is_endless = self.options.get("steps_per_epoch") is not None  # Keras keeps one iterator for all epochs
         self._unit = int(getattr(model, "steps_per_execution", 1) or 1)
@@ -178,10 +205,12 @@ class FitTraining:
             options["validation_freq"] = NEVER
         begin = time.perf_counter()
         try:
-            self.model.fit(self.x, self.y, epochs=epochs, verbose=0, callbacks=[callback], **options)
+            self._own_fit(self.model, self.x, self.y, epochs=epochs, verbose=0, callbacks=[callback], **options)
         finally:
             stop_workers(self.x)
         self.fit_start_secs.append(callback.begin_sec - begin)
+        ended_after = getattr(callback, "ended_after", None)
+        self.ended_after = self.ended_after if ended_after is None else ended_after
 
     def validation_data(self) -> tuple[Any, Any, Any] | None:
         """Return what the fit validates on: inputs, targets and weights of samples; None without."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -70,9 +70,17 @@ class OnePass(FitTraining):
         ValueError: if it has a single step.
     """
 
-    def __init__(self, model: keras.Model, x: Any, y: Any, options: Mapping[str, Any], budget_sec: float) -> None:
+    def __init__(
+        self,
+        model: keras.Model,
+        x: Any,
+        y: Any,
+        options: Mapping[str, Any],
+        budget_sec: float,
+        fit: Callable[..., Any] | None = None,
+    ) -> None:
         self._n_given = 0
-        self._set(model, self._counted(x), y, options)
+        self._set(model, self._counted(x), y, options, fit)
         blocks = _Blocks(budget_sec, self._unit)
         self._fit(blocks, 1)
         if blocks.is_cut:

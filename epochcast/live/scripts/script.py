@@ -202,7 +202,9 @@ class Run:
         from epochcast.live.fits import rows_or_why
 
         rows, notes = rows_or_why(None if self.request.earlier is None else Path(self.request.earlier))
-        found = estimate_fit(model, x, y, options, self.request.budget_sec, rows)
+        # where a class has a fit of its own, what was caught is what that one gave to Keras's
+        fit = None if self.request.function is not None else sys.modules[MODEL_MODULE].Model.fit
+        found = estimate_fit(model, x, y, options, self.request.budget_sec, rows, fit=fit)
         values = {**asdict(found), "notes": [*found.notes, *notes]}
         del values["footprint"]  # the command's own
         with contextlib.suppress(FieldError):  # a time that nothing can take is no row

@@ -42,7 +42,7 @@ def test_what_is_out_of_line_is_said(found, words):
 
 @pytest.mark.parametrize(
     ("data_sec", "words"),
-    [(0.095, "Input-bound: to make a batch alone takes 95%"), (0.01, "Not input-bound"), (None, "")],
+    [(0.095, "Input-bound: making a batch alone takes 95%"), (0.01, "Not input-bound"), (None, "")],
 )
 def test_what_a_training_waits_for_is_said(data_sec, words):
     assert said(samples(STEADY), data_sec=data_sec).startswith(words) and bool(words) == bool(
