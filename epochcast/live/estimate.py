@@ -160,7 +160,7 @@ def estimate_fit(
     notes = training.notes(epochs) if isinstance(training, OnePass) else []
     notes += [*_notes(own, diagnostics, options, epochs), *unknown, *_earlier_notes(same, epoch)]
     if training.ended_after is not None:
-        notes.append("The data ended while they were tried, before an epoch did: there were too few for this fit.")
+        notes.append("The data ended while they were tried: a generator gives its batches once.")
     if is_pipeline(x) and (diagnostics.start_share or 0.0) > LONG_START:
         epoch, by_cpu = (each.widened(diagnostics.start_share or 0.0) for each in (epoch, by_cpu))
         notes.append("That start may be work of later steps, done early: the range is wider by it.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -12,6 +12,7 @@ import keras
 from epochcast.live.sampling.estimator import Moment, Pass, repeated
 from epochcast.live.sampling.input_data import stop_workers
 
+EMPTY = "the generator must yield at least one batch"  # Keras's own words of one that has ended
 NEVER = 10**9  # a frequency of validation: it is timed by itself
 OF_THE_WHOLE = ("epochs", "initial_epoch", "verbose", "callbacks", "validation_freq")  # options that a pass sets itself
 
@@ -96,10 +97,11 @@ class Stamps(keras.callbacks.Callback):  # type: ignore[misc]  # keras ships no 
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         now = time.perf_counter()
-        if self._last_step is None:  # the data have ended
-            self.ended_after, self.model.stop_training = 0, True
-        elif len(self.passes[-1]) == 1:  # the epoch is shorter than the first mark
-            self.passes[-1][self._last_step + int(self.model.steps_per_execution or 1)] = moment()
+        done = 0 if self._last_step is None else self._last_step + int(self.model.steps_per_execution or 1)
+        if self.steps is not None and done < self.steps and not self.model.stop_training:
+            self.ended_after, self.model.stop_training = done, True
+        if done and len(self.passes[-1]) == 1:  # the epoch is shorter than the first mark
+            self.passes[-1][done] = moment()
         if len(self.passes) >= self.most or now + (now - self._epoch_sec) > self.end:
             self.model.stop_training = True
 
@@ -203,9 +205,16 @@ class FitTraining:
         options = {**self.options, **more}
         if options.get("validation_data") is not None or options.get("validation_split"):
             options["validation_freq"] = NEVER
+        if self.ended_after is not None:
+            return
         begin = time.perf_counter()
         try:
             self._own_fit(self.model, self.x, self.y, epochs=epochs, verbose=0, callbacks=[callback], **options)
+        except ValueError as error:
+            if not (isinstance(self.x, Iterator) and EMPTY in str(error) and self.fit_start_secs):
+                raise
+            self.ended_after = 0
+            return
         finally:
             stop_workers(self.x)
         self.fit_start_secs.append(callback.begin_sec - begin)
@@ -234,7 +243,7 @@ class FitTraining:
             def one_pass() -> Pass:
                 stamps = Stamps(batches, 1, end)
                 self._fit(stamps, 1)
-                return stamps.passes[0]
+                return stamps.passes[0] if stamps.passes else {}
 
             found = repeated(one_pass, most, end, time.perf_counter)
         return [{at // self._unit: stamp for at, stamp in each.items()} for each in found if len(each) > 1]

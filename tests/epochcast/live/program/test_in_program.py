@@ -81,6 +81,8 @@ def test_an_estimate_says_what_was_put_back_and_prints_the_lines_of_the_command(
     assert names[:3] == ["training", "of", "epoch"]
     assert {"once", "validation", "region"} <= set(names)
     assert "before_the_fit" not in names
+    (once,) = [line for line in told["text"].splitlines() if line.startswith("once: ")]
+    assert once.endswith("s of it are paid already")  # the fit after it compiles nothing
     assert "Functional, " in told["text"] and "2 epochs of 7 batches, jax on " in told["text"]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from itertools import pairwise
 
 import numpy as np
@@ -121,6 +122,42 @@ def test_keras_fetches_no_logs_of_steps_for_our_clocks(monkeypatch, stamps):
     after = After.__new__(After)
     after.__dict__.update(vars(stamps))
     assert keras.callbacks.CallbackList([after], model=compiled())._async_train is False
+
+
+def finite(n):
+    for _ in range(n):
+        yield X[:BATCH], Y[:BATCH]
+
+
+@pytest.mark.parametrize("n", [40, 12, 3])
+def test_data_that_end_while_they_are_tried_give_no_empty_epochs(n):
+    tried = training(finite(n), None, batch_size=None, shuffle=False, steps_per_epoch=10)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Keras's own, of data that ended
+        try:
+            found = sample(tried, 2.0, time.perf_counter)
+        except ValueError as error:
+            assert n == 3 and "the data ended before" in str(error)
+            return
+    assert tried.ended_after is not None
+    assert len(found.epochs) < 6
+    assert all(epoch.sec.wall_sec > 10 * 1e-4 for epoch in found.epochs)  # an eager step takes a millisecond at least
+
+
+def test_a_fit_of_a_class_s_own_is_called_only_where_it_is_asked_for():
+    calls = []
+
+    class Own(keras.Sequential):
+        def fit(self, *given, **named):
+            calls.append(len(calls))
+            return super().fit(*given, **named)
+
+    model = Own([keras.Input((4,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse", run_eagerly=True)
+    FitTraining(model, X, Y, {"batch_size": BATCH}, 1.0, keras.Model.fit)
+    assert calls == []
+    FitTraining(model, X, Y, {"batch_size": BATCH}, 1.0)
+    assert calls
 
 
 def test_data_are_timed_alone():
