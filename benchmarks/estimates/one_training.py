@@ -129,6 +129,7 @@ def main() -> None:
         "used_sec": found.samples.budget_used_sec,
         "whole_sec": whole_sec,
         "once_sec": found.once_sec,
+        "step_sec": found.epoch.interval.value / found.batches,
         "others": found.other_cores,
     }
     for at, (clock, time_of) in enumerate((("cpu", found.epoch_cpu), ("wall", found.epoch))):
