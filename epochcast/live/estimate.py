@@ -35,6 +35,7 @@ from epochcast.machine.gpu_driver import device_of
 from epochcast.machine.host.host import usable_cores
 from epochcast.machine.host.load import host_cpu_times, is_busy_host, other_cores
 from epochcast.output.text import significant
+from epochcast.paths import fits_csv
 
 VALIDATION_SHARE = 0.2  # of the budget, that timing the validation may take
 SAVING_SHARE = 0.1
@@ -241,9 +242,9 @@ def _earlier_notes(same: Sequence[FitRecord], epoch: EpochTime) -> list[str]:
         return []
     seconds = sorted(row.timed_epoch_sec for row in same)
     sec = " to ".join(dict.fromkeys(significant(each) for each in (seconds[0], seconds[-1])))
-    what = "1 earlier timing of this training (results/fits.csv) counts as one epoch"
+    what = f"1 earlier timing of this training ({fits_csv()}) counts as one epoch"
     if len(same) > 1:
-        what = f"{len(same)} earlier timings of this training (results/fits.csv) count as one epoch each"
+        what = f"{len(same)} earlier timings of this training ({fits_csv()}) count as one epoch each"
     n_out = len(same) - epoch.n_earlier
     return [f"{what}: {sec} s an epoch{f'; {n_out} left out' if n_out else ''}."]
 

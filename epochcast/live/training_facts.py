@@ -8,22 +8,28 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import re
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import keras
 
 from epochcast.keras_layers.read_layers import read_layers
+from epochcast.live.sampling.data_kinds import (
+    array_batch_size,
+    is_generator,
+    is_pipeline,
+    is_py_dataset,
+    is_torch_loader,
+    pipeline_batch_size,
+    training_samples,
+)
 from epochcast.machine.framework import framework_details
 from epochcast.machine.host.host import usable_cores
 
 KEY_DIGITS = 16
-DEFAULT_BATCH_SIZE = 32  # of Keras's fit, for arrays
 FIRST_WITH_TF32 = 8  # major compute capability: Ampere
 
 
@@ -151,22 +157,20 @@ def _tf32_of(details: Mapping[str, Any], device_kind: str) -> str | None:
 
 
 def _data_of(x: Any, options: Mapping[str, Any]) -> _Data:
-    torch = sys.modules.get("torch")
-    if hasattr(x, "element_spec"):  # a tf.data.Dataset; TensorFlow is not imported to ask
+    if is_pipeline(x):
         return _of_dataset(x)
-    if torch is not None and isinstance(x, torch.utils.data.DataLoader):
+    if is_torch_loader(x):
         return _Data("dataloader", x.batch_size)
-    if isinstance(x, keras.utils.PyDataset):
+    if is_py_dataset(x):
         return _of_first_batch(x)
-    if isinstance(x, Iterator):
+    if is_generator(x):
         return _Data("generator")
     leaves = keras.tree.flatten(x)
     if not leaves or not all(len(getattr(leaf, "shape", ())) for leaf in leaves):
         return _Data()
-    n = int(leaves[0].shape[0])
-    n_train = math.floor(n * (1 - float(options.get("validation_split") or 0)))  # as Keras splits
+    n_train = training_samples(int(leaves[0].shape[0]), options)
     is_whole = options.get("steps_per_epoch") is None
-    batch_size = int(options.get("batch_size") or DEFAULT_BATCH_SIZE)
+    batch_size = array_batch_size(options)
     return _Data(
         "arrays", batch_size, n_train if is_whole else None, tuple(tuple(map(int, leaf.shape[1:])) for leaf in leaves)
     )
@@ -186,23 +190,7 @@ def _of_dataset(x: Any) -> _Data:  # Any: a tf.data.Dataset
     try:
         sizes = [tuple(leaf.shape.as_list()) for leaf in keras.tree.flatten(spec)]
     except (AttributeError, ValueError):  # ragged data, or of a shape that is not known
-        return _Data("tfdata", _batch_size_of(x))
+        return _Data("tfdata", pipeline_batch_size(x))
     if not sizes or not all(sizes):
-        return _Data("tfdata", _batch_size_of(x))
-    return _Data("tfdata", sizes[0][0] or _batch_size_of(x), None, tuple(size[1:] for size in sizes))
-
-
-def _batch_size_of(x: Any) -> int | None:  # Any: a tf.data.Dataset
-    """Return the size that a data set was batched by; None where it does not say.
-
-    `element_spec` leaves it open unless the last batch is dropped, and drawing a batch may fill a shuffle buffer first.
-    """
-    while x is not None:
-        size = getattr(x, "_batch_size", None)
-        if size is not None:
-            try:
-                return int(size)
-            except (TypeError, ValueError):
-                return None
-        x = getattr(x, "_input_dataset", None)
-    return None
+        return _Data("tfdata", pipeline_batch_size(x))
+    return _Data("tfdata", sizes[0][0] or pipeline_batch_size(x), None, tuple(size[1:] for size in sizes))

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from types import FunctionType
 from typing import Any
 
 import keras
 
-from epochcast.live.program.state import put_back, random_states
+from epochcast.live.program.state import own_optimizers, put_back, random_states
 
 ARGUMENTS = ("batch_size", "steps_per_epoch", "shuffle", "class_weight", "sample_weight")  # of `fit`, of its batches
+
+WAY_OUT = (
+    "Train it for a step before, or use `epochcast estimate train.py`, which estimates the same fit in a process of "
+    "its own."
+)
 
 
 class CannotBuildError(ValueError):
@@ -26,30 +32,45 @@ def build_as_fit_does(model: keras.Model, own: tuple[Any, Any], copied: tuple[An
         options: of the fit.
 
     Raises:
-        CannotBuildError: if the model has a form that only its own training step knows.
+        CannotBuildError: if the model has a form or optimizers that only its own training step knows.
     """
-    if _is_built(model):
-        return
+    own_ones = own_optimizers(model)
+    if unbuilt := [name for name, optimizer in own_ones.items() if not optimizer.built]:
+        raise CannotBuildError(
+            f"this model has optimizers of its own ({', '.join(unbuilt)}) that are not yet built, and only its own "
+            f"training step knows for which weights. {WAY_OUT}"
+        )
     is_tensorflow = keras.backend.backend() == "tensorflow"
+    # the other backends' fit builds it in any case; TensorFlow's own step, where it is first used
+    has_optimizer = not (is_tensorflow and own_ones) or _names_optimizer(model)
+    if _is_built(model, has_optimizer):
+        return
     batches = _batches(model, *(copied if is_tensorflow else own), options)
     try:
         if is_tensorflow:
-            _tensorflow_build(model, batches)
+            _tensorflow_build(model, batches, has_optimizer)
         else:
             model._symbolic_build(iterator=batches)  # no public way builds the loss and the metrics
     except Exception as error:  # whatever the model's call raises
         raise CannotBuildError(
-            f"this model can't be built before its first step ({type(error).__name__}: {error}). Train it for a step "
-            "before, or use `epochcast estimate train.py`, which estimates the same fit in a process of its own."
+            f"this model can't be built before its first step ({type(error).__name__}: {error}). {WAY_OUT}"
         ) from error
     finally:
         if (enqueuer := getattr(batches.data_adapter, "enqueuer", None)) is not None:
             enqueuer.stop()
 
 
-def _is_built(model: keras.Model) -> bool:
+def _names_optimizer(model: keras.Model) -> bool:
+    """Whether a user's own methods name `self.optimizer`, but for what compiles the model."""
+    own = [each for each in type(model).__mro__ if each.__module__.split(".")[0] != "keras"]
+    methods = [value for each in own for name, value in vars(each).items() if name not in ("__init__", "compile")]
+    return any("optimizer" in method.__code__.co_names for method in methods if isinstance(method, FunctionType))
+
+
+def _is_built(model: keras.Model, has_optimizer: bool) -> bool:
     """Whether `fit` would build nothing."""
-    parts = (model.optimizer, getattr(model, "_compile_metrics", None), getattr(model, "_compile_loss", None))
+    optimizer = model.optimizer if has_optimizer else None
+    parts = (optimizer, getattr(model, "_compile_metrics", None), getattr(model, "_compile_loss", None))
     return all(layer.built for layer in model._flatten_layers()) and all(p is None or p.built for p in parts)
 
 
@@ -80,7 +101,7 @@ def _batches(model: keras.Model, x: Any, y: Any, options: Any) -> Any:
             return EpochIterator(x=x, y=y, **given)
 
 
-def _tensorflow_build(model: keras.Model, batches: Any) -> None:
+def _tensorflow_build(model: keras.Model, batches: Any, has_optimizer: bool) -> None:
     """Build in the order of a traced step: the model, then the optimizer in its own scope of names."""
     before = random_states()  # a batch of shuffled arrays draws from NumPy's
     _, _, (batch, *_) = next(iter(batches))
@@ -92,10 +113,17 @@ def _tensorflow_build(model: keras.Model, batches: Any) -> None:
         inputs = keras.tree.map_structure(_symbolic, x)
         backend.compute_output_spec(model, inputs, training=False)  # draws no seed of a layer, as a plain call would
     optimizer = model.optimizer
-    if optimizer is not None and not optimizer.built:
+    if has_optimizer and optimizer is not None and not optimizer.built:
         with keras.name_scope(optimizer.name, caller=optimizer):
             optimizer.build(model.trainable_variables)
-    model._symbolic_build(data_batch=batch)
+    if has_optimizer:
+        model._symbolic_build(data_batch=batch)
+        return
+    vars(model)["optimizer"] = None  # past the hooks of Keras; it would be built
+    try:
+        model._symbolic_build(data_batch=batch)
+    finally:
+        vars(model)["optimizer"] = optimizer
 
 
 def _symbolic(value: Any) -> Any:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import math
-import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from types import FunctionType, ModuleType
 from typing import Any
 
 import keras
 import numpy as np
 
+from epochcast.live.sampling.data_kinds import is_generator, is_pipeline, is_py_dataset, is_torch_loader
 from epochcast.live.sampling.input_data import stop_workers
+from epochcast.live.sampling.pipeline_copies import CACHE_NOTE, TooLargeError, pipeline_copy
 
-MOST_TENSOR_BYTES = 200 * 10**6  # of a tf.data.Dataset: its copy takes 0.4 s per 50 MB, and fails above 2 GB
 SHARED_BYTES = 10**6  # arrays of a data set from this size on are shared, read-only, with its copy
 CLOSING_SEC = 10.0  # most that a batch under way may take once the estimate has ended
 COMMAND = "`epochcast estimate train.py` estimates the same fit in a process of its own."
@@ -41,14 +39,17 @@ class DataCopies:
         """
         if isinstance(data, tuple):  # validation_data
             return tuple(self.copy(part) for part in data)
-        if isinstance(data, Iterator):
+        if is_generator(data):
             raise ValueError(
                 f"a generator ({type(data).__name__}) can be gone through once, so that a trial would take its batches "
                 f"from your fit. {COMMAND}"
             )
-        if _is_tf_dataset(data):
-            return _tf_dataset_copy(data)
-        if isinstance(data, keras.utils.PyDataset):
+        if is_pipeline(data):
+            copied, has_cache_file = _pipeline_copy(data)
+            if has_cache_file and CACHE_NOTE not in self.notes:
+                self.notes.append(CACHE_NOTE)
+            return copied
+        if is_py_dataset(data):
             copied = self._deep_copy(data)
             if data.workers > 1 or data.use_multiprocessing:
                 self.notes.append(
@@ -58,7 +59,7 @@ class DataCopies:
             if not data.use_multiprocessing:  # a lock can't be sent to another process
                 self._gates.append(_gated(copied))
             return copied
-        if _is_torch_loader(data):
+        if is_torch_loader(data):
             return self._deep_copy(data)
         if type(data).__module__.split(".")[0] == "grain":
             self.notes.append("grain's data set was gone through itself: what it draws may differ in the next fit.")
@@ -138,7 +139,7 @@ def _shared(data: Any) -> dict[int, Any]:
             if value.nbytes >= SHARED_BYTES or isinstance(value, np.memmap):
                 memo[id(value)] = view = value.view()
                 view.flags.writeable = False
-        elif isinstance(value, ModuleType) or _is_tensor(value) or _is_tf_dataset(value):
+        elif isinstance(value, ModuleType) or _is_tensor(value) or is_pipeline(value):
             memo[id(value)] = value
         elif isinstance(value, Mapping):
             waiting += value.values()
@@ -156,67 +157,11 @@ def _is_tensor(value: Any) -> bool:
     return library in ("tensorflow", "jax", "jaxlib", "torch") and hasattr(value, "dtype") and not is_variable
 
 
-def _is_torch_loader(data: Any) -> bool:
-    torch_data = sys.modules.get("torch.utils.data")
-    return torch_data is not None and isinstance(data, torch_data.DataLoader)
+# --- tf.data.Dataset --------------------------------------------------------------------------------------------------
 
 
-# --- tf.data ----------------------------------------------------------------------------------------------------------
-
-
-def _is_tf_dataset(data: Any) -> bool:
-    tensorflow = sys.modules.get("tensorflow")
-    return tensorflow is not None and isinstance(data, tensorflow.data.Dataset)
-
-
-def _tf_dataset_copy(data: Any) -> Any:
-    """Return the data set made again from its graph, with a shuffle whose seeds are its own.
-
-    The seeds of a shuffle are a resource that all made from one graph share: one element taken from a plain copy would
-    change every later epoch of the original.
-
-    Raises:
-        ValueError: if it has more than MOST_TENSOR_BYTES in memory.
-    """
-    import tensorflow as tf
-
-    _refuse_large(_tensor_bytes(data))
-    serialized = tf.raw_ops.DatasetToGraphV2(
-        input_dataset=data._variant_tensor, external_state_policy=1, strip_device_assignment=False
-    ).numpy()
-    _refuse_large(len(serialized))
-    graph = tf.compat.v1.GraphDef.FromString(serialized)
-    resources = {
-        node.name
-        for node in graph.node
-        if node.op == "Const" and node.attr["dtype"].type == tf.resource.as_datatype_enum
-    }
-    own = "own_seed_generator"
-    for node in list(graph.node):
-        if "Shuffle" in node.op or node.op.startswith("Random"):
-            node.input[:] = [own if name in resources else name for name in node.input]
-    if any(own in node.input for node in graph.node):
-        graph.node.add(name=own, op="DummySeedGenerator")
-    variant = tf.raw_ops.DatasetFromGraph(graph_def=graph.SerializeToString())
-    return tf.data.experimental.from_variant(variant, data.element_spec).with_options(data.options())
-
-
-def _refuse_large(n_bytes: int) -> None:
-    if n_bytes > MOST_TENSOR_BYTES:
-        raise ValueError(
-            f"this tf.data.Dataset has {n_bytes / 1e6:.0f} MB of tensors in memory, more than the "
-            f"{MOST_TENSOR_BYTES / 1e6:.0f} MB that can be copied for a trial. {COMMAND}"
-        )
-
-
-def _tensor_bytes(data: Any) -> int:
-    """Bytes of the tensors that a tf.data.Dataset was made of, where TensorFlow lets them be seen."""
-    found, waiting = 0, [data]
-    while waiting:
-        each = waiting.pop()
-        for tensor in getattr(each, "_tensors", None) or ():
-            size = getattr(getattr(tensor, "dtype", None), "size", 0) or 0
-            found += size * math.prod(getattr(tensor, "shape", ()) or (0,))
-        with contextlib.suppress(Exception):  # of a data set of another kind: its size is checked once it is a graph
-            waiting += each._inputs()
-    return found
+def _pipeline_copy(data: Any) -> tuple[Any, bool]:
+    try:
+        return pipeline_copy(data)
+    except TooLargeError as error:
+        raise ValueError(f"{error} {COMMAND}") from error

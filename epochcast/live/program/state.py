@@ -6,7 +6,7 @@ import contextlib
 import gc
 import random
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ ATTRIBUTES = (  # of a model, that its fit and its evaluation set
     "_eval_epoch_iterator",
     "_compiled_trainable_state",
 )
+MOST_DEPTH = 3  # of lists and dicts in an attribute
 _MISSING = object()
 
 
@@ -101,32 +102,45 @@ def _copied(variable: Any) -> np.ndarray:
     return np.array(keras.ops.convert_to_numpy(value), copy=True)
 
 
+def own_optimizers(model: keras.Model) -> dict[str, Any]:
+    """Return the optimizers in attributes of a model and its layers, as of a GAN, by the attribute's name."""
+    found: dict[str, Any] = {}
+    seen = {id(model.optimizer), id(getattr(model.optimizer, "inner_optimizer", None))}
+    for layer in model._flatten_layers():
+        for name, value in sorted(
+            vars(layer).items(), key=lambda item: item[0].startswith("_")
+        ):  # TensorFlow's own last
+            for where, optimizer in _inside(value, (keras.optimizers.Optimizer,), name):
+                if id(optimizer) not in seen:
+                    seen.add(id(optimizer))
+                    found[where] = optimizer
+    return found
+
+
 def _optimizers(model: keras.Model) -> list[Any]:
-    """The model's optimizer and those of its attributes, as of a GAN."""
-    own = [value for value in vars(model).values() if isinstance(value, keras.optimizers.Optimizer)]
-    return [model.optimizer, *own] if isinstance(model.optimizer, keras.optimizers.Optimizer) else own
+    """The model's optimizer and its own ones."""
+    compiled = [model.optimizer] if isinstance(model.optimizer, keras.optimizers.Optimizer) else []
+    return [*compiled, *own_optimizers(model).values()]
 
 
 def _unlisted(model: keras.Model) -> list[Any]:
     """Variables in the attributes of layers: the states of a stateful RNN are in no list of Keras's."""
     tensorflow = sys.modules.get("tensorflow")
     kinds = (keras.Variable,) if tensorflow is None else (keras.Variable, tensorflow.Variable)
-    found: list[Any] = []
+    values = [value for layer in model._flatten_layers() for value in list(vars(layer).values())]
+    return [variable for value in values for _, variable in _inside(value, kinds)]
 
-    def look(value: Any, depth: int = 0) -> None:
-        if isinstance(value, kinds):
-            found.append(value)
-        elif depth < 3 and isinstance(value, list | tuple):
-            for each in value:
-                look(each, depth + 1)
-        elif depth < 3 and isinstance(value, Mapping):
-            for each in list(value.values()):
-                look(each, depth + 1)
 
-    for layer in model._flatten_layers():
-        for value in list(vars(layer).values()):
-            look(value)
-    return found
+def _inside(value: Any, kinds: tuple[type, ...], name: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
+    """Objects of some kinds in a value, also inside lists and dicts, each after its name."""
+    if isinstance(value, kinds):
+        yield name, value
+    elif depth < MOST_DEPTH and isinstance(value, list | tuple):
+        for i, each in enumerate(value):
+            yield from _inside(each, kinds, f"{name}[{i}]", depth + 1)
+    elif depth < MOST_DEPTH and isinstance(value, Mapping):
+        for key, each in list(value.items()):
+            yield from _inside(each, kinds, f"{name}[{key!r}]", depth + 1)
 
 
 def _seed_states() -> list[Any]:

@@ -10,7 +10,14 @@ from typing import Any
 
 import keras
 
-DEFAULT_BATCH = 32  # of `fit`
+from epochcast.live.sampling.data_kinds import (
+    array_batch_size,
+    is_py_dataset,
+    is_torch_loader,
+    training_samples,
+)
+from epochcast.live.sampling.data_kinds import is_pipeline as is_pipeline  # `estimate` imports it from here
+
 MOST_BATCHES = 200
 
 
@@ -21,10 +28,10 @@ def batch_sec(x: Any, budget_sec: float) -> float | None:
     """
     begin = time.perf_counter()
     made: Callable[[int], Any]
-    if isinstance(x, keras.utils.PyDataset):
+    if is_py_dataset(x):
         most, made = int(x.num_batches or 0), x.__getitem__
         shared_by = max(1, int(x.workers)) if x.use_multiprocessing or x.workers > 1 else 1
-    elif is_pipeline(x) or type(x).__module__.startswith("torch.utils.data"):
+    elif is_pipeline(x) or is_torch_loader(x):
         batches = iter(x)
         most, made, shared_by = MOST_BATCHES, lambda _: next(batches), 1
     else:
@@ -53,15 +60,7 @@ def has_smaller_last_batch(x: Any, options: Mapping[str, Any]) -> bool:
     leaves = keras.tree.flatten(x)
     if not leaves or not hasattr(leaves[0], "shape"):
         return False
-    n = int(leaves[0].shape[0])
-    if share := options.get("validation_split"):
-        n = int(n * (1 - share))
-    return n % int(options.get("batch_size") or DEFAULT_BATCH) != 0
-
-
-def is_pipeline(x: Any) -> bool:
-    """Whether it is a tf.data.Dataset."""
-    return hasattr(x, "element_spec")
+    return training_samples(int(leaves[0].shape[0]), options) % array_batch_size(options) != 0
 
 
 def stop_workers(data: Any) -> None:

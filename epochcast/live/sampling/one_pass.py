@@ -16,6 +16,7 @@ from typing import Any
 import keras
 
 from epochcast.interval import OWN_COVERAGE, coverage_text
+from epochcast.live.sampling.data_kinds import is_generator
 from epochcast.live.sampling.estimator import SEGMENTS, Epoch, Moment, Samples, epoch_time
 from epochcast.live.sampling.fit_passes import FitTraining, LengthUnknownError, device_wait, moment
 
@@ -24,7 +25,7 @@ KEPT_BATCHES = 2  # that Keras reads ahead to know their shapes, and gives again
 
 def is_gone_through_once(x: Any, options: Mapping[str, Any]) -> bool:
     """Return whether data of a fit are a generator whose end ends the epoch."""
-    return isinstance(x, Iterator) and options.get("steps_per_epoch") is None
+    return is_generator(x) and options.get("steps_per_epoch") is None
 
 
 class _Blocks(keras.callbacks.Callback):  # type: ignore[misc]  # keras ships no types

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from numbers import Number
 from typing import Any
 
-KERAS_BATCH_SIZE = 32  # what Keras makes of arrays where none is given
+from epochcast.live.sampling.data_kinds import DEFAULT_BATCH, is_pipeline, pipeline_batch_size
+
 MOST_OPTION = 60  # characters of an option's value
-MOST_WRAPPERS = 20  # transformations of a tf.data.Dataset after its batches
 
 
 def description(model: Any, x: Any, y: Any, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -28,7 +28,7 @@ def description(model: Any, x: Any, y: Any, options: Mapping[str, Any]) -> dict[
 def data_text(value: Any) -> str:
     """Return kind, shape and type of some data in words."""
     kind = type(value).__name__
-    if hasattr(value, "element_spec"):
+    if is_pipeline(value):
         shapes = _spec_text(value.element_spec)
         return f"tf.data {kind.lstrip('_')} of {shapes}"
     if isinstance(value, Mapping):
@@ -75,45 +75,29 @@ def _option_text(value: Any) -> str:
 
 
 def _is_data(value: Any) -> bool:
-    return hasattr(value, "shape") or hasattr(value, "element_spec")
+    return hasattr(value, "shape") or is_pipeline(value)
 
 
 def batch_size_of(x: Any, options: Mapping[str, Any]) -> int | None:
     """Return the samples of a step, as far as options and data know without giving a batch; None if they do not."""
     if (given := options.get("batch_size")) is not None:
         return int(given)
-    if hasattr(x, "element_spec"):
-        return _tf_batch_size(x)
+    if is_pipeline(x):
+        return pipeline_batch_size(x)
     first = next(iter(x.values()), None) if isinstance(x, Mapping) else x
     first = first[0] if isinstance(first, list | tuple) and first else first
     if hasattr(first, "shape"):
-        return KERAS_BATCH_SIZE
+        return DEFAULT_BATCH
     for name in ("batch_size", "_batch_size"):  # a torch DataLoader's, by convention a PyDataset's
         if isinstance(size := getattr(x, name, None), int):
             return size
     return None
 
 
-def _tf_batch_size(dataset: Any) -> int | None:
-    spec = dataset.element_spec
-    while isinstance(spec, list | tuple | Mapping) and spec:
-        spec = next(iter(spec.values())) if isinstance(spec, Mapping) else spec[0]
-    try:
-        if (size := spec.shape[0]) is not None:
-            return int(size)
-        for _ in range(MOST_WRAPPERS):  # `batch` leaves the size open, for the last one may have fewer
-            if (own := getattr(dataset, "_batch_size", None)) is not None:
-                return int(own)
-            dataset = dataset._input_dataset
-    except (AttributeError, TypeError, ValueError, IndexError):
-        pass
-    return None
-
-
 def sample_shape_of(x: Any) -> tuple[int | None, ...] | None:
     """Return the shape of one sample of data with a single input; None where it is not known without a batch."""
     spec = x
-    if hasattr(x, "element_spec"):
+    if is_pipeline(x):
         spec = x.element_spec
         spec = spec[0] if isinstance(spec, tuple) and spec else spec
     shape = getattr(spec, "shape", None)

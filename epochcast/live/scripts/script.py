@@ -200,12 +200,17 @@ class Run:
         from epochcast.live.estimate import estimate_fit
         from epochcast.live.fit_rows import estimate_row
         from epochcast.live.fits import rows_or_why
+        from epochcast.live.sampling.pipeline_copies import without_cache_file
 
         rows, notes = rows_or_why(None if self.request.earlier is None else Path(self.request.earlier))
+        x, more = without_cache_file(x)
+        if "validation_data" in options:
+            validation, of_validation = without_cache_file(options["validation_data"])
+            options, more = {**options, "validation_data": validation}, more or of_validation
         # where a class has a fit of its own, what was caught is what that one gave to Keras's
         fit = None if self.request.function is not None else sys.modules[MODEL_MODULE].Model.fit
         found = estimate_fit(model, x, y, options, self.request.budget_sec, rows, fit=fit)
-        values = {**asdict(found), "notes": [*found.notes, *notes]}
+        values = {**asdict(found), "notes": [*found.notes, *more, *notes]}
         del values["footprint"]  # the command's own
         with contextlib.suppress(FieldError):  # a time that nothing can take is no row
             if (row := estimate_row(found, os.path.realpath(self.request.script))) is not None:

@@ -150,7 +150,8 @@ def test_a_fit_is_caught_with_its_options_and_estimated(tmp_path_factory, tmp_pa
     monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")  # compiling is most of such a test's time
     keep_an_earlier_timing(tmp_path)
     found = assert_estimated(tmp_path, "callbacks", "jax")
-    note = "1 earlier timing of this training (results/fits.csv) counts as one epoch: 2.50 s an epoch"
+    table = tmp_path / "results" / "fits.csv"
+    note = f"1 earlier timing of this training ({table}) counts as one epoch: 2.50 s an epoch"
     assert any(each.startswith(note) for each in found["notes"])
 
 

@@ -6,8 +6,10 @@ Each case is a function that returns a compiled model, its inputs, its targets a
 from __future__ import annotations
 
 import os
+import tempfile
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -210,6 +212,48 @@ def noise_by_a_stateful_operation() -> Fit:
     return small(TensorFlowNoise()), *arrays(), {"batch_size": BATCH}
 
 
+class Adversaries(keras.Model):
+    """A generator and a discriminator with an optimizer each; that of `compile` trains nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maker = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8)])
+        self.judge = keras.Sequential([keras.Input((8,)), keras.layers.Dense(1)])
+        self.built = True
+
+    def call(self, noise: Any) -> Any:
+        return self.judge(self.maker(noise))
+
+    def compile(self, optimizers: dict[str, Any]) -> None:
+        super().compile()
+        self.optimizers = optimizers
+
+    def train_step(self, noise: Any) -> Any:
+        import tensorflow as tf
+
+        for network, name in ((self.judge, "judge"), (self.maker, "maker")):
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_mean(self(noise) ** 2)
+            gradients = tape.gradient(loss, network.trainable_weights)
+            self.optimizers[name].apply_gradients(zip(gradients, network.trainable_weights, strict=True))
+        return {"loss": loss}
+
+
+@case
+def adversaries_not_built() -> Fit:
+    model = Adversaries()
+    model.compile({name: keras.optimizers.Adam(1e-2) for name in ("judge", "maker")})
+    return model, arrays(shape=(4,))[0], None, {"batch_size": BATCH}
+
+
+@case
+def adversaries() -> Fit:
+    model, x, y, options = adversaries_not_built()
+    model.optimizers["judge"].build(model.judge.trainable_variables)
+    model.optimizers["maker"].build(model.maker.trainable_variables)
+    return model, x, y, options
+
+
 def pipeline(x: Any, y: Any) -> Any:
     import tensorflow as tf
 
@@ -226,6 +270,12 @@ def pipeline_with_a_shuffle_and_augmentation() -> Fit:
 @case
 def pipeline_with_a_seeded_shuffle_and_a_cache() -> Fit:
     return small(), pipeline(*arrays()).cache().shuffle(N, seed=5).batch(BATCH), None, {}
+
+
+@case
+def pipeline_with_a_cache_file() -> Fit:
+    file = Path(tempfile.mkdtemp(dir=os.environ.get("EPOCHCAST_HOME"))) / "images"
+    return small(), pipeline(*arrays()).cache(str(file)).shuffle(N, seed=5).batch(BATCH), None, {}
 
 
 @case

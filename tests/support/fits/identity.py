@@ -54,6 +54,7 @@ def left_by(model: keras.Model) -> dict[str, Any]:
     return {
         "variables": digest(arrays_of(model.variables)),
         "optimizer": digest(arrays_of(model.optimizer.variables)),
+        "its own optimizers": [digest(arrays_of(each.variables)) for each in getattr(model, "optimizers", {}).values()],
         "metrics": digest(arrays_of(model.metrics_variables)),
         "states": digest(arrays_of(states)),
         "names": [v.path for v in (*model.variables, *model.optimizer.variables, *model.metrics_variables)],

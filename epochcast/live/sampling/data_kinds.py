@@ -1,0 +1,69 @@
+"""What kind of data a `fit` is given, and how many samples a step and an epoch have, without taking a batch.
+
+No framework is imported to ask: data of a framework that was never imported are of another kind.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+DEFAULT_BATCH = 32  # of Keras's fit, for arrays
+
+
+def is_pipeline(data: Any) -> bool:
+    """Whether it is a tf.data.Dataset."""
+    return hasattr(data, "element_spec")
+
+
+def is_py_dataset(data: Any) -> bool:
+    """Whether it is a keras.utils.PyDataset."""
+    keras = sys.modules.get("keras")
+    return keras is not None and isinstance(data, keras.utils.PyDataset)
+
+
+def is_torch_loader(data: Any) -> bool:
+    """Whether it is a torch DataLoader."""
+    torch_data = sys.modules.get("torch.utils.data")
+    return torch_data is not None and isinstance(data, torch_data.DataLoader)
+
+
+def is_generator(data: Any) -> bool:
+    """Whether it is used up by going through it.
+
+    What `ImageDataGenerator.flow` returns has `__next__`, but Keras takes its batches by their numbers.
+    """
+    return isinstance(data, Iterator) and not is_py_dataset(data)
+
+
+def pipeline_batch_size(data: Any) -> int | None:
+    """Return the samples of a batch of a tf.data.Dataset; None where it does not say.
+
+    `element_spec` leaves it open unless the last batch is dropped, and to draw a batch may fill a shuffle buffer first.
+    """
+    spec = data.element_spec
+    while isinstance(spec, list | tuple | Mapping) and spec:
+        spec = next(iter(spec.values())) if isinstance(spec, Mapping) else spec[0]
+    try:
+        if (size := spec.shape[0]) is not None:
+            return int(size)
+        while data is not None:
+            if (own := getattr(data, "_batch_size", None)) is not None:
+                return int(own)
+            data = getattr(data, "_input_dataset", None)
+    except (AttributeError, TypeError, ValueError, IndexError):  # of a scalar, of an unknown rank, of a ragged tensor
+        pass
+    return None
+
+
+def array_batch_size(options: Mapping[str, Any]) -> int:
+    """Return the samples of a step of a fit on arrays."""
+    return int(options.get("batch_size") or DEFAULT_BATCH)
+
+
+def training_samples(n: int, options: Mapping[str, Any]) -> int:
+    """Return how many of `n` samples in arrays a fit trains on; `validation_data` make it ignore its split."""
+    split = options.get("validation_split")
+    return n if not split or options.get("validation_data") is not None else math.floor(n * (1 - float(split)))
