@@ -51,6 +51,7 @@ def _once_text(parts: dict[str, float], whole: float) -> str:
         "compile_sec": "to compile",
         "more_sec": "more in the first epoch",
         "validation_sec": "more in the first validation",
+        "save_sec": "more in the first checkpoint",
     }
     told = [f"{significant(parts[name])} {text}" for name, text in words.items() if parts[name] >= 0.01 * whole]
     return f"{significant(whole)} s: {', '.join(told)}" if told else f"{significant(whole)} s"
