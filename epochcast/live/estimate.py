@@ -18,9 +18,9 @@ from epochcast.live.sampling.diagnostics import Diagnostics, diagnose, pace, sen
 from epochcast.live.sampling.epoch_ends import (
     Validation,
     callbacks_of,
-    n_validations_of,
-    timed_checkpoint,
-    timed_validation,
+    earliest_end,
+    timed_checkpoints,
+    timed_validations,
 )
 from epochcast.live.sampling.estimator import EpochTime, Samples, epoch_time, sample
 from epochcast.live.sampling.fit_passes import FitTraining
@@ -38,7 +38,6 @@ from epochcast.output.text import significant
 from epochcast.paths import fits_csv
 
 VALIDATION_SHARE = 0.2  # of the budget, that timing the validation may take
-SAVING_SHARE = 0.1
 DATA_SHARE = 0.05
 ONCE_HALF = 0.5  # relative half-width of what comes once: compilations of one step differed by up to 1.7 x here
 LONG_START = 0.1  # share of an epoch, above which a pipeline's start may be work of its steps that is done early
@@ -53,15 +52,17 @@ class Once:
     compile_sec: float  # the first step beyond a later one
     more_sec: float  # the rest of the first epoch beyond a later one; a smaller last batch is compiled anew
     validation_sec: float  # the first validation beyond a later one
+    save_sec: float = 0.0  # the first checkpoint beyond a later one
 
     @property
     def sec(self) -> float:
-        return self.build_sec + self.fit_start_sec + self.compile_sec + self.more_sec + self.validation_sec
+        once = self.build_sec + self.fit_start_sec + self.compile_sec + self.more_sec
+        return once + self.validation_sec + self.save_sec
 
     def of_process_sec(self, samples: Samples) -> float:
         """Seconds that no later fit of the same model in this process pays again."""
         whole = self.more_sec if samples.kind == "epochs" else 0.0  # else the last batch was never trained on
-        return self.build_sec + self.compile_sec + whole + self.validation_sec
+        return self.build_sec + self.compile_sec + whole + self.validation_sec + self.save_sec
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,7 @@ class Estimate:
     paid_sec: float  # of `once`, what this process has paid for the fit that follows in it
     validation: Validation | None
     n_validations: int
-    save_sec: float | None  # of a checkpoint; None where none is written
+    save_sec: float | None  # of a checkpoint, the mean; None where none is written
     n_saves: int
     samples: Samples
     diagnostics: Diagnostics
@@ -141,12 +142,14 @@ def estimate_fit(
     if after_first_step is not None:
         after_first_step()
     begin = time.perf_counter()
-    validation = timed_validation(training, options, VALIDATION_SHARE * budget_sec)
-    save_sec, n_saves = timed_checkpoint(model, options, epochs, SAVING_SHARE * budget_sec)
+    validations = timed_validations(training, options, VALIDATION_SHARE * budget_sec)
+    validation = validations.each
+    whole_epochs = training.whole_epochs(epochs) if isinstance(training, OnePass) else epochs
+    saves = timed_checkpoints(model, options, epochs, training.batches * whole_epochs)
     data_sec = batch_sec(x, DATA_SHARE * budget_sec)
     device = device_of_training()
     facts, unknown = _facts_or_why(model, x, options, device)
-    spent = time.perf_counter() - begin - (0.0 if validation is None else validation.compile_sec)
+    spent = time.perf_counter() - begin - (0.0 if validation is None else validation.compile_sec) - saves.more_sec
     found, power = _sampled(training, max(budget_sec / 2, budget_sec - spent), device)
     others = other_cores(before, host_cpu_times())
     is_contended = is_busy_host(others, len(usable_cores()), device.kind)
@@ -159,19 +162,25 @@ def estimate_fit(
     step_sec = pace(found.epochs, training.steps)
     diagnostics = diagnose(found, step_sec, None if data_sec is None else data_sec * training.batches / training.steps)
     notes = training.notes(epochs) if isinstance(training, OnePass) else []
-    notes += [*_notes(own, diagnostics, options, epochs), *unknown, *_earlier_notes(same, epoch)]
+    notes += [
+        *_notes(own, diagnostics, options, epochs),
+        *validations.notes,
+        *saves.notes,
+        *unknown,
+        *_earlier_notes(same, epoch),
+    ]
     if training.ended_after is not None:
         notes.append("The data ended while they were tried: a generator gives its batches once.")
     if is_pipeline(x) and (diagnostics.start_share or 0.0) > LONG_START:
         epoch, by_cpu = (each.widened(diagnostics.start_share or 0.0) for each in (epoch, by_cpu))
         notes.append("That start may be work of later steps, done early: the range is wider by it.")
     once = _once(training, found, own.interval.value, step_sec, diagnostics.start_sec or 0.0, validation)
-    n_validations = 0 if validation is None else n_validations_of(epochs, options.get("validation_freq", 1))
+    once = replace(once, save_sec=saves.more_sec)
     n_epochs = training.whole_epochs(epochs) if isinstance(training, OnePass) else epochs
     paid_sec = once.of_process_sec(found) if stays else 0.0
     once_sec = once.sec - paid_sec
-    more = n_saves * (save_sec or 0.0)
-    more += 0.0 if validation is None else n_validations * validation.sec
+    more = saves.n * (saves.sec or 0.0)
+    more += 0.0 if validation is None else validations.n * validation.sec
     again_sec = n_epochs * epoch.interval.value + more
     half = None if epoch.half is None else epoch.half * again_sec + ONCE_HALF * once_sec
     total = Interval.of_absolute(again_sec + once_sec, half)
@@ -185,9 +194,9 @@ def estimate_fit(
         once=once,
         paid_sec=paid_sec,
         validation=validation,
-        n_validations=n_validations,
-        save_sec=save_sec,
-        n_saves=n_saves,
+        n_validations=validations.n,
+        save_sec=saves.sec,
+        n_saves=saves.n,
         samples=found,
         diagnostics=diagnostics,
         power=power,
@@ -273,7 +282,7 @@ def _notes(epoch: EpochTime, found: Diagnostics, options: Mapping[str, Any], epo
     notes = []
     stops = [c for c in callbacks_of(options) if isinstance(c, keras.callbacks.EarlyStopping)]
     if stops:
-        least = min(int(c.patience) + int(c.start_from_epoch) + 1 for c in stops)
+        least = min(earliest_end(each, int(options.get("initial_epoch", 0) or 0)) for each in stops)
         if least < epochs:
             notes.append(f"EarlyStopping may end it after {least} of {epochs} epochs, or any time later.")
     own = [
@@ -282,7 +291,7 @@ def _notes(epoch: EpochTime, found: Diagnostics, options: Mapping[str, Any], epo
         if not isinstance(c, keras.callbacks.EarlyStopping | keras.callbacks.ModelCheckpoint | keras.callbacks.History)
     ]
     if own:
-        notes.append(f"Not in it, for they were not run: {', '.join(dict.fromkeys(own))}.")
+        notes.append(f"Callbacks not run, their time is not included: {', '.join(dict.fromkeys(own))}.")
     notes += sentences(found)
     if epoch.n_left_out:
         notes.append(

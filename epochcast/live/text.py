@@ -49,6 +49,7 @@ ONCE_PARTS = {  # in the order of time
     "compile_sec": "to compile",
     "more_sec": "more in the first epoch",
     "validation_sec": "more in the first validation",
+    "save_sec": "more in the first checkpoint",
 }
 
 

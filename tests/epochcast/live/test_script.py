@@ -236,7 +236,7 @@ ANSWER = {
     "epoch": EPOCH,
     "epoch_cpu": EPOCH,
     "once_sec": 1.0,
-    "once": dict.fromkeys(("build_sec", "fit_start_sec", "compile_sec", "more_sec", "validation_sec"), 0.2),
+    "once": dict.fromkeys(("build_sec", "fit_start_sec", "compile_sec", "more_sec", "validation_sec", "save_sec"), 0.2),
     "paid_sec": 0.0,
     "power": None,
     "validation": None,
