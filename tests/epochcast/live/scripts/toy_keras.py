@@ -20,7 +20,7 @@ from keras import backend, callbacks, distribution, tree, utils
     "keras/backend.py": "import tensorflow\n\ndef backend():\n    return 'tensorflow'\n",
     "keras/distribution.py": "def distribution():\n    return None\n",
     "keras/utils.py": "class PyDataset: pass\n",
-    "keras/tree.py": "def flatten(x):\n    return [x]\n",
+    "keras/tree.py": "def flatten(x):\n    return list(x) if isinstance(x, list) else [x]\n",
     "keras/callbacks.py": """
 class Callback:
     def on_train_begin(self, logs=None): pass
@@ -31,6 +31,7 @@ class Callback:
 class EarlyStopping(Callback): pass
 class ModelCheckpoint(Callback): pass
 class History(Callback): pass
+class CallbackList(Callback): pass
 """,
     "tf_keras/__init__.py": "from tf_keras.src.engine.training import Model\n",
     "tf_keras/src/__init__.py": "",
