@@ -192,9 +192,14 @@ def test_callbacks_are_found_in_whatever_keras_takes():
     assert callbacks_of({}) == callbacks_of({"callbacks": None}) == []
 
 
-@pytest.mark.parametrize("baseline", [None, -1.0])
-@pytest.mark.parametrize(("initial_epoch", "start_from_epoch"), [(0, 0), (0, 2), (3, 2), (2, 4)])
-@pytest.mark.parametrize("patience", [0, 1, 2, 3])
+BASELINES, STARTS, PATIENCES = (None, -1.0), ((0, 0), (0, 2), (3, 2), (2, 4)), (0, 1, 2, 3)
+STOPS = [(b, *s, p) for b in BASELINES for s in STARTS for p in PATIENCES]
+
+
+@pytest.mark.parametrize(  # each value with some others; all with all: slow
+    ("baseline", "initial_epoch", "start_from_epoch", "patience"),
+    [pytest.param(*each, marks=() if i % 5 == 0 else pytest.mark.slow) for i, each in enumerate(STOPS)],
+)
 def test_early_stopping_ends_a_fit_that_gets_no_better_at_its_earliest_end(
     patience, initial_epoch, start_from_epoch, baseline
 ):
