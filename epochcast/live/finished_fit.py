@@ -14,6 +14,7 @@ import keras
 from epochcast.error_text import describe_error
 from epochcast.live.estimate import device_of_training
 from epochcast.live.fits import FitRecord, append_fit, new_fit_id
+from epochcast.live.sampling.fit_passes import unit_of
 from epochcast.live.training_facts import training_facts
 from epochcast.machine.environment import utc_now
 from epochcast.machine.host.host import usable_cores
@@ -30,6 +31,10 @@ class _Epochs(keras.callbacks.Callback):  # type: ignore[misc]  # keras ships no
         self.batches: int | None = None
         self._begin = self._test_begin = self._test_sec = 0.0
         self._done = 0  # batches of this epoch
+        self._unit = 1
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self._unit = unit_of(self.model)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._begin, self._test_sec = time.perf_counter(), 0.0
@@ -45,7 +50,7 @@ class _Epochs(keras.callbacks.Callback):  # type: ignore[misc]  # keras ships no
         self.epoch_secs.append(time.perf_counter() - self._begin - self._test_sec)
 
     def on_train_batch_begin(self, step: int, logs: Any = None) -> None:
-        self._done = step + int(self.model.steps_per_execution or 1)
+        self._done = step + self._unit
 
     def on_train_end(self, logs: Any = None) -> None:
         # of data without a length Keras notices their end in a step more, which trains nothing

@@ -55,6 +55,15 @@ def device_wait(model: keras.Model) -> Callable[[], None]:
     return wait
 
 
+def unit_of(model: keras.Model) -> int:
+    """Return how many steps are one execution.
+
+    Not to be asked in a hook of a step: under JAX a callback that reads its `model` has Keras copy the state of the
+    training back into it, which takes half of a small step's time.
+    """
+    return int(getattr(model, "steps_per_execution", 1) or 1)
+
+
 def _no_wait() -> None:
     """Return at once: the device has finished."""
 
@@ -75,9 +84,11 @@ class Stamps(keras.callbacks.Callback):  # type: ignore[misc]  # keras ships no 
         self._wait: Callable[[], None] = _no_wait
         self.ended_after: int | None = None  # batches of an epoch in which the data ended
         self._last_step: int | None = None  # of this epoch
+        self._unit = 1
 
     def on_train_begin(self, logs: Any = None) -> None:
         self.steps = self.params.get("steps")
+        self._unit = unit_of(self.model)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._wait = device_wait(self.model)
@@ -97,7 +108,7 @@ class Stamps(keras.callbacks.Callback):  # type: ignore[misc]  # keras ships no 
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         now = time.perf_counter()
-        done = 0 if self._last_step is None else self._last_step + int(self.model.steps_per_execution or 1)
+        done = 0 if self._last_step is None else self._last_step + self._unit
         if self.steps is not None and done < self.steps and not self.model.stop_training:
             self.ended_after, self.model.stop_training = done, True
         if done and len(self.passes[-1]) == 1:  # the epoch is shorter than the first mark
@@ -118,6 +129,10 @@ class Epochs(keras.callbacks.Callback):  # type: ignore[misc]  # keras ships no 
         self.ended_after: int | None = None  # batches of an epoch that was not whole, where the data ended
         self._is_cut = False
         self._done = 0  # batches of this epoch
+        self._unit = 1
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self._unit = unit_of(self.model)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self.moments.append(moment())
@@ -125,7 +140,7 @@ class Epochs(keras.callbacks.Callback):  # type: ignore[misc]  # keras ships no 
         self._done = 0
 
     def on_train_batch_begin(self, step: int, logs: Any = None) -> None:
-        self._done = step + int(self.model.steps_per_execution or 1)
+        self._done = step + self._unit
         if time.perf_counter() > self.end:
             self._is_cut = self.model.stop_training = True
 
@@ -186,7 +201,7 @@ class FitTraining:
         self.ended_after: int | None = None  # batches of an epoch in which the data ended; None: they did not
         self.options = {name: value for name, value in options.items() if name not in OF_THE_WHOLE}
         self.is_endless = self.options.get("steps_per_epoch") is not None  # Keras keeps one iterator for all epochs
-        self._unit = int(getattr(model, "steps_per_execution", 1) or 1)
+        self._unit = unit_of(model)
         self.fit_start_secs: list[float] = []  # wall, from each call of `fit` to its first epoch
         # XLA compiles each shape of a batch; Keras chooses it by default under JAX, and where it can under TensorFlow
         self.compiles_each_shape = bool(model.jit_compile) and keras.backend.backend() in ("jax", "tensorflow")

@@ -16,7 +16,8 @@ from epochcast.machine.framework import keras_on_cpu
 
 keras = keras_on_cpu()
 
-from epochcast.live.sampling.fit_passes import Epochs, FitTraining, Stamps  # noqa: E402  # Keras starts on the processor
+from epochcast.live import finished_fit  # noqa: E402  # as below
+from epochcast.live.sampling.fit_passes import Epochs, FitTraining, Stamps, moment  # noqa: E402  # Keras starts on the processor
 
 N, BATCH = 70, 8
 X, Y = np.zeros((N, 4), "float32"), np.zeros((N, 1), "float32")
@@ -122,6 +123,20 @@ def test_keras_fetches_no_logs_of_steps_for_our_clocks(monkeypatch, stamps):
     after = After.__new__(After)
     after.__dict__.update(vars(stamps))
     assert keras.callbacks.CallbackList([after], model=compiled())._async_train is False
+
+
+@pytest.mark.parametrize("make", [lambda: Stamps([5]), lambda: Epochs(math.inf), finished_fit._Epochs])
+def test_the_hook_of_a_step_does_not_ask_for_the_model(make):
+    """Under JAX that copies the state of the training back into it: half of a small step's time."""
+
+    class Asked(make().__class__):
+        @property
+        def model(self):
+            raise AssertionError("asked for")
+
+    stamps = Asked.__new__(Asked)
+    stamps.__dict__.update(vars(make()) | {"passes": [{0: moment()}]})
+    stamps.on_train_batch_begin(3)
 
 
 def finite(n):
