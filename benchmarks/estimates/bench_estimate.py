@@ -91,7 +91,7 @@ def line(backend: str, network: str, clock: str, all_found: Sequence[dict[str, A
 
 
 def peer_line(backend: str, network: str, clock: str, all_found: Sequence[dict[str, Any]]) -> list[Any]:
-    """The row of a table: mean absolute errors of both on the same trainings, and how much less ours took."""
+    """Return a row: mean absolute errors of both on the same trainings."""
     own, peer = (
         [abs(found[clock][name] / found[clock]["true"] - 1) for found in all_found]
         for name in ("estimate", "green_love")
@@ -102,7 +102,7 @@ def peer_line(backend: str, network: str, clock: str, all_found: Sequence[dict[s
 
 
 def reach(all_found: Sequence[dict[str, Any]], budget_sec: float) -> list[Claim]:
-    """What is claimed of all networks but the transformer, by processor time, and of every estimate's seconds."""
+    """Judge all networks but the transformer by the targets, in processor time."""
     plain = [found for found in all_found if found["network"] != "transformer"]
     *_, n, mape, _, held, _, _, _, _ = line("all", "", "cpu", plain)
     n_held, n_known = (int(number) for number in held.split(" of "))
@@ -134,7 +134,7 @@ def reach(all_found: Sequence[dict[str, Any]], budget_sec: float) -> list[Claim]
 def _grouped(
     arguments: argparse.Namespace, all_found: Sequence[dict[str, Any]], row: Callable[..., list[Any]]
 ) -> list[Any]:
-    """A row of each clock, network and backend that was tried, and of all but the transformer."""
+    """Return a row for each clock, network and backend."""
     rows = [
         row(backend, network, clock, own)
         for clock in CLOCKS

@@ -1,4 +1,4 @@
-"""One training of a small network, estimated first and then trained: what a child of bench_estimate.py does.
+"""One small network, estimated and then trained: a child of bench_estimate.py.
 
 The procedure that Green Love 0.2.2 publishes for PyTorch stands here for Keras's `fit`: 30 epochs on a part of the
 data, whose size is first brought to some ten seconds and then goes up and down by factors of 1.5; each epoch after the
@@ -76,14 +76,14 @@ class Edges(keras.callbacks.Callback):  # type: ignore[misc]  # keras ships no t
 
 
 def epoch_secs(model: keras.Model, x: np.ndarray, y: np.ndarray, epochs: int) -> np.ndarray:
-    """Seconds of each epoch of a fit by the processor's and the wall's clock, as (epochs, 2)."""
+    """Return each epoch's seconds by processor and wall clock, as (epochs, 2)."""
     edges = Edges()
     model.fit(x, y, batch_size=BATCH, epochs=epochs, verbose=0, callbacks=[edges])
     return np.diff(np.array(edges.at), axis=0)
 
 
 def green_love(model: keras.Model, x: np.ndarray, y: np.ndarray) -> tuple[list[float], float]:
-    """An epoch's seconds by Green Love's procedure, by both clocks, and the wall seconds that it took."""
+    """Return an epoch's seconds by Green Love, and the seconds that it took."""
     begin, found = time.perf_counter(), []
 
     def tried(n: int) -> float:

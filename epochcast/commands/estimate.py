@@ -179,7 +179,7 @@ def _keep(row: dict[str, Any] | None) -> list[str]:
 
 
 def _train(request: Request) -> None:
-    """Become the training: the script from its start, in a new process image with this one's streams."""
+    """Become the training, in a new process image with this one's streams."""
     print_notes([f"{request.script} begins anew and trains."])
     sys.stdout.flush()
     sys.stderr.flush()
@@ -202,7 +202,7 @@ def _gpus(names: Sequence[str]) -> list[Any]:
 def _on_gpus(
     arguments: argparse.Namespace, answer: Found, gpus: Sequence[Any]
 ) -> tuple[list[str], list[dict[str, Any]], dict[str, str]]:
-    """Return the training on other GPUs, as lines and for JSON; and why there is none, by the GPU."""
+    """Return times on other GPUs, as lines and JSON, and why some lack."""
     if not gpus or answer.layers is None:
         return [], [], {}
     from epochcast.live.other_gpus import gpu_lines, source_of, times_on

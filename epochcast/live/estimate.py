@@ -14,6 +14,7 @@ from epochcast.footprint.footprint import Footprint
 from epochcast.footprint.text import footprint_lines
 from epochcast.interval import Interval
 from epochcast.live.fits import FitRecord, earlier_fits
+from epochcast.live.sampling.data_kinds import is_pipeline
 from epochcast.live.sampling.diagnostics import Diagnostics, diagnose, pace, sentences
 from epochcast.live.sampling.epoch_ends import (
     Validation,
@@ -22,9 +23,9 @@ from epochcast.live.sampling.epoch_ends import (
     timed_checkpoints,
     timed_validations,
 )
-from epochcast.live.sampling.estimator import EpochTime, Samples, epoch_time, sample
+from epochcast.live.sampling.estimator import EpochTime, Samples, epoch_time
 from epochcast.live.sampling.fit_passes import FitTraining
-from epochcast.live.sampling.input_data import batch_sec, has_smaller_last_batch, is_pipeline
+from epochcast.live.sampling.input_data import batch_sec, has_smaller_last_batch
 from epochcast.live.sampling.one_pass import OnePass, is_gone_through_once
 from epochcast.live.sampling.power import MeteredPower, metering
 from epochcast.live.text import estimate_lines, estimate_notes
@@ -52,7 +53,7 @@ class Once:
     compile_sec: float  # the first step beyond a later one
     more_sec: float  # the rest of the first epoch beyond a later one; a smaller last batch is compiled anew
     validation_sec: float  # the first validation beyond a later one
-    save_sec: float = 0.0  # the first checkpoint beyond a later one
+    save_sec: float  # the first checkpoint beyond a later one
 
     @property
     def sec(self) -> float:
@@ -137,19 +138,18 @@ def estimate_fit(
     if epochs < 1:
         raise ValueError(f"this fit trains no epoch: epochs={options.get('epochs', 1)}.")
     before = host_cpu_times()
-    is_consumed = is_gone_through_once(x, options)
-    training = (OnePass if is_consumed else FitTraining)(model, x, y, options, budget_sec, fit)
+    kind = OnePass if is_gone_through_once(x, options) else FitTraining
+    training = kind(model, x, y, options, budget_sec, fit)
     if after_first_step is not None:
         after_first_step()
     begin = time.perf_counter()
     validations = timed_validations(training, options, VALIDATION_SHARE * budget_sec)
-    validation = validations.each
-    whole_epochs = training.whole_epochs(epochs) if isinstance(training, OnePass) else epochs
-    saves = timed_checkpoints(model, options, epochs, training.batches * whole_epochs)
+    n_epochs = training.whole_epochs(epochs)
+    saves = timed_checkpoints(model, options, epochs, training.batches * n_epochs)
     data_sec = batch_sec(x, DATA_SHARE * budget_sec)
     device = device_of_training()
     facts, unknown = _facts_or_why(model, x, options, device)
-    spent = time.perf_counter() - begin - (0.0 if validation is None else validation.compile_sec) - saves.more_sec
+    spent = time.perf_counter() - begin - validations.more_sec - saves.more_sec
     found, power = _sampled(training, max(budget_sec / 2, budget_sec - spent), device)
     others = other_cores(before, host_cpu_times())
     is_contended = is_busy_host(others, len(usable_cores()), device.kind)
@@ -161,27 +161,25 @@ def estimate_fit(
     by_cpu = epoch_time([each.sec.cpu_sec for each in found.epochs], is_contended, earlier_cpu_secs)
     step_sec = pace(found.epochs, training.steps)
     diagnostics = diagnose(found, step_sec, None if data_sec is None else data_sec * training.batches / training.steps)
-    notes = training.notes(epochs) if isinstance(training, OnePass) else []
-    notes += [
+    notes = [
+        *training.notes(epochs),
         *_notes(own, diagnostics, options, epochs),
         *validations.notes,
         *saves.notes,
         *unknown,
         *_earlier_notes(same, epoch),
     ]
-    if training.ended_after is not None:
-        notes.append("The data ended while they were tried: a generator gives its batches once.")
     if is_pipeline(x) and (diagnostics.start_share or 0.0) > LONG_START:
         epoch, by_cpu = (each.widened(diagnostics.start_share or 0.0) for each in (epoch, by_cpu))
         notes.append("That start may be work of later steps, done early: the range is wider by it.")
-    once = _once(training, found, own.interval.value, step_sec, diagnostics.start_sec or 0.0, validation)
-    once = replace(once, save_sec=saves.more_sec)
-    n_epochs = training.whole_epochs(epochs) if isinstance(training, OnePass) else epochs
+    once = Once(
+        **_once_in_epochs(training, found, own.interval.value, step_sec, diagnostics.start_sec or 0.0),
+        validation_sec=validations.more_sec,
+        save_sec=saves.more_sec,
+    )
     paid_sec = once.of_process_sec(found) if stays else 0.0
     once_sec = once.sec - paid_sec
-    more = saves.n * (saves.sec or 0.0)
-    more += 0.0 if validation is None else validations.n * validation.sec
-    again_sec = n_epochs * epoch.interval.value + more
+    again_sec = n_epochs * epoch.interval.value + validations.all_sec + saves.all_sec
     half = None if epoch.half is None else epoch.half * again_sec + ONCE_HALF * once_sec
     total = Interval.of_absolute(again_sec + once_sec, half)
     return Estimate(
@@ -193,7 +191,7 @@ def estimate_fit(
         once_sec=once_sec,
         once=once,
         paid_sec=paid_sec,
-        validation=validation,
+        validation=validations.each,
         n_validations=validations.n,
         save_sec=saves.sec,
         n_saves=saves.n,
@@ -211,15 +209,10 @@ def estimate_fit(
     )
 
 
-def _once(
-    training: FitTraining,
-    found: Samples,
-    epoch_sec: float,
-    step_sec: float,
-    start_sec: float,
-    validation: Validation | None,
-) -> Once:
-    """Split what comes once from what was measured; `start_sec` is that of an epoch."""
+def _once_in_epochs(
+    training: FitTraining, found: Samples, epoch_sec: float, step_sec: float, start_sec: float
+) -> dict[str, float]:
+    """Split what comes once in a fit's epochs; `start_sec` is the start of an epoch."""
     first_start, *later_starts = training.fit_start_secs
     fit_start_sec = min(first_start, statistics.median(later_starts) if later_starts else 0.0)
     compile_sec = max(0.0, training.first_step_sec - start_sec - step_sec)
@@ -228,13 +221,12 @@ def _once(
         more_sec = max(0.0, found.first_epoch_sec - epoch_sec)
     elif training.compiles_each_shape and has_smaller_last_batch(training.x, training.options):
         more_sec = compile_sec
-    return Once(
-        build_sec=first_start - fit_start_sec,
-        fit_start_sec=fit_start_sec,
-        compile_sec=compile_sec,
-        more_sec=more_sec,
-        validation_sec=0.0 if validation is None else validation.compile_sec,
-    )
+    return {
+        "build_sec": first_start - fit_start_sec,
+        "fit_start_sec": fit_start_sec,
+        "compile_sec": compile_sec,
+        "more_sec": more_sec,
+    }
 
 
 def _facts_or_why(
@@ -265,11 +257,9 @@ def device_of_training() -> Device:
 
 def _sampled(training: FitTraining, budget_sec: float, device: Device) -> tuple[Samples, MeteredPower | None]:
     """Return a training's samples, and the mean power while they were made."""
-    if isinstance(training, OnePass):  # they were made on the way
-        return training.samples, None
     with metering(device.kind != "cpu") as meter:
         begin = time.perf_counter()
-        found = sample(training, budget_sec, time.perf_counter)
+        found = training.sampled(budget_sec)
         return found, meter.power(begin, time.perf_counter())
 
 

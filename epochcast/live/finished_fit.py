@@ -22,7 +22,7 @@ from epochcast.machine.host.load import host_cpu_times, is_busy_host, other_core
 
 
 class _Epochs(keras.callbacks.Callback):  # type: ignore[misc]  # keras ships no types
-    """Times epochs, and validations apart; without a hook of a step, for which Keras would fetch each step's logs."""
+    """Times epochs, and validations apart, without a hook after a step."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class _Epochs(keras.callbacks.Callback):  # type: ignore[misc]  # keras ships no
 def recorded_fit(
     fit: Callable[..., Any], model: keras.Model, x: Any, y: Any, options: Mapping[str, Any], path: Path, source: str
 ) -> tuple[Any, str | None]:
-    """Train by `fit(model, x, y, **options)` and append a row; return what fit returns, and why there is no row.
+    """Train and append a row; return the history, and why no row.
 
     Whatever prevents the row, the training is done.
 

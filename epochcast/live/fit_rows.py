@@ -12,7 +12,7 @@ from epochcast.machine.environment import utc_now
 
 
 def estimate_row(found: Estimate, source: str = IN_A_PROGRAM) -> FitRecord | None:
-    """Return the row of an estimate that has just ended; None where its training can't be identified.
+    """Return an estimate's row; None where its training can't be identified.
 
     Raises:
         FieldError: if a time is none that can have been timed.

@@ -1,4 +1,4 @@
-"""fits.csv: what estimates and finished fits of a user's own models took, a row each, next to runs.csv.
+"""fits.csv: a row for each estimate or finished fit of a user.
 
 Rows are appended and read by the code that appends and reads runs.csv. Units are in the names; times of an epoch and of
 a whole training are by the wall clock where no name says cpu. `None` means unknown and is an empty cell.
@@ -130,7 +130,7 @@ def read_fits(path: Path) -> list[FitRecord]:
 
 
 def rows_or_why(path: Path | None) -> tuple[list[FitRecord], list[str]]:
-    """Return the rows of a table of estimates and fits; where it can't be read none, and a note that says why."""
+    """Return the rows, or none and a note that says why."""
     try:
         return ([] if path is None else read_fits(path)), []
     except (OSError, ValueError) as error:
@@ -140,7 +140,7 @@ def rows_or_why(path: Path | None) -> tuple[list[FitRecord], list[str]]:
 def earlier_fits(
     rows: Sequence[FitRecord], training_key: str, batches: int, is_contended: bool, most: int = MOST_EARLIER
 ) -> list[FitRecord]:
-    """Return the latest rows of the same training, timed while the machine was as busy or as quiet.
+    """Return the latest rows of the same training, under the same load.
 
     The number of batches is compared apart from the key: as many more samples are another epoch of the same training.
     """

@@ -15,7 +15,7 @@ from epochcast.text_sinks import shortened
 
 
 def layers_json(model: Any, sample_shape: tuple[int | None, ...] | None) -> dict[str, Any]:
-    """Return the records of a model's layers, its optimizer's passes, and whether TF32 is on; `why` they lack."""
+    """Return a model's layers as JSON values, or `why` they are unknown."""
     details: Mapping[str, Any] = framework_details(keras.backend.backend())
     allowed = details.get("tf32_allowed")
     tf32 = None if allowed is None else "on" if allowed else "off"

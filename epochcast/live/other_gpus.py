@@ -115,7 +115,7 @@ def _network(caught: Mapping[str, Any], found: Mapping[str, Any], layers: Mappin
 
 
 def times_on(gpus: Sequence[Gpu], source: Source, rules: FootprintRules) -> tuple[list[GpuTime], dict[str, str]]:
-    """Return the training on each GPU, the fastest first, and why there is no time on the others, by their names."""
+    """Return the time on each GPU, and why some have none."""
     found, without = [], {}
     for gpu in gpus:
         try:
@@ -153,7 +153,7 @@ def _by_ratio(gpu: Gpu, source: Source) -> GpuTime:
 
 
 def _between(one: Interval, other: Interval) -> Interval:
-    """Return the middle (of logs) of two times, from the lowest end to the highest; no ends where either has none."""
+    """Return the geometric mean of two times, with their outer ends."""
     value = math.sqrt(one.value * other.value)
     if one.low is None or one.high is None or other.low is None or other.high is None:
         return Interval(value)
@@ -161,7 +161,7 @@ def _between(one: Interval, other: Interval) -> Interval:
 
 
 def _total(source: Source, epoch: Interval) -> Interval:
-    """Return the whole training with another epoch: what is scaled here, in proportion, and the rest as it is."""
+    """Return the training's time with another epoch's time."""
     scaled = epoch.times(source.scaled_sec / source.epoch.value)
     kept = source.total.value - source.scaled_sec
     if scaled.low is None or scaled.high is None:
@@ -197,7 +197,7 @@ def _by_roof(gpu: Gpu, source: Source) -> GpuTime:
 
 
 def gpu_lines(times: Sequence[GpuTime], source: Source, has_regions: bool) -> list[str]:
-    """Return a table of the training on each GPU, and what it rests on; nothing without a GPU.
+    """Return a table of the times, and what they rest on.
 
     Args:
         has_regions: whether energy and CO2 were asked for.

@@ -1,4 +1,4 @@
-"""What a training's time depends on, and the keys by which another timing of the same training is found.
+"""What a training's time depends on, and the keys of equal trainings.
 
 A key is of what the model computes, not of its weights, nor of names that Keras numbers (`dense_3`). What a user's own
 classes compute between their layers can't be read: of them the class's name and the shapes of its weights count.
@@ -112,7 +112,7 @@ def _key_of(values: Mapping[str, Any]) -> str:
 
 
 def _layers_of(model: keras.Model, data: _Data) -> tuple[dict[str, Any], tuple[tuple[int, ...], ...]]:
-    """Return what the model computes as JSON values, and the shapes of a sample where its layers can be read."""
+    """Return what the model computes, and the shapes of a sample."""
     is_own = not type(model).__module__.startswith("keras.")
     known: dict[str, Any] = {
         "class": type(model).__qualname__ if is_own else None,  # a Sequential model is the Functional one of its layers
@@ -142,7 +142,7 @@ def _class_in(title: str) -> str:
 
 
 def _tf32_of(details: Mapping[str, Any], device_kind: str) -> str | None:
-    """Return whether TF32 is in force, as the column of runs.csv has it: only a GPU that has it can use it."""
+    """Return whether TF32 is in force, as in runs.csv."""
     if device_kind == "cpu":
         return "off"
     gpus, is_allowed = details.get("gpus") or [{}], details.get("tf32_allowed")

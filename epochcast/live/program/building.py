@@ -1,4 +1,4 @@
-"""Building of a compiled model before its first fit, with the same draws of random numbers and the same names."""
+"""Building of a compiled model before its first fit, as fit does it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class CannotBuildError(ValueError):
 
 
 def build_as_fit_does(model: keras.Model, own: tuple[Any, Any], copied: tuple[Any, Any], options: Any) -> None:
-    """Make all variables of a model, its optimizer, its loss and its metrics, if they aren't yet.
+    """Make all variables that a fit of the model would make.
 
     Args:
         own: inputs and targets of the user. JAX and PyTorch look at one of their batches first, which draws from
@@ -102,7 +102,7 @@ def _batches(model: keras.Model, x: Any, y: Any, options: Any) -> Any:
 
 
 def _tensorflow_build(model: keras.Model, batches: Any, has_optimizer: bool) -> None:
-    """Build in the order of a traced step: the model, then the optimizer in its own scope of names."""
+    """Build the model, then the optimizer, as a traced step does."""
     before = random_states()  # a batch of shuffled arrays draws from NumPy's
     _, _, (batch, *_) = next(iter(batches))
     put_back(before)

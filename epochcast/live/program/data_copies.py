@@ -1,4 +1,4 @@
-"""Copies of a fit's data: their use leaves the user's own data sets and their random generators as they were."""
+"""Copies of a fit's data, whose use leaves the originals as they were."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ class _Gate:
 
 
 def _gated(data: keras.utils.PyDataset) -> _Gate:
-    """Have `data` pass a gate for each batch: an iterator left behind by a cut epoch prepares some more."""
+    """Have `data` pass a gate for each batch."""
     gate, own = _Gate(), type(data)
 
     def item(self: Any, index: int) -> Any:
@@ -126,7 +126,7 @@ def _gated(data: keras.utils.PyDataset) -> _Gate:
 
 
 def _shared(data: Any) -> dict[int, Any]:
-    """Return a memo with which `deepcopy` copies no big array, no tensor and no module of an object."""
+    """Return a memo with which `deepcopy` shares big arrays, tensors and modules."""
     memo: dict[int, Any] = {}
     seen: set[int] = set()
     waiting = [data]

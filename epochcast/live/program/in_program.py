@@ -1,4 +1,4 @@
-"""`epochcast.estimate`: how long a fit of your own program will take, without leaving a trace in it.
+"""`epochcast.estimate`: how long a fit of your own program will take.
 
 Keras is imported when it is called, not before: a program may still choose its backend after it imported this.
 """

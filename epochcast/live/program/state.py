@@ -103,7 +103,7 @@ def _copied(variable: Any) -> np.ndarray:
 
 
 def own_optimizers(model: keras.Model) -> dict[str, Any]:
-    """Return the optimizers in attributes of a model and its layers, as of a GAN, by the attribute's name."""
+    """Return a model's own optimizers, as of a GAN, by attribute name."""
     found: dict[str, Any] = {}
     seen = {id(model.optimizer), id(getattr(model.optimizer, "inner_optimizer", None))}
     for layer in model._flatten_layers():
@@ -124,7 +124,7 @@ def _optimizers(model: keras.Model) -> list[Any]:
 
 
 def _unlisted(model: keras.Model) -> list[Any]:
-    """Variables in the attributes of layers: the states of a stateful RNN are in no list of Keras's."""
+    """Return variables of layers that Keras lists nowhere, as a stateful RNN's states."""
     tensorflow = sys.modules.get("tensorflow")
     kinds = (keras.Variable,) if tensorflow is None else (keras.Variable, tensorflow.Variable)
     values = [value for layer in model._flatten_layers() for value in list(vars(layer).values())]
@@ -144,7 +144,7 @@ def _inside(value: Any, kinds: tuple[type, ...], name: str = "", depth: int = 0)
 
 
 def _seed_states() -> list[Any]:
-    """States of all seed generators of this process: augmentation in a pipeline has some outside the model."""
+    """Return the states of all seed generators, also outside the model."""
     tensorflow = sys.modules.get("tensorflow")
     own = keras.random.SeedGenerator
     kinds = (own,) if tensorflow is None else (own, tensorflow.random.Generator)

@@ -1,4 +1,4 @@
-"""A trial of a fit in the program that will do it: tried, estimated and put back."""
+"""A trial of a fit in the program that will do it."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class Trial:
         return replace(found, kept=saved.kept, notes=(*found.notes, *copies.notes))
 
     def _begun(self) -> tuple[DataCopies, SavedState, tuple[Any, Any], dict[str, Any]]:
-        """Copy the data, build the model and save its state; put the random generators back if that fails."""
+        """Copy the data, build the model and save its state."""
         before = random_states()
         try:
             copies = DataCopies()
@@ -113,7 +113,7 @@ class Trial:
 
 
 def _clear_frames(error: BaseException) -> None:
-    """Let go of what the libraries' frames in an error hold: an iterator kept alive goes on preparing batches."""
+    """Clear the libraries' frames in an error: iterators in them go on."""
     seen: set[int] = set()
     at: BaseException | None = error
     while at is not None and id(at) not in seen:
@@ -155,7 +155,7 @@ def _refuse_random_operations(model: keras.Model) -> None:
 
 
 def _check_random_operations(model: keras.Model) -> None:
-    """Refuse as above, and have the next fit trace its step anew: with a state that no trial has used."""
+    """Refuse as above, and have the next fit trace its step anew."""
     try:
         _refuse_random_operations(model)
     except ValueError:

@@ -1,4 +1,4 @@
-"""What kind of data a `fit` is given, and how many samples a step and an epoch have, without taking a batch.
+"""Kinds of data that a `fit` is given, and their numbers of samples.
 
 No framework is imported to ask: data of a framework that was never imported are of another kind.
 """
@@ -64,6 +64,6 @@ def array_batch_size(options: Mapping[str, Any]) -> int:
 
 
 def training_samples(n: int, options: Mapping[str, Any]) -> int:
-    """Return how many of `n` samples in arrays a fit trains on; `validation_data` make it ignore its split."""
+    """Return how many of `n` samples a fit trains on."""
     split = options.get("validation_split")
     return n if not split or options.get("validation_data") is not None else math.floor(n * (1 - float(split)))

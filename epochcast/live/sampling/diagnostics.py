@@ -1,4 +1,4 @@
-"""What the samples of an estimate say about a training: straight or not, drifting or not, waiting for its data or not.
+"""What the samples of an estimate say about a training, beside its time.
 
 A rank correlation of time with the number of steps says only that more steps take longer; it is 1 for any law that
 rises, straight or not, so that linearity is judged by a block in the middle of each pass instead.

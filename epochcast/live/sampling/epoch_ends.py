@@ -1,17 +1,18 @@
-"""What a fit does at the ends of its epochs: validations and checkpoints, each timed by itself."""
+"""Validations and checkpoints at the ends of epochs, each timed by itself."""
 
 from __future__ import annotations
 
 import math
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import keras
 
+from epochcast.live.sampling.data_kinds import is_generator
 from epochcast.live.sampling.fit_passes import FitTraining, device_wait
 from epochcast.output.text import significant
 
@@ -23,10 +24,6 @@ class Validation:
     sec: float
     first_sec: float  # with what is compiled once
 
-    @property
-    def compile_sec(self) -> float:
-        return max(0.0, self.first_sec - self.sec)
-
 
 @dataclass(frozen=True, slots=True)
 class Validations:
@@ -35,6 +32,16 @@ class Validations:
     each: Validation | None  # None: there is none, or its time is unknown and a note says why
     n: int
     notes: tuple[str, ...] = ()  # sentences
+
+    @property
+    def all_sec(self) -> float:
+        """Seconds of all, without what the first compiles; 0 if unknown."""
+        return 0.0 if self.each is None else self.n * self.each.sec
+
+    @property
+    def more_sec(self) -> float:
+        """Seconds of the first beyond a later one."""
+        return 0.0 if self.each is None else max(0.0, self.each.first_sec - self.each.sec)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +53,14 @@ class Checkpoints:
     more_sec: float = 0.0  # the first one beyond a later one
     notes: tuple[str, ...] = ()  # sentences
 
+    @property
+    def all_sec(self) -> float:
+        """Seconds of all, without what the first loads."""
+        return self.n * (self.sec or 0.0)
+
 
 def n_validations_of(initial_epoch: int, epochs: int, freq: int | Sequence[int]) -> int:
-    """Return how many of the epochs from `initial_epoch` to `epochs` end with a validation, as Keras decides."""
+    """Return how many epochs end with a validation, as Keras decides."""
     trained = range(initial_epoch + 1, epochs + 1)
     return sum(1 for epoch in trained if (epoch % freq == 0 if isinstance(freq, int) else epoch in freq))
 
@@ -91,7 +103,7 @@ class _ValidationStamps(keras.callbacks.Callback):  # type: ignore[misc]  # kera
 
     @property
     def batches(self) -> int | None:
-        """All batches of the data; None where the end was not reached and they do not say it."""
+        """All batches of the data; None if unknown."""
         if (steps := self.params.get("steps")) is not None or self.is_cut:
             return steps  # type: ignore[no-any-return]
         return max(1, self._last_begun)  # Keras notices the end of data without a length in one batch more
@@ -112,7 +124,7 @@ class _ValidationStamps(keras.callbacks.Callback):  # type: ignore[misc]  # kera
         return (end - begin) / (later - done) if later > done else None
 
     def sec(self, batches: int) -> float:
-        """Return the time of so many batches, which is that of all if the pass was not cut."""
+        """Return the time of so many batches, all if not cut."""
         if not self.is_cut:
             return self._end_sec - self._begin_sec
         done, at = self._marks[-1]
@@ -134,7 +146,7 @@ def _wait_for_batches(model: keras.Model) -> None:
 
 
 def timed_validations(training: FitTraining, options: Mapping[str, Any], budget_sec: float) -> Validations:
-    """Time one validation of a fit, twice if both fit into the budget: in the first it is compiled.
+    """Time one validation of a fit, twice if both fit into the budget.
 
     Of a generator a single pass is made, for there may be no second one in it.
     """
@@ -151,7 +163,7 @@ def timed_validations(training: FitTraining, options: Mapping[str, Any], budget_
     given |= {"batch_size": options.get("validation_batch_size") or options.get("batch_size")}
     given |= {"steps": options.get("validation_steps")}
     first = _ValidationStamps(budget_sec)
-    if not isinstance(x, Iterator) or isinstance(x, keras.utils.PyDataset):
+    if not is_generator(x):
         training.model.evaluate(**given, callbacks=[first])
         each = _timed_again(training, given, first, budget_sec)
         return Validations(each, n) if each is not None else Validations(None, n, (_unknown_length(first),))
@@ -171,7 +183,7 @@ def timed_validations(training: FitTraining, options: Mapping[str, Any], budget_
 def _timed_again(
     training: FitTraining, given: Mapping[str, Any], first: _ValidationStamps, budget_sec: float
 ) -> Validation | None:
-    """Return a validation by a second pass if that fits into the rest of the budget, else by the first."""
+    """Return a validation by a second pass if that fits the budget."""
     batches, left_sec = first.batches, budget_sec - first.warm_sec
     if batches is None or first.is_cut or batches * (first.batch_sec or 0.0) > left_sec:
         return _of_one_pass(first)
@@ -196,7 +208,7 @@ def _unknown_length(stamps: _ValidationStamps) -> str:
 
 
 def timed_checkpoints(model: keras.Model, options: Mapping[str, Any], epochs: int, batches: float) -> Checkpoints:
-    """Time a checkpoint of each kind that the fit writes twice: the first loads what saving needs.
+    """Time two checkpoints of each kind that the fit writes.
 
     Args:
         batches: of all epochs.
@@ -233,7 +245,7 @@ def _two_saves_sec(model: keras.Model, is_of_weights: bool, suffix: str) -> tupl
 
 
 def callbacks_of(options: Mapping[str, Any]) -> list[Any]:
-    """Return a fit's callbacks one by one; Keras takes one, a list, lists in it, or its own CallbackList."""
+    """Return a fit's callbacks one by one, however they are nested."""
     found: list[Any] = []
     for each in keras.tree.flatten(options.get("callbacks") or []):
         found += each.callbacks if isinstance(each, keras.callbacks.CallbackList) else [each]

@@ -57,7 +57,7 @@ class Training(Protocol):
     most_steps: int  # of a pass: the last step of an epoch ends with more than itself
 
     def passes(self, marks: Sequence[int], most: int, end: float) -> list[Pass]:
-        """Make one pass, and more until `end`, at most so many; of each the moments after these steps.
+        """Make up to `most` passes until `end`, stamped after these steps.
 
         A pass under way at `end` is stopped after its step: it has fewer moments, of which the last is its end.
         """
@@ -157,7 +157,7 @@ def sample(training: Training, budget_sec: float, now: Callable[[], float]) -> S
 def _rough_passes(
     training: Training, begin: float, end: float, now: Callable[[], float]
 ) -> tuple[list[Pass], list[float]]:
-    """Return short passes for a first idea of the times, and how long each lasted with all about it."""
+    """Return short passes for a first idea, and how long each lasted."""
     most = max(1, min(ROUGH_STEPS, training.most_steps))
     found: list[Pass] = []
     lasted: list[float] = []

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
 
-from epochcast.live.sampling.estimator import Moment, Pass, repeated
+from epochcast.live.sampling.data_kinds import is_generator
+from epochcast.live.sampling.estimator import Moment, Pass, Samples, repeated, sample
 from epochcast.live.sampling.input_data import stop_workers
 
 EMPTY = "the generator must yield at least one batch"  # Keras's own words of one that has ended
@@ -59,7 +60,7 @@ def unit_of(model: keras.Model) -> int:
     """Return how many steps are one execution.
 
     Not to be asked in a hook of a step: under JAX a callback that reads its `model` has Keras copy the state of the
-    training back into it, which takes half of a small step's time.
+    training back into it.
     """
     return int(getattr(model, "steps_per_execution", 1) or 1)
 
@@ -69,7 +70,7 @@ def _no_wait() -> None:
 
 
 class Stamps(keras.callbacks.Callback):  # type: ignore[misc]  # keras ships no types
-    """Reads the clocks where an epoch begins and after some steps, then stops; at `end` it stops after a step.
+    """Reads the clocks at the start of an epoch and after some steps.
 
     It has no hook after a step: with one Keras would fetch the logs of every step, and no step would overlap the next.
     To stop costs one more step, which is not timed.
@@ -118,7 +119,7 @@ class Stamps(keras.callbacks.Callback):  # type: ignore[misc]  # keras ships no 
 
 
 class Epochs(keras.callbacks.Callback):  # type: ignore[misc]  # keras ships no types
-    """Reads the clocks between whole epochs, and stops at a time within one, or where the data end within one."""
+    """Reads the clocks between whole epochs, and stops at a time."""
 
     def __init__(self, end: float) -> None:
         super().__init__()
@@ -183,19 +184,6 @@ class FitTraining:
         budget_sec: float,
         fit: Callable[..., Any] | None = None,
     ) -> None:
-        self._set(model, x, y, options, fit)
-        first = Stamps([self._unit])
-        self._fit(first, 1)
-        (stamps,) = first.passes
-        self.first_step_sec = stamps[max(stamps)].since(stamps[0]).wall_sec  # with what is compiled
-        self.batches = first.steps or self._count(budget_sec)
-        self.steps = self.batches / self._unit
-        # after the last step of an epoch nothing is called before the logs are fetched
-        self.most_steps = (self.batches if self.is_endless else self.batches - 1) // self._unit
-
-    def _set(
-        self, model: keras.Model, x: Any, y: Any, options: Mapping[str, Any], fit: Callable[..., Any] | None
-    ) -> None:
         self.model, self.x, self.y = model, x, y
         self._own_fit = type(model).fit if fit is None else fit
         self.ended_after: int | None = None  # batches of an epoch in which the data ended; None: they did not
@@ -205,6 +193,32 @@ class FitTraining:
         self.fit_start_secs: list[float] = []  # wall, from each call of `fit` to its first epoch
         # XLA compiles each shape of a batch; Keras chooses it by default under JAX, and where it can under TensorFlow
         self.compiles_each_shape = bool(model.jit_compile) and keras.backend.backend() in ("jax", "tensorflow")
+        self._begin(budget_sec)
+
+    def _begin(self, budget_sec: float) -> None:
+        """Do the first step, and find out how many an epoch has."""
+        first = Stamps([self._unit])
+        self._fit(first, 1)
+        (stamps,) = first.passes
+        self.first_step_sec = stamps[max(stamps)].since(stamps[0]).wall_sec  # with what is compiled
+        self.batches = first.steps or self._count(budget_sec)
+        self.steps = self.batches / self._unit
+        # after the last step of an epoch nothing is called before the logs are fetched
+        self.most_steps = (self.batches if self.is_endless else self.batches - 1) // self._unit
+
+    def whole_epochs(self, epochs: int) -> float:
+        """Return how many passes over all batches so many epochs are."""
+        return epochs
+
+    def notes(self, epochs: int) -> list[str]:
+        """Return what is special about so many epochs of these data, in sentences."""
+        if self.ended_after is None:
+            return []
+        return ["The data ended while they were tried: a generator gives its batches once."]
+
+    def sampled(self, budget_sec: float) -> Samples:
+        """Return the samples of an epoch."""
+        return sample(self, budget_sec, time.perf_counter)
 
     def _count(self, budget_sec: float) -> int:
         whole = Epochs(time.perf_counter() + budget_sec)
@@ -226,7 +240,7 @@ class FitTraining:
         try:
             self._own_fit(self.model, self.x, self.y, epochs=epochs, verbose=0, callbacks=[callback], **options)
         except ValueError as error:
-            if not (isinstance(self.x, Iterator) and EMPTY in str(error) and self.fit_start_secs):
+            if not (is_generator(self.x) and EMPTY in str(error) and self.fit_start_secs):
                 raise
             self.ended_after = 0
             return

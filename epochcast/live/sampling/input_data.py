@@ -1,4 +1,4 @@
-"""A training's input data: how long a batch takes to make, and whether the last one of an epoch is smaller."""
+"""A training's input data: time and size of their batches."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ import keras
 
 from epochcast.live.sampling.data_kinds import (
     array_batch_size,
+    is_pipeline,
     is_py_dataset,
     is_torch_loader,
     training_samples,
 )
-from epochcast.live.sampling.data_kinds import is_pipeline as is_pipeline  # `estimate` imports it from here
 
 MOST_BATCHES = 200
 
 
 def batch_sec(x: Any, budget_sec: float) -> float | None:
-    """Return the wall seconds in which the data of a batch are made, without training on it.
+    """Return the wall seconds that making a batch takes, without training.
 
     None of arrays, which take none worth asking for, and of generators, which would be used up.
     """

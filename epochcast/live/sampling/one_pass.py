@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -29,7 +29,7 @@ def is_gone_through_once(x: Any, options: Mapping[str, Any]) -> bool:
 
 
 class _Blocks(keras.callbacks.Callback):  # type: ignore[misc]  # keras ships no types
-    """Reads the clocks after a first step and after blocks of about the same time; stops the pass at the budget."""
+    """Reads the clocks after blocks of about the same time."""
 
     def __init__(self, budget_sec: float, unit: int) -> None:
         super().__init__()
@@ -71,17 +71,10 @@ class OnePass(FitTraining):
         ValueError: if it has a single step.
     """
 
-    def __init__(
-        self,
-        model: keras.Model,
-        x: Any,
-        y: Any,
-        options: Mapping[str, Any],
-        budget_sec: float,
-        fit: Callable[..., Any] | None = None,
-    ) -> None:
+    def _begin(self, budget_sec: float) -> None:
+        """Make the pass."""
         self._n_given = 0
-        self._set(model, self._counted(x), y, options, fit)
+        self.x = self._counted(self.x)
         blocks = _Blocks(budget_sec, self._unit)
         self._fit(blocks, 1)
         if blocks.is_cut:
@@ -97,15 +90,19 @@ class OnePass(FitTraining):
         epochs = tuple(Epoch(Moment(self.batches * each.wall_sec, self.batches * each.cpu_sec)) for each in lasted)
         _, first = stamps[0]
         self.first_step_sec = first.wall_sec - blocks.begin_sec
-        self.samples = Samples("blocks", None, epochs, None, blocks.end.wall_sec - first.wall_sec)
+        self._samples = Samples("blocks", None, epochs, None, blocks.end.wall_sec - first.wall_sec)
 
     def _counted(self, x: Iterator[Any]) -> Iterator[Any]:
         for batch in x:
             self._n_given += 1
             yield batch
 
+    def sampled(self, budget_sec: float) -> Samples:
+        """Return the samples, which the pass gave."""
+        return self._samples
+
     def whole_epochs(self, epochs: int) -> float:
-        """Return how many passes over all batches so many epochs are: later ones have the kept batches alone."""
+        """Return how many passes over all batches so many epochs are."""
         return 1 + (epochs - 1) * min(1.0, KEPT_BATCHES / self.batches)
 
     def notes(self, epochs: int) -> list[str]:

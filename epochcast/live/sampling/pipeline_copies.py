@@ -1,4 +1,4 @@
-"""Copies of a tf.data.Dataset, made from its graph: they share no seeds and no cache file with it."""
+"""Copies of a tf.data.Dataset that share no seeds and no cache file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class TooLargeError(ValueError):
 
 
 def pipeline_copy(data: Any) -> tuple[Any, bool]:
-    """Return the data set made again from its graph, and whether it has a cache file, which the copy has in memory.
+    """Return a copy of the data set, and whether it has a cache file.
 
     A pass that is cut leaves a lock file, with which the next pass over the original fails. The seeds of a shuffle are
     a resource that all made from one graph share: one element taken from a plain copy would change every later epoch
@@ -52,7 +52,7 @@ def pipeline_copy(data: Any) -> tuple[Any, bool]:
 
 
 def without_cache_file(data: Any) -> tuple[Any, list[str]]:
-    """Return data of a fit that write no cache file, with a note where they are a copy of those given.
+    """Return data that write no cache file, and a note if copied.
 
     Raises:
         ValueError: if they have such a file and can't be copied.
@@ -94,7 +94,7 @@ def _graph_of(data: Any) -> Any:
 
 
 def _node_lists(graph: Any) -> Iterator[tuple[Any, str]]:
-    """The graph's own nodes and those of its functions, with what follows a constant's name where it is an input."""
+    """Yield the nodes of the graph and its functions, with input suffixes."""
     yield graph.node, ""
     for function in graph.library.function:
         yield function.node_def, ":output:0"

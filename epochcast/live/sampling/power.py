@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from epochcast.energy.meter import PowerMeter
 from epochcast.machine.gpu_driver import gpu_of, open_driver
 
+SHORTEST_SEC = 1.0  # of a window: counters move ten times a second
 RAPL = "rapl"  # the source where a processor's packages are measured
 
 
 @dataclass(frozen=True, slots=True)
 class MeteredPower:
-    """Mean power over some seconds; of a processor's packages all that runs on them is in it."""
+    """Mean power over some seconds, of a GPU's board or a processor's packages."""
 
     mean_w: float
     sec: float
@@ -31,7 +32,7 @@ class Meter:
 
     def power(self, start: float, end: float) -> MeteredPower | None:
         """Mean power between two times of `time.perf_counter`; None where nothing measures it."""
-        if end <= start:
+        if end - start < SHORTEST_SEC:
             return None
         found = self._meter.reading(start, end, 1)
         sec = end - start
@@ -44,7 +45,7 @@ class Meter:
 
 @contextmanager
 def metering(is_gpu: bool) -> Iterator[Meter]:
-    """Measure power inside of the block: of the GPU that a framework of this process uses, or of the processor."""
+    """Measure the power of this process's device inside of the block."""
     driver = open_driver("auto") if is_gpu else None
     gpu = None if driver is None else gpu_of(driver, "auto")
     meter = PowerMeter(gpu, clock=time.perf_counter)

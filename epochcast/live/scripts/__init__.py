@@ -1,1 +1,1 @@
-"""Users' scripts: run in a process of their own until a fit of theirs is caught and estimated."""
+"""Users' scripts, run until a fit of theirs is caught and estimated."""

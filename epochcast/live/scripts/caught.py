@@ -79,7 +79,7 @@ def _is_data(value: Any) -> bool:
 
 
 def batch_size_of(x: Any, options: Mapping[str, Any]) -> int | None:
-    """Return the samples of a step, as far as options and data know without giving a batch; None if they do not."""
+    """Return the samples of a step; None if no batch is needed to know."""
     if (given := options.get("batch_size")) is not None:
         return int(given)
     if is_pipeline(x):
@@ -95,7 +95,7 @@ def batch_size_of(x: Any, options: Mapping[str, Any]) -> int | None:
 
 
 def sample_shape_of(x: Any) -> tuple[int | None, ...] | None:
-    """Return the shape of one sample of data with a single input; None where it is not known without a batch."""
+    """Return the shape of a sample with one input; None if unknown."""
     spec = x
     if is_pipeline(x):
         spec = x.element_spec

@@ -1,4 +1,4 @@
-"""The process of a script, from its start until its fit was estimated, and one sentence for whatever ends it before."""
+"""The process of a script, and one sentence for whatever ends it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ScriptError(ValueError):
 
 @dataclass
 class Found:
-    """What a script's process told: the fit that was caught, its estimate, and the model's layers if asked for."""
+    """What a script's process reported: fit, estimate, and layers if asked for."""
 
     caught: dict[str, Any] = field(default_factory=dict)
     estimate: dict[str, Any] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class _Process:
         self.kill()
 
     def _follow(self) -> None:
-        """End what the process started when it ends: a forked process would keep the pipe of the events open."""
+        """End what the process started, which would keep its pipe open."""
         if hasattr(os, "waitid"):  # not on macOS
             with contextlib.suppress(ChildProcessError):
                 os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT)

@@ -1,4 +1,4 @@
-"""`train.py:make_training`: a function of a module that returns a training, in place of a script that calls `fit`."""
+"""`train.py:make_training`: a function that returns a training."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def split_factory(text: str) -> tuple[Path, str | None]:
 
 
 def imported(script: Path) -> Any:
-    """Import a file under its own name, not as `__main__`; its folder is the first that imports look in.
+    """Import a file under its own name, not as `__main__`.
 
     Raises:
         FactoryError: if another module has its name.

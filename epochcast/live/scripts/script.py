@@ -219,14 +219,14 @@ class Run:
 
 
 def _wait_for_threads() -> None:
-    """Wait as Python does before it ends: one of them may come to a fit, whose estimate ends the process."""
+    """Wait for threads, as Python does: one may come to a fit."""
     for thread in threading.enumerate():
         if thread is not threading.current_thread() and not thread.daemon:
             thread.join()
 
 
 def _words_of(error: BaseException) -> str:
-    """Return an exception of a fit in a line; what this package raises says all that is to say."""
+    """Return an exception of a fit in a line."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
@@ -268,7 +268,7 @@ def command(request: Request, descriptor: int | None) -> list[str]:
 
 
 def train(request: Request) -> int:
-    """Run a script to its end, or train what a factory makes; the fit that was estimated becomes a row of fits.csv."""
+    """Run a script to its end, and keep its fit as a row."""
     script = Path(request.script)
     sys.argv = [request.script, *request.arguments]
     sys.path.insert(0, os.path.dirname(os.path.realpath(script)))  # noqa: PTH120  # as Python itself has it

@@ -1,4 +1,4 @@
-"""Rows of fits.csv: what they hold, which of them an estimate counts, and what becomes of a damaged table."""
+"""Rows of fits.csv, which of them count, and damaged tables."""
 
 from __future__ import annotations
 

@@ -188,7 +188,7 @@ print(training_facts(model, x, {"batch_size": 32, "validation_split": 0.2}, devi
 
 
 def keep_an_earlier_timing(tmp_path):
-    """Let another process find the key of the training with callbacks; keep a timing of it in fits.csv."""
+    """Find a training's key in another process, and keep a timing."""
     done = subprocess.run(
         [sys.executable, "-c", IMAGES + COMPILED + KEY],
         env={**os.environ, "KERAS_BACKEND": "jax"},
@@ -259,7 +259,7 @@ os.write(int(sys.argv[1]), "".join(json.dumps(event) + "\\n" for event in events
 
 @pytest.fixture
 def light_child(monkeypatch, home):
-    """A process that reports an estimate without training anything; the path of the table that is appended to."""
+    """A process that reports an estimate without training anything."""
 
     def command(request, descriptor):
         return [sys.executable, "-c", CHILD, str(descriptor), str(request.earlier), json.dumps(ANSWER)]

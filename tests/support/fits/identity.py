@@ -1,4 +1,4 @@
-"""A process that fits a case with and without an estimate before, and prints what each fit left as JSON.
+"""A process that prints what fits leave, with an estimate or without.
 
 Called with names of cases, each followed by the variants to try.
 """

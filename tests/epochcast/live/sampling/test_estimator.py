@@ -123,7 +123,7 @@ def test_a_range_divided_by_the_root_of_the_epochs_does_not_hold():
 
 
 def test_scaling_a_small_part_by_its_share_of_the_images_fails():
-    """The rule of Green Love's forecast, which has no part for the start (its whole procedure: bench_estimate.py)."""
+    """The rule of Green Love's forecast, without its procedure (bench_estimate.py has that)."""
 
     def by_share(law, budget_sec):
         few = 16

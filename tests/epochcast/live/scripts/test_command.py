@@ -1,4 +1,4 @@
-"""The command around a fit: how scripts end, what they see, and the training afterwards; with a Keras of few lines."""
+"""The command around a fit, with a Keras of few lines."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def toy(tmp_path_factory):
 
 @pytest.fixture
 def run(toy, tmp_path, monkeypatch, capfd):
-    """Return exit code, what is printed and the last line of what is said, of an estimate of some code."""
+    """Return exit code, output and last message of an estimate."""
     monkeypatch.setenv("PYTHONPATH", toy)
     monkeypatch.chdir(tmp_path)
 
