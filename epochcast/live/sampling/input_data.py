@@ -30,7 +30,7 @@ def batch_sec(x: Any, budget_sec: float) -> float | None:
     made: Callable[[int], Any]
     if is_py_dataset(x):
         most, made = int(x.num_batches or 0), x.__getitem__
-        shared_by = max(1, int(x.workers)) if x.use_multiprocessing or x.workers > 1 else 1
+        shared_by = max(1, int(x.workers))
     elif is_pipeline(x) or is_torch_loader(x):
         batches = iter(x)
         most, made, shared_by = MOST_BATCHES, lambda _: next(batches), 1
