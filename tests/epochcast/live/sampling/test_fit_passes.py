@@ -155,8 +155,8 @@ def test_data_that_end_while_they_are_tried_give_no_empty_epochs(n):
             assert n == 3 and "the data ended before" in str(error)
             return
     assert tried.ended_after is not None
-    assert len(found.epochs) < 6
-    assert all(epoch.sec.wall_sec > 10 * 1e-4 for epoch in found.epochs)  # an eager step takes a millisecond at least
+    assert 1 <= len(found.epochs) <= n // 2  # a pass takes two batches at least, and an empty one none
+    assert all(block.steps >= 1 for block in found.blocks)
 
 
 def test_a_fit_of_a_class_s_own_is_called_only_where_it_is_asked_for():
