@@ -20,6 +20,8 @@ import numpy as np
 from epochcast.live.estimate import estimate_fit
 
 BATCH = 64
+SCHEDULED_EPOCHS = 50  # of the learning rate
+LEAST_EPOCHS = 3  # of the truth
 GREEN_EPOCHS, GREEN_WARMUP = 30, 3
 GREEN_FIRST, GREEN_EPOCH_SEC, GREEN_SEC, GREEN_FACTOR = 1000, 0.3, 10.0, 1.5
 GREEN_MOST_SEC, GREEN_LEAST_SEC, GREEN_LEAST_SAMPLES = 20.0, 1.0, BATCH // 8
@@ -113,18 +115,20 @@ def green_love(model: keras.Model, x: np.ndarray, y: np.ndarray) -> tuple[list[f
 
 
 def main() -> None:
-    """Print as JSON what `network budget_sec epochs seed with_green_love` gives."""
-    name, budget_sec, epochs, seed, with_green_love = sys.argv[1], float(sys.argv[2]), *map(int, sys.argv[3:6])
+    """Print as JSON what `network budget_sec seed with_green_love` gives."""
+    name, budget_sec, seed, with_green_love = sys.argv[1], float(sys.argv[2]), *map(int, sys.argv[3:5])
     keras.utils.set_random_seed(seed)
     model, x, y = network_and_data(name, seed)
-    schedule = keras.optimizers.schedules.CosineDecay(1e-3, -(-len(x) // BATCH) * epochs)
+    schedule = keras.optimizers.schedules.CosineDecay(1e-3, -(-len(x) // BATCH) * SCHEDULED_EPOCHS)
     model.compile(keras.optimizers.Adam(schedule), "sparse_categorical_crossentropy", metrics=["accuracy"])
     begin = time.perf_counter()
-    found = estimate_fit(model, x, y, {"batch_size": BATCH, "epochs": epochs}, budget_sec)
+    found = estimate_fit(model, x, y, {"batch_size": BATCH, "epochs": SCHEDULED_EPOCHS}, budget_sec)
     whole_sec = time.perf_counter() - begin
-    secs = epoch_secs(model, x, y, epochs)[1:]
-    true, spread = secs.mean(axis=0), [statistics.stdev(clock) / statistics.fmean(clock) for clock in secs.T.tolist()]
+    n = max(LEAST_EPOCHS, math.ceil(budget_sec / found.epoch.interval.value))
+    secs = epoch_secs(model, x, y, 1 + 2 * n)[1:]
+    true, later = secs[:n].mean(axis=0), secs[n:].mean(axis=0)
     answer = {
+        "n_true": n,
         "kind": found.samples.kind,
         "used_sec": found.samples.budget_used_sec,
         "whole_sec": whole_sec,
@@ -137,7 +141,8 @@ def main() -> None:
             "estimate": time_of.interval.value,
             "half": time_of.half,
             "true": float(true[at]),
-            "true_spread": spread[at],
+            "later": float(later[at]),
+            "true_spread": statistics.stdev(secs[:n, at].tolist()) / float(true[at]),
         }
     if with_green_love:
         (cpu, wall), answer["green_love_sec"] = green_love(model, x, y)
