@@ -6,6 +6,7 @@ classes compute between their layers can't be read: of them the class's name and
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -13,10 +14,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import keras
 
-from epochcast.keras_layers.read_layers import read_layers
+from epochcast.keras_layers.read_layers import NetworkLayers, read_layers
 from epochcast.live.sampling.data_kinds import (
     array_batch_size,
     is_generator,
@@ -30,6 +32,7 @@ from epochcast.machine.framework import framework_details
 from epochcast.machine.host.host import usable_cores
 
 KEY_DIGITS = 16
+_TRACED: WeakKeyDictionary[keras.Model, tuple[Any, NetworkLayers | None]] = WeakKeyDictionary()  # models that were read
 FIRST_WITH_TF32 = 8  # major compute capability: Ampere
 
 
@@ -119,16 +122,29 @@ def _layers_of(model: keras.Model, data: _Data) -> tuple[dict[str, Any], tuple[t
         "weights": [[*map(int, weight.shape), weight.trainable] for weight in model.weights],
         "policies": sorted({layer.dtype_policy.name for layer in model._flatten_layers(include_self=False)}),
     }
-    closed = [[size for size in shape if size is not None] for shape in data.shapes]
+    network = _network_of(model, data.shapes, _key_of(known))
+    if network is None:
+        return known, ()
+    known["layers"] = [_without_name(asdict(record)) for record in network.records]
+    known["unread"] = [_class_in(title) for title in (*network.unknown, *network.partial)]
+    return known, network.sample_shape
+
+
+def _network_of(
+    model: keras.Model, shapes: tuple[tuple[int | None, ...], ...], weights_key: str
+) -> NetworkLayers | None:
+    """Return a model's layers, traced once while its weights stay the same; None where its own code can't be."""
+    before, network = _TRACED.get(model, (None, None))
+    if before == (shapes, weights_key):
+        return network
+    network = None
+    closed = [[size for size in shape if size is not None] for shape in shapes]
     for given in (None, closed[0] if len(closed) == 1 else None):  # the data's own fixes what the model leaves open
-        try:
+        with contextlib.suppress(Exception):  # whatever a model's own code raises: then it is known by its weights
             network = read_layers(model, given)
-        except Exception:  # whatever a model's own code raises while it is traced: then it is known by its weights
-            continue
-        known["layers"] = [_without_name(asdict(record)) for record in network.records]
-        known["unread"] = [_class_in(title) for title in (*network.unknown, *network.partial)]
-        return known, network.sample_shape
-    return known, ()
+            break
+    _TRACED[model] = (shapes, weights_key), network
+    return network
 
 
 def _without_name(record: dict[str, Any]) -> dict[str, Any]:

@@ -118,3 +118,24 @@ def test_a_data_set_says_its_batch_size_where_it_was_batched(usual):
 def test_a_generator_leaves_batch_size_and_samples_unknown():
     found = facts(network(), iter([(IMAGES, IMAGES)]), steps_per_epoch=3)
     assert (found.pipeline, found.batch_size, found.train_n) == ("generator", None, None)
+
+
+def test_a_model_is_traced_once_and_again_where_its_weights_change():
+    import keras
+
+    calls = []
+
+    class Counted(keras.layers.Layer):
+        def call(self, x):
+            calls.append(x)
+            return x
+
+    model = keras.Sequential([keras.Input((4,)), Counted(), keras.layers.Dense(2)])
+    model.compile("sgd", "mse")
+    facts = training_facts(model, np.zeros((8, 4)), {}, "a", "cpu")
+    n = len(calls)
+    assert training_facts(model, np.zeros((8, 4)), {"batch_size": 4}, "a", "cpu").model_key == facts.model_key
+    assert len(calls) == n
+    model.layers[1].trainable = False
+    assert training_facts(model, np.zeros((8, 4)), {}, "a", "cpu").model_key != facts.model_key
+    assert len(calls) > n
