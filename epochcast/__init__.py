@@ -3,10 +3,11 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from epochcast.live.forecast.live_forecast import LiveForecast as LiveForecast
     from epochcast.live.program.in_program import estimate as estimate
 
 __version__ = "0.1.0"
-__all__ = ["STAGES", "__version__", "estimate"]
+__all__ = ["STAGES", "LiveForecast", "__version__", "estimate"]
 STAGES = ("workload", "collect", "aggregate", "model", "planner")  # data flows from left to right
 
 
@@ -16,6 +17,10 @@ def __getattr__(name: str) -> Any:  # Any: as the protocol of modules has it
         from epochcast.live.program.in_program import estimate
 
         return estimate
+    if name == "LiveForecast":  # a class of Keras's, which is imported here
+        from epochcast.live.forecast.live_forecast import LiveForecast
+
+        return LiveForecast
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

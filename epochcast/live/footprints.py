@@ -18,10 +18,12 @@ from epochcast.interval import Interval
 from epochcast.live.sampling.power import MeteredPower
 
 
-def footprints(total: Interval, power: MeteredPower | None, device_name: str, rules: FootprintRules) -> list[Footprint]:
+def footprints(
+    total: Interval, power: MeteredPower | None, device_name: str, rules: FootprintRules, where: str = "the estimate"
+) -> list[Footprint]:
     """Return what a training of `total` seconds takes, by region.
 
-    Energy is what the user names, else by the power that was measured during the estimate, else by a model.
+    Energy is what the user names, else by the power that was measured in a part of it (`where`), else by a model.
 
     Raises:
         ValueError: if MLCost's formula is asked for and the device's TDP is unknown.
@@ -29,7 +31,7 @@ def footprints(total: Interval, power: MeteredPower | None, device_name: str, ru
     gpu, is_processor = known_gpu(device_name), device_kind_of(device_name) == "cpu"
     energy: BoardEnergy | None = asked_energy(total, rules, gpu, is_processor)
     if energy is None and power is not None and not (is_processor and rules.host_w is not None):  # that is all of it
-        metered = f"in {power.sec:.3g} s of the estimate ({', '.join((power.source, *power.flags))})"
+        metered = f"in {power.sec:.3g} s of {where} ({', '.join((power.source, *power.flags))})"
         energy = metered_energy(total, power.mean_w, metered, is_processor)
     if energy is None:
         energy = modelled_energy(total, rules, gpu, is_processor)

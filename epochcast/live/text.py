@@ -76,11 +76,11 @@ def _kind(samples: dict[str, Any], n: int) -> str:
 
 def _time_text(total: Interval) -> str:
     if total.low is None or total.high is None:
-        return f"{_clock(total.value)} (range unknown: too few samples; a larger budget_sec gives more)"
-    return f"{_clock(total.value)} ({_clock(total.low)} to {_clock(total.high)}, {coverage_text(OWN_COVERAGE)})"
+        return f"{duration(total.value)} (range unknown: too few samples; a larger budget_sec gives more)"
+    return f"{duration(total.value)} ({duration(total.low)} to {duration(total.high)}, {coverage_text(OWN_COVERAGE)})"
 
 
-def _clock(sec: float) -> str:
+def duration(sec: float) -> str:
     """Return a duration for people, of a few seconds with their parts."""
     return clock(sec) if sec >= SHORT_SEC else f"{significant(sec)} s"
 

@@ -93,7 +93,7 @@ class _ValidationStamps(keras.callbacks.Callback):  # type: ignore[misc]  # kera
             is_mark = batch >= 2 * self._marks[-1][0] or batch + unit >= n
             if not is_mark and time.perf_counter() <= end:
                 return
-        _wait_for_batches(self.model)
+        wait_for_batches(self.model)
         self._marks.append((batch, time.perf_counter()))
         if len(self._marks) > 1 and self._marks[-1][1] > end:  # the first may have been compiled
             self.is_cut = self.model.stop_evaluating = True
@@ -131,7 +131,7 @@ class _ValidationStamps(keras.callbacks.Callback):  # type: ignore[misc]  # kera
         return at - self._begin_sec + (batches - done) * (self.batch_sec or 0.0)
 
 
-def _wait_for_batches(model: keras.Model) -> None:
+def wait_for_batches(model: keras.Model) -> None:
     """Wait until the device has evaluated all batches that were given to it."""
     backend = keras.backend.backend()
     if backend == "jax":

@@ -237,13 +237,20 @@ def epoch_time(seconds: Sequence[float], is_contended: bool, earlier: Sequence[f
     if not seconds:
         raise ValueError("no epoch was timed.")
     all_seconds = [*seconds, *earlier]
-    median = statistics.median(all_seconds)
-    kept = [sec for sec in all_seconds if sec <= OUTLIER * median]
+    kept = without_outliers(all_seconds)
     mean = statistics.fmean(kept)
     half = None
     if len(kept) >= MIN_SAMPLES:
         t = t_quantile((1 + OWN_COVERAGE) / 2, len(kept) - 1)
         spread = t * statistics.stdev(kept) * math.sqrt(1 + 1 / len(kept)) / mean
         half = max(CONTENDED_FLOOR if is_contended else FLOOR, spread)
-    n_earlier = sum(sec <= OUTLIER * median for sec in earlier)
+    n_earlier = len(without_outliers(all_seconds, earlier))
     return EpochTime(Interval.of_relative(mean, half), half, len(kept), len(all_seconds) - len(kept), n_earlier)
+
+
+def without_outliers(seconds: Sequence[float], of: Sequence[float] | None = None) -> list[float]:
+    """Return all, or those `of` them, that are at most OUTLIER medians."""
+    if not seconds:
+        return []
+    median = statistics.median(seconds)
+    return [sec for sec in (seconds if of is None else of) if sec <= OUTLIER * median]

@@ -11,6 +11,7 @@ from epochcast.energy.meter import PowerMeter
 from epochcast.machine.gpu_driver import gpu_of, open_driver
 
 SHORTEST_SEC = 1.0  # of a window: counters move ten times a second
+PERIOD_SEC = 0.1  # between readings
 RAPL = "rapl"  # the source where a processor's packages are measured
 
 
@@ -44,11 +45,11 @@ class Meter:
 
 
 @contextmanager
-def metering(is_gpu: bool) -> Iterator[Meter]:
-    """Measure the power of this process's device inside of the block."""
+def metering(is_gpu: bool, period_sec: float = PERIOD_SEC) -> Iterator[Meter]:
+    """Measure the power of this process's device inside of the block, each `period_sec`."""
     driver = open_driver("auto") if is_gpu else None
     gpu = None if driver is None else gpu_of(driver, "auto")
-    meter = PowerMeter(gpu, clock=time.perf_counter)
+    meter = PowerMeter(gpu, period_sec=period_sec, clock=time.perf_counter)
     meter.start()
     try:
         yield Meter(meter, is_gpu)

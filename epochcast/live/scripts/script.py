@@ -274,14 +274,13 @@ def train(request: Request) -> int:
     sys.path.insert(0, os.path.dirname(os.path.realpath(script)))  # noqa: PTH120  # as Python itself has it
 
     def caught(model: Any, x: Any, y: Any, options: dict[str, Any]) -> Any:
-        from epochcast.live.finished_fit import recorded_fit
-        from epochcast.paths import fits_csv
+        from epochcast.live.forecast.recorded import recorded_fit
 
-        history, why = recorded_fit(
-            sys.modules[MODEL_MODULE].Model.fit, model, x, y, options, fits_csv(), os.path.realpath(script)
+        history, notes = recorded_fit(
+            sys.modules[MODEL_MODULE].Model.fit, model, x, y, options, os.path.realpath(script)
         )
-        if why is not None:
-            say(f"note: {why}")
+        for note in notes:
+            say(f"note: {note}")
         return history
 
     catch_fit(1 if request.function else request.number, caught, lambda name: None, None)

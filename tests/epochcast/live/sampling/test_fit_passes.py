@@ -16,7 +16,6 @@ from epochcast.machine.framework import keras_on_cpu
 
 keras = keras_on_cpu()
 
-from epochcast.live import finished_fit  # noqa: E402  # as below
 from epochcast.live.sampling.fit_passes import Epochs, FitTraining, Stamps, moment  # noqa: E402  # Keras starts on the processor
 
 N, BATCH = 70, 8
@@ -125,7 +124,7 @@ def test_keras_fetches_no_logs_of_steps_for_our_clocks(monkeypatch, stamps):
     assert keras.callbacks.CallbackList([after], model=compiled())._async_train is False
 
 
-@pytest.mark.parametrize("make", [lambda: Stamps([5]), lambda: Epochs(math.inf), finished_fit._Epochs])
+@pytest.mark.parametrize("make", [lambda: Stamps([5]), lambda: Epochs(math.inf)])
 def test_the_hook_of_a_step_does_not_ask_for_the_model(make):
     """Under JAX Keras would copy the state of the training back into it."""
 
