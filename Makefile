@@ -70,6 +70,7 @@ bench: $(VENV)/ok-$(LOCK) ## speed, layers, rooflines, other GPUs: figures besid
 	$(BIN)/python benchmarks/estimates/bench_gpu_scaling.py
 	$(BIN)/python benchmarks/estimates/bench_footprint.py
 	$(BIN)/python benchmarks/estimates/bench_estimate.py
+	$(BIN)/python benchmarks/estimates/bench_live.py
 
 claims: $(VENV)/ok-$(LOCK) ## every figure claimed of the time model, with its target and spread
 	$(BIN)/python benchmarks/claims.py

@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -27,10 +25,11 @@ if __name__ == "__main__":  # run by path: from the checkout, not from this fold
     sys.exit(run_by_path(__file__))
 
 from benchmarks.claim_parts.claim import Claim
+from benchmarks.estimates.children import in_child, one_thread
 from epochcast.cli import add_json_flag, make_parser, run_command
 from epochcast.flag_types import positive_float, positive_int
 from epochcast.output.text import table_text
-from epochcast.paths import CODE_ROOT, home
+from epochcast.paths import home
 from epochcast.storage.files import write_json_atomically
 
 NETWORKS = ("cnn", "mlp", "lstm", "transformer")
@@ -38,34 +37,6 @@ BACKENDS = ("tensorflow", "jax")
 CLOCKS = ("cpu", "wall")
 HEADER = ("backend", "network", "clock", "n", "MAPE %", "worst %", "unsteady %", "held", "half %", "epoch s", "all s")
 PEER_HEADER = ("backend", "network", "clock", "n", "error %", "Green Love's error %", "times cheaper")
-
-
-def one_thread() -> dict[str, str]:
-    """Return variables with which TensorFlow and XLA compute in one thread.
-
-    With two on two cores whole epochs of TensorFlow run on a single core for no reason that shows (the other is idle),
-    and take twice the time of the epochs before and after them: what an estimator can do is lost in that.
-    """
-    single = dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"), "1")
-    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
-    return {**single, "XLA_FLAGS": flags.strip()}
-
-
-def tried(
-    backend: str, network: str, budget_sec: float, seed: int, with_peer: bool, more: dict[str, str]
-) -> dict[str, Any]:
-    """What a process of one network found."""
-    how = [network, str(budget_sec), str(seed), str(int(with_peer))]
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.estimates.one_training", *how],
-        cwd=CODE_ROOT,
-        env={**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3", **more},
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return {"backend": backend, "network": network, "seed": seed, **found}
 
 
 def line(backend: str, network: str, clock: str, all_found: Sequence[dict[str, Any]]) -> list[Any]:
@@ -181,7 +152,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             for network in arguments.networks:
                 for backend in arguments.backends:
                     with_peer = seed < arguments.green_love
-                    found = tried(backend, network, arguments.budget_sec, seed, with_peer, more)
+                    how = [network, arguments.budget_sec, seed, int(with_peer)]
+                    found = in_child("benchmarks.estimates.one_training", how, backend, more)
+                    found |= {"backend": backend, "network": network, "seed": seed}
                     all_found.append(found)
                     print(json.dumps(found), file=sys.stderr, flush=True)
         path = home() / "results" / "benchmarks" / "estimate.json"

@@ -11,6 +11,7 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from epochcast.interval import OWN_COVERAGE, Interval
 from epochcast.live.sampling.estimator import FLOOR, MIN_SAMPLES, EpochTime, without_outliers
@@ -73,6 +74,6 @@ def _alike(seconds: Sequence[float]) -> float:
     mean = statistics.fmean(seconds)
     off = [sec - mean for sec in seconds]
     square = math.fsum(each * each for each in off)
-    r = math.fsum(a * b for a, b in zip(off, off[1:], strict=False)) / square if square > 0 else 0.0
+    r = math.fsum(a * b for a, b in pairwise(off)) / square if square > 0 else 0.0
     r = min(MOST_ALIKE, max(0.0, r))
     return math.sqrt((1 + r) / (1 - r))

@@ -28,7 +28,8 @@ def running_fit(model: Any) -> FitCall | None:
     while frame is not None:
         if frame.f_code.co_filename.endswith(WRAPPER):
             names = frame.f_locals
-            fit, given, named = names.get("fn"), names.get("args"), names.get("kwargs")
+            fit: Any = names.get("fn")
+            given, named = names.get("args"), names.get("kwargs") or {}
             if getattr(fit, "__name__", None) == "fit" and given and given[0] is model:
                 arguments = inspect.signature(fit).bind(*given, **named).arguments
                 options = {name: value for name, value in list(arguments.items())[1:] if name not in ("x", "y")}

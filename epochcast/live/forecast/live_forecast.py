@@ -18,6 +18,7 @@ import keras
 from epochcast.error_text import describe_error
 from epochcast.facts.regions import find_region
 from epochcast.footprint.rules import FootprintRules
+from epochcast.guard import say
 from epochcast.interval import Interval
 from epochcast.live.estimate import device_of_training
 from epochcast.live.fits import IN_A_PROGRAM, FitRecord, append_fit
@@ -64,8 +65,8 @@ class LiveForecast(keras.callbacks.Callback):  # type: ignore[misc]  # keras shi
     """Says after each epoch how long a `fit` still takes, and can end it before a deadline.
 
     `model.fit(x, y, epochs=50, callbacks=[LiveForecast()])`. The first epoch counts apart, for its step is compiled in
-    it. An estimate of the same training in `results/fits.csv` counts as one epoch at most. A fit that ends becomes a row
-    of that table. The same object may follow several fits.
+    it. An estimate of the same training in `results/fits.csv` counts as one epoch at most. A fit that ends becomes a
+    row of that table. The same object may follow several fits.
 
     Args:
         time_budget_sec: seconds from the begin of training, within which it ends: after the last whole epoch that
@@ -116,6 +117,8 @@ class LiveForecast(keras.callbacks.Callback):  # type: ignore[misc]  # keras shi
         self._validations: list[float] = []
         self._usage: Usage | None = None
         self._bar: Any = None
+        self._deadline: Deadline | None = None
+        self._epoch: int | None = None  # under way, from 0
         self._in_fit = False
 
     # --- begin --------------------------------------------------------------------------------------------------------
@@ -137,8 +140,7 @@ class LiveForecast(keras.callbacks.Callback):  # type: ignore[misc]  # keras shi
         self.fits.append(self._fit)
         self._in_fit, self._is_silent = True, False
         self._marks: list[tuple[int, Moment]] = []  # of the first epoch: steps that were waited for
-        self._epoch: int | None = None  # under way, from 0
-        self._last_step, self._next_mark = -1, 0
+        self._epoch, self._last_step, self._next_mark = None, -1, 0
         self._is_cut = self._is_validation_cut = False
         self._facts: TrainingFacts | None = None
         self._options: Mapping[str, Any] = {}
@@ -365,9 +367,9 @@ class LiveForecast(keras.callbacks.Callback):  # type: ignore[misc]  # keras shi
         if self._show == "bar":
             self._show_bar(found)
         elif is_shown and self._fit.ended:
-            print(f"epochcast: {end_line(self._fit)}", file=sys.stderr, flush=True)
+            say(f"epochcast: {end_line(self._fit)}")
         elif is_shown and found is not None:
-            print(f"epochcast: {forecast_line(self._fit, found, datetime.now())}", file=sys.stderr, flush=True)
+            say(f"epochcast: {forecast_line(self._fit, found, datetime.now())}")
 
     def _write(self, is_end: bool = False) -> None:
         now = self._now()
