@@ -115,6 +115,8 @@ class LiveForecast(keras.callbacks.Callback):  # type: ignore[misc]  # keras shi
         self._compiled: tuple[Any, int | None] = (None, None)  # the step of the last fit, and its batches
         self._steady: list[Moment] = []  # epochs by the same step
         self._validations: list[float] = []
+        self._test_mark: tuple[int, Moment] | None = None  # a batch of the first validation, and when it began
+        self._paced_sec: float | None = None  # the first validation at that pace
         self._usage: Usage | None = None
         self._bar: Any = None
         self._deadline: Deadline | None = None
@@ -226,26 +228,35 @@ class LiveForecast(keras.callbacks.Callback):  # type: ignore[misc]  # keras shi
         validation_sec = self._test_sec if self._has_validation and not self._is_validation_cut else None
         self._fit.done.append(EpochDone(self._epoch + 1, sec, self._timed_sec, validation_sec, is_first, self._is_cut))
         if validation_sec is not None:
-            self._validations.append(validation_sec)
+            self._validations.append(validation_sec if self._paced_sec is None else self._paced_sec)
         if not is_first and not self._is_cut:
             self._steady.append(sec)
 
     # --- validation ---------------------------------------------------------------------------------------------------
 
     def on_test_begin(self, logs: Any = None) -> None:
-        self._test_begin = self._now()
+        self._test_begin, self._test_mark, self._paced_sec = self._now(), None, None
         if self._deadline is not None:
             self._deadline.validation.begin()
 
     def on_test_batch_begin(self, batch: int, logs: Any = None) -> None:
-        if not self._in_fit or self._deadline is None:
+        if not self._in_fit:
             return
-        if self._deadline.is_last(batch // self._unit, self._deadline.validation):
+        self._last_test_batch = batch
+        if batch and self._test_mark is None and not self._validations:  # what comes before may be compiled
+            wait_for_batches(self._fitted)
+            self._test_mark = batch, self._now()
+        if self._deadline is not None and self._deadline.is_last(batch // self._unit, self._deadline.validation):
             self._is_validation_cut = self._fitted.stop_evaluating = True
 
     def on_test_end(self, logs: Any = None) -> None:
         if self._in_fit and self._epoch is not None:
-            took = self._now().since(self._test_begin)
+            now = self._now()
+            if self._test_mark is not None:
+                done, at = self._test_mark
+                n = self._last_test_batch + self._unit
+                self._paced_sec = now.since(at).wall_sec / (n - done) * n
+            took = now.since(self._test_begin)
             self._test_sec, self._test_cpu_sec, self._has_validation = took.wall_sec, took.cpu_sec, True
 
     # --- end ----------------------------------------------------------------------------------------------------------
@@ -320,7 +331,7 @@ class LiveForecast(keras.callbacks.Callback):  # type: ignore[misc]  # keras shi
         return has_any and n_validations_of(number - 1, number, freq) > 0
 
     def _validation_sec(self) -> float | None:
-        """Return the mean of the validations; the first is compiled."""
+        """Return the mean of the validations; of the first it is the pace of its batches, for it is compiled."""
         if not self._validations:
             return None if self._fit.prior is None else self._fit.prior.validation_sec
         later = self._validations[1:] or self._validations

@@ -101,6 +101,22 @@ def test_a_forecast_is_the_epochs_that_are_left_and_their_validations():
     assert second.total.value == pytest.approx(second.elapsed_sec + second.remaining.value)
 
 
+def test_the_first_validation_counts_by_its_pace_for_it_is_compiled():
+    class FirstIsSlow(keras.callbacks.Callback):
+        n = 0
+
+        def on_test_batch_begin(self, batch, logs=None):
+            self.n += 1
+            time.sleep(1.0 if self.n == 1 else 0.02)
+
+    live = followed(validation_data=(X, Y), epochs=2, callbacks=[FirstIsSlow()])
+    fit, paced_sec = live.fits[0], live._validations[0]
+    assert fit.done[0].validation_sec > 1.0
+    assert 0.08 <= paced_sec < fit.done[0].validation_sec - 0.5
+    expected_sec = fit.forecasts[0].epoch.interval.value + paced_sec
+    assert fit.forecasts[0].remaining.value == pytest.approx(expected_sec)
+
+
 def test_a_finished_fit_is_a_row_and_the_next_one_begins_with_it():
     first = followed().fits[0]
     (row,) = read_fits(fits_csv())
@@ -331,3 +347,11 @@ def test_the_meter_of_an_interrupted_fit_stops_with_the_next_one():
 def test_an_argument_that_is_no_sensible_value_is_refused(given, words):
     with pytest.raises(ValueError, match=words):
         LiveForecast(**given)
+
+
+def test_an_evaluation_outside_of_a_fit_is_none_of_its_business():
+    live, model = LiveForecast(time_budget_sec=100.0), compiled()
+    model.evaluate(X, Y, verbose=0, callbacks=[live])
+    followed(model, live=live)
+    model.evaluate(X, Y, verbose=0, callbacks=[live])
+    assert [each.validation_sec for each in live.fits[0].done] == [None] * 3
