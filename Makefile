@@ -36,6 +36,7 @@ measure-gpu: $(VENV)/ok-$(LOCK) ## pipelines, precisions, energy and roofline on
 
 test-slow: $(VENV)/ok-$(LOCK) ## minutes of real training
 	$(BIN)/python -m pytest -q -m slow
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -q tests/epochcast/live/forecast
 
 fuzz: $(VENV)/ok-$(LOCK) ## odd files, flags and child events by the thousand (SEED=0 N=20400 LIMIT_SEC=900 KIND=runs OUT=folder)
 	$(BIN)/python -m tests.fuzz $(if $(SEED),--seed $(SEED)) $(if $(N),--n $(N)) \
