@@ -32,4 +32,5 @@ if [[ "$(cat "$venv/ok" 2>/dev/null)" != "$made_of" ]]; then
     env -u PYTHONDONTWRITEBYTECODE KERAS_BACKEND=torch "$venv/bin/python" -c 'import keras, pytest, scipy.special'
     echo "$made_of" >"$venv/ok"
 fi
-exec "$venv/bin/python" -m pytest -q -m torch tests/test_torch.py
+"$venv/bin/python" -m pytest -q -m torch tests/test_torch.py
+KERAS_BACKEND=torch exec "$venv/bin/python" -m pytest -q tests/epochcast/live/forecast
