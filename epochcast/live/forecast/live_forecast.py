@@ -31,7 +31,7 @@ from epochcast.live.forecast.text import end_line, forecast_line
 from epochcast.live.forecast.usage import Usage
 from epochcast.live.sampling.epoch_ends import callbacks_of, earliest_end, n_validations_of, wait_for_batches
 from epochcast.live.sampling.estimator import EpochTime, Moment
-from epochcast.live.sampling.fit_passes import device_wait, moment, unit_of
+from epochcast.live.sampling.fit_passes import device_wait, moment, trained_steps, unit_of
 from epochcast.live.training_facts import TrainingFacts, training_facts
 from epochcast.machine.environment import utc_now
 from epochcast.machine.host.host import usable_cores
@@ -208,7 +208,7 @@ class LiveForecast(keras.callbacks.Callback):  # type: ignore[misc]  # keras shi
         self._own_end = now.wall_sec
         self._timed_sec = now.since(self._epoch_begin).wall_sec - self._test_sec
         if self._fit.steps is None:
-            self._fit.steps = self.params.get("steps") or max(1, self._last_step)  # Keras notices the end a step later
+            self._fit.steps = self.params.get("steps") or trained_steps(self._last_step + self._unit)
         is_whole = not (self._is_cut or self._is_validation_cut)
         if self._best is not None and is_whole and (self._has_validation or not self._best.monitor.startswith("val_")):
             self._best.on_epoch_end(epoch, logs)

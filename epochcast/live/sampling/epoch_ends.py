@@ -13,7 +13,7 @@ from typing import Any
 import keras
 
 from epochcast.live.sampling.data_kinds import is_generator
-from epochcast.live.sampling.fit_passes import FitTraining, device_wait
+from epochcast.live.sampling.fit_passes import FitTraining, device_wait, trained_steps
 from epochcast.output.text import significant
 
 
@@ -106,7 +106,7 @@ class _ValidationStamps(keras.callbacks.Callback):  # type: ignore[misc]  # kera
         """All batches of the data; None if unknown."""
         if (steps := self.params.get("steps")) is not None or self.is_cut:
             return steps  # type: ignore[no-any-return]
-        return max(1, self._last_begun)  # Keras notices the end of data without a length in one batch more
+        return trained_steps(self._last_begun + 1)
 
     @property
     def warm_sec(self) -> float:

@@ -65,6 +65,14 @@ def unit_of(model: keras.Model) -> int:
     return int(getattr(model, "steps_per_execution", 1) or 1)
 
 
+def trained_steps(begun: int) -> int:
+    """Return how many steps of data without a length did something.
+
+    TensorFlow and JAX notice the end of the data in a step more; with PyTorch Keras takes a batch before its step.
+    """
+    return begun if keras.backend.backend() == "torch" else max(1, begun - 1)
+
+
 def _no_wait() -> None:
     """Return at once: the device has finished."""
 
@@ -149,8 +157,7 @@ class Epochs(keras.callbacks.Callback):  # type: ignore[misc]  # keras ships no 
         if self._is_cut:
             return
         known = self.params.get("steps")
-        # of data without a length Keras notices their end in a step more, which trains nothing
-        done = self._done if known is not None else max(1, self._done - 1)
+        done = self._done if known is not None else trained_steps(self._done)
         if known is not None and done < known:
             self.ended_after = done
             self._is_cut = self.model.stop_training = True
