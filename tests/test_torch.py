@@ -94,7 +94,8 @@ import keras
 import numpy as np
 import torch
 from tests.support import device_equality as equality
-from epochcast.collect.run.devices import peak_memory_bytes, resolve_device
+from epochcast.collect.run.devices import resolve_device
+from epochcast.machine.device_memory import peak_memory_bytes
 from epochcast.machine.environment import cpu_name
 from epochcast.schema import RunConfig
 from epochcast.workload.cnn import build_model, compile_model, seed_everything

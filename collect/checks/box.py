@@ -29,7 +29,7 @@ from epochcast.machine.host.host import (
     virtual_machine,
 )
 from epochcast.machine.host.load import BUSY_SHARE, is_busy_host
-from epochcast.output.text import significant
+from epochcast.output.text import memory_text, significant
 from epochcast.paths import failures_csv
 from epochcast.schema import TEST_N, TRAIN_N, FailureRecord, RunRecord
 from epochcast.storage.cells import columns, csv_reader
@@ -40,7 +40,7 @@ from epochcast.workload.cifar10_readers import KNOWN_FORMS, TRAIN_BATCHES, locat
 from epochcast.workload.shape import CHANNELS, CLASSES, IMAGE_SIZE
 
 STATUSES = ("ok", "unknown", "warning", "problem")  # from good to bad
-MIB, GIB = 1 << 20, 1 << 30
+GIB = 1 << 30
 IMAGE_BYTES = IMAGE_SIZE * IMAGE_SIZE * CHANNELS
 IMAGES_BYTES = (TRAIN_N + TEST_N) * IMAGE_BYTES * 4  # as float32, the least that a run keeps in memory
 COMFORTABLE_COPIES = 4  # of the images: those of the pipeline and the framework's own memory
@@ -65,13 +65,6 @@ def judged(name: str, found: str, complaints: Iterable[tuple[str, str]] = ()) ->
     known = list(complaints)
     worst = max((status for status, _ in known), key=STATUSES.index, default="ok")
     return Check(name, worst, found, "; ".join(dict.fromkeys(remedy for _, remedy in known)) or None)
-
-
-def memory_text(n_bytes: float) -> str:
-    """A size for people, in GiB, or MiB where it is smaller."""
-    if n_bytes >= GIB:
-        return f"{significant(n_bytes / GIB)} GiB"
-    return f"{significant(n_bytes / MIB)} MiB" if n_bytes >= MIB else "under 1 MiB"
 
 
 # --- the host ---------------------------------------------------------------------------------------------------------

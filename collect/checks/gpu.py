@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes.util
 
-from epochcast.collect.checks.box import GIB, Check, judged, memory_text
+from epochcast.collect.checks.box import GIB, Check, judged
 from epochcast.gpus.lookup import board_limit_w, tdp_w
 from epochcast.machine.cuda_packages import CUDA_PACKAGES, cuda_packages, install_gpu, lacks_cuda_libraries, torch_build
 from epochcast.machine.disturbance import SLOWDOWNS
@@ -13,7 +13,7 @@ from epochcast.machine.gpu.vendor import ON_CPU, Device, Driver, GpuSensors
 from epochcast.machine.gpu_driver import vendor_names, vendor_of
 from epochcast.machine.gpu_snapshot import driver_version
 from epochcast.machine.host.host import ask_psutil
-from epochcast.output.text import percent
+from epochcast.output.text import memory_text, percent
 
 HOT_C = 80.0  # data-centre GPUs slow down between 83 and 92 C: an idle one this hot has no room left
 BUSY_SHARE = 0.05  # of the last second: more is a program at work, not a desktop that redraws

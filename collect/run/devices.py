@@ -1,4 +1,4 @@
-"""The device of a measuring process: which one the framework is shown, what it is called, what memory it took."""
+"""The device of a measuring process: which one the framework is shown, and what it is called."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from epochcast.gpus.lookup import are_other_boards
 from epochcast.machine.cuda_packages import install_gpu, lacks_cuda_libraries
 from epochcast.machine.framework import torch_tf32
 from epochcast.machine.gpu.driver_names import clean_name
-from epochcast.machine.gpu.sensor_bounds import MOST_MEMORY_BYTES, positive_within
 from epochcast.machine.gpu.vendor import ON_CPU
 from epochcast.machine.gpu_driver import device_of, environment_of, vendor_of
 
@@ -114,32 +113,3 @@ def _hiding_variable(backend: str) -> str | None:
     names = {"jax": ("JAX_PLATFORMS", "JAX_PLATFORM_NAME"), "torch": ("KERAS_TORCH_DEVICE",)}.get(backend, ())
     values = {name: os.environ.get(name, "").lower() for name in names}
     return next((name for name, value in values.items() if value and not re.search("cuda|gpu", value)), None)
-
-
-def peak_memory_bytes(backend: str) -> int | None:
-    """Return the most device memory that the framework held; None where it reports none (a CPU).
-
-    Raises:
-        Exception: whatever the framework raises; the caller keeps its words in the run's JSON.
-    """
-    peak = positive_within(_peak_memory(backend), MOST_MEMORY_BYTES)
-    return None if peak is None else int(peak)
-
-
-def _peak_memory(backend: str) -> object:
-    if backend == "tensorflow":
-        import tensorflow as tf
-
-        if not tf.config.list_physical_devices("GPU"):
-            return None
-        return tf.config.experimental.get_memory_info("GPU:0")["peak"]
-    if backend == "jax":
-        import jax
-
-        statistics = jax.devices()[0].memory_stats() or {}
-        return statistics.get("peak_bytes_in_use")
-    if backend == "torch":
-        import torch
-
-        return torch.cuda.max_memory_allocated() if torch.cuda.is_initialized() else None
-    return None

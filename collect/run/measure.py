@@ -21,11 +21,12 @@ if not __package__:  # run by path: import from the folder that holds epochcast/
     sys.path[0] = str(Path(__file__).absolute().parents[3])
 
 from epochcast.collect.run.compile_cache import enable, programs_dir
-from epochcast.collect.run.devices import choose_devices, peak_memory_bytes, resolve_device
+from epochcast.collect.run.devices import choose_devices, resolve_device
 from epochcast.collect.run.stopping import stop_reason
 from epochcast.collect.run.text import is_shown
 from epochcast.facts.assumptions import device_kind_of
 from epochcast.guard import die_with_parent
+from epochcast.machine.device_memory import peak_memory_bytes
 from epochcast.machine.framework import framework_details
 from epochcast.machine.packages import require_backend
 from epochcast.schema import PRECISIONS, WARMUP_EPOCHS, RunSpec

@@ -10,6 +10,8 @@ from typing import Any
 
 from epochcast.text_sinks import one_line
 
+MIB, GIB = 1 << 20, 1 << 30
+
 
 def significant(value: float, digits: int = 3) -> str:
     """Return a number for people: `digits` significant figures, thousands grouped.
@@ -37,6 +39,13 @@ def listed(words: Sequence[str], last: str = "and") -> str:
 
 def percent(share: float) -> str:
     return f"{significant(100 * share)} %"
+
+
+def memory_text(n_bytes: float) -> str:
+    """Return a size for people, in GiB, or MiB where it is smaller."""
+    if n_bytes >= GIB:
+        return f"{significant(n_bytes / GIB)} GiB"
+    return f"{significant(n_bytes / MIB)} MiB" if n_bytes >= MIB else "under 1 MiB"
 
 
 def clock(seconds: float) -> str:

@@ -11,9 +11,9 @@ from types import ModuleType, SimpleNamespace
 import pynvml
 import pytest
 
-from epochcast.collect.run.devices import peak_memory_bytes
 from epochcast.collect.run.monitor import Watch
 from epochcast.energy.meter import PowerMeter
+from epochcast.machine.device_memory import peak_memory_bytes
 from epochcast.machine.gpu import driver_signs
 from epochcast.machine.gpu.nvml import Nvml
 from epochcast.machine.gpu.nvml_gpu import NvmlGpu
