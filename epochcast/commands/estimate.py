@@ -72,6 +72,11 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME[;NAME...]",
         help="also the training on this GPU, scaled from here; may be repeated",
     )
+    parser.add_argument(
+        "--max_batch",
+        action="store_true",
+        help="also the largest batch size that fits into the GPU's memory; tries another size, which is compiled",
+    )
     then = parser.add_argument_group("after the estimate").add_mutually_exclusive_group()
     then.add_argument(
         "--then_train",
@@ -119,6 +124,7 @@ def _request(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> 
         arguments.fit,
         arguments.budget_sec,
         bool(arguments.gpu),
+        arguments.max_batch,
         None if arguments.fresh else str(fits_csv()),
     )
 

@@ -14,6 +14,8 @@ from epochcast.footprint.footprint import Footprint
 from epochcast.footprint.text import footprint_lines
 from epochcast.interval import Interval
 from epochcast.live.fits import FitRecord, earlier_fits
+from epochcast.live.memory.fit_memory import fit_memory, steps_of
+from epochcast.live.memory.peak import MaxBatch, PeakMemory
 from epochcast.live.sampling.data_kinds import is_pipeline
 from epochcast.live.sampling.diagnostics import Diagnostics, diagnose, pace, sentences
 from epochcast.live.sampling.epoch_ends import (
@@ -95,6 +97,8 @@ class Estimate:
     params: int = 0
     kept: tuple[str, ...] = ()  # what was put back after the trial; of a model that is thrown away, nothing
     footprint: Footprint | None = None  # in the region that was asked for
+    memory: PeakMemory | None = None  # of a training step; None is unknown, and a note says why
+    max_batch: MaxBatch | None = None  # None: it was not asked for
 
     def __str__(self) -> str:
         """Return the lines that the command prints."""
@@ -116,6 +120,7 @@ def estimate_fit(
     after_first_step: Callable[[], None] | None = None,
     fit: Callable[..., Any] | None = None,
     stays: bool = False,
+    max_batch: bool = False,
 ) -> Estimate:
     """Estimate `model.fit(x, y, **options)` by training it for `budget_sec`; the model is another one afterwards.
 
@@ -127,6 +132,7 @@ def estimate_fit(
         after_first_step: called once the step is compiled; what it raises ends the estimate.
         fit: called in place of the model's own method, as `fit(model, x, y, ...)`.
         stays: whether the training follows in this process, with this model: it pays no compilation again.
+        max_batch: whether to look for the largest batch size that fits into the device.
 
     Raises:
         ValueError: if the number of steps of an epoch can't be found out, no epoch is left to train, or several
@@ -139,7 +145,8 @@ def estimate_fit(
         raise ValueError(f"this fit trains no epoch: epochs={options.get('epochs', 1)}.")
     before = host_cpu_times()
     kind = OnePass if is_gone_through_once(x, options) else FitTraining
-    training = kind(model, x, y, options, budget_sec, fit)
+    with steps_of(model) as steps:
+        training = kind(model, x, y, options, budget_sec, fit)
     if after_first_step is not None:
         after_first_step()
     begin = time.perf_counter()
@@ -177,6 +184,8 @@ def estimate_fit(
         validation_sec=validations.more_sec,
         save_sec=saves.more_sec,
     )
+    # last: another batch size may take all memory there is
+    memory = fit_memory(steps, training, None if facts is None else facts.batch_size, device, max_batch)
     paid_sec = once.of_process_sec(found) if stays else 0.0
     once_sec = once.sec - paid_sec
     again_sec = n_epochs * epoch.interval.value + validations.all_sec + saves.all_sec
@@ -203,9 +212,11 @@ def estimate_fit(
         backend=keras.backend.backend(),
         device_name=device.name,
         training=facts,
-        notes=tuple(notes),
+        notes=(*notes, *memory.notes),
         model=type(model).__name__,
         params=int(model.count_params()),
+        memory=memory.peak,
+        max_batch=memory.max_batch,
     )
 
 

@@ -54,5 +54,6 @@ def estimate_row(found: Estimate, source: str = IN_A_PROGRAM) -> FitRecord | Non
         energy_j_per_epoch=None if power is None else power.mean_w * own.interval.value,
         energy_source=None if power is None else power.source,
         source=source,
+        peak_memory_bytes=None if found.memory is None else found.memory.bytes,
         **asdict(found.training),
     )

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import ClassVar
 
 from epochcast.error_text import describe_error
 from epochcast.schema import SCHEMA_VERSION, require_energy_source, require_known_schema
@@ -34,6 +35,8 @@ MOST_EARLIER = 4  # timings of one training that a later estimate counts
 @dataclass(frozen=True, slots=True)
 class FitRecord:
     """One estimate or one finished fit of a user's own model: a row of fits.csv."""
+
+    LEAST_COLUMNS: ClassVar[int] = 47  # of the first such tables: up to `source`
 
     timestamp_utc: str  # when it ended, ISO 8601
     kind: str  # one of KINDS
@@ -82,6 +85,7 @@ class FitRecord:
     energy_j_per_epoch: float | None = None
     energy_source: str | None = None  # as in runs.csv
     source: str | None = None  # path of the script, or IN_A_PROGRAM
+    peak_memory_bytes: int | None = None  # of a training step, of its device's memory
 
     def __post_init__(self) -> None:
         require_time(self, "timestamp_utc")
@@ -100,7 +104,7 @@ class FitRecord:
         require(self.is_contended in (None, 0, 1), self, "is_contended", "0, 1 or empty")
         require(self.tf32 in (None, "on", "off"), self, "tf32", "on, off or empty")
         require(self.jit_compile in (None, "on", "off"), self, "jit_compile", "on, off or empty")
-        require_positive(self, "energy_j_per_epoch")
+        require_positive(self, "energy_j_per_epoch", "peak_memory_bytes")
         require_energy_source(self)
 
 

@@ -6,9 +6,11 @@ from typing import Any
 
 from epochcast.facts.assumptions import device_kind_of
 from epochcast.interval import OWN_COVERAGE, Interval, coverage_text
-from epochcast.output.text import clock, percent, significant
+from epochcast.live.memory.peak import COMPILER, FARTHEST
+from epochcast.output.text import clock, memory_text, percent, significant
 
 SHORT_SEC = 10.0
+WORTH_SAYING_SEC = 0.1  # of asking for the memory
 
 
 def estimate_lines(caught: dict[str, Any], found: dict[str, Any]) -> dict[str, str]:
@@ -36,6 +38,10 @@ def estimate_lines(caught: dict[str, Any], found: dict[str, Any]) -> dict[str, s
         lines["validation"] = f"{significant(found['validation']['sec'])} s, {found['n_validations']} times"
     if found["save_sec"] is not None:
         lines["checkpoint"] = f"{significant(found['save_sec'])} s, {found['n_saves']} times"
+    if found["memory"] is not None:
+        lines["memory"] = _memory_text(found["memory"], device_kind_of(found["device_name"]))
+    if found["max_batch"] is not None:
+        lines["max_batch"] = _max_batch_text(found["max_batch"], found["memory"])
     if "script_sec" in caught:
         lines["before_the_fit"] = (
             f"{significant(caught['script_sec'])} s of the script's own, not in the training's time"
@@ -59,6 +65,30 @@ def _once_text(parts: dict[str, float], sec: float, paid_sec: float) -> str:
     named = [f"{significant(parts[name])} {text}" for name, text in ONCE_PARTS.items() if parts[name] >= 0.01 * whole]
     text = f"{significant(whole)} s{': ' if named else ''}{', '.join(named)}"
     return f"{text}; {significant(paid_sec)} s of it are paid already" if paid_sec > 0 else text
+
+
+def _memory_text(found: dict[str, Any], device_kind: str) -> str:
+    """Return the peak of a training step, and whose account it is."""
+    of = "of the host's" if device_kind == "cpu" else "of an unknown amount"
+    if found["device_bytes"] is not None:
+        of = f"of {memory_text(found['device_bytes'])}"
+    size = "" if found["batch_size"] is None else f" at batch size {found['batch_size']:,}"
+    whose = "the compiler's account" if found["source"] == COMPILER else "the framework's own peak"
+    asked = f"; asking took {significant(found['ask_sec'])} s" if found["ask_sec"] >= WORTH_SAYING_SEC else ""
+    return f"{memory_text(found['bytes'])} {of}{size}, by {whose}{asked}"
+
+
+def _max_batch_text(found: dict[str, Any], memory: dict[str, Any] | None) -> str:
+    """Return the largest batch size that fits, and how it is known."""
+    if found["size"] is None or memory is None:
+        return f"unknown ({found['why']})"
+    tried = " and ".join(f"{size:,}" for size, _ in found["tried"])
+    how = f"by the line through {tried}{', confirmed by the compiler' if found['is_confirmed'] else ''}"
+    size = f"{found['size']:,}"
+    if found["is_at_least"]:
+        size = f"at least {size} ({FARTHEST} x what was tried, the farthest that is answered)"
+    of = f"{memory_text(found['bytes'])} of {memory_text(memory['device_bytes'])}"
+    return f"{size}: {of}, {how}; asking took {significant(found['ask_sec'])} s"
 
 
 def _kind(samples: dict[str, Any], n: int) -> str:

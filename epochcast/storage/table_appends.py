@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from epochcast.schema import RunRecord
+from epochcast.schema import FailureRecord, RunRecord
 from epochcast.storage.cells import checked_line, columns, header_line
 from epochcast.storage.files import make_folder, naming, sync_folder
 from epochcast.storage.locks import lock, warn_of_local_locks
@@ -119,9 +119,11 @@ def _make_ready(descriptor: int, path: Path, kind: type[Any]) -> None:
     if not is_header and not start.startswith(own_header):  # else nothing needs to be taken apart
         header = header_of(path, decode_table(path, start.partition(b"\n")[0]), kind)
         if len(header) < len(columns(kind)):
+            lift = f"Lift it: epochcast migrate --runs {shlex.quote(str(path))}"
             raise ValueError(
                 f"{path}:1: an older schema: {len(header)} columns, this version writes {len(columns(kind))}. It can "
-                f"be read as it is, but not appended to. Lift it: epochcast migrate --runs {shlex.quote(str(path))}"
+                f"be read as it is, but not appended to. "
+                f"{lift if kind in (RunRecord, FailureRecord) else 'Move it away: a new table is then begun.'}"
             )
         is_header = b"\n" not in start  # as another program writes it
     if is_header:

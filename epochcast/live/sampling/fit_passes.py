@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from epochcast.live.sampling.data_kinds import is_generator
+from epochcast.live.sampling.data_kinds import is_generator, is_pipeline, is_py_dataset, is_torch_loader
 from epochcast.live.sampling.estimator import Moment, Pass, Samples, repeated, sample
 from epochcast.live.sampling.input_data import stop_workers
 
@@ -223,6 +223,14 @@ class FitTraining:
             return []
         return ["The data ended while they were tried: a generator gives its batches once."]
 
+    def try_batch_size(self, size: int) -> bool:
+        """Train the first steps with batches of `size`; return whether these data can be cut so."""
+        if self.ended_after is not None or is_generator(self.x) or is_py_dataset(self.x) or is_torch_loader(self.x):
+            return False
+        other = {"x": self.x.rebatch(size, drop_remainder=True)} if is_pipeline(self.x) else {"batch_size": size}
+        self._fit(Stamps([self._unit]), 1, **other)
+        return True
+
     def sampled(self, budget_sec: float) -> Samples:
         """Return the samples of an epoch."""
         return sample(self, budget_sec, time.perf_counter)
@@ -243,9 +251,10 @@ class FitTraining:
             options["validation_freq"] = NEVER
         if self.ended_after is not None:
             return
+        x = options.pop("x", self.x)
         begin = time.perf_counter()
         try:
-            self._own_fit(self.model, self.x, self.y, epochs=epochs, verbose=0, callbacks=[callback], **options)
+            self._own_fit(self.model, x, self.y, epochs=epochs, verbose=0, callbacks=[callback], **options)
         except ValueError as error:
             if not (is_generator(self.x) and EMPTY in str(error) and self.fit_start_secs):
                 raise

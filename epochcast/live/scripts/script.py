@@ -45,6 +45,7 @@ class Request:
     number: int = 1  # of the fit
     budget_sec: float = 30.0
     has_layers: bool = False  # whether to tell the layers of the model, too
+    max_batch: bool = False  # whether to look for the largest batch size that fits
     earlier: str | None = None  # the table whose earlier timings of the same training count
 
 
@@ -209,7 +210,9 @@ class Run:
             options, more = {**options, "validation_data": validation}, more or of_validation
         # where a class has a fit of its own, what was caught is what that one gave to Keras's
         fit = None if self.request.function is not None else sys.modules[MODEL_MODULE].Model.fit
-        found = estimate_fit(model, x, y, options, self.request.budget_sec, rows, fit=fit)
+        found = estimate_fit(
+            model, x, y, options, self.request.budget_sec, rows, fit=fit, max_batch=self.request.max_batch
+        )
         values = {**asdict(found), "notes": [*found.notes, *more, *notes]}
         del values["footprint"]  # the command's own
         with contextlib.suppress(FieldError):  # a time that nothing can take is no row

@@ -37,6 +37,7 @@ def random_fit(seed):
         tf32=maybe("off"),
         energy_source=maybe("nvml_counter"),
         source=maybe("/home/Jörg/a,b.py"),
+        peak_memory_bytes=maybe(rng.randint(1, 2**40)),
     )
 
 
@@ -63,6 +64,7 @@ def test_what_is_unknown_is_an_empty_cell(tmp_path):
         {"timed_epoch_sec": 0.0},
         {"batches": 0},
         {"energy_j_per_epoch": 0.0},
+        {"peak_memory_bytes": 0},
         {"is_contended": 2},
         {"training_key": ""},
         {"timestamp_utc": "yesterday"},
@@ -76,6 +78,16 @@ def test_a_value_that_its_column_can_not_hold_is_refused_by_name(changes):
 def test_a_row_of_a_newer_version_is_refused():
     with pytest.raises(NewerSchemaError, match="a newer Epochcast wrote this row"):
         fit_row(schema_version=SCHEMA_VERSION + 1)
+
+
+def test_a_table_without_the_newest_column_is_read_and_not_appended_to(tmp_path):
+    path = tmp_path / "fits.csv"
+    append_fit(path, fit_row())
+    assert columns(FitRecord)[-1] == "peak_memory_bytes"
+    path.write_text("".join(f"{line.rpartition(',')[0]}\n" for line in path.read_text().splitlines()))
+    assert read_fits(path) == [fit_row()]
+    with pytest.raises(ValueError, match=r"an older schema: .* Move it away: a new table is then begun\."):
+        append_fit(path, fit_row())
 
 
 def test_the_latest_rows_of_the_same_training_and_the_same_contention_count():

@@ -242,6 +242,8 @@ ANSWER = {
     "validation": None,
     "save_sec": None,
     "samples": {"kind": "epochs", "steps": None},
+    "memory": None,
+    "max_batch": None,
     "is_contended": False,
     "notes": [],
     "row": to_json_dict(fit_row()),
