@@ -20,7 +20,8 @@ class CompiledSteps:
     source = COMPILER
 
     def __init__(self, model: keras.Model, batch: Any = None) -> None:
-        self._model, self._batch, self._function = model, batch, None
+        self._model, self._batch = model, batch
+        self._function: Any = None  # Keras's own, while this one stands in its place
 
     def __enter__(self) -> Self:
         # Keras hands its batches to this function alone, no callback sees one
@@ -39,7 +40,7 @@ class CompiledSteps:
 
     def _seen(self, batches: Iterator[Any]) -> Iterator[Any]:
         for batch in batches:
-            self._batch = _shapes_of(batch)
+            self._batch = self._batch or _shapes_of(batch)
             yield batch
 
     @property

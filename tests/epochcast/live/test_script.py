@@ -156,7 +156,8 @@ def test_a_fit_is_caught_with_its_options_and_estimated(tmp_path_factory, tmp_pa
 
 
 def assert_estimated(tmp_path, shape, backend):
-    code, found, screen = estimated(tmp_path, SHAPES[shape], "--epochs", "30", backend=backend)
+    flags = ("--budget_sec", "1", "--max_batch")
+    code, found, screen = estimated(tmp_path, SHAPES[shape], "--epochs", "30", flags=flags, backend=backend)
     assert code == 0, screen
     assert (found["epochs"], found["backend"]) == (30, backend)
     batches = {"images from folders": 15, "callbacks": 15}.get(shape, 19)
@@ -176,6 +177,12 @@ def assert_estimated(tmp_path, shape, backend):
     assert (row.kind, row.epochs, row.batches, row.source) == ("estimate", 30, batches, str(tmp_path / "train.py"))
     assert (row.epoch_sec, row.n_earlier) == (epoch, found["epoch"]["n_earlier"])
     assert row.training_key == found["training"]["training_key"]
+    if backend == "jax":
+        assert (found["memory"]["source"], found["memory"]["bytes"]) == ("compiler", row.peak_memory_bytes)
+        assert found["max_batch"]["why"] == "a processor has no memory of its own"
+    else:  # which says nothing on a processor
+        assert (found["memory"], row.peak_memory_bytes) == (None, None)
+        assert found["max_batch"]["why"] == "its peak memory is unknown"
     return found
 
 
