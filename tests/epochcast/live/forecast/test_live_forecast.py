@@ -7,6 +7,7 @@ import json
 import math
 import time
 import warnings
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -132,7 +133,7 @@ def test_a_finished_fit_is_a_row_and_the_next_one_begins_with_it():
 def test_an_estimate_of_the_same_training_is_the_prior_with_its_range():
     followed()
     (row,) = read_fits(fits_csv())
-    values = {name: getattr(row, name) for name in FitRecord.__dataclass_fields__}
+    values = {field.name: getattr(row, field.name) for field in fields(FitRecord)}
     values |= {"kind": "estimate", "run_id": "estimate-a", "epoch_sec": 10.0, "epoch_sec_low": 8.0}
     values |= {"epoch_sec_high": 12.0, "save_sec": 3.0, "n_saves": 3, "validation_sec": 1.0}
     append_fit(fits_csv(), FitRecord(**values))
