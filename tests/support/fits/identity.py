@@ -24,7 +24,8 @@ from epochcast import estimate
 from epochcast.live.program import state
 from tests.support.fits.cases import CASES, Fit
 
-SEED, BUDGET_SEC, STEP = 7, 0.2, 5  # the execution at which some trials end
+SEED, BUDGET_SEC = 7, 0.2
+STEP, LONG_SEC = 5, 600.0  # the execution at which some trials end, and a budget that does not end before it
 QUIET = {"verbose": 0}
 
 
@@ -74,9 +75,9 @@ def trained(fit: Fit, initial: int = 0) -> dict[str, Any]:
     return left_by(model)
 
 
-def try_fit(fit: Fit, epochs: int = 2, **more: Any) -> Any:
+def try_fit(fit: Fit, budget_sec: float = BUDGET_SEC) -> Any:
     model, x, y, options = fit
-    found = estimate(model, x, y, epochs=epochs, budget_sec=BUDGET_SEC, region="DE", **QUIET, **options, **more)
+    found = estimate(model, x, y, epochs=2, budget_sec=budget_sec, region="DE", **QUIET, **options)
     return {"text": str(found), "kept": found.kept, "notes": found.notes, "epochs": found.epochs}
 
 
@@ -94,7 +95,7 @@ def ending_with(error: type[BaseException]) -> Callable[[Fit], Any]:
 
         keras.callbacks.CallbackList.on_train_batch_begin = step
         try:
-            try_fit(fit)
+            try_fit(fit, LONG_SEC)
         except error:
             return None
         finally:
