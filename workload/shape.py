@@ -42,6 +42,7 @@ def _conv(name: str, size: int, channels: int, filters: int, is_first: bool) -> 
         weight_reads=params,
         has_input_gradient=not is_first,
         filters=filters,
+        taps=9,
     )
 
 

@@ -69,9 +69,18 @@ def _conv(kind: str, is_transposed: bool = False) -> Rule:
     def rule(layer: Layer, inputs: Sequence[Shape], output: Shape) -> Parts:
         macs = _pixels(layer, inputs[0] if is_transposed else output) * prod(layer.kernel.shape)
         filters = layer.filters if kind == "conv" else 0
-        return [matrix_product(kind, layer, prod(inputs[0]), output, macs, filters=filters)]
+        return [matrix_product(kind, layer, prod(inputs[0]), output, macs, filters=filters, **_window(layer))]
 
     return rule
+
+
+def _window(layer: Layer) -> dict[str, Any]:
+    """Return positions of a convolution's kernel, its groups, and its strides over all axes, for `part`."""
+    return {
+        "taps": prod(layer.kernel_size),
+        "groups": getattr(layer, "groups", 1),
+        "strides": prod(layer.strides),
+    }
 
 
 def _separable_conv(layer: Layer, inputs: Sequence[Shape], output: Shape) -> Parts:
@@ -89,6 +98,7 @@ def _separable_conv(layer: Layer, inputs: Sequence[Shape], output: Shape) -> Par
             macs=pixels * prod(kernel.shape),
             name="depthwise",
             keeps_output=False,
+            **_window(layer),
         ),
         part(
             "conv",
@@ -100,6 +110,7 @@ def _separable_conv(layer: Layer, inputs: Sequence[Shape], output: Shape) -> Par
             name="pointwise",
             has_input_gradient=True,
             filters=layer.filters,
+            taps=1,
             **bias_and_activation(layer, prod(output)),
         ),
     ]

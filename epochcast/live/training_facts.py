@@ -33,6 +33,8 @@ from epochcast.machine.host.host import usable_cores
 
 KEY_DIGITS = 16
 _TRACED: WeakKeyDictionary[keras.Model, tuple[Any, NetworkLayers | None]] = WeakKeyDictionary()  # models that were read
+# of a layer's record: its name, and what its shapes and weights say already, which keys of older rows don't have
+NOT_IN_KEYS = frozenset({"name", "taps", "groups", "strides"})
 FIRST_WITH_TF32 = 8  # major compute capability: Ampere
 
 
@@ -125,7 +127,7 @@ def _layers_of(model: keras.Model, data: _Data) -> tuple[dict[str, Any], tuple[t
     network = _network_of(model, data.shapes, _key_of(known))
     if network is None:
         return known, ()
-    known["layers"] = [_without_name(asdict(record)) for record in network.records]
+    known["layers"] = [_for_key(asdict(record)) for record in network.records]
     known["unread"] = [_class_in(title) for title in (*network.unknown, *network.partial)]
     return known, network.sample_shape
 
@@ -147,8 +149,8 @@ def _network_of(
     return network
 
 
-def _without_name(record: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in record.items() if name != "name"}
+def _for_key(record: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in record.items() if name not in NOT_IN_KEYS}
 
 
 def _class_in(title: str) -> str:

@@ -77,6 +77,9 @@ class LayerRecord:
     n_factors: int = 2  # of a product of two activations: those whose gradient is wanted, if any is
     lookups: int = 0  # elements of a table in float32 that each sample reads
     filters: int = 0  # of a convolution: channels of its output
+    taps: int = 0  # of a convolution: positions of its kernel
+    groups: int = 1  # of a convolution: channels of its input meet those of the output in their own group alone
+    strides: int = 1  # of a convolution: positions of its input for one of its output
 
     @property
     def trainable_params(self) -> int:

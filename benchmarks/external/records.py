@@ -1,0 +1,72 @@
+"""Layer records of the networks, read by the project's own reader and kept between calls."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict, fields
+from pathlib import Path
+
+from benchmarks.external.networks import ALL, Network
+from epochcast.paths import PACKAGE, home
+from epochcast.roofline.roofline import LayerRecord
+from epochcast.storage.files import write_text_atomically
+
+Records = tuple[LayerRecord, ...]
+
+
+def records_dir() -> Path:
+    """Return where records are kept."""
+    return home() / "results" / "benchmarks" / "external_records"
+
+
+def record_path(name: str, size: int) -> Path:
+    """Return the file of a network's records; another one after any change of what makes them."""
+    digest = hashlib.sha256(f"{ALL[name]} {[f.name for f in fields(LayerRecord)]}".encode())
+    module = Path(__file__).with_name(f"{ALL[name].builder.partition('.')[0]}.py")
+    makers = [Path(__file__).with_name("blocks.py"), *sorted((PACKAGE / "keras_layers").glob("*.py"))]
+    for path in [*makers, *([module] if module.exists() else [])]:
+        digest.update(path.read_bytes())
+    return records_dir() / f"{name}_{size}_{digest.hexdigest()[:12]}.json"
+
+
+def records_of(wanted: Iterable[tuple[str, int]]) -> dict[tuple[str, int], Records]:
+    """Return the records of each network at each number of pixels or tokens; those not kept yet are built."""
+    paths = {each: record_path(*each) for each in sorted(set(wanted))}
+    missing = [each for each, path in paths.items() if not path.exists()]
+    records_dir().mkdir(parents=True, exist_ok=True)
+    for i, (name, size) in enumerate(missing, 1):
+        print(f"building {i} of {len(missing)}: {name} for {size}", file=sys.stderr, flush=True)
+        values = [list(asdict(record).values()) for record in read(ALL[name], size)]
+        write_text_atomically(paths[name, size], json.dumps(values))
+    return {each: _kept(path) for each, path in paths.items()}
+
+
+def _kept(path: Path) -> Records:
+    rows = json.loads(path.read_text(encoding="utf-8"))
+    return tuple(LayerRecord(*(tuple(value) if isinstance(value, list) else value for value in row)) for row in rows)
+
+
+def read(network: Network, size: int) -> Records:
+    """Return a network's records; its weights have shapes but no numbers, so that the largest need no memory.
+
+    Raises:
+        ValueError: if the reader does not know all of its layers.
+    """
+    from epochcast.keras_layers.read_layers import read_layers
+    from epochcast.machine.framework import keras_on_cpu
+
+    keras = keras_on_cpu()
+    keras.backend.clear_session()
+    with keras.StatelessScope(initialize_variables=False):
+        layers = read_layers(network.build(size))
+    if layers.unknown or layers.partial:
+        raise ValueError(f"{network.builder}: not read: {', '.join((*layers.unknown, *layers.partial))}")
+    return layers.records
+
+
+def trained_params(records: Iterable[LayerRecord]) -> int:
+    """Return the parameters that a training changes, those of a shared layer once."""
+    return sum(record.trainable_params for record in records if not record.is_repeat)
