@@ -14,7 +14,7 @@ TESTS_TMP ?= $(if $(shell grep -s ' /dev/shm .*noexec' /proc/mounts),,$(IN_MEMOR
 # PyPI's build for Linux brings 2.8 GB of CUDA; macOS has one build
 TORCH ?= torch==2.13.0$(if $(filter Linux,$(shell uname)),+cpu)
 
-.PHONY: run install test test-torch measure-gpu test-slow fuzz chaos mutants lint bench claims same-answers lock architecture pretrained clean help
+.PHONY: run install test test-torch measure-gpu test-slow fuzz chaos mutants lint bench claims external same-answers lock architecture pretrained clean help
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -76,6 +76,9 @@ bench: $(VENV)/ok-$(LOCK) ## speed, layers, rooflines, other GPUs: figures besid
 
 claims: $(VENV)/ok-$(LOCK) ## every figure claimed of the time model, with its target and spread
 	$(BIN)/python benchmarks/claims.py
+
+external: $(VENV)/ok-$(LOCK) ## the law of networks that were never measured, judged on published steps (FIT=1 writes its numbers)
+	$(BIN)/python benchmarks/external/judge.py $(if $(FIT),--fit)
 
 architecture: $(VENV)/ok-$(LOCK) ## draw docs/architecture.md again from the imports
 	$(BIN)/python -m tests.support.draw_architecture

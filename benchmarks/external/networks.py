@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 CONVOLUTIONAL, TRANSFORMER = "convolutional", "transformer"
-MODULES = "benchmarks.external"
+MODULES = "benchmarks.external.builders"
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Network:
     """One network; `millions` are its published trained parameters."""
 
     family: str
-    builder: str  # `module.function` of this folder, or a name of keras.applications
+    builder: str  # `module.function` of builders, or a name of keras.applications
     options: Mapping[str, Any] = field(default_factory=dict)
     millions: float | None = None
     kind: str = CONVOLUTIONAL
@@ -38,7 +38,7 @@ class Network:
             options[self.sized_by] = size
         built = getattr(importlib.import_module(f"{MODULES}.{module}"), function)
         if "kind" in options:
-            from benchmarks.external.residual import Residual
+            from benchmarks.external.builders.residual import Residual
 
             options["kind"] = Residual(**options["kind"])
         return built(**options)
@@ -162,7 +162,7 @@ NETWORKS: dict[str, Network] = {
 
 def _vit(depth: int, width: int, heads: int, patch: int, millions: float) -> Network:
     options = {"depth": depth, "width": width, "heads": heads, "patch": patch}
-    return Network("vit", "transformers.vit", options, millions, TRANSFORMER, 0.05)
+    return Network("vit", "transformers.vit", options, millions, TRANSFORMER, 0.01)
 
 
 # timm's names of networks that are not among the above; its table gives millions of parameters with two digits

@@ -25,8 +25,9 @@ def records_dir() -> Path:
 def record_path(name: str, size: int) -> Path:
     """Return the file of a network's records; another one after any change of what makes them."""
     digest = hashlib.sha256(f"{ALL[name]} {[f.name for f in fields(LayerRecord)]}".encode())
-    module = Path(__file__).with_name(f"{ALL[name].builder.partition('.')[0]}.py")
-    makers = [Path(__file__).with_name("blocks.py"), *sorted((PACKAGE / "keras_layers").glob("*.py"))]
+    builders = Path(__file__).with_name("builders")
+    module = builders / f"{ALL[name].builder.partition('.')[0]}.py"
+    makers = [builders / "blocks.py", *sorted((PACKAGE / "keras_layers").glob("*.py"))]
     for path in [*makers, *([module] if module.exists() else [])]:
         digest.update(path.read_bytes())
     return records_dir() / f"{name}_{size}_{digest.hexdigest()[:12]}.json"

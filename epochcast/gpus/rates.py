@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from epochcast.facts.assumptions import assumption
 from epochcast.facts.tables import ARITHMETIC, Gpu
 from epochcast.gpus.lookup import BYTES_PER_GB
+from epochcast.roofline.network_law import Rates
 from epochcast.roofline.roofline import Roof
 from epochcast.schema import PRECISIONS
 
 FLOPS_PER_TFLOPS = 1e12
+PLAIN = "fp32"  # of ARITHMETIC: without tensor cores
 
 
 def arithmetic_of(precision: str, tf32: str | None, gpu: Gpu) -> str:
@@ -32,6 +36,31 @@ def arithmetic_of(precision: str, tf32: str | None, gpu: Gpu) -> str:
             "Choose another precision or another GPU."
         )
     return arithmetic
+
+
+def law_rates(gpu: Gpu, arithmetic: str) -> Rates | None:
+    """Return what the law of networks asks of a GPU; None where its plain fp32 rate is not known.
+
+    Raises:
+        ValueError: if the GPU has no such arithmetic.
+    """
+    if gpu.fp32_tflops is None:
+        return None
+    roof = roof_of(gpu, arithmetic)
+    return Rates(roof.flops, gpu.fp32_tflops * FLOPS_PER_TFLOPS, roof.bytes_per_sec, arithmetic == PLAIN)
+
+
+def limit_of(gpu: Gpu, arithmetic: str) -> Roof:
+    """Return the peaks that no training was seen to pass: a data sheet's with faster clocks.
+
+    In plain fp32 libraries do convolutions of small kernels with fewer multiplications (Winograd).
+
+    Raises:
+        ValueError: if the GPU has no such arithmetic.
+    """
+    roof = roof_of(gpu, arithmetic)
+    share = assumption("limit_small_kernel_share", "gpu").value if arithmetic == PLAIN else 1.0
+    return replace(roof, flops=roof.flops * assumption("limit_clock", "gpu").value, small_kernel_share=share)
 
 
 def roof_of(gpu: Gpu, arithmetic: str) -> Roof:

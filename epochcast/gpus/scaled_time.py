@@ -2,7 +2,7 @@
 
     t' = t (1 - s) + max(t s r, a)    s share of arithmetic and memory in t, by the model's plain law
                                       r ratio of the two GPUs' seconds for those (epochcast/gpus/ratio.py)
-                                      a their attainable seconds there (epochcast/roofline/network.py)
+                                      a their least seconds there (epochcast.gpus.rates.limit_of)
 
 Input, host and steps (launches) stay as they were measured: another GPU makes none of them faster.
 """
@@ -16,8 +16,8 @@ from epochcast.interval import Interval
 
 LIMITED, LIMITED_LOW = "value", "low end"  # which part of a scaled time the roofline raised
 LIMITED_WORDS = {
-    LIMITED: "arithmetic and memory held at the roof of its data sheet",
-    LIMITED_LOW: "at the low end arithmetic and memory held at the roof of its data sheet",
+    LIMITED: "arithmetic and memory limited by its data sheet's rates",
+    LIMITED_LOW: "at the low end arithmetic and memory limited by its data sheet's rates",
 }
 
 

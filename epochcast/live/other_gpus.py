@@ -21,7 +21,7 @@ from epochcast.footprint.footprint import Footprint, asked_energy, footprint, mo
 from epochcast.footprint.rules import FootprintRules
 from epochcast.footprint.text import footprint_json, priced_range
 from epochcast.gpus.lookup import known_gpu
-from epochcast.gpus.rates import roof_of
+from epochcast.gpus.rates import limit_of, roof_of
 from epochcast.gpus.ratio import SAME, GpuArithmetic, device_ratio, rates_ratio
 from epochcast.gpus.scaled_time import LIMITED_WORDS, scaled_time
 from epochcast.interval import Interval, with_ends
@@ -141,8 +141,8 @@ def _by_ratio(gpu: Gpu, source: Source) -> GpuTime:
         ratio = rates_ratio(here, there, CONVOLUTIONAL)
     least, attainable = 0.0, 0.0
     if network is not None:
-        least = min(1.0, attainable_sec(network, roof_of(source.gpu, here.arithmetic)) / source.epoch.value)
-        attainable = attainable_sec(network, roof_of(gpu, there.arithmetic))
+        least = min(1.0, attainable_sec(network, limit_of(source.gpu, here.arithmetic)) / source.epoch.value)
+        attainable = attainable_sec(network, limit_of(gpu, there.arithmetic))
     ends = [scaled_time(source.epoch, share, ratio, attainable) for share in (least, 1.0)]
     epoch = _between(*(each.seconds for each in ends))
     if ratio.basis == SAME:

@@ -19,12 +19,12 @@ from epochcast.roofline.roofline import (
 )
 from epochcast.schema import DEFAULT_PRECISION, PRECISIONS
 
-OTHER_KIND = "other"
+OTHER_KIND, TRANSFORMER = "other", "transformer"
 # kinds of networks as published speeds name them, by the kind of layer that does most of the multiply-adds
 NETWORK_KINDS = {
     "conv": CONVOLUTIONAL,
     "depthwise": CONVOLUTIONAL,
-    "attention": "transformer",
+    "attention": TRANSFORMER,
     "recurrent": "recurrent",
 }
 NO_ROOF = Roof(math.inf, math.inf)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 COMPUTE_BOUND, MEMORY_BOUND = "compute", "memory"
 WEIGHT_BYTES = 4  # they are float32 in every precision
 BYTES_PER_FLOAT = 4  # of a number in float32
+SMALL_KERNELS = (9, 25)  # taps of 3x3 and 5x5 (Lavin and Gray 2016, after Winograd)
 # moments and the like that an optimizer keeps for each parameter, by Keras's defaults; Adafactor's are smaller, LAMB
 # and Muon do more than update, so that they are not here
 OPTIMIZER_SLOTS = {
@@ -96,6 +97,17 @@ class LayerRecord:
         return (self.trainable_params > 0) + self.has_input_gradient
 
     @property
+    def step_kernels(self) -> int:
+        """Launches of the forward and backward pass."""
+        return self.n_kernels * (1 + self.n_gradients)
+
+    @property
+    def is_small_kernel(self) -> bool:
+        """Whether it is a flat convolution that libraries can do with fewer multiplications than it has taps."""
+        is_flat = self.kind == "conv" and len(self.output_shape) == 3
+        return is_flat and self.taps in SMALL_KERNELS and self.groups == self.strides == 1
+
+    @property
     def train_flop(self) -> int:
         """FLOP of the forward and backward pass, multiply-adds alone: as many for each gradient as forward."""
         return 2 * self.macs * (1 + self.n_gradients)
@@ -124,6 +136,7 @@ class Roof:
     flops: float  # FLOP/s at the precision that is used
     bytes_per_sec: float
     launch_sec: float = 0.0
+    small_kernel_share: float = 1.0  # of the multiplications of small kernels: those that are done
 
     @property
     def ridge(self) -> float:
@@ -184,17 +197,23 @@ class StepRoof:
         return sum(layer.flop for layer in self.layers)
 
 
-def layer_roof(record: LayerRecord, batch_size: int, roof: Roof, element_bytes: int = 4) -> LayerRoof:
-    """One layer at one batch size under a roof; `element_bytes` of an activation (`epochcast.schema.PRECISIONS`)."""
+def layer_bytes(record: LayerRecord, batch_size: int, element_bytes: int = 4) -> tuple[int, int]:
+    """Return the bytes that one layer's forward and backward pass move; `element_bytes` of an activation."""
     weights = record.weight_reads * element_bytes
     per_sample = (record.inputs + record.outputs) * element_bytes + record.lookups * WEIGHT_BYTES
-    forward_bytes = batch_size * per_sample + weights
-    backward_bytes = batch_size * record.backward_elements * element_bytes
-    backward_bytes += weights * record.has_input_gradient + record.trainable_params * WEIGHT_BYTES
+    backward = batch_size * record.backward_elements * element_bytes
+    backward += weights * record.has_input_gradient + record.trainable_params * WEIGHT_BYTES
+    return batch_size * per_sample + weights, backward
+
+
+def layer_roof(record: LayerRecord, batch_size: int, roof: Roof, element_bytes: int = 4) -> LayerRoof:
+    """One layer at one batch size under a roof; `element_bytes` of an activation (`epochcast.schema.PRECISIONS`)."""
+    forward_bytes, backward_bytes = layer_bytes(record, batch_size, element_bytes)
     forward, backward = batch_size * record.forward_flop, batch_size * record.backward_flop
-    forward_sec = max(forward / roof.flops, forward_bytes / roof.bytes_per_sec)
-    backward_sec = max(backward / roof.flops, backward_bytes / roof.bytes_per_sec)
-    compute_sec = (forward + backward) / roof.flops
+    flops = roof.flops / roof.small_kernel_share if record.is_small_kernel else roof.flops
+    forward_sec = max(forward / flops, forward_bytes / roof.bytes_per_sec)
+    backward_sec = max(backward / flops, backward_bytes / roof.bytes_per_sec)
+    compute_sec = (forward + backward) / flops
     return LayerRoof(
         record=record,
         forward_flop=forward,
@@ -203,7 +222,7 @@ def layer_roof(record: LayerRecord, batch_size: int, roof: Roof, element_bytes: 
         backward_bytes=backward_bytes,
         forward_sec=forward_sec,
         backward_sec=backward_sec,
-        n_kernels=record.n_kernels * (1 + record.n_gradients),
+        n_kernels=record.step_kernels,
         bound=COMPUTE_BOUND if compute_sec > (forward_bytes + backward_bytes) / roof.bytes_per_sec else MEMORY_BOUND,
     )
 

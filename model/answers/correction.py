@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from epochcast.facts.assumptions import assumption
-from epochcast.gpus.rates import roof_of
+from epochcast.gpus.rates import limit_of
 from epochcast.gpus.ratio import SAME, GpuArithmetic, Ratio
 from epochcast.gpus.scaled_time import ScaledTime, scaled_time
 from epochcast.interval import COVERAGE, Interval
@@ -63,9 +63,9 @@ class Correction:
 def scaled_steady_time(saved: SavedModel, config: RunConfig, ratio: Ratio, target: GpuArithmetic) -> ScaledTime:
     """Return the model's steady time of a configuration scaled to a target, limited by its roofline."""
     network = trained_cnn(config, saved.train_n, target.precision)
-    roof = roof_of(target.gpu, target.arithmetic)
+    limit = limit_of(target.gpu, target.arithmetic)
     share = device_share(saved.plain_law, network.work)
-    return scaled_time(saved.forecast(config).steady, share, ratio, attainable_sec(network, roof))
+    return scaled_time(saved.forecast(config).steady, share, ratio, attainable_sec(network, limit))
 
 
 def correction_by(

@@ -96,7 +96,7 @@ def explained_device(
         if config is not None and answer is not None:
             return _answered(each, answer, config, used)
         if config is None and can_scale(each.model):
-            return _scaled_to(GpuArithmetic.of(gpu, used, each.model.conditions.tf32), each)
+            return scaled_to(GpuArithmetic.of(gpu, used, each.model.conditions.tf32), each)
     tf32 = own.tf32 if known_gpu(own.device_name) is not None else None
     arithmetic = arithmetic_of(used, tf32 or "on", gpu)
     from_ = own.device_name or "an unknown device"
@@ -137,7 +137,7 @@ def _answered(choice: Choice, answer: GpuPrediction, config: RunConfig, precisio
     return ExplainedDevice(name, precision, target.arithmetic, gpu, roof, (), choice, False, answer, scale)
 
 
-def _scaled_to(target: GpuArithmetic, choice: Choice) -> ExplainedDevice:
+def scaled_to(target: GpuArithmetic, choice: Choice) -> ExplainedDevice:
     """Return a GPU, or a precision, to which the time of another network is scaled."""
     own = choice.model.conditions
     of = known_gpu(own.device_name)

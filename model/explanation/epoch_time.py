@@ -6,19 +6,22 @@ import math
 from dataclasses import dataclass
 
 from epochcast.facts.assumptions import assumption
+from epochcast.gpus.rates import limit_of
 from epochcast.gpus.ratio import SPEED_ROW, GpuArithmetic, device_ratio, source_device
 from epochcast.gpus.scaled_time import LIMITED_WORDS, scaled_time
 from epochcast.interval import Interval, coverage_text
 from epochcast.model.answers.other_gpus import MEASURED
 from epochcast.model.explanation.attribution import Attribution, attribute, law_parts
 from epochcast.model.explanation.device import ExplainedDevice
+from epochcast.model.explanation.network_time import is_of_cnn_family, law_time
 from epochcast.model.time_model.intervals import WITHIN
 from epochcast.model.time_model.physics import share_of_parts
 from epochcast.model.time_model.saved_model import PredictedTimes, SavedModel
-from epochcast.roofline.network import EpochRoofline, TrainedNetwork
+from epochcast.roofline.network import EpochRoofline, TrainedNetwork, attainable_sec
 from epochcast.schema import RunConfig
 
 MODEL, OTHER_NETWORK, OTHER_SCALED, ROOF = "model", "law of the CNN", "law of the CNN, carried over", "bare roof"
+NETWORK_LAW = "law of networks"
 UNKNOWN_INPUT = "not known for this network"
 
 
@@ -51,6 +54,8 @@ def time_of(
         ValueError: if the law says that this work takes no time.
     """
     law = device.choice.model.plain_law
+    if config is None and (by_law := _by_law_of_networks(device, network)) is not None:
+        return by_law
     if device.answer is not None:
         steady, basis, words = _answered(device)
     elif device.is_calibrated and config is not None:
@@ -67,9 +72,21 @@ def time_of(
         assert least is not None  # such a device was named as a GPU whose peaks are known
         if device.scaled_to is None:
             return _by_roof(least)
-        return _other_scaled(device, device.scaled_to, network, least.attainable_sec)
+        limit = limit_of(device.scaled_to.gpu, device.scaled_to.arithmetic)
+        return scaled_by_law_of_cnn(device, device.scaled_to, network, attainable_sec(network, limit))
     split = None if device.ratio is None else attribute(law, network, steady.value, device.ratio)
     return EpochTime(steady, basis, words, split, _scaling(device))
+
+
+def _by_law_of_networks(device: ExplainedDevice, network: TrainedNetwork) -> EpochTime | None:
+    """Return a network's time by the law of networks; None where it has none, or what is measured here is nearer."""
+    if device.gpu is None or device.arithmetic is None:
+        return None
+    if device.is_calibrated and is_of_cnn_family(network, device.choice.model):
+        return None
+    if (found := law_time(network, device.gpu, device.arithmetic)) is None:
+        return None
+    return EpochTime(found.seconds, NETWORK_LAW, f"{found.words}: {UNKNOWN_INPUT}", found.attribution)
 
 
 def _scaling(device: ExplainedDevice) -> Scaling | None:
@@ -98,7 +115,7 @@ def _by_law(saved: SavedModel, network: TrainedNetwork) -> tuple[Interval, str]:
     )
 
 
-def _other_scaled(
+def scaled_by_law_of_cnn(
     device: ExplainedDevice, target: GpuArithmetic, network: TrainedNetwork, attainable_sec: float
 ) -> EpochTime:
     """Return that time scaled to another GPU, by speeds of the network's own kind where there are any."""

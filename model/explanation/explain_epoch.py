@@ -7,7 +7,7 @@ from epochcast.model.answers.this_box import differences
 from epochcast.model.explanation.attribution import has_term, law_parts
 from epochcast.model.explanation.device import ExplainedDevice
 from epochcast.model.explanation.efficiency import efficiencies
-from epochcast.model.explanation.epoch_time import ROOF, EpochTime, time_of
+from epochcast.model.explanation.epoch_time import NETWORK_LAW, ROOF, EpochTime, time_of
 from epochcast.model.explanation.explanation import ABOVE_ROOF_NOTE, ExplainedLayer, Explanation
 from epochcast.roofline.network import NO_ROOF, TrainedNetwork, epoch_layers, epoch_roofline
 from epochcast.schema import RunConfig
@@ -25,7 +25,7 @@ def explain(device: ExplainedDevice, network: TrainedNetwork, config: RunConfig 
     own = [None] * len(layers) if time.attribution is None else time.attribution.layers
     explained = tuple(ExplainedLayer(layer, device.roof, parts) for layer, parts in zip(layers, own, strict=True))
     law = device.choice.model.plain_law
-    is_calibrated = device.is_calibrated
+    is_calibrated = device.is_calibrated and time.basis != NETWORK_LAW
     return Explanation(
         network=network,
         config=config,

@@ -12,7 +12,7 @@ from epochcast.interval import with_ends
 from epochcast.model.explanation.attribution import layer_groups
 from epochcast.model.explanation.device import ExplainedDevice
 from epochcast.model.explanation.efficiency import Efficiency
-from epochcast.model.explanation.epoch_time import ROOF, EpochTime
+from epochcast.model.explanation.epoch_time import NETWORK_LAW, ROOF, EpochTime
 from epochcast.roofline.network import EpochLayer, EpochRoofline, TrainedNetwork
 from epochcast.roofline.roofline import LayerRecord, Roof
 from epochcast.schema import Conditions, RunConfig
@@ -134,8 +134,13 @@ class Explanation:
 
     @property
     def has_model(self) -> bool:
-        """Whether the time rests on a model, not on the roofline alone."""
-        return self.time.basis != ROOF
+        """Whether the time rests on a model, not on the roofline alone or the law of networks."""
+        return self.time.basis not in (ROOF, NETWORK_LAW)
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether the time is by a law whose rows are of this device."""
+        return self.device.is_calibrated and self.has_model
 
     def to_json(self) -> dict[str, Any]:
         network, device, time, split = self.network, self.device, self.time, self.time.attribution
@@ -155,7 +160,7 @@ class Explanation:
             "domain": self.domain,
             "precision": device.precision,
             "arithmetic": device.arithmetic,
-            "calibrated": device.is_calibrated,
+            "calibrated": self.is_calibrated,
             **with_ends("predicted_avg_time_sec", time.seconds),
             "basis": time.basis,
             "basis_words": time.words,
@@ -196,12 +201,12 @@ class Explanation:
 
     def _model_json(self) -> dict[str, Any]:
         """Return the model that answers; where its law is of another device, what it measured there."""
-        own, is_calibrated = self.model_conditions, self.device.is_calibrated
+        own, is_calibrated = self.model_conditions, self.is_calibrated
         elsewhere = {"device": own.device_name, "precision": own.precision, "readings": dict(self.readings)}
         return {
             "model": str(self.device.choice.model.path) if self.has_model else None,
             "answered_because": self.device.choice.reason if self.has_model else None,
             "conditions": asdict(own) if self.has_model else None,
             "readings": dict(self.readings) if is_calibrated else None,
-            "measured_elsewhere": None if is_calibrated else elsewhere,
+            "measured_elsewhere": None if is_calibrated or self.time.basis == NETWORK_LAW else elsewhere,
         }

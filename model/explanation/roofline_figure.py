@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from epochcast.gpus.lookup import BYTES_PER_GB
 from epochcast.gpus.rates import FLOPS_PER_TFLOPS
+from epochcast.model.explanation.epoch_time import NETWORK_LAW
 from epochcast.model.explanation.explanation import ABOVE_ROOF_NOTE, ExplainedLayer, Explanation
 from epochcast.model.explanation.text import explained_device_words, precision_words
 from epochcast.output.figures import COLOURS, MARKERS, new_figure
@@ -69,7 +70,9 @@ def _sec(layer: ExplainedLayer, is_split: bool) -> float | None:
 def _basis_words(answer: Explanation) -> str:
     if answer.parts is None:
         return "uncalibrated: what the roofs allow at most"
-    if answer.device.is_calibrated:
+    if answer.time.basis == NETWORK_LAW:
+        return "by the law of networks"
+    if answer.is_calibrated:
         return "as the calibrated law tells"
     return f"as the law of {answer.model_conditions.device_name} tells, scaled"
 

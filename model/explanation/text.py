@@ -10,8 +10,9 @@ from epochcast.gpus.lookup import BYTES_PER_GB
 from epochcast.gpus.rates import FLOPS_PER_TFLOPS
 from epochcast.gpus.scaled_time import LIMITED
 from epochcast.model.answers.prediction_text import device_words
-from epochcast.model.explanation.epoch_time import UNKNOWN_INPUT, Scaling
+from epochcast.model.explanation.epoch_time import NETWORK_LAW, UNKNOWN_INPUT, Scaling
 from epochcast.model.explanation.explanation import ExplainedLayer, Explanation
+from epochcast.model.explanation.network_time import law_words
 from epochcast.model.time_model.physics import HOST_GROUP, STEPS_GROUP
 from epochcast.output.text import percent, range_text, significant, table_text
 from epochcast.roofline.network import EpochRoofline
@@ -156,6 +157,8 @@ def _row(columns: Iterable[str], cells: Mapping[str, Any]) -> list[Any]:  # Any:
 
 def _efficiency_lines(answer: Explanation) -> list[str]:
     device = answer.device
+    if answer.time.basis == NETWORK_LAW:
+        return [f"{NETWORK_LAW}: {law_words()}"]
     if answer.efficiencies is None:
         readings = ", ".join(words for words in answer.readings.values() if words != "none")
         lines = [

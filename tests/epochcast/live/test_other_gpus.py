@@ -8,7 +8,7 @@ from epochcast.facts.assumptions import assumption
 from epochcast.facts.tables import CONVOLUTIONAL
 from epochcast.footprint.rules import FootprintRules
 from epochcast.gpus.lookup import find_gpu
-from epochcast.gpus.rates import roof_of
+from epochcast.gpus.rates import limit_of, roof_of
 from epochcast.gpus.ratio import GpuArithmetic, rates_ratio
 from epochcast.interval import Interval
 from epochcast.live.other_gpus import BARE_ROOF, gpu_lines, source_of, times_on
@@ -65,12 +65,12 @@ def test_another_gpu_takes_between_nothing_scaled_but_the_roof_and_all_of_the_st
     found = on(T4, of)
     least, most = found.share
     here = find_gpu(A100)
-    assert least == pytest.approx(attainable_sec(of.network, roof_of(here, "tf32")) / 2.0)
+    assert least == pytest.approx(attainable_sec(of.network, limit_of(here, "tf32")) / 2.0)
     assert (0 < least < 0.2, most) == (True, 1.0)
     assert 2.2 < found.epoch.low < found.epoch.value < found.epoch.high  # a T4 is slower whatever the share is
     faster = on(H100, of).epoch
     assert faster.low < faster.value < 2.0
-    assert faster.low >= attainable_sec(of.network, roof_of(find_gpu(H100), "tf32"))
+    assert faster.low >= attainable_sec(of.network, limit_of(find_gpu(H100), "tf32"))
 
 
 def test_what_is_no_epoch_stays_as_it_was_timed():

@@ -13,7 +13,7 @@ from epochcast.facts.regions import find_region
 from epochcast.facts.tables import gpus
 from epochcast.footprint.rules import FootprintRules
 from epochcast.gpus.lookup import find_gpu
-from epochcast.gpus.rates import roof_of
+from epochcast.gpus.rates import limit_of
 from epochcast.gpus.ratio import RATES, SAME, SPEED_ROW, GpuArithmetic, device_ratio, source_device
 from epochcast.gpus.scaled_time import LIMITED, LIMITED_LOW, LIMITED_WORDS, scaled_time
 from epochcast.interval import Interval
@@ -365,7 +365,7 @@ WIDE = RunConfig(5, 128, 2048)
 
 def roof_sec(gpu, config, precision="float32"):
     device = GpuArithmetic.of(gpu, precision, "on")
-    return attainable_sec(trained_cnn(config, 50_000, precision), roof_of(gpu, device.arithmetic))
+    return attainable_sec(trained_cnn(config, 50_000, precision), limit_of(gpu, device.arithmetic))
 
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
@@ -385,7 +385,7 @@ def test_no_carried_time_or_end_is_below_what_the_data_sheet_allows(precision):
     assert held == {None, LIMITED, LIMITED_LOW}
 
 
-@pytest.mark.parametrize("name", ["H20 96GB", "V100 SXM2 16GB"])
+@pytest.mark.parametrize("name", ["H20 96GB", "RTX 3090"])
 def test_a_held_time_keeps_input_host_and_steps_and_says_that_it_is_held(name):
     gpu = find_gpu(name)
     least, own = roof_sec(gpu, WIDE), SAVED.forecast(WIDE).steady.value
@@ -406,13 +406,14 @@ def test_the_model_s_own_gpu_is_held_at_nothing(monkeypatch):
 def test_rows_correct_the_held_time_and_a_corrected_one_is_held_again():
     wide = [RunConfig(5, 128, size) for size in (512, 1024, 1536)]
     asked = replace(ASKED, config=WIDE)
-    plain = answer_on(V100, SAVED, asked, []).times.steady.value
-    of = {c: answer_on(V100, SAVED, replace(ASKED, config=c), []).times.steady.value for c in wide}
+    gpu = find_gpu("RTX 3090")
+    plain = answer_on(gpu, SAVED, asked, []).times.steady.value
+    of = {c: answer_on(gpu, SAVED, replace(ASKED, config=c), []).times.steady.value for c in wide}
     for factor in (1.2, 0.5):
-        rows = [measured(factor * of[c], config=c, device_name="Tesla V100-SXM2-16GB") for c in wide]
-        answer = answer_on(V100, SAVED, asked, rows)
+        rows = [measured(factor * of[c], config=c, device_name="NVIDIA GeForce RTX 3090") for c in wide]
+        answer = answer_on(gpu, SAVED, asked, rows)
         assert answer.correction.factor == pytest.approx(factor)  # of times that are held
-        steady, least = answer.times.steady, roof_sec(V100, WIDE)
+        steady, least = answer.times.steady, roof_sec(gpu, WIDE)
         assert steady.low >= least
         assert steady.value == pytest.approx(max(factor * plain, factor * (plain - least) + least))
         assert answer.limited == (LIMITED if factor < 1 else None)
@@ -425,9 +426,9 @@ def test_a_measured_row_below_the_roof_is_told_as_it_is():
 
 
 def test_the_table_names_gpus_that_are_held_and_json_has_it():
-    answers = answers_on([V100, find_gpu("H20 96GB"), H100], SAVED, replace(ASKED, config=WIDE), [])
+    answers = answers_on([find_gpu("RTX 3090"), find_gpu("H20 96GB"), H100], SAVED, replace(ASKED, config=WIDE), [])
     ((lines), _) = gpu_lines([answers], SAVED, {})
-    assert f"{LIMITED_WORDS[LIMITED]}: H20 96GB, V100 SXM2 16GB" in lines[0]
+    assert f"{LIMITED_WORDS[LIMITED]}: H20 96GB, RTX 3090" in lines[0]
     assert [a.to_json()["held_at_roof"] for a in answers] == [a.limited for a in answers]
     assert LIMITED in {a.limited for a in answers}
 

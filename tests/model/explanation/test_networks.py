@@ -211,7 +211,7 @@ def test_a_network_that_only_moves_memory_is_held_at_the_roof_and_still_sums(sav
     layers = sum(layer["attributed_sec"] for layer in answer["layers"])
     assert layers + answer["of_no_layer"]["per_step"] == pytest.approx(answer["predicted_avg_time_sec"])
     text = ask("--network", saved / "cnn.keras", "--gpu", H100).out
-    assert "arithmetic and memory held at the roof of its data sheet" in text
+    assert "arithmetic and memory limited by its data sheet's rates" in text
     assert any(line.startswith("scaled: ") and line.endswith("held at the roof)") for line in text.splitlines())
 
 

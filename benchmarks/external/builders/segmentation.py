@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 from keras import layers
 
-from benchmarks.external.blocks import Model, Tensor, conv, image
+from benchmarks.external.builders.blocks import Model, Tensor, conv, image
 
 MEDICAL_WIDTHS = (64, 128, 256, 512, 1024)
 INDUSTRIAL_WIDTHS = (32, 64, 128)

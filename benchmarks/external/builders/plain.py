@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import keras
 from keras import layers
 
-from benchmarks.external.blocks import CLASSES, Model, Tensor, classified, conv, conv_norm, image, normed
+from benchmarks.external.builders.blocks import CLASSES, Model, Tensor, classified, conv, conv_norm, image, normed
 
 ALEXNET_SIZE = 227
 VGG_WIDTHS = (64, 128, 256, 512, 512)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 from keras import layers
 
-from benchmarks.external.blocks import CLASSES, Model, Tensor, conv, image
+from benchmarks.external.builders.blocks import CLASSES, Model, Tensor, conv, image
 
 BERT_WORDS, GPT_WORDS, OPT_WORDS = 30522, 50257, 50272
 

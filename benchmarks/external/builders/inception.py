@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import keras
 from keras import layers
 
-from benchmarks.external.blocks import CLASSES, Model, Tensor, classified, conv, conv_norm, image
+from benchmarks.external.builders.blocks import CLASSES, Model, Tensor, classified, conv, conv_norm, image
 
 # 1x1; 3x3 reduced and full; 5x5 reduced and full; pool's (Szegedy et al. 2014)
 V1_MODULES = (

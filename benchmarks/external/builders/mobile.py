@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import keras
 from keras import layers
 
-from benchmarks.external.blocks import Model, Tensor, classified, conv_norm, depthwise_norm, image
+from benchmarks.external.builders.blocks import Model, Tensor, classified, conv_norm, depthwise_norm, image
 
 # expansion, filters, repeats, strides (Sandler et al. 2018)
 INVERTED = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))

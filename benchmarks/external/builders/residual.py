@@ -8,7 +8,16 @@ from dataclasses import dataclass
 import keras
 from keras import layers
 
-from benchmarks.external.blocks import Model, Tensor, classified, conv, conv_norm, image, normed, squeeze_excite
+from benchmarks.external.builders.blocks import (
+    Model,
+    Tensor,
+    classified,
+    conv,
+    conv_norm,
+    image,
+    normed,
+    squeeze_excite,
+)
 
 WIDTHS = (64, 128, 256, 512)
 

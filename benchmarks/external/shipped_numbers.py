@@ -1,0 +1,76 @@
+"""Writing the law's numbers to the assumptions, with their source and errors on what was left out."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+from benchmarks.external.features import Features
+from benchmarks.external.left_out import Judged, Mask
+from epochcast.machine.environment import utc_now
+from epochcast.paths import PACKAGE
+from epochcast.roofline.network_law import LawNumbers
+from epochcast.storage.files import write_text_atomically
+
+ASSUMPTIONS = PACKAGE / "data" / "assumptions.csv"
+UNITS = {"step_sec": "s", "launch_sec": "s"}
+DIGITS = 4
+SAME = "the same fit of that law"
+
+
+def write_numbers(
+    numbers: LawNumbers,
+    ranges: Mapping[str, float],
+    found: Judged,
+    rows: Features,
+    masks: Mapping[str, Mask],
+    path: Path = ASSUMPTIONS,
+) -> Path:
+    """Replace the rows of the law in the assumptions; return their file."""
+    with path.open(encoding="utf-8", newline="") as file:
+        header, *kept = list(csv.reader(file))
+    date = utc_now()[:10]
+    counts = [len({of(row) for row in rows.rows}) for of in (lambda row: row.name, lambda row: row.gpu.name)]
+    fitted = (
+        "own fit (python benchmarks/external/judge.py --fit): law of a step (epochcast/roofline/network_law.py) "
+        f"on {len(rows)} published steps of {counts[0]} networks on {counts[1]} GPUs"
+    )
+    new = []
+    for name, value in asdict(numbers).items():
+        words = SAME if new else _with_errors(fitted, found, masks)
+        new.append([f"network_{name}", "gpu", f"{value:.{DIGITS}g}", UNITS.get(name, "1"), words, date, "single"])
+    least = min(row.step_sec for row in rows.rows)
+    new.append(
+        [
+            "network_least_step_sec",
+            "gpu",
+            f"{least:.{DIGITS}g}",
+            "s",
+            f"{SAME}: the fastest step",
+            date,
+            "single",
+        ]
+    )
+    for kind, factor in ranges.items():
+        words = (
+            f"{SAME}: factor up and down that holds 90 % of the {masks[kind].sum()} steps of {kind} networks in each "
+            "precision, with their GPU, family of networks or set left out"
+        )
+        new.append([f"network_range_{kind}", "gpu", f"{factor:.3g}", "1", words, date, "single"])
+    names = {row[0] for row in new}
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([header, *(row for row in kept if row[0] not in names), *new])
+    write_text_atomically(path, text.getvalue())
+    return path
+
+
+def _with_errors(words: str, found: Judged, masks: Mapping[str, Mask]) -> str:
+    errors = "; ".join(
+        f"{kind} "
+        + ", ".join(f"{found.factor(group, mask)} with the {group} left out" for group in ("GPU", "family", "set"))
+        for kind, mask in masks.items()
+    )
+    return f"{words}; error factors, median / 90th percentile: {errors}"
