@@ -176,3 +176,19 @@ def test_convolutions_carry_their_filters_wherever_their_channels_stand(keras):
     assert filters(layers.Conv1DTranspose(5, 3), (8, 3)) == [5]
     assert filters(layers.SeparableConv2D(5, 3), (8, 8, 3)) == [0, 5]
     assert filters(layers.DepthwiseConv2D(3), (8, 8, 3)) == filters(layers.Dense(4), (8,)) == [0]
+
+
+def test_a_convolution_s_kernel_groups_and_strides_are_recorded(keras):
+    layers = keras.layers
+
+    def windows(layer, shape):
+        records = read_layers(keras.Sequential([keras.Input(shape), layer])).records
+        return [(record.taps, record.groups, record.strides) for record in records]
+
+    assert windows(layers.Conv2D(8, (1, 7), strides=2, groups=2), (9, 9, 4)) == [(7, 2, 4)]
+    assert windows(layers.Conv3D(2, 3, strides=2), (9, 9, 9, 4)) == [(27, 1, 8)]
+    assert windows(layers.Conv1D(2, 5), (9, 4)) == [(5, 1, 1)]
+    assert windows(layers.Conv2DTranspose(5, 2, strides=2), (8, 8, 3)) == [(4, 1, 4)]
+    assert windows(layers.DepthwiseConv2D(3, strides=2), (8, 8, 3)) == [(9, 1, 4)]
+    assert windows(layers.SeparableConv2D(5, 3), (8, 8, 3)) == [(9, 1, 1), (1, 1, 1)]
+    assert windows(layers.Dense(4), (8,)) == [(0, 1, 1)]

@@ -8,13 +8,17 @@ import zipfile
 import pytest
 
 from epochcast.facts.assumptions import assumption
+from epochcast.gpus.lookup import find_gpu
+from epochcast.gpus.rates import law_rates, limit_of
 from epochcast.gpus.ratio import Ratio
 from epochcast.interval import Interval
 from epochcast.model.explanation import epoch_time as explain_time
 from epochcast.model.time_model.saved_model import load_model
+from epochcast.roofline.network import attainable_sec
+from epochcast.roofline.network_law import LawNumbers, step_seconds, step_work
 from epochcast.schema import RunConfig
 from epochcast.text_sinks import shortened
-from epochcast.workload.shape import work_of
+from epochcast.workload.shape import layer_records, trained_cnn, work_of
 from tests.support.models.explanations import A100, H100, PRETRAINED, ask, cpu_model, explained
 from tests.support.rows import assert_one_clear_error
 
@@ -201,6 +205,68 @@ def test_the_kind_of_a_network_says_which_speeds_and_which_bar_carry_it(saved):
     assert high / ratio == pytest.approx(assumption("carry_bar", "gpu").value)
     convolutional = network_answer(saved / "cnn.keras", "--gpu", H100)
     assert "carried over by a speed row: published fp32 speeds: resnet50" in convolutional["basis_words"]
+
+
+# --- the law of networks ----------------------------------------------------------------------------------------------
+
+WIDE = ("--batch_size", 32_768)  # steps long enough for the law
+
+
+def law_answer(name, *flags):
+    return json.loads(ask("--network", name, "--json", *WIDE, *flags).out)
+
+
+def test_a_network_on_a_gpu_is_answered_by_the_law_of_networks_with_its_range(saved):
+    answer = law_answer(saved / "cnn.keras", "--gpu", "RTX 4090")
+    assert (answer["basis"], answer["calibrated"], answer["model"]) == ("law of networks", False, None)
+    gpu = find_gpu("RTX 4090")
+    work = [step_work(layer_records(RunConfig(2, 16)), batch) for batch in (32_768, 50_000 - 32_768)]
+    rates = law_rates(gpu, "tf32")
+    total = sum(step_seconds(each, rates, LawNumbers.shipped()) for each in work)  # the last step is short
+    assert answer["predicted_avg_time_sec"] == pytest.approx(total)
+    factor = assumption("network_range_convolutional", "gpu").value
+    assert answer["predicted_avg_time_sec_high"] == pytest.approx(factor * total)
+    least = attainable_sec(trained_cnn(RunConfig(2, 16, 32_768), 50_000, "float32"), limit_of(gpu, "tf32"))
+    assert answer["predicted_avg_time_sec_low"] == pytest.approx(max(total / factor, least))
+    known = known_of(answer["parts"])
+    layers = sum(layer["attributed_sec"] for layer in answer["layers"])
+    assert sum(known.values()) == pytest.approx(total)
+    assert layers + answer["of_no_layer"]["per_step"] == pytest.approx(total)
+    assert answer["of_no_layer"]["per_step"] == pytest.approx(2 * LawNumbers.shipped().step_sec)
+    assert answer["efficiencies"] is answer["law_sec"] is answer["readings"] is answer["measured_elsewhere"] is None
+
+
+def test_the_screen_says_what_the_law_rests_on_and_that_the_input_is_not_in_it(saved, tmp_path):
+    plot = tmp_path / "roofline.svg"
+    out = ask("--network", saved / "cnn.keras", *WIDE, "--gpu", "RTX 4090", "--plot", plot).out
+    (basis,) = (line for line in out.splitlines() if line.startswith("basis: "))
+    assert "a law of networks fitted to published steps on many GPUs, within a factor of " in basis
+    assert basis.endswith("the device's share alone, without input and host: not known for this network")
+    assert "\nlaw of networks: " in out and "efficiency" not in out
+    assert plot.exists()
+
+
+def test_the_cnn_s_family_on_its_own_gpu_and_short_steps_are_answered_as_they_were_measured(saved):
+    assert law_answer(saved / "cnn.keras")["basis"] == "law of the CNN"
+    assert network_answer(saved / "cnn.keras", "--gpu", "RTX 4090")["basis"] == "law of the CNN, carried over"
+
+
+def test_a_gpu_whose_plain_rate_is_not_known_has_no_law(saved):
+    answer = law_answer(saved / "cnn.keras", "--gpu", "B100", "--precision", "mixed_bfloat16")
+    assert answer["basis"] == "law of the CNN, carried over"
+
+
+def test_the_law_answers_where_no_model_of_a_gpu_does(saved):
+    answer = law_answer(saved / "cnn.keras", "--gpu", H100, "--model", cpu_model())
+    assert answer["basis"] == "law of networks"
+
+
+def test_a_kind_of_network_that_was_never_judged_has_a_guessed_range(saved):
+    flags = ("--batch_size", 2**21, "--train_n", 2**22, "--gpu", "T4")
+    answer = json.loads(ask("--network", saved / "uncompiled.keras", "--json", *flags).out)
+    assert answer["basis"] == "law of networks" and "guessed: no such network was judged" in answer["basis_words"]
+    ratio = answer["predicted_avg_time_sec_high"] / answer["predicted_avg_time_sec"]
+    assert ratio == pytest.approx(assumption("other_network_bar", "gpu").value)
 
 
 def test_a_network_that_only_moves_memory_is_held_at_the_roof_and_still_sums(saved, monkeypatch):
