@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -33,7 +34,9 @@ class Features:
     flop: Array
     bytes: Array
     weight_bytes: Array  # of weights, their gradients and the optimizer
-    layers: npt.NDArray[np.object_]  # FLOP and bytes of each pass, forward and backward, of each layer: (2, passes)
+    layers: npt.NDArray[
+        np.object_
+    ]  # of each pass, forward and backward, of each layer: FLOP, bytes, small kernel's FLOP
     today: Array  # seconds by the law of the CNN, as they were answered before; nan where there was no answer
     roof: Array  # least seconds by the data sheet
 
@@ -45,6 +48,13 @@ class Features:
         rows = tuple(row for row, is_in in zip(self.rows, chosen, strict=True) if is_in)
         arrays = {f.name: _taken(getattr(self, f.name), chosen) for f in fields(self) if f.name != "rows"}
         return replace(self, rows=rows, **arrays)
+
+    @functools.cached_property
+    def passes(self) -> tuple[Array, npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+        """Return the passes of all rows side by side, where each row's begin, and which row each is of."""
+        sizes = [each.shape[1] for each in self.layers]
+        begins = np.cumsum([0, *sizes[:-1]])
+        return np.hstack(list(self.layers)), begins, np.repeat(np.arange(len(sizes)), sizes)
 
     def where(self, claim: Any) -> Array:  # a function of a row
         """Return 1 for each row of which a claim holds, else 0."""
@@ -107,7 +117,8 @@ def _layers(rows: Sequence[Measured], records: Mapping[tuple[str, int], Records]
         own = records[row.name, row.size]
         flop = [row.batch * each for record in own for each in (record.forward_flop, record.backward_flop)]
         moved = [each for record in own for each in layer_bytes(record, row.batch, row.element_bytes)]
-        found[i] = np.array([flop, moved], float)
+        is_small = [record.is_small_kernel for record in own for _ in range(2)]
+        found[i] = np.array([flop, moved, np.multiply(flop, is_small)], float)
     return found
 
 

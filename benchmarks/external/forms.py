@@ -213,20 +213,28 @@ def shipped_seconds(numbers: LawNumbers, rows: Features) -> Array:
 # --- forms of before --------------------------------------------------------------------------------------------------
 
 
-def _larger(x: Sequence[float], rows: Features) -> Array:
-    """Return the larger of arithmetic and memory of each layer and pass, with launches; numbers as of BASE."""
-    parts = _parts(x, rows)
-    layers = [
-        np.maximum(flop / flops, moved / rate).sum()
-        for (flop, moved), flops, rate in zip(rows.layers, parts["flops"], parts["bytes_per_sec"], strict=True)
-    ]
-    optimizer = rows.work.bytes - np.array([moved.sum() for _, moved in rows.layers])
-    return np.asarray(parts["launches"] + np.array(layers) + optimizer / parts["bytes_per_sec"])
+def larger(terms: Sequence[Term] = ()) -> Form:
+    """Return the larger of arithmetic and memory of each pass, with launches; it takes STEP and SMALL_KERNELS."""
+
+    def seconds(x: Sequence[float], rows: Features) -> Array:
+        values = dict(zip((term.name for term in terms), x[len(BASE) :], strict=True))
+        parts = _parts(x, rows)
+        (flop, moved, small), begins, row_of = rows.passes
+        spared = (1 - np.exp(values.get(SMALL_KERNELS.name, 0.0))) * rows.rates.is_plain
+        arithmetic = (flop - spared[row_of] * small) / parts["flops"][row_of]
+        layers = np.add.reduceat(np.maximum(arithmetic, moved / parts["bytes_per_sec"][row_of]), begins)
+        optimizer = rows.work.bytes - np.add.reduceat(moved, begins)
+        step = np.exp(values[STEP.name]) if STEP.name in values else 0.0
+        return np.asarray(step + parts["launches"] + layers + optimizer / parts["bytes_per_sec"])
+
+    name = " + ".join(["larger of the two per layer", *(term.name for term in terms)])
+    return Form(name, (*BASE, *(term.start for term in terms)), seconds)
 
 
 BEFORE = (
     Form("today", (), lambda x, rows: rows.today),
     Form("today x constant", (0.0,), lambda x, rows: np.exp(x[0]) * rows.today),
     Form("roof x constant", (0.5,), lambda x, rows: np.exp(x[0]) * rows.roof),
-    Form("larger of the two per layer", BASE, _larger),
+    larger(),
+    larger((STEP, SMALL_KERNELS)),
 )

@@ -11,7 +11,17 @@ import pytest
 
 from benchmarks.external import shipped_numbers
 from benchmarks.external.features import GROUPS, KINDS, features_of, kind_of
-from benchmarks.external.forms import SHIPPED, TERMS, numbers_of, shipped_seconds, summed
+from benchmarks.external.forms import (
+    BASE,
+    SHIPPED,
+    SMALL_KERNELS,
+    STEP,
+    TERMS,
+    larger,
+    numbers_of,
+    shipped_seconds,
+    summed,
+)
 from benchmarks.external.judge import choice_words, range_factor, used_lines
 from benchmarks.external.left_out import ErrorFactor, Judged, errors, errors_left_out, fitted, judged
 from benchmarks.external.own_rows import corrected_errors
@@ -93,6 +103,13 @@ def test_every_further_number_changes_something_and_starts_near_nothing(rows):
         form = summed([term])
         assert len(form.start) == len(plain.start) + 1
         assert np.isfinite(form.seconds(form.start, rows)).all(), term.name
+
+
+def test_the_larger_of_arithmetic_and_memory_is_less_than_their_sum_and_more_than_half_of_it(rows):
+    x = (*BASE, np.log(0.004), np.log(0.6))
+    both, either = (form([STEP, SMALL_KERNELS]).seconds(x, rows) for form in (summed, larger))
+    fixed = 0.004 + np.exp(BASE[0]) * rows.work.operations
+    assert ((either < both) & (either - fixed >= 0.499 * (both - fixed))).all()
 
 
 def test_by_kind_and_in_all_the_work_is_one(rows):
