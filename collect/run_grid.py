@@ -20,7 +20,7 @@ import argparse
 import itertools
 import math
 import shlex
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from epochcast.cli import add_config_flags, make_parser, print_home, run_command
@@ -31,7 +31,7 @@ from epochcast.collect.grid.specs import grid_runs
 from epochcast.collect.run.flags import DEFAULT, HELP, add_data_flags, make_spec, output_printer, place_of
 from epochcast.collect.run.listener import Listener
 from epochcast.error_text import describe_error
-from epochcast.flag_types import duration_sec, path_of, positive_sec, repeats_int, seed_int
+from epochcast.flag_types import choice_list, duration_sec, path_of, positive_sec, repeats_int, seed_int
 from epochcast.guard import EXIT_FAILED, EXIT_INTERRUPTED
 from epochcast.paths import command_text, excluded_csv
 from epochcast.schema import AXES, AXIS_NAMES, SPEC_CHOICES, Exclusion, RunSpec
@@ -39,17 +39,6 @@ from epochcast.storage.tables import read_table_if_any
 
 LIST_FLAGS = (*AXIS_NAMES, "pipeline", "precision", "jit_compile", "seed")
 MAX_RUNS = 100_000  # years of measuring: more is a slip of the pen
-
-
-def _choice_list(choices: Collection[str]) -> Callable[[str], list[str]]:
-    def parse(text: str) -> list[str]:
-        values = [part.strip() for part in text.split(",")]
-        for value in values:
-            if value not in choices:
-                raise argparse.ArgumentTypeError(f"expected some of {', '.join(choices)}, got {value!r}")
-        return values
-
-    return parse
 
 
 def _seed_list(text: str) -> list[int]:
@@ -67,7 +56,7 @@ def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[RunSpec
     )
     for name in ("pipeline", "precision", "jit_compile"):
         text = f"{HELP[name]}; one or several of {', '.join(SPEC_CHOICES[name])}"
-        kind = _choice_list(SPEC_CHOICES[name])
+        kind = choice_list(SPEC_CHOICES[name])
         parser.add_argument(f"--{name}", type=kind, default=[getattr(DEFAULT, name)], help=text)
     text = "of weights and shuffling, e.g. 1,2,3"
     parser.add_argument("--seed", type=_seed_list, default=[DEFAULT.seed], metavar="LIST", help=text)

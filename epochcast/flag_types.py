@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import math
 import re
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from epochcast.paths import expanded
@@ -157,6 +158,19 @@ def int_list(text: str) -> list[int]:
         if len(values) > LONGEST_LIST:
             raise argparse.ArgumentTypeError(f"more than {LONGEST_LIST} values")
     return list(dict.fromkeys(values))
+
+
+def choice_list(choices: Collection[str]) -> Callable[[str], list[str]]:
+    """Return the type of a flag that takes some of these words, e.g. `on,off`."""
+
+    def parse(text: str) -> list[str]:
+        values = [part.strip() for part in text.split(",")]
+        for value in values:
+            if value not in choices:
+                raise argparse.ArgumentTypeError(f"expected some of {', '.join(choices)}, got {value!r}")
+        return values
+
+    return parse
 
 
 def gpu_names(text: str) -> list[str]:

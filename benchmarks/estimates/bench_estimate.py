@@ -25,7 +25,8 @@ if __name__ == "__main__":  # run by path: from the checkout, not from this fold
     sys.exit(run_by_path(__file__))
 
 from benchmarks.claim_parts.claim import Claim
-from benchmarks.estimates.children import in_child, one_thread
+from benchmarks.estimates.children import in_child
+from benchmarks.lib.threads import one_thread
 from epochcast.cli import add_json_flag, make_parser, run_command
 from epochcast.flag_types import positive_float, positive_int
 from epochcast.output.text import table_text

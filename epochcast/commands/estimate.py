@@ -6,34 +6,27 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from epochcast.cli import add_json_flag, make_parser, print_notes, run_command
 from epochcast.error_text import describe_error
-from epochcast.flag_types import gpu_names, positive_float, positive_int
+from epochcast.flag_types import gpu_names, positive_float
 from epochcast.footprint.flags import add_footprint_flags, given_flags, rules_of
 from epochcast.guard import EXIT_FAILED
 from epochcast.interval import Interval
 from epochcast.live.fits import FitRecord, append_fit
 from epochcast.live.scripts.child import Found, estimated
-from epochcast.live.scripts.factory import CONTRACT, split_factory
-from epochcast.live.scripts.script import Request, command
+from epochcast.live.scripts.flags import add_script_flags, begin_note, script_of
+from epochcast.live.scripts.script import command
+from epochcast.live.scripts.works import Request
 from epochcast.live.text import estimate_lines, estimate_notes, sample_lines
 from epochcast.output.text import json_line
 from epochcast.paths import fits_csv
 from epochcast.schema import from_json_dict
 
 DEFAULT_BUDGET_SEC = 30.0
-DEFAULT_SCRIPT_SEC = 600.0
 QUESTION = "Train now? [y/N] "
 YES = ("y", "yes")
-FACTORY_HELP = f"""\
-SCRIPT may name a function of a module, train.py:make_training. It takes no argument and returns
-  {CONTRACT}.
-The module is imported under its own name, not as __main__.
-
-"""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -44,25 +37,13 @@ def _parser() -> argparse.ArgumentParser:
         "script does before its fit (files, downloads, trackers) is done for real.",
         "epochcast estimate --budget_sec 30 train.py",
     )
-    parser.epilog = FACTORY_HELP + (parser.epilog or "")
-    parser.add_argument(
-        "script", type=Path, metavar="SCRIPT", help="a Python script that trains a Keras model, or SCRIPT:FUNCTION"
-    )
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="...", help="arguments of the script")
+    add_script_flags(parser, "estimate")
     parser.add_argument(
         "--budget_sec",
         type=positive_float,
         default=DEFAULT_BUDGET_SEC,
         metavar="SEC",
         help="seconds to train for; building, compilation and a first epoch come on top",
-    )
-    parser.add_argument("--fit", type=positive_int, default=1, metavar="N", help="estimate the script's N-th fit")
-    parser.add_argument(
-        "--script_sec",
-        type=positive_float,
-        default=DEFAULT_SCRIPT_SEC,
-        metavar="SEC",
-        help="how long the script may take until that fit",
     )
     parser.add_argument(
         "--gpu",
@@ -108,17 +89,9 @@ def _request(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> 
     Raises:
         FileNotFoundError, ValueError: if there is no such script, or it is a notebook.
     """
-    script, function = split_factory(str(arguments.script))
-    if not script.exists():
-        raise FileNotFoundError(f"{script}: no such file. Give the script that you train with.")
-    if not script.is_file():
-        raise ValueError(f"{script}: not a file. Give the script that you train with.")
-    if script.suffix == ".ipynb":
-        raise ValueError(f"{script}: a notebook. Make a script of it: jupyter nbconvert --to script {script}")
-    if function is not None and arguments.fit != 1:
-        parser.error("--fit chooses a fit of a script; a function makes one training")
+    script, function = script_of(parser, arguments)
     return Request(
-        str(script),
+        script,
         tuple(arguments.arguments),
         function,
         arguments.fit,
@@ -129,13 +102,6 @@ def _request(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> 
     )
 
 
-def _begin_note(request: Request) -> str:
-    if request.function is not None:
-        return f"{request.script} is imported and {request.function} called; whatever they do is done for real."
-    which = "its fit" if request.number == 1 else f"its fit number {request.number}"
-    return f"{request.script} runs until {which}; whatever it does before that is done for real."
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     arguments = parser.parse_args(argv)
@@ -144,7 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def work() -> int:
         request = _request(parser, arguments)
         gpus = _gpus(arguments.gpu)
-        print_notes([_begin_note(request)])
+        print_notes([begin_note(request)])
         answer = estimated(request, arguments.script_sec, lambda note: print_notes([note]))
         caught, found = answer.caught, answer.estimate
         not_kept = _keep(found.pop("row", None))

@@ -26,7 +26,7 @@ from epochcast.live.sampling.epoch_ends import (
     timed_validations,
 )
 from epochcast.live.sampling.estimator import EpochTime, Samples, epoch_time
-from epochcast.live.sampling.fit_passes import FitTraining
+from epochcast.live.sampling.fit_passes import FitTraining, epochs_of, require_one_device
 from epochcast.live.sampling.input_data import batch_sec, has_smaller_last_batch
 from epochcast.live.sampling.one_pass import OnePass, is_gone_through_once
 from epochcast.live.sampling.power import MeteredPower, metering
@@ -138,11 +138,8 @@ def estimate_fit(
         ValueError: if the number of steps of an epoch can't be found out, no epoch is left to train, or several
             devices share the training.
     """
-    if keras.distribution.distribution() is not None or _n_replicas(model) > 1:
-        raise ValueError("this fit is shared by several devices, of which only one can be timed. Give it one device.")
-    epochs = int(options.get("epochs", 1)) - int(options.get("initial_epoch", 0) or 0)
-    if epochs < 1:
-        raise ValueError(f"this fit trains no epoch: epochs={options.get('epochs', 1)}.")
+    require_one_device(model)
+    epochs = epochs_of(options)
     before = host_cpu_times()
     kind = OnePass if is_gone_through_once(x, options) else FitTraining
     with steps_of(model) as steps:
@@ -272,11 +269,6 @@ def _sampled(training: FitTraining, budget_sec: float, device: Device) -> tuple[
         begin = time.perf_counter()
         found = training.sampled(budget_sec)
         return found, meter.power(begin, time.perf_counter())
-
-
-def _n_replicas(model: keras.Model) -> int:
-    """The devices of TensorFlow's strategy that the model was made in."""
-    return int(getattr(getattr(model, "distribute_strategy", None), "num_replicas_in_sync", 1))
 
 
 def _notes(epoch: EpochTime, found: Diagnostics, options: Mapping[str, Any], epochs: int) -> list[str]:

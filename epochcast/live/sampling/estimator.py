@@ -141,15 +141,14 @@ def sample(training: Training, budget_sec: float, now: Callable[[], float]) -> S
     pass_sec = max(1e-6, min(sec - max(each) * step_sec for sec, each in zip(lasted, rough, strict=True)))
     n_passes = max(MIN_SAMPLES, min(SEGMENTS, int(START_SHARE * left / pass_sec)))
     long = max(2, min(training.most_steps, round((left / n_passes - pass_sec) / step_sec)))
-    short = min(SHORT_STEPS, max(1, long // 4))
+    marks = marks_of(long)
     found: list[Pass] = []
     if now() < end:
-        marks = sorted({short, (short + long) // 2, long})
         found = training.passes(marks, math.ceil(ENOUGH * left / (pass_sec + long * step_sec)), end)
     whole_passes = [each for each in [*rough, *found] if max(each) >= long]  # of slow steps the first tries are as long
     if len(whole_passes) < MIN_SAMPLES:  # steps grew slower: those that the end cut short, then the first tries
-        whole_passes = [each for each in found if max(each) >= 2 * short] or rough
-    epochs = tuple(_epoch_of(each, training.steps) for each in whole_passes)
+        whole_passes = [each for each in found if max(each) >= 2 * marks[0]] or rough
+    epochs = tuple(epoch_of(each, training.steps) for each in whole_passes)
     measured = min(min(filter(None, each)) for each in whole_passes), max(max(each) for each in whole_passes)
     return Samples("pairs", None, epochs, measured, now() - begin, _blocks([*rough, *found]))
 
@@ -204,8 +203,14 @@ def _blocks(passes: Sequence[Pass]) -> tuple[Block, ...]:
     return tuple(Block(steps, at.since(each[0])) for each in passes for steps, at in sorted(each.items()) if steps)
 
 
-def _epoch_of(found: Pass, steps: float) -> Epoch:
-    """The epoch that the line through the shortest and the longest block of a pass tells."""
+def marks_of(long: int) -> list[int]:
+    """Return the steps at which a pass is stamped whose long block has so many."""
+    short = min(SHORT_STEPS, max(1, long // 4))
+    return sorted({short, (short + long) // 2, long})
+
+
+def epoch_of(found: Pass, steps: float) -> Epoch:
+    """Return the epoch by the line through the shortest and the longest block of a pass."""
     marks = sorted(steps for steps in found if steps)
     short, long = marks[0], marks[-1]
     at_short, at_long = (_both(found[at].since(found[0])) for at in (short, long))

@@ -22,6 +22,26 @@ class LengthUnknownError(ValueError):
     """How many steps an epoch has can't be found out."""
 
 
+def require_one_device(model: keras.Model) -> None:
+    """Raise ValueError if several devices share the training."""
+    # the devices of TensorFlow's strategy that the model was made in
+    n_replicas = int(getattr(getattr(model, "distribute_strategy", None), "num_replicas_in_sync", 1))
+    if keras.distribution.distribution() is not None or n_replicas > 1:
+        raise ValueError("this fit is shared by several devices, of which only one can be timed. Give it one device.")
+
+
+def epochs_of(options: Mapping[str, Any]) -> int:
+    """Return how many epochs a fit trains.
+
+    Raises:
+        ValueError: if it trains none.
+    """
+    epochs = int(options.get("epochs", 1)) - int(options.get("initial_epoch", 0) or 0)
+    if epochs < 1:
+        raise ValueError(f"this fit trains no epoch: epochs={options.get('epochs', 1)}.")
+    return epochs
+
+
 def moment() -> Moment:
     """Read both clocks."""
     return Moment(time.perf_counter(), time.process_time())
@@ -177,6 +197,7 @@ class FitTraining:
 
     Args:
         fit: called in place of the model's own method, as `fit(model, x, y, ...)`.
+        batches: of an epoch, where that is known and the data do not say it.
 
     Raises:
         LengthUnknownError: if an epoch's number of steps is not known, and no epoch ends within `budget_sec`.
@@ -190,8 +211,10 @@ class FitTraining:
         options: Mapping[str, Any],
         budget_sec: float,
         fit: Callable[..., Any] | None = None,
+        batches: int | None = None,
     ) -> None:
         self.model, self.x, self.y = model, x, y
+        self._known_batches = batches
         self._own_fit = type(model).fit if fit is None else fit
         self.ended_after: int | None = None  # batches of an epoch in which the data ended; None: they did not
         self.options = {name: value for name, value in options.items() if name not in OF_THE_WHOLE}
@@ -208,7 +231,7 @@ class FitTraining:
         self._fit(first, 1)
         (stamps,) = first.passes
         self.first_step_sec = stamps[max(stamps)].since(stamps[0]).wall_sec  # with what is compiled
-        self.batches = first.steps or self._count(budget_sec)
+        self.batches = first.steps or self._known_batches or self._count(budget_sec)
         self.steps = self.batches / self._unit
         # after the last step of an epoch nothing is called before the logs are fetched
         self.most_steps = (self.batches if self.is_endless else self.batches - 1) // self._unit

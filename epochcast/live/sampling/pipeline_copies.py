@@ -65,6 +65,11 @@ def without_cache_file(data: Any) -> tuple[Any, list[str]]:
         raise ValueError(f"{error} The original would leave its cache file unfinished: {WITHOUT_FILE}") from error
 
 
+def has_cache(data: Any) -> bool:
+    """Whether a tf.data.Dataset keeps what it read, as far as its parts can be seen."""
+    return any(type(each).__name__.endswith("CacheDataset") for each in _chain(data))
+
+
 def has_cache_file(data: Any) -> bool:
     """Whether a tf.data.Dataset writes a cache file.
 

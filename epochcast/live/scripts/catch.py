@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 MODEL_MODULE = "keras.src.models.model"  # where Keras defines Model; there is no public hook for what comes after it
+KERAS = "keras"  # the package; once it is imported, a policy can be set
 OLD_MODEL_MODULE = "tf_keras.src.engine.training"  # the same in Keras 2, which can't be estimated
 OWN_LOOP = ("train_on_batch",)  # methods of a model that a program's own loop trains by
 
@@ -65,12 +66,14 @@ def catch_fit(
     caught: Callable[[Any, Any, Any, dict[str, Any]], Any],
     own_loop: Callable[[str], None],
     old_fit: Callable[[], Any] | None,
+    policy: str | None = None,
 ) -> Calls:
     """Call `caught(model, x, y, options)` in place of the `number`-th `fit`; earlier ones are done.
 
     Args:
         own_loop: called with the name of a method of OWN_LOOP, the first time that the program itself calls it.
         old_fit: called in place of a fit of Keras 2; without it such a fit is done.
+        policy: name of the dtype policy that is set as soon as Keras is imported; None leaves Keras's own.
     """
     calls = Calls(number)
 
@@ -106,5 +109,9 @@ def catch_fit(
         if old_fit is not None:
             module.Model.fit = lambda *given, **named: old_fit()
 
-    sys.meta_path.insert(0, _Finder({MODEL_MODULE: patch, OLD_MODEL_MODULE: patch_old}))
+    def set_policy(module: ModuleType) -> None:
+        if policy is not None:
+            module.config.set_dtype_policy(policy)
+
+    sys.meta_path.insert(0, _Finder({KERAS: set_policy, MODEL_MODULE: patch, OLD_MODEL_MODULE: patch_old}))
     return calls

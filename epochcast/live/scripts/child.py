@@ -6,21 +6,27 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from epochcast.live.scripts.script import Request, command
+from epochcast.live.scripts.script import command
+from epochcast.live.scripts.works import Request
 
 STDERR = 2
-GRACE_SEC = 5.0  # for a process to end once its fit was estimated
+GRACE_SEC = 5.0  # for a process to end once its fit was tried
 ARGUMENTS_WRONG = 2  # the exit code of argparse
+ENDS = ("unusable", "failed", "raised", "ended")  # events after which no other comes
+DONE = {"estimate": "estimated", "tune": "tuned"}
+
+Event = tuple[str, dict[str, Any]]  # its name and values
 
 
 class ScriptError(ValueError):
-    """A script whose fit can't be estimated."""
+    """A script whose fit can't be tried."""
 
 
 @dataclass
@@ -32,50 +38,112 @@ class Found:
     layers: dict[str, Any] | None = None
 
 
-class _Process:
-    """A process in a group of its own, which ends with all that it started."""
+class ScriptProcess:
+    """A process that runs a script, in a group of its own, which ends with all that it started."""
 
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        self.process = process
-        self.is_late = False
+    def __init__(self, request: Request, process: subprocess.Popen[bytes], channel: socket.socket) -> None:
+        self.request, self.process = request, process
+        self._channel, self._events = channel, channel.makefile(encoding="utf-8")
+        self._is_late = self._is_caught = False
         threading.Thread(target=self._follow, daemon=True).start()
 
-    def kill(self) -> None:
+    def end(self) -> None:
+        """Kill it with all that it started."""
+        self._kill()
+        self.process.wait()
+        self._events.close()
+
+    def _kill(self) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
 
-    def late(self) -> None:
-        self.is_late = True
-        self.kill()
+    def _late(self) -> None:
+        self._is_late = True
+        self._kill()
 
     def _follow(self) -> None:
-        """End what the process started, which would keep its pipe open."""
+        """End what the process started, which would keep its channel open."""
         if hasattr(os, "waitid"):  # not on macOS
             with contextlib.suppress(ChildProcessError):
                 os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT)
-                self.kill()
+                self._kill()
+
+    def caught(self, script_sec: float, note: Callable[[str], None]) -> dict[str, Any]:
+        """Wait until the fit is caught; return its description.
+
+        Args:
+            script_sec: how long the script may take until its fit.
+            note: called with what happens meanwhile, in sentences.
+
+        Raises:
+            ScriptError: if the script did not come to the fit.
+        """
+        script = self.request.script
+        too_late = threading.Timer(script_sec, self._late)
+        too_late.daemon = True
+        too_late.start()
+        try:
+            event, told = self.event()
+            while event == "own_loop":
+                note(f"{script} calls {told['name']}: of a training in a loop of its own no fit is caught.")
+                event, told = self.event()
+        except ScriptError as error:
+            if not self._is_late:
+                raise
+            raise ScriptError(
+                f"{script} had not come to {_which(self.request)} after {script_sec:g} s. --script_sec gives it longer."
+            ) from error
+        finally:
+            too_late.cancel()
+        self._is_caught = True
+        return told
+
+    def event(self) -> Event:
+        """Wait for the next event.
+
+        Raises:
+            ScriptError: if the script ended or failed instead; with the reason.
+        """
+        line = ""
+        with contextlib.suppress(ConnectionError):  # it died before it read all that it was asked for
+            line = self._events.readline()
+        if not line.endswith("\n"):
+            self.process.wait()
+            raise ScriptError(_why_it_died(self.request, self.process.returncode, self._is_caught))
+        told = json.loads(line)
+        event = told.pop("event")
+        if event in ENDS:
+            raise ScriptError(_why(self.request, event, told))
+        return event, told
+
+    def answer(self, **question: Any) -> Event:
+        """Ask a process that tunes its fit; return its answer.
+
+        Raises:
+            ScriptError: as `event`.
+        """
+        with contextlib.suppress(ConnectionError):  # then its next event says why
+            self._channel.sendall(f"{json.dumps(question)}\n".encode())
+        return self.event()
 
 
 @contextlib.contextmanager
-def _running(request: Request) -> Iterator[tuple[_Process, Any]]:
-    """A process that runs the script, and its events; killed on the way out."""
-    receive, send = os.pipe()
-    with os.fdopen(receive, encoding="utf-8") as events:
-        try:
+def running(request: Request) -> Iterator[ScriptProcess]:
+    """Run a script in a process, which is killed on the way out."""
+    ours, theirs = socket.socketpair()
+    with ours:
+        with theirs:
             process = subprocess.Popen(
-                command(request, send),
-                pass_fds=(send,),
-                stdout=STDERR,  # what it prints is not the estimate
+                command(request, theirs.fileno()),
+                pass_fds=(theirs.fileno(),),
+                stdout=STDERR,  # what it prints is not the answer
                 start_new_session=True,
             )
-        finally:
-            os.close(send)
-        running = _Process(process)
+        script = ScriptProcess(request, process, ours)
         try:
-            yield running, events
+            yield script
         finally:
-            running.kill()
-            process.wait()
+            script.end()
 
 
 def estimated(request: Request, script_sec: float, note: Callable[[str], None]) -> Found:
@@ -88,39 +156,17 @@ def estimated(request: Request, script_sec: float, note: Callable[[str], None]) 
     Raises:
         ScriptError: if the script did not come to the fit, or the fit can't be estimated.
     """
-    found = Found()
-    with _running(request) as (running, events):
-        too_late = threading.Timer(script_sec, running.late)
-        too_late.daemon = True
-        too_late.start()
-        try:
-            for line in events:
-                told = json.loads(line)
-                event = told.pop("event")
-                if event == "own_loop":
-                    note(f"{request.script} calls {told['name']}: of a training in a loop of its own no fit is caught.")
-                elif event == "caught":
-                    too_late.cancel()
-                    found.caught = told
-                    note(f"{caught_words(told)}; it is tried for {request.budget_sec:g} s.")
-                elif event == "layers":
-                    found.layers = told
-                elif event == "estimate":
-                    found.estimate = told
-                    with contextlib.suppress(subprocess.TimeoutExpired):
-                        running.process.wait(GRACE_SEC)
-                    return found
-                else:
-                    raise ScriptError(_why(request, event, told))
-        finally:
-            too_late.cancel()
-        running.process.wait()
-        if running.is_late:
-            raise ScriptError(
-                f"{request.script} had not come to {_which(request)} after {script_sec:g} s. --script_sec gives it "
-                "longer."
-            )
-        raise ScriptError(_why_it_died(request, running.process.returncode, bool(found.caught)))
+    with running(request) as script:
+        found = Found(script.caught(script_sec, note))
+        note(f"{caught_words(found.caught)}; it is tried for {request.budget_sec:g} s.")
+        event, told = script.event()
+        if event == "layers":
+            found.layers = told
+            event, told = script.event()
+        found.estimate = told
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            script.process.wait(GRACE_SEC)
+        return found
 
 
 def caught_words(caught: dict[str, Any]) -> str:
@@ -149,7 +195,7 @@ def _why(request: Request, event: str, told: dict[str, Any]) -> str:
     if event == "unusable":
         return str(told["message"])
     if event == "failed":
-        return f"{script}: {which} can't be estimated: {told['message']}"
+        return f"{script}: {which} can't be {DONE[request.work]}: {told['message']}"
     if event == "raised":
         where = told["where"] or f"before {which} (exit code 1)"
         return f"{script} failed {where}: {told['message']}. Its traceback stands above."
@@ -168,13 +214,13 @@ def _hint(request: Request, code: int) -> str:
     if code != ARGUMENTS_WRONG:
         return ""
     if not request.arguments:
-        return f" Its arguments come after its name: epochcast estimate {request.script} ..."
-    return f" What comes after {request.script} is its own; flags of estimate come before it."
+        return f" Its arguments come after its name: epochcast {request.work} {request.script} ..."
+    return f" What comes after {request.script} is its own; flags of {request.work} come before it."
 
 
 def _why_it_died(request: Request, code: int, is_caught: bool) -> str:
     which = _which(request)
-    where = f"while {which} was estimated" if is_caught else f"before {which}"
+    where = f"while {which} was {DONE[request.work]}" if is_caught else f"before {which}"
     if code == 0 and not is_caught:  # os._exit
         return f"{request.script} ended (exit code 0) without {which}."
     if code >= 0:

@@ -1,8 +1,8 @@
-"""A user's script, run unchanged until one of its fits, which is estimated in its place.
+"""A user's script, run unchanged until one of its fits, which is estimated or tuned in its place.
 
 The script chooses the backend by what it sets before it imports Keras, so that nothing here imports Keras before it.
-Once its fit was estimated, the process ends at once: nothing that the script would do after an exception (save what
-was trained, remove files) is done with a model that was only tried.
+Once its fit was tried, the process ends at once: nothing that the script would do after an exception (save what was
+trained, remove files) is done with a model that was only tried.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import asdict
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType, TracebackType
@@ -23,37 +23,26 @@ from typing import Any, NoReturn
 
 from epochcast.guard import die_with_parent, say
 from epochcast.live.scripts.catch import MODEL_MODULE, Calls, catch_fit
-from epochcast.live.scripts.caught import description, sample_shape_of
+from epochcast.live.scripts.caught import description
 from epochcast.live.scripts.factory import CONTRACT, FactoryError, function_of, imported, training_of
+from epochcast.live.scripts.works import WORKS, CaughtFit, Request, Tell
 from epochcast.paths import CODE_ROOT
-from epochcast.schema import to_json_dict
 from epochcast.text_sinks import shortened
-from epochcast.validation import FieldError
 
 LIVE = Path(__file__).parents[1]
 LONGEST = 300  # characters of another library's message
-Tell = Callable[..., None]
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What the process of a script is asked for."""
-
-    script: str
-    arguments: tuple[str, ...]
-    function: str | None = None  # that makes a training; None: the script is run
-    number: int = 1  # of the fit
-    budget_sec: float = 30.0
-    has_layers: bool = False  # whether to tell the layers of the model, too
-    max_batch: bool = False  # whether to look for the largest batch size that fits
-    earlier: str | None = None  # the table whose earlier timings of the same training count
 
 
 class Run:
-    """One script or factory, run until its fit; `tell` hears what comes of it."""
+    """One script or factory, run until its fit; `tell` hears what comes of it.
 
-    def __init__(self, request: Request, tell: Tell) -> None:
+    Args:
+        asked: lines of JSON, what is asked for while a fit is tuned.
+    """
+
+    def __init__(self, request: Request, tell: Tell, asked: Iterable[str] = ()) -> None:
         self.request = request
+        self._asked = asked
         self._own = os.getpid()
         self._tell = tell
         self._begin = time.perf_counter(), time.process_time()
@@ -66,10 +55,12 @@ class Run:
             self._tell(event, **values)
 
     def run(self) -> None:
-        """Run what was asked for, and end the process as soon as its fit was estimated."""
+        """Run what was asked for, and end the process as soon as its fit was tried."""
         request = self.request
         number = 1 if request.function else request.number
-        calls = catch_fit(number, self._caught, lambda name: self.tell("own_loop", name=name), self._old_fit)
+        calls = catch_fit(
+            number, self._caught, lambda name: self.tell("own_loop", name=name), self._old_fit, request.policy
+        )
         script = Path(request.script)
         sys.argv = [request.script, *request.arguments]
         sys.path.insert(0, os.path.dirname(os.path.realpath(script)))  # noqa: PTH120  # as Python itself has it
@@ -126,7 +117,7 @@ class Run:
     def _run_factory(self, script: Path, name: str, calls: Calls) -> None:
         self._no_fit = (
             f'when it is imported. Put that below `if __name__ == "__main__":`, or leave the function out: epochcast '
-            f"estimate {script}"
+            f"{self.request.work} {script}"
         )
         module = self._imported(script)
         if module is None:
@@ -169,7 +160,7 @@ class Run:
     # --- the fit ------------------------------------------------------------------------------------------------------
 
     def _caught(self, model: Any, x: Any, y: Any, options: dict[str, Any]) -> NoReturn:
-        """Estimate a fit, and end the process."""
+        """Estimate or tune a fit, and end the process."""
         self._is_caught = True
         if os.getpid() != self._own:
             self._tell("failed", message="its fit is called in a forked process, where no framework can be timed.")
@@ -180,12 +171,9 @@ class Run:
         try:
             sec, cpu_sec = time.perf_counter() - self._begin[0], time.process_time() - self._begin[1]
             self.tell("caught", script_sec=sec, script_cpu_sec=cpu_sec, **description(model, x, y, options))
-            found = self._estimated(model, x, y, options)
-            if self.request.has_layers:
-                from epochcast.live.layers import layers_json
-
-                self.tell("layers", **layers_json(model, sample_shape_of(x)))
-            self.tell("estimate", **found)
+            # where a class has a fit of its own, what was caught is what that one gave to Keras's
+            fit = None if self.request.function is not None else sys.modules[MODEL_MODULE].Model.fit
+            WORKS[self.request.work](CaughtFit(model, x, y, options, fit), self.request, self.tell, self._asked)
         except BaseException as error:  # whatever the model, its data or the framework raise in a step
             if os.environ.get("EPOCHCAST_DEBUG"):
                 sys.__excepthook__(type(error), error, error.__traceback__)
@@ -195,30 +183,6 @@ class Run:
                 with contextlib.suppress(OSError, ValueError, AttributeError):
                     stream.flush()
             os._exit(0)
-
-    def _estimated(self, model: Any, x: Any, y: Any, options: dict[str, Any]) -> dict[str, Any]:
-        """Return an estimate and its row of fits.csv as values of JSON."""
-        from epochcast.live.estimate import estimate_fit
-        from epochcast.live.fit_rows import estimate_row
-        from epochcast.live.fits import rows_or_why
-        from epochcast.live.sampling.pipeline_copies import without_cache_file
-
-        rows, notes = rows_or_why(None if self.request.earlier is None else Path(self.request.earlier))
-        x, more = without_cache_file(x)
-        if "validation_data" in options:
-            validation, of_validation = without_cache_file(options["validation_data"])
-            options, more = {**options, "validation_data": validation}, more or of_validation
-        # where a class has a fit of its own, what was caught is what that one gave to Keras's
-        fit = None if self.request.function is not None else sys.modules[MODEL_MODULE].Model.fit
-        found = estimate_fit(
-            model, x, y, options, self.request.budget_sec, rows, fit=fit, max_batch=self.request.max_batch
-        )
-        values = {**asdict(found), "notes": [*found.notes, *more, *notes]}
-        del values["footprint"]  # the command's own
-        with contextlib.suppress(FieldError):  # a time that nothing can take is no row
-            if (row := estimate_row(found, os.path.realpath(self.request.script))) is not None:
-                values["row"] = to_json_dict(row)
-        return values
 
 
 def _wait_for_threads() -> None:
@@ -311,10 +275,15 @@ def main() -> int:
         return train(request)
     die_with_parent(parent)
     os.set_inheritable(descriptor, False)  # by what the script starts: it would keep the pipe open
-    with os.fdopen(descriptor, "w", encoding="utf-8") as events:
+    for name, value in request.environment.items():
+        os.environ.setdefault(name, value)
+    with (
+        os.fdopen(descriptor, "w", encoding="utf-8") as events,
+        os.fdopen(os.dup(descriptor), encoding="utf-8") as asked_for,
+    ):
 
         def tell(event: str, **values: Any) -> None:
             print(json.dumps({"event": event, **values}), file=events, flush=True)
 
-        Run(request, tell).run()
+        Run(request, tell, asked_for).run()
     return 0
