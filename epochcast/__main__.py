@@ -28,6 +28,7 @@ COMMANDS = {  # name: (module, what a user does with it)
     "recover": ("epochcast.collect.recover", "append finished runs that could not be appended"),
     "doctor": ("epochcast.collect.doctor", "whether this box is fit to measure, and what to do where it is not"),
     "estimate": ("epochcast.commands.estimate", "how long the training in your own script will take"),
+    "tune": ("epochcast.commands.tune", "which settings make the training in your own script fastest"),
     "facts": ("epochcast.commands.facts", "GPUs, prices and carbon that estimates rest on, with their sources"),
     "check": ("epochcast.aggregate.check", "check a table of runs by named rules"),
     "aggregate": ("epochcast.aggregate.aggregate_runs", "average the repeats of each configuration"),

@@ -87,6 +87,7 @@ REQUIRED = {
     "run_plan": ("plan.json",),
     "compare": ("a.csv", "b.csv"),
     "estimate": ("train.py",),
+    "tune": ("train.py",),
 }
 
 

@@ -115,7 +115,7 @@ def test_an_axis_without_a_default_is_none_unless_given_and_then_the_usual_one()
     assert configs_of(arguments) == [RunConfig(depth=2)]
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [each for each in COMMANDS if each != "tune"])  # of whose fit only the batch is cut
 def test_a_command_with_one_flag_of_a_configuration_has_them_all(command):
     types = {action.dest: action.type for action in parser_of(command)._actions if action.dest in AXIS_NAMES}
     assert tuple(types) in ((), AXIS_NAMES)

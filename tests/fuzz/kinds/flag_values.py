@@ -60,6 +60,7 @@ SOUND_BY_NAME = {
     "pipeline": ("auto", "tfdata", "arrays,device"),
     "precision": ("float32", "mixed_float16"),
     "jit_compile": ("auto", "on,off"),
+    "input": ("arrays", "tfdata,cached"),
     "topic": ("gpus", "carbon"),
     "arguments": ("3", "--lr"),
 }
@@ -163,7 +164,7 @@ def command_line(
     chosen += words.picked(draw, others, 4)
     if draw.random() < 0.03:
         chosen = chosen[1:]
-    if command == "estimate" and draw.random() < 0.8:  # what follows its script is the script's own
+    if command in ("estimate", "tune") and draw.random() < 0.8:  # what follows its script is the script's own
         chosen.sort(key=lambda flag: flag.option is None)
     argv: list[str] = []
     for flag in chosen:

@@ -34,6 +34,7 @@ WEIGHTS = {
     "plan": 14,
     "predict": 12,
     "estimate": 1,
+    "tune": 1,
 }
 MOST_RUNS = 3  # of a grid that really measures
 IN_PLACE = ("run", "grid", "recover", "run_plan", "demo")  # commands that append to tables
