@@ -80,24 +80,27 @@ def halving(
     end = begin + budget_sec * (1 + 1e-9)  # what fits it exactly is not kept out by rounding
     block_sec = budget_sec / (planned_blocks(len(settings)) + 2 * FINAL_PAIRS)
     found: dict[T, list[float]] = {setting: [] for setting in settings}
-    longest = block_sec  # a block may have to be longer than it should
+    lasted: list[float] = []  # blocks: they may have to be longer than they should
 
     def timed(setting: T) -> float:
-        nonlocal longest
         before = now()
         sec = block(setting, block_sec)
-        longest = max(longest, now() - before)
+        lasted.append(now() - before)
         return sec
 
-    def reserve_sec() -> float:  # for the comparison at the end
-        return max(2 * FINAL_PAIRS * block_sec, 2 * LEAST_PAIRS * longest)
+    def lasts() -> float:
+        return max(block_sec, statistics.fmean(lasted)) if lasted else block_sec
+
+    def is_time_to_compare() -> bool:
+        left_sec = max(2 * FINAL_PAIRS * block_sec, 2 * LEAST_PAIRS * lasts())
+        return now() + lasts() + left_sec > end
 
     left, each, is_over = list(settings), 0, False
     while len(left) > 2 and each < MOST_BLOCKS and not is_over:
         more = max(1, each)
         for sweep in range(each, each + more):
             for setting in left if sweep % 2 == 0 else left[::-1]:
-                if is_over := now() + longest + reserve_sec() > end and bool(found[first]):
+                if is_over := bool(found[first]) and is_time_to_compare():
                     break
                 found[setting].append(timed(setting))
             if is_over:
@@ -106,13 +109,13 @@ def halving(
         left = _faster_half([setting for setting in left if found[setting]], found)
     chosen = _chosen(left, found)
     pairs: list[tuple[float, float]] = []
-    lasted = 2 * longest
-    while chosen != first and len(pairs) < MOST_PAIRS and now() + lasted <= end:
+    pair_sec = 2 * lasts()
+    while chosen != first and len(pairs) < MOST_PAIRS and now() + pair_sec <= end:
         before = now()
         turn = (first, chosen) if len(pairs) % 2 == 0 else (chosen, first)
         sec = {setting: timed(setting) for setting in turn}
         pairs.append((sec[first], sec[chosen]))
-        lasted = now() - before
+        pair_sec = now() - before
     standings = tuple(Standing(setting, tuple(secs)) for setting, secs in found.items())
     return Race(standings, chosen, tuple(pairs), now() - begin)
 

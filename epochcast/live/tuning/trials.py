@@ -40,6 +40,7 @@ class _Trial:
     training: FitTraining
     epoch_sec: float = 0.0  # wall, by the last block
     start_sec: float = 0.0  # of a pass, before its steps run at their pace
+    beside_sec: float = 0.0  # that come with a pass: fit's own start, the step that stops it, old garbage
 
 
 class Trials:
@@ -159,8 +160,9 @@ class Trials:
         """
         trial = self._trials[setting]
         self._choose(setting)
+        begin = time.perf_counter()
         with _no_garbage():
-            found = self._whole_epochs(trial, sec) if self._is_whole else self._passes(trial, sec)
+            found = self._whole_epochs(trial, sec) if self._is_whole else self._passes(trial, sec, begin)
         return self._learned(trial, found)
 
     def _choose(self, setting: Setting) -> None:
@@ -190,13 +192,16 @@ class Trials:
         trial.epoch_sec = max(1e-6, statistics.fmean(each.sec.wall_sec for each in found))
         return Moment(trial.epoch_sec, statistics.fmean(each.sec.cpu_sec for each in found))
 
-    def _passes(self, trial: _Trial, sec: float) -> list[Epoch]:
+    def _passes(self, trial: _Trial, sec: float, begin: float) -> list[Epoch]:
+        """Make passes until so many seconds after `begin`, one at least."""
         training = trial.training
         step_sec = max(1e-6, (trial.epoch_sec - trial.start_sec) / training.steps)
-        long = _steps_of(training, round((sec - trial.start_sec) / step_sec))
-        pass_sec = trial.start_sec + long * step_sec
-        end = time.perf_counter() + LATE * max(sec, pass_sec)
-        found = training.passes(marks_of(long), max(1, int(sec / pass_sec)), end)
+        fixed_sec = trial.beside_sec + trial.start_sec
+        long = _steps_of(training, round((sec - fixed_sec) / step_sec))
+        pass_sec = fixed_sec + long * step_sec
+        found = training.passes(marks_of(long), max(1, int(sec / pass_sec)), begin + LATE * max(sec, pass_sec))
+        timed_sec = sum(each[max(each)].since(each[0]).wall_sec for each in found)
+        trial.beside_sec = (time.perf_counter() - begin - timed_sec) / max(1, len(found))
         return [epoch_of(each, training.steps) for each in found]
 
     def _whole_epochs(self, trial: _Trial, sec: float) -> list[Epoch]:
