@@ -105,9 +105,10 @@ class Tuning:
         return axes
 
     def _prepared(self, baseline: Setting, settings: list[Setting]) -> list[Prepared]:
-        """Prepare settings until the time for that is over."""
+        """Prepare settings until the time for that is over, those that share a compilation one after the other."""
         found, failed, late = [], list[Setting](), 0
-        for setting in settings:
+        ways = list(dict.fromkeys(setting.way for setting in [baseline, *settings]))
+        for setting in sorted(settings, key=lambda setting: ways.index(setting.way)):
             if any(_includes(baseline, setting, each) for each in failed):
                 continue
             if self._spent_sec > PREPARING * self._request.budget_sec:
@@ -123,7 +124,7 @@ class Tuning:
             self._not_tried[f"{late} more settings"] = (
                 f"building and compiling had taken {self._spent_sec:.0f} s; a larger --budget_sec allows more"
             )
-        return found
+        return sorted(found, key=lambda each: settings.index(each.setting))
 
     def _answer(self, baseline: Setting, setting: Setting) -> tuple[str | None, dict[str, Any]]:
         """Prepare a setting; return why it can't be tried, or what is known of it."""

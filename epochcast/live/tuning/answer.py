@@ -108,30 +108,25 @@ def judged(
         fastest_fit_sec=fastest_fit_sec,
         changes=changes(baseline, answer),
         lines=(*_lines(baseline, answer), *by_setting[answer].lines),
-        candidates=tuple(
-            _candidate(by_setting[each.setting], each.epoch_secs, each.epoch_sec) for each in race.standings
-        ),
+        candidates=tuple(_candidate(by_setting[each.setting], race) for each in race.standings),
         measured_sec=race.measured_sec,
         **known,
     )
 
 
-def _candidate(prepared: Prepared, secs: Sequence[float], sec: float | None) -> Candidate:
+def _candidate(prepared: Prepared, race: Race[Setting]) -> Candidate:
+    secs = race.blocks_of(prepared.setting)
+    sec = statistics.median(secs) if secs else None
     return Candidate(prepared.setting, len(secs), sec, prepared.first_step_sec, prepared.data_sec)
 
 
 def _more_once(prepared: Mapping[Setting, Prepared], baseline: Setting, fastest: Setting) -> float:
     """Return the seconds that a setting compiles and fills longer than the script's own."""
     compiled = {
-        setting: max(each.first_step_sec for each in prepared.values() if _way(each.setting) == _way(setting))
+        setting: max(each.first_step_sec for each in prepared.values() if each.setting.way == setting.way)
         for setting in (baseline, fastest)
     }
     return max(0.0, compiled[fastest] - compiled[baseline]) + prepared[fastest].data_sec
-
-
-def _way(setting: Setting) -> tuple[Any, ...]:
-    """Return what a compilation depends on."""
-    return setting.precision, setting.jit_compile, setting.steps_per_execution, setting.batch_size
 
 
 def _why_kept(

@@ -50,6 +50,12 @@ class Race(Generic[T]):
     pairs: tuple[tuple[float, float], ...]  # seconds of an epoch in neighbouring blocks: of the first, of the chosen
     measured_sec: float
 
+    def blocks_of(self, setting: T) -> list[float]:
+        """Return the seconds of an epoch by all blocks of a setting, those of the pairs among them."""
+        (own,) = (each.epoch_secs for each in self.standings if each.setting == setting)
+        turns = (self.standings[0].setting, self.chosen) if self.pairs else ()
+        return [*own, *(pair[turns.index(setting)] for pair in self.pairs if setting in turns)]
+
 
 def planned_blocks(n: int) -> int:
     """Return how many blocks halving takes until the chosen is known, at most."""

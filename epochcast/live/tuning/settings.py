@@ -23,6 +23,11 @@ class Setting:
     input: str  # one of INPUTS, or the kind of other data
     batch_size: int | None  # None: the data's own, which is not known
 
+    @property
+    def way(self) -> tuple[Any, ...]:
+        """What a compilation depends on: settings with the same share it."""
+        return self.precision, self.jit_compile, self.steps_per_execution, self.batch_size
+
 
 NAMES = tuple(field.name for field in fields(Setting))
 

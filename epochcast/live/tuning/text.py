@@ -27,9 +27,12 @@ def tuned_lines(found: Tuned) -> list[str]:
         f"of: {found.model}, {parameters}, {found.epochs} epoch{'s' * (found.epochs != 1)} of {found.batches:,} "
         f"batches, {found.backend} on {found.device_name}"
     )
-    n_timed, n_blocks = sum(each.n_blocks > 0 for each in found.candidates), sum(e.n_blocks for e in found.candidates)
+    n_timed, n_blocks = (
+        sum(each.n_blocks > 0 for each in found.candidates),
+        sum(each.n_blocks for each in found.candidates),
+    )
     lines.append(
-        f"measured: {n_timed} of {len(found.candidates)} settings, {n_blocks + 2 * found.n_pairs} blocks in "
+        f"measured: {n_timed} of {len(found.candidates)} settings, {n_blocks} blocks in "
         f"{significant(found.measured_sec)} s; {significant(found.prepared_sec)} s to build, compile and fill caches "
         f"before, {significant(found.script_sec)} s of the script's own"
     )
