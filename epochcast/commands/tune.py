@@ -60,6 +60,11 @@ def _parser() -> argparse.ArgumentParser:
     tried.add_argument(
         "--batch_size", type=int_list, metavar="LIST", help="samples of a step (default: the script's own only)"
     )
+    tried.add_argument(
+        "--keep_result",
+        action="store_true",
+        help="only what leaves the training's result as it is, but for rounding and the order of samples",
+    )
     parser.add_argument("-v", "--verbose", action="store_true", help="print all settings, too")
     add_json_flag(parser)
     return parser
@@ -80,6 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             arguments.budget_sec,
             work="tune",
             wanted=wanted,
+            keep_result=arguments.keep_result,
         )
         print_notes([begin_note(request)])
         caught, found = tuned(request, arguments.script_sec, lambda note: print_notes([note]))

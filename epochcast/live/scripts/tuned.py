@@ -17,7 +17,7 @@ from epochcast.live.scripts.child import ScriptError, ScriptProcess, caught_word
 from epochcast.live.scripts.works import Request
 from epochcast.live.tuning.answer import Prepared, Tuned, judged
 from epochcast.live.tuning.halving import halving
-from epochcast.live.tuning.settings import Setting, changes, combinations
+from epochcast.live.tuning.settings import Setting, changes, combinations, keeps_result
 from epochcast.live.tuning.text import change_text
 from epochcast.machine.host.host import usable_cores
 from epochcast.machine.host.load import host_cpu_times, is_busy_host, other_cores
@@ -51,11 +51,15 @@ class Tuning:
         budget_sec = self._request.budget_sec
         axes = self._started(None)
         baseline = Setting(**axes["baseline"])
-        settings = combinations(baseline, axes["values"])
+        settings = [
+            setting
+            for setting in combinations(baseline, axes["values"])
+            if not self._request.keep_result or keeps_result(baseline, setting)
+        ]
         self._not_tried |= axes["not_tried"]
         own_sec, self._spent_sec = self._spent_sec, 0.0
         if len(settings) > 1:
-            self._say_what_comes(len(settings), axes["values"]["precision"])
+            self._say_what_comes(settings)
         own = Prepared(baseline, axes["first_step_sec"], axes["data_sec"], tuple(axes["lines"]))
         prepared = [own, *self._prepared(baseline, settings[1:])]
         if len(prepared) > 1:
@@ -76,9 +80,10 @@ class Tuning:
             **{name: axes[name] for name in ("model", "params", "epochs", "batches", "backend", "device_name")},
         )
 
-    def _say_what_comes(self, n: int, precisions: list[str]) -> None:
+    def _say_what_comes(self, settings: list[Setting]) -> None:
         limit_sec = PREPARING * self._request.budget_sec
-        self._note(f"{n} settings are built and compiled first; after {limit_sec:g} s no more of them.")
+        _, *precisions = dict.fromkeys(setting.precision for setting in settings)
+        self._note(f"{len(settings)} settings are built and compiled first; after {limit_sec:g} s no more of them.")
         if precisions:
             self._note(
                 f"{self._request.script} runs once more for each of {', '.join(precisions)}, "

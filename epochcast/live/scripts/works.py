@@ -34,6 +34,7 @@ class Request:
     work: str = "estimate"  # what is done with the fit, one of WORKS
     policy: str | None = None  # of precision, set before the script's own lines; None leaves Keras's own
     wanted: dict[str, list[Any]] = field(default_factory=dict)  # values to tune, by the names of a Setting
+    keep_result: bool = False  # whether only settings are tried that leave the training's result as it is
 
     @property
     def environment(self) -> dict[str, str]:

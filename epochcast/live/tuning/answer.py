@@ -121,12 +121,14 @@ def _candidate(prepared: Prepared, race: Race[Setting]) -> Candidate:
 
 
 def _more_once(prepared: Mapping[Setting, Prepared], baseline: Setting, fastest: Setting) -> float:
-    """Return the seconds that a setting compiles and fills longer than the script's own."""
+    """Return the seconds that a setting compiles and fills longer than the script's own; the first of a kind pays."""
     compiled = {
         setting: max(each.first_step_sec for each in prepared.values() if each.setting.way == setting.way)
         for setting in (baseline, fastest)
     }
-    return max(0.0, compiled[fastest] - compiled[baseline]) + prepared[fastest].data_sec
+    data = (fastest.input, fastest.batch_size)
+    made_sec = max(e.data_sec for e in prepared.values() if (e.setting.input, e.setting.batch_size) == data)
+    return max(0.0, compiled[fastest] - compiled[baseline]) + made_sec
 
 
 def _why_kept(

@@ -77,6 +77,11 @@ def _effect(name: str, before: Any, after: Any) -> tuple[str, str]:
     return NO, "the result is the same: batches are made while others are trained on."
 
 
+def keeps_result(baseline: Setting, setting: Setting) -> bool:
+    """Whether a setting leaves a training's result as it is, but for rounding and the order of samples."""
+    return all(each.changes_result != YES for each in changes(baseline, setting))
+
+
 def combinations(baseline: Setting, values: Mapping[str, Sequence[Any]]) -> list[Setting]:
     """Return all settings of these values, what changes least first: the baseline, then what keeps the result.
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from epochcast.interval import OWN_COVERAGE, Interval, coverage_text
 from epochcast.live.tuning.answer import Tuned
-from epochcast.live.tuning.settings import NAMES, Setting, changes
+from epochcast.live.tuning.settings import NAMES, Setting, changes, keeps_result
 from epochcast.output.text import clock, significant, table_text
 
 SHORT_SEC = 10.0
@@ -32,7 +32,7 @@ def tuned_lines(found: Tuned) -> list[str]:
         sum(each.n_blocks for each in found.candidates),
     )
     lines.append(
-        f"measured: {n_timed} of {len(found.candidates)} settings, {n_blocks} blocks in "
+        f"measured: {n_timed} of {len(found.candidates)} settings, {n_blocks} block{'s' * (n_blocks != 1)} in "
         f"{significant(found.measured_sec)} s; {significant(found.prepared_sec)} s to build, compile and fill caches "
         f"before, {significant(found.script_sec)} s of the script's own"
     )
@@ -107,6 +107,8 @@ def candidate_lines(found: Tuned) -> list[str]:
 def tuned_notes(found: Tuned) -> list[str]:
     """Return what stands below the answer, a sentence each."""
     notes = list(found.notes)
+    if not keeps_result(found.baseline, found.setting):
+        notes.append("--keep_result tries only settings that leave the result as it is.")
     if found.is_contended and found.other_cores is not None:
         notes.append(f"other programs kept {found.other_cores:.1f} cores busy meanwhile.")
     return notes

@@ -82,7 +82,8 @@ class Trials:
     def _prepare_own(self) -> None:
         """Prepare the script's own setting."""
         x, y, options = self._inputs.given(self.baseline.input, self.baseline.batch_size)
-        training = FitTraining(self._model, x, y, options, self._limit_sec, self._fit)
+        with _leaving_nothing():
+            training = FitTraining(self._model, x, y, options, self._limit_sec, self._fit)
         self._batches = training.batches
         if not self._inputs.fill_cache(x, self._batches, self._limit_sec):
             self.notes.append("Filling the cache of these data takes too long: their passes are timed without it.")
@@ -140,9 +141,10 @@ class Trials:
         data_sec = time.perf_counter() - begin if setting.input != self.baseline.input else 0.0
         self._choose(setting)
         try:
-            training = FitTraining(self._model, x, y, options, self._limit_sec, self._fit, batches)
-            if (rest := self._inputs.rest(setting.input, setting.batch_size)) is not None:  # it is compiled now
-                FitTraining(self._model, rest, y, options, self._limit_sec, self._fit)
+            with _leaving_nothing():
+                training = FitTraining(self._model, x, y, options, self._limit_sec, self._fit, batches)
+                if (rest := self._inputs.rest(setting.input, setting.batch_size)) is not None:  # it is compiled now
+                    FitTraining(self._model, rest, y, options, self._limit_sec, self._fit)
             self._trials[setting] = _Trial(training)
             self._warm_up(self._trials[setting])
         except Exception as error:  # whatever a framework raises for what it can't compile or has no memory for
@@ -160,10 +162,7 @@ class Trials:
         """
         trial = self._trials[setting]
         self._choose(setting)
-        begin = time.perf_counter()
-        with _no_garbage():
-            found = self._whole_epochs(trial, sec) if self._is_whole else self._passes(trial, sec, begin)
-        return self._learned(trial, found)
+        return self._learned(trial, self._whole_epochs(trial, sec) if self._is_whole else self._passes(trial, sec))
 
     def _choose(self, setting: Setting) -> None:
         """Have the model do its next steps as a setting says."""
@@ -180,7 +179,8 @@ class Trials:
         if self._is_whole:
             self._learned(trial, self._whole_epochs(trial, 0.0))
             return
-        found = training.passes([1, _steps_of(training, ROUGH_STEPS)], 1, math.inf)
+        with _leaving_nothing():
+            found = training.passes([1, _steps_of(training, ROUGH_STEPS)], 1, math.inf)
         self._learned(trial, [epoch_of(each, training.steps) for each in found])
 
     def _learned(self, trial: _Trial, found: list[Epoch]) -> Moment:
@@ -192,20 +192,22 @@ class Trials:
         trial.epoch_sec = max(1e-6, statistics.fmean(each.sec.wall_sec for each in found))
         return Moment(trial.epoch_sec, statistics.fmean(each.sec.cpu_sec for each in found))
 
-    def _passes(self, trial: _Trial, sec: float, begin: float) -> list[Epoch]:
-        """Make passes until so many seconds after `begin`, one at least."""
-        training = trial.training
+    def _passes(self, trial: _Trial, sec: float) -> list[Epoch]:
+        """Make passes for so many seconds, one at least."""
+        begin, training = time.perf_counter(), trial.training
         step_sec = max(1e-6, (trial.epoch_sec - trial.start_sec) / training.steps)
         fixed_sec = trial.beside_sec + trial.start_sec
         long = _steps_of(training, round((sec - fixed_sec) / step_sec))
         pass_sec = fixed_sec + long * step_sec
-        found = training.passes(marks_of(long), max(1, int(sec / pass_sec)), begin + LATE * max(sec, pass_sec))
+        with _leaving_nothing():
+            found = training.passes(marks_of(long), max(1, int(sec / pass_sec)), begin + LATE * max(sec, pass_sec))
         timed_sec = sum(each[max(each)].since(each[0]).wall_sec for each in found)
         trial.beside_sec = (time.perf_counter() - begin - timed_sec) / max(1, len(found))
         return [epoch_of(each, training.steps) for each in found]
 
     def _whole_epochs(self, trial: _Trial, sec: float) -> list[Epoch]:
-        moments = trial.training.epochs(max(1, round(sec / trial.epoch_sec)) if sec else 1, math.inf)
+        with _leaving_nothing():
+            moments = trial.training.epochs(max(1, round(sec / trial.epoch_sec)) if sec else 1, math.inf)
         return [Epoch(later.since(earlier)) for earlier, later in pairwise(moments)]
 
 
@@ -215,17 +217,18 @@ def _steps_of(training: FitTraining, wanted: int) -> int:
 
 
 @contextlib.contextmanager
-def _no_garbage() -> Iterator[None]:
-    """Collect what earlier fits left before the block, and nothing inside of it.
+def _leaving_nothing() -> Iterator[None]:
+    """Collect no garbage inside of the block, and what it left at once.
 
-    Each fit leaves functions and iterators behind, and TensorFlow takes up to 5 s to give them up.
+    An iterator of tf.data that is given up waits, at times, for about as long as it lived: the thread that tunes it
+    can miss that it is cancelled (TensorFlow 2.21, `Model::OptimizeLoop`). Those of many fits, collected together
+    minutes later, took minutes.
     """
     was_enabled = gc.isenabled()
-    gc.collect()
-    gc.freeze()  # what is left now is not looked at again
     gc.disable()
     try:
         yield
     finally:
+        gc.collect(0)  # all that was made inside; the older generations take long to look at
         if was_enabled:
             gc.enable()

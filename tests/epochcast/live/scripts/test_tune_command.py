@@ -146,6 +146,14 @@ def test_a_precision_that_does_not_reach_the_model_is_not_tried_and_said(run, tm
     assert (tmp_path / "runs").read_text() == n_runs * "."
 
 
+def test_only_what_keeps_the_result_is_tried_where_that_is_asked_for(run, tmp_path):
+    exit_code, out, err = run(WITH_LAYERS, flags=(*MIXED, "--keep_result", "--json"))
+    assert exit_code == 0, err
+    assert len(json.loads(out)["candidates"]) == 1
+    assert (tmp_path / "runs").read_text() == "."
+    assert not any("runs once more" in line for line in err)
+
+
 # --- what can't be tuned ----------------------------------------------------------------------------------------------
 
 

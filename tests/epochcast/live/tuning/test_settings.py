@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from epochcast.live.tuning.settings import NO, ORDER, ROUNDING, YES, Setting, changes, combinations
+from epochcast.live.tuning.settings import NO, ORDER, ROUNDING, YES, Setting, changes, combinations, keeps_result
 
 OWN = Setting("float32", "on", 1, "arrays", 32)
 
@@ -58,6 +58,7 @@ def test_every_change_says_whether_it_changes_the_result(own, other, result, wor
     (change,) = changes(own, other)
     assert change.changes_result == result
     assert words in change.why
+    assert keeps_result(own, other) == (result != YES)
 
 
 def test_all_changes_are_named():
