@@ -85,11 +85,10 @@ def judged(
     by_setting = {each.setting: each for each in prepared}
     baseline, fastest = prepared[0].setting, race.chosen
     gain = gain_of(race.pairs)
-    own = race.standings[0].epoch_sec
+    own: float | None = race.standings[0].epoch_sec
+    its = own if fastest == baseline else None
     if race.pairs:
         own, its = (math.exp(statistics.fmean(map(math.log, secs))) for secs in zip(*race.pairs, strict=True))
-    else:
-        its = own if fastest == baseline else None
     fit_sec = None if own is None else epochs * own
     fastest_fit_sec = None if its is None else epochs * its + _more_once(by_setting, baseline, fastest)
     why_kept = _why_kept(race, len(prepared), gain, fit_sec, fastest_fit_sec)

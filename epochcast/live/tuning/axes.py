@@ -118,7 +118,7 @@ def enough_executions(batches: int, steps_per_execution: int) -> bool:
 
 def few_executions_text(batches: int) -> str:
     """Return why such steps_per_execution are not tried."""
-    return f"an epoch of {batches} batches has too few executions to time"
+    return f"an epoch of {batches} batch{'es' * (batches != 1)} has too few executions to time"
 
 
 def precision_of(model: keras.Model) -> str:

@@ -68,6 +68,7 @@ class Inputs:
         Args:
             batches: of an epoch.
         """
+        why: dict[str, str | None]
         if self.kind == "arrays":
             why = dict.fromkeys(("tfdata", "cached"), self._why_no_pipeline())
         elif self.kind == "tfdata":

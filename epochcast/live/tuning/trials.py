@@ -134,25 +134,32 @@ class Trials:
             raise NotPossibleError(few_executions_text(batches))
         if setting in self._trials:  # the one that is the script's own by another precision
             return self._facts(setting)
-        begin = time.perf_counter()
-        x, y, options = self._inputs.given(setting.input, setting.batch_size)
-        if not self._inputs.fill_cache(x, batches, self._limit_sec):
-            raise NotPossibleError(f"the cache was not full after {self._limit_sec:g} s")
-        data_sec = time.perf_counter() - begin if setting.input != self.baseline.input else 0.0
         self._choose(setting)
         try:
-            with _leaving_nothing():
-                training = FitTraining(self._model, x, y, options, self._limit_sec, self._fit, batches)
-                if (rest := self._inputs.rest(setting.input, setting.batch_size)) is not None:  # it is compiled now
-                    FitTraining(self._model, rest, y, options, self._limit_sec, self._fit)
-            self._trials[setting] = _Trial(training)
-            self._warm_up(self._trials[setting])
+            data_sec = self._try_once(setting, batches)
+        except NotPossibleError:
+            raise
         except Exception as error:  # whatever a framework raises for what it can't compile or has no memory for
             self._model.train_function = None
             if self._saved is not None:
                 self._saved.put_back()
             raise NotPossibleError(shortened(f"{type(error).__name__}: {error}", LONGEST)) from error
         return self._facts(setting, data_sec)
+
+    def _try_once(self, setting: Setting, batches: int) -> float:
+        """Make the data of a setting and do its first steps; return the seconds of the data."""
+        begin = time.perf_counter()
+        x, y, options = self._inputs.given(setting.input, setting.batch_size)
+        if not self._inputs.fill_cache(x, batches, self._limit_sec):
+            raise NotPossibleError(f"the cache was not full after {self._limit_sec:g} s")
+        data_sec = time.perf_counter() - begin if setting.input != self.baseline.input else 0.0
+        with _leaving_nothing():
+            training = FitTraining(self._model, x, y, options, self._limit_sec, self._fit, batches)
+            if (rest := self._inputs.rest(setting.input, setting.batch_size)) is not None:  # it is compiled now
+                FitTraining(self._model, rest, y, options, self._limit_sec, self._fit)
+        self._trials[setting] = _Trial(training)
+        self._warm_up(self._trials[setting])
+        return data_sec
 
     def block(self, setting: Setting, sec: float) -> Moment:
         """Return the time of an epoch by both clocks, from passes of about so many seconds.

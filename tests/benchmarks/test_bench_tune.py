@@ -1,0 +1,61 @@
+"""What the benchmark of tuning makes of its runs."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.estimates.bench_tune import HEADER, judged, line, reach
+
+SETTINGS = [
+    {"precision": "float32", "jit_compile": "on", "steps_per_execution": steps, "input": "arrays", "batch_size": batch}
+    for steps, batch in ((1, 64), (4, 64), (1, 256))
+]
+
+
+def run_of(secs, chosen, gain=(1.2, 1.1, 1.3), share=0.4):
+    truth = {"epoch_secs": secs, "spreads": [0.03] * 3, "sec": 10.0}
+    value, low, high = gain
+    halving = {
+        "chosen": chosen,
+        "gain": None if value is None else {"value": value, "low": low, "high": high},
+        "sec": {"cpu": 10 * share, "wall": 10 * share},
+    }
+    return {
+        "network": "mlp",
+        "seed": 0,
+        "settings": SETTINGS,
+        "truth": {"cpu": truth, "wall": truth},
+        "halving": {"cpu": halving, "wall": halving},
+        "prepared_sec": {"cpu": 5.0, "wall": 6.0},
+    }
+
+
+def test_the_regret_is_of_the_chosen_and_of_the_answer():
+    found = judged(run_of([1.2, 1.0, 1.05], 2), "cpu")
+    assert found["chosen"] == "batch_size 256"
+    assert (found["regret"], found["answer_regret"]) == pytest.approx((0.05, 0.05))
+    assert found["true_gain"] == pytest.approx(1.2 / 1.05)
+    assert found["held"] is True
+    assert found["same_batch_gain"] == pytest.approx(1.2)
+
+
+@pytest.mark.parametrize("gain", [(None, None, None), (1.2, None, None), (1.2, 0.9, 1.6), (1.01, 1.005, 1.015)])
+def test_without_a_supported_gain_the_answer_is_the_first(gain):
+    found = judged(run_of([1.2, 1.0, 1.05], 1, gain), "wall")
+    assert (found["regret"], found["answer_regret"]) == pytest.approx((0.0, 0.2))
+
+
+def test_a_row_has_a_cell_for_each_column():
+    assert len(line(run_of([1.2, 1.0, 1.05], 1), "cpu")) == len(HEADER)
+
+
+@pytest.mark.parametrize(
+    ("runs", "reached"),
+    [
+        ([run_of([1.2, 1.0, 1.02], 2)], [True, True, True, True]),
+        ([run_of([1.2, 1.0, 1.02], 2), run_of([1.2, 1.0, 1.05], 2)], [False, True, False, True]),
+        ([run_of([1.2, 1.0, 1.02], 1, share=0.6)], [True, False, True, False]),
+    ],
+)
+def test_each_claim_is_judged_by_the_worst_run(runs, reached):
+    assert [claim.reached for claim in reach(runs)] == reached
