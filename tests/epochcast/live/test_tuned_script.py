@@ -24,6 +24,16 @@ model = keras.Sequential([
 ])
 model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
 """
+PICKY = """
+class Picky(keras.layers.Layer):
+    def call(self, x):
+        if x.shape[0] == 64:
+            raise ValueError("64 are too many")
+        return x
+
+model = keras.Sequential([keras.Input((16,)), Picky(), keras.layers.Dense(4, activation="softmax")])
+model.compile("adam", "sparse_categorical_crossentropy")
+"""
 PIPELINE = """
 import tensorflow as tf
 data = tf.data.Dataset.from_tensor_slices((x, y)).shuffle(640).map(lambda x, y: (x + 1.0, y)).batch(32)
@@ -64,13 +74,18 @@ def settings(found, name):
     return {each["setting"][name] for each in found["candidates"]}
 
 
-def test_a_fit_on_jax_is_tuned_without_tensorflow(tmp_path, tmp_path_factory, monkeypatch):
+def test_a_fit_on_jax_is_tuned_without_tensorflow_and_goes_on_where_a_step_fails(
+    tmp_path, tmp_path_factory, monkeypatch
+):
     monkeypatch.setenv("PYTHONPATH", lean_keras(tmp_path_factory.mktemp("lean")))
     monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")  # compiling is most of such a test's time
-    found, _ = tuned(tmp_path, BLOCK_TENSORFLOW + DATA + MODEL + "model.fit(x, y, epochs=20)", budget_sec="2")
+    code = BLOCK_TENSORFLOW + DATA + PICKY + "model.fit(x, y, epochs=20)"
+    found, _ = tuned(tmp_path, code, "--batch_size", "64", budget_sec="2")
     assert (found["epochs"], found["batches"], found["backend"]) == (20, 20, "jax")
     assert settings(found, "steps_per_execution") == {1, 4}
     assert settings(found, "input") == {"arrays"}
+    failed = found["not_tried"].pop("batch_size 64")  # under JAX the variables held nothing when it did
+    assert failed.startswith("ValueError: ") and "64 are too many" in failed
     assert found["not_tried"] == {
         "precision mixed_float16, mixed_bfloat16": "a processor is seldom faster in it; --precision tries it",
         "jit_compile off": "JAX would do each operation by itself",
