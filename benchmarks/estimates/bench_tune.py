@@ -40,7 +40,7 @@ CLOCKS = ("cpu", "wall")
 MOST_REGRET, MOST_SHARE = 0.03, 0.5
 HEADER = (
     *("network", "clock", "seed", "chosen", "regret %", "answer's regret %", "gain", "true gain", "held"),
-    *("same batch", "halving s", "all s", "share", "build s", "spread %"),
+    *("same batch", "halving s", "all s", "share", "of blocks", "build s", "spread %"),
 )
 
 
@@ -84,6 +84,7 @@ def judged(found: dict[str, Any], clock: str) -> dict[str, Any]:
         "halving_sec": halving["sec"][clock],
         "all_sec": truth["sec"],
         "share": halving["sec"][clock] / truth["sec"],
+        "blocks_share": (sum(halving["n_blocks"]) + 2 * halving["n_pairs"]) / sum(map(len, truth["blocks"])),
         "prepared_sec": found["prepared_sec"][clock],
         "spread": statistics.median(truth["spreads"]),
     }
@@ -108,6 +109,7 @@ def line(found: dict[str, Any], clock: str) -> list[Any]:
         of["halving_sec"],
         of["all_sec"],
         of["share"],
+        of["blocks_share"],
         of["prepared_sec"],
         100 * of["spread"],
     ]

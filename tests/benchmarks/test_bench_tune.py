@@ -13,10 +13,12 @@ SETTINGS = [
 
 
 def run_of(secs, chosen, gain=(1.2, 1.1, 1.3), share=0.4):
-    truth = {"epoch_secs": secs, "spreads": [0.03] * 3, "sec": 10.0}
+    truth = {"epoch_secs": secs, "spreads": [0.03] * 3, "blocks": [[1.0] * 8] * 3, "sec": 10.0}
     value, low, high = gain
     halving = {
         "chosen": chosen,
+        "n_blocks": [2, 2, 2],
+        "n_pairs": 3,
         "gain": None if value is None else {"value": value, "low": low, "high": high},
         "sec": {"cpu": 10 * share, "wall": 10 * share},
     }
@@ -36,6 +38,7 @@ def test_the_regret_is_of_the_chosen_and_of_the_answer():
     assert (found["regret"], found["answer_regret"]) == pytest.approx((0.05, 0.05))
     assert found["true_gain"] == pytest.approx(1.2 / 1.05)
     assert found["held"] is True
+    assert found["blocks_share"] == pytest.approx(12 / 24)
     assert found["same_batch_gain"] == pytest.approx(1.2)
 
 
