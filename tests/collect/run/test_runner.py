@@ -542,9 +542,9 @@ import epochcast.steady_time
 epochcast.steady_time.MIN_TIMED_SEC = 0.05
 """
 OPTIONAL_FAILS = """
-import epochcast.collect.run.devices, epochcast.machine.framework, keras
+import epochcast.machine.device_memory, epochcast.machine.framework, keras
 def fails(*_, **__): raise RuntimeError("not today")
-epochcast.collect.run.devices.peak_memory_bytes = keras.Model.evaluate = fails
+epochcast.machine.device_memory.peak_memory_bytes = keras.Model.evaluate = fails
 epochcast.machine.framework.framework_details = fails
 """
 INFINITE_STEPS = """

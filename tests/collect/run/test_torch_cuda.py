@@ -10,8 +10,9 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from epochcast.collect.run.devices import choose_devices, peak_memory_bytes, resolve_device
+from epochcast.collect.run.devices import choose_devices, resolve_device
 from epochcast.collect.run.measure import is_out_of_memory
+from epochcast.machine.device_memory import peak_memory_bytes
 from epochcast.machine.framework import framework_details, torch_tf32
 from epochcast.machine.host.host import cpu_name
 
