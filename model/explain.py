@@ -23,10 +23,13 @@ from epochcast.machine.gpu_driver import refusal_notes
 from epochcast.model.answers.measured import measured_rows
 from epochcast.model.explanation.device import explained_device
 from epochcast.model.explanation.explain_epoch import explain
+from epochcast.model.explanation.memory import network_memory
 from epochcast.model.explanation.text import explanation_text
 from epochcast.output.text import json_line
 from epochcast.schema import DEFAULT_CONFIG, NETWORK_AXES, PRECISIONS, TRAIN_N, RunConfig
 from epochcast.workload.shape import trained_cnn
+
+COUNTED, EXACT = "counted", "exact"  # of --memory
 
 
 def _shape(text: str) -> tuple[str | None, tuple[int, ...]]:
@@ -68,6 +71,15 @@ def _parser() -> argparse.ArgumentParser:
         help="run this file of yours, which defines classes of --network; may be repeated",
     )
     parser.add_argument(
+        "--max_batch", action="store_true", help="the largest batch of --network that fits into the GPU's memory"
+    )
+    parser.add_argument(
+        "--memory",
+        choices=[COUNTED, EXACT],
+        help=f"peak memory of --network: {COUNTED} from its layers; {EXACT} asks JAX's compiler too, for the device "
+        f"present, which takes a compilation (default: {COUNTED})",
+    )
+    parser.add_argument(
         "--gpu",
         metavar="NAME",
         help="explain on this GPU, as predict_perf --gpu carries a time over; default: the answering model's device",
@@ -89,8 +101,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.network is not None and given:
         parser.error(f"{' and '.join(given)} describe our CNN; --network brings its own layers. Leave one out.")
     with_network = (arguments.train_n, arguments.sample_shape, arguments.allow_unknown, arguments.code)
-    if arguments.network is None and any(with_network):
-        parser.error("--train_n, --sample_shape, --allow_unknown and --code go with --network")
+    of_memory = (arguments.max_batch, arguments.memory)
+    if arguments.network is None and any((*with_network, *of_memory)):
+        parser.error("--train_n, --sample_shape, --allow_unknown, --code, --max_batch and --memory go with --network")
     try:
         sample_shape = shape_asked(arguments.sample_shape)
     except ValueError as error:
@@ -116,7 +129,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             options = sample_shape, arguments.allow_unknown, arguments.code
             network = read_network(arguments.network, arguments.batch_size, images, precision, *options)
-        answer = explain(device, network, config)
+        memory = None
+        if config is None:
+            exact = None
+            if arguments.memory == EXACT:
+                from epochcast.model.explanation.exact_memory import exact_memory
+
+                exact = exact_memory(arguments.network, network.batch_size, sample_shape, arguments.code)
+            memory = network_memory(device, network, arguments.max_batch, exact)
+        answer = explain(device, network, config, memory)
         if arguments.plot is not None:
             from epochcast.model.explanation.roofline_figure import draw_roofline
             from epochcast.output.figures import save_figure_as

@@ -72,7 +72,7 @@ def read_layers(model: Layer, shape: Shapes | None = None) -> NetworkLayers:
     """
     import keras
 
-    args, kwargs = _input_specs(model, shape)
+    args, kwargs = input_specs(model, shape)
     shapes = tuple(tuple(spec.shape[1:]) for spec in keras.tree.flatten((args, kwargs)))
     trace = Trace()
     failed: list[Exception] = []
@@ -119,7 +119,7 @@ def reason_of(error: Exception) -> str:
     return lines[0] if lines else "no reason given"
 
 
-def _input_specs(model: Layer, shape: Shapes | None) -> tuple[list[Any], dict[str, Any]]:
+def input_specs(model: Layer, shape: Shapes | None) -> tuple[list[Any], dict[str, Any]]:
     """Symbolic tensors for the model's arguments, by position and by name."""
     import keras
 

@@ -206,15 +206,18 @@ class MemoryLaw:
         return Interval(value, value / self.spread, value * self.spread)
 
     def largest_batch(self, counted: CountedMemory, device_bytes: float, is_sure: bool) -> int:
-        """Return the largest batch that fits, by the upper end of the range if `is_sure`; 0: none does."""
+        """Return the largest batch that fits, by the upper end of the range if `is_sure`; 0: none does.
+
+        None above MOST_SAMPLES is looked for.
+        """
         allowed = device_bytes / (self.spread if is_sure else 1.0)
 
         def fits(batch_size: int) -> bool:
             return self.peak(counted, batch_size).value <= allowed
 
-        low, high = 0, 1
-        while high < MOST_SAMPLES and fits(high):
-            low, high = high, 2 * high
+        if fits(MOST_SAMPLES):
+            return MOST_SAMPLES
+        low, high = 0, MOST_SAMPLES
         while high - low > 1:
             middle = (low + high) // 2
             low, high = (middle, high) if fits(middle) else (low, middle)

@@ -9,11 +9,14 @@ from epochcast.model.explanation.device import ExplainedDevice
 from epochcast.model.explanation.efficiency import efficiencies
 from epochcast.model.explanation.epoch_time import NETWORK_LAW, ROOF, EpochTime, time_of
 from epochcast.model.explanation.explanation import ABOVE_ROOF_NOTE, ExplainedLayer, Explanation
+from epochcast.model.explanation.memory import NetworkMemory
 from epochcast.roofline.network import NO_ROOF, TrainedNetwork, epoch_layers, epoch_roofline
 from epochcast.schema import RunConfig
 
 
-def explain(device: ExplainedDevice, network: TrainedNetwork, config: RunConfig | None) -> Explanation:
+def explain(
+    device: ExplainedDevice, network: TrainedNetwork, config: RunConfig | None, memory: NetworkMemory | None = None
+) -> Explanation:
     """Return the whole explanation; `config` where the network is our CNN, which models predict.
 
     Raises:
@@ -45,6 +48,7 @@ def explain(device: ExplainedDevice, network: TrainedNetwork, config: RunConfig 
             *network.notes,
             *([ABOVE_ROOF_NOTE] if any(layer.is_above_roof for layer in explained) else []),
         ),
+        memory=memory,
     )
 
 

@@ -13,6 +13,7 @@ from epochcast.model.explanation.attribution import layer_groups
 from epochcast.model.explanation.device import ExplainedDevice
 from epochcast.model.explanation.efficiency import Efficiency
 from epochcast.model.explanation.epoch_time import NETWORK_LAW, ROOF, EpochTime
+from epochcast.model.explanation.memory import NetworkMemory
 from epochcast.roofline.network import EpochLayer, EpochRoofline, TrainedNetwork
 from epochcast.roofline.roofline import LayerRecord, Roof
 from epochcast.schema import Conditions, RunConfig
@@ -104,6 +105,7 @@ class Explanation:
     law_sec: float | None  # of an epoch by the law alone
     readings: Mapping[str, str]  # of the law's coefficients, of terms that are the network's
     notes: tuple[str, ...]
+    memory: NetworkMemory | None = None  # of a step; None of our CNN, and on a processor
 
     @property
     def parts(self) -> dict[str, float | None] | None:
@@ -179,6 +181,7 @@ class Explanation:
             else [{**asdict(efficiency), "words": str(efficiency)} for efficiency in self.efficiencies],
             "layers": [layer.to_json() for layer in self.layers],
             "of_no_layer": None if split is None else split.of_no_layer,
+            "memory": None if self.memory is None else self.memory.to_json(),
             **self._model_json(),
             "notes": list(self.notes),
         }

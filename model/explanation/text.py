@@ -34,6 +34,7 @@ def explanation_text(answer: Explanation) -> str:
         lines.append(f"not counted: {', '.join(network.not_counted)}")
     lines += _time_lines(answer)
     lines += _roof_lines(answer)
+    lines += [] if answer.memory is None else answer.memory.lines()
     lines += ["", layer_table(answer), ""]
     lines += _efficiency_lines(answer)
     lines += [f"note: {note}" for note in answer.notes]

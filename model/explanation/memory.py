@@ -1,0 +1,116 @@
+"""Peak memory of another network's training step, whether it fits into a GPU, and the largest batch that does."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from epochcast.facts.assumptions import device_kind_of
+from epochcast.facts.tables import Gpu
+from epochcast.gpus.lookup import BYTES_PER_GB
+from epochcast.model.answers.prediction import memory_json
+from epochcast.model.explanation.device import ExplainedDevice
+from epochcast.output.text import range_text, significant
+from epochcast.roofline.network import TrainedNetwork
+from epochcast.roofline.network_memory import MOST_SAMPLES, MemoryLaw, count_memory, formats_of
+from epochcast.roofline.roofline import passes_of_slots
+from epochcast.workload.memory import PeakMemory, gib_text
+
+GIB = 2**30
+
+
+@dataclass(frozen=True, slots=True)
+class LargestBatch:
+    """The largest batch sizes that fit; 0: none does."""
+
+    surely: int  # the range's upper end fits
+    probably: int  # the value fits
+
+
+@dataclass(frozen=True, slots=True)
+class ExactMemory:
+    """What a compiler says of the step on the device of this process."""
+
+    bytes: int
+    device: str
+    ask_sec: float  # wall, compilation and start of the framework included
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkMemory:
+    """Memory of a training step as a GPU's driver counts it, and the arrays in it, in bytes."""
+
+    peak: PeakMemory
+    arrays: float  # of `peak`: what a framework's allocator counts
+    gpu: Gpu | None
+    largest: LargestBatch | None  # None: not asked for
+    exact: ExactMemory | None = None  # None: not asked for
+
+    @property
+    def fit(self) -> str | None:
+        """Return whether the step fits into the GPU; None where its memory is not known."""
+        return None if self.gpu is None else self.peak.fit(_bytes_of(self.gpu))
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            **memory_json(self.peak),
+            "arrays_gib": self.arrays / GIB,
+            "memory_gb": None if self.gpu is None else self.gpu.memory_gb,
+            "memory_fit": self.fit,
+            "max_batch": None if self.largest is None else asdict(self.largest),
+            "exact": None if self.exact is None else asdict(self.exact),
+        }
+
+    def lines(self) -> list[str]:
+        """Return the answer for people."""
+        low, high = (significant(end / GIB) for end in (self.peak.low, self.peak.high))
+        fit = "" if self.gpu is None else f": {self.fit} into {self.gpu.memory_gb:g} GB"
+        lines = [
+            f"peak memory: {gib_text(self.peak.value)} ({range_text(float(low), float(high), '')} GiB) by the driver's "
+            f"count, {gib_text(self.arrays)} of it the framework's arrays{fit}"
+        ]
+        if self.largest is not None and self.gpu is not None:
+            surely, probably = map(_size_text, (self.largest.surely, self.largest.probably))
+            lines.append(f"largest batch in {self.gpu.memory_gb:g} GB: {surely} surely, {probably} probably")
+        if self.exact is not None:
+            lines.append(
+                f"exact: {gib_text(self.exact.bytes)} of arrays by JAX's compiler on {self.exact.device}, asked in "
+                f"{significant(self.exact.ask_sec)} s"
+            )
+        return lines
+
+
+def network_memory(
+    device: ExplainedDevice, network: TrainedNetwork, wants_largest: bool = False, exact: ExactMemory | None = None
+) -> NetworkMemory | None:
+    """Return the memory of a training step on a GPU; None on a processor, whose memory is the host's.
+
+    Raises:
+        ValueError: if the largest batch is wanted, and the memory of the device is not known.
+    """
+    gpu = device.gpu
+    if wants_largest and gpu is None:
+        raise ValueError(f"--max_batch: the memory of {device.name or 'the device'} is not known. Name one with --gpu.")
+    if gpu is None and exact is None and device_kind_of(device.name) == "cpu":
+        return None
+    slots = (network.optimizer_passes - passes_of_slots(0)) // (passes_of_slots(1) - passes_of_slots(0))
+    counted = count_memory(network.records, slots, formats_of(network.element_bytes))
+    law = MemoryLaw.shipped()
+    found = law.peak(counted, network.batch_size)
+    assert found.low is not None and found.high is not None  # this law always has both
+    basis = "counted from its layers; base, slack and work space by public measurements of other networks"
+    largest = None
+    if wants_largest and gpu is not None:
+        sizes = (law.largest_batch(counted, _bytes_of(gpu), is_sure) for is_sure in (True, False))
+        largest = LargestBatch(*sizes)
+    peak = PeakMemory(found.value, found.low, found.high, basis)
+    return NetworkMemory(peak, found.value - law.base_bytes, gpu, largest, exact)
+
+
+def _size_text(size: int) -> str:
+    return f"{size:,} or more" if size == MOST_SAMPLES else f"{size:,}" if size else "none"
+
+
+def _bytes_of(gpu: Gpu) -> float:
+    """Return the memory of a board as `predict_perf --gpu` takes it: boards with error correction have no more."""
+    return gpu.memory_gb * BYTES_PER_GB
