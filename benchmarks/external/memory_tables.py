@@ -20,10 +20,10 @@ TRIED = (512, 384, 256, 192, 128, 96, 64, 48, 32, 24, 16, 12, 8, 6, 4, 3, 2, 1)
 # GPU-Insights's runner trains by plain SGD (benchmark/runners/single_runner.py), though the table doubts it
 SLOTS = {"sgd": 0, "adam": 2, "adam?": 0, "sgd_momentum": 1}
 MEMORY_NETWORKS = {
-    "lenet_cifar": Network("lenet", "memory_networks.lenet", millions=0.062006),
-    "resnet50_cifarstem": Network("resnet", "memory_networks.small_image_resnet50", millions=23.5208),
-    "unet_256": Network("unet", "memory_networks.normed_unet", millions=31.0388),
-    "ddpm_64": Network("diffusion", "memory_networks.diffusion", millions=62.3128),
+    "lenet_cifar": Network("lenet", "memory_networks.lenet"),
+    "resnet50_cifarstem": Network("resnet", "memory_networks.small_image_resnet50"),
+    "unet_256": Network("unet", "memory_networks.normed_unet"),
+    "ddpm_64": Network("diffusion", "memory_networks.diffusion"),
 }
 SAME_AS = {"vit_b16": "vit_base_patch16"}  # but for its ten classes
 

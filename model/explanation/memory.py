@@ -10,7 +10,7 @@ from epochcast.facts.tables import Gpu
 from epochcast.gpus.lookup import BYTES_PER_GB
 from epochcast.model.answers.prediction import memory_json
 from epochcast.model.explanation.device import ExplainedDevice
-from epochcast.output.text import range_text, significant
+from epochcast.output.text import significant
 from epochcast.roofline.network import TrainedNetwork
 from epochcast.roofline.network_memory import MOST_SAMPLES, MemoryLaw, count_memory, formats_of
 from epochcast.roofline.roofline import passes_of_slots
@@ -66,8 +66,8 @@ class NetworkMemory:
         low, high = (significant(end / GIB) for end in (self.peak.low, self.peak.high))
         fit = "" if self.gpu is None else f": {self.fit} into {self.gpu.memory_gb:g} GB"
         lines = [
-            f"peak memory: {gib_text(self.peak.value)} ({range_text(float(low), float(high), '')} GiB) by the driver's "
-            f"count, {gib_text(self.arrays)} of it the framework's arrays{fit}"
+            f"peak memory: {gib_text(self.peak.value)} ({low} to {high} GiB) by a GPU's driver, "
+            f"{gib_text(self.arrays)} of it the framework's arrays{fit}"
         ]
         if self.largest is not None and self.gpu is not None:
             surely, probably = map(_size_text, (self.largest.surely, self.largest.probably))

@@ -48,7 +48,7 @@ def test_the_largest_batch_fits_surely_or_probably(network):
     assert 32 < sizes["surely"] < sizes["probably"]
     screen = ask("--network", network, "--gpu", GPU, "--batch_size", 32, "--max_batch").out
     assert f"largest batch in 80 GB: {sizes['surely']:,} surely, {sizes['probably']:,} probably" in screen
-    assert "by the driver's count" in screen
+    assert "by a GPU's driver" in screen
     assert "fits into 80 GB" in screen
 
 
