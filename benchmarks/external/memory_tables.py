@@ -14,8 +14,7 @@ from epochcast.roofline.network_memory import FLOAT32, MIXED, Formats
 DRIVER, ALLOCATOR = "driver", "allocator"
 PEAK_TABLES = ("catapult_vgg16", "gpu_insights_memory")
 BRACKET_TABLE = "timm_rtx3090"
-# batch sizes that timm's benchmark tries, from the first down (benchmark.py: `decay_batch_exp` in steps of 16 or less);
-# as its table shows them
+# batch sizes that timm's benchmark tries, from the first down: two for each power of two, as its table shows them
 TRIED = (512, 384, 256, 192, 128, 96, 64, 48, 32, 24, 16, 12, 8, 6, 4, 3, 2, 1)
 # GPU-Insights's runner trains by plain SGD (benchmark/runners/single_runner.py), though the table doubts it
 SLOTS = {"sgd": 0, "adam": 2, "adam?": 0, "sgd_momentum": 1}

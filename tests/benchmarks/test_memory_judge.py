@@ -46,12 +46,12 @@ def test_a_range_is_as_wide_as_the_errors_of_other_networks():
     assert errors([0.5, 1.0, 1.0])["worst"] == 2.0
 
 
-def test_all_handed_over_peaks_and_brackets_are_read():
-    peaks = read_peaks()
+def test_all_handed_over_peaks_and_brackets_are_read(reference_data):
+    peaks = read_peaks(reference_data / "gpu_times")
     assert len(peaks) == 101
     assert {peak.whose for peak in peaks} == {DRIVER, ALLOCATOR}
     assert min(peak.bytes for peak in peaks) > 1000 * MIB
-    brackets, unknown = read_brackets()
+    brackets, unknown = read_brackets(reference_data / "gpu_times")
     assert (len(brackets), unknown) == (103, 731)
     assert all(
         bracket.fails is None or TRIED.index(bracket.fails) + 1 == TRIED.index(bracket.fits) for bracket in brackets
