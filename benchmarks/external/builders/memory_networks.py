@@ -5,8 +5,8 @@ from __future__ import annotations
 import keras
 from keras import layers
 
-from benchmarks.external.blocks import Model, Tensor, conv, conv_norm, image
-from benchmarks.external.residual import WIDTHS, Residual, _block
+from benchmarks.external.builders.blocks import Model, Tensor, conv, conv_norm, image
+from benchmarks.external.builders.residual import WIDTHS, Residual, _block
 
 CLASSES = 10
 UNET_WIDTHS = (64, 128, 256, 512, 1024)
