@@ -6,7 +6,9 @@ import hashlib
 import json
 import sys
 from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, fields
+from multiprocessing import get_context
 from pathlib import Path
 
 from benchmarks.external.networks import ALL, Network
@@ -15,6 +17,7 @@ from epochcast.roofline.roofline import LayerRecord
 from epochcast.storage.files import write_text_atomically
 
 Records = tuple[LayerRecord, ...]
+PROCESSES, WORTH_PROCESSES = 2, 8  # from so many networks on
 
 
 def records_dir() -> Path:
@@ -38,11 +41,22 @@ def records_of(wanted: Iterable[tuple[str, int]]) -> dict[tuple[str, int], Recor
     paths = {each: record_path(*each) for each in sorted(set(wanted))}
     missing = [each for each, path in paths.items() if not path.exists()]
     records_dir().mkdir(parents=True, exist_ok=True)
-    for i, (name, size) in enumerate(missing, 1):
-        print(f"building {i} of {len(missing)}: {name} for {size}", file=sys.stderr, flush=True)
-        values = [list(asdict(record).values()) for record in read(ALL[name], size)]
-        write_text_atomically(paths[name, size], json.dumps(values))
+    if len(missing) < WORTH_PROCESSES:
+        for each in missing:
+            _make(*each)
+    else:  # each starts Keras, which takes as long as building a few
+        with ProcessPoolExecutor(PROCESSES, get_context("spawn")) as pool:
+            made = [pool.submit(_make, *each) for each in missing]
+            for i, (each, done) in enumerate(zip(missing, made, strict=True), 1):
+                done.result()
+                print(f"built {i} of {len(missing)}: {each[0]} for {each[1]}", file=sys.stderr, flush=True)
     return {each: _kept(path) for each, path in paths.items()}
+
+
+def _make(name: str, size: int) -> None:
+    """Build a network and keep its records."""
+    values = [list(asdict(record).values()) for record in read(ALL[name], size)]
+    write_text_atomically(record_path(name, size), json.dumps(values))
 
 
 def _kept(path: Path) -> Records:
