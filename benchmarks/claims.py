@@ -22,14 +22,14 @@ if __name__ == "__main__":  # run by path: from the checkout, not from this fold
 
 from benchmarks.claim_parts.beyond import beyond
 from benchmarks.claim_parts.checks import stalled, training_time, unseen
-from benchmarks.claim_parts.claim import Claim
+from benchmarks.claim_parts.claim import Claim, claims_text
 from benchmarks.claim_parts.designs import design, few_rows, whole_runs
 from benchmarks.claim_parts.in_range import in_range, original
 from benchmarks.claim_parts.plans import info, knapsack, plans, simulated
 from benchmarks.claim_parts.transfer import transfer
 from epochcast.cli import run_command
 from epochcast.machine.environment import utc_now
-from epochcast.output.text import clock, table_text
+from epochcast.output.text import clock
 from epochcast.paths import home
 from epochcast.storage.files import write_json_atomically, write_text_atomically
 
@@ -67,11 +67,8 @@ def main() -> int:
             part_start = time.monotonic()
             claims = PARTS[name]()
             parts[name] = [asdict(claim) for claim in claims]
-            words = {None: "", True: "yes", False: "NO"}
-            rows = [[c.what, c.found, c.target, words[c.reached]] for c in claims]
-            table = table_text(["claim", "found", "target", "reached"], rows)
             what = " ".join((PARTS[name].__doc__ or "").split())
-            text.append(f"{name}: {what} [{clock(time.monotonic() - part_start)}]\n\n{table}\n")
+            text.append(f"{name}: {what} [{clock(time.monotonic() - part_start)}]\n\n{claims_text(claims)}\n")
             print(text[-1], flush=True)
         missed = [c["what"] for claims_of_part in parts.values() for c in claims_of_part if c["reached"] is False]
         text.append(f"not reached: {'; '.join(missed) or 'nothing'}\n{clock(time.monotonic() - start)} in all")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy.typing as npt
 
 from epochcast.model.time_model.physics import Array
 from epochcast.model.time_model.time_model import Table, TimeModel
+from epochcast.output.text import table_text
 
 RANDOM = np.random.default_rng
 SEEDS = 5
@@ -23,6 +25,13 @@ class Claim:
     found: str
     target: str = ""
     reached: bool | None = None
+
+
+def claims_text(claims: Sequence[Claim]) -> str:
+    """Return a table of claims."""
+    words = {None: "", True: "yes", False: "NO"}
+    rows = [[claim.what, claim.found, claim.target, words[claim.reached]] for claim in claims]
+    return table_text(["claim", "found", "target", "reached"], rows)
 
 
 def at_most(what: str, value: float, limit: float, spread: str = "", unit: str = "%") -> Claim:

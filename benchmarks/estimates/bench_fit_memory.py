@@ -24,7 +24,7 @@ if __name__ == "__main__":  # run by path: from the checkout, not from this fold
 
     sys.exit(run_by_path(__file__))
 
-from benchmarks.claim_parts.claim import Claim
+from benchmarks.claim_parts.claim import Claim, claims_text
 from benchmarks.lib.layer_models import application, cnn
 from benchmarks.lib.other_networks import CLASSES
 from benchmarks.lib.other_networks import NETWORKS as SMALL_NETWORKS
@@ -168,9 +168,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             for found in all_found
         ]
         print(table_text(HEADER, rows))
-        words = {None: "", True: "yes", False: "NO"}
-        table = [[claim.what, claim.found, claim.target, words[claim.reached]] for claim in reach(all_found)]
-        print(table_text(["claim", "found", "target", "reached"], table))
+        print(claims_text(reach(all_found)))
         return 0
 
     return run_command(work)

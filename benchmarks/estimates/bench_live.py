@@ -22,7 +22,7 @@ if __name__ == "__main__":  # run by path: from the checkout, not from this fold
 
     sys.exit(run_by_path(__file__))
 
-from benchmarks.claim_parts.claim import Claim
+from benchmarks.claim_parts.claim import Claim, claims_text
 from benchmarks.estimates.children import in_child
 from benchmarks.lib.threads import one_thread
 from epochcast.cli import add_json_flag, make_parser, run_command
@@ -100,13 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         ]
         header = ["clock", "n", *(f"after {epoch}: mean (worst) %" for epoch in AFTER if epoch < arguments.epochs)]
         print(table_text(header, rows))
-        words = {None: "", True: "yes", False: "NO"}
-        print(
-            table_text(
-                ["claim", "found", "target", "reached"],
-                [[c.what, c.found, c.target, words[c.reached]] for c in reach(all_found)],
-            )
-        )
+        print(claims_text(reach(all_found)))
         return 0
 
     return run_command(work)

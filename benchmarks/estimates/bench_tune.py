@@ -10,9 +10,7 @@ own noise makes the fastest look faster than it is.
 from __future__ import annotations
 
 import json
-import os
 import statistics
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +22,8 @@ if __name__ == "__main__":  # run by path: from the checkout, not from this fold
 
     sys.exit(run_by_path(__file__))
 
-from benchmarks.claim_parts.claim import Claim
+from benchmarks.claim_parts.claim import Claim, claims_text
+from benchmarks.estimates.children import in_child
 from benchmarks.lib.threads import one_thread
 from epochcast.cli import add_json_flag, make_parser, run_command
 from epochcast.flag_types import positive_float, positive_int
@@ -32,7 +31,7 @@ from epochcast.live.tuning.answer import WORTH
 from epochcast.live.tuning.settings import Setting
 from epochcast.live.tuning.text import change_text
 from epochcast.output.text import table_text
-from epochcast.paths import CODE_ROOT, home
+from epochcast.paths import home
 from epochcast.storage.files import write_json_atomically
 
 CASES = {"mlp": "jax", "cnn": "tensorflow"}
@@ -42,20 +41,6 @@ HEADER = (
     *("network", "clock", "seed", "chosen", "regret %", "answer's regret %", "gain", "true gain", "held"),
     *("same batch", "halving s", "all s", "share", "of blocks", "build s", "spread %"),
 )
-
-
-def tried(network: str, budget_sec: float, seed: int, more: dict[str, str]) -> dict[str, Any]:
-    """Return what a process of one network found."""
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.estimates.one_tuning", network, str(budget_sec), str(seed)],
-        cwd=CODE_ROOT,
-        env={**os.environ, "KERAS_BACKEND": CASES[network], "TF_CPP_MIN_LOG_LEVEL": "3", **more},
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return {"network": network, "backend": CASES[network], "seed": seed, **found}
 
 
 def judged(found: dict[str, Any], clock: str) -> dict[str, Any]:
@@ -147,7 +132,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         path.parent.mkdir(parents=True, exist_ok=True)
         for seed in range(arguments.repeats):
             for network in arguments.networks:
-                all_found.append(tried(network, arguments.budget_sec, seed, more))
+                how = [network, arguments.budget_sec, seed]
+                found = in_child("benchmarks.estimates.one_tuning", how, CASES[network], more)
+                all_found.append({"network": network, "backend": CASES[network], "seed": seed, **found})
                 write_json_atomically(
                     path, {"runs": all_found, "budget_sec": arguments.budget_sec, "environment": more}
                 )
@@ -155,9 +142,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(json.dumps(all_found))
             return 0
         print(table_text(HEADER, [line(found, clock) for clock in CLOCKS for found in all_found]))
-        words = {None: "", True: "yes", False: "NO"}
-        rows = [[c.what, c.found, c.target, words[c.reached]] for c in reach(all_found)]
-        print(table_text(["claim", "found", "target", "reached"], rows))
+        print(claims_text(reach(all_found)))
         return 0
 
     return run_command(work)

@@ -25,7 +25,7 @@ if __name__ == "__main__":  # run by path: from the checkout, not from this fold
 
 import numpy as np
 
-from benchmarks.claim_parts.claim import Claim
+from benchmarks.claim_parts.claim import Claim, claims_text
 from benchmarks.external.before import least_seconds
 from benchmarks.external.cold import cold_errors
 from benchmarks.external.features import GROUPS, PRECISIONS, Features, features_of
@@ -213,9 +213,7 @@ def main() -> int:
         numbers = numbers_of(shipped.numbers)
         claims += [Claim(f"law: {name}", f"{value:.4g}") for name, value in asdict(numbers).items()]
         claims += cold_errors(numbers)
-        words = {True: "reached", False: "NOT REACHED", None: ""}
-        lines = [[c.what, c.found, c.target, words[c.reached]] for c in claims]
-        print("\n" + table_text(["claim", "found", "target", ""], lines))
+        print("\n" + claims_text(claims))
         judges = {"before": before, "sum": [plain], "shipped": [shipped], "more": more}
         judges |= {"without": without, "beyond": beyond}
         report = {

@@ -21,7 +21,7 @@ if __name__ == "__main__":  # run by path: from the checkout, not from this fold
 
 import numpy as np
 
-from benchmarks.claim_parts.claim import Claim, at_most
+from benchmarks.claim_parts.claim import Claim, at_most, claims_text
 from benchmarks.external.memory_forms import FORMS, OURS, Case, Form, bracket_cases, cases_of
 from benchmarks.external.memory_tables import Bracket, read_brackets, read_peaks
 from epochcast.cli import add_json_flag, make_parser, run_command
@@ -189,8 +189,6 @@ def report_text(report: dict[str, Any]) -> str:
     brackets += [
         [f"{found['words']}, {BOARD_GB} GB", *found["brackets"].values()] for found in report["forms"].values()
     ]
-    words = {None: "", True: "yes", False: "NO"}
-    claims = [[claim.what, claim.found, claim.target, words[claim.reached]] for claim in reach(report)]
     numbers = ", ".join(f"{number:.4g}" for number in report["forms"][OURS]["numbers"])
     return "\n".join(
         [
@@ -202,7 +200,7 @@ def report_text(report: dict[str, Any]) -> str:
             f"{report['not rebuilt']} networks are not rebuilt",
             table_text(("law", "hit", "false fits", "refused", "refused of open"), brackets),
             "",
-            table_text(("claim", "found", "target", "reached"), claims),
+            claims_text(reach(report)),
         ]
     )
 
