@@ -21,10 +21,7 @@ import keras
 from epochcast.keras_layers.read_layers import NetworkLayers, read_layers
 from epochcast.live.sampling.data_kinds import (
     array_batch_size,
-    is_generator,
-    is_pipeline,
-    is_py_dataset,
-    is_torch_loader,
+    data_kind,
     pipeline_batch_size,
     training_samples,
 )
@@ -175,17 +172,14 @@ def _tf32_of(details: Mapping[str, Any], device_kind: str) -> str | None:
 
 
 def _data_of(x: Any, options: Mapping[str, Any]) -> _Data:
-    if is_pipeline(x):
+    kind = data_kind(x)
+    if kind == "tfdata":
         return _of_dataset(x)
-    if is_torch_loader(x):
-        return _Data("dataloader", x.batch_size)
-    if is_py_dataset(x):
+    if kind == "pydataset":
         return _of_first_batch(x)
-    if is_generator(x):
-        return _Data("generator")
+    if kind != "arrays":
+        return _Data(kind, x.batch_size if kind == "dataloader" else None)
     leaves = keras.tree.flatten(x)
-    if not leaves or not all(len(getattr(leaf, "shape", ())) for leaf in leaves):
-        return _Data()
     n_train = training_samples(int(leaves[0].shape[0]), options)
     is_whole = options.get("steps_per_epoch") is None
     batch_size = array_batch_size(options)

@@ -38,6 +38,20 @@ def is_generator(data: Any) -> bool:
     return isinstance(data, Iterator) and not is_py_dataset(data)
 
 
+def data_kind(data: Any) -> str | None:
+    """Return what data are, as fits.csv names it; None of another kind."""
+    if is_pipeline(data):
+        return "tfdata"
+    if is_torch_loader(data):
+        return "dataloader"
+    if is_py_dataset(data):
+        return "pydataset"
+    if is_generator(data):
+        return "generator"
+    leaves = sys.modules["keras"].tree.flatten(data)  # who has a fit has imported it
+    return "arrays" if leaves and all(len(getattr(leaf, "shape", ())) for leaf in leaves) else None
+
+
 def pipeline_batch_size(data: Any) -> int | None:
     """Return the samples of a batch of a tf.data.Dataset; None where it does not say.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -13,10 +13,8 @@ import numpy as np
 
 from epochcast.live.sampling.data_kinds import (
     array_batch_size,
-    is_generator,
+    data_kind,
     is_pipeline,
-    is_py_dataset,
-    is_torch_loader,
     pipeline_batch_size,
     training_samples,
 )
@@ -46,7 +44,7 @@ class Inputs:
     def __init__(self, x: Any, y: Any, options: Mapping[str, Any]) -> None:
         self._x, self.notes = without_cache_file(x)
         self._y, self._options = y, options
-        self.kind = _kind_of(x)
+        self.kind = data_kind(x) or type(x).__name__
         self.batch_size = array_batch_size(options) if self.kind == "arrays" else None
         if self.kind == "tfdata":
             self.batch_size = pipeline_batch_size(self._x)
@@ -242,20 +240,6 @@ def _tensorflow() -> Any:  # Any: the module, which may not be installed
         with contextlib.suppress(RuntimeError):  # the script itself has begun to use it
             tf.config.set_visible_devices([], "GPU")
     return tf
-
-
-def _kind_of(x: Any) -> str:
-    """Return the kind of data by the name that fits.csv has for it."""
-    if is_pipeline(x):
-        return "tfdata"
-    if is_torch_loader(x):
-        return "dataloader"
-    if is_py_dataset(x):
-        return "pydataset"
-    if is_generator(x):
-        return "generator"
-    leaves: Iterable[Any] = keras.tree.flatten(x)
-    return "arrays" if leaves and all(len(getattr(leaf, "shape", ())) for leaf in leaves) else type(x).__name__
 
 
 def _cast(array: np.ndarray) -> np.ndarray:
