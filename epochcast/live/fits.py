@@ -141,16 +141,17 @@ def rows_or_why(path: Path | None) -> tuple[list[FitRecord], list[str]]:
         return [], [f"earlier timings are not used: {describe_error(error)}"]
 
 
-def earlier_fits(
-    rows: Sequence[FitRecord], training_key: str, batches: int, is_contended: bool, most: int = MOST_EARLIER
-) -> list[FitRecord]:
-    """Return the latest rows of the same training, under the same load.
+def same_fits(rows: Sequence[FitRecord], training_key: str, batches: int | None) -> list[FitRecord]:
+    """Return the rows of the same training.
 
     The number of batches is compared apart from the key: as many more samples are another epoch of the same training.
     """
-    same = [
-        row
-        for row in rows
-        if row.training_key == training_key and row.batches == batches and row.is_contended == int(is_contended)
-    ]
-    return same[-most:]
+    return [row for row in rows if row.training_key == training_key and row.batches == batches]
+
+
+def earlier_fits(
+    rows: Sequence[FitRecord], training_key: str, batches: int, is_contended: bool, most: int = MOST_EARLIER
+) -> list[FitRecord]:
+    """Return the latest rows of the same training, under the same load."""
+    same = same_fits(rows, training_key, batches)
+    return [row for row in same if row.is_contended == int(is_contended)][-most:]

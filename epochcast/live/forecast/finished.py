@@ -6,7 +6,7 @@ import statistics
 from dataclasses import asdict
 from pathlib import Path
 
-from epochcast.live.fits import FitRecord, new_fit_id, rows_or_why
+from epochcast.live.fits import FitRecord, new_fit_id, rows_or_why, same_fits
 from epochcast.live.forecast.expected import Prior
 from epochcast.live.forecast.history import FitHistory
 from epochcast.live.sampling.power import RAPL, MeteredPower
@@ -17,8 +17,7 @@ from epochcast.machine.environment import utc_now
 def prior_of(facts: TrainingFacts, batches: int | None, path: Path) -> Prior | None:
     """Return what the latest row of the same training says; None without one, or where the table can't be read."""
     rows, _ = rows_or_why(path)
-    same = [row for row in rows if row.training_key == facts.training_key and row.batches == batches]
-    if not same:
+    if not (same := same_fits(rows, facts.training_key, batches)):
         return None
     row = same[-1]
     half = None if row.epoch_sec_high is None else row.epoch_sec_high / row.epoch_sec - 1

@@ -45,7 +45,6 @@ class Forecast:
         return Interval(self.remaining.value + self.elapsed_sec, *ends)
 
     def to_json(self) -> dict[str, Any]:
-        used = {name: None if each is None else each.to_json() for name, each in self._used().items()}
         return {
             "after_epoch": self.after_epoch,
             "elapsed_sec": self.elapsed_sec,
@@ -53,11 +52,9 @@ class Forecast:
             **with_ends("total_sec", self.total),
             **with_ends("epoch_sec", self.epoch.interval),
             "earliest_stop": self.earliest_stop,
-            **used,
+            "to_date": None if self.to_date is None else self.to_date.to_json(),
+            "at_end": None if self.at_end is None else self.at_end.to_json(),
         }
-
-    def _used(self) -> dict[str, Used | None]:
-        return {"to_date": self.to_date, "at_end": self.at_end}
 
 
 @dataclass

@@ -9,6 +9,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -151,9 +152,9 @@ class LiveForecast(keras.callbacks.Callback):  # type: ignore[misc]  # keras shi
         if self._best is not None:
             self._best.on_train_begin()
         self._begin = self._written = self._now()
-        self._deadline = None
+        self._wait, self._deadline = device_wait(model), None
         if self._budget_sec is not None:
-            self._deadline = Deadline(self._budget_sec, device_wait(model), lambda: wait_for_batches(model))
+            self._deadline = Deadline(self._budget_sec, self._wait, lambda: wait_for_batches(model))
 
     @harmless
     def _learn(self, model: keras.Model) -> None:
@@ -185,10 +186,7 @@ class LiveForecast(keras.callbacks.Callback):  # type: ignore[misc]  # keras shi
         self._report(epoch, now)
         self._epoch, self._epoch_begin, self._last_step = epoch, self._now(), -1
         self._test_sec, self._test_cpu_sec, self._has_validation = 0.0, 0.0, False
-        is_first = epoch == self._fit.initial_epoch and not self._is_compiled
-        self._next_mark = self._unit if is_first else 0
-        if is_first:
-            self._wait = device_wait(self._fitted)
+        self._next_mark = self._unit if self._is_first else 0
         if self._deadline is not None:
             self._deadline.training.begin()
 
@@ -214,17 +212,21 @@ class LiveForecast(keras.callbacks.Callback):  # type: ignore[misc]  # keras shi
             self._best.on_epoch_end(epoch, logs)
         if self._deadline is not None and epoch + 1 < self._fit.epochs:
             next_sec = self._expected(self._timed_sec)
-            if self._is_due(epoch + 2):
-                next_sec += self._validation_sec() or 0.0
+            next_sec += self._validations_left(epoch + 1, epoch + 2) * (self._validation_sec() or self._test_sec)
             if self._deadline.is_over or self._deadline.is_too_late_for(next_sec):
                 self._fitted.stop_training = True
+
+    @property
+    def _is_first(self) -> bool:
+        """Whether a step may be compiled in the epoch under way."""
+        return self._epoch == self._fit.initial_epoch and not self._is_compiled
 
     def _close_epoch(self, now: Moment) -> None:
         """Count the epoch that ended."""
         assert self._epoch is not None
         whole = now.since(self._epoch_begin)
         sec = Moment(whole.wall_sec - self._test_sec, whole.cpu_sec - self._test_cpu_sec)
-        is_first = self._epoch == self._fit.initial_epoch and not self._is_compiled
+        is_first = self._is_first
         validation_sec = self._test_sec if self._has_validation and not self._is_validation_cut else None
         self._fit.done.append(EpochDone(self._epoch + 1, sec, self._timed_sec, validation_sec, is_first, self._is_cut))
         if validation_sec is not None:
@@ -313,8 +315,7 @@ class LiveForecast(keras.callbacks.Callback):  # type: ignore[misc]  # keras shi
 
     def _expected(self, timed_sec: float) -> float:
         """Return the seconds of the next epoch, at the end of one."""
-        is_first = self._epoch == self._fit.initial_epoch and not self._is_compiled
-        found = self._epoch_time(None if is_first else timed_sec)
+        found = self._epoch_time(None if self._is_first else timed_sec)
         return timed_sec if found is None else found.interval.value
 
     def _first_sec(self) -> float | None:
@@ -324,11 +325,12 @@ class LiveForecast(keras.callbacks.Callback):  # type: ignore[misc]  # keras shi
         (least, begin), (most, end) = self._marks[0], self._marks[-1]
         return end.since(begin).wall_sec / (most - least) * self._fit.steps
 
-    def _is_due(self, number: int) -> bool:
-        """Whether an epoch, counted from 1, ends with a validation."""
-        freq = self._options.get("validation_freq", 1) or 1
-        has_any = bool(self._validations) or self._has_validation
-        return has_any and n_validations_of(number - 1, number, freq) > 0
+    def _validations_left(self, done: int, epochs: int) -> int:
+        """Return how many of the epochs after `done`, up to `epochs`, end with a validation."""
+        given = self._options
+        if not (self._validations or given.get("validation_data") is not None or given.get("validation_split")):
+            return 0
+        return n_validations_of(done, epochs, given.get("validation_freq", 1) or 1)
 
     def _validation_sec(self) -> float | None:
         """Return the mean of the validations; of the first it is the pace of its batches, for it is compiled."""
@@ -341,20 +343,16 @@ class LiveForecast(keras.callbacks.Callback):  # type: ignore[misc]  # keras shi
         epoch, fit = self._epoch_time(), self._fit
         if epoch is None:
             return None
-        left = 0 if fit.ended else fit.epochs - done
-        sec = left * epoch.interval.value
-        validation_sec = self._validation_sec()
-        if left and validation_sec is not None and (self._validations or fit.prior is not None):
-            freq = self._options.get("validation_freq", 1) or 1
-            sec += validation_sec * n_validations_of(done, fit.epochs, freq)
-        remaining = Interval.of_relative(sec, epoch.half)
-        elapsed_sec = now.since(self._begin).wall_sec
+        sec = 0.0
+        if not fit.ended:
+            sec = (fit.epochs - done) * epoch.interval.value
+            sec += self._validations_left(done, fit.epochs) * (self._validation_sec() or 0.0)
+        remaining, elapsed_sec = Interval.of_relative(sec, epoch.half), now.since(self._begin).wall_sec
         found = Forecast(done, elapsed_sec, remaining, epoch, None if fit.ended else self._earliest_stop(done))
         if self._usage is None:
             return found
         self._usage.read(is_end=fit.ended is not None)
-        to_date, at_end = self._usage.of(Interval(elapsed_sec)), self._usage.of(found.total)
-        return Forecast(done, elapsed_sec, remaining, epoch, found.earliest_stop, to_date, at_end)
+        return replace(found, to_date=self._usage.of(Interval(elapsed_sec)), at_end=self._usage.of(found.total))
 
     def _earliest_stop(self, done: int) -> int | None:
         """Return after which epoch an EarlyStopping may end the fit; None without one."""

@@ -130,14 +130,17 @@ def test_a_finished_fit_is_a_row_and_the_next_one_begins_with_it():
     assert followed(batch_size=4).fits[0].prior is None
 
 
-def test_an_estimate_of_the_same_training_is_the_prior_with_its_range():
-    followed()
+@pytest.mark.parametrize(
+    ("options", "remaining_sec"), [({"validation_data": (X, Y)}, 42.0), ({}, 39.0)], ids=["validates", "does not"]
+)
+def test_an_estimate_of_the_same_training_is_the_prior_with_its_range(options, remaining_sec):
+    followed(**options)
     (row,) = read_fits(fits_csv())
     values = {field.name: getattr(row, field.name) for field in fields(FitRecord)}
     values |= {"kind": "estimate", "run_id": "estimate-a", "epoch_sec": 10.0, "epoch_sec_low": 8.0}
     values |= {"epoch_sec_high": 12.0, "save_sec": 3.0, "n_saves": 3, "validation_sec": 1.0}
     append_fit(fits_csv(), FitRecord(**values))
-    live = followed()
+    live = followed(**options)
     prior, before = live.fits[0].prior, live.fits[0].forecasts[0]
     assert (prior.run_id, prior.epoch_sec, prior.half, prior.validation_sec) == (
         "estimate-a",
@@ -145,7 +148,7 @@ def test_an_estimate_of_the_same_training_is_the_prior_with_its_range():
         pytest.approx(0.2),
         1.0,
     )
-    assert (before.remaining.low, before.remaining.high) == pytest.approx((42 * 0.8, 42 * 1.2))
+    assert (before.remaining.low, before.remaining.high) == pytest.approx((remaining_sec * 0.8, remaining_sec * 1.2))
 
 
 def test_a_resumed_fit_counts_the_epochs_from_where_it_begins():
