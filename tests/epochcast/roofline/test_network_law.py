@@ -13,9 +13,10 @@ from epochcast.gpus.lookup import find_gpu
 from epochcast.gpus.rates import law_rates, limit_of, roof_of
 from epochcast.roofline.network import TrainedNetwork, attainable_sec
 from epochcast.roofline.network_law import LawNumbers, Rates, StepWork, law_seconds, layer_work, step_seconds, step_work
-from epochcast.roofline.roofline import LayerRecord, layer_bytes
+from epochcast.roofline.roofline import layer_bytes
 from epochcast.schema import RunConfig
 from epochcast.workload.shape import layer_records
+from tests.epochcast.roofline.layer_records import CONV
 
 NUMBERS = LawNumbers(
     step_sec=0.5,
@@ -28,18 +29,6 @@ NUMBERS = LawNumbers(
 )
 RATES = Rates(dense_flops=400.0, plain_flops=100.0, bytes_per_sec=10.0, is_plain=True)
 WORK = StepWork(operations=4, flop=1000.0, small_kernel_flop=400.0, bytes=80.0, depthwise_bytes=20.0)
-CONV = LayerRecord(  # 3x3, 16 to 32 channels, 8x8 images
-    "conv",
-    "conv",
-    (8, 8, 32),
-    params=4640,
-    macs=64 * 32 * 144,
-    inputs=64 * 16,
-    outputs=64 * 32,
-    forward_flop=2 * 64 * 32 * 144 + 64 * 32,
-    weight_reads=4640,
-    taps=9,
-)
 
 
 def test_a_step_by_hand():

@@ -21,20 +21,10 @@ from epochcast.roofline.roofline import (
 from epochcast.schema import RunConfig, element_bytes_of
 from epochcast.workload.shape import count_params as params_of_cnn
 from epochcast.workload.shape import layer_records, train_flop
+from tests.epochcast.roofline.layer_records import CONV
 
 ROOF = Roof(flops=1e12, bytes_per_sec=1e11)  # ridge: 10 FLOP per byte
 DENSE = LayerRecord("dense", "dense", (10,), 1010, 1000, inputs=100, outputs=10, forward_flop=2010, weight_reads=1010)
-CONV = LayerRecord(  # 3x3, 16 to 32 channels, 8x8 images
-    "conv",
-    "conv",
-    (8, 8, 32),
-    params=4640,
-    macs=64 * 32 * 144,
-    inputs=64 * 16,
-    outputs=64 * 32,
-    forward_flop=2 * 64 * 32 * 144 + 64 * 32,
-    weight_reads=4640,
-)
 POOL = LayerRecord("pool", "pool", (4, 4, 32), 0, 0, inputs=2048, outputs=512, forward_flop=2048, weight_reads=0)
 
 

@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 
 from epochcast.commands import estimate
-from tests.epochcast.live.scripts.toy_keras import toy_keras
 
 COMMAND = (sys.executable, "-m", "epochcast", "estimate", "--budget_sec", "0.1")
 IN_THREAD = (
@@ -24,27 +23,10 @@ IN_THREAD = (
 FIT = "import keras\nkeras.Model().fit([1] * 640, epochs=3)\n"
 
 
-@pytest.fixture(scope="module")
-def toy(tmp_path_factory):
-    return toy_keras(tmp_path_factory.mktemp("toy"))
-
-
 @pytest.fixture
-def run(toy, tmp_path, monkeypatch, capfd):
-    """Return exit code, output and last message of an estimate."""
-    monkeypatch.setenv("PYTHONPATH", toy)
-    monkeypatch.chdir(tmp_path)
-
-    def run_code(code, *arguments, flags=("--budget_sec", "0.1"), name="train.py", function=""):
-        (tmp_path / name).write_bytes(code if isinstance(code, bytes) else code.encode())
-        try:
-            exit_code = estimate.main([*flags, f"{name}{function}", *arguments])
-        except SystemExit as end:
-            exit_code = end.code
-        out, err = capfd.readouterr()
-        return exit_code, out, err.splitlines()
-
-    return run_code
+def run(runner):
+    """Return exit code, output and messages of the command on a script."""
+    return runner(estimate.main, "--budget_sec", "0.1")
 
 
 # --- scripts that come to no estimate ---------------------------------------------------------------------------------

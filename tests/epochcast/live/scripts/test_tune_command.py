@@ -9,34 +9,16 @@ import sys
 import pytest
 
 from epochcast.commands import tune
-from tests.epochcast.live.scripts.toy_keras import toy_keras
 
 MODEL = "import keras\nmodel = keras.Model()\n"
 COMPILED = MODEL + "model.jit_compile = True\n"  # with which its steps take twice as long
 FIT = COMPILED + "model.fit([1] * 640, epochs=30)\n"
 
 
-@pytest.fixture(scope="module")
-def toy(tmp_path_factory):
-    return toy_keras(tmp_path_factory.mktemp("toy"))
-
-
 @pytest.fixture
-def run(toy, tmp_path, monkeypatch, capfd):
-    """Return exit code, output and messages of tuning a script."""
-    monkeypatch.setenv("PYTHONPATH", toy)
-    monkeypatch.chdir(tmp_path)
-
-    def run_code(code, *arguments, flags=("--budget_sec", "2"), function=""):
-        (tmp_path / "train.py").write_text(code)
-        try:
-            exit_code = tune.main([*flags, f"train.py{function}", *arguments])
-        except SystemExit as end:
-            exit_code = end.code
-        out, err = capfd.readouterr()
-        return exit_code, out, err.splitlines()
-
-    return run_code
+def run(runner):
+    """Return exit code, output and messages of the command on a script."""
+    return runner(tune.main, "--budget_sec", "2")
 
 
 def test_the_fastest_setting_is_found_and_its_line_printed(run):
