@@ -1,12 +1,12 @@
 """Successive halving: the fastest of some settings, in less than half the time of measuring all of them in full.
 
 All get a block of the same seconds. The faster half goes on and gets as many blocks again as it has, and so on, until
-one is left or each has MOST_BLOCKS. Blocks are taken in turns, to and fro, so that a drift of the machine meets all
-alike. The first setting is what there is now and always goes on.
+two are left and each has MOST_BLOCKS. Blocks are taken in turns, to and fro, so that a drift of the machine meets all
+alike.
 
-The fastest was chosen for its fast blocks, some of them by luck. It is therefore measured against the first one once
-more, by new blocks in turns, and only those are the gain: the mean of the logarithms of neighbouring blocks' ratios,
-with its range by Student's t.
+The fastest was chosen for its fast blocks, some of them by luck. It is therefore measured against the first setting,
+which is what there is now, by new blocks in turns. Only those are the gain: the mean of the logarithms of neighbouring
+blocks' ratios, with its range by Student's t.
 """
 
 from __future__ import annotations
@@ -60,10 +60,9 @@ class Race(Generic[T]):
 def planned_blocks(n: int) -> int:
     """Return how many blocks halving takes until the chosen is known, at most."""
     blocks, each = 0, 0
-    while n > 2 and each < MOST_BLOCKS:
+    while n > 2 - (each > 0) and each < MOST_BLOCKS:  # two from the start are only compared
         more = max(1, each)
-        blocks, each = blocks + n * more, each + more
-        n = math.ceil(n / 2) + 1  # the first may be none of the half
+        blocks, each, n = blocks + n * more, each + more, _half(n)
     return blocks
 
 
@@ -102,7 +101,7 @@ def halving(
         return now() + lasts() + left_sec > end
 
     left, each, is_over = list(settings), 0, False
-    while len(left) > 2 and each < MOST_BLOCKS and not is_over:
+    while not _are_only_compared(left, first) and each < MOST_BLOCKS and not is_over:
         more = max(1, each)
         for sweep in range(each, each + more):
             for setting in left if sweep % 2 == 0 else left[::-1]:
@@ -126,10 +125,20 @@ def halving(
     return Race(standings, chosen, tuple(pairs), now() - begin)
 
 
+def _are_only_compared(left: Sequence[T], first: T) -> bool:
+    """Whether no setting is left but one and the first, with which it is compared at the end."""
+    return len(left) <= 2 and (len(left) == 1 or left[0] == first)
+
+
+def _half(n: int) -> int:
+    """Return how many of n settings go on: two at least, of which the first that is as fast is chosen."""
+    return min(n, max(2, math.ceil(n / 2)))
+
+
 def _faster_half(left: Sequence[T], found: dict[T, list[float]]) -> list[T]:
-    """Return the faster half and the first, in their order."""
+    """Return the faster half, in their order."""
     ranked = sorted(left, key=lambda setting: statistics.median(found[setting]))
-    kept = {left[0], *ranked[: math.ceil(len(left) / 2)]}
+    kept = set(ranked[: _half(len(left))])
     return [setting for setting in left if setting in kept]
 
 
