@@ -9,10 +9,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from epochcast.interval import Interval
-from epochcast.live.tuning.halving import LEAST_PAIRS, Race, gain_of
+from epochcast.live.tuning.halving import LEAST_PAIRS, WORTH, Race, gain_of
 from epochcast.live.tuning.settings import Change, Setting, changes
-
-WORTH = 0.02  # a smaller gain is no reason to change a script
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +118,7 @@ def _candidate(prepared: Prepared, race: Race[Setting]) -> Candidate:
 
 
 def _more_once(prepared: Mapping[Setting, Prepared], baseline: Setting, fastest: Setting) -> float:
-    """Return the seconds that a setting compiles and fills longer than the script's own; the first of a kind pays."""
+    """Return the seconds that a setting compiles and fills longer than the script's own."""
     compiled = {
         setting: max(each.first_step_sec for each in prepared.values() if each.setting.way == setting.way)
         for setting in (baseline, fastest)

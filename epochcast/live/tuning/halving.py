@@ -1,4 +1,4 @@
-"""Successive halving: the fastest of some settings, in less than half the time of measuring all of them in full.
+"""Successive halving: the fastest of some settings, in half the time of measuring all.
 
 All get a block of the same seconds. The faster half goes on and gets as many blocks again as it has, and so on, until
 two are left and each has MOST_BLOCKS. Blocks are taken in turns, to and fro, so that a drift of the machine meets all
@@ -21,8 +21,9 @@ from epochcast.interval import OWN_COVERAGE, Interval
 from epochcast.stats import t_quantile
 
 MOST_BLOCKS = 8
-FINAL_PAIRS = 7  # that the budget is meant for; what is left of it gives more
+FINAL_PAIRS = 7  # that the budget is meant for; what is left of it gives more where these leave the answer open
 LEAST_PAIRS, MOST_PAIRS = 4, 30  # of fewer, no range is known
+WORTH = 0.02  # a smaller gain is no reason to change a script
 CLOSE = 0.01  # settings so near to the fastest are as fast: the first of them in their order is chosen
 
 T = TypeVar("T")
@@ -51,7 +52,7 @@ class Race(Generic[T]):
     measured_sec: float
 
     def blocks_of(self, setting: T) -> list[float]:
-        """Return the seconds of an epoch by all blocks of a setting, those of the pairs among them."""
+        """Return the seconds of an epoch by all blocks of a setting, pairs included."""
         (own,) = (each.epoch_secs for each in self.standings if each.setting == setting)
         turns = (self.standings[0].setting, self.chosen) if self.pairs else ()
         return [*own, *(pair[turns.index(setting)] for pair in self.pairs if setting in turns)]
@@ -115,7 +116,7 @@ def halving(
     chosen = _chosen(left, found)
     pairs: list[tuple[float, float]] = []
     pair_sec = 2 * lasts()
-    while chosen != first and len(pairs) < MOST_PAIRS and now() + pair_sec <= end:
+    while chosen != first and not _is_settled(pairs) and now() + pair_sec <= end:
         before = now()
         turn = (first, chosen) if len(pairs) % 2 == 0 else (chosen, first)
         sec = {setting: timed(setting) for setting in turn}
@@ -126,12 +127,12 @@ def halving(
 
 
 def _are_only_compared(left: Sequence[T], first: T) -> bool:
-    """Whether no setting is left but one and the first, with which it is compared at the end."""
+    """Whether only one setting is left to be compared with the first."""
     return len(left) <= 2 and (len(left) == 1 or left[0] == first)
 
 
 def _half(n: int) -> int:
-    """Return how many of n settings go on: two at least, of which the first that is as fast is chosen."""
+    """Return how many of n settings go on: half, but two at least."""
     return min(n, max(2, math.ceil(n / 2)))
 
 
@@ -143,12 +144,21 @@ def _faster_half(left: Sequence[T], found: dict[T, list[float]]) -> list[T]:
 
 
 def _chosen(left: Sequence[T], found: dict[T, list[float]]) -> T:
-    """Return the first setting that is as fast as the fastest; of two that were not measured, the second."""
+    """Return the first setting as fast as the fastest; of two not measured, the second."""
     if not all(found[setting] for setting in left):
         return left[-1]
     medians = {setting: statistics.median(found[setting]) for setting in left}
     most = (1 + CLOSE) * min(medians.values())
     return next(setting for setting in left if medians[setting] <= most)
+
+
+def _is_settled(pairs: Sequence[tuple[float, float]]) -> bool:
+    """Whether further pairs would hardly change the answer."""
+    if len(pairs) < FINAL_PAIRS:
+        return False
+    gain = gain_of(pairs)
+    assert gain is not None and gain.low is not None and gain.high is not None  # of so many it is known
+    return len(pairs) >= MOST_PAIRS or not gain.low <= 1 + WORTH <= gain.high
 
 
 def gain_of(pairs: Sequence[tuple[float, float]]) -> Interval | None:
