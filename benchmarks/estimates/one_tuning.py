@@ -1,4 +1,4 @@
-"""One small network, all of its settings timed in full and by successive halving: a child of bench_tune.py."""
+"""All settings of one small network, timed in full and by halving: a child of bench_tune.py."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Measured:
         self.trials = trials
 
     def in_full(self, settings: list[Setting], block_sec: float) -> dict[str, Any]:
-        """Time all settings in MOST_BLOCKS rounds, to and fro; the medians and what it took, by both clocks."""
+        """Time all settings in MOST_BLOCKS rounds, to and fro; return medians and cost by both clocks."""
         blocks: dict[Setting, list[Moment]] = {setting: [] for setting in settings}
         begin = moment()
         for i in range(MOST_BLOCKS):
@@ -53,7 +53,7 @@ class Measured:
         }
 
     def by_halving(self, settings: list[Setting], budget_sec: float, clock: str) -> dict[str, Any]:
-        """Find the fastest by one clock as `epochcast tune` does, within a budget by the wall clock."""
+        """Find the fastest by one clock, within a budget by the wall clock."""
         of = CLOCKS[clock]
         begin = moment()
         race = halving(

@@ -1,4 +1,4 @@
-"""What was answered before there was a law of networks, and the least times that answers are limited to."""
+"""What was answered before the law of networks, and the least times of answers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def network_of(row: Measured, records: Sequence[LayerRecord]) -> TrainedNetwork:
 
 
 def cnn_seconds(row: Measured, records: Sequence[LayerRecord]) -> Interval:
-    """Return a step's seconds by the law of the CNN of the shipped model, scaled to the row's GPU.
+    """Return a step's seconds by the shipped CNN's law, scaled to the row's GPU.
 
     The value is nan where the GPU is not known to have the precision.
     """

@@ -16,7 +16,7 @@ REFERENCE_GPU = "NVIDIA A100 80GB PCIe"
 
 
 def cold_errors(numbers: LawNumbers) -> list[Claim]:
-    """Return how far the law is from our CNN's measured steps, whose times also have input and host in them."""
+    """Return the law's errors on our CNN's measured steps, which have input and host in them."""
     measured = steady_rows()
     rates = law_rates(find_gpu(REFERENCE_GPU), "tf32")
     assert rates is not None

@@ -25,7 +25,7 @@ ELEMENTWISE = ("norm", "activation", "merge")
 
 @dataclass(frozen=True)
 class Features:
-    """Rows with their work, by kind of layer (n, KINDS) and in all, and the rates of their GPUs."""
+    """Rows with their work, in all and by kind of layer, and their GPUs' rates."""
 
     rows: tuple[Measured, ...]
     seconds: Array
@@ -51,7 +51,7 @@ class Features:
 
     @functools.cached_property
     def passes(self) -> tuple[Array, npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-        """Return the passes of all rows side by side, where each row's begin, and which row each is of."""
+        """Return all rows' passes side by side, where each row begins, and each pass's row."""
         sizes = [each.shape[1] for each in self.layers]
         begins = np.cumsum([0, *sizes[:-1]])
         return np.hstack(list(self.layers)), begins, np.repeat(np.arange(len(sizes)), sizes)

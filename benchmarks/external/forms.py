@@ -1,4 +1,4 @@
-"""The forms of a law of a step's seconds that are tried. Numbers are fitted as natural logs, but for exponents."""
+"""The forms of a law that are tried, fitted as natural logs but for exponents."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Form:
 
 @dataclass(frozen=True)
 class Term:
-    """One number more than the sum of four has; its log, or exponent, changes parts of the time.
+    """A number beyond the sum of four; its log, or exponent, changes parts of the time.
 
     `needs` is why it is not kept whatever it gains: what an answer would have to know, say.
     """
@@ -41,7 +41,7 @@ BASE = (np.log(45e-6), 0.2, 0.55, -0.3)  # launch, share of the mean rate, expon
 
 
 def _parts(x: Sequence[float], rows: Features) -> dict[str, Array]:
-    """Return what changes act on: seconds of a step, operations, FLOP and bytes, and the rates for them."""
+    """Return what changes act on: seconds of a step, its work, and the rates."""
     rates = rows.rates
     return {
         "step": np.zeros(len(rows)),
@@ -214,7 +214,7 @@ def shipped_seconds(numbers: LawNumbers, rows: Features) -> Array:
 
 
 def larger(terms: Sequence[Term] = ()) -> Form:
-    """Return the larger of arithmetic and memory of each pass, with launches; it takes STEP and SMALL_KERNELS."""
+    """Return the form of the larger of arithmetic and memory of each pass, with launches."""
 
     def seconds(x: Sequence[float], rows: Features) -> Array:
         values = dict(zip((term.name for term in terms), x[len(BASE) :], strict=True))

@@ -1,4 +1,4 @@
-"""Fits of a form with groups of rows left out, and the errors on what was left out."""
+"""Fits of a form without groups of rows, and the errors on those."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def errors(form: Form, numbers: Array, rows: Features) -> Array:
 
 
 def errors_left_out(form: Form, rows: Features, group_of: Callable[[Any], Any]) -> Array:
-    """Return each row's error by the form fitted without its group; nan where too few rows are left."""
+    """Return each row's error by the form fitted without its group; nan of too few rows."""
     labels = rows.labels(group_of)
     found = np.full(len(rows), math.nan)
     for label in np.unique(labels):
@@ -87,7 +87,7 @@ def errors_left_out(form: Form, rows: Features, group_of: Callable[[Any], Any]) 
 
 @dataclass(frozen=True)
 class Judged:
-    """A form with its errors on groups left out, by the kind of group; fitted on all kinds of networks."""
+    """A form fitted to all kinds of networks, with its errors on groups left out."""
 
     form: Form
     numbers: Array

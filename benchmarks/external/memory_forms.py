@@ -1,4 +1,4 @@
-"""Forms of a law for peak memory, each with few numbers, and what each predicts of measured peaks."""
+"""Forms of a law for peak memory, and what each predicts of measured peaks."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def _counted_alone(case: Case, numbers: Numbers) -> float:
 
 @dataclass(frozen=True)
 class Form:
-    """A law: its words, what it predicts in bytes, and where the search for its numbers begins."""
+    """A law: its words, its prediction in bytes, and where the search for its numbers begins."""
 
     words: str
     predict: Callable[[Case, Numbers], float]

@@ -69,7 +69,7 @@ def errors(ratios: Sequence[float]) -> dict[str, float]:
 
 
 def held_share(cases: Sequence[Case], ratios: Sequence[float]) -> float:
-    """Return the share, in %, inside a range as wide as the errors of all other networks ask for."""
+    """Return the share, in %, inside the range that all other networks' errors ask for."""
     factors = np.array([factor(ratio, 1.0) for ratio in ratios])
     names = np.array([case.network for case in cases])
     held = [each <= np.quantile(factors[names != name], SHARE / 100) for each, name in zip(factors, names, strict=True)]
@@ -79,7 +79,7 @@ def held_share(cases: Sequence[Case], ratios: Sequence[float]) -> float:
 def bracket_counts(
     found: Sequence[tuple[Case, Bracket]], peak: Callable[[Case], float], board_bytes: float
 ) -> dict[str, int]:
-    """Return how many brackets are hit, and how many batch sizes are wrongly said to fit, or refused."""
+    """Return how many brackets are hit, and how many batch sizes are wrongly taken or refused."""
     counts = {"hit": 0, "false fits": 0, "refused": 0, "open, refused": 0}
     for case, bracket in found:
         is_refused = peak(case) > board_bytes

@@ -1,4 +1,4 @@
-"""Measured peaks of memory, and the batch sizes that just fitted a board, of the published tables."""
+"""Published peaks of memory, and batch sizes that just fitted a board."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Peak:
 
 @dataclass(frozen=True)
 class Bracket:
-    """A batch size that fitted a board, and the next one, which did not; None where none was tried."""
+    """A batch size that fitted a board, and the next one tried, which did not."""
 
     network: str
     size: int
@@ -83,7 +83,7 @@ def read_peaks(folder: Path | None = None) -> list[Peak]:
 
 
 def read_brackets(folder: Path | None = None) -> tuple[list[Bracket], int]:
-    """Return timm's brackets in NCHW, a network at one size once, and how many networks are not rebuilt.
+    """Return timm's brackets in NCHW, each network and size once, and how many are not rebuilt.
 
     Raises:
         FileNotFoundError: if the table is missing.

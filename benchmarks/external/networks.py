@@ -1,4 +1,4 @@
-"""The networks of the published tables: who builds each, its family, and how many parameters its authors publish.
+"""The networks of the published tables: builder, family and published number of parameters.
 
 Builders are named by module and function, so that Keras is loaded only where a network is built.
 """
@@ -54,7 +54,7 @@ def _plain(family: str, function: str, millions: float, **options: Any) -> Netwo
 
 
 def _language(family: str, function: str, millions: float, **options: Any) -> Network:
-    """Tables of positions are left out, and scores of words have a table of their own, which `millions` counts."""
+    """Leave out tables of positions; scores of words have a table of their own, in `millions`."""
     return Network(family, f"transformers.{function}", options, millions, TRANSFORMER, 0.01, "positions")
 
 

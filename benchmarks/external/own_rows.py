@@ -1,4 +1,4 @@
-"""How well a law does after networks were measured on the GPU: one factor, the median of measured over predicted."""
+"""How well a law does with one factor from networks that were measured on the GPU."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DRAWS = 20  # of several networks of a box
 
 
 def corrected_errors(rows: Features, errors: Array, measured: int, seed: int = 0) -> ErrorFactor:
-    """Return the error factors on other networks of a box after so many of its networks were measured.
+    """Return the errors on a box's other networks after so many of it were measured.
 
     A box is a GPU in one source, setting and precision; `errors` are of the law fitted without that GPU. Each network
     of a box is the measured one in turn; of several there are DRAWS drawn at random. Boxes count by their rows.
@@ -34,7 +34,7 @@ def corrected_errors(rows: Features, errors: Array, measured: int, seed: int = 0
 
 
 def _boxes(rows: Features, measured: int, seed: int) -> Iterator[tuple[Array, list[list[str]]]]:
-    """Return the rows of each box with more networks than are measured, and which are, draw by draw."""
+    """Return each box's rows and its draws of measured networks, where others are left."""
     random = np.random.default_rng(seed)
     labels = rows.labels(lambda row: f"{row.gpu.name}|{row.dataset}|{row.setting}|{row.precision}")
     for label in np.unique(labels):

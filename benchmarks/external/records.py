@@ -37,7 +37,7 @@ def record_path(name: str, size: int) -> Path:
 
 
 def records_of(wanted: Iterable[tuple[str, int]]) -> dict[tuple[str, int], Records]:
-    """Return the records of each network at each number of pixels or tokens; those not kept yet are built."""
+    """Return the records of each network at each size; those not kept yet are built."""
     paths = {each: record_path(*each) for each in sorted(set(wanted))}
     missing = [each for each, path in paths.items() if not path.exists()]
     records_dir().mkdir(parents=True, exist_ok=True)
@@ -65,7 +65,7 @@ def _kept(path: Path) -> Records:
 
 
 def read(network: Network, size: int) -> Records:
-    """Return a network's records; its weights have shapes but no numbers, so that the largest need no memory.
+    """Return a network's records, from weights that have shapes but no numbers.
 
     Raises:
         ValueError: if the reader does not know all of its layers.

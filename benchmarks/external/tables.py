@@ -1,4 +1,4 @@
-"""The tables of measured training steps (`gpu_times` of the reference data), and why some rows are not used."""
+"""The tables of measured training steps (`gpu_times`), and why some rows are not used."""
 
 from __future__ import annotations
 

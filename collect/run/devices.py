@@ -1,4 +1,4 @@
-"""The device of a measuring process: which one the framework is shown, and what it is called."""
+"""The device of a measuring process: what the framework is shown, and its name."""
 
 from __future__ import annotations
 

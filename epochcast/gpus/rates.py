@@ -39,7 +39,7 @@ def arithmetic_of(precision: str, tf32: str | None, gpu: Gpu) -> str:
 
 
 def law_rates(gpu: Gpu, arithmetic: str) -> Rates | None:
-    """Return what the law of networks asks of a GPU; None where its plain fp32 rate is not known.
+    """Return what the law of networks asks of a GPU; None without a plain fp32 rate.
 
     Raises:
         ValueError: if the GPU has no such arithmetic.

@@ -1,4 +1,4 @@
-"""A framework's account of the memory of its device; None where it keeps none, as on a processor."""
+"""A framework's account of its device's memory; None where it keeps none."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def peak_memory_bytes(backend: str) -> int | None:
 
 
 def reset_peak_memory(backend: str) -> None:
-    """Begin the peak anew from what is held now, where the framework can: TensorFlow and PyTorch on a GPU.
+    """Begin the peak anew, where the framework can: TensorFlow and PyTorch on a GPU.
 
     Raises:
         Exception: whatever the framework raises.

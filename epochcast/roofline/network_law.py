@@ -1,4 +1,4 @@
-"""Seconds of a training step of any network on any GPU, by a law fitted to published steps on many GPUs.
+"""Seconds of a training step of any network on any GPU, by a fitted law.
 
     t = s + l n + (F - (1 - k) F_k p) / (e R) + (B + (d - 1) B_d) / (m b)      R = dense^x plain^(1 - x)
 
@@ -50,7 +50,7 @@ class LawNumbers:
 
 @dataclass(frozen=True, slots=True)
 class StepWork:
-    """What a step does, or a layer in it: numbers, or arrays of one for each step."""
+    """What a step, or a layer in it, does: numbers, or arrays over steps."""
 
     operations: Number
     flop: Number
@@ -91,7 +91,7 @@ class LawSeconds:
 def layer_work(
     record: LayerRecord, batch_size: int, element_bytes: int = 4, optimizer_passes: int = ADAM_PASSES
 ) -> StepWork:
-    """Return one layer's work in a step, with the update of its weights; without passes there is none."""
+    """Return one layer's work in a step, with the update of its weights if any."""
     trained = 0 if record.is_repeat else record.trainable_params
     moved = sum(layer_bytes(record, batch_size, element_bytes))
     flop = batch_size * (record.forward_flop + record.backward_flop)

@@ -41,7 +41,7 @@ PURE_HALF = Formats(HALF_BYTES, HALF_BYTES)
 
 
 def formats_of(element_bytes: int) -> Formats:
-    """Return the formats of one of Keras's policies, whose weights are float32, by the bytes of an activation."""
+    """Return the formats of a Keras policy by the bytes of an activation."""
     return FLOAT32 if element_bytes == FLOAT_BYTES else MIXED
 
 
@@ -124,7 +124,7 @@ def _is_of_scores(record: LayerRecord) -> bool:
 
 
 def _kept_bytes(records: Sequence[LayerRecord], formats: Formats, fuses_attention: bool) -> tuple[list[int], int]:
-    """Return bytes for each sample that the backward pass reads: of each layer's output, and of the network's inputs.
+    """Return bytes a sample kept for the backward pass: of each output, and of the inputs.
 
     Records don't say who made a layer's input: it is taken to be an output of that size which no layer has read yet,
     else the last of that size. What is overwritten in place, or read by nobody, is not kept.
@@ -169,7 +169,7 @@ def _maker(size: int, made: Sizes, unread: Sizes, is_kept: Sequence[bool]) -> in
 
 
 def _sizes_read(record: LayerRecord, made: Sizes) -> list[int]:
-    """Return the elements of each tensor that a layer reads: one, or several that were made before."""
+    """Return the elements of each tensor that a layer reads."""
     half, rest = record.inputs // 2, record.inputs - record.outputs
     if record.kind in OF_SEVERAL and record.inputs == 2 * half and half in made:
         return [half, half]
@@ -201,12 +201,12 @@ class MemoryLaw:
         return cls(value["base"] * MIB, value["slack"], value["work"], value["spread"])
 
     def peak(self, counted: CountedMemory, batch_size: int) -> Interval:
-        """Return the peak in bytes as the driver counts it, with the range that holds nine of ten."""
+        """Return the peak in bytes as the driver counts it, with its 90 % range."""
         value = self.base_bytes + counted.peak(batch_size, self.slack, self.work)
         return Interval(value, value / self.spread, value * self.spread)
 
     def largest_batch(self, counted: CountedMemory, device_bytes: float, is_sure: bool) -> int:
-        """Return the largest batch that fits, by the upper end of the range if `is_sure`; 0: none does.
+        """Return the largest batch that fits, `is_sure`: by the range's upper end; 0: none.
 
         None above MOST_SAMPLES is looked for.
         """

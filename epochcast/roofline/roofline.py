@@ -103,7 +103,7 @@ class LayerRecord:
 
     @property
     def is_small_kernel(self) -> bool:
-        """Whether it is a flat convolution that libraries can do with fewer multiplications than it has taps."""
+        """Whether libraries can do this convolution with fewer multiplications than it has taps."""
         is_flat = self.kind == "conv" and len(self.output_shape) == 3
         return is_flat and self.taps in SMALL_KERNELS and self.groups == self.strides == 1
 

@@ -156,6 +156,6 @@ def header_fault(header: Sequence[str], line: str, kind: type[Any]) -> str | Non
 
 
 def _least(kind: type[Any]) -> int:
-    """The least number of columns that a table of such records has; later ones are unknown to an older table."""
+    """The least number of columns of a table; later ones are unknown to an older one."""
     own: int | None = getattr(kind, "LEAST_COLUMNS", None)
     return _PUBLISHED_COLUMNS.get(kind) or own or len(columns(kind))

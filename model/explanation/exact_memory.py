@@ -1,4 +1,4 @@
-"""What JAX's compiler says of the memory of a saved network's training step, asked in a process of its own."""
+"""What JAX's compiler says of a saved network's memory, asked in another process."""
 
 from __future__ import annotations
 

@@ -136,7 +136,7 @@ class Explanation:
 
     @property
     def has_model(self) -> bool:
-        """Whether the time rests on a model, not on the roofline alone or the law of networks."""
+        """Whether the time rests on a model, not on roofline or law of networks."""
         return self.time.basis not in (ROOF, NETWORK_LAW)
 
     @property

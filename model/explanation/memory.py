@@ -1,4 +1,4 @@
-"""Peak memory of another network's training step, whether it fits into a GPU, and the largest batch that does."""
+"""Peak memory of a network's training step, whether it fits, and the largest batch that does."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class ExactMemory:
 
 @dataclass(frozen=True, slots=True)
 class NetworkMemory:
-    """Memory of a training step as a GPU's driver counts it, and the arrays in it, in bytes."""
+    """Bytes of a training step as a GPU's driver counts them, arrays apart."""
 
     peak: PeakMemory
     arrays: float  # of `peak`: what a framework's allocator counts
@@ -83,7 +83,7 @@ class NetworkMemory:
 def network_memory(
     device: ExplainedDevice, network: TrainedNetwork, wants_largest: bool = False, exact: ExactMemory | None = None
 ) -> NetworkMemory | None:
-    """Return the memory of a training step on a GPU; None on a processor, whose memory is the host's.
+    """Return the memory of a training step on a GPU; None on a processor.
 
     Raises:
         ValueError: if the largest batch is wanted, and the memory of the device is not known.
@@ -112,5 +112,5 @@ def _size_text(size: int) -> str:
 
 
 def _bytes_of(gpu: Gpu) -> float:
-    """Return the memory of a board as `predict_perf --gpu` takes it: boards with error correction have no more."""
+    """Return the bytes of a board; those with error correction have no more."""
     return gpu.memory_gb * BYTES_PER_GB

@@ -1,4 +1,4 @@
-"""Pieces that the networks of the published tables are built of. Imported only where Keras is loaded."""
+"""Pieces of the published tables' networks; imported only where Keras is loaded."""
 
 from __future__ import annotations
 

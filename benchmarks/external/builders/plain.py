@@ -27,7 +27,7 @@ def _dense_head(x: Tensor, classes: int) -> Tensor:
 
 
 def alexnet(filters: Sequence[int], groups: int, is_normed: bool, classes: int = CLASSES) -> Model:
-    """Return AlexNet at 227 pixels; a local response normalisation counts as a pass that divides by a norm."""
+    """Return AlexNet at 227 pixels; its local response normalisation divides by a norm."""
     inputs = image(ALEXNET_SIZE)
     x = _biased(inputs, filters[0], 11, 4, padding="valid")
     x = layers.UnitNormalization()(x) if is_normed else x
@@ -63,7 +63,7 @@ def squeezenet(first: int, kernel: int, pools: Sequence[int], size: int) -> Mode
 
 
 def densenet(depths: Sequence[int], growth: int, first: int, size: int) -> Model:
-    """Return DenseNet: each layer reads what all before it in its block made (Huang et al. 2017)."""
+    """Return DenseNet, whose layers read all before them in their block (Huang et al. 2017)."""
     inputs = image(size)
     x = layers.MaxPooling2D(3, 2, padding="same")(conv_norm(inputs, first, 7, 2))
     for block, depth in enumerate(depths):

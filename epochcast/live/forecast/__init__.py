@@ -1,1 +1,1 @@
-"""A running `fit`: what is left of it, when it ends, and how it is stopped in time."""
+"""A running `fit`: what is left of it, and how it is stopped in time."""

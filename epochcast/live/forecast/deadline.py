@@ -32,7 +32,7 @@ class Pace:
         self._done, self._done_at = 0, self._clock()
 
     def behind_sec(self, step: int, most_sec: float) -> float:
-        """Return how far the device is behind; it is waited for if that may be more than `most_sec`."""
+        """Return how far the device is behind, waiting for it if that may exceed `most_sec`."""
         n = step - self._done
         if n and (not self.step_sec or n * self.step_sec >= most_sec):
             self._wait()
@@ -75,7 +75,7 @@ class Deadline:
         self._tail_sec = max(self._tail_sec, MARGIN * sec)
 
     def is_last(self, step: int, pace: Pace) -> bool:
-        """Whether this step, which is about to begin and is done in any case, has to be the last one."""
+        """Whether this step, which is about to begin, has to be the last one."""
         behind_sec = pace.behind_sec(step, MOST_AHEAD * self.left_sec)
         if self.left_sec - behind_sec < 2 * pace.step_sec:
             self.is_over = True

@@ -1,4 +1,4 @@
-"""The time of the epochs that are left, from those that are done and from an earlier estimate.
+"""The time of the epochs left, from those done and from an earlier estimate.
 
 The estimate counts by its precision, at most as one epoch: of two timings the mean of least variance weighs each by the
 inverse of its own, and what an estimate measured minutes ago says less than what the fit does now. The range is that of
@@ -24,7 +24,7 @@ NORMAL = 1.96  # half-width of 95 % in standard deviations
 
 @dataclass(frozen=True, slots=True)
 class Prior:
-    """What an earlier row of fits.csv says of the same training, in seconds by the wall clock."""
+    """What an earlier row of fits.csv says of the same training, in wall seconds."""
 
     run_id: str
     epoch_sec: float  # with its share of the checkpoints, without validation

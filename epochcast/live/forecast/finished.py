@@ -1,4 +1,4 @@
-"""A finished fit as a row of fits.csv, and the rows that a running one begins with."""
+"""A finished fit as a row of fits.csv, and the row that a fit begins with."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from epochcast.machine.environment import utc_now
 
 
 def prior_of(facts: TrainingFacts, batches: int | None, path: Path) -> Prior | None:
-    """Return what the latest row of the same training says; None without one, or where the table can't be read."""
+    """Return what the latest row of the same training says; None without a readable one."""
     rows, _ = rows_or_why(path)
     if not (same := same_fits(rows, facts.training_key, batches)):
         return None

@@ -28,7 +28,7 @@ class EpochDone:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """What is left of a fit after some of its epochs, in seconds by the wall clock."""
+    """What is left of a fit after some of its epochs, in wall seconds."""
 
     after_epoch: int  # as Keras counts; before the first one it is the epoch that the fit begins after
     elapsed_sec: float

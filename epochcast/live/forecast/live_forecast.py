@@ -63,7 +63,7 @@ def harmless(hook: Callable[..., None]) -> Callable[..., None]:
 
 
 class LiveForecast(keras.callbacks.Callback):  # type: ignore[misc]  # keras ships no types
-    """Says after each epoch how long a `fit` still takes, and can end it before a deadline.
+    """Says after each epoch how long a `fit` still takes; can end it in time.
 
     `model.fit(x, y, epochs=50, callbacks=[LiveForecast()])`. The first epoch counts apart, for its step is compiled in
     it. An estimate of the same training in `results/fits.csv` counts as one epoch at most. A fit that ends becomes a
@@ -291,7 +291,7 @@ class LiveForecast(keras.callbacks.Callback):  # type: ignore[misc]  # keras shi
             self._fit.notes.append(f"this training is not in {fits_csv()}: {describe_error(error)}")
 
     def _row(self, total_sec: float, source: str) -> FitRecord | None:
-        """Return the last fit as a row; None where it can't be identified or no epoch was whole."""
+        """Return the last fit as a row; None without a whole epoch or a key."""
         if self._facts is None:
             return None
         device = device_of_training()
@@ -333,7 +333,7 @@ class LiveForecast(keras.callbacks.Callback):  # type: ignore[misc]  # keras shi
         return n_validations_of(done, epochs, given.get("validation_freq", 1) or 1)
 
     def _validation_sec(self) -> float | None:
-        """Return the mean of the validations; of the first it is the pace of its batches, for it is compiled."""
+        """Return the mean of the validations; the first, which is compiled, counts by its pace."""
         if not self._validations:
             return None if self._fit.prior is None else self._fit.prior.validation_sec
         later = self._validations[1:] or self._validations

@@ -14,7 +14,7 @@ from epochcast.live.forecast.live_forecast import LiveForecast
 def recorded_fit(
     fit: Callable[..., Any], model: keras.Model, x: Any, y: Any, options: Mapping[str, Any], source: str
 ) -> tuple[Any, list[str]]:
-    """Train, follow it by a LiveForecast, and append a row; return the history, and what prevented the row.
+    """Train under a LiveForecast and append a row; return history and what prevented the row.
 
     Args:
         source: what the row says of where it comes from.

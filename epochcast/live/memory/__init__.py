@@ -1,1 +1,1 @@
-"""Peak memory of a user's own fit, and the largest batch size that fits into the device."""
+"""Peak memory of a user's own fit, and the largest batch size that fits."""

@@ -13,7 +13,7 @@ from epochcast.machine.device_memory import peak_memory_bytes, reset_peak_memory
 
 
 class AllocatedSteps:
-    """Reads the peak of the framework's allocator over the steps that are trained inside of it, as a context."""
+    """A context that reads the allocator's peak over the steps trained in it."""
 
     source = ALLOCATOR
     size: int | None = None  # of a batch, which an allocator does not know

@@ -11,10 +11,11 @@ from epochcast.live.memory.peak import COMPILER, MemoryUnknownError
 
 
 class CompiledSteps:
-    """Asks the compiler for a training step: arguments + outputs - what is written over arguments + temporary buffers.
+    """Asks the compiler for the memory of a training step.
 
-    It is asked for shapes alone: nothing is run, allocated or changed. Of the fit's own batch JAX still has the program
-    that the fit compiled. As a context it sees the shapes of the first batch that the model trains on.
+    That is arguments + outputs - what is written over arguments + temporary buffers. It is asked for shapes alone:
+    nothing is run, allocated or changed. Of the fit's own batch JAX still has the program that the fit compiled. As a
+    context it sees the shapes of the first batch that the model trains on.
     """
 
     source = COMPILER

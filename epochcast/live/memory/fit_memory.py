@@ -31,12 +31,12 @@ class FitMemory:
 
 
 def steps_of(model: keras.Model) -> Steps:
-    """Return a context in which a model trains its first steps, and which knows their memory afterwards."""
+    """Return a context for a model's first steps, which knows their memory afterwards."""
     return CompiledSteps(model) if keras.backend.backend() == "jax" else AllocatedSteps()
 
 
 def usable_bytes(backend: str, device: Device) -> int | None:
-    """Return the memory of a device that a fit may use; None if unknown, and of a processor.
+    """Return the bytes of a device that a fit may use; None if unknown.
 
     It is what the framework allows itself, else the share of a GPU that `memory_usable` assumes. A processor's memory
     is the host's: other programs take from it, and a process holds more pages than its arrays fill.

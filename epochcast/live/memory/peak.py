@@ -42,7 +42,7 @@ class MemoryUnknownError(ValueError):
 
 
 def second_size(size: int) -> int:
-    """Return the batch size that is tried beside a fit's own: its half, of a single sample two."""
+    """Return the batch size tried beside a fit's own: half of it, of one sample two."""
     return size // 2 or 2
 
 
@@ -92,7 +92,7 @@ def largest_batch(
 
 
 def _where(first: Point, last: Point, limit_bytes: int, most: int) -> int:
-    """Return the largest size within the limit by the line through two points; `most` where it does not rise."""
+    """Return the largest size within a limit by the line through two points, at most `most`."""
     rise, run = last[1] - first[1], last[0] - first[0]
     return most if rise <= 0 else first[0] + (limit_bytes - first[1]) * run // rise
 

@@ -39,7 +39,7 @@ class Found:
 
 
 class ScriptProcess:
-    """A process that runs a script, in a group of its own, which ends with all that it started."""
+    """A process group that runs a script, and ends with all that it started."""
 
     def __init__(self, request: Request, process: subprocess.Popen[bytes], channel: socket.socket) -> None:
         self.request, self.process = request, process

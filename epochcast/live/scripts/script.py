@@ -1,4 +1,4 @@
-"""A user's script, run unchanged until one of its fits, which is estimated or tuned in its place.
+"""A user's script, run unchanged until the fit that is estimated or tuned.
 
 The script chooses the backend by what it sets before it imports Keras, so that nothing here imports Keras before it.
 Once its fit was tried, the process ends at once: nothing that the script would do after an exception (save what was

@@ -110,7 +110,7 @@ class Tuning:
         return axes
 
     def _prepared(self, baseline: Setting, settings: list[Setting]) -> list[Prepared]:
-        """Prepare settings until the time for that is over, those that share a compilation one after the other."""
+        """Prepare settings until their time is over, those that share a compilation together."""
         found, failed, late = [], list[Setting](), 0
         ways = list(dict.fromkeys(setting.way for setting in [baseline, *settings]))
         for setting in sorted(settings, key=lambda setting: ways.index(setting.way)):

@@ -1,4 +1,4 @@
-"""What is done with the fit of a script once it is caught: it is estimated, or its settings are tuned."""
+"""What is done with a script's fit once it is caught: estimate or tune."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class CaughtFit:
 
 
 def estimate(caught: CaughtFit, request: Request, tell: Tell, asked: Iterable[str]) -> None:
-    """Tell the estimate of a fit and its row of fits.csv, after the model's layers where they are asked for."""
+    """Tell the estimate of a fit and its row, and first the layers where asked for."""
     from epochcast.live.estimate import estimate_fit
     from epochcast.live.fit_rows import estimate_row
     from epochcast.live.fits import rows_or_why
@@ -82,7 +82,7 @@ def estimate(caught: CaughtFit, request: Request, tell: Tell, asked: Iterable[st
 
 
 def tune(caught: CaughtFit, request: Request, tell: Tell, asked: Iterable[str]) -> None:
-    """Tell what can be tuned; then prepare and time settings as they are asked for, a line of JSON each."""
+    """Tell what can be tuned, then prepare and time settings as lines of JSON ask."""
     from epochcast.live.tuning.inputs import NotPossibleError
     from epochcast.live.tuning.settings import Setting
     from epochcast.live.tuning.trials import Trials

@@ -122,14 +122,14 @@ def few_executions_text(batches: int) -> str:
 
 
 def precision_of(model: keras.Model) -> str:
-    """Return the name of the policy that the model computes by: the global one where a layer has it."""
+    """Return the policy that the model computes by: the global one where a layer has it."""
     names = [layer.dtype_policy.name for layer in model._flatten_layers(include_self=False) if layer.weights]
     policy = str(keras.config.dtype_policy().name)
     return policy if policy in names or not names else Counter(names).most_common(1)[0][0]
 
 
 def _supports_jit(model: keras.Model) -> bool:
-    """Whether Keras lets the model be compiled by XLA; it says so by what it makes of the attribute."""
+    """Whether Keras lets the model be compiled by XLA, by what it makes of the attribute."""
     before = model.jit_compile
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

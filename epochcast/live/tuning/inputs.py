@@ -1,4 +1,4 @@
-"""The data of a caught fit in each form that is tried, and the lines that make them."""
+"""The data of a caught fit in each form, and the lines that make them."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Inputs:
         return math.ceil(self._n_train() / batch_size) if batch_size and self.has_any_batch_size else None
 
     def forms(self, batches: int, epochs: int) -> dict[str, str | None]:
-        """Return why each form besides the data's own is not to be tried; None if it is.
+        """Return for each other form why it is not tried; None if it is.
 
         Args:
             batches: of an epoch.
@@ -105,13 +105,13 @@ class Inputs:
         return self._made[form, batch_size], None, options
 
     def rest(self, form: str, batch_size: int | None) -> Any | None:
-        """Return the smaller last batch alone where it may come anywhere in an epoch; None where it does not."""
+        """Return the smaller last batch alone, if it may come anywhere in an epoch."""
         if form != "cached" or self.kind != "arrays" or batch_size is None or not (n := self._n_train() % batch_size):
             return None
         return _tensorflow().data.Dataset.from_tensor_slices(self._first(n)).batch(batch_size)
 
     def lines(self, form: str, batch_size: int | None) -> list[str]:
-        """Return the lines of Python that make these data of the script's; none of the script's own."""
+        """Return the lines of Python that make these data; none for the script's own."""
         if form == self.kind:
             return [] if batch_size == self.batch_size else [f"model.fit(x, y, batch_size={batch_size}, ...)"]
         if self.kind == "tfdata":
@@ -130,7 +130,7 @@ class Inputs:
         return [made, f"model.fit(data, validation_data=({rest}), ...)  # without validation_split, too"]
 
     def fill_cache(self, x: Any, batches: int, sec: float) -> bool:
-        """Go through data with a cache in memory once, so that it is filled; return whether that took less.
+        """Fill a cache in memory by one pass; return whether the time allowed was enough.
 
         A pass that is stopped before its end leaves such a cache empty.
         """
@@ -243,7 +243,7 @@ def _tensorflow() -> Any:  # Any: the module, which may not be installed
 
 
 def _cast(array: np.ndarray) -> np.ndarray:
-    """Return an array as fit gives it to the model: numbers with a fraction in Keras's own type."""
+    """Return an array as fit gives it to the model: floats in Keras's own type."""
     return array.astype(keras.config.floatx(), copy=False) if array.dtype.kind == "f" else array
 
 

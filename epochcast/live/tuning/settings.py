@@ -1,4 +1,4 @@
-"""Settings that a fit may be done with, and what each of them changes besides its time."""
+"""Settings that a fit may be done with, and what each changes besides time."""
 
 from __future__ import annotations
 
@@ -78,12 +78,12 @@ def _effect(name: str, before: Any, after: Any) -> tuple[str, str]:
 
 
 def keeps_result(baseline: Setting, setting: Setting) -> bool:
-    """Whether a setting leaves a training's result as it is, but for rounding and the order of samples."""
+    """Whether a setting keeps a training's result, but for rounding and order of samples."""
     return all(each.changes_result != YES for each in changes(baseline, setting))
 
 
 def combinations(baseline: Setting, values: Mapping[str, Sequence[Any]]) -> list[Setting]:
-    """Return all settings of these values, what changes least first: the baseline, then what keeps the result.
+    """Return all settings of these values: the baseline, then those that change least.
 
     Args:
         values: of some of NAMES; each has its value of the baseline in any case.

@@ -1,4 +1,4 @@
-"""A caught fit, done with one setting after another, and timed in blocks of its own passes.
+"""A caught fit, timed with one setting after another in blocks of its passes.
 
 The settings share the model. A step is compiled once for each way of compiling and each shape of its batches: the
 model's own function is kept while another way is tried.
@@ -95,7 +95,7 @@ class Trials:
         self._saved = SavedState(self._model) if keras.backend.backend() == "jax" else None
 
     def axes(self, wanted: Mapping[str, list[Any]]) -> dict[str, Any]:
-        """Return the script's setting, the values to try and what is known of the fit, as values of JSON.
+        """Return as JSON values the script's setting, what to try, and the fit's facts.
 
         Args:
             wanted: values that were asked for, by the names of a Setting.
@@ -124,7 +124,7 @@ class Trials:
         }
 
     def prepare(self, setting: Setting) -> dict[str, Any]:
-        """Build and compile what a setting needs; return seconds of its first step and cache, and its lines.
+        """Build and compile what a setting needs; return what that took and its lines.
 
         Raises:
             NotPossibleError: if it can't be tried; the others can still be.
@@ -147,7 +147,7 @@ class Trials:
         return self._facts(setting, data_sec)
 
     def _try_once(self, setting: Setting, batches: int) -> float:
-        """Make the data of a setting and do its first steps; return the seconds of the data."""
+        """Make a setting's data and do its first steps; return the data's seconds."""
         begin = time.perf_counter()
         x, y, options = self._inputs.given(setting.input, setting.batch_size)
         if not self._inputs.fill_cache(x, batches, self._limit_sec):
@@ -181,7 +181,7 @@ class Trials:
             self._way = way
 
     def _warm_up(self, trial: _Trial) -> None:
-        """Have a first idea of a setting's pace; of whole epochs the last batch may be compiled."""
+        """Have a first idea of a setting's pace, and compile what is left."""
         training = trial.training
         if self._is_whole:
             self._learned(trial, self._whole_epochs(trial, 0.0))
@@ -219,7 +219,7 @@ class Trials:
 
 
 def _steps_of(training: FitTraining, wanted: int) -> int:
-    """Return how many steps of a pass are timed: one more stops it, which should not be the last, of another size."""
+    """Return how many steps of a pass are timed; one more stops it."""
     return max(2, min(wanted, training.most_steps - 1))
 
 
