@@ -78,8 +78,8 @@ bench: $(VENV)/ok-$(LOCK) ## speed, layers, rooflines, other GPUs: figures besid
 claims: $(VENV)/ok-$(LOCK) ## every figure claimed of the time model, with its target and spread
 	$(BIN)/python benchmarks/claims.py
 
-external: $(VENV)/ok-$(LOCK) ## the law of networks that were never measured, judged on published steps (FIT=1 writes its numbers)
-	$(BIN)/python benchmarks/external/judge.py $(if $(FIT),--fit)
+external: $(VENV)/ok-$(LOCK) ## the law of networks that were never measured, judged on published steps (FIT=1 writes its numbers, FIGURES=1 those of docs)
+	$(BIN)/python benchmarks/external/judge.py $(if $(FIT),--fit) $(if $(FIGURES),--figures docs/figures)
 
 architecture: $(VENV)/ok-$(LOCK) ## draw docs/architecture.md again from the imports
 	$(BIN)/python -m tests.support.draw_architecture

@@ -16,26 +16,21 @@ from epochcast.cli import (
     print_notes,
     run_command,
 )
-from epochcast.flag_types import path_of, positive_int
-from epochcast.keras_files.inputs import shape_asked
-from epochcast.keras_files.read_file import read_network
+from epochcast.flag_types import path_of
+from epochcast.keras_files.flags import add_network_flags, check_network_flags
+from epochcast.keras_files.read_file import known_file
 from epochcast.machine.gpu_driver import refusal_notes
 from epochcast.model.answers.measured import measured_rows
 from epochcast.model.explanation.device import explained_device
 from epochcast.model.explanation.explain_epoch import explain
 from epochcast.model.explanation.memory import network_memory
+from epochcast.model.explanation.network_factor import own_factors
 from epochcast.model.explanation.text import explanation_text
 from epochcast.output.text import json_line
 from epochcast.schema import DEFAULT_CONFIG, NETWORK_AXES, PRECISIONS, TRAIN_N, RunConfig
 from epochcast.workload.shape import trained_cnn
 
 COUNTED, EXACT = "counted", "exact"  # of --memory
-
-
-def _shape(text: str) -> tuple[str | None, tuple[int, ...]]:
-    """Return a sample's shape, with the name of its input where one is given: `128,128,3`, `left=128,8`."""
-    name, _, sizes = text.rpartition("=")
-    return name or None, tuple(positive_int(size) for size in sizes.split(","))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -47,29 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     of_network = {a.name: f"{a.what} (default: {getattr(DEFAULT_CONFIG, a.name)})" for a in NETWORK_AXES}
     add_config_flags(parser, defaults={"batch_size": DEFAULT_CONFIG.batch_size}, texts=of_network)
-    parser.add_argument("--network", type=path_of, metavar="FILE.keras", help="a network of your own, saved by Keras")
-    parser.add_argument(
-        "--train_n", type=positive_int, help=f"samples an epoch, with --network (default: the model's, else {TRAIN_N})"
-    )
-    parser.add_argument(
-        "--sample_shape",
-        type=_shape,
-        action="append",
-        default=[],
-        metavar="[NAME=]N,...",
-        help="of one sample of --network, where it leaves that open; of each of several inputs by its name",
-    )
-    parser.add_argument(
-        "--allow_unknown", action="store_true", help="go on where layers of --network can't be counted, naming them"
-    )
-    parser.add_argument(
-        "--code",
-        type=path_of,
-        action="append",
-        default=[],
-        metavar="FILE.py",
-        help="run this file of yours, which defines classes of --network; may be repeated",
-    )
+    add_network_flags(parser, f"samples an epoch, with --network (default: the model's, else {TRAIN_N})")
     parser.add_argument(
         "--max_batch", action="store_true", help="the largest batch of --network that fits into the GPU's memory"
     )
@@ -97,17 +70,8 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     arguments = parser.parse_args(argv)
-    given = [f"--{a.name}" for a in NETWORK_AXES if getattr(arguments, a.name) is not None]
-    if arguments.network is not None and given:
-        parser.error(f"{' and '.join(given)} describe our CNN; --network brings its own layers. Leave one out.")
-    with_network = (arguments.train_n, arguments.sample_shape, arguments.allow_unknown, arguments.code)
-    of_memory = (arguments.max_batch, arguments.memory)
-    if arguments.network is None and any((*with_network, *of_memory)):
-        parser.error("--train_n, --sample_shape, --allow_unknown, --code, --max_batch and --memory go with --network")
-    try:
-        sample_shape = shape_asked(arguments.sample_shape)
-    except ValueError as error:
-        parser.error(str(error))
+    check_network_flags(parser, arguments, ["max_batch", "memory"])
+    sample_shape = arguments.sample_shape
 
     def work() -> int:
         print_home()
@@ -123,12 +87,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             arguments.precision,
             measured_rows() if arguments.gpu or arguments.precision else (),
         )
+        if config is None:
+            factors, notes = own_factors()
+            print_notes(notes)
+            device = device.with_factor_of(factors)
         images, precision = arguments.train_n or device.train_n, device.precision
         if config is not None:
             network = trained_cnn(config, images, precision)
         else:
-            options = sample_shape, arguments.allow_unknown, arguments.code
-            network = read_network(arguments.network, arguments.batch_size, images, precision, *options)
+            file = known_file(arguments.network, sample_shape, arguments.allow_unknown, arguments.code)
+            network = file.trained(arguments.batch_size, images, precision)
         memory = None
         if config is None:
             exact = None

@@ -16,10 +16,11 @@ from epochcast.cli import (
     print_notes,
     run_command,
 )
-from epochcast.flag_types import gpu_names, params_int, path_of, positive_int
+from epochcast.flag_types import gpu_names, params_int, path_of, positive_float, positive_int
 from epochcast.footprint.flags import add_footprint_flags, given_flags, rules_of
 from epochcast.guard import EXIT_FAILED
 from epochcast.interval import coverage_text
+from epochcast.keras_files.flags import add_network_flags, check_network_flags
 from epochcast.machine.gpu_driver import refusal_notes
 from epochcast.model.answers.full_answer import PredictionRequest, full_answer_lines, full_answers, with_gpus
 from epochcast.model.answers.measured import measured_rows
@@ -27,7 +28,7 @@ from epochcast.model.answers.prediction import SORTS, Prediction
 from epochcast.model.answers.this_box import differences
 from epochcast.model.time_model.saved_model import choose_model
 from epochcast.output.text import json_line, listed
-from epochcast.schema import DEFAULT_PRECISION, NETWORK_AXES, PRECISIONS, RunConfig
+from epochcast.schema import DEFAULT_CONFIG, DEFAULT_PRECISION, NETWORK_AXES, PRECISIONS, RunConfig
 from epochcast.workload.shape import count_params
 
 
@@ -38,8 +39,14 @@ def make_flags() -> argparse.ArgumentParser:
         f"with {coverage_text()} intervals.",
         "predict_perf --batch_size 128:1024:x2 --epochs 50 --plot batches.png",
     )
+    of_network = {a.name: f"{a.what} (default: {getattr(DEFAULT_CONFIG, a.name)})" for a in NETWORK_AXES}
     of_batch = "images per step; several, e.g. 64,128 or 64:1024:x2, give a table"
-    add_config_flags(parser, as_lists=["batch_size"], texts={"batch_size": of_batch})
+    add_config_flags(
+        parser,
+        as_lists=["batch_size"],
+        defaults={"batch_size": DEFAULT_CONFIG.batch_size},
+        texts={**of_network, "batch_size": of_batch},
+    )
     parser.add_argument("--epochs", type=positive_int, help="also predict a whole run of so many epochs")
     parser.add_argument("--params", type=params_int, help="number of parameters, checked against the closed form")
     parser.add_argument("--model", type=path_of, metavar="PATH", help="a saved .keras time model; default: chosen")
@@ -62,13 +69,27 @@ def make_flags() -> argparse.ArgumentParser:
         "--precision", choices=list(PRECISIONS), help="of the runs carried over; default: the model's"
     )
     add_footprint_flags(parser.add_argument_group("energy, money and CO2 of a run of --epochs"))
+    own = parser.add_argument_group("of a network of your own, on --gpu")
+    add_network_flags(own, "samples of an epoch; without it a step and samples per second are told")
+    own.add_argument(
+        "--input_images_per_sec",
+        type=positive_float,
+        metavar="N",
+        help="samples that your input pipeline prepares each second: an epoch waits for the slower of both",
+    )
+    own.add_argument("--max_batch", action="store_true", help="also the largest batch that fits into the GPU's memory")
     add_json_flag(parser)
     return parser
 
 
 def check_flags(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
     """End with a usage error where flags do not go together."""
-    has_gpus = bool(arguments.gpu) or arguments.all_gpus
+    check_network_flags(parser, arguments, ["input_images_per_sec", "max_batch"])
+    if arguments.network is not None:
+        from epochcast.model.networks.command import check_request  # with all that answers: not paid for the CNN
+
+        check_request(parser, arguments)
+    has_gpus = bool(arguments.gpu) or arguments.all_gpus or arguments.network is not None
     if arguments.gpu and arguments.all_gpus:
         parser.error("--gpu and --all_gpus: give one of the two")
     if arguments.sort is not None and not has_gpus:
@@ -118,6 +139,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     def work() -> int:
         print_home()
         print_notes(refusal_notes())
+        if arguments.network is not None:
+            from epochcast.model.networks.command import network_answer
+
+            print(network_answer(arguments))
+            return 0
         configs = configs_of(arguments)
         params = count_params(configs[0])
         if arguments.params not in (None, params):

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from epochcast import paths
+from epochcast.keras_files import file_network
 from epochcast.machine import gpu_driver
 from tests.support.models.saved_networks import author, folder, unregistered  # noqa: F401  # fixtures
 
@@ -39,6 +40,15 @@ def all_locks(tmp_path_factory):
 def own_locks(all_locks, monkeypatch):
     """Tests wait for no run of another test; the folder is made by the first run in it."""
     monkeypatch.setenv("EPOCHCAST_LOCK_DIR", str(all_locks / str(next(_TESTS))))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache_of_networks(tmp_path_factory):
+    """Networks that tests read are not kept among the tester's."""
+    kept = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(file_network, "cache_dir", lambda: kept)
+        yield
 
 
 @pytest.fixture

@@ -107,6 +107,9 @@ ANSWERS = [
         far="--depth 9 --base_filters 8 --batch_size 1",
         wrong_params="--params 5",
         no_model="--conditions precision=mixed_bfloat16",
+        network="--network inputs/network.keras --gpu 'RTX 4090;H100 SXM5' --batch_size 64,256",
+        network_training="--network inputs/network.keras --gpu 'RTX 4090' --train_n 5000 --epochs 3 "
+        "--input_images_per_sec 900 --max_batch",
     ),
     *_some(
         "explain",

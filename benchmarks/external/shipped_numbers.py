@@ -1,4 +1,4 @@
-"""Writing the law's numbers to the assumptions, with their source and errors on what was left out."""
+"""Writing the law's numbers, source and left-out errors to the assumptions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks.external.features import Features
-from benchmarks.external.left_out import Judged, Mask
+from benchmarks.external.left_out import ErrorFactor, Judged, Mask
 from epochcast.machine.environment import utc_now
 from epochcast.paths import PACKAGE
 from epochcast.roofline.network_law import LawNumbers
@@ -18,6 +18,7 @@ from epochcast.storage.files import write_text_atomically
 ASSUMPTIONS = PACKAGE / "data" / "assumptions.csv"
 UNITS = {"step_sec": "s", "launch_sec": "s"}
 DIGITS = 4
+MEASURED = {1: "one", 3: "three"}  # networks of a box
 SAME = "the same fit of that law"
 
 
@@ -27,9 +28,15 @@ def write_numbers(
     found: Judged,
     rows: Features,
     masks: Mapping[str, Mask],
+    measured: Mapping[int, ErrorFactor],
     path: Path = ASSUMPTIONS,
 ) -> Path:
-    """Replace the rows of the law in the assumptions; return their file."""
+    """Replace the rows of the law in the assumptions; return their file.
+
+    Args:
+        ranges: factors by kind of network.
+        measured: errors on the other networks of a box after so many of it were measured.
+    """
     with path.open(encoding="utf-8", newline="") as file:
         header, *kept = list(csv.reader(file))
     date = utc_now()[:10]
@@ -60,6 +67,13 @@ def write_numbers(
             "precision, with their GPU, family of networks or set left out"
         )
         new.append([f"network_range_{kind}", "gpu", f"{factor:.3g}", "1", words, date, "single"])
+    for n, error in measured.items():
+        by = "the factor of one of its networks" if n == 1 else f"the median factor of {MEASURED[n]} of its networks"
+        words = (
+            f"{SAME}: 90th percentile of the error factor on other networks of a box, by {by} (its median "
+            f"{error.median:.2f})"
+        )
+        new.append([f"network_range_after_{MEASURED[n]}", "gpu", f"{error.p90:.3g}", "1", words, date, "single"])
     names = {row[0] for row in new}
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([header, *(row for row in kept if row[0] not in names), *new])

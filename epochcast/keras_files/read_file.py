@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from epochcast.keras_files.author_code import author_code
+from epochcast.keras_files.file_network import FileNetwork, keep_network, kept_network, kept_path
 from epochcast.keras_files.foreign import WantedError, prepare
 from epochcast.keras_files.inputs import (
     RefusedError,
@@ -55,10 +56,6 @@ REBUILDING_WALL_SEC = 30.0  # a busy machine needs longer; code that waits or sl
 REBUILDING_BYTES = 768 * MIB  # NASNetLarge takes 60
 LARGEST_WORK = 10**30  # FLOP or elements for one sample: beyond it sums leave the range of a float
 EXHAUSTED = ("ResourceExhausted", "RESOURCE_EXHAUSTED", "OOM when allocating")  # TensorFlow, JAX
-RECURRENT_NOTE = (
-    "recurrent layers at least: weights read once, and one launch for all steps where a GPU's cuDNN takes them; on a "
-    "processor each step is a launch"
-)
 
 
 def read_network(
@@ -70,7 +67,30 @@ def read_network(
     allow_unknown: bool = False,
     code: Sequence[Path] = (),
 ) -> TrainedNetwork:
-    """A `.keras` file's network. Code in the file is not run, and of its author's only the files in `code` are.
+    """Return a `.keras` file's network in training; raises as `read_file`."""
+    return read_file(path, sample_shape, allow_unknown, code).trained(batch_size, images, precision)
+
+
+def known_file(
+    path: Path, sample_shape: SampleShape = None, allow_unknown: bool = False, code: Sequence[Path] = ()
+) -> FileNetwork:
+    """Return a file's network, from the cache folder where it was read before; raises as `read_file`.
+
+    It is kept by the content of the file. With an author's code, which may read other files, it is read each time.
+    """
+    if code or not path.is_file():
+        return read_file(path, sample_shape, allow_unknown, code)
+    kept = kept_path(path, sample_shape, allow_unknown)
+    if (found := kept_network(kept)) is None:
+        found = read_file(path, sample_shape, allow_unknown)
+        keep_network(kept, found)
+    return found
+
+
+def read_file(
+    path: Path, sample_shape: SampleShape = None, allow_unknown: bool = False, code: Sequence[Path] = ()
+) -> FileNetwork:
+    """Return a `.keras` file's network; no code is run but the files in `code`.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -99,17 +119,17 @@ def read_network(
             raise ValueError(f"{path}: {shortened(line, LONGEST)}") from None
         except ValueError as error:
             raise ValueError(f"{path}: {shortened(str(error), LONGEST)}") from None
-    return TrainedNetwork(
+    return FileNetwork(
         path.name,
         read.layers.records,
-        batch_size,
-        images,
-        precision,
+        read.layers.unknown,
+        read.layers.partial,
+        tuple(sorted(read.policies)),
+        read.batch,
+        read.left_out,
         read.optimizer,
         read.passes,
-        read.layers.unknown,
-        tuple(_notes(read, batch_size, precision)),
-        is_cnn=False,
+        read.notes,
     )
 
 
@@ -241,21 +261,6 @@ def _can_leave_out(request: _Request) -> bool:
     except (ValueError, EndedError):
         return False
     return True
-
-
-def _notes(read: _Read, batch_size: int, precision: str) -> list[str]:
-    notes = [f"counted in part, by the layers inside: {', '.join(read.layers.partial)}"] if read.layers.partial else []
-    if read.left_out:
-        notes.append(f"not counted: {', '.join(read.left_out)}")
-    if any(record.kind == "recurrent" for record in read.layers.records):
-        notes.append(RECURRENT_NOTE)
-    if read.policies - {precision}:
-        notes.append(f"it was saved in {', '.join(sorted(read.policies))} and is explained in {precision}")
-    if read.batch not in (None, batch_size):
-        notes.append(
-            f"its file fixes the batch size at {read.batch}: each sample is counted as there, {batch_size} a step"
-        )
-    return [*notes, *read.notes]
 
 
 def _optimizer(config: Any, given: Mapping[str, Any]) -> tuple[str, int, tuple[str, ...]]:  # Any: JSON of the file

@@ -86,6 +86,11 @@ class FitRecord:
     energy_source: str | None = None  # as in runs.csv
     source: str | None = None  # path of the script, or IN_A_PROGRAM
     peak_memory_bytes: int | None = None  # of a training step, of its device's memory
+    step_operations: int | None = None  # of a training step, as the law of networks counts it: kernels and updates
+    step_flop: int | None = None
+    step_small_kernel_flop: int | None = None  # of 3x3 and 5x5 convolutions
+    step_bytes: int | None = None  # that its layers read and write
+    step_depthwise_bytes: int | None = None  # of depthwise convolutions
 
     def __post_init__(self) -> None:
         require_time(self, "timestamp_utc")
@@ -104,7 +109,8 @@ class FitRecord:
         require(self.is_contended in (None, 0, 1), self, "is_contended", "0, 1 or empty")
         require(self.tf32 in (None, "on", "off"), self, "tf32", "on, off or empty")
         require(self.jit_compile in (None, "on", "off"), self, "jit_compile", "on, off or empty")
-        require_positive(self, "energy_j_per_epoch", "peak_memory_bytes")
+        require_positive(self, "energy_j_per_epoch", "peak_memory_bytes", "step_operations", "step_flop", "step_bytes")
+        require_not_negative(self, "step_small_kernel_flop", "step_depthwise_bytes")
         require_energy_source(self)
 
 

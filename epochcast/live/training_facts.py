@@ -18,6 +18,7 @@ from weakref import WeakKeyDictionary
 
 import keras
 
+from epochcast.keras_layers.optimizers import compiled_passes
 from epochcast.keras_layers.read_layers import NetworkLayers, read_layers
 from epochcast.live.sampling.data_kinds import (
     array_batch_size,
@@ -27,6 +28,8 @@ from epochcast.live.sampling.data_kinds import (
 )
 from epochcast.machine.framework import framework_details
 from epochcast.machine.host.host import usable_cores
+from epochcast.roofline.network_law import step_work
+from epochcast.schema import PRECISIONS
 
 KEY_DIGITS = 16
 _TRACED: WeakKeyDictionary[keras.Model, tuple[Any, NetworkLayers | None]] = WeakKeyDictionary()  # models that were read
@@ -57,6 +60,11 @@ class TrainingFacts:
     jit_compile: str
     steps_per_execution: int
     optimizer: str
+    step_operations: int | None = None
+    step_flop: int | None = None
+    step_small_kernel_flop: int | None = None
+    step_bytes: int | None = None
+    step_depthwise_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +82,8 @@ def training_facts(
 ) -> TrainingFacts:
     """Describe the training `model.fit(x, ..., **options)` of a model that was built and compiled."""
     data = _data_of(x, options)
-    layers, read_shapes = _layers_of(model, data)
-    shapes = read_shapes or data.shapes
+    layers, network = _layers_of(model, data)
+    shapes = data.shapes if network is None else network.sample_shape
     backend = keras.backend.backend()
     details = framework_details(backend)
     version = details.get(f"{backend}_version")
@@ -106,15 +114,27 @@ def training_facts(
         batch_size=data.batch_size,
         train_n=data.train_n,
         **facts,
+        **_work_of(model, network, data.batch_size),
     )
+
+
+def _work_of(model: keras.Model, network: NetworkLayers | None, batch_size: int | None) -> dict[str, Any]:
+    """Return a step's work under the columns' names; empty where a part is unknown."""
+    precision, passes = PRECISIONS.get(model.dtype_policy.name), compiled_passes(model.optimizer)
+    if network is None or network.unknown or network.partial or None in (batch_size, precision, passes):
+        return {}
+    assert batch_size is not None and precision is not None and passes is not None
+    work = step_work(network.records, batch_size, precision.element_bytes, passes)
+    found = {f"step_{name}": int(value) for name, value in asdict(work).items()}
+    return found if work.flop > 0 else {}
 
 
 def _key_of(values: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:KEY_DIGITS]
 
 
-def _layers_of(model: keras.Model, data: _Data) -> tuple[dict[str, Any], tuple[tuple[int, ...], ...]]:
-    """Return what the model computes, and the shapes of a sample."""
+def _layers_of(model: keras.Model, data: _Data) -> tuple[dict[str, Any], NetworkLayers | None]:
+    """Return what the model computes for a key, and its layers where they can be read."""
     is_own = not type(model).__module__.startswith("keras.")
     known: dict[str, Any] = {
         "class": type(model).__qualname__ if is_own else None,  # a Sequential model is the Functional one of its layers
@@ -123,16 +143,16 @@ def _layers_of(model: keras.Model, data: _Data) -> tuple[dict[str, Any], tuple[t
     }
     network = _network_of(model, data.shapes, _key_of(known))
     if network is None:
-        return known, ()
+        return known, None
     known["layers"] = [_for_key(asdict(record)) for record in network.records]
     known["unread"] = [_class_in(title) for title in (*network.unknown, *network.partial)]
-    return known, network.sample_shape
+    return known, network
 
 
 def _network_of(
     model: keras.Model, shapes: tuple[tuple[int | None, ...], ...], weights_key: str
 ) -> NetworkLayers | None:
-    """Return a model's layers, traced once while its weights stay the same; None where its own code can't be."""
+    """Return a model's layers, traced once for the same weights; None where that fails."""
     before, network = _TRACED.get(model, (None, None))
     if before == (shapes, weights_key):
         return network

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from epochcast.gpus.ratio import GpuArithmetic, device_ratio, source_device
 from epochcast.model.answers.correction import scaled_steady_time
 from epochcast.model.answers.other_gpus import GpuPrediction, answer_on, can_scale
 from epochcast.model.answers.prediction import RunRequest
+from epochcast.model.explanation.network_factor import NetworkFactor, factor_for
 from epochcast.model.time_model.saved_model import Choice, SavedModel, choose_model, pretrained
 from epochcast.roofline.roofline import Roof
 from epochcast.schema import DEFAULT_PRECISION, PRECISIONS, TRAIN_N, AggRow, RunConfig
@@ -36,6 +37,11 @@ class ExplainedDevice:
     answer: GpuPrediction | None = None  # of our CNN: measured, or scaled from the model's device
     ratio: float | None = None  # seconds of arithmetic and memory over those on the model's device; None: not known
     scaled_to: GpuArithmetic | None = None  # this one, where another network's time is scaled from the model's
+    network_factor: NetworkFactor | None = None  # of other networks that were measured on it; None: none was
+
+    def with_factor_of(self, factors: Iterable[NetworkFactor]) -> ExplainedDevice:
+        """Return it with what other networks took on it, where some were measured there."""
+        return self if self.gpu is None else replace(self, network_factor=factor_for(factors, self.gpu, self.precision))
 
     @property
     def is_this_box(self) -> bool:
@@ -84,19 +90,18 @@ def explained_device(
             f"{choice.model.path}: learned in {own.precision or FLOAT32} on {own.device_name or 'an unknown device'}; "
             f"nothing tells of {used} there. Take a model that was: --conditions precision={used}, or name --gpu."
         )
-    choices = [choice]
-    if path is None and not wanted and not can_scale(choice.model):
-        choices.append(pretrained(f"as nothing carries over from {own.device_name or 'an unknown device'}"))
-    for each in choices:
-        answer = None if config is None else _answer(gpu, each.model, RunRequest(config, used), rows)
-        of, learned_in = known_gpu(each.model.device_name), each.model.conditions.precision or FLOAT32
-        if of is not None and (of.name, learned_in) == (gpu.name, used):
-            is_measured = answer is not None and answer.ratio is None
-            return replace(_calibrated(each), answer=answer if is_measured else None)
-        if config is not None and answer is not None:
-            return _answered(each, answer, config, used)
-        if config is None and can_scale(each.model):
-            return scaled_to(GpuArithmetic.of(gpu, used, each.model.conditions.tf32), each)
+    choices = [choice, *(scaling_choices(choice) if path is None and not wanted else ())]
+    if config is None:
+        if (found := device_of_network(gpu, used, choices)) is not None:
+            return found
+    else:
+        for each in choices:
+            answer = _answer(gpu, each.model, RunRequest(config, used), rows)
+            if _is_of(each, gpu, used):
+                is_measured = answer is not None and answer.ratio is None
+                return replace(_calibrated(each), answer=answer if is_measured else None)
+            if answer is not None:
+                return _answered(each, answer, config, used)
     tf32 = own.tf32 if known_gpu(own.device_name) is not None else None
     arithmetic = arithmetic_of(used, tf32 or "on", gpu)
     from_ = own.device_name or "an unknown device"
@@ -104,6 +109,33 @@ def explained_device(
     if arithmetic == "tf32" and tf32 is None:
         notes.append("tf32 is taken to be on")
     return ExplainedDevice(gpu.name, used, arithmetic, gpu, roof_of(gpu, arithmetic), tuple(notes), choice, False)
+
+
+def scaling_choices(choice: Choice) -> list[Choice]:
+    """Return the shipped model where nothing carries over from the device of the one that answers."""
+    if can_scale(choice.model):
+        return []
+    return [pretrained(f"as nothing carries over from {choice.model.conditions.device_name or 'an unknown device'}")]
+
+
+def device_of_network(gpu: Gpu, precision: str, choices: Iterable[Choice]) -> ExplainedDevice | None:
+    """Return a GPU for another network; None where no model is of it or scales.
+
+    Raises:
+        ValueError: if the GPU is not known to have the precision.
+    """
+    for each in choices:
+        if _is_of(each, gpu, precision):
+            return _calibrated(each)
+        if can_scale(each.model):
+            return scaled_to(GpuArithmetic.of(gpu, precision, each.model.conditions.tf32), each)
+    return None
+
+
+def _is_of(choice: Choice, gpu: Gpu, precision: str) -> bool:
+    """Whether a model's rows are of this GPU in this precision."""
+    of = known_gpu(choice.model.device_name)
+    return of is not None and (of.name, choice.model.conditions.precision or FLOAT32) == (gpu.name, precision)
 
 
 def _answer(gpu: Gpu, saved: SavedModel, asked: RunRequest, rows: Sequence[AggRow]) -> GpuPrediction | None:

@@ -79,12 +79,12 @@ def time_of(
 
 
 def _by_law_of_networks(device: ExplainedDevice, network: TrainedNetwork) -> EpochTime | None:
-    """Return a network's time by the law of networks; None where it has none, or what is measured here is nearer."""
+    """Return a network's time by the law of networks; None where another is nearer."""
     if device.gpu is None or device.arithmetic is None:
         return None
     if device.is_calibrated and is_of_cnn_family(network, device.choice.model):
         return None
-    if (found := law_time(network, device.gpu, device.arithmetic)) is None:
+    if (found := law_time(network, device.gpu, device.arithmetic, device.network_factor)) is None:
         return None
     return EpochTime(found.seconds, NETWORK_LAW, f"{found.words}: {UNKNOWN_INPUT}", found.attribution)
 

@@ -1,4 +1,4 @@
-"""The time of a network that was never measured, by the law of networks, and how it splits."""
+"""The time of a network by the law of networks, and how it splits."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from epochcast.facts.tables import CONVOLUTIONAL, Gpu
 from epochcast.gpus.rates import law_rates, limit_of
 from epochcast.interval import Interval
 from epochcast.model.explanation.attribution import Attribution
+from epochcast.model.explanation.network_factor import NetworkFactor
 from epochcast.model.time_model.saved_model import SavedModel
 from epochcast.output.text import percent
 from epochcast.roofline.network import TRANSFORMER, TrainedNetwork, attainable_sec
@@ -31,8 +32,13 @@ class LawTime:
     attribution: Attribution
 
 
-def law_time(network: TrainedNetwork, gpu: Gpu, arithmetic: str) -> LawTime | None:
+def law_time(
+    network: TrainedNetwork, gpu: Gpu, arithmetic: str, measured: NetworkFactor | None = None
+) -> LawTime | None:
     """Return the seconds of a network's epoch on a GPU by the law of networks.
+
+    Args:
+        measured: what other networks took there over the law.
 
     None where it has no number: the GPU's plain fp32 rate is not known, or a step is shorter than any that the law was
     fitted to, where what is measured of our CNN is nearer.
@@ -43,26 +49,29 @@ def law_time(network: TrainedNetwork, gpu: Gpu, arithmetic: str) -> LawTime | No
     layers = _epoch_layers(network, rates, numbers)
     steps = network.work.steps
     fixed = steps * numbers.step_sec
-    value = fixed + sum(layer.total for layer in layers)
-    if value < steps * assumption("network_least_step_sec", "gpu").value:
+    by_law = fixed + sum(layer.total for layer in layers)
+    if by_law < steps * assumption("network_least_step_sec", "gpu").value:
         return None
     least = attainable_sec(network, limit_of(gpu, arithmetic))
     kind = network.network_kind
     factor = assumption(RANGES.get(kind, "other_network_bar"), "gpu").value
+    held = f"for 90 % of {kind} networks" if kind in RANGES else "guessed: no such network was judged"
+    value, corrected = by_law, ""
+    if measured is not None and kind in RANGES:  # a factor of other kinds was judged of none
+        value, factor, corrected = by_law * measured.factor, measured.range_factor, f", {measured.words}"
     own = Interval.of_log(value, math.log(factor))
     assert own.low is not None and own.high is not None  # a factor is known
     seconds = Interval(max(value, least), max(own.low, least), max(own.high, least))
     limited = "; limited by the least time that its data sheet allows" if seconds.value > value else ""
-    held = f"for 90 % of {kind} networks" if kind in RANGES else "guessed: no such network was judged"
     words = (
-        f"a law of networks fitted to published steps on many GPUs, within a factor of {factor:.3g} ({held}){limited}; "
-        "the device's share alone, without input and host"
+        f"a law of networks fitted to published steps on many GPUs{corrected}, within a factor of {factor:.3g} ({held})"
+        f"{limited}; the device's share alone, without input and host"
     )
-    return LawTime(seconds, words, _attribution(layers, fixed, seconds.value / value))
+    return LawTime(seconds, words, _attribution(layers, fixed, seconds.value / by_law))
 
 
 def is_of_cnn_family(network: TrainedNetwork, saved: SavedModel) -> bool:
-    """Return whether a network has the layers of our CNN alone, and no more FLOP than the largest one measured."""
+    """Whether a network has our CNN's kinds of layers alone, within its measured FLOP."""
     largest = RunConfig(saved.range.depth[1], saved.range.base_filters[1], 1)
     flop = sum(record.forward_flop for record in layer_records(largest))
     own = sum(record.forward_flop for record in network.records)
@@ -101,7 +110,7 @@ def _epoch_layers(network: TrainedNetwork, rates: Rates, numbers: LawNumbers) ->
 
 
 def _attribution(layers: list[LawSeconds], fixed: float, scale: float) -> Attribution:
-    """Return the split under the names of the terms of a model's law; input and host are not known."""
+    """Return the split under a model's names of terms; input and host are unknown."""
     split = tuple(
         {
             "per_step_and_block": scale * layer.launches,

@@ -150,7 +150,8 @@ def test_numbers_are_written_where_the_others_stay(rows, tmp_path):
     everything = {"convolutional": np.ones(len(rows), bool)}
     before = path.read_text(encoding="utf-8").splitlines()
     for _ in range(2):  # the second time nothing doubles
-        write_numbers(PLANTED, {"convolutional": 1.5}, found, rows, everything, path)
+        measured = {1: ErrorFactor(1.1, 1.6, 9, 1.0), 3: ErrorFactor(1.05, 1.3, 9, 1.0)}
+        write_numbers(PLANTED, {"convolutional": 1.5}, found, rows, everything, measured, path)
     after = path.read_text(encoding="utf-8").splitlines()
     assert [line for line in before if not line.startswith("network_")] == [
         line for line in after if not line.startswith("network_")
@@ -159,6 +160,7 @@ def test_numbers_are_written_where_the_others_stay(rows, tmp_path):
         cells = {row["name"]: row for row in csv.DictReader(file)}
     assert float(cells["network_launch_sec"]["value"]) == 3e-5
     assert float(cells["network_range_convolutional"]["value"]) == 1.5
+    assert [float(cells[f"network_range_after_{n}"]["value"]) for n in ("one", "three")] == [1.6, 1.3]
     assert "with the GPU left out" in cells["network_step_sec"]["source"]
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from epochcast.keras_files.author_code import author_code
+from epochcast.keras_files.flags import shape_flag
 from epochcast.keras_files.read_file import read_network
 from epochcast.keras_files.rebuild import read_saved
 from epochcast.machine.framework import keras_on_cpu
@@ -36,7 +37,7 @@ def test_a_network_is_counted_once_what_its_line_asks_for_is_given(folder, autho
         elif flags and name not in SHAPES:
             given["shape"] = shapes_of(flags)
         elif "--sample_shape" in found:
-            given["shape"] = [command._shape(part) for part in re.split(r",(?=\w+=)", SHAPES[name])]
+            given["shape"] = [shape_flag(part) for part in re.split(r",(?=\w+=)", SHAPES[name])]
         elif "--allow_unknown" in found:
             given["allow_unknown"] = True
         if given == before:

@@ -38,6 +38,8 @@ def random_fit(seed):
         energy_source=maybe("nvml_counter"),
         source=maybe("/home/Jörg/a,b.py"),
         peak_memory_bytes=maybe(rng.randint(1, 2**40)),
+        step_flop=maybe(rng.randint(1, 2**60)),
+        step_depthwise_bytes=maybe(0),
     )
 
 
@@ -65,6 +67,8 @@ def test_what_is_unknown_is_an_empty_cell(tmp_path):
         {"batches": 0},
         {"energy_j_per_epoch": 0.0},
         {"peak_memory_bytes": 0},
+        {"step_flop": 0},
+        {"step_small_kernel_flop": -1},
         {"is_contended": 2},
         {"training_key": ""},
         {"timestamp_utc": "yesterday"},
@@ -80,11 +84,12 @@ def test_a_row_of_a_newer_version_is_refused():
         fit_row(schema_version=SCHEMA_VERSION + 1)
 
 
-def test_a_table_without_the_newest_column_is_read_and_not_appended_to(tmp_path):
+@pytest.mark.parametrize("first_missing", ["peak_memory_bytes", "step_operations"])
+def test_a_table_without_the_newest_columns_is_read_and_not_appended_to(tmp_path, first_missing):
     path = tmp_path / "fits.csv"
     append_fit(path, fit_row())
-    assert columns(FitRecord)[-1] == "peak_memory_bytes"
-    path.write_text("".join(f"{line.rpartition(',')[0]}\n" for line in path.read_text().splitlines()))
+    n = columns(FitRecord).index(first_missing)
+    path.write_text("".join(f"{','.join(line.split(',')[:n])}\n" for line in path.read_text().splitlines()))
     assert read_fits(path) == [fit_row()]
     with pytest.raises(ValueError, match=r"an older schema: .* Move it away: a new table is then begun\."):
         append_fit(path, fit_row())

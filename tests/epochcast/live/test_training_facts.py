@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple, fields
+
 import numpy as np
 import pytest
 
+from epochcast.keras_layers.read_layers import read_layers
 from epochcast.live.training_facts import training_facts
+from epochcast.roofline.network_law import StepWork, step_work
 
 IMAGES = np.zeros((100, 8, 8, 3), dtype="float32")
 
@@ -139,3 +143,29 @@ def test_a_model_is_traced_once_and_again_where_its_weights_change():
     model.layers[1].trainable = False
     assert training_facts(model, np.zeros((8, 4)), {}, "a", "cpu").model_key != facts.model_key
     assert len(calls) > n
+
+
+WORK = [f"step_{field.name}" for field in fields(StepWork)]
+
+
+def work_of(facts):
+    return [getattr(facts, name) for name in WORK]
+
+
+def test_the_work_of_a_step_is_that_of_its_layers_at_its_batch_and_with_its_optimizer():
+    records = read_layers(network()).records
+    for batch_size, optimizer, passes in ((32, "adam", 7), (8, "sgd", 3)):
+        found = facts(network(optimizer=optimizer), batch_size=batch_size)
+        assert work_of(found) == list(astuple(step_work(records, batch_size, 4, passes)))
+    assert found.step_flop > 0
+
+
+@pytest.mark.parametrize("unknown", ["own code", "optimizer", "batch size"])
+def test_the_work_of_a_step_is_unknown_where_a_part_of_it_is(unknown):
+    if unknown == "own code":
+        found = facts(own_network())
+    elif unknown == "optimizer":
+        found = facts(network(optimizer="adafactor"))
+    else:
+        found = facts(network(), (IMAGES[:1] for _ in range(3)))
+    assert work_of(found) == [None] * len(WORK)

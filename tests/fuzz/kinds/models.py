@@ -181,7 +181,7 @@ def user_networks() -> list[bytes]:
 
 
 def networks(draw: Random, box: Box) -> Iterator[Call]:
-    """A user's network, mutated, explained layer by layer."""
+    """A user's network, mutated, explained layer by layer or predicted."""
     original = draw.choice(user_networks())
     chance = draw.random()
     if chance < 0.75:
@@ -192,4 +192,5 @@ def networks(draw: Random, box: Box) -> Iterator[Call]:
     put(draw, path, data)
     more = ["--allow_unknown"] if draw.random() < 0.3 else []
     more += ["--json"] if draw.random() < 0.5 else []
-    yield box.command("explain", "--network", path, "--batch_size", "32", *more)
+    command = ["explain"] if draw.random() < 0.7 else ["predict", "--gpu", "RTX 4090"]
+    yield box.command(*command, "--network", path, "--batch_size", "32", *more)

@@ -10,10 +10,10 @@ import zipfile
 import pytest
 
 from epochcast.keras_files.author_code import author_code
+from epochcast.keras_files.flags import shape_flag
 from epochcast.keras_files.inputs import shape_asked
 from epochcast.keras_files.read_file import read_network
 from epochcast.machine.framework import keras_on_cpu
-from epochcast.model import explain as command
 
 LONGEST = 200  # characters of a message, without the file's path
 AUTHOR = """
@@ -293,7 +293,7 @@ def read(path, shape=(), allow_unknown=False, code=()):
 
 def shapes_of(flags):
     """The shapes that `--sample_shape` flags give, with 16 for a size N."""
-    return [command._shape(flag.replace("N", "16")) for flag in flags]
+    return [shape_flag(flag.replace("N", "16")) for flag in flags]
 
 
 def edited(path, to, *, version=None, **values):

@@ -1,0 +1,1 @@
+"""Time, memory, energy and cost of any network on any GPU."""
