@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from epochcast.machine.packages import backend_name
+from epochcast.machine.packages import backend_name, installed
 from epochcast.paths import PACKAGE, cache_dir
 from epochcast.roofline.network import TrainedNetwork
 from epochcast.roofline.roofline import LayerRecord
@@ -89,7 +88,7 @@ def kept_path(path: Path, *asked: Any) -> Path:  # Any: JSON values
     Raises:
         OSError: if the file can't be read.
     """
-    by = [sha256_of(path), path.name, _reader_digest(), importlib.metadata.version("keras"), backend_name(), *asked]
+    by = [sha256_of(path), path.name, _reader_digest(), installed("keras"), backend_name(), *asked]
     return cache_dir() / "networks" / f"{hashlib.sha256(json.dumps(by).encode()).hexdigest()[:32]}.json"
 
 

@@ -15,6 +15,7 @@ ALONE = (
     "the device's share alone: what loads and prepares the samples is not in it; --input_images_per_sec N says which "
     "of both binds"
 )
+SHORT_SEC = 10.0  # below it whole seconds say too little
 BINDS = {DEVICE: "the GPU", INPUT: "the input", EITHER: "either"}
 
 
@@ -71,8 +72,12 @@ def _with_range(found: Interval) -> list[str]:
 def _clocks(found: Interval | None) -> list[str]:
     if found is None:
         return []
-    ends = "unknown" if found.low is None or found.high is None else f"{clock(found.low)} to {clock(found.high)}"
-    return [clock(found.value), ends]
+    ends = "unknown" if found.low is None or found.high is None else f"{_clock(found.low)} to {_clock(found.high)}"
+    return [_clock(found.value), ends]
+
+
+def _clock(sec: float) -> str:
+    return clock(sec) if sec >= SHORT_SEC else f"{significant(sec)} s"
 
 
 def _footprint_lines(answers: Sequence[NetworkAnswer]) -> list[str]:
