@@ -4,7 +4,8 @@ For each configuration the real Keras training step is compiled by JAX, and not 
 `memory_analysis()` are what it takes. Without XLA a step of TensorFlow is run, and what the process grew by stands for
 what the compiler would tell, more roughly. The form and its factors were read off the configurations marked `fit`, the
 ends of XLA's band off those marked `ends fit`; the `held` ones judge them. Where JAX finds a GPU, each configuration is
-also trained for two steps there, and the allocator's peak stands beside the same estimate for the GPU.
+also trained for two steps there, and the allocator's peak stands next to the estimate for the GPU: the law of any
+network. `a100` prints that law next to the closed form for the configurations of the reference table, which all ran.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
@@ -24,12 +27,13 @@ if __name__ == "__main__":  # run by path: from the checkout, not from this fold
 
     sys.exit(run_by_path(__file__))
 
+from benchmarks.lib.reference_table import published_rows
 from epochcast.machine.host.host import cpu_name
 from epochcast.output.text import percent, table_text
 from epochcast.paths import CODE_ROOT, home
 from epochcast.schema import Conditions, RunConfig
 from epochcast.storage.files import write_json_atomically
-from epochcast.workload.memory import closed_form
+from epochcast.workload.memory import TOO_LARGE, MemoryModel, closed_form, plain_arrays
 
 FIT = [(2, 8, 128), (2, 16, 128), (2, 64, 1024), (3, 8, 256), (3, 32, 512), (4, 8, 1024), (4, 64, 256)]
 HELD = [(2, 8, 1024), (2, 32, 64), (2, 32, 300), (3, 16, 100), (3, 64, 128), (3, 8, 32), (4, 16, 32), (4, 32, 512)]
@@ -59,6 +63,8 @@ CASES = [
 ]
 MB = 10**6
 PLATFORMS = ("cpu", "cpu without XLA", "gpu")
+REFERENCE = "a100"
+BOARDS_GB = (40, 80)  # of an A100
 
 
 def compiled_bytes(config: RunConfig, precision: str) -> int:
@@ -177,8 +183,8 @@ def judge(platform: str) -> list[dict[str, Any]]:
             pipeline="arrays",
             jit_compile="on" if is_xla else "off",
         )
-        peak = closed_form(config, conditions)
-        least = closed_form(config, replace(conditions, device_name=None)).low  # as where no account was read
+        peak = plain_arrays(config, conditions)
+        least = closed_form(config, replace(conditions, backend=None)).low  # as where no account was read
         found.append(
             {
                 "part": part,
@@ -221,17 +227,74 @@ def report_lines(platform: str, found: list[dict[str, Any]]) -> list[str]:
     return [*lines, f"what no step does without is at most {percent(most)} of what was reported"]
 
 
+def beside_closed_form() -> list[dict[str, Any]]:
+    """Arrays of each reference configuration by the law and by the closed form, and the law's count by the driver."""
+    conditions = Conditions(device_name="NVIDIA A100 80GB PCIe", precision="float32")
+    found = []
+    for row in published_rows():
+        law, form = plain_arrays(row.config, conditions), closed_form(row.config, conditions)
+        whole = MemoryModel(conditions).peak(row.config)
+        found.append(
+            {
+                "config": astuple(row.config),
+                "law_bytes": law.value,
+                "form_bytes": form.value,
+                "ratio": law.value / form.value,
+                "least_bytes": form.low,
+                "law_low_bytes": law.low,
+                "driver_bytes": whole.value,
+                "high_bytes": whole.high,
+                "fits": {f"{size} GB": whole.fit(size * 10**9) for size in BOARDS_GB},
+            }
+        )
+    return found
+
+
+def reference_lines(found: list[dict[str, Any]]) -> list[str]:
+    header = ["configuration", "law MB", "closed form MB", "ratio", "driver's count MB", "high end MB"]
+    rows = [
+        [
+            str(RunConfig(*f["config"])),
+            f["law_bytes"] / MB,
+            f["form_bytes"] / MB,
+            f"{f['ratio']:.3f}",
+            f["driver_bytes"] / MB,
+            f["high_bytes"] / MB,
+        ]
+        for f in found
+    ]
+    ratios = sorted(f["ratio"] for f in found)
+    lines = [f"{REFERENCE}, arrays by the law and by the closed form:", table_text(header, rows)]
+    lines.append(
+        f"{len(found)} configurations: law over closed form {ratios[0]:.2f} to {ratios[-1]:.2f}, median "
+        f"{statistics.median(ratios):.2f}; the law's low end is over the least that a step needs by a factor of "
+        f"{min(f['law_low_bytes'] / f['least_bytes'] for f in found):.2f} to "
+        f"{max(f['law_low_bytes'] / f['least_bytes'] for f in found):.2f}"
+    )
+    for size in BOARDS_GB:
+        counts = Counter(f["fits"][f"{size} GB"] for f in found)
+        lines.append(f"{size} GB: " + ", ".join(f"{fit}: {n}" for fit, n in counts.items()))
+    if ran := [f for f in found if TOO_LARGE in f["fits"].values()]:
+        lines.append(f"WRONG, they ran: {', '.join(str(f['config']) for f in ran)}")
+    return lines
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=home() / "results" / "benchmarks" / "memory.json")
-    parser.add_argument("--on", nargs="+", choices=PLATFORMS, default=PLATFORMS, help="which parts (default: all)")
+    parts, help_text = (*PLATFORMS, REFERENCE), f"which parts (default: all but {REFERENCE})"
+    parser.add_argument("--on", nargs="+", choices=parts, default=PLATFORMS, help=help_text)
     parser.add_argument("--child", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child is not None:
         _child(*json.loads(arguments.child))
         return 0
-    report = {}
+    report: dict[str, Any] = {}
     for platform in arguments.on:
+        if platform == REFERENCE:
+            report[platform] = found = beside_closed_form()
+            print("\n".join(reference_lines(found)))
+            continue
         if found := judge(platform):
             report[platform] = found
             print("\n".join(report_lines(platform, found)))

@@ -25,7 +25,7 @@ from epochcast.collect.checks.box import (
     table_check,
 )
 from epochcast.collect.checks.framework import deep_check, versions_check
-from epochcast.collect.checks.gpu import cuda_libraries_check, device_check, gpu_checks
+from epochcast.collect.checks.gpu import board_memory_check, cuda_libraries_check, device_check, gpu_checks
 from epochcast.machine.environment import load_average, snapshot
 from epochcast.machine.gpu_driver import device_of, gpu_of, open_driver, vendor_of
 from epochcast.machine.gpu_snapshot import driver_snapshot
@@ -49,7 +49,10 @@ def examine(
         of_run = device_of(device)
         kind = "cpu" if of_run.kind == "cpu" and of_run.refusal is None else "gpu"  # that is, or should be, measured
         checks = [device_check(device, of_run, has_driver=driver is not None)]
-        checks += gpu_checks(of_run, driver, gpu) if kind == "gpu" else [cpu_energy_check()]
+        if kind == "gpu":
+            checks += [*gpu_checks(of_run, driver, gpu), board_memory_check(device, of_run, runs)]
+        else:
+            checks.append(cpu_energy_check())
         environment = snapshot(driver_snapshot(device, driver, gpu))
     backend = backend_name()
     of_files = [

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ctypes.util
+from dataclasses import replace
+from pathlib import Path
 
 from epochcast.collect.checks.box import GIB, Check, judged
+from epochcast.collect.grid.memory_fit import device_memory_bytes, memory_model
 from epochcast.gpus.lookup import board_limit_w, tdp_w
 from epochcast.machine.cuda_packages import CUDA_PACKAGES, cuda_packages, install_gpu, lacks_cuda_libraries, torch_build
 from epochcast.machine.disturbance import SLOWDOWNS
@@ -14,6 +17,9 @@ from epochcast.machine.gpu_driver import vendor_names, vendor_of
 from epochcast.machine.gpu_snapshot import driver_version
 from epochcast.machine.host.host import ask_psutil
 from epochcast.output.text import memory_text, percent
+from epochcast.schema import RunSpec
+from epochcast.storage.tables import read_runs
+from epochcast.workload.memory import LargestBatch, gib_text
 
 HOT_C = 80.0  # data-centre GPUs slow down between 83 and 92 C: an idle one this hot has no room left
 BUSY_SHARE = 0.05  # of the last second: more is a program at work, not a desktop that redraws
@@ -145,3 +151,23 @@ def cuda_libraries_check(backend: str) -> Check:
     remedy = f"{install_gpu(backend)}; {ON_CPU}"
     what = f"torch is its build {build}" if build else f"{backend} is installed without CUDA libraries"
     return Check("cuda", "problem", f"{what}: it sees no NVIDIA GPU", remedy)
+
+
+def board_memory_check(asked: str, device: Device, runs: Path) -> Check:
+    """Return the largest batch of the default CNN that fits the board, by the estimate of grids and plans."""
+    try:
+        rows = read_runs(runs).rows if runs.exists() else []
+    except (OSError, ValueError):  # the check of the table reports it
+        rows = []
+    total = None if device.refusal is not None else device_memory_bytes(asked, rows)
+    if total is None:
+        return Check("board memory", "unknown", "the driver does not tell how much there is")
+    spec = RunSpec(device=asked)
+    model = memory_model(spec, device.name, rows)
+    largest = LargestBatch.of(total, lambda size: model.peak(replace(spec.config, batch_size=size)))
+    found = f"{gib_text(total)}: largest batch of the CNN of {spec.config.network_text}: {largest.text}"
+    if largest.probably < spec.batch_size:
+        return Check(
+            "board memory", "warning", found, "measure smaller networks: --depth, --base_filters, --batch_size"
+        )
+    return Check("board memory", "ok", found)

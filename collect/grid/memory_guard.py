@@ -68,4 +68,5 @@ def check_fits(
 def _range_text(peak: PeakMemory) -> str:
     if peak.low == peak.high:
         return f"{gib_text(peak.value)} (measured)"
-    return f"{gib_text(peak.value)} ({significant(peak.low / 2**30)} to {significant(peak.high / 2**30)})"
+    whose = ", by the driver's count" if peak.context else ""
+    return f"{gib_text(peak.value)} ({significant(peak.low / 2**30)} to {significant(peak.high / 2**30)}{whose})"

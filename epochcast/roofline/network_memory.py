@@ -8,7 +8,7 @@ any layer. What frameworks keep beside their arrays is fitted: see `MemoryLaw`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from epochcast.facts.assumptions import assumption
@@ -42,7 +42,7 @@ PURE_HALF = Formats(HALF_BYTES, HALF_BYTES)
 
 def formats_of(element_bytes: int) -> Formats:
     """Return the formats of a Keras policy by the bytes of an activation."""
-    return FLOAT32 if element_bytes == FLOAT_BYTES else MIXED
+    return Formats(element_bytes, FLOAT_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ def count_memory(
     return CountedMemory(
         weights=formats.weight * params,
         slots=slots * formats.weight * trained,
-        casts=HALF_BYTES * params if formats.is_mixed else 0,
+        casts=formats.activation * params if formats.is_mixed else 0,
         gradients=gradients,
         kept=held,
         places=tuple(places),
@@ -200,28 +200,25 @@ class MemoryLaw:
         value = {name: assumption(f"network_memory_{name}", "gpu").value for name in LAW_NUMBERS}
         return cls(value["base"] * MIB, value["slack"], value["work"], value["spread"])
 
+    def arrays(self, counted: CountedMemory, batch_size: int) -> float:
+        """Return the bytes of arrays at the peak, about what a framework's allocator counts."""
+        return counted.peak(batch_size, self.slack, self.work)
+
     def peak(self, counted: CountedMemory, batch_size: int) -> Interval:
         """Return the peak in bytes as the driver counts it, with its 90 % range."""
-        value = self.base_bytes + counted.peak(batch_size, self.slack, self.work)
+        value = self.base_bytes + self.arrays(counted, batch_size)
         return Interval(value, value / self.spread, value * self.spread)
 
-    def largest_batch(self, counted: CountedMemory, device_bytes: float, is_sure: bool) -> int:
-        """Return the largest batch that fits, `is_sure`: by the range's upper end; 0: none.
 
-        None above MOST_SAMPLES is looked for.
-        """
-        allowed = device_bytes / (self.spread if is_sure else 1.0)
-
-        def fits(batch_size: int) -> bool:
-            return self.peak(counted, batch_size).value <= allowed
-
-        if fits(MOST_SAMPLES):
-            return MOST_SAMPLES
-        low, high = 0, MOST_SAMPLES
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (middle, high) if fits(middle) else (low, middle)
-        return low
+def largest_batch(fits: Callable[[int], bool]) -> int:
+    """Return the largest batch that fits; 0: none does. None above MOST_SAMPLES is looked for."""
+    if fits(MOST_SAMPLES):
+        return MOST_SAMPLES
+    low, high = 0, MOST_SAMPLES
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
 
 
 LAW_NUMBERS = ("base", "slack", "work", "spread")

@@ -186,8 +186,12 @@ def times_json(times: PredictedTimes, train_n: int, epochs: int | None) -> dict[
 
 
 def memory_json(peak: PeakMemory) -> dict[str, Any]:
-    """Return the peak memory and what it rests on."""
-    return {**with_ends("peak_memory_gib", memory_gib(peak)), "peak_memory_basis": peak.basis}
+    """Return the peak memory, what of it are arrays, and what it rests on."""
+    return {
+        **with_ends("peak_memory_gib", memory_gib(peak)),
+        "peak_memory_arrays_gib": peak.arrays / GIB,
+        "peak_memory_basis": peak.basis,
+    }
 
 
 def _device_json(saved: SavedModel, this_box: str) -> dict[str, Any]:

@@ -12,19 +12,11 @@ from epochcast.model.answers.prediction import memory_json
 from epochcast.model.explanation.device import ExplainedDevice
 from epochcast.output.text import significant
 from epochcast.roofline.network import TrainedNetwork
-from epochcast.roofline.network_memory import MOST_SAMPLES, MemoryLaw, count_memory, formats_of
+from epochcast.roofline.network_memory import count_memory, formats_of
 from epochcast.roofline.roofline import passes_of_slots
-from epochcast.workload.memory import PeakMemory, gib_text
+from epochcast.workload.memory import LargestBatch, PeakMemory, gib_text
 
 GIB = 2**30
-
-
-@dataclass(frozen=True, slots=True)
-class LargestBatch:
-    """The largest batch sizes that fit; 0: none does."""
-
-    surely: int  # the range's upper end fits
-    probably: int  # the value fits
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +30,9 @@ class ExactMemory:
 
 @dataclass(frozen=True, slots=True)
 class NetworkMemory:
-    """Bytes of a training step as a GPU's driver counts them, arrays apart."""
+    """Memory of a training step as a GPU's driver counts it, in bytes."""
 
     peak: PeakMemory
-    arrays: float  # of `peak`: what a framework's allocator counts
     gpu: Gpu | None
     largest: LargestBatch | None  # None: not asked for
     exact: ExactMemory | None = None  # None: not asked for
@@ -54,7 +45,6 @@ class NetworkMemory:
     def to_json(self) -> dict[str, Any]:
         return {
             **memory_json(self.peak),
-            "arrays_gib": self.arrays / GIB,
             "memory_gb": None if self.gpu is None else self.gpu.memory_gb,
             "memory_fit": self.fit,
             "max_batch": None if self.largest is None else asdict(self.largest),
@@ -67,11 +57,10 @@ class NetworkMemory:
         fit = "" if self.gpu is None else f": {self.fit} into {self.gpu.memory_gb:g} GB"
         lines = [
             f"peak memory: {gib_text(self.peak.value)} ({low} to {high} GiB) by a GPU's driver, "
-            f"{gib_text(self.arrays)} of it the framework's arrays{fit}"
+            f"{gib_text(self.peak.arrays)} of it the framework's arrays{fit}"
         ]
         if self.largest is not None and self.gpu is not None:
-            surely, probably = map(_size_text, (self.largest.surely, self.largest.probably))
-            lines.append(f"largest batch in {self.gpu.memory_gb:g} GB: {surely} surely, {probably} probably")
+            lines.append(f"largest batch in {self.gpu.memory_gb:g} GB: {self.largest.text}")
         if self.exact is not None:
             lines.append(
                 f"exact: {gib_text(self.exact.bytes)} of arrays by JAX's compiler on {self.exact.device}, asked in "
@@ -95,20 +84,13 @@ def network_memory(
         return None
     slots = (network.optimizer_passes - passes_of_slots(0)) // (passes_of_slots(1) - passes_of_slots(0))
     counted = count_memory(network.records, slots, formats_of(network.element_bytes))
-    law = MemoryLaw.shipped()
-    found = law.peak(counted, network.batch_size)
-    assert found.low is not None and found.high is not None  # this law always has both
-    basis = "counted from its layers; base, slack and work space by public measurements of other networks"
-    largest = None
-    if wants_largest and gpu is not None:
-        sizes = (law.largest_batch(counted, _bytes_of(gpu), is_sure) for is_sure in (True, False))
-        largest = LargestBatch(*sizes)
-    peak = PeakMemory(found.value, found.low, found.high, basis)
-    return NetworkMemory(peak, found.value - law.base_bytes, gpu, largest, exact)
+    basis = "counted from its layers, slack and work space by public measurements of other networks"
 
+    def peak_of(batch_size: int) -> PeakMemory:
+        return PeakMemory.by_law(counted, batch_size, basis).with_context()
 
-def _size_text(size: int) -> str:
-    return f"{size:,} or more" if size == MOST_SAMPLES else f"{size:,}" if size else "none"
+    largest = LargestBatch.of(_bytes_of(gpu), peak_of) if wants_largest and gpu is not None else None
+    return NetworkMemory(peak_of(network.batch_size), gpu, largest, exact)
 
 
 def _bytes_of(gpu: Gpu) -> float:

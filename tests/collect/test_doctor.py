@@ -35,25 +35,29 @@ from epochcast.collect.checks.box import (
 from epochcast.collect.checks.examination import screen, verdict
 from epochcast.collect.checks.framework import deep_check, versions_check
 from epochcast.collect.checks.gpu import (
+    board_memory_check,
     clocks_check,
     cuda_libraries_check,
     device_check,
     energy_check,
     neighbours_check,
 )
+from epochcast.collect.grid.memory_guard import check_fits
 from epochcast.machine import cuda_packages
 from epochcast.machine import packages as installed
 from epochcast.machine.gpu.nvml_gpu import NvmlGpu
 from epochcast.machine.gpu.vendor import Device, Refusal
+from epochcast.machine.gpu_driver import device_of
 from epochcast.machine.host.host import cpu_count, cpu_name
 from epochcast.machine.packages import backend_name
 from epochcast.paths import CODE_ROOT
-from epochcast.schema import Exclusion, FailureRecord, RunRecord
+from epochcast.schema import Exclusion, FailureRecord, RunRecord, RunSpec
 from epochcast.storage.cells import columns, header_line
 from epochcast.storage.table_appends import append_row
+from epochcast.workload.memory import gib_text
 from tests.support.cli import run_cli
 from tests.support.machines import fake_nvml
-from tests.support.machines.boxes import plug_in
+from tests.support.machines.boxes import Board, plug_in
 from tests.support.real_child import lean_keras
 from tests.support.rows import fit_row, run_row
 
@@ -117,7 +121,8 @@ def test_a_wish_for_a_gpu_where_there_is_none_is_a_problem(quiet_box):
     checks = {check["name"]: check for check in answer["checks"]}
     assert checks["device"]["status"] == "problem"
     assert "--device cpu" in checks["device"]["remedy"]
-    assert [checks[name]["status"] for name in ("driver", "clocks", "energy", "neighbours")] == ["unknown"] * 4
+    unknown = ("driver", "clocks", "energy", "neighbours", "board memory")
+    assert [checks[name]["status"] for name in unknown] == ["unknown"] * 5
 
 
 def test_a_device_that_is_none_is_refused(quiet_box, capsys):
@@ -178,7 +183,7 @@ def run_doctor(tmp_path, tmp_path_factory, mode, *flags, cuda_visible=None, **se
 
 def test_an_idle_gpu_is_well_but_lacks_the_cuda_libraries(tmp_path, tmp_path_factory):
     checks, environment = run_doctor(tmp_path, tmp_path_factory, "", duty=0, names="NVIDIA H200,NVIDIA L4")
-    for name in ("device", "driver", "clocks", "energy", "neighbours"):
+    for name in ("device", "driver", "clocks", "energy", "neighbours", "board memory"):
         assert checks[name].status == "ok", checks[name]
     assert checks["device"].found == f"NVIDIA H200, 80.0 GiB, {fake_nvml.gpu_uuid()}, one of 2"
     assert "energy counter" in checks["energy"].found
@@ -268,6 +273,31 @@ def test_memory_that_nobody_visible_holds_is_a_hidden_neighbour():
     kwargs = {"utilization": 0.0, "processes": []}
     assert neighbours_check(Gpu(memory_used_bytes=1 << 30, **kwargs)).status == "ok"
     assert neighbours_check(Gpu(memory_used_bytes=20 << 30, **kwargs)).status == "warning"
+
+
+@pytest.mark.parametrize("memory_gib", [2.0, 80.0])
+def test_the_largest_batch_of_a_board_is_where_a_run_begins_to_say_it_may_not_fit(monkeypatch, tmp_path, memory_gib):
+    monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
+    plug_in(monkeypatch, tmp_path, [Board("NVIDIA H100 80GB HBM3", memory_gib)])
+    check = board_memory_check("auto", device_of("auto"), tmp_path / "runs.csv")
+    lead, sizes = check.found.split(": largest batch of the CNN of depth 3, 32 base filters: ")
+    assert lead == gib_text(memory_gib * 2**30)
+    surely, probably = (int(word.split()[0].replace(",", "")) for word in sizes.split("y, "))
+    assert 0 < surely < probably
+    assert check.status == "ok"
+    assert check_fits(RunSpec(batch_size=surely), []) is None
+    for size in (surely + 1, probably, probably + 1):
+        assert check_fits(RunSpec(batch_size=size), []).startswith("may not fit: ")
+
+
+def test_a_board_without_room_for_the_default_cnn_is_a_warning_and_one_of_unknown_memory_unknown(monkeypatch, tmp_path):
+    plug_in(monkeypatch, tmp_path, [Board("NVIDIA T", 1.0)])
+    check = board_memory_check("auto", device_of("auto"), tmp_path / "runs.csv")
+    assert (check.status, check.found.split(": ")[-1]) == ("warning", "none surely, none probably")
+    plug_in(monkeypatch, tmp_path, [Board("NVIDIA T", None)])
+    assert board_memory_check("auto", device_of("auto"), tmp_path / "runs.csv").status == "unknown"
+    refused = Device("gpu", "NVIDIA T", refusal=Refusal("it is gone", "restart the box"))
+    assert board_memory_check("auto", refused, tmp_path / "runs.csv").status == "unknown"
 
 
 def test_a_gpu_that_cuda_alone_reports_can_be_measured_without_its_energy():

@@ -11,8 +11,8 @@ from epochcast.gpus.rates import arithmetic_of
 from epochcast.gpus.ratio import GpuArithmetic
 from epochcast.roofline.roofline import Roof, step_roof
 from epochcast.schema import DEFAULT_PRECISION, PRECISIONS, Conditions, Precision, RunConfig, RunSpec, element_bytes_of
-from epochcast.workload.memory import closed_form
-from epochcast.workload.shape import activation_bytes, layer_records, trained_cnn
+from epochcast.workload.memory import plain_arrays
+from epochcast.workload.shape import layer_records, trained_cnn
 from tests.support.parsers import parser_of
 
 FP8 = "mixed_float8"
@@ -56,10 +56,8 @@ def test_the_roofline_moves_the_bytes_of_a_new_row(fp8):
 
 
 def test_memory_holds_activations_in_the_bytes_of_a_new_row(fp8):
-    peaks = {p: closed_form(CONFIG, Conditions(device_name=H100.name, precision=p)) for p in (FP8, "mixed_float16")}
-    outputs = CONFIG.batch_size * activation_bytes(RunConfig(CONFIG.depth, CONFIG.base_filters)) / 4
-    assert peaks["mixed_float16"].low - peaks[FP8].low == outputs
-    assert peaks["mixed_float16"].value > peaks[FP8].value
+    peaks = {p: plain_arrays(CONFIG, Conditions(device_name=H100.name, precision=p)) for p in (FP8, "mixed_float16")}
+    assert 1.5 < peaks["mixed_float16"].value / peaks[FP8].value < 2  # but for images and weights half as much
 
 
 def test_another_gpu_is_asked_for_the_rate_and_the_bytes_of_a_new_row(fp8):

@@ -1,4 +1,4 @@
-"""Peak memory as `predict_perf` tells it: the closed form, and rows that were measured under the same conditions."""
+"""Peak memory as `predict_perf` reports it: the estimate, and rows that were measured under the same conditions."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from epochcast.model import predict_perf
 from epochcast.model.answers.measured import measured_rows
 from epochcast.model.time_model.saved_model import load_model
 from epochcast.paths import CODE_ROOT, pretrained_dir, runs_agg_csv
+from epochcast.roofline.network_memory import MemoryLaw
 from epochcast.schema import AggRow, Conditions, RunConfig
 from epochcast.storage.tables import write_table
-from epochcast.workload.memory import MemoryModel, closed_form
+from epochcast.workload.memory import MemoryModel, plain_arrays
 from tests.support.cli import run_cli
 from tests.support.rows import agg_row
 
 CONDITIONS = load_model(pretrained_dir() / "a100.keras").conditions
 CONFIG = RunConfig(3, 32, 512)
+LAW = MemoryLaw.shipped()
 MEASURED = [RunConfig(3, 32, b) for b in (128, 256, 1024)]
 FIELDS = ("peak_memory_gib", "peak_memory_gib_low", "peak_memory_gib_high")
 
@@ -27,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("home")
 
 
 def write_rows(share=0.5, **conditions):
-    """The default table, with peaks of this share of the closed form."""
+    """The default table, with peaks of this share of the plain estimate."""
     known = dataclasses.asdict(dataclasses.replace(CONDITIONS, **conditions))
     rows = [
         agg_row(c.depth, c.base_filters, c.batch_size, **known, peak_memory_bytes=round(share * plain(c).value))
@@ -38,16 +40,18 @@ def write_rows(share=0.5, **conditions):
 
 
 def plain(config=CONFIG):
-    return closed_form(config, CONDITIONS)
+    return plain_arrays(config, CONDITIONS)
 
 
 def ask(*flags):
     return run_cli(predict_perf.main, "--batch_size", "512", *flags)
 
 
-def test_without_rows_the_answer_is_the_closed_form_and_says_so():
+def test_without_rows_the_answer_is_the_plain_estimate_by_the_driver_s_count_and_says_so():
     answer = json.loads(ask("--json").out)
-    assert [2**30 * answer[name] for name in FIELDS] == [plain().value, plain().low, plain().high]
+    peak = plain().with_context()
+    assert [2**30 * answer[name] for name in FIELDS] == pytest.approx([peak.value, peak.low, peak.high])
+    assert 2**30 * answer["peak_memory_arrays_gib"] == pytest.approx(plain().value)
     assert answer["peak_memory_basis"].startswith("not calibrated")
     assert MemoryModel.of(CONDITIONS, measured_rows()) == MemoryModel(CONDITIONS)
 
@@ -55,10 +59,13 @@ def test_without_rows_the_answer_is_the_closed_form_and_says_so():
 def test_measured_peaks_calibrate_the_answer():
     write_rows()
     answer = json.loads(ask("--json").out)
-    assert answer["peak_memory_gib"] == pytest.approx(plain().value / 2 / 2**30)
+    assert answer["peak_memory_arrays_gib"] == pytest.approx(plain().value / 2 / 2**30)
+    context = LAW.base_bytes / 2**30
+    assert answer["peak_memory_gib"] == pytest.approx(answer["peak_memory_arrays_gib"] + context)
     assert answer["peak_memory_gib_low"] < answer["peak_memory_gib"] < answer["peak_memory_gib_high"]
-    assert answer["peak_memory_gib_high"] / answer["peak_memory_gib_low"] < 1.05
-    assert answer["peak_memory_basis"] == "calibrated by 3 rows"
+    high = answer["peak_memory_gib_high"] - LAW.spread * context
+    assert 1 < high / (answer["peak_memory_gib_low"] - context / LAW.spread) < 1.05
+    assert answer["peak_memory_basis"] == "calibrated by 3 rows, plus the driver's context"
 
 
 def test_peaks_of_other_conditions_do_not():
@@ -73,7 +80,7 @@ def test_lines_say_the_value_its_band_and_what_it_rests_on():
     assert float(lines["peak_memory_gib"]) == pytest.approx(answer["peak_memory_gib"], rel=5e-3)  # 3 digits
     ends = [float(end) for end in lines["peak_memory_band_gib"].split(" to ")]
     assert ends == pytest.approx([answer["peak_memory_gib_low"], answer["peak_memory_gib_high"]], rel=5e-3)
-    assert lines["peak_memory_basis"] == "calibrated by 3 rows"
+    assert lines["peak_memory_basis"] == "calibrated by 3 rows, plus the driver's context"
     assert not {"peak_memory_gib_low", "peak_memory_gib_high"} & set(lines)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from epochcast.collect import run_one
@@ -12,6 +14,7 @@ from epochcast.machine.host import host
 from epochcast.machine.host.host import cpu_name
 from epochcast.schema import Conditions, RunRecord
 from epochcast.storage.tables import read_table
+from epochcast.workload.memory import MemoryModel
 from tests.support.light_child import command, isolate, light_spec, starts
 from tests.support.machines.boxes import Board, plug_in
 from tests.support.machines.made_up_host import memory_is
@@ -102,6 +105,23 @@ def test_a_gpu_is_judged_by_its_own_memory(monkeypatch, tmp_path):
     plug_in(monkeypatch, tmp_path, [Board("NVIDIA T", gib=2.0)])
     with pytest.raises(TooLargeError, match=r"the device has 2\.00 GiB: it will not fit"):
         check_fits(light_spec(depth=9, base_filters=64, batch_size=4096), [])
+
+
+@pytest.mark.parametrize(("jit_compile", "high"), [("off", 1.29), ("on", None)])
+def test_a_gpu_s_low_and_high_ends_decide_by_the_driver_s_count(monkeypatch, tmp_path, jit_compile, high):
+    plug_in(monkeypatch, tmp_path, [Board("NVIDIA T", gib=80.0)])
+    monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
+    spec = light_spec(depth=3, base_filters=32, batch_size=4096, jit_compile=jit_compile)
+    peak = MemoryModel(Conditions(device_name="NVIDIA T", jit_compile=jit_compile, train_n=1000)).peak(spec.config)
+    assert peak.context == 1521 * 2**20
+    assert check_fits(spec, [], math.ceil(peak.high)) is None
+    line = check_fits(spec, [], math.floor(peak.high))
+    assert line.startswith("may not fit: (3,32,4096) needs about ") and "by the driver's count" in line
+    assert check_fits(spec, [], math.ceil(peak.low)).startswith("may not fit: ")
+    with pytest.raises(TooLargeError, match="by the driver's count"):
+        check_fits(spec, [], math.floor(peak.low))
+    assert peak.low == pytest.approx(peak.value / 1.29)
+    assert high is None or peak.high == pytest.approx(high * peak.value)
 
 
 @pytest.mark.parametrize("more", [[], ["--split_input"]])

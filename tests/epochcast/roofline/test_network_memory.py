@@ -14,9 +14,11 @@ from epochcast.roofline.network_memory import (
     MIXED,
     MOST_SAMPLES,
     PURE_HALF,
+    Formats,
     MemoryLaw,
     count_memory,
     formats_of,
+    largest_batch,
 )
 from epochcast.roofline.roofline import LayerRecord
 from epochcast.schema import RunConfig
@@ -63,7 +65,7 @@ def test_mixed_precision_halves_activations_and_adds_copies_of_weights():
     assert mixed.kept == 2 * 800 + 6 * 100  # the samples in both formats
     assert mixed.casts == 2 * PARAMS
     assert half.state == plain.state / 2
-    assert (formats_of(4), formats_of(2)) == (FLOAT32, MIXED)
+    assert (formats_of(4), formats_of(2), formats_of(1)) == (FLOAT32, MIXED, Formats(1, 4))
 
 
 def test_mixed_precision_keeps_a_float32_copy_of_what_layer_normalisation_reads():
@@ -107,18 +109,19 @@ def test_more_samples_never_take_less_and_the_largest_batch_is_the_largest(confi
     peaks = [law.peak(counted, batch).value for batch in (1, 2, 64, 65, 4096)]
     assert peaks == sorted(peaks)
     board = 24e9
-    surely, probably = (law.largest_batch(counted, board, is_sure) for is_sure in (True, False))
+    surely = largest_batch(lambda size: law.peak(counted, size).high <= board)
+    probably = largest_batch(lambda size: law.peak(counted, size).value <= board)
     assert law.peak(counted, probably).value <= board < law.peak(counted, probably + 1).value
     assert law.peak(counted, surely).high <= board < law.peak(counted, surely + 1).high
     assert 1 < surely < probably
 
 
 def test_nothing_fits_a_board_that_is_smaller_than_the_base():
-    assert LAW.largest_batch(count_memory(CHAIN, 0), 999.0, is_sure=False) == 0
+    assert largest_batch(lambda size: LAW.peak(count_memory(CHAIN, 0), size).value <= 999.0) == 0
 
 
 def test_a_batch_is_looked_for_up_to_a_bound():
-    assert LAW.largest_batch(count_memory(CHAIN, 0), 1e15, is_sure=True) == MOST_SAMPLES
+    assert largest_batch(lambda size: LAW.peak(count_memory(CHAIN, 0), size).high <= 1e15) == MOST_SAMPLES
 
 
 def test_the_shipped_numbers_are_sourced_assumptions():

@@ -32,7 +32,7 @@ def with_ends(names):
 def test_json_has_the_published_names_in_their_order(epochs, run):
     values = predict(CONFIG, CHOICE, epochs).to_json()
     measured = [*with_ends(["measured_avg_time_sec"]), "measured_basis"]
-    memory = [*with_ends(["peak_memory_gib"]), "peak_memory_basis"]
+    memory = [*with_ends(["peak_memory_gib"]), "peak_memory_arrays_gib", "peak_memory_basis"]
     energy = [*with_ends(["board_energy_j_per_epoch"]), "board_energy_basis"]
     head = [*FIRST, "params", "steps_per_epoch", *with_ends(TIMES)]
     assert list(values) == [*head, *run, *measured, *memory, *energy, *LAST]
