@@ -78,8 +78,9 @@ bench: $(VENV)/ok-$(LOCK) ## speed, layers, rooflines, other GPUs: figures besid
 claims: $(VENV)/ok-$(LOCK) ## every figure claimed of the time model, with its target and spread
 	$(BIN)/python benchmarks/claims.py
 
-external: $(VENV)/ok-$(LOCK) ## the law of networks that were never measured, judged on published steps (FIT=1 writes its numbers, FIGURES=1 those of docs)
+external: $(VENV)/ok-$(LOCK) ## the laws of networks never measured judged: published steps (FIT=1 writes numbers, FIGURES=1 draws), board power
 	$(BIN)/python benchmarks/external/judge.py $(if $(FIT),--fit) $(if $(FIGURES),--figures docs/figures)
+	$(BIN)/python benchmarks/external/power_judge.py
 
 architecture: $(VENV)/ok-$(LOCK) ## draw docs/architecture.md again from the imports
 	$(BIN)/python -m tests.support.draw_architecture

@@ -22,8 +22,8 @@ if __name__ == "__main__":  # run by path: from the checkout, not from this fold
 import numpy as np
 
 from benchmarks.claim_parts.claim import Claim, at_most, claims_text
-from benchmarks.external.memory_forms import FORMS, OURS, Case, Form, bracket_cases, cases_of
-from benchmarks.external.memory_tables import Bracket, read_brackets, read_peaks
+from benchmarks.external.memory.forms import FORMS, OURS, Case, Form, bracket_cases, cases_of
+from benchmarks.external.memory.tables import Bracket, read_brackets, read_peaks
 from epochcast.cli import add_json_flag, make_parser, run_command
 from epochcast.gpus.lookup import BYTES_PER_GB
 from epochcast.output.text import json_line, table_text

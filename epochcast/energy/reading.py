@@ -25,7 +25,7 @@ from epochcast.energy.samples import (
     temperature_at,
     time_weighted_mean,
 )
-from epochcast.facts.assumptions import assumption
+from epochcast.gpus.board_power import board_power
 from epochcast.gpus.lookup import tdp_w
 from epochcast.machine.disturbance import is_throttled, throttle_words
 from epochcast.machine.gpu.sensor_bounds import (
@@ -235,21 +235,21 @@ def _measured(
 
 
 def _modelled(board: Board, window: Window) -> EnergyReading:
-    """Energy by a share of the board's power limit, where the driver tells the limit and nothing more."""
+    """Return the energy by the model of board power, where the driver reports the limit and nothing more."""
     if board.power_limit_w is None:
         return EnergyReading()
-    names = ("board_power_share", "board_power_share_low", "board_power_share_high")
-    middle_w, low_w, high_w = (assumption(name, "gpu").value * board.power_limit_w for name in names)
+    watts = board_power(board.power_limit_w, tdp_w=board.tdp_w)
+    assert watts.low is not None and watts.high is not None  # the model has a range
     return EnergyReading(
         energy_source="board_power_model",
         energy_estimated=1,
-        energy_j_per_epoch=middle_w * window.seconds / window.n_epochs,
-        energy_lo_j=low_w * window.seconds / window.n_epochs,
-        energy_hi_j=high_w * window.seconds / window.n_epochs,
-        energy_j_window=middle_w * window.seconds,
+        energy_j_per_epoch=watts.value * window.seconds / window.n_epochs,
+        energy_lo_j=watts.low * window.seconds / window.n_epochs,
+        energy_hi_j=watts.high * window.seconds / window.n_epochs,
+        energy_j_window=watts.value * window.seconds,
         energy_window_sec=window.seconds,
         energy_n_epochs=window.n_epochs,
-        mean_power_w=middle_w,
+        mean_power_w=watts.value,
         energy_flags=("mig_shared",) if board.is_mig else (),
     )
 

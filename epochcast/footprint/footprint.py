@@ -12,7 +12,9 @@ from epochcast.facts.assumptions import assumption
 from epochcast.facts.regions import Region, Sourced, world
 from epochcast.facts.tables import Gpu, cloud_prices, preferred, source_name, year_words
 from epochcast.footprint.rules import FootprintRules
+from epochcast.gpus.board_power import board_power, power_share
 from epochcast.interval import Interval
+from epochcast.output.text import percent
 
 J_PER_KWH = 3.6e6
 SEC_PER_HOUR = 3600.0
@@ -33,32 +35,45 @@ class BoardEnergy:
     gpus: int = 1  # boards that they are of: so many are rented, and so many were made
     is_processor: bool = False  # no GPU is used
     is_in_host: bool = False  # a processor whose energy is part of the host's: `joules` is 0, nothing comes on top
+    detail: str = ""  # the run's own numbers, which `method` leaves out: several runs have it in common
 
     def __post_init__(self) -> None:
         if not isinstance(self.gpus, int) or self.gpus < 1:
             raise ValueError(f"gpus must be a whole number of at least 1, got {self.gpus}.")
 
     @property
+    def words(self) -> str:
+        """Return the method with the run's own numbers."""
+        return f"{self.method}; {self.detail}" if self.detail else self.method
+
+    @property
     def kwh(self) -> Interval:
         return self.joules.times(1 / J_PER_KWH)
 
 
-def board_power_share() -> Interval:
-    """Mean board power over power limit while a GPU trains, with the band of what was published."""
-    names = ("board_power_share", "board_power_share_low", "board_power_share_high")
-    return Interval(*(assumption(name, "gpu").value for name in names))
-
-
-def board_power_model(wall: Interval, limit_w: float, limit_is: str = "power limit") -> BoardEnergy:
-    """Energy where no power was measured: a share of the power limit, from the lowest in the shortest time up.
+def board_power_model(
+    wall: Interval,
+    limit_w: float,
+    limit_is: str = "power limit",
+    busy_share: float | None = None,
+    tdp_w: float | None = None,
+) -> BoardEnergy:
+    """Return the energy where no power was measured, from the lowest power in the shortest time up.
 
     Args:
         wall: seconds of the run.
         limit_is: what `limit_w` is, for the words: the limit in force, or the TDP of the facts.
+        busy_share: of the time in which the GPU computes or moves data; None where that is not known.
+        tdp_w: by the data sheet; None: not known, and taken for the limit.
     """
-    share = board_power_share()
-    words = f"board-power model: {share.value:g} x {limit_is} {limit_w:g} W, band {share.low:g} to {share.high:g}"
-    return BoardEnergy(wall.times(limit_w).by(share), words)
+    share, watts = power_share(busy_share), board_power(limit_w, busy_share, tdp_w)
+    of = f"{limit_is} {limit_w:g} W"
+    if tdp_w is not None and tdp_w != limit_w:
+        of = f"TDP {tdp_w:g} W, at most the {of}"
+    if busy_share is None:
+        return BoardEnergy(wall.by(watts), f"board-power model: {share.value:g} x {of}, x/÷{share.factor:g}")
+    words = f"board-power model: a share of {of} by how busy the GPU is, x/÷{share.factor:g}"
+    return BoardEnergy(wall.by(watts), words, detail=f"busy {percent(busy_share)}: {share.value:.2f}")
 
 
 def given_energy(wall: Interval, watts: float, is_processor: bool = False) -> BoardEnergy:
@@ -104,13 +119,24 @@ def asked_energy(wall: Interval, rules: FootprintRules, gpu: Gpu | None, is_proc
 
 
 def modelled_energy(
-    wall: Interval, rules: FootprintRules, gpu: Gpu | None, is_processor: bool, power_limit_w: float | None = None
+    wall: Interval,
+    rules: FootprintRules,
+    gpu: Gpu | None,
+    is_processor: bool,
+    power_limit_w: float | None = None,
+    *,
+    busy_share: float | None = None,
 ) -> BoardEnergy | None:
-    """Energy where none was measured, else None: by the power limit, or part of the host's."""
+    """Return the energy where none was measured, else None: by the power limit, or part of the host's.
+
+    Args:
+        busy_share: of the time in which the GPU computes or moves data; None where that is not known.
+    """
+    tdp_w = None if gpu is None else gpu.tdp_w
     if power_limit_w is not None:
-        return board_power_model(wall, power_limit_w)
-    if gpu is not None and gpu.tdp_w is not None:
-        return board_power_model(wall, gpu.tdp_w, "TDP")
+        return board_power_model(wall, power_limit_w, busy_share=busy_share, tdp_w=tdp_w)
+    if tdp_w is not None:
+        return board_power_model(wall, tdp_w, "TDP", busy_share)
     if is_processor and rules.host_w:
         words = f"part of the host's {rules.host_w:g} W: a processor has no board of its own"
         return BoardEnergy(Interval(0.0, 0.0, 0.0), words, is_processor=True, is_in_host=True)

@@ -62,10 +62,10 @@ def footprint_lines(found: Footprint, is_alone: bool = True) -> dict[str, str]:
     if found.energy is None:
         lines["board_energy"] = f"unknown: {UNKNOWN_POWER}"
     elif found.energy.is_in_host:
-        lines["board_energy"] = found.energy.method
+        lines["board_energy"] = found.energy.words
     else:
         name = "energy" if found.energy.has_overhead else "board_energy"
-        lines[name] = f"{_amount(found.energy.kwh, 'kWh')}, {found.energy.method}"
+        lines[name] = f"{_amount(found.energy.kwh, 'kWh')}, {found.energy.words}"
     if found.wall_kwh is not None:
         lines["wall_energy"] = f"{_amount(found.wall_kwh, 'kWh')}, {wall_words(found)}"
     prices = {  # line: what is paid for, at which rate, what it comes to, the flag that would tell the rate
@@ -190,7 +190,7 @@ def footprint_json(found: Footprint) -> dict[str, Any]:
         "region": region.code,
         "region_name": region.name,
         "is_your_location": rates.is_named,
-        "energy_method": None if found.energy is None else found.energy.method,
+        "energy_method": None if found.energy is None else found.energy.words,
         "energy_formula": rules.energy_formula,
         **with_ends("board_kwh", found.board_kwh),
         "host_w": rules.host_w,

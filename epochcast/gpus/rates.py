@@ -7,7 +7,8 @@ from dataclasses import replace
 from epochcast.facts.assumptions import assumption
 from epochcast.facts.tables import ARITHMETIC, Gpu
 from epochcast.gpus.lookup import BYTES_PER_GB
-from epochcast.roofline.network_law import Rates
+from epochcast.roofline.network import TrainedNetwork
+from epochcast.roofline.network_law import LawNumbers, Rates, busy_share, step_work
 from epochcast.roofline.roofline import Roof
 from epochcast.schema import PRECISIONS
 
@@ -48,6 +49,18 @@ def law_rates(gpu: Gpu, arithmetic: str) -> Rates | None:
         return None
     roof = roof_of(gpu, arithmetic)
     return Rates(roof.flops, gpu.fp32_tflops * FLOPS_PER_TFLOPS, roof.bytes_per_sec, arithmetic == PLAIN)
+
+
+def network_busy_share(network: TrainedNetwork, gpu: Gpu, arithmetic: str) -> float | None:
+    """Return the share of arithmetic and memory in a network's steps on a GPU by the law of networks; None is unknown.
+
+    Raises:
+        ValueError: if the GPU has no such arithmetic.
+    """
+    if (rates := law_rates(gpu, arithmetic)) is None:
+        return None
+    work = step_work(network.records, network.batch_size, network.element_bytes, network.optimizer_passes)
+    return float(busy_share(work, rates, LawNumbers.shipped()))
 
 
 def limit_of(gpu: Gpu, arithmetic: str) -> Roof:

@@ -21,7 +21,7 @@ from epochcast.footprint.footprint import Footprint, asked_energy, footprint, mo
 from epochcast.footprint.rules import FootprintRules
 from epochcast.footprint.text import footprint_json, priced_range
 from epochcast.gpus.lookup import known_gpu
-from epochcast.gpus.rates import limit_of, roof_of
+from epochcast.gpus.rates import limit_of, network_busy_share, roof_of
 from epochcast.gpus.ratio import SAME, GpuArithmetic, device_ratio, rates_ratio
 from epochcast.gpus.scaled_time import LIMITED_WORDS, scaled_time
 from epochcast.interval import Interval, with_ends
@@ -120,13 +120,23 @@ def times_on(gpus: Sequence[Gpu], source: Source, rules: FootprintRules) -> tupl
     for gpu in gpus:
         try:
             time = _by_ratio(gpu, source) if source.gpu is not None else _by_roof(gpu, source)
-            energy = asked_energy(time.total, rules, gpu, False) or modelled_energy(time.total, rules, gpu, False)
+            energy = asked_energy(time.total, rules, gpu, False) or modelled_energy(
+                time.total, rules, gpu, False, busy_share=_busy_share(gpu, source)
+            )
         except ValueError as error:  # of an arithmetic that it lacks, and of what is not known here
             without[gpu.name] = str(error)
             continue
         prices = tuple(footprint(energy, time.total, rates) for rates in rates_of(rules, gpu))
         found.append(replace(time, footprints=prices))
     return sorted(found, key=lambda each: each.total.value), without
+
+
+def _busy_share(gpu: Gpu, source: Source) -> float | None:
+    """Return the share of arithmetic and memory in a step there by the law of networks; None without known layers."""
+    if source.network is None:
+        return None
+    arithmetic = GpuArithmetic.of(gpu, str(source.precision), source.tf32).arithmetic
+    return network_busy_share(source.network, gpu, arithmetic)
 
 
 # --- from a GPU -------------------------------------------------------------------------------------------------------

@@ -127,3 +127,9 @@ def law_seconds(work: StepWork, rates: Rates, numbers: LawNumbers) -> LawSeconds
 def step_seconds(work: StepWork, rates: Rates, numbers: LawNumbers) -> Number:
     """Return the seconds of a whole step by the law."""
     return numbers.step_sec + law_seconds(work, rates, numbers).total
+
+
+def busy_share(work: StepWork, rates: Rates, numbers: LawNumbers) -> Number:
+    """Return the share of arithmetic and memory in a whole step by the law, 0 to 1."""
+    parts = law_seconds(work, rates, numbers)
+    return (parts.arithmetic + parts.memory) / (numbers.step_sec + parts.total)

@@ -133,6 +133,8 @@ def _own_footprints(
         return (), None
     from epochcast.model.answers.other_gpus import answer_on, run_footprints
     from epochcast.model.answers.run_energy import measured_board
+    from epochcast.model.time_model.physics import device_share
+    from epochcast.workload.shape import work_of
 
     saved, rows = request.choice.model, request.rows
     conditions, name = saved.conditions, saved.device_name
@@ -147,7 +149,10 @@ def _own_footprints(
         answer = answer_on(gpu, saved, asked, rows)
         return answer.footprints, f"{name}, {asked.precision}, {answer.basis_text}"
     energy = EnergyModel.of(conditions, rows)
-    found = run_footprints(asked.config, asked.epochs, prediction.times, energy, measured_board(name), gpu, asked.rules)
+    busy_share = device_share(saved.plain_law, work_of(asked.config, saved.train_n))
+    found = run_footprints(
+        asked.config, asked.epochs, prediction.times, energy, measured_board(name), gpu, asked.rules, busy_share
+    )
     return found, f"{name or 'an unknown device'}, {conditions.precision or 'an unknown precision'}"
 
 

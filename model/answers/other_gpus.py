@@ -58,6 +58,7 @@ class GpuPrediction:
     correction: Correction | None = None
     limited: str | None = None  # by its roofline: one of LIMITED_WORDS, None where the scaled time is above it
     start_up_of: str | None = None  # the other device whose start-up a run's time has; None: its own, or none
+    busy_share: float | None = None  # of the time on this GPU, in which it computes; None is unknown
     footprints: tuple[Footprint, ...] = ()  # one for each place; none without a number of epochs
 
     @property
@@ -152,6 +153,7 @@ def _measured(
     is_own_start = knows_start_up(row) or (run.first_epoch is None and run.overhead is None)
     start_up_of = None if is_own_start else saved.device_name
     words = measured_words(row)
+    share = device_share(saved.plain_law, work_of(asked.config, saved.train_n))
     if start_up_of is not None and asked.epochs is not None:
         words += f"; start-up of {start_up_of}"
     return GpuPrediction(
@@ -162,10 +164,11 @@ def _measured(
         MEASURED,
         words,
         ratio=None,
-        share=device_share(saved.plain_law, work_of(asked.config, saved.train_n)),
+        share=share,
         times=replace(times, steady=measured_steady(row), run=run),
         memory=MemoryModel.of(row.conditions, rows).needs(asked.config),
         start_up_of=start_up_of,
+        busy_share=share if is_same_device(row.conditions.device_name, saved.device_name) else None,
     )
 
 
@@ -207,6 +210,7 @@ def _scaled(
         correction,
         time.limited,
         None if is_own_start else saved.device_name,
+        time.share,
     )
 
 
@@ -265,6 +269,7 @@ def _footprints(answer: GpuPrediction, asked: RunRequest, rows: Sequence[AggRow]
         measured_board(device_name) if is_known else MeasuredBoard(),
         answer.gpu,
         asked.rules,
+        answer.busy_share,
     )
 
 
@@ -276,9 +281,10 @@ def run_footprints(
     board: MeasuredBoard,
     gpu: Gpu | None,
     rules: FootprintRules,
+    busy_share: float | None,
 ) -> tuple[Footprint, ...]:
     """Return the footprint of a run at each place of the rules; arguments as of `run_energy`."""
     seconds = RunSeconds.of(times, epochs)
-    joules = run_energy(config, epochs, seconds, energy, board, gpu, rules)
+    joules = run_energy(config, epochs, seconds, energy, board, gpu, rules, busy_share)
     of_board = None if joules is None else joules.board
     return tuple(footprint(of_board, seconds.whole, rates) for rates in rates_of(rules, gpu))

@@ -151,7 +151,8 @@ def footprint_notes(answers: Sequence[GpuPrediction]) -> list[str]:
 def _energy_lines(answers: Sequence[GpuPrediction]) -> list[str]:
     """Return the methods of the GPUs' energies; one that differs only in the TDP stands once."""
     if len(answers) == 1:
-        return [f"energy: {_method(answers[0])}"]
+        energy = answers[0].footprints[0].energy
+        return [f"energy: {_method(answers[0]) if energy is None else energy.words}"]
     by_method: dict[str, list[str]] = {}
     for answer in answers:
         tdp = "TDP" if answer.gpu.tdp_w is None else f"TDP {answer.gpu.tdp_w:g} W"

@@ -128,6 +128,7 @@ def run_energy(
     board: MeasuredBoard,
     gpu: Gpu | None,
     rules: FootprintRules,
+    busy_share: float | None = None,
 ) -> RunEnergy | None:
     """Return the joules of a run; None where neither power nor a limit is known.
 
@@ -140,6 +141,7 @@ def run_energy(
         board: the device's idle power and power limit.
         gpu: the device by the facts; None if they do not have it.
         rules: with `energy_formula` mlcost its formula answers, whatever was measured.
+        busy_share: of the time in which the GPU computes or moves data; None where that is not known.
 
     Raises:
         ValueError: if MLCost's formula is asked for and the device's TDP is unknown.
@@ -149,7 +151,8 @@ def run_energy(
     if found is None and (epoch := energy.per_epoch(config, seconds.steady)) is not None:
         found = _of_epochs(epoch, epochs, seconds, board.idle_power_w)
     if found is None:
-        found = modelled_energy(seconds.whole, rules, gpu, board.is_processor, board.power_limit_w)
+        limit_w = board.power_limit_w
+        found = modelled_energy(seconds.whole, rules, gpu, board.is_processor, limit_w, busy_share=busy_share)
     if found is None:
         return None
     if seconds.missing is not None:

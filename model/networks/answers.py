@@ -10,6 +10,7 @@ from epochcast.facts.tables import Gpu
 from epochcast.footprint.footprint import Footprint, asked_energy, footprint, modelled_energy, rates_of
 from epochcast.footprint.rules import FootprintRules
 from epochcast.footprint.text import footprint_json
+from epochcast.gpus.rates import network_busy_share
 from epochcast.interval import Interval, with_ends
 from epochcast.keras_files.file_network import FileNetwork
 from epochcast.model.answers.prediction import SORTS
@@ -146,7 +147,11 @@ def _answer(request: NetworkRequest, device: ExplainedDevice, gpu: Gpu, batch_si
     if found.training is None:
         return found
     energy = asked_energy(found.training, request.rules, gpu, False)
-    energy = energy or modelled_energy(found.training, request.rules, gpu, False)
+    if energy is None:
+        busy = None if device.arithmetic is None else network_busy_share(network, gpu, device.arithmetic)
+        if busy is not None:  # a GPU that waits for its input is idle
+            busy *= time.seconds.value / seconds.value
+        energy = modelled_energy(found.training, request.rules, gpu, False, busy_share=busy)
     prices = tuple(footprint(energy, found.training, rates) for rates in rates_of(request.rules, gpu))
     return replace(found, footprints=prices)
 

@@ -33,10 +33,13 @@ from epochcast.interval import Interval
 from epochcast.model.answers.energy import EnergyModel
 from epochcast.model.answers.run_energy import MeasuredBoard, RunSeconds, measured_board, run_energy
 from epochcast.model.time_model.intervals import HALF_WIDTH_SDS
+from epochcast.model.time_model.physics import device_share
+from epochcast.model.time_model.saved_model import SavedModel
 from epochcast.output.text import range_text, significant
 from epochcast.planner.costs.budget import KGCO2, KWH, USD, BoardShare, Price, Unit
 from epochcast.planner.costs.candidates import Candidate
 from epochcast.schema import AggRow, Conditions
+from epochcast.workload.shape import work_of
 
 _NEARLY = 1e-9  # ends as near as that, relative to the value, differ by rounding alone
 _NAME_A_PRICE = "Name a price"
@@ -48,12 +51,14 @@ def with_prices(
     rules: FootprintRules,
     rows: Sequence[AggRow],
     conditions: Conditions,
+    saved: SavedModel | None = None,
 ) -> tuple[list[Candidate], list[str]]:
     """The candidates, each with what its seconds cost in a unit other than seconds; notes on how that is known.
 
     Args:
         rules: of at most one place.
         rows: what was measured under the `conditions` that the times are of.
+        saved: the model of those conditions, which knows how busy the GPU is; None: nothing does.
 
     Raises:
         ValueError: if energy or price is unknown, or a run costs nothing.
@@ -72,7 +77,7 @@ def with_prices(
             "with --usd_per_kwh, name a --region that has one, or plan the rent with --usd_per_gpu_hour."
         )
     pricer = _EnergyPricer(
-        unit, rules, rates, EnergyModel.of(conditions, rows), measured_board(conditions.device_name), gpu
+        unit, rules, rates, EnergyModel.of(conditions, rows), measured_board(conditions.device_name), gpu, saved
     )
     priced = [replace(c, price=pricer.price(c, conditions.device_name)) for c in candidates]
     return priced, pricer.notes()
@@ -126,9 +131,10 @@ class _EnergyPricer:
         measured: EnergyModel,
         board: MeasuredBoard,
         gpu: Gpu | None,
+        saved: SavedModel | None,
     ) -> None:
         self.unit, self.rules, self.rates, self.known = unit, rules, rates, _as_known(rates)
-        self.measured, self.board, self.gpu = measured, board, gpu
+        self.measured, self.board, self.gpu, self.saved = measured, board, gpu, saved
         self.bases: Counter[str] = Counter()
         self.n_unknown_errors = 0
         self.found: Footprint | None = None  # of any one run, for the words
@@ -196,7 +202,11 @@ class _EnergyPricer:
             overhead=_exactly(candidate.overhead.value),
             whole=_exactly(candidate.run.value),
         )
-        found = run_energy(candidate.config, candidate.epochs, seconds, self.measured, self.board, self.gpu, self.rules)
+        config, saved = candidate.config, self.saved
+        busy_share = None if saved is None else device_share(saved.plain_law, work_of(config, saved.train_n))
+        found = run_energy(
+            config, candidate.epochs, seconds, self.measured, self.board, self.gpu, self.rules, busy_share
+        )
         if found is None:
             return None
         board, epoch = found.board, found.epoch

@@ -48,7 +48,7 @@ def plan_budget(request: Request) -> Answer:
             with_prices,  # energy, footprint and facts: seconds need none of them
         )
 
-        fitting, price_notes = with_prices(fitting, unit, request.footprint, rows, conditions)
+        fitting, price_notes = with_prices(fitting, unit, request.footprint, rows, conditions, sources.saved)
     value = request.value or default_value(fitting)
     if request.value is None:
         why = "every candidate has a measured accuracy" if value.needs_accuracy else "accuracies are missing"

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from benchmarks.external.memory_forms import FORMS, OURS, Case
+from benchmarks.external.memory.forms import FORMS, OURS, Case
+from benchmarks.external.memory.tables import ALLOCATOR, DRIVER, TRIED, Bracket, read_brackets, read_peaks
 from benchmarks.external.memory_judge import bracket_counts, errors, held_share
-from benchmarks.external.memory_tables import ALLOCATOR, DRIVER, TRIED, Bracket, read_brackets, read_peaks
 from epochcast.roofline.network_memory import FLOAT32, MIB, count_memory
 from epochcast.schema import RunConfig
 from epochcast.workload.shape import layer_records

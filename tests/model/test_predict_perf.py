@@ -14,18 +14,21 @@ from itertools import product
 import pytest
 
 from epochcast.facts.tables import gpus
+from epochcast.gpus.board_power import board_power
 from epochcast.machine.gpu import driver_signs
 from epochcast.machine.gpu_driver import box_device_name
 from epochcast.model import predict_perf
 from epochcast.model.answers.prediction import predict
 from epochcast.model.answers.prediction_figure import draw_batches
 from epochcast.model.time_model.card import card_sha256
+from epochcast.model.time_model.physics import device_share
 from epochcast.model.time_model.saved_model import choose_model, load_model
+from epochcast.output.text import percent
 from epochcast.paths import CODE_ROOT, models_dir, pretrained_dir, runs_agg_csv
 from epochcast.schema import DEFAULT_CONFIG, AggRow, Conditions, RunConfig
 from epochcast.storage.cells import columns
 from epochcast.storage.tables import write_table
-from epochcast.workload.shape import count_params
+from epochcast.workload.shape import count_params, work_of
 from tests.support.cli import run_cli
 from tests.support.rows import agg_row
 
@@ -465,7 +468,7 @@ def test_with_epochs_each_gpu_has_energy_money_and_co2_of_its_own():
     assert answers[2]["footprints"][0]["cloud_usd"] is None
     out = ask(*flags).out
     (energy,) = (line for line in out.splitlines() if line.startswith("energy"))
-    assert energy == "energy: board-power model: 0.5 x TDP of each, band 0.16 to 0.86"
+    assert energy == "energy: board-power model: a share of TDP of each by how busy the GPU is, x/÷2.06"
     assert "cloud H100 SXM5: 3.90 USD/GPU hour (Crusoe H100 HGX 80GB on-demand, 2025-12" in out
     assert "wall kWh: GPU board only (host unknown: --host_w), PUE 1" in out
     assert "region: world average, not your location" in ask("--gpu", "T4", "--epochs", 50).out
@@ -513,7 +516,7 @@ def test_what_measured_energy_has_its_own_line_beside_the_others():
     out = ask("--gpu", "H100 SXM5;T4;L4", "--epochs", 50).out
     told = [line for line in out.splitlines() if line.startswith("energy")]
     assert told[0].startswith("energy H100 SXM5: measured, 5 runs")
-    assert told[1].startswith("energy of the others: board-power model: 0.5 x TDP of each")
+    assert told[1].startswith("energy of the others: board-power model: a share of TDP of each")
     (row,) = (line for line in out.splitlines() if line.startswith("H100 SXM5: "))
     assert row.startswith("H100 SXM5: measured on NVIDIA H100 80GB HBM3, 5 runs")
     assert row.endswith("start-up of NVIDIA A100 80GB PCIe")
@@ -611,11 +614,14 @@ def test_a_footprint_stands_below_the_answer_only_where_a_flag_asks_for_it():
     lines = dict(line.split(": ", 1) for line in out[len(plain) :].splitlines())
     assert lines["footprint_of"] == "NVIDIA A100 80GB PCIe, float32"
     assert lines["region"] == "Germany (DE)"
-    assert "board-power model: 0.5 x TDP 300 W, band 0.16 to 0.86" in lines["board_energy"]
+    saved, config = load_model(PRETRAINED), DEFAULT_CONFIG
+    busy_share = device_share(saved.plain_law, work_of(config, saved.train_n))
+    assert "board-power model: a share of TDP 300 W by how busy the GPU is" in lines["board_energy"]
+    assert f"busy {percent(busy_share)}: " in lines["board_energy"]
     assert {"wall_energy", "electricity", "cloud", "co2_operational"} <= set(lines)
     (found,) = ask_json("--epochs", 50, "--region", "DE")["footprints"]
     wall = ask_json("--epochs", 50)["wall_sec"]
-    assert found["board_kwh"] == pytest.approx(0.5 * 300 * wall / 3.6e6)
+    assert found["board_kwh"] == pytest.approx(board_power(300.0, busy_share).value * wall / 3.6e6)
     assert "footprints" not in ask_json("--epochs", 50)
 
 

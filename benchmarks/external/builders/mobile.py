@@ -54,14 +54,19 @@ def mnasnet(width: float, size: int) -> Model:
 def shufflenet_v2(widths: Sequence[int], last: int, size: int) -> Model:
     """Return ShuffleNet V2, its channels split and shuffled as torchvision does."""
     inputs = image(size)
-    x = layers.MaxPooling2D(3, 2, padding="same")(conv_norm(inputs, 24, 3, 2))
+    x = shuffled_stages(layers.MaxPooling2D(3, 2, padding="same")(conv_norm(inputs, 24, 3, 2)), widths)
+    return keras.Model(inputs, classified(conv_norm(x, last, 1)))
+
+
+def shuffled_stages(x: Tensor, widths: Sequence[int]) -> Tensor:
+    """Return the stages of ShuffleNet V2, each of half as many positions a side."""
     for filters, depth in zip(widths, SHUFFLE_DEPTHS, strict=True):
         half = filters // 2
         left = conv_norm(depthwise_norm(x, 3, 2, None), half, 1)
         x = _shuffled(left, _shuffle_branch(x, half, 2))
         for _ in range(depth - 1):
             x = _shuffled(x[..., :half], _shuffle_branch(x[..., half:], half, 1))
-    return keras.Model(inputs, classified(conv_norm(x, last, 1)))
+    return x
 
 
 def _shuffle_branch(x: Tensor, filters: int, strides: int) -> Tensor:

@@ -61,5 +61,5 @@ class Usage:
     def of(self, sec: Interval) -> Used:
         """Return what so many seconds of this fit use."""
         (found,) = footprints(sec, self.power, self._device.name, self._rules, "this fit")
-        method = None if found.energy is None else found.energy.method
+        method = None if found.energy is None else found.energy.words
         return Used(found.wall_kwh, found.electricity_usd, found.cloud_usd, found.operational_kg_co2e, method)

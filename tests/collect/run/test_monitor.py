@@ -14,6 +14,7 @@ import subprocess
 
 import pytest
 
+from epochcast.gpus.board_power import board_power
 from epochcast.machine.host.host import memory_bytes
 from epochcast.schema import RunRecord
 from epochcast.storage.tables import read_table
@@ -108,7 +109,7 @@ def test_a_gpu_that_tells_no_power_has_an_estimate_that_says_so(cases):
     row = cases["nopower"].row
     assert (row.energy_source, row.energy_estimated) == ("board_power_model", 1)
     assert row.energy_lo_j < row.energy_j_per_epoch < row.energy_hi_j
-    assert row.energy_j_window == pytest.approx(150 * row.energy_window_sec)  # half the limit
+    assert row.energy_j_window == pytest.approx(board_power(300.0).value * row.energy_window_sec)
     assert row.idle_sec is None  # nothing to measure, so nothing was waited for
     assert "board energy" in cases["nopower"].output and "(estimated)" in cases["nopower"].output
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from epochcast.energy.meter import PowerMeter
 from epochcast.energy.reading import ENERGY_FLAGS, EnergyReading
+from epochcast.gpus.board_power import board_power
 from epochcast.schema import ENERGY_SOURCES, RunRecord, to_json_dict
 from tests.support.rows import run_row
 
@@ -322,8 +323,9 @@ def test_board_power_model_says_that_it_is_one_and_how_wide():
     gpu = ScriptedGpu(has_counter=False, has_instant=False, has_average=False)
     reading = read(gpu)
     assert (reading.energy_source, reading.energy_estimated) == ("board_power_model", 1)
-    assert reading.energy_j_per_epoch == pytest.approx(0.5 * 700 * 12 / 4)
-    assert (reading.energy_lo_j, reading.energy_hi_j) == (pytest.approx(336.0), pytest.approx(1806.0))
+    watts = board_power(700.0)
+    assert reading.energy_j_per_epoch == pytest.approx(watts.value * 12 / 4)
+    assert (reading.energy_lo_j, reading.energy_hi_j) == pytest.approx((watts.low * 12 / 4, watts.high * 12 / 4))
     assert reading.idle_power_w is reading.power_samples is reading.energy_net_j_per_epoch is None
     assert not meter_of(gpu).reads_power
     unlimited = read(ScriptedGpu(has_counter=False, has_instant=False, has_average=False, limit_w=None))

@@ -77,7 +77,7 @@ def test_a_name_that_nothing_reads_would_be_found():
 
 def test_an_assumption_is_looked_up_by_name_and_kind():
     found = assumption("board_power_share", "gpu")
-    assert (found.value, found.unit) == (0.5, "1")
+    assert (found.value, found.unit) == (0.468, "1")
     with pytest.raises(KeyError, match="no assumption 'board_power_share' for a cpu"):
         assumption("board_power_share", "cpu")
 

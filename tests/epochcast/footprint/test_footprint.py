@@ -12,7 +12,15 @@ from epochcast.facts.regions import Region, Sourced, find_region
 from epochcast.facts.tables import cloud_prices, equivalences, pues
 from epochcast.footprint import footprint as module
 from epochcast.footprint import text as footprint_text
-from epochcast.footprint.footprint import BoardEnergy, board_power_model, embodied, footprint, mlcost_energy, rates_of
+from epochcast.footprint.footprint import (
+    BoardEnergy,
+    board_power_model,
+    embodied,
+    footprint,
+    mlcost_energy,
+    modelled_energy,
+    rates_of,
+)
 from epochcast.footprint.rules import FootprintRules
 from epochcast.footprint.text import (
     equivalents,
@@ -21,6 +29,7 @@ from epochcast.footprint.text import (
     region_sources,
     region_table,
 )
+from epochcast.gpus.board_power import board_power
 from epochcast.gpus.lookup import find_gpu
 from epochcast.interval import Interval
 
@@ -58,15 +67,42 @@ def test_mlcosts_own_example_comes_out():
     assert "MLCost's formula: TDP 400 W x 8 x 0.80 x 1.30" in footprint_lines(found)["energy"]
 
 
-def test_the_board_power_model_takes_the_lowest_share_in_the_shortest_time():
-    energy = board_power_model(HOUR, 300.0)
-    assert ends(energy.joules) == pytest.approx((0.5 * 300 * 3600, 0.16 * 300 * 3000, 0.86 * 300 * 4200))
-    assert energy.method == "board-power model: 0.5 x power limit 300 W, band 0.16 to 0.86"
+def test_the_board_power_model_takes_the_lowest_power_in_the_shortest_time():
+    energy, watts = board_power_model(HOUR, 300.0), board_power(300.0)
+    assert ends(energy.joules) == pytest.approx((3600 * watts.value, 3000 * watts.low, 4200 * watts.high))
+    assert energy.method == "board-power model: 0.468 x power limit 300 W, x/÷3.99"
+    assert energy.words == energy.method
     assert "TDP 300 W" in board_power_model(HOUR, 300.0, "TDP").method
 
 
+def test_a_known_busy_share_narrows_the_energy_and_is_named_apart_from_the_method():
+    unknown, known = board_power_model(HOUR, 300.0), board_power_model(HOUR, 300.0, busy_share=0.25)
+    assert known.joules.value == pytest.approx(3600 * board_power(300.0, 0.25).value)
+    assert known.joules.high / known.joules.low < unknown.joules.high / unknown.joules.low
+    assert "25.0 %" not in known.method  # several runs have it in common
+    assert known.words == f"{known.method}; busy 25.0 %: 0.37"
+    assert "by how busy the GPU is" in known.method
+
+
+def test_a_limit_below_the_tdp_is_named_beside_it():
+    energy = board_power_model(HOUR, 200.0, busy_share=1.0, tdp_w=300.0)
+    assert energy.joules.value == 3600 * 200.0
+    assert "TDP 300 W, at most the power limit 200 W" in energy.method
+
+
+def test_a_modelled_energy_is_by_the_limit_else_the_tdp_and_by_the_busy_share_where_it_is_known():
+    gpu, rules = find_gpu("A100 80GB PCIe"), FootprintRules()
+    plain, busy = (modelled_energy(HOUR, rules, gpu, False, busy_share=share) for share in (None, 1.0))
+    assert plain == board_power_model(HOUR, gpu.tdp_w, "TDP")
+    assert busy == board_power_model(HOUR, gpu.tdp_w, "TDP", 1.0)
+    limited = modelled_energy(HOUR, rules, gpu, False, 200.0, busy_share=1.0)
+    assert limited == board_power_model(HOUR, 200.0, busy_share=1.0, tdp_w=gpu.tdp_w)
+    assert modelled_energy(HOUR, rules, None, False, busy_share=1.0) is None
+
+
 def test_a_time_of_unknown_range_leaves_the_energys_unknown():
-    assert ends(board_power_model(Interval(3600.0), 300.0).joules) == (540_000.0, None, None)
+    found = board_power_model(Interval(3600.0), 300.0).joules
+    assert ends(found) == (pytest.approx(3600 * board_power(300.0).value), None, None)
 
 
 # --- money and CO2 ----------------------------------------------------------------------------------------------------
@@ -325,7 +361,8 @@ def test_who_says_a_rate_is_named_without_the_place_in_its_code():
 
 
 def test_lines_of_an_answer_stay_readable():
-    found = at(board_power_model(HOUR, 300.0), gpu=find_gpu("A100 80GB PCIe"), regions=(find_region("DE"),))
+    energy = board_power_model(HOUR, 300.0, "TDP", 0.463)
+    found = at(energy, gpu=find_gpu("A100 80GB PCIe"), regions=(find_region("DE"),))
     notes = ("wall_energy", "electricity_price", "cloud_price", "carbon_intensity")
     lines = [f"{name}: {text}" for name, text in footprint_lines(found).items() if name not in notes]
     assert max(map(len, lines)) <= 140
@@ -334,7 +371,7 @@ def test_lines_of_an_answer_stay_readable():
 def test_json_holds_full_precision_and_every_rate_with_its_source():
     found = at(board_power_model(HOUR, 333.0), gpu=find_gpu("A100 80GB PCIe"), has_embodied=True)
     as_json = json.loads(json.dumps(footprint_json(found), allow_nan=False))
-    assert as_json["wall_kwh"] == pytest.approx(333.0 * 0.5 * 3600 / 3.6e6, rel=1e-12)
+    assert as_json["wall_kwh"] == pytest.approx(board_power(333.0).value * 3600 / 3.6e6, rel=1e-12)
     for name in ("board_kwh", "wall_kwh", "electricity_usd", "operational_kg_co2e", "embodied_kg_co2e"):
         assert as_json[f"{name}_low"] < as_json[name] < as_json[f"{name}_high"]
     assert as_json["gco2_per_kwh_source"] == "someone (somewhere.org), 2024"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from epochcast.facts.assumptions import assumption
 from epochcast.facts.tables import CONVOLUTIONAL
 from epochcast.footprint.rules import FootprintRules
+from epochcast.gpus.board_power import board_power
 from epochcast.gpus.lookup import find_gpu
-from epochcast.gpus.rates import limit_of, roof_of
+from epochcast.gpus.rates import limit_of, network_busy_share, roof_of
 from epochcast.gpus.ratio import GpuArithmetic, rates_ratio
 from epochcast.interval import Interval
 from epochcast.live.other_gpus import BARE_ROOF, gpu_lines, source_of, times_on
@@ -140,6 +143,23 @@ def test_the_fastest_stands_first_with_its_cost_where_a_price_is_known():
     t4 = next(each for each in found if each.gpu.name == T4)
     price = t4.footprints[0].rates.usd_per_gpu_hour.value.value
     assert t4.footprints[0].cloud_usd.value == pytest.approx(t4.total.value / 3600 * price)
+
+
+@pytest.mark.parametrize("device_name", [CPU, "NVIDIA A100-SXM4-40GB"])
+def test_the_energy_is_by_how_busy_the_law_of_networks_says_the_gpu_is(device_name):
+    of, gpu = source(device_name), find_gpu(T4)
+    found = on(T4, of)
+    busy_share = network_busy_share(of.network, gpu, "fp32")
+    assert 0 < busy_share < network_busy_share(replace(of.network, batch_size=1024), gpu, "fp32") < 1
+    energy = found.footprints[0].energy
+    assert energy.joules.value == pytest.approx(board_power(gpu.tdp_w, busy_share).value * found.total.value)
+    assert "by how busy the GPU is" in energy.method
+
+
+def test_without_layers_nothing_says_how_busy_another_gpu_is():
+    found = on(T4, source("NVIDIA A100-SXM4-40GB", NO_LAYERS))
+    energy, tdp_w = found.footprints[0].energy, find_gpu(T4).tdp_w
+    assert energy.joules.value == pytest.approx(board_power(tdp_w).value * found.total.value)
 
 
 def test_json_has_every_number():

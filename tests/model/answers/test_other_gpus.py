@@ -12,6 +12,7 @@ from epochcast.facts.assumptions import assumption
 from epochcast.facts.regions import find_region
 from epochcast.facts.tables import gpus
 from epochcast.footprint.rules import FootprintRules
+from epochcast.gpus.board_power import board_power
 from epochcast.gpus.lookup import find_gpu
 from epochcast.gpus.rates import limit_of
 from epochcast.gpus.ratio import RATES, SAME, SPEED_ROW, GpuArithmetic, device_ratio, source_device
@@ -489,9 +490,19 @@ def test_each_gpu_pays_for_its_own_power_at_every_place():
     assert [found.rates.region.code for found in answer.footprints] == ["DE", "FR"]
     for each, limit_w in ((answer, 700), (small, 70)):
         energy, wall = each.footprints[0].energy, each.times.run.wall
-        assert energy.joules.value == pytest.approx(0.5 * limit_w * wall.value)
-        assert energy.joules.low == pytest.approx(0.16 * limit_w * wall.low)
+        watts = board_power(limit_w, each.busy_share)
+        assert energy.joules.value == pytest.approx(watts.value * wall.value)
+        assert energy.joules.low == pytest.approx(watts.low * wall.low)
         assert f"{limit_w} W" in energy.method
+
+
+def test_a_slower_gpu_is_busy_for_more_of_the_time_and_a_row_measured_elsewhere_says_nothing_of_it():
+    fast, small = (answer_on(gpu, SAVED, RUN, []) for gpu in (H100, T4))
+    assert 0 < fast.busy_share < small.busy_share < 1
+    assert fast.share == small.share  # of the model's time
+    assert answer_on(H100, SAVED, RUN, [measured(1.0)]).busy_share is None
+    own = answer_on(find_gpu("A100 80GB PCIe"), SAVED, RUN, [])
+    assert own.busy_share == own.share
 
 
 def test_a_measured_energy_is_that_of_the_measured_row():

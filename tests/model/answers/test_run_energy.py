@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from epochcast.footprint.rules import FootprintRules
+from epochcast.gpus.board_power import board_power
 from epochcast.gpus.lookup import find_gpu
 from epochcast.interval import Interval
 from epochcast.machine.gpu_driver import box_device_name
@@ -104,11 +105,12 @@ def test_few_measurements_tell_of_no_range():
 
 def test_a_limit_that_was_measured_goes_before_the_tdp_of_the_facts():
     capped = energy_of(energy=UNMEASURED, board=MeasuredBoard(power_limit_w=200.0))
-    assert capped.joules.value == pytest.approx(0.5 * 200 * 125)
-    assert (capped.joules.low, capped.joules.high) == pytest.approx((0.16 * 200 * 115, 0.86 * 200 * 140))
+    watts = board_power(200.0, tdp_w=A100.tdp_w)
+    assert capped.joules.value == pytest.approx(watts.value * 125)
+    assert (capped.joules.low, capped.joules.high) == pytest.approx((watts.low * 115, watts.high * 140))
     assert "power limit 200 W" in capped.method
     by_facts = energy_of(energy=UNMEASURED)
-    assert by_facts.joules.value == pytest.approx(0.5 * A100.tdp_w * 125)
+    assert by_facts.joules.value == pytest.approx(board_power(A100.tdp_w).value * 125)
     assert f"TDP {A100.tdp_w:g} W" in by_facts.method
 
 

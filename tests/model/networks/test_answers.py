@@ -7,6 +7,7 @@ import re
 
 import pytest
 
+from epochcast.facts.assumptions import assumption
 from epochcast.gpus.lookup import find_gpu
 from epochcast.gpus.rates import law_rates
 from epochcast.keras_files import file_network
@@ -89,6 +90,11 @@ def test_an_input_that_is_slower_than_the_gpu_binds(wide):
     assert fast["epoch_sec"] == alone["epoch_sec"]
     assert [slow[f"epoch_sec{end}"] for end in ("", "_low", "_high")] == [pytest.approx(TRAINING[1] / 10)] * 3
     assert near["epoch_sec_low"] == pytest.approx(TRAINING[1] / alone["images_per_sec"])
+    watts = [each["footprints"][0]["board_kwh"] * 3.6e6 / each["training_sec"] for each in (alone, fast, slow)]
+    assert watts[0] == pytest.approx(watts[1])
+    idle_w = assumption("board_power_idle_share", "gpu").value * find_gpu(H100).tdp_w
+    assert watts[2] == pytest.approx(idle_w, rel=0.02)  # it waits for nearly all of the time
+    assert watts[0] > 2 * idle_w
     assert [alone["is_device_share_alone"], slow["is_device_share_alone"]] == [True, False]
     assert "the input" in ask(wide, "--gpu", H100, *TRAINING, "--input_images_per_sec", 10).out
 

@@ -10,12 +10,17 @@ from epochcast.facts.assumptions import assumption
 from epochcast.facts.regions import Region, Sourced, find_region
 from epochcast.facts.tables import cloud_prices
 from epochcast.footprint.rules import FootprintRules
+from epochcast.gpus.board_power import board_power
 from epochcast.gpus.lookup import find_gpu
 from epochcast.interval import Interval
 from epochcast.model.time_model.intervals import HALF_WIDTH_SDS
+from epochcast.model.time_model.physics import device_share
+from epochcast.model.time_model.saved_model import load_model
+from epochcast.paths import pretrained_dir
 from epochcast.planner.costs.budget import KGCO2, KWH, USD
 from epochcast.planner.costs.pricing import with_prices
 from epochcast.schema import Conditions
+from epochcast.workload.shape import work_of
 from tests.support.rows import agg_row, run_costing
 
 DEVICE = "NVIDIA A100 80GB PCIe"
@@ -115,19 +120,29 @@ def test_start_up_is_priced_and_its_band_reaches_down_to_nothing():
 
 def test_without_measured_energy_the_power_model_answers_with_its_band_as_common():
     run, notes = price_of(run_of(64), KWH)
-    tdp = find_gpu(DEVICE).tdp_w
-    shares = [assumption(f"board_power_share{end}", "gpu").value for end in ("_low", "", "_high")]
-    per_sec = run.price.per_sec
-    assert (per_sec.low, per_sec.value, per_sec.high) == pytest.approx([s * tdp / J_PER_KWH for s in shares])
+    watts, per_sec = board_power(find_gpu(DEVICE).tdp_w), run.price.per_sec
+    ends = [each / J_PER_KWH for each in (watts.low, watts.value, watts.high)]
+    assert (per_sec.low, per_sec.value, per_sec.high) == pytest.approx(ends)
     assert run.price.sd == 0.0
-    assert any(note.startswith("energy: board-power model: 0.5 x TDP 300 W") for note in notes)
+    assert any(note.startswith("energy: board-power model: 0.468 x TDP 300 W") for note in notes)
+
+
+def test_a_model_of_times_says_how_busy_the_gpu_is_and_the_note_stands_once_for_all():
+    saved, runs = load_model(pretrained_dir() / "a100.keras"), [run_of(batch) for batch in (64, 2048)]
+    priced, notes = with_prices(runs, KWH, GIVEN, (), Conditions(device_name=DEVICE), saved)
+    for run in priced:
+        busy_share = device_share(saved.plain_law, work_of(run.config, saved.train_n))
+        assert run.price.board.watts == pytest.approx(board_power(300.0, busy_share).value)
+    assert priced[0].price.board.watts != priced[1].price.board.watts
+    (note,) = (note for note in notes if "board-power model" in note)
+    assert note.startswith("energy: board-power model: a share of TDP 300 W by how busy the GPU is")
 
 
 def test_energies_of_other_conditions_take_no_part():
     rows = [dataclasses.replace(metered(64, 2.0, 300.0), precision="mixed_float16")]
     run, notes = price_of(run_of(64), KWH, rows=rows)
     assert any("board-power model" in note for note in notes)
-    assert run.price.board.watts == pytest.approx(150.0)
+    assert run.price.board.watts == pytest.approx(board_power(300.0).value)
 
 
 def test_the_other_formula_answers_whatever_was_measured_and_tells_no_range():

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from epochcast.gpus.board_power import board_power
 from tests.support.machines import fake_nvml
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -131,7 +132,7 @@ def test_without_any_power_the_boards_limit_stands_in_and_says_so(metered):
     reading = metered["nopower"]
     assert (reading["energy_source"], reading["energy_estimated"]) == ("board_power_model", 1)
     assert reading["energy_lo_j"] < reading["energy_j_per_epoch"] < reading["energy_hi_j"]
-    assert reading["energy_j_per_epoch"] == pytest.approx(0.5 * 700 * 0.3 / 2)
+    assert reading["energy_j_per_epoch"] == pytest.approx(board_power(700.0).value * 0.3 / 2)
     assert not reading["reads_power"]
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.external.memory_tables import ALLOCATOR, MEMORY_NETWORKS, Bracket, Peak, record_name
+from benchmarks.external.memory.tables import ALLOCATOR, MEMORY_NETWORKS, Bracket, Peak, record_name
 from benchmarks.external.records import Records, read, records_of
 from epochcast.roofline.network_memory import MIB, MIXED, CountedMemory, Formats, count_memory
 
