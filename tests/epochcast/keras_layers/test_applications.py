@@ -1,0 +1,77 @@
+"""Networks of `keras.applications`: every layer and operation of each is read."""
+
+from __future__ import annotations
+
+import importlib
+from collections import Counter
+
+import pytest
+
+from epochcast.keras_layers.read_layers import read_layers
+from tests.support.models.keras_records import by_name, is_known
+
+PIXELS = 96  # the least that all of them take
+QUICK = ("ConvNeXtTiny", "InceptionResNetV2", "MobileNetV3Small", "VGG16")  # what no other has, and the plainest
+
+
+@pytest.fixture(scope="module")
+def keras():
+    return importlib.import_module("keras")  # starts TensorFlow, so not at the top
+
+
+def read(keras, name, **options):
+    """A network's layers; its weights have shapes but no numbers."""
+    with keras.StatelessScope(initialize_variables=False):
+        model = getattr(keras.applications, name)(weights=None, input_shape=(PIXELS, PIXELS, 3), **options)
+        return model, read_layers(model)
+
+
+def names(keras):
+    return [name for name in dir(keras.applications) if callable(getattr(keras.applications, name))]
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_an_application_is_read_whole(keras, name):
+    model, network = read(keras, name)
+    assert is_known(network), (network.unknown, network.partial)
+    assert sum(record.params for record in network.records) == model.count_params()
+
+
+@pytest.mark.slow  # 38 networks, some of a thousand layers
+def test_every_application_is_read_whole(keras):
+    assert len(names(keras)) >= 38
+    for name in names(keras):
+        keras.backend.clear_session()
+        model, network = read(keras, name)
+        assert is_known(network), (name, network.unknown, network.partial)
+        assert sum(record.params for record in network.records) == model.count_params(), name
+
+
+def test_convnext_has_its_scales_and_sums(keras):
+    _, network = read(keras, "ConvNeXtTiny", include_top=False)
+    blocks = 3 + 3 + 9 + 3
+    scales = [record for record in network.records if record.name.endswith("_layer_scale")]
+    assert len(scales) == blocks
+    for scale in scales:
+        assert (scale.params, scale.trainable_params) == (scale.output_shape[-1],) * 2
+        assert scale.forward_flop == scale.inputs == scale.outputs
+        assert scale.keeps_input  # which the gradient of its weights reads
+    assert Counter(record.kind for record in network.records)["operation"] == blocks  # x + y without a layer
+
+
+def test_inception_resnet_adds_a_share_of_another_tensor(keras):
+    _, network = read(keras, "InceptionResNetV2", include_top=False)
+    shares = [record for record in network.records if record.name.startswith("custom_scale_layer")]
+    assert len(shares) == 10 + 20 + 10
+    for share in shares:
+        assert (share.kind, share.params) == ("merge", 0)
+        assert (share.inputs, share.forward_flop) == (2 * share.outputs, 2 * share.outputs)
+
+
+def test_a_block_that_is_dropped_at_random_is_a_pass_of_memory(keras):
+    applications = importlib.import_module("keras.src.applications.convnext")
+    inputs = keras.Input((8, 8, 4))
+    layers = [applications.StochasticDepth(0.2, name="dropped"), applications.StochasticDepth(0.0, name="kept")]
+    network = read_layers(keras.Sequential([inputs, *layers]))
+    assert is_known(network)
+    assert {name: record.forward_flop for name, record in by_name(network).items()} == {"dropped": 0}
