@@ -46,6 +46,11 @@ MODULES = frozenset(
     | {"optimizers", "quantizers", "random", "regularizers", "engine"}  # the last in Keras 2
 )
 INNER_MODULES = MODULES | {"backend", "legacy"}  # of keras.src
+# layers beside networks that are built, and whose weights are loaded, by functions of the same modules
+OF_APPLICATIONS = frozenset(
+    f"keras.src.applications.{name}"
+    for name in ("convnext.LayerScale", "convnext.StochasticDepth", "inception_resnet_v2.CustomScaleLayer")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +168,7 @@ def _screen_name(name: str) -> None:
     allowed = MODULES
     if inner[:1] == ["src"]:
         inner, allowed = inner[1:], INNER_MODULES
-    if first == "keras" and len(inner) > 1 and inner[0] not in allowed:
+    if first == "keras" and len(inner) > 1 and inner[0] not in allowed and name not in OF_APPLICATIONS:
         raise ValueError(f"it asks for {name}, which is no part of a network")
 
 

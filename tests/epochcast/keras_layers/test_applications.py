@@ -7,6 +7,7 @@ from collections import Counter
 
 import pytest
 
+from epochcast.keras_files.read_file import read_network
 from epochcast.keras_layers.read_layers import read_layers
 from tests.support.models.keras_records import by_name, is_known
 
@@ -68,10 +69,27 @@ def test_inception_resnet_adds_a_share_of_another_tensor(keras):
         assert (share.inputs, share.forward_flop) == (2 * share.outputs, 2 * share.outputs)
 
 
+def own_layers(keras):
+    """A network of the layers that no other than these networks have."""
+    convnext, inception = (
+        importlib.import_module(f"keras.src.applications.{name}") for name in ("convnext", "inception_resnet_v2")
+    )
+    x = inputs = keras.Input((8, 8, 4))
+    x = convnext.LayerScale(1e-6, 4, name="scale")(x)
+    x = convnext.StochasticDepth(0.2, name="dropped")(x)
+    x = convnext.StochasticDepth(0.0, name="kept")(x)
+    return keras.Model(inputs, inception.CustomScaleLayer(0.1, name="share")([inputs, x]))
+
+
 def test_a_block_that_is_dropped_at_random_is_a_pass_of_memory(keras):
-    applications = importlib.import_module("keras.src.applications.convnext")
-    inputs = keras.Input((8, 8, 4))
-    layers = [applications.StochasticDepth(0.2, name="dropped"), applications.StochasticDepth(0.0, name="kept")]
-    network = read_layers(keras.Sequential([inputs, *layers]))
+    network = read_layers(own_layers(keras))
     assert is_known(network)
-    assert {name: record.forward_flop for name, record in by_name(network).items()} == {"dropped": 0}
+    elements = 8 * 8 * 4
+    found = {name: record.forward_flop for name, record in by_name(network).items()}
+    assert found == {"scale": elements, "dropped": 0, "share": 2 * elements}
+
+
+def test_a_file_of_an_application_s_own_layers_is_read_as_the_network(keras, tmp_path):
+    model = own_layers(keras)
+    model.save(tmp_path / "x.keras")
+    assert read_network(tmp_path / "x.keras", 8, 1000, "float32").records == read_layers(model).records
