@@ -20,11 +20,16 @@ def keras():
     return importlib.import_module("keras")  # starts TensorFlow, so not at the top
 
 
-def read(keras, name, **options):
-    """A network's layers; its weights have shapes but no numbers."""
+def read(keras, name):
+    """A network's parameters and layers; its weights have shapes but no numbers."""
     with keras.StatelessScope(initialize_variables=False):
-        model = getattr(keras.applications, name)(weights=None, input_shape=(PIXELS, PIXELS, 3), **options)
-        return model, read_layers(model)
+        model = getattr(keras.applications, name)(weights=None, input_shape=(PIXELS, PIXELS, 3))
+        return model.count_params(), read_layers(model)
+
+
+@pytest.fixture(scope="module")
+def quick(keras):
+    return {name: read(keras, name) for name in QUICK}
 
 
 def names(keras):
@@ -32,10 +37,10 @@ def names(keras):
 
 
 @pytest.mark.parametrize("name", QUICK)
-def test_an_application_is_read_whole(keras, name):
-    model, network = read(keras, name)
+def test_an_application_is_read_whole(quick, name):
+    params, network = quick[name]
     assert is_known(network), (network.unknown, network.partial)
-    assert sum(record.params for record in network.records) == model.count_params()
+    assert sum(record.params for record in network.records) == params
 
 
 @pytest.mark.slow  # 38 networks, some of a thousand layers
@@ -43,13 +48,13 @@ def test_every_application_is_read_whole(keras):
     assert len(names(keras)) >= 38
     for name in names(keras):
         keras.backend.clear_session()
-        model, network = read(keras, name)
+        params, network = read(keras, name)
         assert is_known(network), (name, network.unknown, network.partial)
-        assert sum(record.params for record in network.records) == model.count_params(), name
+        assert sum(record.params for record in network.records) == params, name
 
 
-def test_convnext_has_its_scales_and_sums(keras):
-    _, network = read(keras, "ConvNeXtTiny", include_top=False)
+def test_convnext_has_its_scales_and_sums(quick):
+    _, network = quick["ConvNeXtTiny"]
     blocks = 3 + 3 + 9 + 3
     scales = [record for record in network.records if record.name.endswith("_layer_scale")]
     assert len(scales) == blocks
@@ -60,8 +65,8 @@ def test_convnext_has_its_scales_and_sums(keras):
     assert Counter(record.kind for record in network.records)["operation"] == blocks  # x + y without a layer
 
 
-def test_inception_resnet_adds_a_share_of_another_tensor(keras):
-    _, network = read(keras, "InceptionResNetV2", include_top=False)
+def test_inception_resnet_adds_a_share_of_another_tensor(quick):
+    _, network = quick["InceptionResNetV2"]
     shares = [record for record in network.records if record.name.startswith("custom_scale_layer")]
     assert len(shares) == 10 + 20 + 10
     for share in shares:
