@@ -106,9 +106,7 @@ def read_file(
         try:
             read = request.read()
             if read.layers.unknown and not allow_unknown:
-                raise RefusedError(
-                    why_unknown(read.layers.unknown, read.quantized, has_others=_is_counted(read.layers))
-                )
+                raise RefusedError(why_unknown(read.layers, read.quantized, has_others=_is_counted(read.layers)))
             _check_work(read.layers)
         except LimitError as error:
             raise ValueError(f"{path}: {why_too_much(error, code)}") from None
