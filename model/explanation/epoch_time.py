@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from epochcast.facts.assumptions import assumption
+from epochcast.gpus.network_time import NETWORK_LAW, network_time
 from epochcast.gpus.rates import limit_of
 from epochcast.gpus.ratio import SPEED_ROW, GpuArithmetic, device_ratio, source_device
 from epochcast.gpus.scaled_time import LIMITED_WORDS, scaled_time
@@ -13,7 +14,7 @@ from epochcast.interval import Interval, coverage_text
 from epochcast.model.answers.other_gpus import MEASURED
 from epochcast.model.explanation.attribution import Attribution, attribute, law_parts
 from epochcast.model.explanation.device import ExplainedDevice
-from epochcast.model.explanation.network_time import is_of_cnn_family, law_time
+from epochcast.model.explanation.network_time import attribution_of, is_of_cnn_family
 from epochcast.model.time_model.intervals import WITHIN
 from epochcast.model.time_model.physics import share_of_parts
 from epochcast.model.time_model.saved_model import PredictedTimes, SavedModel
@@ -21,7 +22,6 @@ from epochcast.roofline.network import EpochRoofline, TrainedNetwork, attainable
 from epochcast.schema import RunConfig
 
 MODEL, OTHER_NETWORK, OTHER_SCALED, ROOF = "model", "law of the CNN", "law of the CNN, carried over", "bare roof"
-NETWORK_LAW = "law of networks"
 UNKNOWN_INPUT = "not known for this network"
 
 
@@ -84,9 +84,9 @@ def _by_law_of_networks(device: ExplainedDevice, network: TrainedNetwork) -> Epo
         return None
     if device.is_calibrated and is_of_cnn_family(network, device.choice.model):
         return None
-    if (found := law_time(network, device.gpu, device.arithmetic)) is None:
+    if (found := network_time(network, device.gpu, device.arithmetic)) is None:
         return None
-    return EpochTime(found.seconds, NETWORK_LAW, f"{found.words}: {UNKNOWN_INPUT}", found.attribution)
+    return EpochTime(found.seconds, NETWORK_LAW, f"{found.words}: {UNKNOWN_INPUT}", attribution_of(found))
 
 
 def _scaling(device: ExplainedDevice) -> Scaling | None:

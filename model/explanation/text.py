@@ -7,10 +7,11 @@ from functools import partial
 from typing import Any
 
 from epochcast.gpus.lookup import BYTES_PER_GB
+from epochcast.gpus.network_time import NETWORK_LAW
 from epochcast.gpus.rates import FLOPS_PER_TFLOPS
 from epochcast.gpus.scaled_time import LIMITED
 from epochcast.model.answers.prediction_text import device_words
-from epochcast.model.explanation.epoch_time import NETWORK_LAW, UNKNOWN_INPUT, Scaling
+from epochcast.model.explanation.epoch_time import UNKNOWN_INPUT, Scaling
 from epochcast.model.explanation.explanation import ExplainedLayer, Explanation
 from epochcast.model.explanation.network_time import law_words
 from epochcast.model.time_model.physics import HOST_GROUP, STEPS_GROUP
