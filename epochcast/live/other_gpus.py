@@ -3,7 +3,8 @@
 From a GPU an epoch's time is scaled by the ratio of both GPUs' seconds for arithmetic and memory. Which share of a step
 they are was not measured: it lies between the least that this GPU's roofline allows and the whole step. The time is in
 the middle of what the two give, its range reaches from the lowest to the highest. From a processor nothing is scaled:
-the epoch is by the other GPU's roofline alone, with the range that the one GPU that we measured shows.
+the epoch is by the law of networks, which the model's layers and the other GPU's rates suffice for. Where that has no
+number, as of short steps, it is by the other GPU's roofline, with the range that the one GPU that we measured shows.
 
 Building, compiling and checkpoints stay as they were timed here; validations are scaled as the epochs are.
 """
@@ -21,6 +22,7 @@ from epochcast.footprint.footprint import Footprint, asked_energy, footprint, mo
 from epochcast.footprint.rules import FootprintRules
 from epochcast.footprint.text import footprint_json, priced_range
 from epochcast.gpus.lookup import known_gpu
+from epochcast.gpus.network_time import NETWORK_LAW, network_time
 from epochcast.gpus.rates import limit_of, roof_of
 from epochcast.gpus.ratio import SAME, GpuArithmetic, device_ratio, rates_ratio
 from epochcast.gpus.scaled_time import LIMITED_WORDS, scaled_time
@@ -61,7 +63,7 @@ class GpuTime:
     total: Interval
     basis: str
     words: str
-    share: tuple[float, float] | None  # of arithmetic and memory in an epoch here: least and most; None by a bare roof
+    share: tuple[float, float] | None  # of arithmetic and memory in an epoch here: least and most; None if not scaled
     footprints: tuple[Footprint, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -119,7 +121,7 @@ def times_on(gpus: Sequence[Gpu], source: Source, rules: FootprintRules) -> tupl
     found, without = [], {}
     for gpu in gpus:
         try:
-            time = _by_ratio(gpu, source) if source.gpu is not None else _by_roof(gpu, source)
+            time = _by_ratio(gpu, source) if source.gpu is not None else _by_layers(gpu, source)
             energy = asked_energy(time.total, rules, gpu, False) or modelled_energy(time.total, rules, gpu, False)
         except ValueError as error:  # of an arithmetic that it lacks, and of what is not known here
             without[gpu.name] = str(error)
@@ -172,7 +174,7 @@ def _total(source: Source, epoch: Interval) -> Interval:
 # --- from a processor -------------------------------------------------------------------------------------------------
 
 
-def _by_roof(gpu: Gpu, source: Source) -> GpuTime:
+def _by_layers(gpu: Gpu, source: Source) -> GpuTime:
     if not source.is_processor:
         raise ValueError(
             f"nothing to scale from: {source.device_name} is a GPU that the facts do not have. "
@@ -180,16 +182,21 @@ def _by_roof(gpu: Gpu, source: Source) -> GpuTime:
         )
     if source.network is None:
         raise ValueError(
-            "a processor's time can't be scaled to a GPU, and the roofline of one needs the model's layers: "
+            f"a processor's time can't be scaled to a GPU, and one by itself needs the model's layers: "
             f"{source.why_no_network}."
         )
     arithmetic = GpuArithmetic.of(gpu, str(source.precision), source.tf32).arithmetic
+    if (by_law := network_time(source.network, gpu, arithmetic)) is not None:
+        return GpuTime(gpu, by_law.seconds, _total(source, by_law.seconds), NETWORK_LAW, by_law.words, None)
     roof = roof_of(gpu, arithmetic)
     least = epoch_roofline(source.network, epoch_layers(source.network, roof), roof)
     low, factor, high = (assumption(f"roofline_factor{end}", "gpu").value for end in ("_low", "", "_high"))
     sec = least.attainable_sec + least.launch_sec
     epoch = Interval(factor * sec, low * sec, high * sec)
-    words = f"{low:g} to {high:g} times the roofline in {arithmetic}, launches included"
+    words = (
+        f"{low:g} to {high:g} times the roofline in {arithmetic}, launches included, as a run of the CNN took on the "
+        "one GPU measured; small networks take longer"
+    )
     return GpuTime(gpu, epoch, _total(source, epoch), BARE_ROOF, words, None)
 
 
@@ -241,10 +248,10 @@ def _basis_lines(times: Sequence[GpuTime], source: Source) -> list[str]:
         )
     else:
         lines.append(
-            f"{BARE_ROOF}: a processor's time can't be scaled to a GPU: {times[0].words}, as a run of the CNN took on "
-            "the one GPU measured; input and host are not in it, and small networks take longer. Estimate on that GPU "
-            "to know"
+            "a processor's time can't be scaled to a GPU: an epoch there is by the model's layers, without input and "
+            "host. Estimate on that GPU to know"
         )
+        lines += dict.fromkeys(f"{each.basis}: {each.words}" for each in times)
     if source.network is not None and source.network.notes:
         lines.append(f"counted in part, by the layers inside: {', '.join(source.network.notes)}")
     lines += [f"{each.gpu.name}: {each.basis}: {each.words}" for each in times if each.share is not None]

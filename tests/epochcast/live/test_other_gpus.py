@@ -8,6 +8,7 @@ from epochcast.facts.assumptions import assumption
 from epochcast.facts.tables import CONVOLUTIONAL
 from epochcast.footprint.rules import FootprintRules
 from epochcast.gpus.lookup import find_gpu
+from epochcast.gpus.network_time import NETWORK_LAW, network_time
 from epochcast.gpus.rates import limit_of, roof_of
 from epochcast.gpus.ratio import GpuArithmetic, rates_ratio
 from epochcast.interval import Interval
@@ -89,8 +90,20 @@ def test_without_layers_the_share_may_be_anything_and_the_range_is_that_of_the_w
     assert found.epoch.low == pytest.approx(1.8 * low)
 
 
-def test_a_processors_time_is_not_scaled_but_the_roofline_of_the_gpu_taken():
-    slow, fast = source(CPU, epoch_sec=200.0), source(CPU, epoch_sec=2.0)
+def test_from_a_processor_the_law_of_networks_answers_whatever_the_time_here():
+    slow, fast = (source(CPU, epoch_sec=sec, batch_size=8192) for sec in (200.0, 2.0))
+    found = on(T4, slow)
+    by_law = network_time(slow.network, find_gpu(T4), "fp32")
+    assert (found.basis, found.share, found.epoch) == (NETWORK_LAW, None, by_law.seconds)
+    assert found.epoch == on(T4, fast).epoch
+    assert found.epoch.high / found.epoch.value == pytest.approx(assumption("network_range_convolutional", "gpu").value)
+    lines = "\n".join(gpu_lines([found], slow, has_regions=False))
+    assert "an epoch there is by the model's layers, without input and host" in lines
+    assert f"{NETWORK_LAW}: a law of networks fitted to published steps" in lines
+
+
+def test_of_steps_too_short_for_the_law_the_roofline_of_the_gpu_is_taken():
+    slow, fast = (source(CPU, epoch_sec=sec, batch_size=8) for sec in (200.0, 2.0))
     found = on(T4, slow)
     assert (found.basis, found.share) == (BARE_ROOF, None)
     assert found.epoch == on(T4, fast).epoch
@@ -104,7 +117,7 @@ def test_a_processors_time_is_not_scaled_but_the_roofline_of_the_gpu_taken():
     [
         (
             source(CPU, NO_LAYERS),
-            "a processor's time can't be scaled to a GPU, and the roofline of one needs the model",
+            "a processor's time can't be scaled to a GPU, and one by itself needs the model's layers",
         ),
         (source(CPU, batch_size=None), "the batch size is not known of these data"),
         (source("NVIDIA Imaginary 9000"), "NVIDIA Imaginary 9000 is a GPU that the facts do not have"),
