@@ -1,4 +1,4 @@
-"""What was answered before there was a law of networks, and the least times that answers are limited to."""
+"""The law of the CNN scaled to other GPUs, which answered before, and the least times that answers are limited to."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from epochcast.facts.assumptions import assumption
 from epochcast.gpus.network_time import NETWORK_LAW, network_time
 from epochcast.gpus.rates import limit_of
-from epochcast.gpus.ratio import SPEED_ROW, GpuArithmetic, device_ratio, source_device
+from epochcast.gpus.ratio import LAYERS, GpuArithmetic, device_ratio, source_device
 from epochcast.gpus.scaled_time import LIMITED_WORDS, scaled_time
 from epochcast.interval import Interval, coverage_text
 from epochcast.model.answers.other_gpus import MEASURED
@@ -123,9 +123,9 @@ def scaled_by_law_of_cnn(
     law = saved.plain_law
     seconds, words = _by_law(saved, network)
     share = share_of_parts(law_parts(network, law))
-    ratio = device_ratio(source_device(saved.conditions), target, network.network_kind)
+    ratio = device_ratio(source_device(saved.conditions), target, network)
     time = scaled_time(seconds, share, ratio, attainable_sec)
-    words = f"{words}; carried over by {'a ' if ratio.basis == SPEED_ROW else ''}{ratio.basis}: {ratio.words}"
+    words = f"{words}; carried over by {_named(ratio.basis)}: {ratio.words}"
     if time.limited is not None:
         words = f"{words}; {LIMITED_WORDS[time.limited]}"
     split = attribute(law, network, time.seconds.value, time.ratio.value)
@@ -140,7 +140,7 @@ def _answered(device: ExplainedDevice) -> tuple[Interval, str, str]:
     if answer.correction is not None:
         return steady, answer.basis, f"{answer.basis_text}{_extrapolation(answer.times)}"
     if not answer.was_measured:
-        words = f"carried over by {'a ' if answer.basis == SPEED_ROW else ''}{answer.basis}: {answer.words}"
+        words = f"carried over by {_named(answer.basis)}: {answer.words}"
         return steady, answer.basis, f"{words}{_extrapolation(answer.times)}"
     if device.ratio is None:
         return steady, MEASURED, f"{answer.words}; nothing tells how it splits"
@@ -156,6 +156,10 @@ def _by_roof(least: EpochRoofline) -> EpochTime:
         f"times as long as it, {factor:g} in the median; input and host are not in it, and small networks take longer"
     )
     return EpochTime(Interval(factor * sec, low * sec, high * sec), ROOF, words, None)
+
+
+def _named(basis: str) -> str:
+    return f"its {basis}" if basis == LAYERS else basis
 
 
 def _extrapolation(forecast: PredictedTimes) -> str:

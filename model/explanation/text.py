@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
@@ -75,7 +76,7 @@ def _scaled_line(answer: Explanation, scaling: Scaling) -> str:
     bounds = range_text(ratio.low, ratio.high, "range unknown")
     if scaling.limited == LIMITED:
         bounds += ", held at the roof"
-    elif ratio.high is not None and scaling.limited is None:
+    elif ratio.low is not None and ratio.high is not None and math.isclose(ratio.low * ratio.high, ratio.value**2):
         bounds = f"x/÷{ratio.high / ratio.value:.3g}: {bounds}"
     return (
         f"scaled: arithmetic and memory, {percent(scaling.share)} on {_elsewhere(answer)}, "

@@ -51,17 +51,21 @@ def mnasnet(width: float, size: int) -> Model:
     return keras.Model(inputs, classified(conv_norm(x, LAST, 1)))
 
 
-def shufflenet_v2(widths: Sequence[int], last: int, size: int) -> Model:
-    """Return ShuffleNet V2, its channels split and shuffled as torchvision does."""
+def shufflenet_v2(
+    widths: Sequence[int], last: int, size: int, is_for_small: bool = False, classes: int = 1000
+) -> Model:
+    """Return ShuffleNet V2, its channels split and shuffled as torchvision does; of small images the stem keeps all."""
     inputs = image(size)
-    x = layers.MaxPooling2D(3, 2, padding="same")(conv_norm(inputs, 24, 3, 2))
+    x = conv_norm(inputs, 24, 3, 1 if is_for_small else 2)
+    if not is_for_small:
+        x = layers.MaxPooling2D(3, 2, padding="same")(x)
     for filters, depth in zip(widths, SHUFFLE_DEPTHS, strict=True):
         half = filters // 2
         left = conv_norm(depthwise_norm(x, 3, 2, None), half, 1)
         x = _shuffled(left, _shuffle_branch(x, half, 2))
         for _ in range(depth - 1):
             x = _shuffled(x[..., :half], _shuffle_branch(x[..., half:], half, 1))
-    return keras.Model(inputs, classified(conv_norm(x, last, 1)))
+    return keras.Model(inputs, classified(conv_norm(x, last, 1), classes))
 
 
 def _shuffle_branch(x: Tensor, filters: int, strides: int) -> Tensor:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 
 from epochcast.facts.assumptions import assumption
-from epochcast.facts.tables import CONVOLUTIONAL
 from epochcast.footprint.rules import FootprintRules
 from epochcast.gpus.lookup import find_gpu
 from epochcast.gpus.network_time import NETWORK_LAW, network_time
 from epochcast.gpus.rates import limit_of, roof_of
-from epochcast.gpus.ratio import GpuArithmetic, rates_ratio
+from epochcast.gpus.ratio import LAYERS as BY_LAYERS
+from epochcast.gpus.ratio import RATES, GpuArithmetic, device_ratio
 from epochcast.interval import Interval
 from epochcast.live.other_gpus import BARE_ROOF, gpu_lines, source_of, times_on
-from epochcast.roofline.network import OTHER_KIND, attainable_sec
+from epochcast.roofline.network import attainable_sec
 from epochcast.roofline.roofline import LayerRecord
 
 A100, H100, T4 = "A100 SXM4 40GB", "H100 SXM5", "T4"
@@ -61,17 +61,36 @@ def test_on_the_own_gpu_nothing_is_scaled(layers):
     assert found.total.value == pytest.approx(of.total.value)
 
 
-def test_another_gpu_takes_between_nothing_scaled_but_the_roof_and_all_of_the_step():
+def test_another_gpu_changes_what_arithmetic_and_memory_take_by_the_law_and_no_more():
     of = source("NVIDIA A100-SXM4-40GB")
+    ratio = device_ratio(*(GpuArithmetic.of(find_gpu(name), "float32", "on") for name in (A100, T4)), of.network)
     found = on(T4, of)
-    least, most = found.share
-    here = find_gpu(A100)
-    assert least == pytest.approx(attainable_sec(of.network, limit_of(here, "tf32")) / 2.0)
-    assert (0 < least < 0.2, most) == (True, 1.0)
-    assert 2.2 < found.epoch.low < found.epoch.value < found.epoch.high  # a T4 is slower whatever the share is
+    step = 2.0 / 391
+    share = ratio.step.device_sec / max(ratio.step.total_sec, step)
+    assert (found.basis, found.share) == (BY_LAYERS, pytest.approx((share, share)))
+    assert found.epoch.value == pytest.approx(2.0 * (1 - share + share * ratio.value.value))
+    assert found.epoch.high == pytest.approx(1.1 * ratio.error_factor * found.epoch.value)
+    assert found.epoch.low == pytest.approx(0.9 * found.epoch.value / ratio.error_factor)
     faster = on(H100, of).epoch
     assert faster.low < faster.value < 2.0
     assert faster.low >= attainable_sec(of.network, limit_of(find_gpu(H100), "tf32"))
+
+
+def test_of_a_longer_step_than_by_the_law_the_rest_stays():
+    short, long = (source("NVIDIA A100-SXM4-40GB", epoch_sec=sec) for sec in (5.0, 50.0))
+    more = [on(T4, of).epoch.value - of.epoch.value for of in (short, long)]
+    assert more[0] == pytest.approx(more[1]) and more[0] > 0
+    assert on(T4, long).share[0] == pytest.approx(on(T4, short).share[0] / 10)
+
+
+def test_kinds_of_layers_that_the_law_was_not_judged_on_have_a_share_between_the_roofline_and_all():
+    of = source("NVIDIA A100-SXM4-40GB", {**LAYERS, "records": [{**CONV, "kind": "recurrent"}]})
+    found = on(T4, of)
+    least, most = found.share
+    assert found.basis == RATES
+    assert least == pytest.approx(attainable_sec(of.network, limit_of(find_gpu(A100), "tf32")) / 2.0)
+    assert (0 < least < 0.2, most) == (True, 1.0)
+    assert found.epoch.low < found.epoch.value < found.epoch.high
 
 
 def test_what_is_no_epoch_stays_as_it_was_timed():
@@ -80,14 +99,11 @@ def test_what_is_no_epoch_stays_as_it_was_timed():
     assert found.total.value == pytest.approx(50 * found.epoch.value + 7.0 + 5.0)
 
 
-def test_without_layers_the_share_may_be_anything_and_the_range_is_that_of_the_widest_kind():
+def test_without_layers_the_share_may_be_anything_and_the_range_is_that_of_any_network():
     found = on(H100, source("NVIDIA A100-SXM4-40GB", NO_LAYERS))
     assert found.share == (0.0, 1.0)
-    assert found.epoch.high == pytest.approx(2.2)  # nothing of the step is the GPU's
-    arithmetic = [GpuArithmetic.of(find_gpu(name), "float32", "on") for name in (A100, H100)]
-    low = rates_ratio(*arithmetic, CONVOLUTIONAL).value.low
-    assert low <= rates_ratio(*arithmetic, OTHER_KIND).value.low
-    assert found.epoch.low == pytest.approx(1.8 * low)
+    ratio = device_ratio(*(GpuArithmetic.of(find_gpu(name), "float32", "on") for name in (A100, H100))).value
+    assert (found.epoch.low, found.epoch.high) == pytest.approx((1.8 * ratio.low, 2.2 * max(1.0, ratio.high)))
 
 
 def test_from_a_processor_the_law_of_networks_answers_whatever_the_time_here():
