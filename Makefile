@@ -65,7 +65,7 @@ lint: $(VENV)/ok-$(LOCK) ## format, rules and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: $(VENV)/ok-$(LOCK) ## speed, layers, rooflines, other GPUs: figures beside what they are compared with
+bench: $(VENV)/ok-$(LOCK) ## speed, layers, rooflines: figures beside what they are compared with
 	$(BIN)/python benchmarks/bench_cold_start.py
 	$(BIN)/python benchmarks/bench_append.py
 	$(BIN)/python benchmarks/bench_power.py
@@ -76,7 +76,6 @@ bench: $(VENV)/ok-$(LOCK) ## speed, layers, rooflines, other GPUs: figures besid
 	$(BIN)/python benchmarks/estimates/bench_layers.py
 	$(BIN)/python benchmarks/estimates/bench_roofline.py
 	$(BIN)/python benchmarks/bench_stalls.py
-	$(BIN)/python benchmarks/estimates/bench_gpu_scaling.py
 	$(BIN)/python benchmarks/estimates/bench_footprint.py
 	$(BIN)/python benchmarks/estimates/bench_estimate.py
 	$(BIN)/python benchmarks/estimates/bench_live.py
@@ -86,8 +85,9 @@ bench: $(VENV)/ok-$(LOCK) ## speed, layers, rooflines, other GPUs: figures besid
 claims: $(VENV)/ok-$(LOCK) ## every figure claimed of the time model, with its target and spread
 	$(BIN)/python benchmarks/claims.py
 
-external: $(VENV)/ok-$(LOCK) ## the laws of networks never measured judged: published steps (FIT=1 writes numbers, FIGURES=1 draws), board power
+external: $(VENV)/ok-$(LOCK) ## laws of networks, ratios and board power, judged on published rows (FIT=1 writes numbers, FIGURES=1 draws)
 	$(BIN)/python benchmarks/external/judge.py $(if $(FIT),--fit) $(if $(FIGURES),--figures docs/figures)
+	$(BIN)/python benchmarks/external/ratio/judge.py $(if $(FIT),--fit)
 	$(BIN)/python benchmarks/external/power_judge.py
 
 architecture: $(VENV)/ok-$(LOCK) ## draw docs/architecture.md again from the imports

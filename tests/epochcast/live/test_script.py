@@ -381,7 +381,7 @@ def test_a_generator_is_gone_through_once(tmp_path, backend):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("shape", ["functional", "subclass", "mixed precision", "images from folders"])
-def test_another_gpu_is_told_by_its_roofline_where_a_processor_trains(tmp_path, shape):
+def test_another_gpu_is_told_by_the_model_s_layers_where_a_processor_trains(tmp_path, shape):
     flags = ("--budget_sec", "1", "--gpu", "A100 SXM4 40GB;T4", "--region", "DE,FR")
     exit_code, found, screen = estimated(tmp_path, SHAPES[shape], flags=flags)
     times = {each["gpu"]: each for each in found["gpus"]}
@@ -389,7 +389,7 @@ def test_another_gpu_is_told_by_its_roofline_where_a_processor_trains(tmp_path, 
     assert (exit_code, set(found["no_time_on"])) == (int(bool(lacking)), lacking), screen
     assert set(times) == {"A100 SXM4 40GB", "T4"} - lacking
     for each in times.values():
-        assert each["basis"] == "bare roof"
+        assert each["basis"] in ("law of networks", "bare roof")  # of steps too short for the law
         assert 0 < each["epoch_sec_low"] < each["epoch_sec"] < each["epoch_sec_high"]
         assert [place["region"] for place in each["footprints"]] == ["DE", "FR"]
 
