@@ -24,7 +24,8 @@ if __name__ == "__main__":  # run by path: from the checkout, not from this fold
     sys.exit(run_by_path(__file__))
 
 from epochcast.flag_types import positive_int
-from epochcast.mlperf.logs.extraction import Extraction, extract
+from epochcast.mlperf.logs.extraction import extract
+from epochcast.mlperf.logs.joining import Extraction
 from epochcast.output.progress import quiet
 from epochcast.output.text import table_text
 from epochcast.paths import home, reference_data

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from epochcast.cli import add_json_flag
 from epochcast.flag_types import path_of
-from epochcast.mlperf.logs.extraction import Extraction, extract
+from epochcast.mlperf.logs.extraction import extract
+from epochcast.mlperf.logs.joining import Extraction
 from epochcast.output.progress import progress
 from epochcast.output.text import json_line, table_text
 

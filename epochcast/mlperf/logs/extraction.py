@@ -3,68 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
-from epochcast.mlperf.logs.benchmarks import benchmark_name
-from epochcast.mlperf.logs.devices import device_of
+from epochcast.mlperf.logs.git_clone import GitSource
+from epochcast.mlperf.logs.joining import ABSENT, Extraction, PlacedLog, joined
 from epochcast.mlperf.logs.journal import Journal, ReadLog, journal_path, open_journal
-from epochcast.mlperf.logs.layout import FilePlace, place_of, round_in
-from epochcast.mlperf.logs.run_log import RunLog, read_run
-from epochcast.mlperf.logs.sources import AbsentError, Source, SourceFile, open_source, total_of
-from epochcast.mlperf.logs.systems import MOST_BYTES, System, only_like, read_system, system_of_entry
-from epochcast.mlperf.records import DIVISIONS, MlperfRecord, round_number, write_records
+from epochcast.mlperf.logs.layout import place_of, round_in
+from epochcast.mlperf.logs.run_log import read_run
+from epochcast.mlperf.logs.source_file import AbsentError, Source, SourceFile, total_of
+from epochcast.mlperf.logs.sources import open_source
+from epochcast.mlperf.logs.systems import MOST_BYTES, System, read_system
+from epochcast.mlperf.records import MlperfRecord, write_records
+from epochcast.output.progress import Say
 from epochcast.storage.cells import header_line
 from epochcast.storage.files import make_folder, refuse_another_kind
-from epochcast.validation import FieldError
 
-Say = Callable[[float], None]  # gets the share of the source that is read
-ABSENT = "its content is not in the clone"
-DUPLICATE = "the same content as another log"
 OTHER_FILE = "neither a log nor the description of a system"
 UNREADABLE = "description of a system that can't be read"
-
-
-@dataclass(frozen=True, slots=True)
-class RoundCounts:
-    """The logs of one round. `timed`, `usable` and `closed` count logs before those of the same content are dropped."""
-
-    round: str
-    logs: int
-    absent: int
-    timed: int
-    usable: int
-    closed: int  # usable, of the closed division
-    duplicates: int  # logs dropped for another of the same content, of this round or an earlier one
-    systems: int  # of usable records
-    entries: int
-
-
-@dataclass(frozen=True, slots=True)
-class Extraction:
-    """What was found in a source."""
-
-    records: tuple[MlperfRecord, ...]  # by round and path
-    rounds: tuple[RoundCounts, ...]
-    unused: dict[str, int]  # files that gave no record, by reason
-    not_usable: dict[str, int]  # records that are not usable, by reason
-    n_bytes: int  # of the logs that were read now, not by an earlier run
-    n_known: int  # logs that an earlier run had read
-
-    def to_json(self) -> dict[str, Any]:
-        """Return everything but the records themselves."""
-        return {
-            "records": len(self.records),
-            "usable": sum(record.is_usable for record in self.records),
-            "rounds": [asdict(each) for each in self.rounds],
-            "unused_files": self.unused,
-            "not_usable": self.not_usable,
-            "logs_read_before": self.n_known,
-        }
 
 
 def extract(source: Path, out: Path, of_round: str | None, say: Say) -> Extraction:
@@ -77,7 +34,7 @@ def extract(source: Path, out: Path, of_round: str | None, say: Say) -> Extracti
 
     Raises:
         OSError: if the source can't be read or the table can't be written.
-        ValueError: if the source is of no known kind or damaged, or there is no log in it; nothing is written then.
+        ValueError: if the source is of no known kind or damaged, or no log in it gives a row; nothing is written then.
     """
     opened = open_source(source)
     refuse_another_kind(out, header_line(MlperfRecord).encode())
@@ -85,11 +42,8 @@ def extract(source: Path, out: Path, of_round: str | None, say: Say) -> Extracti
     with open_journal(journal_path(out), str(source.absolute())) as journal:
         try:
             found = extracted(opened, of_round, say, journal)
-            if not found.rounds:
-                raise ValueError(
-                    f"{source}: no result log in it. Logs are looked for as <round>/<submitter>/results/<system>/"
-                    "<benchmark>/result_0.txt, as in the results repositories of MLPerf Training."
-                )
+            if not found.records:
+                raise ValueError(f"{source}: {_why_nothing(found, isinstance(opened, GitSource))}")
         except ValueError:  # the source is at fault, and would be again
             journal.remove()
             raise
@@ -98,19 +52,24 @@ def extract(source: Path, out: Path, of_round: str | None, say: Say) -> Extracti
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class _Log:
-    place: FilePlace
-    read: ReadLog
+def _why_nothing(found: Extraction, is_clone: bool) -> str:
+    """Return why a source gives no row, as a sentence."""
+    if found.rounds:
+        reasons = [f"{reason} ({n:,})" for reason, n in found.unused.items() if reason != OTHER_FILE]
+        return f"no log in it gives a row: {', '.join(reasons)}. Name another source, or get it whole."
+    return (
+        f"no result log in it{' at the commit of its HEAD' if is_clone else ''}. Logs are looked for as <round>/"
+        "<submitter>/results/<system>/<benchmark>/result_0.txt, as in the results repositories of MLPerf Training."
+    )
 
 
 def extracted(source: Source, of_round: str | None, say: Say, journal: Journal | None = None) -> Extraction:
     """Return what is found in a source; `journal` keeps what is read, and knows what was read before."""
     source_round = of_round or round_in(source.name)
-    logs: list[_Log] = []
+    logs: list[PlacedLog] = []
     systems: dict[str, System] = {}  # by `FilePlace.key`
     unused: Counter[str] = Counter()
-    n_bytes = n_known = 0
+    n_known = 0
     for file in source.files():
         say(file.share)
         place = place_of(file.path, source_round)
@@ -118,8 +77,8 @@ def extracted(source: Source, of_round: str | None, say: Say, journal: Journal |
             unused[OTHER_FILE] += 1
         elif not place.is_log:
             system = _description(file)
-            if system is None:
-                unused[UNREADABLE] += 1
+            if isinstance(system, str):
+                unused[system] += 1
             else:
                 systems.setdefault(place.key, system)
         else:
@@ -127,169 +86,33 @@ def extracted(source: Source, of_round: str | None, say: Say, journal: Journal |
             if known is not None:
                 n_known += 1
             else:
-                known, size = _read_log(file)
-                n_bytes += size
+                known = _read_log(file)
                 if journal is not None:
                     journal.add(file.path, file.stamp, known)
-            logs.append(_Log(place, known))
+            logs.append(PlacedLog(place, known))
     say(1.0)
-    return _joined(logs, systems, unused, n_bytes, n_known)
+    return joined(logs, systems, unused, n_known)
 
 
-def _description(file: SourceFile) -> System | None:
+def _description(file: SourceFile) -> System | str:
+    """Return the system that a file describes, or why it is not known."""
     try:
-        return read_system(total_of(file.parts(), MOST_BYTES))
+        return read_system(total_of(file.parts(), MOST_BYTES)) or UNREADABLE
     except AbsentError:
-        return None
+        return ABSENT
 
 
-def _read_log(file: SourceFile) -> tuple[ReadLog, int]:
-    """Return what a log says, and its size."""
-    content = _Hashed()
-    try:
-        run = read_run(content.passing(file.parts()))
-    except AbsentError:
-        return ReadLog(None, None), 0
-    return ReadLog(run, content.hash.hexdigest()), content.n_bytes
+def _read_log(file: SourceFile) -> ReadLog:
+    """Return what a log says, and the hash of its content."""
+    content = hashlib.sha256()
 
-
-class _Hashed:
-    """The hash and size of what passes."""
-
-    def __init__(self) -> None:
-        self.hash = hashlib.sha256()
-        self.n_bytes = 0
-
-    def passing(self, parts: Iterable[bytes]) -> Iterator[bytes]:
+    def hashed(parts: Iterable[bytes]) -> Iterator[bytes]:
         for part in parts:
-            self.hash.update(part)
-            self.n_bytes += len(part)
+            content.update(part)
             yield part
 
-
-# --- logs and systems joined ------------------------------------------------------------------------------------------
-
-
-def _joined(
-    logs: list[_Log], systems: dict[str, System], unused: Counter[str], n_bytes: int, n_known: int
-) -> Extraction:
-    of_submitter: dict[tuple[str, str], list[System]] = defaultdict(list)
-    for key, system in systems.items():
-        of_round, submitter, _ = key.split("/", 2)
-        of_submitter[of_round, submitter].append(system)
-    logs.sort(key=lambda log: (round_number(log.place.round), log.place.path.split("/")))
-    seen: set[str] = set()
-    records: list[MlperfRecord] = []
-    counts: dict[str, Counter[str]] = defaultdict(Counter)
-    not_usable: Counter[str] = Counter()
-    for log in logs:
-        count = counts[log.place.round]
-        count["logs"] += 1
-        if log.read.run is None:
-            unused[ABSENT] += 1
-            count["absent"] += 1
-            continue
-        if (fault := log.read.run.fault) is not None:
-            unused[fault] += 1
-            continue
-        others = of_submitter[log.place.round, log.place.submitter]
-        record = _record(log, systems.get(log.place.key) or only_like(log.place.system, others))
-        if isinstance(record, str):
-            unused[record] += 1
-            continue
-        count["timed"] += 1
-        count["usable"] += record.is_usable
-        count["closed"] += record.is_usable and record.division == "closed"
-        if record.sha256 in seen:
-            unused[DUPLICATE] += 1
-            count["duplicates"] += 1
-            continue
-        seen.add(record.sha256)
-        records.append(record)
-        if not record.is_usable:
-            not_usable[_why_not_usable(record)] += 1
-    rounds = tuple(_round_counts(name, counts[name], records) for name in sorted(counts, key=round_number))
-    return Extraction(tuple(records), rounds, dict(unused.most_common()), dict(not_usable), n_bytes, n_known)
-
-
-def _round_counts(name: str, count: Counter[str], records: list[MlperfRecord]) -> RoundCounts:
-    usable = [record for record in records if record.round == name and record.is_usable]
-    return RoundCounts(
-        round=name,
-        logs=count["logs"],
-        absent=count["absent"],
-        timed=count["timed"],
-        usable=count["usable"],
-        closed=count["closed"],
-        duplicates=count["duplicates"],
-        systems=len({(record.submitter, record.system) for record in usable}),
-        entries=len({record.entry for record in usable}),
-    )
-
-
-def _why_not_usable(record: MlperfRecord) -> str:
-    if record.status is None:
-        return "no status that can be read"
-    if record.status != "success":
-        return "aborted"
-    return "no description of its system" if record.system_name is None else "number of accelerators unknown"
-
-
-def _record(log: _Log, described: System | None) -> MlperfRecord | str:
-    """Return a log's row, or why it gives none."""
-    run, place = log.read.run, log.place
-    if run is None or run.start_sec is None or run.stop_sec is None or log.read.sha256 is None:  # `fault` says so
-        return ABSENT
-    system = described or (None if run.entry is None else system_of_entry(run.entry)) or System()
-    device = device_of(system)
-    said = run.benchmark or place.benchmark
-    if said is None:
-        return "no benchmark is named in the log or by its folder"
-    said_divisions = {(run.division or "").lower(), system.division}
     try:
-        return MlperfRecord(
-            round=place.round,
-            submitter=place.submitter,
-            system=place.system,
-            benchmark=benchmark_name(said, place.round),
-            time_sec=round(run.stop_sec - run.start_sec, 6),
-            log=place.path,
-            sha256=log.read.sha256,
-            log_benchmark=said,
-            # a log may say closed where the description of its system says open
-            division=next((each for each in reversed(DIVISIONS) if each in said_divisions), None),
-            status=run.status,
-            device=device.name,
-            device_kind=device.kind,
-            accelerator=device.spelling,
-            n_accelerators=device.n or None,
-            n_nodes=system.n_nodes or None,
-            power_limit_w=device.power_limit_w,
-            framework=system.framework,
-            system_name=system.name,
-            started_utc=_utc(run.start_sec),
-            **_settings(run),
-        )
-    except FieldError as error:
-        return f"a value that can't be: {error.column}"
-
-
-def _settings(run: RunLog) -> dict[str, Any]:
-    """Return what was trained with; a count that is not positive is unknown."""
-    counts = (
-        "global_batch_size",
-        "gradient_accumulation_steps",
-        "train_samples",
-        "eval_samples",
-        "max_sequence_length",
-    )
-    others = ("seed", "optimizer", "base_learning_rate", "target_quality", "final_quality")
-    values = {name: getattr(run, name) for name in (*counts, *others)}
-    return {name: None if name in counts and (value or 0) <= 0 else value for name, value in values.items()}
-
-
-def _utc(since_1970_sec: float) -> str | None:
-    try:
-        return datetime.fromtimestamp(since_1970_sec, UTC).isoformat(timespec="seconds")
-    except (ValueError, OverflowError, OSError):
-        return None
+        run = read_run(hashed(file.parts()))
+    except AbsentError:
+        return ReadLog(None, None)
+    return ReadLog(run, content.hexdigest())

@@ -33,7 +33,6 @@ class Journal:
     """The logs of a source that were read, by path and stamp."""
 
     path: Path
-    source: str
     known: dict[tuple[str, str], ReadLog] = field(default_factory=dict)
     _file: IO[str] | None = None
     _n_unwritten: int = 0
@@ -75,7 +74,7 @@ def open_journal(path: Path, source: str) -> Iterator[Journal]:
         if known is None:
             file.write(head)
             file.flush()
-        yield Journal(path, source, known or {}, file)
+        yield Journal(path, known or {}, file)
 
 
 def _known(path: Path, head: str) -> dict[tuple[str, str], ReadLog] | None:

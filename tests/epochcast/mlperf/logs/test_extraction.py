@@ -12,7 +12,8 @@ from collections import Counter
 import pytest
 
 from benchmarks.mlperf.bench_extract import COUNTED_ELSEWHERE
-from epochcast.mlperf.logs.extraction import ABSENT, DUPLICATE, OTHER_FILE, extract, extracted
+from epochcast.mlperf.logs.extraction import OTHER_FILE, extract, extracted
+from epochcast.mlperf.logs.joining import ABSENT, DUPLICATE
 from epochcast.mlperf.logs.journal import journal_path
 from epochcast.mlperf.logs.sources import open_source
 from epochcast.mlperf.records import read_records
@@ -173,6 +174,18 @@ def test_a_clone_that_lacks_a_log_counts_it_as_absent(tmp_path):
     assert found.rounds[0].absent == 1
 
 
+def test_a_clone_without_contents_counts_its_logs_as_absent_and_fetches_nothing(tmp_path):
+    origin = tmp_path / "training_results_v4.0"
+    write_repository(origin, logs=[a_log(0), a_log(1)])
+    git(committed(origin), "config", "uploadpack.allowFilter", "true")
+    git(tmp_path, "clone", "-q", "--no-checkout", "--filter=blob:none", f"file://{origin}", "partial_v4.0")
+    found = extracted(open_source(tmp_path / "partial_v4.0"), None, SILENT)
+    assert found.records == ()
+    assert found.unused == {ABSENT: 3}  # two logs and the description of their system
+    assert [(each.round, each.logs, each.absent) for each in found.rounds] == [("4.0", 2, 2)]
+    assert f"no log in it gives a row: {ABSENT} (3)." in refused(tmp_path / "partial_v4.0", tmp_path)
+
+
 def test_a_clone_of_another_name_is_of_the_round_that_its_origin_names(tmp_path):
     write_repository(tmp_path / "clone", logs=[a_log(0)])
     committed(tmp_path / "clone")
@@ -269,6 +282,22 @@ def test_a_folder_without_logs_is_refused(tmp_path):
     assert "no result log in it. Logs are looked for as <round>/" in refused(tmp_path / "v4.0", tmp_path)
 
 
+def test_a_clone_without_logs_and_one_without_a_commit_are_refused(tmp_path):
+    (tmp_path / "v4.0").mkdir()
+    git(tmp_path / "v4.0", "init", "-q")
+    assert "git ls-tree failed: fatal: Not a valid object name HEAD" in refused(tmp_path / "v4.0", tmp_path)
+    (tmp_path / "v4.0" / "README.md").write_text("nothing")
+    committed(tmp_path / "v4.0")
+    assert "no result log in it at the commit of its HEAD" in refused(tmp_path / "v4.0", tmp_path)
+
+
+def test_without_git_a_clone_is_refused(tmp_path, monkeypatch):
+    write_repository(tmp_path / "v4.0", logs=[a_log(0)])
+    committed(tmp_path / "v4.0")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "a git clone, and git is not installed" in refused(tmp_path / "v4.0", tmp_path)
+
+
 def test_a_file_that_is_no_tar_is_refused(tmp_path):
     (tmp_path / "records.zip").write_bytes(b"PK\x03\x04" + b"\0" * 2000)
     assert "neither a folder nor a tar" in refused(tmp_path / "records.zip", tmp_path)
@@ -318,10 +347,10 @@ def test_two_gigabytes_of_noise_take_no_memory_and_are_one_sentence(tmp_path):
     with (folder / "result_0.txt").open("wb") as file:
         file.truncate(2 << 30)  # a sparse file
     tracemalloc.start()
-    found = extract(tmp_path / "v2.0", tmp_path / "records.csv", None, SILENT)
+    said = refused(tmp_path / "v2.0", tmp_path)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert found.unused == {"no line of MLPerf's logging": 1}
+    assert "no log in it gives a row: no line of MLPerf's logging (1)." in said
     assert peak < 32 << 20
 
 
