@@ -128,6 +128,11 @@ def nearest_gpus(name: str) -> list[str]:
     return list(dict.fromkeys(_by_name()[key].name for key in similar))
 
 
+def known_boards() -> tuple[Gpu, ...]:
+    """Return all boards that a name is looked up among."""
+    return _gpus()
+
+
 def known_gpu(device_name: str | None, memory_bytes: int | None = None) -> Gpu | None:
     """Return the facts of a device as rows and models name it; None where there are none of it, as of a processor.
 

@@ -36,7 +36,7 @@ _SAME = {
     "bert": ("bert", "bert large"),
     "resnet": ("resnet", "resnet 50", "resnet 50 v 1 5", "resnet 50 v 1", "rn 50"),
     "retinanet": ("retinanet", "retina net"),
-    "ssd": ("ssd 300", "ssd resnet 34", "ssd v 1"),
+    "ssd300": ("ssd 300", "ssd resnet 34", "ssd v 1"),
     "maskrcnn": ("mask rcnn", "mask r cnn"),
     "unet3d": ("3d unet", "3d u net", "unet 3d", "u net 3d", "kits 19"),
     "rnnt": ("rnnt", "rnn t", "rnn transducer"),
@@ -50,6 +50,7 @@ _SAME = {
     "flux1": ("flux", "flux 1", "flux 1 schnell"),
     "gnn": ("gnn", "rgat", "r gat", "graph neural network", "graph attention network"),
     "minigo": ("minigo", "mini go"),
+    "minigo9": ("minigo9", "minigo 9x9"),
     "ncf": ("ncf", "neural collaborative filtering"),
     "gnmt": ("gnmt", "google neural machine translation"),
 }
@@ -112,7 +113,7 @@ def find_benchmark(reading: Reading, with_results: Collection[str]) -> Found[str
     """Return the benchmark that the question names and cover its name; None where it names none.
 
     Raises:
-        QueryError: if it names two, another network, or one of which there are no results.
+        QueryError: if it names several, another network, or one of which there are no results.
     """
     others = tuple(sorted(set(with_results) - set(KNOWN)))
     matches = [(match, name) for pattern, name in _names(others) for match in pattern.finditer(reading.rest)]
@@ -137,7 +138,8 @@ def find_benchmark(reading: Reading, with_results: Collection[str]) -> Found[str
     (benchmark,) = benchmarks
     if benchmark not in with_results:
         raise QueryError(_no_results(benchmark, with_results))
-    match, name = next((each for each in taken if each[1].benchmark == benchmark and not each[1].note), taken[0])
+    own = [each for each in taken if each[1].benchmark == benchmark]
+    match, name = min(own, key=lambda each: each[1].note is not None)
     is_lora = name.note == LORA_NOTE and re.search(r"\blora\b|fine[\s-]?tun", reading.plain) is not None
     note = None if is_lora else name.note
     _cover_task(reading, benchmark)
@@ -153,7 +155,7 @@ def _cover_task(reading: Reading, benchmark: str) -> None:
 
 
 def _one_of_versions(names: set[str]) -> set[str]:
-    """`DLRM with DCNv2` and `SSD (RetinaNet)` name one benchmark each."""
+    """`DLRM with DCNv2` names one benchmark."""
     return names - {"dlrm"} if {"dlrm", "dlrm_dcnv2"} <= names else names
 
 

@@ -5,22 +5,20 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from typing import TypeVar
+from dataclasses import dataclass
 
-from epochcast.facts.tables import Gpu, gpus
-from epochcast.gpus.lookup import UnknownGpuError, find_gpu, nearest_gpus, words_of
+from epochcast.facts.tables import Gpu
+from epochcast.gpus.lookup import UnknownGpuError, find_gpu, known_boards, nearest_gpus, words_of
 from epochcast.mlperf.query.query import Found, QueryError, Span
 from epochcast.mlperf.query.text import DEVICE, Reading
 from epochcast.output.text import listed
 
-T = TypeVar("T")
 GPU_WORDS = (
     r"(?:gpus?|accelerators?|accels?|chips?|cards?|devices?|boards?|tpus?|ipus?|hpus?|npus?|processors?|units?)"
     r"(?![^\W_])"
 )
-# The board of most results in the rounds v0.5 to v5.0 of MLPerf Training, where a name is that of several.
-MOST_RESULTS = {"v100": "V100 SXM2 16GB", "a100": "A100 SXM4 80GB", "h100": "H100 SXM5", "h200": "H200 SXM"}
+# The boards of most results in the rounds v0.5 to v5.0 of MLPerf Training, where a name is that of several.
+MOST_RESULTS = ("V100 SXM2 16GB", "A100 SXM4 80GB", "H100 SXM5", "H200 SXM")
 MEMORY_SLACK = 0.12  # `B200 180GB` where the facts have 192
 _FORMS = r"sxm(?:\s?\d(?![^\W_]))?|pci-?e|nvl(?!\s*-?72)|oam"
 _MEMORY = r"(\d+)\s?gi?b"
@@ -34,7 +32,7 @@ _FORM = re.compile(r"(?:sxm|pcie|nvl|oam)\d*")
 _FORM_OR_MEMORY = re.compile(rf"{_FORM.pattern}|\d+gb|hbm\d?e?")
 
 
-Stem = tuple[str, ...]  # the words of a board's name without form and memory
+Words = tuple[str, ...]  # of a board's name, mostly without form and memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,31 +41,27 @@ class _Mention:
 
     start: int
     end: int
-    stem: Stem
-    form: str | None
-    memory_gb: float | None
+    boards: tuple[Gpu, ...]  # that it may name
     power_w: float | None
-    is_dgx: bool
     note: str | None  # what had to be assumed to read the name
 
 
-def _stem(name: str) -> Stem:
-    """`a100` of `A100-SXM4-80GB`."""
-    return tuple(word for word in words_of(name) if not _FORM_OR_MEMORY.fullmatch(word))
-
-
 @functools.cache
-def _boards() -> dict[Stem, tuple[Gpu, ...]]:
-    """Boards by the words of their names, without form and memory."""
-    found: dict[Stem, list[Gpu]] = {}
-    for gpu in gpus():
-        names = (gpu.name, *gpu.aliases, *filter(None, [gpu.shared_name]))
-        stems = [stem for name in names if (stem := _stem(name)) and not stem[0].startswith("dgx")]
-        # `A5000` for `RTX A5000`; a bare number is no name
-        stems += [stem[1:] for stem in stems if len(stem) == 2 and stem[0] == "rtx" and stem[1][0].isalpha()]
-        for stem in dict.fromkeys(stems):
-            found.setdefault(stem, []).append(gpu)
-    return {stem: tuple(own) for stem, own in found.items()}
+def _boards() -> dict[Words, tuple[Gpu, ...]]:
+    """Boards by the words of their names without form and memory: `a100` of `A100-SXM4-80GB`."""
+    found: dict[Words, dict[str, Gpu]] = {}
+    for gpu in known_boards():
+        for name in (gpu.name, *gpu.aliases, *filter(None, [gpu.shared_name])):
+            words = words_of(name)
+            stem = tuple(word for word in words if not _FORM_OR_MEMORY.fullmatch(word))
+            if not stem or stem[0] == "dgx":
+                continue
+            if words[: len(stem)] != stem:  # form or memory within the name: `V100-SXM3-32GB-H`
+                stem = words
+            found.setdefault(stem, {})[gpu.name] = gpu
+            if len(stem) == 2 and stem[0] == "rtx" and stem[1][0].isalpha():  # `A5000`; a bare number is no name
+                found.setdefault(stem[1:], {})[gpu.name] = gpu
+    return {words: tuple(own.values()) for words, own in found.items()}
 
 
 def _word_pattern(word: str) -> str:
@@ -78,24 +72,25 @@ def _word_pattern(word: str) -> str:
 
 @functools.cache
 def _pattern() -> re.Pattern[str]:
-    """A mention of any board; `stem` is its name."""
-    stems = sorted(_boards(), key=lambda stem: len("".join(stem)), reverse=True)
-    names = "|".join(_JOIN.join(map(_word_pattern, stem)) for stem in stems)
+    """A mention of any board."""
+    known = sorted(_boards(), key=lambda words: len("".join(words)), reverse=True)
+    names = "|".join(_JOIN.join(map(_word_pattern, words)) for words in known)
     return re.compile(
-        rf"(?:(?<![^\W_])|(?<=\dx))(?P<before>{_BEFORE}){_MAKERS}(?P<stem>{names})(?P<plural>s?)"
+        rf"(?:(?<![^\W_])|(?<=\dx))(?P<before>{_BEFORE}){_MAKERS}(?P<name>{names})(?P<plural>s?)"
         rf"(?:(?![^\W_])(?!\.\d)|(?=x\d))(?P<after>(?:[\s_/(),-]*(?:(?:at|with|of)\s+)?{_PART})*\)?)"
     )
 
 
 @functools.cache
-def _stem_of() -> dict[str, Stem]:
-    return {"".join(stem): stem for stem in _boards()}
+def _words_of_joined() -> dict[str, Words]:
+    return {"".join(words): words for words in _boards()}
 
 
 def _bare_number() -> re.Pattern[str]:
     """Several GeForce boards by number alone: `4090s`."""
-    numbers = "|".join(stem[1] for stem in _boards() if len(stem) == 2 and stem[0] == "rtx" and stem[1].isdecimal())
-    return re.compile(rf"(?:(?<![^\W_])|(?<=\dx))(?P<stem>{numbers})s(?![^\W_])")
+    rtx = [words for words in _boards() if len(words) == 2 and words[0] == "rtx"]
+    numbers = "|".join(words[1] for words in rtx if words[1].isdecimal())
+    return re.compile(rf"(?:(?<![^\W_])|(?<=\dx))(?P<name>{numbers})s(?![^\W_])")
 
 
 def find_device(reading: Reading) -> tuple[Found[str], Found[float] | None]:
@@ -108,24 +103,24 @@ def find_device(reading: Reading) -> tuple[Found[str], Found[float] | None]:
     mentions = [_mention(reading, match) for match in matches if not _is_in_a_name(reading, match)]
     if not mentions:
         raise QueryError(_unknown(reading))
-    if len({mention.stem for mention in mentions}) > 1:
-        names = dict.fromkeys(reading.span(each.start, each.end).of(reading.text) for each in mentions)
-        raise QueryError(f"several GPUs are named, {listed(list(names))}; a question is about one.")
-    first = mentions[0]
-    form = _only("form", [each.form for each in mentions])
-    memory_gb = _only("memory", [each.memory_gb for each in mentions])
-    power_w = _only("power limit", [each.power_w for each in mentions])
-    span = reading.span(first.start, first.end)
-    gpu, note = _board(replace(first, form=form, memory_gb=memory_gb), span.of(reading.text))
-    if power_w is not None:
+    names = list(dict.fromkeys(reading.span(each.start, each.end).of(reading.text) for each in mentions))
+    boards = [gpu for gpu in mentions[0].boards if all(gpu in each.boards for each in mentions)]
+    powers = list(dict.fromkeys(each.power_w for each in mentions if each.power_w is not None))
+    if not boards or len(powers) > 1:
+        raise QueryError(f"several GPUs are named, {listed(names)}; a question is about one.")
+    gpu, assumed = _chosen(boards, names[0])
+    notes = [note for note in (mentions[0].note, assumed) if note is not None]
+    tdp = None
+    if powers:
         try:
-            find_gpu(f"{gpu.name} ({power_w:g}W)")
+            find_gpu(f"{gpu.name} ({powers[0]:g}W)")
         except UnknownGpuError as error:
             raise QueryError(f"{error}.") from None
-    tdp = None if power_w is None else Found(power_w, _power_span(reading, mentions))
+        tdp = Found(powers[0], _power_span(reading, mentions))
     for mention in mentions:
         reading.cover(mention.start, mention.end, DEVICE)
-    return Found(gpu.name, span, note is not None, note), tdp
+    span = reading.span(mentions[0].start, mentions[0].end)
+    return Found(gpu.name, span, bool(notes), "; ".join(notes) or None), tdp
 
 
 def _power_span(reading: Reading, mentions: Iterable[_Mention]) -> Span | None:
@@ -137,47 +132,47 @@ def _power_span(reading: Reading, mentions: Iterable[_Mention]) -> Span | None:
 
 def _is_in_a_name(reading: Reading, match: re.Match[str]) -> bool:
     """Whether a short name begins another word, as in a cloud's `a2-highgpu-8g`."""
-    return len(match["stem"]) <= 2 and re.match(r"-[^\W_]", reading.rest[match.end() :]) is not None
+    return len(match["name"]) <= 2 and re.match(r"-[^\W_]", reading.rest[match.end() :]) is not None
 
 
 def _mention(reading: Reading, match: re.Match[str]) -> _Mention:
+    """What one match names.
+
+    Raises:
+        QueryError: if no board of that name has the form or memory that is said.
+    """
     groups = match.groupdict()
-    words = f"{groups.get('before') or ''} {groups.get('after') or ''}"
-    form, memory, power = (re.search(part, words) for part in (_FORMS, _MEMORY, _POWER))
-    stem, note = _stem_and_note(reading, match)
-    return _Mention(
-        match.start(),
-        match.end(),
-        stem,
-        form=None if form is None else re.sub(r"[\W_]", "", form[0]),
-        memory_gb=None if memory is None else float(memory[1]),
-        power_w=None if power is None else float(power[1]),
-        is_dgx=re.search(r"[dh]gx(?:-[12])?[\s_-]*$", reading.rest[: match.start()]) is not None,
-        note=note,
-    )
+    parts = f"{groups.get('before') or ''} {groups.get('after') or ''}"
+    form, memory, power = (re.search(part, parts) for part in (_FORMS, _MEMORY, _POWER))
+    own, note = _boards_and_note(reading, match)
+    fitting = own
+    if form is not None:
+        fitting = tuple(gpu for gpu in fitting if _has_form(gpu, re.sub(r"[\W_]", "", form[0])))
+    elif re.search(r"[dh]gx(?:-[12])?[\s_-]*$", reading.rest[: match.start()]):
+        fitting = tuple(gpu for gpu in fitting if _is_sxm(gpu)) or fitting
+    if memory is not None:
+        fitting = tuple(gpu for gpu in fitting if _has_memory(gpu, float(memory[1])))
+    elif len(fitting) == 1 and fitting[0].shared_name is not None and len(own) == 1:
+        name = match["name"].upper()
+        note = f"{name} is read as {fitting[0].name}; other boards of that name differ in memory"
+    if not fitting:
+        name = reading.span(match.start(), match.end()).of(reading.text)
+        known = ", ".join(gpu.name for gpu in own)
+        raise QueryError(f"no GPU is known by exactly {name!r}. Nearest: {known}. All: epochcast facts gpus.")
+    return _Mention(match.start(), match.end(), fitting, None if power is None else float(power[1]), note)
 
 
-def _stem_and_note(reading: Reading, match: re.Match[str]) -> tuple[Stem, str | None]:
-    """Which board a mention names; `L40s` may be one L40S or several L40."""
-    plain = re.sub(r"[\W_]|gpu", "", match["stem"])
-    stem = _stem_of().get(plain) or _stem_of()[f"rtx{plain}"]
-    one = _stem_of().get(plain[:-1]) if plain.endswith("s") else None
-    written = reading.span(match.start("stem"), match.end("stem")).of(reading.text)
+def _boards_and_note(reading: Reading, match: re.Match[str]) -> tuple[tuple[Gpu, ...], str | None]:
+    """Boards of the name of a mention; `L40s` may be one L40S or several L40."""
+    plain, known = re.sub(r"[\W_]|gpu", "", match["name"]), _words_of_joined()
+    own = _boards()[known.get(plain) or known[f"rtx{plain}"]]
+    one = known.get(plain[:-1]) if plain.endswith("s") else None
+    written = reading.span(match.start("name"), match.end("name")).of(reading.text)
     if one is None or written[-1].isupper():
-        return stem, None
-    other = _boards()[stem][0].name
+        return own, None
     if re.match(rf"[\s(]*{GPU_WORDS}", reading.rest[match.end() :]) or match["after"].strip():
-        return stem, f"{written} is read as {other}"
-    return one, f"{written} is read as several {written[:-1]}; of that name is also {other}"
-
-
-def _only(what: str, values: Iterable[T | None]) -> T | None:
-    """The one value that mentions have, None where no mention has it."""
-    known = list(dict.fromkeys(value for value in values if value is not None))
-    if len(known) > 1:
-        said = listed([f"{value:g}" if isinstance(value, float) else str(value) for value in known])
-        raise QueryError(f"GPUs of different {what} are named, {said}; a question is about one.")
-    return known[0] if known else None
+        return own, f"{written} is read as {own[0].name}"
+    return _boards()[one], f"{written} is read as several {written[:-1]}; of that name is also {own[0].name}"
 
 
 def _forms(gpu: Gpu) -> set[str]:
@@ -205,32 +200,15 @@ def _has_memory(gpu: Gpu, memory_gb: float) -> bool:
     return is_named or abs(memory_gb / gpu.memory_gb - 1) <= MEMORY_SLACK
 
 
-def _board(mention: _Mention, name: str) -> tuple[Gpu, str | None]:
-    """The board of a name with what is said of it, and what had to be assumed."""
-    own = _boards()[mention.stem]
-    form = "sxm" if mention.is_dgx and mention.form is None and any(_is_sxm(gpu) for gpu in own) else mention.form
-    fitting = [
-        gpu
-        for gpu in own
-        if (form is None or _has_form(gpu, form)) and (mention.memory_gb is None or _has_memory(gpu, mention.memory_gb))
-    ]
-    if not fitting:
-        known = ", ".join(gpu.name for gpu in own)
-        raise QueryError(f"no GPU is known by exactly {name!r}. Nearest: {known}. All: epochcast facts gpus.")
-    usual = MOST_RESULTS.get("".join(mention.stem))
-    # of several: the usual one, else SXM before others, then the larger memory
-    chosen = max(fitting, key=lambda gpu: (gpu.name == usual, _is_sxm(gpu), gpu.memory_gb))
-    exact = [gpu for gpu in fitting if words_of(name) in map(words_of, (gpu.name, *gpu.aliases))]
-    if len(exact) == 1:
-        return exact[0], mention.note
-    others = [gpu.name for gpu in fitting if gpu is not chosen]
-    if others:
-        assumed = f"{name} is read as {chosen.name}; of that name are also {listed(others)}"
-    elif chosen.shared_name is not None and mention.memory_gb is None:
-        assumed = f"{name} is read as {chosen.name}; other boards of that name differ in memory"
-    else:
-        return chosen, mention.note
-    return chosen, assumed if mention.note is None else f"{mention.note}; {assumed}"
+def _chosen(boards: list[Gpu], name: str) -> tuple[Gpu, str | None]:
+    """The board of several that have a name, and what had to be assumed to choose it."""
+    exact = [gpu for gpu in boards if words_of(name) in map(words_of, (gpu.name, *gpu.aliases))]
+    if len(exact) == 1 or len(boards) == 1:
+        return (exact or boards)[0], None
+    # the usual one, else SXM before others, then the larger memory
+    chosen = max(boards, key=lambda gpu: (gpu.name in MOST_RESULTS, _is_sxm(gpu), gpu.memory_gb))
+    others = listed([gpu.name for gpu in boards if gpu is not chosen])
+    return chosen, f"{name} is read as {chosen.name}; of that name are also {others}"
 
 
 def memory_sizes(device: str) -> frozenset[int]:

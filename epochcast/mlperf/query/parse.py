@@ -37,6 +37,11 @@ _COMMON = re.compile(
     r"tune|tuning|until|us|use|using|via|want|was|we|what|whats|when|will|with|within|workload|would|x|you|your"
 )
 
+# other words that are no network's name
+_NO_NETWORK = re.compile(
+    r"[\d.]+|epochs?|steps?|[bt]?fp?\d+|mixed|precision|accuracy|cores?|cpus?|usd|dollars?|google|aws|azure|days?|weeks?"
+)
+
 
 def parse_query(text: str, with_results: Collection[str] = WITH_RESULTS) -> Query:
     """Read a question such as `BERT on 8 A100 GPUs`.
@@ -69,7 +74,9 @@ def parse_query(text: str, with_results: Collection[str] = WITH_RESULTS) -> Quer
     numbers = attempt(lambda: find_count(reading, sizes))
     regions = _find_regions(reading)
     if benchmark is None and not is_refused:
-        others = [word for word in _unread(reading) if board is not None or not may_be_device(word)]
+        others = [word for word in _unread(reading) if not _NO_NETWORK.fullmatch(word)]
+        if board is None:  # said in the GPU's error
+            others = [word for word in others if not may_be_device(word)]
         if (benchmark := attempt(lambda: find_task(reading, others, with_results))) is None:
             problems.insert(0, problems.pop())  # the benchmark's first
     if benchmark is None or board is None or batch is None or numbers is None:
@@ -117,9 +124,7 @@ def _may_be_region(reading: Reading, start: int, end: int) -> bool:
     plain = reading.plain[start:end]
     if all(_COMMON.fullmatch(word) for word in plain.split()) and plain not in _LOWER_CODES:
         return False
-    is_after = re.search(
-        r"(?:(?<![^\W_])(?:in|at|from|within|for|region)|[=,/&]|\band|\bor|\bvs)\W*(?:the\s+)?$", reading.plain[:start]
-    )
+    is_after = _BEFORE_CODE.search(reading.plain[:start])
     if len(re.sub(r"[\W\d]", "", plain)) > 3:
         return True
     written = reading.span(start, end).of(reading.text)
