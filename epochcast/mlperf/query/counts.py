@@ -40,6 +40,7 @@ _SAYS_EACH = re.compile(rf"\bof\b|\beach\b|{_TIMES}|[(:/]")
 _SAYS_WITH = re.compile(r"\b(?:with|having|and|using|at)\b")
 _SAYS_ON = re.compile(r"\b(?:on|in|across|over|using|with|from)\b|[(]")
 _NO_UNIT = rf"(?!\s*-?\s*[^\s\W{DEVICE}{OTHER}])(?!\s*[$%])"  # `10` is no number of GPUs in `10 minutes`
+_UNEVEN = "{gpus} GPUs do not spread evenly over {nodes} nodes; write '{nodes} nodes of 8', or the number in all."
 _SEVERAL = re.compile(
     rf"(?P<a>{NUMBER})(?:\s+(?:or|to)\s+|(?<=\d)\s*(?:,|/|-|and)?\s*(?=\d))(?P<b>{NUMBER})\s*x?\s*{_BOARDS}"
 )
@@ -96,7 +97,7 @@ def find_count(reading: Reading, memory_gb: Collection[int] = ()) -> tuple[Found
     Raises:
         QueryError: if there are several numbers of GPUs, or one that is no whole number of at least 1.
     """
-    found = _times(reading)
+    found = [*_assigned(reading), *_times(reading)]
     several = _SEVERAL.search(reading.rest)
     if several is not None:
         both = listed([several["a"], several["b"]])
@@ -121,8 +122,10 @@ def find_count(reading: Reading, memory_gb: Collection[int] = ()) -> tuple[Found
     best = said[0]
     count = Found(gpus, reading.span(best.start, best.end), best.note is not None, best.note)
     by_node = next((each for each in found if each.nodes is not None), None)
-    if by_node is None or by_node.nodes is None or gpus % by_node.nodes:
+    if by_node is None or by_node.nodes is None:
         return count, None
+    if by_node.nodes < 1 or gpus % by_node.nodes:
+        raise QueryError(_UNEVEN.format(gpus=gpus, nodes=by_node.nodes))
     return count, Found(by_node.nodes, reading.span(by_node.start, by_node.end))
 
 
@@ -133,6 +136,19 @@ def _take(reading: Reading, pattern: str) -> list[re.Match[str]]:
         for part in re.finditer(rf"[^{DEVICE}]+", match[0]):
             reading.cover(match.start() + part.start(), match.start() + part.end(), OTHER)
     return matches
+
+
+def _assigned(reading: Reading) -> list[_Count]:
+    """`nodes=4 gpus_per_node=8`, `nodes: 4`."""
+    each = _take(reading, rf"{_G}[\s_]*per[\s_]*{_NODE}\s*[=:]\s*(?P<n>{NUMBER})")
+    nodes = _take(reading, rf"{_NODE}(?:s|es)?\s*[=:]\s*(?P<n>{NUMBER})")
+    if not nodes and not each:
+        return []
+    n = value_of(nodes[0]["n"]) if nodes else 1
+    m = value_of(each[0]["n"]) if each else NODE_GPUS
+    first = (nodes or each)[0]
+    note = None if nodes and each else f"{m} GPUs on each of {n} nodes are assumed"
+    return [_Count(n * m, n, first.start(), first.end(), note, is_guess=note is not None)]
 
 
 def _times(reading: Reading) -> list[_Count]:
@@ -190,11 +206,11 @@ def _on_nodes(reading: Reading) -> list[_Count]:
 
 def _in_all(match: re.Match[str], m: int, n: int, is_said: bool, is_clear: bool = False) -> _Count:
     """`m` GPUs in all on `n` nodes, assumed where the text does not say so."""
-    either = f"write '{n} nodes of 8', or '64 in all on {n} nodes'"
     if not is_said and not is_clear and m <= MOST_NODE_GPUS:
-        raise QueryError(f"{m} GPUs and {n} nodes: is {m} the number in all or on each node? For example {either}.")
+        either = f"Write '{n} nodes of {m}', or '{m} in all on {n} nodes'."
+        raise QueryError(f"{m} GPUs and {n} nodes: is {m} the number in all or on each node? {either}")
     if n < 1 or m < n or m % n:
-        raise QueryError(f"{m} GPUs do not spread evenly over {n} nodes; {either}.")
+        raise QueryError(_UNEVEN.format(gpus=m, nodes=n))
     note = None if is_said else f"{m} is read as the number of GPUs in all, not on each of the {n} nodes"
     return _Count(m, n, match.start(), match.end(), note)
 

@@ -24,7 +24,7 @@ _FORMS = r"sxm(?:\s?\d(?![^\W_]))?|pci-?e|nvl(?!\s*-?72)|oam"
 _MEMORY = r"(\d+)\s?gi?b"
 _POWER = r"(\d{2,4})\s?w(?:atts?)?"
 _IGNORED = r"hbm\s?\d?e?|dlc|tensor\s?cores?"
-_PART = rf"(?:{_FORMS}|{_MEMORY}|{_POWER}|{_IGNORED})(?![^\W_])"
+_PART = rf"(?:{_FORMS}|{_MEMORY}|{_POWER}|{_IGNORED})(?:(?![^\W_])|(?=x\d))"
 _MAKERS = r"(?:(?:nvidia|tesla|geforce|amd|instinct|intel|habana|google|huawei|graphcore)[\s_-]+)*"
 _BEFORE = rf"(?:(?:{_FORMS}|{_MEMORY})[\s_-]+)*"
 _JOIN = r"[\s_/().-]*(?:gpu[\s_/().-]+)?"
@@ -77,7 +77,7 @@ def _pattern() -> re.Pattern[str]:
     names = "|".join(_JOIN.join(map(_word_pattern, words)) for words in known)
     return re.compile(
         rf"(?:(?<![^\W_])|(?<=\dx))(?P<before>{_BEFORE}){_MAKERS}(?P<name>{names})(?P<plural>s?)"
-        rf"(?:(?![^\W_])(?!\.\d)|(?=x\d))(?P<after>(?:[\s_/(),-]*(?:(?:at|with|of)\s+)?{_PART})*\)?)"
+        rf"(?:(?![^\W_])(?!\.\d)|(?=x\d))(?P<after>(?:[\s_/(),-]*(?:(?:at|with|of|@)\s+)?{_PART})*\)?)"
     )
 
 

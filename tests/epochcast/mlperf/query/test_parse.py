@@ -122,6 +122,8 @@ def test_more_than_a_hundred_questions_are_at_hand():
         ("bert on A100 40", "is 40 the memory or the number of GPUs"),
         ("bert, 2 nodes, 8 H100", "is 8 the number in all or on each node"),
         ("bert with 30 H100 on 4 nodes", "30 GPUs do not spread evenly over 4 nodes"),
+        ("gnmt, 24 DGX-2 nodes? no: 256 V100", "256 GPUs do not spread evenly over 24 nodes"),
+        ("nodes: 3, bert on 64 H100", "64 GPUs do not spread evenly over 3 nodes"),
         ("bert with 8 H100 on 16 nodes", "8 GPUs do not spread evenly over 16 nodes"),
         ("bert on 8 H100 batch size 0", "batch size must be a whole number of at least 1, got '0'"),
         ("bert on 8 H100 batch size 2.5", "batch size must be a whole number of at least 1, got '2.5'"),
