@@ -77,6 +77,7 @@ bench: $(VENV)/ok-$(LOCK) ## speed, layers, rooflines: figures beside what they 
 	$(BIN)/python benchmarks/estimates/bench_roofline.py
 	$(BIN)/python benchmarks/bench_stalls.py
 	$(BIN)/python benchmarks/estimates/bench_footprint.py
+	$(BIN)/python benchmarks/mlperf/bench_energy.py
 	$(BIN)/python benchmarks/estimates/bench_estimate.py
 	$(BIN)/python benchmarks/estimates/bench_live.py
 	$(BIN)/python benchmarks/estimates/bench_fit_memory.py
