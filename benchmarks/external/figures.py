@@ -71,11 +71,8 @@ def errors_by(found: Judged, rows: Features, labels: np.ndarray, factor: float, 
     axes.set_yticks(range(len(order)), [f"{name} ({(labels == name).sum()})" for name in order], fontsize=7)
     axes.set_ylim(-1, len(order))
     left = len(np.unique(labels)) - len(order)
-    axes.set_title(
-        f"by {what}, its steps in brackets, median in red"
-        + (f"; {left} with fewer than {LEAST_STEPS} left out" * (left > 0)),
-        fontsize=9,
-    )
+    fewer = f"; {left} with fewer than {LEAST_STEPS} not drawn" if left else ""
+    axes.set_title(f"by {what}, number of steps in brackets, bar: median{fewer}", fontsize=9)
     return figure
 
 

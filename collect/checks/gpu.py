@@ -16,8 +16,8 @@ from epochcast.machine.gpu.vendor import ON_CPU, Device, Driver, GpuSensors
 from epochcast.machine.gpu_driver import vendor_names, vendor_of
 from epochcast.machine.gpu_snapshot import driver_version
 from epochcast.machine.host.host import ask_psutil
-from epochcast.output.text import memory_text, percent
-from epochcast.schema import RunSpec
+from epochcast.output.text import listed, memory_text, percent
+from epochcast.schema import AXES, RunSpec
 from epochcast.storage.tables import read_runs
 from epochcast.workload.memory import LargestBatch, gib_text
 
@@ -168,6 +168,6 @@ def board_memory_check(asked: str, device: Device, runs: Path) -> Check:
     found = f"{gib_text(total)}: largest batch of the CNN of {spec.config.network_text}: {largest.text}"
     if largest.probably < spec.batch_size:
         return Check(
-            "board memory", "warning", found, "measure smaller networks: --depth, --base_filters, --batch_size"
+            "board memory", "warning", found, f"measure smaller networks: {listed([axis.name for axis in AXES])}"
         )
     return Check("board memory", "ok", found)
