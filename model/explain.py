@@ -24,7 +24,7 @@ from epochcast.model.answers.measured import measured_rows
 from epochcast.model.explanation.device import explained_device
 from epochcast.model.explanation.explain_epoch import explain
 from epochcast.model.explanation.memory import network_memory
-from epochcast.model.explanation.network_factor import own_factors
+from epochcast.model.explanation.own_rows import own_rows
 from epochcast.model.explanation.text import explanation_text
 from epochcast.output.text import json_line
 from epochcast.schema import DEFAULT_CONFIG, NETWORK_AXES, PRECISIONS, TRAIN_N, RunConfig
@@ -88,9 +88,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             measured_rows() if arguments.gpu or arguments.precision else (),
         )
         if config is None:
-            factors, notes = own_factors()
+            rows, notes = own_rows()
             print_notes(notes)
-            device = device.with_factor_of(factors)
+            device = device.with_rows_of(rows)
         images, precision = arguments.train_n or device.train_n, device.precision
         if config is not None:
             network = trained_cnn(config, images, precision)

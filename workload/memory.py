@@ -69,6 +69,11 @@ class PeakMemory:
     context: float = 0.0  # bytes of `value` that a GPU's driver counts and a framework's allocator does not
 
     @classmethod
+    def measured(cls, peak: int) -> PeakMemory:
+        """Return a peak that a framework counted."""
+        return cls(peak, peak, peak, "measured")
+
+    @classmethod
     def by_law(cls, counted: CountedMemory, batch_size: int, basis: str) -> PeakMemory:
         """Return the arrays of a training step on a GPU, by the law of any network."""
         law = MemoryLaw.shipped()
@@ -253,7 +258,7 @@ class MemoryModel:
     def needs(self, config: RunConfig) -> PeakMemory:
         """Return the measured peak of a configuration, else the estimate, as `peak` does."""
         if own := self.measured.get(config):
-            return self._on_device(PeakMemory(own, own, own, "measured"))
+            return self._on_device(PeakMemory.measured(own))
         return self.peak(config)
 
     def sort_by_fit(

@@ -12,7 +12,7 @@ import argparse
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ if __name__ == "__main__":  # run by path: from the checkout, not from this fold
 
 import numpy as np
 
-from benchmarks.claim_parts.claim import Claim, claims_text
+from benchmarks.claim_parts.claim import Claim, at_most, claims_text
 from benchmarks.external.before import least_seconds
 from benchmarks.external.cold import cold_errors
 from benchmarks.external.features import GROUPS, PRECISIONS, Features, features_of
@@ -33,13 +33,15 @@ from benchmarks.external.forms import BEFORE, SHIPPED, SHIPPED_TERMS, TERMS, num
 from benchmarks.external.left_out import ErrorFactor, Judged, Mask, errors_left_out, judged
 from benchmarks.external.networks import CONVOLUTIONAL, TRANSFORMER
 from benchmarks.external.own_rows import corrected_errors
-from benchmarks.external.records import records_of
+from benchmarks.external.records import Records, records_of
 from benchmarks.external.shipped_numbers import write_numbers
 from benchmarks.external.tables import Tables, read_tables
 from epochcast.cli import run_command
 from epochcast.machine.environment import utc_now
 from epochcast.output.text import clock, table_text
 from epochcast.paths import home
+from epochcast.roofline.network import kind_of_network
+from epochcast.roofline.network_law import LawNumbers
 from epochcast.storage.files import write_json_atomically
 
 LEFT_OUT = ("GPU", "family", "set")
@@ -62,6 +64,22 @@ def used_lines(tables: Tables) -> list[str]:
     ]
     excluded = [[table, reason, n] for (table, reason), n in sorted(tables.excluded.items())]
     return [*lines, table_text(["excluded from", "reason", "rows"], excluded)]
+
+
+def same_kinds(tables: Tables, records: Mapping[tuple[str, int], Records]) -> Claim:
+    """Return whether answers take each network for the kind that it is judged as."""
+    kinds = {row.name: (row.network.kind, kind_of_network(records[row.name, row.size])) for row in tables.rows}
+    others = [name for name, (label, by_layers) in kinds.items() if label != by_layers]
+    words = f"{len(others)} of {len(kinds)}" + (f": {', '.join(others)}" if others else "")
+    return Claim("networks whose layers are of another kind", words, "0", not others)
+
+
+def same_numbers(numbers: LawNumbers) -> list[Claim]:
+    """Return whether the shipped numbers are those of this fit."""
+    shipped = asdict(LawNumbers.shipped())
+    off = {name: abs(shipped[name] / value - 1) for name, value in asdict(numbers).items()}
+    worst = max(off, key=lambda name: off[name])
+    return [at_most("shipped numbers off the fit's, at most", 100 * off[worst], 0.1, f" ({worst})")]
 
 
 def form_rows(found: Sequence[Judged], masks: dict[str, Mask], reference: float | None) -> list[list[Any]]:
@@ -217,6 +235,7 @@ def main() -> int:
         shares = [least_seconds(row, records[row.name, row.size]) / row.step_sec for row in tables.rows]
         claims = claims_of(shipped, before[0], rows, masks, shares)
         numbers = numbers_of(shipped.numbers)
+        claims += [same_kinds(tables, records), *same_numbers(numbers)]
         claims += [Claim(f"law: {name}", f"{value:.4g}") for name, value in asdict(numbers).items()]
         claims += cold_errors(numbers)
         print("\n" + claims_text(claims))

@@ -8,21 +8,26 @@ from dataclasses import dataclass
 from epochcast.facts.assumptions import assumption
 from epochcast.facts.tables import CONVOLUTIONAL, Gpu
 from epochcast.gpus.rates import law_rates, limit_of
+from epochcast.gpus.scaled_time import at_least
 from epochcast.interval import Interval
 from epochcast.roofline.network import TRANSFORMER, TrainedNetwork, attainable_sec
 from epochcast.roofline.network_law import LawNumbers, LawSeconds, Rates, law_seconds, layer_work
 
 NETWORK_LAW = "law of networks"
+DEVICE_ALONE = "the device's share alone, without input and host"
+SEVERAL = 3  # networks, whose own spread counts
 # assumed factors up and down, by kind of network
 RANGES = {CONVOLUTIONAL: "network_range_convolutional", TRANSFORMER: "network_range_transformer"}
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkFactor:
-    """Measured over law of the networks that ran on one GPU in one precision."""
+    """Measured over law of the networks of one kind that ran on one GPU in one precision and arithmetic."""
 
     gpu: str
     precision: str
+    arithmetic: str
+    kind: str
     factor: float
     range_factor: float  # up and down, that holds 90 % of other networks there
     n_networks: int
@@ -32,7 +37,7 @@ class NetworkFactor:
     def words(self) -> str:
         """Say what it rests on."""
         networks = "one network" if self.n_networks == 1 else f"{self.n_networks} networks"
-        return f"times {self.factor:.3g} as {networks} of yours in {self.precision} took on {self.gpu}"
+        return f"times {self.factor:.3g}, what {networks} of yours took there over it with their input and host"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +61,7 @@ def network_time(
     """Return the seconds of a network's epoch on a GPU by the law of networks.
 
     Args:
-        measured: what other networks took there over the law.
+        measured: what other networks of its kind took there over the law.
 
     None where it has no number: the GPU's plain fp32 rate is not known, or a step is shorter than any that the law was
     fitted to.
@@ -74,16 +79,16 @@ def network_time(
     kind = network.network_kind
     factor = assumption(RANGES.get(kind, "other_network_bar"), "gpu").value
     held = f"for 90 % of {kind} networks" if kind in RANGES else "guessed: no such network was judged"
-    value, corrected = by_law, ""
-    if measured is not None and kind in RANGES:  # a factor of other kinds was judged of none
-        value, factor, corrected = by_law * measured.factor, measured.range_factor, f", {measured.words}"
-    own = Interval.of_log(value, math.log(factor))
-    assert own.low is not None and own.high is not None  # a factor is known
-    seconds = Interval(max(value, least), max(own.low, least), max(own.high, least))
+    value, of = by_law, f"; {DEVICE_ALONE}"
+    if measured is not None:
+        value, factor, of = by_law * measured.factor, measured.range_factor, ""
+        held = "for 90 % of other networks" if measured.n_networks < SEVERAL else "by the spread of yours"
+    seconds = at_least(Interval.of_log(value, math.log(factor)), least)
     limited = "; limited by the least time that its data sheet allows" if seconds.value > value else ""
+    corrected = "" if measured is None else f", {measured.words}"
     words = (
         f"a law of networks fitted to published steps on many GPUs{corrected}, within a factor of {factor:.3g} ({held})"
-        f"{limited}; the device's share alone, without input and host"
+        f"{limited}{of}"
     )
     return NetworkTime(seconds, words, layers, fixed)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from epochcast.storage.files import sha256_of
 from epochcast.storage.private_folder import make_private_folder, read_private
 from epochcast.storage.temporary_files import temporary_file_for
 
+KEPT_TYPES = {"str": (str,), "int": (int,), "bool": (bool,), "tuple[int, ...]": (tuple,)}  # of a layer's record
 MOST_KEPT = 100  # files; the oldest go
 READERS = ("keras_files", "keras_layers", "roofline")  # packages whose code makes the records
 RECURRENT_NOTE = (
@@ -72,11 +73,18 @@ class FileNetwork:
     @classmethod
     def of_json(cls, values: Mapping[str, Any]) -> FileNetwork:
         """Return it from what `asdict` made of it."""
+        if not isinstance(values, dict) or not all(isinstance(each, dict) for each in values["records"]):
+            raise ValueError("not a network")
         of: dict[str, Any] = {name: tuple(each) if isinstance(each, list) else each for name, each in values.items()}
         of["records"] = tuple(
             LayerRecord(**{**each, "output_shape": tuple(each["output_shape"])}) for each in values["records"]
         )
-        return cls(**of)
+        network = cls(**of)
+        for record in network.records:
+            for field in fields(record):
+                if type(getattr(record, field.name)) not in KEPT_TYPES[str(field.type)]:
+                    raise ValueError(f"not a layer: {field.name}")
+        return network
 
 
 # --- kept -------------------------------------------------------------------------------------------------------------

@@ -91,6 +91,7 @@ class FitRecord:
     step_small_kernel_flop: int | None = None  # of 3x3 and 5x5 convolutions
     step_bytes: int | None = None  # that its layers read and write
     step_depthwise_bytes: int | None = None  # of depthwise convolutions
+    network_kind: str | None = None  # convolutional, transformer, recurrent or other
 
     def __post_init__(self) -> None:
         require_time(self, "timestamp_utc")

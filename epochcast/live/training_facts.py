@@ -28,6 +28,7 @@ from epochcast.live.sampling.data_kinds import (
 )
 from epochcast.machine.framework import framework_details
 from epochcast.machine.host.host import usable_cores
+from epochcast.roofline.network import kind_of_network
 from epochcast.roofline.network_law import step_work
 from epochcast.schema import PRECISIONS
 
@@ -65,6 +66,7 @@ class TrainingFacts:
     step_small_kernel_flop: int | None = None
     step_bytes: int | None = None
     step_depthwise_bytes: int | None = None
+    network_kind: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,14 +121,16 @@ def training_facts(
 
 
 def _work_of(model: keras.Model, network: NetworkLayers | None, batch_size: int | None) -> dict[str, Any]:
-    """Return a step's work under the columns' names; empty where a part is unknown."""
+    """Return a step's work and the network's kind under the columns' names; empty where a part is unknown."""
     precision, passes = PRECISIONS.get(model.dtype_policy.name), compiled_passes(model.optimizer)
     if network is None or network.unknown or network.partial or None in (batch_size, precision, passes):
         return {}
     assert batch_size is not None and precision is not None and passes is not None
     work = step_work(network.records, batch_size, precision.element_bytes, passes)
+    if not work.flop:
+        return {}
     found = {f"step_{name}": int(value) for name, value in asdict(work).items()}
-    return found if work.flop > 0 else {}
+    return {**found, "network_kind": kind_of_network(network.records)}
 
 
 def _key_of(values: Mapping[str, Any]) -> str:

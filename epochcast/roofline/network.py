@@ -27,6 +27,7 @@ NETWORK_KINDS = {
     "attention": TRANSFORMER,
     "recurrent": RECURRENT,
 }
+MAP_RANK = 3  # of a sample: height, width, channels
 NO_ROOF = Roof(math.inf, math.inf)
 
 
@@ -56,12 +57,8 @@ class TrainedNetwork:
 
     @property
     def network_kind(self) -> str:
-        """The kind of layer with most multiply-adds, as published speeds name networks; OTHER_KIND where none has."""
-        macs: dict[str, int] = {}
-        for record in self.records:
-            kind = NETWORK_KINDS.get(record.kind, OTHER_KIND)
-            macs[kind] = macs.get(kind, 0) + record.macs
-        return next((kind for kind, own in macs.items() if own > sum(macs.values()) / 2), OTHER_KIND)
+        """What does most of its multiply-adds, as published speeds name networks."""
+        return kind_of_network(self.records)
 
     @property
     def is_convolutional(self) -> bool:
@@ -72,6 +69,24 @@ class TrainedNetwork:
     def element_bytes(self) -> int:
         """Bytes of an activation."""
         return PRECISIONS[self.precision].element_bytes
+
+
+def kind_of_network(records: Sequence[LayerRecord]) -> str:
+    """Return the kind of layers that do most of the multiply-adds; OTHER_KIND where none does.
+
+    Dense layers do most of a transformer's: they are its own where there is attention. On a map of positions they are
+    convolutions of one position.
+    """
+    has_attention = any(record.kind == "attention" for record in records)
+    macs: dict[str, int] = {}
+    for record in records:
+        kind = NETWORK_KINDS.get(record.kind, OTHER_KIND)
+        if record.kind == "dense" and has_attention:
+            kind = TRANSFORMER
+        elif record.kind == "dense" and len(record.output_shape) >= MAP_RANK:
+            kind = CONVOLUTIONAL
+        macs[kind] = macs.get(kind, 0) + record.macs
+    return next((kind for kind, own in macs.items() if own > sum(macs.values()) / 2), OTHER_KIND)
 
 
 @dataclass(frozen=True, slots=True)

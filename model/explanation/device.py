@@ -9,13 +9,13 @@ from pathlib import Path
 from epochcast.facts.assumptions import device_kind_of
 from epochcast.facts.tables import Gpu
 from epochcast.gpus.lookup import find_gpu, index_in_box, known_gpu
-from epochcast.gpus.network_time import NetworkFactor
 from epochcast.gpus.rates import arithmetic_of, roof_of
 from epochcast.gpus.ratio import GpuArithmetic
+from epochcast.live.fits import FitRecord
 from epochcast.model.answers.correction import scaled_steady_time
 from epochcast.model.answers.other_gpus import GpuPrediction, answer_on, can_scale
 from epochcast.model.answers.prediction import RunRequest
-from epochcast.model.explanation.network_factor import factor_for
+from epochcast.model.explanation.own_rows import rows_on
 from epochcast.model.time_model.saved_model import Choice, SavedModel, choose_model, pretrained
 from epochcast.roofline.roofline import Roof
 from epochcast.schema import DEFAULT_PRECISION, PRECISIONS, TRAIN_N, AggRow, RunConfig
@@ -38,11 +38,13 @@ class ExplainedDevice:
     answer: GpuPrediction | None = None  # of our CNN: measured, or scaled from the model's device
     ratio: float | None = None  # seconds of arithmetic and memory over those on the model's device; None: not known
     scaled_to: GpuArithmetic | None = None  # this one, where another network's time is scaled from the model's
-    network_factor: NetworkFactor | None = None  # of other networks that were measured on it; None: none was
+    fit_rows: tuple[FitRecord, ...] = ()  # of networks that were measured on it, in this precision and arithmetic
 
-    def with_factor_of(self, factors: Iterable[NetworkFactor]) -> ExplainedDevice:
-        """Return it with what other networks took on it, where some were measured there."""
-        return self if self.gpu is None else replace(self, network_factor=factor_for(factors, self.gpu, self.precision))
+    def with_rows_of(self, rows: Iterable[FitRecord]) -> ExplainedDevice:
+        """Return it with the rows of fits.csv that are of it."""
+        if self.gpu is None:
+            return self
+        return replace(self, fit_rows=rows_on(rows, self.gpu, self.precision, self.arithmetic))
 
     @property
     def is_this_box(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from epochcast.facts.assumptions import assumption
 from epochcast.gpus.network_time import NETWORK_LAW, network_time
@@ -15,6 +15,7 @@ from epochcast.model.answers.other_gpus import MEASURED
 from epochcast.model.explanation.attribution import Attribution, attribute, law_parts
 from epochcast.model.explanation.device import ExplainedDevice
 from epochcast.model.explanation.network_time import attribution_of, is_of_cnn_family
+from epochcast.model.explanation.own_rows import MeasuredStep, factor_for, measured_step
 from epochcast.model.time_model.intervals import WITHIN
 from epochcast.model.time_model.physics import share_of_parts
 from epochcast.model.time_model.saved_model import PredictedTimes, SavedModel
@@ -43,6 +44,8 @@ class EpochTime:
     words: str
     attribution: Attribution | None  # None where it is not known how the time splits
     scaling: Scaling | None = None  # None where no time is of another device
+    own: MeasuredStep | None = None  # of a network that was measured itself
+    has_input: bool = False  # whether input and host of a network that is not our CNN are in it
 
 
 def time_of(
@@ -82,11 +85,18 @@ def _by_law_of_networks(device: ExplainedDevice, network: TrainedNetwork) -> Epo
     """Return a network's time by the law of networks; None where another is nearer."""
     if device.gpu is None or device.arithmetic is None:
         return None
+    factor = factor_for(device.fit_rows, network.network_kind)
+    found = network_time(network, device.gpu, device.arithmetic, factor)
+    if (own := measured_step(device.fit_rows, network)) is not None:
+        seconds = own.seconds.times(network.images / network.batch_size)
+        split = None if found is None else attribution_of(replace(found, seconds=seconds))
+        return EpochTime(seconds, MEASURED, own.words, split, own=own, has_input=True)
     if device.is_calibrated and is_of_cnn_family(network, device.choice.model):
         return None
-    if (found := network_time(network, device.gpu, device.arithmetic, device.network_factor)) is None:
+    if found is None:
         return None
-    return EpochTime(found.seconds, NETWORK_LAW, f"{found.words}: {UNKNOWN_INPUT}", attribution_of(found))
+    words = found.words if factor is not None else f"{found.words}: {UNKNOWN_INPUT}"
+    return EpochTime(found.seconds, NETWORK_LAW, words, attribution_of(found), has_input=factor is not None)
 
 
 def _scaling(device: ExplainedDevice) -> Scaling | None:

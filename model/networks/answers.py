@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from epochcast.facts.tables import Gpu
-from epochcast.footprint.footprint import Footprint, asked_energy, footprint, modelled_energy, rates_of
+from epochcast.footprint.footprint import Footprint, asked_energy, footprint, metered_energy, modelled_energy, rates_of
 from epochcast.footprint.rules import FootprintRules
 from epochcast.footprint.text import footprint_json
-from epochcast.gpus.network_time import NetworkFactor
+from epochcast.gpus.network_time import NETWORK_LAW
 from epochcast.gpus.rates import network_busy_share
 from epochcast.interval import Interval, with_ends
 from epochcast.keras_files.file_network import FileNetwork
+from epochcast.live.fits import FitRecord
 from epochcast.model.answers.prediction import SORTS
 from epochcast.model.explanation.device import FLOAT32, ExplainedDevice, device_of_network, scaling_choices
 from epochcast.model.explanation.epoch_time import EpochTime, time_of
 from epochcast.model.explanation.memory import NetworkMemory, network_memory
+from epochcast.model.explanation.own_rows import own_rows
 from epochcast.model.time_model.saved_model import choose_model
 from epochcast.roofline.network import TrainedNetwork, epoch_layers, epoch_roofline
 from epochcast.schema import PRECISIONS
+from epochcast.workload.memory import PeakMemory
 
 DEVICE, INPUT, EITHER = "device", "input", "either"  # what an epoch waits for
 
@@ -35,14 +39,19 @@ class NetworkRequest:
     epochs: int | None = None  # of a training; with train_n
     input_images_per_sec: float | None = None  # that are loaded and prepared; None is unknown
     rules: FootprintRules = field(default_factory=FootprintRules)
-    factors: Sequence[NetworkFactor] = ()  # of networks that were measured here
+    rows: Sequence[FitRecord] | None = None  # of networks that were measured; None: of this home's fits.csv
     wants_largest: bool = False
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
             raise ValueError(f"no precision {self.precision!r}; use one of {', '.join(PRECISIONS)}.")
+        for name in ("train_n", "epochs"):
+            _require_whole(name, getattr(self, name))
         if self.epochs is not None and self.train_n is None:
             raise ValueError("epochs need the samples of one: give train_n, too.")
+        rate = self.input_images_per_sec
+        if rate is not None and not (math.isfinite(rate) and rate > 0):
+            raise ValueError(f"input_images_per_sec must be a finite number above 0, got {rate!r}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +59,7 @@ class NetworkAnswer:
     """A network at one batch size on one GPU; without an input, the device's share."""
 
     gpu: Gpu
+    arithmetic: str | None  # in which it multiplies; None is unknown
     batch_size: int
     step: Interval  # seconds
     images_per_sec: Interval
@@ -65,12 +75,13 @@ class NetworkAnswer:
         """Return everything in full precision; null is unknown."""
         return {
             "gpu": self.gpu.name,
+            "arithmetic": self.arithmetic,
             "batch_size": self.batch_size,
             **with_ends("step_sec", self.step),
             **with_ends("images_per_sec", self.images_per_sec),
             **with_ends("epoch_sec", self.epoch),
             **with_ends("training_sec", self.training),
-            "is_device_share_alone": self.binds is None,
+            "is_device_share_alone": self.binds is None and not self.time.has_input,
             "binds": self.binds,
             "basis": self.time.basis,
             "basis_words": self.time.words,
@@ -86,6 +97,11 @@ def default_precision(network: FileNetwork) -> str:
     return own if own in PRECISIONS else FLOAT32
 
 
+def _require_whole(name: str, value: int | None) -> None:
+    if value is not None and not (isinstance(value, int) and value >= 1):
+        raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}.")
+
+
 def network_answers(
     request: NetworkRequest, gpus: Sequence[Gpu], batch_sizes: Sequence[int], sort: str = SORTS[0]
 ) -> tuple[list[NetworkAnswer], dict[str, str]]:
@@ -95,8 +111,15 @@ def network_answers(
         sort: one of SORTS, of the GPUs of one batch size; unknown is last.
 
     Raises:
-        ValueError: if no GPU has an answer.
+        ValueError: if nothing is asked, a batch size is none, or no GPU has an answer.
     """
+    if not gpus or not batch_sizes:
+        raise ValueError(f"a GPU and a batch size are needed, got {len(gpus)} and {len(batch_sizes)}.")
+    for batch_size in batch_sizes:
+        _require_whole("a batch size", batch_size)
+    if sort not in SORTS:
+        raise ValueError(f"no order {sort!r}; use one of {', '.join(SORTS)}.")
+    rows = own_rows()[0] if request.rows is None else request.rows
     choice = choose_model(precision=request.precision)
     choices = [choice, *scaling_choices(choice)]
     found: list[NetworkAnswer] = []
@@ -105,7 +128,7 @@ def network_answers(
         try:
             device = device_of_network(gpu, request.precision, choices)
             assert device is not None  # the shipped model scales to every GPU
-            device = device.with_factor_of(request.factors)
+            device = device.with_rows_of(rows)
             found += [_answer(request, device, gpu, batch_size) for batch_size in batch_sizes]
         except ValueError as error:  # of an arithmetic that it lacks
             without[gpu.name] = str(error)
@@ -124,36 +147,62 @@ def _rank(answer: NetworkAnswer, sort: str) -> tuple[bool, float]:
 
 
 def _answer(request: NetworkRequest, device: ExplainedDevice, gpu: Gpu, batch_size: int) -> NetworkAnswer:
-    network = request.network.trained(batch_size, request.train_n or batch_size, request.precision)
-    least = None
-    if device.roof is not None:
-        least = epoch_roofline(network, epoch_layers(network, device.roof), device.roof)
-    time = time_of(device, network, None, least)
-    seconds, binds = _with_input(time.seconds, network, request.input_images_per_sec)
-    memory = network_memory(device, network, request.wants_largest)
+    samples = batch_size if request.train_n is None else min(batch_size, request.train_n)  # of a whole step
+    one_step = request.network.trained(samples, samples, request.precision)
+    time = _time_of(device, one_step)
+    step, binds = _with_input(time.seconds, one_step, request.input_images_per_sec)
+    epoch = None
+    if request.train_n is not None:
+        network = request.network.trained(samples, request.train_n, request.precision)
+        epoch, _ = _with_input(_time_of(device, network).seconds, network, request.input_images_per_sec)
+    memory = network_memory(device, one_step, request.wants_largest)
     assert memory is not None  # a GPU has one
+    if time.own is not None and time.own.memory_bytes is not None:
+        memory = replace(memory, peak=PeakMemory.measured(time.own.memory_bytes).with_context())
     found = NetworkAnswer(
         gpu=gpu,
+        arithmetic=device.arithmetic,
         batch_size=batch_size,
-        step=seconds.times(1 / network.work.steps),
-        images_per_sec=seconds.inverse(network.images),
-        epoch=None if request.train_n is None else seconds,
-        training=None if request.epochs is None else seconds.times(request.epochs),
+        step=step,
+        images_per_sec=step.inverse(samples),
+        epoch=epoch,
+        training=None if epoch is None or request.epochs is None else epoch.times(request.epochs),
         binds=binds,
         time=time,
         memory=memory,
-        notes=(*device.notes, *network.notes),
+        notes=(*device.notes, *request.network.trained(batch_size, batch_size, request.precision).notes),
     )
     if found.training is None:
         return found
     energy = asked_energy(found.training, request.rules, gpu, False)
+    if energy is None and time.own is not None and time.own.joules is not None:
+        watts = time.own.joules / time.own.seconds.value
+        energy = metered_energy(found.training, watts, f"of its steps, by {time.own.run_ids[-1]} of results/fits.csv")
     if energy is None:
-        busy = None if device.arithmetic is None else network_busy_share(network, gpu, device.arithmetic)
-        if busy is not None:  # a GPU that waits for its input is idle
-            busy *= time.seconds.value / seconds.value
+        busy = _busy_share(device, one_step, gpu, time, step)
         energy = modelled_energy(found.training, request.rules, gpu, False, busy_share=busy)
     prices = tuple(footprint(energy, found.training, rates) for rates in rates_of(request.rules, gpu))
     return replace(found, footprints=prices)
+
+
+def _time_of(device: ExplainedDevice, network: TrainedNetwork) -> EpochTime:
+    least = None
+    if device.roof is not None:
+        least = epoch_roofline(network, epoch_layers(network, device.roof), device.roof)
+    return time_of(device, network, None, least)
+
+
+def _busy_share(
+    device: ExplainedDevice, one_step: TrainedNetwork, gpu: Gpu, time: EpochTime, step: Interval
+) -> float | None:
+    """Return the share of a step in which the GPU is busy; None where no law of networks answers.
+
+    A GPU that waits for its input is idle.
+    """
+    if device.arithmetic is None or time.basis != NETWORK_LAW:
+        return None
+    share = network_busy_share(one_step, gpu, device.arithmetic)
+    return None if share is None else share * time.seconds.value / step.value
 
 
 def _with_input(device: Interval, network: TrainedNetwork, images_per_sec: float | None) -> tuple[Interval, str | None]:

@@ -10,7 +10,7 @@ from epochcast.gpus.lookup import find_gpu, known_gpu
 from epochcast.keras_files.read_file import known_file
 from epochcast.machine.gpu_driver import box_device_name
 from epochcast.model.answers.prediction import SORTS
-from epochcast.model.explanation.network_factor import own_factors
+from epochcast.model.explanation.own_rows import own_rows
 from epochcast.model.networks.answers import NetworkRequest, default_precision, names_by_words, network_answers
 from epochcast.model.networks.text import network_lines
 from epochcast.output.text import json_line
@@ -33,7 +33,7 @@ def network_answer(arguments: argparse.Namespace) -> tuple[str, list[str]]:
         FileNotFoundError, ValueError: if the network can't be read, no GPU is known, or none has an answer.
     """
     network = known_file(arguments.network, arguments.sample_shape, arguments.allow_unknown, arguments.code)
-    factors, notes = own_factors()
+    rows, notes = own_rows()
     request = NetworkRequest(
         network,
         arguments.precision or default_precision(network),
@@ -41,7 +41,7 @@ def network_answer(arguments: argparse.Namespace) -> tuple[str, list[str]]:
         arguments.epochs,
         arguments.input_images_per_sec,
         rules_of(arguments),
-        factors,
+        rows,
         arguments.max_batch,
     )
     asked = list(gpus()) if arguments.all_gpus else _gpus_of(arguments.gpu)

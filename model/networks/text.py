@@ -39,9 +39,11 @@ def network_lines(answers: Sequence[NetworkAnswer], without: Mapping[str, str], 
     lines += ["", _time_table(answers, request), ""]
     if answers[0].footprints:
         lines += [*_footprint_lines(answers), ""]
-    lines += _shared_lines("time", {each.gpu.name: each.time.words for each in answers})
-    lines += _shared_lines("memory", {each.gpu.name: each.memory.peak.basis for each in answers})
-    lines += _shared_lines("no answer", without) if without else []
+    lines += _shared_lines("time", [(each, each.time.words) for each in answers])
+    if len({each.arithmetic for each in answers}) > 1 or answers[0].arithmetic not in (None, request.precision):
+        lines += _shared_lines("multiplies in", [(each, each.arithmetic or "unknown") for each in answers])
+    lines += _shared_lines("memory", [(each, each.memory.peak.basis) for each in answers])
+    lines += [f"no answer, {', '.join(names)}: {reason}" for reason, names in names_by_words(without).items()]
     return [*lines, *(f"note: {note}" for note in dict.fromkeys(note for each in answers for note in each.notes))]
 
 
@@ -98,13 +100,29 @@ def _footprint_lines(answers: Sequence[NetworkAnswer]) -> list[str]:
             ):
                 row += [None, None] if value is None else [value.value, priced_range(amount, value)]
             rows.append(row)
-    methods = {each.gpu.name: "unknown" if (e := each.footprints[0].energy) is None else e.method for each in answers}
+    methods = [(each, "unknown" if (e := each.footprints[0].energy) is None else e.method) for each in answers]
     return [table_text(header, rows), *_shared_lines("energy", methods)]
 
 
-def _shared_lines(what: str, words: Mapping[str, str]) -> list[str]:
-    """Return a line for all GPUs that have the same words."""
-    by_words = names_by_words(words)
+def _shared_lines(what: str, words: Sequence[tuple[NetworkAnswer, str]]) -> list[str]:
+    """Return a line for all answers that have the same words; a GPU with several is told with its batch sizes."""
+    by_words: dict[str, list[NetworkAnswer]] = {}
+    for answer, text in words:
+        by_words.setdefault(text, []).append(answer)
     if len(by_words) == 1:
         return [f"{what}: {text}" for text in by_words]
-    return [f"{what}, {', '.join(names)}: {text}" for text, names in by_words.items()]
+    texts_of = {name: {text for other, text in words if other.gpu.name == name} for name in _gpus_of(words)}
+    lines = []
+    for text, answers in by_words.items():
+        batches: dict[str, list[str]] = {}
+        for answer in answers:
+            batches.setdefault(answer.gpu.name, []).append(f"{answer.batch_size:,}")
+        whose = [
+            name if len(texts_of[name]) == 1 else f"{name} batch {', '.join(own)}" for name, own in batches.items()
+        ]
+        lines.append(f"{what}, {'; '.join(whose)}: {text}")
+    return lines
+
+
+def _gpus_of(words: Sequence[tuple[NetworkAnswer, str]]) -> list[str]:
+    return list(dict.fromkeys(answer.gpu.name for answer, _ in words))

@@ -34,7 +34,9 @@ def test_layers_of_an_epoch_count_its_short_last_step_once():
         ({"conv": 6, "dense": 5}, "convolutional"),
         ({"conv": 3, "depthwise": 3, "dense": 5}, "convolutional"),
         ({"attention": 6, "dense": 5}, "transformer"),
-        ({"attention": 4, "dense": 5}, "other"),
+        ({"attention": 1, "dense": 9}, "transformer"),  # projections and feed-forward layers
+        ({"attention": 1, "dense": 2, "conv": 4}, "convolutional"),
+        ({"dense": 9, "conv": 4}, "other"),
         ({"recurrent": 6, "dense": 5}, "recurrent"),
         ({"conv": 5, "recurrent": 5}, "other"),
         ({"norm": 0}, "other"),
@@ -42,5 +44,11 @@ def test_layers_of_an_epoch_count_its_short_last_step_once():
 )
 def test_a_network_s_kind_is_what_does_most_of_its_multiply_adds(kinds, kind):
     plain = trained_cnn(RunConfig(2, 16, 64), 1_000, "float32").records[0]
-    records = tuple(replace(plain, kind=name, macs=macs) for name, macs in kinds.items())
+    records = tuple(replace(plain, kind=name, macs=macs, output_shape=(10,)) for name, macs in kinds.items())
     assert TrainedNetwork("", records, 1, 1).network_kind == kind
+
+
+def test_a_dense_layer_on_a_map_is_a_convolution_of_one_position():
+    plain = trained_cnn(RunConfig(2, 16, 64), 1_000, "float32").records[0]
+    records = (replace(plain, kind="depthwise", macs=1), replace(plain, kind="dense", macs=9, output_shape=(7, 7, 8)))
+    assert TrainedNetwork("", records, 1, 1).is_convolutional

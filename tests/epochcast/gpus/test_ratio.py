@@ -43,7 +43,8 @@ def bar_of(value):
 
 def of_kind(kind):
     """A network whose multiply-adds are of one kind of layer."""
-    return replace(WIDE, records=tuple(replace(record, kind=kind) for record in WIDE.records))
+    shape = {} if kind != "dense" else {"output_shape": (10,)}  # on a map it is a convolution
+    return replace(WIDE, records=tuple(replace(record, kind=kind, **shape) for record in WIDE.records))
 
 
 def by_hand(name, arithmetic, network):

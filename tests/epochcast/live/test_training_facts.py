@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from epochcast.keras_layers.read_layers import read_layers
+from epochcast.live import training_facts as training_facts_module
 from epochcast.live.training_facts import training_facts
 from epochcast.roofline.network_law import StepWork, step_work
 
@@ -94,6 +95,8 @@ def test_another_backend_has_another_training_key(usual, monkeypatch):
 
     model = network()
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    # JAX itself would start its threads here, and warn of each fork of a later test
+    monkeypatch.setattr(training_facts_module, "framework_details", lambda backend: {f"{backend}_version": "0.8.1"})
     assert facts(model).training_key != usual.training_key
 
 
