@@ -16,7 +16,8 @@ from epochcast.cli import (
     print_notes,
     run_command,
 )
-from epochcast.flag_types import path_of
+from epochcast.flag_types import path_of, positive_int
+from epochcast.footprint.flags import add_footprint_flags, given_flags, rules_of
 from epochcast.keras_files.flags import add_network_flags, check_network_flags
 from epochcast.keras_files.read_file import known_file
 from epochcast.machine.gpu_driver import refusal_notes
@@ -62,6 +63,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--precision", choices=list(PRECISIONS), help="explain in this one, carried over; default: the model's"
     )
+    parser.add_argument(
+        "--epochs", type=positive_int, help="also a training of --network of so many epochs: energy, money and CO2"
+    )
+    add_footprint_flags(parser.add_argument_group("energy, money and CO2 of a training of --network of --epochs"))
     add_plot_flag(parser, "the roofline")
     add_json_flag(parser)
     return parser
@@ -70,7 +75,12 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     arguments = parser.parse_args(argv)
-    check_network_flags(parser, arguments, ["max_batch", "memory"])
+    check_network_flags(parser, arguments, ["max_batch", "memory", "epochs"])
+    if arguments.epochs is None and (given := given_flags(arguments)):
+        parser.error(
+            f"{', '.join(given)}: energy, money and CO2 are of a whole training of --network; give --network and "
+            "--epochs, too"
+        )
     sample_shape = arguments.sample_shape
 
     def work() -> int:
@@ -105,7 +115,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
                 exact = exact_memory(arguments.network, network.batch_size, sample_shape, arguments.code)
             memory = network_memory(device, network, arguments.max_batch, exact)
-        answer = explain(device, network, config, memory)
+        answer = explain(device, network, config, memory, arguments.epochs, rules_of(arguments))
         if arguments.plot is not None:
             from epochcast.model.explanation.roofline_figure import draw_roofline
             from epochcast.output.figures import save_figure_as

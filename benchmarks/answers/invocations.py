@@ -119,6 +119,7 @@ ANSWERS = [
         half="--precision mixed_float16",
         network="--network inputs/network.keras --batch_size 64 --train_n 5000 --plot made/network.svg",
         network_gpu="--network inputs/network.keras --gpu 'RTX 4090'",
+        network_training="--network inputs/network.keras --gpu 'RTX 4090' --epochs 3 --region DE,FR",
     ),
     *_some(
         "next_runs",

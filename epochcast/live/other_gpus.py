@@ -1,12 +1,14 @@
 """What a training that was estimated here would take on other GPUs.
 
-From a GPU an epoch's time is scaled by the ratio of both GPUs' seconds for arithmetic and memory. Which share of a step
-they are was not measured. By the law of networks it is what they take here, of the step by the law or, if that is
-longer, the one measured; the ratio's range is on the whole epoch. Where the law has no answer it lies between the least
-that this GPU's roofline allows and the whole step: the time is in the middle of what the two give, its range reaches
-from the lowest to the highest. From a processor nothing is scaled:
-the epoch is by the law of networks, which the model's layers and the other GPU's rates suffice for. Where that has no
-number, as of short steps, it is by the other GPU's roofline, with the range that the one GPU that we measured shows.
+From a GPU an epoch's time is scaled by the ratio of both GPUs' seconds for arithmetic and memory. Which share of the
+measured step they are was not measured. It is what they take by the law of networks over the measured step. A step that
+is shorter than the law's shows that the law is off: the share then lies between that and the whole step. Where the law
+does not answer, it lies between the least that this GPU's roofline allows and the whole step. Of two shares the time is
+in the middle of what they give, and its range reaches from the lowest to the highest.
+
+From a processor nothing is scaled: the epoch is by the law of networks, which the model's layers and the other GPU's
+rates suffice for. Where that has no number, as of short steps, it is by the other GPU's roofline, with the range that
+the one GPU that we measured shows.
 
 Building, compiling and checkpoints stay as they were timed here; validations are scaled as the epochs are.
 """
@@ -26,7 +28,7 @@ from epochcast.footprint.text import footprint_json, priced_range
 from epochcast.gpus.lookup import known_gpu
 from epochcast.gpus.network_time import NETWORK_LAW, network_time
 from epochcast.gpus.rates import limit_of, network_busy_share, roof_of
-from epochcast.gpus.ratio import SAME, GpuArithmetic, device_ratio
+from epochcast.gpus.ratio import SAME, GpuArithmetic, LawStep, device_ratio
 from epochcast.gpus.scaled_time import LIMITED_WORDS, at_least, scaled_time
 from epochcast.interval import Interval, with_ends
 from epochcast.output.text import clock, percent, range_text, significant, table_text
@@ -151,25 +153,30 @@ def _by_ratio(gpu: Gpu, source: Source) -> GpuTime:
     here, there = (GpuArithmetic.of(each, str(source.precision), source.tf32) for each in (source.gpu, gpu))
     network = source.network
     ratio = device_ratio(here, there, network)
-    least, attainable = 0.0, 0.0
+    least, most, attainable = 0.0, 1.0, 0.0
     if network is not None:
         least = min(1.0, attainable_sec(network, limit_of(source.gpu, here.arithmetic)) / source.epoch.value)
         attainable = attainable_sec(network, limit_of(gpu, there.arithmetic))
     if network is not None and ratio.step is not None:
-        step_sec = max(ratio.step.total_sec, source.epoch.value / network.work.steps)
-        share = ratio.step.device_sec / step_sec
-        least, most = share, share
-        ends = [scaled_time(source.epoch, share, ratio.without_range(), attainable)]
-        epoch = at_least(ratio.range_of(ends[0].seconds, source.epoch), attainable)
+        least, most = _shares(ratio.step, source.epoch.value / network.work.steps)
+        ends = [scaled_time(source.epoch, share, ratio.without_range(), attainable) for share in (least, most)]
+        # the error of the ratio was judged on whole steps
+        times = [at_least(ratio.range_of(each.seconds, source.epoch), attainable) for each in ends]
     else:
-        most = 1.0
         ends = [scaled_time(source.epoch, share, ratio, attainable) for share in (least, most)]
-        epoch = _between(*(each.seconds for each in ends))
+        times = [each.seconds for each in ends]
+    epoch = _between(*times)
     if ratio.basis == SAME:
         return GpuTime(gpu, epoch, _total(source, epoch), THIS_GPU, "as it was estimated here", (least, most))
     limits = [LIMITED_WORDS[each.limited] for each in ends if each.limited is not None]
     words = "; ".join([ratio.words, ratio.range_words, *dict.fromkeys(limits)])
     return GpuTime(gpu, epoch, _total(source, epoch), ratio.basis, words, (least, most))
+
+
+def _shares(law: LawStep, measured_sec: float) -> tuple[float, float]:
+    """Return the least and the most of a measured step that arithmetic and memory may be by the law."""
+    share = min(1.0, law.device_sec / measured_sec)
+    return share, share if law.total_sec <= measured_sec else 1.0
 
 
 def _between(one: Interval, other: Interval) -> Interval:

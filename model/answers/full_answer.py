@@ -229,8 +229,6 @@ def _footprint_lines(answer: FullAnswer) -> list[str]:
     found = answer.footprints
     if not found:
         return []
-    from epochcast.footprint.text import footprint_lines, region_sources, region_table
+    from epochcast.footprint.text import regions_lines
 
-    texts = footprint_lines(found[0], is_alone=len(found) == 1)
-    lines = [f"footprint_of: {answer.footprint_of}", *(f"{name}: {text}" for name, text in texts.items())]
-    return lines if len(found) == 1 else [*lines, region_table(found), *region_sources(found)]
+    return [f"footprint_of: {answer.footprint_of}", *regions_lines(found)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from epochcast.footprint.rules import FootprintRules
 from epochcast.gpus.network_time import NETWORK_LAW
 from epochcast.machine.gpu_driver import box_device_name
 from epochcast.model.answers.this_box import differences
@@ -11,17 +12,27 @@ from epochcast.model.explanation.efficiency import efficiencies
 from epochcast.model.explanation.epoch_time import ROOF, EpochTime, time_of
 from epochcast.model.explanation.explanation import ABOVE_ROOF_NOTE, ExplainedLayer, Explanation
 from epochcast.model.explanation.memory import NetworkMemory
+from epochcast.model.explanation.training_footprint import network_training
 from epochcast.roofline.network import NO_ROOF, TrainedNetwork, epoch_layers, epoch_roofline
 from epochcast.schema import RunConfig
 
 
 def explain(
-    device: ExplainedDevice, network: TrainedNetwork, config: RunConfig | None, memory: NetworkMemory | None = None
+    device: ExplainedDevice,
+    network: TrainedNetwork,
+    config: RunConfig | None,
+    memory: NetworkMemory | None = None,
+    epochs: int | None = None,
+    rules: FootprintRules | None = None,
 ) -> Explanation:
-    """Return the whole explanation; `config` where the network is our CNN, which models predict.
+    """Return the whole explanation.
+
+    Args:
+        config: where the network is our CNN, which models predict.
+        epochs: of a training of another network, whose energy, money and CO2 are then answered by `rules`.
 
     Raises:
-        ValueError: if nothing is known of the network's time.
+        ValueError: if nothing is known of the network's time, or of a TDP that the rules need.
     """
     layers = epoch_layers(network, device.roof or NO_ROOF)
     least = None if device.roof is None else epoch_roofline(network, layers, device.roof)
@@ -50,6 +61,7 @@ def explain(
             *([ABOVE_ROOF_NOTE] if any(layer.is_above_roof for layer in explained) else []),
         ),
         memory=memory,
+        training=None if epochs is None else network_training(network, device, time, epochs, rules or FootprintRules()),
     )
 
 

@@ -15,6 +15,7 @@ from epochcast.model.explanation.device import ExplainedDevice
 from epochcast.model.explanation.efficiency import Efficiency
 from epochcast.model.explanation.epoch_time import ROOF, EpochTime
 from epochcast.model.explanation.memory import NetworkMemory
+from epochcast.model.explanation.training_footprint import NetworkTraining, training_json
 from epochcast.roofline.network import EpochLayer, EpochRoofline, TrainedNetwork
 from epochcast.roofline.roofline import LayerRecord, Roof
 from epochcast.schema import Conditions, RunConfig
@@ -107,6 +108,7 @@ class Explanation:
     readings: Mapping[str, str]  # of the law's coefficients, of terms that are the network's
     notes: tuple[str, ...]
     memory: NetworkMemory | None = None  # of a step; None of our CNN, and on a processor
+    training: NetworkTraining | None = None  # None: no epochs were asked for
 
     @property
     def parts(self) -> dict[str, float | None] | None:
@@ -183,6 +185,7 @@ class Explanation:
             "layers": [layer.to_json() for layer in self.layers],
             "of_no_layer": None if split is None else split.of_no_layer,
             "memory": None if self.memory is None else self.memory.to_json(),
+            **training_json(self.training),
             **self._model_json(),
             "notes": list(self.notes),
         }

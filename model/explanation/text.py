@@ -37,6 +37,7 @@ def explanation_text(answer: Explanation) -> str:
     lines += _time_lines(answer)
     lines += _roof_lines(answer)
     lines += [] if answer.memory is None else answer.memory.lines()
+    lines += [] if answer.training is None else answer.training.lines()
     lines += ["", layer_table(answer), ""]
     lines += _efficiency_lines(answer)
     lines += [f"note: {note}" for note in answer.notes]

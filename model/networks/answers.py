@@ -8,11 +8,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from epochcast.facts.tables import Gpu
-from epochcast.footprint.footprint import Footprint, asked_energy, footprint, metered_energy, modelled_energy, rates_of
+from epochcast.footprint.footprint import Footprint
 from epochcast.footprint.rules import FootprintRules
 from epochcast.footprint.text import footprint_json
-from epochcast.gpus.network_time import NETWORK_LAW
-from epochcast.gpus.rates import network_busy_share
 from epochcast.interval import Interval, with_ends
 from epochcast.keras_files.file_network import FileNetwork
 from epochcast.live.fits import FitRecord
@@ -21,6 +19,7 @@ from epochcast.model.explanation.device import FLOAT32, ExplainedDevice, device_
 from epochcast.model.explanation.epoch_time import EpochTime, time_of
 from epochcast.model.explanation.memory import NetworkMemory, network_memory
 from epochcast.model.explanation.own_rows import own_rows
+from epochcast.model.explanation.training_footprint import training_footprints
 from epochcast.model.time_model.saved_model import choose_model
 from epochcast.roofline.network import TrainedNetwork, epoch_layers, epoch_roofline
 from epochcast.schema import PRECISIONS
@@ -174,14 +173,8 @@ def _answer(request: NetworkRequest, device: ExplainedDevice, gpu: Gpu, batch_si
     )
     if found.training is None:
         return found
-    energy = asked_energy(found.training, request.rules, gpu, False)
-    if energy is None and time.own is not None and time.own.joules is not None:
-        watts = time.own.joules / time.own.seconds.value
-        energy = metered_energy(found.training, watts, f"of its steps, by {time.own.run_ids[-1]} of results/fits.csv")
-    if energy is None:
-        busy = _busy_share(device, one_step, gpu, time, step)
-        energy = modelled_energy(found.training, request.rules, gpu, False, busy_share=busy)
-    prices = tuple(footprint(energy, found.training, rates) for rates in rates_of(request.rules, gpu))
+    waits = time.seconds.value / step.value  # a GPU that waits for its input is idle
+    prices = training_footprints(one_step, device, time, found.training, request.rules, waits)
     return replace(found, footprints=prices)
 
 
@@ -190,19 +183,6 @@ def _time_of(device: ExplainedDevice, network: TrainedNetwork) -> EpochTime:
     if device.roof is not None:
         least = epoch_roofline(network, epoch_layers(network, device.roof), device.roof)
     return time_of(device, network, None, least)
-
-
-def _busy_share(
-    device: ExplainedDevice, one_step: TrainedNetwork, gpu: Gpu, time: EpochTime, step: Interval
-) -> float | None:
-    """Return the share of a step in which the GPU is busy; None where no law of networks answers.
-
-    A GPU that waits for its input is idle.
-    """
-    if device.arithmetic is None or time.basis != NETWORK_LAW:
-        return None
-    share = network_busy_share(one_step, gpu, device.arithmetic)
-    return None if share is None else share * time.seconds.value / step.value
 
 
 def _with_input(device: Interval, network: TrainedNetwork, images_per_sec: float | None) -> tuple[Interval, str | None]:

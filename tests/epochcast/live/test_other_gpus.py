@@ -64,18 +64,23 @@ def test_on_the_own_gpu_nothing_is_scaled(layers):
     assert found.total.value == pytest.approx(of.total.value)
 
 
+def law_ratio(name, of):
+    """The ratio of a GPU and the A100 for this network, with the law's step on the A100."""
+    return device_ratio(*(GpuArithmetic.of(find_gpu(each), "float32", "on") for each in (A100, name)), of.network)
+
+
 def test_another_gpu_changes_what_arithmetic_and_memory_take_by_the_law_and_no_more():
-    of = source("NVIDIA A100-SXM4-40GB")
-    ratio = device_ratio(*(GpuArithmetic.of(find_gpu(name), "float32", "on") for name in (A100, T4)), of.network)
+    of = source("NVIDIA A100-SXM4-40GB", epoch_sec=4.0)
+    ratio = law_ratio(T4, of)
     found = on(T4, of)
-    step = 2.0 / 391
-    share = ratio.step.device_sec / max(ratio.step.total_sec, step)
+    assert ratio.step.total_sec < 4.0 / 391
+    share = ratio.step.device_sec / (4.0 / 391)
     assert (found.basis, found.share) == (BY_LAYERS, pytest.approx((share, share)))
-    assert found.epoch.value == pytest.approx(2.0 * (1 - share + share * ratio.value.value))
+    assert found.epoch.value == pytest.approx(4.0 * (1 - share + share * ratio.value.value))
     assert found.epoch.high == pytest.approx(1.1 * ratio.error_factor * found.epoch.value)
     assert found.epoch.low == pytest.approx(0.9 * found.epoch.value / ratio.error_factor)
     faster = on(H100, of).epoch
-    assert faster.low < faster.value < 2.0
+    assert faster.low < faster.value < 4.0
     assert faster.low >= attainable_sec(of.network, limit_of(find_gpu(H100), "tf32"))
 
 
@@ -84,6 +89,30 @@ def test_of_a_longer_step_than_by_the_law_the_rest_stays():
     more = [on(T4, of).epoch.value - of.epoch.value for of in (short, long)]
     assert more[0] == pytest.approx(more[1]) and more[0] > 0
     assert on(T4, long).share[0] == pytest.approx(on(T4, short).share[0] / 10)
+
+
+def test_of_a_shorter_step_than_by_the_law_the_share_is_of_the_measured_step_up_to_all():
+    of = source("NVIDIA A100-SXM4-40GB", epoch_sec=391 * 2.5e-3)
+    ratio = law_ratio(T4, of)
+    assert ratio.step.total_sec == pytest.approx(6.66e-3, rel=0.01)  # 5.95 of it are a step's whatever its layers
+    found = on(T4, of)
+    assert found.share == (pytest.approx(ratio.step.device_sec / 2.5e-3), 1.0)
+    assert ratio.step.device_sec / ratio.step.total_sec == pytest.approx(0.081, rel=0.01)
+    assert found.share[0] == pytest.approx(0.216, rel=0.01)
+    least, most = (of.epoch.value * (1 - share + share * ratio.value.value) for share in found.share)
+    assert found.epoch.value == pytest.approx((least * most) ** 0.5)
+    assert found.epoch.low == pytest.approx(0.9 * least / ratio.error_factor)
+    assert found.epoch.high == pytest.approx(1.1 * most * ratio.error_factor)
+
+
+def test_the_share_is_never_more_than_the_whole_step():
+    of = source("NVIDIA A100-SXM4-40GB", epoch_sec=391 * 2.5e-3, batch_size=1024)
+    ratio = law_ratio(T4, of)
+    assert ratio.step.device_sec > 2.5e-3
+    found = on(T4, of)
+    assert found.share == (1.0, 1.0)
+    least = attainable_sec(of.network, limit_of(find_gpu(T4), "fp32"))
+    assert found.epoch.value == pytest.approx(max(of.epoch.value * ratio.value.value, least))
 
 
 def test_kinds_of_layers_that_the_law_was_not_judged_on_have_a_share_between_the_roofline_and_all():

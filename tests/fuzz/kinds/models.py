@@ -193,4 +193,6 @@ def networks(draw: Random, box: Box) -> Iterator[Call]:
     more = ["--allow_unknown"] if draw.random() < 0.3 else []
     more += ["--json"] if draw.random() < 0.5 else []
     command = ["explain"] if draw.random() < 0.7 else ["predict", "--gpu", "RTX 4090"]
+    if command == ["explain"] and draw.random() < 0.3:
+        more += ["--epochs", "3", "--region", "DE,US"]
     yield box.command(*command, "--network", path, "--batch_size", "32", *more)
