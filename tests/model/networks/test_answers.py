@@ -131,6 +131,27 @@ def test_another_file_of_the_same_name_is_read_anew(wide, tmp_path):
     assert found == [68, 136]
 
 
+@pytest.mark.parametrize("mode", [0o777, 0o1777, 0o722])
+def test_a_cache_folder_that_others_can_write_is_not_used_after_one_warning(wide, tmp_path, monkeypatch, caplog, mode):
+    monkeypatch.setattr(file_network, "cache_dir", lambda: tmp_path)
+    folder = tmp_path / "networks"
+    folder.mkdir()
+    folder.chmod(mode)
+    found = [known_file(wide) for _ in range(2)]
+    assert found[0] == found[1]
+    assert not list(folder.iterdir())
+    (message,) = caplog.messages
+    assert f"{folder} can be written by others: chmod go-w {folder}" in message
+    assert "EPOCHCAST_CACHE_DIR" in message
+
+
+def test_without_a_place_to_keep_a_network_it_is_read_with_a_warning(wide, tmp_path, monkeypatch, caplog):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setattr(file_network, "cache_dir", lambda: tmp_path / "file")
+    assert known_file(wide).records
+    assert "cannot keep what was read of a network (Not a directory)" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
