@@ -87,9 +87,10 @@ bench: $(VENV)/ok-$(LOCK) ## speed, layers, rooflines: figures beside what they 
 claims: $(VENV)/ok-$(LOCK) ## every figure claimed of the time model, with its target and spread
 	$(BIN)/python benchmarks/claims.py
 
-external: $(VENV)/ok-$(LOCK) ## laws of networks, ratios and board power, judged on published rows (FIT=1 writes numbers, FIGURES=1 draws)
+external: $(VENV)/ok-$(LOCK) ## laws of networks, ratios, memory and board power, judged on published rows (FIT=1 writes numbers, FIGURES=1 draws)
 	$(BIN)/python benchmarks/external/judge.py $(if $(FIT),--fit) $(if $(FIGURES),--figures docs/figures)
 	$(BIN)/python benchmarks/external/ratio/judge.py $(if $(FIT),--fit)
+	$(BIN)/python benchmarks/external/memory_judge.py
 	$(BIN)/python benchmarks/external/power_judge.py
 
 architecture: $(VENV)/ok-$(LOCK) ## draw docs/architecture.md again from the imports

@@ -114,10 +114,10 @@ class LargestBatch:
 
     @property
     def text(self) -> str:
-        return f"{_size_text(self.surely)} surely, {_size_text(self.probably)} probably"
+        return f"{size_text(self.surely)} surely, {size_text(self.probably)} probably"
 
 
-def _size_text(size: int) -> str:
+def size_text(size: int) -> str:
     return f"{size:,} or more" if size == MOST_SAMPLES else f"{size:,}" if size else "none"
 
 

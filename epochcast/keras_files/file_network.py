@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -24,6 +26,8 @@ RECURRENT_NOTE = (
     "recurrent layers at least: weights read once, and one launch for all steps where a GPU's cuDNN takes them; on a "
     "processor each step is a launch"
 )
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +113,7 @@ def kept_network(file: Path) -> FileNetwork | None:
 
 
 def keep_network(file: Path, network: FileNetwork) -> None:
-    """Keep a network; where nothing can be written, it is read again each time."""
+    """Keep a network; where nothing can be written, or others can write, it is read each time, with a warning."""
     try:
         make_private_folder(file.parent)
         with temporary_file_for(file) as (stream, temporary):  # also over one that is broken
@@ -119,8 +123,18 @@ def keep_network(file: Path, network: FileNetwork) -> None:
         kept = sorted(file.parent.glob("*.json"), key=lambda each: each.stat().st_mtime)
         for old in kept[:-MOST_KEPT]:
             old.unlink(missing_ok=True)
-    except OSError:
-        return
+    except OSError as error:
+        _warn_not_kept(file.parent, str(error.strerror or error))
+
+
+@functools.cache  # once for a folder
+def _warn_not_kept(folder: Path, why: str) -> None:
+    logger.warning(
+        "%s: cannot keep what was read of a network (%s), so every command reads it again. "
+        "Set EPOCHCAST_CACHE_DIR to a folder that you can write, and nobody else.",
+        folder,
+        why,
+    )
 
 
 def _reader_digest() -> str:

@@ -93,10 +93,11 @@ def why_not_run(
     cause = error.__cause__ if isinstance(error, DoesNotRunError) and isinstance(error.__cause__, Exception) else error
     if elsewhere := why_other_backend(cause):
         return elsewhere
-    if name := re.search(r"'([^']*)' is not a valid scope name", str(cause)):  # other backends take any
+    if name := re.search(r"'([^']*)' is not a valid (root )?scope name", str(cause)):  # other backends take any
+        what = "network" if name[2] else "layer"
         return (
-            f"TensorFlow takes no layer of the name {shortened(name[1], 30)!r}. Name it by letters, digits, dots and "
-            "underscores, and save it again, or set KERAS_BACKEND=jax."
+            f"TensorFlow takes no {what} of the name {shortened(name[1], 30)!r}. Name it by English letters, digits, "
+            "dots and underscores (no underscore first), save it again, or set KERAS_BACKEND=jax."
         )
     failed = error.layer if isinstance(error, DoesNotRunError) else None
     found = f"its layer {shortened(failed, 60)}" if failed else "it"

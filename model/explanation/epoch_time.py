@@ -128,7 +128,7 @@ def _by_law(saved: SavedModel, network: TrainedNetwork) -> tuple[Interval, str]:
 def scaled_by_law_of_cnn(
     device: ExplainedDevice, target: GpuArithmetic, network: TrainedNetwork, attainable_sec: float
 ) -> EpochTime:
-    """Return that time scaled to another GPU, by speeds of the network's own kind where there are any."""
+    """Return a network's time by the law of the CNN, scaled to another GPU."""
     saved = device.choice.model
     law = saved.plain_law
     seconds, words = _by_law(saved, network)

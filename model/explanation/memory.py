@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from epochcast.facts.assumptions import device_kind_of
-from epochcast.facts.tables import Gpu
+from epochcast.facts.tables import GPU, Gpu
 from epochcast.gpus.lookup import BYTES_PER_GB
 from epochcast.model.answers.prediction import memory_json
 from epochcast.model.explanation.device import ExplainedDevice
@@ -54,9 +54,10 @@ class NetworkMemory:
     def lines(self) -> list[str]:
         """Return the answer for people."""
         low, high = (significant(end / GIB) for end in (self.peak.low, self.peak.high))
+        counted_by = "by a GPU's driver" if _is_gpu(self.gpu) else "as a GPU's driver would count it"
         fit = "" if self.gpu is None else f": {self.fit} into {self.gpu.memory_gb:g} GB"
         lines = [
-            f"peak memory: {gib_text(self.peak.value)} ({low} to {high} GiB) by a GPU's driver, "
+            f"peak memory: {gib_text(self.peak.value)} ({low} to {high} GiB) {counted_by}, "
             f"{gib_text(self.peak.arrays)} of it the framework's arrays{fit}"
         ]
         if self.largest is not None and self.gpu is not None:
@@ -84,13 +85,27 @@ def network_memory(
         return None
     slots = (network.optimizer_passes - passes_of_slots(0)) // (passes_of_slots(1) - passes_of_slots(0))
     counted = count_memory(network.records, slots, formats_of(network.element_bytes))
-    basis = "counted from its layers, slack and work space by public measurements of other networks"
+    basis = _basis(network, gpu)
 
     def peak_of(batch_size: int) -> PeakMemory:
         return PeakMemory.by_law(counted, batch_size, basis).with_context()
 
     largest = LargestBatch.of(_bytes_of(gpu), peak_of) if wants_largest and gpu is not None else None
     return NetworkMemory(peak_of(network.batch_size), gpu, largest, exact)
+
+
+def _basis(network: TrainedNetwork, gpu: Gpu | None) -> str:
+    """Say what the memory rests on, and which networks and devices nothing was measured of."""
+    lacking = ["none of them recurrent"] if any(record.kind == "recurrent" for record in network.records) else []
+    if gpu is not None and not _is_gpu(gpu):
+        lacking.append(f"none on any {gpu.kind.upper()}")
+    among = f" ({', '.join(lacking)})" if lacking else ""
+    return f"counted from its layers, slack and work space by public measurements of other networks{among}"
+
+
+def _is_gpu(gpu: Gpu | None) -> bool:
+    """Return whether a device is a GPU, as one is that the facts do not know."""
+    return gpu is None or gpu.kind == GPU
 
 
 def _bytes_of(gpu: Gpu) -> float:

@@ -10,6 +10,7 @@ from epochcast.interval import Interval
 from epochcast.model.answers.prediction import memory_gib
 from epochcast.model.networks.answers import DEVICE, EITHER, INPUT, NetworkAnswer, NetworkRequest, names_by_words
 from epochcast.output.text import clock, range_text, significant, table_text
+from epochcast.workload.memory import size_text
 
 ALONE = (
     "the device's share alone: what loads and prepares the samples is not in it; --input_images_per_sec N says which "
@@ -61,7 +62,7 @@ def _time_table(answers: Sequence[NetworkAnswer], request: NetworkRequest) -> st
         row += _clocks(each.epoch) + _clocks(each.training)
         row += [*_with_range(memory_gib(each.memory.peak)), each.memory.fit]
         if each.memory.largest is not None:
-            row += [f"{each.memory.largest.surely:,}", f"{each.memory.largest.probably:,}"]
+            row += [size_text(each.memory.largest.surely), size_text(each.memory.largest.probably)]
         row += [] if each.binds is None else [BINDS[each.binds]]
         rows.append(row)
     return table_text(header, rows)

@@ -264,9 +264,19 @@ def test_code_that_calls_another_framework_than_keras_s_asks_for_that_backend(fo
 def test_a_layer_s_name_that_tensorflow_does_not_take_is_named(tmp_path):
     keras, path = keras_on_cpu(), tmp_path / "x.keras"
     chain(keras, keras.layers.Dense(4, name="my layer")).save(path)
-    assert "no layer of the name 'my layer'. Name it by letters" in read(path)
+    assert "no layer of the name 'my layer'. Name it by English letters" in read(path)
     chain(keras, keras.layers.Dense(4, name="my.layer_2")).save(path)
     assert read(path).records
+
+
+@pytest.mark.parametrize("name", ["naïve", "my net", "_net"])
+def test_a_network_s_name_that_tensorflow_does_not_take_is_named(tmp_path, name):
+    keras, path = keras_on_cpu(), tmp_path / "x.keras"
+    # it can be saved, also by TensorFlow, and is refused where it is called
+    keras.Sequential([keras.Input((8,)), keras.layers.Dense(4)], name=name).save(path)
+    line = read(path)
+    assert f"no network of the name {name!r}. Name it by English letters" in line
+    assert line.endswith("or set KERAS_BACKEND=jax.")
 
 
 @pytest.mark.usefixtures("forgotten")

@@ -126,8 +126,13 @@ def test_a_batch_is_looked_for_up_to_a_bound():
 
 def test_the_shipped_numbers_are_sourced_assumptions():
     law = MemoryLaw.shipped()
-    assert law.base_bytes == assumption("network_memory_base", "gpu").value * MIB
-    assert all("memory_judge.py" in assumption("network_memory_base", "gpu").source for _ in LAW_NUMBERS)
+    rows = {name: assumption(f"network_memory_{name}", "gpu") for name in LAW_NUMBERS}
+    numbers = {"base": law.base_bytes / MIB, "slack": law.slack, "work": law.work, "spread": law.spread}
+    assert {name: row.value for name, row in rows.items()} == numbers
+    assert rows["base"].source.startswith("own fit (python benchmarks/external/memory_judge.py)")
+    assert all(rows[name].source.startswith("same fit: ") for name in ("slack", "work", "spread"))
+    assert {row.unit for name, row in rows.items() if name != "base"} == {"1"}
+    assert rows["base"].unit == "MiB"
     found = law.peak(count_memory(CHAIN, 0), 1)
     assert found.value / found.low == pytest.approx(found.high / found.value) == pytest.approx(law.spread)
 

@@ -6,13 +6,15 @@ import json
 
 import pytest
 
+from epochcast.model import predict_perf
 from epochcast.model.explanation.exact_memory import exact_memory
 from epochcast.roofline.network_memory import MIB, MemoryLaw
+from tests.support.cli import run_cli
 from tests.support.models.explanations import ask
 from tests.support.rows import assert_one_clear_error
 
 pytestmark = pytest.mark.usefixtures("home")
-GPU = "NVIDIA H100 80GB HBM3"
+GPU, HALF = "NVIDIA H100 80GB HBM3", "mixed_bfloat16"
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +60,30 @@ def test_half_precision_takes_less_memory_for_many_samples(network):
         for precision in ("float32", "mixed_float16")
     ]
     assert peaks[1] < peaks[0]
+
+
+def test_what_nothing_was_measured_of_is_said_of_recurrent_networks_and_of_other_boards(network, tmp_path):
+    from epochcast.machine.framework import keras_on_cpu
+
+    keras = keras_on_cpu()
+    inputs = keras.Input((16, 8))
+    keras.Model(inputs, keras.layers.LSTM(4)(inputs)).save(recurrent := tmp_path / "recurrent.keras")
+
+    def basis(path, gpu):
+        return json.loads(ask("--network", path, "--gpu", gpu, "--precision", HALF, "--json").out)["memory"][
+            "peak_memory_basis"
+        ]
+
+    begin, end = "by public measurements of other networks", ", plus the driver's context"
+    assert basis(network, GPU).endswith(f"{begin}{end}")
+    assert basis(recurrent, GPU).endswith(f"{begin} (none of them recurrent){end}")
+    assert basis(network, "TPU v4").endswith(f"{begin} (none on any TPU){end}")
+    assert basis(recurrent, "TPU v4").endswith(f"{begin} (none of them recurrent, none on any TPU){end}")
+    screen = ask("--network", network, "--gpu", "TPU v4", "--precision", HALF).out
+    assert "GiB) as a GPU's driver would count it, " in screen
+    assert "by a GPU's driver" not in screen
+    answer = run_cli(predict_perf.main, "--network", recurrent, "--gpu", "TPU v4", "--precision", HALF).out
+    assert "(none of them recurrent, none on any TPU)" in answer
 
 
 def test_our_own_cnn_has_its_memory_from_predict_perf():

@@ -20,6 +20,7 @@ from epochcast.model.explanation.own_rows import factors_path, network_factors
 from epochcast.model.networks.answers import NetworkRequest, network_answers
 from epochcast.paths import fits_csv
 from epochcast.roofline.network_law import LawNumbers, step_seconds, step_work
+from epochcast.roofline.network_memory import MOST_SAMPLES
 from tests.support.cli import run_cli
 from tests.support.rows import assert_one_clear_error, fit_row
 
@@ -132,6 +133,48 @@ def test_another_file_of_the_same_name_is_read_anew(wide, tmp_path):
         keras.Model(inputs, keras.layers.Dense(units)(inputs)).save(tmp_path / "net.keras")
         found.append(known_file(tmp_path / "net.keras").records[0].params)
     assert found == [68, 136]
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o1777, 0o722])
+def test_a_cache_folder_that_others_can_write_is_not_used_after_one_warning(wide, tmp_path, monkeypatch, caplog, mode):
+    monkeypatch.setattr(file_network, "cache_dir", lambda: tmp_path)
+    folder = tmp_path / "networks"
+    folder.mkdir()
+    folder.chmod(mode)
+    found = [known_file(wide) for _ in range(2)]
+    assert found[0] == found[1]
+    assert not list(folder.iterdir())
+    (message,) = caplog.messages
+    assert f"{folder} can be written by others: chmod go-w {folder}" in message
+    assert "EPOCHCAST_CACHE_DIR" in message
+
+
+def test_without_a_place_to_keep_a_network_it_is_read_with_a_warning(wide, tmp_path, monkeypatch, caplog):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setattr(file_network, "cache_dir", lambda: tmp_path / "file")
+    assert known_file(wide).records
+    assert "cannot keep what was read of a network (Not a directory)" in caplog.text
+
+
+def test_the_largest_batch_is_none_or_a_number_or_more_than_is_looked_for(wide, tmp_path):
+    from epochcast.machine.framework import keras_on_cpu
+
+    keras = keras_on_cpu()
+    inputs = keras.Input((4,))
+    keras.Model(inputs, keras.layers.Dense(1)(inputs)).save(small := tmp_path / "small.keras")
+    inputs = keras.Input((10**9, 8))  # 32 GB a sample
+    keras.Model(inputs, keras.layers.Conv1D(8, 1)(inputs)).save(large := tmp_path / "large.keras")
+
+    def row(path):
+        printed = ask(path, "--gpu", H100, "--batch_size", 1, "--max_batch").out
+        return next(line for line in printed.splitlines() if line.startswith(H100))
+
+    assert re.search(rf" {MOST_SAMPLES:,} or more +{MOST_SAMPLES:,} or more$", row(small))
+    assert re.search(r" none +none$", row(large))
+    (answer,) = asked(wide, "--gpu", H100, "--batch_size", 1, "--max_batch")
+    sizes = answer["memory"]["max_batch"]
+    assert 0 < sizes["surely"] < sizes["probably"] < MOST_SAMPLES
+    assert re.search(rf" {sizes['surely']:,} +{sizes['probably']:,}$", row(wide))
 
 
 @pytest.mark.parametrize(
