@@ -74,6 +74,7 @@ bench: $(VENV)/ok-$(LOCK) ## speed, layers, rooflines, other GPUs: figures besid
 	$(BIN)/python benchmarks/estimates/bench_live.py
 	$(BIN)/python benchmarks/estimates/bench_fit_memory.py
 	$(BIN)/python benchmarks/estimates/bench_tune.py
+	$(BIN)/python benchmarks/mlperf/bench_extract.py
 
 claims: $(VENV)/ok-$(LOCK) ## every figure claimed of the time model, with its target and spread
 	$(BIN)/python benchmarks/claims.py

@@ -30,6 +30,7 @@ COMMANDS = {  # name: (module, what a user does with it)
     "estimate": ("epochcast.commands.estimate", "how long the training in your own script will take"),
     "tune": ("epochcast.commands.tune", "which settings make the training in your own script fastest"),
     "facts": ("epochcast.commands.facts", "GPUs, prices and carbon that estimates rest on, with their sources"),
+    "mlperf": ("epochcast.commands.mlperf", "published MLPerf Training results: their logs as a table of runs"),
     "check": ("epochcast.aggregate.check", "check a table of runs by named rules"),
     "aggregate": ("epochcast.aggregate.aggregate_runs", "average the repeats of each configuration"),
     "compare": (

@@ -16,7 +16,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from epochcast.__main__ import COMMANDS
 from tests.fuzz import audit, box, drops, mutate, oracles
 from tests.fuzz.__main__ import N, Worker
 from tests.fuzz.box import sandbox
@@ -26,6 +25,7 @@ from tests.fuzz.kinds.flag_values import all_flags, command_line
 from tests.fuzz.oracles import Call, Judge
 from tests.fuzz.samples import samples
 from tests.fuzz.tries import attempt, run_tries
+from tests.support.parsers import EVERY_COMMAND
 
 SHORT = [name for name, kind in KINDS.items() if name != "networks"]  # which import Keras; make fuzz has them
 json_values = st.recursive(
@@ -268,7 +268,7 @@ def test_the_default_is_twenty_thousand_tries_over_all_kinds():
 def test_every_flag_of_every_sub_command_is_drawn():
     drawn = {
         (command, word.partition("=")[0])
-        for command in COMMANDS
+        for command in EVERY_COMMAND
         for number in range(400)
         for word in command_line(Random(f"{command}{number}"), command, lambda draw, flag, is_hostile: "x")
     }

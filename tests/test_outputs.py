@@ -13,7 +13,8 @@ from epochcast.model.training import time_ann
 from epochcast.schema import AggRow, Exclusion, FailureRecord, RunRecord
 from epochcast.storage.table_appends import append_row
 from epochcast.storage.tables import write_table
-from tests.support.parsers import flags_with_a_value, parser_of
+from tests.support.mlperf.repositories import a_log, write_repository
+from tests.support.parsers import EVERY_COMMAND, flags_with_a_value, parser_of
 from tests.support.rows import ROWS, failure_row, run_row
 
 SIDES = ("compare", "--runs", "runs.csv", "--a", "seed=1", "--b", "seed=2")
@@ -26,6 +27,7 @@ OUTPUTS = {  # flag that names a file to replace: the rest of a command that wor
     "compare --plot": (SIDES, ".png"),
     "predict --plot": (("predict",), ".png"),
     "explain --plot": (("explain",), ".svg"),
+    "mlperf extract --out": (("mlperf", "extract", "v4.0"), ".csv"),
     "train --model": (("train", "--runs_agg", "agg.csv"), ".keras"),
     **{f"plan --{name}": (PLAN, f".{kind}") for name, kind in (("out", "json"), ("csv", "csv"), ("sh", "sh"))},
     **{f"plan --{name}": (PLAN, f".{kind}") for name, kind in (("optuna", "json"), ("plot", "svg"), ("front", "png"))},
@@ -99,6 +101,7 @@ def here(tables, home, monkeypatch):
     """A home with tables; pictures are not drawn and networks not made by Keras: their first bytes are written."""
     for table in tables.iterdir():
         (home / table.name).write_bytes(table.read_bytes())
+    write_repository(home / "v4.0", [a_log(0)])
     monkeypatch.chdir(home)
     start = {"png": b"\x89PNG\r\n\x1a\n", "svg": b"<svg/>"}
     monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda self, file, **how: file.write(start[how["format"]]))
@@ -124,7 +127,7 @@ def refused(argv, capsys):
 
 def test_every_flag_that_takes_a_path_is_an_input_or_is_tried_here():
     tried = {*OUTPUTS, *FOLDERS, *APPENDED}
-    for command in COMMANDS:
+    for command in EVERY_COMMAND:
         parser = parser_of(command)
         kinds = {flag: action for action in parser._actions for flag in action.option_strings}
         for flag in filter(None, flags_with_a_value(parser)):
@@ -151,7 +154,7 @@ def test_an_output_leaves_what_is_no_older_one_of_its_own_alone(flag, what, here
     target = here / f"target{ending}"
     make_target(what, target)
     before = content_of(target)
-    err = refused([*argv, flag.split()[1], str(target)], capsys)
+    err = refused([*argv, flag.split()[-1], str(target)], capsys)
     assert "target" in err or "/dev/full" in err
     assert content_of(target) == before
 
@@ -160,7 +163,7 @@ def test_an_output_leaves_what_is_no_older_one_of_its_own_alone(flag, what, here
 def test_an_output_below_a_file_names_the_file(flag, here, capsys):
     argv, ending = OUTPUTS[flag]
     before = content_of(here / "agg.csv")
-    err = refused([*argv, flag.split()[1], str(here / "agg.csv" / f"target{ending}")], capsys)
+    err = refused([*argv, flag.split()[-1], str(here / "agg.csv" / f"target{ending}")], capsys)
     assert f"{here / 'agg.csv'}" in err
     assert content_of(here / "agg.csv") == before
 

@@ -13,6 +13,7 @@ from epochcast.paths import CODE_ROOT, reference_data
 
 MEASURED = CODE_ROOT / "results"
 A100 = reference_data() / "a100" / "runs.csv"
+MLPERF_LOGS = reference_data() / "mlperf" / "raw_sample.tar.xz"
 OLD_COLUMNS = 11  # of the published table
 NETWORK = """
 import keras
@@ -48,6 +49,7 @@ def make_inputs(folder: Path) -> None:
     _write(folder / "old.csv", [dict(list(row.items())[:OLD_COLUMNS]) for row in repeats])
     if has_reference():
         shutil.copy2(A100, folder / "a100.csv")
+        shutil.copy2(MLPERF_LOGS, folder / "mlperf.tar.xz")
         batches = ("32", "96", "192", "384", "768")
         _write(folder / "a100_few.csv", [row for row in _rows(A100) if row["batch_size"] in batches])
     subprocess.run([sys.executable, "-c", NETWORK], cwd=folder, check=True, capture_output=True)

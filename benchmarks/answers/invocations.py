@@ -177,8 +177,9 @@ ANSWERS = [
     Invocation("grid next", "grid --dry_run --device cpu --configs made/next_narrow.csv --device_memory 1GB"),
 ]
 
-# Rows of an A100, where the reference data is: the network of a time model, and averages as published.
+# Where the reference data is: rows of an A100 (the network of a time model, and averages as published), MLPerf's logs.
 A100 = [
+    *_some("mlperf", extract="extract inputs/mlperf.tar.xz --out made/mlperf.csv"),
     *_some("aggregate", a100="--runs inputs/a100.csv --out made/a100_agg.csv"),
     *_some("aggregate", a100_few="--runs inputs/a100_few.csv --out made/a100_few_agg.csv"),
     *_some("check", a100="inputs/a100.csv"),

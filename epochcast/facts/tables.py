@@ -20,12 +20,15 @@ from epochcast.paths import PACKAGE
 from epochcast.storage.tables import read_table
 
 FACTS = PACKAGE / "data"
+GPU = "gpu"  # the `kind` that this tool measures and predicts
 CONVOLUTIONAL = "convolutional"  # kind of network, as `SpeedRow` names it: that of the CNN which is measured
 
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """What a GPU can do by its data sheet. Rates are dense, never with sparsity; fp16 sums in fp32, as training does.
+    """What an accelerator can do by its data sheet: a GPU, or what `kind` names.
+
+    Rates are dense, never with sparsity; fp16 sums in fp32, as training does.
 
     Where tensor cores have no rate of a kind it is that of the other cores (`family` pascal_gp100). `tdp_w` is a limit,
     not a draw.
@@ -33,7 +36,9 @@ class Gpu:
 
     name: str
     vendor: str
+    kind: str  # GPU, or tpu, hpu (Gaudi), ipu or npu (Ascend)
     family: str  # of the ratios between its rates
+    form_factor: str | None  # of the board: PCIe, SXM, OAM
     aliases: tuple[str, ...]  # further spellings: drivers, MLPerf, people
     shared_name: str | None  # the driver's name of this board and of others with less or more memory
     fp32_tflops: float | None
@@ -221,8 +226,14 @@ def _shipped(name: str, kind: type[FactRow]) -> tuple[FactRow, ...]:
 
 
 @functools.cache
-def gpus() -> tuple[Gpu, ...]:
+def accelerators() -> tuple[Gpu, ...]:
+    """Return GPUs and accelerators of all other kinds."""
     return _shipped("gpus.csv", Gpu)
+
+
+def gpus() -> tuple[Gpu, ...]:
+    """Return the GPUs among the accelerators."""
+    return tuple(each for each in accelerators() if each.kind == GPU)
 
 
 @functools.cache

@@ -12,12 +12,12 @@ from epochcast.facts.tables import (
     ARITHMETIC,
     Gpu,
     GpuDispute,
+    accelerators,
     carbon_intensities,
     cloud_prices,
     electricity_prices,
     equivalences,
     gpu_disputes,
-    gpus,
     preferred,
     pues,
     source_name,
@@ -42,8 +42,8 @@ class Topic:
 
 TOPICS = {
     "gpus": Topic(
-        "dense TFLOP/s, memory and power limit of GPUs",
-        gpus,
+        "dense TFLOP/s, memory and power limit of accelerators",
+        accelerators,
         {
             "name": "name",
             "family": "family",

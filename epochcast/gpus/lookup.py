@@ -25,7 +25,19 @@ MEMORY_SLACK = 0.1  # a driver counts 12 GiB where the box says 12 GB, less what
 # What a board can be told to draw at most, over its data sheet's TDP. Boards are sold and set with less and with more;
 # further out the number is a slip of the pen, or the name another board's.
 LIMIT_OF_TDP = (0.3, 1.5)
-_SAID_ANYWAY = {"nvidia", "tesla", "geforce", "amd", "instinct", "intel", "habana", "google", "gpu"}
+_SAID_ANYWAY = {
+    "nvidia",
+    "tesla",
+    "geforce",
+    "amd",
+    "instinct",
+    "intel",
+    "habana",
+    "google",
+    "graphcore",
+    "huawei",
+    "gpu",
+}
 _MARKS = re.compile(r"\((?:r|tm)\)|[®™]")
 _POWER = re.compile(r"(?<!\d)\(?(\d{2,4})\s?w\)?$")
 
@@ -41,9 +53,9 @@ def words_of(name: str) -> tuple[str, ...]:
 
 
 def _gpus() -> tuple[Gpu, ...]:
-    from epochcast.facts.tables import gpus
+    from epochcast.facts.tables import accelerators
 
-    return gpus()
+    return accelerators()
 
 
 @functools.cache
@@ -51,8 +63,14 @@ def _by_name() -> dict[str, Gpu]:
     return {"".join(words_of(name)): gpu for gpu in _gpus() for name in (gpu.name, *gpu.aliases)}
 
 
+def limit_in_name(name: str) -> float | None:
+    """Return the power limit that stands at the end of a name, as in `A100-SXM4-80GB (500W)`; None without one."""
+    power = _POWER.search(name.casefold().strip())
+    return None if power is None else float(power[1])
+
+
 def find_gpu(name: str, memory_gb: float | None = None) -> Gpu:
-    """The GPU of exactly this name, as its driver, MLPerf or people spell it.
+    """The GPU, or other accelerator, of exactly this name, as its driver, MLPerf or people spell it.
 
     A power limit at the end, as in `A100-SXM4-80GB (500W)`, is taken for the board's: it replaces `tdp_w`.
 
@@ -64,7 +82,7 @@ def find_gpu(name: str, memory_gb: float | None = None) -> Gpu:
         UnknownGpuError: if no GPU or more than one is called so, or none with this memory, or this power limit.
     """
     text = name.casefold().strip()
-    power = _POWER.search(text)
+    power = None if "".join(words_of(text)) in _by_name() else _POWER.search(text)
     key = "".join(words_of(text[: power.start()] if power else text))
     gpu = _by_name().get(key) or _of_shared_name(name, key, memory_gb)
     if gpu is None:

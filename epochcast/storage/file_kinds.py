@@ -19,6 +19,7 @@ TABLE_KINDS = {  # by the name of the record that a row is
     "Exclusion": "a list of runs taken back",
     "AggRow": "a table of averages",
     "FitRecord": "a table of estimates and fits",
+    "MlperfRecord": "a table of MLPerf runs",
 }
 _MAGIC = {
     b"\x89PNG": "a PNG picture",
@@ -32,6 +33,7 @@ _TABLES = {
     ("timestamp_utc", "run_id", "grid_id"): TABLE_KINDS["FailureRecord"],
     ("timestamp_utc", "kind", "run_id"): TABLE_KINDS["FitRecord"],
     ("run_id", "reason", "date"): TABLE_KINDS["Exclusion"],
+    ("round", "submitter", "system", "benchmark"): TABLE_KINDS["MlperfRecord"],
     ("run_id", *AXIS_NAMES, "epochs", "params", "overhead_sec"): "the runs of a plan",
     (*AXIS_NAMES, "params"): TABLE_KINDS["AggRow"],
     (*AXIS_NAMES, "measured_sec", "repeat"): "a table of predictions",

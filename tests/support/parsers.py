@@ -9,6 +9,10 @@ from importlib import import_module
 from unittest import mock
 
 from epochcast.__main__ import COMMANDS
+from epochcast.commands.mlperf import SUBCOMMANDS
+
+# every command with a parser of its own, also those below another one
+EVERY_COMMAND = (*COMMANDS, *(f"mlperf {name}" for name in SUBCOMMANDS))
 
 
 class _FoundError(BaseException):
@@ -24,7 +28,8 @@ def parser_of(command: str) -> argparse.ArgumentParser:
         raise _FoundError
 
     with mock.patch.object(argparse.ArgumentParser, "parse_args", keep), contextlib.suppress(_FoundError):
-        import_module(COMMANDS[command][0]).main([])
+        name, *below = command.split()
+        import_module(COMMANDS[name][0]).main(below)
     return found[0]
 
 

@@ -12,7 +12,9 @@ import pytest
 from epochcast.facts import tables as facts
 from epochcast.facts.tables import (
     ARITHMETIC,
+    GPU,
     CarbonIntensity,
+    accelerators,
     carbon_intensities,
     cloud_prices,
     electricity_prices,
@@ -32,7 +34,7 @@ from epochcast.storage.tables import read_table
 TABLES = {
     function.__name__: function
     for function in (
-        gpus,
+        accelerators,
         gpu_disputes,
         cloud_prices,
         carbon_intensities,
@@ -90,9 +92,15 @@ RATIOS = {
     "cdna2": (None, (7.8, 8.2), (7.8, 8.2)),
     "cdna3": ((3.9, 4.1), (7.8, 8.2), (7.8, 8.2)),
     "cdna4": (None, (15.5, 16.2), (15.5, 16.2)),
+    "rdna3": (None, TWO, TWO),
     "gaudi": (None, None, None),
     "tpu": (None, None, None),
+    "ipu": (None, None, None),
+    "ascend": (None, None, None),
 }
+KINDS_BY_FAMILY = {"gaudi": "hpu", "tpu": "tpu", "ipu": "ipu", "ascend": "npu"}  # of all others gpu
+# where a kind has others than RANGES: an IPU's memory is inside the processor
+RANGES_BY_KIND = {"ipu": {"memory_gb": (0.3, 2), "memory_bandwidth_gbs": (40_000, 70_000)}}
 
 
 def complaints_about_rates(gpu):
@@ -125,9 +133,10 @@ def complaints_about_cells(rows):
     """Values out of range, years and confidences of another form, rows without a source."""
     found = []
     for row in rows:
+        ranges = RANGES | RANGES_BY_KIND.get(getattr(row, "kind", None), {})
         for name in columns(type(row)):
             value = getattr(row, name)
-            if name in RANGES and value is not None and not RANGES[name][0] <= value <= RANGES[name][1]:
+            if name in ranges and value is not None and not ranges[name][0] <= value <= ranges[name][1]:
                 found.append(f"{name} {value}")
         if row.year is not None and not YEAR.fullmatch(row.year):
             found.append(f"year {row.year}")
@@ -139,7 +148,7 @@ def complaints_about_cells(rows):
 
 
 def gpu(name):
-    return next(g for g in gpus() if g.name == name)
+    return next(g for g in accelerators() if g.name == name)
 
 
 # --- what the tables hold ---------------------------------------------------------------------------------------------
@@ -147,7 +156,7 @@ def gpu(name):
 
 def test_all_facts_are_carried():
     counts = {name: len(table()) for name, table in TABLES.items()}
-    assert counts.pop("gpus") >= 92
+    assert counts.pop("accelerators") >= 92
     assert counts.pop("gpu_disputes") >= 13
     assert counts == {
         "cloud_prices": 25,
@@ -174,16 +183,29 @@ def test_every_number_of_a_table_has_a_range_that_it_is_held_to(name):
 
 
 def test_no_rate_is_impossible_for_its_family():
-    assert [complaint for g in gpus() for complaint in complaints_about_rates(g)] == []
-    assert {g.family for g in gpus()} == set(RATIOS)
+    assert [complaint for g in accelerators() for complaint in complaints_about_rates(g)] == []
+    assert {g.family for g in accelerators()} == set(RATIOS)
+
+
+def test_the_kind_of_an_accelerator_is_its_family_s_and_gpus_are_those_of_one_kind():
+    assert [a.name for a in accelerators() if a.kind != KINDS_BY_FAMILY.get(a.family, GPU)] == []
+    assert [a.name for a in gpus()] == [a.name for a in accelerators() if a.kind == GPU]
+    assert {a.name for a in accelerators()} - {a.name for a in gpus()} >= {"TPU v4", "Gaudi2", "Bow IPU", "Ascend 910"}
+
+
+def test_a_form_factor_is_the_one_in_the_name():
+    for each in accelerators():
+        for form in ("PCIe", "SXM"):
+            if form in each.name:
+                assert (each.form_factor or "").startswith(form), each.name
 
 
 def test_no_two_gpus_share_a_name():
-    assert complaints_about_names(gpus()) == []
+    assert complaints_about_names(accelerators()) == []
 
 
 def test_rows_of_prices_and_speeds_are_of_gpus_that_are_known():
-    names = {g.name for g in gpus()}
+    names = {g.name for g in accelerators()}
     assert {row.gpu for row in (*cloud_prices(), *speed_rows(), *gpu_disputes())} <= names
 
 
@@ -194,7 +216,7 @@ def test_a_disputed_value_is_another_than_ours():
 
 def test_what_a_second_source_confirms_is_a_field_that_has_a_value():
     of = {"bandwidth": "memory_bandwidth_gbs", "memory": "memory_gb", "tdp": "tdp_w", "fp16": "fp16_tflops"}
-    for g in gpus():
+    for g in accelerators():
         for field in g.corroborated:
             assert getattr(g, of.get(field, f"{field}_tflops")) is not None, (g.name, field)
         assert (g.confidence == "single") == (not g.corroborated), g.name
@@ -368,7 +390,7 @@ def test_a_rate_with_sparsity_or_of_other_cores_is_noticed(name, fault):
 def test_doubled_rates_of_any_gpu_are_noticed():
     """As a table with sparsity has them, all at once or one alone."""
     n_checked = 0
-    for g in gpus():
+    for g in accelerators():
         rates = {f"{name}_tflops": rate for name in ("tf32", "fp16", "bf16") if (rate := g.tflops(name))}
         if g.fp32_tflops is None or not rates:
             continue
@@ -380,16 +402,16 @@ def test_doubled_rates_of_any_gpu_are_noticed():
 
 def test_a_name_that_stands_twice_is_noticed():
     doubled = dataclasses.replace(gpu("A100 PCIe 80GB"), aliases=("Tesla A100-SXM4-80GB",))
-    others = [g for g in gpus() if g.name != doubled.name]
+    others = [g for g in accelerators() if g.name != doubled.name]
     assert complaints_about_names([*others, doubled]) == ["a100sxm480gb"]
 
 
 def test_a_name_that_boards_of_different_memory_share_is_no_other_board_s_name():
     plain = dataclasses.replace(gpu("RTX 3080 Ti"), aliases=("RTX 3080",))
-    others = [g for g in gpus() if g.name != plain.name]
+    others = [g for g in accelerators() if g.name != plain.name]
     assert complaints_about_names([*others, plain]) == ["rtx3080"]
     twin = dataclasses.replace(gpu("RTX 3080 10GB"), name="RTX 3080 12GB")
-    assert complaints_about_names([*gpus(), twin]) == []
+    assert complaints_about_names([*accelerators(), twin]) == []
 
 
 @pytest.mark.parametrize(

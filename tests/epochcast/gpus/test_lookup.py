@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from epochcast.facts.tables import gpus
+from epochcast.facts.tables import accelerators
 from epochcast.gpus import lookup as hardware
 from epochcast.gpus.lookup import UnknownGpuError, find_gpu, is_same_device, known_gpu, nearest_gpus
 from epochcast.gpus.rates import arithmetic_of
@@ -147,12 +147,11 @@ STRANGERS = [
     "NVIDIA A100-SXM-64GB",
     "NVIDIA A100-SXM4-80GB MIG 1g.10gb",
     "NVIDIA A100 80GB PCIe MIG 3g.40gb",
-    "NVIDIA H100-SXM5-96GB",
-    "NVIDIA V100-SXM3-32GB (450W)",
-    "NVIDIA A100-SXM-80GB CTS",
-    "AMD Radeon RX 7900 XTX",
-    "Habana Gaudi",
-    "Graphcore IPU GC200",
+    "NVIDIA H100-SXM5-64GB",
+    "V100-SXM3-16GB (450W)",
+    "AMD Radeon RX 7900 XT",
+    "Graphcore IPU",
+    "Ascend 910B",
     "TPU",
     "N/A",
     "4090",
@@ -168,7 +167,7 @@ def test_a_spelling_finds_its_own_gpu(spelling, name):
     assert find_gpu(spelling).name == name
 
 
-@pytest.mark.parametrize("gpu", gpus(), ids=lambda gpu: gpu.name)
+@pytest.mark.parametrize("gpu", accelerators(), ids=lambda gpu: gpu.name)
 def test_every_name_and_alias_finds_its_row_unchanged(gpu):
     for spelling in (gpu.name, *gpu.aliases, gpu.name.lower(), f"NVIDIA {gpu.name}", gpu.name.replace(" ", "-")):
         assert find_gpu(spelling) is gpu
@@ -188,12 +187,12 @@ def test_an_unknown_or_ambiguous_name_lists_the_nearest_and_gives_no_number(name
     message = str(caught.value)
     assert repr(name) in message
     assert "epochcast facts gpus" in message
-    assert not any(f"{gpu.memory_bandwidth_gbs:g} GB/s" in message for gpu in gpus())
+    assert not any(f"{gpu.memory_bandwidth_gbs:g} GB/s" in message for gpu in accelerators())
 
 
 def test_no_part_of_a_known_name_finds_another_gpu():
     """Every name cut at either end finds nothing, or what it is itself a full name of."""
-    for gpu in gpus():
+    for gpu in accelerators():
         for name in (gpu.name, *gpu.aliases):
             parts = name.split()
             for part in (" ".join(parts[:-1]), " ".join(parts[1:])):
@@ -209,7 +208,7 @@ def test_no_part_of_a_known_name_finds_another_gpu():
     ("name", "nearest"),
     [
         ("3090", ["RTX 3090", "RTX 3090 Ti"]),
-        ("H100", ["H100 PCIe", "H100 SXM5", "H100 NVL"]),
+        ("H100", ["H100 PCIe", "H100 SXM5", "H100 SXM5 96GB", "H100 NVL"]),
         ("NVIDIA H200", ["H200 SXM", "H200 NVL"]),
         ("A4000", ["RTX A4000"]),
     ],
@@ -234,7 +233,7 @@ def test_a_name_of_boards_of_different_memory_needs_the_memory(name, expected):
     with pytest.raises(UnknownGpuError, match=f"no '{name}' with .* GB is known; known by that name: {row}"):
         find_gpu(name, other_gb * GIB_IN_GB)
     assert find_gpu(name, find_gpu(row).memory_gb * GIB_IN_GB).name == row
-    assert {gpu.shared_name for gpu in gpus() if gpu.shared_name} == set(SHARED)
+    assert {gpu.shared_name for gpu in accelerators() if gpu.shared_name} == set(SHARED)
 
 
 @pytest.mark.parametrize(("gib", "name"), [(140.4, "NVIDIA H200"), (22.5, "NVIDIA A10"), (14.75, "Tesla T4")])

@@ -11,8 +11,9 @@ from random import Random
 from typing import Any
 from unittest import mock
 
-from epochcast.__main__ import COMMANDS, main
+from epochcast.__main__ import main
 from tests.fuzz import words
+from tests.support.parsers import EVERY_COMMAND
 
 HOSTILE = (
     "", " ", "-", "--", "-1", "0", "1", "-0.0", "0.5", "1e308", "1e-308", "1e999", "nan", "inf", "-inf", "9" * 400,
@@ -50,7 +51,8 @@ SOUND: dict[str, tuple[str, ...]] = {  # by the name of an argument's type
     "region_list": ("DE", "DE,FR", "US"),
     "gpu_names": ("A100", "H100;A100"),
     "pue": ("1", "1.5"),
-    "_shape": ("8", "224,224,3"),
+    "shape_flag": ("8", "224,224,3"),
+    "round_name": ("4.0", "v0.5"),
 }
 SOUND_BY_NAME = {
     "device": ("auto", "cpu", "gpu", "gpu:0"),
@@ -63,6 +65,7 @@ SOUND_BY_NAME = {
     "input": ("arrays", "tfdata,cached"),
     "topic": ("gpus", "carbon"),
     "arguments": ("3", "--lr"),
+    "command": ("extract",),
 }
 SLOW = {"--deep"}  # starts a framework, 5 s: tests/collect/test_doctor.py
 MOST = {"repeats": ("1", "2"), "n": ("1", "3")}  # what takes long when it is large, of sound values
@@ -105,7 +108,7 @@ def parser_of(command: str) -> argparse.ArgumentParser:
 
     with mock.patch.object(argparse.ArgumentParser, "parse_args", caught):
         try:
-            main([command])
+            main(command.split())
         except _ParserError as error:
             return error.parser
     raise AssertionError(f"{command} parses nothing")
@@ -140,7 +143,7 @@ def flags_of(command: str) -> tuple[tuple[Flag, ...], tuple[tuple[str, ...], ...
 
 
 def all_flags() -> list[tuple[str, Flag]]:
-    return [(command, flag) for command in COMMANDS for flag in flags_of(command)[0]]
+    return [(command, flag) for command in EVERY_COMMAND for flag in flags_of(command)[0]]
 
 
 def value(draw: Random, flag: Flag, hostility: float, path: Callable[[Random, Flag, bool], str]) -> str:

@@ -17,12 +17,13 @@ import epochcast.collect.run_grid
 import epochcast.collect.run_one
 import epochcast.planner.demo
 import epochcast.planner.run_plan
-from epochcast.__main__ import COMMANDS
 from tests.fuzz.box import Box
 from tests.fuzz.kinds.events import WITH_CHILD, child, sound_events, written
 from tests.fuzz.kinds.flag_values import Flag, command_line
 from tests.fuzz.oracles import Call, Heard
 from tests.fuzz.samples import TABLE, samples
+from tests.support.mlperf.repositories import a_log
+from tests.support.parsers import EVERY_COMMAND
 
 # of a hundred tries; what is not named has the weight 8
 WEIGHTS = {
@@ -35,6 +36,8 @@ WEIGHTS = {
     "predict": 12,
     "estimate": 1,
     "tune": 1,
+    "mlperf": 0.2,
+    "mlperf extract": 3,
 }
 MOST_RUNS = 3  # of a grid that really measures
 IN_PLACE = ("run", "grid", "recover", "run_plan", "demo")  # commands that append to tables
@@ -56,6 +59,7 @@ FILES = {  # a sound file for a flag, below the try's folder
     "plan": "plan.json",
     "log_dir": "home/logs",
     "data_dir": "home",
+    "source": "v4.0",
 }
 
 
@@ -76,6 +80,7 @@ def _lay_out(box: Box) -> dict[Path, bytes]:
     box.write("model.keras", samples().keras)
     box.write("model.json", samples().card)
     box.write("plan.json", samples().plan)
+    box.write("v4.0/ACME/results/box/bert/result_0.txt", a_log(0).encode())
     os.mkfifo(box.path("pipe"))
     box.path("loop").symlink_to("loop")
     box.path("dangling").symlink_to("nowhere")
@@ -103,10 +108,10 @@ def _path(box: Box, draw: Random, flag: Flag, is_hostile: bool) -> str:
 
 def flags(draw: Random, box: Box) -> Iterator[Call]:
     """A command line of one of the sub-commands, some of its values hostile."""
-    command = draw.choices(list(COMMANDS), [WEIGHTS.get(name, 8.0) for name in COMMANDS])[0]
+    command = draw.choices(EVERY_COMMAND, [WEIGHTS.get(name, 8.0) for name in EVERY_COMMAND])[0]
     argv = command_line(draw, command, functools.partial(_path, box))
     protected = _lay_out(box)
-    call = box.command(command, *argv, programs=tuple(WITH_CHILD))
+    call = box.command(*command.split(), *argv, programs=tuple(WITH_CHILD))
     light = child(box.write("events.jsonl", b"\n".join(written(sound_events())) + b"\n"), "0")
 
     def with_light_child() -> Any:

@@ -1,0 +1,1 @@
+"""Published MLPerf Training results: their logs as a table of runs."""
