@@ -19,8 +19,22 @@ def _extract() -> ModuleType:
     return command
 
 
+def _train() -> ModuleType:
+    from epochcast.mlperf.regressor import train_command
+
+    return train_command
+
+
+def _evaluate() -> ModuleType:
+    from epochcast.mlperf.regressor import evaluate_command
+
+    return evaluate_command
+
+
 SUBCOMMANDS: dict[str, tuple[Callable[[], ModuleType], str]] = {  # name: (its module, what a user does with it)
     "extract": (_extract, "read result logs into a table of runs"),
+    "train": (_train, "learn the times of trainings from a table of runs"),
+    "evaluate": (_evaluate, "judge the predicted times, on splits by what is known"),
 }
 
 
