@@ -13,8 +13,9 @@ IN_MEMORY := $(shell [ -w /dev/shm ] && df -Pk /dev/shm | awk 'NR == 2 && $$4 > 
 TESTS_TMP ?= $(if $(shell grep -s ' /dev/shm .*noexec' /proc/mounts),,$(IN_MEMORY))
 # PyPI's build for Linux brings 2.8 GB of CUDA; macOS has one build
 TORCH ?= torch==2.13.0$(if $(filter Linux,$(shell uname)),+cpu)
+HUB ?= keras-hub==0.32.0
 
-.PHONY: run install test test-torch measure-gpu test-slow fuzz chaos mutants lint bench claims external same-answers lock architecture pretrained clean help
+.PHONY: run install test test-torch test-hub measure-gpu test-slow fuzz chaos mutants lint bench claims external same-answers lock architecture pretrained clean help
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -30,6 +31,13 @@ test: $(VENV)/ok-$(LOCK) ## the default tests: no GPU, no network (WORKERS=2 pro
 
 test-torch: ## that KERAS_BACKEND=torch measures, in .venv-torch (TORCH='torch==2.13.0+cpu', where pip finds it)
 	@tests/support/torch_tests.sh $(PYTHON) $(VENV)-torch '$(TORCH)'
+
+test-hub: $(VENV)/ok-$(LOCK) ## how backbones of keras-hub are read, in .venv-hub on top of .venv (HUB='keras-hub==0.32.0')
+	$(BIN)/python -m venv $(VENV)-hub
+	$(BIN)/python -c 'import keras, pathlib; print(pathlib.Path(keras.__file__).parents[1])' 2>/dev/null \
+		>"$$(echo $(VENV)-hub/lib/python*/site-packages)/lock.pth"
+	$(VENV)-hub/bin/pip install -q --disable-pip-version-check '$(HUB)'
+	$(VENV)-hub/bin/python -m pytest -q -m slow tests/epochcast/keras_layers/test_hub_backbones.py
 
 measure-gpu: $(VENV)/ok-$(LOCK) ## pipelines, precisions, energy and roofline on this box's GPU (OUT=folder BUDGET=2h; resumes)
 	$(BIN)/python benchmarks/measure_gpu.py --out $(or $(OUT),results/gpu) $(if $(BUDGET),--budget $(BUDGET)) $(FLAGS)
@@ -57,7 +65,7 @@ lint: $(VENV)/ok-$(LOCK) ## format, rules and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: $(VENV)/ok-$(LOCK) ## speed, layers, rooflines, other GPUs: figures beside what they are compared with
+bench: $(VENV)/ok-$(LOCK) ## speed, layers, rooflines: figures beside what they are compared with
 	$(BIN)/python benchmarks/bench_cold_start.py
 	$(BIN)/python benchmarks/bench_append.py
 	$(BIN)/python benchmarks/bench_power.py
@@ -68,8 +76,8 @@ bench: $(VENV)/ok-$(LOCK) ## speed, layers, rooflines, other GPUs: figures besid
 	$(BIN)/python benchmarks/estimates/bench_layers.py
 	$(BIN)/python benchmarks/estimates/bench_roofline.py
 	$(BIN)/python benchmarks/bench_stalls.py
-	$(BIN)/python benchmarks/estimates/bench_gpu_scaling.py
 	$(BIN)/python benchmarks/estimates/bench_footprint.py
+	$(BIN)/python benchmarks/mlperf/bench_energy.py
 	$(BIN)/python benchmarks/estimates/bench_estimate.py
 	$(BIN)/python benchmarks/estimates/bench_live.py
 	$(BIN)/python benchmarks/estimates/bench_fit_memory.py
@@ -79,8 +87,9 @@ bench: $(VENV)/ok-$(LOCK) ## speed, layers, rooflines, other GPUs: figures besid
 claims: $(VENV)/ok-$(LOCK) ## every figure claimed of the time model, with its target and spread
 	$(BIN)/python benchmarks/claims.py
 
-external: $(VENV)/ok-$(LOCK) ## the laws of networks never measured judged: published steps (FIT=1 writes numbers, FIGURES=1 draws), board power
+external: $(VENV)/ok-$(LOCK) ## laws of networks, ratios and board power, judged on published rows (FIT=1 writes numbers, FIGURES=1 draws)
 	$(BIN)/python benchmarks/external/judge.py $(if $(FIT),--fit) $(if $(FIGURES),--figures docs/figures)
+	$(BIN)/python benchmarks/external/ratio/judge.py $(if $(FIT),--fit)
 	$(BIN)/python benchmarks/external/power_judge.py
 
 architecture: $(VENV)/ok-$(LOCK) ## draw docs/architecture.md again from the imports
@@ -102,7 +111,7 @@ lock: ## write both locks again (needs the network)
 	rm -rf $(VENV)-lock
 
 clean: ## remove the virtual environment and caches; measurements stay
-	rm -rf $(VENV) $(VENV)-torch $(VENV)-mutants mutants .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-torch $(VENV)-mutants $(VENV)-hub mutants .mypy_cache .pytest_cache .ruff_cache
 
 $(VENV)/ok-$(LOCK): $(LOCK) pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) not found; install Python 3.11 to 3.13 and say make PYTHON=python3.12 ..." >&2; exit 1; }

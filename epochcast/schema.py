@@ -61,11 +61,10 @@ class Precision:
     element_bytes: int  # of an activation; weights are float32 in all of them
     arithmetic: str  # the rate in the facts that it computes at, column `<arithmetic>_tflops`
     tf32_arithmetic: str | None = None  # the rate where TF32 is on and the GPU has it
-    speed_rows: str = "fp16"  # how published speeds name it, or what is as fast: bf16 has none of its own
 
 
 PRECISIONS = {  # by the value of the flag; the first is the default
-    "float32": Precision("float32", 4, "fp32", "tf32", "fp32"),
+    "float32": Precision("float32", 4, "fp32", "tf32"),
     "mixed_float16": Precision("mixed_float16", 2, "fp16"),
     "mixed_bfloat16": Precision("mixed_bfloat16", 2, "bf16"),
 }

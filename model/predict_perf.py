@@ -142,7 +142,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.network is not None:
             from epochcast.model.networks.command import network_answer
 
-            print(network_answer(arguments))
+            answer, notes = network_answer(arguments)
+            print_notes(notes)
+            print(answer)
             return 0
         configs = configs_of(arguments)
         params = count_params(configs[0])

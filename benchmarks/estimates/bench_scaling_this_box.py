@@ -24,9 +24,9 @@ if __name__ == "__main__":  # run by path: from the checkout, not from this fold
 from epochcast.aggregate.averages.table import load_agg
 from epochcast.cli import run_command
 from epochcast.gpus.lookup import known_gpu
-from epochcast.gpus.ratio import SAME, GpuArithmetic, device_ratio, source_device
+from epochcast.gpus.ratio import SAME, GpuArithmetic
 from epochcast.interval import Interval
-from epochcast.model.answers.correction import correction_by, scaled_steady_time
+from epochcast.model.answers.correction import cnn_ratio, correction_by, scaled_steady_time
 from epochcast.model.time_model.intervals import WITHIN
 from epochcast.model.time_model.saved_model import SavedModel, load_model
 from epochcast.output.text import table_text
@@ -65,15 +65,14 @@ def judge(rows: Sequence[AggRow], saved: SavedModel) -> list[Judged]:
     if conditions.train_n not in (None, saved.train_n):
         raise ValueError(f"epochs of {conditions.train_n:,} images, the model's have {saved.train_n:,}.")
     target = GpuArithmetic.of(gpu, conditions.precision, conditions.tf32)
-    ratio = device_ratio(source_device(saved.conditions), target)
-    if ratio.basis == SAME:
+    if cnn_ratio(saved, rows[0].config, target).basis == SAME:
         raise ValueError(f"{gpu.name} in {conditions.precision} is the model's own.")
     found = []
     for row in rows:
-        time = scaled_steady_time(saved, row.config, ratio, target)
+        time = scaled_steady_time(saved, row.config, target)
         domain = saved.forecast(row.config).domain
         others = {other.config: other for other in rows if other.config != row.config}
-        correction = correction_by(others, saved, ratio, target)
+        correction = correction_by(others, saved, target)
         corrected = None if correction is None else correction.of(time, row.config, domain).seconds
         found.append(
             Judged(
@@ -81,7 +80,7 @@ def judge(rows: Sequence[AggRow], saved: SavedModel) -> list[Judged]:
                 measured_sec=row.avg_time_mean,
                 carried=time.seconds,
                 corrected=corrected,
-                basis=ratio.basis,
+                basis=cnn_ratio(saved, row.config, target).basis,
                 in_range=domain == WITHIN,
             )
         )

@@ -1,4 +1,4 @@
-"""Writing the law's numbers, source and left-out errors to the assumptions."""
+"""Writing fitted numbers to the assumptions, with their source and errors on what was left out."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 from benchmarks.external.features import Features
 from benchmarks.external.left_out import ErrorFactor, Judged, Mask
+from benchmarks.external.ratio.forms import JudgedRatio
 from epochcast.machine.environment import utc_now
 from epochcast.paths import PACKAGE
 from epochcast.roofline.network_law import LawNumbers
@@ -19,7 +20,11 @@ ASSUMPTIONS = PACKAGE / "data" / "assumptions.csv"
 UNITS = {"step_sec": "s", "launch_sec": "s"}
 DIGITS = 4
 MEASURED = {1: "one", 3: "three"}  # networks of a box
-SAME = "the same fit of that law"
+SAME, SAME_RATIO = "the same fit of that law", "the same fit of that ratio"
+RANGE_WORDS = {  # of which pairs a range is; else of the kind of network that it is named by
+    "small": "of images of 32 pixels in batches of 128 and less, and of convolutional networks",
+    "rates": "of each kind of network by rates alone",
+}
 
 
 def write_numbers(
@@ -37,8 +42,6 @@ def write_numbers(
         ranges: factors by kind of network.
         measured: errors on the other networks of a box after so many of it were measured.
     """
-    with path.open(encoding="utf-8", newline="") as file:
-        header, *kept = list(csv.reader(file))
     date = utc_now()[:10]
     counts = [len({of(row) for row in rows.rows}) for of in (lambda row: row.name, lambda row: row.gpu.name)]
     fitted = (
@@ -74,6 +77,39 @@ def write_numbers(
             f"{error.median:.2f})"
         )
         new.append([f"network_range_after_{MEASURED[n]}", "gpu", f"{error.p90:.3g}", "1", words, date, "single"])
+    return _replace(new, path)
+
+
+def write_ratio(
+    exponents: Mapping[str, float],
+    ranges: Mapping[str, float],
+    found: JudgedRatio,
+    masks: Mapping[str, Mask],
+    path: Path = ASSUMPTIONS,
+) -> Path:
+    """Replace the rows of the ratio of two GPUs in the assumptions; return their file."""
+    date = utc_now()[:10]
+    errors = "; ".join(f"{name} {found.factor(mask)}" for name, mask in masks.items())
+    fitted = (
+        "own fit (python benchmarks/external/ratio/judge.py --fit): ratio of two GPUs (epochcast/gpus/ratio.py) on "
+        f"{len(found.pairs)} pairs of published steps; error factors with a GPU left out, median / 90th percentile, by "
+        f"the law of networks where layers are known: {errors}"
+    )
+    new = [
+        [f"ratio_exponent_{name}", "gpu", f"{value:.3g}", "1", SAME_RATIO if i else fitted, date, "single"]
+        for i, (name, value) in enumerate(exponents.items())
+    ]
+    for name, factor in ranges.items():
+        which = RANGE_WORDS.get(name, f"of {name} networks")
+        words = f"{SAME_RATIO}: factor up and down that holds 90 % of the pairs {which}"
+        new.append([f"ratio_range_{name}", "gpu", f"{factor:.3g}", "1", words, date, "single"])
+    return _replace(new, path)
+
+
+def _replace(new: list[list[str]], path: Path) -> Path:
+    """Write rows in place of those of the same names; return the file."""
+    with path.open(encoding="utf-8", newline="") as file:
+        header, *kept = list(csv.reader(file))
     names = {row[0] for row in new}
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([header, *(row for row in kept if row[0] not in names), *new])

@@ -137,6 +137,43 @@ def autoencoder() -> Model:
     return keras.Sequential([keras.Input((32, 32, 3)), *stack])
 
 
+OTHER_APPLICATIONS = {  # one of each further family, with the pixels of its weights
+    "ConvNeXtTiny": 224,
+    "DenseNet121": 224,
+    "EfficientNetV2B0": 224,
+    "InceptionResNetV2": 299,
+    "InceptionV3": 299,
+    "MobileNetV3Small": 224,
+    "NASNetMobile": 224,
+    "ResNet50V2": 224,
+    "VGG16": 224,
+    "Xception": 299,
+}
+
+
+def operations(positions: int = 64, width: int = 128, heads: int = 4) -> Model:
+    """Attention, a gated pair and normalisations by operations in place of layers, but for what has weights."""
+    import keras
+    from keras import layers, ops
+
+    def normalised(x: Any) -> Any:  # a tensor of Keras's
+        centred = x - ops.mean(x, axis=-1, keepdims=True)
+        return centred * ops.rsqrt(ops.var(x, axis=-1, keepdims=True) + 1e-6)
+
+    inputs = keras.Input((positions, width))
+    split = ops.split(
+        ops.reshape(layers.Dense(3 * width)(inputs), (-1, positions, 3, heads, width // heads)), 3, axis=2
+    )
+    query, key, value = (ops.transpose(ops.squeeze(one, axis=2), (0, 2, 1, 3)) for one in split)
+    scores = ops.softmax(ops.einsum("bhqd,bhkd->bhqk", query, key) / (width // heads) ** 0.5)
+    mixed = ops.reshape(ops.transpose(ops.matmul(scores, value), (0, 2, 1, 3)), (-1, positions, width))
+    x = first = normalised(inputs + mixed)
+    wide, gate = ops.split(layers.Dense(8 * width)(x), 2, axis=-1)
+    x = layers.Dense(width)(wide * ops.gelu(gate))
+    pooled = ops.concatenate([ops.mean(first + x, axis=1), ops.max(x, axis=1), ops.sum(x, axis=1)], axis=-1)
+    return keras.Model(inputs, layers.Dense(10, activation="softmax")(pooled))
+
+
 MODELS: dict[str, Callable[[], Model]] = {
     "CNN 1,4": partial(cnn, 1, 4),
     "CNN 2,16": partial(cnn, 2, 16),
@@ -147,7 +184,9 @@ MODELS: dict[str, Callable[[], Model]] = {
     "MobileNet": partial(application, "MobileNet", 224),
     "MobileNetV2": partial(application, "MobileNetV2", 224),
     "EfficientNetB0": partial(application, "EfficientNetB0", 224),
+    **{name: partial(application, name, size) for name, size in OTHER_APPLICATIONS.items()},
     "Transformer block": transformer_block,
+    "operations": operations,
     "LSTM": partial(recurrent, "LSTM"),
     "GRU": partial(recurrent, "GRU"),
     "bidirectional LSTM": bidirectional_lstm,

@@ -63,8 +63,8 @@ def find_region(text: str) -> Region:
     Raises:
         ValueError: if there is none; the message lists the nearest.
     """
-    code = _codes().get(_plain(text))
-    if code is None:
+    region = known_region(text)
+    if region is None:
         near = difflib.get_close_matches(_plain(text), _codes(), n=MOST_NEAREST, cutoff=0.5)
         codes = list(dict.fromkeys(_codes()[key] for key in near)) or [WORLD_CODE]
         listed = ", ".join(f"{code} ({_name(code)})" for code in codes)
@@ -73,7 +73,13 @@ def find_region(text: str) -> Region:
             f"no region {text!r}; the nearest: {listed}. Give an ISO code, a country's name, a zone (epochcast facts "
             f"carbon) or a group: {groups}."
         )
-    return _region(code)
+    return region
+
+
+def known_region(text: str) -> Region | None:
+    """Return the region of just this code or name, None where there is none."""
+    code = _codes().get(_plain(text))
+    return None if code is None else _region(code)
 
 
 def world() -> Region:

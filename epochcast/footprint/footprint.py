@@ -32,6 +32,7 @@ class BoardEnergy:
     joules: Interval
     method: str
     has_overhead: bool = False  # the method counts host and cooling itself
+    has_host: bool = False  # the method counts the host itself, but not the cooling
     gpus: int = 1  # boards that they are of: so many are rented, and so many were made
     is_processor: bool = False  # no GPU is used
     is_in_host: bool = False  # a processor whose energy is part of the host's: `joules` is 0, nothing comes on top
@@ -49,6 +50,11 @@ class BoardEnergy:
     @property
     def kwh(self) -> Interval:
         return self.joules.times(1 / J_PER_KWH)
+
+    @property
+    def is_of_boards(self) -> bool:
+        """Whether it is the energy of the GPU boards or the processor alone."""
+        return not (self.has_overhead or self.has_host or self.is_in_host)
 
 
 def board_power_model(
@@ -243,8 +249,7 @@ class Footprint:
     @property
     def board_kwh(self) -> Interval | None:
         """Energy of the GPU boards or the processor alone, unknown where the method counts more."""
-        is_alone = self.energy is not None and not (self.energy.has_overhead or self.energy.is_in_host)
-        return self.energy.kwh if is_alone and self.energy is not None else None
+        return self.energy.kwh if self.energy is not None and self.energy.is_of_boards else None
 
     @property
     def gpu_hours(self) -> Interval:
@@ -259,8 +264,13 @@ def footprint(energy: BoardEnergy | None, wall: Interval, rates: Rates) -> Footp
         energy: of all its boards, None where it is unknown, as on a CPU.
         wall: its seconds.
         rates: of the region where it is done.
+
+    Raises:
+        ValueError: if a power of the host is given for energy that counts the host itself.
     """
     rules = rates.rules
+    if energy is not None and energy.has_host and rules.host_w is not None:
+        raise ValueError("the energy is that of whole nodes, the host counts in it: leave host_w out.")
     wall_kwh = None if energy is None else energy.kwh
     if wall_kwh is not None and rules.host_w is not None:
         wall_kwh = together(wall_kwh, wall.times(rules.host_w / J_PER_KWH))

@@ -64,7 +64,7 @@ def footprint_lines(found: Footprint, is_alone: bool = True) -> dict[str, str]:
     elif found.energy.is_in_host:
         lines["board_energy"] = found.energy.words
     else:
-        name = "energy" if found.energy.has_overhead else "board_energy"
+        name = "board_energy" if found.energy.is_of_boards else "energy"
         lines[name] = f"{_amount(found.energy.kwh, 'kWh')}, {found.energy.words}"
     if found.wall_kwh is not None:
         lines["wall_energy"] = f"{_amount(found.wall_kwh, 'kWh')}, {wall_words(found)}"
@@ -103,6 +103,8 @@ def wall_words(found: Footprint) -> str:
 def host_words(found: Footprint) -> str:
     """Whether the rest of the box counts."""
     host_w, energy = found.rates.rules.host_w, found.energy
+    if energy is not None and energy.has_host:
+        return "nodes with their hosts"
     is_processor = energy is not None and energy.is_processor
     if host_w is None:
         return f"{'processor' if is_processor else 'GPU board'} only (host unknown: --host_w)"

@@ -1,31 +1,37 @@
-"""Ratio of two GPUs' seconds for the same arithmetic and memory, by published speeds or by data sheets.
+"""Ratio of two GPUs' seconds for the same arithmetic and memory.
 
-The ratio r, by which epochcast/gpus/scaled_time.py scales the device's share of a time, is known
+    r = t'(network) / t(network)                 t arithmetic and memory of a step by the law of networks
+    r = (D / D')^a (V / V')^c                    where the layers are not known, or the law was not judged on such
 
-- by speed rows, where both GPUs have one of the same kind of network: the ratio of their published speeds;
-- else by rates: 1 / (compute ratio ** w * bandwidth ratio ** (1 - w)), of dense rates in the arithmetic really used and
-  of bandwidths in values per second: half precision moves half the bytes.
+With ' of the GPU that a time is scaled to: D the dense rate in the arithmetic really used, V the values that the memory
+moves in a second, so that half precision moves half the bytes. `benchmarks/external/ratio/judge.py` fits the exponents
+and judges either on pairs of measured steps whose GPUs were left out; exponents and ranges are in
+epochcast/data/assumptions.csv.
 
-The error factor is of r alone: the error of the device's share is not in it. Weight w and the error factors come from
-epochcast/data/assumptions.csv; benchmarks/estimates/bench_gpu_scaling.py checks them.
+Small images in small batches do not fill a GPU, so that a faster one may gain what r says or nothing at all: their
+range reaches from r to 1, and beyond either by the error factor.
 """
 
 from __future__ import annotations
 
-import functools
 import math
-import statistics
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from epochcast.facts.assumptions import assumption
-from epochcast.facts.tables import CONVOLUTIONAL, Gpu, SpeedRow, speed_rows
-from epochcast.gpus.lookup import BYTES_PER_GB, find_gpu, known_gpu
-from epochcast.gpus.rates import arithmetic_of
+from epochcast.facts.tables import CONVOLUTIONAL, Gpu
+from epochcast.gpus.lookup import BYTES_PER_GB, known_gpu
+from epochcast.gpus.rates import arithmetic_of, law_rates
 from epochcast.interval import Interval
-from epochcast.schema import PRECISIONS, Conditions, uses_tf32
+from epochcast.roofline.network import OTHER_KIND, RECURRENT, TRANSFORMER, TrainedNetwork
+from epochcast.roofline.network_law import LawNumbers, law_seconds, step_work
+from epochcast.schema import PRECISIONS, Conditions
 
-WIDE_KINDS = (CONVOLUTIONAL, "flow")  # of networks made of convolutions: rates tell least of them
-SPEED_ROW, RATES, SAME = "speed row", "rates", "the model's GPU"
+LAYERS, RATES, SAME = "layers", "rates", "the model's GPU"
+SMALL_INPUTS, SMALL_BATCH = 3 * 32 * 32, 128  # numbers of an image, images of a batch
+# of assumptions, by kind of network: by the law, and by rates
+LAW_RANGES = {CONVOLUTIONAL: "ratio_range_convolutional", TRANSFORMER: "ratio_range_transformer"}
+RATES_RANGES = {RECURRENT: "ratio_range_recurrent", OTHER_KIND: "ratio_range_other"}
+SMALL_RANGE, ANY_RANGE = "ratio_range_small", "ratio_range_rates"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +67,13 @@ class GpuArithmetic:
     def element_bytes(self) -> int:
         return PRECISIONS[self.precision].element_bytes
 
-    @property
-    def row_precision(self) -> str | None:
-        """Precision of the published speed rows of this arithmetic; None where there are none.
 
-        Rows called fp32 may be TF32 where a GPU has it: they are none of a run that did without.
-        """
-        asked = PRECISIONS[self.precision]
-        has_tf32 = uses_tf32(self.precision) and self.gpu.tf32_tflops is not None
-        return None if has_tf32 and self.arithmetic == asked.arithmetic else asked.speed_rows
+@dataclass(frozen=True, slots=True)
+class LawStep:
+    """Seconds of a step by the law of networks."""
+
+    device_sec: float  # of arithmetic and memory
+    total_sec: float  # with launches, and what each step takes whatever its layers
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +81,30 @@ class Ratio:
     """Seconds of one GPU's arithmetic and memory over another's, with the range of that ratio."""
 
     value: Interval
-    basis: str  # SPEED_ROW, RATES or SAME
+    basis: str  # LAYERS, RATES or SAME
     words: str  # what it rests on
+    error_factor: float = 1.0
+    is_small: bool = False  # small images in small batches
+    step: LawStep | None = None  # on the GPU that a time is scaled from; None where the law does not answer
+
+    def range_of(self, scaled: Interval, unscaled: Interval) -> Interval:
+        """Return a scaled time with the range of the ratio on top of its own; no ends where it has none."""
+        if scaled.low is None or scaled.high is None or unscaled.low is None or unscaled.high is None:
+            return Interval(scaled.value)
+        low, high = scaled.low, scaled.high
+        if self.is_small:
+            low, high = min(low, unscaled.low), max(high, unscaled.high)
+        return Interval(scaled.value, low / self.error_factor, high * self.error_factor)
+
+    def without_range(self) -> Ratio:
+        """Return the ratio as if it were exact."""
+        return replace(self, value=Interval(self.value.value, self.value.value, self.value.value))
+
+    @property
+    def range_words(self) -> str:
+        """What the range is."""
+        small = ", from there to no change, as small images in small batches do not fill a GPU" if self.is_small else ""
+        return f"x/÷{self.error_factor:.3g}{small}"
 
 
 def source_device(conditions: Conditions) -> GpuArithmetic:
@@ -97,90 +123,61 @@ def source_device(conditions: Conditions) -> GpuArithmetic:
     return GpuArithmetic.of(gpu, conditions.precision, conditions.tf32)
 
 
-def device_ratio(source: GpuArithmetic, target: GpuArithmetic, kind: str = CONVOLUTIONAL) -> Ratio:
-    """Return the target's seconds for what the source does in a second of arithmetic and memory."""
-    if (source.gpu.name, source.arithmetic) == (target.gpu.name, target.arithmetic):
-        return Ratio(Interval(1.0, 1.0, 1.0), SAME, "the model's own GPU and precision")
-    if (ratio := speed_row_ratio(source, target, kind)) is not None:
-        return ratio
-    return rates_ratio(source, target, kind)
+def device_ratio(source: GpuArithmetic, target: GpuArithmetic, network: TrainedNetwork | None = None) -> Ratio:
+    """Return the target's seconds for what the source does in a second of arithmetic and memory.
 
-
-def speed_row_ratio(source: GpuArithmetic, target: GpuArithmetic, kind: str = CONVOLUTIONAL) -> Ratio | None:
-    """Return the ratio by published speeds of this kind of network, None without a common one."""
-    ours, theirs = _speeds(source, kind), _speeds(target, kind)
-    common = sorted(ours.keys() & theirs.keys())
-    if not common:
-        return None
-    value = statistics.geometric_mean(ours[task].throughput / theirs[task].throughput for task in common)
-    rows = ", ".join(
-        f"{task} {ours[task].throughput:g} and {theirs[task].throughput:g} {ours[task].unit}" for task in common
-    )
-    kinds = " to ".join(dict.fromkeys(str(device.row_precision) for device in (source, target)))
-    asked = [PRECISIONS[device.precision] for device in (source, target)]
-    replaced = dict.fromkeys(each.arithmetic for each in asked if each.arithmetic != each.speed_rows)
-    note = f", in place of {' and '.join(replaced)}" if replaced else ""
-    return Ratio(
-        _within_factor(value, _assumed("carry_bar_speed_row")), SPEED_ROW, f"published {kinds} speeds{note}: {rows}"
-    )
-
-
-def log_gain(source: GpuArithmetic, target: GpuArithmetic, weight: float) -> float:
-    """Return the natural log of the target's speed over the source's by rates.
-
-    Compute counts to the power `weight`, bandwidth to the rest.
+    Without a network, whose layers are then not known, the range is that of any network.
     """
-    compute = math.log(target.rate_tflops / source.rate_tflops)
-    bandwidth = math.log(target.values_per_sec / source.values_per_sec)
-    return weight * compute + (1 - weight) * bandwidth
+    unchanged = Interval(1.0, 1.0, 1.0)
+    if (source.gpu.name, source.arithmetic) == (target.gpu.name, target.arithmetic):
+        return Ratio(unchanged, SAME, "the model's own GPU and precision")
+    is_small = network is not None and is_of_small_images(network)
+    found = None if network is None else _by_law(source, target, network, is_small)
+    found = found or _by_rates(source, target, network, is_small)
+    return replace(found, value=found.range_of(found.without_range().value, unchanged))
 
 
-def rates_error_factor(kind: str) -> float:
-    """Return the factor, up and down, by which a ratio by rates may be off for a kind of network."""
-    return _assumed("carry_bar_convolutional" if kind in WIDE_KINDS else "carry_bar")
+def is_of_small_images(network: TrainedNetwork) -> bool:
+    """Return whether a network has convolutions over small images in small batches."""
+    is_small = network.batch_size <= SMALL_BATCH and network.records[0].inputs <= SMALL_INPUTS
+    return is_small and network.is_convolutional
 
 
-def rates_ratio(source: GpuArithmetic, target: GpuArithmetic, kind: str = CONVOLUTIONAL) -> Ratio:
-    """Return the ratio by dense rates and memory bandwidths; no range where no published speed checks it."""
-    weight = _assumed("carry_compute_weight")
-    value = math.exp(-log_gain(source, target, weight))
+def law_step(network: TrainedNetwork, device: GpuArithmetic) -> LawStep | None:
+    """Return the seconds of a full step by the law of networks; None where the GPU's plain fp32 rate is not known."""
+    if (rates := law_rates(device.gpu, device.arithmetic)) is None:
+        return None
+    numbers = LawNumbers.shipped()
+    work = step_work(network.records, network.batch_size, device.element_bytes, network.optimizer_passes)
+    seconds = law_seconds(work, rates, numbers)
+    return LawStep(seconds.arithmetic + seconds.memory, numbers.step_sec + seconds.total)
+
+
+def _by_law(source: GpuArithmetic, target: GpuArithmetic, network: TrainedNetwork, is_small: bool) -> Ratio | None:
+    if (kind := network.network_kind) not in LAW_RANGES:
+        return None
+    here, there = (law_step(network, device) for device in (source, target))
+    if here is None or there is None:
+        return None
+    words = f"arithmetic and memory by the law of networks, in {target.arithmetic} over {source.arithmetic}"
+    factor = _assumed(SMALL_RANGE if is_small else LAW_RANGES[kind])
+    return Ratio(Interval(there.device_sec / here.device_sec), LAYERS, words, factor, is_small, here)
+
+
+def _by_rates(source: GpuArithmetic, target: GpuArithmetic, network: TrainedNetwork | None, is_small: bool) -> Ratio:
+    dense, bandwidth = (_assumed(f"ratio_exponent_{name}") for name in ("dense", "bandwidth"))
+    gain = dense * math.log(target.rate_tflops / source.rate_tflops)
+    gain += bandwidth * math.log(target.values_per_sec / source.values_per_sec)
     sizes = sorted({source.element_bytes, target.element_bytes})
     halved = f", of {' and '.join(map(str, sizes))} bytes a number" if len(sizes) > 1 else ""
     words = (
         f"{target.arithmetic} {target.rate_tflops:g} over {source.arithmetic} {source.rate_tflops:g} TFLOP/s to the "
-        f"{weight:g}, {target.gpu.memory_bandwidth_gbs:g} over {source.gpu.memory_bandwidth_gbs:g} GB/s to the "
-        f"{1 - weight:g}{halved}"
+        f"{dense:g}, {target.gpu.memory_bandwidth_gbs:g} over {source.gpu.memory_bandwidth_gbs:g} GB/s to the "
+        f"{bandwidth:g}{halved}"
     )
-    unchecked = [generation for device in (source, target) if (generation := _generation(device.gpu)) not in _checked()]
-    if unchecked:
-        which = " or ".join(dict.fromkeys(map(" ".join, unchecked)))
-        return Ratio(Interval(value), RATES, f"{words}; range unknown, as no speed of {which} is known")
-    return Ratio(_within_factor(value, rates_error_factor(kind)), RATES, words)
-
-
-def _speeds(device: GpuArithmetic, kind: str) -> dict[str, SpeedRow]:
-    """Return the published speeds of a kind of network on one of these GPUs, by task."""
-    return {
-        row.task: row
-        for row in speed_rows()
-        if (row.gpu, row.kind, row.precision, row.gpus) == (device.gpu.name, kind, device.row_precision, 1)
-    }
-
-
-def _generation(gpu: Gpu) -> tuple[str, str]:
-    """Return maker and generation, of a family such as ampere_geforce the first word."""
-    return gpu.vendor, gpu.family.split("_")[0]
-
-
-@functools.cache
-def _checked() -> frozenset[tuple[str, str]]:
-    """Return the generations of which speeds are published."""
-    return frozenset(_generation(find_gpu(row.gpu)) for row in speed_rows())
+    factor = _assumed(ANY_RANGE if network is None else RATES_RANGES.get(network.network_kind, ANY_RANGE))
+    return Ratio(Interval(math.exp(-gain)), RATES, words, factor, is_small)
 
 
 def _assumed(name: str) -> float:
     return assumption(name, "gpu").value
-
-
-def _within_factor(value: float, factor: float) -> Interval:
-    return Interval.of_log(value, math.log(factor))

@@ -39,7 +39,7 @@ class ScaledTime:
             return replace(self, seconds=seconds, limited=None)
         found = _limited_sum(seconds.times(1 - self.share), device_sec, self.attainable_sec)
         raised = self.attainable_sec / device_sec.value if self.share > 0 else 1.0
-        ratio = _at_least(self.ratio, self.ratio.value * raised)
+        ratio = at_least(self.ratio, self.ratio.value * raised)
         share = max(device_sec.value, self.attainable_sec) / found.value
         return ScaledTime(found, share, ratio, self.attainable_sec, limited)
 
@@ -55,7 +55,7 @@ def scaled_time(seconds: Interval, share: float, ratio: Ratio, attainable_sec: f
     device_sec = seconds.by(ratio.value).times(share)
     limited = _limited_part(device_sec, attainable_sec)
     found = _limited_sum(seconds.times(1 - share), device_sec, attainable_sec)
-    effective = _at_least(ratio.value, attainable_sec / (share * seconds.value)) if share > 0 else ratio.value
+    effective = at_least(ratio.value, attainable_sec / (share * seconds.value)) if share > 0 else ratio.value
     return ScaledTime(found, max(device_sec.value, attainable_sec) / found.value, effective, attainable_sec, limited)
 
 
@@ -68,14 +68,14 @@ def _limited_part(device_sec: Interval, attainable_sec: float) -> str | None:
 
 def _limited_sum(kept: Interval, device_sec: Interval, attainable_sec: float) -> Interval:
     """Return what stays plus the device's seconds, at each end; no ends where either has none."""
-    device_sec = _at_least(device_sec, attainable_sec)
+    device_sec = at_least(device_sec, attainable_sec)
     value = kept.value + device_sec.value
     if kept.low is None or kept.high is None or device_sec.low is None or device_sec.high is None:
         return Interval(value)
     return Interval(value, kept.low + device_sec.low, kept.high + device_sec.high)
 
 
-def _at_least(interval: Interval, least: float) -> Interval:
+def at_least(interval: Interval, least: float) -> Interval:
     """Return the interval with nothing below `least`.
 
     A value that is raised keeps its relative upper end, as nothing narrows that.

@@ -38,6 +38,8 @@ class Wanted:
     is_lambda: bool = False  # code in the file
     package: str | None = None  # that brings it
     is_misfit: bool = False  # the author's code has the name for something else
+    is_network: bool = False  # it is the whole, else a part of it
+    imported: str | None = None  # how a class of `package` is imported
 
 
 class WantedError(ValueError):
@@ -80,7 +82,15 @@ def prepare(config: Json, given: Mapping[str, Any], allow_unknown: bool) -> Prep
         # a function of an author's has no FLOP that could be read, in an activation or a Lambda layer
         is_countable = not (found.is_lambda or "activation" in key or place.kind in UNSEEN)
         one = Wanted(
-            found.what, place.layer, is_countable, found.is_keras, found.is_lambda, found.package, found.is_misfit
+            found.what,
+            place.layer,
+            is_countable,
+            found.is_keras,
+            found.is_lambda,
+            found.package,
+            found.is_misfit,
+            is_network=key == "network",
+            imported=found.imported,
         )
         if key.endswith("initializer"):
             place.holder[place.key] = dict(ZEROS)
@@ -180,6 +190,7 @@ class _Unknown:
     is_keras: bool = False
     package: str | None = None
     is_misfit: bool = False
+    imported: str | None = None
 
 
 def _unknown_in(value: Json, given: Mapping[str, Any], objects: dict[str, Any]) -> _Unknown | None:
@@ -211,7 +222,8 @@ def _unknown_in(value: Json, given: Mapping[str, Any], objects: dict[str, Any]) 
     where = "" if module in (None, "builtins", "__main__") else f" ({shortened(str(module), 20)})"
     package: str | None = str(module).partition(".")[0]
     package = package if package in KERAS_PACKAGES else None
-    return _Unknown(f"{word} {shown}{where}", shown, package=package, is_misfit=is_misfit)
+    imported = f"from {shortened(str(module), 60)} import {shown}" if package else None
+    return _Unknown(f"{word} {shown}{where}", shown, package=package, is_misfit=is_misfit, imported=imported)
 
 
 def _can_be_made(thing: Any) -> bool:

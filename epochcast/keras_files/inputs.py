@@ -122,8 +122,8 @@ def why_shape_fails(model: Any, saved: Any, asked: SampleShape, reason: str) -> 
 
 def fixed_batch(model: Any) -> int | None:  # Any: a Keras model
     """The batch size that a network is saved for, None where it takes any."""
-    sizes = [tensor.shape[0] for tensor in getattr(model, "inputs", None) or [] if tensor.shape[0] is not None]
-    return max(sizes, default=None)
+    sizes = [size for tensor in getattr(model, "inputs", None) or [] for size in tensor.shape[:1]]
+    return max((size for size in sizes if size is not None), default=None)
 
 
 def check_backend(model: Any) -> None:  # Any: a Keras model

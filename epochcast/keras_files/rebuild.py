@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import mmap
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from epochcast.keras_files.foreign import Prepared, prepare
 from epochcast.keras_files.keras_2 import of_keras_2
 from epochcast.keras_layers.parts import Layer
 from epochcast.keras_layers.read_layers import reason_of
-from epochcast.storage.archives import MIB, open_archive, read_member
+from epochcast.storage.archives import MIB, TooLargeError, open_archive, read_member
 from epochcast.storage.files import open_regular
 from epochcast.text_sinks import shortened
 
@@ -28,13 +29,28 @@ MOST_PARTS = 500_000  # lists and objects of either: each takes a hundred times 
 LARGEST_NUMBER = 1 << 62  # larger sizes don't fit into a shape
 KERAS_2 = '"batch_input_shape"'  # a setting that Keras 3 calls batch_shape
 HDF5 = b"\x89HDF\r\n\x1a\n"
+HDF5_CONFIG, HDF5_START = b"model_config", 16 * MIB  # an attribute of a whole model, and where Keras writes it
 SAVE = "Give a network that Keras saved by model.save('NAME.keras')."
+HDF5_MODEL = (
+    "a model in HDF5, as older Keras saved it. Save it as .keras: "
+    "keras.models.load_model('NAME.h5', compile=False).save('NAME.keras')."
+)
+HDF5_WEIGHTS = f"an HDF5 file of weights alone, which names no layers. {SAVE}"
+SAVED_BY_KERAS_2 = (
+    "a SavedModel of Keras 2, not a .keras file. Install tf_keras, and save it as one: "
+    "tf_keras.models.load_model('NAME', compile=False).save('NAME.keras')."
+)
 # what a network is described by; keras.utils, keras.saving and the like read and write files
 MODULES = frozenset(
     {"activations", "constraints", "dtype_policies", "initializers", "layers", "losses", "metrics", "models", "ops"}
     | {"optimizers", "quantizers", "random", "regularizers", "engine"}  # the last in Keras 2
 )
 INNER_MODULES = MODULES | {"backend", "legacy"}  # of keras.src
+# layers beside networks that are built, and whose weights are loaded, by functions of the same modules
+OF_APPLICATIONS = frozenset(
+    f"keras.src.applications.{name}"
+    for name in ("convnext.LayerScale", "convnext.StochasticDepth", "inception_resnet_v2.CustomScaleLayer")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +82,15 @@ def read_saved(path: Path) -> SavedNetwork:
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such file. {SAVE}") from None
     except IsADirectoryError:
-        kind = "a SavedModel, which keeps no layers" if (path / "saved_model.pb").exists() else "a folder"
-        raise ValueError(f"{path}: {kind}, not a .keras file. {SAVE}") from None
+        raise ValueError(f"{path}: {_folder_line(path)}") from None
+    except PermissionError:
+        remedy = "Give yourself the right: chmod u+r for the file, u+x for its folders."
+        raise PermissionError(f"{path}: it may not be read by this user. {remedy}") from None
+    except OSError as error:  # a pipe, a circle of links, a file in place of a folder
+        raise OSError(f"{path}: {error.strerror or error}. {SAVE}") from None
+    except TooLargeError as error:
+        remedy = "Save it with fewer layers, and large constants as weights of a layer."
+        raise ValueError(f"{path}: too large to be read: {error}. {remedy}") from None
     except _OtherFormatError as error:
         raise ValueError(f"{path}: {error}") from None
     except ValueError as error:
@@ -81,6 +104,14 @@ def read_saved(path: Path) -> SavedNetwork:
     return SavedNetwork(config, optimizer, version if isinstance(version, str) else None)
 
 
+def _folder_line(path: Path) -> str:
+    """Return the line for a folder, which may be a SavedModel of TensorFlow, or of Keras 2 with its layers."""
+    if (path / "keras_metadata.pb").exists():
+        return SAVED_BY_KERAS_2
+    kind = "a SavedModel, which keeps no layers" if (path / "saved_model.pb").exists() else "a folder"
+    return f"{kind}, not a .keras file. {SAVE}"
+
+
 class _OtherFormatError(ValueError):
     """A file of another kind; says what to do with it."""
 
@@ -89,10 +120,9 @@ def _refuse_other_formats(file: IO[bytes]) -> None:
     begin = file.read(len(HDF5))
     file.seek(0)
     if begin == HDF5:
-        raise _OtherFormatError(
-            "an HDF5 file. One that holds weights alone names no layers; a whole model: "
-            "keras.models.load_model('NAME.h5', compile=False).save('NAME.keras')."
-        )
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            is_model = content.find(HDF5_CONFIG, 0, HDF5_START) >= 0
+        raise _OtherFormatError(HDF5_MODEL if is_model else HDF5_WEIGHTS)
     if not begin:
         raise ValueError("it is empty")
     if not begin.startswith(b"PK"):
@@ -102,7 +132,7 @@ def _refuse_other_formats(file: IO[bytes]) -> None:
 def _parsed(text: bytes, name: str) -> dict[str, Any]:
     """A JSON object as Keras reads it: of a name that stands twice the last counts, NaN and infinities are numbers."""
     if text.count(b"{") + text.count(b"[") > MOST_PARTS:
-        raise ValueError(f"its {name} has more than {MOST_PARTS:,} parts")
+        raise TooLargeError(f"its {name} has more than {MOST_PARTS:,} parts")
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -138,7 +168,7 @@ def _screen_name(name: str) -> None:
     allowed = MODULES
     if inner[:1] == ["src"]:
         inner, allowed = inner[1:], INNER_MODULES
-    if first == "keras" and len(inner) > 1 and inner[0] not in allowed:
+    if first == "keras" and len(inner) > 1 and inner[0] not in allowed and name not in OF_APPLICATIONS:
         raise ValueError(f"it asks for {name}, which is no part of a network")
 
 

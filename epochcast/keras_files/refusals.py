@@ -13,14 +13,20 @@ from epochcast.keras_files.author_code import location_of
 from epochcast.keras_files.foreign import Wanted, WantedError
 from epochcast.keras_files.inputs import SampleShape, why_shape_fails
 from epochcast.keras_files.rebuild import SavedNetwork, remedy_of_version
-from epochcast.keras_layers.read_layers import DataShapeError, DoesNotRunError, UnbuiltError, reason_of
+from epochcast.keras_layers.read_layers import DataShapeError, DoesNotRunError, NetworkLayers, UnbuiltError, reason_of
 from epochcast.machine.limits import EndedError, LimitError, lines_of
 from epochcast.machine.packages import BACKENDS
 from epochcast.text_sinks import shortened
 
 LONGEST = 200  # characters of a message about a file, without its path
 SHOWN = 3  # layers of many that a message names
+GIVE_CODE = "Give its Python file by --code FILE.py"
 ONLY_KERAS = "; the Keras layers in it are counted"  # what the author's code computes by itself is not
+# errors of TensorFlow and JAX where code asks for a number that only data have
+LOOKS_AT_DATA = frozenset(
+    {"OperatorNotAllowedInGraphError", "ConcretizationTypeError"}
+    | {f"Tracer{kind}ConversionError" for kind in ("Array", "Bool", "Integer")}
+)
 AGAIN = "Call the network once on a batch, and save it again."
 
 
@@ -92,27 +98,32 @@ def why_not_run(
             f"TensorFlow takes no layer of the name {shortened(name[1], 30)!r}. Name it by letters, digits, dots and "
             "underscores, and save it again, or set KERAS_BACKEND=jax."
         )
+    failed = error.layer if isinstance(error, DoesNotRunError) else None
+    found = f"its layer {shortened(failed, 60)}" if failed else "it"
+    in_code = why_code_fails(cause, code)
+    if type(cause).__name__ in LOOKS_AT_DATA and not in_code:
+        return f"what {found} does depends on data, and can't be counted. Save the part that you train without it."
     reason = _reason(cause)
     if asked is not None:
         try:
             return why_shape_fails(model, saved_shape, asked, reason)
         except Exception:  # of the author's code, which is asked for the arguments that it takes
             return f"it does not run with --sample_shape: {reason}. Give the shape that you train with."
-    return (
-        why_code_fails(cause, code) or f"it does not run: {reason}. Correct it until it runs on a batch, and save that."
-    )
+    return in_code or f"{found} does not run: {reason}. Correct it until it runs on a batch, and save that."
 
 
-def why_unknown(names: Sequence[str], quantized: str | None, has_others: bool) -> str:
+def why_unknown(layers: NetworkLayers, quantized: str | None, has_others: bool) -> str:
     """Return the line for layers that can't be counted."""
     if quantized is not None:
         rest = ", or --allow_unknown counts the rest" if has_others else ""
         return f"its layer {quantized} is quantized, which is not counted. Save it before quantize() is called{rest}."
+    names, why = layers.unknown, layers.reasons[0]
+    which = "the first" if len(names) > 1 else "it"
     if has_others:
-        return f"what these layers do is not known: {some(names)}. --allow_unknown explains the others without them."
+        return f"{some(names, 2)} can't be counted: {which} {why}. --allow_unknown counts the rest."
     return (
-        f"what these layers do is not known: {some(names)}, and there is nothing else to count. Write them with layers "
-        "of Keras, and save it again."
+        f"{some(names, 1)} can't be counted: {which} {why}, and there is nothing else to count. Write them with "
+        "layers of Keras, and save it again."
     )
 
 
@@ -125,12 +136,8 @@ def why_wanted(error: WantedError, saved: SavedNetwork, code: Sequence[Path], ca
         remedies.append(remedy_of_version(saved).rstrip("."))
     elif all(one.is_countable for one in wanted if not one.is_keras):
         found = _of_author(wanted, code)
-        package = wanted[0].package
-        remedies.append(
-            f"Install {package}, and give a file that says `import {package}` by --code"
-            if package
-            else "Give its Python file by --code FILE.py" + ("" if can_leave_out or error.why_needed else ONLY_KERAS)
-        )
+        is_alone = not can_leave_out and not error.why_needed
+        remedies.append(_remedy_by_code(wanted[0], code) or GIVE_CODE + (ONLY_KERAS if is_alone else ""))
     else:
         hidden = next(one for one in wanted if not one.is_countable)
         why = (
@@ -150,7 +157,7 @@ def why_wanted(error: WantedError, saved: SavedNetwork, code: Sequence[Path], ca
 
 def _of_author(wanted: Sequence[Wanted], code: Sequence[Path]) -> str:
     first = wanted[0]
-    where = f"layer {first.layer!r} needs" if first.layer else "the network is of"
+    where = f"layer {first.layer!r} needs" if first.layer else "the network is of" if first.is_network else "it needs"
     if not code:
         return f"{where} {_shown(wanted)}, its author's code"
     files = shortened(", ".join(path.name for path in code), 40)
@@ -159,12 +166,21 @@ def _of_author(wanted: Sequence[Wanted], code: Sequence[Path]) -> str:
     return f"{where} {_shown(wanted)}, which {files} does not define"
 
 
+def _remedy_by_code(first: Wanted, code: Sequence[Path]) -> str:
+    """Return what to write in a file of code where a package has the class; empty where none is known to."""
+    if first.package is None:
+        return ""
+    if code:
+        return f"Write `{first.imported}` in it"
+    return f"Install {first.package}, and give a file that says `import {first.package}` by --code"
+
+
 def _shown(wanted: Sequence[Wanted]) -> str:
     names = list(dict.fromkeys(one.what for one in wanted))
     return names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")
 
 
-def some(names: Sequence[str]) -> str:
+def some(names: Sequence[str], most: int = SHOWN) -> str:
     """Return the first of many names, short enough for a line."""
-    shown = ", ".join(shortened(name, 30) for name in names[:SHOWN])
-    return shown + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+    shown = ", ".join(shortened(name, 30) for name in names[:most])
+    return shown + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -9,15 +9,14 @@ from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
 
-from epochcast.keras_layers.operations import is_constant, is_of_samples
+from epochcast.keras_layers.operations import PRODUCTS, is_constant, is_of_samples
 from epochcast.keras_layers.parts import Layer, Parts, Shape, keras_base, keras_class
-from epochcast.keras_layers.rules import RULES, rule_of, unknown_activation, uses_all_weights
+from epochcast.keras_layers.rules import RULES, rule_of, unknown_activation, uses_all_weights, why_no_rule
 from epochcast.keras_layers.sequences import attention_of
 from epochcast.roofline.roofline import LayerRecord
 
 CONTAINERS = frozenset({"Functional", "Sequential"})
 ATTENTIONS = frozenset({"MultiHeadAttention", "GroupedQueryAttention"})
-PRODUCTS = frozenset({"Matmul", "Dot"})  # of two activations
 Tensor = Any  # of whichever backend traces
 _TRACING = threading.Lock()  # one trace at a time changes Keras's classes
 
@@ -36,7 +35,11 @@ def listening(trace: Trace) -> Iterator[None]:
         def call(operation: Layer, *args: Any, **kwargs: Any) -> Tensor:
             if threading.get_ident() != thread or isinstance(operation, keras.layers.Layer) != is_of_layers:
                 return original(operation, *args, **kwargs)
-            return trace.call(original, operation, args, kwargs)
+            try:
+                return trace.call(original, operation, args, kwargs)
+            except Exception:
+                trace.failed = trace.failed or f"{operation.name} ({type(operation).__name__})"  # the innermost
+                raise
 
         return call
 
@@ -70,10 +73,11 @@ class Trace:
 
     def __init__(self) -> None:
         self.records: list[LayerRecord] = []
-        self.unknown: dict[str, None] = {}  # an ordered set
-        self.partial: dict[str, None] = {}
+        self.unknown: dict[str, str] = {}  # why, in words that follow the name
+        self.partial: dict[str, None] = {}  # an ordered set
         self.undefined: list[str] = []  # layers with shapes that are not known
         self.unbuilt: list[str] = []  # layers that the model calls, but has not called before
+        self.failed: str | None = None  # the layer or operation that raised an error
         self._frames: list[_Frame] = []
         self._n_calls: dict[int, int] = {}  # by a layer's id
         self._gradients: dict[int, tuple[Tensor, bool]] = {}  # by id, which is a tensor's own while we keep it
@@ -135,17 +139,20 @@ class Trace:
         if any(size is None for shape in shapes for size in shape):
             self.undefined.append(title)
             return
-        if rule is None or not (is_known and inputs and outputs):
-            self.unknown[title] = None
+        if rule is None:
+            self.unknown[title] = why_no_rule(operation)
+            return
+        if not (is_known and inputs and outputs):
+            self.unknown[title] = "mixes samples or uses a weight"
             return
         parts = rule(operation, shapes[:-1], shapes[-1])
         if not uses_all_weights(parts, operation):
-            self.unknown[title] = None
+            self.unknown[title] = "has other weights than its class"
             return
         if (activation := unknown_activation(operation)) is not None:
-            self.unknown[f"{path} (activation {activation})"] = None
+            self.unknown[f"{path} (activation {activation})"] = "has no known FLOP"
         needing = sum(map(self._needs_gradient, inputs))
-        if keras_class(operation) in PRODUCTS:
+        if keras_class(operation) in {*PRODUCTS, "Dot"}:
             parts = [replace(part, n_factors=needing) for part in parts]
         self._add(operation, path, parts, needing > 0)
         if self._frames and self._frames[-1].is_attention:
@@ -175,8 +182,12 @@ class Trace:
     def _judge(self, operation: Layer, frame: _Frame) -> None:
         """Name a subclassed layer: unknown if it has weights of its own or calls no layer, else known in part."""
         title = f"{frame.path or operation.name} ({type(operation).__name__})"
-        is_known = frame.n_calls > 0 and {id(weight) for weight in operation.weights} <= frame.weights
-        (self.partial if is_known else self.unknown)[title] = None
+        if not {id(weight) for weight in operation.weights} <= frame.weights:
+            self.unknown[title] = "computes with weights of its own"
+        elif not frame.n_calls:
+            self.unknown[title] = "calls no layer of Keras"
+        else:
+            self.partial[title] = None
 
     def _path(self, operation: Layer) -> str:
         """The layer's name behind those that hold it, all but the model's own, and the number of a later call."""

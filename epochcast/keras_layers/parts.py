@@ -57,6 +57,7 @@ HARMLESS = frozenset(  # what a class may define and still compute what its base
     {
         "__init__",
         "__repr__",
+        "__setattr__",
         "__doc__",
         "__module__",
         "__qualname__",
@@ -76,6 +77,8 @@ HARMLESS = frozenset(  # what a class may define and still compute what its base
         "save_own_variables",
         "load_own_variables",
         "count_params",
+        "_api_export_path",  # what Keras's own packages mark a class with
+        "_api_export_symbol_id",
     }
 )
 

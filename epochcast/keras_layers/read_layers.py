@@ -36,6 +36,7 @@ class NetworkLayers:
     partial: tuple[str, ...]  # subclassed: what they compute between their layers is more than `records`, and unknown
     params: int
     sample_shape: tuple[Shape, ...]  # of each input
+    reasons: tuple[str, ...] = ()  # why each of `unknown` is, in words that follow its name
 
 
 class UnbuiltError(ValueError):
@@ -48,6 +49,10 @@ class UnbuiltError(ValueError):
 
 class DoesNotRunError(ValueError):
     """A model fails on a sample of the shape that was asked for; its cause is what was raised."""
+
+    def __init__(self, message: str, layer: str | None = None) -> None:
+        super().__init__(message)
+        self.layer = layer  # that failed, with its class; None: the model itself
 
 
 class DataShapeError(ValueError):
@@ -97,7 +102,8 @@ def read_layers(model: Layer, shape: Shapes | None = None) -> NetworkLayers:
             ) from None
         cause = failed[0] if failed else error
         raise DoesNotRunError(
-            f"model {model.name!r} does not run on a sample of {shapes}: {type(cause).__name__}: {reason_of(cause)}"
+            f"model {model.name!r} does not run on a sample of {shapes}: {type(cause).__name__}: {reason_of(cause)}",
+            None if trace.failed == f"{model.name} ({type(model).__name__})" else trace.failed,
         ) from cause
     if trace.undefined:
         raise DataShapeError(
@@ -106,7 +112,8 @@ def read_layers(model: Layer, shape: Shapes | None = None) -> NetworkLayers:
             trace.undefined[0],
         )
     unknown, partial = tuple(trace.unknown), tuple(trace.partial)
-    return NetworkLayers(tuple(trace.records), unknown, partial, model.count_params(), shapes)
+    reasons = tuple(trace.unknown.values())
+    return NetworkLayers(tuple(trace.records), unknown, partial, model.count_params(), shapes, reasons)
 
 
 def reason_of(error: Exception) -> str:
@@ -138,9 +145,11 @@ def input_specs(model: Layer, shape: Shapes | None) -> tuple[list[Any], dict[str
     if set(given) - set(names) or (len(names) > 1 and not isinstance(shape, Mapping | None)):
         raise ValueError(f"model {model.name!r} has the inputs {', '.join(names)}: give shapes by these names.")
 
-    samples = max((tensor.shape[0] for tensor in inputs if tensor.shape[0]), default=SAMPLES)  # of the open ones
+    samples = max((size for tensor in inputs for size in tensor.shape[:1] if size), default=SAMPLES)  # of the open ones
 
     def spec(tensor: Any) -> Any:  # of Keras's symbolic ones
+        if not tensor.shape:  # a number that is the same for all samples
+            return keras.KerasTensor((), dtype=tensor.dtype)
         closed = _closed(given.get(tensor.name, tensor.shape[1:]), model, tensor.name)
         return keras.KerasTensor((tensor.shape[0] or samples, *closed), dtype=tensor.dtype)
 

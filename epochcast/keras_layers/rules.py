@@ -19,6 +19,7 @@ from epochcast.keras_layers.parts import (
     activation_name,
     bias_and_activation,
     dropped,
+    keras_base,
     keras_class,
     matrix_product,
     nothing,
@@ -32,6 +33,7 @@ from epochcast.keras_layers.sequences import (
     embedding,
     has_known_cells,
     recurrent,
+    reversible_embedding,
 )
 
 BATCH_NORM_FLOP = 2  # for each element: scale and shift; folding four vectors into two costs nothing to speak of
@@ -172,7 +174,8 @@ def _move(layer: Layer, inputs: Sequence[Shape], output: Shape) -> Parts:
 
 def _dropout(layer: Layer, inputs: Sequence[Shape], output: Shape) -> Parts:
     """Its FLOP are those of inference, which are none."""
-    return [dropped(output)] if getattr(layer, "rate", getattr(layer, "stddev", None)) else []
+    rates = (getattr(layer, name, None) for name in ("rate", "stddev", "drop_path_rate"))
+    return [dropped(output)] if any(rates) else []
 
 
 RULES: dict[str, Rule] = {
@@ -187,7 +190,9 @@ RULES: dict[str, Rule] = {
     "Rescaling": _elementwise("scale", 2, keeps_input=False),
     "Normalization": _elementwise("scale", 2, keeps_input=False),
     "Masking": _elementwise("scale", 1, keeps_input=False),
+    "LayerScale": _elementwise("scale", 1, keeps_input=True),
     "Embedding": embedding,
+    "ReversibleEmbedding": reversible_embedding,
     "RNN": recurrent,
     "SimpleRNN": recurrent,
     "GRU": recurrent,
@@ -196,6 +201,7 @@ RULES: dict[str, Rule] = {
     "Attention": dot_attention,
     "Add": _merge(lambda n: n - 1, keeps_input=False),
     "Subtract": _merge(lambda n: n - 1, keeps_input=False),
+    "CustomScaleLayer": _merge(lambda n: 2 * (n - 1), keeps_input=False),  # a sum of one and a share of another
     "Average": _merge(lambda n: n, keeps_input=False),
     "Multiply": _merge(lambda n: n - 1, keeps_input=True),
     "Maximum": _merge(lambda n: n - 1, keeps_input=True),
@@ -207,7 +213,7 @@ RULES: dict[str, Rule] = {
 }
 RULES |= dict.fromkeys(ACTIVATION_LAYERS, _activation_layer)
 RULES |= dict.fromkeys(("InputLayer", "Identity", "Flatten", "Reshape", "ActivityRegularization"), nothing)
-RULES |= dict.fromkeys(("Dropout", "AlphaDropout", "GaussianDropout", "GaussianNoise"), _dropout)
+RULES |= dict.fromkeys(("Dropout", "AlphaDropout", "GaussianDropout", "GaussianNoise", "StochasticDepth"), _dropout)
 for _rank in ("1D", "2D", "3D"):
     RULES |= {f"Conv{_rank}": _conv("conv"), f"Conv{_rank}Transpose": _conv("conv", is_transposed=True)}
     RULES |= {f"{_size}MaxPooling{_rank}": _pool(is_max=True) for _size in ("", "Global")}
@@ -233,6 +239,13 @@ def rule_of(operation: Layer) -> Rule | None:
     if rule is _move and getattr(operation, "interpolation", "nearest") != "nearest":  # sums of weighted neighbours
         return None
     return rule
+
+
+def why_no_rule(operation: Layer) -> str:
+    """Say why `rule_of` knows none, in words that follow the name of the layer or operation."""
+    if keras_class(operation) is None:
+        return f"changes what Keras's {keras_base(operation)} computes"
+    return "holds a cell, equation or setting without a rule" if keras_class(operation) in RULES else "has no rule"
 
 
 def unknown_activation(layer: Layer) -> str | None:

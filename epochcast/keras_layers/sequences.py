@@ -30,6 +30,16 @@ def embedding(layer: Layer, inputs: Sequence[Shape], output: Shape) -> Parts:
     return [part("embedding", output, prod(inputs[0]), layer=layer, weights=[layer.embeddings], **keeps)]
 
 
+def reversible_embedding(layer: Layer, inputs: Sequence[Shape], output: Shape) -> Parts:
+    """A lookup, or a product with the same table the other way, which has as many axes as its input."""
+    if len(output) > len(inputs[0]):
+        return embedding(layer, inputs, output)
+    capped = 3 if layer.logit_soft_cap else 0  # a division, tanh, a product
+    fields: dict[str, Any] = {"macs": prod(output) * inputs[0][-1], "flop": capped * prod(output)}
+    fields["keeps_output"] = bool(capped)
+    return [part("dense", output, prod(inputs[0]), layer=layer, weights=[layer.embeddings], **fields)]
+
+
 def has_known_cells(layer: Layer) -> bool:
     """Whether all cells of a recurrent layer, or of both directions of one, have parts here."""
     return all(

@@ -30,7 +30,8 @@ def layers_json(model: Any, sample_shape: tuple[int | None, ...] | None) -> dict
     except Exception as error:  # whatever the model's own code raises where it is traced
         return {**none, "why": shortened(str(error), 200)}
     if layers.unknown or not layers.records:
-        what = f"no rule knows {', '.join(layers.unknown)}" if layers.unknown else "it computes nothing"
+        named = (f"{title} {why}" for title, why in zip(layers.unknown, layers.reasons, strict=True))
+        what = ", ".join(named) or "it computes nothing"
         return {**none, "why": shortened(what, 200)}
     passes = None if model.optimizer is None else compiled_passes(model.optimizer)
     records = [asdict(record) for record in layers.records]

@@ -1,9 +1,12 @@
 """What a training that was estimated here would take on other GPUs.
 
 From a GPU an epoch's time is scaled by the ratio of both GPUs' seconds for arithmetic and memory. Which share of a step
-they are was not measured: it lies between the least that this GPU's roofline allows and the whole step. The time is in
-the middle of what the two give, its range reaches from the lowest to the highest. From a processor nothing is scaled:
-the epoch is by the other GPU's roofline alone, with the range that the one GPU that we measured shows.
+they are was not measured. By the law of networks it is what they take here, of the step by the law or, if that is
+longer, the one measured; the ratio's range is on the whole epoch. Where the law has no answer it lies between the least
+that this GPU's roofline allows and the whole step: the time is in the middle of what the two give, its range reaches
+from the lowest to the highest. From a processor nothing is scaled:
+the epoch is by the law of networks, which the model's layers and the other GPU's rates suffice for. Where that has no
+number, as of short steps, it is by the other GPU's roofline, with the range that the one GPU that we measured shows.
 
 Building, compiling and checkpoints stay as they were timed here; validations are scaled as the epochs are.
 """
@@ -16,14 +19,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from epochcast.facts.assumptions import assumption, device_kind_of
-from epochcast.facts.tables import CONVOLUTIONAL, Gpu
+from epochcast.facts.tables import Gpu
 from epochcast.footprint.footprint import Footprint, asked_energy, footprint, modelled_energy, rates_of
 from epochcast.footprint.rules import FootprintRules
 from epochcast.footprint.text import footprint_json, priced_range
 from epochcast.gpus.lookup import known_gpu
+from epochcast.gpus.network_time import NETWORK_LAW, network_time
 from epochcast.gpus.rates import limit_of, network_busy_share, roof_of
-from epochcast.gpus.ratio import SAME, GpuArithmetic, device_ratio, rates_ratio
-from epochcast.gpus.scaled_time import LIMITED_WORDS, scaled_time
+from epochcast.gpus.ratio import SAME, GpuArithmetic, device_ratio
+from epochcast.gpus.scaled_time import LIMITED_WORDS, at_least, scaled_time
 from epochcast.interval import Interval, with_ends
 from epochcast.output.text import clock, percent, range_text, significant, table_text
 from epochcast.roofline.network import TrainedNetwork, attainable_sec, epoch_layers, epoch_roofline
@@ -61,7 +65,7 @@ class GpuTime:
     total: Interval
     basis: str
     words: str
-    share: tuple[float, float] | None  # of arithmetic and memory in an epoch here: least and most; None by a bare roof
+    share: tuple[float, float] | None  # of arithmetic and memory in an epoch here: least and most; None if not scaled
     footprints: tuple[Footprint, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -119,7 +123,7 @@ def times_on(gpus: Sequence[Gpu], source: Source, rules: FootprintRules) -> tupl
     found, without = [], {}
     for gpu in gpus:
         try:
-            time = _by_ratio(gpu, source) if source.gpu is not None else _by_roof(gpu, source)
+            time = _by_ratio(gpu, source) if source.gpu is not None else _by_layers(gpu, source)
             energy = asked_energy(time.total, rules, gpu, False) or modelled_energy(
                 time.total, rules, gpu, False, busy_share=_busy_share(gpu, source)
             )
@@ -146,20 +150,26 @@ def _by_ratio(gpu: Gpu, source: Source) -> GpuTime:
     assert source.gpu is not None
     here, there = (GpuArithmetic.of(each, str(source.precision), source.tf32) for each in (source.gpu, gpu))
     network = source.network
-    ratio = device_ratio(here, there, CONVOLUTIONAL if network is None else network.network_kind)
-    if network is None and ratio.basis != SAME:  # of an unknown kind: the kind that rates tell least of
-        ratio = rates_ratio(here, there, CONVOLUTIONAL)
+    ratio = device_ratio(here, there, network)
     least, attainable = 0.0, 0.0
     if network is not None:
         least = min(1.0, attainable_sec(network, limit_of(source.gpu, here.arithmetic)) / source.epoch.value)
         attainable = attainable_sec(network, limit_of(gpu, there.arithmetic))
-    ends = [scaled_time(source.epoch, share, ratio, attainable) for share in (least, 1.0)]
-    epoch = _between(*(each.seconds for each in ends))
+    if network is not None and ratio.step is not None:
+        step_sec = max(ratio.step.total_sec, source.epoch.value / network.work.steps)
+        share = ratio.step.device_sec / step_sec
+        least, most = share, share
+        ends = [scaled_time(source.epoch, share, ratio.without_range(), attainable)]
+        epoch = at_least(ratio.range_of(ends[0].seconds, source.epoch), attainable)
+    else:
+        most = 1.0
+        ends = [scaled_time(source.epoch, share, ratio, attainable) for share in (least, most)]
+        epoch = _between(*(each.seconds for each in ends))
     if ratio.basis == SAME:
-        return GpuTime(gpu, epoch, _total(source, epoch), THIS_GPU, "as it was estimated here", (least, 1.0))
+        return GpuTime(gpu, epoch, _total(source, epoch), THIS_GPU, "as it was estimated here", (least, most))
     limits = [LIMITED_WORDS[each.limited] for each in ends if each.limited is not None]
-    words = "; ".join([ratio.words, *dict.fromkeys(limits)])
-    return GpuTime(gpu, epoch, _total(source, epoch), ratio.basis, words, (least, 1.0))
+    words = "; ".join([ratio.words, ratio.range_words, *dict.fromkeys(limits)])
+    return GpuTime(gpu, epoch, _total(source, epoch), ratio.basis, words, (least, most))
 
 
 def _between(one: Interval, other: Interval) -> Interval:
@@ -182,7 +192,7 @@ def _total(source: Source, epoch: Interval) -> Interval:
 # --- from a processor -------------------------------------------------------------------------------------------------
 
 
-def _by_roof(gpu: Gpu, source: Source) -> GpuTime:
+def _by_layers(gpu: Gpu, source: Source) -> GpuTime:
     if not source.is_processor:
         raise ValueError(
             f"nothing to scale from: {source.device_name} is a GPU that the facts do not have. "
@@ -190,16 +200,21 @@ def _by_roof(gpu: Gpu, source: Source) -> GpuTime:
         )
     if source.network is None:
         raise ValueError(
-            "a processor's time can't be scaled to a GPU, and the roofline of one needs the model's layers: "
+            f"a processor's time can't be scaled to a GPU, and one by itself needs the model's layers: "
             f"{source.why_no_network}."
         )
     arithmetic = GpuArithmetic.of(gpu, str(source.precision), source.tf32).arithmetic
+    if (by_law := network_time(source.network, gpu, arithmetic)) is not None:
+        return GpuTime(gpu, by_law.seconds, _total(source, by_law.seconds), NETWORK_LAW, by_law.words, None)
     roof = roof_of(gpu, arithmetic)
     least = epoch_roofline(source.network, epoch_layers(source.network, roof), roof)
     low, factor, high = (assumption(f"roofline_factor{end}", "gpu").value for end in ("_low", "", "_high"))
     sec = least.attainable_sec + least.launch_sec
     epoch = Interval(factor * sec, low * sec, high * sec)
-    words = f"{low:g} to {high:g} times the roofline in {arithmetic}, launches included"
+    words = (
+        f"{low:g} to {high:g} times the roofline in {arithmetic}, launches included, as a run of the CNN took on the "
+        "one GPU measured; small networks take longer"
+    )
     return GpuTime(gpu, epoch, _total(source, epoch), BARE_ROOF, words, None)
 
 
@@ -232,6 +247,11 @@ def gpu_lines(times: Sequence[GpuTime], source: Source, has_regions: bool) -> li
     return [table_text([*header, "basis"], rows), *_basis_lines(times, source)]
 
 
+def _of_epoch(share: tuple[float, float]) -> str:
+    least, most = map(percent, share)
+    return f", on {least if least == most else f'{least} to {most}'} of an epoch"
+
+
 def _clocks(total: Interval) -> str:
     return "unknown" if total.low is None or total.high is None else f"{clock(total.low)} to {clock(total.high)}"
 
@@ -242,22 +262,21 @@ def _money(amount: Interval | None, found: Interval | None) -> list[Any]:
 
 def _basis_lines(times: Sequence[GpuTime], source: Source) -> list[str]:
     lines = []
-    share = times[0].share
-    if share is not None:
-        why = "" if source.network is not None else f", as the layers are not known: {source.why_no_network}"
+    if times[0].share is not None:
+        why = "" if source.network is not None else f"; the layers are not known: {source.why_no_network}"
         lines.append(
-            f"scaled: from {source.device_name} in {source.precision}; arithmetic and memory are between "
-            f"{percent(share[0])} and {percent(share[1])} of an epoch{why}; the rest stays as it was measured here"
+            f"scaled: from {source.device_name} in {source.precision}: arithmetic and memory; the rest of an epoch "
+            f"stays as it was measured here{why}"
         )
     else:
         lines.append(
-            f"{BARE_ROOF}: a processor's time can't be scaled to a GPU: {times[0].words}, as a run of the CNN took on "
-            "the one GPU measured; input and host are not in it, and small networks take longer. Estimate on that GPU "
-            "to know"
+            "a processor's time can't be scaled to a GPU: an epoch there is by the model's layers, without input and "
+            "host. Estimate on that GPU to know"
         )
+        lines += dict.fromkeys(f"{each.basis}: {each.words}" for each in times)
     if source.network is not None and source.network.notes:
         lines.append(f"counted in part, by the layers inside: {', '.join(source.network.notes)}")
-    lines += [f"{each.gpu.name}: {each.basis}: {each.words}" for each in times if each.share is not None]
+    lines += [f"{each.gpu.name}: {each.basis}{_of_epoch(each.share)}: {each.words}" for each in times if each.share]
     for each in times:
         if (price := each.footprints[0].rates.usd_per_gpu_hour) is not None:
             lines.append(f"cloud {each.gpu.name}: {significant(price.value.value)} USD/GPU hour ({price.words})")

@@ -1,1 +1,1 @@
-"""Published MLPerf Training results: their logs as a table of runs."""
+"""Published MLPerf trainings: their logs, questions in plain words, and energy on whole nodes."""

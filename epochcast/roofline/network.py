@@ -19,13 +19,13 @@ from epochcast.roofline.roofline import (
 )
 from epochcast.schema import DEFAULT_PRECISION, PRECISIONS
 
-OTHER_KIND, TRANSFORMER = "other", "transformer"
+OTHER_KIND, TRANSFORMER, RECURRENT = "other", "transformer", "recurrent"
 # kinds of networks as published speeds name them, by the kind of layer that does most of the multiply-adds
 NETWORK_KINDS = {
     "conv": CONVOLUTIONAL,
     "depthwise": CONVOLUTIONAL,
     "attention": TRANSFORMER,
-    "recurrent": "recurrent",
+    "recurrent": RECURRENT,
 }
 NO_ROOF = Roof(math.inf, math.inf)
 

@@ -27,6 +27,10 @@ class _Bounded:
         return self._file.read(n if n >= 0 else MOST_DIRECTORY)  # all that is left: the 22 bytes of the archive's end
 
 
+class TooLargeError(ValueError):
+    """A file in an archive that is larger than what is unpacked here; the message is the bare reason."""
+
+
 @contextlib.contextmanager
 def open_archive(file: IO[bytes]) -> Iterator[zipfile.ZipFile]:
     """A zip archive for `read_member`.
@@ -63,7 +67,7 @@ def check_member(archive: zipfile.ZipFile, name: str, most: int) -> zipfile.ZipI
     if info.compress_type not in BOUNDED_METHODS:
         raise ValueError(f"{name} is packed by method {info.compress_type}, neither stored nor deflated")
     if info.file_size > most:
-        raise ValueError(f"{name} unpacks to {info.file_size / MIB:,.0f} MiB, more than {most / MIB:,.0f}")
+        raise TooLargeError(f"{name} unpacks to {info.file_size / MIB:,.0f} MiB, more than {most / MIB:,.0f}")
     return info
 
 

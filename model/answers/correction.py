@@ -1,6 +1,6 @@
 """A time that was scaled to another GPU, corrected by other configurations measured there.
 
-measured / scaled of each is a factor that speeds and rates missed; a further configuration is off by their median, and
+measured / scaled of each is a factor that the GPUs' ratio missed; a further configuration is off by their median, and
 scatters around it as they do: in logs by t * sd * sqrt(1 + 1 / n), t the quantile of Student's distribution. That is
 the error factor inside the range of what was measured on both; outside it that of the scaling is kept if it is wider.
 """
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from epochcast.facts.assumptions import assumption
 from epochcast.gpus.rates import limit_of
-from epochcast.gpus.ratio import SAME, GpuArithmetic, Ratio
+from epochcast.gpus.ratio import GpuArithmetic, Ratio, device_ratio, source_device
 from epochcast.gpus.scaled_time import ScaledTime, scaled_time
 from epochcast.interval import COVERAGE, Interval
 from epochcast.model.time_model.intervals import HALF_WIDTH_SDS, WITHIN, Range
@@ -60,25 +60,30 @@ class Correction:
         return f"times {self.factor:.3f}, the median of measured over carried, {error_factor}{kept}"
 
 
-def scaled_steady_time(saved: SavedModel, config: RunConfig, ratio: Ratio, target: GpuArithmetic) -> ScaledTime:
+def cnn_ratio(saved: SavedModel, config: RunConfig, target: GpuArithmetic) -> Ratio:
+    """Return the ratio of a target's seconds of a configuration to those of the model's GPU.
+
+    Raises:
+        ValueError: if nothing is known of the model's device.
+    """
+    return device_ratio(source_device(saved.conditions), target, trained_cnn(config, saved.train_n, target.precision))
+
+
+def scaled_steady_time(saved: SavedModel, config: RunConfig, target: GpuArithmetic) -> ScaledTime:
     """Return the model's steady time of a configuration scaled to a target, limited by its roofline."""
     network = trained_cnn(config, saved.train_n, target.precision)
     limit = limit_of(target.gpu, target.arithmetic)
     share = device_share(saved.plain_law, network.work)
+    ratio = cnn_ratio(saved, config, target)
     return scaled_time(saved.forecast(config).steady, share, ratio, attainable_sec(network, limit))
 
 
-def correction_by(
-    measured: Mapping[RunConfig, AggRow], saved: SavedModel, ratio: Ratio, target: GpuArithmetic
-) -> Correction | None:
-    """Return the correction by the rows of configurations measured on the GPU; None of fewer than MIN_CONFIGS.
-
-    None, too, where nothing is scaled: rows of the model's own GPU are for training.
-    """
-    if ratio.basis == SAME or len(measured) < MIN_CONFIGS:
+def correction_by(measured: Mapping[RunConfig, AggRow], saved: SavedModel, target: GpuArithmetic) -> Correction | None:
+    """Return the correction by the rows of configurations measured on the GPU; None of fewer than MIN_CONFIGS."""
+    if len(measured) < MIN_CONFIGS:
         return None
     logs = [
-        math.log(row.avg_time_mean / scaled_steady_time(saved, config, ratio, target).seconds.value)
+        math.log(row.avg_time_mean / scaled_steady_time(saved, config, target).seconds.value)
         for config, row in measured.items()
     ]
     n = len(logs)

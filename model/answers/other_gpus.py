@@ -14,11 +14,11 @@ from epochcast.footprint.footprint import Footprint, footprint, rates_of
 from epochcast.footprint.rules import FootprintRules
 from epochcast.footprint.text import footprint_json
 from epochcast.gpus.lookup import BYTES_PER_GB, index_in_box, is_same_device, known_gpu
-from epochcast.gpus.ratio import SAME, GpuArithmetic, Ratio, device_ratio, source_device
+from epochcast.gpus.ratio import SAME, GpuArithmetic, Ratio, source_device
 from epochcast.gpus.scaled_time import LIMITED_WORDS
 from epochcast.interval import Interval, with_ends
 from epochcast.machine.gpu_driver import box_device_names
-from epochcast.model.answers.correction import MIN_CONFIGS, Correction, correction_by, scaled_steady_time
+from epochcast.model.answers.correction import MIN_CONFIGS, Correction, cnn_ratio, correction_by, scaled_steady_time
 from epochcast.model.answers.energy import EnergyModel
 from epochcast.model.answers.measured import (
     knows_start_up,
@@ -177,12 +177,12 @@ def _scaled(
 ) -> GpuPrediction:
     config, source = asked.config, source_device(saved.conditions)
     target = GpuArithmetic.of(gpu, asked.precision, saved.conditions.tf32)
-    ratio = device_ratio(source, target)
-    time = scaled_steady_time(saved, config, ratio, target)
+    ratio = cnn_ratio(saved, config, target)
+    time = scaled_steady_time(saved, config, target)
     there = {row.config for row in rows_on(gpu, wanted, rows)} if ratio.basis != SAME else set()
     closest = {other: row for other in there if (row := measured_row(gpu, other, wanted, rows)) is not None}
     basis, words = ratio.basis, ratio.words
-    correction = correction_by(closest, saved, ratio, target)
+    correction = correction_by(closest, saved, target)
     if correction is not None:
         time = correction.of(time, config, times.domain)
         basis = f"carried, corrected by {correction.n} measured there"

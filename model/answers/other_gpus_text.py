@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from epochcast.facts.assumptions import assumption
-from epochcast.facts.tables import CONVOLUTIONAL, year_words
+from epochcast.facts.tables import year_words
 from epochcast.footprint.footprint import Footprint
 from epochcast.footprint.text import (
     UNKNOWN_POWER,
@@ -16,13 +15,18 @@ from epochcast.footprint.text import (
     region_words,
     wall_words,
 )
-from epochcast.gpus.ratio import RATES, SAME, SPEED_ROW, rates_error_factor
+from epochcast.gpus.ratio import LAYERS, RATES, SAME
 from epochcast.gpus.scaled_time import LIMITED_WORDS
 from epochcast.interval import Interval
 from epochcast.model.answers.other_gpus import GpuPrediction
 from epochcast.model.time_model.intervals import WITHIN
 from epochcast.model.time_model.saved_model import SavedModel
 from epochcast.output.text import percent, range_text, significant, table_text
+
+BASES = {
+    LAYERS: "arithmetic and memory by the law of networks on both GPUs",
+    RATES: "dense rates and bandwidths of both GPUs, as powers",
+}
 
 
 def gpu_lines(
@@ -91,20 +95,13 @@ def _basis_lines(answers: Sequence[GpuPrediction], saved: SavedModel) -> list[st
         lines.append("corrected: the factor is on the whole time, input, host and steps included")
     if len(answers) == 1:
         return [*lines, first.basis_text]
-    weight, row_factor = (assumption(f"carry_{name}", "gpu").value for name in ("compute_weight", "bar_speed_row"))
-    rates_factor = rates_error_factor(CONVOLUTIONAL)
-    words_of = {
-        SPEED_ROW: f"published speeds of a {CONVOLUTIONAL} network on both GPUs, x/÷{row_factor:g} on that share",
-        RATES: f"dense rates to the {weight:g}, bandwidths to the {1 - weight:g}, x/÷{rates_factor:g} on that share",
-    }
-    lines += [f"{basis}: {words}" for basis, words in words_of.items() if basis in {answer.basis for answer in answers}]
+    ratios = {answer.basis: answer.ratio for answer in answers if answer.ratio is not None}
+    lines += [f"{of}: {BASES[of]}, {ratio.range_words} on that share" for of, ratio in ratios.items() if of in BASES]
     known = [answer for answer in answers if answer.was_measured or answer.n_there]
     lines += [f"{answer.gpu.name}: {answer.basis_text}" for answer in known]
     for limited, words in LIMITED_WORDS.items():
         if names := [answer.gpu.name for answer in answers if answer.limited == limited and answer not in known]:
             lines.append(f"{words}: {', '.join(names)}")
-    if any(answer.basis == RATES and answer.ratio is not None and answer.ratio.value.low is None for answer in answers):
-        lines.append("range unknown: no published speed of that generation of GPUs checks how well rates tell of them")
     return lines
 
 

@@ -9,12 +9,13 @@ from pathlib import Path
 from epochcast.facts.assumptions import device_kind_of
 from epochcast.facts.tables import Gpu
 from epochcast.gpus.lookup import find_gpu, index_in_box, known_gpu
+from epochcast.gpus.network_time import NetworkFactor
 from epochcast.gpus.rates import arithmetic_of, roof_of
-from epochcast.gpus.ratio import GpuArithmetic, device_ratio, source_device
+from epochcast.gpus.ratio import GpuArithmetic
 from epochcast.model.answers.correction import scaled_steady_time
 from epochcast.model.answers.other_gpus import GpuPrediction, answer_on, can_scale
 from epochcast.model.answers.prediction import RunRequest
-from epochcast.model.explanation.network_factor import NetworkFactor, factor_for
+from epochcast.model.explanation.network_factor import factor_for
 from epochcast.model.time_model.saved_model import Choice, SavedModel, choose_model, pretrained
 from epochcast.roofline.roofline import Roof
 from epochcast.schema import DEFAULT_PRECISION, PRECISIONS, TRAIN_N, AggRow, RunConfig
@@ -164,7 +165,7 @@ def _answered(choice: Choice, answer: GpuPrediction, config: RunConfig, precisio
         return ExplainedDevice(name, precision, None, gpu, None, (f"no roofs: {error}",), choice, False, answer)
     scale = None if answer.ratio is None else answer.ratio.value.value
     if answer.ratio is None and can_scale(choice.model):  # measured: it splits as the scaled time would
-        scale = scaled_steady_time(choice.model, config, device_ratio(source_device(own), target), target).ratio.value
+        scale = scaled_steady_time(choice.model, config, target).ratio.value
     roof = roof_of(gpu, target.arithmetic)
     return ExplainedDevice(name, precision, target.arithmetic, gpu, roof, (), choice, False, answer, scale)
 

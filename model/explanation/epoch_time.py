@@ -6,14 +6,15 @@ import math
 from dataclasses import dataclass
 
 from epochcast.facts.assumptions import assumption
+from epochcast.gpus.network_time import NETWORK_LAW, network_time
 from epochcast.gpus.rates import limit_of
-from epochcast.gpus.ratio import SPEED_ROW, GpuArithmetic, device_ratio, source_device
+from epochcast.gpus.ratio import LAYERS, GpuArithmetic, device_ratio, source_device
 from epochcast.gpus.scaled_time import LIMITED_WORDS, scaled_time
 from epochcast.interval import Interval, coverage_text
 from epochcast.model.answers.other_gpus import MEASURED
 from epochcast.model.explanation.attribution import Attribution, attribute, law_parts
 from epochcast.model.explanation.device import ExplainedDevice
-from epochcast.model.explanation.network_time import is_of_cnn_family, law_time
+from epochcast.model.explanation.network_time import attribution_of, is_of_cnn_family
 from epochcast.model.time_model.intervals import WITHIN
 from epochcast.model.time_model.physics import share_of_parts
 from epochcast.model.time_model.saved_model import PredictedTimes, SavedModel
@@ -21,7 +22,6 @@ from epochcast.roofline.network import EpochRoofline, TrainedNetwork, attainable
 from epochcast.schema import RunConfig
 
 MODEL, OTHER_NETWORK, OTHER_SCALED, ROOF = "model", "law of the CNN", "law of the CNN, carried over", "bare roof"
-NETWORK_LAW = "law of networks"
 UNKNOWN_INPUT = "not known for this network"
 
 
@@ -84,9 +84,9 @@ def _by_law_of_networks(device: ExplainedDevice, network: TrainedNetwork) -> Epo
         return None
     if device.is_calibrated and is_of_cnn_family(network, device.choice.model):
         return None
-    if (found := law_time(network, device.gpu, device.arithmetic, device.network_factor)) is None:
+    if (found := network_time(network, device.gpu, device.arithmetic, device.network_factor)) is None:
         return None
-    return EpochTime(found.seconds, NETWORK_LAW, f"{found.words}: {UNKNOWN_INPUT}", found.attribution)
+    return EpochTime(found.seconds, NETWORK_LAW, f"{found.words}: {UNKNOWN_INPUT}", attribution_of(found))
 
 
 def _scaling(device: ExplainedDevice) -> Scaling | None:
@@ -123,9 +123,9 @@ def scaled_by_law_of_cnn(
     law = saved.plain_law
     seconds, words = _by_law(saved, network)
     share = share_of_parts(law_parts(network, law))
-    ratio = device_ratio(source_device(saved.conditions), target, network.network_kind)
+    ratio = device_ratio(source_device(saved.conditions), target, network)
     time = scaled_time(seconds, share, ratio, attainable_sec)
-    words = f"{words}; carried over by {'a ' if ratio.basis == SPEED_ROW else ''}{ratio.basis}: {ratio.words}"
+    words = f"{words}; carried over by {_named(ratio.basis)}: {ratio.words}"
     if time.limited is not None:
         words = f"{words}; {LIMITED_WORDS[time.limited]}"
     split = attribute(law, network, time.seconds.value, time.ratio.value)
@@ -140,7 +140,7 @@ def _answered(device: ExplainedDevice) -> tuple[Interval, str, str]:
     if answer.correction is not None:
         return steady, answer.basis, f"{answer.basis_text}{_extrapolation(answer.times)}"
     if not answer.was_measured:
-        words = f"carried over by {'a ' if answer.basis == SPEED_ROW else ''}{answer.basis}: {answer.words}"
+        words = f"carried over by {_named(answer.basis)}: {answer.words}"
         return steady, answer.basis, f"{words}{_extrapolation(answer.times)}"
     if device.ratio is None:
         return steady, MEASURED, f"{answer.words}; nothing tells how it splits"
@@ -156,6 +156,10 @@ def _by_roof(least: EpochRoofline) -> EpochTime:
         f"times as long as it, {factor:g} in the median; input and host are not in it, and small networks take longer"
     )
     return EpochTime(Interval(factor * sec, low * sec, high * sec), ROOF, words, None)
+
+
+def _named(basis: str) -> str:
+    return f"its {basis}" if basis == LAYERS else basis
 
 
 def _extrapolation(forecast: PredictedTimes) -> str:

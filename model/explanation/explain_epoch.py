@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from epochcast.gpus.network_time import NETWORK_LAW
 from epochcast.machine.gpu_driver import box_device_name
 from epochcast.model.answers.this_box import differences
 from epochcast.model.explanation.attribution import has_term, law_parts
 from epochcast.model.explanation.device import ExplainedDevice
 from epochcast.model.explanation.efficiency import efficiencies
-from epochcast.model.explanation.epoch_time import NETWORK_LAW, ROOF, EpochTime, time_of
+from epochcast.model.explanation.epoch_time import ROOF, EpochTime, time_of
 from epochcast.model.explanation.explanation import ABOVE_ROOF_NOTE, ExplainedLayer, Explanation
 from epochcast.model.explanation.memory import NetworkMemory
 from epochcast.roofline.network import NO_ROOF, TrainedNetwork, epoch_layers, epoch_roofline

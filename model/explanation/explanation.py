@@ -7,12 +7,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from epochcast.gpus.lookup import BYTES_PER_GB
+from epochcast.gpus.network_time import NETWORK_LAW
 from epochcast.gpus.rates import FLOPS_PER_TFLOPS
 from epochcast.interval import with_ends
 from epochcast.model.explanation.attribution import layer_groups
 from epochcast.model.explanation.device import ExplainedDevice
 from epochcast.model.explanation.efficiency import Efficiency
-from epochcast.model.explanation.epoch_time import NETWORK_LAW, ROOF, EpochTime
+from epochcast.model.explanation.epoch_time import ROOF, EpochTime
 from epochcast.model.explanation.memory import NetworkMemory
 from epochcast.roofline.network import EpochLayer, EpochRoofline, TrainedNetwork
 from epochcast.roofline.roofline import LayerRecord, Roof

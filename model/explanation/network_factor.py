@@ -11,13 +11,14 @@ import contextlib
 import math
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from epochcast.facts.assumptions import assumption
 from epochcast.facts.tables import Gpu
 from epochcast.gpus.lookup import known_gpu
+from epochcast.gpus.network_time import NetworkFactor
 from epochcast.gpus.rates import arithmetic_of, law_rates
 from epochcast.interval import COVERAGE
 from epochcast.live.fits import FitRecord, rows_or_why
@@ -28,24 +29,6 @@ from epochcast.stats import t_quantile
 from epochcast.storage.files import make_folder, read_text, write_text_atomically
 
 SEVERAL = 3  # networks, of which a spread is taken
-
-
-@dataclass(frozen=True, slots=True)
-class NetworkFactor:
-    """Measured over law of the networks on one GPU in one precision."""
-
-    gpu: str
-    precision: str
-    factor: float
-    range_factor: float  # up and down, that holds 90 % of other networks there
-    n_networks: int
-    run_ids: tuple[str, ...]  # rows of fits.csv
-
-    @property
-    def words(self) -> str:
-        """Say what it rests on."""
-        networks = "one network" if self.n_networks == 1 else f"{self.n_networks} networks"
-        return f"times {self.factor:.3g} as {networks} of yours in {self.precision} took on {self.gpu}"
 
 
 def network_factors(rows: Sequence[FitRecord]) -> list[NetworkFactor]:

@@ -7,8 +7,8 @@ from textwrap import fill
 from typing import TYPE_CHECKING
 
 from epochcast.gpus.lookup import BYTES_PER_GB
+from epochcast.gpus.network_time import NETWORK_LAW
 from epochcast.gpus.rates import FLOPS_PER_TFLOPS
-from epochcast.model.explanation.epoch_time import NETWORK_LAW
 from epochcast.model.explanation.explanation import ABOVE_ROOF_NOTE, ExplainedLayer, Explanation
 from epochcast.model.explanation.text import explained_device_words, precision_words
 from epochcast.output.figures import COLOURS, MARKERS, new_figure

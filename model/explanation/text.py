@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
 from epochcast.gpus.lookup import BYTES_PER_GB
+from epochcast.gpus.network_time import NETWORK_LAW
 from epochcast.gpus.rates import FLOPS_PER_TFLOPS
 from epochcast.gpus.scaled_time import LIMITED
 from epochcast.model.answers.prediction_text import device_words
-from epochcast.model.explanation.epoch_time import NETWORK_LAW, UNKNOWN_INPUT, Scaling
+from epochcast.model.explanation.epoch_time import UNKNOWN_INPUT, Scaling
 from epochcast.model.explanation.explanation import ExplainedLayer, Explanation
 from epochcast.model.explanation.network_time import law_words
 from epochcast.model.time_model.physics import HOST_GROUP, STEPS_GROUP
@@ -74,7 +76,7 @@ def _scaled_line(answer: Explanation, scaling: Scaling) -> str:
     bounds = range_text(ratio.low, ratio.high, "range unknown")
     if scaling.limited == LIMITED:
         bounds += ", held at the roof"
-    elif ratio.high is not None and scaling.limited is None:
+    elif ratio.low is not None and ratio.high is not None and math.isclose(ratio.low * ratio.high, ratio.value**2):
         bounds = f"x/÷{ratio.high / ratio.value:.3g}: {bounds}"
     return (
         f"scaled: arithmetic and memory, {percent(scaling.share)} on {_elsewhere(answer)}, "

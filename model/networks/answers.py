@@ -10,6 +10,7 @@ from epochcast.facts.tables import Gpu
 from epochcast.footprint.footprint import Footprint, asked_energy, footprint, modelled_energy, rates_of
 from epochcast.footprint.rules import FootprintRules
 from epochcast.footprint.text import footprint_json
+from epochcast.gpus.network_time import NetworkFactor
 from epochcast.gpus.rates import network_busy_share
 from epochcast.interval import Interval, with_ends
 from epochcast.keras_files.file_network import FileNetwork
@@ -17,7 +18,6 @@ from epochcast.model.answers.prediction import SORTS
 from epochcast.model.explanation.device import FLOAT32, ExplainedDevice, device_of_network, scaling_choices
 from epochcast.model.explanation.epoch_time import EpochTime, time_of
 from epochcast.model.explanation.memory import NetworkMemory, network_memory
-from epochcast.model.explanation.network_factor import NetworkFactor
 from epochcast.model.time_model.saved_model import choose_model
 from epochcast.roofline.network import TrainedNetwork, epoch_layers, epoch_roofline
 from epochcast.schema import PRECISIONS

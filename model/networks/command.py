@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 
-from epochcast.cli import print_notes
 from epochcast.facts.tables import Gpu, gpus
 from epochcast.footprint.flags import rules_of
 from epochcast.gpus.lookup import find_gpu, known_gpu
@@ -27,15 +26,14 @@ def check_request(parser: argparse.ArgumentParser, arguments: argparse.Namespace
         parser.error("--epochs: a training of --network needs the samples of an epoch: give --train_n, too")
 
 
-def network_answer(arguments: argparse.Namespace) -> str:
-    """Return what the network of the flags takes, in words or as JSON.
+def network_answer(arguments: argparse.Namespace) -> tuple[str, list[str]]:
+    """Return what the network of the flags takes, in words or as JSON, and notes.
 
     Raises:
         FileNotFoundError, ValueError: if the network can't be read, no GPU is known, or none has an answer.
     """
     network = known_file(arguments.network, arguments.sample_shape, arguments.allow_unknown, arguments.code)
     factors, notes = own_factors()
-    print_notes(notes)
     request = NetworkRequest(
         network,
         arguments.precision or default_precision(network),
@@ -51,7 +49,7 @@ def network_answer(arguments: argparse.Namespace) -> str:
     if not arguments.all_gpus and without:
         raise ValueError("; ".join(without.values()))
     if arguments.json:
-        return json_line(
+        answer = json_line(
             {
                 "network": network.name,
                 "precision": request.precision,
@@ -62,7 +60,8 @@ def network_answer(arguments: argparse.Namespace) -> str:
                 "gpus_left_out": names_by_words(without),
             }
         )
-    return "\n".join(network_lines(answers, without, request))
+        return answer, notes
+    return "\n".join(network_lines(answers, without, request)), notes
 
 
 def _gpus_of(names: list[str]) -> list[Gpu]:

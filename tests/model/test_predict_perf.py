@@ -398,10 +398,10 @@ def test_a_box_of_another_gpu_says_what_it_would_take_in_the_second_line(tmp_pat
     assert ask_json()["here_avg_time_sec"] == there["predicted_avg_time_sec"]
     first = ask().out.splitlines()[1]
     low, high = (f"{there[f'predicted_avg_time_sec_{end}']:.2f}" for end in ("low", "high"))
-    assert f"{there['predicted_avg_time_sec']:.2f} s/epoch ({low} to {high}) here, speed row: " in first
+    assert f"{there['predicted_avg_time_sec']:.2f} s/epoch ({low} to {high}) here, layers: " in first
     several = ask("--batch_size", "64,128").out.splitlines()[1]
     assert ": batch 64 " in several
-    assert several.count("here, speed row: published fp32 speeds: resnet50") == 1
+    assert several.count("here, layers: arithmetic and memory") == 1
     assert f"batch 128 {there['predicted_avg_time_sec']:.2f} s/epoch ({low} to {high})" in several
 
 
@@ -419,14 +419,14 @@ def test_gpus_are_a_table_after_the_answer_that_says_what_was_scaled():
         assert answer["basis"] in line
         assert line.endswith(f"{answer['memory_fit']} {answer['memory_gb']:g} GB")
     assert f"of its epoch {100 * answers['T4']['device_share']:.1f} % is arithmetic and memory" in out
-    assert "speed row: published speeds of a convolutional network on both GPUs, x/÷" in out
+    assert "layers: arithmetic and memory by the law of networks on both GPUs, x/÷" in out
 
 
 def test_one_gpu_says_what_its_ratio_rests_on():
     out = ask("--gpu", "H100 SXM5").out
     (answer,) = ask_json("--gpu", "H100 SXM5")["gpus"]
-    assert out.splitlines()[-1] == f"speed row: {answer['basis_words']}"
-    assert "resnet50 1014 and 1895 images/s" in answer["basis_words"]
+    assert out.splitlines()[-1] == f"layers: {answer['basis_words']}"
+    assert "in tf32 over tf32" in answer["basis_words"]
 
 
 def test_all_gpus_are_answered_or_left_out_counted_and_named():
@@ -489,9 +489,7 @@ def test_what_holds_for_every_batch_size_is_said_once_and_what_differs_under_eac
     alone = [ask(*flags, "--batch_size", size).out.splitlines() for size in (64, 128)]
     lines = ask(*flags, "--batch_size", "64,128").out.splitlines()
     once = (
-        "speed row: ",
-        "rates: ",
-        "range unknown: ",
+        "layers: ",
         "left out: ",
         "region: ",
         "energy of the others: ",
@@ -550,7 +548,7 @@ def test_rows_measured_on_the_gpu_asked_for_are_counted_in_json_and_named():
     runs_agg_csv().parent.mkdir(parents=True)
     write_table(runs_agg_csv(), rows[:2], AggRow)
     out = ask("--gpu", "H100 SXM5;T4").out
-    assert "H100 SXM5: speed row: published" in out
+    assert "H100 SXM5: layers: arithmetic" in out
     assert "2 configurations measured there are not enough to correct it (3)" in out
     write_table(runs_agg_csv(), rows, AggRow)
     (answer,) = ask_json("--gpu", "H100 SXM5")["gpus"]
@@ -632,7 +630,7 @@ def test_a_footprint_in_another_precision_is_that_of_the_carried_run_and_says_so
     assert found == carried["footprints"][0]
     (own,) = ask_json("--epochs", 50, "--region", "DE")["footprints"]
     assert found["wall_kwh"] < own["wall_kwh"]
-    of = "NVIDIA A100 80GB PCIe, mixed_float16, speed row: published fp32 to fp16 speeds: "
+    of = "NVIDIA A100 80GB PCIe, mixed_float16, layers: arithmetic and memory by the law of networks, in fp16"
     assert f"\nfootprint_of: {of}" in ask(*flags).out
     assert ask_json(*flags)["footprint_of"].startswith(of)
 

@@ -51,11 +51,15 @@ def mnasnet(width: float, size: int) -> Model:
     return keras.Model(inputs, classified(conv_norm(x, LAST, 1)))
 
 
-def shufflenet_v2(widths: Sequence[int], last: int, size: int) -> Model:
-    """Return ShuffleNet V2, its channels split and shuffled as torchvision does."""
+def shufflenet_v2(
+    widths: Sequence[int], last: int, size: int, is_for_small: bool = False, classes: int = 1000
+) -> Model:
+    """Return ShuffleNet V2, its channels split and shuffled as torchvision does; of small images the stem keeps all."""
     inputs = image(size)
-    x = shuffled_stages(layers.MaxPooling2D(3, 2, padding="same")(conv_norm(inputs, 24, 3, 2)), widths)
-    return keras.Model(inputs, classified(conv_norm(x, last, 1)))
+    x = conv_norm(inputs, 24, 3, 1 if is_for_small else 2)
+    if not is_for_small:
+        x = layers.MaxPooling2D(3, 2, padding="same")(x)
+    return keras.Model(inputs, classified(conv_norm(shuffled_stages(x, widths), last, 1), classes))
 
 
 def shuffled_stages(x: Tensor, widths: Sequence[int]) -> Tensor:

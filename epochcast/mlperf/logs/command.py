@@ -61,7 +61,12 @@ def extraction_text(found: Extraction, out: Path) -> str:
     lines += ["", "timed, usable and closed count logs; systems and entries are without duplicates", ""]
     columns = ("round", "logs", "absent", "timed", "usable", "closed", "duplicates", "systems", "entries")
     lines.append(table_text(columns, [[getattr(each, name) for name in columns] for each in found.rounds]))
-    for title, reasons in (("files without a row", found.unused), ("rows that are not usable", found.not_usable)):
+    counted = {
+        "files without a row": found.unused,
+        "rows that are not usable": found.not_usable,
+        "usable rows of devices that epochcast facts gpus does not name so": found.unknown_devices,
+    }
+    for title, reasons in counted.items():
         if reasons:
             lines += ["", f"{title}:", *(f"  {n:>8,}  {reason}" for reason, n in reasons.items())]
     return "\n".join(lines)

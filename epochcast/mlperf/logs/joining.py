@@ -11,7 +11,7 @@ from epochcast.mlperf.logs.benchmarks import benchmark_name
 from epochcast.mlperf.logs.devices import device_of
 from epochcast.mlperf.logs.journal import ReadLog
 from epochcast.mlperf.logs.layout import FilePlace
-from epochcast.mlperf.logs.run_log import RunLog
+from epochcast.mlperf.logs.run_log import WHOLE_NUMBERS, RunLog
 from epochcast.mlperf.logs.systems import System, only_like, system_of_entry
 from epochcast.mlperf.records import DIVISIONS, MlperfRecord, round_number
 from epochcast.validation import FieldError
@@ -43,6 +43,7 @@ class Extraction:
     rounds: tuple[RoundCounts, ...]
     unused: dict[str, int]  # files that gave no record, by reason
     not_usable: dict[str, int]  # records that are not usable, by reason
+    unknown_devices: dict[str, int]  # usable records of devices that the facts lack, by their spelling
     n_known: int  # logs that an earlier run had read
 
     def to_json(self) -> dict[str, Any]:
@@ -53,6 +54,7 @@ class Extraction:
             "rounds": [asdict(each) for each in self.rounds],
             "unused_files": self.unused,
             "not_usable": self.not_usable,
+            "unknown_devices": self.unknown_devices,
             "logs_read_before": self.n_known,
         }
 
@@ -107,8 +109,18 @@ def joined(logs: list[PlacedLog], systems: dict[str, System], unused: Counter[st
         records.append(record)
         if not record.is_usable:
             not_usable[_why_not_usable(record)] += 1
+    strangers = Counter(
+        r.accelerator for r in records if r.is_usable and r.device is None and r.accelerator is not None
+    )
     rounds = tuple(_round_counts(name, counts[name], records) for name in sorted(counts, key=round_number))
-    return Extraction(tuple(records), rounds, dict(unused.most_common()), dict(not_usable), n_known)
+    return Extraction(
+        records=tuple(records),
+        rounds=rounds,
+        unused=dict(unused.most_common()),
+        not_usable=dict(not_usable.most_common()),
+        unknown_devices=dict(strangers.most_common()),
+        n_known=n_known,
+    )
 
 
 def _round_counts(name: str, count: Counter[str], records: list[MlperfRecord]) -> RoundCounts:
@@ -175,15 +187,9 @@ def _record(log: PlacedLog, described: System | None) -> MlperfRecord | str:
 
 def _settings(run: RunLog) -> dict[str, Any]:
     """Return what was trained with; a count that is not positive is unknown."""
-    counts = (
-        "global_batch_size",
-        "gradient_accumulation_steps",
-        "train_samples",
-        "eval_samples",
-        "max_sequence_length",
-    )
-    others = ("seed", "optimizer", "base_learning_rate", "target_quality", "final_quality")
-    values = {name: getattr(run, name) for name in (*counts, *others)}
+    counts = WHOLE_NUMBERS.keys() - {"seed"}
+    others = ("optimizer", "base_learning_rate", "target_quality", "final_quality")
+    values = {name: getattr(run, name) for name in (*WHOLE_NUMBERS, *others)}
     return {name: None if name in counts and (value or 0) <= 0 else value for name, value in values.items()}
 
 

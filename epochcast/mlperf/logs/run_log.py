@@ -34,6 +34,7 @@ _TEXTS = ("submission_benchmark", "submission_division", "submission_entry", "op
 _COUNTED = (*WHOLE_NUMBERS.values(), *NUMBERS.values())
 WANTED = frozenset({"run_start", *_ENDS, *_QUALITY, *_TEXTS}.union(*_COUNTED))
 LARGEST = 1e15  # of any number; a seed may be as large as 2^32
+LONGEST = 200  # characters of a text, but of the description of a system
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +93,10 @@ def read_run(parts: Iterable[bytes]) -> RunLog:
         start_sec=first["run_start"].time_sec if "run_start" in first else None,
         stop_sec=last["run_stop"].time_sec if "run_stop" in last else None,
         status=status,
-        benchmark=texts["submission_benchmark"] or benchmark,
-        division=texts["submission_division"],
+        benchmark=_short(texts["submission_benchmark"] or benchmark),
+        division=_short(texts["submission_division"]),
         entry=texts["submission_entry"],
-        optimizer=texts["opt_name"] or texts["s_optimizer"],
+        optimizer=_short(texts["opt_name"] or texts["s_optimizer"]),
         final_quality=quality,
         n_lines=n_lines,
         **numbers,
@@ -132,3 +133,7 @@ def _text_in(value: Any) -> str | None:
     if isinstance(value, dict | list):
         return repr(value)
     return value.strip() or None if isinstance(value, str) else None
+
+
+def _short(text: str | None) -> str | None:
+    return None if text is None else text[:LONGEST]

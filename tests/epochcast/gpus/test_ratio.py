@@ -1,8 +1,7 @@
-"""Carrying a time to another GPU: what is scaled, by which route, with which bar, and what is refused."""
+"""Scaling a time to another GPU: what is scaled, by the law or by rates, with which range, and what is refused."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from itertools import permutations
 
@@ -10,28 +9,30 @@ import numpy as np
 import pytest
 
 from epochcast.facts.assumptions import assumption
-from epochcast.facts.tables import gpus, speed_rows
-from epochcast.gpus import ratio as carry
+from epochcast.facts.tables import gpus
 from epochcast.gpus.lookup import find_gpu
-from epochcast.gpus.ratio import RATES, SAME, SPEED_ROW, GpuArithmetic, device_ratio, source_device
+from epochcast.gpus.rates import law_rates
+from epochcast.gpus.ratio import LAYERS, RATES, SAME, GpuArithmetic, Ratio, device_ratio, source_device
 from epochcast.gpus.scaled_time import LIMITED, LIMITED_LOW, scaled_time
 from epochcast.interval import Interval
 from epochcast.model.time_model.physics import FORMS, Law, device_share
+from epochcast.roofline.network_law import LawNumbers, law_seconds, step_seconds, step_work
 from epochcast.schema import Conditions, RunConfig
-from epochcast.workload.shape import work_of
+from epochcast.workload.shape import trained_cnn, work_of
 
 A100, H100, H200 = "NVIDIA A100 80GB PCIe", "NVIDIA H100 80GB HBM3", "NVIDIA H200"
 V100, T4, RTX_4080, MI300X = "Tesla V100-SXM2-16GB", "Tesla T4", "NVIDIA GeForce RTX 4080", "MI300X"
-BAR = {name: assumption(f"carry_bar{name}", "gpu").value for name in ("", "_convolutional", "_speed_row")}
-SPEED = {(row.gpu, row.task, row.precision): row.throughput for row in speed_rows()}
+B100 = "B100"  # whose plain fp32 rate is not known
+WIDE = trained_cnn(RunConfig(5, 64, 2048), 50_000, "float32")
+NARROW = trained_cnn(RunConfig(5, 64, 128), 50_000, "float32")
 
 
 def device(name, precision="float32", tf32="on"):
     return GpuArithmetic.of(find_gpu(name), precision, tf32)
 
 
-def resnet50(name, precision):
-    return SPEED[find_gpu(name).name, "resnet50", precision]
+def number(name):
+    return assumption(f"ratio_{name}", "gpu").value
 
 
 def bar_of(value):
@@ -40,75 +41,77 @@ def bar_of(value):
     return value.high / value.value
 
 
-# --- which route ------------------------------------------------------------------------------------------------------
+def of_kind(kind):
+    """A network whose multiply-adds are of one kind of layer."""
+    return replace(WIDE, records=tuple(replace(record, kind=kind) for record in WIDE.records))
 
 
-@pytest.mark.parametrize(("precision", "rows"), [("float32", "fp32"), ("mixed_float16", "fp16")])
-def test_speeds_published_of_both_gpus_answer_in_the_run_s_own_precision(precision, rows):
-    ratio = device_ratio(device(A100, precision), device(H100, precision))
-    assert ratio.basis == SPEED_ROW
-    assert ratio.value.value == pytest.approx(resnet50(A100, rows) / resnet50(H100, rows))
-    assert bar_of(ratio.value) == pytest.approx(BAR["_speed_row"])
-    assert f"published {rows} speeds: resnet50 {resnet50(A100, rows):g} and {resnet50(H100, rows):g}" in ratio.words
+def by_hand(name, arithmetic, network):
+    """Seconds of a step's arithmetic and memory by the law of networks, and of all of it."""
+    work = step_work(network.records, network.batch_size)
+    rates, numbers = law_rates(find_gpu(name), arithmetic), LawNumbers.shipped()
+    seconds = law_seconds(work, rates, numbers)
+    return seconds.arithmetic + seconds.memory, step_seconds(work, rates, numbers)
 
 
-def test_speeds_of_another_kind_of_network_do_not_answer_for_this_one(monkeypatch):
-    others = tuple(row for row in speed_rows() if row.kind != "convolutional")
-    monkeypatch.setattr(carry, "speed_rows", lambda: others)
-    assert device_ratio(device(A100), device(H100)).basis == RATES
-    transformers = device_ratio(device(A100), device(H100), kind="transformer")
-    assert transformers.basis == SPEED_ROW
-    tasks = ("bert_base_squad", "bert_large_squad")
-    gpu, other = find_gpu(A100).name, find_gpu(H100).name
-    each = [SPEED[gpu, task, "fp32"] / SPEED[other, task, "fp32"] for task in tasks]
-    assert transformers.value.value == pytest.approx(math.sqrt(math.prod(each)))
+# --- by which of the two ----------------------------------------------------------------------------------------------
 
 
-def test_rates_answer_where_one_of_the_two_has_no_published_speed():
+@pytest.mark.parametrize("target", [H100, V100, "P100 PCIe 16GB", "GTX 1080 Ti", MI300X])
+def test_with_layers_it_is_the_ratio_of_their_arithmetic_and_memory_by_the_law_of_networks(target):
+    ratio = device_ratio(device(A100), device(target), WIDE)
+    here, there = by_hand(A100, "tf32", WIDE), by_hand(target, device(target).arithmetic, WIDE)
+    assert (ratio.basis, ratio.value.value) == (LAYERS, pytest.approx(there[0] / here[0]))
+    assert (ratio.step.device_sec, ratio.step.total_sec) == pytest.approx(here)
+    assert bar_of(ratio.value) == pytest.approx(number("range_convolutional")) == ratio.error_factor
+    assert ratio.words == f"arithmetic and memory by the law of networks, in {device(target).arithmetic} over tf32"
+
+
+def test_without_layers_it_is_by_rates_with_the_range_of_any_network():
     source, target = find_gpu(A100), find_gpu(H200)
-    assert not any(row.gpu == target.name for row in speed_rows())
     ratio = device_ratio(device(A100), device(H200))
     compute = target.tf32_tflops / source.tf32_tflops
     bandwidth = target.memory_bandwidth_gbs / source.memory_bandwidth_gbs
-    weight = assumption("carry_compute_weight", "gpu").value
-    assert ratio.basis == RATES
-    assert ratio.value.value == pytest.approx(1 / (compute**weight * bandwidth ** (1 - weight)))
-    assert bar_of(ratio.value) == pytest.approx(BAR["_convolutional"])
+    expected = 1 / (compute ** number("exponent_dense") * bandwidth ** number("exponent_bandwidth"))
+    assert (ratio.basis, ratio.value.value, ratio.step) == (RATES, pytest.approx(expected), None)
+    assert bar_of(ratio.value) == pytest.approx(number("range_rates"))
 
 
-def test_the_bar_is_narrower_for_other_networks_and_where_speeds_of_both_are_published():
-    assert BAR["_convolutional"] > BAR["_speed_row"]
-    ratio = device_ratio(device(A100), device(H200), kind="transformer")
-    assert bar_of(ratio.value) == pytest.approx(BAR[""])
-    flow = device_ratio(device(A100), device(H200), kind="flow")  # of convolutions, too
-    assert bar_of(flow.value) == pytest.approx(BAR["_convolutional"])
-    assert BAR[""] < BAR["_convolutional"]
+@pytest.mark.parametrize(
+    ("kind", "basis", "range_name"),
+    [
+        ("conv", LAYERS, "convolutional"),
+        ("attention", LAYERS, "transformer"),
+        ("recurrent", RATES, "recurrent"),
+        ("dense", RATES, "other"),
+    ],
+)
+def test_each_kind_of_network_has_a_range_of_its_own(kind, basis, range_name):
+    ratio = device_ratio(device(A100), device(H100), of_kind(kind))
+    assert (ratio.basis, bar_of(ratio.value)) == (basis, pytest.approx(number(f"range_{range_name}")))
+    assert ratio.range_words == f"x/÷{number(f'range_{range_name}'):.3g}"
 
 
-def test_a_gpu_of_a_maker_without_any_published_speed_has_a_number_and_no_bar():
-    ratio = device_ratio(device(A100), device(MI300X))
-    assert 0 < ratio.value.value < 1
-    assert (ratio.value.low, ratio.value.high) == (None, None)
-    assert ratio.words.endswith("range unknown, as no speed of AMD cdna3 is known")
+def test_a_gpu_whose_plain_rate_is_not_known_is_answered_by_rates_with_the_range_of_any_network():
+    precision = "mixed_bfloat16"
+    ratio = device_ratio(device(A100, precision), device(B100, precision), replace(WIDE, precision=precision))
+    assert (ratio.basis, bar_of(ratio.value)) == (RATES, pytest.approx(number("range_rates")))
+    assert ratio.value.value < 1
 
 
-@pytest.mark.parametrize("name", ["P40", "P100 PCIe 16GB", "GTX 1080 Ti"])
-def test_a_generation_without_any_published_speed_has_a_number_and_no_bar_on_either_side(name):
-    for ratio in (device_ratio(device(A100), device(name)), device_ratio(device(name), device(A100))):
-        assert ratio.basis == RATES
-        assert (ratio.value.low, ratio.value.high) == (None, None)
-        assert ratio.words.endswith("range unknown, as no speed of NVIDIA pascal is known")
-
-
-def test_another_family_of_a_generation_whose_speeds_are_published_has_a_bar():
-    assert find_gpu(T4).family == "turing"
-    assert find_gpu("RTX 2060").family == "turing_geforce"
-    for name in (T4, "RTX 2060"):
-        assert bar_of(device_ratio(device(A100), device(name)).value) == pytest.approx(BAR["_convolutional"])
+def test_small_images_in_small_batches_may_gain_nothing():
+    wide, small = (device_ratio(device(A100), device(H100), network) for network in (WIDE, NARROW))
+    back = device_ratio(device(H100), device(A100), NARROW)
+    factor = number("range_small")
+    assert (wide.is_small, small.is_small, back.is_small) == (False, True, True)
+    assert (small.value.low, small.value.high) == pytest.approx((small.value.value / factor, factor))
+    assert (back.value.low, back.value.high) == pytest.approx((1 / factor, back.value.value * factor))
+    assert small.range_words.endswith("as small images in small batches do not fill a GPU")
+    assert not device_ratio(device(A100), device(H100), replace(of_kind("attention"), batch_size=64)).is_small
 
 
 def test_the_model_s_own_gpu_takes_as_long_as_it_does():
-    ratio = device_ratio(device(A100), device("A100-PCIE-80GB"))
+    ratio = device_ratio(device(A100), device("A100-PCIE-80GB"), WIDE)
     assert (ratio.basis, ratio.value) == (SAME, Interval(1.0, 1.0, 1.0))
     assert scaled_time(Interval(2.0, 1.5, 2.5), 0.7, ratio, attainable_sec=9.0).seconds == Interval(2.0, 1.5, 2.5)
 
@@ -124,28 +127,19 @@ def test_float32_is_tf32_where_the_run_used_it_and_the_gpu_has_it():
     with_tf32 = device_ratio(device(A100), t4).value.value
     without = device_ratio(device(A100, tf32="off"), device(T4, tf32="off")).value.value
     compute = find_gpu(A100).tf32_tflops / find_gpu(A100).fp32_tflops
-    assert with_tf32 / without == pytest.approx(compute ** assumption("carry_compute_weight", "gpu").value)
+    assert with_tf32 / without == pytest.approx(compute ** number("exponent_dense"))
 
 
-def test_speeds_called_fp32_may_be_tf32_and_are_none_of_a_run_without_it():
-    assert device_ratio(device(A100, tf32="off"), device(V100, tf32="off")).basis == RATES
-    assert device_ratio(device(A100, tf32="on"), device(V100, tf32="on")).basis == SPEED_ROW
-
-
-def test_a_change_of_precision_is_carried_on_the_same_gpu_too():
-    ratio = device_ratio(device(A100), device(A100, "mixed_float16"))
-    assert ratio.basis == SPEED_ROW
-    assert ratio.value.value == pytest.approx(resnet50(A100, "fp32") / resnet50(A100, "fp16"))
-    assert "published fp32 to fp16 speeds" in ratio.words
+def test_a_change_of_precision_is_scaled_on_the_same_gpu_too():
+    half = replace(WIDE, precision="mixed_float16")
+    by_law = device_ratio(device(A100), device(A100, "mixed_float16"), half)
+    assert by_law.basis == LAYERS
+    assert 0.3 < by_law.value.value < 0.7
     by_rates = device_ratio(device(RTX_4080), device(RTX_4080, "mixed_float16"))
     assert by_rates.basis == RATES
-    assert by_rates.value.value == pytest.approx(1 / 2, rel=2e-3)  # twice the rate, half the bytes
-
-
-def test_fp16_speeds_stand_in_for_bfloat16_and_are_said_to():
-    ratio = device_ratio(device(A100, "mixed_bfloat16"), device(H100, "mixed_bfloat16"))
-    assert ratio.value == device_ratio(device(A100, "mixed_float16"), device(H100, "mixed_float16")).value
-    assert "in place of bf16" in ratio.words
+    powers = number("exponent_dense") + number("exponent_bandwidth")  # twice the rate, half the bytes
+    assert by_rates.value.value == pytest.approx(2**-powers, rel=2e-3)
+    assert by_rates.words.endswith(", of 2 and 4 bytes a number")
 
 
 def test_a_gpu_that_lacks_the_precision_is_refused():
@@ -153,25 +147,25 @@ def test_a_gpu_that_lacks_the_precision_is_refused():
         device(T4, "mixed_bfloat16")
 
 
+@pytest.mark.parametrize("network", [None, WIDE, NARROW], ids=["unknown", "wide", "narrow"])
 @pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
-def test_there_and_back_again_is_no_change(precision):
+def test_there_and_back_again_is_no_change(precision, network):
     families = ("volta", "ampere_ga100", "hopper", "turing")
     some = [device(gpu.name, precision) for gpu in gpus() if gpu.family in families and gpu.fp32_tflops is not None]
     assert len(some) > 15
-    seen = set()
     for one, other in permutations(some, 2):
-        there, back = device_ratio(one, other), device_ratio(other, one)
+        there, back = (
+            device_ratio(*sides, None if network is None else replace(network, precision=precision))
+            for sides in ((one, other), (other, one))
+        )
         assert there.value.value * back.value.value == pytest.approx(1)
+        assert there.value.low * back.value.high == pytest.approx(1)
         assert there.basis == back.basis
-        if there.value.low is not None:
-            assert there.value.low * back.value.high == pytest.approx(1)
-        seen.add(there.basis)
-    assert {SPEED_ROW, RATES} <= seen
 
 
 # --- what is scaled ---------------------------------------------------------------------------------------------------
 
-HALF = carry.Ratio(Interval(0.5, 0.25, 1.0), RATES, "planted")
+HALF = Ratio(Interval(0.5, 0.25, 1.0), RATES, "planted")
 
 
 def law(**coefficients):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 import re
 import shutil
+import subprocess
+import sys
 import warnings
 import zipfile
 
@@ -17,6 +19,7 @@ from epochcast.keras_files.read_file import read_network
 from epochcast.keras_files.rebuild import read_saved
 from epochcast.machine.framework import keras_on_cpu
 from epochcast.model import explain as command
+from epochcast.paths import CODE_ROOT
 from tests.support.models.saved_networks import LONGEST, MADE, SHAPES, called, chain, read, shapes_of
 from tests.support.peaks import at_most
 
@@ -175,6 +178,7 @@ def test_files_of_other_kinds_are_named_for_what_they_are(folder, tmp_path):
     content = source.read_bytes()
     (tmp_path / "saved").mkdir()
     (tmp_path / "saved" / "saved_model.pb").write_bytes(b"\x08\x01")
+    (tmp_path / "loop.keras").symlink_to("loop.keras")
     with zipfile.ZipFile(tmp_path / "inside.zip", "w") as archive:
         archive.write(source, "x.keras")
     keras.saving.load_model(source).save_weights(tmp_path / "x.weights.h5")
@@ -186,8 +190,10 @@ def test_files_of_other_kinds_are_named_for_what_they_are(folder, tmp_path):
         ("end.keras", content[:-5], "its end is missing"),
         ("ten.keras", content[:10], "its end is missing"),
         ("inside.zip", None, "holds no config.json"),
-        ("x.weights.h5", None, "an HDF5 file. One that holds weights alone names no layers"),
+        ("x.weights.h5", None, "an HDF5 file of weights alone, which names no layers"),
         ("saved", None, "a SavedModel, which keeps no layers"),
+        ("loop.keras", None, "Too many levels of symbolic links"),
+        ("text.keras/x.keras", None, "Not a directory"),
         (".", None, "a folder"),
         ("missing.keras", None, "no such file"),
     ):
@@ -209,6 +215,55 @@ def test_the_remedy_for_a_file_of_hdf5_works(folder, tmp_path, monkeypatch):
     remedy = re.search(r"(keras\.models.*)\.$", line)[1]
     eval(remedy, {"keras": keras})
     assert read(tmp_path / "NAME.keras").records == read(folder / "two inputs.keras").records
+
+
+def test_a_saved_model_of_keras_2_is_saved_anew_by_the_keras_that_reads_it(tmp_path):
+    """Its layers are in a file of their own; tf_keras, which reads that, is no part of the lock."""
+    for name in ("saved_model.pb", "keras_metadata.pb"):
+        (tmp_path / name).write_bytes(b"\x08\x01")
+    assert "Install tf_keras, and save it as one: tf_keras.models.load_model('NAME'" in read(tmp_path)
+
+
+AS_NOBODY = """
+import os, sys
+from pathlib import Path
+from epochcast.keras_files.rebuild import read_saved
+if os.geteuid() == 0:
+    os.setuid(65534)
+try:
+    read_saved(Path(sys.argv[1]))
+except PermissionError as error:
+    print(error, end="")
+"""
+
+
+def test_a_file_that_may_not_be_read_asks_for_the_right(folder, tmp_path):
+    """By a process without root's rights, to whom nothing is forbidden."""
+    path = tmp_path / "x.keras"
+    shutil.copy(folder / "two layers.keras", path)
+    path.chmod(0)
+    command = [sys.executable, "-c", AS_NOBODY, str(path)]
+    line = subprocess.run(command, cwd=CODE_ROOT, capture_output=True, text=True, check=True).stdout
+    remedy = "Give yourself the right: chmod u+r for the file, u+x for its folders."
+    assert line == f"{path}: it may not be read by this user. {remedy}"
+    path.chmod(0o400)
+    assert read(path).records
+
+
+def test_a_network_of_large_constants_is_too_large_until_they_are_weights(tmp_path):
+    keras, path, shape = keras_on_cpu(), tmp_path / "x.keras", (250, 250, 10)
+
+    def saved(shifted):
+        inputs = keras.Input(shape)
+        mean = keras.layers.GlobalAveragePooling2D()(shifted(inputs))
+        keras.Model(inputs, keras.layers.Dense(2)(mean)).save(path)
+        return read(path)
+
+    line = saved(lambda x: x + np.full(shape, 1 / 3, "float32"))
+    assert re.search(r"too large to be read: config\.json unpacks to \d+ MiB.*as weights of a layer", line)
+    flat = keras.layers.Reshape((1, -1))
+    shift = keras.layers.EinsumDense("abc,c->abc", (1, shape[0] * shape[1] * shape[2]))
+    assert saved(lambda x: keras.layers.Reshape(shape)(shift(flat(x)))).records
 
 
 # --- damage -----------------------------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ from tests.support.peaks import at_most
 
 INPUT = {"module": "keras.layers", "class_name": "InputLayer", "config": {"batch_shape": [None, 8, 8, 3], "name": "i"}}
 CODE = {"class_name": "__lambda__", "config": {"code": "4wEAAAA=", "defaults": None, "closure": None}}
+CONVNEXT = "keras.src.applications.convnext"  # whose functions load weights
 SENTENCE = 200  # characters at most, without the path
 
 
@@ -138,6 +139,8 @@ def test_an_archive_that_is_no_model_is_refused_before_keras_starts(tmp_path, mo
         (b'{"a": 1' + b"0" * 400 + b"}", "a size of 401 digits"),
         (json.dumps(sequential(layer("get_file", "keras.utils"))).encode(), "keras.utils.get_file, which is no part"),
         (json.dumps(sequential(function("get_file", "keras.utils"))).encode(), "keras.utils.get_file, which is no"),
+        (json.dumps(sequential(layer("ConvNeXtTiny", CONVNEXT))).encode(), f"{CONVNEXT}.ConvNeXtTiny, which is no"),
+        (json.dumps(sequential(function("ConvNeXtTiny", CONVNEXT))).encode(), f"{CONVNEXT}.ConvNeXtTiny, which is"),
     ],
 )
 def test_a_configuration_that_is_no_network_s_is_refused_before_keras_starts(tmp_path, monkeypatch, text, found):

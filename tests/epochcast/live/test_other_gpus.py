@@ -7,15 +7,16 @@ from dataclasses import replace
 import pytest
 
 from epochcast.facts.assumptions import assumption
-from epochcast.facts.tables import CONVOLUTIONAL
 from epochcast.footprint.rules import FootprintRules
 from epochcast.gpus.board_power import board_power
 from epochcast.gpus.lookup import find_gpu
+from epochcast.gpus.network_time import NETWORK_LAW, network_time
 from epochcast.gpus.rates import limit_of, network_busy_share, roof_of
-from epochcast.gpus.ratio import GpuArithmetic, rates_ratio
+from epochcast.gpus.ratio import LAYERS as BY_LAYERS
+from epochcast.gpus.ratio import RATES, GpuArithmetic, device_ratio
 from epochcast.interval import Interval
 from epochcast.live.other_gpus import BARE_ROOF, gpu_lines, source_of, times_on
-from epochcast.roofline.network import OTHER_KIND, attainable_sec
+from epochcast.roofline.network import attainable_sec
 from epochcast.roofline.roofline import LayerRecord
 
 A100, H100, T4 = "A100 SXM4 40GB", "H100 SXM5", "T4"
@@ -63,17 +64,36 @@ def test_on_the_own_gpu_nothing_is_scaled(layers):
     assert found.total.value == pytest.approx(of.total.value)
 
 
-def test_another_gpu_takes_between_nothing_scaled_but_the_roof_and_all_of_the_step():
+def test_another_gpu_changes_what_arithmetic_and_memory_take_by_the_law_and_no_more():
     of = source("NVIDIA A100-SXM4-40GB")
+    ratio = device_ratio(*(GpuArithmetic.of(find_gpu(name), "float32", "on") for name in (A100, T4)), of.network)
     found = on(T4, of)
-    least, most = found.share
-    here = find_gpu(A100)
-    assert least == pytest.approx(attainable_sec(of.network, limit_of(here, "tf32")) / 2.0)
-    assert (0 < least < 0.2, most) == (True, 1.0)
-    assert 2.2 < found.epoch.low < found.epoch.value < found.epoch.high  # a T4 is slower whatever the share is
+    step = 2.0 / 391
+    share = ratio.step.device_sec / max(ratio.step.total_sec, step)
+    assert (found.basis, found.share) == (BY_LAYERS, pytest.approx((share, share)))
+    assert found.epoch.value == pytest.approx(2.0 * (1 - share + share * ratio.value.value))
+    assert found.epoch.high == pytest.approx(1.1 * ratio.error_factor * found.epoch.value)
+    assert found.epoch.low == pytest.approx(0.9 * found.epoch.value / ratio.error_factor)
     faster = on(H100, of).epoch
     assert faster.low < faster.value < 2.0
     assert faster.low >= attainable_sec(of.network, limit_of(find_gpu(H100), "tf32"))
+
+
+def test_of_a_longer_step_than_by_the_law_the_rest_stays():
+    short, long = (source("NVIDIA A100-SXM4-40GB", epoch_sec=sec) for sec in (5.0, 50.0))
+    more = [on(T4, of).epoch.value - of.epoch.value for of in (short, long)]
+    assert more[0] == pytest.approx(more[1]) and more[0] > 0
+    assert on(T4, long).share[0] == pytest.approx(on(T4, short).share[0] / 10)
+
+
+def test_kinds_of_layers_that_the_law_was_not_judged_on_have_a_share_between_the_roofline_and_all():
+    of = source("NVIDIA A100-SXM4-40GB", {**LAYERS, "records": [{**CONV, "kind": "recurrent"}]})
+    found = on(T4, of)
+    least, most = found.share
+    assert found.basis == RATES
+    assert least == pytest.approx(attainable_sec(of.network, limit_of(find_gpu(A100), "tf32")) / 2.0)
+    assert (0 < least < 0.2, most) == (True, 1.0)
+    assert found.epoch.low < found.epoch.value < found.epoch.high
 
 
 def test_what_is_no_epoch_stays_as_it_was_timed():
@@ -82,18 +102,27 @@ def test_what_is_no_epoch_stays_as_it_was_timed():
     assert found.total.value == pytest.approx(50 * found.epoch.value + 7.0 + 5.0)
 
 
-def test_without_layers_the_share_may_be_anything_and_the_range_is_that_of_the_widest_kind():
+def test_without_layers_the_share_may_be_anything_and_the_range_is_that_of_any_network():
     found = on(H100, source("NVIDIA A100-SXM4-40GB", NO_LAYERS))
     assert found.share == (0.0, 1.0)
-    assert found.epoch.high == pytest.approx(2.2)  # nothing of the step is the GPU's
-    arithmetic = [GpuArithmetic.of(find_gpu(name), "float32", "on") for name in (A100, H100)]
-    low = rates_ratio(*arithmetic, CONVOLUTIONAL).value.low
-    assert low <= rates_ratio(*arithmetic, OTHER_KIND).value.low
-    assert found.epoch.low == pytest.approx(1.8 * low)
+    ratio = device_ratio(*(GpuArithmetic.of(find_gpu(name), "float32", "on") for name in (A100, H100))).value
+    assert (found.epoch.low, found.epoch.high) == pytest.approx((1.8 * ratio.low, 2.2 * max(1.0, ratio.high)))
 
 
-def test_a_processors_time_is_not_scaled_but_the_roofline_of_the_gpu_taken():
-    slow, fast = source(CPU, epoch_sec=200.0), source(CPU, epoch_sec=2.0)
+def test_from_a_processor_the_law_of_networks_answers_whatever_the_time_here():
+    slow, fast = (source(CPU, epoch_sec=sec, batch_size=8192) for sec in (200.0, 2.0))
+    found = on(T4, slow)
+    by_law = network_time(slow.network, find_gpu(T4), "fp32")
+    assert (found.basis, found.share, found.epoch) == (NETWORK_LAW, None, by_law.seconds)
+    assert found.epoch == on(T4, fast).epoch
+    assert found.epoch.high / found.epoch.value == pytest.approx(assumption("network_range_convolutional", "gpu").value)
+    lines = "\n".join(gpu_lines([found], slow, has_regions=False))
+    assert "an epoch there is by the model's layers, without input and host" in lines
+    assert f"{NETWORK_LAW}: a law of networks fitted to published steps" in lines
+
+
+def test_of_steps_too_short_for_the_law_the_roofline_of_the_gpu_is_taken():
+    slow, fast = (source(CPU, epoch_sec=sec, batch_size=8) for sec in (200.0, 2.0))
     found = on(T4, slow)
     assert (found.basis, found.share) == (BARE_ROOF, None)
     assert found.epoch == on(T4, fast).epoch
@@ -107,7 +136,7 @@ def test_a_processors_time_is_not_scaled_but_the_roofline_of_the_gpu_taken():
     [
         (
             source(CPU, NO_LAYERS),
-            "a processor's time can't be scaled to a GPU, and the roofline of one needs the model",
+            "a processor's time can't be scaled to a GPU, and one by itself needs the model's layers",
         ),
         (source(CPU, batch_size=None), "the batch size is not known of these data"),
         (source("NVIDIA Imaginary 9000"), "NVIDIA Imaginary 9000 is a GPU that the facts do not have"),

@@ -177,10 +177,10 @@ def assert_estimated(tmp_path, shape, backend):
     assert (row.kind, row.epochs, row.batches, row.source) == ("estimate", 30, batches, str(tmp_path / "train.py"))
     assert (row.epoch_sec, row.n_earlier) == (epoch, found["epoch"]["n_earlier"])
     assert row.training_key == found["training"]["training_key"]
-    if backend == "jax":
+    if backend == "jax" and shape != "augmentation":  # Keras does not compile a step with such layers
         assert (found["memory"]["source"], found["memory"]["bytes"]) == ("compiler", row.peak_memory_bytes)
         assert found["max_batch"]["why"] == "a processor has no memory of its own"
-    else:  # which says nothing on a processor
+    else:  # TensorFlow says nothing on a processor
         assert (found["memory"], row.peak_memory_bytes) == (None, None)
         assert found["max_batch"]["why"] == "its peak memory is unknown"
     return found
@@ -381,7 +381,7 @@ def test_a_generator_is_gone_through_once(tmp_path, backend):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("shape", ["functional", "subclass", "mixed precision", "images from folders"])
-def test_another_gpu_is_told_by_its_roofline_where_a_processor_trains(tmp_path, shape):
+def test_another_gpu_is_told_by_the_model_s_layers_where_a_processor_trains(tmp_path, shape):
     flags = ("--budget_sec", "1", "--gpu", "A100 SXM4 40GB;T4", "--region", "DE,FR")
     exit_code, found, screen = estimated(tmp_path, SHAPES[shape], flags=flags)
     times = {each["gpu"]: each for each in found["gpus"]}
@@ -389,7 +389,7 @@ def test_another_gpu_is_told_by_its_roofline_where_a_processor_trains(tmp_path, 
     assert (exit_code, set(found["no_time_on"])) == (int(bool(lacking)), lacking), screen
     assert set(times) == {"A100 SXM4 40GB", "T4"} - lacking
     for each in times.values():
-        assert each["basis"] == "bare roof"
+        assert each["basis"] in ("law of networks", "bare roof")  # of steps too short for the law
         assert 0 < each["epoch_sec_low"] < each["epoch_sec"] < each["epoch_sec_high"]
         assert [place["region"] for place in each["footprints"]] == ["DE", "FR"]
 

@@ -77,7 +77,7 @@ def test_on_another_gpu_the_carried_time_stands_beside_the_difference(monkeypatc
     assert steady == answer_on(find_gpu("H100 SXM5"), SAVED, ASKED, []).times.steady
     told = line()
     assert told.startswith("device NVIDIA A100 80GB PCIe, here NVIDIA H100 80GB HBM3: ")
-    assert f"{steady.value:.2f} s/epoch ({steady.low:.2f} to {steady.high:.2f}) here, speed row: published" in told
+    assert f"{steady.value:.2f} s/epoch ({steady.low:.2f} to {steady.high:.2f}) here, layers: arithmetic" in told
     values = this_box_json(differences(OWN, "float32"), estimate())
     assert values["differs"] == {"device": {"model": "NVIDIA A100 80GB PCIe", "here": "NVIDIA H100 80GB HBM3"}}
     assert (values["here_avg_time_sec"], values["here_avg_time_sec_low"]) == (steady.value, steady.low)
@@ -133,7 +133,7 @@ def test_several_batch_sizes_say_what_each_estimate_rests_on(monkeypatch, tmp_pa
         )
 
     carried = told([])
-    assert carried.count(" here, speed row: published fp32 speeds") == 1
+    assert carried.count(" here, layers: arithmetic and memory") == 1
     assert [f"batch {size} " in carried for size in (64, 128, 256)] == [True] * 3
     mixed = told([row])
     assert "; batch 128 0.900 s/epoch (0.891 to 0.909) here, measured on NVIDIA H100 80GB HBM3, 3 runs" in mixed
@@ -188,7 +188,7 @@ def test_another_precision_is_carried_on_the_same_gpu(monkeypatch, tmp_path):
     asked = RunRequest(ASKED.config, "mixed_float16")
     told = line(asked)
     assert told.startswith("precision float32, asked for mixed_float16: ")
-    assert "published fp32 to fp16 speeds" in told
+    assert "in fp16 over tf32" in told
     assert estimate(asked).steady.value < SAVED.forecast(ASKED.config).steady.value
 
 

@@ -80,14 +80,17 @@ def test_a_time_carried_over_names_its_route_its_bar_and_what_was_scaled():
     assert answer["efficiencies"] is answer["law_sec"] is answer["readings"] is None
     lines = explanation_text(found).splitlines()
     share, ratio = answer["device_share"], answer["device_time_ratio"]
-    assert any(line.startswith("basis: carried over by a speed row: published fp32 speeds: resnet50") for line in lines)
     assert any(
-        line.startswith(f"scaled: arithmetic and memory, {100 * share:.1f} % on {A100} in float32, x {ratio:.3f} (x/÷2")
+        line.startswith("basis: carried over by its layers: arithmetic and memory by the law of networks")
+        for line in lines
+    )
+    assert any(
+        line.startswith(f"scaled: arithmetic and memory, {100 * share:.1f} % on {A100} in float32, x {ratio:.3f} (")
         for line in lines
     )
     assert "efficiency: unknown, as no law was fitted to rows of H100 SXM5 in float32" in lines
     assert any(line.startswith(f"efficiency elsewhere, on {A100} in float32: ") for line in lines)
-    assert "carried over by rates: " in explained(gpu_name="L40S")["basis_words"]
+    assert "in tf32 over tf32" in explained(gpu_name="L40S")["basis_words"]
     roof = roof_of(find_gpu(H100), "tf32")
     for layer, own in zip(
         answer["layers"], epoch_layers(trained_cnn(CONFIGS[0], 50_000, "float32"), roof), strict=True

@@ -198,13 +198,13 @@ def test_a_network_on_a_gpu_agrees_with_itself_on_the_model_s_where_steps_take_m
     assert stays < there["predicted_avg_time_sec"] < own["predicted_avg_time_sec"]
 
 
-def test_the_kind_of_a_network_says_which_speeds_and_which_bar_carry_it(saved):
+def test_the_kind_of_a_network_says_by_what_and_with_which_range_it_is_scaled(saved):
     dense = network_answer(saved / "uncompiled.keras", "--gpu", H100)
-    assert "carried over by rates: " in dense["basis_words"]  # no published speed is of such a network
+    assert "carried over by rates: " in dense["basis_words"]  # the law was not judged on such a network
     ratio, high = dense["device_time_ratio"], dense["device_time_ratio_high"]
-    assert high / ratio == pytest.approx(assumption("carry_bar", "gpu").value)
+    assert high / ratio == pytest.approx(assumption("ratio_range_other", "gpu").value)
     convolutional = network_answer(saved / "cnn.keras", "--gpu", H100)
-    assert "carried over by a speed row: published fp32 speeds: resnet50" in convolutional["basis_words"]
+    assert "carried over by its layers: arithmetic and memory by the law of networks" in convolutional["basis_words"]
 
 
 # --- the law of networks ----------------------------------------------------------------------------------------------

@@ -152,6 +152,14 @@ def test_every_file_is_counted_with_a_reason(tmp_path):
     }
 
 
+def test_devices_that_the_facts_lack_are_counted_by_their_spelling(tmp_path):
+    write_repository(tmp_path / "v6.0", [a_log(0), a_log(1)], a_system(accelerator_model_name="NVIDIA Z1000"))
+    write_repository(tmp_path / "v6.1", [a_log(2)])
+    found = extracted(open_source(tmp_path), None, SILENT)
+    assert found.unknown_devices == {"NVIDIA Z1000": 2}
+    assert [(r.device, r.is_usable, r.n_accelerators) for r in found.records[:1]] == [(None, True, 16)]
+
+
 def test_a_run_is_of_the_open_division_where_either_says_so(tmp_path):
     write_repository(tmp_path / "v2.0", logs=[a_log(0, division="closed")], system=a_system(division="open"))
     write_repository(tmp_path / "v2.1", logs=[a_log(1, division="open")], system=a_system(division="closed"))

@@ -89,5 +89,10 @@ def test_settings_have_several_names_and_odd_values_are_unknown():
     assert (run.train_samples, run.max_sequence_length, run.eval_samples) == (None, None, None)
 
 
+def test_a_text_of_a_megabyte_is_cut():
+    run = log(third("submission_benchmark", 1, f'"{"x" * 900_000}"'), third("opt_name", 1, f'"{"y" * 900_000}"'))
+    assert (len(run.benchmark), len(run.optimizer)) == (200, 200)
+
+
 def test_no_line_is_nothing_known():
     assert read_run([]) == RunLog()

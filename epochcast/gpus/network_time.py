@@ -1,0 +1,108 @@
+"""The time of a network that was never measured on a GPU, by the law of networks, with its range."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from epochcast.facts.assumptions import assumption
+from epochcast.facts.tables import CONVOLUTIONAL, Gpu
+from epochcast.gpus.rates import law_rates, limit_of
+from epochcast.interval import Interval
+from epochcast.roofline.network import TRANSFORMER, TrainedNetwork, attainable_sec
+from epochcast.roofline.network_law import LawNumbers, LawSeconds, Rates, law_seconds, layer_work
+
+NETWORK_LAW = "law of networks"
+# assumed factors up and down, by kind of network
+RANGES = {CONVOLUTIONAL: "network_range_convolutional", TRANSFORMER: "network_range_transformer"}
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkFactor:
+    """Measured over law of the networks that ran on one GPU in one precision."""
+
+    gpu: str
+    precision: str
+    factor: float
+    range_factor: float  # up and down, that holds 90 % of other networks there
+    n_networks: int
+    run_ids: tuple[str, ...]  # rows of fits.csv
+
+    @property
+    def words(self) -> str:
+        """Say what it rests on."""
+        networks = "one network" if self.n_networks == 1 else f"{self.n_networks} networks"
+        return f"times {self.factor:.3g} as {networks} of yours in {self.precision} took on {self.gpu}"
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkTime:
+    """Seconds of an epoch by the law of networks, and the parts that they are of."""
+
+    seconds: Interval
+    words: str
+    layers: list[LawSeconds]
+    fixed_sec: float  # what steps take whatever their layers
+
+    @property
+    def raised(self) -> float:
+        """The time over the sum of its parts: other than 1 by a factor measured, or by the data sheet's least."""
+        return float(self.seconds.value / (self.fixed_sec + sum(layer.total for layer in self.layers)))
+
+
+def network_time(
+    network: TrainedNetwork, gpu: Gpu, arithmetic: str, measured: NetworkFactor | None = None
+) -> NetworkTime | None:
+    """Return the seconds of a network's epoch on a GPU by the law of networks.
+
+    Args:
+        measured: what other networks took there over the law.
+
+    None where it has no number: the GPU's plain fp32 rate is not known, or a step is shorter than any that the law was
+    fitted to.
+    """
+    rates, numbers = law_rates(gpu, arithmetic), LawNumbers.shipped()
+    if rates is None:
+        return None
+    layers = _epoch_layers(network, rates, numbers)
+    steps = network.work.steps
+    fixed = steps * numbers.step_sec
+    by_law = fixed + sum(layer.total for layer in layers)
+    if by_law < steps * assumption("network_least_step_sec", "gpu").value:
+        return None
+    least = attainable_sec(network, limit_of(gpu, arithmetic))
+    kind = network.network_kind
+    factor = assumption(RANGES.get(kind, "other_network_bar"), "gpu").value
+    held = f"for 90 % of {kind} networks" if kind in RANGES else "guessed: no such network was judged"
+    value, corrected = by_law, ""
+    if measured is not None and kind in RANGES:  # a factor of other kinds was judged of none
+        value, factor, corrected = by_law * measured.factor, measured.range_factor, f", {measured.words}"
+    own = Interval.of_log(value, math.log(factor))
+    assert own.low is not None and own.high is not None  # a factor is known
+    seconds = Interval(max(value, least), max(own.low, least), max(own.high, least))
+    limited = "; limited by the least time that its data sheet allows" if seconds.value > value else ""
+    words = (
+        f"a law of networks fitted to published steps on many GPUs{corrected}, within a factor of {factor:.3g} ({held})"
+        f"{limited}; the device's share alone, without input and host"
+    )
+    return NetworkTime(seconds, words, layers, fixed)
+
+
+def _epoch_layers(network: TrainedNetwork, rates: Rates, numbers: LawNumbers) -> list[LawSeconds]:
+    """Return the seconds of each layer in an epoch; its last step may have fewer images."""
+    full, rest = divmod(network.images, network.batch_size)
+    steps = [(n, batch) for n, batch in ((full, network.batch_size), (1, rest)) if n and batch]
+    found = []
+    for record in network.records:
+        parts = [
+            (n, law_seconds(layer_work(record, batch, network.element_bytes, network.optimizer_passes), rates, numbers))
+            for n, batch in steps
+        ]
+        found.append(
+            LawSeconds(
+                sum(n * each.launches for n, each in parts),
+                sum(n * each.arithmetic for n, each in parts),
+                sum(n * each.memory for n, each in parts),
+            )
+        )
+    return found

@@ -1,0 +1,1 @@
+"""Questions such as `BERT on 8 A100 GPUs` read into their fields."""
