@@ -51,6 +51,7 @@ INPUTS = {
     "--network",
     "--code",
     "--start_from",
+    "--trained",
     "--held_out",
     "--unseen",
     "--runs_agg",
