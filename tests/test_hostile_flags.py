@@ -89,6 +89,8 @@ REQUIRED = {
     "estimate": ("train.py",),
     "tune": ("train.py",),
     "mlperf extract": ("v4.0", "--out", "records.csv"),
+    "mlperf predict": ("bert on 8 H100",),
+    "mlperf train": ("records.csv",),
 }
 
 

@@ -9,10 +9,12 @@ from types import SimpleNamespace
 import pytest
 
 from epochcast.__main__ import COMMANDS, main
+from epochcast.mlperf.records import write_records
 from epochcast.model.training import time_ann
 from epochcast.schema import AggRow, Exclusion, FailureRecord, RunRecord
 from epochcast.storage.table_appends import append_row
 from epochcast.storage.tables import write_table
+from tests.support.mlperf.entries import few_entries, runs_of
 from tests.support.mlperf.repositories import a_log, write_repository
 from tests.support.parsers import EVERY_COMMAND, flags_with_a_value, parser_of
 from tests.support.rows import ROWS, failure_row, run_row
@@ -35,6 +37,7 @@ OUTPUTS = {  # flag that names a file to replace: the rest of a command that wor
 FOLDERS = {  # flag that names a folder
     "figures --out": ("figures", "--runs_agg", "agg.csv"),
     "evaluate --out": ("evaluate", "--runs_agg", "agg.csv", "--repeats", "1"),
+    "mlperf train --out": ("mlperf", "train", "records.csv"),
     "run --log_dir": ("run",),
     "grid --log_dir": ("grid",),
     "run_plan --log_dir": ("run_plan", "plan.json"),
@@ -48,6 +51,7 @@ INPUTS = {
     "--network",
     "--code",
     "--start_from",
+    "--trained",
     "--held_out",
     "--unseen",
     "--runs_agg",
@@ -102,6 +106,7 @@ def here(tables, home, monkeypatch):
     for table in tables.iterdir():
         (home / table.name).write_bytes(table.read_bytes())
     write_repository(home / "v4.0", [a_log(0)])
+    write_records(home / "records.csv", runs_of(few_entries()[:40]))
     monkeypatch.chdir(home)
     start = {"png": b"\x89PNG\r\n\x1a\n", "svg": b"<svg/>"}
     monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda self, file, **how: file.write(start[how["format"]]))
@@ -174,7 +179,7 @@ def test_a_folder_to_write_into_is_no_file(flag, what, here, capsys):
     target = here / "target"
     make_target(what, target)
     before = content_of(target)
-    refused([*FOLDERS[flag], flag.split()[1], str(target)], capsys)
+    refused([*FOLDERS[flag], flag.split()[-1], str(target)], capsys)
     assert content_of(target) == before
 
 

@@ -180,7 +180,12 @@ ANSWERS = [
 
 # Where the reference data is: rows of an A100 (the network of a time model, and averages as published), MLPerf's logs.
 A100 = [
-    *_some("mlperf", extract="extract inputs/mlperf.tar.xz --out made/mlperf.csv"),
+    *_some(
+        "mlperf",
+        extract="extract inputs/mlperf.tar.xz --out made/mlperf.csv",
+        train="train made/mlperf.csv --out made/mlperf",
+        predict="predict 'BERT on 8 A100 GPUs'",
+    ),
     *_some("aggregate", a100="--runs inputs/a100.csv --out made/a100_agg.csv"),
     *_some("aggregate", a100_few="--runs inputs/a100_few.csv --out made/a100_few_agg.csv"),
     *_some("check", a100="inputs/a100.csv"),

@@ -6,6 +6,7 @@ the work and returns the text to print. It is imported only when it is called.
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Callable, Sequence
 from types import ModuleType
@@ -19,8 +20,29 @@ def _extract() -> ModuleType:
     return command
 
 
+def _train() -> ModuleType:
+    from epochcast.mlperf.regressor import train_command
+
+    return train_command
+
+
+def _evaluate() -> ModuleType:
+    from epochcast.mlperf.regressor import evaluate_command
+
+    return evaluate_command
+
+
+def _predict() -> ModuleType:
+    from epochcast.mlperf.answers import command
+
+    return command
+
+
 SUBCOMMANDS: dict[str, tuple[Callable[[], ModuleType], str]] = {  # name: (its module, what a user does with it)
     "extract": (_extract, "read result logs into a table of runs"),
+    "predict": (_predict, "answer a question: time, range, nearest entries"),
+    "train": (_train, "learn the times of trainings from a table of runs"),
+    "evaluate": (_evaluate, "judge the predicted times, on splits by what is known"),
 }
 
 
@@ -49,7 +71,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(words[1:])
 
     def work() -> int:
-        print(command.answer(arguments))
+        try:
+            print(command.answer(arguments))
+        except argparse.ArgumentTypeError as error:  # a wrong value, which only the work itself could see
+            parser.error(str(error))
         return 0
 
     return run_command(work)

@@ -1,14 +1,18 @@
-"""`epochcast mlperf`: which sub-command is meant, and what `extract` shows."""
+"""`epochcast mlperf`: which sub-command is meant, and what `extract` and `train` show."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from epochcast.__main__ import main
 from epochcast.commands.mlperf import SUBCOMMANDS
-from epochcast.mlperf.records import read_records
+from epochcast.mlperf.records import read_records, write_records
+from epochcast.mlperf.regressor.entries import Workload
+from epochcast.mlperf.regressor.stored import load_regressor
+from tests.support.mlperf.entries import few_entries, runs_of
 from tests.support.mlperf.repositories import a_log, write_repository
 
 
@@ -100,3 +104,50 @@ def test_each_sub_command_has_a_help_with_an_example_of_its_own(capsys):
             main(["mlperf", name, "--help"])
         assert caught.value.code == 0
         assert f"\nexample:\n  epochcast mlperf {name} " in capsys.readouterr().out
+
+
+# --- the regressor ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def records(tmp_path, monkeypatch):
+    """The working directory, with runs of 138 published entries and one aborted in records.csv."""
+    monkeypatch.chdir(tmp_path)
+    runs = runs_of(few_entries())
+    write_records(tmp_path / "records.csv", [*runs, replace(runs[0], status="aborted", sha256="f" * 64)])
+    return tmp_path
+
+
+def test_train_writes_a_regressor_and_says_what_it_was_learned_from(records, capsys):
+    assert main(["mlperf", "train", "records.csv", "--out", "mine"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "138 entries (414 runs) of rounds 3.1, 4.0, 4.1 in mine"
+    assert lines[1] == "  1 runs excluded: not successful, or on an unknown number of accelerators"
+    assert [line.split()[:2] for line in lines[4:6]] == [["resnet", "64"], ["retinanet", "74"]]
+    answered = load_regressor(records / "mine").estimate(Workload("resnet", "H100 SXM5", 8))
+    assert 700 < answered.seconds.value < 900  # 13 minutes by published results
+
+
+def test_train_in_json_has_the_errors_of_each_benchmark(records, capsys):
+    assert main(["mlperf", "train", "records.csv", "--out", "mine", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["entries"], answer["runs"]) == (138, 414)
+    assert answer["benchmark_errors"].keys() == {"resnet", "retinanet"}
+    assert all(0 < error < 0.3 for error in answer["benchmark_errors"].values())
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate"])
+def test_a_table_with_too_few_entries_is_exit_code_1_and_one_sentence(records, capsys, command):
+    write_records(records / "records.csv", runs_of(few_entries()[:3]))
+    assert main(["mlperf", command, "records.csv"]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines()[-1].startswith("error: ")
+    assert "too few to learn from" in err
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate"])
+def test_another_table_is_refused(records, capsys, command):
+    (records / "other.csv").write_text("depth,base_filters\n3,32\n")
+    assert main(["mlperf", command, "other.csv"]) == 1
+    assert "other.csv:1" in capsys.readouterr().err

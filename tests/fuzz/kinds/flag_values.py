@@ -66,6 +66,7 @@ SOUND_BY_NAME = {
     "topic": ("gpus", "carbon"),
     "arguments": ("3", "--lr"),
     "command": ("extract",),
+    "question": ("BERT on 8 A100 GPUs", "resnet on 64 H100 in Germany"),
 }
 SLOW = {"--deep"}  # starts a framework, 5 s: tests/collect/test_doctor.py
 MOST = {"repeats": ("1", "2"), "n": ("1", "3")}  # what takes long when it is large, of sound values

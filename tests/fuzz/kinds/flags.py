@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -17,11 +18,14 @@ import epochcast.collect.run_grid
 import epochcast.collect.run_one
 import epochcast.planner.demo
 import epochcast.planner.run_plan
+from epochcast.mlperf.records import write_records
+from epochcast.mlperf.regressor.stored import SHIPPED
 from tests.fuzz.box import Box
 from tests.fuzz.kinds.events import WITH_CHILD, child, sound_events, written
 from tests.fuzz.kinds.flag_values import Flag, command_line
 from tests.fuzz.oracles import Call, Heard
 from tests.fuzz.samples import TABLE, samples
+from tests.support.mlperf.entries import few_entries, runs_of
 from tests.support.mlperf.repositories import a_log
 from tests.support.parsers import EVERY_COMMAND
 
@@ -38,6 +42,9 @@ WEIGHTS = {
     "tune": 1,
     "mlperf": 0.2,
     "mlperf extract": 3,
+    "mlperf predict": 2,
+    "mlperf train": 1,
+    "mlperf evaluate": 0.02,  # minutes, without a table of its own
 }
 MOST_RUNS = 3  # of a grid that really measures
 IN_PLACE = ("run", "grid", "recover", "run_plan", "demo")  # commands that append to tables
@@ -60,6 +67,8 @@ FILES = {  # a sound file for a flag, below the try's folder
     "log_dir": "home/logs",
     "data_dir": "home",
     "source": "v4.0",
+    "records": "records.csv",
+    "trained": "trained",
 }
 
 
@@ -80,6 +89,8 @@ def _lay_out(box: Box) -> dict[Path, bytes]:
     box.write("model.keras", samples().keras)
     box.write("model.json", samples().card)
     box.write("plan.json", samples().plan)
+    shutil.copytree(SHIPPED, box.path("trained"))
+    write_records(box.path("records.csv"), runs_of(few_entries()[:40]))
     box.write("v4.0/ACME/results/box/bert/result_0.txt", a_log(0).encode())
     os.mkfifo(box.path("pipe"))
     box.path("loop").symlink_to("loop")

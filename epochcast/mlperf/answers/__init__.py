@@ -1,0 +1,1 @@
+"""Answers to questions about published benchmarks: times, their ranges, and the entries they rest on."""

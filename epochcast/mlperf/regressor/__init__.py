@@ -1,0 +1,1 @@
+"""Times of published MLPerf trainings, learned from the entries of all rounds."""
