@@ -11,7 +11,15 @@ from epochcast.gpus.rates import law_rates, limit_of
 from epochcast.gpus.scaled_time import at_least
 from epochcast.interval import Interval
 from epochcast.roofline.network import TRANSFORMER, TrainedNetwork, attainable_sec
-from epochcast.roofline.network_law import LawNumbers, LawSeconds, Rates, law_seconds, layer_work
+from epochcast.roofline.network_law import (
+    LawNumbers,
+    LawSeconds,
+    Rates,
+    law_seconds,
+    layer_work,
+    step_seconds,
+    step_work,
+)
 
 NETWORK_LAW = "law of networks"
 DEVICE_ALONE = "the device's share alone, without input and host"
@@ -73,7 +81,9 @@ def network_time(
     steps = network.work.steps
     fixed = steps * numbers.step_sec
     by_law = fixed + sum(layer.total for layer in layers)
-    if by_law < steps * assumption("network_least_step_sec", "gpu").value:
+    samples = min(network.batch_size, network.images)  # of a whole step, whatever the last of an epoch is
+    whole = step_work(network.records, samples, network.element_bytes, network.optimizer_passes)
+    if step_seconds(whole, rates, numbers) < assumption("network_least_step_sec", "gpu").value:
         return None
     least = attainable_sec(network, limit_of(gpu, arithmetic))
     kind = network.network_kind

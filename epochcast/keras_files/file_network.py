@@ -7,7 +7,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from epochcast.storage.files import sha256_of
 from epochcast.storage.private_folder import make_private_folder, read_private
 from epochcast.storage.temporary_files import temporary_file_for
 
-KEPT_TYPES = {"str": (str,), "int": (int,), "bool": (bool,), "tuple[int, ...]": (tuple,)}  # of a layer's record
 MOST_KEPT = 100  # files; the oldest go
 READERS = ("keras_files", "keras_layers", "roofline")  # packages whose code makes the records
 RECURRENT_NOTE = (
@@ -77,18 +76,11 @@ class FileNetwork:
     @classmethod
     def of_json(cls, values: Mapping[str, Any]) -> FileNetwork:
         """Return it from what `asdict` made of it."""
-        if not isinstance(values, dict) or not all(isinstance(each, dict) for each in values["records"]):
-            raise ValueError("not a network")
         of: dict[str, Any] = {name: tuple(each) if isinstance(each, list) else each for name, each in values.items()}
         of["records"] = tuple(
             LayerRecord(**{**each, "output_shape": tuple(each["output_shape"])}) for each in values["records"]
         )
-        network = cls(**of)
-        for record in network.records:
-            for field in fields(record):
-                if type(getattr(record, field.name)) not in KEPT_TYPES[str(field.type)]:
-                    raise ValueError(f"not a layer: {field.name}")
-        return network
+        return cls(**of)
 
 
 # --- kept -------------------------------------------------------------------------------------------------------------
@@ -101,15 +93,18 @@ def kept_path(path: Path, *asked: Any) -> Path:  # Any: JSON values
         OSError: if the file can't be read.
     """
     by = [sha256_of(path), path.name, _reader_digest(), installed("keras"), backend_name(), *asked]
-    return cache_dir() / "networks" / f"{hashlib.sha256(json.dumps(by).encode()).hexdigest()[:32]}.json"
+    return cache_dir() / "networks" / f"{hashlib.sha256(json.dumps(by).encode()).hexdigest()[:32]}.network"
 
 
 def kept_network(file: Path) -> FileNetwork | None:
-    """Return the network in a file of the cache; None without one of use."""
+    """Return the network in a file of the cache; None without one that is whole."""
     try:
-        return FileNetwork.of_json(json.loads(read_private(file)))
-    except (OSError, ValueError, TypeError, KeyError):  # it is read anew, and kept over what is broken
+        digest, _, values = read_private(file).partition(b"\n")
+    except OSError:
         return None
+    if digest != _digest(values):
+        return None  # it is read anew, and kept over what is broken
+    return FileNetwork.of_json(json.loads(values))
 
 
 def keep_network(file: Path, network: FileNetwork) -> None:
@@ -117,14 +112,19 @@ def keep_network(file: Path, network: FileNetwork) -> None:
     try:
         make_private_folder(file.parent)
         with temporary_file_for(file) as (stream, temporary):  # also over one that is broken
-            stream.write(json.dumps(asdict(network)).encode())
+            values = json.dumps(asdict(network)).encode()
+            stream.write(_digest(values) + b"\n" + values)
             stream.flush()
             temporary.replace(file)
-        kept = sorted(file.parent.glob("*.json"), key=lambda each: each.stat().st_mtime)
+        kept = sorted(file.parent.glob("*.network"), key=lambda each: each.stat().st_mtime)
         for old in kept[:-MOST_KEPT]:
             old.unlink(missing_ok=True)
     except OSError as error:
         _warn_not_kept(file.parent, str(error.strerror or error))
+
+
+def _digest(values: bytes) -> bytes:
+    return hashlib.sha256(values).hexdigest().encode()
 
 
 @functools.cache  # once for a folder

@@ -37,7 +37,7 @@ def listening(trace: Trace) -> Iterator[None]:
                 return original(operation, *args, **kwargs)
             try:
                 return trace.call(original, operation, args, kwargs)
-            except Exception:
+            except Exception:  # of whatever kind the author's code raises: it goes on, once its layer is noted
                 trace.failed = trace.failed or f"{operation.name} ({type(operation).__name__})"  # the innermost
                 raise
 

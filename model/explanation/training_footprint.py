@@ -21,17 +21,19 @@ from epochcast.roofline.network import TrainedNetwork
 
 @dataclass(frozen=True, slots=True)
 class NetworkTraining:
-    """All epochs of a training, without its start, input and host."""
+    """All epochs of a training, without its start."""
 
     epochs: int
     seconds: Interval
+    has_input: bool  # whether input and host are in the seconds
     footprints: Sequence[Footprint]  # one for each region
 
     def lines(self) -> list[str]:
         """Return the answer for people."""
         bounds = range_text(self.seconds.low, self.seconds.high, "interval unknown")
         epochs = f"{self.epochs:,} epoch{'' if self.epochs == 1 else 's'}"
-        sec = f"training_sec: {significant(self.seconds.value)} ({bounds}), {epochs} without start, input and host"
+        without = "without start" if self.has_input else "without start, input and host"
+        sec = f"training_sec: {significant(self.seconds.value)} ({bounds}), {epochs} {without}"
         return [sec, *regions_lines(self.footprints)]
 
 
@@ -53,7 +55,9 @@ def network_training(
         ValueError: if MLCost's formula is asked for and the device's TDP is unknown.
     """
     seconds = epoch.seconds.times(epochs)
-    return NetworkTraining(epochs, seconds, training_footprints(network, device, epoch, seconds, rules))
+    return NetworkTraining(
+        epochs, seconds, epoch.has_input, training_footprints(network, device, epoch, seconds, rules)
+    )
 
 
 def training_footprints(

@@ -32,7 +32,7 @@ def network_lines(answers: Sequence[NetworkAnswer], without: Mapping[str, str], 
         epochs = "" if n is None else f", {n:,} epoch{'s' * (n > 1)}"
         lines.append(f"training: {request.train_n:,} samples an epoch{epochs}")
     if request.input_images_per_sec is None:
-        lines.append(f"time: {ALONE}")
+        lines.append(f"time: {_what_is_in(answers)}")
     else:
         lines.append(
             f"time: of the GPU, or of an input of {request.input_images_per_sec:,g} samples/s where that binds"
@@ -46,6 +46,14 @@ def network_lines(answers: Sequence[NetworkAnswer], without: Mapping[str, str], 
     lines += _shared_lines("memory", [(each, each.memory.peak.basis) for each in answers])
     lines += [f"no answer, {', '.join(names)}: {reason}" for reason, names in names_by_words(without).items()]
     return [*lines, *(f"note: {note}" for note in dict.fromkeys(note for each in answers for note in each.notes))]
+
+
+def _what_is_in(answers: Sequence[NetworkAnswer]) -> str:
+    """Say whether the input is in the times: it is where own rows answer, or correct the law."""
+    with_input = [each.time.has_input for each in answers]
+    if all(with_input):
+        return "with the input and host of your own rows"
+    return f"{ALONE}, but where your own rows answer, as the lines below say" if any(with_input) else ALONE
 
 
 def _time_table(answers: Sequence[NetworkAnswer], request: NetworkRequest) -> str:

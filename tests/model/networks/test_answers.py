@@ -118,7 +118,7 @@ def test_the_second_answer_starts_no_framework(wide, monkeypatch):
     assert asked(wide, "--gpu", H100) == before
     monkeypatch.undo()
     for broken in ("{", "[]", "null", "5", '{"records": [5]}', None):
-        for kept in (file_network.cache_dir() / "networks").glob("*.json"):
+        for kept in (file_network.cache_dir() / "networks").glob("*.network"):
             kept.write_text(kept.read_text().replace("64", '"x"') if broken is None else broken)
         assert asked(wide, "--gpu", H100) == before  # what is broken is read anew
 
@@ -291,6 +291,8 @@ def test_the_network_that_was_measured_is_answered_by_its_own_rows(wide):
     (place,) = after["footprints"]
     assert place["board_kwh"] == pytest.approx(200 * after["training_sec"] / 3.6e6)
     assert "measured" in place["energy_method"]
+    assert "time: with the input and host of your own rows" in ask(wide, "--gpu", A100, "--batch_size", 128).out
+    assert "but where your own rows answer" in ask(wide, "--gpu", f"{A100};{H100}", "--batch_size", 128).out
     (other_batch,) = asked(wide, "--gpu", A100, "--batch_size", 64, *TRAINING)
     assert "of yours" in other_batch["basis_words"]
     assert before["basis"] == "law of networks"
@@ -354,6 +356,18 @@ def test_a_step_is_a_whole_one_whatever_the_last_of_an_epoch_is(wide):
     (few,) = asked(wide, "--gpu", H100, "--batch_size", 512, "--train_n", 100)
     (exact,) = asked(wide, "--gpu", H100, "--batch_size", 100)
     assert (few["step_sec"], few["memory"]) == (exact["step_sec"], exact["memory"])
+
+
+def test_step_and_epoch_are_by_the_same_law_whatever_the_last_step_is(wide):
+    def both(batch_size):
+        flags = ("--gpu", H100, "--batch_size", batch_size, "--train_n", batch_size + 1)
+        (answer,) = asked(wide, *flags)
+        return answer["basis"], answer["epoch_sec"] / answer["step_sec"]
+
+    found = [both(size) for size in range(1, 20)]
+    assert {basis for basis, _ in found} > {"law of networks"}  # the least time of the law lies between
+    for basis, ratio in found:  # a step of one sample more is never less than a whole step
+        assert 1 < ratio <= 2 + 1e-9, basis
 
 
 def test_a_gpu_that_two_laws_answer_for_is_told_with_its_batch_sizes(wide):
