@@ -86,7 +86,7 @@ class PeakMemory:
         return self.value - self.context
 
     def with_context(self) -> PeakMemory:
-        """Return arrays as the driver of a GPU counts them: with the context of the law, as sure as the law is."""
+        """Return arrays as a GPU's driver counts them, with the law's context."""
         law = MemoryLaw.shipped()
         context = law.base_bytes
         low, high = self.low + context / law.spread, self.high + context * law.spread
@@ -165,7 +165,7 @@ def _data_bytes(conditions: Conditions) -> int:
 
 
 def closed_form(config: RunConfig, conditions: Conditions) -> PeakMemory:
-    """Return the arrays of a step by the closed form; on a GPU its low end counts, and with XLA its high end."""
+    """Return a step's arrays by the closed form; on a GPU for its ends."""
     policy_bytes = element_bytes_of(conditions.precision)
     element_bytes = policy_bytes if _is_gpu(conditions) else BYTES_PER_FLOAT
     batch = config.batch_size
@@ -199,7 +199,7 @@ def _value(name: str) -> float:
 
 @dataclass(frozen=True, slots=True)
 class MemoryModel:
-    """Estimates under one set of conditions: plain ones, times what measured peaks of like size were of them."""
+    """Estimates under one set of conditions, scaled by measured peaks of like size."""
 
     conditions: Conditions
     measured: Mapping[RunConfig, int | None] = field(default_factory=dict)  # peaks of all that ran; None: not told
@@ -221,7 +221,7 @@ class MemoryModel:
         return cls(conditions, measured, peaks, max(0.0, least))
 
     def peak(self, config: RunConfig) -> PeakMemory:
-        """Return the estimate for a configuration as it must fit the device: on a GPU by its driver's count."""
+        """Return the estimate as it must fit the device, on a GPU by its driver."""
         return self._on_device(self.arrays(config))
 
     def _on_device(self, arrays: PeakMemory) -> PeakMemory:

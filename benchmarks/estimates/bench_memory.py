@@ -228,7 +228,7 @@ def report_lines(platform: str, found: list[dict[str, Any]]) -> list[str]:
 
 
 def beside_closed_form() -> list[dict[str, Any]]:
-    """Arrays of each reference configuration by the law and by the closed form, and the law's count by the driver."""
+    """Arrays of each reference configuration by law and closed form, and the law's driver's count."""
     conditions = Conditions(device_name="NVIDIA A100 80GB PCIe", precision="float32")
     found = []
     for row in published_rows():

@@ -94,7 +94,7 @@ def judged(found: dict[str, Any], clock: str) -> dict[str, Any]:
 
 
 def _regret_by_halves(blocks: Sequence[Sequence[float]], chosen: int) -> float:
-    """Return how much slower the chosen is than the fastest, which other rounds than those compared have named."""
+    """Return the chosen's slowness against the fastest by other rounds than those compared."""
     halves = [[statistics.median(own[start::2]) for own in blocks] for start in (0, 1)]
     regrets = []
     for named, compared in (halves, halves[::-1]):

@@ -144,7 +144,7 @@ def arithmetic_of_run(gpu: Gpu) -> str:
 
 @dataclass(frozen=True)
 class Form:
-    """A model of power: its words, the share of the TDP that a board asks for, and where the search begins."""
+    """A model of power: words, share of the TDP, and where the search begins."""
 
     words: str
     share: Callable[[Sequence[float], Runs], Array]
@@ -160,7 +160,7 @@ class Form:
         return np.asarray(np.log(runs.power_w / self.watts(numbers, runs)))
 
     def fitted(self, runs: Runs) -> tuple[float, ...]:
-        """Return the numbers with the least mean square of log errors, every network with the same weight.
+        """Return the numbers of least mean square log error, networks weighing alike.
 
         Boards differ in what they draw idle: the mean lies between them, where a median would be one of them.
         """
@@ -178,7 +178,7 @@ class Form:
 
 
 def _curved(busy: Array, bend: float) -> Array:
-    """Return b / (b + bend (1 - b)): 0 at 0, 1 at 1, above b where bend < 1."""
+    """Return b / (b + bend (1 - b)), above b where bend < 1."""
     return busy / (busy + max(bend, 1e-3) * (1 - busy))
 
 
@@ -208,7 +208,7 @@ FORMS: Mapping[str, Form] = {
 
 @dataclass(frozen=True)
 class LeftOut:
-    """What a form says of runs whose group it was fitted without: errors, and the half-width of its range in logs."""
+    """A form's errors on a group left out of its fit, and its range's half-width in logs."""
 
     errors: Array
     half: Array
@@ -236,7 +236,7 @@ def errors_left_out(form: Form, runs: Runs, group: npt.NDArray[np.str_]) -> Arra
 
 
 def half_width(form: Form, runs: Runs) -> float:
-    """Return the half-width, in logs, that holds SHARE of runs whose network, or GPU, was left out.
+    """Return the half-width, in logs, that holds SHARE of the runs left out.
 
     Of one GPU nothing tells how others differ: its range is too narrow for another, which the report shows.
     """
@@ -245,7 +245,7 @@ def half_width(form: Form, runs: Runs) -> float:
 
 
 def left_out(form: Form, runs: Runs, group: npt.NDArray[np.str_]) -> LeftOut:
-    """Return errors and ranges of every group by a form, numbers and range from the other groups alone."""
+    """Return errors and range of every group by a form fitted to the others alone."""
     half = np.zeros(len(runs))
     for label in np.unique(group):
         half[group == label] = half_width(form, runs.take(group != label))
@@ -253,14 +253,14 @@ def left_out(form: Form, runs: Runs, group: npt.NDArray[np.str_]) -> LeftOut:
 
 
 def today(runs: Runs) -> LeftOut:
-    """Return the band of before in the same shape: it was fitted to no run but ShuffleNet's."""
+    """Return the earlier band in the same shape; it was fitted to ShuffleNet's runs."""
     low, high = TODAY
     middle = np.sqrt(low * high) * runs.limit_w
     return LeftOut(np.log(runs.power_w / middle), np.full(len(runs), np.log(high / low) / 2))
 
 
 def figures(found: LeftOut, runs: Runs, group: npt.NDArray[np.str_]) -> dict[str, Any]:
-    """Return the share inside, in %, of all runs and of each group, how wide ranges are, and the errors."""
+    """Return the share inside in %, in all and by group, the ranges' width, and errors."""
     inside, factors = found.is_inside(runs), np.exp(np.abs(found.errors))
     value, factor = runs.power_w * np.exp(-found.errors), np.exp(found.half)
     width = np.minimum(value * factor, runs.limit_w) * factor / value
@@ -312,7 +312,7 @@ def _facts(runs: Runs) -> dict[str, Any]:
 
 
 def other_sizes() -> list[list[Any]]:
-    """Return what the shipped form is with other sizes where they are assumed: job, size, factor, share inside."""
+    """Return job, size, factor and share inside with other sizes where they are assumed."""
     found = []
     for name, job in JOBS.items():
         for size in job.other_sizes:

@@ -152,7 +152,7 @@ OTHER_APPLICATIONS = {  # one of each further family, with the pixels of its wei
 
 
 def operations(positions: int = 64, width: int = 128, heads: int = 4) -> Model:
-    """Attention, a gated pair and normalisations by operations in place of layers, but for what has weights."""
+    """Attention, a gated pair and normalisations by operations in place of layers."""
     import keras
     from keras import layers, ops
 

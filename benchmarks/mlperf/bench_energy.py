@@ -43,7 +43,7 @@ Groups = Mapping[tuple[str, str], float]  # mean k of the runs of a system and b
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """The factor of one kind of power, and how far groups are from what the other systems give."""
+    """The factor of one kind of power, and groups' errors by the other systems'."""
 
     k: float
     low: float  # of single runs

@@ -104,7 +104,7 @@ def _edge(run: PurePosixPath, result: bytes, name: bytes) -> float:
 
 
 def _mean_w(content: bytes, start: float, end: float) -> tuple[float, float]:
-    """The mean power of a node between start and end, and the seconds of them that its readings cover."""
+    """A node's mean power between start and end, and the seconds that readings cover."""
     times, watts = _readings(content)
     first, last = max(start, times[0]), min(end, times[-1])
     joules = integral(times, watts, first, last)
@@ -119,7 +119,7 @@ def _readings(content: bytes) -> Series:
 
 
 def _switch_w(content: bytes) -> float:
-    """The power of a switch: the submitter's estimate, else the mean of its readings, whose clock may be another."""
+    """The power of a switch: the submitter's estimate, else the mean of its readings."""
     if (estimate := _ESTIMATE.search(content)) is not None:
         return float(estimate[1])
     times, watts = _readings(content)

@@ -154,7 +154,7 @@ def cuda_libraries_check(backend: str) -> Check:
 
 
 def board_memory_check(asked: str, device: Device, runs: Path) -> Check:
-    """Return the largest batch of the default CNN that fits the board, by the estimate of grids and plans."""
+    """Return the largest batch of the default CNN that fits, as grids estimate it."""
     try:
         rows = read_runs(runs).rows if runs.exists() else []
     except (OSError, ValueError):  # the check of the table reports it

@@ -235,7 +235,7 @@ def _measured(
 
 
 def _modelled(board: Board, window: Window) -> EnergyReading:
-    """Return the energy by the model of board power, where the driver reports the limit and nothing more."""
+    """Return the energy by the board-power model, where only the limit is reported."""
     if board.power_limit_w is None:
         return EnergyReading()
     watts = board_power(board.power_limit_w, tdp_w=board.tdp_w)

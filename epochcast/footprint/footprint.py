@@ -64,7 +64,9 @@ def board_power_model(
     busy_share: float | None = None,
     tdp_w: float | None = None,
 ) -> BoardEnergy:
-    """Return the energy where no power was measured, from the lowest power in the shortest time up.
+    """Return the energy where no power was measured, by the board's limit.
+
+    Its range reaches from the lowest power in the shortest time to the highest in the longest.
 
     Args:
         wall: seconds of the run.
@@ -133,7 +135,7 @@ def modelled_energy(
     *,
     busy_share: float | None = None,
 ) -> BoardEnergy | None:
-    """Return the energy where none was measured, else None: by the power limit, or part of the host's.
+    """Return the energy by power limit or as part of the host's; else None.
 
     Args:
         busy_share: of the time in which the GPU computes or moves data; None where that is not known.

@@ -222,7 +222,7 @@ def footprint_json(found: Footprint) -> dict[str, Any]:
 
 
 def regions_lines(found: Sequence[Footprint]) -> list[str]:
-    """Return one run's footprint line by line, and a table of its regions where there are several."""
+    """Return one run's footprint by lines, and a table of several regions."""
     texts = footprint_lines(found[0], is_alone=len(found) == 1)
     lines = [f"{name}: {text}" for name, text in texts.items()]
     return lines if len(found) == 1 else [*lines, region_table(found), *region_sources(found)]

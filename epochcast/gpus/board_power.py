@@ -17,7 +17,7 @@ from epochcast.interval import Interval
 
 @dataclass(frozen=True, slots=True)
 class PowerShare:
-    """Mean power of a board over its TDP, below its limit; the true one is within `factor` of it, up and down."""
+    """Mean power of a board over its TDP, true within `factor` up and down."""
 
     value: float
     factor: float

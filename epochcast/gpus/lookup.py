@@ -64,13 +64,13 @@ def _by_name() -> dict[str, Gpu]:
 
 
 def limit_in_name(name: str) -> float | None:
-    """Return the power limit that stands at the end of a name, as in `A100-SXM4-80GB (500W)`; None without one."""
+    """Return the power limit at the end of a name, as in `A100-SXM4-80GB (500W)`."""
     power = _POWER.search(name.casefold().strip())
     return None if power is None else float(power[1])
 
 
 def find_gpu(name: str, memory_gb: float | None = None) -> Gpu:
-    """The GPU, or other accelerator, of exactly this name, as its driver, MLPerf or people spell it.
+    """The accelerator of exactly this name, as drivers, MLPerf or people spell it.
 
     A power limit at the end, as in `A100-SXM4-80GB (500W)`, is taken for the board's: it replaces `tdp_w`.
 

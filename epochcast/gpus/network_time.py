@@ -1,4 +1,4 @@
-"""The time of a network that was never measured on a GPU, by the law of networks, with its range."""
+"""The time of a network on a GPU by the law of networks, with its range."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ RANGES = {CONVOLUTIONAL: "network_range_convolutional", TRANSFORMER: "network_ra
 
 @dataclass(frozen=True, slots=True)
 class NetworkFactor:
-    """Measured over law of the networks of one kind that ran on one GPU in one precision and arithmetic."""
+    """Measured over law of one kind of network on one GPU in one arithmetic."""
 
     gpu: str
     precision: str
@@ -59,7 +59,7 @@ class NetworkTime:
 
     @property
     def raised(self) -> float:
-        """The time over the sum of its parts: other than 1 by a factor measured, or by the data sheet's least."""
+        """The time over its parts' sum: 1 but for a measured factor or the least time."""
         return float(self.seconds.value / (self.fixed_sec + sum(layer.total for layer in self.layers)))
 
 

@@ -52,7 +52,7 @@ def law_rates(gpu: Gpu, arithmetic: str) -> Rates | None:
 
 
 def network_busy_share(network: TrainedNetwork, gpu: Gpu, arithmetic: str) -> float | None:
-    """Return the share of arithmetic and memory in a network's steps on a GPU by the law of networks; None is unknown.
+    """Return the share of arithmetic and memory in a network's steps by the law; None unknown.
 
     Raises:
         ValueError: if the GPU has no such arithmetic.

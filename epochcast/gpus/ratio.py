@@ -88,7 +88,7 @@ class Ratio:
     step: LawStep | None = None  # on the GPU that a time is scaled from; None where the law does not answer
 
     def range_of(self, scaled: Interval, unscaled: Interval) -> Interval:
-        """Return a scaled time with the range of the ratio on top of its own; no ends where it has none."""
+        """Return a scaled time with the ratio's range on top of its own, if any."""
         if scaled.low is None or scaled.high is None or unscaled.low is None or unscaled.high is None:
             return Interval(scaled.value)
         low, high = scaled.low, scaled.high
@@ -144,7 +144,7 @@ def is_of_small_images(network: TrainedNetwork) -> bool:
 
 
 def law_step(network: TrainedNetwork, device: GpuArithmetic) -> LawStep | None:
-    """Return the seconds of a full step by the law of networks; None where the GPU's plain fp32 rate is not known."""
+    """Return the seconds of a full step by the law; None without a plain fp32 rate."""
     if (rates := law_rates(device.gpu, device.arithmetic)) is None:
         return None
     numbers = LawNumbers.shipped()

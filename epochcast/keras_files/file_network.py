@@ -108,7 +108,7 @@ def kept_network(file: Path) -> FileNetwork | None:
 
 
 def keep_network(file: Path, network: FileNetwork) -> None:
-    """Keep a network; where nothing can be written, or others can write, it is read each time, with a warning."""
+    """Keep a network, or warn where nothing can be written or others can write."""
     try:
         make_private_folder(file.parent)
         with temporary_file_for(file) as (stream, temporary):  # also over one that is broken

@@ -105,7 +105,7 @@ def read_saved(path: Path) -> SavedNetwork:
 
 
 def _folder_line(path: Path) -> str:
-    """Return the line for a folder, which may be a SavedModel of TensorFlow, or of Keras 2 with its layers."""
+    """Return the line for a folder, which may be a SavedModel of TensorFlow or Keras 2."""
     if (path / "keras_metadata.pb").exists():
         return SAVED_BY_KERAS_2
     kind = "a SavedModel, which keeps no layers" if (path / "saved_model.pb").exists() else "a folder"

@@ -168,7 +168,7 @@ def _of_author(wanted: Sequence[Wanted], code: Sequence[Path]) -> str:
 
 
 def _remedy_by_code(first: Wanted, code: Sequence[Path]) -> str:
-    """Return what to write in a file of code where a package has the class; empty where none is known to."""
+    """Return what to write in a code file where a known package has the class."""
     if first.package is None:
         return ""
     if code:

@@ -1,4 +1,4 @@
-"""The parts of Keras's operations that stand in a Functional model without a layer: x + y, keras.ops.mean(x)."""
+"""Records of Keras's operations without a layer: x + y, keras.ops.mean(x)."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _split(operation: Layer, inputs: Sequence[Shape], output: Shape) -> Parts:
 
 
 def _product(contracted: int, inputs: Sequence[Shape], output: Shape) -> Parts:
-    """A product of two activations, or of one and a constant, that sums over so many terms."""
+    """A product of two activations, or one and a constant, over so many terms."""
     read = sum(map(prod, inputs))
     return [part("attention", output, read, macs=prod(output) * contracted, keeps_output=False)]
 
@@ -97,7 +97,7 @@ def _sizes(term: str, shape: Shape) -> dict[str, int]:
 
 
 def _is_plain_einsum(operation: Layer, operands: Sequence[Any]) -> bool:
-    """Whether an Einsum sums or multiplies each sample apart, over axes that both of two factors have."""
+    """Whether an Einsum treats each sample apart, over axes that both factors have."""
     terms, result = _terms(operation)
     if len(terms) > 2 or not result or terms[0][:1] != result[:1]:
         return False

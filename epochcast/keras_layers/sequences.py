@@ -31,7 +31,7 @@ def embedding(layer: Layer, inputs: Sequence[Shape], output: Shape) -> Parts:
 
 
 def reversible_embedding(layer: Layer, inputs: Sequence[Shape], output: Shape) -> Parts:
-    """A lookup, or a product with the same table the other way, which has as many axes as its input."""
+    """A lookup, or a product with the same table the other way."""
     if len(output) > len(inputs[0]):
         return embedding(layer, inputs, output)
     capped = 3 if layer.logit_soft_cap else 0  # a division, tanh, a product

@@ -138,7 +138,7 @@ def times_on(gpus: Sequence[Gpu], source: Source, rules: FootprintRules) -> tupl
 
 
 def _busy_share(gpu: Gpu, source: Source) -> float | None:
-    """Return the share of arithmetic and memory in a step there by the law of networks; None without known layers."""
+    """Return the share of arithmetic and memory in a step there; None without layers."""
     if source.network is None:
         return None
     arithmetic = GpuArithmetic.of(gpu, str(source.precision), source.tf32).arithmetic
@@ -174,7 +174,7 @@ def _by_ratio(gpu: Gpu, source: Source) -> GpuTime:
 
 
 def _shares(law: LawStep, measured_sec: float) -> tuple[float, float]:
-    """Return the least and the most of a measured step that arithmetic and memory may be by the law."""
+    """Return the least and most share of arithmetic and memory in a measured step."""
     share = min(1.0, law.device_sec / measured_sec)
     return share, share if law.total_sec <= measured_sec else 1.0
 

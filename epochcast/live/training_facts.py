@@ -121,7 +121,7 @@ def training_facts(
 
 
 def _work_of(model: keras.Model, network: NetworkLayers | None, batch_size: int | None) -> dict[str, Any]:
-    """Return a step's work and the network's kind under the columns' names; empty where a part is unknown."""
+    """Return a step's work and the network's kind by column; empty where unknown."""
     precision, passes = PRECISIONS.get(model.dtype_policy.name), compiled_passes(model.optimizer)
     if network is None or network.unknown or network.partial or None in (batch_size, precision, passes):
         return {}

@@ -70,7 +70,7 @@ class MlperfRecord:
 
     @property
     def is_usable(self) -> bool:
-        """Whether the run reached its target on a known number of known accelerators (of a CPU system sockets)."""
+        """Whether the run reached its target on a known number of known accelerators."""
         return self.status == "success" and self.accelerator is not None and self.n_accelerators is not None
 
     @property

@@ -18,7 +18,7 @@ MLCOST = "MLCost"  # as the facts name it
 
 
 def node_power_share(has_network: bool = False) -> Interval:
-    """Return the power of whole nodes over the TDP of their GPUs, with the lowest and highest run measured.
+    """Return whole nodes' power over their GPUs' TDP, with lowest and highest run.
 
     Args:
         has_network: whether the network's switches count, too.
@@ -30,7 +30,7 @@ def node_power_share(has_network: bool = False) -> Interval:
 def training_energy(
     gpu: Gpu, gpus: int, wall: Interval, *, has_network: bool = False, is_mlcost: bool = False
 ) -> BoardEnergy:
-    """Return the energy of a training on `gpus` boards, by power measured on whole nodes or by MLCost's formula.
+    """Return a training's energy by power measured on nodes, or by MLCost's formula.
 
     Args:
         gpu: its `tdp_w` is the limit of the board in question.
@@ -59,7 +59,7 @@ def training_energy(
 def training_footprints(
     gpu: Gpu, gpus: int, wall: Interval, rules: FootprintRules, *, has_network: bool = False
 ) -> tuple[Footprint, ...]:
-    """Return what a training takes, costs and emits in each region of the rules, without any in the world's average.
+    """Return what a training takes, costs and emits in each region.
 
     With MLCost's formula a kilowatt-hour costs what MLCost says, where it has a price and the user gives none.
 

@@ -130,6 +130,6 @@ def step_seconds(work: StepWork, rates: Rates, numbers: LawNumbers) -> Number:
 
 
 def busy_share(work: StepWork, rates: Rates, numbers: LawNumbers) -> Number:
-    """Return the share of arithmetic and memory in a whole step by the law, 0 to 1."""
+    """Return the share of arithmetic and memory in a step, 0 to 1."""
     parts = law_seconds(work, rates, numbers)
     return (parts.arithmetic + parts.memory) / (numbers.step_sec + parts.total)

@@ -28,7 +28,7 @@ class _Bounded:
 
 
 class TooLargeError(ValueError):
-    """A file in an archive that is larger than what is unpacked here; the message is the bare reason."""
+    """A file in an archive is larger than what is unpacked here."""
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""How the time of a network that was never measured splits, and which networks the law of the CNN is nearer to."""
+"""How a network's time splits, and which networks the CNN's law is nearer to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What estimates and finished fits on a GPU say of a network there: its own time, else a factor of the law.
+"""What rows of fits.csv say of a network: its own time, else a factor.
 
 A network that was measured at this batch size is answered by its own rows. For others one factor of the law holds for
 each kind of network on a GPU in an arithmetic: the median of measured over law of that kind's networks, each by the
@@ -55,7 +55,7 @@ def rows_on(rows: Iterable[FitRecord], gpu: Gpu, precision: str, arithmetic: str
 
 
 def _group_of(row: FitRecord) -> tuple[str | None, ...]:
-    """Return GPU, precision, arithmetic and kind of a row that may count; None of what is not known."""
+    """Return GPU, precision, arithmetic and kind of a row; None of the unknown."""
     gpu = None if row.is_contended else known_gpu(row.device_name)
     if gpu is None or row.precision is None:
         return None, None, None, None
@@ -66,7 +66,7 @@ def _group_of(row: FitRecord) -> tuple[str | None, ...]:
 
 
 def measured_step(rows: Sequence[FitRecord], network: TrainedNetwork) -> MeasuredStep | None:
-    """Return what rows on a GPU measured of this very network at its batch size; None without one."""
+    """Return what rows on a GPU measured of this very network; None without one."""
     work = step_work(network.records, network.batch_size, network.element_bytes, network.optimizer_passes)
     same = [row for row in rows if row.batch_size == network.batch_size and _work_of(row) == work]
     if not same:
@@ -116,7 +116,7 @@ def _factor(of: Group, rows: Sequence[tuple[FitRecord, float]]) -> NetworkFactor
 
 
 def _log_factor(row: FitRecord, arithmetic: str) -> float | None:
-    """Return the natural log of measured over law; None where either is unknown, or the step is too short for it."""
+    """Return the natural log of measured over law; None where the law has none."""
     gpu, work = known_gpu(row.device_name), _work_of(row)
     rates = None if gpu is None or work is None else law_rates(gpu, arithmetic)
     if work is None or rates is None:
@@ -128,7 +128,7 @@ def _log_factor(row: FitRecord, arithmetic: str) -> float | None:
 
 
 def factor_for(rows: Sequence[FitRecord], kind: str) -> NetworkFactor | None:
-    """Return the factor of a kind of network by the rows of one GPU and arithmetic; None without any."""
+    """Return the factor of a kind of network by a GPU's rows, or None."""
     return next((each for each in network_factors(rows) if each.kind == kind), None)
 
 
@@ -141,7 +141,7 @@ def factors_path() -> Path:
 
 
 def own_rows() -> tuple[list[FitRecord], list[str]]:
-    """Return this home's rows of fits.csv and notes; their factors are kept anew where they have changed."""
+    """Return this home's rows of fits.csv and notes, and keep their factors."""
     rows, notes = rows_or_why(fits_csv())
     factors: list[dict[str, Any]] = [asdict(each) for each in network_factors(rows)]
     text = json_line({"what": "measured seconds of a training step over those of the law", "factors": factors}) + "\n"

@@ -1,4 +1,4 @@
-"""A training of a network as its user would pay for it: seconds, energy, money and CO2."""
+"""A training of a network in seconds, energy, money and CO2."""
 
 from __future__ import annotations
 

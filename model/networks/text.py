@@ -49,7 +49,7 @@ def network_lines(answers: Sequence[NetworkAnswer], without: Mapping[str, str], 
 
 
 def _what_is_in(answers: Sequence[NetworkAnswer]) -> str:
-    """Say whether the input is in the times: it is where own rows answer, or correct the law."""
+    """Say whether the input is in the times, as where own rows answer."""
     with_input = [each.time.has_input for each in answers]
     if all(with_input):
         return "with the input and host of your own rows"
@@ -114,7 +114,7 @@ def _footprint_lines(answers: Sequence[NetworkAnswer]) -> list[str]:
 
 
 def _shared_lines(what: str, words: Sequence[tuple[NetworkAnswer, str]]) -> list[str]:
-    """Return a line for all answers that have the same words; a GPU with several is told with its batch sizes."""
+    """Return a line for all answers with the same words, by GPU and batch."""
     by_words: dict[str, list[NetworkAnswer]] = {}
     for answer, text in words:
         by_words.setdefault(text, []).append(answer)

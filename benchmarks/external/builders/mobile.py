@@ -54,7 +54,7 @@ def mnasnet(width: float, size: int) -> Model:
 def shufflenet_v2(
     widths: Sequence[int], last: int, size: int, is_for_small: bool = False, classes: int = 1000
 ) -> Model:
-    """Return ShuffleNet V2, its channels split and shuffled as torchvision does; of small images the stem keeps all."""
+    """Return ShuffleNet V2 as torchvision has it; of small images the stem keeps all."""
     inputs = image(size)
     x = conv_norm(inputs, 24, 3, 1 if is_for_small else 2)
     if not is_for_small:

@@ -1,4 +1,4 @@
-"""The networks of Zeus's power trace that no other table has. Imported only where Keras is loaded."""
+"""Networks of Zeus's power trace alone; imported only where Keras is loaded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The forms of a ratio of two GPUs' seconds that are judged side by side, each fitted with a GPU left out."""
+"""The forms of a ratio of two GPUs that are judged side by side."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Predict = Callable[[Pairs, str | None], Array]
 
 @dataclass(frozen=True)
 class RatioForm:
-    """One form: the logs of the second's seconds over the first's, by what was fitted without a GPU or to all."""
+    """A form: log ratios of seconds by what was fitted without a GPU, or to all."""
 
     name: str
     numbers: int
@@ -109,7 +109,7 @@ def fitted_exponents(rates: Array, log_ratio: Array) -> Array:
 
 
 def exponents(name: str, pairs: Pairs, learned: Mask, columns: tuple[int, ...]) -> RatioForm:
-    """Return the form of a product of powers of rates, whose exponents are fitted to the learned pairs."""
+    """Return the form of a product of powers of rates, with fitted exponents."""
 
     @functools.cache
     def without_gpu(gpu: str | None) -> Array:
@@ -140,7 +140,7 @@ def _speeds(gpu: str, kind: str, precision: str) -> Mapping[str, SpeedRow]:
 
 
 def _by_speeds(first: Step, second: Step) -> float:
-    """Return the log ratio by published speeds of a kind of network but of the pair's own; nan without any."""
+    """Return the log ratio by published speeds of other networks of the kind; nan without."""
     if any(step.arithmetic == PLAIN and step.gpu.tf32_tflops is not None for step in (first, second)):
         return math.nan  # rows called fp32 may be TF32
     ours, theirs = (
@@ -166,7 +166,7 @@ RATES_BEFORE = RatioForm("before: rates alone", 0, _rates_before)
 
 
 def law_of_networks(rows: Features) -> RatioForm:
-    """Return the form of both steps' seconds by the law of networks; runs with measured power are not fitted."""
+    """Return the form of both steps' seconds by the law of networks."""
     index = {row: i for i, row in enumerate(rows.rows)}
     names = rows.labels(lambda row: row.gpu.name)
     is_learned = rows.labels(lambda row: row.dataset) != POWER_RUNS

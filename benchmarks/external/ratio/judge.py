@@ -62,7 +62,7 @@ TWO, THREE = (DENSE, BANDWIDTH), (DENSE, PLAIN_FP32, BANDWIDTH)
 
 
 def read_steps() -> tuple[list[Measured], list[Step], int]:
-    """Return the rows whose layers are known, all steps, and how many more there are that answers refuse."""
+    """Return the rows with known layers, all steps, and how many answers refuse."""
     power_rows, others = power_steps()
     rows = [*read_tables().rows, *power_rows]
     steps = [*steps_of(rows), *speed_steps(), *others]
@@ -194,7 +194,7 @@ def to_half_claim(found: JudgedRatio, ranges: Mapping[str, float]) -> Claim:
 
 
 def judged_forms(features: Features, pairs: Pairs, no_layers: Mask) -> list[JudgedRatio]:
-    """Return all forms as judged: before the last, by rates and by the law; at last the two as they are shipped.
+    """Return all forms as judged, at last the two as they are shipped.
 
     By rates it is fitted to the pairs that it answers: those without layers.
     """

@@ -1,4 +1,4 @@
-"""Pairs of measured steps of the same network on two GPUs, from every public table at hand.
+"""Pairs of measured steps of one network on two GPUs, from all tables.
 
 A pair shares source, network, size of the input, batch size, precision and optimizer; its software may differ within
 the source. Published speeds say no batch size: theirs are seconds for a sample. Runs with a power limit count at the
@@ -75,7 +75,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Pairs of steps, as indices of the two, and the log of the second's seconds over the first's."""
+    """Pairs of steps by their indices, with the log of the second's seconds over the first's."""
 
     steps: tuple[Step, ...]
     first: npt.NDArray[np.intp]
@@ -84,7 +84,7 @@ class Pairs:
 
     @classmethod
     def of(cls, steps: Sequence[Step], to_half: bool = False) -> Pairs:
-        """Return all pairs on two GPUs in the same precision; `to_half`: from fp32 to half on any two or one."""
+        """Return all pairs on two GPUs in one precision; `to_half`: from fp32 to half."""
         groups = defaultdict(list)
         for i, step in enumerate(steps):
             shared = (step.source, step.network, step.size, step.batch, step.optimizer)
@@ -157,7 +157,7 @@ def speed_steps() -> list[Step]:
 
 
 def power_steps() -> tuple[list[Measured], list[Step]]:
-    """Return runs at the largest power limit of their board: those whose layers are known, and the others.
+    """Return runs at their board's largest limit: those of known layers, and the others.
 
     PyTorch of their years has TF32 on; their time has the input in it.
     """

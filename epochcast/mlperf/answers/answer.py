@@ -1,4 +1,4 @@
-"""A question in plain words, answered: what was read, how long it takes, how sure that is, what it rests on."""
+"""A question in plain words, answered with what was read and what it rests on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One name for each work that was benchmarked: rounds renamed some, and gave other works an old name."""
+"""One name for each benchmarked work: rounds renamed some, and reused names."""
 
 from __future__ import annotations
 

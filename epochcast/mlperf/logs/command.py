@@ -52,7 +52,7 @@ def answer(arguments: argparse.Namespace) -> str:
 
 
 def extraction_text(found: Extraction, out: Path) -> str:
-    """Return what was found, a line for each round and for each reason why a file gave no row."""
+    """Return what was found, by round, and why files gave no row."""
     n_logs = sum(each.logs for each in found.rounds)
     n_usable = sum(record.is_usable for record in found.records)
     lines = [f"{len(found.records):,} timed runs of {n_logs:,} logs in {out}, {n_usable:,} of them usable"]

@@ -54,7 +54,7 @@ def _found(accelerator: str, system_name: str | None, memory: str | None, interc
 
 
 def _spellings(accelerator: str, system_name: str | None, memory: str | None, interconnect: str | None) -> list[str]:
-    """Return names to look a device up by: its own, then one made of what else the description says."""
+    """Return names to look a device up by: its own, then a made one."""
     names = [accelerator]
     told = system_name or "" if accelerator.lower() == "tpu" else accelerator
     if (match := _TPU.match(told)) is not None:

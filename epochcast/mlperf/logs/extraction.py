@@ -1,4 +1,4 @@
-"""From a source of result logs to records: every log is read once, and each that gives no record is counted."""
+"""From a source of result logs to records, with all that gave none counted."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def _why_nothing(found: Extraction, is_clone: bool) -> str:
 
 
 def extracted(source: Source, of_round: str | None, say: Say, journal: Journal | None = None) -> Extraction:
-    """Return what is found in a source; `journal` keeps what is read, and knows what was read before."""
+    """Return what is found in a source; `journal` keeps what is read."""
     source_round = of_round or round_in(source.name)
     logs: list[PlacedLog] = []
     systems: dict[str, System] = {}  # by `FilePlace.key`

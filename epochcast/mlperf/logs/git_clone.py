@@ -1,4 +1,4 @@
-"""Logs in a git clone: read from its object store, whether or not its files are checked out, and never fetched."""
+"""Logs in a git clone, read from its object store and never fetched."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def is_repository(folder: Path) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class GitSource:
-    """The commit that a clone's HEAD names, read from its object store; no file needs to be checked out."""
+    """The commit that a clone's HEAD names; no file needs to be checked out."""
 
     path: Path
 
     @property
     def name(self) -> str:
-        """The folder's name, or the name of the repository that it was cloned from where only that names a round."""
+        """The folder's name, or its repository's where only that names a round."""
         folder = self.path.absolute()
         own = folder.parent.name if folder.name == ".git" else folder.name.removesuffix(".git")
         if round_in(own) is not None:
@@ -55,7 +55,7 @@ class GitSource:
                 yield SourceFile(f"{label}/{path}", words[2], i / total, parts)
 
     def _missing(self) -> set[str]:
-        """Return the objects that this clone lacks: asked for, git would fetch them, or end where it may not."""
+        """Return the objects that this clone lacks, which git would fetch if asked."""
         told = self._git("rev-list", "--objects", "--no-walk", "--missing=print", "HEAD").split(b"\n")
         return {line[1:].decode() for line in told if line.startswith(b"?")}
 

@@ -1,4 +1,4 @@
-"""Logs and the systems that they ran on, joined to records; what gives no record is counted with its reason."""
+"""Logs joined with their systems to records; the others are counted with reasons."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DUPLICATE = "the same content as another log"
 
 @dataclass(frozen=True, slots=True)
 class RoundCounts:
-    """The logs of one round. `timed`, `usable` and `closed` count logs before those of the same content are dropped."""
+    """The logs of one round, counted before those of the same content are dropped."""
 
     round: str
     logs: int

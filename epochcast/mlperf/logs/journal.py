@@ -1,4 +1,4 @@
-"""What an extraction has read so far, in a file beside its table: it goes on from there when it was stopped.
+"""What an extraction has read so far, in a file from which it resumes.
 
 One JSON line for each log: which file, and what it says. The file is removed once the table is written.
 """
@@ -22,7 +22,7 @@ MOST_BYTES = 1 << 31
 
 @dataclass(frozen=True, slots=True)
 class ReadLog:
-    """A log that was read: what it says, and the hash of its content; None where the clone lacks it."""
+    """A log that was read, and its content's hash; None where the clone lacks it."""
 
     run: RunLog | None
     sha256: str | None
@@ -61,7 +61,7 @@ def journal_path(table: Path) -> Path:
 
 @contextlib.contextmanager
 def open_journal(path: Path, source: str) -> Iterator[Journal]:
-    """The journal of an extraction from this source; what an earlier one from the same source has read is known.
+    """The journal of an extraction, which knows what an earlier one of the source read.
 
     Raises:
         ValueError: if a file of another kind stands there.
@@ -78,7 +78,7 @@ def open_journal(path: Path, source: str) -> Iterator[Journal]:
 
 
 def _known(path: Path, head: str) -> dict[tuple[str, str], ReadLog] | None:
-    """Return what a journal of the same source and version holds; None where a new one has to be begun."""
+    """Return what a journal of the same source and version holds; None without one."""
     try:
         with open_regular(path) as file:
             text = read_some(file, MOST_BYTES).decode(errors="replace")

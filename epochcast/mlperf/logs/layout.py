@@ -1,4 +1,4 @@
-"""What a file of a results repository is, by its path: a log, the description of a system, or neither.
+"""What a file of a results repository is, by its path.
 
 `<round>/<submitter>/results/<system>/<benchmark>/<log>` and `<round>/<submitter>/systems/<system>.json`; round 0.5 has
 folders of the submission before `results` and the description beside the logs, as `results/<system>/entry.json`. The
@@ -30,13 +30,13 @@ class FilePlace:
 
 
 def round_in(name: str) -> str | None:
-    """Return the round that a folder, repository or archive is named after, e.g. 4.0; None where it names none."""
+    """Return the round in a folder's, repository's or archive's name, e.g. 4.0, or None."""
     match = _ROUND.fullmatch(name)
     return None if match is None else match[1]
 
 
 def place_of(path: str, source_round: str | None) -> FilePlace | None:
-    """Return where a file stands, None for a file that is no log and no description of a system.
+    """Return where a file stands; None if it is neither log nor system.
 
     Args:
         source_round: the round of a file whose path names none.

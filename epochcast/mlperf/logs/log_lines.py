@@ -1,4 +1,4 @@
-"""The lines of a log that MLPerf's logging wrote, of all its three formats, found by their marker anywhere in a line.
+"""The lines of a log in MLPerf's three formats, found by their marker.
 
     :::MLPv0.5.0 <benchmark> <unix seconds> (<file>:<line>) <key>[: <value>]
     :::MLL <unix seconds> <key>: {"value": ..., "metadata": {...}}
@@ -27,7 +27,10 @@ _JSON = json.JSONDecoder()
 
 
 class LogLine(NamedTuple):
-    """What one line says. Where its JSON can't be read, `is_whole` is false, and `value` and `metadata` are empty."""
+    """What one line says; not `is_whole` where its JSON can't be read.
+
+    `value` and `metadata` are then empty.
+    """
 
     key: str
     time_sec: float | None  # since 1970
@@ -38,7 +41,7 @@ class LogLine(NamedTuple):
 
 
 def marked_lines(parts: Iterable[bytes]) -> Iterator[bytes]:
-    """Return what stands from the marker to the end of each line that has one; a very long line is cut."""
+    """Return each line with a marker from there on; a very long one is cut."""
     rest = b""
     for part in parts:
         rest += part
@@ -72,7 +75,7 @@ def read_lines(parts: Iterable[bytes], wanted: Container[str]) -> Iterator[LogLi
 
 
 def number_of(value: Any) -> float | None:
-    """Return a number that a log gives as a number or as text; None where it gives none."""
+    """Return a number that a log gives as number or text, else None."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
@@ -110,7 +113,7 @@ def _earlier(line: bytes, wanted: Container[str]) -> LogLine | None:
 
 
 def _object_in(text: str) -> dict[str, Any] | None:
-    """Return the JSON object that a text holds, whatever stands before and after it; None where it can't be read."""
+    """Return the JSON object that a text holds; None where it can't be read."""
     at = text.find("{")
     if at < 0:
         return None

@@ -1,4 +1,4 @@
-"""What one log says about its run: when it began and ended, how it ended, and what was trained with."""
+"""What one log says about its run: times, end and settings."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def read_run(parts: Iterable[bytes]) -> RunLog:
 
 
 def _status_in(line: LogLine) -> str | None:
-    """Return the status that a line at the end of a run gives; of a line that can't be read whole none."""
+    """Return the status that a run's last line gives, if it is whole."""
     found = line.metadata.get("status", line.value)
     if isinstance(found, dict):  # of round 0.5
         return {"true": SUCCESS, "false": ABORTED}.get(str(found.get("success")).lower())
@@ -117,7 +117,7 @@ def _first_number(first: dict[str, LogLine], names: tuple[str, ...]) -> float | 
 
 
 def _number_in(value: Any) -> float | None:
-    """Return the number in a value, which may be a list of several or, in round 0.5, an object."""
+    """Return the number in a value, which may be a list or an object."""
     if isinstance(value, list) and value:
         value = value[0]
     if isinstance(value, dict):

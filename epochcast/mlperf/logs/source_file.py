@@ -1,4 +1,4 @@
-"""What logs are read from, and a file of it: by parts, so that only one of them is in memory at a time."""
+"""What logs are read from, and its files, of which one part is in memory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class AbsentError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
-    """A file of a source. Its parts have to be read before the next file is asked for."""
+    """A file of a source, whose parts are read before the next file's."""
 
     path: str  # in its source, with `/`
     stamp: str  # another one where the content may have changed

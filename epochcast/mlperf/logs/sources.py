@@ -1,4 +1,4 @@
-"""Where logs lie: a folder, a git clone or a tar; each gives its files one after the other.
+"""Where logs lie: a folder, a git clone or a tar.
 
 Nothing is unpacked to the disk and no link is followed.
 """

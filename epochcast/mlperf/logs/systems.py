@@ -1,4 +1,4 @@
-"""The description of a system, in each of the forms that submitters gave it: what it computes on, and how many.
+"""The description of a system in all its forms: accelerators and their number.
 
 Counts are of the description alone. A folder's name counts cores, accelerators, nodes or racks, so no count is taken
 from it.
@@ -57,7 +57,7 @@ def read_system(raw: bytes) -> System | None:
 
 
 def system_of_entry(entry: str, others: dict[str, Any] | None = None) -> System | None:
-    """Return what the text of a Python dictionary says, as logs of round 0.6 hold it; None where it can't be read."""
+    """Return what the text of a Python dictionary says (round 0.6); None if unreadable."""
     found = _literal(entry)
     return _system_of({**(others or {}), **found}) if isinstance(found, dict) else None
 
@@ -111,7 +111,7 @@ def _system_of_nodes(said: dict[str, Any], node: dict[str, Any]) -> System:
 
 
 def only_like(name: str, systems: Iterable[System]) -> System | None:
-    """Return the only one of a submitter's systems whose accelerator a folder's name has a word of; else None."""
+    """Return the only system whose accelerator a folder's name mentions, else None."""
     words = _model_words(name)
     found = [s for s in systems if s.accelerator is not None and words & _model_words(s.accelerator)]
     return found[0] if len(found) == 1 else None

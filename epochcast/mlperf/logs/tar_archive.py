@@ -1,4 +1,4 @@
-"""Logs in a tar: read once from its beginning to its end, within bounds, and nothing of it reaches the disk."""
+"""Logs in a tar, read once from end to end without touching the disk."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BROKEN = (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, OSError, Value
 
 
 class _Bounded(io.RawIOBase):
-    """A stream that refuses to be read in very large parts: tarfile trusts the sizes in a header."""
+    """A stream that refuses very large reads: tarfile trusts sizes in headers."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
@@ -61,7 +61,7 @@ def is_tar(file: IO[bytes]) -> bool:
 
 @contextlib.contextmanager
 def _naming_damage(path: Path) -> Iterator[None]:
-    """A block that reads from a tar; what it meets in a damaged one becomes a ValueError that says so."""
+    """A block that reads a tar; a damaged one is a ValueError that says so."""
     try:
         yield
     except BROKEN as error:
@@ -101,7 +101,7 @@ class TarSource:
         return parts
 
     def _check_end(self, tar: tarfile.TarFile) -> None:
-        """Raise where the zeros are missing that end every tar: tarfile takes a cut between files for an end."""
+        """Raise where the zeros that end a tar are missing: tarfile does not notice."""
         stream: Any = tar.fileobj
         stream.seek(tar.offset)
         if len(stream.read(tarfile.BLOCKSIZE)) < tarfile.BLOCKSIZE:

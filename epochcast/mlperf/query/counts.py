@@ -60,7 +60,7 @@ class _Count:
 
 
 def find_batch_size(reading: Reading) -> tuple[Found[int] | None, bool]:
-    """Return the batch size that the question names and whether it is that of one GPU, and cover it.
+    """Return the batch size named and whether it is of one GPU, and cover it.
 
     Raises:
         QueryError: if it is no whole number of at least 1.
@@ -89,7 +89,7 @@ def find_batch_size(reading: Reading) -> tuple[Found[int] | None, bool]:
 
 
 def find_count(reading: Reading, memory_gb: Collection[int] = ()) -> tuple[Found[int], Found[int] | None]:
-    """Return the number of GPUs and that of nodes, None where it is not named, and cover them.
+    """Return the numbers of GPUs and nodes, None if not named, and cover them.
 
     Args:
         memory_gb: of boards of the name that is named; `A100 80` says no number of GPUs.
@@ -130,7 +130,7 @@ def find_count(reading: Reading, memory_gb: Collection[int] = ()) -> tuple[Found
 
 
 def _take(reading: Reading, pattern: str) -> list[re.Match[str]]:
-    """The places of a pattern, each covered so that no other reader takes it, but GPUs stay marked."""
+    """The places of a pattern, each covered for other readers, but GPUs stay marked."""
     matches = list(re.finditer(pattern, reading.rest))
     for match in matches:
         for part in re.finditer(rf"[^{DEVICE}]+", match[0]):
@@ -164,7 +164,7 @@ def _product(match: re.Match[str]) -> _Count:
 
 
 def _nodes_of(reading: Reading) -> list[_Count]:
-    """`4 nodes with 8 H100 each`, `2 DGX A100 of 8 GPUs`, `a node of 4 A100`."""
+    """`4 nodes with 8 H100 each`, `a node of 4 A100`."""
     pattern = (
         rf"(?P<n>{NUMBER}|(?<![^\W_])an?)\s*x?\s*{_NODES}"
         rf"(?P<sep>[\s,:;(]*(?:(?:of|with|having|each|containing|carrying|and|at|using|{_TIMES})(?![^\W_])[\s,(]*|x(?=\d))*)"
@@ -183,7 +183,7 @@ def _nodes_of(reading: Reading) -> list[_Count]:
 
 
 def _on_nodes(reading: Reading) -> list[_Count]:
-    """`32 H100 on 4 nodes`, `8 A100 per node on 4 nodes`, `8 H100 x 4 nodes`."""
+    """`32 H100 on 4 nodes`, `8 H100 x 4 nodes`."""
     words = "on|in|across|over|spread|distributed|split|using|with|and|for|from|of|each"
     pattern = (
         rf"(?P<m>{NUMBER})\s*x?\s*{_BOARDS}\s*(?P<each>{_EACH})?(?P<total>\s*{_TOTAL})?"

@@ -1,4 +1,4 @@
-"""Which GPU a question names: longest name first, as a whole word, with form, memory and power limit."""
+"""Which GPU a question names, with form, memory and power limit."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _boards() -> dict[Words, tuple[Gpu, ...]]:
 
 
 def _word_pattern(word: str) -> str:
-    """A word whose letters and digits may stand apart: `gaudi 2`, `A-100`, but not `a 100`, which counts something."""
+    """A word whose letters and digits may stand apart: `gaudi 2`, `A-100`."""
     joined = r"[\s_-]?" if re.match(r"[a-z]{3}", word) else r"[_-]?"
     return joined.join(map(re.escape, re.findall(r"[^\W\d_]+|\d+", word)))
 
@@ -94,7 +94,7 @@ def _bare_number() -> re.Pattern[str]:
 
 
 def find_device(reading: Reading) -> tuple[Found[str], Found[float] | None]:
-    """Return the board that the question names, with the power limit that it says, and cover both.
+    """Return the board named and its power limit, and cover both.
 
     Raises:
         QueryError: if it names none, several, or one that the facts do not have.
@@ -176,7 +176,7 @@ def _boards_and_note(reading: Reading, match: re.Match[str]) -> tuple[tuple[Gpu,
 
 
 def _forms(gpu: Gpu) -> set[str]:
-    """Its own name's, else those of its aliases; one of the H100 NVL calls it a PCIe board."""
+    """Its own name's form, else those of its aliases."""
     for names in ((gpu.name,), gpu.aliases):
         if forms := {word for name in names for word in words_of(name) if _FORM.fullmatch(word)}:
             return forms
@@ -201,7 +201,7 @@ def _has_memory(gpu: Gpu, memory_gb: float) -> bool:
 
 
 def _chosen(boards: list[Gpu], name: str) -> tuple[Gpu, str | None]:
-    """The board of several that have a name, and what had to be assumed to choose it."""
+    """The board chosen of several with a name, and what was assumed."""
     exact = [gpu for gpu in boards if words_of(name) in map(words_of, (gpu.name, *gpu.aliases))]
     if len(exact) == 1 or len(boards) == 1:
         return (exact or boards)[0], None
@@ -218,7 +218,7 @@ def memory_sizes(device: str) -> frozenset[int]:
 
 
 def may_be_device(word: str) -> bool:
-    """Return whether a word looks like a GPU's name: letters and digits, and no version or number of times."""
+    """Whether a word looks like a GPU's name, and no version or count."""
     is_mixed = re.search(r"[a-z]", word) is not None and re.search(r"\d", word) is not None
     return is_mixed and re.fullmatch(r"v\d.*|\d+x|x\d+|[\dx]+", word) is None
 

@@ -1,4 +1,4 @@
-"""A question in plain words, read into benchmark, GPU, number of GPUs and what else it says."""
+"""A question in plain words, read into benchmark, GPU, counts and the rest."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def _find_regions(reading: Reading) -> tuple[Found[str], ...]:
 
 
 def _may_be_region(reading: Reading, start: int, end: int) -> bool:
-    """Whether a part may name a region: a longer word that is common in no question, or a code at its place."""
+    """Whether a part may name a region: an uncommon word, or a code."""
     plain = reading.plain[start:end]
     if all(_COMMON.fullmatch(word) for word in plain.split()) and plain not in _LOWER_CODES:
         return False

@@ -1,4 +1,4 @@
-"""What a question asks: each field with its value, its place in the text, and whether it is assumed."""
+"""What a question asks: fields with value, place, and whether assumed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A question as its readers see it: lower case, one sign for a thing, and without what has been read."""
+"""A question as its readers see it: in lower case, without what was read."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Reading:
         self.plain = self.rest = plain
 
     def span(self, start: int, end: int) -> Span:
-        """Return the place in the text of a part of `plain`, without blanks and signs at its ends."""
+        """Return a part's place in the text, without blanks and signs at its ends."""
         while start < end and not self.plain[start].isalnum():
             start += 1
         while end > start and not self.plain[end - 1].isalnum():
@@ -65,5 +65,5 @@ class Reading:
 
 
 def name_pattern(name: str) -> str:
-    """Return a pattern for a name whose words may be joined in any way: `resnet 50` for `ResNet-50`."""
+    """Return a pattern for a name whose words may be joined anyhow."""
     return SEPARATORS.join(map(re.escape, name.split()))

@@ -11,7 +11,7 @@ from epochcast.mlperf.regressor.entries import EntryMedian, Workload
 
 
 class PlainLaw:
-    """A power law by least squares: an offset for each benchmark, one slope over the count and one over the rate."""
+    """A power law by least squares over count and rate, an offset a benchmark."""
 
     def __init__(self, entries: Sequence[EntryMedian], rounds: Sequence[str]) -> None:
         self._rounds = rounds
@@ -26,7 +26,7 @@ class PlainLaw:
         return np.asarray(self._columns(points_of(workloads, self._rounds)) @ self._coefficients)
 
     def by_nearest(self, workloads: Sequence[Workload]) -> np.ndarray:
-        """Return the median log time of the entries with the nearest count and rate, moved by the law.
+        """Return the nearest entries' median log time, moved by the law.
 
         Of a configuration with entries it is a lookup of them.
         """

@@ -100,5 +100,5 @@ def _device_names() -> set[str]:
 
 
 def family_of(device: str) -> str:
-    """Return the generation of a device: `hopper` of an H100 and of an H200, `tpu` of all TPUs."""
+    """Return the generation of a device: `hopper` of an H100, `tpu` of TPUs."""
     return next(each.family for each in accelerators() if each.name == device).split("_")[0]

@@ -11,7 +11,7 @@ import numpy as np
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """Compute in one thread: the matrices are small, and on a busy host threads wait for each other without end."""
+    """Compute in one thread: with small matrices threads wait for each other."""
     from threadpoolctl import threadpool_limits  # 0.02 s: not at every start
 
     with threadpool_limits(1):  # type: ignore[no-untyped-call]  # threadpoolctl has no types
@@ -54,7 +54,7 @@ class Solution:
 
 
 def symmetric_inverse(lower: np.ndarray) -> np.ndarray:
-    """Return the inverse of a matrix from its lower Cholesky factor, in a third of the time of solving for it."""
+    """Return the inverse of a matrix from its lower Cholesky factor."""
     from scipy.linalg.lapack import dpotri
 
     inverse, fault = dpotri(lower, lower=True)

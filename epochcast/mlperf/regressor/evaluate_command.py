@@ -46,7 +46,7 @@ def answer(arguments: argparse.Namespace) -> str:
 
 
 def evaluation_text(found: Evaluation) -> str:
-    """Return the errors of each split, of each basis of a range and of each benchmark, as tables."""
+    """Return the errors by split, basis and benchmark, as tables."""
     lines = [
         f"{found.entries:,} entries; folds drawn {found.repeats} times from seed {found.seed}",
         "",

@@ -1,4 +1,4 @@
-"""How far off the regressor is, on splits that answer what a user asks for; and on one that leaks."""
+"""How far off the regressor is, on honest splits and on one that leaks."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Judged(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Errors:
-    """Errors of predicted times over true ones; shares, not percent. The spread is over repeats of the split."""
+    """Errors of predicted over true times as shares, spread over the split's repeats."""
 
     n: int
     mdape: float
@@ -83,7 +83,7 @@ class Evaluation:
 def evaluate(
     entries: Sequence[EntryMedian], records: Sequence[MlperfRecord], repeats: int, seed: int, say: Say
 ) -> Evaluation:
-    """Return the errors on all splits; each fold learns variances, weights and ranges from its own entries alone.
+    """Return the errors on all splits; a fold learns from its own entries alone.
 
     Args:
         records: the runs that the entries are medians of; none: without the split that leaks.
@@ -193,7 +193,7 @@ def _r2(true: np.ndarray, predicted: np.ndarray) -> float | None:
 
 
 def _parted(draws: Sequence[Sequence[Judged]], column: str) -> dict[str, Errors]:
-    """Return the errors of each value of a column, those of bases from the best known on."""
+    """Return the errors by value of a column, bases from the best known on."""
     parts: dict[str, list[list[Judged]]] = defaultdict(lambda: [[] for _ in draws])
     for i, rows in enumerate(draws):
         for row in rows:

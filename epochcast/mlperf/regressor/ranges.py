@@ -1,4 +1,4 @@
-"""How far an answer may be off, by what is known of its configuration: conformal factors on the model's own spread."""
+"""How far an answer may be off: conformal factors on the model's spread."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LEAST_RESIDUALS = 20  # of which a quantile is taken
 
 
 class _Basis(NamedTuple):
-    """What is left out together to see how far off such answers are, and what has to be left in."""
+    """What is left out together, and what has to be left in."""
 
     left_out: Callable[[EntryMedian], Hashable]
     left_in: Callable[[EntryMedian], Hashable]
@@ -77,12 +77,12 @@ def range_factors(
 
 
 def conformal_quantile(errors: np.ndarray) -> float:
-    """Return what the next error is below with probability COVERAGE, if it is one of their kind."""
+    """Return what the next error of their kind is below with probability COVERAGE."""
     rank = math.ceil(COVERAGE * (len(errors) + 1))
     return float(np.sort(errors)[min(rank, len(errors)) - 1])
 
 
 def factor_for(basis: str, factors: dict[str, float]) -> float | None:
-    """Return the factor of a basis; of one without its own that of the next less known one, None without any."""
+    """Return the factor of a basis, else of the next less known one."""
     names = list(BASES)
     return next((factors[name] for name in names[names.index(basis) :] if name in factors), None)

@@ -105,7 +105,7 @@ class TimeRegressor:
         return TimeEstimate(seconds, forecast.bases[0], self.nearest(workload), errors[workload.benchmark])
 
     def nearest(self, workload: Workload, most: int = MOST_NEAREST) -> tuple[EntryMedian, ...]:
-        """Return entries of this benchmark: of the same configuration, then those whose times say most of it."""
+        """Return entries of this benchmark, the most telling first."""
         points = points_of([workload], self.rounds)
         alike = self._shared(points)[0] / np.sqrt(variance_of(self._points, self.fitted.variances))
         same = [i for i, each in enumerate(self.entries) if each.benchmark == workload.benchmark]

@@ -23,7 +23,7 @@ Fold = tuple[list[EntryMedian], list[EntryMedian]]  # learned from, judged
 
 
 def folds_of(split: str, entries: Sequence[EntryMedian], seed: int) -> Iterator[Fold]:
-    """Yield the folds of a split by groups: FOLDS of groups drawn by `seed`, or one for each family."""
+    """Yield the folds of a split by groups, or one for each family."""
     groups = [_group(split, each) for each in entries]
     names = sorted(set(groups), key=repr)
     if split == "family":

@@ -1,4 +1,4 @@
-"""A regressor as two files of a folder: its entries, and the numbers that were fitted to them."""
+"""A regressor as two files: its entries and its fitted numbers."""
 
 from __future__ import annotations
 
